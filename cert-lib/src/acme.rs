@@ -1,0 +1,2 @@
+//! The ACME protocol (RFC 8555).
+pub mod order;

@@ -1,0 +1,148 @@
+//! Issuing: the trait that every kind of issuer implements, and the token that makes it resumable.
+
+pub mod acme;
+pub mod x509;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{
+    model::{bundle::Bundle, request::Request},
+    solve::Owner,
+};
+
+pub use progress::Progress;
+
+mod progress;
+
+/// Something that issues certificates.
+///
+/// Nothing here waits. [`advance`](Issuer::advance) does what can be done at once and says when it
+/// wants to be called again; whoever calls it owns the time.
+#[async_trait]
+pub trait Issuer: Send + Sync {
+    /// Takes `request` as many protocol steps further as possible without waiting.
+    ///
+    /// Start with `from: None`. When it returns [`Advance::Waiting`], store
+    /// [`Progress::encode`] durably if it changed, and call again with that progress at `until` or
+    /// when something happened that the order may be waiting for. *Idempotent* over crashes: with
+    /// an older stored progress it finds out how far the order really is.
+    ///
+    /// # Errors
+    /// See [`IssueError`]. Where [`IssueError::ends_order`] is true, [`abandon`](Issuer::abandon)
+    /// the progress; otherwise keep it and call again when [`IssueError::disposition`] says.
+    async fn advance(
+        &self,
+        request: &Request,
+        from: Option<Progress>,
+    ) -> Result<Advance, IssueError>;
+
+    /// Gives up an order: takes its proofs away. *Idempotent*.
+    ///
+    /// # Errors
+    /// When the proofs could not be taken away: call again later.
+    async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError>;
+}
+
+/// How far an order has come.
+#[derive(Debug)]
+pub enum Advance {
+    /// Done. The proofs are gone.
+    Issued(Bundle),
+    /// Something must happen first.
+    Waiting {
+        /// What the next call needs.
+        progress: Progress,
+        /// For people.
+        doing: Phase,
+        /// When to call again if nothing happens before. `now` or earlier means: as soon as
+        /// `progress` is stored.
+        until: Timestamp,
+    },
+}
+
+/// What an order is doing, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// The order is placed; its progress must be stored before it goes on.
+    Ordered,
+    /// The proofs are published, but not everybody sees them yet; the text says who does not.
+    Propagating(String),
+    /// The CA is looking at the proofs.
+    Validating,
+    /// The CA is signing.
+    Signing,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ordered => f.write_str("certificate requested, preparing DNS01 challenge"),
+            Self::Propagating(why) => {
+                write!(f, "certificate requested, waiting for DNS01 challenge: {why}")
+            }
+            Self::Validating => {
+                f.write_str("certificate requested, waiting for the CA to validate the challenge")
+            }
+            Self::Signing => f.write_str("certificate requested, waiting for the CA to sign"),
+        }
+    }
+}
+
+/// Who must do what before another try can succeed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Disposition {
+    /// Try again, at the pace of this ladder.
+    Retry(Ladder),
+    /// The CA said when.
+    Until(Timestamp),
+    /// Somebody must change the issuer.
+    FixIssuer,
+    /// Somebody must change what is requested.
+    FixRequest,
+}
+
+/// How fast to try again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ladder {
+    /// The network or the CA had a hiccup: seconds to minutes.
+    Transport,
+    /// The CA found the proof wanting: 1, 10, 100 minutes, then daily, which stays below
+    /// Let's Encrypt's five failures per name and hour.
+    Validation,
+}
+
+/// Why an order could not go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct IssueError {
+    message: String,
+    disposition: Disposition,
+    ends_order: bool,
+}
+
+impl IssueError {
+    /// The order is over; what happens next is up to a new one.
+    #[must_use]
+    pub fn fatal(message: impl Into<String>, disposition: Disposition) -> Self {
+        Self { message: message.into(), disposition, ends_order: true }
+    }
+
+    /// The order stands; the same step can be tried again.
+    #[must_use]
+    pub fn passing(message: impl Into<String>, disposition: Disposition) -> Self {
+        Self { message: message.into(), disposition, ends_order: false }
+    }
+
+    /// Who must do what before another try can succeed.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        self.disposition
+    }
+
+    /// Whether the order is over.
+    #[must_use]
+    pub fn ends_order(&self) -> bool {
+        self.ends_order
+    }
+}

@@ -1,0 +1,139 @@
+//! The token that makes an order resumable.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    acme::order::View,
+    model::{key::PrivateKey, name::DnsName, request::Fingerprint},
+};
+
+/// Where a running order stands: opaque to everybody but the issuer that made it. It holds the new
+/// private key, so it prints nothing in `Debug`, its encoding is wiped when dropped, and it belongs
+/// on the trusted side only.
+#[derive(Clone)]
+pub struct Progress {
+    /// What must survive the process.
+    pub(crate) durable: Durable,
+    /// What this process knows besides; found out again where it is missing.
+    pub(crate) view: Option<Box<View>>,
+}
+
+/// The part of [`Progress`] that is stored. Everything else follows from the order at the CA.
+#[derive(Clone)]
+pub(crate) struct Durable {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) order: String,
+    /// When the order was placed.
+    pub(crate) started: Timestamp,
+    /// Names whose proofs may have been published.
+    pub(crate) names: Vec<DnsName>,
+    /// `None` for a signing request of somebody else.
+    pub(crate) key: Option<PrivateKey>,
+}
+
+/// The stored form.
+#[derive(Deserialize, Serialize)]
+struct Stored {
+    version: u32,
+    fingerprint: Fingerprint,
+    order: String,
+    started: Timestamp,
+    names: Vec<DnsName>,
+    key: Option<Zeroizing<String>>,
+}
+
+const VERSION: u32 = 1;
+
+/// Why a stored progress cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgressError {
+    /// Not what [`Progress::encode`] wrote.
+    #[error("the stored progress cannot be read")]
+    Unreadable,
+    /// Written by a newer version.
+    #[error("the stored progress has version {0}, this program reads {VERSION}")]
+    Version(u32),
+}
+
+impl Progress {
+    pub(crate) fn new(durable: Durable) -> Self {
+        Self { durable, view: None }
+    }
+
+    /// Which request it belongs to.
+    #[must_use]
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.durable.fingerprint
+    }
+
+    /// When the order was placed.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.durable.started
+    }
+
+    /// Whether `other` is stored as the same bytes, so that nothing needs to be written.
+    #[must_use]
+    pub fn is_stored_by(&self, other: &Self) -> bool {
+        // The key and the names are drawn once per order and never change.
+        self.durable.order == other.durable.order
+            && self.durable.fingerprint == other.durable.fingerprint
+    }
+
+    /// The bytes to store. They hold the private key.
+    ///
+    /// # Errors
+    /// Never in practice; the serialiser wants to be asked.
+    pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, ProgressError> {
+        let durable = &self.durable;
+        let stored = Stored {
+            version: VERSION,
+            fingerprint: durable.fingerprint.clone(),
+            order: durable.order.clone(),
+            started: durable.started,
+            names: durable.names.clone(),
+            key: durable.key.as_ref().map(PrivateKey::pem),
+        };
+        serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| ProgressError::Unreadable)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// See [`ProgressError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } =
+            serde_json::from_slice(bytes).map_err(|_| ProgressError::Unreadable)?;
+        if version != VERSION {
+            return Err(ProgressError::Version(version));
+        }
+        let stored: Stored =
+            serde_json::from_slice(bytes).map_err(|_| ProgressError::Unreadable)?;
+        let key = stored
+            .key
+            .map(|text| PrivateKey::from_pem(&text))
+            .transpose()
+            .map_err(|_| ProgressError::Unreadable)?;
+        Ok(Self::new(Durable {
+            fingerprint: stored.fingerprint,
+            order: stored.order,
+            started: stored.started,
+            names: stored.names,
+            key,
+        }))
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress(…)")
+    }
+}

@@ -1,0 +1,7 @@
+//! The values that the engine talks about. No input or output here.
+
+pub mod bundle;
+pub mod key;
+pub mod name;
+pub mod reason;
+pub mod request;

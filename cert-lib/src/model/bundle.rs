@@ -1,0 +1,171 @@
+//! What an issuer hands out, and what a stored certificate says.
+
+use std::{collections::BTreeSet, fmt};
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    prelude::{FromDer, ParsedExtension},
+};
+
+use crate::model::{
+    key::{KeyError, PrivateKey},
+    name::DnsName,
+};
+
+/// Largest chain in PEM that is read: Go's verifiers, and so most clients, give up well before.
+const MAX_PEM: usize = 256 * 1024;
+
+/// A certificate with its chain, and its key where it is ours.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// Leaf first, then the issuers as the CA gave them.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// `None` where the key stays with whoever made the signing request.
+    pub key: Option<PrivateKey>,
+    /// What the leaf says.
+    pub leaf: Leaf,
+}
+
+/// What a leaf certificate says, as far as anybody decides on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Leaf {
+    /// Serial number in lower-case hexadecimal, leading zeros kept.
+    pub serial: String,
+    /// First instant of its validity.
+    pub not_before: Timestamp,
+    /// Last instant of its validity.
+    pub not_after: Timestamp,
+    /// DNS names of the subject and its alternative names.
+    pub names: BTreeSet<DnsName>,
+    /// SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+}
+
+/// Why a stored or downloaded chain cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BundleError {
+    /// Nothing in it.
+    #[error("it holds no certificate")]
+    Empty,
+    /// Not PEM, or too large to be looked at.
+    #[error("it is not a chain of certificates in PEM")]
+    NotPem,
+    /// The first block is no certificate.
+    #[error("its first certificate cannot be read")]
+    NotX509,
+    /// The key is another one's.
+    #[error("the private key does not match the certificate")]
+    OtherKey,
+    /// The key cannot be read.
+    #[error("the private key cannot be read")]
+    Key,
+}
+
+impl From<KeyError> for BundleError {
+    fn from(_: KeyError) -> Self {
+        Self::Key
+    }
+}
+
+impl Bundle {
+    /// Reads a chain in PEM and, where given, its key in PEM, and checks that they belong together.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn from_pem(chain: &[u8], key: Option<&str>) -> Result<Self, BundleError> {
+        if chain.len() > MAX_PEM {
+            return Err(BundleError::NotPem);
+        }
+        let blocks = pem::parse_many(chain).map_err(|_| BundleError::NotPem)?;
+        let chain: Vec<CertificateDer<'static>> = blocks
+            .into_iter()
+            .filter(|block| block.tag() == "CERTIFICATE")
+            .map(|block| CertificateDer::from(block.into_contents()))
+            .collect();
+        let leaf = Leaf::from_der(chain.first().ok_or(BundleError::Empty)?)?;
+        let key = key.map(PrivateKey::from_pem).transpose()?;
+        let bundle = Self { chain, key, leaf };
+        if let Some(key) = &bundle.key
+            && key.public_key()? != bundle.leaf.public_key
+        {
+            return Err(BundleError::OtherKey);
+        }
+        Ok(bundle)
+    }
+
+    /// Leaf and issuers in PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        pem_of(&self.chain)
+    }
+
+    /// The issuers in PEM, without the leaf; empty when the CA gave none.
+    #[must_use]
+    pub fn issuers_pem(&self) -> String {
+        pem_of(self.chain.get(1..).unwrap_or_default())
+    }
+}
+
+fn pem_of(chain: &[CertificateDer<'_>]) -> String {
+    let blocks: Vec<_> =
+        chain.iter().map(|der| pem::Pem::new("CERTIFICATE", der.as_ref())).collect();
+    pem::encode_many_config(&blocks, pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
+}
+
+impl Leaf {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// [`BundleError::NotX509`] when it is none.
+    pub fn from_der(der: &[u8]) -> Result<Self, BundleError> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| BundleError::NotX509)?;
+        let time = |time: x509_parser::time::ASN1Time| {
+            Timestamp::from_second(time.timestamp()).map_err(|_| BundleError::NotX509)
+        };
+        let validity = certificate.validity();
+        Ok(Self {
+            serial: data_encoding::HEXLOWER.encode(certificate.raw_serial()),
+            not_before: time(validity.not_before)?,
+            not_after: time(validity.not_after)?,
+            names: names_of(&certificate),
+            public_key: certificate.public_key().raw.to_vec(),
+        })
+    }
+
+    /// The serial number in pairs joined by colons, as upstream prints it.
+    #[must_use]
+    pub fn serial_with_colons(&self) -> String {
+        let pairs: Vec<&str> = self
+            .serial
+            .as_bytes()
+            .chunks(2)
+            .filter_map(|pair| std::str::from_utf8(pair).ok())
+            .collect();
+        pairs.join(":")
+    }
+}
+
+/// Names that are no DNS names (a person's common name, say) are left out: nobody asked for them.
+fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {
+    let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    let mut names: BTreeSet<DnsName> = common.filter_map(|text| text.parse().ok()).collect();
+    for extension in certificate.extensions() {
+        let ParsedExtension::SubjectAlternativeName(found) = extension.parsed_extension() else {
+            continue;
+        };
+        names.extend(found.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(text) => text.parse::<DnsName>().ok(),
+            _ => None,
+        }));
+    }
+    names
+}
+
+impl fmt::Display for Leaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SN {}", self.serial_with_colons())
+    }
+}

@@ -1,0 +1,186 @@
+//! Private keys of certificates. Account keys are in [`crate::acme::jws`].
+
+use std::fmt;
+
+use aws_lc_rs::{
+    encoding::AsDer,
+    rsa::{KeyPair as RsaKeyPair, KeySize},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm,
+    },
+};
+use zeroize::Zeroizing;
+
+/// Kind and size of a key. The set is what public CAs accept.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize,
+)]
+pub enum KeyType {
+    /// RSA, 2048 bits
+    Rsa2048,
+    /// RSA, 3072 bits
+    Rsa3072,
+    /// RSA, 4096 bits
+    Rsa4096,
+    /// ECDSA on P-256
+    #[default]
+    P256,
+    /// ECDSA on P-384
+    P384,
+}
+
+impl KeyType {
+    /// The word that upstream mixes into the request hash.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "2048",
+            Self::Rsa3072 => "3072",
+            Self::Rsa4096 => "4096",
+            Self::P256 => "P256",
+            Self::P384 => "P384",
+        }
+    }
+}
+
+/// The private key of a certificate. Prints nothing in `Debug` and is wiped when dropped.
+#[derive(Clone)]
+pub struct PrivateKey {
+    kind: KeyType,
+    pkcs8: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no key.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The random source or the library failed.
+    #[error("cannot generate a {0:?} key")]
+    Generate(KeyType),
+    /// The stored text is no key that we know.
+    #[error("the private key cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl PrivateKey {
+    /// A new key. An RSA key takes 0.1 to 2 s of processor time: not on a thread that others wait
+    /// for.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn generate(kind: KeyType) -> Result<Self, KeyError> {
+        let pkcs8 = match kind {
+            KeyType::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            KeyType::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            KeyType::Rsa2048 => rsa(KeySize::Rsa2048),
+            KeyType::Rsa3072 => rsa(KeySize::Rsa3072),
+            KeyType::Rsa4096 => rsa(KeySize::Rsa4096),
+        };
+        let pkcs8 = pkcs8.map_err(|_| KeyError::Generate(kind))?;
+        Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8) })
+    }
+
+    /// Reads a PEM key: PKCS#8, PKCS#1 or SEC1.
+    ///
+    /// # Errors
+    /// When it is none of them, or of a size or curve that we do not know.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        let unreadable = |why: &dyn fmt::Display| KeyError::Unreadable(why.to_string());
+        let key = rcgen::KeyPair::from_pem(text).map_err(|error| unreadable(&error))?;
+        let algorithm = key.algorithm();
+        let kind = if algorithm == &rcgen::PKCS_ECDSA_P256_SHA256 {
+            KeyType::P256
+        } else if algorithm == &rcgen::PKCS_ECDSA_P384_SHA384 {
+            KeyType::P384
+        } else {
+            let rsa = RsaKeyPair::from_pkcs8(key.serialized_der())
+                .or_else(|_| RsaKeyPair::from_der(key.serialized_der()))
+                .map_err(|error| unreadable(&error))?;
+            match rsa.public_modulus_len() * 8 {
+                2048 => KeyType::Rsa2048,
+                3072 => KeyType::Rsa3072,
+                4096 => KeyType::Rsa4096,
+                bits => return Err(unreadable(&format_args!("RSA with {bits} bits"))),
+            }
+        };
+        Ok(Self { kind, pkcs8: Zeroizing::new(key.serialize_der()) })
+    }
+
+    /// Kind and size.
+    #[must_use]
+    pub fn kind(&self) -> KeyType {
+        self.kind
+    }
+
+    /// PKCS#8 in PEM (`PRIVATE KEY`).
+    #[must_use]
+    pub fn pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(pem::encode_config(
+            &pem::Pem::new("PRIVATE KEY", self.pkcs8.as_slice()),
+            pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+        ))
+    }
+
+    /// The key in the form that builds and signs X.509.
+    ///
+    /// # Errors
+    /// Never for a key made here; the library wants to be asked.
+    pub(crate) fn signer(&self) -> Result<rcgen::KeyPair, KeyError> {
+        let der = rustls_pki_types::PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
+        let algorithm = match self.kind {
+            KeyType::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyType::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => &rcgen::PKCS_RSA_SHA256,
+        };
+        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, algorithm)
+            .map_err(|error| KeyError::Unreadable(error.to_string()))
+    }
+
+    /// The public key as SubjectPublicKeyInfo in DER, as a certificate carries it.
+    ///
+    /// # Errors
+    /// Never for a key made here; the library wants to be asked.
+    pub fn public_key(&self) -> Result<Vec<u8>, KeyError> {
+        use rcgen::PublicKeyData;
+        Ok(self.signer()?.subject_public_key_info())
+    }
+}
+
+fn ecdsa(curve: &'static EcdsaSigningAlgorithm) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
+    Ok(EcdsaKeyPair::generate(curve)?.to_pkcs8v1()?.as_ref().to_vec())
+}
+
+fn rsa(size: KeySize) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
+    Ok(AsDer::as_der(&RsaKeyPair::generate(size)?)?.as_ref().to_vec())
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({:?}, …)", self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_pem_and_prints_nothing() {
+        for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let again = PrivateKey::from_pem(&key.pem()).unwrap();
+            assert_eq!(again.kind(), kind);
+            assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
+            assert_eq!(format!("{key:?}"), format!("PrivateKey({kind:?}, …)"));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_key() {
+        for text in
+            ["", "garbage", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+        {
+            assert!(matches!(PrivateKey::from_pem(text), Err(KeyError::Unreadable(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What is asked for: names or a signing request, parsed once and valid ever after.
+
+use std::{collections::BTreeSet, fmt, net::IpAddr};
+
+use aws_lc_rs::digest;
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    extensions::GeneralName,
+    prelude::{FromDer, ParsedExtension},
+    public_key::PublicKey,
+};
+
+use crate::{
+    model::{
+        key::KeyType,
+        name::{DnsName, NameError},
+    },
+    solve::Owner,
+};
+
+/// Most names in one certificate: the common name and 99 others, as upstream and Let's Encrypt's
+/// classic profile have it.
+pub const MAX_DNS_NAMES: usize = 99;
+/// Longest common name (X.520 ub-common-name).
+pub const MAX_COMMON_NAME: usize = 64;
+
+/// A request that an issuer can work on. Two requests with the same fingerprint want the same
+/// certificate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whom it is for.
+    pub owner: Owner,
+    /// What makes two requests the same.
+    pub fingerprint: Fingerprint,
+    /// What the certificate is to say.
+    pub subject: Subject,
+}
+
+impl Request {
+    /// All names to be proved, each once, the common name first.
+    #[must_use]
+    pub fn names(&self) -> Vec<DnsName> {
+        let mut seen = BTreeSet::new();
+        let all = match &self.subject {
+            Subject::Names { common_name, dns_names, .. } => {
+                common_name.iter().chain(dns_names).cloned().collect::<Vec<_>>()
+            }
+            Subject::Csr(csr) => csr.names.clone(),
+        };
+        all.into_iter().filter(|name| seen.insert(name.clone())).collect()
+    }
+}
+
+/// What the certificate is to say, and whose key it certifies.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// Names, for a key that we generate.
+    Names {
+        /// X.509 common name.
+        common_name: Option<DnsName>,
+        /// Subject alternative names besides it.
+        dns_names: Vec<DnsName>,
+        /// The key to generate; `None` leaves the choice to us.
+        key: Option<KeyType>,
+    },
+    /// A signing request of somebody who keeps the key.
+    Csr(Csr),
+}
+
+/// A PKCS#10 signing request that was parsed, whose signature and key strength were checked.
+#[derive(Clone)]
+pub struct Csr {
+    /// The request as it goes to the CA.
+    pub der: Vec<u8>,
+    /// Common name and DNS names, each once, the common name first.
+    pub names: Vec<DnsName>,
+    /// SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+}
+
+impl fmt::Debug for Csr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Csr").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Why a request cannot be fulfilled as it stands. The texts are upstream's where it has one.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Neither names nor a signing request.
+    #[error("either domains or csr must be specified")]
+    Empty,
+    /// Both of them.
+    #[error("cannot specify both commonName and csr")]
+    NamesAndCsr,
+    /// Over 99 DNS names.
+    #[error("invalid number of DNS names: {0} (max {MAX_DNS_NAMES})")]
+    TooManyNames(usize),
+    /// Over 64 characters.
+    #[error(
+        "the Common Name is limited to {MAX_COMMON_NAME} characters (X.509 ASN.1 specification), but first given domain {0}… has {1} characters"
+    )]
+    LongCommonName(String, usize),
+    /// A name twice.
+    #[error("duplicate domain: {0}")]
+    Duplicate(DnsName),
+    /// Something that is no name.
+    #[error("invalid domain: {0}")]
+    Name(#[from] NameError),
+    /// Not PEM, not PKCS#10, truncated.
+    #[error("parsing CSR failed: {0}")]
+    Csr(String),
+    /// A key that no public CA certifies.
+    #[error(
+        "the key of the CSR is not accepted: {0}; use RSA with 2048 to 4096 bits, P-256 or P-384"
+    )]
+    WeakKey(String),
+    /// Anything else in the specification, said by whoever parsed it.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Parses a common name and DNS names.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn names(common_name: Option<&str>, dns_names: &[String]) -> Result<Vec<DnsName>, Refusal> {
+    if dns_names.len() > MAX_DNS_NAMES {
+        return Err(Refusal::TooManyNames(dns_names.len()));
+    }
+    if let Some(text) = common_name.filter(|text| text.chars().count() > MAX_COMMON_NAME) {
+        let length = text.chars().count();
+        return Err(Refusal::LongCommonName(text.chars().take(40).collect(), length));
+    }
+    let mut seen = BTreeSet::new();
+    let mut parsed = Vec::with_capacity(dns_names.len());
+    for text in dns_names {
+        let name: DnsName = text.parse()?;
+        if !seen.insert(name.clone()) {
+            return Err(Refusal::Duplicate(name));
+        }
+        parsed.push(name);
+    }
+    Ok(parsed)
+}
+
+impl Csr {
+    /// Parses a PEM signing request and checks its signature, key and names.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn from_pem(text: &[u8]) -> Result<Self, Refusal> {
+        let refuse = |why: &dyn fmt::Display| Refusal::Csr(why.to_string());
+        let block = pem::parse(text).map_err(|_| refuse(&"it is not PEM"))?;
+        if !matches!(block.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
+            return Err(refuse(&format_args!("it is PEM of a {}", block.tag())));
+        }
+        let (rest, csr) = X509CertificationRequest::from_der(block.contents())
+            .map_err(|_| refuse(&"it is not a complete PKCS#10 request"))?;
+        if !rest.is_empty() {
+            return Err(refuse(&"something follows the PKCS#10 request"));
+        }
+        let info = &csr.certification_request_info;
+        check_strength(&info.subject_pki)?;
+        csr.verify_signature().map_err(|_| refuse(&"its signature does not match its key"))?;
+
+        let mut found = Vec::new();
+        for part in info.subject.iter_common_name() {
+            found.push(
+                part.as_str().map_err(|_| refuse(&"its common name is not text"))?.to_owned(),
+            );
+        }
+        for extension in csr.requested_extensions().into_iter().flatten() {
+            let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
+            for name in &names.general_names {
+                match name {
+                    GeneralName::DNSName(name) => found.push((*name).to_owned()),
+                    GeneralName::IPAddress(_) => {
+                        return Err(refuse(
+                            &"it asks for an IP address, which ACME issuers with DNS01 cannot prove",
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        let mut names = Vec::new();
+        for text in found {
+            let name: DnsName = text.parse()?;
+            if seen.insert(name.clone()) {
+                names.push(name);
+            }
+        }
+        if names.is_empty() {
+            return Err(refuse(&"it names no domain"));
+        }
+        if names.len() > MAX_DNS_NAMES + 1 {
+            return Err(Refusal::TooManyNames(names.len()));
+        }
+        let public_key = info.subject_pki.raw.to_vec();
+        Ok(Self { der: block.contents().to_vec(), names, public_key })
+    }
+}
+
+/// CA/Browser Forum baseline requirements section 6.1.5, narrowed to what Let's Encrypt takes.
+fn check_strength(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) if (2048..=4096).contains(&rsa.key_size()) => Ok(()),
+        Ok(PublicKey::RSA(rsa)) => {
+            Err(Refusal::WeakKey(format!("RSA with {} bits", rsa.key_size())))
+        }
+        Ok(PublicKey::EC(point)) if matches!(point.key_size(), 256 | 384) => Ok(()),
+        Ok(PublicKey::EC(point)) => {
+            Err(Refusal::WeakKey(format!("elliptic curve with {} bits", point.key_size())))
+        }
+        _ => Err(Refusal::WeakKey("unknown algorithm".to_owned())),
+    }
+}
+
+/// Identifies a request: hex SHA-224, computed as upstream does, so that a Secret that upstream
+/// issued is recognised as what is asked for. Order-sensitive, like upstream's.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Fingerprint(String);
+
+/// What goes into a [`Fingerprint`], as the specification has it, unparsed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ingredients<'a> {
+    /// `spec.commonName`
+    pub common_name: Option<&'a str>,
+    /// `spec.dnsNames`
+    pub dns_names: &'a [String],
+    /// `spec.emailAddresses`, `spec.ipAddresses`, `spec.uris`, in this order
+    pub other_names: [&'a [String]; 3],
+    /// `spec.csr`, decoded
+    pub csr: Option<&'a [u8]>,
+    /// The issuer: its name, or `target:<namespace>/<name>`
+    pub issuer: &'a str,
+    /// The key type where it is asked for and is not upstream's default, RSA 2048
+    pub key: Option<KeyType>,
+}
+
+impl Fingerprint {
+    /// Computes it.
+    #[must_use]
+    pub fn of(parts: &Ingredients<'_>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA224);
+        let mut add = |text: &str| {
+            context.update(text.as_bytes());
+            context.update(&[0]);
+        };
+        parts.common_name.into_iter().for_each(&mut add);
+        parts.dns_names.iter().for_each(|name| add(name));
+        parts.other_names.into_iter().flatten().for_each(|name| add(name));
+        if let Some(csr) = parts.csr {
+            context.update(&[0]);
+            context.update(csr);
+            context.update(&[0]);
+        }
+        let mut add = |text: &str| {
+            context.update(text.as_bytes());
+            context.update(&[0]);
+        };
+        add(parts.issuer);
+        if let Some(key) = parts.key.filter(|key| *key != KeyType::Rsa2048) {
+            add(key.word());
+        }
+        Self(data_encoding::HEXLOWER.encode(context.finish().as_ref()))
+    }
+
+    /// A fingerprint that was stored, for example as a label.
+    #[must_use]
+    pub fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// As text: 56 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Reads the IP addresses of a specification.
+///
+/// # Errors
+/// When one is none, in upstream's words.
+pub fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Refusal> {
+    texts
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|_| {
+                Refusal::Other(format!("invalid IP address in 'spec.IPAddresses': {text}"))
+            })
+        })
+        .collect()
+}

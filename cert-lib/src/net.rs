@@ -1,0 +1,141 @@
+//! The two ways out of the engine, as traits with a real adapter and room for a scripted one:
+//! HTTP ([`Http`], adapter [`http::HttpsClient`]) and DNS ([`Resolver`], adapter [`dns::Udp`]).
+//! Every call of an adapter has a deadline.
+
+pub mod dns;
+pub mod http;
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::model::name::DnsName;
+
+/// Sends one HTTP request and returns the whole response. Follows no redirects.
+#[async_trait]
+pub trait Http: Send + Sync {
+    /// Sends `request`. The body of the response is complete and not larger than the adapter's cap.
+    ///
+    /// # Errors
+    /// When no response arrived: see [`HttpError`]. A response with an error status is a response.
+    async fn send(
+        &self,
+        request: ::http::Request<Bytes>,
+    ) -> Result<::http::Response<Bytes>, HttpError>;
+}
+
+/// Why no HTTP response arrived.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The server's certificate was not accepted.
+    #[error("the certificate of {host} is not trusted: {reason}")]
+    Untrusted {
+        /// Host that was asked.
+        host: String,
+        /// What the verifier said.
+        reason: String,
+    },
+    /// No connection, or it broke.
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable {
+        /// Host that was asked.
+        host: String,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Nothing came within the deadline.
+    #[error("no answer from {host} within {seconds} s")]
+    TimedOut {
+        /// Host that was asked.
+        host: String,
+        /// The deadline in seconds.
+        seconds: u64,
+    },
+    /// The response was larger than the cap.
+    #[error("the answer of {host} is larger than {limit} bytes")]
+    TooLarge {
+        /// Host that was asked.
+        host: String,
+        /// The cap in bytes.
+        limit: usize,
+    },
+}
+
+/// Asks one DNS server one question.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// Asks `server` for the records of `name`.
+    ///
+    /// # Errors
+    /// When the server gave no usable answer. NXDOMAIN and an empty answer are answers.
+    async fn query(
+        &self,
+        server: SocketAddr,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError>;
+
+    /// The recursive resolvers of this machine, in order of preference.
+    fn system_servers(&self) -> Vec<SocketAddr>;
+}
+
+/// What kind of record is asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum RecordKind {
+    /// IPv4 address
+    A,
+    /// IPv6 address
+    Aaaa,
+    /// Name server
+    Ns,
+    /// Start of authority
+    Soa,
+    /// Text
+    Txt,
+}
+
+/// A DNS answer: what was found, and what kind of server said so.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// The server is authoritative for the name (AA bit).
+    pub authoritative: bool,
+    /// The response code said that the name does not exist.
+    pub no_such_name: bool,
+    /// Records of the answer section, in any order. DNS answers are hostile input.
+    pub records: Vec<Record>,
+    /// Owner of the SOA record in the authority or answer section: the zone of the name.
+    pub zone: Option<DnsName>,
+}
+
+/// One record of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Record {
+    /// A or AAAA
+    Address(std::net::IpAddr),
+    /// NS
+    NameServer(DnsName),
+    /// TXT; the character strings of one record are joined
+    Text(String),
+}
+
+/// Why a DNS server gave no usable answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No answer in time, or no connection.
+    #[error("name server {server} does not answer: {reason}")]
+    Unreachable {
+        /// Server that was asked.
+        server: SocketAddr,
+        /// What the transport said.
+        reason: String,
+    },
+    /// The server refused or failed (REFUSED, SERVFAIL, …).
+    #[error("name server {server} answers {code}")]
+    Failed {
+        /// Server that was asked.
+        server: SocketAddr,
+        /// The response code's name.
+        code: String,
+    },
+}

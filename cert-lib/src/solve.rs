@@ -1,0 +1,86 @@
+//! Proving control of names: what a proof is, and the seam to whatever publishes it.
+
+pub mod dns01;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+
+use crate::model::name::DnsName;
+
+/// Publishes proofs and takes them away again.
+///
+/// All three are *idempotent*: after a crash they are called again with the same arguments. None
+/// waits: [`ready`](Solver::ready) is one look.
+#[async_trait]
+pub trait Solver: Send + Sync {
+    /// Publishes `proofs` for `owner`, replacing what an earlier order of this owner published
+    /// under the same names and leaving everybody else's alone.
+    ///
+    /// # Errors
+    /// When the place of publication refused or could not be reached.
+    async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
+
+    /// Looks once whether everybody who asks will see `proofs`.
+    ///
+    /// # Errors
+    /// When looking failed and looking again will not help.
+    async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError>;
+
+    /// Takes `proofs` of `owner` away. What is gone already is fine.
+    ///
+    /// # Errors
+    /// When the place of publication refused or could not be reached.
+    async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
+}
+
+/// Who a proof is for, in words that the solver can store beside it and find it by again. The
+/// engine never looks inside; the controller uses `namespace/name` of the Certificate.
+#[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
+pub struct Owner(pub String);
+
+/// What must be published for the CA to look at.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Proof {
+    /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent have one
+    /// name and two values, and each value must become a record of its own.
+    Txt {
+        /// The challenge name, `_acme-challenge.…`.
+        fqdn: DnsName,
+        /// The values.
+        values: Vec<String>,
+    },
+}
+
+/// Values of proofs are bearer tokens while the order runs, so only the name is printed.
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Txt { fqdn, values } => write!(f, "Txt({fqdn}, {} values)", values.len()),
+        }
+    }
+}
+
+/// What one look at the proofs showed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Readiness {
+    /// Everybody sees them: tell the CA.
+    Ready,
+    /// Not yet: `why` in words for a person, and when to look again if nothing wakes us before.
+    NotYet {
+        /// For example `DNSEntry default/cert--example.org has state Pending`.
+        why: String,
+        /// How long to wait for the next look.
+        look_again: SignedDuration,
+    },
+}
+
+/// Why a solver could not do its work.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SolveError {
+    /// It may work later without anybody doing anything.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Somebody must change something first.
+    #[error("{0}")]
+    Misconfigured(String),
+}
