@@ -44,6 +44,20 @@ pub trait Issuer: Send + Sync {
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError>;
 }
 
+/// Makes private keys. The caller brings one, because an RSA key takes seconds of processor time and
+/// the engine owns no threads.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// A new key.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    async fn generate(
+        &self,
+        kind: crate::model::key::KeyType,
+    ) -> Result<crate::model::key::PrivateKey, crate::model::key::KeyError>;
+}
+
 /// How far an order has come.
 #[derive(Debug)]
 pub enum Advance {
