@@ -1,0 +1,3 @@
+//! The custom resources that we read and write: ours, and the shapes of foreign ones.
+
+pub mod dnsentry;

@@ -1,0 +1,3 @@
+//! What every controller of this process stands on.
+
+pub mod follow;

@@ -1,0 +1,3 @@
+//! Solvers that publish proofs as objects of Kubernetes.
+
+pub mod dnsentry;
