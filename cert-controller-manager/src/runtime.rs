@@ -1,8 +1,9 @@
 //! What every controller here stands on: clusters, the work queue, reports, keys.
 
 pub mod clusters;
+pub mod follow;
 pub mod keys;
+pub mod merge;
 pub mod queue;
 pub mod report;
 pub mod tasks;
-pub mod watch;
