@@ -11,7 +11,7 @@ use crate::{
     acme::{
         client::{Client, Reply, RequestError},
         jws::{AccountKey, Signer},
-        problem::Concern,
+        problem::{Concern, Problem},
         wire::{AccountStatus, Registration},
     },
     issue::Disposition,
@@ -79,7 +79,7 @@ pub async fn register(
         if problem.is_some_and(|problem| problem.word() == "accountDoesNotExist") {
             return AccountError::NotRegistered;
         }
-        if problem.is_some_and(|problem| problem.is_gone()) {
+        if problem.is_some_and(Problem::is_gone) {
             client.forget_directory();
         }
         error.into()

@@ -14,9 +14,9 @@ use std::{
 
 use ::http::{Method, Request, Response, header};
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
-pub(crate) use reply::Reply;
+pub use reply::Reply;
 
 use crate::{
     acme::{
@@ -38,6 +38,9 @@ pub struct Client {
     /// Filled by whoever comes first, while the others wait; replaced by an empty one to forget.
     directory: Mutex<Arc<OnceCell<Arc<Directory>>>>,
     nonces: Nonces,
+    /// Admits those who fetch a nonce, so that a cold start is no rush: while they wait, the answers
+    /// to the others bring nonces. Let's Encrypt allows 20 a second, and 10 at once.
+    nonce_gate: Semaphore,
 }
 
 /// Why a request has no result.
@@ -99,6 +102,7 @@ impl Client {
             directory_url: directory_url.into(),
             directory: Mutex::default(),
             nonces: Nonces::default(),
+            nonce_gate: Semaphore::new(MAX_NONCE_REQUESTS),
         }
     }
 
@@ -170,6 +174,8 @@ impl Client {
     /// RFC 8555 section 7.2.
     async fn fetch_nonce(&self) -> Result<String, RequestError> {
         let directory = self.directory().await?;
+        // Never closed, so there is always a permit to wait for.
+        let _permit = self.nonce_gate.acquire().await.ok();
         if let Some(nonce) = self.nonces.take() {
             return Ok(nonce);
         }
@@ -214,6 +220,8 @@ impl fmt::Debug for Client {
 
 /// Retries of one request. Pebble can be told to refuse every second nonce.
 const MAX_BAD_NONCES: usize = 10;
+/// Nonces that are fetched at the same time.
+const MAX_NONCE_REQUESTS: usize = 4;
 
 #[cfg(test)]
 mod tests {

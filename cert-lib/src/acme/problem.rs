@@ -84,6 +84,10 @@ impl Problem {
     /// Who must do what before another try can succeed.
     #[must_use]
     pub fn disposition(&self, concern: Concern) -> Disposition {
+        if self.is_gone() {
+            // Whatever its word is: the CA has moved or forgotten something, and nobody erred.
+            return Disposition::Retry(Ladder::Transport);
+        }
         let of = |word| classify(word, concern);
         let own = of(self.word());
         if let (Some(time), None | Some(Class::Limited | Class::Server)) = (self.retry_after, own) {

@@ -4,23 +4,24 @@ use ::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
+use std::fmt;
 use url::Url;
 
 use crate::acme::{client::RequestError, problem::Problem};
 
 /// An answer with a status of success.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// What was asked for.
     url: String,
     /// `Location`: the URL of what was created.
     location: Option<String>,
     /// `Retry-After` as an instant, between now and tomorrow.
-    pub(crate) retry_after: Option<Timestamp>,
+    pub retry_after: Option<Timestamp>,
     /// `Link`s (RFC 8288): the relation and the URL.
-    pub(crate) links: Vec<(String, String)>,
+    pub links: Vec<(String, String)>,
     /// The whole body.
-    pub(crate) body: Bytes,
+    pub body: Bytes,
 }
 
 impl Reply {
@@ -59,7 +60,7 @@ impl Reply {
     }
 
     /// This answer does not say what it should.
-    pub(crate) fn unusable(&self, why: impl ToString) -> RequestError {
+    pub(crate) fn unusable(&self, why: impl fmt::Display) -> RequestError {
         RequestError::Unusable { url: self.url.clone(), why: why.to_string() }
     }
 }
