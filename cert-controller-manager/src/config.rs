@@ -1,9 +1,13 @@
 //! Flags and environment become [`Settings`], once. Nothing else reads them.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context;
-use cert_lib::model::name::DnsName;
+use cert_lib::{model::name::DnsName, net::http::Roots, solve::dns01::Nameserver};
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
@@ -147,11 +151,19 @@ pub struct RunArgs {
     pub propagation_timeout: SignedDuration,
 
     /// Answer DNS queries for challenge records on this address, UDP and TCP
-    #[arg(long, help_heading = "Embedded DNS", value_name = "ADDRESS:PORT", requires = "answer_zone")]
+    #[arg(
+        long,
+        help_heading = "Embedded DNS",
+        value_name = "ADDRESS:PORT",
+        requires = "answer_zone"
+    )]
     pub answer_dns: Vec<SocketAddr>,
     /// Zone that is delegated to --answer-dns
     #[arg(long, help_heading = "Embedded DNS", value_name = "ZONE", requires = "answer_dns")]
     pub answer_zone: Vec<DnsName>,
+    /// Public address of --answer-dns, served as the address of its zones' name server
+    #[arg(long, help_heading = "Embedded DNS", value_name = "IP")]
+    pub answer_address: Vec<IpAddr>,
 }
 
 /// Flags of the stand-alone responder.
@@ -169,6 +181,9 @@ pub struct AnswerArgs {
     /// Zone that is delegated to us
     #[arg(long, required = true, value_name = "ZONE")]
     pub zone: Vec<DnsName>,
+    /// Public address of this server, served as the address of its zones' name server
+    #[arg(long, value_name = "IP")]
+    pub answer_address: Vec<IpAddr>,
     /// Class annotation of the DNSEntries to answer for [default: those without]
     #[arg(long, default_value = "", value_name = "CLASS")]
     pub dns_class: String,
@@ -187,7 +202,7 @@ pub struct Settings {
     /// Whether to apply the Certificate CRD.
     pub deploy_certificate_crd: bool,
     /// Whom to trust as ACME server.
-    pub roots: cert_lib::net::http::Roots,
+    pub roots: Roots,
     /// Namespace of the Issuers.
     pub issuer_namespace: String,
     /// What certificates are made of.
@@ -222,8 +237,8 @@ pub struct DnsSettings {
     pub namespace: Option<String>,
     /// Class annotation; `None` is none.
     pub class: Option<String>,
-    /// Servers to look at instead of the authoritative ones, `host` or `host:port`.
-    pub nameservers: Vec<String>,
+    /// Servers to look at instead of the authoritative ones.
+    pub nameservers: Vec<Nameserver>,
     /// How long to wait after the record was seen.
     pub additional_wait: Option<SignedDuration>,
     /// How long to wait for a record to be seen.
@@ -237,6 +252,24 @@ pub struct AnswerSettings {
     pub listen: Vec<SocketAddr>,
     /// Zones to answer for.
     pub zones: Vec<DnsName>,
+    /// Public addresses of the responder.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Whom to trust: the system, or the given bundles, or both.
+fn roots(files: &[PathBuf], system: bool) -> anyhow::Result<Roots> {
+    let files: Vec<_> = files.iter().filter(|file| !file.as_os_str().is_empty()).collect();
+    if files.is_empty() {
+        return Ok(Roots::system());
+    }
+    let mut bundle = Vec::new();
+    for file in files {
+        let bytes =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        bundle.extend(bytes);
+        bundle.push(b'\n');
+    }
+    Ok(if system { Roots::system_and_pem(&bundle)? } else { Roots::only_pem(&bundle)? })
 }
 
 impl RunArgs {
@@ -245,11 +278,17 @@ impl RunArgs {
     /// # Errors
     /// The message names the flag and what is allowed.
     pub fn settings(self) -> anyhow::Result<Settings> {
-        let roots = cert_lib::net::http::Roots::read(&self.ca_certificates, self.ca_system_cert_pool)
+        let roots = roots(&self.ca_certificates, self.ca_system_cert_pool)
             .context("--ca-certificates (LEGO_CA_CERTIFICATES)")?;
+        let nameservers = self.precheck_nameservers.iter().filter(|text| !text.is_empty());
+        let nameservers: Result<Vec<Nameserver>, _> =
+            nameservers.map(|text| text.parse()).collect();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let answer = (!self.answer_dns.is_empty())
-            .then(|| AnswerSettings { listen: self.answer_dns, zones: self.answer_zone });
+        let answer = (!self.answer_dns.is_empty()).then(|| AnswerSettings {
+            listen: self.answer_dns,
+            zones: self.answer_zone,
+            addresses: self.answer_address,
+        });
         Ok(Settings {
             kubeconfigs: Kubeconfigs {
                 default: self.kubeconfig,
@@ -272,7 +311,7 @@ impl RunArgs {
             dns: DnsSettings {
                 namespace: some(self.dns_namespace),
                 class: some(self.dns_class),
-                nameservers: self.precheck_nameservers,
+                nameservers: nameservers.context("--precheck-nameservers")?,
                 additional_wait: self.precheck_additional_wait,
                 propagation_timeout: self.propagation_timeout,
             },

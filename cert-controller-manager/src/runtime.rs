@@ -1,6 +1,7 @@
 //! What every controller here stands on: clusters, the work queue, reports, keys.
 
 pub mod clusters;
+pub mod crds;
 pub mod follow;
 pub mod keys;
 pub mod merge;

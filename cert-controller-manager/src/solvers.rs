@@ -47,6 +47,10 @@ impl Challenges {
     /// # Errors
     /// When something could not be taken away.
     pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
-        if self.entries.of_owner(owner).is_empty() { Ok(()) } else { self.solver.sweep(owner).await }
+        if self.entries.of_owner(owner).is_empty() {
+            Ok(())
+        } else {
+            self.solver.sweep(owner).await
+        }
     }
 }

@@ -7,7 +7,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    model::{bundle::Bundle, request::Request},
+    model::{
+        bundle::Bundle,
+        key::{KeyError, KeyType, PrivateKey},
+        request::Request,
+    },
     solve::Owner,
 };
 
@@ -44,18 +48,26 @@ pub trait Issuer: Send + Sync {
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError>;
 }
 
-/// Makes private keys. The caller brings one, because an RSA key takes seconds of processor time and
-/// the engine owns no threads.
+/// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program
+/// with much to do brings a maker that does it elsewhere.
 #[async_trait]
 pub trait Keys: Send + Sync {
     /// A new key.
     ///
     /// # Errors
-    /// When the random source fails.
-    async fn generate(
-        &self,
-        kind: crate::model::key::KeyType,
-    ) -> Result<crate::model::key::PrivateKey, crate::model::key::KeyError>;
+    /// When there is none to be had.
+    async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError>;
+}
+
+/// Makes keys on the spot: for tests, examples and programs that issue one certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inline;
+
+#[async_trait]
+impl Keys for Inline {
+    async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError> {
+        PrivateKey::generate(kind)
+    }
 }
 
 /// How far an order has come.

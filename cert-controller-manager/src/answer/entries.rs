@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
+    runtime::watcher,
 };
 use serde_json::json;
 use tokio::{
@@ -30,7 +31,10 @@ use super::{
     zone::{MAX_TTL, Source},
 };
 use crate::{
-    api::dnsentry::{DNSEntry, DnsEntryStatus, STATE_INVALID, STATE_READY},
+    api::{
+        ObjectKey,
+        dnsentry::{DNSEntry, DnsEntryStatus, STATE_INVALID, STATE_READY},
+    },
     runtime::follow::{Availability, Follower, follow},
 };
 
@@ -69,7 +73,7 @@ impl Served {
         };
         let (availability, _) = watch::channel(Availability::Unknown);
         tokio::select! {
-            never = follow(api, self, &availability) => never,
+            never = follow(api, watcher::Config::default(), self, &availability) => never,
             never = self.write_reports(&client) => never,
         }
     }

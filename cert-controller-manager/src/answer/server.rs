@@ -193,13 +193,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{answer::zone::Source, runtime::follow::Key};
+    use crate::{answer::zone::Source, runtime::follow::ObjectKey};
 
     /// A running server with `values` at one name, and the address to ask.
     async fn serve(values: &[String]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
         table.complete();
-        let key = Key { namespace: "ns".into(), name: "a".into() };
+        let key = ObjectKey { namespace: "ns".into(), name: "a".into() };
         let name = "_c.acme.test".parse().unwrap();
         table.put(&key, Source { name, values: values.to_vec(), ttl: 10 });
         let listen = ["127.0.0.1:0".parse().unwrap()];

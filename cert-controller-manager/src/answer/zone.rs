@@ -19,7 +19,7 @@ use hickory_proto::{
     },
 };
 
-use crate::runtime::follow::Key;
+use crate::api::ObjectKey;
 
 /// The zones and their values.
 pub struct Table {
@@ -28,9 +28,9 @@ pub struct Table {
     serial: u32,
     complete: bool,
     /// What each source gives, to find it again when it changes.
-    sources: HashMap<Key, Source>,
+    sources: HashMap<ObjectKey, Source>,
     /// The sources of each name, by its lower-case text.
-    names: HashMap<String, BTreeSet<Key>>,
+    names: HashMap<String, BTreeSet<ObjectKey>>,
     /// How many names are below each name that may have none itself.
     above: HashMap<String, usize>,
 }
@@ -95,7 +95,7 @@ impl Table {
     }
 
     /// Publishes what `source` gives, in the place of what `key` gave before.
-    pub fn put(&mut self, key: &Key, source: Source) {
+    pub fn put(&mut self, key: &ObjectKey, source: Source) {
         if self.sources.get(key) == Some(&source) {
             return;
         }
@@ -113,7 +113,7 @@ impl Table {
     }
 
     /// Takes away what `key` gave.
-    pub fn remove(&mut self, key: &Key) {
+    pub fn remove(&mut self, key: &ObjectKey) {
         let Some(source) = self.sources.remove(key) else { return };
         self.serial = self.serial.wrapping_add(1);
         let Some(keys) = self.names.get_mut(source.name.as_str()) else { return };
@@ -134,7 +134,7 @@ impl Table {
 
     /// Everybody who gives something.
     #[must_use]
-    pub fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Vec<ObjectKey> {
         self.sources.keys().cloned().collect()
     }
 

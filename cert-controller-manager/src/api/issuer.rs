@@ -58,7 +58,11 @@ pub struct AcmeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_account_binding: Option<ExternalAccountBinding>,
     /// Whether no DNS record is published, for test CAs that do not look.
-    #[serde(default, rename = "skipDNSChallengeValidation", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "skipDNSChallengeValidation",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub skip_dns_challenge_validation: Option<bool>,
     /// Domains that this issuer is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

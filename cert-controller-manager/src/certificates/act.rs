@@ -229,7 +229,8 @@ impl Controller {
         let key = &pass.observed.secret;
         let labels = pass.certificate.spec.secret_labels.as_ref();
         let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels));
-        let written = self.secrets.api(key).patch(&key.name, &PatchParams::default(), &patch).await?;
+        let written =
+            self.secrets.api(key).patch(&key.name, &PatchParams::default(), &patch).await?;
         self.secrets.put(key, &written);
         Ok(Step::Again)
     }

@@ -81,10 +81,7 @@ pub fn issuer_name(
     }
 }
 
-fn request(
-    certificate: &Certificate,
-    settings: &CertificateSettings,
-) -> Result<Request, Refusal> {
+fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<Request, Refusal> {
     let spec = &certificate.spec;
     check_secret(certificate, settings)?;
     let common_name = spec.common_name.as_deref().filter(|name| !name.is_empty());
@@ -117,10 +114,7 @@ fn request(
     Ok(Request { owner: ObjectKey::of(certificate).owner(), fingerprint, subject })
 }
 
-fn check_secret(
-    certificate: &Certificate,
-    settings: &CertificateSettings,
-) -> Result<(), Refusal> {
+fn check_secret(certificate: &Certificate, settings: &CertificateSettings) -> Result<(), Refusal> {
     let spec = &certificate.spec;
     let reference = spec.secret_ref.as_ref();
     let by_name = spec.secret_name.as_deref().unwrap_or_default();
@@ -211,16 +205,31 @@ mod tests {
         let csr = |text: &str| json!({ "csr": data(text.as_bytes()) });
         for (spec, message) in [
             (json!({}), "either domains or csr must be specified"),
-            (json!({ "commonName": "a.example", "csr": data(b"x") }), "cannot specify both commonName and csr"),
+            (
+                json!({ "commonName": "a.example", "csr": data(b"x") }),
+                "cannot specify both commonName and csr",
+            ),
             (json!({ "dnsNames": names }), "invalid number of DNS names: 100 (max 99)"),
-            (json!({ "commonName": "a".repeat(65) }), "the Common Name is limited to 64 characters"),
+            (
+                json!({ "commonName": "a".repeat(65) }),
+                "the Common Name is limited to 64 characters",
+            ),
             (json!({ "dnsNames": [long] }), "longer than 253"),
-            (json!({ "commonName": "*.*.example.org" }), "a wildcard is allowed as the whole first label only"),
+            (
+                json!({ "commonName": "*.*.example.org" }),
+                "a wildcard is allowed as the whole first label only",
+            ),
             (json!({ "dnsNames": ["10.1.2.3"] }), "10.1.2.3 is an IP address"),
             (json!({ "dnsNames": ["a.example", "A.example"] }), "duplicate domain: a.example"),
             (csr("no pem"), "parsing CSR failed: it is not PEM"),
-            (json!({ "commonName": "a.example", "renewBefore": "4m" }), "renewBefore must be at least 5 minutes"),
-            (json!({ "commonName": "a.example", "renewBefore": "soon" }), "renewBefore: \"soon\" is no duration"),
+            (
+                json!({ "commonName": "a.example", "renewBefore": "4m" }),
+                "renewBefore must be at least 5 minutes",
+            ),
+            (
+                json!({ "commonName": "a.example", "renewBefore": "soon" }),
+                "renewBefore: \"soon\" is no duration",
+            ),
             (
                 json!({ "commonName": "a.example", "secretName": "a", "secretRef": { "name": "b" } }),
                 "conflicting names in secretRef.Name and secretName: b != a",
@@ -247,7 +256,8 @@ mod tests {
 
     #[test]
     fn an_issuer_in_another_namespace_is_never_replaced_by_one_of_the_same_name() {
-        let spec = json!({ "commonName": "a.example", "issuerRef": { "name": "i", "namespace": "x" } });
+        let spec =
+            json!({ "commonName": "a.example", "issuerRef": { "name": "i", "namespace": "x" } });
         let error = issuer_name(&certificate(&spec), &settings()).unwrap_err();
         assert!(error.contains("target issuers not allowed"), "{error}");
     }

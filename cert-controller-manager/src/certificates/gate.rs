@@ -107,7 +107,8 @@ impl Line {
     /// The first of the namespace whose turn it is.
     fn next(&mut self) -> Option<ObjectKey> {
         let after = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
-        let turn = self.waiting.range(after).next().or_else(|| self.waiting.iter().next())?.0.clone();
+        let turn =
+            self.waiting.range(after).next().or_else(|| self.waiting.iter().next())?.0.clone();
         let own = self.waiting.get_mut(&turn)?;
         let next = own.pop_front();
         if own.is_empty() {

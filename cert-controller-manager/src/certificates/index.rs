@@ -75,7 +75,8 @@ impl Index {
             (created, certificate.uid())
         };
         let own = age(certificate);
-        let others = maps.by_secret.get(secret)?.iter().filter_map(|key| maps.certificates.get(key));
+        let others =
+            maps.by_secret.get(secret)?.iter().filter_map(|key| maps.certificates.get(key));
         others
             .filter(|other| other.metadata.deletion_timestamp.is_none())
             .filter(|other| other.uid() != certificate.uid() && age(other) < own)

@@ -50,10 +50,8 @@ impl Controller {
         let secret = convert::secret_key(certificate);
         let issuer = convert::issuer_name(certificate, &self.settings);
         let facts = self.secrets.get(&secret).await?;
-        let key_is_elsewhere = matches!(
-            want.request.as_ref().map(|request| &request.subject),
-            Ok(Subject::Csr(_))
-        );
+        let key_is_elsewhere =
+            matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let labels = certificate.spec.secret_labels.as_ref();
         let have = Have {
             responsible: responsible(certificate, &self.settings.class),
@@ -77,6 +75,7 @@ impl Controller {
                 "issuer {}/{name} does not exist: create it or name another one in issuerRef",
                 self.settings.issuer_namespace
             )),
+            Lookup::Unknown => IssuerState::NotReady("it has not been looked at yet".to_owned()),
             Lookup::NotReady(why) => {
                 IssuerState::NotReady(format!("referenced issuer {name} not ready: {why}"))
             }

@@ -127,9 +127,10 @@ fn secret_name(key: &ObjectKey) -> String {
 }
 
 fn render(key: &ObjectKey, order: &Order) -> kube::Result<Secret> {
-    let bytes = order.progress.encode().map_err(|error| {
-        kube::Error::SerdeError(serde::ser::Error::custom(error))
-    })?;
+    let bytes = order
+        .progress
+        .encode()
+        .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
     let annotations = [
         (marks::PROGRESS_OF.to_owned(), key.to_string()),
         (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),

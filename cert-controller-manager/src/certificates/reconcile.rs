@@ -29,13 +29,15 @@ use crate::{
         status::{self, Outcome, State},
     },
     config::CertificateSettings,
-    issuers::registry::Registry,
+    issuers::registry::{Lookup, Registry},
     runtime::{clusters::SourceCluster, follow::Follower, merge, queue::Shared, report::Reports},
     solvers::Challenges,
 };
 
 /// When a cluster cannot be reached, a pass is repeated after this.
 const UNREACHABLE: Duration = Duration::from_secs(5);
+/// A Certificate whose issuer was not looked at yet is looked at again after this.
+const AFTER_START: Duration = Duration::from_secs(2);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -89,6 +91,9 @@ impl Controller {
         let alive = certificate.filter(|it| it.metadata.deletion_timestamp.is_none());
         let Some(certificate) = alive else { return self.gone(key).await };
         let now = self.clock.now();
+        if self.issuer_is_unknown(&certificate) {
+            return Ok(Some(now + AFTER_START));
+        }
         let want = convert::want(&certificate, &self.settings);
         let observed = self.observe(key, &certificate, &want).await?;
         let plan = plan(&want, &observed.have, &self.policy, now);
@@ -120,6 +125,12 @@ impl Controller {
         Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
     }
 
+    /// Right after the start nothing can be said of a Certificate whose issuer was not looked at.
+    fn issuer_is_unknown(&self, certificate: &Certificate) -> bool {
+        convert::issuer_name(certificate, &self.settings)
+            .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
+    }
+
     fn order_runs(&self, key: &ObjectKey) -> bool {
         self.orders.fingerprint(key).is_some()
     }
@@ -143,15 +154,13 @@ impl Controller {
             name: name.clone(),
             namespace: self.settings.issuer_namespace.clone(),
         });
-        let should =
-            status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
+        let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
         let Some(patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
             return Ok(());
         };
         let before = certificate.status.as_ref();
-        let is_news = before.is_none_or(|before| {
-            before.state != should.state || before.message != should.message
-        });
+        let is_news = before
+            .is_none_or(|before| before.state != should.state || before.message != should.message);
         let written = self
             .api(pass.key)
             .patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(&patch))
@@ -166,7 +175,8 @@ impl Controller {
     /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
     /// long, and where the Secret is.
     async fn mark(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
-        let current = self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
+        let current =
+            self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
         let (Ok(request), Some(leaf), State::Ready) =
             (&pass.want.request, &outcome.leaf, outcome.state)
         else {
@@ -182,9 +192,11 @@ impl Controller {
         let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
         let has = |path: &str, wanted: &Value| {
             let found = is.pointer(path);
-            wanted.as_object().into_iter().flatten().all(|(name, value)| {
-                found.and_then(|found| found.get(name)) == Some(value)
-            })
+            wanted
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
         };
         if has("/metadata/labels", &labels)
             && has("/metadata/annotations", &annotations)
@@ -257,7 +269,6 @@ impl Controller {
         waiting.into_iter().for_each(|key| self.queue.push(key));
     }
 }
-
 
 impl Follower<Certificate> for Controller {
     fn applied(&self, certificate: Certificate) {

@@ -150,7 +150,8 @@ fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Co
         reason: outcome.reason.word().to_owned(),
         message: outcome.message.clone(),
         observed_generation: certificate.metadata.generation,
-        last_transition_time: since.map_or_else(|| time(now), |before| before.last_transition_time.clone()),
+        last_transition_time: since
+            .map_or_else(|| time(now), |before| before.last_transition_time.clone()),
     }
 }
 

@@ -34,9 +34,7 @@ use super::{
 use crate::{
     api::{Issuer, ObjectKey, issuer::AcmeSpec},
     certificates::observe::responsible,
-    runtime::{
-        clusters::DefaultCluster, follow::Follower, merge, queue::Shared, report::Reports,
-    },
+    runtime::{clusters::DefaultCluster, follow::Follower, merge, queue::Shared, report::Reports},
     solvers,
 };
 
@@ -169,13 +167,8 @@ impl Controller {
         }
         let solver: Arc<dyn Solver> =
             if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
-        let issuer = AcmeIssuer::new(
-            account,
-            solver,
-            self.clock.clone(),
-            self.keys.clone(),
-            self.timing,
-        );
+        let issuer =
+            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), self.timing);
         let needs_dns = recipe.needs_dns;
         built.insert(name.to_owned(), Built { recipe, client });
         self.registry.put(name, Lookup::Ready { issuer: Arc::new(issuer), needs_dns });
@@ -203,7 +196,10 @@ impl Controller {
         }
         let reference = json!({ "name": secret.name, "namespace": secret.namespace });
         let patch = json!({ "spec": { "acme": { "privateKeySecretRef": reference } } });
-        let written = self.api().patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+        let written = self
+            .api()
+            .patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         written.map(|_| ()).map_err(|error| Trouble::Failed {
             message: format!("noting the account key in the Issuer failed: {error}"),
             disposition: Disposition::Retry(Ladder::Transport),
@@ -232,14 +228,16 @@ impl Controller {
         let should = status::of(issuer, outcome);
         let before = issuer.status.as_ref();
         let Some(patch) = merge::status_patch(before, &should) else { return Ok(()) };
-        let written = self.api().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let written =
+            self.api().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         match written {
             Ok(written) => lock(&self.known.issuers).insert(name.to_owned(), Arc::new(written)),
             // Deleted in the meantime: the watch will tell.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(error),
         };
-        let is_news = before.is_none_or(|it| (&it.state, &it.message) != (&should.state, &should.message));
+        let is_news =
+            before.is_none_or(|it| (&it.state, &it.message) != (&should.state, &should.message));
         if is_news {
             let about = issuer.object_ref(&());
             match outcome {
@@ -285,8 +283,10 @@ impl Follower<Issuer> for Controller {
     fn applied(&self, issuer: Issuer) {
         let name = issuer.name_any();
         let known = lock(&self.known.issuers).insert(name.clone(), Arc::new(issuer.clone()));
-        let is_echo = known.is_some_and(|known| known.resource_version() == issuer.resource_version());
+        let is_echo =
+            known.is_some_and(|known| known.resource_version() == issuer.resource_version());
         if !is_echo {
+            self.registry.seen(&name);
             self.queue.push(name);
         }
     }
@@ -305,20 +305,26 @@ impl Follower<Issuer> for Controller {
 /// The Secrets that issuers refer to, as metadata: a changed key is a new pass.
 impl Follower<PartialObjectMeta<Secret>> for Controller {
     fn applied(&self, secret: PartialObjectMeta<Secret>) {
-        self.gone(&ObjectKey::of(&secret));
+        self.wake_users(&ObjectKey::of(&secret));
     }
 
     fn gone(&self, secret: &ObjectKey) {
+        self.wake_users(secret);
+    }
+
+    /// Nothing is kept of them.
+    fn keys(&self) -> Vec<ObjectKey> {
+        Vec::new()
+    }
+}
+
+impl Controller {
+    fn wake_users(&self, secret: &ObjectKey) {
         let issuers = lock(&self.known.issuers);
         let users = issuers.iter().filter(|(_, issuer)| {
             let spec = issuer.spec.acme.as_ref();
             spec.is_some_and(|spec| account::key_secret(issuer, spec, &self.namespace) == *secret)
         });
         users.for_each(|(name, _)| self.queue.push(name.clone()));
-    }
-
-    /// Nothing is kept of them.
-    fn keys(&self) -> Vec<ObjectKey> {
-        Vec::new()
     }
 }

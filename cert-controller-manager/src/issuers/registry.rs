@@ -22,6 +22,8 @@ pub struct Registry {
 pub enum Lookup {
     /// There is none of this name.
     Missing,
+    /// There is one, and its controller has not looked at it yet: the process has just started.
+    Unknown,
     /// There is one, but it cannot issue; the text says why.
     NotReady(String),
     /// It can issue.
@@ -55,12 +57,18 @@ impl Registry {
         self.queue.push(name.to_owned());
     }
 
+    /// There is an issuer of this name; its controller will say more.
+    pub(super) fn seen(&self, name: &str) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.entry(name.to_owned()).or_insert(Lookup::Unknown);
+    }
+
     /// The controller knows more of an issuer.
     pub(super) fn put(&self, name: &str, lookup: Lookup) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         match lookup {
             Lookup::Missing => entries.remove(name),
-            known @ (Lookup::NotReady(_) | Lookup::Ready { .. }) => {
+            known @ (Lookup::Unknown | Lookup::NotReady(_) | Lookup::Ready { .. }) => {
                 entries.insert(name.to_owned(), known)
             }
         };

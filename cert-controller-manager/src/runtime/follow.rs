@@ -53,7 +53,7 @@ pub trait Follower<K> {
 /// ends. What fails is tried again, at most every five seconds when the kind is absent or denied.
 pub async fn follow<K, F>(
     api: Api<K>,
-    config: &watcher::Config,
+    config: watcher::Config,
     follower: &F,
     availability: &Sender<Availability>,
 ) -> Infallible
@@ -65,7 +65,7 @@ where
     let kind = K::kind(&K::DynamicType::default()).into_owned();
     let mut pause = FIRST_PAUSE;
     loop {
-        let (progress, found) = follow_once(&api, config, &kind, follower, availability).await;
+        let (progress, found) = follow_once(&api, &config, &kind, follower, availability).await;
         pause = match (found, progress) {
             (Some(_), _) => LONGEST_PAUSE,
             (None, Progress::Listed) => FIRST_PAUSE,

@@ -28,7 +28,9 @@ impl Keys for Pool {
             KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => {
                 let failed = |_| KeyError::Generate(kind);
                 let _permit = self.permits.acquire().await.map_err(|_| KeyError::Generate(kind))?;
-                tokio::task::spawn_blocking(move || PrivateKey::generate(kind)).await.map_err(failed)?
+                tokio::task::spawn_blocking(move || PrivateKey::generate(kind))
+                    .await
+                    .map_err(failed)?
             }
         }
     }

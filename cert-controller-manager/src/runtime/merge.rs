@@ -38,10 +38,13 @@ mod tests {
     #[test]
     fn the_patch_has_the_changes_and_removes_what_is_not_there_any_more() {
         let is = json!({ "state": "Error", "backoff": { "a": 1 }, "kept": { "x": 1, "y": 2 } });
-        let should = json!({ "state": "Ready", "kept": { "x": 1, "y": 3 }, "new": [1], "made": {} });
+        let should =
+            json!({ "state": "Ready", "kept": { "x": 1, "y": 3 }, "new": [1], "made": {} });
         assert_eq!(
             difference(&is, &should),
-            Some(json!({ "state": "Ready", "backoff": null, "kept": { "y": 3 }, "new": [1], "made": {} }))
+            Some(
+                json!({ "state": "Ready", "backoff": null, "kept": { "y": 3 }, "new": [1], "made": {} })
+            )
         );
         assert_eq!(difference(&should, &should), None);
     }

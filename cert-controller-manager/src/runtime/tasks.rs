@@ -16,9 +16,7 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = Infallible> + Send + 'static,
     ) {
-        self.0.spawn(async move {
-            match task.await {}
-        });
+        self.0.spawn(async move { match task.await {} });
         tracing::debug!("started {name}");
     }
 

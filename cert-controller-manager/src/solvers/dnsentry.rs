@@ -40,10 +40,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use self::standing::{Standing, standing};
-use crate::{
-    api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry},
-    
-};
+use crate::api::ObjectKey;
+use crate::api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry};
 
 /// How entries are written and looked at.
 #[derive(Clone, Debug, Default)]

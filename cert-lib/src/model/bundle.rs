@@ -142,11 +142,8 @@ impl Leaf {
             Some(rest) if !rest.is_empty() => rest,
             _ => &self.serial,
         };
-        let pairs: Vec<&str> = digits
-            .as_bytes()
-            .chunks(2)
-            .filter_map(|pair| std::str::from_utf8(pair).ok())
-            .collect();
+        let pairs: Vec<&str> =
+            digits.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok()).collect();
         pairs.join(":")
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
-fn key(name: &str) -> Key {
-    Key { namespace: "ns".into(), name: name.into() }
+fn key(name: &str) -> ObjectKey {
+    ObjectKey { namespace: "ns".into(), name: name.into() }
 }
 
 fn source(name: &str, ttl: u32, values: &[&str]) -> Source {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use cert_lib::solve::Owner;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt, runtime::watcher};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::name;
+use crate::api::ObjectKey;
 use crate::{
     api::dnsentry::DNSEntry,
     runtime::follow::{Availability, Follower, follow},
@@ -62,7 +63,7 @@ impl Entries {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
-        follow(api, self, &self.availability).await
+        follow(api, watcher::Config::default(), self, &self.availability).await
     }
 
     /// Whether the index can be believed.

@@ -2,8 +2,8 @@
 
 use super::{Applied, entries::Entry};
 use crate::{
-    api::dnsentry::STATE_READY,
-    runtime::follow::{Availability, },
+    api::{ObjectKey, dnsentry::STATE_READY},
+    runtime::follow::Availability,
 };
 
 /// Where an entry stands. The texts are for a person and name the entry.
