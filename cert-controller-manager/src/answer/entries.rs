@@ -102,7 +102,11 @@ impl Served {
                 // Changed or gone: the watch says so, if it has not already.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return,
                 Ok(Err(error)) => {
-                    warn!(entry = %report.key, %error, "cannot write the status of DNSEntry {}", report.key);
+                    let key = &report.key;
+                    warn!(entry = %key, %error, "cannot write the status of DNSEntry {key}");
+                    if is_final(&error) {
+                        return;
+                    }
                 }
                 Err(_) => {
                     warn!(entry = %report.key, "no answer to the status of DNSEntry {}", report.key);
@@ -214,6 +218,11 @@ fn status_of(entry: &DNSEntry, zone: &DnsName, verdict: &Verdict) -> DnsEntrySta
 fn says(entry: &DNSEntry, wanted: &DnsEntryStatus) -> bool {
     let written = entry.status.clone().unwrap_or_default();
     DnsEntryStatus { last_update_time: None, ..written } == *wanted
+}
+
+/// Whether the API server will never take it: it must not keep the place of another one for ever.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
 }
 
 const PROVIDER: &str = "cert-controller-manager/answer";

@@ -193,7 +193,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{answer::zone::Source, runtime::follow::ObjectKey};
+    use crate::{answer::zone::Source, api::ObjectKey};
 
     /// A running server with `values` at one name, and the address to ask.
     async fn serve(values: &[String]) -> (SocketAddr, tokio::task::JoinHandle<()>) {

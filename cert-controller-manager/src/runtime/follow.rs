@@ -199,3 +199,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// For one page of a list.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

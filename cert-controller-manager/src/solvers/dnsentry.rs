@@ -7,6 +7,7 @@
 //! What is remembered in memory only makes looks sharper: after a restart the index and the values
 //! say enough to go on.
 
+mod call;
 mod entries;
 mod name;
 mod standing;
@@ -15,9 +16,7 @@ pub use entries::Entries;
 
 use std::{
     collections::HashMap,
-    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -37,11 +36,15 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::time::timeout;
 
-use self::standing::{Standing, standing};
-use crate::api::ObjectKey;
-use crate::api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry};
+use self::{
+    call::{Fault, within},
+    standing::{Standing, standing},
+};
+use crate::{
+    api::ObjectKey,
+    api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry},
+};
 
 /// How entries are written and looked at.
 #[derive(Clone, Debug, Default)]
@@ -282,51 +285,8 @@ fn render(
     })
 }
 
-/// Why a call to the API server brought nothing.
-enum Fault {
-    TimedOut,
-    /// The error and its HTTP status, 0 when there was no answer.
-    Kube(kube::Error, u16),
-}
-
-async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
-    let result = timeout(DEADLINE, call).await.map_err(|_| Fault::TimedOut)?;
-    result.map_err(|error| {
-        let code = match &error {
-            kube::Error::Api(status) => status.code,
-            _ => 0,
-        };
-        Fault::Kube(error, code)
-    })
-}
-
-impl Fault {
-    fn explain(self, verb: &str, key: &ObjectKey) -> SolveError {
-        let ObjectKey { namespace, .. } = key;
-        match self {
-            Self::TimedOut => SolveError::Unavailable(format!(
-                "cannot {verb} DNSEntry {key}: no answer within {} s",
-                DEADLINE.as_secs()
-            )),
-            Self::Kube(_, 403) => SolveError::Misconfigured(format!(
-                "cannot {verb} DNSEntry {key}: the right to {verb} \
-                 dnsentries.dns.gardener.cloud in namespace {namespace} is missing"
-            )),
-            Self::Kube(_, 404) => SolveError::Unavailable(format!(
-                "cannot {verb} DNSEntry {key}: the cluster has no DNSEntry resource or no \
-                 namespace {namespace}"
-            )),
-            Self::Kube(error, _) => {
-                SolveError::Unavailable(format!("cannot {verb} DNSEntry {key}: {error}"))
-            }
-        }
-    }
-}
-
 /// Who the fields belong to in server-side apply.
 const FIELD_MANAGER: &str = "cert-controller-manager";
-/// For every call to the API server.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// How many calls run at once for one owner: a certificate may have a hundred names.
 const PARALLEL: usize = 8;
 /// How long the index may take to hear of our own write.

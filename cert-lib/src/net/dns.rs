@@ -159,12 +159,12 @@ async fn over_tcp(server: SocketAddr, question: &Message, wire: &[u8]) -> Result
         .ok_or(Fault::NotAnAnswer)
 }
 
-/// Whether `response` is for this `question`. A server that did not understand the question may
-/// leave it out of its answer.
+/// Whether `response` is for this `question`. A server that fails or refuses may leave the question
+/// out of its answer.
 fn answers(question: &Message, response: &Message) -> bool {
     let of_response = &response.metadata;
     let same_question = match response.queries.as_slice() {
-        [] => of_response.response_code == ResponseCode::FormErr,
+        [] => !matches!(of_response.response_code, ResponseCode::NoError | ResponseCode::NXDomain),
         queries => queries == question.queries,
     };
     of_response.message_type == MessageType::Response

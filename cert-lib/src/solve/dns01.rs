@@ -6,10 +6,14 @@
 //! Not here: publishing, and waiting. What [`Propagation::look`] says is true for this moment; who
 //! waits on top remembers when it was first [`Sight::Seen`].
 
+mod authority;
+mod nameserver;
+
+pub use nameserver::{Nameserver, NameserverError};
+
 use std::{
-    collections::{BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
+    collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,9 +22,10 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
+use self::authority::{Astray, authoritative_servers};
 use crate::{
     clock::Clock,
-    model::name::{DnsName, NameError},
+    model::name::DnsName,
     net::{Answer, Record, RecordKind, ResolveError, Resolver},
 };
 
@@ -238,164 +243,12 @@ fn not_seen(why: String) -> Sight {
     Sight::NotSeen { why }
 }
 
-/// Why the walk to the authoritative servers led nowhere.
-enum Astray {
-    /// The servers of the parent's zone delegate the name.
-    Referred,
-    NoResolver,
-    Resolver(ResolveError),
-    NoZone,
-    NoServers(DnsName),
-}
-
-impl Astray {
-    fn explain(&self, fqdn: &DnsName) -> String {
-        match self {
-            Self::Referred => format!("{fqdn} is delegated to servers that cannot be found"),
-            Self::NoResolver => format!(
-                "{fqdn}: /etc/resolv.conf names no server to find the zone with; set \
-                 --precheck-nameservers"
-            ),
-            Self::Resolver(error) => format!("cannot find the zone of {fqdn}: {error}"),
-            Self::NoZone => format!("cannot find the zone of {fqdn}: no SOA record"),
-            Self::NoServers(zone) => {
-                format!("{fqdn}: the name servers of zone {zone} have no address")
-            }
-        }
-    }
-}
-
-/// SOA, NS and addresses: from any name in a zone to everybody who answers for it.
-async fn authoritative_servers(
-    resolver: &dyn Resolver,
-    start: &DnsName,
-) -> Result<Vec<SocketAddr>, Astray> {
-    let zone = zone_of(resolver, start).await?;
-    let records = recurse(resolver, &zone, RecordKind::Ns).await?.records;
-    // A set, and so sorted: the same question always has the same answer.
-    let hosts: BTreeSet<DnsName> = records
-        .into_iter()
-        .filter_map(|record| match record {
-            Record::NameServer(host) => Some(host),
-            Record::Address(_) | Record::Text(_) => None,
-        })
-        .take(MAX_HOSTS)
-        .collect();
-    let both = hosts.iter().flat_map(|host| [(host, RecordKind::A), (host, RecordKind::Aaaa)]);
-    let answers = join_all(both.map(|(host, kind)| recurse(resolver, host, kind))).await;
-    let addresses: BTreeSet<IpAddr> = answers
-        .into_iter()
-        .filter_map(Result::ok)
-        .flat_map(|answer| answer.records)
-        .filter_map(|record| match record {
-            Record::Address(address) => Some(address),
-            Record::NameServer(_) | Record::Text(_) => None,
-        })
-        .take(MAX_ADDRESSES)
-        .collect();
-    if addresses.is_empty() {
-        return Err(Astray::NoServers(zone));
-    }
-    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, PORT)).collect())
-}
-
-/// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.
-async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Astray> {
-    let mut candidate = Some(start.clone());
-    for _ in 0..MAX_LABELS {
-        let Some(name) = candidate else { break };
-        let zone = recurse(resolver, &name, RecordKind::Soa).await?.zone;
-        if let Some(zone) = zone.filter(|zone| start.is_within(zone)) {
-            return Ok(zone);
-        }
-        candidate = name.parent();
-    }
-    Err(Astray::NoZone)
-}
-
-/// Asks the machine's resolvers, the next one when one fails.
-async fn recurse(
-    resolver: &dyn Resolver,
-    name: &DnsName,
-    kind: RecordKind,
-) -> Result<Answer, Astray> {
-    let mut astray = Astray::NoResolver;
-    for server in resolver.system_servers() {
-        match resolver.query(server, name, kind).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => astray = Astray::Resolver(error),
-        }
-    }
-    Err(astray)
-}
-
-/// A name server as a person writes it: `host`, `host:port`, an address, `address:port`,
-/// `[v6]:port`. The port is 53 when none is given.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Nameserver {
-    /// Ready to ask.
-    Address(SocketAddr),
-    /// To be resolved by whoever reads the configuration.
-    Host {
-        /// Name of the server.
-        name: DnsName,
-        /// Port that it listens on.
-        port: u16,
-    },
-}
-
-/// Why a text is no name server.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{text:?} is no name server; write host, host:port, an address or [v6 address]:port")]
-pub struct NameserverError {
-    /// What was given.
-    pub text: String,
-    /// What is wrong with the host name.
-    #[source]
-    pub source: Option<NameError>,
-}
-
-impl FromStr for Nameserver {
-    type Err = NameserverError;
-
-    fn from_str(text: &str) -> Result<Self, NameserverError> {
-        let refused = |source| NameserverError { text: text.to_owned(), source };
-        let text = text.trim();
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            return Ok(Self::Address(SocketAddr::new(address, PORT)));
-        }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return match address.port() {
-                0 => Err(refused(None)),
-                _ => Ok(Self::Address(address)),
-            };
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
-            None => (text, Some(PORT)),
-        };
-        let port = port.ok_or_else(|| refused(None))?;
-        let name: DnsName = host.parse().map_err(|e| refused(Some(e)))?;
-        if name.is_wildcard() {
-            return Err(refused(None));
-        }
-        Ok(Self::Host { name, port })
-    }
-}
-
-const PORT: u16 = 53;
 /// For a whole look: a dead server costs two exchanges, and its siblings are asked meanwhile.
 const DEADLINE: Duration = Duration::from_secs(25);
 const WAIT_BEHIND_CACHES: SignedDuration = SignedDuration::from_secs(10);
 /// Delegations change rarely, and a look that finds nobody forgets what it knew.
 const KNOWN_FOR: SignedDuration = SignedDuration::from_mins(5);
 const MAX_KNOWN: usize = 4096;
-/// The root zone has 13 servers, and few zones have more.
-const MAX_HOSTS: usize = 16;
-const MAX_ADDRESSES: usize = 32;
-const MAX_LABELS: usize = 128;
 
 #[cfg(test)]
-#[path = "dns01/tests.rs"]
 mod tests;

@@ -295,27 +295,40 @@ fn an_explicit_wait_always_applies_and_an_unset_one_behind_caches_only() {
     }
 }
 
-#[test]
-fn name_servers_are_read_as_people_write_them() {
-    let host = |name: &str, port| Some(Nameserver::Host { name: name.parse().unwrap(), port });
-    let address = |text: &str| Some(Nameserver::Address(text.parse().unwrap()));
-    for (text, want) in [
-        ("1.2.3.4", address("1.2.3.4:53")),
-        (" 1.2.3.4:5353 ", address("1.2.3.4:5353")),
-        ("2001:db8::1", address("[2001:db8::1]:53")),
-        ("[2001:db8::1]", address("[2001:db8::1]:53")),
-        ("[2001:db8::1]:5353", address("[2001:db8::1]:5353")),
-        ("ns.example.org", host("ns.example.org", 53)),
-        ("ns.example.org:5353", host("ns.example.org", 5353)),
-        ("", None),
-        (":53", None),
-        ("1.2.3.4:0", None),
-        ("1.2.3.4:65536", None),
-        ("ns.example.org:dns", None),
-        ("[2001:db8::1", None),
-        ("*.example.org", None),
-        ("a b", None),
-    ] {
-        assert_eq!(text.parse::<Nameserver>().ok(), want, "{text:?}");
+/// Answers like the script, but its first resolver swallows questions.
+struct BlackHole(Script);
+
+#[async_trait]
+impl Resolver for BlackHole {
+    async fn query(
+        &self,
+        server: SocketAddr,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        if server == self.system_servers()[0] {
+            return std::future::pending().await;
+        }
+        self.0.query(server, name, kind).await
     }
+
+    fn system_servers(&self) -> Vec<SocketAddr> {
+        self.0.system_servers()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_resolver_that_swallows_questions_is_passed_over() {
+    let script = BlackHole(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
+    let propagation = Propagation::new(vec![], clock());
+    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+    assert_eq!(sight, Sight::Seen { authoritative: true });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_ends_although_a_server_never_answers() {
+    let script = BlackHole(Script::default());
+    let propagation = Propagation::new(vec![at("10.9.9.9")], clock());
+    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
+    check("never answers", &sight, &Want::Not("took longer than 25 s"));
 }
