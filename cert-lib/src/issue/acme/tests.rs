@@ -262,6 +262,22 @@ async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
 }
 
 #[tokio::test]
+async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
+    let bench =
+        Bench::new(Manner { validation_polls: 3, ..Manner::default() }, Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let mut progress = None;
+    for _ in 0..2 {
+        let advance = bench.issuer.advance(&request, progress).await.unwrap();
+        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued") };
+        progress = Some(next);
+    }
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+    bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+}
+
+#[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
     for (reused, requests) in [(false, 9), (true, 4)] {
         for lost in 2..=requests {
