@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    acme::wire::Identifier,
+    acme::wire::{Identifier, or_default},
     issue::{Disposition, Ladder},
 };
 
@@ -16,15 +16,17 @@ use crate::{
 #[serde(default)]
 pub struct Problem {
     /// `urn:ietf:params:acme:error:` and a word.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
     /// For people.
+    #[serde(deserialize_with = "or_default")]
     pub detail: String,
     /// The HTTP status. Problems inside of orders and challenges may have none.
     pub status: Option<u16>,
     /// Where to read on; with `userActionRequired` the terms to agree to.
     pub instance: Option<String>,
     /// One per identifier.
+    #[serde(deserialize_with = "or_default")]
     pub subproblems: Vec<Subproblem>,
     /// The Retry-After of the response, as the CA said it.
     #[serde(skip)]
@@ -36,9 +38,10 @@ pub struct Problem {
 #[serde(default)]
 pub struct Subproblem {
     /// As in [`Problem::kind`].
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: String,
     /// For people.
+    #[serde(deserialize_with = "or_default")]
     pub detail: String,
     /// Which one.
     pub identifier: Option<Identifier>,

@@ -27,7 +27,7 @@ pub struct Directory {
     /// Renewal information (RFC 9773).
     pub renewal_info: Option<String>,
     /// About the CA.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub meta: Meta,
 }
 
@@ -49,7 +49,7 @@ pub struct Registration {
     /// Whether it can be used.
     pub status: AccountStatus,
     /// Whom the CA writes to, as `mailto:` URLs. Let's Encrypt no longer tells.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub contact: Vec<String>,
     /// Where its orders are listed. Let's Encrypt has no such list.
     pub orders: Option<String>,
@@ -79,10 +79,10 @@ pub struct Order {
     #[serde(default, deserialize_with = "instant_or_none")]
     pub expires: Option<Timestamp>,
     /// What it is for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub identifiers: Vec<Identifier>,
     /// Where to prove control.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub authorizations: Vec<String>,
     /// Where the signing request goes.
     pub finalize: String,
@@ -129,10 +129,10 @@ pub struct Authorization {
     /// How far it is.
     pub status: AuthorizationStatus,
     /// The ways to prove it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub challenges: Vec<Challenge>,
     /// Whether it is for `*.` and the identifier.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub wildcard: bool,
 }
 
@@ -232,6 +232,15 @@ fn instant_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestam
     Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
 }
 
+/// Some CAs write `null` where they mean nothing.
+pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +275,20 @@ mod tests {
         let kinds: Vec<_> = authorization.challenges.iter().map(|one| one.kind).collect();
         assert_eq!(kinds, [ChallengeKind::Unknown, ChallengeKind::Dns01]);
         assert!(!format!("{authorization:?}").contains("secret"));
+    }
+
+    #[test]
+    fn null_is_nothing() {
+        let order: Order = serde_json::from_str(
+            r#"{"status":"ready","finalize":"f","expires":null,"identifiers":null,
+                "authorizations":null,"certificate":null,
+                "error":{"type":null,"detail":null,"status":null,"subproblems":null}}"#,
+        )
+        .unwrap();
+        assert_eq!((order.authorizations.len(), order.error), (0, Some(Problem::default())));
+        let registration: Registration =
+            serde_json::from_str(r#"{"status":"valid","contact":null,"orders":null}"#).unwrap();
+        assert_eq!(registration.contact, [""; 0]);
     }
 
     #[test]

@@ -140,49 +140,26 @@ impl AcmeIssuer {
             None => Box::new(running.find().await?),
         };
         for _ in 0..MAX_STEPS {
-            let (doing, until) = match order::next(&view, self.clock.now()) {
-                Step::Wait { doing, until } => (doing, until),
-                Step::Look { since } => match running.look(&mut view, since).await? {
-                    Some(wait) => wait,
-                    None => continue,
-                },
+            match order::next(&view, self.clock.now()) {
+                Step::Authorize => running.authorize(&mut view).await?,
+                Step::Present => running.present(&mut view).await?,
+                Step::Look { since } => {
+                    if let Some((doing, until)) = running.look(&mut view, since).await? {
+                        return Ok(waiting(durable, view, doing, until));
+                    }
+                }
+                Step::Answer => running.answer(&mut view).await?,
+                Step::Poll => running.poll(&mut view).await?,
+                Step::Wait { doing, until } => return Ok(waiting(durable, view, doing, until)),
+                Step::Finalize => running.finalize(&mut view).await?,
                 Step::Download(url) => return running.download(&view, &url).await,
                 Step::Explain => return Err(running.explain(&view).await),
                 Step::Expire => return Err(failure::expired()),
-                Step::Authorize => {
-                    running.authorize(&mut view).await?;
-                    continue;
-                }
-                Step::Present => {
-                    running.present(&mut view).await?;
-                    continue;
-                }
-                Step::Answer => {
-                    running.answer(&mut view).await?;
-                    continue;
-                }
-                Step::Poll => {
-                    running.poll(&mut view).await?;
-                    continue;
-                }
-                Step::Finalize => {
-                    running.finalize(&mut view).await?;
-                    continue;
-                }
-            };
-            return Ok(Advance::Waiting {
-                progress: Progress { durable, view: Some(view) },
-                doing,
-                until,
-            });
+            }
         }
         // Only a CA that contradicts itself, or a pace of zero, comes here.
-        let until = self.clock.now().saturating_add(self.timing.longest_poll);
-        Ok(Advance::Waiting {
-            progress: Progress { durable, view: Some(view) },
-            doing: Phase::Validating,
-            until: until.unwrap_or(Timestamp::MAX),
-        })
+        let until = self.next_poll(None, MAX_POLLS);
+        Ok(waiting(durable, view, Phase::Validating, until))
     }
 
     /// When to ask the CA again.
@@ -229,6 +206,10 @@ struct NewOrder {
     identifiers: Vec<Identifier>,
 }
 
+fn waiting(durable: Durable, view: Box<View>, doing: Phase, until: Timestamp) -> Advance {
+    Advance::Waiting { progress: Progress { durable, view: Some(view) }, doing, until }
+}
+
 /// What must be proved: a wildcard and its parent are one.
 fn bases(request: &Request) -> Vec<DnsName> {
     let bases: BTreeSet<DnsName> = request.names().iter().map(DnsName::base).collect();
@@ -237,3 +218,5 @@ fn bases(request: &Request) -> Vec<DnsName> {
 
 /// An order takes eight, and a few more when it is taken up again.
 const MAX_STEPS: usize = 16;
+/// As if it had been polled so often.
+const MAX_POLLS: u32 = u32::MAX;

@@ -297,6 +297,43 @@ mod tests {
         }
     }
 
+    /// Serves one connection on this machine with `answer`, and returns what came of it and what
+    /// was asked.
+    async fn served(answer: Vec<u8>) -> (Result<Response<Bytes>, HttpError>, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            // A client that has read enough hangs up.
+            let _ = stream.write_all(&answer).await;
+            String::from_utf8_lossy(&asked[..length]).into_owned()
+        };
+        let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
+        let request = Request::get(url).body(Bytes::new()).unwrap();
+        futures::future::join(client.send(request), server).await
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_the_agent_is_named() {
+        let answer =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let (response, asked) = served(answer.as_bytes().to_vec()).await;
+        assert_eq!(response.unwrap().status(), 302);
+        assert!(asked.contains(&format!("user-agent: {AGENT}\r\n")), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_refused() {
+        let mut answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+        answer.resize(MAX_BODY + 1000, b'x');
+        let (response, _) = served(answer).await;
+        let error = response.unwrap_err().to_string();
+        assert!(error.ends_with("is larger than 1048576 bytes"), "{error}");
+    }
+
     #[tokio::test]
     async fn plain_http_is_for_this_machine_only() {
         let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();

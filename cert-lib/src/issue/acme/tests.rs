@@ -245,15 +245,49 @@ async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
 }
 
 #[tokio::test]
+async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    let first = bench.drive(&request, Some(progress.clone())).await.unwrap();
+    bench.board.log.lock().unwrap().clear();
+    bench.http.clear();
+    let second = bench.drive(&request, Some(stored(&progress))).await.unwrap();
+    assert_eq!(second.leaf, first.leaf);
+    assert_eq!(bench.http.log(), ["POST /order/1", "POST /cert/1"]);
+    assert_eq!(bench.board_log(), ["cleanup _acme-challenge.app.example.org=0"]);
+}
+
+#[tokio::test]
+async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
+    let bench =
+        Bench::new(Manner { validation_polls: 3, ..Manner::default() }, Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let mut progress = None;
+    for _ in 0..2 {
+        let advance = bench.issuer.advance(&request, progress).await.unwrap();
+        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued") };
+        progress = Some(next);
+    }
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+    bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+}
+
+#[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
-    for lost in 2..=9 {
-        let bench =
-            Bench::new(Manner { lose_answer: Some(lost), ..Manner::default() }, Board::default())
-                .await;
-        let bundle = bench.issue(&request(&["example.org", "*.example.org"])).await.unwrap();
-        assert!(bundle.key.is_some());
-        assert_eq!(bench.count("POST /new-order"), 1, "lost answer {lost}");
-        assert_eq!(bench.ca.lock().unwrap().signatures, 1, "lost answer {lost}");
+    for (reused, requests) in [(false, 9), (true, 4)] {
+        for lost in 2..=requests {
+            let manner = Manner { reused, lose_answer: Some(lost), ..Manner::default() };
+            let bench = Bench::new(manner, Board::default()).await;
+            let bundle = bench.issue(&request(&["example.org", "*.example.org"])).await.unwrap();
+            assert!(bundle.key.is_some());
+            assert_eq!(bench.count("POST /new-order"), 1, "lost answer {lost}");
+            assert_eq!(bench.ca.lock().unwrap().signatures, 1, "lost answer {lost}");
+        }
     }
 }
 

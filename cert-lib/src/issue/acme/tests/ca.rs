@@ -116,6 +116,9 @@ impl Ca {
             (false, true) => "valid",
             (_, false) => "pending",
         };
+        let looking = self.answered[number] && self.manner.validation_polls > 0;
+        let (status, challenge) =
+            if looking { ("pending", "processing") } else { (status, status) };
         let error = (status == "invalid").then(|| {
             json!({"type": "urn:ietf:params:acme:error:unauthorized", "status": 403,
                 "detail": "Incorrect TXT record"})
@@ -126,7 +129,7 @@ impl Ca {
             "challenges": [
                 {"type": "http-01", "url": "https://ca/never", "status": "pending", "token": "h"},
                 {"type": "dns-01", "url": format!("https://ca/challenge/{number}"),
-                    "status": status, "token": format!("token{number}"), "error": error},
+                    "status": challenge, "token": format!("token{number}"), "error": error},
             ],
         })
     }
