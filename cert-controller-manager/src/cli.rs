@@ -4,16 +4,28 @@ mod answer;
 mod generate;
 mod run;
 
+use std::{io::Write, process::ExitCode};
+
 use clap::Parser;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Cli, Command, LogArgs};
 
-/// Reads the command line and does what it says.
-///
-/// # Errors
-/// The message says what failed and what to do.
-pub fn main() -> anyhow::Result<()> {
+/// Reads the command line and does what it says. What goes wrong is told in one line on standard
+/// error: what failed, where, and why.
+#[must_use]
+pub fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody can be told that nobody can be told.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<()> {
     let cli = Cli::parse();
     // Whoever comes first decides for the whole process, so this is the first thing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
