@@ -1,1 +1,50 @@
+//! The harness of the end-to-end tests, of `demo` and of `bench`: a real kube-apiserver with etcd, a
+//! real ACME CA (Pebble) with real DNS validation, and the manager as a process of its own.
+//!
+//! Nothing here mocks and nothing waits for a fixed time: [`eventually`] looks until a condition
+//! holds or its deadline is over. A [`rig::Rig`] is everything together; most tests share one and
+//! take a [`namespace::Namespace`] each.
+//!
+//! Deliberately not here: what the tests expect of the manager. That is in `tests/*.rs`.
 
+pub mod acme;
+pub mod challtestsrv;
+pub mod controlplane;
+pub mod eventually;
+
+pub mod floor;
+pub mod http;
+pub mod janitor;
+pub mod locate;
+pub mod manager;
+pub mod metrics;
+pub mod namespace;
+pub mod objects;
+pub mod pebble;
+pub mod processes;
+pub mod rig;
+pub mod table;
+pub mod tls;
+pub mod x509;
+
+use std::{future::Future, sync::OnceLock};
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+
+pub use eventually::{Look, eventually};
+
+/// Runs a test or a program on the one runtime of this process.
+///
+/// A shared [`rig::Rig`] outlives the test that started it, and its Kubernetes client has a task on
+/// the runtime that made it. So tests are plain functions around this, not `#[tokio::test]`.
+///
+/// # Errors
+/// What `task` fails with, or that no runtime can be had.
+pub fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    match RUNTIME.get_or_init(Runtime::new) {
+        Ok(runtime) => runtime.block_on(task),
+        Err(error) => Err(anyhow::anyhow!("{error}")).context("cannot start a runtime"),
+    }
+}

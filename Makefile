@@ -1,0 +1,52 @@
+# Everything that a person or CI runs. Needs Rust (rustup), Go 1.24 or newer, a C compiler and cmake;
+# the control plane is built by the targets that need it, once.
+
+# The end-to-end tests wait more than they compute.
+export RUST_TEST_THREADS ?= 8
+# The pinned toolchain and nothing else decides what a warning is.
+CARGO ?= cargo
+CRDS := charts/cert-controller-manager/crds
+MANAGER := target/debug/cert-controller-manager
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: controlplane ## The examples become Secrets on a real API server; KEEP=1 keeps it running
+	$(CARGO) build --release --package cert-controller-manager --package tests --bin cert-controller-manager --bin demo
+	@KEEP=$(KEEP) target/release/demo
+
+.PHONY: test
+test: controlplane ## All tests: units, protocol, end to end
+	$(CARGO) build --package cert-controller-manager
+	$(CARGO) test --workspace --no-fail-fast
+
+.PHONY: bench
+bench: controlplane ## Issues N certificates (200), compares with a bare loop, checks the limits
+	$(CARGO) build --release --package cert-controller-manager --package tests --bin cert-controller-manager --bin bench
+	@target/release/bench
+
+.PHONY: check
+check: ## Format, lints, documentation and generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
+	$(MAKE) generate
+	@git diff --exit-code -- $(CRDS) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
+	@untracked=$$(git ls-files --others --exclude-standard -- $(CRDS)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }
+
+.PHONY: generate
+generate: ## Writes the generated files
+	$(CARGO) build --package cert-controller-manager
+	@mkdir -p $(CRDS)
+	$(MANAGER) generate crds | awk -v dir=$(CRDS) 'BEGIN { n = 0 } /^---/ { next } /^apiVersion: apiextensions/ { if (n++) close(tmp); tmp = dir "/.part" n } { print > tmp }'
+	@for part in $(CRDS)/.part*; do mv "$$part" "$(CRDS)/$$(sed -n 's/^  name: \(.*\)\.cert\.gardener\.cloud$$/cert.gardener.cloud_\1/p' "$$part" | head -1).yaml"; done
+
+.PHONY: controlplane
+controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there
+	@tests/controlplane/build >/dev/null
+
+.PHONY: clean
+clean: ## Removes what was built here, not the control plane's cache
+	$(CARGO) clean

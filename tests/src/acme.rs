@@ -1,0 +1,77 @@
+//! The independent ACME client, instant-acme: the oracle of the tests and the floor of the benchmark.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus,
+    RetryPolicy,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+
+use crate::pebble::Pebble;
+
+/// Polls begin after 5 ms: Pebble takes a few milliseconds for everything.
+const POLL: RetryPolicy = RetryPolicy::new()
+    .initial_delay(Duration::from_millis(5))
+    .backoff(1.5)
+    .timeout(Duration::from_secs(20));
+
+/// Registers a new account.
+///
+/// # Errors
+/// Pebble refuses it.
+pub async fn register(pebble: &Pebble) -> Result<Account> {
+    let contact = NewAccount {
+        contact: &["mailto:floor@my-company.test"],
+        terms_of_service_agreed: true,
+        only_return_existing: false,
+    };
+    let builder = Account::builder_with_http(Box::new(pebble.https()));
+    let (account, _credentials) = builder.create(&contact, pebble.directory(), None).await?;
+    Ok(account)
+}
+
+/// Publishes a TXT value under a name, before the CA looks for it.
+pub trait Publish {
+    /// Makes `value` visible at `name`, which has no dot at its end.
+    fn publish(&self, name: String, value: String) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Orders a certificate with a new P-256 key and returns its chain in PEM.
+///
+/// # Errors
+/// The CA refuses something.
+pub async fn issue(account: &Account, names: &[String], dns: &impl Publish) -> Result<String> {
+    let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns(name.clone())).collect();
+    let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let mut challenge =
+            authorization.challenge(ChallengeType::Dns01).context("no dns-01 challenge")?;
+        let name = format!("_acme-challenge.{}", plain(challenge.identifier().identifier));
+        dns.publish(name, challenge.key_authorization().dns_value()).await?;
+        challenge.set_ready().await?;
+    }
+    let status = order.poll_ready(&POLL).await?;
+    ensure!(status == OrderStatus::Ready, "the order of {names:?} is {status:?}");
+    order.finalize_csr(&signing_request(names)?).await?;
+    Ok(order.poll_certificate(&POLL).await?)
+}
+
+fn plain(identifier: &Identifier) -> String {
+    match identifier {
+        Identifier::Dns(name) => name.trim_start_matches("*.").to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn signing_request(names: &[String]) -> Result<Vec<u8>> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = DistinguishedName::new();
+    Ok(params.serialize_request(&KeyPair::generate()?)?.der().to_vec())
+}

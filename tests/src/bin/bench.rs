@@ -1,0 +1,184 @@
+//! `make bench`: how fast certificates are issued, what that costs, and how fast it could be at most.
+//!
+//! `N` certificates (200 by default) are created, and the clock runs until the last Secret is written.
+//! Then a bare loop does the same ACME requests and the same API writes: the floor.
+
+use std::{
+    env, fs,
+    io::Write as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, api::ListParams};
+use serde_json::json;
+use tests::{
+    Look, eventually,
+    floor::Floor,
+    locate,
+    manager::Usage,
+    metrics::Writes,
+    namespace::Namespace,
+    pebble::{Pebble, PebbleOptions},
+    rig::{Rig, RigOptions},
+    run,
+};
+
+const DEADLINE: Duration = Duration::from_secs(300);
+/// How many requests `kubectl create` of many files would have in flight, and how many certificates
+/// the floor has.
+const CONCURRENCY: usize = 20;
+
+fn main() -> ExitCode {
+    match run(bench()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bench() -> Result<bool> {
+    let count = env::var("N").map_or(Ok(200), |count| count.parse()).context("N")?;
+    ensure!(count > 0, "N is 0");
+    let pebble = PebbleOptions { nonce_reject: 0, authz_reuse: 0, retry_after: 0, dns: None };
+    line("==> starting the rig")?;
+    let rig = Rig::with_issuer(RigOptions { pebble: pebble.clone(), ..Default::default() }).await?;
+    line(&format!("==> issuing {count} certificates"))?;
+    let measured = measure(&rig, count).await?;
+    line("==> the same requests by a bare loop")?;
+    let plane = &rig.control_plane;
+    let bare = Pebble::start(&pebble, plane.data(), plane.logs()).await?;
+    let namespace = Namespace::new(&rig, "floor").await?;
+    let floor = Floor {
+        client: plane.client(),
+        pebble: &bare,
+        namespace: &namespace.name,
+        count,
+        concurrency: CONCURRENCY,
+        // With those of the bench itself: the loop creates the certificates too.
+        writes: &measured.all_writes,
+    };
+    let floor_took = floor.run().await?;
+    let floor_requests: u64 = bare.requests()?.values().sum();
+    report(&measured, floor_took, floor_requests, count)
+}
+
+/// What issuing took and cost.
+struct Measured {
+    took: Duration,
+    cpu: Duration,
+    usage: Usage,
+    writes: Writes,
+    all_writes: Writes,
+    acme_requests: u64,
+}
+
+async fn measure(rig: &Rig, count: usize) -> Result<Measured> {
+    let namespace = Namespace::new(rig, "bench").await?;
+    let cpu_before = rig.manager_usage().await?.cpu;
+    let writes_before = rig.control_plane.writes().await?;
+    let requests = || anyhow::Ok(rig.pebble.requests()?.values().sum::<u64>());
+    let requests_before = requests()?;
+    let began = Instant::now();
+    futures::stream::iter(0..count)
+        .map(|number| {
+            let namespace = namespace.clone();
+            async move { namespace.simple(&format!("bench-{number}")).await.map(drop) }
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect::<()>()
+        .await?;
+    until_secrets(rig, &namespace.name, count).await?;
+    let took = began.elapsed();
+    // What follows the last Secret is a cost too: the status, the clean-up.
+    namespace.until_all_ready(count, DEADLINE).await?;
+    rig.until_nothing_is_left(DEADLINE).await?;
+    let all_writes = rig.control_plane.writes().await?.since(&writes_before);
+    let own = count as u64;
+    let usage = rig.stop_manager().await?;
+    Ok(Measured {
+        took,
+        cpu: usage.cpu.saturating_sub(cpu_before),
+        usage,
+        writes: all_writes.without("APPLY", "certificates", own),
+        all_writes,
+        acme_requests: requests()? - requests_before,
+    })
+}
+
+async fn until_secrets(rig: &Rig, namespace: &str, count: usize) -> Result<()> {
+    let secrets = Api::<Secret>::namespaced(rig.control_plane.client(), namespace);
+    // One name and how many more there are: the looks must not cost what is being measured.
+    let one = ListParams::default().limit(1);
+    eventually(DEADLINE, "all Secrets are written", || async {
+        rig.check_manager().await?;
+        let found = secrets.list_metadata(&one).await?;
+        let more = found.metadata.remaining_item_count.map_or(Ok(0), usize::try_from)?;
+        let found = found.items.len() + more;
+        Ok(if found >= count { Look::Done(()) } else { Look::NotYet(format!("{found}")) })
+    })
+    .await
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn report(measured: &Measured, floor: Duration, floor_requests: u64, count: usize) -> Result<bool> {
+    let each = count as f64;
+    let rate = each / measured.took.as_secs_f64();
+    let floor_rate = each / floor.as_secs_f64();
+    let cpu = measured.cpu.as_secs_f64() * 1000.0 / each;
+    let writes = measured.writes.total() as f64 / each;
+    let requests = measured.acme_requests as f64 / each;
+    let memory = measured.usage.peak_memory as f64 / f64::from(1 << 20);
+    line(&format!("\n{count} certificates in {:.2} s", measured.took.as_secs_f64()))?;
+    line(&format!("writes: {}", measured.writes))?;
+    line(&format!(
+        "floor: {floor_rate:.1} certificates/s with {:.2} ACME requests each; \
+         the manager reaches {:.0} % of it\n",
+        floor_requests as f64 / each,
+        100.0 * rate / floor_rate
+    ))?;
+    let passed = [
+        limit("certificates per second", rate, Limit::AtLeast(20.0))?,
+        limit("CPU ms per certificate", cpu, Limit::AtMost(10.0))?,
+        limit("ACME requests per certificate", requests, Limit::AtMost(8.0))?,
+        limit("peak memory, MiB", memory, Limit::AtMost(60.0))?,
+    ];
+    line(&format!("      {:32} {writes:8.2}", "API writes per certificate"))?;
+    let numbers = json!({
+        "certificates_per_second": rate,
+        "floor_certificates_per_second": floor_rate,
+        "manager_cpu_ms_per_certificate": cpu,
+        "api_writes_per_certificate": writes,
+        "acme_requests_per_certificate": requests,
+        "manager_peak_rss_mib": memory,
+    });
+    let file = locate::profile()?.with_file_name("bench.json");
+    fs::write(&file, format!("{numbers:#}\n"))?;
+    line(&format!("\nwritten to {}", file.display()))?;
+    Ok(passed.iter().all(|passed| *passed))
+}
+
+enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+fn limit(what: &str, value: f64, limit: Limit) -> Result<bool> {
+    let (passed, text) = match limit {
+        Limit::AtLeast(least) => (value >= least, format!("at least {least}")),
+        Limit::AtMost(most) => (value <= most, format!("at most {most}")),
+    };
+    let verdict = if passed { "pass" } else { "FAIL" };
+    line(&format!("{verdict}  {what:32} {value:8.2}   ({text})"))?;
+    Ok(passed)
+}
+
+fn line(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}

@@ -1,0 +1,143 @@
+//! `make demo`: the examples become Secrets on a real API server, with a real CA and real DNS.
+//!
+//! With `KEEP=1` everything keeps running until Ctrl-C, for a person to look around in.
+
+use std::{
+    env,
+    io::Write as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use kube::api::DynamicObject;
+use serde_json::Value;
+use tests::{
+    Look, eventually,
+    objects::{self, apply, example, list, state},
+    rig::{Rig, RigOptions},
+    run,
+    table::{Table, Width, align},
+    x509::Leaf,
+};
+
+const EXAMPLES: &[&str] = &["30-cert-simple.yaml", "30-cert-csr.yaml", "30-cert-wildcard.yaml"];
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    match run(demonstrate()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demonstrate() -> Result<()> {
+    say("starting etcd, kube-apiserver, Pebble and the manager with its DNS responder")?;
+    let began = Instant::now();
+    let rig = Rig::start(RigOptions::default()).await?;
+    say(&format!("ready after {:.1} s", began.elapsed().as_secs_f32()))?;
+    let shown = show(&rig).await;
+    if shown.is_err() {
+        say(&format!("the logs are in {}", rig.control_plane.logs().display()))?;
+    }
+    shown?;
+    if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
+        keep(&rig).await?;
+    }
+    Ok(())
+}
+
+async fn show(rig: &Rig) -> Result<()> {
+    let client = rig.control_plane.client();
+    say("applying examples/20-issuer.yaml, with Pebble as its server, and the certificates")?;
+    let mut issuer = example("20-issuer.yaml")?;
+    issuer["spec"]["acme"]["server"] = Value::String(rig.pebble.directory());
+    apply(&client, "default", &issuer).await?;
+    let mut times = Vec::new();
+    let began = Instant::now();
+    for file in EXAMPLES {
+        apply(&client, "default", &example(file)?).await?;
+    }
+    for file in EXAMPLES {
+        let certificate = until_ready(rig, &example(file)?).await?;
+        times.push((file, certificate, began.elapsed()));
+    }
+    heading("kubectl get issuer")?;
+    line(&Table::read(&client, "issuers", "default").await?.print(Width::Narrow))?;
+    heading("kubectl get cert -o wide")?;
+    line(&Table::read(&client, "certificates", "default").await?.print(Width::Wide))?;
+    heading("events")?;
+    line(&events(rig).await?)?;
+    heading("the leaf of cert-simple-tls")?;
+    line(&leaf(rig, "cert-simple-tls").await?.to_string())?;
+    heading("from apply to Ready")?;
+    for (file, _, took) in times {
+        line(&format!("{file:24} {:.2} s", took.as_secs_f32()))?;
+    }
+    Ok(())
+}
+
+async fn until_ready(rig: &Rig, example: &Value) -> Result<DynamicObject> {
+    let name = example["metadata"]["name"].as_str().context("the example has no name")?;
+    let certificates = objects::api(&rig.control_plane.client(), "Certificate", "default")?;
+    eventually(DEADLINE, &format!("Certificate {name} is Ready"), || async {
+        rig.check_manager().await?;
+        let object = certificates.get(name).await?;
+        let (state, message) = state(&object);
+        Ok(if state == "Ready" {
+            Look::Done(object)
+        } else {
+            Look::NotYet(format!("'{state}' ({message})"))
+        })
+    })
+    .await
+}
+
+async fn events(rig: &Rig) -> Result<String> {
+    let events = list(&rig.control_plane.client(), "Event", "default").await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![["TYPE", "REASON", "OBJECT", "MESSAGE"].map(str::to_owned).to_vec()];
+    let ours = events.iter().filter(|event| {
+        let kind = &event.data["regarding"]["kind"];
+        kind == "Certificate" || kind == "Issuer"
+    });
+    lines.extend(ours.map(|event| {
+        let object = &event.data["regarding"];
+        let object = format!("{}/{}", text(&object["kind"]), text(&object["name"]));
+        let of = |field: &str| text(&event.data[field]);
+        vec![of("type"), of("reason"), object, of("note")]
+    }));
+    Ok(align(&lines))
+}
+
+async fn leaf(rig: &Rig, name: &str) -> Result<Leaf> {
+    let secret = objects::api(&rig.control_plane.client(), "Secret", "default")?.get(name).await?;
+    let secret: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(serde_json::to_value(secret)?)?;
+    let data = secret.data.unwrap_or_default();
+    Leaf::parse(&data.get("tls.crt").context("the Secret has no tls.crt")?.0)
+}
+
+async fn keep(rig: &Rig) -> Result<()> {
+    heading("it keeps running until Ctrl-C; in another terminal:")?;
+    line(&format!("export KUBECONFIG={}", rig.control_plane.kubeconfig("admin")?.display()))?;
+    line("kubectl get cert -o wide")?;
+    line(&format!("# logs: {}", rig.control_plane.logs().display()))?;
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+fn say(text: &str) -> Result<()> {
+    line(&format!("==> {text}"))
+}
+
+fn heading(text: &str) -> Result<()> {
+    line(&format!("\n── {text}"))
+}
+
+fn line(text: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}

@@ -1,0 +1,87 @@
+//! A small HTTPS client that trusts one CA: for Pebble's management interface, for readiness, and for
+//! instant-acme.
+
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::USER_AGENT};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client for the servers of one CA.
+#[derive(Clone)]
+pub struct Https {
+    plain: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    acme: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+}
+
+impl Https {
+    /// A client that trusts the CA in this PEM file and no other.
+    ///
+    /// # Errors
+    /// The file holds no certificate.
+    pub fn trusting(authority: &Path) -> Result<Self> {
+        let connector = connector(authority)?;
+        let builder = Client::builder(TokioExecutor::new());
+        Ok(Self { plain: builder.build(connector.clone()), acme: builder.build(connector) })
+    }
+
+    /// GETs a page.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn get(&self, url: &str) -> Result<(StatusCode, Bytes)> {
+        let answer = tokio::time::timeout(PATIENCE, async {
+            // RFC 8555 section 6.1 asks for a User-Agent, and Pebble insists.
+            let request = Request::get(url).header(USER_AGENT, "tests").body(Empty::new())?;
+            let response: Response<Incoming> = self.plain.request(request).await?;
+            let status = response.status();
+            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+        });
+        answer.await.context("no answer in time").flatten().with_context(|| format!("GET {url}"))
+    }
+}
+
+impl HttpClient for Https {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
+        let response = self.acme.request(request);
+        Box::pin(async move {
+            match response.await {
+                Ok(response) => Ok(BytesResponse::from(response)),
+                Err(error) => Err(instant_acme::Error::Other(Box::new(error))),
+            }
+        })
+    }
+}
+
+fn connector(authority: &Path) -> Result<HttpsConnector<HttpConnector>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http1()
+        .enable_http2()
+        .wrap_connector(tcp))
+}

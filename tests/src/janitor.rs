@@ -1,0 +1,70 @@
+//! Ends child processes and removes directories however this process ends.
+//!
+//! A shared rig lives in a static, which is never dropped, and a test may be killed. So a small shell
+//! holds the other end of a pipe: when this process is gone, whatever the reason, the pipe closes, and
+//! the shell kills the processes and removes the directories that it was told of.
+
+use std::{
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{ChildStdin, Command, Stdio},
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+pids=
+while read -r word value; do
+  case $word in
+    own) pids="$pids $value" ;;
+    disown)
+      left=
+      for pid in $pids; do [ "$pid" = "$value" ] || left="$left $pid"; done
+      pids=$left
+      ;;
+    remove) set -- "$@" "$value" ;;
+  esac
+done
+for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+for directory in "$@"; do rm -rf "$directory" || rm -rf "$directory"; done
+"#;
+
+/// The process with this id dies with us.
+pub(crate) fn own(pid: u32) -> Result<()> {
+    tell(&format!("own {pid}\n"))
+}
+
+/// The process with this id has ended and been waited for: its id may be somebody else's from now on.
+pub(crate) fn disown(pid: u32) -> Result<()> {
+    tell(&format!("disown {pid}\n"))
+}
+
+/// The directory is removed when we are gone.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    tell(&format!("remove {}\n", directory.display()))
+}
+
+fn tell(line: &str) -> Result<()> {
+    static PIPE: OnceLock<std::io::Result<Mutex<ChildStdin>>> = OnceLock::new();
+    let pipe = PIPE
+        .get_or_init(|| hire().map(Mutex::new))
+        .as_ref()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .context("cannot start the shell that cleans up")?;
+    let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    pipe.write_all(line.as_bytes()).context("the shell that cleans up is gone")
+}
+
+fn hire() -> std::io::Result<ChildStdin> {
+    let mut child = Command::new("sh")
+        .args(["-c", SCRIPT, "janitor"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    child.stdin.take().ok_or_else(|| std::io::Error::other("no pipe to it"))
+}

@@ -1,0 +1,271 @@
+//! A namespace of its own for one test, with the looks and waits that tests need.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Look, eventually,
+    objects::{self, api, apply, names, state},
+    rig::Rig,
+    x509::Leaf,
+};
+
+/// A namespace, and a domain inside the rig's zone that no other test uses.
+#[derive(Clone)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// `<name>.<zone>`.
+    pub domain: String,
+    client: Client,
+}
+
+/// What became of an object that was applied.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The API server refused it.
+    Refused(String),
+    /// The manager gave it this state and message.
+    Settled {
+        /// `status.state`
+        state: String,
+        /// `status.message`
+        message: String,
+    },
+}
+
+impl Namespace {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// It exists: two tests took the same name.
+    pub async fn new(rig: &Rig, name: &str) -> Result<Self> {
+        let client = rig.control_plane.client();
+        let namespace: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
+        }))?;
+        api(&client, "Namespace", "")?.create(&Default::default(), &namespace).await?;
+        Ok(Self { name: name.to_owned(), domain: format!("{name}.{}", rig.zone), client })
+    }
+
+    /// Applies an object here, whatever namespace it names.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn apply(&self, object: &Value) -> Result<DynamicObject> {
+        let mut object = object.clone();
+        object["metadata"]["namespace"] = json!(self.name);
+        apply(&self.client, &self.name, &object).await
+    }
+
+    /// Applies a Certificate with this `spec`.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn certificate(&self, name: &str, spec: Value) -> Result<DynamicObject> {
+        self.apply(&certificate(name, spec)).await
+    }
+
+    /// Applies a Certificate for `<name>.<domain>` whose Secret is `<name>-tls`.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn simple(&self, name: &str) -> Result<DynamicObject> {
+        let host = format!("{name}.{}", self.domain);
+        self.certificate(name, json!({"commonName": host, "secretName": format!("{name}-tls")}))
+            .await
+    }
+
+    /// Changes a Certificate by a merge patch.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn patch(&self, name: &str, patch: Value) -> Result<DynamicObject> {
+        let certificates = api(&self.client, "Certificate", &self.name)?;
+        Ok(certificates.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        api(&self.client, kind, &self.name)?.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub async fn read(&self, kind: &str, name: &str) -> Result<DynamicObject> {
+        Ok(api(&self.client, kind, &self.name)?.get(name).await?)
+    }
+
+    /// Waits until a Certificate has a state.
+    ///
+    /// # Errors
+    /// It has not in time; the message has the state and message that it has instead.
+    pub async fn until(
+        &self,
+        name: &str,
+        wanted: &str,
+        deadline: Duration,
+    ) -> Result<DynamicObject> {
+        self.until_some("Certificate", name, &format!("is {wanted}"), deadline, |object| {
+            state(object).0 == wanted
+        })
+        .await
+    }
+
+    /// Waits until an object is as `holds` wants it.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn until_some(
+        &self,
+        kind: &str,
+        name: &str,
+        what: &str,
+        deadline: Duration,
+        holds: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<DynamicObject> {
+        let what = format!("{kind} {}/{name} {what}", self.name);
+        eventually(deadline, &what, || async {
+            let object = self.read(kind, name).await?;
+            Ok(if holds(&object) {
+                Look::Done(object)
+            } else {
+                Look::NotYet(object.data["status"].to_string())
+            })
+        })
+        .await
+    }
+
+    /// Waits until every Certificate here is Ready.
+    ///
+    /// # Errors
+    /// Some are not in time; the message names up to three.
+    pub async fn until_all_ready(&self, count: usize, deadline: Duration) -> Result<()> {
+        let what = format!("{count} Certificates of {} are Ready", self.name);
+        eventually(deadline, &what, || async {
+            let all = objects::list(&self.client, "Certificate", &self.name).await?;
+            let open: Vec<_> = all.iter().filter(|object| state(object).0 != "Ready").collect();
+            Ok(if open.is_empty() && all.len() == count {
+                Look::Done(())
+            } else {
+                let some: Vec<String> =
+                    open.iter().take(3).map(|object| describe(object)).collect();
+                Look::NotYet(format!("{} of {} open: {}", open.len(), all.len(), some.join("; ")))
+            })
+        })
+        .await
+    }
+
+    /// Applies an object and waits until the API server or the manager has judged it: until its state
+    /// is Ready or Error, and for this generation.
+    ///
+    /// # Errors
+    /// Neither has in time.
+    pub async fn outcome(&self, object: &Value, deadline: Duration) -> Result<Outcome> {
+        let applied = match self.apply(object).await {
+            Ok(applied) => applied,
+            Err(error) => return refused(error),
+        };
+        let (kind, name) = (object["kind"].as_str().unwrap_or_default(), applied.metadata.name);
+        let name = name.context("the API server returned no name")?;
+        let generation = applied.metadata.generation;
+        let judged = self.until_some(kind, &name, "has an outcome", deadline, |object| {
+            let observed = object.data["status"]["observedGeneration"].as_i64();
+            matches!(state(object).0.as_str(), "Ready" | "Error") && observed >= generation
+        });
+        let (state, message) = state(&judged.await?);
+        Ok(Outcome::Settled { state, message })
+    }
+
+    /// A Secret, `None` when it is not there.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn secret(&self, name: &str) -> Result<Option<Secret>> {
+        Ok(Api::<Secret>::namespaced(self.client.clone(), &self.name).get_opt(name).await?)
+    }
+
+    /// The leaf in a Secret.
+    ///
+    /// # Errors
+    /// There is no Secret or no certificate in it.
+    pub async fn leaf(&self, secret: &str) -> Result<Leaf> {
+        let secret = self.secret(secret).await?.context("there is no Secret")?;
+        let data = secret.data.unwrap_or_default();
+        Leaf::parse(&data.get("tls.crt").context("the Secret has no tls.crt")?.0)
+    }
+
+    /// The DNSEntries here.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn dns_entries(&self) -> Result<Vec<DynamicObject>> {
+        objects::list(&self.client, "DNSEntry", &self.name).await
+    }
+
+    /// Waits until no DNSEntry is left here.
+    ///
+    /// # Errors
+    /// Some are left.
+    pub async fn until_no_dns_entry(&self, deadline: Duration) -> Result<()> {
+        eventually(deadline, &format!("no DNSEntry is left in {}", self.name), || async {
+            let left = self.dns_entries().await?;
+            Ok(if left.is_empty() { Look::Done(()) } else { Look::NotYet(names(&left)) })
+        })
+        .await
+    }
+
+    /// The events of an object, as `<type> <reason> <note>`.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn events(&self, name: &str) -> Result<Vec<String>> {
+        let events = objects::list(&self.client, "Event", &self.name).await?;
+        let of_it = events.iter().filter(|event| event.data["regarding"]["name"] == name);
+        let text = |event: &DynamicObject, field: &str| {
+            event.data[field].as_str().unwrap_or_default().to_owned()
+        };
+        Ok(of_it
+            .map(|event| {
+                format!("{} {} {}", text(event, "type"), text(event, "reason"), text(event, "note"))
+            })
+            .collect())
+    }
+}
+
+/// A Certificate as JSON.
+#[must_use]
+pub fn certificate(name: &str, spec: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1",
+        "kind": "Certificate",
+        "metadata": {"name": name},
+    });
+    object["spec"] = spec;
+    object
+}
+
+fn describe(object: &DynamicObject) -> String {
+    let (state, message) = state(object);
+    format!("{} is '{state}' ({message})", object.metadata.name.as_deref().unwrap_or_default())
+}
+
+fn refused(error: anyhow::Error) -> Result<Outcome> {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Ok(Outcome::Refused(status.message.clone())),
+        _ => bail!(error),
+    }
+}

@@ -1,0 +1,137 @@
+//! Kubernetes objects as plain JSON: what tests apply and read is what a person writes and sees.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{Look, eventually};
+
+/// Kind, group, version, plural, and whether it lives in a namespace.
+const KINDS: &[(&str, &str, &str, &str, bool)] = &[
+    ("Certificate", "cert.gardener.cloud", "v1alpha1", "certificates", true),
+    ("Issuer", "cert.gardener.cloud", "v1alpha1", "issuers", true),
+    ("DNSEntry", "dns.gardener.cloud", "v1alpha1", "dnsentries", true),
+    ("Secret", "", "v1", "secrets", true),
+    ("Event", "events.k8s.io", "v1", "events", true),
+    ("Namespace", "", "v1", "namespaces", false),
+    ("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", false),
+];
+
+/// The objects of one kind in one namespace, `""` for all namespaces.
+///
+/// # Errors
+/// The kind is not one that the tests use.
+pub fn api(client: &Client, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {
+    let (kind, group, version, plural, namespaced) =
+        KINDS.iter().find(|known| known.0 == kind).with_context(|| format!("no kind {kind}"))?;
+    let kind = GroupVersionKind::gvk(group, version, kind);
+    let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+    Ok(if *namespaced && !namespace.is_empty() {
+        Api::namespaced_with(client.clone(), namespace, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
+    })
+}
+
+/// The documents of a YAML text.
+///
+/// # Errors
+/// It is not YAML.
+pub fn documents(yaml: &str) -> Result<Vec<Value>> {
+    let documents: Vec<Value> = serde_yaml::from_multiple(yaml)?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// Applies an object as `kubectl apply --server-side` does.
+///
+/// # Errors
+/// The API server refuses it.
+pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
+    let kind = object["kind"].as_str().context("the object has no kind")?;
+    let name = object["metadata"]["name"].as_str().context("the object has no name")?;
+    let params = PatchParams::apply("rig").force();
+    Ok(api(client, kind, namespace)?.patch(name, &params, &Patch::Apply(object)).await?)
+}
+
+/// All objects of one kind in one namespace, `""` for all namespaces.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn list(client: &Client, kind: &str, namespace: &str) -> Result<Vec<DynamicObject>> {
+    Ok(api(client, kind, namespace)?.list(&ListParams::default()).await?.items)
+}
+
+/// The Secrets that hold orders in flight, in the namespace of the issuers.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
+    let params = ListParams::default().labels("cert.gardener.cloud/progress=true");
+    Ok(api(client, "Secret", "default")?.list(&params).await?.items)
+}
+
+/// Waits until a custom resource definition can be used.
+///
+/// # Errors
+/// It is not there in time.
+pub async fn until_established(client: &Client, definition: &str) -> Result<()> {
+    let definitions = api(client, "CustomResourceDefinition", "")?;
+    let what = format!("the definition {definition} is established");
+    eventually(Duration::from_secs(20), &what, || async {
+        let found = definitions.get(definition).await?;
+        Ok(match condition(&found, "Established") {
+            Some(condition) if condition["status"] == "True" => Look::Done(()),
+            other => Look::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+}
+
+/// A condition of an object's status.
+#[must_use]
+pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
+    let conditions = object.data["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)
+}
+
+/// `status.state` and `status.message`.
+#[must_use]
+pub fn state(object: &DynamicObject) -> (String, String) {
+    let status = &object.data["status"];
+    let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("message"))
+}
+
+/// Names of objects, for messages.
+#[must_use]
+pub fn names(objects: &[DynamicObject]) -> String {
+    let names: Vec<&str> =
+        objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// An ACME issuer as `examples/20-issuer.yaml` has it, with another name and server.
+///
+/// # Errors
+/// The example is not there.
+pub fn acme_issuer(name: &str, server: &str) -> Result<Value> {
+    let mut issuer = example("20-issuer.yaml")?;
+    issuer["metadata"]["name"] = json!(name);
+    issuer["spec"]["acme"]["server"] = json!(server);
+    issuer["spec"]["acme"]["privateKeySecretRef"]["name"] = json!(format!("{name}-account"));
+    Ok(issuer)
+}
+
+/// The first object of a file in `examples/`.
+///
+/// # Errors
+/// It is not there.
+pub fn example(file: &str) -> Result<Value> {
+    let text = crate::locate::read(&format!("examples/{file}"))?;
+    documents(&text)?.into_iter().next().with_context(|| format!("{file} is empty"))
+}

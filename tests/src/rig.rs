@@ -1,0 +1,219 @@
+//! Everything together: a control plane, Pebble, the manager and a DNS responder.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::{Look, eventually};
+use crate::{
+    controlplane::ControlPlane,
+    locate,
+    manager::{Manager, ManagerOptions, Usage},
+    objects::{self, acme_issuer, apply, until_established},
+    pebble::{Pebble, PebbleOptions},
+    processes::free_port,
+};
+
+/// The zone that every rig serves.
+pub const ZONE: &str = "my-company.test";
+/// The issuer of every rig, in the namespace `default`.
+pub const ISSUER: &str = "issuer-acme";
+
+/// Who answers the CA's DNS questions.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Responder {
+    /// The manager itself.
+    #[default]
+    Embedded,
+    /// A process of its own, which lives on when the manager is killed.
+    StandAlone,
+}
+
+/// What differs between one rig and another.
+#[derive(Clone, Debug, Default)]
+pub struct RigOptions {
+    /// The CA; its `dns` is filled in.
+    pub pebble: PebbleOptions,
+    /// The DNS responder.
+    pub responder: Responder,
+    /// Further arguments for the manager.
+    pub arguments: Vec<String>,
+}
+
+/// A running rig. Everything ends when it is dropped.
+pub struct Rig {
+    // Dropped first to last: those who ask before those who answer.
+    manager: Mutex<Manager>,
+    /// The stand-alone responder, if there is one.
+    _responder: Option<Manager>,
+    /// The CA.
+    pub pebble: Pebble,
+    /// The cluster.
+    pub control_plane: ControlPlane,
+    /// The zone that the responder answers for.
+    pub zone: String,
+    options: ManagerOptions,
+}
+
+impl Rig {
+    /// Starts everything but the issuer, and waits until the manager's definitions are there.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn start(options: RigOptions) -> Result<Self> {
+        let dns = free_port()?;
+        let control_plane = ControlPlane::start().await?;
+        let client = control_plane.client();
+        for definition in objects::documents(&locate::dns_entry_definition().await?)? {
+            apply(&client, "", &definition).await?;
+        }
+        until_established(&client, "dnsentries.dns.gardener.cloud").await?;
+        let pebble = PebbleOptions { dns: Some(dns), ..options.pebble };
+        let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
+        let kubeconfig = control_plane.kubeconfig("manager")?;
+        let logs = control_plane.logs();
+        let (answer_dns, responder) = match options.responder {
+            Responder::Embedded => (Some(dns), None),
+            Responder::StandAlone => (None, Some(Manager::answer(&kubeconfig, dns, ZONE, logs)?)),
+        };
+        let options = ManagerOptions {
+            kubeconfig,
+            default_issuer: ISSUER.to_owned(),
+            answer_dns,
+            zones: vec![ZONE.to_owned()],
+            precheck: dns,
+            trust: pebble.trust().to_owned(),
+            arguments: options.arguments,
+        };
+        let manager = Mutex::new(Manager::start(&options, logs)?);
+        let zone = ZONE.to_owned();
+        let rig = Self { manager, _responder: responder, pebble, control_plane, zone, options };
+        rig.until_manager_is_up().await?;
+        Ok(rig)
+    }
+
+    /// Starts everything and an issuer that is Ready.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn with_issuer(options: RigOptions) -> Result<Self> {
+        let rig = Self::start(options).await?;
+        rig.issuer(ISSUER, &rig.pebble.directory()).await?;
+        Ok(rig)
+    }
+
+    /// The rig that the tests of one program share, with the default options.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Rig> = OnceCell::const_new();
+        SHARED.get_or_try_init(|| Self::with_issuer(RigOptions::default())).await
+    }
+
+    /// Applies an ACME issuer in the namespace `default` and waits until it is Ready.
+    ///
+    /// # Errors
+    /// It is not Ready in time.
+    pub async fn issuer(&self, name: &str, server: &str) -> Result<()> {
+        let client = self.control_plane.client();
+        apply(&client, "default", &acme_issuer(name, server)?).await?;
+        self.until_issuer(name, "Ready", Duration::from_secs(20)).await?;
+        Ok(())
+    }
+
+    /// Waits until an issuer in the namespace `default` has a state, and returns its message.
+    ///
+    /// # Errors
+    /// It has not in time.
+    pub async fn until_issuer(
+        &self,
+        name: &str,
+        wanted: &str,
+        deadline: Duration,
+    ) -> Result<String> {
+        let issuers = objects::api(&self.control_plane.client(), "Issuer", "default")?;
+        eventually(deadline, &format!("Issuer {name} is {wanted}"), || async {
+            self.check_manager().await?;
+            let (state, message) = objects::state(&issuers.get(name).await?);
+            Ok(if state == wanted {
+                Look::Done(message)
+            } else {
+                Look::NotYet(format!("'{state}' ({message})"))
+            })
+        })
+        .await
+    }
+
+    /// Fails with the end of the manager's log when it has ended.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub async fn check_manager(&self) -> Result<()> {
+        self.manager.lock().await.check()
+    }
+
+    /// Kills the manager and starts another.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn replace_manager(&self) -> Result<()> {
+        let mut manager = self.manager.lock().await;
+        manager.check()?;
+        manager.kill()?;
+        *manager = Manager::start(&self.options, self.control_plane.logs())?;
+        Ok(())
+    }
+
+    /// Asks the manager to end, and waits. What it used until then.
+    ///
+    /// # Errors
+    /// It does not end, or had ended before.
+    pub async fn stop_manager(&self) -> Result<Usage> {
+        let mut manager = self.manager.lock().await;
+        manager.check()?;
+        let usage = manager.usage()?;
+        manager.stop().await?;
+        Ok(usage)
+    }
+
+    /// What the manager has used so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn manager_usage(&self) -> Result<Usage> {
+        self.manager.lock().await.usage()
+    }
+
+    /// Waits until neither a challenge record nor an order in flight is left anywhere.
+    ///
+    /// # Errors
+    /// Some are left.
+    pub async fn until_nothing_is_left(&self, deadline: Duration) -> Result<()> {
+        let client = self.control_plane.client();
+        eventually(deadline, "no DNSEntry and no Progress is left", || async {
+            let entries = objects::list(&client, "DNSEntry", "").await?;
+            let progress = objects::progress(&client).await?;
+            Ok(if entries.is_empty() && progress.is_empty() {
+                Look::Done(())
+            } else {
+                let (entries, progress) = (objects::names(&entries), objects::names(&progress));
+                Look::NotYet(format!("DNSEntries: {entries}; Progress: {progress}"))
+            })
+        })
+        .await
+    }
+
+    async fn until_manager_is_up(&self) -> Result<()> {
+        let client = self.control_plane.client();
+        for plural in ["issuers", "certificates"] {
+            let definition = format!("{plural}.cert.gardener.cloud");
+            if let Err(error) = until_established(&client, &definition).await {
+                self.check_manager().await?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! What the manager depends on fails for a while.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use tests::{
+    Look, eventually,
+    namespace::Namespace,
+    objects::{list, state},
+    pebble::PebbleOptions,
+    rig::{Rig, RigOptions},
+    run,
+};
+
+const OUTAGE: Duration = Duration::from_secs(30);
+
+#[test]
+fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
+    run(async {
+        let rig = Rig::with_issuer(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "ca-down").await?;
+        let client = rig.control_plane.client();
+        for number in 0..10 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        eventually(Duration::from_secs(20), "an order is under way", || async {
+            let entries = namespace.dns_entries().await?;
+            Ok(if entries.is_empty() { Look::NotYet("none".into()) } else { Look::Done(()) })
+        })
+        .await?;
+        rig.pebble.stop().await?;
+        let down = Instant::now();
+        for number in 10..20 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        eventually(OUTAGE, "a Certificate says what is wrong", || async {
+            let all = list(&client, "Certificate", &namespace.name).await?;
+            let open: Vec<_> = all.iter().map(state).filter(|state| state.0 != "Ready").collect();
+            let told = open.iter().any(|(_, message)| message.contains("connect"));
+            Ok(if told { Look::Done(()) } else { Look::NotYet(format!("{open:?}")) })
+        })
+        .await?;
+        // The outage itself, whose length is what is required.
+        tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
+        rig.check_manager().await?;
+        // It comes back without a memory: the account and the orders under way are unknown to it.
+        rig.pebble.resume().await?;
+        namespace.until_all_ready(20, Duration::from_secs(90)).await?;
+        rig.until_nothing_is_left(Duration::from_secs(30)).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn certificates_are_issued_while_half_of_all_nonces_are_rejected() {
+    run(async {
+        let pebble = PebbleOptions { nonce_reject: 50, ..Default::default() };
+        let rig = Rig::with_issuer(RigOptions { pebble, ..Default::default() }).await?;
+        let namespace = Namespace::new(&rig, "nonces").await?;
+        for number in 0..20 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        namespace.until_all_ready(20, Duration::from_secs(60)).await?;
+        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
+        ensure!(rig.pebble.signed_count()? == 20, "{} were signed", rig.pebble.signed_count()?);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn certificates_are_issued_once_though_the_api_server_restarts_in_the_middle() {
+    run(async {
+        let rig = Rig::with_issuer(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "api-restart").await?;
+        for number in 0..40 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        eventually(Duration::from_secs(20), "the first are signed", || async {
+            let signed = rig.pebble.signed_count()?;
+            Ok(if signed > 0 { Look::Done(()) } else { Look::NotYet("none is".to_owned()) })
+        })
+        .await?;
+        rig.control_plane.restart_apiserver().await?;
+        namespace.until_all_ready(40, Duration::from_secs(90)).await?;
+        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
+        rig.check_manager().await?;
+        let signed = rig.pebble.signed_by_names().await?;
+        ensure!(signed.len() == 40 && signed.values().all(|count| *count == 1), "{signed:?}");
+        Ok(())
+    })
+    .unwrap();
+}

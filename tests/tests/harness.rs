@@ -1,0 +1,122 @@
+//! The rig itself: what the other tests stand on.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tests::{
+    Look,
+    acme::{self, Publish},
+    challtestsrv::ChallTestSrv,
+    controlplane::ControlPlane,
+    eventually,
+    metrics::Write,
+    objects::{api, apply},
+    pebble::{Pebble, PebbleOptions},
+    processes::{Process, logs, scratch},
+    run,
+    x509::Leaf,
+};
+
+struct Txt<'a>(&'a ChallTestSrv);
+
+impl Publish for Txt<'_> {
+    async fn publish(&self, name: String, value: String) -> Result<()> {
+        self.0.set_txt(&format!("{name}."), &value).await
+    }
+}
+
+#[test]
+fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
+    run(async {
+        let plane = ControlPlane::start().await?;
+        let client = plane.client();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept"}, "type": "Opaque",
+        });
+        let before = plane.writes().await?;
+        apply(&client, "default", &secret).await?;
+        let applied = Write {
+            verb: "APPLY".to_owned(),
+            group: String::new(),
+            resource: "secrets".to_owned(),
+        };
+        let writes = plane.writes().await?.since(&before);
+        assert_eq!(writes.iter().collect::<Vec<_>>(), [(&applied, 1)]);
+        plane.restart_apiserver().await?;
+        assert!(api(&client, "Secret", "default")?.get_opt("kept").await?.is_some());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn pebble_counts_what_it_signed_by_name() {
+    run(async {
+        let (data, logs) = (scratch()?, logs()?);
+        let dns = ChallTestSrv::start(&logs).await?;
+        let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
+        let pebble = Pebble::start(&options, &data, &logs).await?;
+        let account = acme::register(&pebble).await?;
+        let names = ["*.rig.test".to_owned(), "rig.test".to_owned()];
+        let pem = acme::issue(&account, &names, &Txt(&dns)).await?;
+        let leaf = Leaf::parse(pem.as_bytes())?;
+        assert_eq!((leaf.key.as_str(), leaf.chain), ("EC 256 bit", 2));
+        assert_eq!(pebble.signed_by_names().await?, [(names.to_vec(), 1)].into());
+        assert_eq!(pebble.signed_count()?, 1);
+        let requests = pebble.requests()?;
+        assert_eq!(requests["POST /order-plz"], 1, "{requests:?}");
+        pebble.stop().await?;
+        pebble.resume().await?;
+        assert_eq!(pebble.signed_count()?, 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_challenge_that_is_not_in_the_dns_is_refused() {
+    run(async {
+        struct Nothing;
+        impl Publish for Nothing {
+            async fn publish(&self, _name: String, _value: String) -> Result<()> {
+                Ok(())
+            }
+        }
+        let (data, logs) = (scratch()?, logs()?);
+        let dns = ChallTestSrv::start(&logs).await?;
+        let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
+        let pebble = Pebble::start(&options, &data, &logs).await?;
+        let account = acme::register(&pebble).await?;
+        let error = acme::issue(&account, &["rig.test".to_owned()], &Nothing).await.unwrap_err();
+        assert!(error.to_string().contains("No TXT records"), "{error:#}");
+        assert_eq!(pebble.signed_count()?, 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_process_ends_with_its_owner() {
+    run(async {
+        let logs = logs()?;
+        let mut command = std::process::Command::new("tail");
+        command.args(["-f", "/dev/null"]);
+        let process = Process::spawn("tail", &mut command, &logs)?;
+        let status = format!("/proc/{}/status", process.pid());
+        assert!(std::fs::exists(&status)?);
+        drop(process);
+        assert!(!std::fs::exists(&status)?);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_wait_that_fails_says_what_was_seen_last() {
+    let error = run(eventually(Duration::from_millis(60), "the moon is full", || async {
+        Ok(Look::<()>::NotYet("a crescent".to_owned()))
+    }))
+    .unwrap_err();
+    assert_eq!(error.to_string(), "the moon is full: not within 60ms; last seen: a crescent");
+}

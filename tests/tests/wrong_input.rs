@@ -1,0 +1,297 @@
+//! Wrong input ends in a clear state: refused by the API server, or Error with a message that a person
+//! can act on and a time of the next look. Never in a crash, a loop or an order at the CA.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use kube::api::PostParams;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tests::{
+    Look, eventually,
+    namespace::{Namespace, Outcome, certificate},
+    objects::{acme_issuer, api, apply},
+    rig::Rig,
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Applies the spec and expects a refusal or an Error whose message holds one of `wanted`, a time of
+/// the next look, no Secret, and a manager that still runs.
+async fn is_refused(namespace: &Namespace, name: &str, spec: Value, wanted: &[&str]) -> Result<()> {
+    let rig = Rig::shared().await?;
+    let object = certificate(name, spec);
+    let message = match namespace.outcome(&object, SOON).await? {
+        Outcome::Refused(message) => message,
+        Outcome::Settled { state, message } => {
+            ensure!(state == "Error", "{name} is {state}: {message}");
+            let object = namespace.read("Certificate", name).await?;
+            let next = &object.data["status"]["backoff"]["recheckAfter"];
+            ensure!(next.is_string(), "{name} has no time of the next look: {}", object.data);
+            message
+        }
+    };
+    ensure!(
+        wanted.iter().any(|part| message.to_lowercase().contains(&part.to_lowercase())),
+        "{name}: the message has none of {wanted:?}: {message}"
+    );
+    ensure!(namespace.secret(&format!("{name}-tls")).await?.is_none(), "{name} got a Secret");
+    ensure!(namespace.dns_entries().await?.is_empty(), "{name} got a DNSEntry");
+    rig.check_manager().await
+}
+
+fn named(name: &str, common_name: &str, dns_names: &[String]) -> Value {
+    json!({
+        "commonName": common_name, "dnsNames": dns_names, "secretName": format!("{name}-tls"),
+    })
+}
+
+fn request(host: &str) -> Result<String> {
+    Ok(CertificateParams::new([host.to_owned()])?
+        .serialize_request(&KeyPair::generate()?)?
+        .pem()?)
+}
+
+#[test]
+fn names_that_no_ca_takes_are_refused() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "wrong-names").await?;
+        let domain = &space.domain;
+        let host = format!("a.{domain}");
+        let many: Vec<String> = (0..100).map(|number| format!("n{number}.{domain}")).collect();
+        let long = format!("{}.{domain}", ["a".repeat(60).as_str(); 4].join("."));
+        let one = |name: &str| vec![name.to_owned()];
+
+        let spec = json!({"secretName": "empty-tls"});
+        is_refused(&space, "empty", spec, &["either domains or csr must be specified"]).await?;
+        let spec = json!({});
+        is_refused(&space, "nothing", spec, &["either domains or csr must be specified"]).await?;
+        let mut spec = named("both", &host, &[]);
+        spec["csr"] = json!(BASE64_STANDARD.encode(request(&host)?));
+        is_refused(&space, "both", spec, &["cannot specify both commonName and csr"]).await?;
+        let wanted = ["invalid number of DNS names: 100 (max 99)"];
+        is_refused(&space, "many", named("many", &host, &many), &wanted).await?;
+        let spec = named("long", &host, &[long]);
+        is_refused(&space, "long", spec, &["253", "too long"]).await?;
+        let spec = named("stars", &host, &one(&format!("*.*.{domain}")));
+        is_refused(&space, "stars", spec, &["wildcard", "*"]).await?;
+        let spec = named("address", &host, &one("192.0.2.1"));
+        is_refused(&space, "address", spec, &["IP address"]).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn signing_requests_that_cannot_be_used_are_refused() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "wrong-csr").await?;
+        let host = format!("csr.{}", space.domain);
+        let good = request(&host)?;
+        let spec = |name: &str, csr: &str| json!({"csr": csr, "secretName": format!("{name}-tls")});
+        let encoded = |text: &str| BASE64_STANDARD.encode(text);
+
+        let csr = encoded("certainly not a request");
+        is_refused(&space, "not-pem", spec("not-pem", &csr), &["PEM"]).await?;
+        let wanted = ["base64", "must be of type byte"];
+        is_refused(&space, "not-base64", spec("not-base64", "%%%%"), &wanted).await?;
+        let lines: Vec<&str> = good.lines().collect();
+        let cut = [&lines[..2], &lines[lines.len() - 1..]].concat().join("\n");
+        let csr = encoded(&cut);
+        is_refused(&space, "truncated", spec("truncated", &csr), &["csr", "request"]).await?;
+        let csr = encoded(&good[..good.len() / 2]);
+        is_refused(&space, "half", spec("half", &csr), &["csr", "request", "PEM"]).await?;
+        let csr = encoded(include_str!("weak.csr"));
+        is_refused(&space, "weak", spec("weak", &csr), &["1024", "weak", "2048", "key"]).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn issuers_that_cannot_be_used_are_named() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "wrong-issuer").await?;
+        let client = rig.control_plane.client();
+        let dead = format!("https://127.0.0.1:{}/dir", tests::processes::free_port()?);
+        // The API server: a TLS server, but of a CA that nobody has been told to trust.
+        let untrusted = format!("{}/dir", rig.control_plane.url());
+        let absent = rig.pebble.directory().replace("/dir", "/no-such-directory");
+        let issuers = [
+            ("issuer-dead", dead.as_str(), "connect"),
+            ("issuer-untrusted", &untrusted, "certificate"),
+            ("issuer-absent", &absent, "404"),
+            ("issuer-nonsense", "certainly not a URL", "URL"),
+        ];
+        for (name, server, _) in issuers {
+            apply(&client, "default", &acme_issuer(name, server)?).await?;
+        }
+        for (name, _, wanted) in issuers {
+            let message = rig.until_issuer(name, "Error", SOON).await?;
+            let found = message.to_lowercase().contains(&wanted.to_lowercase());
+            ensure!(found, "{name}: no '{wanted}' in: {message}");
+        }
+        refers_to(&space, "missing", "issuer-missing").await?;
+        for (name, _, _) in issuers {
+            refers_to(&space, &format!("with-{name}"), name).await?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_account_key_that_is_garbage_is_named() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "wrong-account").await?;
+        let client = rig.control_plane.client();
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "issuer-garbage-account"},
+            "stringData": {"privateKey": "certainly not a key"},
+        });
+        apply(&client, "default", &secret).await?;
+        let issuer = acme_issuer("issuer-garbage", &rig.pebble.directory())?;
+        apply(&client, "default", &issuer).await?;
+        let message = rig.until_issuer("issuer-garbage", "Error", SOON).await?;
+        ensure!(message.contains("issuer-garbage-account"), "{message}");
+        ensure!(!message.contains("certainly not a key"), "the key is in the message: {message}");
+        refers_to(&space, "garbage", "issuer-garbage").await
+    })
+    .unwrap();
+}
+
+/// A Certificate of this issuer says that the issuer is what stops it. It is no error of its own, so
+/// no time of the next look is asked for: it goes on when the issuer is Ready.
+async fn refers_to(space: &Namespace, name: &str, issuer: &str) -> Result<()> {
+    let spec = json!({
+        "commonName": format!("{name}.{}", space.domain),
+        "secretName": format!("{name}-tls"),
+        "issuerRef": {"name": issuer},
+    });
+    space.apply(&certificate(name, spec)).await?;
+    space
+        .until_some("Certificate", name, "names its issuer", SOON, |object| {
+            tests::objects::state(object).1.contains(issuer)
+                && object.data["status"]["state"] != "Ready"
+        })
+        .await?;
+    ensure!(space.secret(&format!("{name}-tls")).await?.is_none());
+    Rig::shared().await?.check_manager().await
+}
+
+#[test]
+fn an_issuer_that_becomes_ready_frees_its_certificates() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "late-issuer").await?;
+        refers_to(&space, "early", "issuer-late").await?;
+        rig.issuer("issuer-late", &rig.pebble.directory()).await?;
+        space.until("early", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_secret_of_somebody_else_is_not_overwritten() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "wrong-secret").await?;
+        let secret = |name: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+                "type": "kubernetes.io/tls", "stringData": {"tls.crt": "", "tls.key": ""},
+            })
+        };
+        let mut fixed = secret("fixed-tls");
+        fixed["immutable"] = json!(true);
+        space.apply(&fixed).await?;
+        space.simple("fixed").await?;
+        space.simple("owner").await?;
+        space.until("owner", "Ready", SOON).await?;
+        let owned = space.leaf("owner-tls").await?;
+        let host = format!("thief.{}", space.domain);
+        space.certificate("thief", json!({"commonName": host, "secretName": "owner-tls"})).await?;
+        for (name, secret) in [("fixed", "fixed-tls"), ("thief", "owner-tls")] {
+            let object = space.until(name, "Error", SOON).await?;
+            let (_, message) = tests::objects::state(&object);
+            ensure!(message.contains(secret), "{name}: no '{secret}' in: {message}");
+        }
+        ensure!(space.leaf("owner-tls").await?.serial == owned.serial, "it was overwritten");
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "opaque-secret").await?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "opaque-tls"},
+            "type": "Opaque",
+        });
+        space.apply(&secret).await?;
+        let host = format!("opaque.{}", space.domain);
+        let object = certificate("opaque", json!({"commonName": host, "secretName": "opaque-tls"}));
+        match space.outcome(&object, SOON).await? {
+            Outcome::Settled { state, .. } if state == "Ready" => {
+                let secret = space.secret("opaque-tls").await?.context("it is gone")?;
+                ensure!(secret.type_.as_deref() == Some("Opaque"));
+                space.leaf("opaque-tls").await?;
+            }
+            Outcome::Settled { message, .. } => {
+                ensure!(message.contains("opaque-tls"), "{message}");
+            }
+            Outcome::Refused(message) => bail!("refused: {message}"),
+        }
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_namespace_may_go_away_in_the_middle() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let space = Namespace::new(rig, "going-away").await?;
+        for number in 0..5 {
+            space.simple(&format!("leaving-{number}")).await?;
+        }
+        let client = rig.control_plane.client();
+        eventually(SOON, "a certificate is under way", || async {
+            let entries = space.dns_entries().await?;
+            Ok(if entries.is_empty() { Look::NotYet("no DNSEntry".into()) } else { Look::Done(()) })
+        })
+        .await?;
+        // From here on nothing can be created in it. There is no controller manager that would remove
+        // what is in it, so that is done here.
+        let namespaces = api(&client, "Namespace", "")?;
+        namespaces.delete("going-away", &Default::default()).await?;
+        for kind in ["Certificate", "DNSEntry", "Secret"] {
+            api(&client, kind, "going-away")?
+                .delete_collection(&Default::default(), &Default::default())
+                .await?;
+        }
+        let mut last = namespaces.get("going-away").await?;
+        last.data["spec"]["finalizers"] = json!([]);
+        let body = serde_json::to_vec(&last)?;
+        namespaces
+            .replace_subresource("finalize", "going-away", &PostParams::default(), body)
+            .await?;
+        // The manager lives and serves others.
+        let other = Namespace::new(rig, "staying").await?;
+        other.simple("stays").await?;
+        other.until("stays", "Ready", SOON).await?;
+        rig.until_nothing_is_left(Duration::from_secs(60)).await?;
+        rig.check_manager().await
+    })
+    .unwrap();
+}
