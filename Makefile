@@ -14,8 +14,8 @@ help: ## Lists the targets
 
 .PHONY: demo
 demo: controlplane ## The examples become Secrets on a real API server; KEEP=1 keeps it running
-	$(CARGO) build --release --package cert-controller-manager --package tests --bin cert-controller-manager --bin demo
-	@KEEP=$(KEEP) target/release/demo
+	$(CARGO) build --package cert-controller-manager --package tests --bin cert-controller-manager --bin demo
+	@KEEP=$(KEEP) target/debug/demo
 
 .PHONY: test
 test: controlplane ## All tests: units, protocol, end to end
@@ -40,8 +40,7 @@ check: ## Format, lints, documentation and generated files
 generate: ## Writes the generated files
 	$(CARGO) build --package cert-controller-manager
 	@mkdir -p $(CRDS)
-	$(MANAGER) generate crds | awk -v dir=$(CRDS) 'BEGIN { n = 0 } /^---/ { next } /^apiVersion: apiextensions/ { if (n++) close(tmp); tmp = dir "/.part" n } { print > tmp }'
-	@for part in $(CRDS)/.part*; do mv "$$part" "$(CRDS)/$$(sed -n 's/^  name: \(.*\)\.cert\.gardener\.cloud$$/cert.gardener.cloud_\1/p' "$$part" | head -1).yaml"; done
+	$(MANAGER) generate crds --directory $(CRDS)
 
 .PHONY: controlplane
 controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there

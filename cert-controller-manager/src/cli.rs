@@ -33,7 +33,7 @@ fn command() -> anyhow::Result<()> {
         None => run::main(cli.run),
         Some(Command::Run(args)) => run::main(*args),
         Some(Command::Answer(args)) => answer::main(args),
-        Some(Command::Generate { what }) => generate::main(what),
+        Some(Command::Generate { what, directory }) => generate::main(what, directory.as_deref()),
     }
 }
 

@@ -37,6 +37,9 @@ pub enum Command {
         /// What to print
         #[arg(value_enum)]
         what: crate::generate::What,
+        /// Write files into this directory instead of printing
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
     },
 }
 

@@ -89,7 +89,8 @@ async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
             published.push(*receiver.borrow_and_update());
         }
     };
-    let both = async { tokio::join!(follow(api, watcher::Config::default(), &diary, &sender), watching) };
+    let both =
+        async { tokio::join!(follow(api, watcher::Config::default(), &diary, &sender), watching) };
     // Time stands still while anything happens, so this ends when nothing happens any more.
     assert!(timeout(Duration::from_secs(50), both).await.is_err());
     let lines = diary.lines.into_inner().unwrap();
