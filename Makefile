@@ -1,9 +1,11 @@
 # Everything that a person or CI runs. Needs Rust (rustup), Go 1.24 or newer, a C compiler and cmake;
 # the control plane is built by the targets that need it, once.
 
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
 # The end-to-end tests wait more than they compute.
 export RUST_TEST_THREADS ?= 8
-# The pinned toolchain and nothing else decides what a warning is.
 CARGO ?= cargo
 CRDS := charts/cert-controller-manager/crds
 MANAGER := target/debug/cert-controller-manager
@@ -40,7 +42,7 @@ check: ## Format, lints, documentation and generated files
 generate: ## Writes the generated files
 	$(CARGO) build --package cert-controller-manager
 	@mkdir -p $(CRDS)
-	$(MANAGER) generate crds | awk -v dir=$(CRDS) 'BEGIN { n = 0 } /^---/ { next } /^apiVersion: apiextensions/ { if (n++) close(tmp); tmp = dir "/.part" n } { print > tmp }'
+	$(MANAGER) generate crds | awk -v dir=$(CRDS) 'BEGIN { n = 0 } /^---/ { next } /^apiVersion: apiextensions/ { if (n++) close(tmp); tmp = dir "/.part" n } n { print > tmp }'
 	@for part in $(CRDS)/.part*; do mv "$$part" "$(CRDS)/$$(sed -n 's/^  name: \(.*\)\.cert\.gardener\.cloud$$/cert.gardener.cloud_\1/p' "$$part" | head -1).yaml"; done
 
 .PHONY: controlplane
