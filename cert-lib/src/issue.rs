@@ -7,7 +7,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    model::{bundle::Bundle, request::Request},
+    model::{
+        bundle::Bundle,
+        key::{KeyError, KeyType, PrivateKey},
+        request::Request,
+    },
     solve::Owner,
 };
 
@@ -42,6 +46,28 @@ pub trait Issuer: Send + Sync {
     /// # Errors
     /// When the proofs could not be taken away: call again later.
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError>;
+}
+
+/// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program
+/// with much to do brings a maker that does it elsewhere.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// A new key.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError>;
+}
+
+/// Makes keys on the spot: for tests, examples and programs that issue one certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inline;
+
+#[async_trait]
+impl Keys for Inline {
+    async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError> {
+        PrivateKey::generate(kind)
+    }
 }
 
 /// How far an order has come.

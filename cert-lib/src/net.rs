@@ -4,6 +4,8 @@
 
 pub mod dns;
 pub mod http;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::net::SocketAddr;
 

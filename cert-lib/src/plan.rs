@@ -1,1 +1,183 @@
-//! THE decision.
+//! THE decision: what to do about a certificate, from what is wanted, what there is, and the time.
+//!
+//! [`plan`] takes values and returns a value. It asks the checks of [`checks`] in their order, the
+//! first that has something to say wins, and nothing else in the project decides. Renewal, forced
+//! renewal, back-off, a changed issuer are rows there and never paths of their own.
+
+pub mod backoff;
+mod checks;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{
+    bundle::Leaf,
+    reason::Reason,
+    request::{Fingerprint, Refusal, Request},
+};
+use backoff::Backoff;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// The request, or why there is none.
+    pub request: Result<Request, Refusal>,
+    /// `spec.renew`: a new certificate, now.
+    pub renew: bool,
+    /// `spec.ensureRenewedAfter`: one that was requested after this instant.
+    pub renewed_after: Option<Timestamp>,
+    /// `spec.renewBefore`: how long before its end a certificate is renewed.
+    pub renew_before: Option<SignedDuration>,
+}
+
+/// What there is.
+#[derive(Clone, Debug)]
+pub struct Have {
+    /// Whether this manager is responsible.
+    pub responsible: bool,
+    /// The Certificate that owns the same Secret and was there before, as `namespace/name`.
+    pub rival: Option<String>,
+    /// The issuer.
+    pub issuer: IssuerState,
+    /// The order that runs for this certificate, if any.
+    pub running: Option<Running>,
+    /// The Secret.
+    pub secret: SecretState,
+    /// What is left of the last failure. Counts only while the specification is the one that failed.
+    pub backoff: Option<Backoff>,
+    /// Whether one more order may run.
+    pub slot: Slot,
+}
+
+/// What is known of the issuer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum IssuerState {
+    /// It can issue.
+    Ready,
+    /// It cannot issue yet, or not any more; the text says why.
+    NotReady(String),
+    /// There is none of that name; the text names it.
+    Missing(String),
+    /// It could issue, but there is no place to publish proofs in; the text says which.
+    NoSolver(String),
+}
+
+/// A running order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Running {
+    /// What was asked for when it was placed.
+    pub fingerprint: Fingerprint,
+}
+
+/// What is known of the Secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SecretState {
+    /// There is none.
+    Missing,
+    /// It must not or cannot be written; the text says why and what to do.
+    NotWritable(String),
+    /// It holds nothing of use; the text says why.
+    Unusable(String),
+    /// It holds a certificate and, unless the key is somebody else's, the matching key.
+    Holds(Stored),
+}
+
+/// A certificate in a Secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stored {
+    /// What the certificate says.
+    pub leaf: Leaf,
+    /// What it was issued for, as the Secret's label says.
+    pub fingerprint: Option<Fingerprint>,
+    /// When it was requested; falls back to an estimate from `notBefore`.
+    pub requested_at: Timestamp,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// Whether labels and entries are as asked for.
+    pub layout_is_current: bool,
+}
+
+/// Whether one more order may run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Slot {
+    /// Yes.
+    Free,
+    /// Too many run already: this many wait in front of this one.
+    Taken {
+        /// How many wait in front.
+        ahead: usize,
+    },
+}
+
+/// What holds for all certificates.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How long before its end a certificate is renewed, unless it says so itself.
+    pub renewal_window: SignedDuration,
+}
+
+/// What to do, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Plan {
+    /// What to do.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The reason in words, for a person.
+    pub message: String,
+    /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
+    pub ready: bool,
+    /// When to plan again if nothing changes before.
+    pub look_again: Timestamp,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// All is well.
+    Keep,
+    /// Place an order. A running one for something else is given up first.
+    Start,
+    /// Take the running order further.
+    Resume,
+    /// The certificate is right, the Secret around it is not: write the Secret again.
+    Rewrite,
+    /// Wait for something.
+    Hold,
+    /// Nothing can be done until somebody changes the specification or the Secret.
+    Refuse,
+}
+
+/// Longest time without a look, so that a missed event costs a day at most.
+const MAX_LOOK: SignedDuration = SignedDuration::from_hours(24);
+
+/// Decides what to do about a certificate.
+#[must_use]
+pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
+    let snapshot = checks::Snapshot::new(want, have, policy, now);
+    let verdict = checks::first(&snapshot);
+    let verdict =
+        if verdict.action == Action::Start { checks::gate(&snapshot, verdict) } else { verdict };
+    let latest = now.saturating_add(MAX_LOOK).unwrap_or(now);
+    let look_again = verdict.look_again.unwrap_or(latest).min(latest);
+    Plan {
+        action: verdict.action,
+        reason: verdict.reason,
+        message: verdict.message,
+        ready: snapshot.serves(),
+        look_again,
+    }
+}
+
+/// When a certificate is renewed, everything else being well.
+#[must_use]
+pub fn renewal_date(leaf: &Leaf, want: &Want, policy: &Policy) -> Timestamp {
+    let lifetime = leaf.not_after.duration_since(leaf.not_before);
+    let asked = want.renew_before.unwrap_or(policy.renewal_window);
+    // A window as long as the certificate lives would renew for ever; two thirds of the lifetime
+    // are what certificates with no window of their own get everywhere else.
+    let window = if asked >= lifetime { lifetime / 3 } else { asked };
+    leaf.not_after.saturating_sub(window).unwrap_or(leaf.not_after)
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,8 @@ pub trait Solver: Send + Sync {
     /// When looking failed and looking again will not help.
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError>;
 
-    /// Takes `proofs` of `owner` away. What is gone already is fine.
+    /// Takes `proofs` of `owner` away. What is gone already is fine. A proof without values means
+    /// all that this owner published under its name: after a crash nobody knows the values.
     ///
     /// # Errors
     /// When the place of publication refused or could not be reached.

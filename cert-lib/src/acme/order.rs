@@ -1,5 +1,446 @@
-//! The order, step by step.
+//! The order, step by step (RFC 8555 section 7.1.6): from what is known of it to what to do next.
+//!
+//! Pure: [`next`] takes a [`View`] and the time and returns a [`Step`]; whoever does the step tells
+//! the view what came back. A view that was lost is made again from the order at the CA, so
+//! everything here must be right for an order that is further than we remember.
 
-/// What this process knows of a running order.
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    acme::wire::{
+        Authorization, AuthorizationStatus, Challenge, ChallengeKind, ChallengeStatus, Identifier,
+        Order, OrderStatus, Token,
+    },
+    issue::Phase,
+    model::name::DnsName,
+    solve::Proof,
+};
+
+/// What this process knows of a running order. Has no `Debug`: it knows tokens.
 #[derive(Clone)]
-pub(crate) struct View;
+pub(crate) struct View {
+    /// As the CA described it last.
+    pub(crate) order: Order,
+    /// Where it was to be forgotten by the CA when it was described. Unset where that lay in the
+    /// past already: then our clock is wrong, and the CA knows better.
+    expires: Option<Timestamp>,
+    /// Fetched only where proofs are needed.
+    pub(crate) authorizations: Option<Vec<Authorization>>,
+    /// What was published by this process.
+    pub(crate) proofs: Vec<Proof>,
+    stage: Stage,
+    /// How often the CA was asked since `stage` began.
+    polls: u32,
+    next_poll: Timestamp,
+}
+
+/// What this process did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Nothing yet.
+    Placed,
+    /// Published the proofs.
+    Presented { since: Timestamp },
+    /// Saw the proofs where the CA will look.
+    Visible,
+    /// Told the CA to look.
+    Answered,
+    /// Sent the signing request.
+    Finalized,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// Fetch the authorizations.
+    Authorize,
+    /// Publish the proofs.
+    Present,
+    /// Look whether the proofs, published at this instant, can be seen.
+    Look { since: Timestamp },
+    /// Tell the CA to look.
+    Answer,
+    /// Fetch the order.
+    Poll,
+    /// Nothing before this instant.
+    Wait { doing: Phase, until: Timestamp },
+    /// Send the signing request.
+    Finalize,
+    /// Fetch the certificate from this URL.
+    Download(String),
+    /// It failed: find out why.
+    Explain,
+    /// The CA has forgotten it.
+    Expire,
+}
+
+/// The step table.
+pub(crate) fn next(view: &View, now: Timestamp) -> Step {
+    match view.order.status {
+        OrderStatus::Invalid => Step::Explain,
+        OrderStatus::Valid => match &view.order.certificate {
+            Some(url) => Step::Download(url.clone()),
+            None => view.poll(Phase::Signing, now),
+        },
+        OrderStatus::Pending | OrderStatus::Ready if view.is_expired(now) => Step::Expire,
+        // A CA whose parts lag behind each other may go on calling it ready for a moment.
+        OrderStatus::Ready if view.stage == Stage::Finalized && view.polls < LAGGING_POLLS => {
+            view.poll(Phase::Signing, now)
+        }
+        OrderStatus::Ready => Step::Finalize,
+        OrderStatus::Processing => view.poll(Phase::Signing, now),
+        OrderStatus::Pending => prove(view, now),
+        OrderStatus::Unknown if view.stage == Stage::Finalized => view.poll(Phase::Signing, now),
+        OrderStatus::Unknown => view.poll(Phase::Validating, now),
+    }
+}
+
+/// The part of the table where control must be proved.
+fn prove(view: &View, now: Timestamp) -> Step {
+    match (view.stage, &view.authorizations) {
+        (Stage::Placed, None) => Step::Authorize,
+        (Stage::Placed, Some(all)) if all.iter().any(is_over) => Step::Explain,
+        (Stage::Placed, Some(all)) if all.iter().any(is_open) => Step::Present,
+        (Stage::Presented { since }, _) => Step::Look { since },
+        (Stage::Visible, _) => Step::Answer,
+        // Everything is proved, and the CA has yet to notice.
+        (Stage::Placed | Stage::Answered | Stage::Finalized, _) => {
+            view.poll(Phase::Validating, now)
+        }
+    }
+}
+
+impl View {
+    /// What the CA says of an order that this process does not know yet.
+    pub(crate) fn of(order: Order, now: Timestamp, next_poll: Timestamp) -> Self {
+        let expires = order.expires.filter(|time| *time > now);
+        Self {
+            order,
+            expires,
+            authorizations: None,
+            proofs: Vec::new(),
+            stage: Stage::Placed,
+            polls: 0,
+            next_poll,
+        }
+    }
+
+    /// The authorizations were fetched.
+    pub(crate) fn authorized(&mut self, authorizations: Vec<Authorization>) {
+        self.authorizations = Some(authorizations);
+    }
+
+    /// `proofs` are published.
+    pub(crate) fn presented(&mut self, proofs: Vec<Proof>, now: Timestamp) {
+        self.proofs = proofs;
+        self.stage = Stage::Presented { since: now };
+    }
+
+    /// The proofs can be seen.
+    pub(crate) fn seen(&mut self) {
+        self.stage = Stage::Visible;
+    }
+
+    /// The CA was told to look; it is to be asked at `next_poll`.
+    pub(crate) fn answered(&mut self, next_poll: Timestamp) {
+        self.stage = Stage::Answered;
+        self.polls = 0;
+        self.next_poll = next_poll;
+    }
+
+    /// The signing request was sent; it is to be asked for the result at `next_poll`.
+    pub(crate) fn finalized(&mut self, order: Option<Order>, next_poll: Timestamp) {
+        self.stage = Stage::Finalized;
+        self.polls = 0;
+        self.next_poll = next_poll;
+        self.order = order.unwrap_or_else(|| self.order.clone());
+    }
+
+    /// The order was fetched again.
+    pub(crate) fn polled(&mut self, order: Order, next_poll: Timestamp) {
+        self.order = order;
+        self.polls = self.polls.saturating_add(1);
+        self.next_poll = next_poll;
+    }
+
+    /// Whether the signing request was sent, and the proofs taken away with it.
+    pub(crate) fn is_finalized(&self) -> bool {
+        self.stage == Stage::Finalized
+    }
+
+    /// How often the CA was asked since it got something to do.
+    pub(crate) fn polls(&self) -> u32 {
+        self.polls
+    }
+
+    /// The challenges that wait for their proof, with the name to be proved.
+    ///
+    /// # Errors
+    /// See [`Unprovable`].
+    pub(crate) fn open(&self) -> Result<Vec<Open<'_>>, Unprovable> {
+        let all = self.authorizations.iter().flatten();
+        all.filter(|authorization| is_open(authorization)).map(Open::of).collect()
+    }
+
+    fn poll(&self, doing: Phase, now: Timestamp) -> Step {
+        if now >= self.next_poll { Step::Poll } else { Step::Wait { doing, until: self.next_poll } }
+    }
+
+    fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|time| time <= now)
+    }
+}
+
+/// A challenge that waits for its proof.
+#[derive(Clone)]
+pub(crate) struct Open<'a> {
+    /// Without the `*.` of a wildcard.
+    pub(crate) name: DnsName,
+    pub(crate) token: &'a Token,
+    pub(crate) url: &'a str,
+    /// The CA was told already, by this process or another.
+    pub(crate) answered: bool,
+}
+
+/// The CA wants something that cannot be given.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Unprovable {
+    /// Not among the challenges.
+    #[error("the CA offers no DNS01 challenge for {0}")]
+    NoDns01(String),
+    /// Not among the requested names.
+    #[error("the CA asks for a proof of {0}, which was not requested")]
+    OtherName(String),
+}
+
+impl<'a> Open<'a> {
+    fn of(authorization: &'a Authorization) -> Result<Self, Unprovable> {
+        let missing = || Unprovable::NoDns01(shown(authorization));
+        let is_dns = |one: &&Challenge| one.kind == ChallengeKind::Dns01;
+        let challenge = authorization.challenges.iter().find(is_dns).ok_or_else(missing)?;
+        let Identifier { value, .. } = &authorization.identifier;
+        Ok(Self {
+            name: value.parse().map_err(|_| Unprovable::OtherName(shown(authorization)))?,
+            token: challenge.token.as_ref().ok_or_else(missing)?,
+            url: &challenge.url,
+            answered: challenge.status == ChallengeStatus::Processing,
+        })
+    }
+}
+
+/// One proof per challenge name with all of its values: a wildcard and its parent share one.
+pub(crate) fn proofs(open: &[Open<'_>], value_of: impl Fn(&Token) -> String) -> Vec<Proof> {
+    let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
+    for one in open {
+        values.entry(one.name.challenge()).or_default().insert(value_of(one.token));
+    }
+    let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
+        fqdn,
+        values: values.into_iter().collect(),
+    };
+    values.into_iter().map(proof).collect()
+}
+
+/// An authorization's name as it was requested.
+pub(crate) fn shown(authorization: &Authorization) -> String {
+    let value = &authorization.identifier.value;
+    match authorization.wildcard {
+        true if !value.starts_with("*.") => format!("*.{value}"),
+        _ => value.clone(),
+    }
+}
+
+/// How long to wait before asking again: `first`, doubled with each of `polls` up to `longest`; an
+/// order that takes minutes will take a minute more.
+pub(crate) fn pace(first: SignedDuration, longest: SignedDuration, polls: u32) -> SignedDuration {
+    if polls > PATIENT_POLLS {
+        return longest.saturating_mul(PATIENCE);
+    }
+    let factor = 1_i32.checked_shl(polls.min(30)).unwrap_or(i32::MAX);
+    first.saturating_mul(factor).min(longest)
+}
+
+fn is_open(authorization: &Authorization) -> bool {
+    matches!(authorization.status, AuthorizationStatus::Pending | AuthorizationStatus::Unknown)
+}
+
+/// Whether the order cannot succeed any more. The CA may take a moment to say so of the order.
+fn is_over(authorization: &Authorization) -> bool {
+    match authorization.status {
+        AuthorizationStatus::Invalid
+        | AuthorizationStatus::Deactivated
+        | AuthorizationStatus::Expired
+        | AuthorizationStatus::Revoked => true,
+        AuthorizationStatus::Pending
+        | AuthorizationStatus::Valid
+        | AuthorizationStatus::Unknown => false,
+    }
+}
+
+const LAGGING_POLLS: u32 = 4;
+const PATIENT_POLLS: u32 = 60;
+const PATIENCE: i32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// An order placed at 0 that may be polled from 10 on.
+    fn given(status: &str) -> View {
+        let order = json!({"status": status, "finalize": "f", "expires": at(1000).to_string()});
+        View::of(serde_json::from_value(order).unwrap(), at(0), at(10))
+    }
+
+    impl View {
+        fn with_certificate(mut self) -> Self {
+            self.order.certificate = Some("c".to_owned());
+            self
+        }
+
+        fn with_authorizations(mut self, statuses: &[&str]) -> Self {
+            let one =
+                |status: &&str| authorization("example.org", false, status, "dns-01", "pending");
+            self.authorized(statuses.iter().map(one).collect());
+            self
+        }
+
+        fn at_stage(mut self, stage: Stage) -> Self {
+            self.stage = stage;
+            self
+        }
+
+        fn after_polls(mut self, polls: u32) -> Self {
+            self.polls = polls;
+            self
+        }
+    }
+
+    fn authorization(
+        name: &str,
+        wildcard: bool,
+        status: &str,
+        kind: &str,
+        challenge: &str,
+    ) -> Authorization {
+        serde_json::from_value(json!({
+            "identifier": {"type": "dns", "value": name}, "status": status, "wildcard": wildcard,
+            "challenges": [{"type": kind, "url": "u", "status": challenge, "token": name}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_step_table() {
+        let wait = |doing| Step::Wait { doing, until: at(10) };
+        let validating = || wait(Phase::Validating);
+        let signing = || wait(Phase::Signing);
+        let presented = Stage::Presented { since: at(3) };
+        let rows = [
+            // Just placed, or taken up again by a new process.
+            (given("pending"), Step::Authorize),
+            (given("ready"), Step::Finalize),
+            (given("processing"), signing()),
+            (given("valid").with_certificate(), Step::Download("c".to_owned())),
+            (given("valid"), signing()),
+            (given("invalid"), Step::Explain),
+            (given("pondering"), validating()),
+            // The authorizations are known.
+            (given("pending").with_authorizations(&["pending"]), Step::Present),
+            (given("pending").with_authorizations(&["valid", "pending"]), Step::Present),
+            (given("pending").with_authorizations(&["valid"]), validating()),
+            (given("pending").with_authorizations(&["valid", "invalid"]), Step::Explain),
+            (given("pending").with_authorizations(&["expired"]), Step::Explain),
+            // Proving.
+            (given("pending").at_stage(presented), Step::Look { since: at(3) }),
+            (given("pending").at_stage(Stage::Visible), Step::Answer),
+            (given("pending").at_stage(Stage::Answered), validating()),
+            (given("ready").at_stage(Stage::Answered), Step::Finalize),
+            (given("invalid").at_stage(Stage::Answered), Step::Explain),
+            // Others may have been quicker.
+            (given("ready").at_stage(presented), Step::Finalize),
+            // Signing.
+            (given("processing").at_stage(Stage::Finalized), signing()),
+            (given("ready").at_stage(Stage::Finalized), signing()),
+            (given("ready").at_stage(Stage::Finalized).after_polls(4), Step::Finalize),
+            (given("pondering").at_stage(Stage::Finalized), signing()),
+            (given("invalid").at_stage(Stage::Finalized), Step::Explain),
+        ];
+        for (index, (view, want)) in rows.into_iter().enumerate() {
+            assert_eq!(next(&view, at(5)), want, "row {index}");
+            let later = if matches!(want, Step::Wait { .. }) { Step::Poll } else { want };
+            assert_eq!(next(&view, at(10)), later, "row {index}, when it is time to poll");
+        }
+    }
+
+    #[test]
+    fn an_order_expires_unless_it_came_so() {
+        for (status, want) in [
+            ("pending", Step::Expire),
+            ("ready", Step::Expire),
+            ("processing", Step::Poll),
+            ("invalid", Step::Explain),
+        ] {
+            assert_eq!(next(&given(status), at(1000)), want, "{status}");
+        }
+        let order = given("ready").order;
+        assert_eq!(next(&View::of(order, at(2000), at(2000)), at(2001)), Step::Finalize);
+    }
+
+    #[test]
+    fn a_wildcard_and_its_parent_share_one_proof() {
+        let mut view = given("pending");
+        view.authorized(vec![
+            authorization("b.example.org", false, "pending", "dns-01", "processing"),
+            authorization("example.org", true, "pending", "dns-01", "pending"),
+            authorization("example.org", false, "pending", "dns-01", "pending"),
+            authorization("done.example.org", false, "valid", "dns-01", "valid"),
+        ]);
+        let open = view.open().unwrap();
+        assert_eq!(open.iter().map(|one| one.answered).collect::<Vec<_>>(), [true, false, false]);
+        let number = std::cell::Cell::new(9);
+        let proofs = proofs(&open, |_| {
+            number.set(number.get() - 1);
+            format!("value{}", number.get())
+        });
+        let txt = |name: &str, values: &[&str]| Proof::Txt {
+            fqdn: name.parse().unwrap(),
+            values: values.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let want = [
+            txt("_acme-challenge.b.example.org", &["value8"]),
+            txt("_acme-challenge.example.org", &["value6", "value7"]),
+        ];
+        assert!(proofs == want);
+    }
+
+    #[test]
+    fn what_cannot_be_proved_is_named() {
+        let mut view = given("pending");
+        view.authorized(vec![authorization("example.org", true, "pending", "http-01", "pending")]);
+        let error = view.open().err().unwrap().to_string();
+        assert_eq!(error, "the CA offers no DNS01 challenge for *.example.org");
+        view.authorized(vec![authorization("10.0.0.1", false, "pending", "dns-01", "pending")]);
+        let error = view.open().err().unwrap().to_string();
+        assert_eq!(error, "the CA asks for a proof of 10.0.0.1, which was not requested");
+    }
+
+    #[test]
+    fn polls_slow_down() {
+        let milliseconds = |polls| {
+            let (first, longest) = (SignedDuration::from_millis(50), SignedDuration::from_secs(5));
+            pace(first, longest, polls).as_millis()
+        };
+        assert_eq!(
+            [0, 1, 2, 6, 7, 60, 61, u32::MAX].map(milliseconds),
+            [50, 100, 200, 3200, 5000, 5000, 60_000, 60_000]
+        );
+    }
+}

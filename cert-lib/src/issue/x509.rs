@@ -1,1 +1,147 @@
-//! Building signing requests.
+//! Building signing requests, and checking that what comes back is what was asked for.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
+
+use crate::model::{
+    bundle::Leaf,
+    key::PrivateKey,
+    name::DnsName,
+    request::{Request, Subject},
+};
+
+/// Why there is no signing request.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot build the signing request: {0}")]
+pub struct CsrError(String);
+
+/// The signing request (RFC 2986) in DER: all names as alternative names and the common name where
+/// one is given, signed with `key`. Somebody else's request goes out as it came.
+///
+/// # Errors
+/// When the key is missing, or the library refuses.
+pub fn signing_request(request: &Request, key: Option<&PrivateKey>) -> Result<Vec<u8>, CsrError> {
+    let common_name = match &request.subject {
+        Subject::Csr(csr) => return Ok(csr.der.clone()),
+        Subject::Names { common_name, .. } => common_name,
+    };
+    let refuse = |error: &dyn fmt::Display| CsrError(error.to_string());
+    let key = key.ok_or_else(|| refuse(&"its private key is missing"))?;
+    let mut params = CertificateParams::default();
+    // The library's default has a common name of its own.
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(name) = common_name {
+        params.distinguished_name.push(DnType::CommonName, name.as_str());
+    }
+    for name in request.names() {
+        let text = name.as_str().try_into().map_err(|error: rcgen::Error| refuse(&error))?;
+        params.subject_alt_names.push(SanType::DnsName(text));
+    }
+    let signer = key.signer().map_err(|error| refuse(&error))?;
+    let csr = params.serialize_request(&signer).map_err(|error| refuse(&error))?;
+    Ok(csr.der().to_vec())
+}
+
+/// How a certificate is not what was asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Mismatch {
+    /// It certifies another key.
+    #[error("the certificate is for another key")]
+    Key,
+    /// A name is missing.
+    #[error("the certificate does not cover {0}")]
+    Name(DnsName),
+    /// It has ended.
+    #[error("the certificate has expired on {0}")]
+    Expired(Timestamp),
+}
+
+/// Checks that `leaf` certifies `public_key` (SubjectPublicKeyInfo in DER) for all `names` at `now`.
+///
+/// # Errors
+/// See [`Mismatch`].
+pub fn check(
+    leaf: &Leaf,
+    public_key: &[u8],
+    names: &[DnsName],
+    now: Timestamp,
+) -> Result<(), Mismatch> {
+    if leaf.public_key != public_key {
+        return Err(Mismatch::Key);
+    }
+    if let Some(missing) = names.iter().find(|name| !leaf.names.contains(name)) {
+        return Err(Mismatch::Name(missing.clone()));
+    }
+    if leaf.not_after <= now {
+        return Err(Mismatch::Expired(leaf.not_after));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{
+            key::KeyType,
+            request::{Csr, Fingerprint},
+        },
+        solve::Owner,
+    };
+
+    fn request(subject: Subject) -> Request {
+        let fingerprint = Fingerprint::stored("f");
+        Request { owner: Owner("default/x".to_owned()), fingerprint, subject }
+    }
+
+    fn names(common_name: Option<&str>, dns_names: &[&str]) -> Request {
+        request(Subject::Names {
+            common_name: common_name.map(|text| text.parse().unwrap()),
+            dns_names: dns_names.iter().map(|text| text.parse().unwrap()).collect(),
+            key: None,
+        })
+    }
+
+    fn parsed(der: &[u8]) -> Csr {
+        Csr::from_pem(pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", der)).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_signing_request_has_all_names_once_and_our_key() {
+        let request = names(Some("*.example.org"), &["example.org", "*.example.org"]);
+        for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let csr = parsed(&signing_request(&request, Some(&key)).unwrap());
+            assert_eq!(csr.names, request.names());
+            assert_eq!(csr.public_key, key.public_key().unwrap());
+        }
+    }
+
+    #[test]
+    fn there_is_no_common_name_unless_one_is_given() {
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let der = signing_request(&names(None, &["a.example.org"]), Some(&key)).unwrap();
+        assert!(!der.windows(3).any(|part| part == [0x55, 0x04, 0x03]), "an OID of commonName");
+        let der = signing_request(&names(Some("a.example.org"), &[]), Some(&key)).unwrap();
+        assert!(der.windows(3).any(|part| part == [0x55, 0x04, 0x03]));
+    }
+
+    #[test]
+    fn the_request_of_somebody_else_is_left_as_it_is() {
+        let key = PrivateKey::generate(KeyType::P256).unwrap();
+        let csr = parsed(&signing_request(&names(None, &["a.example.org"]), Some(&key)).unwrap());
+        let der = csr.der.clone();
+        assert_eq!(signing_request(&request(Subject::Csr(csr)), None).unwrap(), der);
+    }
+
+    #[test]
+    fn without_its_key_there_is_no_request() {
+        let error = signing_request(&names(None, &["a.example.org"]), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot build the signing request: its private key is missing"
+        );
+    }
+}

@@ -135,15 +135,15 @@ impl Leaf {
         })
     }
 
-    /// The serial number in pairs joined by colons, as upstream prints it.
+    /// The serial number in pairs joined by colons, without the sign byte, as upstream prints it.
     #[must_use]
     pub fn serial_with_colons(&self) -> String {
-        let pairs: Vec<&str> = self
-            .serial
-            .as_bytes()
-            .chunks(2)
-            .filter_map(|pair| std::str::from_utf8(pair).ok())
-            .collect();
+        let digits = match self.serial.strip_prefix("00") {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => &self.serial,
+        };
+        let pairs: Vec<&str> =
+            digits.as_bytes().chunks(2).filter_map(|pair| std::str::from_utf8(pair).ok()).collect();
         pairs.join(":")
     }
 }

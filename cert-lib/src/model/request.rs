@@ -295,3 +295,9 @@ pub fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Refusal> {
         })
         .collect()
 }
+
+/// Hex SHA-224: for names of fixed length that are made of longer ones, and for noticing changes.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(digest::digest(&digest::SHA224, bytes).as_ref())
+}

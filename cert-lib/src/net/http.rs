@@ -1,1 +1,356 @@
-//! HTTPS adapter.
+//! [`Http`] over hyper and rustls: one connection pool, one TLS configuration, HTTP/2 where the
+//! server speaks it, so that one connection per CA carries everything.
+//!
+//! Not here: redirects, cookies, proxies, retries. A CA's answers are final and its URLs absolute.
+
+use std::{error::Error as StdError, io, net::IpAddr, sync::Arc, time::Duration};
+
+use ::http::{HeaderValue, Request, Response, Uri, header::USER_AGENT, uri::Scheme};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    CertificateError, ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
+};
+use rustls_pki_types::CertificateDer;
+use rustls_platform_verifier::Verifier;
+
+use crate::net::{Http, HttpError};
+
+/// Whose certificates are trusted.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// What this machine trusts. Where it is false, only `extra` counts.
+    pub system: bool,
+    /// What is trusted besides.
+    pub extra: Vec<CertificateDer<'static>>,
+}
+
+/// Why nothing can be trusted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RootsError {
+    /// No certificate in the bundle.
+    #[error("the CA bundle holds no certificate in PEM")]
+    Empty,
+    /// The bundle is damaged.
+    #[error("the CA bundle is not PEM: {0}")]
+    NotPem(String),
+    /// One of the blocks is no certificate.
+    #[error("certificate {position} of the CA bundle cannot be used: {reason}")]
+    NotCertificate {
+        /// Which one, counted from 1.
+        position: usize,
+        /// What the library said.
+        reason: String,
+    },
+    /// TLS cannot be set up on this machine.
+    #[error("cannot set up TLS: {0}")]
+    Setup(String),
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl Roots {
+    /// What this machine trusts.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { system: true, extra: Vec::new() }
+    }
+
+    /// The certificates of a PEM bundle and nothing else.
+    ///
+    /// # Errors
+    /// When there is none in it, or one that cannot be used.
+    pub fn only_pem(bundle: &[u8]) -> Result<Self, RootsError> {
+        Ok(Self { system: false, extra: certificates(bundle)? })
+    }
+
+    /// What this machine trusts, and the certificates of a PEM bundle.
+    ///
+    /// # Errors
+    /// When there is none in it, or one that cannot be used.
+    pub fn system_and_pem(bundle: &[u8]) -> Result<Self, RootsError> {
+        Ok(Self { system: true, extra: certificates(bundle)? })
+    }
+}
+
+fn certificates(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+    let blocks = pem::parse_many(bundle).map_err(|error| RootsError::NotPem(error.to_string()))?;
+    let found: Vec<CertificateDer<'static>> = blocks
+        .into_iter()
+        .filter(|block| matches!(block.tag(), "CERTIFICATE" | "TRUSTED CERTIFICATE"))
+        .map(|block| CertificateDer::from(block.into_contents()))
+        .collect();
+    if found.is_empty() {
+        return Err(RootsError::Empty);
+    }
+    // Looked at now, so that a bad bundle is an error of the issuer and not of its first request.
+    store(&found)?;
+    Ok(found)
+}
+
+fn store(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, RootsError> {
+    let mut store = RootCertStore::empty();
+    for (index, certificate) in certificates.iter().enumerate() {
+        store.add(certificate.clone()).map_err(|error| RootsError::NotCertificate {
+            position: index + 1,
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(store)
+}
+
+/// The real [`Http`]. Cheap to clone: clones share their connections.
+#[derive(Clone, Debug)]
+pub struct HttpsClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl HttpsClient {
+    /// A client that trusts `roots`.
+    ///
+    /// # Errors
+    /// When the system's roots cannot be loaded, or an extra one cannot be used.
+    pub fn new(roots: &Roots) -> Result<Self, RootsError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Without it the body of every HTTP/2 POST waits 40 ms for the acknowledgement of its head.
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(roots)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(CONNECT_TIMEOUT)
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    async fn exchange(
+        &self,
+        host: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let response =
+            self.client.request(request).await.map_err(|error| unreachable(host, &error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                HttpError::TooLarge { host: host.to_owned(), limit: MAX_BODY }
+            } else {
+                unreachable(host, error.as_ref())
+            }
+        })?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    }
+}
+
+#[async_trait]
+impl Http for HttpsClient {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (mut head, body) = request.into_parts();
+        let host = host_of(&head.uri);
+        check_scheme(&head.uri, &host)?;
+        head.headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let request = Request::from_parts(head, Full::new(body));
+        match tokio::time::timeout(TOTAL_TIMEOUT, self.exchange(&host, request)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(HttpError::TimedOut { host, seconds: TOTAL_TIMEOUT.as_secs() }),
+        }
+    }
+}
+
+/// RFC 8555 section 6.1 demands HTTPS; plain HTTP is for a test server on this machine.
+fn check_scheme(uri: &Uri, host: &str) -> Result<(), HttpError> {
+    let loopback = || {
+        let bare = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => Ok(()),
+        Some(scheme) if *scheme == Scheme::HTTP && loopback() => Ok(()),
+        _ => Err(HttpError::Unreachable {
+            host: host.to_owned(),
+            reason: "its URL does not start with https://".to_owned(),
+        }),
+    }
+}
+
+fn host_of(uri: &Uri) -> String {
+    // Without the userinfo that an authority may carry: this goes into messages.
+    let host = uri.host().unwrap_or("(no host)");
+    uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn tls(roots: &Roots) -> Result<ClientConfig, RootsError> {
+    let setup = |error: rustls::Error| RootsError::Setup(error.to_string());
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(setup)?;
+    let config = if roots.system {
+        let verifier =
+            Verifier::new_with_extra_roots(roots.extra.clone(), provider).map_err(setup)?;
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+    } else {
+        builder.with_root_certificates(store(&roots.extra)?)
+    };
+    Ok(config.with_no_client_auth())
+}
+
+/// Names the innermost cause: the outer ones of hyper say only that it was a client's error.
+fn unreachable(host: &str, error: &(dyn StdError + 'static)) -> HttpError {
+    let host = host.to_owned();
+    let mut innermost = error;
+    while let Some(cause) = cause(innermost) {
+        innermost = cause;
+    }
+    match innermost.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            HttpError::Untrusted { host, reason: untrusted(why) }
+        }
+        _ => HttpError::Unreachable { host, reason: innermost.to_string() },
+    }
+}
+
+/// An `io::Error` hides what it carries from `source`.
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(carried) => Some(carried),
+        // What rustls found is told apart below; its own causes are less readable than itself.
+        None if error.is::<rustls::Error>() => None,
+        None => error.source(),
+    }
+}
+
+fn untrusted(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "it is signed by an unknown authority".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+const AGENT: &str = concat!("cert-controller-manager/", env!("CARGO_PKG_VERSION"));
+/// For TCP, and for the answer to an HTTP/2 ping.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first look-up to the last byte.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shorter than what load balancers in front of CAs keep.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Connections of HTTP/1.1 that are kept; HTTP/2 has one anyway.
+const MAX_IDLE: usize = 8;
+/// How soon a connection that died silently is noticed while something waits for it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The largest thing a CA sends is a chain of some kilobytes.
+const MAX_BODY: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn a_bundle_is_read_whole_or_refused_with_the_reason() {
+        let good = certificate();
+        assert_eq!(Roots::only_pem(format!("{good}{good}").as_bytes()).unwrap().extra.len(), 2);
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (bundle, want) in [
+            (String::new(), "holds no certificate"),
+            ("garbage".to_owned(), "holds no certificate"),
+            ("-----BEGIN CERTIFICATE-----\n§\n".to_owned(), "no certificate"),
+            (format!("{good}{junk}"), "certificate 2 of the CA bundle cannot be used"),
+        ] {
+            let error = Roots::only_pem(bundle.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(want), "{bundle:?}: {error}");
+        }
+    }
+
+    /// Serves one connection on this machine with `answer`, and returns what came of it and what
+    /// was asked.
+    async fn served(answer: Vec<u8>) -> (Result<Response<Bytes>, HttpError>, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/x", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            // A client that has read enough hangs up.
+            let _ = stream.write_all(&answer).await;
+            String::from_utf8_lossy(&asked[..length]).into_owned()
+        };
+        let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
+        let request = Request::get(url).body(Bytes::new()).unwrap();
+        futures::future::join(client.send(request), server).await
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_the_agent_is_named() {
+        let answer =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let (response, asked) = served(answer.as_bytes().to_vec()).await;
+        assert_eq!(response.unwrap().status(), 302);
+        assert!(asked.contains(&format!("user-agent: {AGENT}\r\n")), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_refused() {
+        let mut answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+        answer.resize(MAX_BODY + 1000, b'x');
+        let (response, _) = served(answer).await;
+        let error = response.unwrap_err().to_string();
+        assert!(error.ends_with("is larger than 1048576 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn plain_http_is_for_this_machine_only() {
+        let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
+        for (url, refused) in [
+            ("http://ca.example.org/dir", true),
+            ("http://10.0.0.1/dir", true),
+            ("ftp://localhost/dir", true),
+            ("http://localhost/dir", false),
+            ("http://127.0.0.1:1/dir", false),
+            ("http://[::1]:1/dir", false),
+            ("https://ca.example.org/dir", false),
+        ] {
+            let uri: Uri = url.parse().unwrap();
+            assert_eq!(check_scheme(&uri, "x").is_err(), refused, "{url}");
+        }
+        let request = Request::get("http://127.0.0.1:1/").body(Bytes::new()).unwrap();
+        let error = client.send(request).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot reach 127.0.0.1:1: "), "{error}");
+    }
+}

@@ -1,0 +1,333 @@
+//! From `DNSEntry` objects to the table: which entries are ours to publish, and telling so.
+//!
+//! Follows entries, changes the shared table, and writes the status of an entry only after the table
+//! has what it asks for. A status is written where it differs and never waits for another one.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use cert_lib::model::name::DnsName;
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::watcher,
+};
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{
+    server::Shared,
+    zone::{MAX_TTL, Source},
+};
+use crate::{
+    api::{
+        ObjectKey,
+        dnsentry::{DNSEntry, DnsEntryStatus, STATE_INVALID, STATE_READY},
+    },
+    runtime::follow::{Availability, Follower, follow},
+};
+
+/// The entries that this process publishes.
+pub(super) struct Served {
+    class: String,
+    zones: Vec<DnsName>,
+    table: Arc<Shared>,
+    /// The version of each entry of ours, so that an overtaken status is not written.
+    versions: Mutex<HashMap<ObjectKey, String>>,
+    reports: mpsc::UnboundedSender<Report>,
+    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Report>>,
+}
+
+/// A status that is to be written.
+#[derive(Debug)]
+struct Report {
+    key: ObjectKey,
+    /// The version that it is about. Whoever changed the entry since makes us look again anyway.
+    version: String,
+    status: DnsEntryStatus,
+}
+
+impl Served {
+    pub(super) fn new(class: String, zones: Vec<DnsName>, table: Arc<Shared>) -> Self {
+        let (reports, inbox) = mpsc::unbounded_channel();
+        let inbox = tokio::sync::Mutex::new(inbox);
+        Self { class, zones, table, versions: Mutex::default(), reports, inbox }
+    }
+
+    /// Keeps the table current and the statuses true. Never ends.
+    pub(super) async fn run(&self, client: Client, namespace: Option<String>) -> Infallible {
+        let api: Api<DNSEntry> = match &namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let (availability, _) = watch::channel(Availability::Unknown);
+        tokio::select! {
+            never = follow(api, watcher::Config::default(), self, &availability) => never,
+            never = self.write_reports(&client) => never,
+        }
+    }
+
+    async fn write_reports(&self, client: &Client) -> Infallible {
+        let mut inbox = self.inbox.lock().await;
+        let reports = stream::poll_fn(move |context| inbox.poll_recv(context));
+        reports.for_each_concurrent(PARALLEL, |report| self.write(client, report)).await;
+        // The sender is in `self`, so the stream never ends.
+        std::future::pending().await
+    }
+
+    /// Writes one status, however often it takes, unless the entry has changed meanwhile.
+    async fn write(&self, client: &Client, report: Report) {
+        let api: Api<DNSEntry> = Api::namespaced(client.clone(), &report.key.namespace);
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": report.version },
+            "status": report.status,
+        }));
+        let params = PatchParams::default();
+        let mut pause = FIRST_PAUSE;
+        while self.is_current(&report) {
+            let call = api.patch_status(&report.key.name, &params, &patch);
+            match timeout(DEADLINE, call).await {
+                Ok(Ok(_)) => return,
+                // Changed or gone: the watch says so, if it has not already.
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return,
+                Ok(Err(error)) => {
+                    let key = &report.key;
+                    warn!(entry = %key, %error, "cannot write the status of DNSEntry {key}");
+                    if is_final(&error) {
+                        return;
+                    }
+                }
+                Err(_) => {
+                    warn!(entry = %report.key, "no answer to the status of DNSEntry {}", report.key);
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn is_current(&self, report: &Report) -> bool {
+        self.versions().get(&report.key) == Some(&report.version)
+    }
+
+    fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, String>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower<DNSEntry> for Served {
+    fn applied(&self, entry: DNSEntry) {
+        let key = ObjectKey::of(&entry);
+        let (zone, verdict) = match judge(&entry, &self.class, &self.zones) {
+            Judgement::NotOurs => return self.gone(&key),
+            Judgement::Ours { zone, verdict } => (zone, verdict),
+        };
+        let version = entry.resource_version().unwrap_or_default();
+        let wanted = status_of(&entry, &zone, &verdict);
+        match verdict {
+            Verdict::Publish(source) => self.table.write().put(&key, source),
+            Verdict::Invalid(why) => {
+                debug!(entry = %key, "cannot publish DNSEntry {key}: {why}");
+                self.table.write().remove(&key);
+            }
+        }
+        self.versions().insert(key.clone(), version.clone());
+        if !says(&entry, &wanted) {
+            let status =
+                DnsEntryStatus { last_update_time: Some(Time(Timestamp::now())), ..wanted };
+            // The receiver is in `self` as well.
+            let _ = self.reports.send(Report { key, version, status });
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.versions().remove(key);
+        self.table.write().remove(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.versions().keys().cloned().collect()
+    }
+
+    fn complete(&self) {
+        self.table.write().complete();
+    }
+}
+
+/// Whether an entry is ours, and what to do with it.
+enum Judgement {
+    NotOurs,
+    Ours { zone: DnsName, verdict: Verdict },
+}
+
+enum Verdict {
+    Publish(Source),
+    Invalid(&'static str),
+}
+
+fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> Judgement {
+    let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return Judgement::NotOurs };
+    let within = zones.iter().filter(|zone| name.is_within(zone));
+    let zone = within.max_by_key(|zone| zone.as_str().len());
+    // What is being deleted is not wanted any more, whoever still holds it back.
+    let ours = entry.class() == class && entry.metadata.deletion_timestamp.is_none();
+    let Some(zone) = zone.filter(|_| ours) else { return Judgement::NotOurs };
+    let values = entry.values();
+    let verdict = if name.is_wildcard() {
+        Verdict::Invalid("wildcards are not published here")
+    } else if values.is_empty() {
+        Verdict::Invalid("only entries with text are published here")
+    } else if values.iter().any(|value| value.len() > MAX_VALUE) {
+        Verdict::Invalid("a text value is too long to publish")
+    } else {
+        let ttl = entry.spec.ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(MAX_TTL);
+        Verdict::Publish(Source { name, values: values.to_vec(), ttl: ttl.min(MAX_TTL) })
+    };
+    Judgement::Ours { zone: zone.clone(), verdict }
+}
+
+fn status_of(entry: &DNSEntry, zone: &DnsName, verdict: &Verdict) -> DnsEntryStatus {
+    let (state, message, source) = match verdict {
+        Verdict::Publish(source) => (STATE_READY, PUBLISHED, Some(source)),
+        Verdict::Invalid(why) => (STATE_INVALID, *why, None),
+    };
+    DnsEntryStatus {
+        state: Some(state.to_owned()),
+        message: Some(message.to_owned()),
+        observed_generation: entry.metadata.generation,
+        provider: Some(PROVIDER.to_owned()),
+        zone: Some(zone.to_string()),
+        last_update_time: None,
+        dns_name: Some(entry.spec.dns_name.clone()),
+        ttl: source.map(|source| source.ttl.into()),
+    }
+}
+
+/// Whether the entry's status says `wanted` already, at whatever time.
+fn says(entry: &DNSEntry, wanted: &DnsEntryStatus) -> bool {
+    let written = entry.status.clone().unwrap_or_default();
+    DnsEntryStatus { last_update_time: None, ..written } == *wanted
+}
+
+/// Whether the API server will never take it: it must not keep the place of another one for ever.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
+}
+
+const PROVIDER: &str = "cert-controller-manager/answer";
+const PUBLISHED: &str = "published";
+/// Statuses that are written at once.
+const PARALLEL: usize = 16;
+/// A challenge value has 43 characters; a message has room for some of this size.
+const MAX_VALUE: usize = 2048;
+const DEADLINE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::{Name, RecordType};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{answer::zone::Table, api::dnsentry::ANNOTATION_CLASS};
+
+    fn entry(class: &str, spec: &Value, status: &Value) -> DNSEntry {
+        serde_json::from_value(json!({
+            "apiVersion": "dns.gardener.cloud/v1alpha1", "kind": "DNSEntry",
+            "metadata": {
+                "namespace": "ns", "name": "a", "generation": 3, "resourceVersion": "7",
+                "annotations": if class.is_empty() { json!({}) } else { json!({ ANNOTATION_CLASS: class }) },
+            },
+            "spec": spec, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn served() -> Served {
+        let zones: Vec<DnsName> = vec!["acme.test".parse().unwrap()];
+        let table = Table::new(&zones, &[], 1);
+        Served::new("c".into(), zones, Arc::new(Shared::new(table)))
+    }
+
+    fn values_at(served: &Served, name: &str) -> usize {
+        let name = Name::from_ascii(name).unwrap();
+        served.table.read().answer(&name, RecordType::TXT).answers.len()
+    }
+
+    /// What would be written: state, message and TTL.
+    async fn reported(served: &Served) -> Option<(String, String, Option<i64>)> {
+        let report = served.inbox.lock().await.try_recv().ok()?;
+        let status = report.status;
+        assert_eq!((report.version.as_str(), status.observed_generation), ("7", Some(3)));
+        assert!(status.last_update_time.is_some());
+        Some((status.state.unwrap(), status.message.unwrap(), status.ttl))
+    }
+
+    #[tokio::test]
+    async fn entries_of_our_class_and_zones_are_published_and_told_so() {
+        let text = json!({"dnsName": "X.acme.test.", "ttl": 600, "text": ["v"]});
+        let ready = || Some(("Ready".to_owned(), "published".to_owned(), Some(10)));
+        let invalid = |why: &str| Some(("Invalid".to_owned(), why.to_owned(), None));
+        let targets = json!({"dnsName": "x.acme.test", "targets": ["192.0.2.1"]});
+        let wildcard = json!({"dnsName": "*.acme.test", "text": ["v"]});
+        let elsewhere = json!({"dnsName": "x.other.test", "text": ["v"]});
+        let long = json!({"dnsName": "x.acme.test", "text": ["v".repeat(3000)]});
+        let no_name = json!({"dnsName": "..", "text": ["v"]});
+        for (class, spec, values, report) in [
+            ("c", &text, 1, ready()),
+            ("", &text, 0, None),
+            ("other", &text, 0, None),
+            ("c", &elsewhere, 0, None),
+            ("c", &no_name, 0, None),
+            ("c", &targets, 0, invalid("only entries with text are published here")),
+            ("c", &wildcard, 0, invalid("wildcards are not published here")),
+            ("c", &long, 0, invalid("a text value is too long to publish")),
+        ] {
+            let served = served();
+            served.applied(entry(class, spec, &json!({})));
+            assert_eq!(values_at(&served, "x.acme.test."), values, "{class:?} {spec}");
+            assert_eq!(reported(&served).await, report, "{class:?} {spec}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_true_already_is_not_written_again() {
+        let spec = json!({"dnsName": "x.acme.test", "ttl": 5, "text": ["v"]});
+        let mut status = json!({
+            "state": "Ready", "message": "published", "observedGeneration": 3,
+            "provider": PROVIDER, "zone": "acme.test", "dnsName": "x.acme.test", "ttl": 5,
+            "lastUpdateTime": "2026-01-01T00:00:00Z",
+        });
+        let served = served();
+        served.applied(entry("c", &spec, &status));
+        assert_eq!((values_at(&served, "x.acme.test."), reported(&served).await), (1, None));
+        status["observedGeneration"] = json!(2);
+        served.applied(entry("c", &spec, &status));
+        assert!(reported(&served).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_leaves_the_class_or_vanishes_is_not_published_any_more() {
+        let served = served();
+        let spec = json!({"dnsName": "x.acme.test", "text": ["v"]});
+        served.applied(entry("c", &spec, &json!({})));
+        served.applied(entry("d", &spec, &json!({})));
+        assert_eq!((values_at(&served, "x.acme.test."), served.keys().len()), (0, 0));
+        served.applied(entry("c", &spec, &json!({})));
+        let key = served.keys().remove(0);
+        served.gone(&key);
+        assert_eq!((values_at(&served, "x.acme.test."), served.keys().len()), (0, 0));
+    }
+}

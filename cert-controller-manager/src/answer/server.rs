@@ -1,0 +1,296 @@
+//! The sockets: questions in, answers out, over UDP and TCP.
+//!
+//! hickory-server reads and writes; what is said is [`Table::answer`](super::zone::Table::answer).
+//! Questions are hostile: everything that is no plain question is refused in one line.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hickory_proto::{
+    op::{Edns, Metadata, OpCode, ResponseCode},
+    rr::{DNSClass, RecordType},
+};
+use hickory_server::{
+    net::runtime::Time,
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
+    zone_handler::MessageResponseBuilder,
+};
+use tokio::net::{TcpListener, UdpSocket};
+use tracing::{debug, info};
+
+use super::{
+    AnswerError,
+    zone::{Reply, Table},
+};
+
+/// The table, shared between those who answer and those who change it.
+pub struct Shared(RwLock<Table>);
+
+impl Shared {
+    /// Shares `table`.
+    #[must_use]
+    pub fn new(table: Table) -> Self {
+        Self(RwLock::new(table))
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A DNS server that is bound.
+pub struct Server {
+    inner: hickory_server::Server<Handler>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Binds every address of `listen` for UDP and TCP. Port 0 takes a free port for both.
+    ///
+    /// # Errors
+    /// When an address cannot be bound.
+    pub async fn bind(listen: &[SocketAddr], table: Arc<Shared>) -> Result<Self, AnswerError> {
+        let mut inner = hickory_server::Server::new(Handler(table));
+        let mut addresses = Vec::new();
+        for &address in listen {
+            let bound = bind_both(address).await;
+            let (udp, tcp) = bound.map_err(|source| AnswerError::Bind { address, source })?;
+            addresses.push(udp.local_addr().unwrap_or(address));
+            inner.register_socket(udp);
+            inner.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
+        }
+        info!(?addresses, "answering DNS questions on {addresses:?}");
+        Ok(Self { inner, addresses })
+    }
+
+    /// Where it can be asked.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Runs until it breaks.
+    ///
+    /// # Errors
+    /// Says how it broke.
+    pub async fn run(&mut self) -> Result<(), AnswerError> {
+        self.inner.block_until_done().await.map_err(|e| AnswerError::Server(e.to_string()))
+    }
+
+    /// Stops listening and waits for the answers under way.
+    ///
+    /// # Errors
+    /// When it had broken before.
+    pub async fn stop(&mut self) -> Result<(), AnswerError> {
+        self.inner.shutdown_gracefully().await.map_err(|e| AnswerError::Server(e.to_string()))
+    }
+}
+
+/// UDP and TCP with the same port. A free port of one may be taken for the other, so this is tried
+/// a few times when the port is ours to choose.
+async fn bind_both(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if address.port() == 0 { 8 } else { 1 };
+    loop {
+        tries -= 1;
+        let tcp = TcpListener::bind(address).await?;
+        match UdpSocket::bind(tcp.local_addr()?).await {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+struct Handler(Arc<Shared>);
+
+#[async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response_handle: R,
+    ) -> ResponseInfo {
+        let reply = reply(&self.0, request);
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.authoritative = reply.authoritative;
+        metadata.response_code = reply.code;
+        let edns = request.edns.as_ref().map(|asked| edns_for(asked, reply.code));
+        let mut builder = MessageResponseBuilder::from_message_request(request);
+        if let Some(edns) = &edns {
+            builder.edns(edns);
+        }
+        let soa = [];
+        let response =
+            builder.build(metadata, &reply.answers, &reply.authority, &soa, &reply.additional);
+        match response_handle.send_response(response).await {
+            Ok(info) => info,
+            Err(error) => {
+                debug!(%error, "cannot send a DNS answer to {}", request.src());
+                hickory_proto::op::Header {
+                    metadata,
+                    counts: hickory_proto::op::HeaderCounts::default(),
+                }
+                .into()
+            }
+        }
+    }
+}
+
+fn reply(table: &Shared, request: &Request) -> Reply {
+    let refuse = |code| Reply {
+        code,
+        authoritative: false,
+        answers: vec![],
+        authority: vec![],
+        additional: vec![],
+    };
+    if request.metadata.op_code != OpCode::Query {
+        return refuse(ResponseCode::NotImp);
+    }
+    if request.version() > 0 {
+        return refuse(ResponseCode::BADVERS);
+    }
+    let Ok(info) = request.request_info() else { return refuse(ResponseCode::FormErr) };
+    let question = info.query.original();
+    match (question.query_class(), question.query_type()) {
+        (_, RecordType::AXFR | RecordType::IXFR) => refuse(ResponseCode::Refused),
+        (DNSClass::IN, kind) => table.read().answer(question.name(), kind),
+        _ => refuse(ResponseCode::Refused),
+    }
+}
+
+/// Our options, and the size that the answer must fit into: what the asker takes, and not more than
+/// passes every network in one piece, so that we are of little use for amplification.
+fn edns_for(asked: &Edns, code: ResponseCode) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(asked.max_payload().clamp(512, MAX_DATAGRAM));
+    edns.set_rcode_high(code.high());
+    edns.set_dnssec_ok(asked.flags().dnssec_ok);
+    edns
+}
+
+const MAX_DATAGRAM: u16 = 1232;
+/// How long a connection may be silent.
+const TCP_IDLE: Duration = Duration::from_secs(5);
+/// How many answers of one connection may wait to be taken.
+const TCP_ANSWERS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use cert_lib::net::{Record, RecordKind, Resolver, dns::Udp};
+    use hickory_proto::{
+        op::{Message, Query},
+        rr::Name,
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::{answer::zone::Source, api::ObjectKey};
+
+    /// A running server with `values` at one name, and the address to ask.
+    async fn serve(values: &[String]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
+        table.complete();
+        let key = ObjectKey { namespace: "ns".into(), name: "a".into() };
+        let name = "_c.acme.test".parse().unwrap();
+        table.put(&key, Source { name, values: values.to_vec(), ttl: 10 });
+        let listen = ["127.0.0.1:0".parse().unwrap()];
+        let mut server = Server::bind(&listen, Arc::new(Shared::new(table))).await.unwrap();
+        let address = server.addresses()[0];
+        (address, tokio::spawn(async move { server.run().await.unwrap() }))
+    }
+
+    fn question(name: &str, kind: RecordType) -> Message {
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        message
+    }
+
+    async fn over_udp(server: SocketAddr, wire: &[u8]) -> Message {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(wire, server).await.unwrap();
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).await.unwrap();
+        Message::from_vec(&buffer[..length]).unwrap()
+    }
+
+    async fn over_tcp(server: SocketAddr, wire: &[u8]) -> Message {
+        let mut stream = tokio::net::TcpStream::connect(server).await.unwrap();
+        stream.write_u16(u16::try_from(wire.len()).unwrap()).await.unwrap();
+        stream.write_all(wire).await.unwrap();
+        let mut buffer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut buffer).await.unwrap();
+        Message::from_vec(&buffer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn both_transports_answer_and_keep_the_letter_case() {
+        let (server, task) = serve(&["v1".into(), "v2".into()]).await;
+        let wire = question("_C.aCmE.test.", RecordType::TXT).to_vec().unwrap();
+        for response in [over_udp(server, &wire).await, over_tcp(server, &wire).await] {
+            assert!(response.metadata.authoritative && !response.metadata.truncation);
+            assert_eq!(response.queries[0].name().to_string(), "_C.aCmE.test.");
+            let names: Vec<_> = response.answers.iter().map(|r| r.name.to_string()).collect();
+            assert_eq!(names, ["_C.aCmE.test."; 2]);
+        }
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn our_own_resolver_reads_many_values_by_way_of_tcp() {
+        let values: Vec<String> = (0..100).map(|n| format!("{n:0>43}")).collect();
+        let (server, task) = serve(&values).await;
+        let wire = question("_c.acme.test.", RecordType::TXT).to_vec().unwrap();
+        let cut = over_udp(server, &wire).await;
+        assert!(cut.metadata.truncation);
+
+        let resolver = Udp::with_servers(vec![]);
+        let name = "_c.acme.test".parse().unwrap();
+        let answer = resolver.query(server, &name, RecordKind::Txt).await.unwrap();
+        assert!(answer.authoritative);
+        assert_eq!(answer.records, values.into_iter().map(Record::Text).collect::<Vec<_>>());
+        let absent = "d.acme.test".parse().unwrap();
+        let answer = resolver.query(server, &absent, RecordKind::Txt).await.unwrap();
+        assert!(answer.no_such_name && answer.zone == Some("acme.test".parse().unwrap()));
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_plain_question_is_turned_away() {
+        let (server, task) = serve(&["v".into()]).await;
+        let mut update = question("acme.test.", RecordType::SOA);
+        update.metadata.op_code = OpCode::Update;
+        let mut chaos = question("version.bind.", RecordType::TXT);
+        chaos.queries[0].set_query_class(DNSClass::CH);
+        let mut newer = question("_c.acme.test.", RecordType::TXT);
+        newer.set_edns(Edns::new()).edns.as_mut().unwrap().set_version(1);
+        let mut none = question("acme.test.", RecordType::SOA);
+        none.queries.clear();
+        for (message, want) in [
+            (update, ResponseCode::NotImp),
+            (chaos, ResponseCode::Refused),
+            (question("acme.test.", RecordType::AXFR), ResponseCode::Refused),
+            (question("elsewhere.test.", RecordType::TXT), ResponseCode::Refused),
+            (newer, ResponseCode::BADVERS),
+            (none, ResponseCode::FormErr),
+        ] {
+            let response = over_udp(server, &message.to_vec().unwrap()).await;
+            // As numbers, because BADVERS and BADSIG are the same one.
+            assert_eq!(u16::from(response.metadata.response_code), u16::from(want));
+            assert!(response.answers.is_empty() && !response.metadata.authoritative);
+        }
+        let garbage = [0xff; 40];
+        UdpSocket::bind("127.0.0.1:0").await.unwrap().send_to(&garbage, server).await.unwrap();
+        let wire = question("_c.acme.test.", RecordType::TXT).to_vec().unwrap();
+        assert_eq!(over_udp(server, &wire).await.answers.len(), 1);
+        task.abort();
+    }
+}

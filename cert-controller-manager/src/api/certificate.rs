@@ -1,0 +1,270 @@
+//! `Certificate`: names to be certified, and the Secret to put the result in.
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::SecretReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Names to be certified, and the Secret to put the result in.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "cert.gardener.cloud",
+    version = "v1alpha1",
+    kind = "Certificate",
+    namespaced,
+    shortname = "cert",
+    status = "CertificateStatus",
+    doc = "Certificate asks for a certificate and says which Secret it goes to.",
+    printcolumn = r#"{"name":"COMMON NAME","type":"string","jsonPath":".status.commonName","description":"subject domain name"}"#,
+    printcolumn = r#"{"name":"ISSUER","type":"string","jsonPath":".status.issuerRef.name","description":"issuer name"}"#,
+    printcolumn = r#"{"name":"STATUS","type":"string","jsonPath":".status.state","description":"what is going on"}"#,
+    printcolumn = r#"{"name":"EXPIRATION_DATE","type":"string","priority":500,"jsonPath":".status.expirationDate","description":"end of the current certificate"}"#,
+    printcolumn = r#"{"name":"DNS_NAMES","type":"string","priority":2000,"jsonPath":".status.dnsNames","description":"subject alternative names"}"#,
+    printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp","description":"object creation timestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.csr) || (has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0)")
+        .message("either domains or csr must be specified"),
+    validation = Rule::new("!has(self.csr) || !((has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0))")
+        .message("cannot specify both commonName and csr"),
+    validation = Rule::new("!has(self.secretName) || !has(self.secretRef) || !has(self.secretRef.name) || self.secretName == self.secretRef.name")
+        .message("conflicting names in secretRef.name and secretName")
+)]
+pub struct CertificateSpec {
+    /// Common name of the subject. It is also proved and listed as an alternative name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub common_name: Option<String>,
+    /// DNS names to be certified, 99 at most.
+    #[serde(default, rename = "dnsNames", skip_serializing_if = "Option::is_none")]
+    pub dns_names: Option<Vec<String>>,
+    /// E-mail addresses to be certified; not by ACME issuers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email_addresses: Option<Vec<String>>,
+    /// IP addresses to be certified; not by ACME issuers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_addresses: Option<Vec<String>>,
+    /// URIs to be certified; not by ACME issuers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uris: Option<Vec<String>>,
+    /// A signing request in PEM, instead of names. Its maker keeps the private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "base64")]
+    pub csr: Option<ByteString>,
+    /// The issuer; without it, the manager's default issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+    /// Name of the Secret, in the namespace of the Certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// The Secret; filled in by the manager where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
+    /// Labels that are added to the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_labels: Option<BTreeMap<String, String>>,
+    /// Asks for a new certificate at once. The manager removes it and sets `ensureRenewedAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew: Option<bool>,
+    /// How long before its end the certificate is renewed, as a duration like `720h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_before: Option<String>,
+    /// Asks for a new certificate if the current one was requested before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ensure_renewed_after: Option<Time>,
+    /// Whether a CNAME at `_acme-challenge` is followed.
+    #[serde(default, rename = "followCNAME", skip_serializing_if = "Option::is_none")]
+    pub follow_cname: Option<bool>,
+    /// Keystores in the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keystores: Option<Keystores>,
+    /// Which of the CA's chains is taken: the common name of an issuer in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_chain: Option<String>,
+    /// The private key that is generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKeySpec>,
+    /// Whether the certificate may sign others; not for ACME issuers.
+    #[serde(default, rename = "isCA", skip_serializing_if = "Option::is_none")]
+    pub is_ca: Option<bool>,
+    /// How long the certificate is valid, as a duration like `2160h`; not for ACME issuers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+}
+
+/// Names an issuer.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct IssuerRef {
+    /// Name of the Issuer.
+    pub name: String,
+    /// Namespace of the Issuer; without it, the manager's issuer namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// The private key that is generated.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.size) || !has(self.algorithm) || (self.algorithm == 'RSA' ? self.size in [2048, 3072, 4096] : self.size in [256, 384])")
+        .message("RSA keys have 2048, 3072 or 4096 bits, ECDSA keys 256 or 384")
+)]
+pub struct PrivateKeySpec {
+    /// `RSA` or `ECDSA`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<KeyAlgorithm>,
+    /// Bits
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "key_sizes")]
+    pub size: Option<i32>,
+    /// `PKCS1` or `PKCS8`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<KeyEncoding>,
+}
+
+/// Algorithm of a private key.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum KeyAlgorithm {
+    /// RSA
+    Rsa,
+    /// ECDSA
+    Ecdsa,
+}
+
+/// Encoding of a private key.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum KeyEncoding {
+    /// PKCS#1 for RSA, SEC1 for ECDSA
+    Pkcs1,
+    /// PKCS#8
+    Pkcs8,
+}
+
+fn base64(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "byte", "nullable": true })
+}
+
+fn key_sizes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "integer",
+        "format": "int32",
+        "nullable": true,
+        "enum": [256, 384, 2048, 3072, 4096],
+    })
+}
+
+/// Keystores in the Secret.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct Keystores {
+    /// Java keystore
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jks: Option<Keystore>,
+    /// PKCS#12
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkcs12: Option<Keystore>,
+}
+
+/// A keystore in the Secret.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keystore {
+    /// Whether it is made.
+    pub create: bool,
+    /// Secret with its password.
+    pub password_secret_ref: PasswordRef,
+}
+
+/// Names a password.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PasswordRef {
+    /// Name of the Secret, in the namespace of the certificate's Secret.
+    pub secret_name: String,
+    /// Key in the Secret; `password` if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// What is known of a certificate.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Generation of the specification that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Empty, `Pending`, `Waiting`, `Ready`, `Error` or `Revoked`.
+    pub state: String,
+    /// What is going on, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the last order was placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pending_timestamp: Option<Time>,
+    /// Common name of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
+    /// DNS names of the request.
+    #[serde(default, rename = "dnsNames", skip_serializing_if = "Option::is_none")]
+    pub dns_names: Option<Vec<String>>,
+    /// The issuer in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<UsedIssuer>,
+    /// First instant of the current certificate's validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuance_date: Option<String>,
+    /// When the current certificate will be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_date: Option<String>,
+    /// Last instant of the current certificate's validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration_date: Option<String>,
+    /// What is left of the last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<BackoffState>,
+    /// Standard conditions; the one there is, is `Ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+}
+
+/// The issuer in use.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct UsedIssuer {
+    /// `default` or `target`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Name of the Issuer.
+    pub name: String,
+    /// Namespace of the Issuer.
+    pub namespace: String,
+}
+
+/// What is left of the last failure.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackoffState {
+    /// Generation of the specification that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// No new order before this instant.
+    pub recheck_after: Time,
+    /// How long the wait was when it was set, as a duration like `2m0s`.
+    pub recheck_interval: String,
+}
+
+fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let item = generator.subschema_for::<Condition>();
+    schemars::json_schema!({
+        "type": "array",
+        "nullable": true,
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}

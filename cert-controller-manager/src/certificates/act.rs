@@ -1,0 +1,318 @@
+//! Does what the plan says: one match on the action, and no policy of its own.
+
+use cert_lib::{
+    issue::{Advance, Disposition, IssueError},
+    model::{bundle::Bundle, reason::Reason, request::Request},
+    plan::{Action, Plan, SecretState, Want, backoff},
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    api::{Certificate, ObjectKey, marks},
+    certificates::{
+        observe::Observed,
+        progress::Order,
+        reconcile::Controller,
+        secret::{self, Content},
+        status::{Outcome, State, ready_message},
+    },
+    issuers::registry::Lookup,
+};
+
+/// What a pass came to.
+pub(super) enum Step {
+    /// Say this, and look again then.
+    Say(Outcome, Timestamp),
+    /// Something was written that makes a new pass necessary at once.
+    Again,
+    /// Nothing to say.
+    Silent,
+}
+
+/// After issuing we look once more, whether the proofs are really gone.
+const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);
+
+/// One Certificate in one pass.
+pub(super) struct Pass<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) certificate: &'a Certificate,
+    pub(super) want: &'a Want,
+    pub(super) observed: &'a Observed,
+    pub(super) plan: &'a Plan,
+    pub(super) now: Timestamp,
+}
+
+impl Controller {
+    /// Does what the plan says.
+    ///
+    /// # Errors
+    /// When a cluster could not be written: nothing is lost, the pass can be repeated.
+    pub(super) async fn act(&self, pass: &Pass<'_>) -> kube::Result<Step> {
+        let request = pass.want.request.as_ref();
+        match (pass.plan.action, request) {
+            (Action::Keep, _) => {
+                self.give_up(pass.key).await?;
+                Ok(Step::Say(pass.well(), pass.plan.look_again))
+            }
+            (Action::Hold, _) => Ok(self.hold(pass)),
+            (Action::Refuse, _) | (_, Err(_)) => {
+                self.give_up(pass.key).await?;
+                let outcome = pass.outcome(State::Error, pass.plan.message.clone());
+                Ok(Step::Say(outcome, pass.plan.look_again))
+            }
+            (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
+            (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
+            (Action::Start, Ok(request)) => {
+                self.give_up(pass.key).await?;
+                self.drive(pass, request, None).await
+            }
+            (Action::Resume, Ok(request)) => {
+                let order = self.orders.get(pass.key);
+                self.drive(pass, request, order).await
+            }
+        }
+    }
+
+    fn hold(&self, pass: &Pass<'_>) -> Step {
+        let state = match pass.plan.reason {
+            Reason::OtherClass => return Step::Silent,
+            Reason::Revoked => State::Revoked,
+            Reason::Queued => {
+                if let Ok(issuer) = &pass.observed.issuer {
+                    self.gate.wait(issuer, pass.key);
+                }
+                State::Waiting
+            }
+            Reason::BackingOff => {
+                let said = pass.certificate.status.as_ref().and_then(|it| it.message.clone());
+                let outcome = pass.outcome(State::Error, said.unwrap_or_default());
+                return Step::Say(outcome, pass.plan.look_again);
+            }
+            _ => State::Error,
+        };
+        Step::Say(pass.outcome(state, pass.plan.message.clone()), pass.plan.look_again)
+    }
+
+    /// Takes the order as far as it goes without waiting.
+    async fn drive(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        mut order: Option<Order>,
+    ) -> kube::Result<Step> {
+        let name = pass.observed.issuer.clone().unwrap_or_default();
+        let Lookup::Ready { issuer, .. } = self.issuers.lookup(&name) else {
+            return Ok(Step::Again);
+        };
+        self.gate.enter(&name, pass.key);
+        loop {
+            let from = order.as_ref().map(|order| order.progress.clone());
+            let is_new = from.is_none();
+            match issuer.advance(request, from).await {
+                Ok(Advance::Issued(bundle)) => {
+                    let started = order.as_ref().map(|order| order.progress.started());
+                    return self.finish(pass, request, &bundle, started.unwrap_or(pass.now)).await;
+                }
+                Ok(Advance::Waiting { progress, doing, until }) => {
+                    let saved = Order { progress, issuer: name.clone(), hiccup: None };
+                    self.orders.save(pass.key, saved.clone()).await?;
+                    if is_new {
+                        let outcome = pass.pending(doing.to_string(), &saved);
+                        self.say(pass, &outcome).await?;
+                    }
+                    if until > self.clock.now() {
+                        return Ok(Step::Say(pass.pending(doing.to_string(), &saved), until));
+                    }
+                    order = Some(saved);
+                }
+                Err(error) => return self.stumble(pass, order, &error).await,
+            }
+        }
+    }
+
+    /// An order did not go on.
+    async fn stumble(
+        &self,
+        pass: &Pass<'_>,
+        order: Option<Order>,
+        error: &IssueError,
+    ) -> kube::Result<Step> {
+        let now = self.clock.now();
+        if let (Some(order), false) = (&order, error.ends_order()) {
+            let wait = backoff::after(error.disposition(), order.hiccup, now);
+            self.orders.hiccup(pass.key, wait.interval);
+            let message = format!("certificate requested, trying again: {error}");
+            return Ok(Step::Say(pass.pending(message, order), wait.until));
+        }
+        self.give_up(pass.key).await?;
+        if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
+            self.issuers.doubt(name, &error.to_string());
+        }
+        let previous = crate::certificates::status::backoff(pass.certificate);
+        let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
+        let reason = match error.disposition() {
+            Disposition::FixRequest => Reason::SpecRefused,
+            Disposition::FixIssuer => Reason::IssuerNotReady,
+            Disposition::Retry(_) | Disposition::Until(_) => Reason::BackingOff,
+        };
+        let outcome = Outcome {
+            reason,
+            backoff: Some(backoff),
+            ..pass.outcome(State::Error, format!("obtaining certificate failed: {error}"))
+        };
+        Ok(Step::Say(outcome, backoff.until))
+    }
+
+    /// Writes the Secret and forgets the order, in this order: a crash between them repeats the
+    /// download and writes the same Secret again.
+    async fn finish(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        bundle: &Bundle,
+        requested_at: Timestamp,
+    ) -> kube::Result<Step> {
+        let key = &pass.observed.secret;
+        let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
+        let content = Content {
+            bundle,
+            fingerprint: &request.fingerprint,
+            requested_at,
+            labels: pass.certificate.spec.secret_labels.as_ref(),
+            kind,
+        };
+        let rendered = secret::render(key, &content);
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let api = self.secrets.api(key);
+        let written = match api.patch(&key.name, &params, &Patch::Apply(&rendered)).await {
+            Ok(written) => written,
+            Err(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
+                return Ok(self.not_writable(pass, &status.message));
+            }
+            Err(error) => return Err(error),
+        };
+        if written.annotations().contains_key(marks::REVOKED) {
+            let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
+            api.patch(&key.name, &PatchParams::default(), &Patch::Merge(unmark)).await?;
+        }
+        self.secrets.put(key, &written);
+        self.orders.delete(pass.key).await?;
+        self.call_next(pass.key);
+        let outcome = Outcome {
+            reason: Reason::Ready,
+            ready: true,
+            leaf: Some(bundle.leaf.clone()),
+            ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
+        };
+        let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
+        Ok(Step::Say(outcome, look_again))
+    }
+
+    /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
+    fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
+        let previous = self.orders.get(pass.key).and_then(|order| order.hiccup);
+        let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
+        let wait = backoff::after(ladder, previous, self.clock.now());
+        self.orders.hiccup(pass.key, wait.interval);
+        let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
+        let outcome =
+            Outcome { reason: Reason::SecretNotWritable, ..pass.outcome(State::Error, message) };
+        Step::Say(outcome, wait.until)
+    }
+
+    async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
+        let key = &pass.observed.secret;
+        let labels = pass.certificate.spec.secret_labels.as_ref();
+        let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels));
+        let written =
+            self.secrets.api(key).patch(&key.name, &PatchParams::default(), &patch).await?;
+        self.secrets.put(key, &written);
+        Ok(Step::Again)
+    }
+
+    /// `renew: true` becomes a date in the past, which is fulfilled by any newer certificate: a
+    /// crash neither forgets nor repeats the renewal.
+    async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
+        let patch = json!({
+            "metadata": { "resourceVersion": pass.certificate.resource_version() },
+            "spec": { "renew": null, "ensureRenewedAfter": secret::seconds(pass.now) },
+        });
+        self.write(pass.key, &patch).await?;
+        Ok(Step::Again)
+    }
+
+    /// Ends the order of a Certificate, if one runs: proofs, progress, slot. *Idempotent*.
+    pub(super) async fn give_up(&self, key: &ObjectKey) -> kube::Result<()> {
+        if let Some(order) = self.orders.get(key) {
+            if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
+                && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
+            {
+                tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
+            }
+            self.orders.delete(key).await?;
+        }
+        self.call_next(key);
+        Ok(())
+    }
+
+    fn call_next(&self, key: &ObjectKey) {
+        for next in self.gate.leave(key) {
+            self.queue.push(next);
+        }
+    }
+}
+
+impl Pass<'_> {
+    fn well(&self) -> Outcome {
+        let message = match &self.observed.have.secret {
+            SecretState::Holds(stored) => ready_message(&stored.leaf),
+            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => {
+                String::new()
+            }
+        };
+        self.outcome(State::Ready, message)
+    }
+
+    /// While an order runs its status is written when it is new and when it takes long, so that a
+    /// quick order costs one write and a slow one still says what it waits for.
+    fn pending(&self, message: String, order: &Order) -> Outcome {
+        const PATIENCE: SignedDuration = SignedDuration::from_secs(3);
+        let started = order.progress.started();
+        let status = self.certificate.status.as_ref();
+        let quick = self.now.duration_since(started) < PATIENCE;
+        let said = status
+            .filter(|status| quick && status.state == State::Pending.word())
+            .and_then(|status| status.message.clone());
+        Outcome {
+            reason: Reason::Issuing,
+            pending_since: Some(started),
+            ..self.outcome(State::Pending, said.unwrap_or(message))
+        }
+    }
+
+    fn outcome(&self, state: State, message: String) -> Outcome {
+        let have = &self.observed.have;
+        let leaf = match &have.secret {
+            SecretState::Holds(stored) => Some(stored.leaf.clone()),
+            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
+        };
+        let backoff = match state {
+            State::Error | State::Pending | State::Waiting => have.backoff,
+            State::Ready | State::Revoked => None,
+        };
+        Outcome {
+            state,
+            reason: self.plan.reason,
+            message,
+            ready: self.plan.ready,
+            leaf,
+            backoff,
+            pending_since: None,
+        }
+    }
+}

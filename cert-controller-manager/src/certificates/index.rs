@@ -1,0 +1,180 @@
+//! The Certificates of the source cluster in memory, by name and by Secret.
+//!
+//! The watch feeds it, and so do the answers to our own writes: a pass that follows another at once
+//! sees what the first one wrote.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use kube::ResourceExt;
+
+use crate::api::{Certificate, ObjectKey};
+
+use super::convert;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Index(RwLock<Maps>);
+
+#[derive(Debug, Default)]
+struct Maps {
+    certificates: HashMap<ObjectKey, Arc<Certificate>>,
+    by_secret: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+}
+
+impl Index {
+    /// The Certificate, if there is one.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<Certificate>> {
+        self.read().certificates.get(key).cloned()
+    }
+
+    /// Takes a version that was seen or written. Returns whom it concerns: the Certificate and those
+    /// that share or shared its Secret; nobody where that version, or a newer one, is known already.
+    pub fn put(&self, certificate: Certificate) -> Vec<ObjectKey> {
+        let key = ObjectKey::of(&certificate);
+        let mut maps = self.write();
+        if let Some(known) = maps.certificates.get(&key)
+            && known.uid() == certificate.uid()
+            && version(known) >= version(&certificate)
+        {
+            return Vec::new();
+        }
+        let mut concerned = maps.forget(&key);
+        concerned.insert(key.clone());
+        concerned.extend(maps.insert(key, certificate));
+        concerned.into_iter().collect()
+    }
+
+    /// A Certificate is gone. Returns who else may be concerned.
+    pub fn remove(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        self.write().forget(key).into_iter().collect()
+    }
+
+    /// All Certificates that are known.
+    #[must_use]
+    pub fn keys(&self) -> Vec<ObjectKey> {
+        self.read().certificates.keys().cloned().collect()
+    }
+
+    /// The Certificates that want to be in this Secret.
+    #[must_use]
+    pub fn of_secret(&self, secret: &ObjectKey) -> Vec<ObjectKey> {
+        self.read().by_secret.get(secret).into_iter().flatten().cloned().collect()
+    }
+
+    /// Who was there before `certificate` and wants the same Secret. Among equals in age the uid
+    /// decides, so that all managers in the world come to the same result.
+    #[must_use]
+    pub fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<ObjectKey> {
+        let maps = self.read();
+        let age = |certificate: &Certificate| {
+            let created = certificate.creation_timestamp().map(|time| time.0);
+            (created, certificate.uid())
+        };
+        let own = age(certificate);
+        let others =
+            maps.by_secret.get(secret)?.iter().filter_map(|key| maps.certificates.get(key));
+        others
+            .filter(|other| other.metadata.deletion_timestamp.is_none())
+            .filter(|other| other.uid() != certificate.uid() && age(other) < own)
+            .map(|other| ObjectKey::of(other.as_ref()))
+            .min()
+    }
+
+    /// The Certificates for which `filter` holds.
+    #[must_use]
+    pub fn matching(&self, filter: impl Fn(&Certificate) -> bool) -> Vec<ObjectKey> {
+        let maps = self.read();
+        maps.certificates
+            .iter()
+            .filter(|(_, certificate)| filter(certificate))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Maps> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Maps {
+    /// Adds; returns the others that want the same Secret.
+    fn insert(&mut self, key: ObjectKey, certificate: Certificate) -> BTreeSet<ObjectKey> {
+        let sharing = self.by_secret.entry(convert::secret_key(&certificate)).or_default();
+        let others = sharing.clone();
+        sharing.insert(key.clone());
+        self.certificates.insert(key, Arc::new(certificate));
+        others
+    }
+
+    /// Removes; returns the others that want the same Secret.
+    fn forget(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
+        let secret = convert::secret_key(&known);
+        let Some(sharing) = self.by_secret.get_mut(&secret) else { return BTreeSet::new() };
+        sharing.remove(key);
+        if sharing.is_empty() {
+            self.by_secret.remove(&secret);
+            return BTreeSet::new();
+        }
+        sharing.clone()
+    }
+}
+
+/// Resource versions of one kind are ordered numbers (KEP-5504); what is no number is the oldest.
+fn version(certificate: &Certificate) -> u64 {
+    certificate.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn certificate(name: &str, secret: &str, version: u64, created: &str) -> Certificate {
+        serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1",
+            "kind": "Certificate",
+            "metadata": {
+                "namespace": "ns", "name": name, "uid": name,
+                "resourceVersion": version.to_string(), "creationTimestamp": created,
+            },
+            "spec": { "commonName": "example.org", "secretName": secret },
+        }))
+        .unwrap()
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("ns", name)
+    }
+
+    #[test]
+    fn an_older_version_does_not_replace_a_newer_one() {
+        let index = Index::default();
+        index.put(certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
+        index.put(certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
+        assert_eq!(index.of_secret(&key("new")), [key("a")]);
+        assert!(index.of_secret(&key("old")).is_empty());
+    }
+
+    #[test]
+    fn the_elder_of_two_certificates_has_the_secret_and_its_leaving_concerns_the_other() {
+        let index = Index::default();
+        let elder = certificate("elder", "shared", 1, "2026-01-01T00:00:00Z");
+        let younger = certificate("a-younger", "shared", 2, "2026-01-02T00:00:00Z");
+        index.put(younger.clone());
+        assert_eq!(index.put(elder.clone()), [key("a-younger"), key("elder")]);
+        assert_eq!(index.put(elder.clone()), [], "an echo of our own write concerns nobody");
+        assert_eq!(index.rival(&younger, &key("shared")), Some(key("elder")));
+        assert_eq!(index.rival(&elder, &key("shared")), None);
+        assert_eq!(index.remove(&key("elder")), [key("a-younger")]);
+        assert_eq!(index.rival(&younger, &key("shared")), None);
+    }
+}

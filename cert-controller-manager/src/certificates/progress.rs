@@ -1,0 +1,161 @@
+//! The progress of running orders: in memory for this process, as Secrets in the issuer namespace
+//! of the default cluster for the next one. A tenant sees neither. This process is the only writer
+//! while it leads, so the Secrets are read once, at the start.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cert_lib::{issue::Progress, model::request::Fingerprint};
+use jiff::SignedDuration;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams},
+};
+
+use crate::{
+    api::{ObjectKey, marks},
+    runtime::clusters::DefaultCluster,
+};
+
+const DATA: &str = "progress";
+
+/// See the [module](self).
+pub struct Store {
+    api: Api<Secret>,
+    running: Mutex<HashMap<ObjectKey, Order>>,
+}
+
+/// A running order.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where it stands.
+    pub progress: Progress,
+    /// The issuer that runs it.
+    pub issuer: String,
+    /// How long the last wait was after a hiccup that did not end it.
+    pub hiccup: Option<SignedDuration>,
+}
+
+impl Store {
+    /// The store in `namespace`. Call [`load`](Self::load) before anything else.
+    #[must_use]
+    pub fn new(cluster: &DefaultCluster, namespace: &str) -> Self {
+        let api = Api::namespaced(cluster.0.clone(), namespace);
+        Self { api, running: Mutex::default() }
+    }
+
+    /// Reads what an earlier process left. Returns whose orders they are. What cannot be read is
+    /// left where it is and reported: it may be a newer version's.
+    ///
+    /// # Errors
+    /// When the Secrets cannot be listed.
+    pub async fn load(&self) -> kube::Result<Vec<(ObjectKey, String)>> {
+        let params = ListParams::default().labels(&format!("{}=true", marks::PROGRESS));
+        let mut found = Vec::new();
+        for secret in self.api.list(&params).await? {
+            let name = secret.name_any();
+            let Some((key, order)) = read(&secret) else {
+                tracing::error!(secret.name = %name, "the progress Secret {name} cannot be read; delete it if no newer version of this program wrote it");
+                continue;
+            };
+            found.push((key.clone(), order.issuer.clone()));
+            self.lock().insert(key, order);
+        }
+        Ok(found)
+    }
+
+    /// The order of a Certificate.
+    #[must_use]
+    pub fn get(&self, key: &ObjectKey) -> Option<Order> {
+        self.lock().get(key).cloned()
+    }
+
+    /// What the running order of a Certificate is for.
+    #[must_use]
+    pub fn fingerprint(&self, key: &ObjectKey) -> Option<Fingerprint> {
+        self.lock().get(key).map(|order| order.progress.fingerprint().clone())
+    }
+
+    /// Keeps `order`, and stores it where it is not stored like that already.
+    ///
+    /// # Errors
+    /// When it could not be stored: the order must not go on.
+    pub async fn save(&self, key: &ObjectKey, order: Order) -> kube::Result<()> {
+        let stored =
+            self.lock().get(key).is_some_and(|known| order.progress.is_stored_by(&known.progress));
+        if !stored {
+            let secret = render(key, &order)?;
+            let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+            self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await?;
+        }
+        self.lock().insert(key.clone(), order);
+        Ok(())
+    }
+
+    /// Remembers a hiccup, in memory only.
+    pub fn hiccup(&self, key: &ObjectKey, wait: SignedDuration) {
+        if let Some(order) = self.lock().get_mut(key) {
+            order.hiccup = Some(wait);
+        }
+    }
+
+    /// Forgets the order of a Certificate. *Idempotent*.
+    ///
+    /// # Errors
+    /// When the Secret could not be deleted; the order is then still known.
+    pub async fn delete(&self, key: &ObjectKey) -> kube::Result<()> {
+        match self.api.delete(&secret_name(key), &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+        self.lock().remove(key);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Order>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name of fixed length from namespace and name, which together may be too long for one.
+fn secret_name(key: &ObjectKey) -> String {
+    format!("cert-progress-{}", cert_lib::model::request::digest(key.to_string().as_bytes()))
+}
+
+fn render(key: &ObjectKey, order: &Order) -> kube::Result<Secret> {
+    let bytes = order
+        .progress
+        .encode()
+        .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
+    let annotations = [
+        (marks::PROGRESS_OF.to_owned(), key.to_string()),
+        (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
+    ];
+    Ok(Secret {
+        metadata: ObjectMeta {
+            name: Some(secret_name(key)),
+            labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        },
+        type_: Some(marks::PROGRESS.to_owned()),
+        data: Some(BTreeMap::from([(DATA.to_owned(), ByteString(bytes.to_vec()))])),
+        ..Secret::default()
+    })
+}
+
+fn read(secret: &Secret) -> Option<(ObjectKey, Order)> {
+    let annotations = secret.annotations();
+    let (namespace, name) = annotations.get(marks::PROGRESS_OF)?.split_once('/')?;
+    let bytes = &secret.data.as_ref()?.get(DATA)?.0;
+    let order = Order {
+        progress: Progress::decode(bytes).ok()?,
+        issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
+        hiccup: None,
+    };
+    Some((ObjectKey::new(namespace, name), order))
+}

@@ -1,0 +1,305 @@
+//! One pass over one Certificate, and what wakes it.
+
+use std::{sync::Arc, time::Duration};
+
+use cert_lib::{
+    clock::Clock,
+    model::reason::Reason,
+    plan::{Policy, plan},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Certificate, ObjectKey, certificate::UsedIssuer, marks},
+    certificates::{
+        act::{Pass, Step},
+        convert,
+        gate::Gate,
+        index::Index,
+        observe::{Secrets, responsible},
+        progress::Store,
+        secret,
+        status::{self, Outcome, State},
+    },
+    config::CertificateSettings,
+    issuers::registry::{Lookup, Registry},
+    runtime::{clusters::SourceCluster, follow::Follower, merge, queue::Shared, report::Reports},
+    solvers::Challenges,
+};
+
+/// When a cluster cannot be reached, a pass is repeated after this.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+/// A Certificate whose issuer was not looked at yet is looked at again after this.
+const AFTER_START: Duration = Duration::from_secs(2);
+/// Longest sleep: a suspended machine or a moved clock is noticed within it.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
+pub struct Controller {
+    /// Where Certificates live.
+    pub source: SourceCluster,
+    /// The Certificates.
+    pub index: Index,
+    /// The Secrets.
+    pub secrets: Secrets,
+    /// Running orders.
+    pub orders: Store,
+    /// How many of them.
+    pub gate: Gate,
+    /// Who issues.
+    pub issuers: Arc<Registry>,
+    /// Where proofs are published.
+    pub challenges: Arc<Challenges>,
+    /// What was asked of the manager.
+    pub settings: CertificateSettings,
+    /// For the plan.
+    pub policy: Policy,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Events on Certificates.
+    pub reports: Reports,
+    /// Which Certificates need a pass.
+    pub queue: Shared<ObjectKey>,
+}
+
+impl Controller {
+    /// One pass. Returns after how long the next one is due.
+    pub async fn reconcile(&self, key: ObjectKey) -> Option<Duration> {
+        match self.pass(&key).await {
+            Ok(Some(look_again)) => {
+                let wait = look_again.duration_since(self.clock.now());
+                Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
+            }
+            Ok(None) => None,
+            Err(kube::Error::Api(status)) if status.code == 409 => Some(Duration::from_millis(100)),
+            Err(error) => {
+                tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {error}");
+                Some(UNREACHABLE)
+            }
+        }
+    }
+
+    async fn pass(&self, key: &ObjectKey) -> kube::Result<Option<Timestamp>> {
+        let certificate = self.index.get(key);
+        let alive = certificate.filter(|it| it.metadata.deletion_timestamp.is_none());
+        let Some(certificate) = alive else { return self.gone(key).await };
+        let now = self.clock.now();
+        if self.issuer_is_unknown(&certificate) {
+            return Ok(Some(now + AFTER_START));
+        }
+        let want = convert::want(&certificate, &self.settings);
+        let observed = self.observe(key, &certificate, &want).await?;
+        let plan = plan(&want, &observed.have, &self.policy, now);
+        let pass = Pass {
+            key,
+            certificate: &certificate,
+            want: &want,
+            observed: &observed,
+            plan: &plan,
+            now,
+        };
+        if !self.order_runs(key) {
+            self.sweep(key).await;
+        }
+        match self.act(&pass).await? {
+            Step::Say(outcome, look_again) => {
+                self.say(&pass, &outcome).await?;
+                Ok(Some(look_again))
+            }
+            Step::Again => Ok(Some(now)),
+            Step::Silent => Ok(None),
+        }
+    }
+
+    /// The Certificate is gone or going: nothing of its order stays. Its Secret does.
+    async fn gone(&self, key: &ObjectKey) -> kube::Result<Option<Timestamp>> {
+        self.give_up(key).await?;
+        let swept = self.sweep(key).await;
+        Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
+    }
+
+    /// Right after the start nothing can be said of a Certificate whose issuer was not looked at.
+    fn issuer_is_unknown(&self, certificate: &Certificate) -> bool {
+        convert::issuer_name(certificate, &self.settings)
+            .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
+    }
+
+    fn order_runs(&self, key: &ObjectKey) -> bool {
+        self.orders.fingerprint(key).is_some()
+    }
+
+    /// Removes challenge records that no order needs. Returns whether none is left.
+    async fn sweep(&self, key: &ObjectKey) -> bool {
+        match self.challenges.sweep(&key.owner()).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
+                false
+            }
+        }
+    }
+
+    /// Writes what there is to say about a Certificate, where it differs from what is said.
+    pub(super) async fn say(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<()> {
+        let certificate = self.mark(pass, outcome).await?;
+        let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
+            cluster: Some("default".to_owned()),
+            name: name.clone(),
+            namespace: self.settings.issuer_namespace.clone(),
+        });
+        let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
+        let Some(patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
+            return Ok(());
+        };
+        let before = certificate.status.as_ref();
+        let is_news = before
+            .is_none_or(|before| before.state != should.state || before.message != should.message);
+        let written = self
+            .api(pass.key)
+            .patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        self.index.put(written);
+        if is_news {
+            self.tell(&certificate, pass.key, outcome);
+        }
+        Ok(())
+    }
+
+    /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
+    /// long, and where the Secret is.
+    async fn mark(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
+        let current =
+            self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
+        let (Ok(request), Some(leaf), State::Ready) =
+            (&pass.want.request, &outcome.leaf, outcome.state)
+        else {
+            return Ok(current);
+        };
+        let secret = &pass.observed.secret;
+        let labels = json!({ marks::HASH: request.fingerprint.as_str() });
+        let annotations = json!({
+            marks::NOT_BEFORE: secret::seconds(leaf.not_before),
+            marks::NOT_AFTER: secret::seconds(leaf.not_after),
+        });
+        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
+        let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
+        let has = |path: &str, wanted: &Value| {
+            let found = is.pointer(path);
+            wanted
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
+        };
+        if has("/metadata/labels", &labels)
+            && has("/metadata/annotations", &annotations)
+            && has("/spec/secretRef", &reference)
+        {
+            return Ok(current);
+        }
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": current.resource_version(),
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": { "secretRef": reference },
+        });
+        self.write(pass.key, &patch).await
+    }
+
+    /// Patches a Certificate outside its status.
+    pub(super) async fn write(
+        &self,
+        key: &ObjectKey,
+        patch: &Value,
+    ) -> kube::Result<Arc<Certificate>> {
+        let written =
+            self.api(key).patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.index.put(written.clone());
+        Ok(Arc::new(written))
+    }
+
+    fn tell(&self, certificate: &Certificate, key: &ObjectKey, outcome: &Outcome) {
+        let (word, message) = (outcome.reason.word(), &outcome.message);
+        let about = certificate.object_ref(&());
+        if outcome.state == State::Error {
+            tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
+            self.reports.warning(about, word, message);
+        } else {
+            tracing::info!(certificate = %key, reason = word, "certificate {key}: {message}");
+            self.reports.normal(about, word, message);
+        }
+    }
+
+    fn wake_users(&self, secret: &ObjectKey) {
+        self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn api(&self, key: &ObjectKey) -> Api<Certificate> {
+        Api::namespaced(self.source.0.clone(), &key.namespace)
+    }
+
+    /// An issuer has changed: whoever uses it and is not well gets a pass.
+    pub fn issuer_changed(&self, name: &str) {
+        let waiting = self.index.matching(|certificate| {
+            let state = certificate.status.as_ref().map(|status| status.state.as_str());
+            state != Some(State::Ready.word())
+                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
+        });
+        waiting.into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    /// The place for proofs has come or gone: whoever waits for it gets a pass.
+    pub fn challenges_changed(&self) {
+        let waiting = self.index.matching(|certificate| {
+            responsible(certificate, &self.settings.class)
+                && certificate.status.as_ref().is_none_or(|status| {
+                    let conditions = status.conditions.as_deref().unwrap_or_default();
+                    conditions.iter().any(|it| it.reason == Reason::SolverNotReady.word())
+                })
+        });
+        waiting.into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+impl Follower<Certificate> for Controller {
+    fn applied(&self, certificate: Certificate) {
+        self.index.put(certificate).into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.index.remove(key).into_iter().for_each(|key| self.queue.push(key));
+        self.queue.push(key.clone());
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.index.keys()
+    }
+}
+
+/// Secrets are followed as metadata; they are read when a pass needs them.
+impl Follower<PartialObjectMeta<Secret>> for Controller {
+    fn applied(&self, secret: PartialObjectMeta<Secret>) {
+        let key = ObjectKey::of(&secret);
+        if self.secrets.seen(&key, secret.resource_version().as_deref()) {
+            self.wake_users(&key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.secrets.seen(key, None);
+        self.wake_users(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.secrets.keys()
+    }
+}

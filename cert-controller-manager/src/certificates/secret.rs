@@ -1,0 +1,185 @@
+//! The certificate Secret: reading what one holds, and rendering one. Pure.
+
+use std::collections::BTreeMap;
+
+use cert_lib::{
+    model::{
+        bundle::{Bundle, Leaf},
+        request::Fingerprint,
+    },
+    plan::{SecretState, Stored},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{ResourceExt, api::ObjectMeta};
+use serde_json::json;
+
+use crate::api::{ObjectKey, marks};
+
+/// Type of the Secrets that we create.
+pub const TLS: &str = "kubernetes.io/tls";
+/// A CA may back-date; without a note of ours a certificate counts as requested this long after its
+/// first instant (Let's Encrypt back-dates by an hour).
+const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
+
+/// What is remembered of a Secret: no body, no key.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Version that these facts are about.
+    pub resource_version: String,
+    /// Type; it cannot be changed.
+    pub kind: String,
+    /// Whether the API server refuses changes of the data.
+    pub immutable: bool,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the certificate was revoked.
+    pub revoked: bool,
+    /// When the certificate was requested.
+    requested_at: Option<Timestamp>,
+    /// Whether there is a private key, which then matches the leaf.
+    has_key: bool,
+    /// What the leaf says, or why there is none.
+    leaf: Result<Leaf, String>,
+}
+
+/// Reads a Secret.
+#[must_use]
+pub fn facts(secret: &Secret) -> Facts {
+    let annotations = secret.annotations();
+    Facts {
+        resource_version: secret.resource_version().unwrap_or_default(),
+        kind: secret.type_.clone().unwrap_or_default(),
+        immutable: secret.immutable == Some(true),
+        labels: secret.labels().clone(),
+        revoked: annotations.get(marks::REVOKED).is_some_and(|text| text == "true"),
+        requested_at: annotations.get(marks::REQUESTED_AT).and_then(|text| text.parse().ok()),
+        has_key: !entry(secret, "tls.key").is_empty(),
+        leaf: leaf(secret),
+    }
+}
+
+fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
+    secret.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |value| &value.0)
+}
+
+fn leaf(secret: &Secret) -> Result<Leaf, String> {
+    let key = match std::str::from_utf8(entry(secret, "tls.key")) {
+        Ok("") => None,
+        Ok(text) => Some(text),
+        Err(_) => return Err("the Secret's tls.key is not text".to_owned()),
+    };
+    Bundle::from_pem(entry(secret, "tls.crt"), key)
+        .map(|bundle| bundle.leaf)
+        .map_err(|error| format!("the Secret cannot be used: {error}"))
+}
+
+/// What a Secret means for a Certificate that wants `labels` on it and, unless `key_is_elsewhere`,
+/// a key in it.
+#[must_use]
+pub fn state(
+    key: &ObjectKey,
+    facts: Option<&Facts>,
+    labels: Option<&BTreeMap<String, String>>,
+    key_is_elsewhere: bool,
+) -> SecretState {
+    let Some(facts) = facts else { return SecretState::Missing };
+    if facts.immutable {
+        return SecretState::NotWritable(format!(
+            "Secret {key} is immutable: delete it or choose another secretName"
+        ));
+    }
+    match &facts.leaf {
+        Ok(_) if !facts.has_key && !key_is_elsewhere => {
+            SecretState::Unusable("the Secret has no private key".to_owned())
+        }
+        Err(why) => SecretState::Unusable(why.clone()),
+        Ok(leaf) => SecretState::Holds(Stored {
+            fingerprint: facts.labels.get(marks::HASH).map(|text| Fingerprint::stored(text)),
+            requested_at: facts.requested_at.unwrap_or_else(|| estimate(leaf)),
+            revoked: facts.revoked,
+            layout_is_current: has_labels(facts, labels),
+            leaf: leaf.clone(),
+        }),
+    }
+}
+
+fn estimate(leaf: &Leaf) -> Timestamp {
+    leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before)
+}
+
+fn has_labels(facts: &Facts, labels: Option<&BTreeMap<String, String>>) -> bool {
+    facts.labels.get(marks::CERTIFICATE).is_some_and(|text| text == "true")
+        && labels.into_iter().flatten().all(|(name, value)| facts.labels.get(name) == Some(value))
+}
+
+/// What a rendered Secret is made of.
+#[derive(Debug)]
+pub struct Content<'a> {
+    /// Certificate, chain and key.
+    pub bundle: &'a Bundle,
+    /// What it was issued for.
+    pub fingerprint: &'a Fingerprint,
+    /// When it was requested.
+    pub requested_at: Timestamp,
+    /// `spec.secretLabels`
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// Type of the Secret that is there already.
+    pub kind: Option<&'a str>,
+}
+
+/// The Secret as it is applied.
+#[must_use]
+pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
+    let bundle = content.bundle;
+    let private = bundle.key.as_ref().map(|key| key.pem().as_bytes().to_vec()).unwrap_or_default();
+    let mut data = BTreeMap::from([
+        ("tls.crt".to_owned(), ByteString(bundle.certificate_pem().into_bytes())),
+        ("tls.key".to_owned(), ByteString(private)),
+    ]);
+    let issuers = bundle.issuers_pem();
+    if !issuers.is_empty() {
+        data.insert("ca.crt".to_owned(), ByteString(issuers.into_bytes()));
+    }
+    let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
+    Secret {
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.clone()),
+            name: Some(key.name.clone()),
+            labels: Some(labels(content.fingerprint, content.labels)),
+            annotations: Some(BTreeMap::from([(
+                marks::REQUESTED_AT.to_owned(),
+                seconds(content.requested_at),
+            )])),
+            ..ObjectMeta::default()
+        },
+        type_: Some(kind.to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    }
+}
+
+/// The patch that brings the labels of a Secret in line and leaves everything else.
+#[must_use]
+pub fn relabel(
+    fingerprint: &Fingerprint,
+    wanted: Option<&BTreeMap<String, String>>,
+) -> serde_json::Value {
+    json!({ "metadata": { "labels": labels(fingerprint, wanted) } })
+}
+
+fn labels(
+    fingerprint: &Fingerprint,
+    wanted: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, String> {
+    let mut labels = wanted.cloned().unwrap_or_default();
+    labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
+    labels.insert(marks::HASH.to_owned(), fingerprint.as_str().to_owned());
+    labels
+}
+
+/// RFC 3339 in whole seconds, as upstream writes times.
+#[must_use]
+pub fn seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}

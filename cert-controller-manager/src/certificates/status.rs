@@ -1,0 +1,181 @@
+//! What a Certificate says of itself. Pure: the status as it should be, and the patch to it.
+
+use cert_lib::{
+    model::{
+        bundle::Leaf,
+        name::DnsName,
+        reason::Reason,
+        request::{Request, Subject},
+    },
+    plan::{Policy, Want, backoff::Backoff, renewal_date},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    api::{
+        Certificate,
+        certificate::{BackoffState, CertificateStatus, UsedIssuer},
+    },
+    certificates::secret::seconds,
+    config::{duration, go_duration},
+};
+
+/// Upstream's words for how a certificate is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// An order is running.
+    Pending,
+    /// Something else must happen before an order is placed.
+    Waiting,
+    /// The Secret holds what is asked for.
+    Ready,
+    /// Something is wrong.
+    Error,
+    /// The certificate was revoked.
+    Revoked,
+}
+
+impl State {
+    /// The word in `status.state`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Waiting => "Waiting",
+            Self::Ready => "Ready",
+            Self::Error => "Error",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
+/// What came out of a pass.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// In upstream's words.
+    pub state: State,
+    /// In ours.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// Whether the Secret serves.
+    pub ready: bool,
+    /// What is in the Secret.
+    pub leaf: Option<Leaf>,
+    /// What is left of the last failure.
+    pub backoff: Option<Backoff>,
+    /// When the running order was placed.
+    pub pending_since: Option<Timestamp>,
+}
+
+/// `status.message` of a certificate that is well, in Go's way of writing times.
+#[must_use]
+pub fn ready_message(leaf: &Leaf) -> String {
+    let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string();
+    format!("certificate ({leaf}) valid from {} to {}", time(leaf.not_before), time(leaf.not_after))
+}
+
+/// The status of `certificate` after `outcome`.
+#[must_use]
+pub fn of(
+    certificate: &Certificate,
+    want: &Want,
+    issuer: Option<UsedIssuer>,
+    outcome: &Outcome,
+    policy: &Policy,
+    now: Timestamp,
+) -> CertificateStatus {
+    let (common_name, dns_names) = names(certificate, want.request.as_ref().ok());
+    let leaf = outcome.leaf.as_ref();
+    let generation = certificate.metadata.generation;
+    CertificateStatus {
+        observed_generation: generation,
+        state: outcome.state.word().to_owned(),
+        message: Some(outcome.message.clone()),
+        last_pending_timestamp: outcome.pending_since.map(time),
+        common_name,
+        dns_names,
+        issuer_ref: issuer,
+        issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
+        renewal_date: leaf.map(|leaf| seconds(renewal_date(leaf, want, policy))),
+        expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
+        backoff: outcome.backoff.map(|backoff| BackoffState {
+            observed_generation: generation,
+            recheck_after: time(backoff.until),
+            recheck_interval: go_duration(backoff.interval),
+        }),
+        conditions: Some(vec![condition(certificate, outcome, now)]),
+    }
+}
+
+/// What is left of the last failure, if the specification is still the one that failed.
+#[must_use]
+pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
+    let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
+    (backoff.observed_generation == certificate.metadata.generation).then(|| Backoff {
+        until: backoff.recheck_after.0,
+        interval: duration(&backoff.recheck_interval).unwrap_or_default(),
+    })
+}
+
+fn names(
+    certificate: &Certificate,
+    request: Option<&Request>,
+) -> (Option<String>, Option<Vec<String>>) {
+    let text = |names: &[DnsName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match request.map(|request| &request.subject) {
+        Some(Subject::Csr(csr)) => {
+            (csr.names.first().map(ToString::to_string), csr.names.get(1..).map(text))
+        }
+        Some(Subject::Names { .. }) | None => {
+            let spec = &certificate.spec;
+            (spec.common_name.clone(), spec.dns_names.clone())
+        }
+    }
+}
+
+/// The `Ready` condition says whether the Secret serves, so a renewal does not make it false.
+fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Condition {
+    let status = if outcome.ready { "True" } else { "False" };
+    let before = certificate
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref())
+        .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+    let since = before.filter(|before| before.status == status);
+    Condition {
+        type_: "Ready".to_owned(),
+        status: status.to_owned(),
+        reason: outcome.reason.word().to_owned(),
+        message: outcome.message.clone(),
+        observed_generation: certificate.metadata.generation,
+        last_transition_time: since
+            .map_or_else(|| time(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+/// The API keeps whole seconds.
+fn time(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_message_is_the_one_that_upstream_writes() {
+        let leaf = Leaf {
+            serial: "74827d582f4a321a".into(),
+            not_before: "2026-11-22T02:31:03Z".parse().unwrap(),
+            not_after: "2046-11-17T02:31:02Z".parse().unwrap(),
+            names: std::collections::BTreeSet::new(),
+            public_key: vec![],
+        };
+        assert_eq!(
+            ready_message(&leaf),
+            "certificate (SN 74:82:7d:58:2f:4a:32:1a) valid from 2026-11-22 02:31:03 +0000 UTC to 2046-11-17 02:31:02 +0000 UTC"
+        );
+    }
+}

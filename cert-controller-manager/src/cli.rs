@@ -1,0 +1,68 @@
+//! The commands.
+
+mod answer;
+mod generate;
+mod run;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{Cli, Command, LogArgs};
+
+/// Reads the command line and does what it says. What goes wrong is told in one line on standard
+/// error: what failed, where, and why.
+#[must_use]
+pub fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody can be told that nobody can be told.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    // Whoever comes first decides for the whole process, so this is the first thing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.command {
+        None => run::main(cli.run),
+        Some(Command::Run(args)) => run::main(*args),
+        Some(Command::Answer(args)) => answer::main(args),
+        Some(Command::Generate { what }) => generate::main(what),
+    }
+}
+
+/// Starts the log on standard error.
+fn log(args: &LogArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level)
+        .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", args.log_level))?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if args.log_format == "json" {
+        builder.json().flatten_event(true).init();
+    } else {
+        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        builder.with_ansi(colours).with_target(false).init();
+    }
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn asked_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}
+
+/// The threads of the process: two are plenty, the work is waiting.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}

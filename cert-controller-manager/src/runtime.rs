@@ -1,0 +1,10 @@
+//! What every controller here stands on: clusters, the work queue, reports, keys.
+
+pub mod clusters;
+pub mod crds;
+pub mod follow;
+pub mod keys;
+pub mod merge;
+pub mod queue;
+pub mod report;
+pub mod tasks;

@@ -1,0 +1,204 @@
+//! Follows all objects of a kind for ever, and survives that the kind does not exist.
+//!
+//! Reads by a list and a watch, tells a [`Follower`] each change, and publishes whether the kind is
+//! there. Keeps nothing itself: the follower's own index is what a new list is compared with.
+//!
+//! Not here: tasks. [`follow`] is a future that its caller owns.
+
+use std::{collections::HashSet, convert::Infallible, fmt::Debug, pin::pin, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::watch::Sender,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::api::ObjectKey;
+
+/// Whether a kind can be followed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Availability {
+    /// Nothing has been heard yet.
+    Unknown,
+    /// All objects are known.
+    Present,
+    /// The API server does not know the kind.
+    Absent,
+    /// We may not list or watch the kind.
+    Denied,
+}
+
+/// Who is told of changes. Its methods must be quick: nothing else is read meanwhile.
+pub trait Follower<K> {
+    /// `object` is there as it is. Said again for every object after each list.
+    fn applied(&self, object: K);
+    /// The object is not there any more.
+    fn gone(&self, key: &ObjectKey);
+    /// The objects that are thought to be there.
+    fn keys(&self) -> Vec<ObjectKey>;
+    /// Nothing is missing: every object that was there has been told.
+    fn complete(&self) {}
+}
+
+/// Tells `follower` of all objects behind `api`, and publishes whether the kind is there. Never
+/// ends. What fails is tried again, at most every five seconds when the kind is absent or denied.
+pub async fn follow<K, F>(
+    api: Api<K>,
+    config: watcher::Config,
+    follower: &F,
+    availability: &Sender<Availability>,
+) -> Infallible
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default,
+    F: Follower<K> + Sync,
+{
+    let kind = K::kind(&K::DynamicType::default()).into_owned();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let (progress, found) = follow_once(&api, &config, &kind, follower, availability).await;
+        pause = match (found, progress) {
+            (Some(_), _) => LONGEST_PAUSE,
+            (None, Progress::Listed) => FIRST_PAUSE,
+            (None, Progress::None) => (pause * 2).min(LONGEST_PAUSE),
+        };
+        if let Some(found) = found {
+            // What we may not see any more is most likely still there; what has no kind is not.
+            if found == Availability::Absent {
+                for key in follower.keys() {
+                    follower.gone(&key);
+                }
+                follower.complete();
+            }
+            publish(&kind, availability, found);
+        }
+        sleep(pause).await;
+    }
+}
+
+/// How far one watch came before it failed.
+#[derive(Clone, Copy)]
+enum Progress {
+    None,
+    Listed,
+}
+
+/// One list and its watch, until it fails for a reason that a new list may heal. Returns what was
+/// found out about the kind, when it is not there for us.
+async fn follow_once<K, F>(
+    api: &Api<K>,
+    config: &watcher::Config,
+    kind: &str,
+    follower: &F,
+    availability: &Sender<Availability>,
+) -> (Progress, Option<Availability>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: Follower<K> + Sync,
+{
+    let mut events = pin!(watcher::watcher(api.clone(), config.clone()).modify(strip));
+    let mut unseen = HashSet::new();
+    let mut progress = Progress::None;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        // A watch that says nothing is a quiet kind, and the watcher bounds it; a list is not.
+        let next = match progress {
+            Progress::Listed => events.next().await,
+            Progress::None => match timeout(LIST_DEADLINE, events.next()).await {
+                Ok(next) => next,
+                Err(_) => return (progress, None),
+            },
+        };
+        let Some(event) = next else { return (progress, None) };
+        match event {
+            Ok(Event::Init) => unseen = follower.keys().into_iter().collect(),
+            Ok(Event::InitApply(object)) => {
+                unseen.remove(&ObjectKey::of(&object));
+                follower.applied(object);
+            }
+            Ok(Event::InitDone) => {
+                progress = Progress::Listed;
+                for key in unseen.drain() {
+                    follower.gone(&key);
+                }
+                follower.complete();
+                publish(kind, availability, Availability::Present);
+            }
+            Ok(Event::Apply(object)) => follower.applied(object),
+            Ok(Event::Delete(object)) => follower.gone(&ObjectKey::of(&object)),
+            Err(error) => {
+                debug!(%kind, %error, "watch of {kind} failed");
+                match refused(&error) {
+                    // Also when the kind vanishes under a running watch: a new one needs a new list.
+                    Some(found) => return (progress, Some(found)),
+                    None if matches!(progress, Progress::None) => {
+                        warn!(%kind, %error, "cannot list {kind}");
+                        return (progress, None);
+                    }
+                    // The watcher goes on where it was, or lists again by itself.
+                    None => {
+                        sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        continue;
+                    }
+                }
+            }
+        }
+        pause = FIRST_PAUSE;
+    }
+}
+
+/// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
+fn strip<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}
+
+/// What an error says about the kind, where it says anything.
+fn refused(error: &watcher::Error) -> Option<Availability> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => return None,
+    };
+    match status.code {
+        404 => Some(Availability::Absent),
+        403 => Some(Availability::Denied),
+        _ => None,
+    }
+}
+
+fn publish(kind: &str, availability: &Sender<Availability>, now: Availability) {
+    let changed = availability.send_if_modified(|known| std::mem::replace(known, now) != now);
+    if !changed {
+        return;
+    }
+    match now {
+        Availability::Unknown => {}
+        Availability::Present => info!(%kind, "following {kind}"),
+        Availability::Absent => info!(%kind, "there is no {kind} in the cluster; looking for it"),
+        Availability::Denied => warn!(%kind, "no right to list and watch {kind}"),
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// For one page of a list.
+const LIST_DEADLINE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests;

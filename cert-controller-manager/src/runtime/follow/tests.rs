@@ -1,0 +1,137 @@
+use std::{collections::BTreeSet, sync::Mutex};
+
+use http::{Request, Response};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::*;
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Diary {
+    known: Mutex<BTreeSet<ObjectKey>>,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Diary {
+    fn line(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+    }
+}
+
+impl Follower<ConfigMap> for Diary {
+    fn applied(&self, object: ConfigMap) {
+        self.known.lock().unwrap().insert(ObjectKey::of(&object));
+        self.line(format!("+{}", object.name_any()));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.known.lock().unwrap().remove(key);
+        self.line(format!("-{}", key.name));
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.known.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn complete(&self) {
+        self.line("complete".into());
+    }
+}
+
+fn object(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "ns", "name": name, "resourceVersion": "1"},
+    })
+}
+
+fn list(names: &[&str]) -> (u16, Value) {
+    let items: Vec<_> = names.iter().map(|name| object(name)).collect();
+    let list = json!({
+        "apiVersion": "v1", "kind": "ConfigMapList",
+        "metadata": {"resourceVersion": "1"}, "items": items,
+    });
+    (200, list)
+}
+
+fn status(code: u16) -> (u16, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "no", "reason": "no", "code": code,
+    });
+    (code, status)
+}
+
+fn event(kind: &str, object: &Value) -> (u16, Value) {
+    (200, json!({"type": kind, "object": object}))
+}
+
+/// Follows an API server that gives `answers` in turn and then nothing any more. Returns what
+/// the follower was told and what was published, in order.
+async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
+    let answers = std::sync::Arc::new(Mutex::new(answers.into_iter()));
+    let service = tower::service_fn(move |_: Request<Body>| {
+        let answer = answers.lock().unwrap().next();
+        async move {
+            let Some((code, body)) = answer else { return std::future::pending().await };
+            let body = Body::from(format!("{body}\n").into_bytes());
+            Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap())
+        }
+    });
+    let api: Api<ConfigMap> = Api::all(Client::new(service, "default"));
+    let (diary, (sender, mut receiver)) = (Diary::default(), watch::channel(Availability::Unknown));
+    let mut published = Vec::new();
+    let watching = async {
+        while receiver.changed().await.is_ok() {
+            published.push(*receiver.borrow_and_update());
+        }
+    };
+    let both = async { tokio::join!(follow(api, watcher::Config::default(), &diary, &sender), watching) };
+    // Time stands still while anything happens, so this ends when nothing happens any more.
+    assert!(timeout(Duration::from_secs(50), both).await.is_err());
+    let lines = diary.lines.into_inner().unwrap();
+    (lines.join(" "), published)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_kind_is_looked_for_until_it_is_there() {
+    let answers = vec![status(404), status(404), list(&["a", "b"])];
+    let (lines, published) = told(answers).await;
+    assert_eq!(lines, "complete complete +a +b complete");
+    assert_eq!(published, [Availability::Absent, Availability::Present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_new_list_lacks_is_gone() {
+    let expired = status(410).1;
+    let answers = vec![
+        list(&["a", "b"]),
+        event("ADDED", &object("c")),
+        event("DELETED", &object("a")),
+        event("ERROR", &expired),
+        list(&["c"]),
+    ];
+    let (lines, published) = told(answers).await;
+    assert_eq!(lines, "+a +b complete +c -a +c -b complete");
+    assert_eq!(published, [Availability::Present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_vanishes_takes_its_objects_with_it_and_may_come_back() {
+    let answers = vec![list(&["a"]), status(404), status(404), list(&["b"])];
+    let (lines, published) = told(answers).await;
+    assert_eq!(lines, "+a complete -a complete complete +b complete");
+    // A channel shows the latest only.
+    assert_eq!(published, [Availability::Absent, Availability::Present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_taken_away_takes_no_objects_away() {
+    let answers = vec![list(&["a"]), status(403), status(500), list(&["a"])];
+    let (lines, published) = told(answers).await;
+    assert_eq!(lines, "+a complete +a complete");
+    assert_eq!(published, [Availability::Denied, Availability::Present]);
+}

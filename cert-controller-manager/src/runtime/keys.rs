@@ -1,0 +1,37 @@
+//! Makes private keys without holding up anybody: RSA keys take seconds of processor time, so they
+//! are made on threads of their own, two at a time.
+
+use async_trait::async_trait;
+use cert_lib::{
+    issue::Keys,
+    model::key::{KeyError, KeyType, PrivateKey},
+};
+use tokio::sync::Semaphore;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Pool {
+    permits: Semaphore,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { permits: Semaphore::new(2) }
+    }
+}
+
+#[async_trait]
+impl Keys for Pool {
+    async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError> {
+        match kind {
+            KeyType::P256 | KeyType::P384 => PrivateKey::generate(kind),
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => {
+                let failed = |_| KeyError::Generate(kind);
+                let _permit = self.permits.acquire().await.map_err(|_| KeyError::Generate(kind))?;
+                tokio::task::spawn_blocking(move || PrivateKey::generate(kind))
+                    .await
+                    .map_err(failed)?
+            }
+        }
+    }
+}

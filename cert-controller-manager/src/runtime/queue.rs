@@ -1,0 +1,289 @@
+//! The work queue: which keys are to be reconciled, and when.
+//!
+//! A key is in it once, whatever wakes it; it is never reconciled twice at the same time; what
+//! wakes it meanwhile makes it run once more. A key with a time waits for it, and the earliest time
+//! wins. kube's `Controller` does the same but drops keys whose object is gone, and for us a deleted
+//! object is work like any other (see `docs/decisions/0002-own-work-queue.md`).
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    future::Future,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
+
+/// After a panic in a reconcile, which is a defect of ours, the key waits this long.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    ready: VecDeque<K>,
+    /// What is in `ready`.
+    waiting: HashSet<K>,
+    /// What is being reconciled, and whether it was woken since.
+    running: HashMap<K, bool>,
+    due: HashMap<K, Instant>,
+    /// `due` by time.
+    timeline: BTreeSet<(Instant, K)>,
+}
+
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            waiting: HashSet::new(),
+            running: HashMap::new(),
+            due: HashMap::new(),
+            timeline: BTreeSet::new(),
+        };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord> Queue<K> {
+    /// Reconcile `key` as soon as possible.
+    pub fn push(&self, key: K) {
+        self.lock().push(key);
+        self.changed.notify_one();
+    }
+
+    /// Reconcile `key` after `delay`, unless something wakes it before.
+    pub fn push_after(&self, key: K, delay: Duration) {
+        self.lock().push_at(key, Instant::now() + delay);
+        self.changed.notify_one();
+    }
+
+    /// How many keys are ready to run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// Whether no key is ready to run.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next key to reconcile; say [`done`](Self::done) afterwards.
+    async fn next(&self) -> K {
+        loop {
+            let next_due = {
+                let mut state = self.lock();
+                state.ripen(Instant::now());
+                if let Some(key) = state.ready.pop_front() {
+                    state.waiting.remove(&key);
+                    state.running.insert(key.clone(), false);
+                    return key;
+                }
+                state.timeline.first().map(|(time, _)| *time)
+            };
+            let due = async {
+                match next_due {
+                    Some(time) => tokio::time::sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// `key` was reconciled; reconcile it again after `again`.
+    fn done(&self, key: K, again: Option<Duration>) {
+        let mut state = self.lock();
+        if state.running.remove(&key) == Some(true) {
+            state.push(key);
+        } else if let Some(delay) = again {
+            state.push_at(key, Instant::now() + delay);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord> State<K> {
+    fn push(&mut self, key: K) {
+        if let Some(woken) = self.running.get_mut(&key) {
+            *woken = true;
+            return;
+        }
+        if let Some(time) = self.due.remove(&key) {
+            self.timeline.remove(&(time, key.clone()));
+        }
+        if self.waiting.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn push_at(&mut self, key: K, time: Instant) {
+        if self.waiting.contains(&key) {
+            return;
+        }
+        if let Some(before) = self.due.get(&key).copied() {
+            if before <= time {
+                return;
+            }
+            self.timeline.remove(&(before, key.clone()));
+        }
+        self.due.insert(key.clone(), time);
+        self.timeline.insert((time, key));
+    }
+
+    /// Makes everything ready whose time has come.
+    fn ripen(&mut self, now: Instant) {
+        while let Some((time, _)) = self.timeline.first()
+            && *time <= now
+        {
+            let Some((_, key)) = self.timeline.pop_first() else { break };
+            self.due.remove(&key);
+            self.push(key);
+        }
+    }
+}
+
+/// Reconciles what the queue has, `concurrency` keys at once, for ever. `reconcile` says after how
+/// long the key wants to be looked at again. A panic in it is caught, reported and waited out.
+pub async fn drain<K, F>(
+    queue: &Queue<K>,
+    concurrency: usize,
+    reconcile: impl Fn(K) -> F,
+) -> std::convert::Infallible
+where
+    K: Clone + Eq + Hash + Ord + std::fmt::Debug + Send + 'static,
+    F: Future<Output = Option<Duration>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let mut keys = HashMap::new();
+    loop {
+        tokio::select! {
+            key = queue.next(), if running.len() < concurrency => {
+                let task = running.spawn(reconcile(key.clone()));
+                keys.insert(task.id(), key);
+            }
+            Some(result) = running.join_next_with_id() => match result {
+                Ok((id, again)) => {
+                    if let Some(key) = keys.remove(&id) {
+                        queue.done(key, again);
+                    }
+                }
+                Err(error) => {
+                    if let Some(key) = keys.remove(&error.id()) {
+                        tracing::error!(?key, "a defect of ours: reconciling {key:?} panicked; it is tried again in a minute");
+                        queue.done(key, Some(AFTER_PANIC));
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// A shared queue.
+pub type Shared<K> = Arc<Queue<K>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex as StdMutex;
+
+    /// Runs a queue and records when each key ran, in seconds.
+    async fn run(queue: Arc<Queue<&'static str>>, work: Duration) -> Vec<(u64, &'static str)> {
+        let log = Arc::new(StdMutex::new(Vec::new()));
+        let start = Instant::now();
+        let reconcile = {
+            let log = log.clone();
+            move |key: &'static str| {
+                let log = log.clone();
+                async move {
+                    log.lock().unwrap().push((start.elapsed().as_secs(), key));
+                    tokio::time::sleep(work).await;
+                    None
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(100), drain(&queue, 2, reconcile)).await;
+        let log = log.lock().unwrap();
+        log.clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_pushed_twice_runs_once() {
+        let queue = Arc::new(Queue::default());
+        queue.push("a");
+        queue.push("a");
+        assert_eq!(run(queue, Duration::ZERO).await, [(0, "a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_time_wins_and_now_beats_every_time() {
+        let queue = Arc::new(Queue::default());
+        queue.push_after("later", Duration::from_secs(30));
+        queue.push_after("later", Duration::from_secs(10));
+        queue.push_after("later", Duration::from_secs(20));
+        queue.push_after("now", Duration::from_secs(10));
+        queue.push("now");
+        assert_eq!(run(queue, Duration::ZERO).await, [(0, "now"), (10, "later")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_woken_while_it_runs_runs_once_more_and_never_twice_at_once() {
+        let queue = Arc::new(Queue::default());
+        queue.push("a");
+        let waker = {
+            let queue = queue.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                queue.push("a");
+                queue.push("a");
+            }
+        };
+        let (log, ()) = tokio::join!(run(queue.clone(), Duration::from_secs(5)), waker);
+        assert_eq!(log, [(0, "a"), (5, "a")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_keys_run_at_once_than_allowed() {
+        let queue = Arc::new(Queue::default());
+        for key in ["a", "b", "c"] {
+            queue.push(key);
+        }
+        let log = run(queue, Duration::from_secs(5)).await;
+        assert_eq!(log, [(0, "a"), (0, "b"), (5, "c")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_costs_the_key_a_minute_and_the_others_nothing() {
+        let queue = Arc::new(Queue::default());
+        queue.push("bad");
+        queue.push("good");
+        let log = Arc::new(StdMutex::new(Vec::new()));
+        let start = Instant::now();
+        let reconcile = |key: &'static str| {
+            let log = log.clone();
+            async move {
+                let elapsed = start.elapsed().as_secs();
+                log.lock().unwrap().push((elapsed, key));
+                assert!(key != "bad" || elapsed > 0, "a defect");
+                None
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(100), drain(&queue, 2, reconcile)).await;
+        assert_eq!(*log.lock().unwrap(), [(0, "bad"), (0, "good"), (60, "bad")]);
+    }
+}

@@ -1,0 +1,298 @@
+//! DNS-01 by `DNSEntry`: somebody else's DNS controller publishes what we write into its resource.
+//!
+//! Writes one entry per challenge name and owner to the dns cluster, and deletes it again. Reads the
+//! entries' states from the index [`Entries`], and the DNS itself through
+//! [`Propagation`](cert_lib::solve::dns01::Propagation).
+//!
+//! What is remembered in memory only makes looks sharper: after a restart the index and the values
+//! say enough to go on.
+
+mod call;
+mod entries;
+mod name;
+mod standing;
+
+pub use entries::Entries;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use cert_lib::{
+    clock::Clock,
+    model::name::DnsName,
+    net::Resolver,
+    solve::{
+        Owner, Proof, Readiness, SolveError, Solver,
+        dns01::{Propagation, Sight, additional_wait},
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use self::{
+    call::{Fault, within},
+    standing::{Standing, standing},
+};
+use crate::{
+    api::ObjectKey,
+    api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry},
+};
+
+/// How entries are written and looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where entries are made; the owner's namespace when unset (`--dns-namespace`).
+    pub namespace: Option<String>,
+    /// Class of the DNS controller (`--dns-class`).
+    pub class: Option<String>,
+    /// TTL of the records in seconds.
+    pub ttl: i64,
+    /// How long to wait after the values were first seen (`--precheck-additional-wait`).
+    pub additional_wait: Option<SignedDuration>,
+}
+
+/// Proves names by entries for another controller.
+pub struct DnsEntrySolver {
+    client: Client,
+    entries: Arc<Entries>,
+    resolver: Arc<dyn Resolver>,
+    propagation: Arc<Propagation>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    memory: Mutex<HashMap<Owner, Memory>>,
+}
+
+/// What this process did and saw for one owner.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    applied: HashMap<ObjectKey, Applied>,
+    /// When `ready` was first asked.
+    first_look: Option<Timestamp>,
+    /// When everybody was first seen to have the values.
+    first_sight: Option<Timestamp>,
+}
+
+/// The version of an entry that holds our values.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Applied {
+    uid: String,
+    generation: i64,
+    at: Timestamp,
+}
+
+impl DnsEntrySolver {
+    /// A solver that writes with `client`, which is for the cluster that `entries` follows.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        entries: Arc<Entries>,
+        resolver: Arc<dyn Resolver>,
+        propagation: Arc<Propagation>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        let memory = Mutex::default();
+        Self { client, entries, resolver, propagation, clock, settings, memory }
+    }
+
+    /// Deletes every entry of `owner` that the index knows, for example after a crash.
+    ///
+    /// # Errors
+    /// When an entry could not be deleted. The others are tried all the same.
+    pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
+        self.delete_all(self.entries.of_owner(owner)).await?;
+        self.memory().remove(owner);
+        Ok(())
+    }
+
+    /// Where the entry for `fqdn` is. The owner is a part of the name, because two Certificates may
+    /// prove the same name at the same time: with one entry for both, each would take away the
+    /// value that the other one's CA is about to look for.
+    fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
+        let of_owner = owner.0.split_once('/').map_or("", |(namespace, _)| namespace);
+        let namespace = self.settings.namespace.as_deref().unwrap_or(of_owner).to_owned();
+        let class = self.settings.class.as_deref().unwrap_or_default();
+        ObjectKey { namespace, name: name::of_entry(owner, class, fqdn) }
+    }
+
+    async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
+        let Proof::Txt { fqdn, values } = proof;
+        let key = self.key(owner, fqdn);
+        let entry = render(&key, owner, &self.settings, fqdn, values);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api: Api<DNSEntry> = Api::namespaced(self.client.clone(), &key.namespace);
+        let call = async { api.patch(&key.name, &params, &Patch::Apply(&entry)).await };
+        let applied = within(call).await.map_err(|fault| fault.explain("patch", &key))?;
+        let applied = Applied {
+            uid: applied.uid().unwrap_or_default(),
+            generation: applied.metadata.generation.unwrap_or_default(),
+            at: self.clock.now(),
+        };
+        let mut memory = self.memory();
+        let memory = memory.entry(owner.clone()).or_default();
+        let before = memory.applied.insert(key, applied.clone());
+        let same = |b: Applied| b.uid == applied.uid && b.generation == applied.generation;
+        if !before.is_some_and(same) {
+            memory.first_look = None;
+            memory.first_sight = None;
+        }
+        Ok(())
+    }
+
+    async fn delete_all(&self, keys: Vec<ObjectKey>) -> Result<(), SolveError> {
+        let deletions = stream::iter(keys).map(|key| self.delete(key)).buffer_unordered(PARALLEL);
+        deletions.fold(Ok(()), |all, one| async { all.and(one) }).await
+    }
+
+    async fn delete(&self, key: ObjectKey) -> Result<(), SolveError> {
+        let api: Api<DNSEntry> = Api::namespaced(self.client.clone(), &key.namespace);
+        let call = async { api.delete(&key.name, &DeleteParams::default()).await };
+        match within(call).await {
+            Ok(_) | Err(Fault::Kube(kube::Error::Api(_), 404)) => Ok(()),
+            Err(fault) => Err(fault.explain("delete", &key)),
+        }
+    }
+
+    /// What keeps the entry of `proof` from being published, if anything does. An entry that was
+    /// deleted or altered by somebody else is written again, but not while the index may simply not
+    /// have heard of our own write.
+    async fn obstacle(&self, owner: &Owner, proof: &Proof) -> Result<Option<String>, SolveError> {
+        let Proof::Txt { fqdn, values } = proof;
+        let key = self.key(owner, fqdn);
+        let applied = self.applied(owner, &key);
+        let standing = standing(
+            &key,
+            self.entries.availability_now(),
+            self.entries.find(&key).as_ref(),
+            applied.as_ref(),
+            &name::of_content(fqdn.as_str(), values),
+        );
+        match standing {
+            Standing::Published => Ok(None),
+            Standing::Pending(why) | Standing::Unknown(why) => Ok(Some(why)),
+            Standing::NotOurs(why) => {
+                let age = |applied: Applied| self.clock.now().duration_since(applied.at);
+                if applied.map(age).is_none_or(|age| age >= INDEX_LAG) {
+                    self.apply(owner, proof).await?;
+                }
+                Ok(Some(why))
+            }
+        }
+    }
+
+    fn applied(&self, owner: &Owner, key: &ObjectKey) -> Option<Applied> {
+        self.memory().get(owner)?.applied.get(key).cloned()
+    }
+
+    /// When to look again if nothing wakes us: soon at first, then ever more rarely.
+    fn look_again(&self, owner: &Owner) -> SignedDuration {
+        let now = self.clock.now();
+        let mut memory = self.memory();
+        let first = *memory.entry(owner.clone()).or_default().first_look.get_or_insert(now);
+        (now.duration_since(first) / 4).clamp(SOONEST_LOOK, LATEST_LOOK)
+    }
+
+    /// How much of the additional wait is left after the values were seen by now.
+    fn left_to_wait(&self, owner: &Owner, authoritative: bool) -> SignedDuration {
+        let now = self.clock.now();
+        let mut memory = self.memory();
+        let first = *memory.entry(owner.clone()).or_default().first_sight.get_or_insert(now);
+        let wait = additional_wait(self.settings.additional_wait, authoritative);
+        wait.saturating_sub(now.duration_since(first))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<Owner, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Solver for DnsEntrySolver {
+    async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        let calls: Vec<_> = proofs.iter().map(|proof| self.apply(owner, proof)).collect();
+        stream::iter(calls).buffer_unordered(PARALLEL).try_collect().await
+    }
+
+    async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
+        let not_yet = |why| Readiness::NotYet { why, look_again: self.look_again(owner) };
+        for proof in proofs {
+            if let Some(why) = self.obstacle(owner, proof).await? {
+                return Ok(not_yet(why));
+            }
+        }
+        let looks: Vec<_> = proofs
+            .iter()
+            .map(|Proof::Txt { fqdn, values }| {
+                self.propagation.look(self.resolver.as_ref(), fqdn, values)
+            })
+            .collect();
+        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
+        let mut all_authoritative = true;
+        while let Some(sight) = looks.next().await {
+            match sight {
+                Sight::Seen { authoritative } => all_authoritative &= authoritative,
+                Sight::NotSeen { why } => {
+                    self.memory().entry(owner.clone()).or_default().first_sight = None;
+                    return Ok(not_yet(why));
+                }
+            }
+        }
+        let left = self.left_to_wait(owner, all_authoritative);
+        if left <= SignedDuration::ZERO {
+            return Ok(Readiness::Ready);
+        }
+        let why = format!("the values are visible; waiting {} s more", left.as_secs().max(1));
+        Ok(Readiness::NotYet { why, look_again: left })
+    }
+
+    async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        let keys = proofs.iter().map(|Proof::Txt { fqdn, .. }| self.key(owner, fqdn)).collect();
+        self.delete_all(keys).await?;
+        self.memory().remove(owner);
+        Ok(())
+    }
+}
+
+/// The entry as we want it. For server-side apply: fields that are not here are not ours.
+fn render(
+    key: &ObjectKey,
+    owner: &Owner,
+    settings: &Settings,
+    fqdn: &DnsName,
+    values: &[String],
+) -> serde_json::Value {
+    let mut annotations = json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: owner.0 });
+    if let Some(class) = settings.class.as_deref().filter(|class| !class.is_empty()) {
+        annotations[ANNOTATION_CLASS] = class.into();
+    }
+    json!({
+        "apiVersion": DNSEntry::api_version(&()),
+        "kind": DNSEntry::kind(&()),
+        "metadata": {
+            "namespace": key.namespace,
+            "name": key.name,
+            "annotations": annotations,
+        },
+        "spec": { "dnsName": fqdn, "ttl": settings.ttl, "text": values },
+    })
+}
+
+/// Who the fields belong to in server-side apply.
+const FIELD_MANAGER: &str = "cert-controller-manager";
+/// How many calls run at once for one owner: a certificate may have a hundred names.
+const PARALLEL: usize = 8;
+/// How long the index may take to hear of our own write.
+const INDEX_LAG: SignedDuration = SignedDuration::from_secs(5);
+const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
+const LATEST_LOOK: SignedDuration = SignedDuration::from_secs(15);
+
+#[cfg(test)]
+mod tests;

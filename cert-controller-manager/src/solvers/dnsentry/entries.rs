@@ -1,0 +1,230 @@
+//! The index of our challenge entries: what they look like, without asking the API server.
+//!
+//! Fed by a watch of `DNSEntry` in one namespace or all. Tells the owner of every entry that changed,
+//! which wakes its Certificate. Entries of other classes and other makers are not kept: sweeping
+//! must never see them.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cert_lib::solve::Owner;
+use kube::{Api, Client, ResourceExt, runtime::watcher};
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use super::name;
+use crate::api::ObjectKey;
+use crate::{
+    api::dnsentry::DNSEntry,
+    runtime::follow::{Availability, Follower, follow},
+};
+
+/// Our challenge entries as they were last heard of.
+pub struct Entries {
+    namespace: Option<String>,
+    class: String,
+    wake: UnboundedSender<Owner>,
+    index: Mutex<HashMap<ObjectKey, Entry>>,
+    pub(super) availability: watch::Sender<Availability>,
+}
+
+/// What is kept of an entry. Of its values only a digest: they are secret while the order runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Entry {
+    pub(super) owner: Owner,
+    pub(super) uid: String,
+    pub(super) generation: i64,
+    pub(super) observed_generation: Option<i64>,
+    pub(super) state: String,
+    pub(super) message: String,
+    pub(super) deleting: bool,
+    pub(super) content: [u8; 32],
+}
+
+impl Entries {
+    /// An empty index of the entries in `namespace`, or all, that carry `class`. The owner of each
+    /// entry that changes is sent to `wake`.
+    #[must_use]
+    pub fn new(
+        namespace: Option<String>,
+        class: Option<String>,
+        wake: UnboundedSender<Owner>,
+    ) -> Self {
+        let (availability, _) = watch::channel(Availability::Unknown);
+        let (class, index) = (class.unwrap_or_default(), Mutex::default());
+        Self { namespace, class, wake, index, availability }
+    }
+
+    /// Keeps the index current. Never ends; the caller owns the task.
+    pub async fn run(&self, client: Client) -> Infallible {
+        let api: Api<DNSEntry> = match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        follow(api, watcher::Config::default(), self, &self.availability).await
+    }
+
+    /// Whether the index can be believed.
+    #[must_use]
+    pub fn availability(&self) -> watch::Receiver<Availability> {
+        self.availability.subscribe()
+    }
+
+    /// Waits until all entries are known, or it is known that none can be.
+    pub async fn wait_listed(&self) {
+        // The sender is in `self`, so it cannot be gone.
+        let _ = self.availability().wait_for(|known| *known != Availability::Unknown).await;
+    }
+
+    /// The entries of `owner`, for sweeping what a crash left.
+    #[must_use]
+    pub fn of_owner(&self, owner: &Owner) -> Vec<ObjectKey> {
+        let index = self.index();
+        let of_owner = index.iter().filter(|(_, entry)| entry.owner == *owner);
+        of_owner.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// All owners of entries.
+    #[must_use]
+    pub fn owners(&self) -> Vec<Owner> {
+        let mut owners: Vec<_> = self.index().values().map(|entry| entry.owner.clone()).collect();
+        owners.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        owners.dedup();
+        owners
+    }
+
+    pub(super) fn find(&self, key: &ObjectKey) -> Option<Entry> {
+        self.index().get(key).cloned()
+    }
+
+    pub(super) fn availability_now(&self) -> Availability {
+        *self.availability.borrow()
+    }
+
+    fn wake(&self, owner: Owner) {
+        // Nobody listens any more when the process ends.
+        let _ = self.wake.send(owner);
+    }
+
+    fn index(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry>> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower<DNSEntry> for Entries {
+    fn applied(&self, object: DNSEntry) {
+        let key = ObjectKey::of(&object);
+        let Some(entry) = summarise(&object).filter(|_| object.class() == self.class) else {
+            return self.gone(&key);
+        };
+        let owner = entry.owner.clone();
+        let before = self.index().insert(key, entry.clone());
+        if let Some(before) = &before
+            && before.owner != owner
+        {
+            self.wake(before.owner.clone());
+        }
+        if before.as_ref() != Some(&entry) {
+            self.wake(owner);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        let before = self.index().remove(key);
+        if let Some(before) = before {
+            self.wake(before.owner);
+        }
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.index().keys().cloned().collect()
+    }
+}
+
+fn summarise(object: &DNSEntry) -> Option<Entry> {
+    let status = object.status.clone().unwrap_or_default();
+    Some(Entry {
+        owner: Owner(object.challenge_owner()?.to_owned()),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        observed_generation: status.observed_generation,
+        state: status.state.unwrap_or_default(),
+        message: status.message.unwrap_or_default(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        content: name::of_content(&object.spec.dns_name, object.values()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER};
+
+    fn entry(name: &str, annotations: &Value, state: &str) -> DNSEntry {
+        serde_json::from_value(json!({
+            "apiVersion": "dns.gardener.cloud/v1alpha1", "kind": "DNSEntry",
+            "metadata": {
+                "namespace": "dns", "name": name, "uid": "u", "generation": 1,
+                "annotations": annotations, "resourceVersion": state,
+            },
+            "spec": {"dnsName": "_acme-challenge.example.org", "text": ["v"]},
+            "status": {"state": state},
+        }))
+        .unwrap()
+    }
+
+    fn ours(owner: &str) -> Value {
+        json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: owner, ANNOTATION_CLASS: "c" })
+    }
+
+    fn woken(receiver: &mut UnboundedReceiver<Owner>) -> Vec<String> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|owner| owner.0).collect()
+    }
+
+    fn keys(names: &[&str]) -> Vec<ObjectKey> {
+        let key = |name: &&str| ObjectKey { namespace: "dns".into(), name: (*name).into() };
+        names.iter().map(key).collect()
+    }
+
+    #[test]
+    fn an_owner_is_woken_by_every_change_that_matters_and_by_no_other() {
+        let (sender, mut receiver) = unbounded_channel();
+        let entries = Entries::new(None, Some("c".into()), sender);
+        let owner = Owner("ns/a".into());
+
+        entries.applied(entry("a", &ours("ns/a"), ""));
+        entries.applied(entry("a", &ours("ns/a"), ""));
+        assert_eq!(woken(&mut receiver), ["ns/a"]);
+        assert_eq!(entries.of_owner(&owner), keys(&["a"]));
+
+        entries.applied(entry("a", &ours("ns/a"), "Ready"));
+        assert_eq!(woken(&mut receiver), ["ns/a"]);
+        entries.applied(entry("a", &ours("ns/b"), "Ready"));
+        assert_eq!(woken(&mut receiver), ["ns/a", "ns/b"]);
+        entries.gone(&keys(&["a"])[0]);
+        entries.gone(&keys(&["a"])[0]);
+        assert_eq!(woken(&mut receiver), ["ns/b"]);
+        assert_eq!(entries.of_owner(&owner), []);
+    }
+
+    #[test]
+    fn entries_of_others_are_never_kept() {
+        let (sender, mut receiver) = unbounded_channel();
+        let entries = Entries::new(None, None, sender);
+        for annotations in [
+            ours("ns/a"),
+            json!({}),
+            json!({ ANNOTATION_CHALLENGE: "true" }),
+            json!({ ANNOTATION_OWNER: "ns/a" }),
+        ] {
+            entries.applied(entry("a", &annotations, "Ready"));
+        }
+        assert_eq!(entries.keys(), []);
+        assert_eq!(woken(&mut receiver), [""; 0]);
+    }
+}

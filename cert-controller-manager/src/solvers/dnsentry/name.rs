@@ -1,0 +1,95 @@
+//! The names of challenge entries, and the fingerprint of what they should publish. Pure.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use cert_lib::{model::name::DnsName, solve::Owner};
+
+/// `cert--<domain>-<8 hex digits>`. The digits stand for owner, class and challenge name, so that
+/// names that are cut off or had to be changed for Kubernetes stay apart.
+pub(super) fn of_entry(owner: &Owner, class: &str, fqdn: &DnsName) -> String {
+    let digest = digest([owner.0.as_str(), class, fqdn.as_str()]);
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let fqdn = fqdn.as_str().trim_start_matches("*.");
+    // The end of a CNAME chain may have underscores anywhere, and no object's name has any.
+    let domain = fqdn.strip_prefix("_acme-challenge.").unwrap_or(fqdn).replace('_', "x");
+    let mut stem = format!("cert--{domain}");
+    stem.truncate(MAX_NAME - 1 - digits.len());
+    // A cut may leave what no name may have before a hyphen.
+    format!("{}-{digits}", stem.trim_end_matches(['.', '-']))
+}
+
+/// Stands for name and values where they are compared and must not be kept.
+pub(super) fn of_content<'a>(
+    dns_name: &str,
+    values: impl IntoIterator<Item = &'a String>,
+) -> [u8; 32] {
+    let dns_name = dns_name.trim_end_matches('.').to_ascii_lowercase();
+    let mut values: Vec<&str> = values.into_iter().map(String::as_str).collect();
+    values.sort_unstable();
+    digest([dns_name.as_str()].into_iter().chain(values))
+}
+
+/// SHA-256 of `parts` with their lengths, so that no two lists have the same input.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&part.len().to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
+}
+
+/// Longest name of an object.
+const MAX_NAME: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(owner: &str, class: &str, fqdn: &str) -> String {
+        of_entry(&Owner(owner.into()), class, &fqdn.parse().unwrap())
+    }
+
+    #[test]
+    fn a_name_says_the_domain_and_keeps_owners_classes_and_domains_apart() {
+        let one = name("default/web", "", "_acme-challenge.example.org");
+        assert!(one.starts_with("cert--example.org-"), "{one}");
+        assert_eq!(one, name("default/web", "", "_acme-challenge.example.org"));
+        for other in [
+            name("default/api", "", "_acme-challenge.example.org"),
+            name("default/web", "x", "_acme-challenge.example.org"),
+            name("default/we", "b", "_acme-challenge.example.org"),
+            name("default/web", "", "example.org"),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn every_challenge_name_makes_a_name_that_kubernetes_takes() {
+        let label = "a".repeat(60);
+        let long = format!("_acme-challenge.{label}.{label}.{label}.b.{}", "c".repeat(50));
+        let ends_in_dot = format!("{label}.{label}.{label}.{}.cc.d", "b".repeat(53));
+        for fqdn in [&long, &ends_in_dot, "_a.__.x_.example.org", "*.example.org"] {
+            let name = name("ns/n", "", fqdn);
+            let valid = |label: &str| {
+                let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                !label.is_empty()
+                    && label.chars().all(inner)
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            assert!(name.len() <= MAX_NAME && name.split('.').all(valid), "{name}");
+        }
+    }
+
+    #[test]
+    fn content_is_the_same_in_any_order_and_case_of_the_name() {
+        let values = |list: &[&str]| list.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
+        let one = of_content("Example.org.", &values(&["a", "b"]));
+        assert_eq!(one, of_content("example.org", &values(&["b", "a"])));
+        assert_ne!(one, of_content("example.org", &values(&["ab"])));
+        assert_ne!(one, of_content("example.com", &values(&["a", "b"])));
+    }
+}

@@ -1,0 +1,364 @@
+//! Signed requests to one CA (RFC 8555 section 6): the directory, the nonces, and what comes back.
+//!
+//! One [`Client`] per CA, shared by all of its accounts and orders: they share its connection, its
+//! directory and its nonces. It retries nothing but a bad nonce; the pace of everything else is up
+//! to the plan.
+
+mod nonces;
+mod reply;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ::http::{Method, Request, Response, header};
+use bytes::Bytes;
+use tokio::sync::{OnceCell, Semaphore};
+
+pub use reply::Reply;
+
+use crate::{
+    acme::{
+        client::nonces::Nonces,
+        jws::{self, AccountKey, SignError, Signer},
+        problem::{Concern, Problem},
+        wire::Directory,
+    },
+    clock::Clock,
+    issue::{Disposition, Ladder},
+    net::{Http, HttpError},
+};
+
+/// Talks to one CA.
+pub struct Client {
+    http: Arc<dyn Http>,
+    clock: Arc<dyn Clock>,
+    directory_url: String,
+    /// Filled by whoever comes first, while the others wait; replaced by an empty one to forget.
+    directory: Mutex<Arc<OnceCell<Arc<Directory>>>>,
+    nonces: Nonces,
+    /// Admits those who fetch a nonce, so that a cold start is no rush: while they wait, the answers
+    /// to the others bring nonces. Let's Encrypt allows 20 a second, and 10 at once.
+    nonce_gate: Semaphore,
+}
+
+/// Why a request has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No response.
+    #[error(transparent)]
+    Transport(#[from] HttpError),
+    /// The CA refused.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// A response that does not say what it should.
+    #[error("the answer to {url} cannot be used: {why}")]
+    Unusable {
+        /// What was asked for.
+        url: String,
+        /// What is missing.
+        why: String,
+    },
+    /// The request could not be signed.
+    #[error(transparent)]
+    Unsigned(#[from] SignError),
+}
+
+impl RequestError {
+    /// Who must do what before another try can succeed.
+    #[must_use]
+    pub fn disposition(&self, concern: Concern) -> Disposition {
+        match self {
+            Self::Problem(problem) => problem.disposition(concern),
+            // A certificate that is not trusted too: it may be the server that gets mended.
+            Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => {
+                Disposition::Retry(Ladder::Transport)
+            }
+        }
+    }
+
+    /// The CA's own words, where it said any.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => None,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the CA whose directory is at `directory_url`. Asks nothing yet.
+    #[must_use]
+    pub fn new(
+        http: Arc<dyn Http>,
+        clock: Arc<dyn Clock>,
+        directory_url: impl Into<String>,
+    ) -> Self {
+        Self {
+            http,
+            clock,
+            directory_url: directory_url.into(),
+            directory: Mutex::default(),
+            nonces: Nonces::default(),
+            nonce_gate: Semaphore::new(MAX_NONCE_REQUESTS),
+        }
+    }
+
+    /// Where the CA's directory is.
+    #[must_use]
+    pub fn directory_url(&self) -> &str {
+        &self.directory_url
+    }
+
+    /// The CA's directory (RFC 8555 section 7.1.1), fetched once. A failure is not remembered.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn directory(&self) -> Result<Arc<Directory>, RequestError> {
+        let cell = Arc::clone(&self.directory_cell());
+        cell.get_or_try_init(|| self.fetch_directory()).await.cloned()
+    }
+
+    /// Fetches the directory again next time: one of its URLs leads nowhere.
+    pub(crate) fn forget_directory(&self) {
+        *self.directory_cell() = Arc::default();
+    }
+
+    /// Sends a signed request (RFC 8555 section 6.2). With the empty `payload` it is a POST-as-GET
+    /// (section 6.3). A bad nonce is answered at once with the next (section 6.5).
+    pub(crate) async fn post(
+        &self,
+        key: &AccountKey,
+        signer: Signer<'_>,
+        url: &str,
+        payload: &str,
+    ) -> Result<Reply, RequestError> {
+        let mut given = None;
+        let mut tries = 0;
+        loop {
+            let nonce = match given.take().or_else(|| self.nonces.take()) {
+                Some(nonce) => nonce,
+                None => self.fetch_nonce().await?,
+            };
+            let body = jws::sign(key, signer, &nonce, url, payload)?;
+            let response = self.exchange(Method::POST, url, Bytes::from(body)).await?;
+            let next = nonces::of(&response);
+            let outcome = Reply::read(url, response, self.clock.now());
+            tries += 1;
+            match outcome {
+                Err(RequestError::Problem(problem))
+                    if problem.is_bad_nonce() && tries <= MAX_BAD_NONCES =>
+                {
+                    // The nonce of the refusal is as fresh as can be; an old pool may be all bad.
+                    given = next;
+                }
+                outcome => {
+                    self.nonces.put(next);
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    async fn fetch_directory(&self) -> Result<Arc<Directory>, RequestError> {
+        let url = &self.directory_url;
+        let response = self.exchange(Method::GET, url, Bytes::new()).await?;
+        // Some CAs give the first nonce along.
+        self.nonces.put(nonces::of(&response));
+        let directory = Reply::read(url, response, self.clock.now())?.json()?;
+        Ok(Arc::new(directory))
+    }
+
+    /// RFC 8555 section 7.2.
+    async fn fetch_nonce(&self) -> Result<String, RequestError> {
+        let directory = self.directory().await?;
+        // Never closed, so there is always a permit to wait for.
+        let _permit = self.nonce_gate.acquire().await.ok();
+        if let Some(nonce) = self.nonces.take() {
+            return Ok(nonce);
+        }
+        let url = &directory.new_nonce;
+        let response = self.exchange(Method::HEAD, url, Bytes::new()).await?;
+        match nonces::of(&response) {
+            Some(nonce) => Ok(nonce),
+            None => {
+                let reply = Reply::read(url, response, self.clock.now())?;
+                Err(reply.unusable("it has no Replay-Nonce"))
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, RequestError> {
+        let mut request = Request::builder().method(&method).uri(url);
+        if method == Method::POST {
+            request = request.header(header::CONTENT_TYPE, "application/jose+json");
+        }
+        let request = request.body(body).map_err(|_| RequestError::Unusable {
+            url: url.to_owned(),
+            why: "it is no URL".to_owned(),
+        })?;
+        Ok(self.http.send(request).await?)
+    }
+
+    fn directory_cell(&self) -> MutexGuard<'_, Arc<OnceCell<Arc<Directory>>>> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("directory", &self.directory_url).finish_non_exhaustive()
+    }
+}
+
+/// Retries of one request. Pebble can be told to refuse every second nonce.
+const MAX_BAD_NONCES: usize = 10;
+/// Nonces that are fetched at the same time.
+const MAX_NONCE_REQUESTS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        clock::Manual,
+        net::scripted::{Scripted, Seen, reply},
+    };
+
+    const DIRECTORY: &str = "https://ca/dir";
+
+    fn directory() -> Response<Bytes> {
+        reply(200).json(&json!({
+            "newNonce": "https://ca/nonce", "newAccount": "https://ca/account", "newOrder": "https://ca/order",
+        }))
+    }
+
+    fn bad_nonce() -> serde_json::Value {
+        json!({"type": "urn:ietf:params:acme:error:badNonce", "detail": "used before"})
+    }
+
+    fn client(
+        script: impl FnMut(&Seen) -> Response<Bytes> + Send + 'static,
+    ) -> (Client, Arc<Scripted>) {
+        let http = Arc::new(Scripted::new(script));
+        let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
+        (Client::new(http.clone(), clock, DIRECTORY), http)
+    }
+
+    async fn post(client: &Client) -> Result<Reply, RequestError> {
+        let key = AccountKey::generate().unwrap();
+        client.post(&key, Signer::Account("https://ca/account/1"), "https://ca/x", "").await
+    }
+
+    #[tokio::test]
+    async fn once_warm_a_request_is_one_request() {
+        let mut count = 0;
+        let (client, http) = client(move |seen| {
+            count += 1;
+            match seen.path() {
+                "/dir" => directory(),
+                _ => reply(200).nonce(&format!("n{count}")).empty(),
+            }
+        });
+        for _ in 0..3 {
+            post(&client).await.unwrap();
+        }
+        assert_eq!(http.log(), ["GET /dir", "HEAD /nonce", "POST /x", "POST /x", "POST /x"]);
+        let used: Vec<_> = http.seen().iter().filter_map(Seen::nonce).collect();
+        assert_eq!(used, ["n2", "n3", "n4"]);
+    }
+
+    #[tokio::test]
+    async fn nine_bad_nonces_in_a_row_are_one_slow_request() {
+        let mut refused = 0;
+        let (client, http) = client(move |seen| match seen.path() {
+            "/dir" => directory(),
+            "/nonce" => reply(200).nonce("first").empty(),
+            _ if refused < 9 => {
+                refused += 1;
+                reply(400).nonce(&format!("after{refused}")).json(&bad_nonce())
+            }
+            _ => reply(200).nonce("good").empty(),
+        });
+        post(&client).await.unwrap();
+        let used: Vec<_> = http.seen().iter().filter_map(Seen::nonce).collect();
+        assert_eq!((used.len(), used[0].as_str(), used[9].as_str()), (10, "first", "after9"));
+        assert_eq!(http.log().iter().filter(|line| line.starts_with("HEAD")).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_ca_that_takes_no_nonce_is_given_up() {
+        let (client, http) = client(|seen| match seen.path() {
+            "/dir" => directory(),
+            "/nonce" => reply(200).nonce("n").empty(),
+            _ => reply(400).nonce("n").json(&bad_nonce()),
+        });
+        let error = post(&client).await.unwrap_err();
+        assert_eq!(error.to_string(), "badNonce: used before (HTTP 400)");
+        assert_eq!(error.disposition(Concern::Order), Disposition::Retry(Ladder::Transport));
+        assert_eq!(http.log().iter().filter(|line| line.starts_with("POST")).count(), 11);
+    }
+
+    #[tokio::test]
+    async fn a_reply_without_nonce_costs_another_request_only() {
+        let (client, http) = client(|seen| match seen.path() {
+            "/dir" => directory(),
+            "/nonce" => reply(200).nonce("n").empty(),
+            _ => reply(200).empty(),
+        });
+        post(&client).await.unwrap();
+        post(&client).await.unwrap();
+        assert_eq!(http.log(), ["GET /dir", "HEAD /nonce", "POST /x", "HEAD /nonce", "POST /x"]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_directory_is_fetched_again_and_a_good_one_is_kept() {
+        let mut down = true;
+        let (client, http) = client(move |_| {
+            if std::mem::replace(&mut down, false) {
+                reply(502).html("<h1>Bad Gateway</h1>")
+            } else {
+                directory()
+            }
+        });
+        let error = client.directory().await.unwrap_err();
+        assert_eq!(error.to_string(), "Bad Gateway (HTTP 502)");
+        for _ in 0..3 {
+            assert_eq!(client.directory().await.unwrap().new_order, "https://ca/order");
+        }
+        assert_eq!(http.log().len(), 2);
+        client.forget_directory();
+        client.directory().await.unwrap();
+        assert_eq!(http.log().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn those_who_come_together_fetch_the_directory_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let (client, _) = client(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            directory()
+        });
+        let all = futures::future::join_all((0..20).map(|_| client.directory())).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_none_is_told() {
+        let (client, _) = client(|_| reply(200).html("<html>hello</html>"));
+        let error = client.directory().await.unwrap_err().to_string();
+        assert!(error.starts_with("the answer to https://ca/dir cannot be used: "), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! One answer of the CA: its body, and the headers that mean something.
+
+use ::http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use std::fmt;
+use url::Url;
+
+use crate::acme::{client::RequestError, problem::Problem};
+
+/// An answer with a status of success.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// What was asked for.
+    url: String,
+    /// `Location`: the URL of what was created.
+    location: Option<String>,
+    /// `Retry-After` as an instant, between now and tomorrow.
+    pub retry_after: Option<Timestamp>,
+    /// `Link`s (RFC 8288): the relation and the URL.
+    pub links: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// Sorts an answer into success and problem.
+    pub(super) fn read(
+        url: &str,
+        response: Response<Bytes>,
+        now: Timestamp,
+    ) -> Result<Self, RequestError> {
+        let (head, body) = response.into_parts();
+        let retry_after = text(&head.headers, &header::RETRY_AFTER)
+            .and_then(|text| retry_after(text, now))
+            .map(|time| sane(time, head.status, now));
+        if !head.status.is_success() {
+            let problem = Problem { retry_after, ..problem(head.status, &body) };
+            return Err(RequestError::Problem(Box::new(problem)));
+        }
+        let location = text(&head.headers, &header::LOCATION).and_then(|text| absolute(url, text));
+        Ok(Self {
+            url: url.to_owned(),
+            location,
+            retry_after,
+            links: links(url, &head.headers),
+            body,
+        })
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
+        serde_json::from_slice(&self.body).map_err(|error| self.unusable(error))
+    }
+
+    /// The URL of what was created.
+    pub(crate) fn location(&self) -> Result<&str, RequestError> {
+        self.location.as_deref().ok_or_else(|| self.unusable("it has no Location"))
+    }
+
+    /// This answer does not say what it should.
+    pub(crate) fn unusable(&self, why: impl fmt::Display) -> RequestError {
+        RequestError::Unusable { url: self.url.clone(), why: why.to_string() }
+    }
+}
+
+/// The problem document of an answer, or what comes nearest. The status of the answer counts, as
+/// the document may have none or lie.
+fn problem(status: StatusCode, body: &[u8]) -> Problem {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) if !(problem.kind.is_empty() && problem.detail.is_empty()) => {
+            Problem { status: Some(status.as_u16()), ..problem }
+        }
+        _ => Problem::from_text(status.as_u16(), body),
+    }
+}
+
+/// Seconds or a date (RFC 9110 section 10.2.3).
+fn retry_after(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = text.parse().unwrap_or(i64::MAX);
+        let later = now.saturating_add(SignedDuration::from_secs(seconds));
+        return Some(later.unwrap_or(Timestamp::MAX));
+    }
+    Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
+}
+
+/// A date in the past means now, and nobody is put off for years by a broken proxy. Only with 429
+/// the CA is taken at its word: a limit may well last a week.
+fn sane(time: Timestamp, status: StatusCode, now: Timestamp) -> Timestamp {
+    let limit = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => time.max(now),
+        _ => time.clamp(now, limit),
+    }
+}
+
+/// Reads `<url>;rel="relation"`, several per header or one each.
+fn links(base: &str, headers: &HeaderMap) -> Vec<(String, String)> {
+    let values = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
+    let each = values.flat_map(|value| value.split('<').skip(1));
+    each.filter_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let relation = parameters.split([';', ',']).find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("rel").then(|| value.trim().trim_matches('"'))
+        })?;
+        Some((relation.to_owned(), absolute(base, target)?))
+    })
+    .collect()
+}
+
+fn absolute(base: &str, target: &str) -> Option<String> {
+    Some(Url::parse(base).ok()?.join(target.trim()).ok()?.into())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::scripted::{Answer, reply};
+
+    fn now() -> Timestamp {
+        "2026-11-22T10:00:00Z".parse().unwrap()
+    }
+
+    fn read(answer: Answer) -> Result<Reply, RequestError> {
+        Reply::read("https://ca/order/1", answer.empty(), now())
+    }
+
+    fn problem_of(answer: Answer) -> Problem {
+        read(answer).unwrap_err().problem().unwrap().clone()
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_kept_sane() {
+        for (text, want) in [
+            ("3", Some("2026-11-22T10:00:03Z")),
+            ("0", Some("2026-11-22T10:00:00Z")),
+            ("Sun, 22 Nov 2026 10:00:05 GMT", Some("2026-11-22T10:00:05Z")),
+            ("Sun, 22 Nov 2026 09:00:00 GMT", Some("2026-11-22T10:00:00Z")),
+            ("864000", Some("2026-11-23T10:00:00Z")),
+            ("99999999999999999999999", Some("2026-11-23T10:00:00Z")),
+            ("-3", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let reply = read(reply(200).header("retry-after", text)).unwrap();
+            assert_eq!(reply.retry_after, want.map(|text| text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_taken_at_its_word() {
+        let limited = problem_of(reply(429).header("retry-after", "864000"));
+        assert_eq!(limited.retry_after, Some("2026-12-02T10:00:00Z".parse().unwrap()));
+        let overloaded = problem_of(reply(503).header("retry-after", "864000"));
+        assert_eq!(overloaded.retry_after, Some("2026-11-23T10:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn links_and_location_are_made_absolute() {
+        let reply = read(
+            reply(201)
+                .header("location", "/order/2")
+                .header(
+                    "link",
+                    r#"<https://ca/dir>;rel="index", </cert/1>; title="x"; rel=alternate"#,
+                )
+                .header("link", r#"<https://ca/cert/2>;rel="alternate""#)
+                .header("link", "nonsense"),
+        )
+        .unwrap();
+        assert_eq!(reply.location().unwrap(), "https://ca/order/2");
+        let want = [
+            ("index", "https://ca/dir"),
+            ("alternate", "https://ca/cert/1"),
+            ("alternate", "https://ca/cert/2"),
+        ];
+        assert_eq!(reply.links, want.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let reply = read(reply(200)).unwrap();
+        assert_eq!(
+            reply.location().unwrap_err().to_string(),
+            "the answer to https://ca/order/1 cannot be used: it has no Location"
+        );
+        assert!(reply.json::<serde_json::Value>().is_err());
+    }
+
+    #[test]
+    fn an_error_without_a_problem_document_becomes_one() {
+        for (answer, want) in [
+            (reply(502).html("<h1>502</h1>\n<hr>nginx"), "502 nginx (HTTP 502)"),
+            (reply(500).html(""), "the CA gave no reason (HTTP 500)"),
+            (reply(400).html("{}"), "{} (HTTP 400)"),
+            (reply(301).html(""), "the CA gave no reason (HTTP 301)"),
+            (
+                reply(404).html(r#"{"detail":"no such order","status":400}"#),
+                "no such order (HTTP 404)",
+            ),
+        ] {
+            let error = Reply::read("https://ca/x", answer, now()).unwrap_err();
+            assert_eq!(error.to_string(), want);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! What the CA complains about (RFC 7807, RFC 8555 section 6.7), in one line for people and as a
+//! [`Disposition`] for the plan.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::{
+    acme::wire::{Identifier, or_default},
+    issue::{Disposition, Ladder},
+};
+
+/// A problem document. What is in it is the CA's text: it is shortened and cleaned when printed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub struct Problem {
+    /// `urn:ietf:params:acme:error:` and a word.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    /// For people.
+    #[serde(deserialize_with = "or_default")]
+    pub detail: String,
+    /// The HTTP status. Problems inside of orders and challenges may have none.
+    pub status: Option<u16>,
+    /// Where to read on; with `userActionRequired` the terms to agree to.
+    pub instance: Option<String>,
+    /// One per identifier.
+    #[serde(deserialize_with = "or_default")]
+    pub subproblems: Vec<Subproblem>,
+    /// The Retry-After of the response, as the CA said it.
+    #[serde(skip)]
+    pub retry_after: Option<Timestamp>,
+}
+
+/// A problem with one identifier (RFC 8555 section 6.7.1).
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub struct Subproblem {
+    /// As in [`Problem::kind`].
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: String,
+    /// For people.
+    #[serde(deserialize_with = "or_default")]
+    pub detail: String,
+    /// Which one.
+    pub identifier: Option<Identifier>,
+}
+
+/// What a request was about, where the same problem means different things.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Concern {
+    /// The account itself.
+    Account,
+    /// A new order: what is not allowed here is not allowed to the account.
+    NewOrder,
+    /// An order that stands.
+    Order,
+}
+
+impl Problem {
+    /// A response that is no problem document: its status and the beginning of what it says.
+    #[must_use]
+    pub fn from_text(status: u16, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT_SOURCE)]);
+        Self { status: Some(status), detail: excerpt(&text), ..Self::default() }
+    }
+
+    /// The word of the type (RFC 8555 section 6.7), empty where there is none.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        word_of(&self.kind)
+    }
+
+    /// Whether another nonce is all that is needed (RFC 8555 section 6.5).
+    #[must_use]
+    pub fn is_bad_nonce(&self) -> bool {
+        self.word() == "badNonce"
+    }
+
+    /// Whether the thing that was asked for does not exist, or no more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self.status, Some(404 | 410))
+    }
+
+    /// Who must do what before another try can succeed.
+    #[must_use]
+    pub fn disposition(&self, concern: Concern) -> Disposition {
+        if self.is_gone() {
+            // Whatever its word is: the CA has moved or forgotten something, and nobody erred.
+            return Disposition::Retry(Ladder::Transport);
+        }
+        let of = |word| classify(word, concern);
+        let own = of(self.word());
+        if let (Some(time), None | Some(Class::Limited | Class::Server)) = (self.retry_after, own) {
+            return Disposition::Until(time);
+        }
+        // `compound` and words that we do not know: what is wrong is said per identifier.
+        let inner = || self.subproblems.iter().find_map(|sub| of(word_of(&sub.kind)));
+        match own.or_else(inner).or_else(|| self.by_status()) {
+            Some(Class::FixRequest) => Disposition::FixRequest,
+            Some(Class::FixIssuer) => Disposition::FixIssuer,
+            Some(Class::Server) => Disposition::Retry(Ladder::Transport),
+            // A limit without a time is no invitation to hurry.
+            Some(Class::Proof | Class::Limited) | None => Disposition::Retry(Ladder::Validation),
+        }
+    }
+
+    fn by_status(&self) -> Option<Class> {
+        match self.status? {
+            429 => Some(Class::Limited),
+            // Whatever stands before the CA answers with these, and in HTML.
+            408 | 500.. => Some(Class::Server),
+            _ if self.kind.is_empty() => Some(Class::Server),
+            _ => None,
+        }
+    }
+}
+
+/// What kind of trouble a word means.
+#[derive(Clone, Copy)]
+enum Class {
+    Limited,
+    Proof,
+    FixRequest,
+    FixIssuer,
+    Server,
+}
+
+fn classify(word: &str, concern: Concern) -> Option<Class> {
+    Some(match word {
+        "rateLimited" => Class::Limited,
+        "unauthorized" if concern != Concern::Order => Class::FixIssuer,
+        "unauthorized" | "caa" | "dns" | "connection" | "incorrectResponse" | "tls" => Class::Proof,
+        "rejectedIdentifier" | "unsupportedIdentifier" | "badCSR" | "badRevocationReason" => {
+            Class::FixRequest
+        }
+        "malformed" if concern == Concern::Account => Class::FixIssuer,
+        "malformed" => Class::FixRequest,
+        "accountDoesNotExist"
+        | "externalAccountRequired"
+        | "userActionRequired"
+        | "invalidContact"
+        | "unsupportedContact"
+        | "invalidProfile"
+        | "badPublicKey"
+        | "badSignatureAlgorithm" => Class::FixIssuer,
+        "serverInternal" | "badNonce" | "orderNotReady" | "conflict" => Class::Server,
+        _ => return None,
+    })
+}
+
+fn word_of(kind: &str) -> &str {
+    kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind)
+}
+
+/// One line: `rateLimited: too many certificates … (429)`, then what is said per identifier.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if !matches!(self.word(), "" | "about:blank") {
+            parts.push(line(self.word(), MAX_WORD));
+        }
+        if !self.detail.is_empty() {
+            parts.push(line(&self.detail, MAX_DETAIL));
+        }
+        if parts.is_empty() {
+            parts.push("the CA gave no reason".to_owned());
+        }
+        f.write_str(&parts.join(": "))?;
+        if let Some(status) = self.status {
+            write!(f, " (HTTP {status})")?;
+        }
+        if let Some(instance) = &self.instance {
+            write!(f, ", see {}", line(instance, MAX_DETAIL))?;
+        }
+        for sub in self.subproblems.iter().take(MAX_SUBPROBLEMS) {
+            write!(f, "; {sub}")?;
+        }
+        match self.subproblems.len().saturating_sub(MAX_SUBPROBLEMS) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl fmt::Display for Subproblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(identifier) = &self.identifier {
+            write!(f, "{}: ", line(&identifier.value, MAX_DETAIL))?;
+        }
+        write!(f, "{}: {}", line(word_of(&self.kind), MAX_WORD), line(&self.detail, MAX_DETAIL))
+    }
+}
+
+/// Text of somebody else, fit for one line of a log or a status.
+fn line(text: &str, limit: usize) -> String {
+    let mut clean = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if !word.is_empty() {
+            if !clean.is_empty() {
+                clean.push(' ');
+            }
+            clean.push_str(word);
+        }
+    }
+    match clean.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &clean[..end]),
+        None => clean,
+    }
+}
+
+/// The text of a document that may be HTML, without its tags.
+fn excerpt(text: &str) -> String {
+    let mut plain = String::new();
+    let mut in_tag = false;
+    for c in text.chars() {
+        match c {
+            '<' => in_tag = true,
+            '>' if in_tag => {
+                in_tag = false;
+                plain.push(' ');
+            }
+            c if !in_tag => plain.push(c),
+            _ => {}
+        }
+    }
+    line(&plain, MAX_EXCERPT)
+}
+
+const MAX_WORD: usize = 64;
+/// Let's Encrypt's longest details quote a TXT record of 255 bytes and two names.
+const MAX_DETAIL: usize = 800;
+const MAX_SUBPROBLEMS: usize = 10;
+const MAX_EXCERPT: usize = 120;
+const MAX_EXCERPT_SOURCE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(word: &str) -> Problem {
+        Problem { kind: format!("urn:ietf:params:acme:error:{word}"), ..Problem::default() }
+    }
+
+    #[test]
+    fn every_word_says_who_must_act() {
+        let validation = Disposition::Retry(Ladder::Validation);
+        let transport = Disposition::Retry(Ladder::Transport);
+        let (request, issuer) = (Disposition::FixRequest, Disposition::FixIssuer);
+        for (word, order, new_order, account) in [
+            ("rateLimited", validation, validation, validation),
+            ("unauthorized", validation, issuer, issuer),
+            ("caa", validation, validation, validation),
+            ("dns", validation, validation, validation),
+            ("connection", validation, validation, validation),
+            ("incorrectResponse", validation, validation, validation),
+            ("tls", validation, validation, validation),
+            ("rejectedIdentifier", request, request, request),
+            ("unsupportedIdentifier", request, request, request),
+            ("badCSR", request, request, request),
+            ("malformed", request, request, issuer),
+            ("accountDoesNotExist", issuer, issuer, issuer),
+            ("externalAccountRequired", issuer, issuer, issuer),
+            ("userActionRequired", issuer, issuer, issuer),
+            ("serverInternal", transport, transport, transport),
+            ("badNonce", transport, transport, transport),
+            ("somethingNew", validation, validation, validation),
+        ] {
+            let problem = problem(word);
+            assert_eq!(problem.disposition(Concern::Order), order, "{word}");
+            assert_eq!(problem.disposition(Concern::NewOrder), new_order, "{word}");
+            assert_eq!(problem.disposition(Concern::Account), account, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_limit_with_a_time_lasts_until_then() {
+        let time = "2026-11-22T10:00:00Z".parse().unwrap();
+        for word in ["rateLimited", "serverInternal"] {
+            let problem = Problem { retry_after: Some(time), ..problem(word) };
+            assert_eq!(problem.disposition(Concern::Account), Disposition::Until(time));
+        }
+        let html = Problem { retry_after: Some(time), ..Problem::from_text(503, b"") };
+        assert_eq!(html.disposition(Concern::Order), Disposition::Until(time));
+        let refused = Problem { retry_after: Some(time), ..problem("badCSR") };
+        assert_eq!(refused.disposition(Concern::Order), Disposition::FixRequest);
+    }
+
+    #[test]
+    fn an_unknown_word_is_judged_by_what_is_said_per_identifier() {
+        let sub = Subproblem { kind: problem("rejectedIdentifier").kind, ..Subproblem::default() };
+        let problem = Problem { subproblems: vec![sub], ..problem("compound") };
+        assert_eq!(problem.disposition(Concern::Order), Disposition::FixRequest);
+    }
+
+    #[test]
+    fn a_problem_is_one_readable_line() {
+        let json = r#"{"type":"urn:ietf:params:acme:error:rejectedIdentifier","status":400,
+            "detail":"Two names\n are refused\u0007","subproblems":[
+            {"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"forbidden",
+             "identifier":{"type":"dns","value":"a.example.org"}},
+            {"type":"urn:ietf:params:acme:error:caa","detail":"no"}]}"#;
+        let problem: Problem = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            problem.to_string(),
+            "rejectedIdentifier: Two names are refused (HTTP 400); \
+             a.example.org: rejectedIdentifier: forbidden; caa: no"
+        );
+        assert_eq!(Problem::default().to_string(), "the CA gave no reason");
+        let endless = Problem { detail: "x".repeat(100_000), ..Problem::default() };
+        assert!(endless.to_string().len() < 900);
+    }
+
+    #[test]
+    fn html_becomes_its_text() {
+        let html = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\n<body>nginx</body>";
+        let problem = Problem::from_text(502, html);
+        assert_eq!(problem.to_string(), "502 Bad Gateway nginx (HTTP 502)");
+        assert_eq!(problem.disposition(Concern::Order), Disposition::Retry(Ladder::Transport));
+        let proxy = Problem::from_text(403, b"<h1>blocked by proxy</h1>");
+        assert_eq!(proxy.disposition(Concern::Account), Disposition::Retry(Ladder::Transport));
+    }
+}

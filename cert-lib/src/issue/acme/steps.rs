@@ -1,0 +1,243 @@
+//! The steps of an order: each does one thing at the CA or the solver, and tells the view.
+
+use futures::{StreamExt, future, stream};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::{
+    acme::{
+        client::{Reply, RequestError},
+        order::{Unprovable, View, proofs},
+        problem::Concern,
+        wire::{Authorization, Order},
+    },
+    issue::{
+        Advance, Disposition, IssueError, Ladder, Phase,
+        acme::{AcmeIssuer, failure},
+        progress::Durable,
+        x509,
+    },
+    model::{
+        bundle::Bundle,
+        name::DnsName,
+        request::{Request, Subject},
+    },
+    solve::{Proof, Readiness, SolveError},
+};
+
+/// An order, and what it is for.
+pub(super) struct Running<'a> {
+    pub(super) issuer: &'a AcmeIssuer,
+    pub(super) request: &'a Request,
+    pub(super) durable: &'a Durable,
+}
+
+impl Running<'_> {
+    /// Looks how far the order is that another process placed.
+    pub(super) async fn find(&self) -> Result<View, IssueError> {
+        let (order, reply) = self.fetch_order().await?;
+        let next_poll = self.issuer.next_poll(reply.retry_after, 0);
+        Ok(View::of(order, self.issuer.clock.now(), next_poll))
+    }
+
+    /// Fetches the authorizations (RFC 8555 section 7.5).
+    pub(super) async fn authorize(&self, view: &mut View) -> Result<(), IssueError> {
+        let all = self.fetch_authorizations(&view.order).await;
+        let failed = |error| failure::failed("fetching an authorization", &error, Concern::Order);
+        view.authorized(all.into_iter().collect::<Result<_, _>>().map_err(failed)?);
+        Ok(())
+    }
+
+    /// Publishes what the CA wants to see.
+    pub(super) async fn present(&self, view: &mut View) -> Result<(), IssueError> {
+        let fix = |error: Unprovable| IssueError::fatal(error.to_string(), Disposition::FixIssuer);
+        let open = view.open().map_err(fix)?;
+        // A CA decides which of the requested names it wants proved, but never on other names.
+        if let Some(other) = open.iter().find(|one| !self.durable.names.contains(&one.name)) {
+            return Err(fix(Unprovable::OtherName(other.name.to_string())));
+        }
+        let key = self.issuer.account.key();
+        let proofs = proofs(&open, |token| key.dns_value(token));
+        let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
+        outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
+        view.presented(proofs, self.issuer.clock.now());
+        Ok(())
+    }
+
+    /// Looks once whether the proofs, published at `since`, can be seen. Returns what to wait for.
+    pub(super) async fn look(
+        &self,
+        view: &mut View,
+        since: Timestamp,
+    ) -> Result<Option<(Phase, Timestamp)>, IssueError> {
+        let outcome = self.issuer.solver.ready(&self.request.owner, &view.proofs).await;
+        let (why, look_again) = match outcome {
+            Ok(Readiness::Ready) => {
+                view.seen();
+                return Ok(None);
+            }
+            Ok(Readiness::NotYet { why, look_again }) => (why, look_again),
+            // Not being able to look is not having seen: the same patience applies.
+            Err(SolveError::Unavailable(why)) => (why, self.issuer.timing.longest_poll),
+            Err(error) => return Err(failure::unsolved("looking at the proofs", &error)),
+        };
+        let now = self.issuer.clock.now();
+        let after = |start: Timestamp, wait| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let deadline = after(since, self.issuer.timing.propagation_timeout);
+        if now >= deadline {
+            return Err(failure::invisible(&view.proofs, &why));
+        }
+        Ok(Some((Phase::Propagating(why), after(now, look_again).min(deadline))))
+    }
+
+    /// Tells the CA to look (section 7.5.1).
+    pub(super) async fn answer(&self, view: &mut View) -> Result<(), IssueError> {
+        let open = view.open().unwrap_or_default();
+        let waiting = open.iter().filter(|one| !one.answered);
+        let empty = json!({});
+        let posts: Vec<_> = waiting.map(|one| self.issuer.account.post(one.url, &empty)).collect();
+        let replies: Vec<_> = stream::iter(posts).buffered(AT_ONCE).collect().await;
+        let mut retry_after = None;
+        for reply in replies {
+            match reply {
+                Ok(reply) => retry_after = retry_after.max(reply.retry_after),
+                // The CA went on by itself, or gave up already: the order will tell.
+                Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {}
+                Err(error) => {
+                    return Err(failure::failed("answering a challenge", &error, Concern::Order));
+                }
+            }
+        }
+        view.answered(self.issuer.next_poll(retry_after, 0));
+        Ok(())
+    }
+
+    /// Asks how far the order is: one request, however many names it has.
+    pub(super) async fn poll(&self, view: &mut View) -> Result<(), IssueError> {
+        let (order, reply) = self.fetch_order().await?;
+        view.polled(order, self.issuer.next_poll(reply.retry_after, view.polls() + 1));
+        Ok(())
+    }
+
+    /// Sends the signing request (section 7.4), and takes the proofs away meanwhile: the CA has
+    /// seen them.
+    pub(super) async fn finalize(&self, view: &mut View) -> Result<(), IssueError> {
+        let csr =
+            x509::signing_request(self.request, self.durable.key.as_ref()).map_err(|error| {
+                IssueError::fatal(error.to_string(), Disposition::Retry(Ladder::Transport))
+            })?;
+        let payload = json!({"csr": base64url(&csr)});
+        let finalize = self.issuer.account.post(&view.order.finalize, &payload);
+        let (outcome, ()) = future::join(finalize, self.cleanup(view)).await;
+        let failed = |error| failure::failed("finalizing the order", &error, Concern::Order);
+        match outcome {
+            Ok(reply) => {
+                let order: Order = reply.json().map_err(failed)?;
+                view.finalized(Some(order), self.issuer.next_poll(reply.retry_after, 0));
+            }
+            // It was finalized before, and the answer got lost: look at once how far it is.
+            Err(RequestError::Problem(problem)) if problem.word() == "orderNotReady" => {
+                view.finalized(None, self.issuer.clock.now());
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        view.proofs.clear();
+        Ok(())
+    }
+
+    /// Fetches the certificate (section 7.4.2) and checks it.
+    pub(super) async fn download(&self, view: &View, url: &str) -> Result<Advance, IssueError> {
+        let failed = |error| failure::failed("fetching the certificate", &error, Concern::Order);
+        let fetched = self.issuer.account.fetch(url);
+        // A process that only came for the certificate cannot know what was left behind.
+        let (outcome, ()) = future::join(fetched, self.cleanup_unless_done(view)).await;
+        let reply = outcome.map_err(failed)?;
+        let bundle = self.check(&reply).map_err(|why| {
+            let message = format!("the CA's certificate cannot be used: {why}");
+            IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+        })?;
+        Ok(Advance::Issued(bundle))
+    }
+
+    /// Finds out why the CA gave the order up.
+    pub(super) async fn explain(&self, view: &View) -> IssueError {
+        let all = self.fetch_authorizations(&view.order).await;
+        // One that cannot be fetched explains nothing; the order is over all the same.
+        let found: Vec<Authorization> = all.into_iter().filter_map(Result::ok).collect();
+        failure::refused(&view.order, &found)
+    }
+
+    fn check(&self, reply: &Reply) -> Result<Bundle, String> {
+        let mut bundle = Bundle::from_pem(&reply.body, None).map_err(|error| error.to_string())?;
+        let public_key = match (&self.request.subject, &self.durable.key) {
+            (Subject::Csr(csr), _) => csr.public_key.clone(),
+            (Subject::Names { .. }, Some(key)) => {
+                key.public_key().map_err(|error| error.to_string())?
+            }
+            (Subject::Names { .. }, None) => return Err("its private key is missing".to_owned()),
+        };
+        let names = self.request.names();
+        x509::check(&bundle.leaf, &public_key, &names, self.issuer.clock.now())
+            .map_err(|mismatch| mismatch.to_string())?;
+        bundle.key.clone_from(&self.durable.key);
+        Ok(bundle)
+    }
+
+    async fn cleanup_unless_done(&self, view: &View) {
+        if !view.is_finalized() {
+            self.cleanup(view).await;
+        }
+    }
+
+    /// The certificate does not depend on it, and the caller sweeps up what stays behind.
+    async fn cleanup(&self, view: &View) {
+        let proofs = cleanup_by_name(&self.durable.names, &view.proofs);
+        if proofs.is_empty() {
+            return;
+        }
+        let owner = &self.request.owner;
+        if let Err(error) = self.issuer.solver.cleanup(owner, &proofs).await {
+            tracing::warn!(owner = %owner.0, %error, "taking the proofs of {} away failed", owner.0);
+        }
+    }
+
+    async fn fetch_order(&self) -> Result<(Order, Reply), IssueError> {
+        let failed = |error| failure::failed("fetching the order", &error, Concern::Order);
+        let reply = self.issuer.account.fetch(&self.durable.order).await.map_err(failed)?;
+        Ok((reply.json().map_err(failed)?, reply))
+    }
+
+    async fn fetch_authorizations(
+        &self,
+        order: &Order,
+    ) -> Vec<Result<Authorization, RequestError>> {
+        let urls = order.authorizations.iter();
+        let fetches: Vec<_> = urls.map(|url| self.fetch_json(url)).collect();
+        stream::iter(fetches).buffered(AT_ONCE).collect().await
+    }
+
+    async fn fetch_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, RequestError> {
+        self.issuer.account.fetch(url).await?.json()
+    }
+}
+
+/// What to take away: the `known` proofs, and for each other name whatever is found there.
+pub(super) fn cleanup_by_name(names: &[DnsName], known: &[Proof]) -> Vec<Proof> {
+    let mut proofs = known.to_vec();
+    for fqdn in names.iter().map(DnsName::challenge) {
+        if !known.iter().any(|Proof::Txt { fqdn: other, .. }| *other == fqdn) {
+            proofs.push(Proof::Txt { fqdn, values: Vec::new() });
+        }
+    }
+    proofs
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Requests of one order at the same time. With a cold pool each needs a nonce of its own, and
+/// Let's Encrypt allows ten of those at once.
+const AT_ONCE: usize = 8;

@@ -1,0 +1,483 @@
+//! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
+
+mod ca;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use super::*;
+use crate::{
+    acme::{client::Client, jws::AccountKey},
+    clock::Manual,
+    issue::Inline,
+    model::{
+        bundle::Bundle,
+        key::PrivateKey,
+        request::{Csr, Fingerprint},
+    },
+    net::scripted::Scripted,
+    solve::{Readiness, SolveError},
+};
+
+use self::ca::{Ca, Manner};
+
+/// Remembers what it was told; everything can be seen at once unless `looks` says otherwise.
+#[derive(Default)]
+struct Board {
+    log: Mutex<Vec<String>>,
+    looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
+    cleanup_fails: bool,
+}
+
+impl Board {
+    fn note(&self, verb: &str, proofs: &[Proof]) {
+        let shown: Vec<String> = proofs
+            .iter()
+            .map(|Proof::Txt { fqdn, values }| format!("{fqdn}={}", values.len()))
+            .collect();
+        self.log.lock().unwrap().push(format!("{verb} {}", shown.join(" ")));
+    }
+}
+
+#[async_trait]
+impl Solver for Board {
+    async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        self.note("present", proofs);
+        Ok(())
+    }
+
+    async fn ready(&self, _: &Owner, _: &[Proof]) -> Result<Readiness, SolveError> {
+        self.looks.lock().unwrap().pop_front().unwrap_or(Ok(Readiness::Ready))
+    }
+
+    async fn cleanup(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        self.note("cleanup", proofs);
+        match self.cleanup_fails {
+            true => Err(SolveError::Unavailable("down".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// An issuer with everything around it.
+struct Bench {
+    issuer: AcmeIssuer,
+    http: Arc<Scripted>,
+    ca: Arc<Mutex<Ca>>,
+    board: Arc<Board>,
+    clock: Arc<Manual>,
+}
+
+impl Bench {
+    /// The client is warm: it has its directory and one nonce.
+    async fn new(manner: Manner, board: Board) -> Self {
+        let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
+        let (ca, board) = (Arc::new(Mutex::new(Ca::new(manner))), Arc::new(board));
+        let served = Arc::clone(&ca);
+        let http = Arc::new(Scripted::fallible(move |seen| served.lock().unwrap().serve(seen)));
+        let client = Arc::new(Client::new(http.clone(), clock.clone(), "https://ca/dir"));
+        client.directory().await.unwrap();
+        let key = AccountKey::generate().unwrap();
+        let account = Account::known(client, key, "https://ca/account/1");
+        let issuer = AcmeIssuer::new(
+            account,
+            board.clone(),
+            clock.clone(),
+            Arc::new(Inline),
+            Timing::default(),
+        );
+        http.clear();
+        Self { issuer, http, ca, board, clock }
+    }
+
+    fn wait_until(&self, until: Timestamp) {
+        self.clock.step(until.duration_since(self.clock.now()).max(SignedDuration::ZERO));
+    }
+
+    /// Calls again and again as a controller does, and again after errors that leave the order.
+    async fn drive(&self, request: &Request, from: Option<Progress>) -> Result<Bundle, IssueError> {
+        let mut progress = from;
+        for _ in 0..100 {
+            match self.issuer.advance(request, progress.clone()).await {
+                Ok(Advance::Issued(bundle)) => return Ok(bundle),
+                Ok(Advance::Waiting { progress: next, until, .. }) => {
+                    self.wait_until(until);
+                    progress = Some(next);
+                }
+                Err(error) if error.ends_order() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        panic!("100 steps are too many: {:?}", self.http.log());
+    }
+
+    async fn issue(&self, request: &Request) -> Result<Bundle, IssueError> {
+        self.drive(request, None).await
+    }
+
+    fn board_log(&self) -> Vec<String> {
+        self.board.log.lock().unwrap().clone()
+    }
+
+    fn count(&self, line: &str) -> usize {
+        self.http.log().iter().filter(|seen| *seen == line).count()
+    }
+}
+
+fn request(names: &[&str]) -> Request {
+    Request {
+        owner: Owner("default/x".to_owned()),
+        fingerprint: Fingerprint::stored("f"),
+        subject: Subject::Names {
+            common_name: None,
+            dns_names: names.iter().map(|text| text.parse().unwrap()).collect(),
+            key: None,
+        },
+    }
+}
+
+/// What the next process finds.
+fn stored(progress: &Progress) -> Progress {
+    Progress::decode(&progress.encode().unwrap()).unwrap()
+}
+
+fn not_yet(seconds: i64) -> Result<Readiness, SolveError> {
+    let look_again = SignedDuration::from_secs(seconds);
+    Ok(Readiness::NotYet { why: "ns1 has no record".to_owned(), look_again })
+}
+
+#[tokio::test]
+async fn a_new_name_takes_seven_requests() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bundle = bench.issue(&request(&["app.example.org"])).await.unwrap();
+    assert_eq!(
+        bench.http.log(),
+        [
+            "POST /new-order",
+            "POST /authz/0",
+            "POST /challenge/0",
+            "POST /order/1",
+            "POST /finalize/1",
+            "POST /order/1",
+            "POST /cert/1",
+        ]
+    );
+    let key = bundle.key.unwrap();
+    assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+    let proof = "_acme-challenge.app.example.org=1";
+    assert_eq!(bench.board_log(), [format!("present {proof}"), format!("cleanup {proof}")]);
+}
+
+#[tokio::test]
+async fn a_name_that_is_proved_already_takes_four_requests_and_no_proof() {
+    let bench = Bench::new(Manner { reused: true, ..Manner::default() }, Board::default()).await;
+    bench.issue(&request(&["app.example.org"])).await.unwrap();
+    let want = ["POST /new-order", "POST /finalize/1", "POST /order/1", "POST /cert/1"];
+    assert_eq!(bench.http.log(), want);
+    assert_eq!(bench.board_log(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_ca_that_signs_at_once_is_not_polled() {
+    let bench =
+        Bench::new(Manner { reused: true, quick: true, ..Manner::default() }, Board::default())
+            .await;
+    bench.issue(&request(&["app.example.org"])).await.unwrap();
+    assert_eq!(bench.http.log(), ["POST /new-order", "POST /finalize/1", "POST /cert/1"]);
+}
+
+#[tokio::test]
+async fn the_key_is_given_out_before_anything_but_the_order_happens() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let Advance::Waiting { progress, doing, until } =
+        bench.issuer.advance(&request(&["app.example.org"]), None).await.unwrap()
+    else {
+        panic!("issued without a proof")
+    };
+    assert_eq!((doing, until), (Phase::Ordered, bench.clock.now()));
+    assert_eq!(bench.http.log(), ["POST /new-order"]);
+    let text = progress.encode().unwrap();
+    assert!(String::from_utf8_lossy(&text).contains("BEGIN PRIVATE KEY"));
+    assert!(stored(&progress).is_stored_by(&progress));
+}
+
+#[tokio::test]
+async fn a_wildcard_and_its_parent_are_published_together_and_polled_together() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    bench.issue(&request(&["example.org", "*.example.org", "b.example.org"])).await.unwrap();
+    assert_eq!(
+        bench.board_log()[0],
+        "present _acme-challenge.b.example.org=1 _acme-challenge.example.org=2"
+    );
+    assert_eq!(bench.count("POST /order/1"), 2);
+    let total = bench.http.log().iter().filter(|line| line.starts_with("POST")).count();
+    assert_eq!(total, 11);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
+    for reused in [false, true] {
+        for crash in 1..6 {
+            let bench = Bench::new(Manner { reused, ..Manner::default() }, Board::default()).await;
+            let request = request(&["example.org", "*.example.org"]);
+            let mut progress = None;
+            for _ in 0..crash {
+                match bench.issuer.advance(&request, progress.clone()).await.unwrap() {
+                    Advance::Waiting { progress: next, until, .. } => {
+                        bench.wait_until(until);
+                        progress = Some(next);
+                    }
+                    // Issued, but the Secret was not written: the crash comes here.
+                    Advance::Issued(_) => break,
+                }
+            }
+            let key = progress.as_ref().unwrap().durable.key.clone().unwrap();
+            let bundle = bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
+            assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+            assert_eq!(bench.count("POST /new-order"), 1, "crash after {crash}");
+            assert_eq!(bench.count("POST /finalize/1"), 1, "crash after {crash}");
+            let last = bench.board_log().pop();
+            assert_eq!(last.is_some_and(|line| line.starts_with("cleanup")), !reused);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    let first = bench.drive(&request, Some(progress.clone())).await.unwrap();
+    bench.board.log.lock().unwrap().clear();
+    bench.http.clear();
+    let second = bench.drive(&request, Some(stored(&progress))).await.unwrap();
+    assert_eq!(second.leaf, first.leaf);
+    assert_eq!(bench.http.log(), ["POST /order/1", "POST /cert/1"]);
+    assert_eq!(bench.board_log(), ["cleanup _acme-challenge.app.example.org=0"]);
+}
+
+#[tokio::test]
+async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
+    let bench =
+        Bench::new(Manner { validation_polls: 3, ..Manner::default() }, Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let mut progress = None;
+    for _ in 0..2 {
+        let advance = bench.issuer.advance(&request, progress).await.unwrap();
+        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued") };
+        progress = Some(next);
+    }
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+    bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
+    assert_eq!(bench.count("POST /challenge/0"), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_at_any_point_costs_no_second_signature() {
+    for (reused, requests) in [(false, 9), (true, 4)] {
+        for lost in 2..=requests {
+            let manner = Manner { reused, lose_answer: Some(lost), ..Manner::default() };
+            let bench = Bench::new(manner, Board::default()).await;
+            let bundle = bench.issue(&request(&["example.org", "*.example.org"])).await.unwrap();
+            assert!(bundle.key.is_some());
+            assert_eq!(bench.count("POST /new-order"), 1, "lost answer {lost}");
+            assert_eq!(bench.ca.lock().unwrap().signatures, 1, "lost answer {lost}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_ca_is_polled_at_its_own_pace() {
+    let ca = Manner { validation_polls: 2, retry_after: Some("7"), ..Manner::default() };
+    let bench = Bench::new(ca, Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let mut progress = None;
+    let mut waits = Vec::new();
+    loop {
+        match bench.issuer.advance(&request, progress.take()).await.unwrap() {
+            Advance::Issued(_) => break,
+            Advance::Waiting { progress: next, until, doing } => {
+                waits.push((doing, until.duration_since(bench.clock.now()).as_secs()));
+                bench.wait_until(until);
+                progress = Some(next);
+            }
+        }
+    }
+    let validating = || (Phase::Validating, 7);
+    let want = [(Phase::Ordered, 0), validating(), validating(), validating(), (Phase::Signing, 7)];
+    assert_eq!(waits, want);
+}
+
+#[tokio::test]
+async fn an_early_call_asks_the_ca_nothing() {
+    let bench =
+        Bench::new(Manner { retry_after: Some("7"), ..Manner::default() }, Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let mut progress = None;
+    for _ in 0..5 {
+        let advance = bench.issuer.advance(&request, progress).await.unwrap();
+        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued too early") };
+        progress = Some(next);
+    }
+    assert_eq!(bench.http.log().len(), 3, "order, authorization, challenge");
+}
+
+#[tokio::test]
+async fn proofs_that_nobody_sees_are_given_up_after_a_while() {
+    let board =
+        Board { looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()), ..Board::default() };
+    let bench = Bench::new(Manner::default(), board).await;
+    let request = request(&["app.example.org"]);
+    let start = bench.clock.now();
+    let error = bench.issue(&request).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "DNS TXT record '_acme-challenge.app.example.org' is not visible on the authoritative or \
+         precheck name servers: ns1 has no record"
+    );
+    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert!(error.ends_order());
+    assert_eq!(bench.clock.now().duration_since(start), SignedDuration::from_secs(120));
+    assert_eq!(bench.count("POST /challenge/0"), 0);
+}
+
+#[tokio::test]
+async fn proofs_that_are_seen_late_are_answered_then() {
+    let looks = [not_yet(2), Err(SolveError::Unavailable("no route".to_owned())), not_yet(2)];
+    let board = Board { looks: Mutex::new(looks.into()), ..Board::default() };
+    let bench = Bench::new(Manner::default(), board).await;
+    bench.issue(&request(&["app.example.org"])).await.unwrap();
+    assert_eq!(bench.http.log().len(), 7);
+    assert_eq!(bench.board_log().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_proof_is_told_in_the_ca_s_words() {
+    let bench = Bench::new(Manner { refuses: true, ..Manner::default() }, Board::default()).await;
+    let error = bench.issue(&request(&["*.example.org"])).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the CA refused the order: *.example.org: unauthorized: Incorrect TXT record (HTTP 403)"
+    );
+    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert!(error.ends_order());
+}
+
+#[tokio::test]
+async fn a_certificate_is_handed_out_even_if_the_proofs_cannot_be_taken_away() {
+    let bench =
+        Bench::new(Manner::default(), Board { cleanup_fails: true, ..Board::default() }).await;
+    bench.issue(&request(&["app.example.org"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_ca_answers_decides_whether_the_order_stands() {
+    let transport = Disposition::Retry(Ladder::Transport);
+    let limit = Disposition::Until("2026-11-22T11:00:00Z".parse().unwrap());
+    for (path, status, word, ends_order, disposition) in [
+        ("/new-order", 429, "rateLimited", false, limit),
+        ("/new-order", 400, "rejectedIdentifier", true, Disposition::FixRequest),
+        ("/new-order", 403, "unauthorized", true, Disposition::FixIssuer),
+        ("/new-order", 400, "accountDoesNotExist", true, Disposition::FixIssuer),
+        ("/new-order", 404, "malformed", false, transport),
+        ("/order/1", 404, "malformed", true, transport),
+        ("/order/1", 410, "", true, transport),
+        ("/order/1", 502, "", false, limit),
+        ("/order/1", 500, "serverInternal", false, limit),
+        ("/order/1", 400, "accountDoesNotExist", true, Disposition::FixIssuer),
+        ("/finalize/1", 400, "badCSR", true, Disposition::FixRequest),
+        ("/finalize/1", 403, "caa", true, Disposition::Retry(Ladder::Validation)),
+        ("/cert/1", 503, "", false, limit),
+    ] {
+        let bench = Bench::new(
+            Manner { fails: Some((path, status, word)), ..Manner::default() },
+            Board::default(),
+        )
+        .await;
+        let request = request(&["app.example.org"]);
+        let mut progress = None;
+        let error = loop {
+            match bench.issuer.advance(&request, progress).await {
+                Ok(Advance::Waiting { progress: next, until, .. }) => {
+                    bench.wait_until(until);
+                    progress = Some(next);
+                }
+                Ok(Advance::Issued(_)) => panic!("issued in spite of {path} {word}"),
+                Err(error) => break error,
+            }
+        };
+        // The clock has moved by some polls, so an hour from then is compared by its kind.
+        let same = match (error.disposition(), disposition) {
+            (Disposition::Until(is), Disposition::Until(want)) => {
+                is.duration_since(want).as_secs() == 0
+            }
+            (is, want) => is == want,
+        };
+        assert!(same, "{path} {word}: {error:?}");
+        assert_eq!(error.ends_order(), ends_order, "{path} {status} {word}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_key_is_refused() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let request = request(&["app.example.org"]);
+    let Advance::Waiting { mut progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    bench.drive(&request, Some(progress.clone())).await.unwrap();
+    progress.durable.key = Some(PrivateKey::generate(Default::default()).unwrap());
+    let error = bench.drive(&request, Some(stored(&progress))).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the CA's certificate cannot be used: the certificate is for another key"
+    );
+}
+
+#[tokio::test]
+async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
+    let key = PrivateKey::generate(Default::default()).unwrap();
+    let own = crate::issue::x509::signing_request(&request(&["app.example.org"]), Some(&key));
+    let text = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", own.unwrap()));
+    let mut request = request(&[]);
+    request.subject = Subject::Csr(Csr::from_pem(text.as_bytes()).unwrap());
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bundle = bench.issue(&request).await.unwrap();
+    assert!(bundle.key.is_none());
+    assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+}
+
+#[tokio::test]
+async fn an_abandoned_order_takes_its_proofs_away_even_in_another_process() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let request = request(&["example.org", "*.example.org"]);
+    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    bench.issuer.advance(&request, Some(progress.clone())).await.unwrap();
+    bench.issuer.abandon(&request.owner, &stored(&progress)).await.unwrap();
+    assert_eq!(
+        bench.board_log(),
+        ["present _acme-challenge.example.org=2", "cleanup _acme-challenge.example.org=0"]
+    );
+}
+
+#[tokio::test]
+async fn a_progress_of_another_request_is_not_continued() {
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let mut request = request(&["app.example.org"]);
+    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    request.fingerprint = Fingerprint::stored("other");
+    let error = bench.issuer.advance(&request, Some(progress)).await.unwrap_err();
+    assert!(error.ends_order());
+}

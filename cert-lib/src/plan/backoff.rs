@@ -1,0 +1,87 @@
+//! How long to wait after a failure. What is needed for it is kept with the certificate, so that a
+//! restart does not forget it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::issue::{Disposition, Ladder};
+
+/// What is left of the last failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Backoff {
+    /// No new order before this instant.
+    pub until: Timestamp,
+    /// How long the wait was when it was set: the step of the ladder.
+    pub interval: SignedDuration,
+}
+
+/// 1 min, 10 min, 100 min, then daily: Let's Encrypt's own recommendation, and below its limit of
+/// five failures per name and hour.
+const VALIDATION: [SignedDuration; 4] = [
+    SignedDuration::from_mins(1),
+    SignedDuration::from_mins(10),
+    SignedDuration::from_mins(100),
+    SignedDuration::from_hours(24),
+];
+const TRANSPORT_FIRST: SignedDuration = SignedDuration::from_secs(2);
+const TRANSPORT_LAST: SignedDuration = SignedDuration::from_mins(5);
+/// Only a change mends it, and a change starts anew; this is for a change that we cannot see.
+const FIX: SignedDuration = SignedDuration::from_hours(24);
+
+/// The wait after a failure, given the wait after the failure before it.
+#[must_use]
+pub fn after(failure: Disposition, previous: Option<SignedDuration>, now: Timestamp) -> Backoff {
+    let interval = match failure {
+        // An issuer that must be mended is looked at by its own controller, which stops new orders
+        // until it is; this only bridges the time until it has noticed.
+        Disposition::Retry(Ladder::Transport) | Disposition::FixIssuer => match previous {
+            Some(previous) if previous < TRANSPORT_LAST => {
+                (previous * 2).clamp(TRANSPORT_FIRST, TRANSPORT_LAST)
+            }
+            Some(_) => TRANSPORT_LAST,
+            None => TRANSPORT_FIRST,
+        },
+        Disposition::Retry(Ladder::Validation) => {
+            let [.., last] = VALIDATION;
+            let previous = previous.unwrap_or_default();
+            VALIDATION.into_iter().find(|step| *step > previous).unwrap_or(last)
+        }
+        Disposition::Until(time) => time.duration_since(now).max(SignedDuration::ZERO),
+        Disposition::FixRequest => FIX,
+    };
+    Backoff { until: now.saturating_add(interval).unwrap_or(now), interval }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ladder(failure: Disposition, steps: usize) -> Vec<i64> {
+        let mut previous = None;
+        let mut waits = Vec::new();
+        for _ in 0..steps {
+            let backoff = after(failure, previous, Timestamp::UNIX_EPOCH);
+            waits.push(backoff.interval.as_secs());
+            previous = Some(backoff.interval);
+        }
+        waits
+    }
+
+    #[test]
+    fn failed_validations_are_tried_again_after_1_10_and_100_minutes_and_then_daily() {
+        let failure = Disposition::Retry(Ladder::Validation);
+        assert_eq!(ladder(failure, 6), [60, 600, 6_000, 86_400, 86_400, 86_400]);
+    }
+
+    #[test]
+    fn a_hiccup_is_tried_again_after_seconds_and_never_waits_over_five_minutes() {
+        let failure = Disposition::Retry(Ladder::Transport);
+        assert_eq!(ladder(failure, 10), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    #[test]
+    fn a_time_that_the_ca_named_is_kept_to_the_second() {
+        let time = Timestamp::from_second(4_711).unwrap();
+        let backoff = after(Disposition::Until(time), None, Timestamp::UNIX_EPOCH);
+        assert_eq!(backoff, Backoff { until: time, interval: SignedDuration::from_secs(4_711) });
+    }
+}

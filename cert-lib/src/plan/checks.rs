@@ -1,0 +1,276 @@
+//! The checks of the plan, in their order. Each is one question; the first that has an answer wins.
+
+use jiff::Timestamp;
+
+use super::{Action, Have, IssuerState, Policy, SecretState, Slot, Stored, Want, renewal_date};
+use crate::model::{
+    key::KeyType,
+    reason::Reason,
+    request::{Request, Subject},
+};
+
+/// Everything that a check may look at.
+pub(super) struct Snapshot<'a> {
+    want: &'a Want,
+    have: &'a Have,
+    policy: &'a Policy,
+    now: Timestamp,
+}
+
+/// What a check says.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) action: Action,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    pub(super) look_again: Option<Timestamp>,
+}
+
+type Check = fn(&Snapshot<'_>) -> Option<Verdict>;
+
+/// The order is part of the behaviour: what a person must mend comes before what we can do, and a
+/// running order comes before any thought of a new one.
+const CHECKS: [Check; 13] = [
+    not_our_class,
+    spec_refused,
+    rival_owns_secret,
+    secret_not_writable,
+    issuer_missing_or_not_ready,
+    order_running,
+    secret_missing,
+    secret_unusable,
+    names_key_or_issuer_differ,
+    revoked,
+    renewal_demanded,
+    renewal_due,
+    layout_differs,
+];
+
+pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
+    CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
+}
+
+/// Stands before every new order: back-off, then the number of orders at once.
+pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
+    if let Some(backoff) = &snapshot.have.backoff
+        && snapshot.now < backoff.until
+    {
+        return Verdict {
+            action: Action::Hold,
+            reason: Reason::BackingOff,
+            message: String::new(),
+            look_again: Some(backoff.until),
+        };
+    }
+    if let Slot::Taken { ahead } = snapshot.have.slot {
+        let message = format!("waiting for a free slot, {ahead} other certificates are in front");
+        return hold(Reason::Queued, message);
+    }
+    start
+}
+
+impl<'a> Snapshot<'a> {
+    pub(super) fn new(want: &'a Want, have: &'a Have, policy: &'a Policy, now: Timestamp) -> Self {
+        Self { want, have, policy, now }
+    }
+
+    /// Whether somebody who uses the Secret now is served.
+    pub(super) fn serves(&self) -> bool {
+        match (self.stored(), self.request()) {
+            (Some(stored), Some(request)) => {
+                !stored.revoked && stored.leaf.not_after > self.now && covers(stored, request)
+            }
+            _ => false,
+        }
+    }
+
+    fn request(&self) -> Option<&'a Request> {
+        self.want.request.as_ref().ok()
+    }
+
+    fn stored(&self) -> Option<&'a Stored> {
+        match &self.have.secret {
+            SecretState::Holds(stored) => Some(stored),
+            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
+        }
+    }
+}
+
+fn not_our_class(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    (!snapshot.have.responsible).then(|| hold(Reason::OtherClass, String::new()))
+}
+
+fn spec_refused(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let refusal = snapshot.want.request.as_ref().err()?;
+    Some(refuse(Reason::SpecRefused, refusal.to_string()))
+}
+
+fn rival_owns_secret(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let rival = snapshot.have.rival.as_ref()?;
+    let message = format!(
+        "the Secret belongs to Certificate {rival}, which was there before: choose another secretName"
+    );
+    Some(refuse(Reason::SecretConflict, message))
+}
+
+fn secret_not_writable(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.secret {
+        SecretState::NotWritable(why) => Some(refuse(Reason::SecretNotWritable, why.clone())),
+        SecretState::Missing | SecretState::Unusable(_) | SecretState::Holds(_) => None,
+    }
+}
+
+/// An order that runs goes on even when its issuer's status flickers only if the issuer is there at
+/// all: without it nobody can sign. Holding loses nothing, the progress stays stored. A certificate
+/// that serves and needs nothing is not disturbed.
+fn issuer_missing_or_not_ready(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let (reason, message) = match &snapshot.have.issuer {
+        IssuerState::Ready => return None,
+        IssuerState::NotReady(why) => (Reason::IssuerNotReady, why.clone()),
+        IssuerState::Missing(why) => (Reason::IssuerMissing, why.clone()),
+        IssuerState::NoSolver(why) => (Reason::SolverNotReady, why.clone()),
+    };
+    let idle = snapshot.have.running.is_none();
+    if idle && needs_nothing(snapshot) {
+        return None;
+    }
+    Some(hold(reason, message))
+}
+
+fn order_running(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let running = snapshot.have.running.as_ref()?;
+    (running.fingerprint == snapshot.request()?.fingerprint).then(|| Verdict {
+        action: Action::Resume,
+        reason: Reason::Issuing,
+        message: String::new(),
+        look_again: None,
+    })
+}
+
+fn secret_missing(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    matches!(snapshot.have.secret, SecretState::Missing)
+        .then(|| start(Reason::SecretMissing, "there is no Secret yet"))
+}
+
+fn secret_unusable(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.secret {
+        SecretState::Unusable(why) => Some(start(Reason::SecretUnusable, why)),
+        SecretState::Missing | SecretState::NotWritable(_) | SecretState::Holds(_) => None,
+    }
+}
+
+fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let (stored, request) = (snapshot.stored()?, snapshot.request()?);
+    if stored.fingerprint.as_ref() != Some(&request.fingerprint) {
+        return Some(start(Reason::SecretMismatch, "the Secret was issued for another request"));
+    }
+    (!covers(stored, request)).then(|| {
+        start(
+            Reason::SecretMismatch,
+            "the certificate in the Secret has other names or another key",
+        )
+    })
+}
+
+/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next.
+fn revoked(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let demanded = demand(snapshot).is_some();
+    (snapshot.stored()?.revoked && !demanded)
+        .then(|| hold(Reason::Revoked, "certificate has been revoked".to_owned()))
+}
+
+fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    demand(snapshot).map(|why| start(Reason::RenewalDemanded, why))
+}
+
+fn renewal_due(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    let leaf = &snapshot.stored()?.leaf;
+    let due = renewal_date(leaf, snapshot.want, snapshot.policy);
+    (due <= snapshot.now).then(|| {
+        start(
+            Reason::RenewalDue,
+            &format!("the certificate ends at {}, renewal was due at {due}", leaf.not_after),
+        )
+    })
+}
+
+fn layout_differs(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    (!snapshot.stored()?.layout_is_current).then(|| Verdict {
+        action: Action::Rewrite,
+        reason: Reason::LayoutOutdated,
+        message: String::new(),
+        look_again: None,
+    })
+}
+
+fn keep(snapshot: &Snapshot<'_>) -> Verdict {
+    let renewal =
+        snapshot.stored().map(|stored| renewal_date(&stored.leaf, snapshot.want, snapshot.policy));
+    let demanded = snapshot.want.renewed_after.filter(|after| *after > snapshot.now);
+    Verdict {
+        action: Action::Keep,
+        reason: Reason::Ready,
+        message: String::new(),
+        look_again: renewal.into_iter().chain(demanded).min(),
+    }
+}
+
+/// Why somebody wants a new certificate now. A demand for the future waits for its time.
+fn demand(snapshot: &Snapshot<'_>) -> Option<&'static str> {
+    if snapshot.want.renew {
+        return Some("a renewal was asked for");
+    }
+    let after = snapshot.want.renewed_after.filter(|after| *after <= snapshot.now)?;
+    (snapshot.stored()?.requested_at < after).then_some("a renewal after an instant was asked for")
+}
+
+fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
+    const NEEDS: [Check; 6] = [
+        secret_missing,
+        secret_unusable,
+        names_key_or_issuer_differ,
+        renewal_demanded,
+        renewal_due,
+        layout_differs,
+    ];
+    NEEDS.iter().all(|check| check(snapshot).is_none())
+}
+
+/// Whether the certificate has all names and the kind of key that is asked for. More names than
+/// that (a CA may add `www.`) are no reason to issue again.
+fn covers(stored: &Stored, request: &Request) -> bool {
+    let key_fits = match &request.subject {
+        Subject::Names { key: None, .. } => true,
+        Subject::Names { key: Some(kind), .. } => key_kind(&stored.leaf.public_key) == Some(*kind),
+        Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
+    };
+    key_fits && request.names().iter().all(|name| stored.leaf.names.contains(name))
+}
+
+fn key_kind(public_key: &[u8]) -> Option<KeyType> {
+    use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+    let (_, info) = SubjectPublicKeyInfo::from_der(public_key).ok()?;
+    match info.parsed().ok()? {
+        PublicKey::RSA(rsa) => match rsa.key_size() {
+            2048 => Some(KeyType::Rsa2048),
+            3072 => Some(KeyType::Rsa3072),
+            4096 => Some(KeyType::Rsa4096),
+            _ => None,
+        },
+        PublicKey::EC(point) if point.key_size() == 256 => Some(KeyType::P256),
+        PublicKey::EC(point) if point.key_size() == 384 => Some(KeyType::P384),
+        _ => None,
+    }
+}
+
+fn start(reason: Reason, message: &str) -> Verdict {
+    Verdict { action: Action::Start, reason, message: message.to_owned(), look_again: None }
+}
+
+fn hold(reason: Reason, message: String) -> Verdict {
+    Verdict { action: Action::Hold, reason, message, look_again: None }
+}
+
+fn refuse(reason: Reason, message: String) -> Verdict {
+    Verdict { action: Action::Refuse, reason, message, look_again: None }
+}

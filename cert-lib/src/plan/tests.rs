@@ -1,0 +1,452 @@
+//! The table of the plan: each row is a sentence.
+
+use super::*;
+use crate::{
+    model::{key::PrivateKey, name::DnsName, request::Subject},
+    solve::Owner,
+};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+fn now() -> Timestamp {
+    "2026-11-22T12:00:00Z".parse().unwrap()
+}
+
+/// A Certificate for example.org that is served well: 90 days, half of them left.
+struct Given {
+    want: Want,
+    have: Have,
+}
+
+fn given() -> Given {
+    let name: DnsName = "example.org".parse().unwrap();
+    let fingerprint = Fingerprint::stored("wanted");
+    let leaf = Leaf {
+        serial: "0a0b".into(),
+        not_before: now() - DAY * 45,
+        not_after: now() + DAY * 45,
+        names: [name.clone()].into(),
+        public_key: PrivateKey::generate(crate::model::key::KeyType::P256)
+            .unwrap()
+            .public_key()
+            .unwrap(),
+    };
+    let subject = Subject::Names { common_name: Some(name), dns_names: vec![], key: None };
+    Given {
+        want: Want {
+            request: Ok(Request {
+                owner: Owner("default/cert".into()),
+                fingerprint: fingerprint.clone(),
+                subject,
+            }),
+            renew: false,
+            renewed_after: None,
+            renew_before: None,
+        },
+        have: Have {
+            responsible: true,
+            rival: None,
+            issuer: IssuerState::Ready,
+            running: None,
+            secret: SecretState::Holds(Stored {
+                leaf,
+                fingerprint: Some(fingerprint),
+                requested_at: now() - DAY * 45,
+                revoked: false,
+                layout_is_current: true,
+            }),
+            backoff: None,
+            slot: Slot::Free,
+        },
+    }
+}
+
+impl Given {
+    fn refused(mut self) -> Self {
+        self.want.request = Err(Refusal::Empty);
+        self
+    }
+    fn of_another_class(mut self) -> Self {
+        self.have.responsible = false;
+        self
+    }
+    fn with_rival(mut self) -> Self {
+        self.have.rival = Some("default/elder".into());
+        self
+    }
+    fn issuer(mut self, state: IssuerState) -> Self {
+        self.have.issuer = state;
+        self
+    }
+    fn with_progress(self) -> Self {
+        self.with_progress_for("wanted")
+    }
+    fn with_progress_for(mut self, fingerprint: &str) -> Self {
+        self.have.running = Some(Running { fingerprint: Fingerprint::stored(fingerprint) });
+        self
+    }
+    fn secret(mut self, state: SecretState) -> Self {
+        self.have.secret = state;
+        self
+    }
+    fn stored(mut self, change: impl FnOnce(&mut Stored)) -> Self {
+        if let SecretState::Holds(stored) = &mut self.have.secret {
+            change(stored);
+        }
+        self
+    }
+    fn expires_in(self, left: SignedDuration) -> Self {
+        self.stored(|stored| stored.leaf.not_after = now() + left)
+    }
+    fn revoked(self) -> Self {
+        self.stored(|stored| stored.revoked = true)
+    }
+    fn renew(mut self) -> Self {
+        self.want.renew = true;
+        self
+    }
+    fn renewed_after(mut self, time: Timestamp) -> Self {
+        self.want.renewed_after = Some(time);
+        self
+    }
+    fn renew_before(mut self, window: SignedDuration) -> Self {
+        self.want.renew_before = Some(window);
+        self
+    }
+    fn backing_off_for(mut self, wait: SignedDuration) -> Self {
+        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait });
+        self
+    }
+    fn queued(mut self) -> Self {
+        self.have.slot = Slot::Taken { ahead: 3 };
+        self
+    }
+    fn wants_key(mut self, kind: crate::model::key::KeyType) -> Self {
+        if let Ok(Request { subject: Subject::Names { key, .. }, .. }) = &mut self.want.request {
+            *key = Some(kind);
+        }
+        self
+    }
+    fn plan(&self) -> Plan {
+        plan(&self.want, &self.have, &Policy { renewal_window: DAY * 30 }, now())
+    }
+}
+
+#[test]
+fn each_row_of_the_table_has_its_action_reason_and_readiness() {
+    use crate::model::key::KeyType;
+    use Action::{Hold, Keep, Refuse, Resume, Rewrite, Start};
+    let not_ready = || IssuerState::NotReady("why".into());
+    let missing = || IssuerState::Missing("why".into());
+    let no_solver = || IssuerState::NoSolver("why".into());
+    let minute = SignedDuration::from_mins(1);
+    let rows: Vec<(&str, Given, Action, Reason, bool)> = vec![
+        ("all is well", given(), Keep, Reason::Ready, true),
+        (
+            "another manager's",
+            given().of_another_class().refused(),
+            Hold,
+            Reason::OtherClass,
+            false,
+        ),
+        ("an impossible spec", given().refused(), Refuse, Reason::SpecRefused, false),
+        (
+            "an impossible spec with a running order",
+            given().refused().with_progress(),
+            Refuse,
+            Reason::SpecRefused,
+            false,
+        ),
+        (
+            "an elder Certificate has the Secret",
+            given().with_rival(),
+            Refuse,
+            Reason::SecretConflict,
+            true,
+        ),
+        (
+            "the Secret is immutable",
+            given().secret(SecretState::NotWritable("why".into())),
+            Refuse,
+            Reason::SecretNotWritable,
+            false,
+        ),
+        (
+            "no issuer, but nothing is needed from it",
+            given().issuer(missing()),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "no issuer",
+            given().issuer(missing()).secret(SecretState::Missing),
+            Hold,
+            Reason::IssuerMissing,
+            false,
+        ),
+        (
+            "an issuer that is not ready",
+            given().issuer(not_ready()).secret(SecretState::Missing),
+            Hold,
+            Reason::IssuerNotReady,
+            false,
+        ),
+        (
+            "an issuer that is not ready, and renewal is due",
+            given().issuer(not_ready()).expires_in(DAY),
+            Hold,
+            Reason::IssuerNotReady,
+            true,
+        ),
+        (
+            "no place for proofs",
+            given().issuer(no_solver()).secret(SecretState::Missing),
+            Hold,
+            Reason::SolverNotReady,
+            false,
+        ),
+        (
+            "an order runs and its issuer is gone",
+            given().issuer(missing()).with_progress(),
+            Hold,
+            Reason::IssuerMissing,
+            true,
+        ),
+        (
+            "an order runs",
+            given().secret(SecretState::Missing).with_progress(),
+            Resume,
+            Reason::Issuing,
+            false,
+        ),
+        (
+            "an order runs although the Secret is fine",
+            given().with_progress(),
+            Resume,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "an order runs during back-off",
+            given().with_progress().backing_off_for(minute),
+            Resume,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "an order runs and all slots are taken",
+            given().with_progress().queued(),
+            Resume,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "an order runs for what was wanted before",
+            given().with_progress_for("old").secret(SecretState::Missing),
+            Start,
+            Reason::SecretMissing,
+            false,
+        ),
+        (
+            "an order runs for what was wanted before, and the Secret is fine",
+            given().with_progress_for("old"),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        ("no Secret", given().secret(SecretState::Missing), Start, Reason::SecretMissing, false),
+        (
+            "a corrupt Secret",
+            given().secret(SecretState::Unusable("why".into())),
+            Start,
+            Reason::SecretUnusable,
+            false,
+        ),
+        (
+            "a Secret for another request",
+            given().stored(|s| s.fingerprint = Some(Fingerprint::stored("other"))),
+            Start,
+            Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "a Secret without a label",
+            given().stored(|s| s.fingerprint = None),
+            Start,
+            Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "a certificate for other names under the right label",
+            given().stored(|s| s.leaf.names.clear()),
+            Start,
+            Reason::SecretMismatch,
+            false,
+        ),
+        (
+            "a certificate with the kind of key that is asked for",
+            given().wants_key(KeyType::P256),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "a certificate with another kind of key",
+            given().wants_key(KeyType::Rsa2048),
+            Start,
+            Reason::SecretMismatch,
+            false,
+        ),
+        ("revoked", given().revoked(), Hold, Reason::Revoked, false),
+        (
+            "revoked and near its end",
+            given().revoked().expires_in(DAY),
+            Hold,
+            Reason::Revoked,
+            false,
+        ),
+        (
+            "revoked, and renewal is asked for",
+            given().revoked().renew(),
+            Start,
+            Reason::RenewalDemanded,
+            false,
+        ),
+        ("renewal is asked for", given().renew(), Start, Reason::RenewalDemanded, true),
+        (
+            "renewal after an instant is asked for",
+            given().renewed_after(now() - DAY),
+            Start,
+            Reason::RenewalDemanded,
+            true,
+        ),
+        (
+            "renewed since the instant that is asked for",
+            given().renewed_after(now() - DAY * 50),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "renewal in the future is asked for",
+            given().renewed_after(now() + DAY),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "inside the renewal window",
+            given().expires_in(DAY * 29),
+            Start,
+            Reason::RenewalDue,
+            true,
+        ),
+        ("outside the renewal window", given().expires_in(DAY * 31), Keep, Reason::Ready, true),
+        (
+            "inside a window of its own",
+            given().renew_before(DAY * 46),
+            Start,
+            Reason::RenewalDue,
+            true,
+        ),
+        (
+            "outside a window of its own",
+            given().renew_before(DAY).expires_in(DAY * 2),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        ("expired", given().expires_in(-DAY), Start, Reason::RenewalDue, false),
+        (
+            "a six-day certificate in a thirty-day window",
+            given().stored(|s| s.leaf.not_before = now()).expires_in(DAY * 6),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "a window as long as the certificate lives",
+            given().renew_before(DAY * 90),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "labels differ",
+            given().stored(|s| s.layout_is_current = false),
+            Rewrite,
+            Reason::LayoutOutdated,
+            true,
+        ),
+        (
+            "the last try failed",
+            given().secret(SecretState::Missing).backing_off_for(minute),
+            Hold,
+            Reason::BackingOff,
+            false,
+        ),
+        (
+            "the last try failed long ago",
+            given().secret(SecretState::Missing).backing_off_for(-minute),
+            Start,
+            Reason::SecretMissing,
+            false,
+        ),
+        (
+            "the last renewal failed",
+            given().expires_in(DAY).backing_off_for(minute),
+            Hold,
+            Reason::BackingOff,
+            true,
+        ),
+        (
+            "a failure does not stop a layout change",
+            given().stored(|s| s.layout_is_current = false).backing_off_for(minute),
+            Rewrite,
+            Reason::LayoutOutdated,
+            true,
+        ),
+        (
+            "too many orders",
+            given().secret(SecretState::Missing).queued(),
+            Hold,
+            Reason::Queued,
+            false,
+        ),
+        (
+            "too many orders are no matter for what is well",
+            given().queued(),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+    ];
+    for (row, given, action, reason, ready) in rows {
+        let plan = given.plan();
+        assert_eq!(
+            (plan.action, plan.reason, plan.ready),
+            (action, reason, ready),
+            "{row}: {plan:?}"
+        );
+    }
+}
+
+#[test]
+fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
+    let soon = SignedDuration::from_mins(5);
+    assert_eq!(given().plan().look_again, now() + DAY);
+    assert_eq!(given().expires_in(DAY * 30 + soon).plan().look_again, now() + soon);
+    assert_eq!(given().renewed_after(now() + soon).plan().look_again, now() + soon);
+    assert_eq!(
+        given().secret(SecretState::Missing).backing_off_for(soon).plan().look_again,
+        now() + soon
+    );
+}
+
+#[test]
+fn no_plan_ever_looks_again_later_than_in_a_day() {
+    for given in [given(), given().refused(), given().revoked(), given().queued()] {
+        assert!(given.plan().look_again <= now() + DAY);
+    }
+}

@@ -1,0 +1,121 @@
+//! From any name to the servers that are authoritative for its zone, through the machine's resolvers.
+//!
+//! Answers are hostile: the number of questions that one walk asks is bounded.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::time::timeout;
+
+use crate::{
+    model::name::DnsName,
+    net::{Answer, Record, RecordKind, ResolveError, Resolver},
+};
+
+/// Why the walk to the authoritative servers led nowhere.
+pub(super) enum Astray {
+    /// The servers of the parent's zone delegate the name.
+    Referred,
+    NoResolver,
+    Resolver(ResolveError),
+    NoZone,
+    NoServers(DnsName),
+}
+
+impl Astray {
+    pub(super) fn explain(&self, fqdn: &DnsName) -> String {
+        match self {
+            Self::Referred => format!("{fqdn} is delegated to servers that cannot be found"),
+            Self::NoResolver => format!(
+                "{fqdn}: /etc/resolv.conf names no server to find the zone with; set \
+                 --precheck-nameservers"
+            ),
+            Self::Resolver(error) => format!("cannot find the zone of {fqdn}: {error}"),
+            Self::NoZone => format!("cannot find the zone of {fqdn}: no SOA record"),
+            Self::NoServers(zone) => {
+                format!("{fqdn}: the name servers of zone {zone} have no address")
+            }
+        }
+    }
+}
+
+/// SOA, NS and addresses: from any name in a zone to everybody who answers for it.
+pub(super) async fn authoritative_servers(
+    resolver: &dyn Resolver,
+    start: &DnsName,
+) -> Result<Vec<SocketAddr>, Astray> {
+    let zone = zone_of(resolver, start).await?;
+    let records = recurse(resolver, &zone, RecordKind::Ns).await?.records;
+    // A set, and so sorted: the same question always has the same answer.
+    let hosts: BTreeSet<DnsName> = records
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::NameServer(host) => Some(host),
+            Record::Address(_) | Record::Text(_) => None,
+        })
+        .take(MAX_HOSTS)
+        .collect();
+    let both = hosts.iter().flat_map(|host| [(host, RecordKind::A), (host, RecordKind::Aaaa)]);
+    let answers = join_all(both.map(|(host, kind)| recurse(resolver, host, kind))).await;
+    let addresses: BTreeSet<IpAddr> = answers
+        .into_iter()
+        .filter_map(Result::ok)
+        .flat_map(|answer| answer.records)
+        .filter_map(|record| match record {
+            Record::Address(address) => Some(address),
+            Record::NameServer(_) | Record::Text(_) => None,
+        })
+        .take(MAX_ADDRESSES)
+        .collect();
+    if addresses.is_empty() {
+        return Err(Astray::NoServers(zone));
+    }
+    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, PORT)).collect())
+}
+
+/// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.
+async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Astray> {
+    let mut candidate = Some(start.clone());
+    for _ in 0..MAX_LABELS {
+        let Some(name) = candidate else { break };
+        let zone = recurse(resolver, &name, RecordKind::Soa).await?.zone;
+        if let Some(zone) = zone.filter(|zone| start.is_within(zone)) {
+            return Ok(zone);
+        }
+        candidate = name.parent();
+    }
+    Err(Astray::NoZone)
+}
+
+/// Asks the machine's resolvers in their order, the next one when one fails or is slow: a first one
+/// that is down must not use up the time of the whole look.
+async fn recurse(
+    resolver: &dyn Resolver,
+    name: &DnsName,
+    kind: RecordKind,
+) -> Result<Answer, Astray> {
+    let mut astray = Astray::NoResolver;
+    for server in resolver.system_servers() {
+        match timeout(PATIENCE, resolver.query(server, name, kind)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => astray = Astray::Resolver(error),
+            Err(_) => {
+                let reason = format!("nothing within {} s", PATIENCE.as_secs());
+                astray = Astray::Resolver(ResolveError::Unreachable { server, reason });
+            }
+        }
+    }
+    Err(astray)
+}
+
+const PORT: u16 = 53;
+/// For one resolver. What it finds later is in its cache at the next look.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The root zone has 13 servers, and few zones have more.
+const MAX_HOSTS: usize = 16;
+const MAX_ADDRESSES: usize = 32;
+const MAX_LABELS: usize = 128;

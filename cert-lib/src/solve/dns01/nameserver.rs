@@ -1,0 +1,95 @@
+//! How people write the address of a name server. Pure: resolving a host name is the caller's.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use crate::model::name::{DnsName, NameError};
+
+/// A name server as a person writes it: `host`, `host:port`, an address, `address:port`,
+/// `[v6]:port`. The port is 53 when none is given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Nameserver {
+    /// Ready to ask.
+    Address(SocketAddr),
+    /// To be resolved by whoever reads the configuration.
+    Host {
+        /// Name of the server.
+        name: DnsName,
+        /// Port that it listens on.
+        port: u16,
+    },
+}
+
+/// Why a text is no name server.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{text:?} is no name server; write host, host:port, an address or [v6 address]:port")]
+pub struct NameserverError {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with the host name.
+    #[source]
+    pub source: Option<NameError>,
+}
+
+impl FromStr for Nameserver {
+    type Err = NameserverError;
+
+    fn from_str(text: &str) -> Result<Self, NameserverError> {
+        let refused = |source| NameserverError { text: text.to_owned(), source };
+        let text = text.trim();
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self::Address(SocketAddr::new(address, PORT)));
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return match address.port() {
+                0 => Err(refused(None)),
+                _ => Ok(Self::Address(address)),
+            };
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
+            None => (text, Some(PORT)),
+        };
+        let port = port.ok_or_else(|| refused(None))?;
+        let name: DnsName = host.parse().map_err(|e| refused(Some(e)))?;
+        if name.is_wildcard() {
+            return Err(refused(None));
+        }
+        Ok(Self::Host { name, port })
+    }
+}
+
+const PORT: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_people_write_them() {
+        let host = |name: &str, port| Some(Nameserver::Host { name: name.parse().unwrap(), port });
+        let address = |text: &str| Some(Nameserver::Address(text.parse().unwrap()));
+        for (text, want) in [
+            ("1.2.3.4", address("1.2.3.4:53")),
+            (" 1.2.3.4:5353 ", address("1.2.3.4:5353")),
+            ("2001:db8::1", address("[2001:db8::1]:53")),
+            ("[2001:db8::1]", address("[2001:db8::1]:53")),
+            ("[2001:db8::1]:5353", address("[2001:db8::1]:5353")),
+            ("ns.example.org", host("ns.example.org", 53)),
+            ("ns.example.org:5353", host("ns.example.org", 5353)),
+            ("", None),
+            (":53", None),
+            ("1.2.3.4:0", None),
+            ("1.2.3.4:65536", None),
+            ("ns.example.org:dns", None),
+            ("[2001:db8::1", None),
+            ("*.example.org", None),
+            ("a b", None),
+        ] {
+            assert_eq!(text.parse::<Nameserver>().ok(), want, "{text:?}");
+        }
+    }
+}

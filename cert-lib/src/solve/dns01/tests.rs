@@ -1,0 +1,334 @@
+use async_trait::async_trait;
+
+use super::*;
+use crate::clock::Manual;
+
+const FQDN: &str = "_acme-challenge.app.example.org";
+
+/// A resolver that says what it was told, and that nobody is at home otherwise.
+#[derive(Default)]
+struct Script {
+    answers: HashMap<(SocketAddr, DnsName, RecordKind), Result<Answer, String>>,
+    asked: Mutex<Vec<(SocketAddr, DnsName, RecordKind)>>,
+}
+
+impl Script {
+    fn on(mut self, server: &str, name: &str, kind: RecordKind, answer: Answer) -> Self {
+        self.answers.insert((at(server), name.parse().unwrap(), kind), Ok(answer));
+        self
+    }
+
+    fn fails(mut self, server: &str, name: &str, kind: RecordKind, code: &str) -> Self {
+        self.answers.insert((at(server), name.parse().unwrap(), kind), Err(code.to_owned()));
+        self
+    }
+
+    /// The zone example.org with `servers`, found through the system's resolver.
+    fn zone(servers: &[&str]) -> Self {
+        let hosts: Vec<String> = (0..servers.len()).map(|n| format!("ns{n}.example.org")).collect();
+        let of_hosts = hosts.iter().map(|host| Record::NameServer(host.parse().unwrap()));
+        let mut script = Self::default()
+            .on(SYSTEM, "app.example.org", RecordKind::Soa, soa("example.org"))
+            .on(SYSTEM, "example.org", RecordKind::Ns, records(of_hosts));
+        for (host, server) in hosts.iter().zip(servers) {
+            let address = Record::Address(server.parse().unwrap());
+            script = script.on(SYSTEM, host, RecordKind::A, records([address]));
+        }
+        script
+    }
+
+    fn txt(self, server: &str, values: &[&str]) -> Self {
+        self.on(server, FQDN, RecordKind::Txt, text(true, values))
+    }
+
+    async fn look(&self, nameservers: &[&str]) -> Sight {
+        let nameservers = nameservers.iter().map(|server| at(server)).collect();
+        let propagation = Propagation::new(nameservers, clock());
+        propagation.look(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
+    }
+}
+
+#[async_trait]
+impl Resolver for Script {
+    async fn query(
+        &self,
+        server: SocketAddr,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        let key = (server, name.clone(), kind);
+        self.asked.lock().unwrap().push(key.clone());
+        match self.answers.get(&key) {
+            Some(Ok(answer)) => Ok(answer.clone()),
+            Some(Err(code)) => Err(ResolveError::Failed { server, code: code.clone() }),
+            None => Err(ResolveError::Unreachable { server, reason: "silence".into() }),
+        }
+    }
+
+    fn system_servers(&self) -> Vec<SocketAddr> {
+        vec![at("10.9.9.9"), at(SYSTEM)]
+    }
+}
+
+const SYSTEM: &str = "10.0.0.10";
+
+fn at(server: &str) -> SocketAddr {
+    SocketAddr::new(server.parse().unwrap(), 53)
+}
+
+fn clock() -> Arc<Manual> {
+    Arc::new(Manual::at(Timestamp::UNIX_EPOCH))
+}
+
+fn records(records: impl IntoIterator<Item = Record>) -> Answer {
+    Answer { records: records.into_iter().collect(), ..Answer::default() }
+}
+
+fn soa(zone: &str) -> Answer {
+    Answer { zone: Some(zone.parse().unwrap()), ..Answer::default() }
+}
+
+fn text(authoritative: bool, values: &[&str]) -> Answer {
+    let values = values.iter().map(|value| Record::Text((*value).to_owned()));
+    Answer { authoritative, ..records(values) }
+}
+
+fn no_such_name() -> Answer {
+    Answer { authoritative: true, no_such_name: true, ..Answer::default() }
+}
+
+#[derive(Debug)]
+enum Want {
+    Seen,
+    SeenBehindCache,
+    Not(&'static str),
+}
+
+fn check(case: &str, sight: &Sight, want: &Want) {
+    let ok = match (want, sight) {
+        (Want::Seen, Sight::Seen { authoritative }) => *authoritative,
+        (Want::SeenBehindCache, Sight::Seen { authoritative }) => !*authoritative,
+        (Want::Not(part), Sight::NotSeen { why }) => {
+            why.contains(part) && why.contains(FQDN) && !why.contains("v1")
+        }
+        _ => false,
+    };
+    assert!(ok, "{case}: wanted {want:?}, saw {sight:?}");
+}
+
+#[tokio::test]
+async fn every_authoritative_server_that_answers_must_show_all_values() {
+    let both = &["v1", "v2"][..];
+    let two = || Script::zone(&["192.0.2.1", "192.0.2.2"]);
+    let four = || Script::zone(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::4"]);
+    let of_four =
+        |last: &[&str]| four().txt("192.0.2.1", both).txt("192.0.2.2", both).txt("192.0.2.3", last);
+    for (case, script, want) in [
+        ("both have both", two().txt("192.0.2.1", both).txt("192.0.2.2", both), Want::Seen),
+        (
+            "foreign values beside ours",
+            two().txt("192.0.2.1", &["x", "v2", "v1"]).txt("192.0.2.2", &["v1", "y", "v2"]),
+            Want::Seen,
+        ),
+        ("one of four is down", of_four(both), Want::Seen),
+        (
+            "one of four is stale",
+            of_four(&["old"]).txt("2001:db8::4", both),
+            Want::Not("192.0.2.3:53 shows 0 of 2 values (and 1 others)"),
+        ),
+        (
+            "one value of two",
+            of_four(&["v1"]).txt("2001:db8::4", both),
+            Want::Not("shows 1 of 2 values"),
+        ),
+        (
+            "one does not know the name yet",
+            two().txt("192.0.2.1", both).on("192.0.2.2", FQDN, RecordKind::Txt, no_such_name()),
+            Want::Not("192.0.2.2:53 knows no such name"),
+        ),
+        (
+            "name without TXT, for example a CNAME to nowhere",
+            two().txt("192.0.2.1", both).txt("192.0.2.2", &[]),
+            Want::Not("192.0.2.2:53 shows 0 of 2"),
+        ),
+        (
+            "lame server is passed over",
+            two().txt("192.0.2.1", both).fails("192.0.2.2", FQDN, RecordKind::Txt, "REFUSED"),
+            Want::Seen,
+        ),
+        (
+            "failing server is passed over",
+            two().txt("192.0.2.1", both).fails("192.0.2.2", FQDN, RecordKind::Txt, "SERVFAIL"),
+            Want::Seen,
+        ),
+        (
+            "all lame",
+            two().fails("192.0.2.1", FQDN, RecordKind::Txt, "REFUSED").fails(
+                "192.0.2.2",
+                FQDN,
+                RecordKind::Txt,
+                "REFUSED",
+            ),
+            Want::Not("192.0.2.1:53 answers REFUSED"),
+        ),
+        ("all down", two(), Want::Not("192.0.2.1:53 does not answer")),
+        (
+            "a proxy answers in their place",
+            two().on("192.0.2.1", FQDN, RecordKind::Txt, text(false, both)).on(
+                "192.0.2.2",
+                FQDN,
+                RecordKind::Txt,
+                text(false, both),
+            ),
+            Want::SeenBehindCache,
+        ),
+        ("servers without addresses", Script::zone(&[]), Want::Not("zone example.org")),
+        ("nobody knows the zone", Script::default(), Want::Not("10.0.0.10:53 does not answer")),
+        (
+            "no SOA up to the top",
+            Script::default()
+                .on(SYSTEM, "app.example.org", RecordKind::Soa, Answer::default())
+                .on(SYSTEM, "example.org", RecordKind::Soa, soa("elsewhere.test"))
+                .on(SYSTEM, "org", RecordKind::Soa, Answer::default()),
+            Want::Not("no SOA record"),
+        ),
+    ] {
+        check(case, &script.look(&[]).await, &want);
+    }
+}
+
+#[tokio::test]
+async fn configured_name_servers_replace_the_walk_and_all_of_them_count() {
+    let both = &["v1", "v2"][..];
+    for (case, script, want) in [
+        (
+            "both show both",
+            Script::default().txt("192.0.2.8", both).txt("192.0.2.9", both),
+            Want::Seen,
+        ),
+        (
+            "one is recursive",
+            Script::default().txt("192.0.2.8", both).on(
+                "192.0.2.9",
+                FQDN,
+                RecordKind::Txt,
+                text(false, both),
+            ),
+            Want::SeenBehindCache,
+        ),
+        (
+            "one is down",
+            Script::default().txt("192.0.2.8", both),
+            Want::Not("192.0.2.9:53 does not answer"),
+        ),
+        (
+            "one fails",
+            Script::default().txt("192.0.2.8", both).fails(
+                "192.0.2.9",
+                FQDN,
+                RecordKind::Txt,
+                "SERVFAIL",
+            ),
+            Want::Not("192.0.2.9:53 answers SERVFAIL"),
+        ),
+    ] {
+        check(case, &script.look(&["192.0.2.8", "192.0.2.9"]).await, &want);
+        let asked = script.asked.lock().unwrap();
+        assert!(asked.iter().all(|(_, _, kind)| *kind == RecordKind::Txt), "{case}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_name_that_is_a_zone_of_its_own_is_followed() {
+    let referral = text(false, &[]);
+    let script = Script::zone(&["192.0.2.1"])
+        .on("192.0.2.1", FQDN, RecordKind::Txt, referral)
+        .on(SYSTEM, FQDN, RecordKind::Soa, soa(FQDN))
+        .on(SYSTEM, FQDN, RecordKind::Ns, records([Record::NameServer("ns.acme".parse().unwrap())]))
+        .on(
+            SYSTEM,
+            "ns.acme",
+            RecordKind::A,
+            records([Record::Address("192.0.2.7".parse().unwrap())]),
+        )
+        .txt("192.0.2.7", &["v1", "v2"]);
+    check("delegated", &script.look(&[]).await, &Want::Seen);
+}
+
+#[tokio::test]
+async fn the_absence_of_a_challenge_name_is_never_put_into_a_cache() {
+    let script =
+        Script::zone(&["192.0.2.1"]).on("192.0.2.1", FQDN, RecordKind::Txt, no_such_name());
+    check("not there yet", &script.look(&[]).await, &Want::Not("no such name"));
+    let asked = script.asked.lock().unwrap();
+    let fqdn = FQDN.parse().unwrap();
+    assert!(!asked.iter().any(|(server, name, _)| *server == at(SYSTEM) && *name == fqdn));
+}
+
+#[tokio::test]
+async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
+    let script = Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]);
+    let clock = clock();
+    let propagation = Propagation::new(vec![], clock.clone());
+    let mut soa_questions = Vec::new();
+    for minutes in [0, 1, 5] {
+        clock.step(SignedDuration::from_mins(minutes));
+        let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+        assert_eq!(sight, Sight::Seen { authoritative: true });
+        let asked = script.asked.lock().unwrap();
+        let soa = |(server, _, kind): &&(SocketAddr, DnsName, RecordKind)| {
+            *kind == RecordKind::Soa && *server == at(SYSTEM)
+        };
+        soa_questions.push(asked.iter().filter(soa).count());
+    }
+    assert_eq!(soa_questions, [1, 1, 2]);
+}
+
+#[test]
+fn an_explicit_wait_always_applies_and_an_unset_one_behind_caches_only() {
+    let three = SignedDuration::from_secs(3);
+    for (configured, authoritative, seconds) in
+        [(Some(three), true, 3), (Some(three), false, 3), (None, true, 0), (None, false, 10)]
+    {
+        let wait = additional_wait(configured, authoritative);
+        assert_eq!(wait, SignedDuration::from_secs(seconds), "{configured:?} {authoritative}");
+    }
+}
+
+/// Answers like the script, but its first resolver swallows questions.
+struct BlackHole(Script);
+
+#[async_trait]
+impl Resolver for BlackHole {
+    async fn query(
+        &self,
+        server: SocketAddr,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        if server == self.system_servers()[0] {
+            return std::future::pending().await;
+        }
+        self.0.query(server, name, kind).await
+    }
+
+    fn system_servers(&self) -> Vec<SocketAddr> {
+        self.0.system_servers()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_resolver_that_swallows_questions_is_passed_over() {
+    let script = BlackHole(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
+    let propagation = Propagation::new(vec![], clock());
+    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+    assert_eq!(sight, Sight::Seen { authoritative: true });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_ends_although_a_server_never_answers() {
+    let script = BlackHole(Script::default());
+    let propagation = Propagation::new(vec![at("10.9.9.9")], clock());
+    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
+    check("never answers", &sight, &Want::Not("took longer than 25 s"));
+}
