@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use crate::processes::Ended;
+
 /// What one look found.
 #[derive(Debug)]
 pub enum Look<T> {
@@ -19,10 +21,11 @@ pub enum Look<T> {
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Looks until the condition holds. An error of a look counts as "not yet": what is being waited for
-/// may be a server that does not listen.
+/// may be a server that does not listen. Only [`Ended`] is final.
 ///
 /// # Errors
-/// The deadline passed; the message says what was awaited and what was seen last.
+/// The deadline passed, or a process that is needed has ended; the message says what was awaited and
+/// what was seen last.
 pub async fn eventually<T, F, Fut>(deadline: Duration, what: &str, mut look: F) -> Result<T>
 where
     F: FnMut() -> Fut,
@@ -34,6 +37,7 @@ where
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(Look::Done(value))) => return Ok(value),
             Ok(Ok(Look::NotYet(seen))) => last = seen,
+            Ok(Err(error)) if error.is::<Ended>() => return Err(error.context(what.to_owned())),
             Ok(Err(error)) => last = format!("{error:#}"),
             Err(_elapsed) => break,
         }

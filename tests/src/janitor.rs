@@ -8,8 +8,8 @@ use std::{
     io::Write as _,
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{ChildStdin, Command, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -47,24 +47,40 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     tell(&format!("remove {}\n", directory.display()))
 }
 
+/// Has everything cleaned up now and waits for it: for programs, so that nothing is left of them when
+/// they have ended.
+///
+/// # Errors
+/// The shell cannot be waited for.
+pub fn finish() -> Result<()> {
+    if let Some(mut janitor) = hired().take() {
+        drop(janitor.stdin.take());
+        janitor.wait()?;
+    }
+    Ok(())
+}
+
 fn tell(line: &str) -> Result<()> {
-    static PIPE: OnceLock<std::io::Result<Mutex<ChildStdin>>> = OnceLock::new();
-    let pipe = PIPE
-        .get_or_init(|| hire().map(Mutex::new))
-        .as_ref()
-        .map_err(|error| anyhow::anyhow!("{error}"))
-        .context("cannot start the shell that cleans up")?;
-    let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hired = hired();
+    if hired.is_none() {
+        *hired = Some(hire().context("cannot start the shell that cleans up")?);
+    }
+    let pipe = hired.as_mut().and_then(|janitor| janitor.stdin.as_mut());
+    let pipe = pipe.context("the shell that cleans up has no pipe")?;
     pipe.write_all(line.as_bytes()).context("the shell that cleans up is gone")
 }
 
-fn hire() -> std::io::Result<ChildStdin> {
-    let mut child = Command::new("sh")
+fn hired() -> MutexGuard<'static, Option<Child>> {
+    static HIRED: Mutex<Option<Child>> = Mutex::new(None);
+    HIRED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hire() -> std::io::Result<Child> {
+    Command::new("sh")
         .args(["-c", SCRIPT, "janitor"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
-        .spawn()?;
-    child.stdin.take().ok_or_else(|| std::io::Error::other("no pipe to it"))
+        .spawn()
 }

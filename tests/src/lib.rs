@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests, of `demo` and of `bench`: a real kube-apiserver with etcd, a
 //! real ACME CA (Pebble) with real DNS validation, and the manager as a process of its own.
 //!
-//! Nothing here mocks and nothing waits for a fixed time: [`eventually`] looks until a condition
+//! Nothing here mocks and nothing waits for a fixed time: [`eventually()`] looks until a condition
 //! holds or its deadline is over. A [`rig::Rig`] is everything together; most tests share one and
 //! take a [`namespace::Namespace`] each.
 //!

@@ -80,16 +80,20 @@ pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// It is not there in time.
 pub async fn until_established(client: &Client, definition: &str) -> Result<()> {
-    let definitions = api(client, "CustomResourceDefinition", "")?;
     let what = format!("the definition {definition} is established");
-    eventually(Duration::from_secs(20), &what, || async {
-        let found = definitions.get(definition).await?;
-        Ok(match condition(&found, "Established") {
-            Some(condition) if condition["status"] == "True" => Look::Done(()),
-            other => Look::NotYet(format!("{other:?}")),
-        })
+    eventually(Duration::from_secs(20), &what, || is_established(client, definition)).await
+}
+
+/// Whether a custom resource definition can be used.
+///
+/// # Errors
+/// It is not there.
+pub async fn is_established(client: &Client, definition: &str) -> Result<Look<()>> {
+    let found = api(client, "CustomResourceDefinition", "")?.get(definition).await?;
+    Ok(match condition(&found, "Established") {
+        Some(condition) if condition["status"] == "True" => Look::Done(()),
+        other => Look::NotYet(format!("{other:?}")),
     })
-    .await
 }
 
 /// A condition of an object's status.

@@ -20,6 +20,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Look, eventually, janitor, locate};
 
+/// A process has ended that should run: no use in waiting for anything that it would do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Ended(String);
+
 /// A running child. Killed when dropped, and when this process ends in any way.
 #[derive(Debug)]
 pub struct Process {
@@ -74,7 +79,10 @@ impl Process {
     pub fn check(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}:\n{}", self.name, tail(&self.log)),
+            Some(status) => {
+                Err(Ended(format!("{} ended with {status}:\n{}", self.name, tail(&self.log)))
+                    .into())
+            }
         }
     }
 

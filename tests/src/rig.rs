@@ -10,7 +10,7 @@ use crate::{
     controlplane::ControlPlane,
     locate,
     manager::{Manager, ManagerOptions, Usage},
-    objects::{self, acme_issuer, apply, until_established},
+    objects::{self, acme_issuer, apply, is_established, until_established},
     pebble::{Pebble, PebbleOptions},
     processes::free_port,
 };
@@ -209,10 +209,12 @@ impl Rig {
         let client = self.control_plane.client();
         for plural in ["issuers", "certificates"] {
             let definition = format!("{plural}.cert.gardener.cloud");
-            if let Err(error) = until_established(&client, &definition).await {
+            let what = format!("the manager has applied {definition}");
+            eventually(Duration::from_secs(20), &what, || async {
                 self.check_manager().await?;
-                return Err(error);
-            }
+                is_established(&client, &definition).await
+            })
+            .await?;
         }
         Ok(())
     }

@@ -10,8 +10,10 @@ use tests::{
     challtestsrv::ChallTestSrv,
     controlplane::ControlPlane,
     eventually,
-    metrics::Write,
-    objects::{api, apply},
+    floor::Floor,
+    locate,
+    metrics::{Write, Writes},
+    objects::{api, apply, documents, until_established},
     pebble::{Pebble, PebbleOptions},
     processes::{Process, logs, scratch},
     run,
@@ -69,6 +71,48 @@ fn pebble_counts_what_it_signed_by_name() {
         pebble.stop().await?;
         pebble.resume().await?;
         assert_eq!(pebble.signed_count()?, 0);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_floor_does_the_writes_that_it_is_given() {
+    run(async {
+        let plane = ControlPlane::start().await?;
+        let client = plane.client();
+        for definition in documents(&locate::dns_entry_definition().await?)? {
+            apply(&client, "", &definition).await?;
+        }
+        until_established(&client, "dnsentries.dns.gardener.cloud").await?;
+        let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
+        let pebble = Pebble::start(&pebble, plane.data(), plane.logs()).await?;
+        let line = |group: &str, resource: &str, verb: &str, count: u32| {
+            let resource = format!("resource=\"{resource}\",subresource=\"\"");
+            format!(
+                "apiserver_request_total{{group=\"{group}\",{resource},verb=\"{verb}\"}} {count}\n"
+            )
+        };
+        let page = line("dns.gardener.cloud", "dnsentries", "POST", 10)
+            + &line("dns.gardener.cloud", "dnsentries", "DELETE", 10)
+            + &line("events.k8s.io", "events", "POST", 20)
+            + &line("", "secrets", "APPLY", 15);
+        let writes = Writes::parse(&page);
+        let before = plane.writes().await?;
+        let namespace = "default";
+        let floor = Floor {
+            client,
+            pebble: &pebble,
+            namespace,
+            count: 10,
+            concurrency: 4,
+            writes: &writes,
+        };
+        floor.run().await?;
+        assert_eq!(plane.writes().await?.since(&before), writes);
+        assert_eq!(pebble.signed_count()?, 10);
+        let requests: u64 = pebble.requests()?.values().sum();
+        assert!(requests < 120, "{requests} requests: {:?}", pebble.requests()?);
         Ok(())
     })
     .unwrap();

@@ -20,14 +20,15 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn data<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
-    secret.data.as_ref().and_then(|data| data.get(key)).map(|value| &value.0[..]).unwrap()
+fn data<'a>(secret: &'a Secret, key: &str) -> Result<&'a [u8]> {
+    let value = secret.data.as_ref().and_then(|data| data.get(key));
+    Ok(&value.with_context(|| format!("the Secret has no {key}"))?.0)
 }
 
 /// The example with its names moved into the domain of the test.
-fn example_in(namespace: &Namespace, file: &str) -> Value {
-    let text = example(file).unwrap().to_string();
-    serde_json::from_str(&text.replace("my-company.test", &namespace.domain)).unwrap()
+fn example_in(namespace: &Namespace, file: &str) -> Result<Value> {
+    let text = example(file)?.to_string();
+    Ok(serde_json::from_str(&text.replace("my-company.test", &namespace.domain))?)
 }
 
 fn hash_label(object: &DynamicObject) -> String {
@@ -40,7 +41,7 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "simple").await?;
         let began = Instant::now();
-        namespace.apply(&example_in(&namespace, "30-cert-simple.yaml")).await?;
+        namespace.apply(&example_in(&namespace, "30-cert-simple.yaml")?).await?;
         let secret = eventually(SOON, "the Secret is there", || async {
             let secret = namespace.secret("cert-simple-tls").await?;
             Ok(secret.map_or_else(|| Look::NotYet("no Secret".to_owned()), Look::Done))
@@ -63,15 +64,15 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
         let keys: Vec<&String> = secret.data.as_ref().unwrap().keys().collect();
         assert_eq!(keys, ["ca.crt", "tls.crt", "tls.key"]);
 
-        let leaf = Leaf::parse(data(&secret, "tls.crt"))?;
+        let leaf = Leaf::parse(data(&secret, "tls.crt")?)?;
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let mut names = leaf.names.clone();
         names.sort();
         assert_eq!(names, [host("cert1-foo"), host("cert1")]);
         assert_eq!((leaf.key.as_str(), leaf.chain), ("EC 256 bit", 2));
-        let key = KeyPair::from_pem(std::str::from_utf8(data(&secret, "tls.key"))?)?;
+        let key = KeyPair::from_pem(std::str::from_utf8(data(&secret, "tls.key")?)?)?;
         assert!(key.public_key_raw().len() > 60 && leaf.public_key.ends_with(key.public_key_raw()));
-        let chain = Leaf::parse(data(&secret, "ca.crt"))?;
+        let chain = Leaf::parse(data(&secret, "ca.crt")?)?;
         assert_eq!(chain.subject, leaf.issuer);
 
         let status = &object.data["status"];
@@ -95,7 +96,7 @@ fn a_wildcard_and_its_apex_share_one_certificate() {
     run(async {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "wildcard").await?;
-        namespace.apply(&example_in(&namespace, "30-cert-wildcard.yaml")).await?;
+        namespace.apply(&example_in(&namespace, "30-cert-wildcard.yaml")?).await?;
         namespace.until("cert-wildcard", "Ready", SOON).await?;
         let mut names = namespace.leaf("cert-wildcard-tls").await?.names;
         names.sort();
@@ -118,10 +119,10 @@ fn a_signing_request_gets_a_certificate_for_its_own_key() {
         namespace.certificate("own", json!({"csr": csr, "secretName": "own-tls"})).await?;
         let object = namespace.until("own", "Ready", SOON).await?;
         let secret = namespace.secret("own-tls").await?.context("no Secret")?;
-        assert_eq!(data(&secret, "tls.key"), b"");
-        let leaf = Leaf::parse(data(&secret, "tls.crt"))?;
+        assert_eq!(data(&secret, "tls.key")?, b"");
+        let leaf = Leaf::parse(data(&secret, "tls.crt")?)?;
         assert!(leaf.public_key.ends_with(key.public_key_raw()));
-        assert_eq!(leaf.names, [host.clone()]);
+        assert_eq!(leaf.names, std::slice::from_ref(&host));
         assert_eq!(object.data["status"]["dnsNames"], json!([host]));
         Ok(())
     })

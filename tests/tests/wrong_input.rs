@@ -282,9 +282,8 @@ fn a_namespace_may_go_away_in_the_middle() {
         }
         let mut last = namespaces.get("going-away").await?;
         last.data["spec"]["finalizers"] = json!([]);
-        let body = serde_json::to_vec(&last)?;
         namespaces
-            .replace_subresource("finalize", "going-away", &PostParams::default(), body)
+            .replace_subresource("finalize", "going-away", &PostParams::default(), &last)
             .await?;
         // The manager lives and serves others.
         let other = Namespace::new(rig, "staying").await?;

@@ -18,7 +18,7 @@ use serde_json::json;
 use tests::{
     Look, eventually,
     floor::Floor,
-    locate,
+    janitor, locate,
     manager::Usage,
     metrics::Writes,
     namespace::Namespace,
@@ -33,7 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const CONCURRENCY: usize = 20;
 
 fn main() -> ExitCode {
-    match run(bench()) {
+    let ended = run(bench());
+    let cleaned = janitor::finish();
+    match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -164,6 +166,7 @@ fn report(measured: &Measured, floor: Duration, floor_requests: u64, count: usiz
     Ok(passed.iter().all(|passed| *passed))
 }
 
+#[derive(Clone, Copy)]
 enum Limit {
     AtLeast(f64),
     AtMost(f64),

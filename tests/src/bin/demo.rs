@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tests::{
-    Look, eventually,
+    Look, eventually, janitor,
     objects::{self, apply, example, list, state},
     rig::{Rig, RigOptions},
     run,
@@ -25,7 +25,9 @@ const EXAMPLES: &[&str] = &["30-cert-simple.yaml", "30-cert-csr.yaml", "30-cert-
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    match run(demonstrate()) {
+    let ended = run(demonstrate());
+    let cleaned = janitor::finish();
+    match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "demo: {error:#}");

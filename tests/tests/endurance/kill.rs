@@ -21,12 +21,12 @@ struct Random(u64);
 
 impl Random {
     fn seeded() -> Result<Self> {
-        let seed = match env::var("KILL_SEED") {
+        let seed: u64 = match env::var("KILL_SEED") {
             Ok(seed) => seed.parse()?,
             Err(_) => SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos().into(),
         };
         writeln!(std::io::stderr(), "KILL_SEED={seed}")?;
-        Ok(Self(seed ^ 0x9e37_79b9_7f4a_7c15_u64))
+        Ok(Self(seed ^ 0x9e37_79b9_7f4a_7c15))
     }
 
     /// xorshift64
