@@ -4,6 +4,14 @@
 //! ([`clock`]). A caller observes the world, asks [`plan::plan`] what to do, and where that is to
 //! issue, calls [`issue::Issuer::advance`] again and again: each call does what can be done at once
 //! and says when to call next. What must survive a crash is in the [`issue::Progress`] it returns.
+//!
+//! # A certificate without Kubernetes
+//!
+//! This is `examples/issue.rs`; a test runs it against a real CA.
+//!
+#![doc = "```no_run"]
+#![doc = include_str!("../../examples/issue.rs")]
+#![doc = "```"]
 
 pub mod acme;
 pub mod clock;

@@ -48,6 +48,12 @@ impl ChallTestSrv {
         self.dns
     }
 
+    /// The URL of its management interface.
+    #[must_use]
+    pub fn api(&self) -> String {
+        format!("http://127.0.0.1:{}", self.management)
+    }
+
     /// Adds a TXT value to a name that ends with a dot.
     ///
     /// # Errors

@@ -1,0 +1,119 @@
+//! Issues one certificate without Kubernetes, and prints it.
+//!
+//! ```sh
+//! export ACME_DIRECTORY=https://localhost:14000/dir ACME_ROOTS=pebble.minica.pem
+//! export DNS_SERVER=127.0.0.1:8053 DNS_API=http://127.0.0.1:8055
+//! cargo run -p cert-lib --example issue -- example.org '*.example.org'
+//! ```
+
+#![expect(clippy::print_stdout, reason = "the certificate is what this program is for")]
+
+use std::{env, error::Error, sync::Arc};
+
+use async_trait::async_trait;
+use cert_lib::{
+    acme::{account::register, client::Client, jws::AccountKey},
+    clock::{Clock, System},
+    issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Timing},
+    model::request::{Fingerprint, Ingredients, Request, Subject, names},
+    net::{Http, dns::Udp, http::HttpsClient, http::Roots},
+    solve::{Owner, Proof, Readiness, SolveError, Solver},
+    solve::dns01::{Propagation, Sight},
+};
+use jiff::SignedDuration;
+
+/// Publishes TXT records through the HTTP API of pebble-challtestsrv. Put your DNS provider here.
+struct ChallTestSrv {
+    http: HttpsClient,
+    api: String,
+    propagation: Propagation,
+    resolver: Udp,
+}
+
+impl ChallTestSrv {
+    async fn post(&self, path: &str, body: String) -> Result<(), SolveError> {
+        let request = http::Request::post(format!("{}/{path}", self.api)).body(body.into());
+        let request = request.map_err(|error| SolveError::Misconfigured(error.to_string()))?;
+        let sent = self.http.send(request).await;
+        sent.map(drop).map_err(|error| SolveError::Unavailable(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Solver for ChallTestSrv {
+    async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        self.cleanup(owner, proofs).await?;
+        for Proof::Txt { fqdn, values } in proofs {
+            for value in values {
+                let body = format!(r#"{{"host": "{fqdn}.", "value": "{value}"}}"#);
+                self.post("set-txt", body).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, _: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
+        for Proof::Txt { fqdn, values } in proofs {
+            if let Sight::NotSeen { why } =
+                self.propagation.look(&self.resolver, fqdn, values).await
+            {
+                return Ok(Readiness::NotYet { why, look_again: SignedDuration::from_secs(1) });
+            }
+        }
+        Ok(Readiness::Ready)
+    }
+
+    async fn cleanup(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        for Proof::Txt { fqdn, .. } in proofs {
+            self.post("clear-txt", format!(r#"{{"host": "{fqdn}."}}"#)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let clock: Arc<dyn Clock> = Arc::new(System);
+    let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(env::var("ACME_ROOTS")?)?)?)?;
+
+    // An account. Keep its key: whoever has it can issue for every name that it ever proved.
+    let ca = Client::new(Arc::new(http.clone()), clock.clone(), env::var("ACME_DIRECTORY")?);
+    let key = AccountKey::generate()?;
+    let (account, _) = register(&Arc::new(ca), &key, Some("me@example.org"), false).await?;
+
+    // Somebody who publishes proofs, and an issuer that uses both.
+    let solver = ChallTestSrv {
+        http,
+        api: env::var("DNS_API")?,
+        propagation: Propagation::new(vec![env::var("DNS_SERVER")?.parse()?], clock.clone()),
+        resolver: Udp::of_this_machine(),
+    };
+    let issuer =
+        AcmeIssuer::new(account, Arc::new(solver), clock.clone(), Arc::new(Inline), Timing::default());
+
+    // What to issue.
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    let request = Request {
+        owner: Owner("example".to_owned()),
+        fingerprint: Fingerprint::of(&Ingredients { dns_names: &wanted, ..Ingredients::default() }),
+        subject: Subject::Names { common_name: None, dns_names: names(None, &wanted)?, key: None },
+    };
+
+    // The engine never waits: it says when to call again. Store `progress.encode()` where a crash
+    // must not cost an order; here a crash starts over.
+    let mut progress = None;
+    loop {
+        match issuer.advance(&request, progress.take()).await? {
+            Advance::Issued(bundle) => {
+                print!("{}", bundle.certificate_pem());
+                return Ok(());
+            }
+            Advance::Waiting { progress: next, until, .. } => {
+                progress = Some(next);
+                let wait = until.duration_since(clock.now());
+                #[expect(clippy::disallowed_methods, reason = "the caller owns the time")]
+                tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
+            }
+        }
+    }
+}
