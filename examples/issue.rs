@@ -17,8 +17,8 @@ use cert_lib::{
     issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Timing},
     model::request::{Fingerprint, Ingredients, Request, Subject, names},
     net::{Http, dns::Udp, http::HttpsClient, http::Roots},
-    solve::{Owner, Proof, Readiness, SolveError, Solver},
     solve::dns01::{Propagation, Sight},
+    solve::{Owner, Proof, Readiness, SolveError, Solver},
 };
 use jiff::SignedDuration;
 
@@ -88,8 +88,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         propagation: Propagation::new(vec![env::var("DNS_SERVER")?.parse()?], clock.clone()),
         resolver: Udp::of_this_machine(),
     };
-    let issuer =
-        AcmeIssuer::new(account, Arc::new(solver), clock.clone(), Arc::new(Inline), Timing::default());
+    let issuer = AcmeIssuer::new(
+        account,
+        Arc::new(solver),
+        clock.clone(),
+        Arc::new(Inline),
+        Timing::default(),
+    );
 
     // What to issue.
     let wanted: Vec<String> = env::args().skip(1).collect();

@@ -33,7 +33,9 @@ async fn ours(pebble: &Pebble, dns: &ChallTestSrv, names: &[String]) -> Result<S
         .env("DNS_SERVER", format!("127.0.0.1:{}", dns.dns()))
         .output()
         .await
-        .with_context(|| format!("{}: build it with `cargo build -p cert-lib --examples`", program.display()))?;
+        .with_context(|| {
+            format!("{}: build it with `cargo build -p cert-lib --examples`", program.display())
+        })?;
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     Ok(String::from_utf8(done.stdout)?)
 }
@@ -64,7 +66,10 @@ fn both_engines_get_the_same_certificate_for_the_same_order() {
             };
             assert_eq!(sorted(&ours), wanted);
             assert_eq!(sorted(&ours), sorted(&theirs));
-            assert_eq!((&ours.issuer, ours.chain, &ours.key), (&theirs.issuer, theirs.chain, &theirs.key));
+            assert_eq!(
+                (&ours.issuer, ours.chain, &ours.key),
+                (&theirs.issuer, theirs.chain, &theirs.key)
+            );
             assert_ne!(ours.serial, theirs.serial);
         }
         Ok(())

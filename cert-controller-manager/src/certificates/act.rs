@@ -110,6 +110,9 @@ impl Controller {
             return Ok(Step::Again);
         };
         self.gate.enter(&name, pass.key);
+        if let Some(unsure) = order.take_if(|order| !order.stored) {
+            order = Some(self.orders.save(pass.key, unsure).await?);
+        }
         loop {
             let from = order.as_ref().map(|order| order.progress.clone());
             let is_new = from.is_none();
@@ -119,19 +122,39 @@ impl Controller {
                     return self.finish(pass, request, &bundle, started.unwrap_or(pass.now)).await;
                 }
                 Ok(Advance::Waiting { progress, doing, until }) => {
-                    let saved = Order { progress, issuer: name.clone(), hiccup: None };
-                    self.orders.save(pass.key, saved.clone()).await?;
+                    let issuer = name.clone();
+                    let saved = Order { progress, issuer, hiccup: None, stored: false };
+                    let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
-                        let outcome = pass.pending(doing.to_string(), &saved);
+                        let outcome = self.pending(pass, doing.to_string(), &saved);
                         self.say(pass, &outcome).await?;
                     }
                     if until > self.clock.now() {
-                        return Ok(Step::Say(pass.pending(doing.to_string(), &saved), until));
+                        let outcome = self.pending(pass, doing.to_string(), &saved);
+                        return Ok(Step::Say(outcome, until));
                     }
                     order = Some(saved);
                 }
                 Err(error) => return self.stumble(pass, order, &error).await,
             }
+        }
+    }
+
+    /// While an order runs its status is written when it is new and when it takes long, so that a
+    /// quick order costs one write and a slow one still says what it waits for.
+    fn pending(&self, pass: &Pass<'_>, message: String, order: &Order) -> Outcome {
+        const PATIENCE: SignedDuration = SignedDuration::from_secs(3);
+        let started = order.progress.started();
+        let quick = self.clock.now().duration_since(started) < PATIENCE;
+        let current = self.index.get(pass.key).filter(|_| quick);
+        let said = current
+            .and_then(|current| current.status.clone())
+            .filter(|status| status.state == State::Pending.word())
+            .and_then(|status| status.message);
+        Outcome {
+            reason: Reason::Issuing,
+            pending_since: Some(started),
+            ..pass.outcome(State::Pending, said.unwrap_or(message))
         }
     }
 
@@ -147,7 +170,7 @@ impl Controller {
             let wait = backoff::after(error.disposition(), order.hiccup, now);
             self.orders.hiccup(pass.key, wait.interval);
             let message = format!("certificate requested, trying again: {error}");
-            return Ok(Step::Say(pass.pending(message, order), wait.until));
+            return Ok(Step::Say(self.pending(pass, message, order), wait.until));
         }
         self.give_up(pass.key).await?;
         if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
@@ -235,12 +258,12 @@ impl Controller {
         Ok(Step::Again)
     }
 
-    /// `renew: true` becomes a date in the past, which is fulfilled by any newer certificate: a
-    /// crash neither forgets nor repeats the renewal.
+    /// `renew: true` becomes a date, which is fulfilled by any newer certificate: a crash neither
+    /// forgets nor repeats the renewal.
     async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
         let patch = json!({
             "metadata": { "resourceVersion": pass.certificate.resource_version() },
-            "spec": { "renew": null, "ensureRenewedAfter": secret::seconds(pass.now) },
+            "spec": { "renew": null, "ensureRenewedAfter": secret::seconds_up(pass.now) },
         });
         self.write(pass.key, &patch).await?;
         Ok(Step::Again)
@@ -276,23 +299,6 @@ impl Pass<'_> {
             }
         };
         self.outcome(State::Ready, message)
-    }
-
-    /// While an order runs its status is written when it is new and when it takes long, so that a
-    /// quick order costs one write and a slow one still says what it waits for.
-    fn pending(&self, message: String, order: &Order) -> Outcome {
-        const PATIENCE: SignedDuration = SignedDuration::from_secs(3);
-        let started = order.progress.started();
-        let status = self.certificate.status.as_ref();
-        let quick = self.now.duration_since(started) < PATIENCE;
-        let said = status
-            .filter(|status| quick && status.state == State::Pending.word())
-            .and_then(|status| status.message.clone());
-        Outcome {
-            reason: Reason::Issuing,
-            pending_since: Some(started),
-            ..self.outcome(State::Pending, said.unwrap_or(message))
-        }
     }
 
     fn outcome(&self, state: State, message: String) -> Outcome {

@@ -37,6 +37,8 @@ pub struct Order {
     pub issuer: String,
     /// How long the last wait was after a hiccup that did not end it.
     pub hiccup: Option<SignedDuration>,
+    /// Whether the next process would find it. Until it would, the order must not go on.
+    pub stored: bool,
 }
 
 impl Store {
@@ -79,20 +81,28 @@ impl Store {
         self.lock().get(key).map(|order| order.progress.fingerprint().clone())
     }
 
-    /// Keeps `order`, and stores it where it is not stored like that already.
+    /// Keeps `order`, and stores it where it is not stored like that already. Returns it as it is
+    /// kept.
     ///
     /// # Errors
-    /// When it could not be stored: the order must not go on.
-    pub async fn save(&self, key: &ObjectKey, order: Order) -> kube::Result<()> {
-        let stored =
-            self.lock().get(key).is_some_and(|known| order.progress.is_stored_by(&known.progress));
-        if !stored {
+    /// When it could not be stored. It is kept in memory all the same, so that the CA is not asked
+    /// for another one; save it again before it goes on.
+    pub async fn save(&self, key: &ObjectKey, mut order: Order) -> kube::Result<Order> {
+        order.stored = {
+            let mut running = self.lock();
+            let known = running.get(key).filter(|known| known.stored);
+            let stored = known.is_some_and(|it| order.progress.is_stored_by(&it.progress));
+            running.insert(key.clone(), Order { stored, ..order.clone() });
+            stored
+        };
+        if !order.stored {
             let secret = render(key, &order)?;
             let params = PatchParams::apply(marks::FIELD_MANAGER).force();
             self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await?;
+            order.stored = true;
+            self.lock().insert(key.clone(), order.clone());
         }
-        self.lock().insert(key.clone(), order);
-        Ok(())
+        Ok(order)
     }
 
     /// Remembers a hiccup, in memory only.
@@ -156,6 +166,7 @@ fn read(secret: &Secret) -> Option<(ObjectKey, Order)> {
         progress: Progress::decode(bytes).ok()?,
         issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
         hiccup: None,
+        stored: true,
     };
     Some((ObjectKey::new(namespace, name), order))
 }

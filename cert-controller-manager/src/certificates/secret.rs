@@ -183,3 +183,11 @@ fn labels(
 pub fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
+
+/// The same, rounded up: a demand must lie after everything that was requested before it, also
+/// within the same second.
+#[must_use]
+pub fn seconds_up(time: Timestamp) -> String {
+    let whole = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(whole).unwrap_or(time).to_string()
+}

@@ -126,7 +126,8 @@ fn names(
     let text = |names: &[DnsName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     match request.map(|request| &request.subject) {
         Some(Subject::Csr(csr)) => {
-            (csr.names.first().map(ToString::to_string), csr.names.get(1..).map(text))
+            let others = usize::from(csr.common_name.is_some());
+            (csr.common_name.as_ref().map(ToString::to_string), csr.names.get(others..).map(text))
         }
         Some(Subject::Names { .. }) | None => {
             let spec = &certificate.spec;

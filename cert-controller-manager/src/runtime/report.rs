@@ -3,29 +3,32 @@
 
 use std::convert::Infallible;
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
 use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    Api, Client,
+    api::{ObjectMeta, PostParams},
 };
 use tokio::sync::mpsc;
 
 /// How many events may wait.
 const BACKLOG: usize = 4_096;
 /// How many are posted at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+const CONTROLLER: &str = "cert-controller-manager";
 /// Longest note that the API takes, with room for our words around it (events.k8s.io limits it to
 /// 1024 bytes).
 const MAX_NOTE: usize = 1_000;
 
 /// Takes events. Cheap to clone.
+///
+/// kube's own recorder joins repeated events into series. Ours are sent when something has changed,
+/// so there is nothing to join, and nothing needs to be remembered of them.
 #[derive(Clone)]
-pub struct Reports(mpsc::Sender<Report>);
-
-struct Report {
-    about: ObjectReference,
-    event: Event,
-}
+pub struct Reports(mpsc::Sender<Event>);
 
 impl Reports {
     /// A place for events and the task that posts them to `client`.
@@ -37,41 +40,55 @@ impl Reports {
 
     /// Something went as it should.
     pub fn normal(&self, about: ObjectReference, reason: &str, note: &str) {
-        self.send(about, EventType::Normal, reason, note);
+        self.send(about, "Normal", reason, note);
     }
 
     /// Somebody should have a look.
     pub fn warning(&self, about: ObjectReference, reason: &str, note: &str) {
-        self.send(about, EventType::Warning, reason, note);
+        self.send(about, "Warning", reason, note);
     }
 
-    fn send(&self, about: ObjectReference, type_: EventType, reason: &str, note: &str) {
+    fn send(&self, about: ObjectReference, kind: &str, reason: &str, note: &str) {
         let mut end = note.len().min(MAX_NOTE);
         while !note.is_char_boundary(end) {
             end -= 1;
         }
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let event = Event {
-            type_,
-            reason: reason.to_owned(),
+            metadata: ObjectMeta {
+                namespace: Some(namespace),
+                generate_name: about.name.as_ref().map(|name| format!("{name}.")),
+                ..ObjectMeta::default()
+            },
+            regarding: Some(about),
+            type_: Some(kind.to_owned()),
+            reason: Some(reason.to_owned()),
             note: Some(note.get(..end).unwrap_or_default().to_owned()),
-            action: "reconcile".to_owned(),
-            secondary: None,
+            action: Some("reconcile".to_owned()),
+            event_time: Some(MicroTime(now())),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(CONTROLLER.to_owned()),
+            ..Event::default()
         };
         // A full backlog means that the API server has been away for long: the status says it all.
-        let _ = self.0.try_send(Report { about, event });
+        let _ = self.0.try_send(event);
     }
 }
 
-async fn post(client: Client, mut receiver: mpsc::Receiver<Report>) -> Infallible {
-    let reporter = Reporter { controller: "cert-controller-manager".to_owned(), instance: None };
-    let recorder = Recorder::new(client, reporter);
+/// When an event happened is for people only, so nobody decides on it.
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+async fn post(client: Client, mut receiver: mpsc::Receiver<Event>) -> Infallible {
     let mut posting = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            Some(Report { about, event }) = receiver.recv(), if posting.len() < AT_ONCE => {
-                let recorder = recorder.clone();
+            Some(event) = receiver.recv(), if posting.len() < AT_ONCE => {
+                let namespace = event.metadata.namespace.clone().unwrap_or_default();
+                let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
                 posting.spawn(async move {
-                    if let Err(error) = recorder.publish(&event, &about).await {
+                    if let Err(error) = api.create(&PostParams::default(), &event).await {
                         tracing::debug!("an event was lost: {error}");
                     }
                 });

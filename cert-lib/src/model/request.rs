@@ -72,6 +72,8 @@ pub enum Subject {
 pub struct Csr {
     /// The request as it goes to the CA.
     pub der: Vec<u8>,
+    /// The subject's common name.
+    pub common_name: Option<DnsName>,
     /// Common name and DNS names, each once, the common name first.
     pub names: Vec<DnsName>,
     /// SubjectPublicKeyInfo in DER.
@@ -164,12 +166,13 @@ impl Csr {
         check_strength(&info.subject_pki)?;
         csr.verify_signature().map_err(|_| refuse(&"its signature does not match its key"))?;
 
-        let mut found = Vec::new();
+        let mut found: Vec<String> = Vec::new();
         for part in info.subject.iter_common_name() {
             found.push(
                 part.as_str().map_err(|_| refuse(&"its common name is not text"))?.to_owned(),
             );
         }
+        let common_name = found.first().map(|text| text.parse()).transpose()?;
         for extension in csr.requested_extensions().into_iter().flatten() {
             let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
             for name in &names.general_names {
@@ -199,7 +202,7 @@ impl Csr {
             return Err(Refusal::TooManyNames(names.len()));
         }
         let public_key = info.subject_pki.raw.to_vec();
-        Ok(Self { der: block.contents().to_vec(), names, public_key })
+        Ok(Self { der: block.contents().to_vec(), common_name, names, public_key })
     }
 }
 

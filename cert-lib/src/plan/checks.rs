@@ -1,6 +1,6 @@
 //! The checks of the plan, in their order. Each is one question; the first that has an answer wins.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Have, IssuerState, Policy, SecretState, Slot, Stored, Want, renewal_date};
 use crate::model::{
@@ -45,6 +45,8 @@ const CHECKS: [Check; 13] = [
     renewal_due,
     layout_differs,
 ];
+
+const FOREIGN_LOOK: SignedDuration = SignedDuration::from_mins(1);
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
@@ -115,7 +117,11 @@ fn rival_owns_secret(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 
 fn secret_not_writable(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     match &snapshot.have.secret {
-        SecretState::NotWritable(why) => Some(refuse(Reason::SecretNotWritable, why.clone())),
+        // Nobody tells us when a Secret that is not ours changes.
+        SecretState::NotWritable(why) => Some(Verdict {
+            look_again: snapshot.now.saturating_add(FOREIGN_LOOK).ok(),
+            ..refuse(Reason::SecretNotWritable, why.clone())
+        }),
         SecretState::Missing | SecretState::Unusable(_) | SecretState::Holds(_) => None,
     }
 }

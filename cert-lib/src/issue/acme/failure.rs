@@ -44,7 +44,11 @@ pub(super) fn unsolved(doing: &str, error: &SolveError) -> IssueError {
         SolveError::Unavailable(_) => {
             IssueError::passing(message, Disposition::Retry(Ladder::Transport))
         }
-        SolveError::Misconfigured(_) => IssueError::fatal(message, Disposition::FixIssuer),
+        // Not the issuer's fault: it may be one namespace that cannot be written, and the others
+        // must not suffer.
+        SolveError::Misconfigured(_) => {
+            IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+        }
     }
 }
 
