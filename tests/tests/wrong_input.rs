@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kube::api::PostParams;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tests::{
-    Look, eventually,
+    Look,
+    acme::signing_request,
+    eventually,
     namespace::{Namespace, Outcome, certificate},
     objects::{acme_issuer, api, apply},
     rig::Rig,
@@ -49,9 +51,7 @@ fn named(name: &str, common_name: &str, dns_names: &[String]) -> Value {
 }
 
 fn request(host: &str) -> Result<String> {
-    Ok(CertificateParams::new([host.to_owned()])?
-        .serialize_request(&KeyPair::generate()?)?
-        .pem()?)
+    Ok(signing_request(&[host.to_owned()], &KeyPair::generate()?)?.pem()?)
 }
 
 #[test]
