@@ -7,7 +7,7 @@ use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus,
     RetryPolicy,
 };
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rcgen::{CertificateParams, CertificateSigningRequest, DistinguishedName, KeyPair};
 
 use crate::pebble::Pebble;
 
@@ -59,7 +59,8 @@ pub async fn issue(account: &Account, names: &[String], dns: &impl Publish) -> R
     }
     let status = order.poll_ready(&POLL).await?;
     ensure!(status == OrderStatus::Ready, "the order of {names:?} is {status:?}");
-    order.finalize_csr(&signing_request(names)?).await?;
+    let key = KeyPair::generate()?;
+    order.finalize_csr(signing_request(names, &key)?.der()).await?;
     Ok(order.poll_certificate(&POLL).await?)
 }
 
@@ -70,8 +71,12 @@ fn plain(identifier: &Identifier) -> String {
     }
 }
 
-fn signing_request(names: &[String]) -> Result<Vec<u8>> {
+/// A signing request for these names and no subject.
+///
+/// # Errors
+/// One of them is no name.
+pub fn signing_request(names: &[String], key: &KeyPair) -> Result<CertificateSigningRequest> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
-    Ok(params.serialize_request(&KeyPair::generate()?)?.der().to_vec())
+    Ok(params.serialize_request(key)?)
 }

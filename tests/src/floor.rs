@@ -74,7 +74,7 @@ impl Floor<'_> {
             for (write, total) in self.writes.iter() {
                 if verbs.contains(&write.verb.as_str()) {
                     for part in 0..share(total, number, self.count) {
-                        self.write(write, &format!("{name}-{part}")).await?;
+                        self.write(write, &name, part).await?;
                     }
                 }
             }
@@ -82,31 +82,34 @@ impl Floor<'_> {
         Ok(())
     }
 
-    async fn write(&self, write: &Write, name: &str) -> Result<()> {
+    /// Creations and deletions are of an object each; changes are all of the first one.
+    async fn write(&self, write: &Write, name: &str, part: u64) -> Result<()> {
         let (plural, subresource) = write.resource.split_once('/').unwrap_or((&write.resource, ""));
-        let Some(mut object) = sample(plural, name) else { return Ok(()) };
-        let types = object.types.clone().context("no type")?;
-        let kind = GroupVersionKind::try_from(&types)?;
+        let of_its_own = matches!(write.verb.as_str(), "POST" | "DELETE");
+        let name = format!("{name}-{}", if of_its_own { part } else { 0 });
+        let Some(mut object) = sample(plural, self.namespace, &name) else { return Ok(()) };
+        let kind = GroupVersionKind::try_from(object.types.as_ref().context("no type")?)?;
         let resource = ApiResource::from_gvk_with_plural(&kind, plural);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), self.namespace, &resource);
         let params = PatchParams::apply("floor").force();
-        match (write.verb.as_str(), subresource) {
-            ("POST", _) => {
-                api.create(&Default::default(), &object).await?;
-            }
-            ("DELETE", _) => {
-                api.delete(name, &DeleteParams::default()).await?;
-            }
+        let done = match (write.verb.as_str(), subresource) {
+            ("POST", _) => api.create(&Default::default(), &object).await.map(drop),
+            ("DELETE", _) => api.delete(&name, &DeleteParams::default()).await.map(drop),
             (_, "status") => {
-                object.data = json!({"status": {"state": "Pending"}});
-                api.patch_status(name, &params, &Patch::Apply(&object)).await?;
+                object.data = json!({"status": {"state": "Pending", "message": part.to_string()}});
+                api.patch_status(&name, &params, &Patch::Apply(&object)).await.map(drop)
             }
             _ => {
-                api.patch(name, &params, &Patch::Apply(&object)).await?;
+                object.metadata.annotations = Some([("part".into(), part.to_string())].into());
+                api.patch(&name, &params, &Patch::Apply(&object)).await.map(drop)
             }
+        };
+        match done {
+            // The shares are rounded: the object may have been another certificate's to create.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            other => Ok(other.with_context(|| format!("{} {plural} {name}", write.verb))?),
         }
-        Ok(())
     }
 }
 
@@ -117,7 +120,7 @@ fn share(total: u64, number: usize, count: usize) -> u64 {
 }
 
 /// A small object of a kind that the manager writes.
-fn sample(plural: &str, name: &str) -> Option<DynamicObject> {
+fn sample(plural: &str, namespace: &str, name: &str) -> Option<DynamicObject> {
     let (version, kind, rest): (&str, &str, Value) = match plural {
         "certificates" => (
             "cert.gardener.cloud/v1alpha1",
@@ -136,6 +139,7 @@ fn sample(plural: &str, name: &str) -> Option<DynamicObject> {
             json!({
                 "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "reason": "x",
                 "type": "Normal", "reportingController": "floor", "reportingInstance": "floor",
+                "regarding": {"namespace": namespace},
             }),
         ),
         _ => return None,

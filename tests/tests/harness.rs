@@ -99,7 +99,7 @@ fn the_floor_does_the_writes_that_it_is_given() {
             + &line("", "secrets", "APPLY", 15);
         let writes = Writes::parse(&page);
         let before = plane.writes().await?;
-        let namespace = "default";
+        let namespace = "kube-system";
         let floor = Floor {
             client,
             pebble: &pebble,

@@ -6,10 +6,12 @@ use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 use tests::{
-    Look, eventually,
+    Look,
+    acme::signing_request,
+    eventually,
     namespace::{Namespace, certificate},
     objects::{acme_issuer, apply, example},
     rig::{ISSUER, Rig},
@@ -114,7 +116,7 @@ fn a_signing_request_gets_a_certificate_for_its_own_key() {
         let namespace = Namespace::new(rig, "csr").await?;
         let key = KeyPair::generate()?;
         let host = format!("own.{}", namespace.domain);
-        let request = CertificateParams::new([host.clone()])?.serialize_request(&key)?.pem()?;
+        let request = signing_request(std::slice::from_ref(&host), &key)?.pem()?;
         let csr = BASE64_STANDARD.encode(request);
         namespace.certificate("own", json!({"csr": csr, "secretName": "own-tls"})).await?;
         let object = namespace.until("own", "Ready", SOON).await?;

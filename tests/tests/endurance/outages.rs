@@ -36,7 +36,7 @@ fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
         eventually(OUTAGE, "a Certificate says what is wrong", || async {
             let all = list(&client, "Certificate", &namespace.name).await?;
             let open: Vec<_> = all.iter().map(state).filter(|state| state.0 != "Ready").collect();
-            let told = open.iter().any(|(_, message)| message.contains("connect"));
+            let told = open.iter().any(|(_, message)| message.contains("cannot reach"));
             Ok(if told { Look::Done(()) } else { Look::NotYet(format!("{open:?}")) })
         })
         .await?;
