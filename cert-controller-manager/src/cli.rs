@@ -39,7 +39,10 @@ fn command() -> anyhow::Result<()> {
 
 /// Starts the log on standard error.
 fn log(args: &LogArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level)
+    // A plain level is about us: the DNS server would tell every question at `info`.
+    let plain = !args.log_level.contains(['=', ',']);
+    let quiet = if plain { ",hickory_server=warn,hyper=warn,h2=warn,tower=warn" } else { "" };
+    let filter = EnvFilter::try_new(format!("{}{quiet}", args.log_level))
         .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", args.log_level))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if args.log_format == "json" {

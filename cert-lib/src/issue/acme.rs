@@ -15,6 +15,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::{
     acme::{
@@ -46,6 +47,10 @@ pub struct AcmeIssuer {
     clock: Arc<dyn Clock>,
     keys: Arc<dyn Keys>,
     timing: Timing,
+    /// Orders are placed one after the other. A CA looks through its authorizations for each, limits
+    /// how many there may be, and gains nothing from a crowd; Pebble 2.10 even locks up for good when
+    /// orders are placed in parallel while others fetch their authorizations.
+    placing: Semaphore,
 }
 
 /// How patient an issuer is.
@@ -80,7 +85,7 @@ impl AcmeIssuer {
         keys: Arc<dyn Keys>,
         timing: Timing,
     ) -> Self {
-        Self { account, solver, clock, keys, timing }
+        Self { account, solver, clock, keys, timing, placing: Semaphore::new(1) }
     }
 
     /// Places an order (section 7.4). The key is made before, so that it is stored with the order
@@ -94,7 +99,11 @@ impl AcmeIssuer {
                 Some(made.map_err(|error| IssueError::passing(error.to_string(), retry))?)
             }
         };
-        let (url, order) = self.new_order(request).await?;
+        let (url, order) = {
+            // It is never closed; and without a permit the order would only be placed at once.
+            let _turn = self.placing.acquire().await;
+            self.new_order(request).await?
+        };
         let now = self.clock.now();
         let names = match order.status {
             // Nothing will be published, so nothing needs to be found again.
