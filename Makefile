@@ -19,7 +19,7 @@ demo: controlplane ## The examples become Secrets on a real API server; KEEP=1 k
 
 .PHONY: test
 test: controlplane ## All tests: units, protocol, end to end
-	$(CARGO) build --package cert-controller-manager
+	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: bench

@@ -101,11 +101,8 @@ pub struct Stored {
 pub enum Slot {
     /// Yes.
     Free,
-    /// Too many run already: this many wait in front of this one.
-    Taken {
-        /// How many wait in front.
-        ahead: usize,
-    },
+    /// As many run already as may run at once.
+    Taken,
 }
 
 /// What holds for all certificates.

@@ -143,7 +143,7 @@ impl Controller {
     /// While an order runs its status is written when it is new and when it takes long, so that a
     /// quick order costs one write and a slow one still says what it waits for.
     fn pending(&self, pass: &Pass<'_>, message: String, order: &Order) -> Outcome {
-        const PATIENCE: SignedDuration = SignedDuration::from_secs(3);
+        const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
         let started = order.progress.started();
         let quick = self.clock.now().duration_since(started) < PATIENCE;
         let current = self.index.get(pass.key).filter(|_| quick);

@@ -64,9 +64,10 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             look_again: Some(backoff.until),
         };
     }
-    if let Slot::Taken { ahead } = snapshot.have.slot {
-        let message = format!("waiting for a free slot, {ahead} other certificates are in front");
-        return hold(Reason::Queued, message);
+    if snapshot.have.slot == Slot::Taken {
+        // Without a number: each step forward would be a write.
+        let message = "waiting in line, as many orders of this issuer run as may run at once";
+        return hold(Reason::Queued, message.to_owned());
     }
     start
 }

@@ -118,7 +118,7 @@ impl Given {
         self
     }
     fn queued(mut self) -> Self {
-        self.have.slot = Slot::Taken { ahead: 3 };
+        self.have.slot = Slot::Taken;
         self
     }
     fn wants_key(mut self, kind: crate::model::key::KeyType) -> Self {
