@@ -287,7 +287,7 @@ impl RunArgs {
         let nameservers: Result<Vec<Nameserver>, _> =
             nameservers.map(|text| text.parse()).collect();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let answer = (!self.answer_dns.is_empty()).then(|| AnswerSettings {
+        let answer = (!self.answer_dns.is_empty()).then_some(AnswerSettings {
             listen: self.answer_dns,
             zones: self.answer_zone,
             addresses: self.answer_address,

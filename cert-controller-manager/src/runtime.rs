@@ -2,6 +2,7 @@
 
 pub mod clusters;
 pub mod crds;
+pub mod errors;
 pub mod follow;
 pub mod keys;
 pub mod merge;

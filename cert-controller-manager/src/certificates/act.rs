@@ -27,7 +27,7 @@ use crate::{
 /// What a pass came to.
 pub(super) enum Step {
     /// Say this, and look again then.
-    Say(Outcome, Timestamp),
+    Say(Box<Outcome>, Timestamp),
     /// Something was written that makes a new pass necessary at once.
     Again,
     /// Nothing to say.
@@ -57,13 +57,13 @@ impl Controller {
         match (pass.plan.action, request) {
             (Action::Keep, _) => {
                 self.give_up(pass.key).await?;
-                Ok(Step::Say(pass.well(), pass.plan.look_again))
+                Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again))
             }
             (Action::Hold, _) => Ok(self.hold(pass)),
             (Action::Refuse, _) | (_, Err(_)) => {
                 self.give_up(pass.key).await?;
                 let outcome = pass.outcome(State::Error, pass.plan.message.clone());
-                Ok(Step::Say(outcome, pass.plan.look_again))
+                Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
@@ -91,11 +91,11 @@ impl Controller {
             Reason::BackingOff => {
                 let said = pass.certificate.status.as_ref().and_then(|it| it.message.clone());
                 let outcome = pass.outcome(State::Error, said.unwrap_or_default());
-                return Step::Say(outcome, pass.plan.look_again);
+                return Step::Say(Box::new(outcome), pass.plan.look_again);
             }
             _ => State::Error,
         };
-        Step::Say(pass.outcome(state, pass.plan.message.clone()), pass.plan.look_again)
+        Step::Say(Box::new(pass.outcome(state, pass.plan.message.clone())), pass.plan.look_again)
     }
 
     /// Takes the order as far as it goes without waiting.
@@ -131,7 +131,7 @@ impl Controller {
                     }
                     if until > self.clock.now() {
                         let outcome = self.pending(pass, doing.to_string(), &saved);
-                        return Ok(Step::Say(outcome, until));
+                        return Ok(Step::Say(Box::new(outcome), until));
                     }
                     order = Some(saved);
                 }
@@ -170,7 +170,7 @@ impl Controller {
             let wait = backoff::after(error.disposition(), order.hiccup, now);
             self.orders.hiccup(pass.key, wait.interval);
             let message = format!("certificate requested, trying again: {error}");
-            return Ok(Step::Say(self.pending(pass, message, order), wait.until));
+            return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
         self.give_up(pass.key).await?;
         if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
@@ -188,7 +188,7 @@ impl Controller {
             backoff: Some(backoff),
             ..pass.outcome(State::Error, format!("obtaining certificate failed: {error}"))
         };
-        Ok(Step::Say(outcome, backoff.until))
+        Ok(Step::Say(Box::new(outcome), backoff.until))
     }
 
     /// Writes the Secret and forgets the order, in this order: a crash between them repeats the
@@ -233,7 +233,7 @@ impl Controller {
             ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
-        Ok(Step::Say(outcome, look_again))
+        Ok(Step::Say(Box::new(outcome), look_again))
     }
 
     /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
@@ -245,7 +245,7 @@ impl Controller {
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
         let outcome =
             Outcome { reason: Reason::SecretNotWritable, ..pass.outcome(State::Error, message) };
-        Step::Say(outcome, wait.until)
+        Step::Say(Box::new(outcome), wait.until)
     }
 
     async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {

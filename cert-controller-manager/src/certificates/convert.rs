@@ -179,8 +179,8 @@ mod tests {
         .unwrap()
     }
 
-    fn refusal(spec: Value) -> String {
-        want(&certificate(&spec), &settings()).request.unwrap_err().to_string()
+    fn refusal(spec: &Value) -> String {
+        want(&certificate(spec), &settings()).request.unwrap_err().to_string()
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
                 "--allow-cross-namespace-secrets",
             ),
         ] {
-            let said = refusal(spec.clone());
+            let said = refusal(&spec);
             assert!(said.contains(message), "{spec}: {said}");
         }
     }

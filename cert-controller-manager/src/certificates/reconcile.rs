@@ -30,7 +30,10 @@ use crate::{
     },
     config::CertificateSettings,
     issuers::registry::{Lookup, Registry},
-    runtime::{clusters::SourceCluster, follow::Follower, merge, queue::Shared, report::Reports},
+    runtime::{
+        clusters::SourceCluster, errors::brief, follow::Follower, merge, queue::Shared,
+        report::Reports,
+    },
     solvers::Challenges,
 };
 
@@ -80,7 +83,7 @@ impl Controller {
             Ok(None) => None,
             Err(kube::Error::Api(status)) if status.code == 409 => Some(Duration::from_millis(100)),
             Err(error) => {
-                tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {error}");
+                tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 Some(UNREACHABLE)
             }
         }

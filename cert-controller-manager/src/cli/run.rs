@@ -30,6 +30,7 @@ use crate::{
     runtime::{
         clusters::Clusters,
         crds,
+        errors::brief,
         follow::{Availability, follow},
         keys::Pool,
         queue::{Queue, drain},
@@ -305,7 +306,7 @@ async fn load_orders(certificates: &Certificates) {
                 }
                 return;
             }
-            Err(error) => tracing::warn!("running orders cannot be read yet: {error}"),
+            Err(error) => tracing::warn!("running orders cannot be read yet: {}", brief(&error)),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));

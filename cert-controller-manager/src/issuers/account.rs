@@ -14,7 +14,10 @@ use kube::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec};
+use crate::{
+    api::{Issuer, ObjectKey, issuer::AcmeSpec},
+    runtime::errors::brief,
+};
 
 const KEY: &str = "privateKey";
 /// Upstream wrote it once and still tolerates it.
@@ -47,7 +50,7 @@ pub enum Trouble {
 impl Trouble {
     fn cluster(what: &str, error: &kube::Error) -> Self {
         Self::Failed {
-            message: format!("{what} failed: {error}"),
+            message: format!("{what} failed: {}", brief(error)),
             disposition: cert_lib::issue::Disposition::Retry(cert_lib::issue::Ladder::Transport),
         }
     }

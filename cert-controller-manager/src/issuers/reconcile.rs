@@ -34,7 +34,10 @@ use super::{
 use crate::{
     api::{Issuer, ObjectKey, issuer::AcmeSpec},
     certificates::observe::responsible,
-    runtime::{clusters::DefaultCluster, follow::Follower, merge, queue::Shared, report::Reports},
+    runtime::{
+        clusters::DefaultCluster, errors::brief, follow::Follower, merge, queue::Shared,
+        report::Reports,
+    },
     solvers,
 };
 
@@ -118,7 +121,7 @@ impl Controller {
         match self.say(&name, &issuer, &said).await {
             Ok(()) => again,
             Err(error) => {
-                tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {error}");
+                tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
                 Some(UNREACHABLE)
             }
         }
@@ -201,7 +204,7 @@ impl Controller {
             .patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await;
         written.map(|_| ()).map_err(|error| Trouble::Failed {
-            message: format!("noting the account key in the Issuer failed: {error}"),
+            message: format!("noting the account key in the Issuer failed: {}", brief(&error)),
             disposition: Disposition::Retry(Ladder::Transport),
         })
     }

@@ -12,7 +12,7 @@ use kube::{
 use crate::{
     api::{Certificate, Issuer, marks},
     config::Settings,
-    runtime::clusters::Clusters,
+    runtime::{clusters::Clusters, errors::brief},
 };
 
 /// How long a definition may take until it is served.
@@ -45,11 +45,12 @@ async fn apply(
         match api.patch(&name, &params, &Patch::Apply(&definition)).await {
             Ok(_) => break,
             Err(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
-                return Err(kube::Error::Api(status)).with_context(|| {
-                    format!("cannot apply the CRD {name}; apply it yourself and start with {flag}")
-                });
+                anyhow::bail!(
+                    "cannot apply the CRD {name}, apply it yourself and start with {flag}: {}",
+                    status.message
+                );
             }
-            Err(error) => tracing::warn!("the CRD {name} cannot be applied yet: {error}"),
+            Err(error) => tracing::warn!("the CRD {name} cannot be applied yet: {}", brief(&error)),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));

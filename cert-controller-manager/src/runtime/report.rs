@@ -14,6 +14,8 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
+use super::errors::brief;
+
 /// How many events may wait.
 const BACKLOG: usize = 4_096;
 /// How many are posted at once.
@@ -32,7 +34,6 @@ pub struct Reports(mpsc::Sender<Event>);
 
 impl Reports {
     /// A place for events and the task that posts them to `client`.
-    #[must_use]
     pub fn new(client: Client) -> (Self, impl Future<Output = Infallible> + Send) {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         (Self(sender), post(client, receiver))
@@ -57,7 +58,7 @@ impl Reports {
         let event = Event {
             metadata: ObjectMeta {
                 namespace: Some(namespace),
-                generate_name: about.name.as_ref().map(|name| format!("{name}.")),
+                generate_name: about.name.as_ref().map(|name| format!("{name}-")),
                 ..ObjectMeta::default()
             },
             regarding: Some(about),
@@ -89,7 +90,7 @@ async fn post(client: Client, mut receiver: mpsc::Receiver<Event>) -> Infallible
                 let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
                 posting.spawn(async move {
                     if let Err(error) = api.create(&PostParams::default(), &event).await {
-                        tracing::debug!("an event was lost: {error}");
+                        tracing::debug!("an event was lost: {}", brief(&error));
                     }
                 });
             }

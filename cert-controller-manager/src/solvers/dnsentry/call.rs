@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use cert_lib::solve::SolveError;
 use tokio::time::timeout;
 
-use crate::api::ObjectKey;
+use crate::{api::ObjectKey, runtime::errors::brief};
 
 /// Why a call to the API server brought nothing.
 pub(super) enum Fault {
@@ -43,7 +43,7 @@ impl Fault {
                  namespace {namespace}"
             )),
             Self::Kube(error, _) => {
-                SolveError::Unavailable(format!("cannot {verb} DNSEntry {key}: {error}"))
+                SolveError::Unavailable(format!("cannot {verb} DNSEntry {key}: {}", brief(&error)))
             }
         }
     }
