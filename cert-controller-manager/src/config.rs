@@ -15,7 +15,12 @@ use crate::runtime::clusters::Kubeconfigs;
 
 /// Manages X.509 certificates for fleets of Kubernetes clusters
 #[derive(Debug, Parser)]
-#[command(name = "cert-controller-manager", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "cert-controller-manager",
+    version,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 pub struct Cli {
     /// What to do instead of managing certificates.
     #[command(subcommand)]

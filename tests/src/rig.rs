@@ -30,6 +30,19 @@ pub enum Responder {
     StandAlone,
 }
 
+/// Which definitions of resources are there when the manager starts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Definitions {
+    /// DNSEntry; the manager brings its own.
+    #[default]
+    Usual,
+    /// None: the manager brings its own, and nobody brings DNSEntry.
+    NoDnsEntry,
+    /// DNSEntry and ours without their rules, as somebody else's might be. The manager may not touch
+    /// them.
+    Lenient,
+}
+
 /// What differs between one rig and another.
 #[derive(Clone, Debug, Default)]
 pub struct RigOptions {
@@ -37,6 +50,8 @@ pub struct RigOptions {
     pub pebble: PebbleOptions,
     /// The DNS responder.
     pub responder: Responder,
+    /// The definitions of resources.
+    pub definitions: Definitions,
     /// Further arguments for the manager.
     pub arguments: Vec<String>,
 }
@@ -65,10 +80,16 @@ impl Rig {
         let dns = free_port()?;
         let control_plane = ControlPlane::start().await?;
         let client = control_plane.client();
-        for definition in objects::documents(&locate::dns_entry_definition().await?)? {
-            apply(&client, "", &definition).await?;
+        let mut arguments = options.arguments;
+        if options.definitions != Definitions::NoDnsEntry {
+            define_dns_entry(&client).await?;
         }
-        until_established(&client, "dnsentries.dns.gardener.cloud").await?;
+        if options.definitions == Definitions::Lenient {
+            define_leniently(&client).await?;
+            for cluster in ["kubeconfig", "source"] {
+                arguments.push(format!("--{cluster}.disable-deploy-crds"));
+            }
+        }
         let pebble = PebbleOptions { dns: Some(dns), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
         let kubeconfig = control_plane.kubeconfig("manager")?;
@@ -84,7 +105,7 @@ impl Rig {
             zones: vec![ZONE.to_owned()],
             precheck: dns,
             trust: pebble.trust().to_owned(),
-            arguments: options.arguments,
+            arguments,
         };
         let manager = Mutex::new(Manager::start(&options, logs)?);
         let zone = ZONE.to_owned();
@@ -217,5 +238,41 @@ impl Rig {
             .await?;
         }
         Ok(())
+    }
+}
+
+/// Applies the definition of DNSEntry, gardener's own.
+///
+/// # Errors
+/// It is not accepted.
+pub async fn define_dns_entry(client: &kube::Client) -> Result<()> {
+    for definition in objects::documents(&locate::dns_entry_definition().await?)? {
+        apply(client, "", &definition).await?;
+    }
+    until_established(client, "dnsentries.dns.gardener.cloud").await
+}
+
+/// Applies our definitions without the rules in them.
+async fn define_leniently(client: &kube::Client) -> Result<()> {
+    for plural in ["issuers", "certificates"] {
+        let file = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
+        for mut definition in objects::documents(&locate::read(&file)?)? {
+            without_rules(&mut definition);
+            apply(client, "", &definition).await?;
+        }
+        until_established(client, &format!("{plural}.cert.gardener.cloud")).await?;
+    }
+    Ok(())
+}
+
+fn without_rules(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.remove("x-kubernetes-validations");
+            map.remove("maxLength");
+            map.values_mut().for_each(without_rules);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_rules),
+        _ => {}
     }
 }

@@ -1,6 +1,8 @@
-//! Tests that take long, each on a rig of its own, side by side: what breaks while certificates are
-//! issued, and what happens when nothing does.
+//! Tests that need a rig of their own, side by side: what breaks while certificates are issued, what
+//! happens when nothing does, and what is missing or different in a cluster.
 
+mod definitions;
 mod kill;
 mod outages;
+mod secrecy;
 mod steady;

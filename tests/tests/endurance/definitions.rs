@@ -1,0 +1,72 @@
+//! Definitions of resources that are missing, or that somebody else wrote.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+use tests::{
+    namespace::{Namespace, Outcome, certificate},
+    objects::state,
+    rig::{Definitions, Rig, RigOptions, define_dns_entry},
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {
+    run(async {
+        let definitions = Definitions::NoDnsEntry;
+        let rig = Rig::with_issuer(RigOptions { definitions, ..Default::default() }).await?;
+        let namespace = Namespace::new(&rig, "no-dns-entry").await?;
+        namespace.simple("patient").await?;
+        let waiting = namespace.until("patient", "Error", SOON).await?;
+        let (_, message) = state(&waiting);
+        ensure!(message.contains("no DNSEntry resource"), "{message}");
+        let condition = &waiting.data["status"]["conditions"][0];
+        ensure!(condition["reason"] == "SolverNotReady" && condition["status"] == "False");
+        ensure!(rig.pebble.requests()?.get("/order-plz").is_none(), "an order was placed");
+        define_dns_entry(&rig.control_plane.client()).await?;
+        namespace.until("patient", "Ready", SOON).await?;
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+/// The rules in our own definitions refuse most wrong input before the manager sees it. Where the
+/// definitions are somebody else's, it does.
+#[test]
+fn without_rules_in_the_definitions_the_manager_refuses_what_it_cannot_fulfil() {
+    run(async {
+        let definitions = Definitions::Lenient;
+        let rig = Rig::with_issuer(RigOptions { definitions, ..Default::default() }).await?;
+        let namespace = Namespace::new(&rig, "lenient").await?;
+        let host = format!("a.{}", namespace.domain);
+        let cases = [
+            ("empty", json!({}), "either domains or csr must be specified"),
+            ("both", json!({"commonName": host, "csr": "eA=="}), "cannot specify both"),
+            ("long", json!({"commonName": "a".repeat(65)}), "limited to 64 characters"),
+            (
+                "names",
+                json!({"commonName": host, "secretName": "a", "secretRef": {"name": "b"}}),
+                "conflicting names",
+            ),
+            (
+                "elsewhere",
+                json!({"commonName": host, "secretRef": {"name": "b", "namespace": "default"}}),
+                "--allow-cross-namespace-secrets",
+            ),
+        ];
+        for (name, spec, wanted) in cases {
+            match namespace.outcome(&certificate(name, spec), SOON).await? {
+                Outcome::Settled { state, message } => {
+                    ensure!(state == "Error" && message.contains(wanted), "{name}: {message}");
+                }
+                Outcome::Refused(message) => anyhow::bail!("{name} was refused: {message}"),
+            }
+        }
+        ensure!(rig.pebble.requests()?.get("/order-plz").is_none(), "an order was placed");
+        rig.check_manager().await
+    })
+    .unwrap();
+}
