@@ -31,7 +31,7 @@ bench: controlplane ## Issues N certificates (200), compares with a bare loop, c
 check: ## Format, lints, documentation and generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	$(MAKE) generate
 	@git diff --exit-code -- $(CRDS) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
 	@untracked=$$(git ls-files --others --exclude-standard -- $(CRDS)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }

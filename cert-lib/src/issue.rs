@@ -15,7 +15,7 @@ use crate::{
     solve::Owner,
 };
 
-pub use progress::Progress;
+pub use progress::{Progress, ProgressError};
 
 mod progress;
 

@@ -2,7 +2,7 @@
 //!
 //! Writes one entry per challenge name and owner to the dns cluster, and deletes it again. Reads the
 //! entries' states from the index [`Entries`], and the DNS itself through
-//! [`Propagation`](cert_lib::solve::dns01::Propagation).
+//! [`Propagation`].
 //!
 //! What is remembered in memory only makes looks sharper: after a restart the index and the values
 //! say enough to go on.

@@ -1,4 +1,4 @@
-//! The adapter of [`Resolver`](super::Resolver): one question to one server, over UDP and where
+//! The adapter of [`Resolver`]: one question to one server, over UDP and where
 //! that fails over TCP. Opens sockets; reads `/etc/resolv.conf` once, when it is made.
 //!
 //! Not here: a cache (a look at propagation wants the truth of this moment), retries, search lists,
