@@ -38,7 +38,7 @@ check: ## Format, lints, documentation and generated files
 
 .PHONY: generate
 generate: ## Writes the generated files
-	$(CARGO) build --package cert-controller-manager
+	$(CARGO) build --workspace --all-targets
 	@mkdir -p $(CRDS)
 	$(MANAGER) generate crds --directory $(CRDS)
 
