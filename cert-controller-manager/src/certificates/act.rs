@@ -68,7 +68,7 @@ impl Controller {
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
             (Action::Start, Ok(request)) => {
-                self.give_up(pass.key).await?;
+                self.drop_order(pass.key).await?;
                 self.drive(pass, request, None).await
             }
             (Action::Resume, Ok(request)) => {
@@ -79,6 +79,10 @@ impl Controller {
     }
 
     fn hold(&self, pass: &Pass<'_>) -> Step {
+        // Whoever waits for something else than the line keeps nobody waiting in it.
+        if pass.plan.reason != Reason::Queued && !self.order_runs(pass.key) {
+            self.call_next(pass.key);
+        }
         let state = match pass.plan.reason {
             Reason::OtherClass => return Step::Silent,
             Reason::Revoked => State::Revoked,
@@ -269,18 +273,23 @@ impl Controller {
         Ok(Step::Again)
     }
 
-    /// Ends the order of a Certificate, if one runs: proofs, progress, slot. *Idempotent*.
+    /// Ends the order of a Certificate, if one runs, and gives its slot to the next in line.
+    /// *Idempotent*.
     pub(super) async fn give_up(&self, key: &ObjectKey) -> kube::Result<()> {
-        if let Some(order) = self.orders.get(key) {
-            if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
-                && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
-            {
-                tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
-            }
-            self.orders.delete(key).await?;
-        }
+        self.drop_order(key).await?;
         self.call_next(key);
         Ok(())
+    }
+
+    /// Ends the order of a Certificate, if one runs: proofs, then progress. *Idempotent*.
+    async fn drop_order(&self, key: &ObjectKey) -> kube::Result<()> {
+        let Some(order) = self.orders.get(key) else { return Ok(()) };
+        if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
+            && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
+        {
+            tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
+        }
+        self.orders.delete(key).await
     }
 
     fn call_next(&self, key: &ObjectKey) {

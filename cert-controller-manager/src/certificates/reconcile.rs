@@ -17,7 +17,11 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Certificate, ObjectKey, certificate::UsedIssuer, marks},
+    api::{
+        Certificate, ObjectKey,
+        certificate::{CertificateStatus, UsedIssuer},
+        marks,
+    },
     certificates::{
         act::{Pass, Step},
         convert,
@@ -134,7 +138,7 @@ impl Controller {
             .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
     }
 
-    fn order_runs(&self, key: &ObjectKey) -> bool {
+    pub(super) fn order_runs(&self, key: &ObjectKey) -> bool {
         self.orders.fingerprint(key).is_some()
     }
 
@@ -161,9 +165,7 @@ impl Controller {
         let Some(patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
             return Ok(());
         };
-        let before = certificate.status.as_ref();
-        let is_news = before
-            .is_none_or(|before| before.state != should.state || before.message != should.message);
+        let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
         let written = self
             .api(pass.key)
             .patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(&patch))
@@ -270,6 +272,19 @@ impl Controller {
                 })
         });
         waiting.into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+/// Whether a change is worth an event. While an order runs its message follows its phases, and
+/// waiting in line is no event: both are for the status alone.
+fn is_news(before: Option<&CertificateStatus>, now: &CertificateStatus, state: State) -> bool {
+    let changed = before.is_none_or(|before| before.state != now.state);
+    match state {
+        State::Waiting => false,
+        State::Pending => changed,
+        State::Ready | State::Error | State::Revoked => {
+            changed || before.is_some_and(|before| before.message != now.message)
+        }
     }
 }
 
