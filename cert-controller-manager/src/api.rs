@@ -52,3 +52,11 @@ impl std::fmt::Display for ObjectKey {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
+
+/// Whether an object of this class annotation is ours. Empty means the default class.
+#[must_use]
+pub fn responsible<K: Resource>(object: &K, class: &str) -> bool {
+    let annotated = object.annotations().get(marks::CLASS).map(String::as_str).unwrap_or_default();
+    let effective = if annotated.is_empty() { marks::DEFAULT_CLASS } else { annotated };
+    effective == class
+}

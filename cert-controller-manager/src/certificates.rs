@@ -13,3 +13,4 @@ pub mod progress;
 pub mod reconcile;
 pub mod secret;
 pub mod status;
+pub mod syntax;

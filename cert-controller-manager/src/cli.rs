@@ -42,6 +42,8 @@ fn log(args: &LogArgs) -> anyhow::Result<()> {
     // A plain level is about us: the DNS server would tell every question at `info`.
     let plain = !args.log_level.contains(['=', ',']);
     let quiet = if plain { ",hickory_server=warn,hyper=warn,h2=warn,tower=warn" } else { "" };
+    // It prints the whole body of an answer that it cannot read, and that may hold a key.
+    let quiet = format!("{quiet},kube_client::client=off");
     let filter = EnvFilter::try_new(format!("{}{quiet}", args.log_level))
         .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", args.log_level))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);

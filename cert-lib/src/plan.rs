@@ -66,6 +66,8 @@ pub enum IssuerState {
 pub struct Running {
     /// What was asked for when it was placed.
     pub fingerprint: Fingerprint,
+    /// After a hiccup: not to be touched before.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What is known of the Secret.
@@ -165,15 +167,24 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     }
 }
 
-/// When a certificate is renewed, everything else being well.
+/// When a certificate that was requested at `requested_at` is renewed, everything else being well.
 #[must_use]
-pub fn renewal_date(leaf: &Leaf, want: &Want, policy: &Policy) -> Timestamp {
+pub fn renewal_date(
+    leaf: &Leaf,
+    requested_at: Timestamp,
+    want: &Want,
+    policy: &Policy,
+) -> Timestamp {
     let lifetime = leaf.not_after.duration_since(leaf.not_before);
     let asked = want.renew_before.unwrap_or(policy.renewal_window);
-    // A window as long as the certificate lives would renew for ever; two thirds of the lifetime
-    // are what certificates with no window of their own get everywhere else.
+    // A window as long as the certificate lives cannot be meant: a third is the usual one.
     let window = if asked >= lifetime { lifetime / 3 } else { asked };
-    leaf.not_after.saturating_sub(window).unwrap_or(leaf.not_after)
+    // A window nearly as long would issue again and again. A tenth of its life, counted from the
+    // request because a CA dates back, belongs to every certificate.
+    let begin = requested_at.max(leaf.not_before);
+    let earliest = begin.saturating_add(leaf.not_after.duration_since(begin) / 10);
+    let due = leaf.not_after.saturating_sub(window).unwrap_or(leaf.not_after);
+    due.max(earliest.unwrap_or(leaf.not_after))
 }
 
 #[cfg(test)]

@@ -91,6 +91,16 @@ fn names_that_no_ca_takes_are_refused() {
         is_refused(&space, "long", spec, &["253", "too long"]).await?;
         let spec = named("stars", &host, &one(&format!("*.*.{domain}")));
         is_refused(&space, "stars", spec, &["wildcard", "*"]).await?;
+        // The API server takes this date, and it is after the last one that we can represent.
+        let mut spec = named("never", &host, &[]);
+        spec["ensureRenewedAfter"] = json!("9999-12-31T23:59:59Z");
+        is_refused(&space, "never", spec, &["ensureRenewedAfter"]).await?;
+        let mut spec = named("injected", &host, &[]);
+        spec["secretName"] = json!("x?dryRun=All&a=");
+        is_refused(&space, "injected", spec, &["no name of a Secret"]).await?;
+        let mut spec = named("labelled", &host, &[]);
+        spec["secretLabels"] = json!({"cert.gardener.cloud/hash": "mine"});
+        is_refused(&space, "labelled", spec, &["is set by the manager"]).await?;
         let spec = named("address", &host, &one("192.0.2.1"));
         is_refused(&space, "address", spec, &["IP address"]).await?;
         none_is_written_again(&space).await

@@ -184,7 +184,9 @@ fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> Judgement {
     let ours = entry.class() == class && entry.metadata.deletion_timestamp.is_none();
     let Some(zone) = zone.filter(|_| ours) else { return Judgement::NotOurs };
     let values = entry.values();
-    let verdict = if name.is_wildcard() {
+    let verdict = if !entry.is_challenge() {
+        Verdict::Invalid("only challenge records are published here")
+    } else if name.is_wildcard() {
         Verdict::Invalid("wildcards are not published here")
     } else if values.is_empty() {
         Verdict::Invalid("only entries with text are published here")
@@ -241,14 +243,21 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{answer::zone::Table, api::dnsentry::ANNOTATION_CLASS};
+    use crate::{
+        answer::zone::Table,
+        api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS},
+    };
 
     fn entry(class: &str, spec: &Value, status: &Value) -> DNSEntry {
+        let mut annotations = json!({ ANNOTATION_CHALLENGE: "true" });
+        if !class.is_empty() {
+            annotations[ANNOTATION_CLASS] = json!(class);
+        }
         serde_json::from_value(json!({
             "apiVersion": "dns.gardener.cloud/v1alpha1", "kind": "DNSEntry",
             "metadata": {
                 "namespace": "ns", "name": "a", "generation": 3, "resourceVersion": "7",
-                "annotations": if class.is_empty() { json!({}) } else { json!({ ANNOTATION_CLASS: class }) },
+                "annotations": annotations,
             },
             "spec": spec, "status": status,
         }))
@@ -300,6 +309,17 @@ mod tests {
             assert_eq!(values_at(&served, "x.acme.test."), values, "{class:?} {spec}");
             assert_eq!(reported(&served).await, report, "{class:?} {spec}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_no_challenge_is_told_so() {
+        let served = served();
+        let mut plain = entry("c", &json!({"dnsName": "x.acme.test", "text": ["v"]}), &json!({}));
+        plain.annotations_mut().remove(ANNOTATION_CHALLENGE);
+        served.applied(plain);
+        assert_eq!(values_at(&served, "x.acme.test."), 0);
+        let (state, message, _) = reported(&served).await.unwrap();
+        assert_eq!((&*state, &*message), ("Invalid", "only challenge records are published here"));
     }
 
     #[tokio::test]

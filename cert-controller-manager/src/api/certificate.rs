@@ -1,10 +1,6 @@
 //! `Certificate`: names to be certified, and the Secret to put the result in.
 
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::SecretReference,
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-};
+use k8s_openapi::{ByteString, api::core::v1::SecretReference};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,15 +71,18 @@ pub struct CertificateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<String>,
     /// Asks for a new certificate if the current one was requested before this instant.
+    // Text, here and below: the API server takes dates that we cannot represent, and one object that
+    // cannot be read would stop the watch of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ensure_renewed_after: Option<Time>,
-    /// Whether a CNAME at `_acme-challenge` is followed.
+    #[schemars(schema_with = "date_time")]
+    pub ensure_renewed_after: Option<String>,
+    /// Whether a CNAME at `_acme-challenge` is followed. Not yet supported.
     #[serde(default, rename = "followCNAME", skip_serializing_if = "Option::is_none")]
     pub follow_cname: Option<bool>,
-    /// Keystores in the Secret.
+    /// Keystores in the Secret. Not yet supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keystores: Option<Keystores>,
-    /// Which of the CA's chains is taken: the common name of an issuer in it.
+    /// Which of the CA's chains is taken: the common name of an issuer in it. Not yet supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_chain: Option<String>,
     /// The private key that is generated.
@@ -146,6 +145,10 @@ pub enum KeyEncoding {
     Pkcs8,
 }
 
+fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time" })
+}
+
 fn base64(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "byte", "nullable": true })
 }
@@ -205,7 +208,8 @@ pub struct CertificateStatus {
     pub message: Option<String>,
     /// When the last order was placed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_pending_timestamp: Option<Time>,
+    #[schemars(schema_with = "date_time")]
+    pub last_pending_timestamp: Option<String>,
     /// Common name of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub common_name: Option<String>,
@@ -233,6 +237,27 @@ pub struct CertificateStatus {
     pub conditions: Option<Vec<Condition>>,
 }
 
+/// A standard condition (Kubernetes API conventions).
+#[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Ready`
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True` when the Secret serves, `False` when not.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+    /// When the status changed.
+    #[schemars(schema_with = "date_time")]
+    pub last_transition_time: String,
+    /// Generation of the specification that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
 /// The issuer in use.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct UsedIssuer {
@@ -253,7 +278,8 @@ pub struct BackoffState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// No new order before this instant.
-    pub recheck_after: Time,
+    #[schemars(schema_with = "date_time")]
+    pub recheck_after: String,
     /// How long the wait was when it was set, as a duration like `2m0s`.
     pub recheck_interval: String,
 }

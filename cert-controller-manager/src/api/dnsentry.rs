@@ -102,9 +102,13 @@ impl DNSEntry {
     /// Who the entry proves something for, when it is one of our challenge entries.
     #[must_use]
     pub fn challenge_owner(&self) -> Option<&str> {
-        let annotations = self.annotations();
-        let challenge = annotations.get(ANNOTATION_CHALLENGE).is_some_and(|value| value == "true");
-        annotations.get(ANNOTATION_OWNER).filter(|_| challenge).map(String::as_str)
+        self.annotations().get(ANNOTATION_OWNER).filter(|_| self.is_challenge()).map(String::as_str)
+    }
+
+    /// Whether the entry is a challenge record, ours or another manager's.
+    #[must_use]
+    pub fn is_challenge(&self) -> bool {
+        self.annotations().get(ANNOTATION_CHALLENGE).is_some_and(|value| value == "true")
     }
 
     /// The TXT values; none when there are no text records.

@@ -35,7 +35,7 @@ pub struct IssuerSpec {
     /// Certificates that are signed by their own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_signed: Option<SelfSignedSpec>,
-    /// How many certificates may be requested in a day. Values below 1 mean the manager's default.
+    /// How many certificates may be requested in a day. Not yet supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
 }
@@ -64,11 +64,11 @@ pub struct AcmeSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub skip_dns_challenge_validation: Option<bool>,
-    /// Domains that this issuer is for.
+    /// Domains that this issuer is for. Not yet supported: an issuer with it does not become ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainSelection>,
     /// DNS servers (`host` or `host:port`) that must show a challenge record before the CA is told.
-    /// They replace the manager's setting for this issuer.
+    /// Not yet supported: the manager's setting counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck_nameservers: Option<Vec<String>>,
 }

@@ -3,7 +3,7 @@
 use cert_lib::{
     issue::{Advance, Disposition, IssueError},
     model::{bundle::Bundle, reason::Reason, request::Request},
-    plan::{Action, Plan, SecretState, Want, backoff},
+    plan::{Action, Plan, SecretState, Slot, Want, backoff},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -59,7 +59,7 @@ impl Controller {
                 self.give_up(pass.key).await?;
                 Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again))
             }
-            (Action::Hold, _) => Ok(self.hold(pass)),
+            (Action::Hold, _) => self.hold(pass).await,
             (Action::Refuse, _) | (_, Err(_)) => {
                 self.give_up(pass.key).await?;
                 let outcome = pass.outcome(State::Error, pass.plan.message.clone());
@@ -78,28 +78,44 @@ impl Controller {
         }
     }
 
-    fn hold(&self, pass: &Pass<'_>) -> Step {
-        // Whoever waits for something else than the line keeps nobody waiting in it.
-        if pass.plan.reason != Reason::Queued && !self.order_runs(pass.key) {
-            self.call_next(pass.key);
+    async fn hold(&self, pass: &Pass<'_>) -> kube::Result<Step> {
+        let order = self.orders.get(pass.key);
+        let is_for_this = match (&order, &pass.want.request) {
+            (Some(order), Ok(request)) => *order.progress.fingerprint() == request.fingerprint,
+            (None, _) | (_, Err(_)) => false,
+        };
+        // Nobody can take these orders further, or nobody wants to; and whoever waits for something
+        // else than the line keeps nobody waiting in it.
+        let hopeless = matches!(pass.plan.reason, Reason::OtherClass | Reason::IssuerMissing);
+        if hopeless || (!is_for_this && pass.plan.reason != Reason::Queued) {
+            self.give_up(pass.key).await?;
         }
         let state = match pass.plan.reason {
-            Reason::OtherClass => return Step::Silent,
+            Reason::OtherClass => return Ok(Step::Silent),
             Reason::Revoked => State::Revoked,
             Reason::Queued => {
-                if let Ok(issuer) = &pass.observed.issuer {
-                    self.gate.wait(issuer, pass.key);
+                let issuer = pass.observed.issuer.as_deref().unwrap_or_default();
+                match self.gate.wait(issuer, pass.key) {
+                    Slot::Free => return Ok(Step::Again),
+                    Slot::Taken => State::Waiting,
                 }
-                State::Waiting
+            }
+            Reason::Issuing => {
+                let order = order.filter(|_| is_for_this);
+                let outcome = Outcome {
+                    pending_since: order.map(|order| order.progress.started()),
+                    ..pass.outcome(State::Pending, pass.said())
+                };
+                return Ok(Step::Say(Box::new(outcome), pass.plan.look_again));
             }
             Reason::BackingOff => {
-                let said = pass.certificate.status.as_ref().and_then(|it| it.message.clone());
-                let outcome = pass.outcome(State::Error, said.unwrap_or_default());
-                return Step::Say(Box::new(outcome), pass.plan.look_again);
+                let outcome = pass.outcome(State::Error, pass.said());
+                return Ok(Step::Say(Box::new(outcome), pass.plan.look_again));
             }
             _ => State::Error,
         };
-        Step::Say(Box::new(pass.outcome(state, pass.plan.message.clone())), pass.plan.look_again)
+        let outcome = pass.outcome(state, pass.plan.message.clone());
+        Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
     }
 
     /// Takes the order as far as it goes without waiting.
@@ -171,14 +187,15 @@ impl Controller {
     ) -> kube::Result<Step> {
         let now = self.clock.now();
         if let (Some(order), false) = (&order, error.ends_order()) {
-            let wait = backoff::after(error.disposition(), order.hiccup, now);
-            self.orders.hiccup(pass.key, wait.interval);
+            let previous = order.hiccup.map(|hiccup| hiccup.interval);
+            let wait = backoff::after(error.disposition(), previous, now);
+            self.orders.hiccup(pass.key, wait);
             let message = format!("certificate requested, trying again: {error}");
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
         self.give_up(pass.key).await?;
         if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
-            self.issuers.doubt(name, &error.to_string());
+            self.issuers.doubt(name);
         }
         let previous = crate::certificates::status::backoff(pass.certificate);
         let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
@@ -215,25 +232,24 @@ impl Controller {
         };
         let rendered = secret::render(key, &content);
         let params = PatchParams::apply(marks::FIELD_MANAGER).force();
-        let api = self.secrets.api(key);
-        let written = match api.patch(&key.name, &params, &Patch::Apply(&rendered)).await {
-            Ok(written) => written,
+        match self.secrets.write(key, &params, &Patch::Apply(&rendered)).await {
+            Ok(()) => {}
             Err(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
                 return Ok(self.not_writable(pass, &status.message));
             }
             Err(error) => return Err(error),
-        };
-        if written.annotations().contains_key(marks::REVOKED) {
-            let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
-            api.patch(&key.name, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
-        self.secrets.put(key, &written);
+        if pass.observed.facts.as_ref().is_some_and(|facts| facts.revoked) {
+            let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
+            self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
+        }
         self.orders.delete(pass.key).await?;
         self.call_next(pass.key);
         let outcome = Outcome {
             reason: Reason::Ready,
             ready: true,
             leaf: Some(bundle.leaf.clone()),
+            requested_at,
             ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
@@ -243,9 +259,10 @@ impl Controller {
     /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
     fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
         let previous = self.orders.get(pass.key).and_then(|order| order.hiccup);
+        let previous = previous.map(|hiccup| hiccup.interval);
         let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
         let wait = backoff::after(ladder, previous, self.clock.now());
-        self.orders.hiccup(pass.key, wait.interval);
+        self.orders.hiccup(pass.key, wait);
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
         let outcome =
             Outcome { reason: Reason::SecretNotWritable, ..pass.outcome(State::Error, message) };
@@ -256,9 +273,7 @@ impl Controller {
         let key = &pass.observed.secret;
         let labels = pass.certificate.spec.secret_labels.as_ref();
         let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels));
-        let written =
-            self.secrets.api(key).patch(&key.name, &PatchParams::default(), &patch).await?;
-        self.secrets.put(key, &written);
+        self.secrets.write(key, &PatchParams::default(), &patch).await?;
         Ok(Step::Again)
     }
 
@@ -310,10 +325,16 @@ impl Pass<'_> {
         self.outcome(State::Ready, message)
     }
 
-    fn outcome(&self, state: State, message: String) -> Outcome {
+    /// What the status says already.
+    fn said(&self) -> String {
+        let status = self.certificate.status.as_ref();
+        status.and_then(|status| status.message.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn outcome(&self, state: State, message: String) -> Outcome {
         let have = &self.observed.have;
-        let leaf = match &have.secret {
-            SecretState::Holds(stored) => Some(stored.leaf.clone()),
+        let stored = match &have.secret {
+            SecretState::Holds(stored) => Some(stored),
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
         };
         let backoff = match state {
@@ -325,7 +346,8 @@ impl Pass<'_> {
             reason: self.plan.reason,
             message,
             ready: self.plan.ready,
-            leaf,
+            leaf: stored.map(|stored| stored.leaf.clone()),
+            requested_at: stored.map_or(self.now, |stored| stored.requested_at),
             backoff,
             pending_since: None,
         }

@@ -8,7 +8,7 @@ use cert_lib::{
     },
     plan::Want,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         Certificate, ObjectKey,
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
     },
+    certificates::syntax,
     config::{CertificateSettings, duration},
 };
 
@@ -26,15 +27,13 @@ const MIN_RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 #[must_use]
 pub fn want(certificate: &Certificate, settings: &CertificateSettings) -> Want {
     let spec = &certificate.spec;
-    let renew_before = renew_before(spec);
+    let renewal = renew_before(spec).and_then(|window| Ok((window, renewed_after(spec)?)));
+    let (renew_before, renewed_after) = renewal.clone().unwrap_or_default();
     Want {
-        request: match &renew_before {
-            Err(refusal) => Err(refusal.clone()),
-            Ok(_) => request(certificate, settings),
-        },
+        request: renewal.and_then(|_| request(certificate, settings)),
         renew: spec.renew == Some(true),
-        renewed_after: spec.ensure_renewed_after.as_ref().map(|time| time.0),
-        renew_before: renew_before.unwrap_or_default(),
+        renewed_after,
+        renew_before,
     }
 }
 
@@ -84,6 +83,12 @@ pub fn issuer_name(
 fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<Request, Refusal> {
     let spec = &certificate.spec;
     check_secret(certificate, settings)?;
+    if spec.duration.is_some() {
+        return Err(Refusal::Other("duration cannot be set for ACME certificate".to_owned()));
+    }
+    if spec.is_ca.is_some() {
+        return Err(Refusal::Other("isCA cannot be set for ACME certificate".to_owned()));
+    }
     let common_name = spec.common_name.as_deref().filter(|name| !name.is_empty());
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
     let key = spec.private_key.as_ref().and_then(key_type);
@@ -125,6 +130,15 @@ fn check_secret(certificate: &Certificate, settings: &CertificateSettings) -> Re
         )));
     }
     let target = secret_key(certificate);
+    if !syntax::is_subdomain(&target.name) || !syntax::is_subdomain(&target.namespace) {
+        return Err(Refusal::Other(format!(
+            "{:?} is no name of a Secret: use lower-case letters, digits, '-' and '.'",
+            target.to_string()
+        )));
+    }
+    if let Some((name, why)) = syntax::bad_label(spec.secret_labels.as_ref()) {
+        return Err(Refusal::Other(format!("secretLabels: {name:?} {why}")));
+    }
     let own = certificate.namespace().unwrap_or_default();
     if target.namespace != own && !settings.cross_namespace_secrets {
         return Err(Refusal::Other(format!(
@@ -133,6 +147,13 @@ fn check_secret(certificate: &Certificate, settings: &CertificateSettings) -> Re
         )));
     }
     Ok(())
+}
+
+fn renewed_after(spec: &CertificateSpec) -> Result<Option<Timestamp>, Refusal> {
+    let time = spec.ensure_renewed_after.as_deref().map(str::parse).transpose();
+    time.map_err(|_| {
+        Refusal::Other("ensureRenewedAfter is no time between the years 0 and 9999".to_owned())
+    })
 }
 
 fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusal> {
@@ -229,6 +250,28 @@ mod tests {
             (
                 json!({ "commonName": "a.example", "renewBefore": "soon" }),
                 "renewBefore: \"soon\" is no duration",
+            ),
+            (json!({ "commonName": "a.example", "duration": "48h" }), "duration cannot be set"),
+            (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
+            (
+                json!({ "commonName": "a.example", "secretName": "x?dryRun=All" }),
+                "is no name of a Secret",
+            ),
+            (
+                json!({ "commonName": "a.example", "secretName": "Web_TLS" }),
+                "is no name of a Secret",
+            ),
+            (
+                json!({ "commonName": "a.example", "secretLabels": { "cert.gardener.cloud/hash": "x" } }),
+                "is set by the manager",
+            ),
+            (
+                json!({ "commonName": "a.example", "secretLabels": { "a": "b c" } }),
+                "secretLabels: \"a\"",
+            ),
+            (
+                json!({ "commonName": "a.example", "ensureRenewedAfter": "9999-12-31T23:59:59Z" }),
+                "ensureRenewedAfter",
             ),
             (
                 json!({ "commonName": "a.example", "secretName": "a", "secretRef": { "name": "b" } }),

@@ -48,14 +48,20 @@ impl Gate {
         Slot::Taken
     }
 
-    /// Puts `key` in the line: [`leave`](Self::leave) will name it when its turn has come.
-    pub fn wait(&self, issuer: &str, key: &ObjectKey) {
+    /// Puts `key` in the line: [`leave`](Self::leave) will name it when its turn has come. Where
+    /// somebody has left since `key` [looked](Self::look), it may come at once instead.
+    pub fn wait(&self, issuer: &str, key: &ObjectKey) -> Slot {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
+        if line.running.len() + line.called.len() < self.at_once && line.waiting.is_empty() {
+            line.called.insert(key.clone());
+            return Slot::Free;
+        }
         let own = line.waiting.entry(key.namespace.clone()).or_default();
         if !own.contains(key) {
             own.push_back(key.clone());
         }
+        Slot::Taken
     }
 
     /// `key` has an order running.
@@ -133,9 +139,9 @@ mod tests {
         assert_eq!(gate.look("ca", &first), Slot::Free);
         gate.enter("ca", &first);
         for name in ["1", "2", "3"] {
-            gate.wait("ca", &key("a", name));
+            assert_eq!(gate.wait("ca", &key("a", name)), Slot::Taken);
         }
-        gate.wait("ca", &key("b", "1"));
+        assert_eq!(gate.wait("ca", &key("b", "1")), Slot::Taken);
         assert_eq!(gate.look("ca", &key("b", "1")), Slot::Taken);
         let mut order = Vec::new();
         let mut leaver = first;
@@ -152,10 +158,21 @@ mod tests {
     fn one_who_is_called_and_does_not_come_lets_the_next_in() {
         let gate = Gate::new(1);
         gate.enter("ca", &key("a", "0"));
-        gate.wait("ca", &key("a", "1"));
-        gate.wait("ca", &key("a", "2"));
+        assert_eq!(gate.wait("ca", &key("a", "1")), Slot::Taken);
+        assert_eq!(gate.wait("ca", &key("a", "2")), Slot::Taken);
         assert_eq!(gate.leave(&key("a", "0")), [key("a", "1")]);
         assert_eq!(gate.leave(&key("a", "1")), [key("a", "2")]);
+    }
+
+    #[test]
+    fn a_slot_that_came_free_between_the_look_and_the_line_is_not_lost() {
+        let gate = Gate::new(1);
+        gate.enter("ca", &key("a", "0"));
+        assert_eq!(gate.look("ca", &key("a", "1")), Slot::Taken);
+        assert!(gate.leave(&key("a", "0")).is_empty());
+        assert_eq!(gate.wait("ca", &key("a", "1")), Slot::Free);
+        assert_eq!(gate.look("ca", &key("a", "1")), Slot::Free);
+        assert_eq!(gate.look("ca", &key("a", "2")), Slot::Taken);
     }
 
     #[test]

@@ -31,13 +31,22 @@ impl Index {
         self.read().certificates.get(key).cloned()
     }
 
-    /// Takes a version that was seen or written. Returns whom it concerns: the Certificate and those
-    /// that share or shared its Secret; nobody where that version, or a newer one, is known already.
+    /// Takes a version that our own write brought, unless the Certificate is gone or another one by
+    /// now: only the watch says what is there.
+    pub fn update(&self, certificate: Certificate) {
+        let key = ObjectKey::of(&certificate);
+        let same = self.get(&key).is_some_and(|known| known.uid() == certificate.uid());
+        if same {
+            self.put(certificate);
+        }
+    }
+
+    /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share
+    /// or shared its Secret; nobody where that version, or a newer one, is known already.
     pub fn put(&self, certificate: Certificate) -> Vec<ObjectKey> {
         let key = ObjectKey::of(&certificate);
         let mut maps = self.write();
         if let Some(known) = maps.certificates.get(&key)
-            && known.uid() == certificate.uid()
             && version(known) >= version(&certificate)
         {
             return Vec::new();
@@ -65,10 +74,15 @@ impl Index {
         self.read().by_secret.get(secret).into_iter().flatten().cloned().collect()
     }
 
-    /// Who was there before `certificate` and wants the same Secret. Among equals in age the uid
+    /// Who of those that count was there before `certificate` and wants the same Secret. Among equals in age the uid
     /// decides, so that all managers in the world come to the same result.
     #[must_use]
-    pub fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<ObjectKey> {
+    pub fn rival(
+        &self,
+        certificate: &Certificate,
+        secret: &ObjectKey,
+        counts: impl Fn(&Certificate) -> bool,
+    ) -> Option<ObjectKey> {
         let maps = self.read();
         let age = |certificate: &Certificate| {
             let created = certificate.creation_timestamp().map(|time| time.0);
@@ -78,7 +92,7 @@ impl Index {
         let others =
             maps.by_secret.get(secret)?.iter().filter_map(|key| maps.certificates.get(key));
         others
-            .filter(|other| other.metadata.deletion_timestamp.is_none())
+            .filter(|other| other.metadata.deletion_timestamp.is_none() && counts(other))
             .filter(|other| other.uid() != certificate.uid() && age(other) < own)
             .map(|other| ObjectKey::of(other.as_ref()))
             .min()
@@ -172,9 +186,9 @@ mod tests {
         index.put(younger.clone());
         assert_eq!(index.put(elder.clone()), [key("a-younger"), key("elder")]);
         assert_eq!(index.put(elder.clone()), [], "an echo of our own write concerns nobody");
-        assert_eq!(index.rival(&younger, &key("shared")), Some(key("elder")));
-        assert_eq!(index.rival(&elder, &key("shared")), None);
+        assert_eq!(index.rival(&younger, &key("shared"), |_| true), Some(key("elder")));
+        assert_eq!(index.rival(&elder, &key("shared"), |_| true), None);
         assert_eq!(index.remove(&key("elder")), [key("a-younger")]);
-        assert_eq!(index.rival(&younger, &key("shared")), None);
+        assert_eq!(index.rival(&younger, &key("shared"), |_| true), None);
     }
 }

@@ -2,18 +2,23 @@
 
 use std::{
     collections::HashMap,
+    fmt::Debug,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Have, IssuerState, Running, Want},
+    plan::{Have, IssuerState, Want},
 };
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Resource, ResourceExt};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde::Serialize;
 
 use crate::{
-    api::{Certificate, ObjectKey, marks},
+    api::{Certificate, ObjectKey, marks, responsible},
     certificates::{
         convert,
         reconcile::Controller,
@@ -49,20 +54,33 @@ impl Controller {
     ) -> kube::Result<Observed> {
         let secret = convert::secret_key(certificate);
         let issuer = convert::issuer_name(certificate, &self.settings);
-        let facts = self.secrets.get(&secret).await?;
+        // What is refused has no business with anybody's Secret.
+        let facts = match &want.request {
+            Ok(_) => self.secrets.get(&secret).await?,
+            Err(_) => None,
+        };
         let key_is_elsewhere =
             matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let labels = certificate.spec.secret_labels.as_ref();
         let have = Have {
             responsible: responsible(certificate, &self.settings.class),
-            rival: self.index.rival(certificate, &secret).map(|rival| rival.to_string()),
+            rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
             issuer: self.issuer_state(&issuer),
-            running: self.orders.fingerprint(key).map(|fingerprint| Running { fingerprint }),
+            running: self.orders.running(key),
             secret: secret::state(&secret, facts.as_ref(), labels, key_is_elsewhere),
             backoff: status::backoff(certificate),
             slot: self.gate.look(issuer.as_deref().unwrap_or_default(), key),
         };
         Ok(Observed { have, secret, facts, issuer })
+    }
+
+    /// Only those count as rivals that may write into the namespace of the Secret.
+    fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<ObjectKey> {
+        self.index.rival(certificate, secret, |other| {
+            let at_home = other.metadata.namespace.as_deref() == Some(secret.namespace.as_str());
+            (at_home || self.settings.cross_namespace_secrets)
+                && responsible(other, &self.settings.class)
+        })
     }
 
     fn issuer_state(&self, issuer: &Result<String, String>) -> IssuerState {
@@ -88,18 +106,18 @@ impl Controller {
     }
 }
 
-/// Whether an object of this class annotation is ours. Empty means the default class.
-#[must_use]
-pub fn responsible<K: Resource>(object: &K, class: &str) -> bool {
-    let annotated = object.annotations().get(marks::CLASS).map(String::as_str).unwrap_or_default();
-    let effective = if annotated.is_empty() { marks::DEFAULT_CLASS } else { annotated };
-    effective == class
-}
-
 /// Facts of the target's Secrets, each read once per version.
 pub struct Secrets {
     cluster: TargetCluster,
-    known: Mutex<HashMap<ObjectKey, Facts>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    facts: HashMap<ObjectKey, Facts>,
+    /// Secrets that are being read or written, and whether the watch saw news of them meanwhile:
+    /// then nobody knows which of the two is older, and nothing is remembered.
+    under_way: HashMap<ObjectKey, bool>,
 }
 
 impl Secrets {
@@ -115,30 +133,59 @@ impl Secrets {
     /// # Errors
     /// When it could not be read.
     pub async fn get(&self, key: &ObjectKey) -> kube::Result<Option<Facts>> {
-        if let Some(facts) = self.lock().get(key) {
+        if let Some(facts) = self.lock().facts.get(key) {
             return Ok(Some(facts.clone()));
         }
-        let Some(secret) = self.api(key).get_opt(&key.name).await? else { return Ok(None) };
-        Ok(Some(self.put(key, &secret)))
+        let api = self.api(key);
+        self.remember(key, async { api.get_opt(&key.name).await }).await
     }
 
-    /// Takes a Secret that was read or written.
-    pub fn put(&self, key: &ObjectKey, secret: &Secret) -> Facts {
-        let facts = secret::facts(secret);
+    /// Writes a Secret, and knows it afterwards.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn write<P: Serialize + Debug>(
+        &self,
+        key: &ObjectKey,
+        params: &PatchParams,
+        patch: &Patch<P>,
+    ) -> kube::Result<()> {
+        let api = self.api(key);
+        let call = async { api.patch(&key.name, params, patch).await.map(Some) };
+        self.remember(key, call).await.map(drop)
+    }
+
+    /// Takes what a call says of a Secret, unless the watch said something meanwhile.
+    async fn remember(
+        &self,
+        key: &ObjectKey,
+        call: impl Future<Output = kube::Result<Option<Secret>>>,
+    ) -> kube::Result<Option<Facts>> {
+        self.lock().under_way.insert(key.clone(), false);
+        let answer = call.await;
+        let mut known = self.lock();
+        let overtaken = known.under_way.remove(key).unwrap_or(true);
+        let facts = answer?.as_ref().map(secret::facts);
         // Only what carries our label is watched, and only what is watched may be remembered.
-        if facts.labels.contains_key(marks::CERTIFICATE) {
-            self.lock().insert(key.clone(), facts.clone());
+        if let Some(facts) = &facts
+            && !overtaken
+            && facts.labels.contains_key(marks::CERTIFICATE)
+        {
+            known.facts.insert(key.clone(), facts.clone());
         }
-        facts
+        Ok(facts)
     }
 
     /// The watch saw a version of a Secret. Returns whether it is news.
     pub fn seen(&self, key: &ObjectKey, version: Option<&str>) -> bool {
         let mut known = self.lock();
-        let is_known =
-            known.get(key).is_some_and(|facts| Some(facts.resource_version.as_str()) == version);
+        let facts = known.facts.get(key);
+        let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
         if !is_known {
-            known.remove(key);
+            known.facts.remove(key);
+            if let Some(overtaken) = known.under_way.get_mut(key) {
+                *overtaken = true;
+            }
         }
         !is_known
     }
@@ -146,7 +193,7 @@ impl Secrets {
     /// All Secrets that something is known of.
     #[must_use]
     pub fn keys(&self) -> Vec<ObjectKey> {
-        self.lock().keys().cloned().collect()
+        self.lock().facts.keys().cloned().collect()
     }
 
     /// The API of the Secret's namespace.
@@ -155,7 +202,7 @@ impl Secrets {
         Api::namespaced(self.cluster.0.clone(), &key.namespace)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Facts>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,8 +7,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cert_lib::{issue::Progress, model::request::Fingerprint};
-use jiff::SignedDuration;
+use cert_lib::{
+    issue::Progress,
+    plan::{Running, backoff::Backoff},
+};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt,
@@ -35,8 +37,8 @@ pub struct Order {
     pub progress: Progress,
     /// The issuer that runs it.
     pub issuer: String,
-    /// How long the last wait was after a hiccup that did not end it.
-    pub hiccup: Option<SignedDuration>,
+    /// What is left of a hiccup that did not end it.
+    pub hiccup: Option<Backoff>,
     /// Whether the next process would find it. Until it would, the order must not go on.
     pub stored: bool,
 }
@@ -75,10 +77,13 @@ impl Store {
         self.lock().get(key).cloned()
     }
 
-    /// What the running order of a Certificate is for.
+    /// What the plan needs to know of the running order of a Certificate.
     #[must_use]
-    pub fn fingerprint(&self, key: &ObjectKey) -> Option<Fingerprint> {
-        self.lock().get(key).map(|order| order.progress.fingerprint().clone())
+    pub fn running(&self, key: &ObjectKey) -> Option<Running> {
+        self.lock().get(key).map(|order| Running {
+            fingerprint: order.progress.fingerprint().clone(),
+            not_before: order.hiccup.map(|hiccup| hiccup.until),
+        })
     }
 
     /// Keeps `order`, and stores it where it is not stored like that already. Returns it as it is
@@ -106,9 +111,9 @@ impl Store {
     }
 
     /// Remembers a hiccup, in memory only.
-    pub fn hiccup(&self, key: &ObjectKey, wait: SignedDuration) {
+    pub fn hiccup(&self, key: &ObjectKey, hiccup: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
-            order.hiccup = Some(wait);
+            order.hiccup = Some(hiccup);
         }
     }
 

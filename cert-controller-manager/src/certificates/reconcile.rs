@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cert_lib::{
     clock::Clock,
     model::reason::Reason,
-    plan::{Policy, plan},
+    plan::{Action, Policy, plan},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,14 +20,14 @@ use crate::{
     api::{
         Certificate, ObjectKey,
         certificate::{CertificateStatus, UsedIssuer},
-        marks,
+        marks, responsible,
     },
     certificates::{
         act::{Pass, Step},
         convert,
         gate::Gate,
         index::Index,
-        observe::{Secrets, responsible},
+        observe::Secrets,
         progress::Store,
         secret,
         status::{self, Outcome, State},
@@ -45,6 +45,8 @@ use crate::{
 const UNREACHABLE: Duration = Duration::from_secs(5);
 /// A Certificate whose issuer was not looked at yet is looked at again after this.
 const AFTER_START: Duration = Duration::from_secs(2);
+/// What a cluster refuses is tried again after this.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -86,6 +88,12 @@ impl Controller {
             }
             Ok(None) => None,
             Err(kube::Error::Api(status)) if status.code == 409 => Some(Duration::from_millis(100)),
+            // The watch will tell that it is gone.
+            Err(kube::Error::Api(status))
+                if status.code == 404 && self.index.get(&key).is_none() =>
+            {
+                None
+            }
             Err(error) => {
                 tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 Some(UNREACHABLE)
@@ -112,17 +120,41 @@ impl Controller {
             plan: &plan,
             now,
         };
-        if !self.order_runs(key) {
-            self.sweep(key).await;
-        }
-        match self.act(&pass).await? {
-            Step::Say(outcome, look_again) => {
+        let look_again = match self.act(&pass).await {
+            Ok(Step::Say(outcome, look_again)) => {
                 self.say(&pass, &outcome).await?;
-                Ok(Some(look_again))
+                look_again
             }
-            Step::Again => Ok(Some(now)),
-            Step::Silent => Ok(None),
+            Ok(Step::Again) => return Ok(Some(now)),
+            Ok(Step::Silent) => return Ok(None),
+            Err(kube::Error::Api(status)) if is_refusal(&status) => {
+                self.say_refused(&pass, &status.message).await?;
+                now + REFUSED
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Some(self.clean_up_after(&pass, look_again).await))
+    }
+
+    /// Where no order runs any more, nothing that it published may stay.
+    async fn clean_up_after(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+        let soon = pass.now + UNREACHABLE;
+        match pass.plan.action {
+            _ if self.order_runs(pass.key) => look_again,
+            // It took its records away itself; the next pass looks whether they are gone.
+            Action::Start | Action::Resume => look_again.min(soon),
+            Action::Keep | Action::Rewrite | Action::Hold | Action::Refuse => {
+                if self.sweep(pass.key).await { look_again } else { look_again.min(soon) }
+            }
         }
+    }
+
+    /// A cluster refuses what a pass has to do: no outage, but a right or an object that is missing.
+    async fn say_refused(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
+        let message = format!("a cluster refuses what has to be written: {why}");
+        let outcome =
+            Outcome { reason: Reason::ClusterRefused, ..pass.outcome(State::Error, message) };
+        self.say(pass, &outcome).await
     }
 
     /// The Certificate is gone or going: nothing of its order stays. Its Secret does.
@@ -139,7 +171,7 @@ impl Controller {
     }
 
     pub(super) fn order_runs(&self, key: &ObjectKey) -> bool {
-        self.orders.fingerprint(key).is_some()
+        self.orders.running(key).is_some()
     }
 
     /// Removes challenge records that no order needs. Returns whether none is left.
@@ -155,6 +187,13 @@ impl Controller {
 
     /// Writes what there is to say about a Certificate, where it differs from what is said.
     pub(super) async fn say(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<()> {
+        let generation = |it: &Certificate| it.metadata.generation;
+        let current = self.index.get(pass.key);
+        if current.as_deref().map(generation) != Some(generation(pass.certificate)) {
+            // Gone, or asking for something else by now: there is nothing to say of it yet.
+            self.queue.push(pass.key.clone());
+            return Ok(());
+        }
         let certificate = self.mark(pass, outcome).await?;
         let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
             cluster: Some("default".to_owned()),
@@ -166,11 +205,13 @@ impl Controller {
             return Ok(());
         };
         let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
+        let mut patch = patch;
+        patch["metadata"] = json!({ "uid": certificate.uid() });
         let written = self
             .api(pass.key)
             .patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
-        self.index.put(written);
+        self.index.update(written);
         if is_news {
             self.tell(&certificate, pass.key, outcome);
         }
@@ -212,6 +253,7 @@ impl Controller {
         let patch = json!({
             "metadata": {
                 "resourceVersion": current.resource_version(),
+                "uid": current.uid(),
                 "labels": labels,
                 "annotations": annotations,
             },
@@ -228,7 +270,7 @@ impl Controller {
     ) -> kube::Result<Arc<Certificate>> {
         let written =
             self.api(key).patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        self.index.put(written.clone());
+        self.index.update(written.clone());
         Ok(Arc::new(written))
     }
 
@@ -262,17 +304,19 @@ impl Controller {
         waiting.into_iter().for_each(|key| self.queue.push(key));
     }
 
-    /// The place for proofs has come or gone: whoever waits for it gets a pass.
+    /// The place for proofs has come or gone: whoever is not well gets a pass.
     pub fn challenges_changed(&self) {
         let waiting = self.index.matching(|certificate| {
-            responsible(certificate, &self.settings.class)
-                && certificate.status.as_ref().is_none_or(|status| {
-                    let conditions = status.conditions.as_deref().unwrap_or_default();
-                    conditions.iter().any(|it| it.reason == Reason::SolverNotReady.word())
-                })
+            let state = certificate.status.as_ref().map(|status| status.state.as_str());
+            responsible(certificate, &self.settings.class) && state != Some(State::Ready.word())
         });
         waiting.into_iter().for_each(|key| self.queue.push(key));
     }
+}
+
+/// Whether the API server said no, in contrast to not now.
+fn is_refusal(status: &kube::core::Status) -> bool {
+    (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)
 }
 
 /// Whether a change is worth an event. While an order runs its message follows its phases, and

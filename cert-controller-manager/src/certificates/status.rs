@@ -10,14 +10,13 @@ use cert_lib::{
     plan::{Policy, Want, backoff::Backoff, renewal_date},
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     api::{
         Certificate,
-        certificate::{BackoffState, CertificateStatus, UsedIssuer},
+        certificate::{BackoffState, CertificateStatus, Condition, UsedIssuer},
     },
-    certificates::secret::seconds,
+    certificates::secret::{seconds, seconds_up},
     config::{duration, go_duration},
 };
 
@@ -63,6 +62,8 @@ pub struct Outcome {
     pub ready: bool,
     /// What is in the Secret.
     pub leaf: Option<Leaf>,
+    /// When that was requested.
+    pub requested_at: Timestamp,
     /// What is left of the last failure.
     pub backoff: Option<Backoff>,
     /// When the running order was placed.
@@ -93,16 +94,17 @@ pub fn of(
         observed_generation: generation,
         state: outcome.state.word().to_owned(),
         message: Some(outcome.message.clone()),
-        last_pending_timestamp: outcome.pending_since.map(time),
+        last_pending_timestamp: outcome.pending_since.map(seconds),
         common_name,
         dns_names,
         issuer_ref: issuer,
         issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
-        renewal_date: leaf.map(|leaf| seconds(renewal_date(leaf, want, policy))),
+        renewal_date: leaf
+            .map(|leaf| seconds(renewal_date(leaf, outcome.requested_at, want, policy))),
         expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
         backoff: outcome.backoff.map(|backoff| BackoffState {
             observed_generation: generation,
-            recheck_after: time(backoff.until),
+            recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
         }),
         conditions: Some(vec![condition(certificate, outcome, now)]),
@@ -113,8 +115,9 @@ pub fn of(
 #[must_use]
 pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
+    let until = backoff.recheck_after.parse().ok()?;
     (backoff.observed_generation == certificate.metadata.generation).then(|| Backoff {
-        until: backoff.recheck_after.0,
+        until,
         interval: duration(&backoff.recheck_interval).unwrap_or_default(),
     })
 }
@@ -152,13 +155,8 @@ fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Co
         message: outcome.message.clone(),
         observed_generation: certificate.metadata.generation,
         last_transition_time: since
-            .map_or_else(|| time(now), |before| before.last_transition_time.clone()),
+            .map_or_else(|| seconds(now), |it| it.last_transition_time.clone()),
     }
-}
-
-/// The API keeps whole seconds.
-fn time(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 #[cfg(test)]

@@ -32,8 +32,7 @@ use super::{
     status::{self, Outcome},
 };
 use crate::{
-    api::{Issuer, ObjectKey, issuer::AcmeSpec},
-    certificates::observe::responsible,
+    api::{Issuer, ObjectKey, issuer::AcmeSpec, responsible},
     runtime::{
         clusters::DefaultCluster, errors::brief, follow::Follower, merge, queue::Shared,
         report::Reports,
@@ -140,8 +139,9 @@ impl Controller {
         let stored = account::load_key(&self.cluster.0, issuer, spec, &secret).await?;
         self.note_secret(issuer, spec, &secret).await?;
         let client = self.client(name, &spec.server);
-        // An issuer that was doubted asks the CA again, whatever its status remembers.
-        let doubted = matches!(self.registry.lookup(name), Lookup::NotReady(_));
+        // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
+        let doubted = self.registry.take_doubt(name)
+            | matches!(self.registry.lookup(name), Lookup::NotReady(_));
         let remembered = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let remembered = remembered.filter(|_| !doubted);
         let found = account::find(&client, &stored, &spec.email, remembered).await?;
@@ -274,6 +274,9 @@ fn check(spec: &AcmeSpec) -> Result<(), Trouble> {
         return Err(Trouble::Mend(
             "externalAccountBinding is not supported by this version".to_owned(),
         ));
+    }
+    if spec.domains.is_some() {
+        return Err(Trouble::Mend("domains is not supported by this version".to_owned()));
     }
     Ok(())
 }

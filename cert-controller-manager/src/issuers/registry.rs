@@ -2,8 +2,8 @@
 //! Certificates look things up.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use cert_lib::issue::Issuer;
@@ -13,6 +13,7 @@ use crate::runtime::queue::Shared;
 /// See the [module](self).
 pub struct Registry {
     entries: RwLock<HashMap<String, Lookup>>,
+    doubted: Mutex<HashSet<String>>,
     /// The issuers' controller.
     queue: Shared<String>,
 }
@@ -39,7 +40,7 @@ impl Registry {
     /// An empty registry; whoever is doubted is put into `queue`.
     #[must_use]
     pub fn new(queue: Shared<String>) -> Self {
-        Self { entries: RwLock::default(), queue }
+        Self { entries: RwLock::default(), doubted: Mutex::default(), queue }
     }
 
     /// What is known of the issuer `name`.
@@ -49,12 +50,18 @@ impl Registry {
         entries.get(name).cloned().unwrap_or(Lookup::Missing)
     }
 
-    /// An issuer turned out not to work: nobody uses it until its controller has looked again.
-    pub fn doubt(&self, name: &str, why: &str) {
-        if matches!(self.lookup(name), Lookup::Ready { .. }) {
-            self.put(name, Lookup::NotReady(why.to_owned()));
-        }
+    /// An issuer did not work for somebody: its controller asks the CA. Until then it stays what it
+    /// is, as it may have been that one request.
+    pub fn doubt(&self, name: &str) {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.insert(name.to_owned());
         self.queue.push(name.to_owned());
+    }
+
+    /// Whether the issuer was doubted since this was asked last.
+    pub(super) fn take_doubt(&self, name: &str) -> bool {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        doubted.remove(name)
     }
 
     /// There is an issuer of this name; its controller will say more.

@@ -10,7 +10,11 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -51,6 +55,8 @@ pub struct AcmeIssuer {
     /// how many there may be, and gains nothing from a crowd; Pebble 2.10 even locks up for good when
     /// orders are placed in parallel while others fetch their authorizations.
     placing: Semaphore,
+    /// When the last order could not be placed because the CA did not answer, and why.
+    failure: Mutex<Option<(Timestamp, IssueError)>>,
 }
 
 /// How patient an issuer is.
@@ -85,7 +91,15 @@ impl AcmeIssuer {
         keys: Arc<dyn Keys>,
         timing: Timing,
     ) -> Self {
-        Self { account, solver, clock, keys, timing, placing: Semaphore::new(1) }
+        Self {
+            account,
+            solver,
+            clock,
+            keys,
+            timing,
+            placing: Semaphore::new(1),
+            failure: Mutex::default(),
+        }
     }
 
     /// Places an order (section 7.4). The key is made before, so that it is stored with the order
@@ -100,9 +114,16 @@ impl AcmeIssuer {
             }
         };
         let (url, order) = {
+            let waited_since = self.clock.now();
             // It is never closed; and without a permit the order would only be placed at once.
             let _turn = self.placing.acquire().await;
-            self.new_order(request).await?
+            // Whoever waited while the CA did not answer need not find that out again, one by one.
+            if let Some(error) = self.recent_failure(waited_since) {
+                return Err(error);
+            }
+            let outcome = self.new_order(request).await;
+            self.remember(outcome.as_ref().err());
+            outcome?
         };
         let now = self.clock.now();
         let names = match order.status {
@@ -111,10 +132,25 @@ impl AcmeIssuer {
             OrderStatus::Pending | OrderStatus::Invalid | OrderStatus::Unknown => bases(request),
         };
         let fingerprint = request.fingerprint.clone();
-        let durable = Durable { fingerprint, order: url, started: now, names, key };
+        let account = self.account.url().to_owned();
+        let durable = Durable { fingerprint, order: url, account, started: now, names, key };
         let view = View::of(order, now, self.next_poll(None, 0));
         let progress = Progress { durable, view: Some(Box::new(view)) };
         Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
+    }
+
+    /// Why placing an order failed for the last one, if that was after `since`.
+    fn recent_failure(&self, since: Timestamp) -> Option<IssueError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
+    }
+
+    /// Remembers a failure that everybody would meet, and forgets it after a success.
+    fn remember(&self, error: Option<&IssueError>) {
+        let hiccup = Disposition::Retry(Ladder::Transport);
+        let common = error.filter(|error| error.disposition() == hiccup);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = common.map(|error| (self.clock.now(), error.clone()));
     }
 
     async fn new_order(&self, request: &Request) -> Result<(String, Order), IssueError> {
@@ -142,6 +178,9 @@ impl AcmeIssuer {
         if durable.fingerprint != request.fingerprint {
             let retry = Disposition::Retry(Ladder::Transport);
             return Err(IssueError::fatal("the running order is for another request", retry));
+        }
+        if durable.account != self.account.url() {
+            return Err(failure::gone("the running order was placed by another account"));
         }
         let running = Running { issuer: self, request, durable: &durable };
         let mut view = match view {

@@ -27,6 +27,8 @@ pub struct Progress {
 pub(crate) struct Durable {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) order: String,
+    /// The account that placed it. Another one cannot go on with it.
+    pub(crate) account: String,
     /// When the order was placed.
     pub(crate) started: Timestamp,
     /// Names whose proofs may have been published.
@@ -41,6 +43,7 @@ struct Stored {
     version: u32,
     fingerprint: Fingerprint,
     order: String,
+    account: String,
     started: Timestamp,
     names: Vec<DnsName>,
     key: Option<Zeroizing<String>>,
@@ -94,6 +97,7 @@ impl Progress {
             version: VERSION,
             fingerprint: durable.fingerprint.clone(),
             order: durable.order.clone(),
+            account: durable.account.clone(),
             started: durable.started,
             names: durable.names.clone(),
             key: durable.key.as_ref().map(PrivateKey::pem),
@@ -125,6 +129,7 @@ impl Progress {
         Ok(Self::new(Durable {
             fingerprint: stored.fingerprint,
             order: stored.order,
+            account: stored.account,
             started: stored.started,
             names: stored.names,
             key,

@@ -43,11 +43,13 @@ pub enum Reason {
     BackingOff,
     /// Too many orders run already.
     Queued,
+    /// A cluster refuses what must be read or written.
+    ClusterRefused,
 }
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ready,
         Self::SpecRefused,
         Self::OtherClass,
@@ -66,6 +68,7 @@ impl Reason {
         Self::LayoutOutdated,
         Self::BackingOff,
         Self::Queued,
+        Self::ClusterRefused,
     ];
 
     /// The word, in the form that Kubernetes conditions want.
@@ -90,6 +93,7 @@ impl Reason {
             Self::LayoutOutdated => "LayoutOutdated",
             Self::BackingOff => "BackingOff",
             Self::Queued => "Queued",
+            Self::ClusterRefused => "ClusterRefused",
         }
     }
 }

@@ -46,6 +46,10 @@ const CHECKS: [Check; 13] = [
     layout_differs,
 ];
 
+/// An issuer that becomes ready wakes its Certificates; this is for a wake-up that was missed.
+const ISSUER_LOOK: SignedDuration = SignedDuration::from_mins(10);
+/// Whoever leaves calls the next; this is for a call that was missed.
+const LINE_LOOK: SignedDuration = SignedDuration::from_mins(1);
 const FOREIGN_LOOK: SignedDuration = SignedDuration::from_mins(1);
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
@@ -67,7 +71,8 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.
         let message = "waiting in line, as many orders of this issuer run as may run at once";
-        return hold(Reason::Queued, message.to_owned());
+        let look_again = snapshot.now.saturating_add(LINE_LOOK).ok();
+        return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
 }
@@ -141,17 +146,18 @@ fn issuer_missing_or_not_ready(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     if idle && needs_nothing(snapshot) {
         return None;
     }
-    Some(hold(reason, message))
+    let look_again = snapshot.now.saturating_add(ISSUER_LOOK).ok();
+    Some(Verdict { look_again, ..hold(reason, message) })
 }
 
 fn order_running(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let running = snapshot.have.running.as_ref()?;
-    (running.fingerprint == snapshot.request()?.fingerprint).then(|| Verdict {
-        action: Action::Resume,
-        reason: Reason::Issuing,
-        message: String::new(),
-        look_again: None,
-    })
+    if running.fingerprint != snapshot.request()?.fingerprint {
+        return None;
+    }
+    let pause = running.not_before.filter(|time| *time > snapshot.now);
+    let action = if pause.is_some() { Action::Hold } else { Action::Resume };
+    Some(Verdict { action, reason: Reason::Issuing, message: String::new(), look_again: pause })
 }
 
 fn secret_missing(snapshot: &Snapshot<'_>) -> Option<Verdict> {
@@ -191,8 +197,8 @@ fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 }
 
 fn renewal_due(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    let leaf = &snapshot.stored()?.leaf;
-    let due = renewal_date(leaf, snapshot.want, snapshot.policy);
+    let Stored { leaf, requested_at, .. } = snapshot.stored()?;
+    let due = renewal_date(leaf, *requested_at, snapshot.want, snapshot.policy);
     (due <= snapshot.now).then(|| {
         start(
             Reason::RenewalDue,
@@ -211,8 +217,9 @@ fn layout_differs(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 }
 
 fn keep(snapshot: &Snapshot<'_>) -> Verdict {
-    let renewal =
-        snapshot.stored().map(|stored| renewal_date(&stored.leaf, snapshot.want, snapshot.policy));
+    let renewal = snapshot.stored().map(|stored| {
+        renewal_date(&stored.leaf, stored.requested_at, snapshot.want, snapshot.policy)
+    });
     let demanded = snapshot.want.renewed_after.filter(|after| *after > snapshot.now);
     Verdict {
         action: Action::Keep,

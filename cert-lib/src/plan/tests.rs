@@ -82,7 +82,14 @@ impl Given {
         self.with_progress_for("wanted")
     }
     fn with_progress_for(mut self, fingerprint: &str) -> Self {
-        self.have.running = Some(Running { fingerprint: Fingerprint::stored(fingerprint) });
+        self.have.running =
+            Some(Running { fingerprint: Fingerprint::stored(fingerprint), not_before: None });
+        self
+    }
+    fn not_before(mut self, time: Timestamp) -> Self {
+        if let Some(running) = &mut self.have.running {
+            running.not_before = Some(time);
+        }
         self
     }
     fn secret(mut self, state: SecretState) -> Self {
@@ -239,6 +246,33 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             given().with_progress().queued(),
             Resume,
             Reason::Issuing,
+            true,
+        ),
+        (
+            "an order runs that had a hiccup",
+            given().with_progress().not_before(now() + minute),
+            Hold,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "an order runs that had a hiccup a while ago",
+            given().with_progress().not_before(now()),
+            Resume,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "a window nearly as long as a certificate lives that was just issued",
+            given()
+                .stored(|s| {
+                    s.leaf.not_before = now() - SignedDuration::from_hours(1);
+                    s.leaf.not_after = s.leaf.not_before + DAY * 90;
+                    s.requested_at = now();
+                })
+                .renew_before(DAY * 90 - SignedDuration::from_hours(1)),
+            Keep,
+            Reason::Ready,
             true,
         ),
         (

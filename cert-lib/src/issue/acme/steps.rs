@@ -51,7 +51,7 @@ impl Running<'_> {
 
     /// Publishes what the CA wants to see.
     pub(super) async fn present(&self, view: &mut View) -> Result<(), IssueError> {
-        let fix = |error: Unprovable| IssueError::fatal(error.to_string(), Disposition::FixIssuer);
+        let fix = |error: Unprovable| IssueError::fatal(error.to_string(), Disposition::FixRequest);
         let open = view.open().map_err(fix)?;
         // A CA decides which of the requested names it wants proved, but never on other names.
         if let Some(other) = open.iter().find(|one| !self.durable.names.contains(&one.name)) {

@@ -69,12 +69,25 @@ pub(super) async fn authoritative_servers(
             Record::Address(address) => Some(address),
             Record::NameServer(_) | Record::Text(_) => None,
         })
+        .filter(is_somewhere_else)
         .take(MAX_ADDRESSES)
         .collect();
     if addresses.is_empty() {
         return Err(Astray::NoServers(zone));
     }
     Ok(addresses.into_iter().map(|address| SocketAddr::new(address, PORT)).collect())
+}
+
+/// Whoever owns a zone says where its name servers are, and we ask there. So not at this machine,
+/// nor at what only its own link reaches, such as a cloud's metadata service. Private addresses are
+/// the rule in split-horizon networks and stay.
+fn is_somewhere_else(address: &IpAddr) -> bool {
+    let address = address.to_canonical();
+    let of_this_link = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(of_this_link || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 /// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.

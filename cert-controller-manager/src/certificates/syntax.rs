@@ -1,0 +1,75 @@
+//! The syntax of Kubernetes names and labels: what the API server would refuse is refused before an
+//! order is placed for it, and nothing that is no name ever becomes a part of a URL.
+
+use std::collections::BTreeMap;
+
+use crate::api::marks;
+
+/// Whether `name` is a DNS subdomain as RFC 1123 and Kubernetes have it.
+#[must_use]
+pub fn is_subdomain(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// The first label that cannot be set, and why.
+#[must_use]
+pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'static str)> {
+    labels.into_iter().flatten().find_map(|(name, value)| {
+        let why = if [marks::HASH, marks::CERTIFICATE].contains(&name.as_str()) {
+            "is set by the manager"
+        } else if !is_label_name(name) {
+            "is no name of a label"
+        } else if !value.is_empty() && !is_word(value) {
+            "has a value that is none of a label"
+        } else {
+            return None;
+        };
+        Some((name.as_str(), why))
+    })
+}
+
+fn is_label_name(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((prefix, rest)) => is_subdomain(prefix) && is_word(rest),
+        None => is_word(name),
+    }
+}
+
+fn is_word(word: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=63).contains(&word.len())
+        && word.chars().all(inner)
+        && word.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && word.ends_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_api_server_takes() {
+        let long = "a".repeat(254);
+        for (name, good) in [
+            ("web-tls", true),
+            ("a.b", true),
+            ("", false),
+            ("Web", false),
+            ("a_b", false),
+            ("-a", false),
+            ("a..b", false),
+            ("a/../b", false),
+            ("a?b", false),
+            (&long, false),
+        ] {
+            assert_eq!(is_subdomain(name), good, "{name}");
+        }
+    }
+}
