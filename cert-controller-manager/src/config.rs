@@ -403,6 +403,18 @@ mod tests {
     }
 
     #[test]
+    fn the_command_lines_of_the_readme_are_understood() {
+        let readme = include_str!("../../README.md");
+        let lines = readme.lines().map(str::trim);
+        let commands: Vec<&str> =
+            lines.filter(|line| line.starts_with("cert-controller-manager --")).collect();
+        assert!(!commands.is_empty());
+        for command in commands {
+            Cli::try_parse_from(command.split_whitespace()).expect(command);
+        }
+    }
+
+    #[test]
     fn the_command_line_is_sound() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }

@@ -59,3 +59,25 @@ fn every_example_is_yaml_with_a_name() -> Result<()> {
     }
     Ok(())
 }
+
+/// What `deny.toml` bans, checked without cargo-deny, which is not everywhere.
+#[test]
+fn no_banned_crate_is_built() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let tree = std::process::Command::new(cargo)
+        .args(["tree", "--workspace", "--edges", "normal,build", "--prefix", "none", "--offline"])
+        .current_dir(tests::locate::checkout())
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.lines().count() > 100, "{tree}");
+    let banned = tests::locate::read("deny.toml").unwrap();
+    let banned: Vec<&str> = banned
+        .lines()
+        .filter_map(|line| line.split("{ name = \"").nth(1)?.split('"').next())
+        .collect();
+    assert!(banned.contains(&"ring"), "{banned:?}");
+    for name in banned {
+        assert!(!tree.lines().any(|line| line.split(' ').next() == Some(name)), "{name} is built");
+    }
+}

@@ -103,6 +103,13 @@ impl Entries {
         *self.availability.borrow()
     }
 
+    /// Without a namespace for all, an entry is in its owner's: whoever writes entries elsewhere must
+    /// not speak for somebody else.
+    fn may_be_of(&self, key: &ObjectKey, owner: &Owner) -> bool {
+        let home = owner.0.split_once('/').map(|(namespace, _)| namespace);
+        self.namespace.is_some() || home == Some(key.namespace.as_str())
+    }
+
     fn wake(&self, owner: Owner) {
         // Nobody listens any more when the process ends.
         let _ = self.wake.send(owner);
@@ -116,7 +123,9 @@ impl Entries {
 impl Follower<DNSEntry> for Entries {
     fn applied(&self, object: DNSEntry) {
         let key = ObjectKey::of(&object);
-        let Some(entry) = summarise(&object).filter(|_| object.class() == self.class) else {
+        let ours =
+            |entry: &Entry| object.class() == self.class && self.may_be_of(&key, &entry.owner);
+        let Some(entry) = summarise(&object).filter(ours) else {
             return self.gone(&key);
         };
         let owner = entry.owner.clone();
@@ -194,7 +203,7 @@ mod tests {
     #[test]
     fn an_owner_is_woken_by_every_change_that_matters_and_by_no_other() {
         let (sender, mut receiver) = unbounded_channel();
-        let entries = Entries::new(None, Some("c".into()), sender);
+        let entries = Entries::new(Some("dns".into()), Some("c".into()), sender);
         let owner = Owner("ns/a".into());
 
         entries.applied(entry("a", &ours("ns/a"), ""));
@@ -215,9 +224,11 @@ mod tests {
     #[test]
     fn entries_of_others_are_never_kept() {
         let (sender, mut receiver) = unbounded_channel();
-        let entries = Entries::new(None, None, sender);
+        let entries = Entries::new(None, Some("c".into()), sender);
         for annotations in [
-            ours("ns/a"),
+            json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: "dns/a" }),
+            ours("another-namespace/a"),
+            ours("no-namespace"),
             json!({}),
             json!({ ANNOTATION_CHALLENGE: "true" }),
             json!({ ANNOTATION_OWNER: "ns/a" }),
