@@ -9,6 +9,8 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, CertificateSigningRequest, DistinguishedName, KeyPair};
 
+use tokio::sync::Semaphore;
+
 use crate::pebble::Pebble;
 
 /// Polls begin after 5 ms: Pebble takes a few milliseconds for everything.
@@ -38,13 +40,20 @@ pub trait Publish {
     fn publish(&self, name: String, value: String) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// Orders are placed one after the other, as our engine does it, too: Pebble 2.10 can lock up for
+/// good when they are placed in parallel while others fetch their authorizations.
+static PLACING: Semaphore = Semaphore::const_new(1);
+
 /// Orders a certificate with a new P-256 key and returns its chain in PEM.
 ///
 /// # Errors
 /// The CA refuses something.
 pub async fn issue(account: &Account, names: &[String], dns: &impl Publish) -> Result<String> {
     let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns(name.clone())).collect();
-    let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+    let mut order = {
+        let _turn = PLACING.acquire().await;
+        account.new_order(&NewOrder::new(&identifiers)).await?
+    };
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
