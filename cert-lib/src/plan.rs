@@ -123,6 +123,8 @@ pub struct Plan {
     pub reason: Reason,
     /// The reason in words, for a person.
     pub message: String,
+    /// Whether the running order, if there is one, leads nowhere any more: it must be ended first.
+    pub gives_up: bool,
     /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
     pub ready: bool,
     /// When to plan again if nothing changes before.
@@ -159,6 +161,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     let latest = now.saturating_add(MAX_LOOK).unwrap_or(now);
     let look_again = verdict.look_again.unwrap_or(latest).min(latest);
     Plan {
+        gives_up: checks::gives_up(&snapshot, &verdict),
         action: verdict.action,
         reason: verdict.reason,
         message: verdict.message,

@@ -19,7 +19,7 @@ use crate::{
         progress::Order,
         reconcile::Controller,
         secret::{self, Content},
-        status::{Outcome, State, ready_message},
+        status::{self, Outcome, State, ready_message},
     },
     issuers::registry::Lookup,
 };
@@ -53,24 +53,25 @@ impl Controller {
     /// # Errors
     /// When a cluster could not be written: nothing is lost, the pass can be repeated.
     pub(super) async fn act(&self, pass: &Pass<'_>) -> kube::Result<Step> {
-        let request = pass.want.request.as_ref();
-        match (pass.plan.action, request) {
-            (Action::Keep, _) => {
-                self.give_up(pass.key).await?;
-                Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again))
-            }
-            (Action::Hold, _) => self.hold(pass).await,
+        if pass.plan.gives_up {
+            self.drop_order(pass.key).await?;
+        }
+        let claims_slot = matches!(pass.plan.action, Action::Start | Action::Resume)
+            || pass.plan.reason == Reason::Queued
+            || self.order_runs(pass.key);
+        if !claims_slot {
+            self.call_next(pass.key);
+        }
+        match (pass.plan.action, pass.want.request.as_ref()) {
+            (Action::Keep, _) => Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again)),
+            (Action::Hold, _) => Ok(self.hold(pass)),
             (Action::Refuse, _) | (_, Err(_)) => {
-                self.give_up(pass.key).await?;
                 let outcome = pass.outcome(State::Error, pass.plan.message.clone());
                 Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
-            (Action::Start, Ok(request)) => {
-                self.drop_order(pass.key).await?;
-                self.drive(pass, request, None).await
-            }
+            (Action::Start, Ok(request)) => self.drive(pass, request, None).await,
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
                 self.drive(pass, request, order).await
@@ -78,44 +79,27 @@ impl Controller {
         }
     }
 
-    async fn hold(&self, pass: &Pass<'_>) -> kube::Result<Step> {
-        let order = self.orders.get(pass.key);
-        let is_for_this = match (&order, &pass.want.request) {
-            (Some(order), Ok(request)) => *order.progress.fingerprint() == request.fingerprint,
-            (None, _) | (_, Err(_)) => false,
-        };
-        // Nobody can take these orders further, or nobody wants to; and whoever waits for something
-        // else than the line keeps nobody waiting in it.
-        let hopeless = matches!(pass.plan.reason, Reason::OtherClass | Reason::IssuerMissing);
-        if hopeless || (!is_for_this && pass.plan.reason != Reason::Queued) {
-            self.give_up(pass.key).await?;
-        }
-        let state = match pass.plan.reason {
-            Reason::OtherClass => return Ok(Step::Silent),
-            Reason::Revoked => State::Revoked,
+    fn hold(&self, pass: &Pass<'_>) -> Step {
+        let (state, message) = match pass.plan.reason {
+            Reason::OtherClass => return Step::Silent,
+            Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
                 let issuer = pass.observed.issuer.as_deref().unwrap_or_default();
                 match self.gate.wait(issuer, pass.key) {
-                    Slot::Free => return Ok(Step::Again),
-                    Slot::Taken => State::Waiting,
+                    Slot::Free => return Step::Again,
+                    Slot::Taken => (State::Waiting, pass.plan.message.clone()),
                 }
             }
-            Reason::Issuing => {
-                let order = order.filter(|_| is_for_this);
-                let outcome = Outcome {
-                    pending_since: order.map(|order| order.progress.started()),
-                    ..pass.outcome(State::Pending, pass.said())
-                };
-                return Ok(Step::Say(Box::new(outcome), pass.plan.look_again));
-            }
-            Reason::BackingOff => {
-                let outcome = pass.outcome(State::Error, pass.said());
-                return Ok(Step::Say(Box::new(outcome), pass.plan.look_again));
-            }
-            _ => State::Error,
+            Reason::Issuing => (State::Pending, pass.said()),
+            Reason::BackingOff => (State::Error, pass.said()),
+            _ => (State::Error, pass.plan.message.clone()),
         };
-        let outcome = pass.outcome(state, pass.plan.message.clone());
-        Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
+        let order = self.orders.get(pass.key).filter(|_| state == State::Pending);
+        let outcome = Outcome {
+            pending_since: order.map(|order| order.progress.started()),
+            ..pass.outcome(state, message)
+        };
+        Step::Say(Box::new(outcome), pass.plan.look_again)
     }
 
     /// Takes the order as far as it goes without waiting.
@@ -197,7 +181,7 @@ impl Controller {
         if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
             self.issuers.doubt(name);
         }
-        let previous = crate::certificates::status::backoff(pass.certificate);
+        let previous = status::backoff(pass.certificate);
         let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
         let reason = match error.disposition() {
             Disposition::FixRequest => Reason::SpecRefused,
@@ -263,6 +247,8 @@ impl Controller {
         let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
         let wait = backoff::after(ladder, previous, self.clock.now());
         self.orders.hiccup(pass.key, wait);
+        // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
+        self.call_next(pass.key);
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
         let outcome =
             Outcome { reason: Reason::SecretNotWritable, ..pass.outcome(State::Error, message) };

@@ -201,11 +201,10 @@ impl Controller {
             namespace: self.settings.issuer_namespace.clone(),
         });
         let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
-        let Some(patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
+        let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
             return Ok(());
         };
         let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
-        let mut patch = patch;
         patch["metadata"] = json!({ "uid": certificate.uid() });
         let written = self
             .api(pass.key)

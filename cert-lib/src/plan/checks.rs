@@ -77,6 +77,18 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     start
 }
 
+/// An order is kept while it is for what is wanted and somebody can take it further, be it later.
+pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
+    let Some(running) = &snapshot.have.running else { return false };
+    let is_wanted = snapshot.request().is_some_and(|it| it.fingerprint == running.fingerprint);
+    let can_go_on = match verdict.action {
+        Action::Resume => true,
+        Action::Hold => !matches!(verdict.reason, Reason::OtherClass | Reason::IssuerMissing),
+        Action::Keep | Action::Start | Action::Rewrite | Action::Refuse => false,
+    };
+    !(is_wanted && can_go_on)
+}
+
 impl<'a> Snapshot<'a> {
     pub(super) fn new(want: &'a Want, have: &'a Have, policy: &'a Policy, now: Timestamp) -> Self {
         Self { want, have, policy, now }

@@ -479,6 +479,32 @@ fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
 }
 
 #[test]
+fn an_order_is_given_up_when_nobody_wants_it_or_nobody_can_take_it_further() {
+    let state = || "why".to_owned();
+    for (row, given, gives_up) in [
+        ("it runs", given().with_progress(), false),
+        ("it had a hiccup", given().with_progress().not_before(now() + DAY), false),
+        (
+            "its issuer is not ready",
+            given().with_progress().issuer(IssuerState::NotReady(state())),
+            false,
+        ),
+        ("there is none", given().issuer(IssuerState::Missing(state())), false),
+        ("its issuer is gone", given().with_progress().issuer(IssuerState::Missing(state())), true),
+        ("another manager's by now", given().with_progress().of_another_class(), true),
+        ("the specification is refused by now", given().with_progress().refused(), true),
+        ("something else is wanted", given().with_progress_for("old"), true),
+        (
+            "something else is wanted of an issuer that is not ready",
+            given().with_progress_for("old").expires_in(DAY).issuer(IssuerState::NotReady(state())),
+            true,
+        ),
+    ] {
+        assert_eq!(given.plan().gives_up, gives_up, "{row}");
+    }
+}
+
+#[test]
 fn no_plan_ever_looks_again_later_than_in_a_day() {
     for given in [given(), given().refused(), given().revoked(), given().queued()] {
         assert!(given.plan().look_again <= now() + DAY);

@@ -86,15 +86,6 @@ impl Entries {
         of_owner.map(|(key, _)| key.clone()).collect()
     }
 
-    /// All owners of entries.
-    #[must_use]
-    pub fn owners(&self) -> Vec<Owner> {
-        let mut owners: Vec<_> = self.index().values().map(|entry| entry.owner.clone()).collect();
-        owners.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        owners.dedup();
-        owners
-    }
-
     pub(super) fn find(&self, key: &ObjectKey) -> Option<Entry> {
         self.index().get(key).cloned()
     }
