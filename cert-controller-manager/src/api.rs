@@ -8,7 +8,7 @@ pub mod names;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
-pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey};
+pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
 
 use kube::{Resource, ResourceExt};
 

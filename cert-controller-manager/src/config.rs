@@ -129,6 +129,9 @@ pub struct RunArgs {
     /// Let Certificates name a Secret in another namespace
     #[arg(long, help_heading = "Certificates")]
     pub allow_cross_namespace_secrets: bool,
+    /// Let a Secret go when its Certificate goes
+    #[arg(long, help_heading = "Certificates")]
+    pub cascade_delete: bool,
     /// How many orders of one issuer run at once
     #[arg(long, help_heading = "Certificates", default_value_t = 100, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -234,6 +237,8 @@ pub struct CertificateSettings {
     pub renewal_window: SignedDuration,
     /// Whether a Certificate may name a Secret in another namespace.
     pub cross_namespace_secrets: bool,
+    /// Whether a Secret goes when its Certificate goes.
+    pub cascade_delete: bool,
     /// How many orders of one issuer run at once.
     pub orders_at_once: usize,
 }
@@ -314,6 +319,7 @@ impl RunArgs {
                 issuer_namespace: self.issuer_namespace,
                 renewal_window: self.renewal_window,
                 cross_namespace_secrets: self.allow_cross_namespace_secrets,
+                cascade_delete: self.cascade_delete,
                 orders_at_once: usize::try_from(self.orders_at_once)?,
             },
             dns: DnsSettings {

@@ -1,0 +1,101 @@
+//! What wakes a Certificate: its own change, its Secret's, its issuer's, its rival's, a place for
+//! proofs that comes or goes, a namespace that changes its mind.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+
+use super::{convert, reconcile::Controller, status::State};
+use crate::{
+    api::{Certificate, CertificateKey, Home, ObjectKey, responsible},
+    runtime::follow::Follower,
+};
+
+impl Controller {
+    /// An issuer has changed: whoever uses it and is not well gets a pass.
+    pub fn issuer_changed(&self, name: &str) {
+        self.wake_matching(|_, certificate| {
+            !is_well(certificate)
+                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
+        });
+    }
+
+    /// The place for proofs has come or gone: whoever is not well gets a pass.
+    pub fn challenges_changed(&self) {
+        self.wake_matching(|_, certificate| {
+            responsible(certificate, &self.settings.class) && !is_well(certificate)
+        });
+    }
+
+    /// A namespace of the target cluster takes other Secrets than before.
+    pub(super) fn consent_changed(&self, namespace: &str) {
+        self.wake_matching(|key, certificate| {
+            let secret = convert::secret_key(certificate);
+            secret.namespace == namespace && key.object.namespace != namespace
+        });
+    }
+
+    fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
+        self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn wake_users(&self, secret: &ObjectKey) {
+        self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+fn is_well(certificate: &Certificate) -> bool {
+    certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
+}
+
+/// Takes what is heard of the Certificates in one cluster.
+pub struct AtHome {
+    home: Home,
+    controller: Arc<Controller>,
+}
+
+impl AtHome {
+    /// For the Certificates at `home`.
+    #[must_use]
+    pub fn new(home: Home, controller: Arc<Controller>) -> Self {
+        Self { home, controller }
+    }
+}
+
+impl Follower<Certificate> for AtHome {
+    fn applied(&self, certificate: Certificate) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        index.put(self.home, certificate).into_iter().for_each(|key| queue.push(key));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        let key = CertificateKey::new(self.home, key.clone());
+        index.remove(&key).into_iter().for_each(|key| queue.push(key));
+        queue.push(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.controller.index.keys(self.home)
+    }
+}
+
+/// Secrets are followed as metadata; they are read when a pass needs them.
+impl Follower<PartialObjectMeta<Secret>> for Controller {
+    fn applied(&self, secret: PartialObjectMeta<Secret>) {
+        let key = ObjectKey::of(&secret);
+        if self.secrets.seen(&key, Some(&secret)) {
+            self.wake_users(&key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.secrets.seen(key, None);
+        self.wake_users(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.secrets.keys()
+    }
+}
