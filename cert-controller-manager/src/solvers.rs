@@ -1,6 +1,7 @@
 //! Solvers that publish proofs as objects of Kubernetes.
 
 pub mod dnsentry;
+pub mod late;
 pub mod skip;
 
 use std::sync::Arc;
