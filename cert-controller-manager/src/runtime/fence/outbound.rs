@@ -46,10 +46,7 @@ mod tests {
 
     #[async_trait]
     impl Http for Answers {
-        async fn send(
-            &self,
-            _: http::Request<Bytes>,
-        ) -> Result<http::Response<Bytes>, HttpError> {
+        async fn send(&self, _: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
             Ok(http::Response::default())
         }
     }
