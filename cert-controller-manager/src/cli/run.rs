@@ -22,7 +22,7 @@ use crate::{
         gate::Gate, index::Index, observe::Secrets, progress::Store,
         reconcile::Controller as Certificates,
     },
-    config::{DnsSettings, RunArgs, Settings},
+    config::{self, DnsSettings, Settings},
     issuers::{
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
@@ -49,9 +49,8 @@ use crate::{
 const CERTIFICATES_AT_ONCE: usize = 512;
 const ISSUERS_AT_ONCE: usize = 8;
 
-pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
-    super::log(&args.log)?;
-    let settings = args.settings()?;
+pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
+    super::log(&settings.log)?;
     super::runtime()?.block_on(async {
         tokio::select! {
             ended = run(settings) => match ended? {},
@@ -61,8 +60,15 @@ pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let clusters = Clusters::connect(&settings.kubeconfigs).await?;
-    tracing::info!("cert-controller-manager {} starts", env!("CARGO_PKG_VERSION"));
+    let of = &settings.clusters;
+    let of = [&of.default, &of.source, &of.dns, &of.target];
+    let paths = super::paths(of.map(|cluster| cluster.kubeconfig.as_ref()));
+    let clusters = Clusters::connect(&paths).await?;
+    tracing::info!("cert-controller-manager {} starts", config::version());
+    if !settings.without_effect.is_empty() {
+        let flags = settings.without_effect.join(", ");
+        tracing::info!("these flags are accepted and have no effect: {flags}");
+    }
     crds::deploy(&clusters, &settings).await?;
     let mut tasks = Tasks::default();
 
@@ -185,7 +191,7 @@ fn issuers(
     tasks.run("events on Issuers", post);
     Ok(Issuers {
         cluster: clusters.default.clone(),
-        namespace: settings.issuer_namespace.clone(),
+        namespace: settings.issuers.namespace.clone(),
         class: settings.certificates.class.clone(),
         registry: Arc::new(Registry::new(queue.clone())),
         http: Arc::new(HttpsClient::new(&settings.roots)?),
@@ -217,7 +223,7 @@ fn certificates(
         source: clusters.source.clone(),
         index: Index::default(),
         secrets: Secrets::new(clusters.target.clone()),
-        orders: Store::new(&clusters.default, &settings.issuer_namespace),
+        orders: Store::new(&clusters.default, &settings.issuers.namespace),
         gate: Gate::new(settings.certificates.orders_at_once),
         issuers: registry,
         challenges,
