@@ -201,15 +201,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn settings() -> CertificateSettings {
-        CertificateSettings {
-            class: "gardencert".into(),
-            default_issuer: "default-issuer".into(),
-            issuer_namespace: "default".into(),
-            renewal_window: SignedDuration::from_hours(720),
-            cross_namespace_secrets: false,
-            cascade_delete: false,
-            orders_at_once: 100,
-        }
+        CertificateSettings::default()
     }
 
     fn certificate(spec: &Value) -> Certificate {

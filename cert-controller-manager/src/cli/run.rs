@@ -28,13 +28,13 @@ use crate::{
         reconcile::{Controller as Certificates, Homes, Place},
         wake::AtHome,
     },
-    config::{DnsSettings, RunArgs, Settings},
+    config::{self, DnsSettings, Settings},
     issuers::{
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
     },
     runtime::{
-        clusters::{Clusters, Kubeconfigs},
+        clusters::Clusters,
         crds,
         errors::brief,
         follow::{Availability, follow},
@@ -55,9 +55,8 @@ use crate::{
 const CERTIFICATES_AT_ONCE: usize = 512;
 const ISSUERS_AT_ONCE: usize = 8;
 
-pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
-    super::log(&args.log)?;
-    let settings = args.settings()?;
+pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
+    super::log(&settings.log)?;
     super::runtime()?.block_on(async {
         tokio::select! {
             ended = run(settings) => match ended? {},
@@ -67,13 +66,20 @@ pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let clusters = Clusters::connect(&settings.kubeconfigs).await?;
-    tracing::info!("cert-controller-manager {} starts", env!("CARGO_PKG_VERSION"));
+    let of = &settings.clusters;
+    let of = [&of.default, &of.source, &of.dns, &of.target];
+    let paths = super::paths(of.map(|cluster| cluster.kubeconfig.as_ref()));
+    let clusters = Clusters::connect(&paths).await?;
+    tracing::info!("cert-controller-manager {} starts", config::version());
+    if !settings.without_effect.is_empty() {
+        let flags = settings.without_effect.join(", ");
+        tracing::info!("these flags are accepted and have no effect: {flags}");
+    }
     crds::deploy(&clusters, &settings).await?;
     let mut tasks = Tasks::default();
 
     let clock: Arc<dyn Clock> = Arc::new(System);
-    let places = places(&settings);
+    let places = places();
     let realm = Realm::new(&settings.certificates.class, &places.source);
     let (wake_owner, mut owners) = mpsc::unbounded_channel();
     let entries = Arc::new(Entries::new(
@@ -200,7 +206,7 @@ fn issuers(
     tasks.run("events on Issuers", post);
     Ok(Issuers {
         cluster: clusters.default.clone(),
-        namespace: settings.issuer_namespace.clone(),
+        namespace: settings.issuers.namespace.clone(),
         class: settings.certificates.class.clone(),
         registry: Arc::new(Registry::new(queue.clone())),
         http: Arc::new(HttpsClient::new(&settings.roots)?),
@@ -242,7 +248,7 @@ fn certificates(
         consents: Consents::default(),
         index: Index::default(),
         secrets: Secrets::new(clusters.target.clone()),
-        orders: Store::new(&clusters.default, &settings.issuer_namespace, realm),
+        orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
         gate: Gate::new(settings.certificates.orders_at_once),
         issuers: registry,
         challenges,
@@ -254,12 +260,9 @@ fn certificates(
 }
 
 /// Which cluster is which, for ownership.
-fn places(settings: &Settings) -> Places {
+fn places() -> Places {
     let id = |role: &str| ClusterId { id: format!("{role}/gardener.cloud"), former: vec![] };
-    let Kubeconfigs { default, source, target, .. } = &settings.kubeconfigs;
-    let source = source.as_ref().or(default.as_ref());
-    let one_cluster = target.as_ref().or(source) == source;
-    Places { source: id("source"), target: id("target"), one_cluster }
+    Places { source: id("source"), target: id("target"), one_cluster: true }
 }
 
 /// The responder in this process. Where it cannot run, the manager does not.

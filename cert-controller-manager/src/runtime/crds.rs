@@ -23,10 +23,10 @@ const SERVED: Duration = Duration::from_secs(30);
 /// # Errors
 /// When one is refused. A cluster that is away is waited for.
 pub async fn deploy(clusters: &Clusters, settings: &Settings) -> anyhow::Result<()> {
-    if settings.deploy_issuer_crd {
+    if settings.clusters.default.deploy_crds {
         apply(&clusters.default.0, Issuer::crd(), "--kubeconfig.disable-deploy-crds").await?;
     }
-    if settings.deploy_certificate_crd {
+    if settings.clusters.source.deploy_crds {
         apply(&clusters.source.0, Certificate::crd(), "--source.disable-deploy-crds").await?;
     }
     Ok(())
