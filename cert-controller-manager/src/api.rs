@@ -19,3 +19,9 @@ pub fn responsible<K: Resource>(object: &K, class: &str) -> bool {
     let effective = if annotated.is_empty() { marks::DEFAULT_CLASS } else { annotated };
     effective == class
 }
+
+/// Whether an object is of one of these classes.
+#[must_use]
+pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {
+    classes.serves(object.annotations().get(marks::CLASS).map(String::as_str))
+}

@@ -19,7 +19,7 @@ use kube::{
 use serde::Serialize;
 
 use crate::{
-    api::{Certificate, CertificateKey, ObjectKey, marks, responsible},
+    api::{Certificate, CertificateKey, ObjectKey, is_served, marks},
     certificates::{
         bond::{self, Bond},
         convert,
@@ -74,7 +74,7 @@ impl Controller {
             only_ours: !self.places.one_cluster,
         };
         let have = Have {
-            responsible: responsible(certificate, &self.settings.class),
+            responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
@@ -90,7 +90,7 @@ impl Controller {
         self.index.rival(certificate, secret, |key, other| {
             let may_write = self.settings.cross_namespace_secrets
                 || self.consents.permits(&key.object.namespace, secret);
-            may_write && responsible(other, &self.settings.class)
+            may_write && is_served(other, &self.settings.classes)
         })
     }
 

@@ -8,7 +8,7 @@ use kube::core::PartialObjectMeta;
 
 use super::{convert, reconcile::Controller, status::State};
 use crate::{
-    api::{Certificate, CertificateKey, Home, ObjectKey, responsible},
+    api::{Certificate, CertificateKey, Home, ObjectKey, is_served},
     runtime::follow::Follower,
 };
 
@@ -24,7 +24,7 @@ impl Controller {
     /// The place for proofs has come or gone: whoever is not well gets a pass.
     pub fn challenges_changed(&self) {
         self.wake_matching(|_, certificate| {
-            responsible(certificate, &self.settings.class) && !is_well(certificate)
+            is_served(certificate, &self.settings.classes) && !is_well(certificate)
         });
     }
 
