@@ -8,36 +8,56 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::watch;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, core::PartialObjectMeta};
 
 use crate::{
     api::{ObjectKey, marks},
-    runtime::follow::Follower,
+    runtime::follow::{Availability, Follower},
 };
 
 /// See the [module](self).
-#[derive(Default)]
 pub struct Consents {
     /// The annotation of every namespace that has one.
     annotations: Mutex<HashMap<String, String>>,
     /// Namespaces that take everybody's: those that the operator named himself.
     open: Vec<String>,
+    /// Whether the namespaces can be known.
+    pub availability: watch::Sender<Availability>,
+}
+
+/// What is known of a consent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consent {
+    /// It is given.
+    Given,
+    /// It is not given.
+    Missing,
+    /// The namespaces are not known yet.
+    Unknown,
 }
 
 impl Consents {
     /// Nothing known yet but that the namespaces `open` take everybody's Secrets.
     #[must_use]
     pub fn new(open: Vec<String>) -> Self {
-        Self { annotations: Mutex::default(), open }
+        let (availability, _) = watch::channel(Availability::Unknown);
+        Self { annotations: Mutex::default(), open, availability }
     }
 
     /// Whether `secret` may be written for somebody in `namespace`.
     #[must_use]
-    pub fn permits(&self, namespace: &str, secret: &ObjectKey) -> bool {
-        secret.namespace == namespace
+    pub fn of(&self, namespace: &str, secret: &ObjectKey) -> Consent {
+        let given = secret.namespace == namespace
             || self.open.contains(&secret.namespace)
-            || self.lock().get(&secret.namespace).is_some_and(|text| allows(text, namespace))
+            || self.lock().get(&secret.namespace).is_some_and(|text| allows(text, namespace));
+        match *self.availability.borrow() {
+            _ if given => Consent::Given,
+            Availability::Unknown => Consent::Unknown,
+            Availability::Present | Availability::Absent | Availability::Denied => Consent::Missing,
+        }
     }
 
     /// A namespace says something. Returns whether it is news.
@@ -88,6 +108,8 @@ mod tests {
     #[test]
     fn a_namespace_takes_its_own_secrets_and_those_of_whom_it_names() {
         let consents = Consents::new(vec!["shared".to_owned()]);
+        assert_eq!(consents.of("a", &ObjectKey::new("b", "tls")), Consent::Unknown);
+        consents.availability.send_replace(Availability::Present);
         consents.heard("listed", Some(&"a, b".to_owned()));
         consents.heard("open", Some(&"*".to_owned()));
         consents.heard("closed", Some(&String::new()));
@@ -102,9 +124,10 @@ mod tests {
             ("x", "shared", true),
         ] {
             let secret = ObjectKey::new(of_secret, "tls");
-            assert_eq!(consents.permits(namespace, &secret), permitted, "{namespace} {of_secret}");
+            let given = consents.of(namespace, &secret) == Consent::Given;
+            assert_eq!(given, permitted, "{namespace} {of_secret}");
         }
         assert!(consents.heard("open", None));
-        assert!(!consents.permits("x", &ObjectKey::new("open", "tls")));
+        assert_eq!(consents.of("x", &ObjectKey::new("open", "tls")), Consent::Missing);
     }
 }

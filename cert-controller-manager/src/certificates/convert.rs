@@ -17,7 +17,10 @@ use crate::{
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
         marks,
     },
-    certificates::{consent::Consents, syntax},
+    certificates::{
+        consent::{Consent, Consents},
+        syntax,
+    },
     config::{CertificateSettings, duration},
 };
 
@@ -156,7 +159,7 @@ fn check_secret(
         return Err(Refusal::Other(format!("secretLabels: {name:?} {why}")));
     }
     let own = key.object.namespace.as_str();
-    if !settings.cross_namespace_secrets && !consents.permits(own, &target) {
+    if !settings.cross_namespace_secrets && consents.of(own, &target) != Consent::Given {
         return Err(Refusal::Other(format!(
             "the Secret {target} is in another namespace than the Certificate: its administrator may \
              allow that with the annotation {}={own} on Namespace {} of the target cluster, or the \
@@ -215,7 +218,7 @@ mod tests {
 
     fn want_of(spec: &Value) -> Want {
         let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "cert"));
-        want(&key, &certificate(spec), &settings(), &Consents::default())
+        want(&key, &certificate(spec), &settings(), &Consents::new(vec![]))
     }
 
     fn refusal(spec: &Value) -> String {

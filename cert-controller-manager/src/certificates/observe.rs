@@ -22,6 +22,7 @@ use crate::{
     api::{Certificate, CertificateKey, ObjectKey, is_served, marks},
     certificates::{
         bond::{self, Bond},
+        consent::Consent,
         convert,
         reconcile::Controller,
         secret::{self, Expectation, Facts},
@@ -89,7 +90,7 @@ impl Controller {
     fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<CertificateKey> {
         self.index.rival(certificate, secret, |key, other| {
             let may_write = self.settings.cross_namespace_secrets
-                || self.consents.permits(&key.object.namespace, secret);
+                || self.consents.of(&key.object.namespace, secret) == Consent::Given;
             may_write && is_served(other, &self.settings.classes)
         })
     }

@@ -17,13 +17,14 @@ use crate::{
     certificates::{
         act::{Pass, Step},
         bond::{self, Bond, Places},
-        consent::Consents,
+        consent::{Consent, Consents},
         convert,
         gate::Gate,
         index::Index,
         observe::Secrets,
         progress::Store,
         status::{Outcome, State},
+        wake::Lists,
     },
     config::CertificateSettings,
     issuers::registry::{Lookup, Registry},
@@ -44,6 +45,8 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 pub struct Controller {
     /// Where Certificates live.
     pub homes: Homes,
+    /// Where all of them are known.
+    pub lists: Lists,
     /// Which cluster is which, for ownership.
     pub places: Places,
     /// The Certificates.
@@ -126,6 +129,9 @@ impl Controller {
     }
 
     async fn pass(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
+        if !self.lists.has(key.home) {
+            return Ok(Some(self.clock.now() + AFTER_START));
+        }
         let Some(certificate) = self.index.get(key) else { return self.gone(key).await };
         if certificate.metadata.deletion_timestamp.is_some() {
             let again = self.gone(key).await?;
@@ -133,7 +139,7 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
-        if self.issuer_is_unknown(&certificate) {
+        if self.issuer_is_unknown(&certificate) || self.consent_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
         let want = convert::want(key, &certificate, &self.settings, &self.consents);
@@ -246,6 +252,12 @@ impl Controller {
     fn issuer_is_unknown(&self, certificate: &Certificate) -> bool {
         convert::issuer_name(certificate, &self.settings)
             .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
+    }
+
+    fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
+        let secret = convert::secret_key(certificate);
+        !self.settings.cross_namespace_secrets
+            && self.consents.of(&key.object.namespace, &secret) == Consent::Unknown
     }
 
     pub(super) fn order_runs(&self, key: &CertificateKey) -> bool {

@@ -1,7 +1,10 @@
 //! What wakes a Certificate: its own change, its Secret's, its issuer's, its rival's, a place for
 //! proofs that comes or goes, a namespace that changes its mind.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
@@ -49,6 +52,35 @@ fn is_well(certificate: &Certificate) -> bool {
     certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
 }
 
+/// Whether all Certificates of a cluster are known: as long as not, one that is missing in the index
+/// is not gone.
+#[derive(Debug, Default)]
+pub struct Lists {
+    source: AtomicBool,
+    target: AtomicBool,
+}
+
+impl Lists {
+    /// Whether all Certificates of `home` are known.
+    #[must_use]
+    pub fn has(&self, home: Home) -> bool {
+        self.of(home).load(Ordering::Acquire)
+    }
+
+    /// What was known may be old: another process has led since.
+    pub fn doubt(&self) {
+        self.source.store(false, Ordering::Release);
+        self.target.store(false, Ordering::Release);
+    }
+
+    fn of(&self, home: Home) -> &AtomicBool {
+        match home {
+            Home::Source => &self.source,
+            Home::Target => &self.target,
+        }
+    }
+}
+
 /// Takes what is heard of the Certificates in one cluster.
 pub struct AtHome {
     home: Home,
@@ -78,6 +110,10 @@ impl Follower<Certificate> for AtHome {
 
     fn keys(&self) -> Vec<ObjectKey> {
         self.controller.index.keys(self.home)
+    }
+
+    fn complete(&self) {
+        self.controller.lists.of(self.home).store(true, Ordering::Release);
     }
 }
 

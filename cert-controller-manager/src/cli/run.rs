@@ -26,7 +26,7 @@ use crate::{
         observe::Secrets,
         progress::Store,
         reconcile::{Controller as Certificates, Homes, Place},
-        wake::AtHome,
+        wake::{AtHome, Lists},
     },
     config::{self, DnsSettings, Settings},
     issuers::{
@@ -245,7 +245,8 @@ fn certificates(
             target: place(clusters.target.0.clone()),
         },
         places,
-        consents: Consents::default(),
+        consents: Consents::new(Vec::new()),
+        lists: Lists::default(),
         index: Index::default(),
         secrets: Secrets::new(clusters.target.clone()),
         orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
@@ -313,11 +314,11 @@ fn watch_certificates(
     tasks.run("watch of Certificates", async move {
         follow(api, watcher::Config::default(), &follower, &sender).await
     });
-    let (sender, _) = watch::channel(Availability::Unknown);
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(clusters.target.0.clone());
     let follower = certificates.clone();
     tasks.run("watch of Namespaces", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        let availability = &follower.consents.availability;
+        follow(api, watcher::Config::default(), follower.as_ref(), availability).await
     });
     listing
 }
