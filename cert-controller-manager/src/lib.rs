@@ -1,6 +1,7 @@
 //! cert-controller-manager: looks at Kubernetes objects and writes them. What to do is decided in
 //! `cert-lib`, and so is how certificates are issued.
 
+pub mod access;
 pub mod answer;
 pub mod api;
 pub mod certificates;

@@ -4,14 +4,10 @@ use std::{io::Write, path::Path};
 
 use anyhow::Context;
 
-use crate::generate::{What, crds, yaml};
+use crate::generate::{What, files};
 
 pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
-    let files = match what {
-        What::Crds => crds(),
-    };
-    for (name, definition) in files {
-        let text = yaml(&definition)?;
+    for (name, text) in files(what)? {
         match directory {
             Some(directory) => {
                 let path = directory.join(name);
@@ -19,7 +15,10 @@ pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
             // A reader that has seen enough is no error.
-            None => drop(write!(std::io::stdout(), "---\n{text}")),
+            None => {
+                let separator = if name.ends_with(".yaml") { "---\n" } else { "" };
+                drop(write!(std::io::stdout(), "{separator}{text}"));
+            }
         }
     }
     Ok(())
