@@ -2,9 +2,13 @@
 
 pub mod certificate;
 pub mod dnsentry;
+pub mod gateway;
 pub mod issuer;
+pub mod istio;
 pub mod marks;
 pub mod names;
+pub mod owners;
+pub mod source;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
