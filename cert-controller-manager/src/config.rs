@@ -11,7 +11,7 @@ use cert_lib::{model::name::DnsName, net::http::Roots, solve::dns01::Nameserver}
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-use crate::runtime::clusters::Kubeconfigs;
+use crate::runtime::clusters::{ClusterOptions, ClusterSettings, Kubeconfig};
 
 /// Manages X.509 certificates for fleets of Kubernetes clusters
 #[derive(Debug, Parser)]
@@ -204,11 +204,7 @@ pub struct AnswerArgs {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the clusters are.
-    pub kubeconfigs: Kubeconfigs,
-    /// Whether to apply the Issuer CRD.
-    pub deploy_issuer_crd: bool,
-    /// Whether to apply the Certificate CRD.
-    pub deploy_certificate_crd: bool,
+    pub clusters: ClusterSettings,
     /// Whom to trust as ACME server.
     pub roots: Roots,
     /// Namespace of the Issuers.
@@ -297,15 +293,18 @@ impl RunArgs {
             zones: self.answer_zone,
             addresses: self.answer_address,
         });
+        let cluster = |path: Option<PathBuf>, left_alone: bool| ClusterOptions {
+            kubeconfig: path.map(Kubeconfig::Path),
+            deploy_crds: !left_alone,
+            ..ClusterOptions::default()
+        };
         Ok(Settings {
-            kubeconfigs: Kubeconfigs {
-                default: self.kubeconfig,
-                source: self.source,
-                dns: self.dns,
-                target: self.target,
+            clusters: ClusterSettings {
+                default: cluster(self.kubeconfig, self.default_disable_deploy_crds),
+                source: cluster(self.source, self.source_disable_deploy_crds),
+                dns: cluster(self.dns, false),
+                target: cluster(self.target, false),
             },
-            deploy_issuer_crd: !self.default_disable_deploy_crds,
-            deploy_certificate_crd: !self.source_disable_deploy_crds,
             roots,
             issuer_namespace: self.issuer_namespace.clone(),
             certificates: CertificateSettings {

@@ -31,6 +31,7 @@ use crate::{
         clusters::Clusters,
         crds,
         errors::brief,
+        fence::Fence,
         follow::{Availability, follow},
         keys::Pool,
         queue::{Queue, drain},
@@ -61,10 +62,12 @@ pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let clusters = Clusters::connect(&settings.kubeconfigs).await?;
+    let clusters = Clusters::connect(&settings.clusters, &Fence::always()).await?;
     tracing::info!("cert-controller-manager {} starts", env!("CARGO_PKG_VERSION"));
-    crds::deploy(&clusters, &settings).await?;
+    let rules = crds::CrdSettings { force_update: true, ..crds::CrdSettings::default() };
+    crds::deploy(&clusters, &settings.clusters, &rules, false).await?;
     let mut tasks = Tasks::default();
+    tasks.try_run("connections to clusters", clusters.clone().run());
 
     let clock: Arc<dyn Clock> = Arc::new(System);
     let (wake_owner, mut owners) = mpsc::unbounded_channel();
