@@ -37,6 +37,7 @@ use crate::{
         clusters::Clusters,
         crds,
         errors::brief,
+        fence::Fence,
         follow::{Availability, follow},
         keys::Pool,
         queue::{Queue, drain},
@@ -66,16 +67,14 @@ pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let of = &settings.clusters;
-    let of = [&of.default, &of.source, &of.dns, &of.target];
-    let paths = super::paths(of.map(|cluster| cluster.kubeconfig.as_ref()));
-    let clusters = Clusters::connect(&paths).await?;
+    let clusters = Clusters::connect(&settings.clusters, &Fence::always()).await?;
     tracing::info!("cert-controller-manager {} starts", config::version());
     if !settings.without_effect.is_empty() {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags are accepted and have no effect: {flags}");
     }
-    crds::deploy(&clusters, &settings).await?;
+    let target_issuers = settings.issuers.allow_target_issuers;
+    crds::deploy(&clusters, &settings.clusters, &settings.crds, target_issuers).await?;
     let mut tasks = Tasks::default();
 
     let clock: Arc<dyn Clock> = Arc::new(System);

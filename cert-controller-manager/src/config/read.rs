@@ -137,7 +137,7 @@ fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
         burst => burst,
     };
     Ok(ClusterOptions {
-        kubeconfig: kubeconfig(values, flag),
+        kubeconfig: values.text(flag).and_then(|text| Kubeconfig::parse(&text)),
         id: values.text(&of("id")),
         migration_ids: values.list(&of("migration-ids")),
         deploy_crds: !values.is_on(&of("disable-deploy-crds"))?,
@@ -145,14 +145,6 @@ fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
         no_cleanup_label: values.is_on(&of("crds-shoot-no-cleanup-label"))?,
         qps,
         burst,
-    })
-}
-
-fn kubeconfig(values: &Values, flag: &str) -> Option<Kubeconfig> {
-    values.text(flag).map(|text| match text.as_str() {
-        "IN-CLUSTER" => Kubeconfig::InCluster,
-        "ENVIRONMENT" => Kubeconfig::Environment,
-        path => Kubeconfig::Path(path.into()),
     })
 }
 
@@ -172,18 +164,20 @@ fn lease(values: &Values, around: &Surroundings) -> anyhow::Result<Option<LeaseS
             .text("lease-name")
             .unwrap_or_else(|| format!("{}-controllers", text(values, "name"))),
         namespace: lease_namespace(values, around),
-        duration: duration(values, "lease-duration")?,
-        renew_deadline: duration(values, "lease-renew-deadline")?,
-        retry_period: duration(values, "lease-retry-period")?,
+        duration: positive(values, "lease-duration")?,
+        renew_deadline: positive(values, "lease-renew-deadline")?,
+        retry_period: positive(values, "lease-retry-period")?,
     };
-    if lease.duration <= lease.renew_deadline {
-        bail!("--lease-duration must be longer than --lease-renew-deadline");
-    }
-    if lease.renew_deadline <= lease.retry_period {
-        bail!("--lease-renew-deadline must be longer than --lease-retry-period");
-    }
-    ensure!(lease.retry_period.is_positive(), "--lease-retry-period must be longer than 0");
+    lease.check().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
     Ok(Some(lease))
+}
+
+fn positive(values: &Values, flag: &str) -> anyhow::Result<std::time::Duration> {
+    let length = duration(values, flag)?;
+    std::time::Duration::try_from(length)
+        .ok()
+        .filter(|length| !length.is_zero())
+        .with_context(|| format!("--{flag} must be longer than 0"))
 }
 
 fn server(values: &Values, around: &Surroundings) -> anyhow::Result<Option<SocketAddr>> {
