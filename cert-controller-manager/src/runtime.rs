@@ -8,6 +8,7 @@ pub mod follow;
 pub mod keys;
 pub mod leader;
 pub mod merge;
+pub mod metrics;
 pub mod queue;
 pub mod report;
 pub mod tasks;
