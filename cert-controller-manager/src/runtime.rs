@@ -1,5 +1,6 @@
 //! What every controller here stands on: clusters, the work queue, reports, keys.
 
+pub mod admin;
 pub mod clusters;
 pub mod crds;
 pub mod errors;
