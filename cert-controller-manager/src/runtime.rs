@@ -10,6 +10,7 @@ pub mod keys;
 pub mod leader;
 pub mod merge;
 pub mod metrics;
+pub mod profile;
 pub mod queue;
 pub mod report;
 pub mod tasks;
