@@ -32,7 +32,7 @@ use crate::{
         crds,
         errors::brief,
         fence::Fence,
-        follow::{Availability, follow},
+        follow::{Availability, Lister, follow},
         keys::Pool,
         queue::{Queue, drain},
         report::Reports,
@@ -256,7 +256,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let api: Api<Issuer> = Api::namespaced(client.clone(), &issuers.namespace);
     let follower = issuers.clone();
     tasks.run("watch of Issuers", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), follower.as_ref(), &sender, Lister::unasked()).await
     });
     let (sender, _) = watch::channel(Availability::Unknown);
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &issuers.namespace);
@@ -264,7 +264,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
     tasks.run("watch of Issuers' Secrets", async move {
         let config = watcher::Config::default().labels(&keys);
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }
@@ -278,7 +278,7 @@ fn watch_certificates(
     let api: Api<Certificate> = Api::all(clusters.source.0.clone());
     let follower = certificates.clone();
     tasks.run("watch of Certificates", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }
@@ -293,7 +293,7 @@ fn watch_secrets(
     let follower = certificates.clone();
     tasks.run("watch of Secrets", async move {
         let config = watcher::Config::default().labels(&format!("{}=true", marks::CERTIFICATE));
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }
