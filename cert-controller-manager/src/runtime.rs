@@ -6,6 +6,7 @@ pub mod crds;
 pub mod errors;
 pub mod fence;
 pub mod follow;
+pub mod identity;
 pub mod keys;
 pub mod leader;
 pub mod merge;
