@@ -267,26 +267,15 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
 fn covers(stored: &Stored, request: &Request) -> bool {
     let key_fits = match &request.subject {
         Subject::Names { key: None, .. } => true,
-        Subject::Names { key: Some(kind), .. } => key_kind(&stored.leaf.public_key) == Some(*kind),
+        Subject::Names { key: Some(kind), .. } => {
+            KeyType::of_public_key(&stored.leaf.public_key) == Some(*kind)
+        }
+        // Upstream's own issuers certify a key of theirs for somebody else's signing request. That
+        // certificate stays until it is renewed.
+        Subject::Csr(_) if request.extras.is_some() => true,
         Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
     };
     key_fits && request.names().iter().all(|name| stored.leaf.names.contains(name))
-}
-
-fn key_kind(public_key: &[u8]) -> Option<KeyType> {
-    use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
-    let (_, info) = SubjectPublicKeyInfo::from_der(public_key).ok()?;
-    match info.parsed().ok()? {
-        PublicKey::RSA(rsa) => match rsa.key_size() {
-            2048 => Some(KeyType::Rsa2048),
-            3072 => Some(KeyType::Rsa3072),
-            4096 => Some(KeyType::Rsa4096),
-            _ => None,
-        },
-        PublicKey::EC(point) if point.key_size() == 256 => Some(KeyType::P256),
-        PublicKey::EC(point) if point.key_size() == 384 => Some(KeyType::P384),
-        _ => None,
-    }
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

@@ -38,6 +38,7 @@ fn given() -> Given {
                 owner: Owner("default/cert".into()),
                 fingerprint: fingerprint.clone(),
                 subject,
+                extras: None,
             }),
             renew: false,
             renewed_after: None,
