@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Certificate, ObjectKey,
+        Certificate, IssuerKey, ObjectKey,
         certificate::{CertificateStatus, UsedIssuer},
         marks, responsible,
     },
@@ -33,7 +33,10 @@ use crate::{
         status::{self, Outcome, State},
     },
     config::CertificateSettings,
-    issuers::registry::{Lookup, Registry},
+    issuers::{
+        choice::Chosen,
+        registry::{Lookup, Registry},
+    },
     runtime::{
         clusters::SourceCluster, errors::brief, follow::Follower, merge, queue::Shared,
         report::Reports,
@@ -106,11 +109,13 @@ impl Controller {
         let alive = certificate.filter(|it| it.metadata.deletion_timestamp.is_none());
         let Some(certificate) = alive else { return self.gone(key).await };
         let now = self.clock.now();
-        if self.issuer_is_unknown(&certificate) {
+        let issuer = self.chosen(&certificate);
+        // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
+        if matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown) {
             return Ok(Some(now + AFTER_START));
         }
-        let want = convert::want(&certificate, &self.settings);
-        let observed = self.observe(key, &certificate, &want).await?;
+        let want = convert::want(&certificate, &self.settings, &issuer);
+        let observed = self.observe(key, &certificate, &want, issuer).await?;
         let plan = plan(&want, &observed.have, &self.policy, now);
         let pass = Pass {
             key,
@@ -164,10 +169,9 @@ impl Controller {
         Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
     }
 
-    /// Right after the start nothing can be said of a Certificate whose issuer was not looked at.
-    fn issuer_is_unknown(&self, certificate: &Certificate) -> bool {
-        convert::issuer_name(certificate, &self.settings)
-            .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
+    /// The issuer that a Certificate means.
+    fn chosen(&self, certificate: &Certificate) -> Chosen {
+        self.issuers.choose(&convert::asked(certificate, &self.issuers.rules().namespace))
     }
 
     pub(super) fn order_runs(&self, key: &ObjectKey) -> bool {
@@ -195,10 +199,16 @@ impl Controller {
             return Ok(());
         }
         let certificate = self.mark(pass, outcome).await?;
-        let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
-            cluster: Some("default".to_owned()),
-            name: name.clone(),
-            namespace: self.settings.issuer_namespace.clone(),
+        let issuer = &pass.observed.issuer;
+        let object = self.object(&issuer.key);
+        let cluster = match issuer.key {
+            IssuerKey::Default(_) => "default",
+            IssuerKey::Target(_) => "target",
+        };
+        let issuer = issuer.refusal.is_none().then(|| UsedIssuer {
+            cluster: Some(cluster.to_owned()),
+            name: object.name,
+            namespace: object.namespace,
         });
         let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
         let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
@@ -293,12 +303,13 @@ impl Controller {
         Api::namespaced(self.source.0.clone(), &key.namespace)
     }
 
-    /// An issuer has changed: whoever uses it and is not well gets a pass.
-    pub fn issuer_changed(&self, name: &str) {
+    /// An issuer has changed: whoever uses it, or may be looking for one, and is not well gets a pass.
+    pub fn issuer_changed(&self, key: &IssuerKey) {
         let waiting = self.index.matching(|certificate| {
             let state = certificate.status.as_ref().map(|status| status.state.as_str());
+            let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
             state != Some(State::Ready.word())
-                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
+                && (reference.is_none() || self.chosen(certificate).key == *key)
         });
         waiting.into_iter().for_each(|key| self.queue.push(key));
     }

@@ -17,15 +17,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer,
-    api::{Certificate, Issuer, ObjectKey, marks},
+    api::{Certificate, Issuer, IssuerKey, ObjectKey, marks},
     certificates::{
         gate::Gate, index::Index, observe::Secrets, progress::Store,
         reconcile::Controller as Certificates,
     },
     config::{DnsSettings, RunArgs, Settings},
     issuers::{
+        choice::Rules,
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
+        watched::{Home, Watched},
     },
     runtime::{
         clusters::Clusters,
@@ -177,17 +179,25 @@ fn issuers(
     settings: &Settings,
     solver: &Arc<DnsEntrySolver>,
     clock: &Arc<dyn Clock>,
-    changed: mpsc::UnboundedSender<String>,
+    changed: mpsc::UnboundedSender<IssuerKey>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Issuers> {
     let queue = Arc::new(Queue::default());
     let (reports, post) = Reports::new(clusters.default.0.clone());
     tasks.run("events on Issuers", post);
+    let rules = Rules {
+        namespace: settings.issuer_namespace.clone(),
+        default_issuer: settings.certificates.default_issuer.clone(),
+        ..Rules::default()
+    };
     Ok(Issuers {
         cluster: clusters.default.clone(),
         namespace: settings.issuer_namespace.clone(),
         class: settings.certificates.class.clone(),
-        registry: Arc::new(Registry::new(queue.clone())),
+        target: None,
+        target_reports: None,
+        default_quota: 10_000,
+        registry: Arc::new(Registry::new(rules, queue.clone())),
         http: Arc::new(HttpsClient::new(&settings.roots)?),
         clock: clock.clone(),
         keys: Arc::new(Pool::default()),
@@ -251,17 +261,17 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let (sender, listing) = watch::channel(Availability::Unknown);
     let client = clusters.default.0.clone();
     let api: Api<Issuer> = Api::namespaced(client.clone(), &issuers.namespace);
-    let follower = issuers.clone();
+    let watched = Watched { controller: issuers.clone(), home: Home::Default };
+    let follower = watched.clone();
     tasks.run("watch of Issuers", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), &follower, &sender).await
     });
     let (sender, _) = watch::channel(Availability::Unknown);
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &issuers.namespace);
-    let follower = issuers.clone();
     let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
     tasks.run("watch of Issuers' Secrets", async move {
         let config = watcher::Config::default().labels(&keys);
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, &watched, &sender).await
     });
     listing
 }

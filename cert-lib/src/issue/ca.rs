@@ -1,5 +1,7 @@
 //! Certificates that are signed by a CA whose key we hold.
 
+mod description;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,12 +25,15 @@ use crate::{
     solve::Owner,
 };
 
+pub use description::Description;
+
 /// A CA's certificate and key, checked.
 pub struct Authority {
     /// The CA first, then those that signed it, without the root.
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKey,
     facts: Facts,
+    description: Description,
 }
 
 /// What the CA's certificate says of it.
@@ -76,6 +81,7 @@ impl Authority {
         let (_, certificate) = X509Certificate::from_der(first)
             .map_err(|_| unreadable(&"its first certificate cannot be read"))?;
         let facts = Facts::of(&certificate, &bundle)?;
+        let description = Description::of(&certificate, &bundle);
         if facts.not_after <= now {
             return Err(AuthorityError::Expired);
         }
@@ -88,7 +94,13 @@ impl Authority {
             position += 1;
             position == 1 || !is_self_issued(it)
         });
-        Ok(Self { chain, key, facts })
+        Ok(Self { chain, key, facts, description })
+    }
+
+    /// What the CA's certificate says, for people.
+    #[must_use]
+    pub fn describe(&self) -> &Description {
+        &self.description
     }
 
     /// The CA's certificate in DER.
