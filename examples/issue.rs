@@ -102,6 +102,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         owner: Owner("example".to_owned()),
         fingerprint: Fingerprint::of(&Ingredients { dns_names: &wanted, ..Ingredients::default() }),
         subject: Subject::Names { common_name: None, dns_names: names(None, &wanted)?, key: None },
+        extras: None,
     };
 
     // The engine never waits: it says when to call again. Store `progress.encode()` where a crash

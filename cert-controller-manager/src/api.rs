@@ -16,14 +16,6 @@ pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
 
 use kube::{Resource, ResourceExt};
 
-/// Whether an object of this class annotation is ours. Empty means the default class.
-#[must_use]
-pub fn responsible<K: Resource>(object: &K, class: &str) -> bool {
-    let annotated = object.annotations().get(marks::CLASS).map(String::as_str).unwrap_or_default();
-    let effective = if annotated.is_empty() { marks::DEFAULT_CLASS } else { annotated };
-    effective == class
-}
-
 /// Whether an object is of one of these classes.
 #[must_use]
 pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {

@@ -7,6 +7,7 @@
 pub mod act;
 pub mod backup;
 pub mod bond;
+pub mod census;
 pub mod consent;
 pub mod convert;
 pub mod garbage;

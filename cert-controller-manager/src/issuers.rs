@@ -1,9 +1,16 @@
 //! Issuers: from the object to something that issues.
 //!
-//! [`registry`] is where Certificates find it; [`reconcile`] keeps it current; [`account`] is what
-//! an ACME issuer needs from its Secret and its CA; [`status`] says how it went.
+//! [`choice`] says which issuer a Certificate means; [`registry`] is where Certificates find it;
+//! [`reconcile`] keeps it current, fed by [`watched`]; [`acme`] with [`account`] and [`own`] are what
+//! the kinds of issuers need from Secrets and CAs; [`quota`] is how much they may be asked for;
+//! [`status`] says how it went.
 
 pub mod account;
+pub mod acme;
+pub mod choice;
+pub mod own;
+pub mod quota;
 pub mod reconcile;
 pub mod registry;
 pub mod status;
+pub mod watched;

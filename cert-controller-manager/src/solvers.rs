@@ -16,18 +16,26 @@ use crate::runtime::follow::Availability;
 pub struct Challenges {
     entries: Arc<Entries>,
     solver: Arc<DnsEntrySolver>,
+    dnsrecords: bool,
 }
 
 impl Challenges {
-    /// Looks at `entries`, which `solver` writes.
+    /// Looks at `entries`, which `solver` writes. `dnsrecords` says that somebody wants DNSRecords
+    /// instead.
     #[must_use]
-    pub fn new(entries: Arc<Entries>, solver: Arc<DnsEntrySolver>) -> Self {
-        Self { entries, solver }
+    pub fn new(entries: Arc<Entries>, solver: Arc<DnsEntrySolver>, dnsrecords: bool) -> Self {
+        Self { entries, solver, dnsrecords }
     }
 
     /// Why no proof can be published, in words for a person; `None` where it can.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
+        if self.dnsrecords {
+            return Some(
+                "this version writes no DNSRecords: start the manager without --use-dnsrecords"
+                    .to_owned(),
+            );
+        }
         match *self.entries.availability().borrow() {
             Availability::Present => None,
             Availability::Unknown => Some("the dns cluster has not answered yet".to_owned()),

@@ -1,6 +1,8 @@
 //! Issuing: the trait that every kind of issuer implements, and the token that makes it resumable.
 
 pub mod acme;
+pub mod ca;
+pub mod self_signed;
 pub mod x509;
 
 use async_trait::async_trait;
@@ -17,6 +19,7 @@ use crate::{
 
 pub use progress::{Progress, ProgressError};
 
+mod own;
 mod progress;
 
 /// Something that issues certificates.

@@ -5,3 +5,4 @@ pub mod key;
 pub mod name;
 pub mod reason;
 pub mod request;
+pub mod scope;

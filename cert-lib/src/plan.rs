@@ -6,6 +6,7 @@
 
 pub mod backoff;
 mod checks;
+pub mod quota;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -44,6 +45,8 @@ pub struct Have {
     pub secret: SecretState,
     /// What is left of the last failure. Counts only while the specification is the one that failed.
     pub backoff: Option<Backoff>,
+    /// Whether the issuer may be asked for one more certificate today.
+    pub quota: Quota,
     /// Whether one more order may run.
     pub slot: Slot,
 }
@@ -57,6 +60,8 @@ pub enum IssuerState {
     NotReady(String),
     /// There is none of that name; the text names it.
     Missing(String),
+    /// It may not issue this; the text says why.
+    Refuses(String),
     /// It could issue, but there is no place to publish proofs in; the text says which.
     NoSolver(String),
 }
@@ -105,6 +110,20 @@ pub enum Slot {
     Free,
     /// As many run already as may run at once.
     Taken,
+}
+
+/// Whether the issuer may be asked for one more certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Quota {
+    /// Yes, or nobody counts.
+    Open,
+    /// Not before.
+    Until {
+        /// The instant at which it is this certificate's turn, as far as is known.
+        time: Timestamp,
+        /// How many the issuer may be asked for in a day.
+        per_day: i64,
+    },
 }
 
 /// What holds for all certificates.

@@ -35,7 +35,8 @@ pub struct IssuerSpec {
     /// Certificates that are signed by their own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_signed: Option<SelfSignedSpec>,
-    /// How many certificates may be requested in a day. Not yet supported.
+    /// How many certificates may be requested in a day; without it, or where it is not positive, the
+    /// manager's default. Counts for ACME issuers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
 }
@@ -64,7 +65,8 @@ pub struct AcmeSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub skip_dns_challenge_validation: Option<bool>,
-    /// Domains that this issuer is for. Not yet supported: an issuer with it does not become ready.
+    /// Domains that this issuer is for. It signs nothing else, and Certificates without an issuerRef
+    /// whose names are all among them choose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainSelection>,
     /// DNS servers (`host` or `host:port`) that must show a challenge record before the CA is told.
@@ -87,7 +89,8 @@ pub struct ExternalAccountBinding {
 /// Domains that an issuer is for.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct DomainSelection {
-    /// Domains that are served, with everything below them.
+    /// Domains that are served, with everything below them; `*.` before one is what is below it only.
+    /// None is everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<String>>,
     /// Domains that are not served. Wins over `include`.
@@ -134,6 +137,24 @@ pub struct IssuerStatus {
     /// How many certificates may be requested in a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
+    /// What is left of it. Written before it is used, in portions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+}
+
+/// How many certificates could be requested at an instant; more may be from then on as time goes by.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct Requests {
+    /// How many.
+    pub available: i64,
+    /// When.
+    // Text: one object that cannot be read would stop the watch of all.
+    #[schemars(schema_with = "date_time")]
+    pub at: String,
+}
+
+fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "format": "date-time" })
 }
 
 fn free_form(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

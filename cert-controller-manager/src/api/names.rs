@@ -111,6 +111,18 @@ pub enum IssuerKey {
     Target(ObjectKey),
 }
 
+impl IssuerKey {
+    /// The issuer that is named so, as [`Display`](fmt::Display) does it.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let target = text.strip_prefix("target:").and_then(|rest| rest.split_once('/'));
+        match target {
+            Some((namespace, name)) => Self::Target(ObjectKey::new(namespace, name)),
+            None => Self::Default(text.to_owned()),
+        }
+    }
+}
+
 /// Upstream's issuer key, as it is in fingerprints and metric labels: `name` or
 /// `target:<namespace>/<name>`.
 impl fmt::Display for IssuerKey {

@@ -3,7 +3,7 @@
 use cert_lib::{
     issue::{Advance, Disposition, IssueError},
     model::{bundle::Bundle, reason::Reason, request::Request},
-    plan::{Action, Plan, SecretState, Slot, Want, backoff},
+    plan::{Action, Plan, Quota, SecretState, Slot, Want, backoff},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -13,9 +13,9 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, marks},
+    api::{Certificate, CertificateKey, IssuerKey, marks},
     certificates::{
-        observe::Observed,
+        observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
         secret::{self, Content},
@@ -63,6 +63,12 @@ impl Controller {
         if !claims_slot {
             self.call_next(pass.key);
         }
+        if !matches!(pass.plan.reason, Reason::QuotaExhausted | Reason::Queued)
+            && let Some(quota) = self.quota(&pass.observed.issuer.key)
+            && pass.plan.action != Action::Start
+        {
+            quota.leave(whose(pass.key));
+        }
         match (pass.plan.action, pass.want.request.as_ref()) {
             (Action::Keep, _) => Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again)),
             (Action::Hold, _) => Ok(self.hold(pass)),
@@ -72,7 +78,14 @@ impl Controller {
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
-            (Action::Start, Ok(request)) => self.drive(pass, request, None).await,
+            (Action::Start, Ok(request)) => {
+                if let Some(quota) = self.quota(&pass.observed.issuer.key)
+                    && !quota.spend(whose(pass.key)).await?
+                {
+                    return Ok(Step::Again);
+                }
+                self.drive(pass, request, None).await
+            }
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
                 self.drive(pass, request, order).await
@@ -85,10 +98,16 @@ impl Controller {
             Reason::OtherClass => return Step::Silent,
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
-                let issuer = pass.observed.issuer.as_deref().unwrap_or_default();
-                match self.gate.wait(issuer, pass.key) {
+                match self.gate.wait(&pass.observed.issuer.key.to_string(), pass.key) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
+                }
+            }
+            Reason::QuotaExhausted => {
+                let quota = self.quota(&pass.observed.issuer.key);
+                match quota.map_or(Quota::Open, |quota| quota.wait(whose(pass.key))) {
+                    Quota::Open => return Step::Again,
+                    Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
                 }
             }
             Reason::Issuing => (State::Pending, pass.said()),
@@ -110,10 +129,10 @@ impl Controller {
         request: &Request,
         mut order: Option<Order>,
     ) -> kube::Result<Step> {
-        let name = pass.observed.issuer.clone().unwrap_or_default();
-        let Lookup::Ready { issuer, .. } = self.issuers.lookup(&name) else {
+        let Lookup::Ready { issuer, .. } = self.issuers.lookup(&pass.observed.issuer.key) else {
             return Ok(Step::Again);
         };
+        let name = pass.observed.issuer.key.to_string();
         self.gate.enter(&name, pass.key);
         if let Some(unsure) = order.take_if(|order| !order.stored) {
             order = Some(self.orders.save(pass.key, unsure).await?);
@@ -187,8 +206,8 @@ impl Controller {
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
         self.give_up(pass.key).await?;
-        if let (Disposition::FixIssuer, Ok(name)) = (error.disposition(), &pass.observed.issuer) {
-            self.issuers.doubt(name);
+        if error.disposition() == Disposition::FixIssuer {
+            self.issuers.doubt(&pass.observed.issuer.key);
         }
         let previous = status::backoff(pass.certificate);
         let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
@@ -254,7 +273,12 @@ impl Controller {
 
     /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
     fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
-        let previous = self.orders.get(pass.key).and_then(|order| order.hiccup);
+        // An issuer whose key we hold has no order that could remember it.
+        let order = self.orders.get(pass.key);
+        let previous = match &order {
+            Some(order) => order.hiccup,
+            None => status::backoff(pass.certificate),
+        };
         let previous = previous.map(|hiccup| hiccup.interval);
         let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
         let wait = backoff::after(ladder, previous, self.clock.now());
@@ -262,8 +286,11 @@ impl Controller {
         // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
         self.call_next(pass.key);
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
-        let outcome =
-            Outcome { reason: Reason::SecretNotWritable, ..pass.outcome(State::Error, message) };
+        let outcome = Outcome {
+            reason: Reason::SecretNotWritable,
+            backoff: order.is_none().then_some(wait),
+            ..pass.outcome(State::Error, message)
+        };
         Step::Say(Box::new(outcome), wait.until)
     }
 
@@ -298,7 +325,8 @@ impl Controller {
     /// Ends the order of a Certificate, if one runs: proofs, then progress. *Idempotent*.
     async fn drop_order(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
-        if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
+        if let Lookup::Ready { issuer, .. } =
+            self.issuers.lookup(&IssuerKey::from_text(&order.issuer))
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
         {
             tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ pub struct Consents {
     /// Namespaces that take everybody's: those that the operator named himself.
     open: Vec<String>,
     /// Whether the namespaces can be known.
-    pub availability: watch::Sender<Availability>,
+    pub availability: Arc<watch::Sender<Availability>>,
 }
 
 /// What is known of a consent.
@@ -43,7 +43,7 @@ impl Consents {
     /// Nothing known yet but that the namespaces `open` take everybody's Secrets.
     #[must_use]
     pub fn new(open: Vec<String>) -> Self {
-        let (availability, _) = watch::channel(Availability::Unknown);
+        let availability = Arc::new(watch::Sender::new(Availability::Unknown));
         Self { annotations: Mutex::default(), open, availability }
     }
 

@@ -1,10 +1,12 @@
 //! A Certificate's specification becomes what the engine works on. Pure; parsed once per pass.
 
+mod extras;
+
 use cert_lib::{
     model::{
         key::KeyType,
         name::DnsName,
-        request::{Csr, Fingerprint, Ingredients, Refusal, Request, Subject, addresses, names},
+        request::{Csr, Fingerprint, Ingredients, Refusal, Request, Subject, names},
     },
     plan::Want,
 };
@@ -13,7 +15,7 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        Certificate, CertificateKey, ObjectKey,
+        Certificate, CertificateKey, IssuerKey, ObjectKey,
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
         marks,
     },
@@ -22,6 +24,7 @@ use crate::{
         syntax,
     },
     config::{CertificateSettings, duration},
+    issuers::choice::{Asked, Chosen},
 };
 
 /// Shortest `renewBefore`, as upstream has it.
@@ -33,6 +36,7 @@ pub fn want(
     key: &CertificateKey,
     certificate: &Certificate,
     settings: &CertificateSettings,
+    issuer: &Chosen,
     consents: &Consents,
 ) -> Want {
     let spec = &certificate.spec;
@@ -41,7 +45,7 @@ pub fn want(
     Want {
         request: renewal
             .and_then(|_| check_secret(key, certificate, settings, consents))
-            .and_then(|()| request(key, certificate, settings)),
+            .and_then(|()| request(key, certificate, settings, issuer)),
         renew: spec.renew == Some(true),
         renewed_after,
         renew_before,
@@ -68,69 +72,88 @@ pub fn secret_key(certificate: &Certificate) -> ObjectKey {
     ObjectKey { namespace, name }
 }
 
-/// The name of the issuer in the issuer namespace, or why no issuer there is meant.
-///
-/// # Errors
-/// When the Certificate names an issuer elsewhere: a reference with a namespace means exactly that
-/// namespace, and only the trusted one is served.
-pub fn issuer_name(
-    certificate: &Certificate,
-    settings: &CertificateSettings,
-) -> Result<String, String> {
-    let Some(reference) = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty())
-    else {
-        return Ok(settings.default_issuer.clone());
+/// What the Certificate says about its issuer. `issuer_namespace` is the one in the default cluster.
+#[must_use]
+pub fn asked(certificate: &Certificate, issuer_namespace: &str) -> Asked {
+    let spec = &certificate.spec;
+    let reference = spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
+    let names = match (common_name(spec), spec.dns_names.as_deref(), &spec.csr) {
+        (None, None | Some([]), Some(csr)) => Csr::for_own_issuer(&csr.0)
+            .map(|csr| csr.names.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        (common_name, dns_names, _) => {
+            let dns_names = dns_names.unwrap_or_default().iter().map(String::as_str);
+            common_name.into_iter().chain(dns_names).map(str::to_owned).collect()
+        }
     };
-    match reference.namespace.as_deref().unwrap_or_default() {
-        "" => Ok(reference.name.clone()),
-        namespace if namespace == settings.issuer_namespace => Ok(reference.name.clone()),
-        namespace => Err(format!(
-            "target issuers not allowed: issuer {namespace}/{} is not in the issuer namespace {}",
-            reference.name, settings.issuer_namespace
-        )),
+    Asked {
+        namespace: certificate.namespace().unwrap_or_default(),
+        reference: reference.map(|it| (it.name.clone(), it.namespace.clone())),
+        names,
+        current: current(certificate, issuer_namespace),
     }
+}
+
+/// The issuer that issued what the Certificate asks for now, whatever else has changed since: with
+/// it, the request has the fingerprint that is noted on the Certificate.
+fn current(certificate: &Certificate, issuer_namespace: &str) -> Option<IssuerKey> {
+    let used = certificate.status.as_ref()?.issuer_ref.as_ref()?;
+    let key = if used.cluster.as_deref() == Some("target") {
+        IssuerKey::Target(ObjectKey::new(&used.namespace, &used.name))
+    } else if used.namespace == issuer_namespace {
+        IssuerKey::Default(used.name.clone())
+    } else {
+        return None;
+    };
+    let noted = certificate.labels().get(marks::HASH)?;
+    (fingerprint(&certificate.spec, &key).as_str() == noted).then_some(key)
+}
+
+fn common_name(spec: &CertificateSpec) -> Option<&str> {
+    spec.common_name.as_deref().filter(|name| !name.is_empty())
+}
+
+fn fingerprint(spec: &CertificateSpec, issuer: &IssuerKey) -> Fingerprint {
+    Fingerprint::of(&Ingredients {
+        common_name: common_name(spec),
+        dns_names: spec.dns_names.as_deref().unwrap_or_default(),
+        other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris]
+            .map(|names| names.as_deref().unwrap_or_default()),
+        csr: spec.csr.as_ref().map(|csr| csr.0.as_slice()),
+        issuer: &issuer.to_string(),
+        key: spec.private_key.as_ref().and_then(key_type),
+    })
 }
 
 fn request(
     key: &CertificateKey,
     certificate: &Certificate,
     settings: &CertificateSettings,
+    issuer: &Chosen,
 ) -> Result<Request, Refusal> {
     let spec = &certificate.spec;
-    if spec.duration.is_some() {
-        return Err(Refusal::Other("duration cannot be set for ACME certificate".to_owned()));
-    }
-    if spec.is_ca.is_some() {
-        return Err(Refusal::Other("isCA cannot be set for ACME certificate".to_owned()));
-    }
-    let common_name = spec.common_name.as_deref().filter(|name| !name.is_empty());
+    let common_name = common_name(spec);
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let kind = spec.private_key.as_ref().and_then(key_type);
     let named = common_name.is_some() || !dns_names.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
+    let extras = extras::of(spec, settings, issuer.kind)?;
     let subject = match (named, csr) {
         (false, None) => return Err(Refusal::Empty),
         (true, Some(_)) => return Err(Refusal::NamesAndCsr),
-        (false, Some(csr)) => Subject::Csr(Csr::from_pem(csr)?),
+        (false, Some(csr)) => Subject::Csr(match extras {
+            Some(_) => Csr::for_own_issuer(csr)?,
+            None => Csr::from_pem(csr)?,
+        }),
         (true, None) => Subject::Names {
             dns_names: names(common_name, dns_names)?,
-            common_name: common_name.map(str::parse::<DnsName>).transpose()?,
-            key: kind,
+            common_name: match (common_name.map(str::parse::<DnsName>).transpose(), &extras) {
+                (Err(_), Some(_)) => None,
+                (parsed, _) => parsed?,
+            },
+            key: spec.private_key.as_ref().and_then(key_type),
         },
     };
-    // ACME with DNS01 cannot prove an address; upstream leaves them out in silence.
-    addresses(spec.ip_addresses.as_deref().unwrap_or_default())?;
-    let issuer = issuer_name(certificate, settings).unwrap_or_else(|refusal| refusal);
-    let fingerprint = Fingerprint::of(&Ingredients {
-        common_name,
-        dns_names,
-        other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris]
-            .map(|names| names.as_deref().unwrap_or_default()),
-        csr,
-        issuer: &issuer,
-        key: kind,
-    });
-    Ok(Request { owner: key.owner(), fingerprint, subject })
+    Ok(Request { owner: key.owner(), fingerprint: fingerprint(spec, &issuer.key), subject, extras })
 }
 
 fn check_secret(
@@ -198,131 +221,4 @@ fn key_type(spec: &PrivateKeySpec) -> Option<KeyType> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::Home;
-    use serde_json::{Value, json};
-
-    fn settings() -> CertificateSettings {
-        CertificateSettings::default()
-    }
-
-    fn certificate(spec: &Value) -> Certificate {
-        serde_json::from_value(json!({
-            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
-            "metadata": { "namespace": "ns", "name": "cert", "uid": "0123456789" },
-            "spec": spec,
-        }))
-        .unwrap()
-    }
-
-    fn want_of(spec: &Value) -> Want {
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "cert"));
-        want(&key, &certificate(spec), &settings(), &Consents::new(vec![]))
-    }
-
-    fn refusal(spec: &Value) -> String {
-        want_of(spec).request.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_fingerprint_is_the_one_that_upstream_computes() {
-        // As recorded from upstream's binary.
-        let spec = json!({
-            "commonName": "simple.example.com",
-            "dnsNames": ["foo.example.com", "bar.example.com"],
-            "issuerRef": { "name": "pebble" },
-        });
-        let want = want_of(&spec);
-        assert_eq!(
-            want.request.unwrap().fingerprint.as_str(),
-            "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_fulfilled_is_refused_in_words() {
-        let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();
-        let long = format!("{}.example.org", vec!["a".repeat(50); 5].join("."));
-        let csr = |text: &str| json!({ "csr": data(text.as_bytes()) });
-        for (spec, message) in [
-            (json!({}), "either domains or csr must be specified"),
-            (
-                json!({ "commonName": "a.example", "csr": data(b"x") }),
-                "cannot specify both commonName and csr",
-            ),
-            (json!({ "dnsNames": names }), "invalid number of DNS names: 100 (max 99)"),
-            (
-                json!({ "commonName": "a".repeat(65) }),
-                "the Common Name is limited to 64 characters",
-            ),
-            (json!({ "dnsNames": [long] }), "longer than 253"),
-            (
-                json!({ "commonName": "*.*.example.org" }),
-                "a wildcard is allowed as the whole first label only",
-            ),
-            (json!({ "dnsNames": ["10.1.2.3"] }), "10.1.2.3 is an IP address"),
-            (json!({ "dnsNames": ["a.example", "A.example"] }), "duplicate domain: a.example"),
-            (csr("no pem"), "parsing CSR failed: it is not PEM"),
-            (
-                json!({ "commonName": "a.example", "renewBefore": "4m" }),
-                "renewBefore must be at least 5 minutes",
-            ),
-            (
-                json!({ "commonName": "a.example", "renewBefore": "soon" }),
-                "renewBefore: \"soon\" is no duration",
-            ),
-            (json!({ "commonName": "a.example", "duration": "48h" }), "duration cannot be set"),
-            (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
-            (
-                json!({ "commonName": "a.example", "secretName": "x?dryRun=All" }),
-                "is no name of a Secret",
-            ),
-            (
-                json!({ "commonName": "a.example", "secretName": "Web_TLS" }),
-                "is no name of a Secret",
-            ),
-            (
-                json!({ "commonName": "a.example", "secretLabels": { "cert.gardener.cloud/hash": "x" } }),
-                "is set by the manager",
-            ),
-            (
-                json!({ "commonName": "a.example", "secretLabels": { "a": "b c" } }),
-                "secretLabels: \"a\"",
-            ),
-            (
-                json!({ "commonName": "a.example", "ensureRenewedAfter": "9999-12-31T23:59:59Z" }),
-                "ensureRenewedAfter",
-            ),
-            (
-                json!({ "commonName": "a.example", "secretName": "a", "secretRef": { "name": "b" } }),
-                "conflicting names in secretRef.Name and secretName: b != a",
-            ),
-            (
-                json!({ "commonName": "a.example", "secretRef": { "name": "b", "namespace": "other" } }),
-                "--allow-cross-namespace-secrets",
-            ),
-        ] {
-            let said = refusal(&spec);
-            assert!(said.contains(message), "{spec}: {said}");
-        }
-    }
-
-    fn data(bytes: &[u8]) -> Value {
-        serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap()
-    }
-
-    #[test]
-    fn a_secret_without_a_name_gets_one_that_stays() {
-        let certificate = certificate(&json!({ "commonName": "a.example" }));
-        assert_eq!(secret_key(&certificate), ObjectKey::new("ns", "cert-01234567"));
-    }
-
-    #[test]
-    fn an_issuer_in_another_namespace_is_never_replaced_by_one_of_the_same_name() {
-        let spec =
-            json!({ "commonName": "a.example", "issuerRef": { "name": "i", "namespace": "x" } });
-        let error = issuer_name(&certificate(&spec), &settings()).unwrap_err();
-        assert!(error.contains("target issuers not allowed"), "{error}");
-    }
-}
+mod tests;

@@ -115,6 +115,11 @@ impl Index {
             .collect()
     }
 
+    /// Shows each Certificate. `f` must be quick: nothing else is read or written meanwhile.
+    pub fn each(&self, mut f: impl FnMut(&CertificateKey, &Certificate)) {
+        self.read().certificates.iter().for_each(|(key, certificate)| f(key, certificate));
+    }
+
     /// What `f` makes of each Certificate.
     #[must_use]
     pub fn map<T>(&self, f: impl Fn(&Certificate) -> T) -> Vec<T> {

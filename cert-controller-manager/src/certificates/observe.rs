@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Have, IssuerState, Want},
+    plan::{Have, IssuerState, Quota, Want},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -19,7 +19,7 @@ use kube::{
 use serde::Serialize;
 
 use crate::{
-    api::{Certificate, CertificateKey, ObjectKey, is_served, marks},
+    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, marks},
     certificates::{
         bond::{self, Bond},
         consent::Consent,
@@ -28,7 +28,7 @@ use crate::{
         secret::{self, Expectation, Facts},
         status,
     },
-    issuers::registry::Lookup,
+    issuers::{self, choice::Chosen, quota::Whose, registry::Lookup},
     runtime::clusters::TargetCluster,
 };
 
@@ -42,8 +42,8 @@ pub struct Observed {
     pub facts: Option<Facts>,
     /// What ties it to the Certificate.
     pub bond: Bond,
-    /// Name of the issuer in the issuer namespace.
-    pub issuer: Result<String, String>,
+    /// The issuer that is meant.
+    pub issuer: Chosen,
 }
 
 impl Controller {
@@ -56,9 +56,9 @@ impl Controller {
         key: &CertificateKey,
         certificate: &Certificate,
         want: &Want,
+        issuer: Chosen,
     ) -> kube::Result<Observed> {
         let secret = convert::secret_key(certificate);
-        let issuer = convert::issuer_name(certificate, &self.settings);
         // What is refused has no business with anybody's Secret.
         let facts = match &want.request {
             Ok(_) => self.secrets.get(&secret).await?,
@@ -81,7 +81,8 @@ impl Controller {
             running: self.orders.running(key),
             secret: secret::state(&secret, facts.as_ref(), &expected),
             backoff: status::backoff(certificate),
-            slot: self.gate.look(issuer.as_deref().unwrap_or_default(), key),
+            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
+            slot: self.gate.look(&issuer.key.to_string(), key),
         };
         Ok(Observed { have, secret, facts, bond, issuer })
     }
@@ -95,27 +96,50 @@ impl Controller {
         })
     }
 
-    fn issuer_state(&self, issuer: &Result<String, String>) -> IssuerState {
-        let name = match issuer {
-            Ok(name) => name,
-            Err(why) => return IssuerState::Missing(why.clone()),
-        };
-        match self.issuers.lookup(name) {
-            Lookup::Missing => IssuerState::Missing(format!(
-                "issuer {}/{name} does not exist: create it or name another one in issuerRef",
-                self.settings.issuer_namespace
+    fn issuer_state(&self, issuer: &Chosen) -> IssuerState {
+        let name = &issuer.key;
+        let lookup = self.issuers.lookup(name);
+        match (&issuer.refusal, lookup) {
+            // An issuer that is not there can refuse nothing, one that is not served refuses all.
+            (Some(why), _) => IssuerState::Refuses(why.clone()),
+            (None, Lookup::Missing) => IssuerState::Missing(format!(
+                "issuer {} does not exist: create it or name another one in issuerRef",
+                self.object(name)
             )),
-            Lookup::Unknown => IssuerState::NotReady("it has not been looked at yet".to_owned()),
-            Lookup::NotReady(why) => {
+            (None, Lookup::Unknown) => {
+                IssuerState::NotReady("it has not been looked at yet".to_owned())
+            }
+            (None, Lookup::NotReady(why)) => {
                 IssuerState::NotReady(format!("referenced issuer {name} not ready: {why}"))
             }
-            Lookup::Ready { needs_dns: true, .. } => match self.challenges.missing() {
+            (None, Lookup::Ready { needs_dns: true, .. }) => match self.challenges.missing() {
                 Some(why) => IssuerState::NoSolver(why),
                 None => IssuerState::Ready,
             },
-            Lookup::Ready { needs_dns: false, .. } => IssuerState::Ready,
+            (None, Lookup::Ready { needs_dns: false, .. }) => IssuerState::Ready,
         }
     }
+
+    /// The issuer's object.
+    pub(super) fn object(&self, issuer: &IssuerKey) -> ObjectKey {
+        match issuer {
+            IssuerKey::Default(name) => ObjectKey::new(&self.issuers.rules().namespace, name),
+            IssuerKey::Target(object) => object.clone(),
+        }
+    }
+
+    /// How much the issuer may be asked for, where somebody counts.
+    pub(super) fn quota(&self, issuer: &IssuerKey) -> Option<Arc<issuers::quota::Quota>> {
+        match self.issuers.lookup(issuer) {
+            Lookup::Ready { quota, .. } => quota,
+            Lookup::Missing | Lookup::Unknown | Lookup::NotReady(_) => None,
+        }
+    }
+}
+
+/// The Certificate, as quotas count it.
+pub(super) fn whose(key: &CertificateKey) -> Whose<'_> {
+    Whose { namespace: &key.object.namespace, certificate: &key.object.name }
 }
 
 /// Facts of the target's Secrets, each read once per version.

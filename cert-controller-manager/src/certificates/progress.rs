@@ -84,6 +84,12 @@ impl Store {
         self.lock().get(key).cloned()
     }
 
+    /// Whose orders run, and the issuers that run them.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<(CertificateKey, String)> {
+        self.lock().iter().map(|(key, order)| (key.clone(), order.issuer.clone())).collect()
+    }
+
     /// What the plan needs to know of the running order of a Certificate.
     #[must_use]
     pub fn running(&self, key: &CertificateKey) -> Option<Running> {

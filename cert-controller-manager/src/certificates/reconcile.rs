@@ -27,8 +27,11 @@ use crate::{
         wake::Lists,
     },
     config::CertificateSettings,
-    issuers::registry::{Lookup, Registry},
-    runtime::{errors::brief, queue::Shared, report::Reports},
+    issuers::{
+        choice::Chosen,
+        registry::{Lookup, Registry},
+    },
+    runtime::{errors::brief, fence::NotLeading, metrics::Metrics, queue::Shared, report::Reports},
     solvers::Challenges,
 };
 
@@ -69,6 +72,8 @@ pub struct Controller {
     pub policy: Policy,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Which Certificates need a pass.
     pub queue: Shared<CertificateKey>,
 }
@@ -121,6 +126,8 @@ impl Controller {
             {
                 None
             }
+            // The process is about to end.
+            Err(error) if NotLeading::is(&error) => Some(UNREACHABLE),
             Err(error) => {
                 tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 Some(UNREACHABLE)
@@ -139,11 +146,14 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
-        if self.issuer_is_unknown(&certificate) || self.consent_is_unknown(key, &certificate) {
+        let issuer = self.chosen(&certificate);
+        // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
+        let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
+        if unknown || self.consent_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
-        let want = convert::want(key, &certificate, &self.settings, &self.consents);
-        let observed = self.observe(key, &certificate, &want).await?;
+        let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
+        let observed = self.observe(key, &certificate, &want, issuer).await?;
         let plan = plan(&want, &observed.have, &self.policy, now);
         if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
             return Ok(Some(now));
@@ -248,10 +258,9 @@ impl Controller {
         }
     }
 
-    /// Right after the start nothing can be said of a Certificate whose issuer was not looked at.
-    fn issuer_is_unknown(&self, certificate: &Certificate) -> bool {
-        convert::issuer_name(certificate, &self.settings)
-            .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
+    /// The issuer that a Certificate means.
+    pub(super) fn chosen(&self, certificate: &Certificate) -> Chosen {
+        self.issuers.choose(&convert::asked(certificate, &self.issuers.rules().namespace))
     }
 
     fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {

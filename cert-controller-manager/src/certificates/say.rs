@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{
-        Certificate, CertificateKey,
+        Certificate, CertificateKey, IssuerKey,
         certificate::{CertificateStatus, UsedIssuer},
         marks,
     },
@@ -35,10 +35,16 @@ impl Controller {
             return Ok(());
         }
         let certificate = self.mark(pass, outcome).await?;
-        let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
-            cluster: Some("default".to_owned()),
-            name: name.clone(),
-            namespace: self.settings.issuer_namespace.clone(),
+        let issuer = &pass.observed.issuer;
+        let object = self.object(&issuer.key);
+        let cluster = match issuer.key {
+            IssuerKey::Default(_) => "default",
+            IssuerKey::Target(_) => "target",
+        };
+        let issuer = issuer.refusal.is_none().then(|| UsedIssuer {
+            cluster: Some(cluster.to_owned()),
+            name: object.name,
+            namespace: object.namespace,
         });
         let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
         let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {

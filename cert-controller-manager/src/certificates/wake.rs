@@ -11,16 +11,17 @@ use kube::core::PartialObjectMeta;
 
 use super::{convert, reconcile::Controller, status::State};
 use crate::{
-    api::{Certificate, CertificateKey, Home, ObjectKey, is_served},
+    api::{Certificate, CertificateKey, Home, IssuerKey, ObjectKey, is_served},
     runtime::follow::Follower,
 };
 
 impl Controller {
-    /// An issuer has changed: whoever uses it and is not well gets a pass.
-    pub fn issuer_changed(&self, name: &str) {
+    /// An issuer has changed: whoever uses it, or may be looking for one, and is not well gets a pass.
+    pub fn issuer_changed(&self, key: &IssuerKey) {
         self.wake_matching(|_, certificate| {
+            let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
             !is_well(certificate)
-                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
+                && (reference.is_none() || self.chosen(certificate).key == *key)
         });
     }
 
@@ -67,10 +68,9 @@ impl Lists {
         self.of(home).load(Ordering::Acquire)
     }
 
-    /// What was known may be old: another process has led since.
-    pub fn doubt(&self) {
-        self.source.store(false, Ordering::Release);
-        self.target.store(false, Ordering::Release);
+    /// All Certificates of `home` are known.
+    pub fn complete(&self, home: Home) {
+        self.of(home).store(true, Ordering::Release);
     }
 
     fn of(&self, home: Home) -> &AtomicBool {
@@ -110,10 +110,6 @@ impl Follower<Certificate> for AtHome {
 
     fn keys(&self) -> Vec<ObjectKey> {
         self.controller.index.keys(self.home)
-    }
-
-    fn complete(&self) {
-        self.controller.lists.of(self.home).store(true, Ordering::Release);
     }
 }
 

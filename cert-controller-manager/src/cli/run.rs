@@ -1,358 +1,135 @@
-//! The manager: puts everything together, in the order in which it depends on each other.
+//! The manager: starts, leads when it is its turn, and stops.
+//!
+//! All watches run from the start, so that a standby is as well informed as the leader; only the
+//! leader has passes. [`parts`] puts the controllers together, [`watches`] feeds them, [`lead`] lets
+//! them work.
+
+mod lead;
+mod parts;
+mod watches;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use anyhow::Context;
-use cert_lib::{
-    clock::{Clock, System},
-    issue::acme::Timing,
-    net::{Resolver, dns::Udp, http::HttpsClient},
-    plan::Policy,
-    solve::dns01::{Nameserver, Propagation},
-};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use cert_lib::clock::{Clock, System};
 
 use crate::{
-    answer,
-    api::{Certificate, CertificateKey, ClusterId, Home, Issuer, Realm, marks},
-    certificates::{
-        bond::Places,
-        consent::Consents,
-        gate::Gate,
-        index::Index,
-        observe::Secrets,
-        progress::Store,
-        reconcile::{Controller as Certificates, Homes, Place},
-        wake::{AtHome, Lists},
-    },
-    config::{self, DnsSettings, Settings},
-    issuers::{
-        reconcile::{Controller as Issuers, Known},
-        registry::Registry,
-    },
+    config::{self, Settings},
     runtime::{
-        clusters::Clusters,
-        crds,
-        errors::brief,
+        admin::{self, Admin},
+        clusters::{Clusters, Reachability, Role},
         fence::Fence,
-        follow::{Availability, Lister, follow},
-        keys::Pool,
-        queue::{Queue, drain},
-        report::Reports,
+        follow::Relist,
+        leader::{self, Election},
+        metrics::{Limits, Metrics},
+        profile,
         tasks::Tasks,
-    },
-    solvers::{
-        Challenges,
-        dnsentry::{self, DnsEntrySolver, Entries},
     },
 };
 
-/// How many Certificates have a pass at the same time. A pass does nothing but wait for answers, and
-/// the ones that wait for a CA that does not answer must leave room for the others: the gate admits
-/// fewer of each issuer.
-const CERTIFICATES_AT_ONCE: usize = 512;
-const ISSUERS_AT_ONCE: usize = 8;
+/// The Lease is given back within this, or it runs out by itself.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What everything here is made from.
+struct Ground {
+    settings: Settings,
+    clusters: Clusters,
+    fence: Fence,
+    metrics: Metrics,
+    admin: Admin,
+    relist: Relist,
+    clock: Arc<dyn Clock>,
+}
 
 pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
     super::log(&settings.log)?;
-    super::runtime()?.block_on(async {
-        tokio::select! {
-            ended = run(settings) => match ended? {},
-            asked = super::asked_to_stop() => asked,
-        }
-    })
+    let profile = settings.cpu_profile.as_deref().map(profile::start).transpose()?;
+    let ended = super::runtime()?.block_on(run(settings));
+    if let Some(profile) = profile {
+        profile.finish()?;
+    }
+    ended
 }
 
-async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let clusters = Clusters::connect(&settings.clusters, &Fence::always()).await?;
+async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!("cert-controller-manager {} starts", config::version());
     if !settings.without_effect.is_empty() {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags are accepted and have no effect: {flags}");
     }
-    let target_issuers = settings.issuers.allow_target_issuers;
-    crds::deploy(&clusters, &settings.clusters, &settings.crds, target_issuers).await?;
+    let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
+    let clusters = Clusters::connect(&settings.clusters, &fence).await?;
+    let election = match settings.lease.clone() {
+        Some(lease) => {
+            let (client, identity) = (clusters.lease_client(), leader::identity()?);
+            Some(Arc::new(Election::new(client, lease, identity, fence.clone())))
+        }
+        None => None,
+    };
+    let limits = Limits { certificates: settings.metrics_per_certificate, ..Limits::default() };
+    let metrics = Metrics::new(limits)?;
+    let admin = Admin {
+        heartbeats: admin::Heartbeats::default(),
+        readiness: admin::Readiness::default(),
+        metrics: metrics.clone(),
+    };
+    let ground = Ground {
+        settings,
+        clusters,
+        fence: fence.clone(),
+        metrics,
+        admin,
+        relist: Relist::default(),
+        clock: Arc::new(System),
+    };
+    // Whatever ends this ends all tasks with it, so that nobody writes any more below.
+    let ended = tokio::select! {
+        ended = manage(ground, election.clone()) => ended.map(|never| match never {}),
+        asked = super::asked_to_stop() => asked,
+    };
+    fence.close();
+    if let Some(election) = election
+        && tokio::time::timeout(FAREWELL, election.release()).await.is_err()
+    {
+        tracing::warn!("the lease was not given back in time, it runs out by itself");
+    }
+    ended
+}
+
+async fn manage(
+    ground: Ground,
+    election: Option<Arc<Election>>,
+) -> anyhow::Result<Infallible> {
     let mut tasks = Tasks::default();
-
-    let clock: Arc<dyn Clock> = Arc::new(System);
-    let places = places();
-    let realm = Realm::new(&settings.certificates.class, &places.source);
-    let (wake_owner, mut owners) = mpsc::unbounded_channel();
-    let entries = Arc::new(Entries::new(
-        settings.dns.namespace.clone(),
-        settings.dns.class.clone(),
-        realm.clone(),
-        wake_owner,
-    ));
-    let solver =
-        Arc::new(solver(&clusters, &settings.dns, &realm, entries.clone(), clock.clone()).await?);
-    let (issuer_changed, mut changed_issuers) = mpsc::unbounded_channel();
-    let issuers =
-        Arc::new(issuers(&clusters, &settings, &solver, &clock, issuer_changed, &mut tasks)?);
-    let certificates = Arc::new(certificates(
-        &clusters,
-        &settings,
-        places,
-        realm,
-        issuers.registry.clone(),
-        Arc::new(Challenges::new(entries.clone(), solver)),
-        clock,
-        &mut tasks,
-    ));
-
-    answer(&clusters, &settings, &mut tasks);
-    {
-        let (entries, client) = (entries.clone(), clusters.dns.0.clone());
-        tasks.run("watch of DNSEntries", async move { entries.run(client).await });
+    if let Some(address) = ground.settings.server {
+        let listener = admin::listen(address).await?;
+        tasks.run("administration port", ground.admin.clone().serve(listener));
     }
-    let lists = [
-        watch_issuers(&clusters, &issuers, &mut tasks),
-        watch_certificates(&clusters, &certificates, &mut tasks),
-        watch_secrets(&clusters, &certificates, &mut tasks),
-    ];
-    load_orders(&certificates).await;
-    for mut list in lists {
-        list.wait_for(|known| *known == Availability::Present).await?;
+    tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
+    tell_reachability(&ground, &mut tasks);
+    tokio::select! {
+        led = lead::lead(ground, election, &mut tasks) => match led? {},
     }
-    entries.wait_listed().await;
+}
 
-    // Everything is known: from here on what is not there is gone.
-    {
-        let certificates = certificates.clone();
-        tasks.run("passes over Certificates", async move {
-            let reconcile = |key| {
-                let certificates = certificates.clone();
-                async move { certificates.reconcile(key).await }
-            };
-            drain(&certificates.queue, CERTIFICATES_AT_ONCE, reconcile).await
+/// Who is away is said by a metric and by the readiness.
+fn tell_reachability(ground: &Ground, tasks: &mut Tasks) {
+    for role in Role::ALL {
+        let (known, metrics) = (ground.clusters.reachability(role), ground.metrics.clone());
+        let seen = known.clone();
+        ground.admin.readiness.require(format!("{} cluster", role.name()), move || {
+            match &*seen.borrow() {
+                Reachability::Reachable => Ok(()),
+                Reachability::Unknown => Err("nothing was heard of it yet".to_owned()),
+                Reachability::Away { since, why } => Err(format!("away since {since}: {why}")),
+            }
         });
-    }
-    tasks.run("passes over Issuers", async move {
-        let reconcile = |name| {
-            let issuers = issuers.clone();
-            async move { issuers.reconcile(name).await }
-        };
-        drain(&issuers.queue, ISSUERS_AT_ONCE, reconcile).await
-    });
-    let mut availability = entries.availability();
-    tasks.try_run("waking of Certificates", async move {
-        loop {
-            tokio::select! {
-                Some(owner) = owners.recv() => {
-                    CertificateKey::from_owner(&owner).into_iter().for_each(|key| certificates.queue.push(key));
-                }
-                Some(name) = changed_issuers.recv() => certificates.issuer_changed(&name),
-                changed = availability.changed() => {
-                    changed?;
-                    certificates.challenges_changed();
-                }
+        let mut known = known;
+        tasks.try_run("metric of reachability", async move {
+            loop {
+                let reachable = *known.borrow_and_update() == Reachability::Reachable;
+                metrics.cluster_reachable(role, reachable);
+                known.changed().await?;
             }
-        }
-    });
-    tasks.watch().await
-}
-
-async fn solver(
-    clusters: &Clusters,
-    settings: &DnsSettings,
-    realm: &Realm,
-    entries: Arc<Entries>,
-    clock: Arc<dyn Clock>,
-) -> anyhow::Result<DnsEntrySolver> {
-    let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
-    let mut nameservers = Vec::new();
-    for server in &settings.nameservers {
-        match server {
-            Nameserver::Address(address) => nameservers.push(*address),
-            Nameserver::Host { name, port } => {
-                let found = tokio::net::lookup_host((name.as_str(), *port)).await;
-                nameservers
-                    .extend(found.with_context(|| format!("--precheck-nameservers {name}"))?);
-            }
-        }
-    }
-    let ttl = settings.propagation_timeout.as_secs().max(1);
-    Ok(DnsEntrySolver::new(
-        clusters.dns.0.clone(),
-        entries,
-        resolver,
-        Arc::new(Propagation::new(nameservers, clock.clone())),
-        clock,
-        dnsentry::Settings {
-            namespace: settings.namespace.clone(),
-            class: settings.class.clone(),
-            realm: realm.clone(),
-            owner_id: None,
-            ttl,
-            additional_wait: settings.additional_wait,
-        },
-    ))
-}
-
-fn issuers(
-    clusters: &Clusters,
-    settings: &Settings,
-    solver: &Arc<DnsEntrySolver>,
-    clock: &Arc<dyn Clock>,
-    changed: mpsc::UnboundedSender<String>,
-    tasks: &mut Tasks,
-) -> anyhow::Result<Issuers> {
-    let queue = Arc::new(Queue::default());
-    let (reports, post) = Reports::new(clusters.default.0.clone());
-    tasks.run("events on Issuers", post);
-    Ok(Issuers {
-        cluster: clusters.default.clone(),
-        namespace: settings.issuers.namespace.clone(),
-        class: settings.certificates.class.clone(),
-        registry: Arc::new(Registry::new(queue.clone())),
-        http: Arc::new(HttpsClient::new(&settings.roots)?),
-        clock: clock.clone(),
-        keys: Arc::new(Pool::default()),
-        solver: solver.clone(),
-        timing: Timing {
-            propagation_timeout: settings.dns.propagation_timeout,
-            ..Timing::default()
-        },
-        reports,
-        queue,
-        changed,
-        known: Known::default(),
-    })
-}
-
-fn certificates(
-    clusters: &Clusters,
-    settings: &Settings,
-    places: Places,
-    realm: Realm,
-    registry: Arc<Registry>,
-    challenges: Arc<Challenges>,
-    clock: Arc<dyn Clock>,
-    tasks: &mut Tasks,
-) -> Certificates {
-    let mut place = |client: Client| {
-        let (reports, post) = Reports::new(client.clone());
-        tasks.run("events on Certificates", post);
-        Place { client, reports }
-    };
-    Certificates {
-        homes: Homes {
-            source: place(clusters.source.0.clone()),
-            target: place(clusters.target.0.clone()),
-        },
-        places,
-        consents: Consents::new(Vec::new()),
-        lists: Lists::default(),
-        index: Index::default(),
-        secrets: Secrets::new(clusters.target.clone()),
-        orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
-        gate: Gate::new(settings.certificates.orders_at_once),
-        issuers: registry,
-        challenges,
-        policy: Policy { renewal_window: settings.certificates.renewal_window },
-        settings: settings.certificates.clone(),
-        clock,
-        queue: Arc::new(Queue::default()),
-    }
-}
-
-/// Which cluster is which, for ownership.
-fn places() -> Places {
-    let id = |role: &str| ClusterId { id: format!("{role}/gardener.cloud"), former: vec![] };
-    Places { source: id("source"), target: id("target"), one_cluster: true }
-}
-
-/// The responder in this process. Where it cannot run, the manager does not.
-fn answer(clusters: &Clusters, settings: &Settings, tasks: &mut Tasks) {
-    let Some(answer) = settings.answer.clone() else { return };
-    let options = answer::Options {
-        listen: answer.listen,
-        zones: answer.zones,
-        class: settings.dns.class.clone().unwrap_or_default(),
-        namespace: settings.dns.namespace.clone(),
-        addresses: answer.addresses,
-    };
-    let client = clusters.dns.0.clone();
-    tasks.try_run("DNS responder", async move {
-        Ok(answer::run(options, client, CancellationToken::new()).await?)
-    });
-}
-
-type Listing = watch::Receiver<Availability>;
-
-fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> Listing {
-    let (sender, listing) = watch::channel(Availability::Unknown);
-    let client = clusters.default.0.clone();
-    let api: Api<Issuer> = Api::namespaced(client.clone(), &issuers.namespace);
-    let follower = issuers.clone();
-    tasks.run("watch of Issuers", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender, Lister::unasked()).await
-    });
-    let (sender, _) = watch::channel(Availability::Unknown);
-    let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &issuers.namespace);
-    let follower = issuers.clone();
-    let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
-    tasks.run("watch of Issuers' Secrets", async move {
-        let config = watcher::Config::default().labels(&keys);
-        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
-    });
-    listing
-}
-
-fn watch_certificates(
-    clusters: &Clusters,
-    certificates: &Arc<Certificates>,
-    tasks: &mut Tasks,
-) -> Listing {
-    let (sender, listing) = watch::channel(Availability::Unknown);
-    let api: Api<Certificate> = Api::all(clusters.source.0.clone());
-    let follower = AtHome::new(Home::Source, certificates.clone());
-    tasks.run("watch of Certificates", async move {
-        follow(api, watcher::Config::default(), &follower, &sender, Lister::unasked()).await
-    });
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(clusters.target.0.clone());
-    let follower = certificates.clone();
-    tasks.run("watch of Namespaces", async move {
-        let availability = &follower.consents.availability;
-        follow(api, watcher::Config::default(), follower.as_ref(), availability, Lister::unasked()).await
-    });
-    listing
-}
-
-fn watch_secrets(
-    clusters: &Clusters,
-    certificates: &Arc<Certificates>,
-    tasks: &mut Tasks,
-) -> Listing {
-    let (sender, listing) = watch::channel(Availability::Unknown);
-    let api: Api<PartialObjectMeta<Secret>> = Api::all(clusters.target.0.clone());
-    let follower = certificates.clone();
-    tasks.run("watch of Secrets", async move {
-        let config = watcher::Config::default().labels(&format!("{}=true", marks::CERTIFICATE));
-        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
-    });
-    listing
-}
-
-/// Takes over the orders of the process before. Without them they would be placed again, so nothing
-/// starts before they are read.
-async fn load_orders(certificates: &Certificates) {
-    let mut wait = Duration::from_millis(200);
-    loop {
-        match certificates.orders.load().await {
-            Ok(found) => {
-                for (key, issuer) in found {
-                    certificates.gate.enter(&issuer, &key);
-                    certificates.queue.push(key);
-                }
-                return;
-            }
-            Err(error) => tracing::warn!("running orders cannot be read yet: {}", brief(&error)),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
+        });
     }
 }

@@ -186,7 +186,7 @@ pub struct SourcesSettings {
 }
 
 /// One kind of source.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SourceSettings {
     /// Classes of the source objects to serve.
     pub classes: Classes,

@@ -76,12 +76,13 @@ pub struct StoredKey {
 /// Where the account key is. Where the issuer does not say, the name is made from its own and its
 /// uid: the same after a crash.
 #[must_use]
-pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec, issuer_namespace: &str) -> ObjectKey {
+pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec) -> ObjectKey {
     let reference = spec.private_key_secret_ref.clone().unwrap_or_default();
     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
     let uid: String = issuer.uid().unwrap_or_default().chars().take(8).collect();
     ObjectKey {
-        namespace: some(reference.namespace).unwrap_or_else(|| issuer_namespace.to_owned()),
+        namespace: some(reference.namespace)
+            .unwrap_or_else(|| issuer.namespace().unwrap_or_default()),
         name: some(reference.name).unwrap_or_else(|| format!("{}-{uid}", issuer.name_any())),
     }
 }

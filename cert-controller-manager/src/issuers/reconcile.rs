@@ -7,47 +7,49 @@ use std::{
 };
 
 use cert_lib::{
-    acme::client::Client as AcmeClient,
     clock::Clock,
-    issue::{
-        Disposition, Keys, Ladder,
-        acme::{AcmeIssuer, Timing},
-    },
+    issue::{Disposition, Keys, Ladder, acme::Timing},
     net::Http,
     plan::backoff,
     solve::Solver,
 };
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    core::PartialObjectMeta,
 };
-use serde_json::json;
 
 use super::{
-    account::{self, Trouble},
+    account::Trouble,
+    acme::Built,
+    quota::Quota,
     registry::{Lookup, Registry},
-    status::{self, Outcome},
+    status::{self, Facts, Outcome},
 };
 use crate::{
-    api::{Issuer, ObjectKey, issuer::AcmeSpec, responsible},
+    api::{Issuer, IssuerKey, is_served},
+    config::Classes,
     runtime::{
-        clusters::DefaultCluster, errors::brief, follow::Follower, merge, queue::Shared,
+        clusters::{DefaultCluster, TargetCluster},
+        errors::brief,
+        merge,
+        queue::Shared,
         report::Reports,
     },
-    solvers,
 };
 
 /// Everything that a pass needs.
 pub struct Controller {
-    /// Where Issuers live.
+    /// Where most Issuers live.
     pub cluster: DefaultCluster,
     /// The namespace that they live in.
     pub namespace: String,
+    /// Where Issuers live besides, where that is allowed: in all namespaces.
+    pub target: Option<TargetCluster>,
+    /// How many certificates an ACME issuer may be asked for in a day, unless it says so itself.
+    pub default_quota: i64,
     /// Class to serve.
-    pub class: String,
+    pub classes: Classes,
     /// Whom Certificates ask.
     pub registry: Arc<Registry>,
     /// The way to CAs.
@@ -62,10 +64,12 @@ pub struct Controller {
     pub timing: Timing,
     /// Events on Issuers.
     pub reports: Reports,
+    /// Events on Issuers of the target cluster.
+    pub target_reports: Option<Reports>,
     /// Which Issuers need a pass.
-    pub queue: Shared<String>,
-    /// Told the name of each issuer that has changed.
-    pub changed: tokio::sync::mpsc::UnboundedSender<String>,
+    pub queue: Shared<IssuerKey>,
+    /// Told of each issuer that has changed.
+    pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
     /// What this process knows of issuers.
     pub known: Known,
 }
@@ -73,24 +77,10 @@ pub struct Controller {
 /// What this process knows of issuers.
 #[derive(Default)]
 pub struct Known {
-    issuers: Mutex<HashMap<String, Arc<Issuer>>>,
-    built: Mutex<HashMap<String, Built>>,
-    waits: Mutex<HashMap<String, SignedDuration>>,
-}
-
-/// An issuer as it was built last, so that a pass that finds nothing new keeps its connections and
-/// nonces.
-struct Built {
-    recipe: Recipe,
-    client: Arc<AcmeClient>,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Recipe {
-    server: String,
-    secret_hash: String,
-    account: String,
-    needs_dns: bool,
+    pub(super) issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
+    pub(super) built: Mutex<HashMap<IssuerKey, Built>>,
+    pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
+    waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
 }
 
 /// A cluster that is away is tried again after this.
@@ -98,19 +88,21 @@ const UNREACHABLE: Duration = Duration::from_secs(5);
 
 impl Controller {
     /// One pass. Returns after how long the next one is due.
-    pub async fn reconcile(&self, name: String) -> Option<Duration> {
+    pub async fn reconcile(&self, name: IssuerKey) -> Option<Duration> {
         let issuer = lock(&self.known.issuers).get(&name).cloned();
-        let ours = issuer.filter(|issuer| responsible(issuer.as_ref(), &self.class));
+        let ours = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
         let Some(issuer) = ours else {
-            self.registry.put(&name, Lookup::Missing);
+            self.registry.forget(&name);
             lock(&self.known.built).remove(&name);
+            lock(&self.known.quotas).remove(&name);
+            lock(&self.known.waits).remove(&name);
             let _ = self.changed.send(name);
             return None;
         };
         let outcome = self.prepare(&name, &issuer).await;
         let again = self.settle(&name, &outcome);
         let said = match outcome {
-            Ok(registration) => Outcome::Ready(registration),
+            Ok(facts) => Outcome::Ready(facts),
             Err(trouble) => {
                 self.registry.put(&name, Lookup::NotReady(trouble.to_string()));
                 Outcome::Error(trouble.to_string())
@@ -126,91 +118,24 @@ impl Controller {
         }
     }
 
-    /// Makes the issuer usable. Returns what its status keeps of the account.
-    async fn prepare(&self, name: &str, issuer: &Issuer) -> Result<serde_json::Value, Trouble> {
-        let Some(spec) = &issuer.spec.acme else {
-            return Err(Trouble::Mend(match (&issuer.spec.ca, &issuer.spec.self_signed) {
-                (None, None) => "concrete issuer unspecified: set acme".to_owned(),
-                _ => "this version issues through ACME only: set acme".to_owned(),
-            }));
-        };
-        check(spec)?;
-        let secret = account::key_secret(issuer, spec, &self.namespace);
-        let stored = account::load_key(&self.cluster.0, issuer, spec, &secret).await?;
-        self.note_secret(issuer, spec, &secret).await?;
-        let client = self.client(name, &spec.server);
-        // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
-        let doubted = self.registry.take_doubt(name)
-            | matches!(self.registry.lookup(name), Lookup::NotReady(_));
-        let remembered = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
-        let remembered = remembered.filter(|_| !doubted);
-        let found = account::find(&client, &stored, &spec.email, remembered).await?;
-        let needs_dns = spec.skip_dns_challenge_validation != Some(true);
-        let recipe = Recipe {
-            server: spec.server.clone(),
-            secret_hash: stored.hash,
-            account: found.account.url().to_owned(),
-            needs_dns,
-        };
-        self.install(name, recipe, client, found.account);
-        Ok(found.registration)
-    }
-
-    fn install(
-        &self,
-        name: &str,
-        recipe: Recipe,
-        client: Arc<AcmeClient>,
-        account: cert_lib::acme::account::Account,
-    ) {
-        let is_ready = matches!(self.registry.lookup(name), Lookup::Ready { .. });
-        let mut built = lock(&self.known.built);
-        if is_ready && built.get(name).is_some_and(|built| built.recipe == recipe) {
-            return;
+    /// Makes the issuer usable. Returns what its status keeps.
+    async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, Trouble> {
+        let spec = &issuer.spec;
+        match (&spec.acme, &spec.ca, &spec.self_signed) {
+            (Some(acme), None, None) => self.prepare_acme(key, issuer, acme).await,
+            (None, Some(ca), None) => self.prepare_ca(key, issuer, ca).await,
+            (None, None, Some(_)) => Ok(self.prepare_self_signed(key)),
+            (None, None, None) => Err(Trouble::Mend(
+                "concrete issuer unspecified: set acme, ca or selfSigned".to_owned(),
+            )),
+            _ => Err(Trouble::Mend(
+                "invalid issuer spec: either ACME, CA or selfSigned can be set".to_owned(),
+            )),
         }
-        let solver: Arc<dyn Solver> =
-            if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
-        let issuer =
-            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), self.timing);
-        let needs_dns = recipe.needs_dns;
-        built.insert(name.to_owned(), Built { recipe, client });
-        self.registry.put(name, Lookup::Ready { issuer: Arc::new(issuer), needs_dns });
-    }
-
-    /// The client of the issuer's CA: the one in use, while the server stays the same.
-    fn client(&self, name: &str, server: &str) -> Arc<AcmeClient> {
-        let built = lock(&self.known.built);
-        match built.get(name).filter(|built| built.recipe.server == server) {
-            Some(built) => built.client.clone(),
-            None => Arc::new(AcmeClient::new(self.http.clone(), self.clock.clone(), server)),
-        }
-    }
-
-    /// Writes the reference to a key that we made into the Issuer, as upstream does.
-    async fn note_secret(
-        &self,
-        issuer: &Issuer,
-        spec: &AcmeSpec,
-        secret: &ObjectKey,
-    ) -> Result<(), Trouble> {
-        let named = spec.private_key_secret_ref.as_ref().and_then(|it| it.name.as_deref());
-        if named.is_some_and(|name| !name.is_empty()) {
-            return Ok(());
-        }
-        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
-        let patch = json!({ "spec": { "acme": { "privateKeySecretRef": reference } } });
-        let written = self
-            .api()
-            .patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-            .await;
-        written.map(|_| ()).map_err(|error| Trouble::Failed {
-            message: format!("noting the account key in the Issuer failed: {}", brief(&error)),
-            disposition: Disposition::Retry(Ladder::Transport),
-        })
     }
 
     /// When to look again after a failure; the ladder is forgotten on success.
-    fn settle(&self, name: &str, outcome: &Result<serde_json::Value, Trouble>) -> Option<Duration> {
+    fn settle(&self, name: &IssuerKey, outcome: &Result<Facts, Trouble>) -> Option<Duration> {
         let mut waits = lock(&self.known.waits);
         let disposition = match outcome {
             Ok(_) => {
@@ -223,18 +148,20 @@ impl Controller {
         };
         let now = self.clock.now();
         let wait = backoff::after(disposition, waits.get(name).copied(), now).interval;
-        waits.insert(name.to_owned(), wait);
+        waits.insert(name.clone(), wait);
         Duration::try_from(wait).ok()
     }
 
-    async fn say(&self, name: &str, issuer: &Issuer, outcome: &Outcome) -> kube::Result<()> {
-        let should = status::of(issuer, outcome);
+    async fn say(&self, name: &IssuerKey, issuer: &Issuer, outcome: &Outcome) -> kube::Result<()> {
+        let should = status::of(issuer, outcome, self.default_quota);
         let before = issuer.status.as_ref();
         let Some(patch) = merge::status_patch(before, &should) else { return Ok(()) };
-        let written =
-            self.api().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let written = self
+            .api(name)
+            .patch_status(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
         match written {
-            Ok(written) => lock(&self.known.issuers).insert(name.to_owned(), Arc::new(written)),
+            Ok(written) => lock(&self.known.issuers).insert(name.clone(), Arc::new(written)),
             // Deleted in the meantime: the watch will tell.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(error),
@@ -246,91 +173,41 @@ impl Controller {
             match outcome {
                 Outcome::Ready(_) => {
                     tracing::info!(issuer = %name, "issuer {name} is ready");
-                    self.reports.normal(about, "Ready", "the account is registered");
+                    self.reports(name).normal(about, "Ready", "certificates can be issued");
                 }
                 Outcome::Error(message) => {
                     tracing::warn!(issuer = %name, "issuer {name}: {message}");
-                    self.reports.warning(about, "IssuerNotReady", message);
+                    self.reports(name).warning(about, "IssuerNotReady", message);
                 }
             }
         }
         Ok(())
     }
 
-    fn api(&self) -> Api<Issuer> {
-        Api::namespaced(self.cluster.0.clone(), &self.namespace)
-    }
-}
-
-/// What must be there before anybody is asked anything.
-fn check(spec: &AcmeSpec) -> Result<(), Trouble> {
-    if spec.email.is_empty() {
-        return Err(Trouble::Mend("missing email in ACME spec".to_owned()));
-    }
-    if spec.server.is_empty() {
-        return Err(Trouble::Mend("missing server in ACME spec".to_owned()));
-    }
-    if spec.external_account_binding.is_some() {
-        return Err(Trouble::Mend(
-            "externalAccountBinding is not supported by this version".to_owned(),
-        ));
-    }
-    if spec.domains.is_some() {
-        return Err(Trouble::Mend("domains is not supported by this version".to_owned()));
-    }
-    Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Follower<Issuer> for Controller {
-    fn applied(&self, issuer: Issuer) {
-        let name = issuer.name_any();
-        let known = lock(&self.known.issuers).insert(name.clone(), Arc::new(issuer.clone()));
-        let is_echo =
-            known.is_some_and(|known| known.resource_version() == issuer.resource_version());
-        if !is_echo {
-            self.registry.seen(&name);
-            self.queue.push(name);
+    /// The client of the cluster that the issuer lives in.
+    pub(super) fn home(&self, key: &IssuerKey) -> &Client {
+        match (key, &self.target) {
+            (IssuerKey::Target(_), Some(target)) => &target.0,
+            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.cluster.0,
         }
     }
 
-    fn gone(&self, key: &ObjectKey) {
-        lock(&self.known.issuers).remove(&key.name);
-        self.queue.push(key.name.clone());
+    pub(super) fn api(&self, key: &IssuerKey) -> Api<Issuer> {
+        let namespace = match key {
+            IssuerKey::Default(_) => &self.namespace,
+            IssuerKey::Target(object) => &object.namespace,
+        };
+        Api::namespaced(self.home(key).clone(), namespace)
     }
 
-    fn keys(&self) -> Vec<ObjectKey> {
-        let issuers = lock(&self.known.issuers);
-        issuers.keys().map(|name| ObjectKey::new(&self.namespace, name)).collect()
+    fn reports(&self, key: &IssuerKey) -> &Reports {
+        match (key, &self.target_reports) {
+            (IssuerKey::Target(_), Some(reports)) => reports,
+            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.reports,
+        }
     }
 }
 
-/// The Secrets that issuers refer to, as metadata: a changed key is a new pass.
-impl Follower<PartialObjectMeta<Secret>> for Controller {
-    fn applied(&self, secret: PartialObjectMeta<Secret>) {
-        self.wake_users(&ObjectKey::of(&secret));
-    }
-
-    fn gone(&self, secret: &ObjectKey) {
-        self.wake_users(secret);
-    }
-
-    /// Nothing is kept of them.
-    fn keys(&self) -> Vec<ObjectKey> {
-        Vec::new()
-    }
-}
-
-impl Controller {
-    fn wake_users(&self, secret: &ObjectKey) {
-        let issuers = lock(&self.known.issuers);
-        let users = issuers.iter().filter(|(_, issuer)| {
-            let spec = issuer.spec.acme.as_ref();
-            spec.is_some_and(|spec| account::key_secret(issuer, spec, &self.namespace) == *secret)
-        });
-        users.for_each(|(name, _)| self.queue.push(name.clone()));
-    }
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,14 +8,21 @@ use std::{
 
 use cert_lib::issue::Issuer;
 
-use crate::runtime::queue::Shared;
+use super::{
+    choice::{Asked, Chosen, Offer, Rules, choose},
+    quota::Quota,
+};
+use crate::{api::IssuerKey, runtime::queue::Shared};
 
 /// See the [module](self).
 pub struct Registry {
-    entries: RwLock<HashMap<String, Lookup>>,
-    doubted: Mutex<HashSet<String>>,
+    rules: Rules,
+    entries: RwLock<HashMap<IssuerKey, Lookup>>,
+    /// All issuers that are ours to serve, whether or not they can issue.
+    offers: RwLock<Arc<Vec<Offer>>>,
+    doubted: Mutex<HashSet<IssuerKey>>,
     /// The issuers' controller.
-    queue: Shared<String>,
+    queue: Shared<IssuerKey>,
 }
 
 /// What is known of an issuer.
@@ -33,51 +40,88 @@ pub enum Lookup {
         issuer: Arc<dyn Issuer>,
         /// Whether it needs a place to publish DNS records in.
         needs_dns: bool,
+        /// How much it may issue in a day; `None` where nobody counts.
+        quota: Option<Arc<Quota>>,
     },
 }
 
 impl Registry {
     /// An empty registry; whoever is doubted is put into `queue`.
     #[must_use]
-    pub fn new(queue: Shared<String>) -> Self {
-        Self { entries: RwLock::default(), doubted: Mutex::default(), queue }
+    pub fn new(rules: Rules, queue: Shared<IssuerKey>) -> Self {
+        Self {
+            rules,
+            entries: RwLock::default(),
+            offers: RwLock::default(),
+            doubted: Mutex::default(),
+            queue,
+        }
     }
 
-    /// What is known of the issuer `name`.
+    /// What holds for the choice of issuers.
     #[must_use]
-    pub fn lookup(&self, name: &str) -> Lookup {
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The issuer that a Certificate means.
+    #[must_use]
+    pub fn choose(&self, asked: &Asked) -> Chosen {
+        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        choose(&self.rules, &offers, asked)
+    }
+
+    /// What is known of the issuer `key`.
+    #[must_use]
+    pub fn lookup(&self, key: &IssuerKey) -> Lookup {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(name).cloned().unwrap_or(Lookup::Missing)
+        entries.get(key).cloned().unwrap_or(Lookup::Missing)
     }
 
     /// An issuer did not work for somebody: its controller asks the CA. Until then it stays what it
     /// is, as it may have been that one request.
-    pub fn doubt(&self, name: &str) {
+    pub fn doubt(&self, key: &IssuerKey) {
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.insert(name.to_owned());
-        self.queue.push(name.to_owned());
+        doubted.insert(key.clone());
+        self.queue.push(key.clone());
     }
 
     /// Whether the issuer was doubted since this was asked last.
-    pub(super) fn take_doubt(&self, name: &str) -> bool {
+    pub(super) fn take_doubt(&self, key: &IssuerKey) -> bool {
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.remove(name)
+        doubted.remove(key)
     }
 
-    /// There is an issuer of this name; its controller will say more.
-    pub(super) fn seen(&self, name: &str) {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.entry(name.to_owned()).or_insert(Lookup::Unknown);
+    /// There is an issuer, and this is what it offers; its controller will say more.
+    pub(super) fn seen(&self, offer: Offer) {
+        {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.entry(offer.key.clone()).or_insert(Lookup::Unknown);
+        }
+        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
+        if offers.contains(&offer) {
+            return;
+        }
+        let offers = Arc::make_mut(&mut offers);
+        offers.retain(|other| other.key != offer.key);
+        offers.push(offer);
+    }
+
+    /// There is no such issuer any more, or it is not ours.
+    pub(super) fn forget(&self, key: &IssuerKey) {
+        {
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.remove(key);
+        }
+        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
+        if offers.iter().any(|offer| offer.key == *key) {
+            Arc::make_mut(&mut offers).retain(|offer| offer.key != *key);
+        }
     }
 
     /// The controller knows more of an issuer.
-    pub(super) fn put(&self, name: &str, lookup: Lookup) {
+    pub(super) fn put(&self, key: &IssuerKey, lookup: Lookup) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        match lookup {
-            Lookup::Missing => entries.remove(name),
-            known @ (Lookup::Unknown | Lookup::NotReady(_) | Lookup::Ready { .. }) => {
-                entries.insert(name.to_owned(), known)
-            }
-        };
+        entries.insert(key.clone(), lookup);
     }
 }

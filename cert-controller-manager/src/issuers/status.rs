@@ -1,39 +1,92 @@
 //! What an Issuer says of itself. Pure.
 
-use serde_json::Value;
+use cert_lib::issue::ca::Description;
+use serde_json::{Value, json};
 
+use super::choice::Kind;
 use crate::api::{Issuer, issuer::IssuerStatus};
 
 /// What a pass came to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Certificates can be issued; the value is `status.acme`.
-    Ready(Value),
+    /// Certificates can be issued.
+    Ready(Facts),
     /// Certificates cannot be issued; the text says why and what to do.
     Error(String),
 }
 
-/// The status of `issuer` after `outcome`. What is known of an account is kept through an error.
+/// What the status keeps of an issuer that can issue.
+#[derive(Clone, Debug)]
+pub enum Facts {
+    /// `status.acme`
+    Acme(Value),
+    /// `status.ca`
+    Ca(Value),
+    /// There is nothing to keep.
+    SelfSigned,
+}
+
+/// What upstream shows for issuers whose requests nobody counts.
+const UNLIMITED: i64 = i32::MAX as i64;
+
+/// The status of `issuer` after `outcome`; `default_quota` counts where it says none. What is known
+/// of an account or a CA is kept through an error.
 #[must_use]
-pub fn of(issuer: &Issuer, outcome: &Outcome) -> IssuerStatus {
+pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
-    let kind = match (&issuer.spec.acme, &issuer.spec.ca, &issuer.spec.self_signed) {
-        (Some(_), _, _) => Some("acme"),
-        (_, Some(_), _) => Some("ca"),
-        (_, _, Some(_)) => Some("selfSigned"),
-        (None, None, None) => None,
+    let kind = Kind::of(&issuer.spec);
+    let (state, message) = match outcome {
+        Outcome::Ready(_) => ("Ready", None),
+        Outcome::Error(message) => ("Error", Some(message.clone())),
     };
-    let (state, message, acme) = match outcome {
-        Outcome::Ready(account) => ("Ready", None, Some(account.clone())),
-        Outcome::Error(message) => ("Error", Some(message.clone()), before.acme),
+    let (acme, ca) = match (kind, outcome) {
+        (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
+        (_, Outcome::Ready(Facts::Ca(ca))) => (None, Some(ca.clone())),
+        (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
+        (Some(Kind::Acme), Outcome::Error(_)) => (before.acme, None),
+        (Some(Kind::Ca), Outcome::Error(_)) => (None, before.ca),
+        (Some(Kind::SelfSigned) | None, Outcome::Error(_)) => (before.acme, before.ca),
     };
     IssuerStatus {
         observed_generation: issuer.metadata.generation,
         state: state.to_owned(),
         message,
-        kind: kind.map(str::to_owned),
+        kind: kind.map(|kind| kind.word().to_owned()),
         acme,
-        ca: before.ca,
-        requests_per_day_quota: before.requests_per_day_quota,
+        ca,
+        requests_per_day_quota: kind.map(|kind| match kind {
+            Kind::Acme => quota(issuer, default_quota),
+            Kind::Ca | Kind::SelfSigned => UNLIMITED,
+        }),
+        requests: before.requests.filter(|_| kind == Some(Kind::Acme)),
     }
+}
+
+/// How many certificates an issuer may be asked for in a day.
+#[must_use]
+pub fn quota(issuer: &Issuer, default: i64) -> i64 {
+    let own = issuer.spec.requests_per_day_quota.filter(|quota| *quota > 0);
+    own.unwrap_or(default).clamp(1, UNLIMITED)
+}
+
+/// `status.ca` in upstream's shape, which says null where a part is missing.
+#[must_use]
+pub fn authority(ca: &Description) -> Value {
+    let parts = |parts: &[String]| (!parts.is_empty()).then(|| parts.to_vec());
+    json!({
+        "NotBefore": ca.not_before.to_string(),
+        "NotAfter": ca.not_after.to_string(),
+        "Subject": {
+            "Country": parts(&ca.country),
+            "Organization": parts(&ca.organization),
+            "OrganizationalUnit": parts(&ca.units),
+            "Locality": parts(&ca.locality),
+            "Province": parts(&ca.province),
+            "StreetAddress": parts(&ca.street),
+            "PostalCode": parts(&ca.postal_code),
+            // The certificate's, in Go's way of writing numbers.
+            "SerialNumber": ca.serial,
+            "CommonName": ca.common_name,
+        },
+    })
 }

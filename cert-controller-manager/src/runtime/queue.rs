@@ -63,6 +63,13 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.changed.notify_one();
     }
 
+    /// How many keys are ready to run, and how many are being reconciled.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.ready.len(), state.running.len())
+    }
+
     /// How many keys are ready to run.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -34,6 +34,18 @@ impl Tasks {
         });
     }
 
+    /// Starts a task that may end well; only its failure is an end.
+    pub fn once(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.try_run(name, async move {
+            task.await?;
+            std::future::pending().await
+        });
+    }
+
     /// Waits until a task ends or panics, which is an error.
     ///
     /// # Errors

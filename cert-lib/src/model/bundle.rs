@@ -102,11 +102,23 @@ impl Bundle {
         pem_of(&self.chain)
     }
 
-    /// The issuers in PEM, without the leaf; empty when the CA gave none.
+    /// The issuers in PEM, without the leaf; empty when the CA gave none. A certificate that signed
+    /// itself is its own.
     #[must_use]
     pub fn issuers_pem(&self) -> String {
-        pem_of(self.chain.get(1..).unwrap_or_default())
+        match self.chain.as_slice() {
+            [leaf] if is_self_issued(leaf) => pem_of(&self.chain),
+            [_, issuers @ ..] => pem_of(issuers),
+            [] => String::new(),
+        }
     }
+}
+
+/// Whether the subject is the issuer.
+#[must_use]
+pub fn is_self_issued(der: &[u8]) -> bool {
+    X509Certificate::from_der(der)
+        .is_ok_and(|(_, it)| it.subject().as_raw() == it.issuer().as_raw())
 }
 
 fn pem_of(chain: &[CertificateDer<'_>]) -> String {

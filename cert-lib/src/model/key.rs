@@ -10,6 +10,7 @@ use aws_lc_rs::{
         EcdsaSigningAlgorithm,
     },
 };
+use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 use zeroize::Zeroizing;
 
 /// Kind and size of a key. The set is what public CAs accept.
@@ -40,6 +41,23 @@ impl KeyType {
             Self::Rsa4096 => "4096",
             Self::P256 => "P256",
             Self::P384 => "P384",
+        }
+    }
+
+    /// The kind of a public key (SubjectPublicKeyInfo in DER), `None` where it is none of these.
+    #[must_use]
+    pub fn of_public_key(der: &[u8]) -> Option<Self> {
+        let (_, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
+        match info.parsed().ok()? {
+            PublicKey::RSA(rsa) => match rsa.key_size() {
+                2048 => Some(Self::Rsa2048),
+                3072 => Some(Self::Rsa3072),
+                4096 => Some(Self::Rsa4096),
+                _ => None,
+            },
+            PublicKey::EC(point) if point.key_size() == 256 => Some(Self::P256),
+            PublicKey::EC(point) if point.key_size() == 384 => Some(Self::P384),
+            _ => None,
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     IssuerMissing,
     /// The issuer cannot issue now.
     IssuerNotReady,
+    /// The issuer may not issue for these names, or not for this Certificate.
+    IssuerRefuses,
     /// The place where proofs are published is missing.
     SolverNotReady,
     /// An order is running.
@@ -41,6 +43,8 @@ pub enum Reason {
     LayoutOutdated,
     /// The last try failed, and it is too early for another.
     BackingOff,
+    /// The issuer was asked for as many certificates as it may be asked for in a day.
+    QuotaExhausted,
     /// Too many orders run already.
     Queued,
     /// A cluster refuses what must be read or written.
@@ -49,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Ready,
         Self::SpecRefused,
         Self::OtherClass,
@@ -57,6 +61,7 @@ impl Reason {
         Self::SecretNotWritable,
         Self::IssuerMissing,
         Self::IssuerNotReady,
+        Self::IssuerRefuses,
         Self::SolverNotReady,
         Self::Issuing,
         Self::SecretMissing,
@@ -67,6 +72,7 @@ impl Reason {
         Self::RenewalDue,
         Self::LayoutOutdated,
         Self::BackingOff,
+        Self::QuotaExhausted,
         Self::Queued,
         Self::ClusterRefused,
     ];
@@ -82,6 +88,7 @@ impl Reason {
             Self::SecretNotWritable => "SecretNotWritable",
             Self::IssuerMissing => "IssuerMissing",
             Self::IssuerNotReady => "IssuerNotReady",
+            Self::IssuerRefuses => "IssuerRefuses",
             Self::SolverNotReady => "SolverNotReady",
             Self::Issuing => "Issuing",
             Self::SecretMissing => "SecretMissing",
@@ -92,6 +99,7 @@ impl Reason {
             Self::RenewalDue => "RenewalDue",
             Self::LayoutOutdated => "LayoutOutdated",
             Self::BackingOff => "BackingOff",
+            Self::QuotaExhausted => "QuotaExhausted",
             Self::Queued => "Queued",
             Self::ClusterRefused => "ClusterRefused",
         }

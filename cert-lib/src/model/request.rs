@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use aws_lc_rs::digest;
+use jiff::SignedDuration;
 use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::GeneralName,
@@ -34,6 +35,33 @@ pub struct Request {
     pub fingerprint: Fingerprint,
     /// What the certificate is to say.
     pub subject: Subject,
+    /// What it is to say besides, where the issuer's key is ours. `None` for ACME issuers, which can
+    /// do nothing of it.
+    pub extras: Option<Extras>,
+}
+
+/// What only an issuer whose key we hold can put into a certificate.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The subject's common name, which need not be a DNS name.
+    pub common_name: Option<String>,
+    /// Names that are no DNS names.
+    pub other_names: Vec<OtherName>,
+    /// How long it is valid.
+    pub duration: SignedDuration,
+    /// Whether it may sign others.
+    pub is_ca: bool,
+}
+
+/// A subject alternative name that is no DNS name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OtherName {
+    /// An e-mail address.
+    Email(String),
+    /// An IP address.
+    Address(IpAddr),
+    /// A URI.
+    Uri(String),
 }
 
 impl Request {
@@ -78,6 +106,19 @@ pub struct Csr {
     pub names: Vec<DnsName>,
     /// SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
+    /// The subject in DER.
+    pub subject: Vec<u8>,
+    /// Alternative names that are no DNS names.
+    pub other_names: Vec<OtherName>,
+}
+
+/// Whom a signing request is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Audience {
+    /// An ACME server that has DNS names proved.
+    Acme,
+    /// An issuer whose key we hold.
+    Own,
 }
 
 impl fmt::Debug for Csr {
@@ -147,11 +188,24 @@ pub fn names(common_name: Option<&str>, dns_names: &[String]) -> Result<Vec<DnsN
 }
 
 impl Csr {
-    /// Parses a PEM signing request and checks its signature, key and names.
+    /// Parses a PEM signing request for an ACME server and checks its signature, key and names.
     ///
     /// # Errors
     /// See [`Refusal`].
     pub fn from_pem(text: &[u8]) -> Result<Self, Refusal> {
+        Self::parse(text, Audience::Acme)
+    }
+
+    /// The same for an issuer whose key we hold: it need not name a domain, and its common name need
+    /// not be one.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn for_own_issuer(text: &[u8]) -> Result<Self, Refusal> {
+        Self::parse(text, Audience::Own)
+    }
+
+    fn parse(text: &[u8], audience: Audience) -> Result<Self, Refusal> {
         let refuse = |why: &dyn fmt::Display| Refusal::Csr(why.to_string());
         let block = pem::parse(text).map_err(|_| refuse(&"it is not PEM"))?;
         if !matches!(block.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
@@ -165,45 +219,88 @@ impl Csr {
         let info = &csr.certification_request_info;
         check_strength(&info.subject_pki)?;
         csr.verify_signature().map_err(|_| refuse(&"its signature does not match its key"))?;
-
-        let mut found: Vec<String> = Vec::new();
-        for part in info.subject.iter_common_name() {
-            found.push(
-                part.as_str().map_err(|_| refuse(&"its common name is not text"))?.to_owned(),
-            );
+        let found = Found::of(&csr, audience)?;
+        if found.names.is_empty() && audience == Audience::Acme {
+            return Err(refuse(&"it names no domain"));
         }
-        let common_name = found.first().map(|text| text.parse()).transpose()?;
+        if found.names.len() > MAX_DNS_NAMES + 1 {
+            return Err(Refusal::TooManyNames(found.names.len()));
+        }
+        Ok(Self {
+            der: block.contents().to_vec(),
+            common_name: found.common_name,
+            names: found.names,
+            public_key: info.subject_pki.raw.to_vec(),
+            subject: info.subject.as_raw().to_vec(),
+            other_names: found.other_names,
+        })
+    }
+}
+
+/// The names in a signing request.
+#[derive(Default)]
+struct Found {
+    common_name: Option<DnsName>,
+    names: Vec<DnsName>,
+    other_names: Vec<OtherName>,
+}
+
+impl Found {
+    fn of(csr: &X509CertificationRequest<'_>, audience: Audience) -> Result<Self, Refusal> {
+        let refuse = |why: &str| Refusal::Csr(why.to_owned());
+        let mut found = Self::default();
+        let subject = &csr.certification_request_info.subject;
+        for (number, part) in subject.iter_common_name().enumerate() {
+            let text = part.as_str().map_err(|_| refuse("its common name is not text"))?;
+            let name = match (text.parse::<DnsName>(), audience) {
+                (Ok(name), _) => name,
+                (Err(_), Audience::Own) => continue,
+                (Err(error), Audience::Acme) => return Err(error.into()),
+            };
+            if number == 0 {
+                found.common_name = Some(name.clone());
+            }
+            found.add(name);
+        }
         for extension in csr.requested_extensions().into_iter().flatten() {
             let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
             for name in &names.general_names {
-                match name {
-                    GeneralName::DNSName(name) => found.push((*name).to_owned()),
-                    GeneralName::IPAddress(_) => {
+                match (name, audience) {
+                    (GeneralName::DNSName(name), _) => found.add(name.parse()?),
+                    (GeneralName::IPAddress(_), Audience::Acme) => {
                         return Err(refuse(
-                            &"it asks for an IP address, which ACME issuers with DNS01 cannot prove",
+                            "it asks for an IP address, which ACME issuers with DNS01 cannot prove",
                         ));
                     }
-                    _ => {}
+                    (other, Audience::Own) => found.other_names.extend(other_name(other)?),
+                    (_, Audience::Acme) => {}
                 }
             }
         }
-        let mut seen = BTreeSet::new();
-        let mut names = Vec::new();
-        for text in found {
-            let name: DnsName = text.parse()?;
-            if seen.insert(name.clone()) {
-                names.push(name);
-            }
-        }
-        if names.is_empty() {
-            return Err(refuse(&"it names no domain"));
-        }
-        if names.len() > MAX_DNS_NAMES + 1 {
-            return Err(Refusal::TooManyNames(names.len()));
-        }
-        let public_key = info.subject_pki.raw.to_vec();
-        Ok(Self { der: block.contents().to_vec(), common_name, names, public_key })
+        Ok(found)
     }
+
+    fn add(&mut self, name: DnsName) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+}
+
+/// Kinds of names that nobody here can certify are left out, as upstream leaves them out.
+fn other_name(name: &GeneralName<'_>) -> Result<Option<OtherName>, Refusal> {
+    Ok(match name {
+        GeneralName::RFC822Name(text) => Some(email(text)?),
+        GeneralName::URI(text) => Some(uri(text)?),
+        GeneralName::IPAddress(bytes) => {
+            let address = <[u8; 4]>::try_from(*bytes)
+                .map(IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            let address = address.map_err(|_| Refusal::Csr("an IP address is none".to_owned()))?;
+            Some(OtherName::Address(address))
+        }
+        _ => None,
+    })
 }
 
 /// CA/Browser Forum baseline requirements section 6.1.5, narrowed to what Let's Encrypt takes.
@@ -284,19 +381,45 @@ impl Fingerprint {
     }
 }
 
-/// Reads the IP addresses of a specification.
+/// Reads the names of a specification that are no DNS names.
 ///
 /// # Errors
 /// When one is none, in upstream's words.
-pub fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, Refusal> {
-    texts
-        .iter()
-        .map(|text| {
-            text.parse().map_err(|_| {
-                Refusal::Other(format!("invalid IP address in 'spec.IPAddresses': {text}"))
-            })
+pub fn other_names(
+    emails: &[String],
+    addresses: &[String],
+    uris: &[String],
+) -> Result<Vec<OtherName>, Refusal> {
+    let address = |text: &String| {
+        let address = text.parse().map(OtherName::Address);
+        address.map_err(|_| {
+            Refusal::Other(format!("invalid IP address in 'spec.IPAddresses': {text}"))
         })
-        .collect()
+    };
+    let emails = emails.iter().map(|text| email(text));
+    emails.chain(addresses.iter().map(address)).chain(uris.iter().map(|text| uri(text))).collect()
+}
+
+/// RFC 5280 section 4.2.1.6 wants ASCII; how a mailbox is written is its host's affair.
+fn email(text: &str) -> Result<OtherName, Refusal> {
+    let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic());
+    match text.rsplit_once('@') {
+        Some((user, host)) if is_plain(user) && is_plain(host) => {
+            Ok(OtherName::Email(text.to_owned()))
+        }
+        _ => {
+            Err(Refusal::Other(format!("invalid email address in 'spec.EmailAddresses': {text:?}")))
+        }
+    }
+}
+
+fn uri(text: &str) -> Result<OtherName, Refusal> {
+    let is_absolute = text.is_ascii() && url::Url::parse(text).is_ok();
+    is_absolute.then(|| OtherName::Uri(text.to_owned())).ok_or_else(|| {
+        Refusal::Other(format!(
+            "invalid URI in 'spec.URIs': {text:?}: write it with its scheme and in ASCII"
+        ))
+    })
 }
 
 /// Hex SHA-224: for names of fixed length that are made of longer ones, and for noticing changes.

@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Have, IssuerState, Policy, SecretState, Slot, Stored, Want, renewal_date};
+use super::{
+    Action, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want, renewal_date,
+};
 use crate::model::{
     key::KeyType,
     reason::Reason,
@@ -56,7 +58,8 @@ pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
 }
 
-/// Stands before every new order: back-off, then the number of orders at once.
+/// Stands before every new order: back-off, then the issuer's quota, then the number of orders at
+/// once.
 pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     if let Some(backoff) = &snapshot.have.backoff
         && snapshot.now < backoff.until
@@ -68,6 +71,14 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             look_again: Some(backoff.until),
         };
     }
+    if let Quota::Until { time, per_day } = snapshot.have.quota
+        && snapshot.now < time
+    {
+        return Verdict {
+            look_again: Some(time),
+            ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
+        };
+    }
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.
         let message = "waiting in line, as many orders of this issuer run as may run at once";
@@ -77,13 +88,25 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     start
 }
 
+/// Upstream's first words, and what it does not say: when it goes on.
+fn exhausted(time: Timestamp, per_day: i64) -> String {
+    let second = Timestamp::from_second(time.as_second()).unwrap_or(time);
+    format!(
+        "request quota exhausted. It goes on at {second}. Up to {per_day} requests per day are \
+         allowed. To change the quota, set requestsPerDayQuota in the issuer"
+    )
+}
+
 /// An order is kept while it is for what is wanted and somebody can take it further, be it later.
 pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     let Some(running) = &snapshot.have.running else { return false };
     let is_wanted = snapshot.request().is_some_and(|it| it.fingerprint == running.fingerprint);
     let can_go_on = match verdict.action {
         Action::Resume => true,
-        Action::Hold => !matches!(verdict.reason, Reason::OtherClass | Reason::IssuerMissing),
+        Action::Hold => !matches!(
+            verdict.reason,
+            Reason::OtherClass | Reason::IssuerMissing | Reason::IssuerRefuses
+        ),
         Action::Keep | Action::Start | Action::Rewrite | Action::Refuse => false,
     };
     !(is_wanted && can_go_on)
@@ -152,6 +175,7 @@ fn issuer_missing_or_not_ready(snapshot: &Snapshot<'_>) -> Option<Verdict> {
         IssuerState::Ready => return None,
         IssuerState::NotReady(why) => (Reason::IssuerNotReady, why.clone()),
         IssuerState::Missing(why) => (Reason::IssuerMissing, why.clone()),
+        IssuerState::Refuses(why) => (Reason::IssuerRefuses, why.clone()),
         IssuerState::NoSolver(why) => (Reason::SolverNotReady, why.clone()),
     };
     let idle = snapshot.have.running.is_none();
@@ -267,26 +291,15 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
 fn covers(stored: &Stored, request: &Request) -> bool {
     let key_fits = match &request.subject {
         Subject::Names { key: None, .. } => true,
-        Subject::Names { key: Some(kind), .. } => key_kind(&stored.leaf.public_key) == Some(*kind),
+        Subject::Names { key: Some(kind), .. } => {
+            KeyType::of_public_key(&stored.leaf.public_key) == Some(*kind)
+        }
+        // Upstream's own issuers certify a key of theirs for somebody else's signing request. That
+        // certificate stays until it is renewed.
+        Subject::Csr(_) if request.extras.is_some() => true,
         Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
     };
     key_fits && request.names().iter().all(|name| stored.leaf.names.contains(name))
-}
-
-fn key_kind(public_key: &[u8]) -> Option<KeyType> {
-    use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
-    let (_, info) = SubjectPublicKeyInfo::from_der(public_key).ok()?;
-    match info.parsed().ok()? {
-        PublicKey::RSA(rsa) => match rsa.key_size() {
-            2048 => Some(KeyType::Rsa2048),
-            3072 => Some(KeyType::Rsa3072),
-            4096 => Some(KeyType::Rsa4096),
-            _ => None,
-        },
-        PublicKey::EC(point) if point.key_size() == 256 => Some(KeyType::P256),
-        PublicKey::EC(point) if point.key_size() == 384 => Some(KeyType::P384),
-        _ => None,
-    }
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

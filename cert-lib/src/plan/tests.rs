@@ -38,6 +38,7 @@ fn given() -> Given {
                 owner: Owner("default/cert".into()),
                 fingerprint: fingerprint.clone(),
                 subject,
+                extras: None,
             }),
             renew: false,
             renewed_after: None,
@@ -56,6 +57,7 @@ fn given() -> Given {
                 layout_is_current: true,
             }),
             backoff: None,
+            quota: Quota::Open,
             slot: Slot::Free,
         },
     }
@@ -124,6 +126,10 @@ impl Given {
         self.have.backoff = Some(Backoff { until: now() + wait, interval: wait });
         self
     }
+    fn quota_open_in(mut self, wait: SignedDuration) -> Self {
+        self.have.quota = Quota::Until { time: now() + wait, per_day: 1 };
+        self
+    }
     fn queued(mut self) -> Self {
         self.have.slot = Slot::Taken;
         self
@@ -145,6 +151,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
     use Action::{Hold, Keep, Refuse, Resume, Rewrite, Start};
     let not_ready = || IssuerState::NotReady("why".into());
     let missing = || IssuerState::Missing("why".into());
+    let refuses = || IssuerState::Refuses("why".into());
     let no_solver = || IssuerState::NoSolver("why".into());
     let minute = SignedDuration::from_mins(1);
     let rows: Vec<(&str, Given, Action, Reason, bool)> = vec![
@@ -205,6 +212,55 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             Hold,
             Reason::IssuerNotReady,
             true,
+        ),
+        (
+            "an issuer that may not issue this, and nothing is needed from it",
+            given().issuer(refuses()),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "an issuer that may not issue this",
+            given().issuer(refuses()).secret(SecretState::Missing),
+            Hold,
+            Reason::IssuerRefuses,
+            false,
+        ),
+        (
+            "the issuer's quota is exhausted",
+            given().quota_open_in(minute).secret(SecretState::Missing),
+            Hold,
+            Reason::QuotaExhausted,
+            false,
+        ),
+        (
+            "the issuer's quota is exhausted and renewal is due",
+            given().quota_open_in(minute).expires_in(DAY),
+            Hold,
+            Reason::QuotaExhausted,
+            true,
+        ),
+        (
+            "the issuer's quota is exhausted, and nothing is needed",
+            given().quota_open_in(minute),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
+        (
+            "the issuer's quota is exhausted, and an order runs",
+            given().quota_open_in(minute).with_progress(),
+            Resume,
+            Reason::Issuing,
+            true,
+        ),
+        (
+            "the issuer's quota goes on now, but all slots are taken",
+            given().quota_open_in(SignedDuration::ZERO).queued().secret(SecretState::Missing),
+            Hold,
+            Reason::Queued,
+            false,
         ),
         (
             "no place for proofs",
@@ -508,5 +564,33 @@ fn an_order_is_given_up_when_nobody_wants_it_or_nobody_can_take_it_further() {
 fn no_plan_ever_looks_again_later_than_in_a_day() {
     for given in [given(), given().refused(), given().revoked(), given().queued()] {
         assert!(given.plan().look_again <= now() + DAY);
+    }
+}
+
+#[test]
+fn a_certificate_that_waits_for_the_quota_says_when_it_goes_on() {
+    let plan =
+        given().quota_open_in(SignedDuration::from_mins(90)).secret(SecretState::Missing).plan();
+    assert_eq!(plan.look_again, now() + SignedDuration::from_mins(90));
+    assert!(plan.message.starts_with("request quota exhausted."), "{}", plan.message);
+    assert!(plan.message.contains("2026-11-22T13:30:00Z"), "{}", plan.message);
+}
+
+#[test]
+fn what_upstreams_own_issuer_certified_for_a_signing_request_stays() {
+    // Upstream certifies a key of its own there; a public CA never does.
+    let maker = PrivateKey::generate(crate::model::key::KeyType::P256).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["example.org".into()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let csr = params.serialize_request(&maker.signer().unwrap()).unwrap().pem().unwrap();
+    for (extras, action) in
+        [(None, Action::Start), (Some(crate::model::request::Extras::default()), Action::Keep)]
+    {
+        let mut given = given();
+        let request = given.want.request.as_mut().unwrap();
+        let csr = crate::model::request::Csr::from_pem(csr.as_bytes()).unwrap();
+        request.subject = Subject::Csr(csr);
+        request.extras = extras;
+        assert_eq!(given.plan().action, action);
     }
 }

@@ -6,19 +6,18 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::solve::Owner;
-use kube::{Api, Client, ResourceExt, runtime::watcher};
+use kube::ResourceExt;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::name;
 use crate::api::{CertificateKey, ObjectKey, Realm};
 use crate::{
     api::dnsentry::DNSEntry,
-    runtime::follow::{Availability, Follower, Lister, follow},
+    runtime::follow::{Availability, Follower},
 };
 
 /// Our challenge entries as they were last heard of.
@@ -28,7 +27,7 @@ pub struct Entries {
     realm: Realm,
     wake: UnboundedSender<Owner>,
     index: Mutex<HashMap<ObjectKey, Entry>>,
-    pub(super) availability: watch::Sender<Availability>,
+    pub(super) availability: Arc<watch::Sender<Availability>>,
 }
 
 /// What is kept of an entry. Of its values only a digest: they are secret while the order runs.
@@ -54,30 +53,27 @@ impl Entries {
         realm: Realm,
         wake: UnboundedSender<Owner>,
     ) -> Self {
-        let (availability, _) = watch::channel(Availability::Unknown);
+        let availability = Arc::new(watch::Sender::new(Availability::Unknown));
         let (class, index) = (class.unwrap_or_default(), Mutex::default());
         Self { namespace, class, realm, wake, index, availability }
     }
 
-    /// Keeps the index current. Never ends; the caller owns the task.
-    pub async fn run(&self, client: Client) -> Infallible {
-        let api: Api<DNSEntry> = match &self.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
-        };
-        follow(api, watcher::Config::default(), self, &self.availability, Lister::unasked()).await
+    /// Where the entries are; `None` is everywhere.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Told by whoever runs the watch that feeds the index.
+    #[must_use]
+    pub fn sender(&self) -> Arc<watch::Sender<Availability>> {
+        self.availability.clone()
     }
 
     /// Whether the index can be believed.
     #[must_use]
     pub fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.subscribe()
-    }
-
-    /// Waits until all entries are known, or it is known that none can be.
-    pub async fn wait_listed(&self) {
-        // The sender is in `self`, so it cannot be gone.
-        let _ = self.availability().wait_for(|known| *known != Availability::Unknown).await;
     }
 
     /// The entries of `owner`, for sweeping what a crash left.

@@ -135,6 +135,7 @@ fn request(names: &[&str]) -> Request {
             dns_names: names.iter().map(|text| text.parse().unwrap()).collect(),
             key: None,
         },
+        extras: None,
     }
 }
 

@@ -1,0 +1,61 @@
+//! What depends on the kind of issuer: what only an issuer whose key we hold can do, and what an ACME
+//! issuer must refuse. In upstream's words.
+
+use cert_lib::model::request::{Extras, Refusal, other_names};
+use jiff::SignedDuration;
+
+use crate::{
+    api::certificate::CertificateSpec,
+    config::{CertificateSettings, duration, go_duration},
+    issuers::choice::Kind,
+};
+
+const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
+const SELF_SIGNED_DURATION: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// `None` for ACME issuers. Where nobody knows what the issuer is, nothing is refused: it may serve
+/// what was issued before.
+pub(super) fn of(
+    spec: &CertificateSpec,
+    settings: &CertificateSettings,
+    kind: Option<Kind>,
+) -> Result<Option<Extras>, Refusal> {
+    let other_names = other_names(
+        spec.email_addresses.as_deref().unwrap_or_default(),
+        spec.ip_addresses.as_deref().unwrap_or_default(),
+        spec.uris.as_deref().unwrap_or_default(),
+    )?;
+    let refuse = |why: &str| Err(Refusal::Other(why.to_owned()));
+    let default = match kind {
+        // ACME with DNS01 can prove none of the other names; upstream leaves them out in silence.
+        Some(Kind::Acme) if spec.duration.is_some() => {
+            return refuse("duration cannot be set for ACME certificate");
+        }
+        Some(Kind::Acme) if spec.is_ca.is_some() => {
+            return refuse("isCA cannot be set for ACME certificate");
+        }
+        Some(Kind::Acme) => return Ok(None),
+        Some(Kind::SelfSigned) if spec.is_ca != Some(true) => {
+            return refuse("self signed certificates must set 'spec.isCA: true'");
+        }
+        Some(Kind::SelfSigned) if spec.csr.is_none() && super::common_name(spec).is_none() => {
+            return refuse("common name must be set");
+        }
+        Some(Kind::SelfSigned) => SELF_SIGNED_DURATION,
+        Some(Kind::Ca) | None => CA_DURATION,
+    };
+    let asked = spec.duration.as_deref().map(duration).transpose();
+    let asked = asked.map_err(|why| Refusal::Other(format!("duration: {why}")))?;
+    let duration = asked.unwrap_or(default);
+    let shortest = settings.renewal_window * 2;
+    if kind.is_some() && duration < shortest {
+        let shortest = go_duration(shortest);
+        return refuse(&format!("certificate duration must be at least {shortest}"));
+    }
+    Ok(Some(Extras {
+        common_name: super::common_name(spec).map(str::to_owned),
+        other_names,
+        duration,
+        is_ca: spec.is_ca == Some(true),
+    }))
+}

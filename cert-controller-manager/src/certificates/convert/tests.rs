@@ -1,0 +1,223 @@
+//! Tables of the conversion.
+
+use super::*;
+use serde_json::{Value, json};
+
+use crate::{
+    api::Home,
+    issuers::choice::{Kind, Offer, Rules, choose},
+};
+
+fn chosen(name: &str, kind: Kind) -> Chosen {
+    Chosen { key: IssuerKey::Default(name.into()), kind: Some(kind), refusal: None }
+}
+
+fn settings() -> CertificateSettings {
+    CertificateSettings::default()
+}
+
+fn wanted(certificate: &Certificate, issuer: &Chosen) -> Want {
+    let key = CertificateKey::new(Home::Source, ObjectKey::of(certificate));
+    want(&key, certificate, &settings(), issuer, &Consents::new(vec![]))
+}
+
+fn certificate(spec: &Value) -> Certificate {
+    serde_json::from_value(json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+        "metadata": { "namespace": "ns", "name": "cert", "uid": "0123456789" },
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn refusal(spec: &Value) -> String {
+    wanted(&certificate(spec), &chosen("pebble", Kind::Acme))
+        .request
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_fingerprint_is_the_one_that_upstream_computes() {
+    // As recorded from upstream's binary.
+    let spec = json!({
+        "commonName": "simple.example.com",
+        "dnsNames": ["foo.example.com", "bar.example.com"],
+        "issuerRef": { "name": "pebble" },
+    });
+    let want = wanted(&certificate(&spec), &chosen("pebble", Kind::Acme));
+    assert_eq!(
+        want.request.unwrap().fingerprint.as_str(),
+        "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"
+    );
+}
+
+#[test]
+fn what_cannot_be_fulfilled_is_refused_in_words() {
+    let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();
+    let long = format!("{}.example.org", vec!["a".repeat(50); 5].join("."));
+    let csr = |text: &str| json!({ "csr": data(text.as_bytes()) });
+    for (spec, message) in [
+        (json!({}), "either domains or csr must be specified"),
+        (
+            json!({ "commonName": "a.example", "csr": data(b"x") }),
+            "cannot specify both commonName and csr",
+        ),
+        (json!({ "dnsNames": names }), "invalid number of DNS names: 100 (max 99)"),
+        (json!({ "commonName": "a".repeat(65) }), "the Common Name is limited to 64 characters"),
+        (json!({ "dnsNames": [long] }), "longer than 253"),
+        (
+            json!({ "commonName": "*.*.example.org" }),
+            "a wildcard is allowed as the whole first label only",
+        ),
+        (json!({ "dnsNames": ["10.1.2.3"] }), "10.1.2.3 is an IP address"),
+        (json!({ "dnsNames": ["a.example", "A.example"] }), "duplicate domain: a.example"),
+        (csr("no pem"), "parsing CSR failed: it is not PEM"),
+        (
+            json!({ "commonName": "a.example", "renewBefore": "4m" }),
+            "renewBefore must be at least 5 minutes",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewBefore": "soon" }),
+            "renewBefore: \"soon\" is no duration",
+        ),
+        (json!({ "commonName": "a.example", "duration": "48h" }), "duration cannot be set"),
+        (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
+        (
+            json!({ "commonName": "a.example", "secretName": "x?dryRun=All" }),
+            "is no name of a Secret",
+        ),
+        (json!({ "commonName": "a.example", "secretName": "Web_TLS" }), "is no name of a Secret"),
+        (
+            json!({ "commonName": "a.example", "secretLabels": { "cert.gardener.cloud/hash": "x" } }),
+            "is set by the manager",
+        ),
+        (
+            json!({ "commonName": "a.example", "secretLabels": { "a": "b c" } }),
+            "secretLabels: \"a\"",
+        ),
+        (
+            json!({ "commonName": "a.example", "ensureRenewedAfter": "9999-12-31T23:59:59Z" }),
+            "ensureRenewedAfter",
+        ),
+        (
+            json!({ "commonName": "a.example", "secretName": "a", "secretRef": { "name": "b" } }),
+            "conflicting names in secretRef.Name and secretName: b != a",
+        ),
+        (
+            json!({ "commonName": "a.example", "secretRef": { "name": "b", "namespace": "other" } }),
+            "--allow-cross-namespace-secrets",
+        ),
+    ] {
+        let said = refusal(&spec);
+        assert!(said.contains(message), "{spec}: {said}");
+    }
+}
+
+fn data(bytes: &[u8]) -> Value {
+    serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap()
+}
+
+#[test]
+fn a_secret_without_a_name_gets_one_that_stays() {
+    let certificate = certificate(&json!({ "commonName": "a.example" }));
+    assert_eq!(secret_key(&certificate), ObjectKey::new("ns", "cert-01234567"));
+}
+
+fn fixture() -> Vec<Value> {
+    let text = include_str!("../../../../tests/fixtures/adoption/objects.json");
+    let list: Value = serde_json::from_str(text).unwrap();
+    list["items"].as_array().unwrap().clone()
+}
+
+#[test]
+fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
+    let of_kind = |kind: &str| {
+        let all = fixture().into_iter();
+        all.filter(|item| item["kind"] == kind).collect::<Vec<_>>()
+    };
+    let offers: Vec<Offer> = of_kind("Issuer")
+        .into_iter()
+        .map(|item| {
+            let issuer: crate::api::Issuer = serde_json::from_value(item).unwrap();
+            Offer::new(IssuerKey::Default(issuer.name_any()), &issuer.spec)
+        })
+        .collect();
+    let rules =
+        Rules { namespace: "default".into(), default_issuer: "pebble".into(), ..Rules::default() };
+    let certificates = of_kind("Certificate");
+    assert_eq!(certificates.len(), 10);
+    for item in certificates {
+        let certificate: Certificate = serde_json::from_value(item).unwrap();
+        let name = certificate.name_any();
+        let chosen = choose(&rules, &offers, &asked(&certificate, "default"));
+        let want = wanted(&certificate, &chosen);
+        let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let label = certificate.labels().get(marks::HASH).map(String::as_str);
+        assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
+        // Without the default issuer being told, it stays with the one that it was issued by.
+        let used = current(&certificate, "default").map(|key| key.to_string());
+        assert_eq!(used, certificate.status.unwrap().issuer_ref.map(|it| it.name), "{name}");
+    }
+}
+
+#[test]
+fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
+    for (kind, spec, wanted) in [
+        (Kind::Ca, json!({ "commonName": "My CA", "isCA": true, "duration": "43800h" }), None),
+        (Kind::Ca, json!({ "commonName": "a.example" }), None),
+        (
+            Kind::Ca,
+            json!({ "commonName": "a.example", "duration": "1439h" }),
+            Some("certificate duration must be at least 1440h0m0s"),
+        ),
+        (
+            Kind::Ca,
+            json!({ "commonName": "a.example", "ipAddresses": ["1.2.3"] }),
+            Some("invalid IP address in 'spec.IPAddresses': 1.2.3"),
+        ),
+        (
+            Kind::Ca,
+            json!({ "commonName": "a.example", "uris": ["x"] }),
+            Some("invalid URI in 'spec.URIs'"),
+        ),
+        (
+            Kind::SelfSigned,
+            json!({ "commonName": "a.example" }),
+            Some("self signed certificates must set 'spec.isCA: true'"),
+        ),
+        (
+            Kind::SelfSigned,
+            json!({ "dnsNames": ["a.example"], "isCA": true }),
+            Some("common name must be set"),
+        ),
+        (Kind::SelfSigned, json!({ "commonName": "My CA", "isCA": true }), None),
+        (Kind::Acme, json!({ "commonName": "My CA" }), Some("invalid domain")),
+    ] {
+        let want = wanted(&certificate(&spec), &chosen("x", kind));
+        match (want.request, wanted) {
+            (Ok(request), None) => assert!(request.extras.is_some(), "{spec}"),
+            (Err(refusal), Some(part)) => {
+                assert!(refusal.to_string().contains(part), "{spec}: {refusal}");
+            }
+            (request, wanted) => panic!("{kind:?} {spec}: {request:?}, not {wanted:?}"),
+        }
+    }
+}
+
+#[test]
+fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
+    let spec = json!({ "commonName": "My CA", "isCA": true, "duration": "1h" });
+    let nobody = Chosen { kind: None, ..chosen("x", Kind::Ca) };
+    assert!(wanted(&certificate(&spec), &nobody).request.is_ok());
+}
+
+#[test]
+fn an_issuer_is_the_current_one_only_for_what_it_issued() {
+    let item = fixture().into_iter().find(|item| item["metadata"]["name"] == "web-ingress-nxcld");
+    let mut certificate: Certificate = serde_json::from_value(item.unwrap()).unwrap();
+    assert_eq!(current(&certificate, "default"), Some(IssuerKey::Default("pebble".into())));
+    assert_eq!(current(&certificate, "other"), None);
+    certificate.spec.common_name = Some("another.example.com".into());
+    assert_eq!(current(&certificate, "default"), None);
+}

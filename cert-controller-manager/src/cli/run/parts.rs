@@ -1,0 +1,237 @@
+//! The controllers and what they share, put together.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use cert_lib::{
+    issue::acme::Timing,
+    model::scope::Ranges,
+    net::{Resolver, dns::Udp, http::HttpsClient},
+    plan::Policy,
+    solve::dns01::{Nameserver, Propagation},
+};
+use kube::Client;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::Ground;
+use crate::{
+    api::{ClusterId, IssuerKey, Realm},
+    certificates::{
+        bond::Places,
+        consent::Consents,
+        gate::Gate,
+        index::Index,
+        observe::Secrets,
+        progress::Store,
+        reconcile::{Controller as Certificates, Homes, Place},
+        wake::Lists,
+    },
+    config::{DnsSettings, SourceSettings},
+    issuers::{
+        choice::Rules,
+        reconcile::{Controller as Issuers, Known},
+        registry::Registry,
+    },
+    runtime::{
+        fence::outbound::FencedHttp,
+        keys::Pool,
+        metrics::calls::{CountedHttp, CountedResolver},
+        queue::Queue,
+        report::Reports,
+        tasks::Tasks,
+    },
+    solvers::{
+        Challenges,
+        dnsentry::{self, DnsEntrySolver, Entries},
+        late::Late,
+    },
+    sources::{self, kind::Kind, sync::Sources},
+};
+
+/// What is known of the clusters before anything else can be put together.
+pub(super) struct Identity {
+    pub(super) source: ClusterId,
+    pub(super) target: ClusterId,
+}
+
+/// What issues.
+pub(super) struct Issuing {
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) entries: Arc<Entries>,
+    /// Owners of entries that have changed.
+    pub(super) owners: UnboundedReceiver<cert_lib::solve::Owner>,
+}
+
+/// Events on objects of `client`'s cluster.
+fn reports(client: Client, tasks: &mut Tasks) -> Reports {
+    let (reports, post) = Reports::new(client);
+    tasks.run("events", post);
+    reports
+}
+
+/// The issuers' controller. It needs no cluster but the default one to begin.
+pub(super) fn issuers(
+    ground: &Ground,
+    solver: Arc<Late>,
+    changed: UnboundedSender<IssuerKey>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Issuers> {
+    let settings = &ground.settings;
+    let queue = Arc::new(Queue::default());
+    let rules = Rules {
+        namespace: settings.issuers.namespace.clone(),
+        default_issuer: settings.issuers.default_issuer.clone(),
+        default_ranges: Ranges::new(&settings.issuers.default_ranges),
+        allow_target: settings.issuers.allow_target_issuers,
+    };
+    let target = settings.issuers.allow_target_issuers.then(|| ground.clusters.target.clone());
+    let target_reports = target.as_ref().map(|target| reports(target.0.clone(), tasks));
+    let http = Arc::new(HttpsClient::new(&settings.roots)?);
+    let http = Arc::new(CountedHttp::new(http, ground.metrics.clone()));
+    Ok(Issuers {
+        cluster: ground.clusters.default.clone(),
+        namespace: settings.issuers.namespace.clone(),
+        target,
+        default_quota: settings.issuers.requests_per_day.into(),
+        classes: settings.issuers.classes.clone(),
+        registry: Arc::new(Registry::new(rules, queue.clone())),
+        http: Arc::new(FencedHttp::new(http, ground.fence.clone())),
+        clock: ground.clock.clone(),
+        keys: Arc::new(Pool::default()),
+        solver,
+        timing: Timing {
+            propagation_timeout: settings.dns.propagation_timeout,
+            ..Timing::default()
+        },
+        reports: reports(ground.clusters.default.0.clone(), tasks),
+        target_reports,
+        queue,
+        changed,
+        known: Known::default(),
+    })
+}
+
+/// The Certificates' controller.
+pub(super) async fn issuing(
+    ground: &Ground,
+    identity: &Identity,
+    issuers: &Issuers,
+    late: &Late,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Issuing> {
+    let (settings, clusters) = (&ground.settings, &ground.clusters);
+    let realm = Realm::new(settings.certificates.classes.main(), &identity.source);
+    let (wake, owners) = mpsc::unbounded_channel();
+    let entries = Arc::new(Entries::new(
+        settings.dns.namespace.clone(),
+        settings.dns.class.clone(),
+        realm.clone(),
+        wake,
+    ));
+    let solver = Arc::new(solver(ground, &realm, entries.clone()).await?);
+    late.set(solver.clone());
+    let mut place = |client: Client| Place { reports: reports(client.clone(), tasks), client };
+    let certificates = Certificates {
+        homes: Homes {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        lists: Lists::default(),
+        places: Places {
+            source: identity.source.clone(),
+            target: identity.target.clone(),
+            one_cluster: clusters.target_is_source(),
+        },
+        index: Index::default(),
+        secrets: Secrets::new(clusters.target.clone()),
+        consents: Consents::new(target_namespaces(ground)),
+        orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
+        gate: Gate::new(settings.certificates.orders_at_once),
+        issuers: issuers.registry.clone(),
+        challenges: Arc::new(Challenges::new(
+            entries.clone(),
+            solver,
+            settings.certificates.use_dnsrecords,
+        )),
+        settings: settings.certificates.clone(),
+        policy: Policy { renewal_window: settings.certificates.renewal_window },
+        clock: ground.clock.clone(),
+        metrics: ground.metrics.clone(),
+        queue: Arc::new(Queue::default()),
+    };
+    Ok(Issuing { certificates: Arc::new(certificates), entries, owners })
+}
+
+/// The namespaces that the operator himself named for Secrets of generated Certificates.
+fn target_namespaces(ground: &Ground) -> Vec<String> {
+    let sources = &ground.settings.sources;
+    let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
+    all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
+}
+
+async fn solver(
+    ground: &Ground,
+    realm: &Realm,
+    entries: Arc<Entries>,
+) -> anyhow::Result<DnsEntrySolver> {
+    let settings = &ground.settings.dns;
+    let nameservers = addresses(settings).await?;
+    let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
+    Ok(DnsEntrySolver::new(
+        ground.clusters.dns.0.clone(),
+        entries,
+        Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
+        Arc::new(Propagation::new(nameservers, ground.clock.clone())),
+        ground.clock.clone(),
+        dnsentry::Settings {
+            namespace: settings.namespace.clone(),
+            class: settings.class.clone(),
+            realm: realm.clone(),
+            owner_id: settings.owner_id.clone(),
+            ttl: settings.propagation_timeout.as_secs().max(1),
+            additional_wait: settings.additional_wait,
+        },
+    ))
+}
+
+async fn addresses(settings: &DnsSettings) -> anyhow::Result<Vec<std::net::SocketAddr>> {
+    let mut addresses = Vec::new();
+    for server in &settings.nameservers {
+        match server {
+            Nameserver::Address(address) => addresses.push(*address),
+            Nameserver::Host { name, port } => {
+                let found = tokio::net::lookup_host((name.as_str(), *port)).await;
+                addresses.extend(found.with_context(|| format!("--precheck-nameservers {name}"))?);
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+/// The controllers of source objects: one for each group of kinds that were told the same.
+pub(super) fn sources(ground: &Ground, identity: &Identity, tasks: &mut Tasks) -> Vec<Arc<Sources>> {
+    let (on, of) = (&ground.settings.controllers, &ground.settings.sources);
+    let kinds = [
+        (on.ingress, Kind::Ingress, &of.ingress),
+        (on.service, Kind::Service, &of.service),
+        (on.istio, Kind::IstioGateway, &of.istio),
+        (on.gateway, Kind::Gateway, &of.gateway),
+    ];
+    let mut groups: Vec<(&SourceSettings, Vec<Kind>)> = Vec::new();
+    for (_, kind, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
+        match groups.iter_mut().find(|(known, _)| *known == settings) {
+            Some((_, group)) => group.push(kind),
+            None => groups.push((settings, vec![kind])),
+        }
+    }
+    let clusters = sources::sync::Clusters {
+        source: ground.clusters.source.0.clone(),
+        source_id: identity.source.clone(),
+        target: (!ground.clusters.target_is_source()).then(|| ground.clusters.target.0.clone()),
+    };
+    let reports = reports(ground.clusters.source.0.clone(), tasks);
+    let one = |(settings, kinds): (&SourceSettings, Vec<Kind>)| {
+        Arc::new(Sources::new(&kinds, settings.clone(), clusters.clone(), reports.clone()))
+    };
+    groups.into_iter().map(one).collect()
+}

@@ -1,0 +1,163 @@
+//! The watches: every kind of every cluster once, whoever wants to hear of it.
+
+use std::{fmt::Debug, sync::Arc};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Api, Client, Resource, core::PartialObjectMeta, runtime::watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch::Sender;
+
+use super::{Ground, parts::Issuing};
+use crate::{
+    api::{Certificate, Home, Issuer, dnsentry::DNSEntry, marks},
+    certificates::wake::AtHome,
+    issuers::{
+        reconcile::Controller as Issuers,
+        watched::{self, Watched},
+    },
+    runtime::{
+        follow::{Availability, Fan, Follower, Listing, follow},
+        tasks::Tasks,
+    },
+    sources::sync::Sources,
+};
+
+type Shared<K> = Arc<dyn Follower<K> + Send + Sync>;
+
+/// One watch that is about to start.
+struct Watch<K> {
+    api: Api<K>,
+    config: watcher::Config,
+    follower: Shared<K>,
+    availability: Arc<Sender<Availability>>,
+    /// For the readiness: what is watched where; `None` for what may be missing.
+    needed: Option<&'static str>,
+}
+
+impl<K> Watch<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default,
+{
+    fn new(api: Api<K>, follower: Shared<K>) -> Self {
+        Self {
+            api,
+            config: watcher::Config::default(),
+            follower,
+            availability: Arc::new(Sender::new(Availability::Unknown)),
+            needed: None,
+        }
+    }
+
+    fn labels(self, selector: &str) -> Self {
+        Self { config: self.config.labels(selector), ..self }
+    }
+
+    fn needed(self, what: &'static str) -> Self {
+        Self { needed: Some(what), ..self }
+    }
+
+    /// Starts it, and lets the readiness ask for it.
+    fn start(self, ground: &Ground, tasks: &mut Tasks) -> Listing {
+        let (lister, listing) = ground.relist.watch();
+        if let Some(what) = self.needed {
+            let known = self.availability.subscribe();
+            ground.admin.readiness.require(what, move || match *known.borrow() {
+                Availability::Present => Ok(()),
+                Availability::Unknown => Err("not listed yet".to_owned()),
+                Availability::Absent => Err("there is no such kind yet".to_owned()),
+                Availability::Denied => Err("no right to list and watch them".to_owned()),
+            });
+        }
+        tasks.run("watch", async move {
+            follow(self.api, self.config, &self.follower, &self.availability, lister).await
+        });
+        listing
+    }
+}
+
+/// The lists that a leader waits for.
+pub(super) struct IssuingLists {
+    /// Certificates of the source cluster.
+    pub(super) source: Listing,
+    /// Certificates of the target cluster, where that is another one.
+    pub(super) target: Option<Listing>,
+    /// Secrets, Namespaces and DNSEntries: better known first, but nothing waits for them for long.
+    pub(super) others: Vec<Listing>,
+}
+
+/// Follows Issuers and the Secrets that they refer to.
+pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> Vec<Listing> {
+    let mut lists = Vec::new();
+    let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
+    let mut of = |client: &Client, namespace: Option<&str>, home, what| {
+        let follower = Arc::new(Watched { controller: issuers.clone(), home });
+        let issuers: Api<Issuer> = within(client, namespace);
+        lists.push(Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks));
+        let secrets: Api<PartialObjectMeta<Secret>> = within(client, namespace);
+        lists.push(Watch::new(secrets, follower).labels(&keys).start(ground, tasks));
+    };
+    let clusters = &ground.clusters;
+    of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "list of Issuers");
+    if issuers.target.is_some() {
+        of(&clusters.target.0, None, watched::Home::Target, "list of Issuers of the target cluster");
+    }
+    lists
+}
+
+fn within<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Follows Certificates for everybody who wants to hear of them.
+pub(super) fn certificates(
+    ground: &Ground,
+    issuing: Option<&Issuing>,
+    sources: &[Arc<Sources>],
+    home: Home,
+    tasks: &mut Tasks,
+) -> Listing {
+    let mut followers: Vec<Shared<Certificate>> = Vec::new();
+    if let Some(issuing) = issuing {
+        followers.push(Arc::new(AtHome::new(home, issuing.certificates.clone())));
+    }
+    for sources in sources {
+        followers.push(Arc::new(sources.slaves_at(home)));
+    }
+    let (client, what) = match home {
+        Home::Source => (&ground.clusters.source.0, "list of Certificates"),
+        Home::Target => (&ground.clusters.target.0, "list of Certificates of the target cluster"),
+    };
+    let api: Api<Certificate> = Api::all(client.clone());
+    Watch::new(api, Arc::new(Fan(followers))).needed(what).start(ground, tasks)
+}
+
+/// Follows what a pass over a Certificate looks at besides.
+pub(super) fn surroundings(
+    ground: &Ground,
+    Issuing { certificates, entries, .. }: &Issuing,
+    tasks: &mut Tasks,
+) -> Vec<Listing> {
+    let target = &ground.clusters.target.0;
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::all(target.clone());
+    let secrets = Watch::new(secrets, certificates.clone() as Shared<_>)
+        .labels(&format!("{}=true", marks::CERTIFICATE))
+        .needed("list of Secrets")
+        .start(ground, tasks);
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(target.clone());
+    let namespaces = Watch {
+        availability: certificates.consents.availability.clone(),
+        ..Watch::new(namespaces, certificates.clone() as Shared<_>)
+    };
+    let dns = within::<DNSEntry>(&ground.clusters.dns.0, entries.namespace());
+    let dns =
+        Watch { availability: entries.sender(), ..Watch::new(dns, entries.clone() as Shared<_>) };
+    vec![secrets, namespaces.start(ground, tasks), dns.start(ground, tasks)]
+}

@@ -1,0 +1,193 @@
+//! How many certificates an issuer may be asked for in a day, over restarts, and whose turn it is.
+//!
+//! What is left is kept in `status.requests` of the Issuer, which needs no further object and no
+//! further right. It is written before it is used and in portions, so that a crash loses at most a
+//! portion and a busy issuer is not written for every order.
+
+pub mod turns;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cert_lib::{
+    clock::Clock,
+    plan::{
+        Quota as Verdict,
+        quota::{Bucket, Left},
+    },
+};
+use jiff::Timestamp;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use self::turns::Turns;
+use crate::api::{
+    Issuer,
+    issuer::{IssuerStatus, Requests},
+};
+
+/// See the [module](self).
+pub struct Quota {
+    api: Api<Issuer>,
+    name: String,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Held while a portion is noted.
+    noting: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    bucket: Bucket,
+    turns: Turns,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// Namespace of the Certificate: namespaces take turns.
+    pub namespace: &'a str,
+    /// Names the Certificate.
+    pub certificate: &'a str,
+}
+
+impl Quota {
+    /// The quota of the issuer `name`, `per_day` requests, of which `status` remembers what is left.
+    #[must_use]
+    pub fn new(
+        api: Api<Issuer>,
+        name: &str,
+        per_day: i64,
+        status: Option<&IssuerStatus>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let now = clock.now();
+        let left = status.and_then(|status| read(status.requests.as_ref()?));
+        let bucket = match left {
+            Some(left) => Bucket::restored(per_day, left, now),
+            None => Bucket::full(per_day, now),
+        };
+        let state = Mutex::new(State { bucket, turns: Turns::default() });
+        Self { api, name: name.to_owned(), clock, state, noting: tokio::sync::Mutex::default() }
+    }
+
+    /// Another number per day.
+    pub fn set_per_day(&self, per_day: i64) {
+        let now = self.clock.now();
+        self.lock().bucket.set_per_day(per_day, now);
+    }
+
+    /// Whether it is the turn of `whose`. Changes nothing.
+    #[must_use]
+    pub fn look(&self, whose: Whose<'_>) -> Verdict {
+        self.lock().look(whose, self.clock.now())
+    }
+
+    /// Puts `whose` in line. Where it can go on at once instead, it is not.
+    pub fn wait(&self, whose: Whose<'_>) -> Verdict {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let verdict = state.look(whose, now);
+        match verdict {
+            Verdict::Until { time, .. } => state.turns.wait(whose, time),
+            Verdict::Open => {}
+        }
+        verdict
+    }
+
+    /// `certificate` does not wait any more.
+    pub fn leave(&self, whose: Whose<'_>) {
+        self.lock().turns.leave(whose);
+    }
+
+    /// Uses one request for `whose`. Returns whether it was its turn.
+    ///
+    /// # Errors
+    /// When it could not be noted that a portion is used; nothing was used then.
+    pub async fn spend(&self, whose: Whose<'_>) -> kube::Result<bool> {
+        if let Some(done) = self.lock().spend(whose, self.clock.now()) {
+            return Ok(done);
+        }
+        let _noting = self.noting.lock().await;
+        let now = self.clock.now();
+        let (portion, left) = {
+            let mut state = self.lock();
+            // Somebody else may have noted a portion meanwhile.
+            if let Some(done) = state.spend(whose, now) {
+                return Ok(done);
+            }
+            (state.bucket.take_out(now), state.bucket.left(now))
+        };
+        if portion == 0 {
+            return Ok(false);
+        }
+        let patch = json!({ "status": { "requests": render(left) } });
+        let noted =
+            self.api.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let mut state = self.lock();
+        match noted {
+            Ok(_) => {
+                state.bucket.give(portion);
+                Ok(state.spend(whose, now).unwrap_or(false))
+            }
+            Err(error) => {
+                state.bucket.put_back(portion);
+                Err(error)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn look(&self, whose: Whose<'_>, now: Timestamp) -> Verdict {
+        let bucket = &self.bucket;
+        let before = self.turns.before(whose, now);
+        // The last quarter is for namespaces that have not had their share. Where only one request
+        // comes at once there is nothing to keep.
+        let kept = match self.turns.has_its_share(whose, bucket.per_day(), now) {
+            true => bucket.burst() / 4,
+            false => 0,
+        };
+        let needed = before + 1 + kept;
+        if bucket.available(now) >= needed {
+            return Verdict::Open;
+        }
+        let time = bucket.when(needed, now);
+        Verdict::Until { time: seconds_up(time), per_day: bucket.per_day() }
+    }
+
+    /// Uses a request that is in hand; `None` where a portion must be noted first.
+    fn spend(&mut self, whose: Whose<'_>, now: Timestamp) -> Option<bool> {
+        match self.look(whose, now) {
+            Verdict::Until { time, .. } if time > now => return Some(false),
+            Verdict::Until { .. } | Verdict::Open => {}
+        }
+        self.bucket.use_one().then(|| {
+            self.turns.leave(whose);
+            self.turns.note(whose, now);
+            true
+        })
+    }
+}
+
+fn read(requests: &Requests) -> Option<Left> {
+    Some(Left { available: requests.available, at: requests.at.parse().ok()? })
+}
+
+fn render(left: Left) -> Requests {
+    Requests { available: left.available, at: left.at.to_string() }
+}
+
+/// Whoever looks again at that second finds it come.
+fn seconds_up(time: Timestamp) -> Timestamp {
+    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
+    Timestamp::from_second(second).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Who comes next where an issuer's quota is short: namespaces take turns, so that one with ten
+//! thousand Certificates does not spend the quota of one with a single one. Pure.
+//!
+//! What a namespace has had is remembered for a day and by this process only: after a restart all
+//! begin anew.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Whose;
+
+const HOUR: i64 = 3_600;
+const HOURS: i64 = 24;
+/// Whoever does not look for this long after its time does not wait any more.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Turns {
+    waiting: BTreeMap<String, VecDeque<Waiter>>,
+    had: HashMap<String, Had>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    certificate: String,
+    looks_again: Timestamp,
+}
+
+/// How many requests, by the hour.
+#[derive(Debug, Default)]
+struct Had(VecDeque<(i64, i64)>);
+
+impl Had {
+    fn note(&mut self, now: Timestamp) {
+        let hour = now.as_second() / HOUR;
+        match self.0.back_mut() {
+            Some((last, count)) if *last == hour => *count += 1,
+            _ => self.0.push_back((hour, 1)),
+        }
+        while self.0.front().is_some_and(|(first, _)| *first <= hour - HOURS) {
+            self.0.pop_front();
+        }
+    }
+
+    fn count(&self, now: Timestamp) -> i64 {
+        let hour = now.as_second() / HOUR;
+        self.0.iter().filter(|(at, _)| *at > hour - HOURS).map(|(_, count)| count).sum()
+    }
+}
+
+impl Turns {
+    /// `whose` waits and will look again at `time`. Its place in line stays if it has one.
+    pub fn wait(&mut self, whose: Whose<'_>, time: Timestamp) {
+        let line = self.waiting.entry(whose.namespace.to_owned()).or_default();
+        match line.iter_mut().find(|it| it.certificate == whose.certificate) {
+            Some(known) => known.looks_again = time,
+            None => line
+                .push_back(Waiter { certificate: whose.certificate.to_owned(), looks_again: time }),
+        }
+    }
+
+    /// `whose` does not wait any more. *Idempotent*.
+    pub fn leave(&mut self, whose: Whose<'_>) {
+        if let Some(line) = self.waiting.get_mut(whose.namespace) {
+            line.retain(|it| it.certificate != whose.certificate);
+            if line.is_empty() {
+                self.waiting.remove(whose.namespace);
+            }
+        }
+    }
+
+    /// `whose` has had a request.
+    pub fn note(&mut self, whose: Whose<'_>, now: Timestamp) {
+        self.had.retain(|_, had| had.count(now) > 0);
+        self.had.entry(whose.namespace.to_owned()).or_default().note(now);
+    }
+
+    /// How many come before `whose`: those before it in its own namespace, and of each other
+    /// namespace as many, and one more where it has had less.
+    #[must_use]
+    pub fn before(&self, whose: Whose<'_>, now: Timestamp) -> i64 {
+        if self.waiting.is_empty() {
+            return 0;
+        }
+        let alive = |it: &&Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
+        let own = self.waiting.get(whose.namespace);
+        let own = own.into_iter().flatten().take_while(|it| it.certificate != whose.certificate);
+        let own = own.filter(alive).count();
+        let rank = |namespace: &str| (self.had(namespace, now), namespace.to_owned());
+        let own_rank = rank(whose.namespace);
+        let others = self.waiting.iter().filter(|(namespace, _)| *namespace != whose.namespace);
+        let others = others.map(|(namespace, line)| {
+            let most = own + usize::from(rank(namespace) < own_rank);
+            line.iter().filter(alive).take(most).count()
+        });
+        i64::try_from(own + others.sum::<usize>()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether the namespace has had its share of `per_day`: as much as there is for each that has
+    /// had or wants something.
+    #[must_use]
+    pub fn has_its_share(&self, whose: Whose<'_>, per_day: i64, now: Timestamp) -> bool {
+        let had = self.had.iter().filter(|(_, had)| had.count(now) > 0).map(|(name, _)| name);
+        let active = had.chain(self.waiting.keys()).map(String::as_str);
+        let active: std::collections::HashSet<&str> = active.chain([whose.namespace]).collect();
+        let share = per_day / i64::try_from(active.len()).unwrap_or(i64::MAX);
+        self.had(whose.namespace, now) >= share
+    }
+
+    fn had(&self, namespace: &str, now: Timestamp) -> i64 {
+        self.had.get(namespace).map_or(0, |had| had.count(now))
+    }
+}

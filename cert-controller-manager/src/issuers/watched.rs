@@ -1,0 +1,124 @@
+//! What wakes the passes over Issuers: the Issuers themselves and the Secrets that they refer to, of
+//! the default cluster and of the target cluster.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    account,
+    choice::Offer,
+    own,
+    reconcile::{Controller, lock},
+};
+use crate::{
+    api::{Issuer, IssuerKey, ObjectKey, issuer::IssuerStatus, is_served},
+    runtime::follow::Follower,
+};
+
+/// Where issuers and their Secrets live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Home {
+    /// The issuer namespace of the default cluster.
+    Default,
+    /// All namespaces of the target cluster.
+    Target,
+}
+
+/// The controller, as it follows the objects of one cluster.
+#[derive(Clone)]
+pub struct Watched {
+    /// Who is told.
+    pub controller: Arc<Controller>,
+    /// Where the objects are.
+    pub home: Home,
+}
+
+impl Watched {
+    fn key(&self, object: &ObjectKey) -> IssuerKey {
+        match self.home {
+            Home::Default => IssuerKey::Default(object.name.clone()),
+            Home::Target => IssuerKey::Target(object.clone()),
+        }
+    }
+
+    fn is_here(&self, key: &IssuerKey) -> bool {
+        match key {
+            IssuerKey::Default(_) => self.home == Home::Default,
+            IssuerKey::Target(_) => self.home == Home::Target,
+        }
+    }
+
+    fn wake_users(&self, secret: &ObjectKey) {
+        let issuers = lock(&self.controller.known.issuers);
+        let users =
+            issuers.iter().filter(|(key, issuer)| self.is_here(key) && uses(issuer, secret));
+        users.for_each(|(key, _)| self.controller.queue.push(key.clone()));
+    }
+}
+
+fn uses(issuer: &Issuer, secret: &ObjectKey) -> bool {
+    let acme = issuer.spec.acme.as_ref().map(|spec| account::key_secret(issuer, spec));
+    let ca = issuer.spec.ca.as_ref().and_then(|spec| own::key_secret(issuer, spec));
+    acme.as_ref() == Some(secret) || ca.as_ref() == Some(secret)
+}
+
+impl Follower<Issuer> for Watched {
+    fn applied(&self, issuer: Issuer) {
+        let controller = &self.controller;
+        let key = self.key(&ObjectKey::of(&issuer));
+        if is_served(&issuer, &controller.classes) {
+            controller.registry.seen(Offer::new(key.clone(), &issuer.spec));
+        }
+        let issuer = Arc::new(issuer);
+        let known = lock(&controller.known.issuers).insert(key.clone(), issuer.clone());
+        if known.is_none_or(|known| !is_echo(&known, &issuer)) {
+            controller.queue.push(key);
+        }
+    }
+
+    fn gone(&self, object: &ObjectKey) {
+        let key = self.key(object);
+        lock(&self.controller.known.issuers).remove(&key);
+        self.controller.queue.push(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        let issuers = lock(&self.controller.known.issuers);
+        let here = issuers.iter().filter(|(key, _)| self.is_here(key));
+        here.map(|(_, issuer)| ObjectKey::of(issuer.as_ref())).collect()
+    }
+}
+
+/// Whether nothing has happened but that we noted what is left of the quota.
+fn is_echo(known: &Issuer, now: &Issuer) -> bool {
+    let rest = |issuer: &Issuer| {
+        issuer.status.clone().map(|status| IssuerStatus { requests: None, ..status })
+    };
+    let meta = |issuer: &Issuer| {
+        let meta = issuer.meta();
+        (meta.uid.clone(), meta.generation, meta.deletion_timestamp.clone())
+    };
+    known.resource_version() == now.resource_version()
+        || (meta(known) == meta(now)
+            && known.spec == now.spec
+            && known.annotations() == now.annotations()
+            && rest(known) == rest(now))
+}
+
+/// The Secrets that issuers refer to, as metadata: a changed key is a new pass.
+impl Follower<PartialObjectMeta<Secret>> for Watched {
+    fn applied(&self, secret: PartialObjectMeta<Secret>) {
+        self.wake_users(&ObjectKey::of(&secret));
+    }
+
+    fn gone(&self, secret: &ObjectKey) {
+        self.wake_users(secret);
+    }
+
+    /// Nothing is kept of them.
+    fn keys(&self) -> Vec<ObjectKey> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,71 @@
+//! Certificates that are signed by their own key.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Advance, IssueError, Issuer, Keys, Progress,
+    own::{self, Signer, Template},
+};
+use crate::{
+    clock::Clock,
+    model::{
+        key::KeyType,
+        request::{Request, Subject},
+    },
+    solve::Owner,
+};
+
+/// Issues at once, each certificate with a key of its own.
+pub struct SelfSignedIssuer {
+    clock: Arc<dyn Clock>,
+    keys: Arc<dyn Keys>,
+}
+
+impl SelfSignedIssuer {
+    /// Makes its keys with `keys`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, keys: Arc<dyn Keys>) -> Self {
+        Self { clock, keys }
+    }
+}
+
+#[async_trait]
+impl Issuer for SelfSignedIssuer {
+    async fn advance(
+        &self,
+        request: &Request,
+        _from: Option<Progress>,
+    ) -> Result<Advance, IssueError> {
+        let extras = own::extras(request)?;
+        // Nobody but its maker can sign with the key of a signing request, so that is taken for what
+        // it says and what kind of key it has, as upstream takes it.
+        let (kind, subject) = match &request.subject {
+            Subject::Csr(csr) => (KeyType::of_public_key(&csr.public_key), csr.subject.clone()),
+            Subject::Names { key, .. } => (*key, own::subject(&[], extras.common_name.as_deref())),
+        };
+        let key = self.keys.generate(kind.unwrap_or_default()).await;
+        let key = key.map_err(|error| own::broken(&error))?;
+        let public_key = key.public_key().map_err(|error| own::broken(&error))?;
+        let now = self.clock.now();
+        let template = Template {
+            subject: subject.clone(),
+            names: own::names(request, extras),
+            other_names: own::other_names(request, extras),
+            public_key: &public_key,
+            is_ca: extras.is_ca,
+            for_clients: matches!(request.subject, Subject::Csr(_)),
+            not_before: now,
+            not_after: own::end(now, extras),
+        };
+        let signer = Signer { name: &subject, key_id: None, key: &key };
+        let bundle = own::issue(&template, &signer, &[], Some(key.clone()))?;
+        Ok(Advance::Issued(bundle))
+    }
+
+    /// There never is an order.
+    async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), IssueError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! How many certificates may be requested in a day: a bucket that fills evenly. Pure; the caller
+//! brings the time and keeps what must survive a crash.
+//!
+//! Requests are taken out of the bucket in portions. A portion counts as used as soon as it is out,
+//! so a caller who stores [`Bucket::left`] before it uses a portion can lose requests in a crash but
+//! never gain any.
+
+use jiff::{SignedDuration, Timestamp};
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// See the [module](self).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bucket {
+    per_day: i64,
+    /// When the bucket was empty, had nothing been taken since.
+    empty_at: Timestamp,
+    /// Taken out, not yet used.
+    in_hand: i64,
+}
+
+/// What is in a bucket at an instant: all that must be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// Whole requests.
+    pub available: i64,
+    /// The instant, in whole seconds, rounded up.
+    pub at: Timestamp,
+}
+
+impl Bucket {
+    /// A full bucket. Less than one request per day counts as one.
+    #[must_use]
+    pub fn full(per_day: i64, now: Timestamp) -> Self {
+        Self::restored(per_day, Left { available: i64::MAX, at: now }, now)
+    }
+
+    /// The bucket of which `left` was stored. A clock that was set back does not close it for longer
+    /// than an empty one is.
+    #[must_use]
+    pub fn restored(per_day: i64, left: Left, now: Timestamp) -> Self {
+        let per_day = per_day.clamp(1, i64::from(i32::MAX));
+        let mut bucket = Self { per_day, empty_at: now, in_hand: 0 };
+        let available = left.available.clamp(0, bucket.burst());
+        let at = left.at.min(now);
+        bucket.empty_at = at.saturating_sub(bucket.takes(available)).unwrap_or(at);
+        bucket
+    }
+
+    /// How many may be requested at once after a long rest: a quarter of a day's.
+    #[must_use]
+    pub fn burst(&self) -> i64 {
+        (self.per_day / 4).max(1)
+    }
+
+    /// How many may be requested in a day.
+    #[must_use]
+    pub fn per_day(&self) -> i64 {
+        self.per_day
+    }
+
+    /// Another number per day. What is there stays, as far as it fits.
+    pub fn set_per_day(&mut self, per_day: i64, now: Timestamp) {
+        let per_day = per_day.clamp(1, i64::from(i32::MAX));
+        if per_day != self.per_day {
+            let left = Left { available: self.level(now), at: now };
+            *self = Self { in_hand: self.in_hand, ..Self::restored(per_day, left, now) };
+        }
+    }
+
+    /// How many may be requested now.
+    #[must_use]
+    pub fn available(&self, now: Timestamp) -> i64 {
+        self.level(now) + self.in_hand
+    }
+
+    /// When `count` may have been requested, counting from now; an instant from now on.
+    #[must_use]
+    pub fn when(&self, count: i64, now: Timestamp) -> Timestamp {
+        let missing = count - self.in_hand;
+        if self.level(now) >= missing {
+            return now;
+        }
+        let due = self.start(now).saturating_add(self.takes(missing)).unwrap_or(Timestamp::MAX);
+        due.max(now)
+    }
+
+    /// Uses one request of the portion in hand.
+    pub fn use_one(&mut self) -> bool {
+        let has_one = self.in_hand > 0;
+        self.in_hand -= i64::from(has_one);
+        has_one
+    }
+
+    /// Takes a portion out, a twentieth of the burst at most; none where the bucket is empty. It is in
+    /// hand after [`give`](Self::give).
+    pub fn take_out(&mut self, now: Timestamp) -> i64 {
+        let portion = self.level(now).min((self.burst() / 20).max(1));
+        self.empty_at = self.start(now).saturating_add(self.takes(portion)).unwrap_or(now);
+        portion
+    }
+
+    /// Puts a portion back that could not be noted.
+    pub fn put_back(&mut self, portion: i64) {
+        let time = self.takes(portion);
+        self.empty_at = self.empty_at.saturating_sub(time).unwrap_or(self.empty_at);
+    }
+
+    /// A portion is noted: it may be used.
+    pub fn give(&mut self, portion: i64) {
+        self.in_hand += portion;
+    }
+
+    /// What is in the bucket, without what is in hand.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Left {
+        let available = self.level(now);
+        let exact = self.start(now).saturating_add(self.takes(available)).unwrap_or(now);
+        let seconds = exact.as_second() + i64::from(exact.subsec_nanosecond() > 0);
+        Left { available, at: Timestamp::from_second(seconds).unwrap_or(exact) }
+    }
+
+    /// What is in hand was in the bucket, so both together fill it.
+    fn level(&self, now: Timestamp) -> i64 {
+        let passed = now.duration_since(self.empty_at).as_nanos().max(0);
+        let filled = passed * i128::from(self.per_day) / DAY.as_nanos();
+        let most = (self.burst() - self.in_hand).max(0);
+        i64::try_from(filled).unwrap_or(i64::MAX).min(most)
+    }
+
+    /// From when the bucket has filled to its level now.
+    fn start(&self, now: Timestamp) -> Timestamp {
+        let most = self.takes((self.burst() - self.in_hand).max(0));
+        self.empty_at.max(now.saturating_sub(most).unwrap_or(now))
+    }
+
+    /// How long `count` requests take to come, rounded up.
+    fn takes(&self, count: i64) -> SignedDuration {
+        let per_day = i128::from(self.per_day);
+        let nanos = (i128::from(count) * DAY.as_nanos() + per_day - 1) / per_day;
+        SignedDuration::from_nanos_i128(nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    /// Takes all that there is, portion by portion.
+    fn drain(bucket: &mut Bucket, now: Timestamp) -> i64 {
+        let mut used = 0;
+        loop {
+            let portion = bucket.take_out(now);
+            if portion == 0 {
+                return used;
+            }
+            bucket.give(portion);
+            while bucket.use_one() {
+                used += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_a_days_requests_may_come_at_once_and_the_rest_evenly() {
+        for (per_day, burst, interval) in
+            [(10_000, 2_500, 9), (4, 1, 21_600), (1, 1, 86_400), (0, 1, 86_400), (8, 2, 10_800)]
+        {
+            let mut bucket = Bucket::full(per_day, at(0));
+            assert_eq!(bucket.available(at(0)), burst, "{per_day}");
+            assert_eq!(drain(&mut bucket, at(0)), burst, "{per_day}");
+            assert_eq!(bucket.available(at(0)), 0, "{per_day}");
+            assert_eq!(bucket.available(at(interval)), 1, "{per_day}");
+            assert_eq!(bucket.available(at(interval - 1)), 0, "{per_day}");
+            let wait = bucket.when(1, at(0)).duration_since(at(0)).as_secs_f64();
+            assert!(wait <= interval as f64 && wait > (interval - 1) as f64, "{per_day}: {wait}");
+            assert_eq!(bucket.available(at(10 * 86_400)), burst, "{per_day}");
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_never_more_than_what_is_there() {
+        for per_day in [1, 3, 7, 10_000] {
+            let mut bucket = Bucket::full(per_day, at(0));
+            for step in 0..200 {
+                let now = at(step * 97);
+                let portion = bucket.take_out(now);
+                let again = Bucket::restored(per_day, bucket.left(now), now);
+                assert!(again.available(now) <= bucket.available(now), "{per_day} {step}");
+                // Unless a whole second was rounded up, nothing is lost.
+                let later = now + SignedDuration::from_secs(2);
+                let left = bucket.left(now).available;
+                assert!(again.available(later) >= left, "{per_day} {step}");
+                bucket.give(portion);
+                bucket.use_one();
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_loses_the_portion_in_hand_and_gains_nothing() {
+        let mut bucket = Bucket::full(10_000, at(0));
+        let portion = bucket.take_out(at(0));
+        assert_eq!(portion, 125);
+        let stored = bucket.left(at(0));
+        bucket.give(portion);
+        assert!(bucket.use_one());
+        assert_eq!(bucket.available(at(0)), 2_499);
+        let after_crash = Bucket::restored(10_000, stored, at(1));
+        assert_eq!(after_crash.available(at(1)), 2_375);
+    }
+
+    #[test]
+    fn a_portion_that_could_not_be_noted_goes_back() {
+        let mut bucket = Bucket::full(1, at(0));
+        let portion = bucket.take_out(at(0));
+        bucket.put_back(portion);
+        assert_eq!(bucket.available(at(0)), 1);
+    }
+
+    #[test]
+    fn another_number_keeps_what_is_there() {
+        let mut bucket = Bucket::full(8, at(0));
+        bucket.set_per_day(4_000, at(0));
+        assert_eq!(bucket.available(at(0)), 2);
+        bucket.set_per_day(1, at(0));
+        assert_eq!(bucket.available(at(0)), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_close_the_bucket() {
+        let stored = Left { available: 0, at: at(10 * 86_400) };
+        let bucket = Bucket::restored(2, stored, at(0));
+        assert_eq!(bucket.available(at(43_200)), 1);
+    }
+}
