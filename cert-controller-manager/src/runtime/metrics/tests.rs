@@ -258,3 +258,16 @@ fn the_committed_reference_is_the_generated_one() {
         "run `cert-controller-manager generate metrics --directory docs/reference`"
     );
 }
+
+#[test]
+fn the_operations_guide_knows_every_reason_and_names_only_metrics_that_exist() {
+    let guide = include_str!("../../../../docs/operations.md");
+    for reason in Reason::ALL {
+        assert!(guide.contains(&format!("\n| `{reason}` | ")), "{reason} is missing");
+    }
+    let letters = |c: char| !(c.is_ascii_lowercase() || c == '_');
+    for name in guide.split(letters).filter(|word| word.starts_with("cert_management_")) {
+        let plain = name.trim_end_matches("_bucket");
+        assert!(families::ALL.iter().any(|family| family.name == plain), "there is no {name}");
+    }
+}
