@@ -12,6 +12,7 @@ pub mod calls;
 pub mod census;
 pub mod families;
 mod issuers;
+mod labels;
 mod process;
 
 use std::{
@@ -26,14 +27,22 @@ use jiff::Timestamp;
 use prometheus::{
     HistogramVec, IntCounterVec, IntGaugeVec, Registry, Result, TextEncoder, proto::MetricFamily,
 };
+use tokio::sync::watch;
 
-use self::issuers::{Issuers, OTHER};
 pub use self::{
     census::{Census, CertificateEntry, SecretCounts},
     families::reference,
     issuers::{Account, IssuerFacts, IssuerKind},
+    labels::{IssuanceResult, QueryResult, Verb},
 };
-use crate::api::IssuerKey;
+use self::{
+    issuers::{Issuers, OTHER},
+    labels::{CLASSES, METHODS, bool_word, class, method_word},
+};
+use crate::{
+    api::IssuerKey,
+    runtime::clusters::{Reachability, Role},
+};
 
 /// See the [module](self). Clones share everything.
 #[derive(Clone)]
@@ -50,7 +59,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { certificates: 5_000, issuers: 500 }
+        Self { certificates: 10_000, issuers: 500 }
     }
 }
 
@@ -60,6 +69,7 @@ struct Inner {
     issuers: RwLock<Issuers>,
     census: OnceLock<Arc<dyn Census>>,
     queues: Mutex<Vec<(&'static str, Measure)>>,
+    clusters: Mutex<Vec<(Role, watch::Receiver<Reachability>)>>,
     accounts: IntGaugeVec,
     orders: IntCounterVec,
     issuances: IntCounterVec,
@@ -70,7 +80,6 @@ struct Inner {
     dns_calls: IntCounterVec,
     dns_time: HistogramVec,
     kube_calls: IntCounterVec,
-    reachable: IntGaugeVec,
     leader: IntGaugeVec,
 }
 
@@ -102,62 +111,6 @@ pub struct Issuance<'a> {
     pub at: Timestamp,
 }
 
-/// How a try to issue a certificate ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IssuanceResult {
-    /// There is a certificate.
-    Issued,
-    /// There is none, and the order is given up.
-    Failed,
-}
-
-/// One of the four logical clusters, as a label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// `--kubeconfig`
-    Default,
-    /// `--source`
-    Source,
-    /// `--dns`
-    Dns,
-    /// `--target`
-    Target,
-}
-
-/// What an API server is asked to do, as a label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verb {
-    /// Read one object.
-    Get,
-    /// Read all.
-    List,
-    /// Follow all.
-    Watch,
-    /// Make one.
-    Create,
-    /// Replace one.
-    Update,
-    /// Change one.
-    Patch,
-    /// Remove one.
-    Delete,
-}
-
-/// What came of a DNS query, as a label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum QueryResult {
-    /// There are records.
-    Found,
-    /// There is the name, and no such record.
-    Empty,
-    /// There is no such name.
-    NoSuchName,
-    /// The server refused or failed.
-    Failed,
-    /// No answer came.
-    Unreachable,
-}
-
 impl Metrics {
     /// Everything at zero.
     ///
@@ -174,6 +127,7 @@ impl Metrics {
             issuers: RwLock::new(Issuers::new(limits.issuers)),
             census: OnceLock::new(),
             queues: Mutex::default(),
+            clusters: Mutex::default(),
             accounts: families::ACCOUNTS.gauges(&registry)?,
             orders: families::ORDERS.counters(&registry)?,
             issuances: families::ISSUANCES.counters(&registry)?,
@@ -184,7 +138,6 @@ impl Metrics {
             dns_calls: families::DNS_CALLS.counters(&registry)?,
             dns_time: families::DNS_TIME.histograms(&registry)?,
             kube_calls: families::KUBE_CALLS.counters(&registry)?,
-            reachable: families::REACHABLE.gauges(&registry)?,
             leader,
             registry,
         })))
@@ -244,7 +197,7 @@ impl Metrics {
             return;
         };
         for method in METHODS {
-            for code in CODES {
+            for code in CLASSES {
                 let _ = self.0.acme_calls.remove_label_values(&[server, method, code]);
             }
         }
@@ -292,12 +245,13 @@ impl Metrics {
 
     /// An API server was asked; `status` is `None` where no answer came.
     pub fn kube_call(&self, role: Role, verb: Verb, status: Option<StatusCode>) {
-        self.0.kube_calls.with_label_values(&[role.word(), verb.word(), class(status)]).inc();
+        self.0.kube_calls.with_label_values(&[role.name(), verb.word(), class(status)]).inc();
     }
 
-    /// Whether a cluster answers.
-    pub fn cluster_reachable(&self, role: Role, reachable: bool) {
-        self.0.reachable.with_label_values(&[role.word()]).set(i64::from(reachable));
+    /// From now on each page says whether this cluster answers.
+    pub fn watch_cluster(&self, role: Role, reachability: watch::Receiver<Reachability>) {
+        let mut clusters = self.0.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.push((role, reachability));
     }
 
     /// Whether this process leads.
@@ -336,6 +290,7 @@ impl Metrics {
         families::ISSUERS_OMITTED.gauges(&asked)?.with_label_values(NONE).set(omitted);
         drop(issuers);
         self.measure_queues(&asked)?;
+        self.ask_clusters(&asked)?;
         let mut all: Vec<MetricFamily> = self.0.registry.gather();
         all.extend(asked.gather());
         all.sort_by(|left, right| left.name().cmp(right.name()));
@@ -354,93 +309,18 @@ impl Metrics {
         Ok(())
     }
 
+    fn ask_clusters(&self, registry: &Registry) -> Result<()> {
+        let reachable = families::REACHABLE.gauges(registry)?;
+        let clusters = self.0.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        for (role, reachability) in clusters.iter() {
+            let answers = *reachability.borrow() == Reachability::Reachable;
+            reachable.with_label_values(&[role.name()]).set(i64::from(answers));
+        }
+        Ok(())
+    }
+
     fn issuers(&self) -> RwLockReadGuard<'_, Issuers> {
         self.0.issuers.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl IssuanceResult {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Issued => "issued",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl Role {
-    /// The label.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Source => "source",
-            Self::Dns => "dns",
-            Self::Target => "target",
-        }
-    }
-}
-
-impl Verb {
-    /// The verb of a request: a read of many is a list, or a watch where its query says so.
-    #[must_use]
-    pub fn of(method: &Method, path: &str, query: Option<&str>) -> Self {
-        match *method {
-            Method::POST => Self::Create,
-            Method::PUT => Self::Update,
-            Method::PATCH => Self::Patch,
-            Method::DELETE => Self::Delete,
-            _ if query.is_some_and(asks_for_watch) => Self::Watch,
-            _ if names_one(path) => Self::Get,
-            _ => Self::List,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::List => "list",
-            Self::Watch => "watch",
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Patch => "patch",
-            Self::Delete => "delete",
-        }
-    }
-}
-
-fn asks_for_watch(query: &str) -> bool {
-    query.split('&').any(|pair| matches!(pair, "watch" | "watch=true" | "watch=1"))
-}
-
-/// Whether a path of the Kubernetes API names one object: `…/<plural>/<name>` behind the version and
-/// the namespace. What is not about objects, like `/version`, counts as one.
-fn names_one(path: &str) -> bool {
-    let mut parts = path.trim_matches('/').split('/');
-    let resource = match parts.next() {
-        Some("api") => parts.nth(1),
-        Some("apis") => parts.nth(2),
-        _ => return true,
-    };
-    let rest: Vec<_> = parts.collect();
-    match (resource, rest.as_slice()) {
-        (None, _) => true,
-        // The namespace itself, or what is in it.
-        (Some("namespaces"), [_] | [_, _, _, ..]) => true,
-        (Some("namespaces"), [] | [_, _]) => false,
-        (Some(_), names) => !names.is_empty(),
-    }
-}
-
-impl QueryResult {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Empty => "empty",
-            Self::NoSuchName => "no_such_name",
-            Self::Failed => "failed",
-            Self::Unreachable => "unreachable",
-        }
     }
 }
 
@@ -453,36 +333,9 @@ fn is_renewal(reason: Reason) -> bool {
     matches!(reason, Reason::RenewalDue | Reason::RenewalDemanded)
 }
 
-fn bool_word(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
-}
-
-fn method_word(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        _ => OTHER,
-    }
-}
-
-/// Class of a status.
-fn class(status: Option<StatusCode>) -> &'static str {
-    match status.map(|status| status.as_u16() / 100) {
-        Some(1) => "1xx",
-        Some(2) => "2xx",
-        Some(3) => "3xx",
-        Some(4) => "4xx",
-        Some(_) => "5xx",
-        None => "error",
-    }
-}
-
 /// A certificate has 99 names at most; upstream's label is the plain number.
 const MOST_CHALLENGES: usize = 100;
 const BOOLS: [&str; 2] = ["true", "false"];
-const METHODS: [&str; 4] = ["GET", "HEAD", "POST", OTHER];
-const CODES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error"];
 const NONE: &[&str; 0] = &[];
 
 #[cfg(test)]

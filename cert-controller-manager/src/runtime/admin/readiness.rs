@@ -6,6 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::watch;
+
+use crate::runtime::{
+    clusters::{Reachability, Role},
+    follow::Availability,
+};
+
 /// All conditions. Clones share them.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
@@ -32,6 +39,26 @@ impl Readiness {
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) {
         self.lock().checks.push((name.into(), Arc::new(check)));
+    }
+
+    /// Not ready as long as the cluster of this role does not answer.
+    pub fn require_cluster(&self, role: Role, reachability: watch::Receiver<Reachability>) {
+        self.require(format!("{} cluster", role.name()), move || match &*reachability.borrow() {
+            Reachability::Reachable => Ok(()),
+            Reachability::Unknown => Err("was not asked yet".to_owned()),
+            Reachability::Away { since, why } => {
+                Err(format!("does not answer since {since:.0}: {why}"))
+            }
+        });
+    }
+
+    /// Not ready as long as `list` is not known. A kind that does not exist has an empty list.
+    pub fn require_list(&self, list: &str, availability: watch::Receiver<Availability>) {
+        self.require(format!("list of {list}"), move || match *availability.borrow() {
+            Availability::Present | Availability::Absent => Ok(()),
+            Availability::Unknown => Err("not complete yet".to_owned()),
+            Availability::Denied => Err("no right to list and watch".to_owned()),
+        });
     }
 
     /// All conditions are known. Before this the process starts and is not ready.
@@ -108,5 +135,40 @@ mod tests {
         assert!(readiness.examine().is_ready());
         there.store(false, Ordering::Relaxed);
         assert!(!readiness.examine().is_ready());
+    }
+    #[test]
+    fn what_is_missing_of_clusters_and_lists_is_said_in_words() {
+        let readiness = Readiness::default();
+        let away = Reachability::Away {
+            since: "2026-01-01T00:00:00.5Z".parse().unwrap(),
+            why: "connection refused".to_owned(),
+        };
+        for (role, known) in [
+            (Role::Default, Reachability::Reachable),
+            (Role::Source, away),
+            (Role::Dns, Reachability::Unknown),
+        ] {
+            readiness.require_cluster(role, watch::channel(known).1);
+        }
+        for (kind, known) in [
+            ("Certificates", Availability::Present),
+            ("Gateways", Availability::Absent),
+            ("Ingresses", Availability::Denied),
+            ("Secrets", Availability::Unknown),
+        ] {
+            readiness.require_list(kind, watch::channel(known).1);
+        }
+        readiness.complete();
+        assert_eq!(
+            readiness.examine().to_string(),
+            "not ready\n\
+             default cluster: ok\n\
+             source cluster: does not answer since 2026-01-01T00:00:00Z: connection refused\n\
+             dns cluster: was not asked yet\n\
+             list of Certificates: ok\n\
+             list of Gateways: ok\n\
+             list of Ingresses: no right to list and watch\n\
+             list of Secrets: not complete yet\n"
+        );
     }
 }

@@ -82,3 +82,76 @@ fn classify(result: &Result<Answer, ResolveError>) -> QueryResult {
         Err(ResolveError::Unreachable { .. }) => QueryResult::Unreachable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::IssuerKey,
+        runtime::metrics::{IssuerFacts, IssuerKind, Limits},
+    };
+
+    /// Answers what the question asks for.
+    struct World;
+
+    #[async_trait]
+    impl Http for World {
+        async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+            match request.uri().path() {
+                "/busy" => Ok(Response::builder().status(429).body(Bytes::new()).unwrap()),
+                _ => Err(HttpError::TimedOut { host: "ca.example".to_owned(), seconds: 30 }),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Resolver for World {
+        async fn query(
+            &self,
+            server: SocketAddr,
+            name: &DnsName,
+            _: RecordKind,
+        ) -> Result<Answer, ResolveError> {
+            match name.to_string().as_str() {
+                "none.example.org" => Ok(Answer { no_such_name: true, ..Answer::default() }),
+                "empty.example.org" => Ok(Answer::default()),
+                _ => Err(ResolveError::Failed { server, code: "SERVFAIL".to_owned() }),
+            }
+        }
+
+        fn system_servers(&self) -> Vec<SocketAddr> {
+            vec![SocketAddr::from(([192, 0, 2, 1], 53))]
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_are_counted_and_their_results_passed_on() {
+        let metrics = Metrics::new(Limits::default()).unwrap();
+        let facts = IssuerFacts {
+            kind: IssuerKind::Acme,
+            server: Some("ca.example".to_owned()),
+            account: None,
+        };
+        metrics.know_issuer(&IssuerKey::Default("ca".to_owned()), &facts);
+        let http = CountedHttp::new(Arc::new(World), metrics.clone());
+        let get = |url: &str| Request::get(url).body(Bytes::new()).unwrap();
+        assert_eq!(http.send(get("https://ca.example/busy")).await.unwrap().status(), 429);
+        assert!(http.send(get("https://ca.example/late")).await.is_err());
+        let resolver = CountedResolver::new(Arc::new(World), metrics.clone());
+        let [server] = resolver.system_servers()[..] else { panic!("one server") };
+        for name in ["none.example.org", "empty.example.org", "other.example.org"] {
+            let _ = resolver.query(server, &name.parse().unwrap(), RecordKind::Txt).await;
+        }
+        let page = metrics.page().unwrap();
+        for line in [
+            r#"acme_requests_total{code="4xx",method="GET",server="ca.example"} 1"#,
+            r#"acme_requests_total{code="error",method="GET",server="ca.example"} 1"#,
+            r#"acme_request_seconds_count{server="ca.example"} 2"#,
+            r#"dns_queries_total{result="no_such_name"} 1"#,
+            r#"dns_queries_total{result="empty"} 1"#,
+            r#"dns_queries_total{result="failed"} 1"#,
+        ] {
+            assert!(page.contains(line), "no {line} in {page}");
+        }
+    }
+}

@@ -79,7 +79,13 @@ fn filled() -> Metrics {
     metrics.acme_call("elsewhere", &Method::TRACE, None, soon);
     metrics.dns_call(QueryResult::Found, soon);
     metrics.kube_call(Role::Target, Verb::Patch, Some(StatusCode::OK));
-    metrics.cluster_reachable(Role::Dns, false);
+    for (role, reachability) in [
+        (Role::Default, Reachability::Reachable),
+        (Role::Source, Reachability::Unknown),
+        (Role::Dns, Reachability::Away { since: time("2026-01-01T00:00:00Z"), why: String::new() }),
+    ] {
+        metrics.watch_cluster(role, watch::channel(reachability).1);
+    }
     metrics.leads(true);
     metrics.watch_queue("certificates", || QueueSize { ready: 7, running: 3 });
     metrics
@@ -118,7 +124,9 @@ cert_management_certificates{{state="Ready"}} 1
 cert_management_certificates{{state="Revoked"}} 0
 cert_management_certificates{{state="Waiting"}} 0
 cert_management_certificates{{state="other"}} 1
+cert_management_cluster_reachable{{cluster="default"}} 1
 cert_management_cluster_reachable{{cluster="dns"}} 0
+cert_management_cluster_reachable{{cluster="source"}} 0
 cert_management_dns_queries_total{{result="found"}} 1
 cert_management_dns_query_seconds_count 1
 cert_management_issuance_seconds_count{{issuer="ca"}} 1
@@ -249,4 +257,17 @@ fn the_committed_reference_is_the_generated_one() {
         committed == reference(),
         "run `cert-controller-manager generate metrics --directory docs/reference`"
     );
+}
+
+#[test]
+fn the_operations_guide_knows_every_reason_and_names_only_metrics_that_exist() {
+    let guide = include_str!("../../../../docs/operations.md");
+    for reason in Reason::ALL {
+        assert!(guide.contains(&format!("\n| `{reason}` | ")), "{reason} is missing");
+    }
+    let letters = |c: char| !(c.is_ascii_lowercase() || c == '_');
+    for name in guide.split(letters).filter(|word| word.starts_with("cert_management_")) {
+        let plain = name.trim_end_matches("_bucket");
+        assert!(families::ALL.iter().any(|family| family.name == plain), "there is no {name}");
+    }
 }
