@@ -1,6 +1,7 @@
 //! Leader election and the fence against a real API server.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -8,18 +9,19 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig},
-    fence::{Fence, NotLeading},
+    fence::{Fence, NotLeading, boottime},
     leader::{Election, LeaseSettings, Lost},
 };
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use tests::{Look, controlplane::ControlPlane, eventually, run};
 use tokio::{
-    sync::OnceCell,
+    net::{TcpListener, TcpStream},
+    sync::{OnceCell, watch},
     time::{Instant, timeout},
 };
 
@@ -222,6 +224,68 @@ fn a_leader_that_may_not_renew_stops_in_time() {
         let lost = timeout(DURATION, one.election.keep()).await.context("it goes on")?;
         ensure!(matches!(&lost, Lost::Expired(why) if why.contains("403")), "{lost}");
         ensure!(!one.fence.permits());
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A server that takes connections and answers only when it is told to: then it is the real one.
+struct Slow {
+    address: SocketAddr,
+    go: watch::Sender<bool>,
+    /// Connections that were taken.
+    taken: watch::Receiver<usize>,
+}
+
+impl Slow {
+    async fn start(real: String) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (go, going) = watch::channel(false);
+        let (take, taken) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                take.send_modify(|count| *count += 1);
+                let (mut going, real) = (going.clone(), real.clone());
+                tokio::spawn(async move {
+                    going.wait_for(|go| *go).await?;
+                    let mut far = TcpStream::connect(real).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await?;
+                    anyhow::Ok(())
+                });
+            }
+        });
+        Ok(Self { address, go, taken })
+    }
+}
+
+#[test]
+fn a_write_that_waited_longer_than_the_permission_is_not_sent() {
+    run(async {
+        let Shared { plane, manager, .. } = shared().await?;
+        let url = plane.url();
+        let mut slow = Slow::start(url.trim_start_matches("https://").to_owned()).await?;
+        let file = plane.data().join("slow.yaml");
+        let text = std::fs::read_to_string(manager)?;
+        std::fs::write(&file, text.replace(&url, &format!("https://{}", slow.address)))?;
+        let fence = Fence::closed();
+        let clusters = connect(&file, &fence).await?;
+        ensure!(fence.open_until(boottime() + Duration::from_millis(500)));
+        let client = clusters.default.0.clone();
+        let writing = tokio::spawn(async move { write(&client, "late").await });
+        slow.taken.wait_for(|count| *count > 0).await?;
+        ensure!(fence.permits(), "this machine is too slow for this test");
+        eventually(DURATION, "the permission runs out", || async {
+            let seen = || Look::NotYet("not yet".to_owned());
+            Ok(if fence.lapsed() { Look::Done(()) } else { seen() })
+        })
+        .await?;
+        slow.go.send_replace(true);
+        let refused = writing.await?.unwrap_err();
+        ensure!(NotLeading::is(&refused), "{refused:?}");
+        let written: Api<ConfigMap> = Api::namespaced(plane.client(), "default");
+        let names: Vec<_> = written.list(&ListParams::default()).await?.items;
+        ensure!(!names.iter().any(|it| it.name_any().starts_with("late-")), "it was sent");
         Ok(())
     })
     .unwrap();
