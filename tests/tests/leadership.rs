@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -17,8 +18,9 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tests::{Look, controlplane::ControlPlane, eventually, run};
+use tests::{Look, controlplane::ControlPlane, eventually, processes::Process, run};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OnceCell, watch},
@@ -286,6 +288,73 @@ fn a_write_that_waited_longer_than_the_permission_is_not_sent() {
         let written: Api<ConfigMap> = Api::namespaced(plane.client(), "default");
         let names: Vec<_> = written.list(&ListParams::default()).await?.items;
         ensure!(!names.iter().any(|it| it.name_any().starts_with("late-")), "it was sent");
+        Ok(())
+    })
+    .unwrap();
+}
+
+const KUBECONFIG_OF_FROZEN: &str = "KUBECONFIG_OF_FROZEN";
+
+/// Not a test: the process that the next one freezes. Leads, and writes as fast as it can.
+#[test]
+#[ignore = "a process of another test"]
+fn frozen() {
+    let Some(kubeconfig) = std::env::var_os(KUBECONFIG_OF_FROZEN) else { return };
+    run(async {
+        let one = candidate(Path::new(&kubeconfig), "frozen", "frozen").await?;
+        one.election.acquire().await;
+        let client = &one.clusters.default.0;
+        let writers = (0..4).map(|_| async {
+            loop {
+                let _ = write(client, "frozen").await;
+            }
+        });
+        tokio::select! {
+            _ = one.election.keep() => {}
+            _ = futures::future::join_all(writers) => {}
+        }
+        // What is still on its way gets its chance.
+        let late = (0..20).map(|_| write(client, "frozen"));
+        let late = futures::future::join_all(late).await;
+        ensure!(late.iter().all(Result::is_err), "it still writes");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_leader_that_was_frozen_writes_nothing_when_it_is_woken() {
+    run(async {
+        let Shared { plane, manager, .. } = shared().await?;
+        let api: Api<ConfigMap> = Api::namespaced(plane.client(), "default");
+        let count = || async {
+            let all = api.list(&ListParams::default()).await?.items;
+            anyhow::Ok(all.iter().filter(|it| it.name_any().starts_with("frozen-")).count())
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--ignored", "--exact", "frozen"]).env(KUBECONFIG_OF_FROZEN, manager);
+        let mut frozen = Process::spawn("frozen", &mut command, plane.logs())?;
+        let pid = Pid::from_raw(frozen.pid().try_into()?).context("no process")?;
+        eventually(Duration::from_secs(10), "it writes", || async {
+            let seen = count().await?;
+            Ok(if seen > 20 { Look::Done(()) } else { Look::NotYet(format!("{seen} writes")) })
+        })
+        .await?;
+        kill_process(pid, Signal::STOP)?;
+        let two = candidate(manager, "frozen", "two").await?;
+        two.election.acquire().await;
+        let (before, held) = (count().await?, lease(&plane.client(), "frozen").await?);
+        kill_process(pid, Signal::CONT)?;
+        let ended = || async {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", frozen.pid()))?;
+            let over = state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+            Ok(if over { Look::Done(()) } else { Look::NotYet(state) })
+        };
+        eventually(Duration::from_secs(20), "it ends", ended).await?;
+        let status = frozen.ended()?;
+        ensure!(status.is_some_and(|status| status.success()), "{status:?}");
+        ensure!(count().await? == before, "it wrote");
+        ensure!(lease(&plane.client(), "frozen").await?.spec == held.spec, "it wrote the lease");
         Ok(())
     })
     .unwrap();
