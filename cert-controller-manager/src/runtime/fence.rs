@@ -112,16 +112,15 @@ impl NotLeading {
     /// Whether a failed call failed because it was not permitted.
     #[must_use]
     pub fn is(error: &kube::Error) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(error) = cause {
-            // What an I/O error wraps is not its source.
-            let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if error.is::<Self>() || matches!(wrapped, Some(inner) if inner.is::<Self>()) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        Self::is_in(error)
+    }
+
+    fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
+        // What an I/O error wraps is not its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        error.is::<Self>()
+            || wrapped.is_some_and(|inner| Self::is_in(inner))
+            || error.source().is_some_and(Self::is_in)
     }
 }
 
@@ -198,7 +197,7 @@ mod tests {
     #[test]
     fn the_refusal_is_found_in_what_kube_makes_of_it() {
         assert!(NotLeading::is(&kube::Error::Service(Box::new(NotLeading))));
-        let wrapped = std::io::Error::other(NotLeading);
+        let wrapped = std::io::Error::other(std::io::Error::other(NotLeading));
         assert!(NotLeading::is(&kube::Error::Service(Box::new(wrapped))));
         assert!(!NotLeading::is(&kube::Error::Service("away".into())));
     }
