@@ -112,6 +112,18 @@ pub const TABLE: &[Row] = &[
         WRITE,
         "Challenge records are made, watched until the DNS provider has them, and deleted",
     ),
+    row(
+        (Cluster::Dns, Part::Answer),
+        ("dns.gardener.cloud", "dnsentries"),
+        "get list watch",
+        "What to answer, with `--answer-dns` or the command `answer`",
+    ),
+    row(
+        (Cluster::Dns, Part::Answer),
+        ("dns.gardener.cloud", "dnsentries/status"),
+        "patch",
+        "Says that a challenge record is answered",
+    ),
     NAMESPACE_OF_IDENTITY[2],
     CONFIG_MAP_OF_IDENTITY[2],
     row(
