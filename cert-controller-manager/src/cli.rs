@@ -6,10 +6,9 @@ mod run;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{Cli, Command, LogArgs};
+use crate::config::{self, Command, LogSettings, Outcome, Surroundings};
 
 /// Reads the command line and does what it says. What goes wrong is told in one line on standard
 /// error: what failed, where, and why.
@@ -26,28 +25,39 @@ pub fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let command = match config::parse(std::env::args_os(), &Surroundings::look())? {
+        Outcome::Do(command) => command,
+        Outcome::Show(text) => {
+            // A reader that has seen enough is no error.
+            let _ = text.print();
+            return Ok(());
+        }
+    };
     // Whoever comes first decides for the whole process, so this is the first thing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match cli.command {
-        None => run::main(cli.run),
-        Some(Command::Run(args)) => run::main(*args),
-        Some(Command::Answer(args)) => answer::main(args),
-        Some(Command::Generate { what, directory }) => generate::main(what, directory.as_deref()),
+    match command {
+        Command::Run(settings) => run::main(*settings),
+        Command::Answer(args) => answer::main(*args),
+        Command::Generate { what, directory } => generate::main(what, directory.as_deref()),
+        Command::Version => {
+            let _ = writeln!(std::io::stdout(), "cert-controller-manager {}", config::version());
+            Ok(())
+        }
     }
 }
 
 /// Starts the log on standard error.
-fn log(args: &LogArgs) -> anyhow::Result<()> {
+fn log(settings: &LogSettings) -> anyhow::Result<()> {
+    let filter = &settings.filter;
     // A plain level is about us: the DNS server would tell every question at `info`.
-    let plain = !args.log_level.contains(['=', ',']);
+    let plain = !filter.contains(['=', ',']);
     let quiet = if plain { ",hickory_server=warn,hyper=warn,h2=warn,tower=warn" } else { "" };
     // It prints the whole body of an answer that it cannot read, and that may hold a key.
     let quiet = format!("{quiet},kube_client::client=off");
-    let filter = EnvFilter::try_new(format!("{}{quiet}", args.log_level))
-        .map_err(|error| anyhow::anyhow!("--log-level {}: {error}", args.log_level))?;
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}"))
+        .map_err(|error| anyhow::anyhow!("--log-level {filter}: {error}"))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_format == "json" {
+    if settings.json {
         builder.json().flatten_event(true).init();
     } else {
         let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

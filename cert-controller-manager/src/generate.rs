@@ -1,11 +1,12 @@
 //! Files that are generated from the program, so that they cannot differ from it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, ResourceExt};
 
 use crate::{
     access::{self, Cluster, Scope},
     api::{Certificate, Issuer},
+    runtime::crds,
 };
 
 /// What can be generated.
@@ -36,10 +37,16 @@ pub fn files(what: What) -> anyhow::Result<Vec<(String, String)>> {
 /// The custom resource definitions, each with the name of its file.
 #[must_use]
 pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
-    vec![
+    let mut files = vec![
         ("cert.gardener.cloud_certificates.yaml", Certificate::crd()),
         ("cert.gardener.cloud_issuers.yaml", Issuer::crd()),
-    ]
+    ];
+    for (_, definition) in &mut files {
+        // Without it a manager would take them for somebody else's and never update them.
+        let ours = crds::CrdSettings::default().maintainer;
+        definition.annotations_mut().insert(crds::MAINTAINER.into(), ours);
+    }
+    files
 }
 
 /// A definition as its file has it.

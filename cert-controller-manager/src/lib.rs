@@ -11,3 +11,4 @@ pub mod generate;
 pub mod issuers;
 pub mod runtime;
 pub mod solvers;
+pub mod sources;

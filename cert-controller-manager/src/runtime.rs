@@ -3,8 +3,10 @@
 pub mod clusters;
 pub mod crds;
 pub mod errors;
+pub mod fence;
 pub mod follow;
 pub mod keys;
+pub mod leader;
 pub mod merge;
 pub mod queue;
 pub mod report;

@@ -5,25 +5,31 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::{self, Options},
     config::AnswerArgs,
-    runtime::clusters::{Clusters, Kubeconfigs},
+    runtime::{
+        clusters::{ClusterOptions, ClusterSettings, Clusters},
+        fence::Fence,
+    },
 };
 
 pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
     super::log(&args.log)?;
     super::runtime()?.block_on(async {
-        let paths = Kubeconfigs { default: args.kubeconfig, ..Kubeconfigs::default() };
-        let clusters = Clusters::connect(&paths).await?;
+        let default = ClusterOptions { kubeconfig: args.kubeconfig, ..ClusterOptions::default() };
+        let settings = ClusterSettings { default, ..ClusterSettings::default() };
+        // Several responders write the same: where they are.
+        let clusters = Clusters::connect(&settings, &Fence::always()).await?;
         let options = Options {
-            listen: args.dns,
-            zones: args.zone,
+            listen: args.answer.listen,
+            zones: args.answer.zones,
             class: args.dns_class,
-            namespace: Some(args.dns_namespace).filter(|namespace| !namespace.is_empty()),
-            addresses: args.answer_address,
+            namespace: args.dns_namespace,
+            addresses: args.answer.addresses,
         };
         let stop = CancellationToken::new();
-        let served = answer::run(options, clusters.dns.0, stop.clone());
+        let served = answer::run(options, clusters.dns.0.clone(), stop.clone());
         tokio::select! {
             ended = served => Ok(ended?),
+            failed = clusters.run() => failed,
             asked = super::asked_to_stop() => asked,
         }
     })

@@ -1,0 +1,84 @@
+//! The configuration file: YAML or JSON whose keys are names of flags. Nested maps are joined by a
+//! dot, and the key `_` has the value of what stands before it: `source: {_: FILE, id: ID}` is
+//! `--source=FILE --source.id=ID`. (Upstream means the same and rejects it.)
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use super::values::{Origin, Values};
+
+/// Gives the values of the file.
+///
+/// # Errors
+/// Names the file and the key.
+pub fn load(path: &Path, values: &mut Values) -> anyhow::Result<()> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    give(&text, path, values).with_context(|| name.to_string())
+}
+
+/// Gives the values of the text of a file.
+fn give(text: &str, path: &Path, values: &mut Values) -> anyhow::Result<()> {
+    let content: Value = match text.trim() {
+        "" => Value::Null,
+        _ => serde_yaml::from_str(text).map_err(|why| {
+            let why = why.to_string();
+            anyhow::anyhow!("no YAML: {}", why.lines().next().unwrap_or_default())
+        })?,
+    };
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    match content {
+        Value::Null => {}
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                flatten(&key, value, &mut found)?;
+            }
+        }
+        _ => bail!("not a map from names of flags to values"),
+    }
+    for (index, (key, texts)) in found.iter().enumerate() {
+        if found[..index].iter().any(|(earlier, _)| earlier == key) {
+            bail!("{key} is there twice");
+        }
+        if key == "config" {
+            bail!("config cannot be set in a configuration file");
+        }
+        values.give(key, texts.clone(), Origin::File(path.to_owned()))?;
+    }
+    Ok(())
+}
+
+fn flatten(key: &str, value: Value, found: &mut Vec<(String, Vec<String>)>) -> anyhow::Result<()> {
+    match value {
+        Value::Null => {}
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                match name.as_str() {
+                    "_" => flatten(key, value, found)?,
+                    _ => flatten(&format!("{key}.{name}"), value, found)?,
+                }
+            }
+        }
+        Value::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(scalar).collect();
+            let texts =
+                texts.with_context(|| format!("{key} has a list of something else than values"))?;
+            found.push((key.to_owned(), texts));
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            found.push((key.to_owned(), scalar(&value).into_iter().collect()));
+        }
+    }
+    Ok(())
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        Value::String(value) => Some(value.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

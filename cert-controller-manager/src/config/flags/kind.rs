@@ -1,0 +1,204 @@
+//! What values flags take.
+
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use cert_lib::{model::name::DnsName, solve::dns01::Nameserver};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::duration;
+
+/// What values a flag takes. The word that some have is how help names the value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// `true` or `false`; the flag alone is `true`.
+    Bool,
+    /// Any text.
+    Text(&'static str),
+    /// A path.
+    Path,
+    /// Paths with a colon between them.
+    Paths,
+    /// A path, or one of upstream's two words.
+    Kubeconfig,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A number in a range.
+    Number {
+        /// The smallest.
+        least: u32,
+        /// The largest.
+        most: u32,
+    },
+    /// A duration as Go writes it.
+    Duration,
+    /// Texts with a comma between them.
+    List(&'static str),
+    /// Name servers with a comma between them.
+    Nameservers,
+    /// A level, or a filter.
+    LogLevel,
+    /// An address with a port; the flag may be repeated.
+    Sockets,
+    /// A DNS zone; the flag may be repeated.
+    Zones,
+    /// An IP address; the flag may be repeated.
+    Addresses,
+}
+
+/// Any number that is not negative.
+pub const NUMBER: Kind = Kind::Number { least: 0, most: u32::MAX };
+
+impl Kind {
+    /// How the help names a value.
+    #[must_use]
+    pub fn value_name(self) -> &'static str {
+        match self {
+            Self::Bool => "BOOL",
+            Self::Text(name) | Self::List(name) => name,
+            Self::Path | Self::Paths | Self::Kubeconfig => "FILE",
+            Self::Word(_) => "WORD",
+            Self::Number { .. } => "N",
+            Self::Duration => "DURATION",
+            Self::Nameservers => "SERVER",
+            Self::LogLevel => "LEVEL",
+            Self::Sockets => "ADDRESS:PORT",
+            Self::Zones => "ZONE",
+            Self::Addresses => "IP",
+        }
+    }
+
+    /// What upstream calls the type.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Number { .. } => "int",
+            Self::Word(words) if words.iter().all(|word| word.parse::<u32>().is_ok()) => "int",
+            Self::Duration => "duration",
+            Self::Text(_)
+            | Self::Path
+            | Self::Paths
+            | Self::Kubeconfig
+            | Self::Word(_)
+            | Self::List(_)
+            | Self::Nameservers
+            | Self::LogLevel
+            | Self::Sockets
+            | Self::Zones
+            | Self::Addresses => "string",
+        }
+    }
+
+    /// Whether each repetition adds a value. Of all other flags the last one wins.
+    #[must_use]
+    pub fn repeats(self) -> bool {
+        matches!(self, Self::Sockets | Self::Zones | Self::Addresses)
+    }
+
+    /// What stands between values in one text, where there may be several.
+    #[must_use]
+    pub fn separator(self) -> Option<&'static str> {
+        match self {
+            Self::List(_) | Self::Nameservers => Some(","),
+            Self::Paths => Some(":"),
+            _ => None,
+        }
+    }
+
+    /// Whether `text` is such a value.
+    ///
+    /// # Errors
+    /// Says what is allowed.
+    pub fn check(self, text: &str) -> Result<(), String> {
+        match self {
+            Self::Text(_) | Self::Path | Self::Paths | Self::Kubeconfig | Self::List(_) => Ok(()),
+            Self::Bool => boolean(text).map(drop),
+            Self::Word(words) => match words.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+                true => Ok(()),
+                false => Err(format!("{text:?} is none of {}", words.join(", "))),
+            },
+            Self::Number { least, most } => match text.parse::<u32>() {
+                Ok(number) if (least..=most).contains(&number) => Ok(()),
+                _ if most == u32::MAX => Err(format!("{text:?} is no number from {least} on")),
+                _ => Err(format!("{text:?} is no number from {least} to {most}")),
+            },
+            Self::Duration => duration(text).map(drop),
+            Self::Nameservers => items(text, ",").try_for_each(is::<Nameserver>),
+            Self::LogLevel => log_filter(text).map(drop),
+            Self::Sockets => is::<SocketAddr>(text)
+                .map_err(|_| format!("{text:?} is no ADDRESS:PORT, such as 0.0.0.0:53")),
+            Self::Zones => is::<DnsName>(text).map_err(|why| format!("{text:?}: {why}")),
+            Self::Addresses => is::<IpAddr>(text).map_err(|_| format!("{text:?} is no IP address")),
+        }
+    }
+}
+
+/// The parts of a text with several values, trimmed, without empty ones.
+pub fn items<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(separator).map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// Reads what Go reads as a boolean, and what people write.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" | "y" | "on" => Ok(true),
+        "false" | "f" | "0" | "no" | "n" | "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// The filter that a level of upstream's logger means, or the filter itself.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    if text.contains(['=', ',']) {
+        return match EnvFilter::try_new(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(format!("{text:?} is no filter: {error}")),
+        };
+    }
+    match text.to_ascii_lowercase().as_str() {
+        "panic" | "fatal" | "error" => Ok("error".to_owned()),
+        "warn" | "warning" => Ok("warn".to_owned()),
+        "info" => Ok("info".to_owned()),
+        "debug" => Ok("debug".to_owned()),
+        "trace" => Ok("trace".to_owned()),
+        "off" => Ok("off".to_owned()),
+        _ => Err(format!(
+            "{text:?} is none of error, warn, info, debug, trace, and no filter such as \
+             info,kube_client=debug"
+        )),
+    }
+}
+
+fn is<T: FromStr<Err: Display>>(text: &str) -> Result<(), String> {
+    text.parse::<T>().map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_upstreams_and_a_filter_is_kept() {
+        for (text, filter) in [
+            ("Info", Some("info")),
+            ("warning", Some("warn")),
+            ("fatal", Some("error")),
+            ("info,kube_client=debug", Some("info,kube_client=debug")),
+            ("inof", None),
+            ("", None),
+            ("kube_client=loud", None),
+        ] {
+            assert_eq!(log_filter(text).ok().as_deref(), filter, "{text}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the help says about flags, beyond their table.
+
+use super::flags::{Flag, MANAGER};
+
+/// One sentence, the default, the forms with a prefix.
+#[must_use]
+pub fn describe(flag: &Flag) -> String {
+    let mut text = flag.help.to_owned();
+    if let Some(default) = shown_default(flag) {
+        text.push_str(&format!(" [default: {default}]"));
+    }
+    if let Some(variable) = flag.variable.filter(|_| !flag.help.contains("[default: ")) {
+        text.push_str(&format!(" [env: {variable}]"));
+    }
+    if let Some(why) = flag.idle {
+        text.push_str(&format!(" [no effect: {why}]"));
+    }
+    if !flag.bare {
+        let others = flag.prefixes.iter().skip(1).map(|prefix| format!("--{prefix}.{}", flag.name));
+        text.push_str(&format!(" (also {})", others.collect::<Vec<_>>().join(", ")));
+    }
+    text
+}
+
+/// The default, where it is a value and worth a word.
+fn shown_default(flag: &Flag) -> Option<&'static str> {
+    let worth = !flag.default.is_empty() && flag.default != "false";
+    (worth && !flag.help.contains("[default: ") && flag.idle.is_none()).then_some(flag.default)
+}
+
+/// The end of `-h`.
+#[must_use]
+pub fn after_short() -> String {
+    let flags = MANAGER.iter().filter(|flag| !flag.is_pool()).count();
+    format!("These are the flags that most need; --help shows all {flags}.")
+}
+
+/// The end of `--help`.
+#[must_use]
+pub fn after_long() -> String {
+    "Prefixes: a flag of a controller may carry its name, and then wins over the shared flag:\n  \
+     --issuer.renewal-window=240h, --ingress-cert.cert-class=mine. Controllers: issuer,\n  \
+     ingress-cert, service-cert, istio-gateways-dns, k8s-gateways-dns.\n\n\
+     Pools: --pool.size, --pool.resync-period and their forms with the name of a controller, of a\n  \
+     pool or both (--issuer.default.pool.size) are accepted and have no effect.\n\n\
+     Every flag may stand in the file of --config, without dashes; the command line wins."
+        .to_owned()
+}

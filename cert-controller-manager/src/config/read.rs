@@ -1,0 +1,331 @@
+//! Values of flags become [`Settings`]: what flags alone cannot check is checked here, and the files
+//! that they name are read.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use anyhow::{Context, bail, ensure};
+use cert_lib::{model::key::KeyType, net::http::Roots};
+use jiff::SignedDuration;
+
+use super::{
+    classes::Classes,
+    flags::log_filter,
+    settings::{
+        AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings,
+        Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings,
+        LogSettings, Settings, SourceSettings, SourcesSettings,
+    },
+    values::{Surroundings, Values},
+};
+
+/// The settings of the manager.
+///
+/// # Errors
+/// The message names the flag and what is allowed.
+pub fn settings(values: &Values, around: &Surroundings) -> anyhow::Result<Settings> {
+    let clusters = clusters(values)?;
+    let issuers = issuers(values, &clusters)?;
+    Ok(Settings {
+        log: log(values)?,
+        name: text(values, "name"),
+        namespace: lease_namespace(values, around),
+        controllers: controllers(values)?,
+        crds: CrdSettings {
+            maintainer: text(values, "maintainer"),
+            accepted_maintainers: values.list("accepted-maintainers"),
+            force_update: values.is_on("force-crd-update")?,
+        },
+        lease: lease(values, around)?,
+        server: server(values, around)?,
+        cpu_profile: values.path("cpuprofile"),
+        roots: roots(values)?,
+        certificates: certificates(values, &issuers)?,
+        dns: dns(values)?,
+        sources: SourcesSettings {
+            ingress: source(values, "ingress-cert"),
+            service: source(values, "service-cert"),
+            istio: source(values, "istio-gateways-dns"),
+            gateway: source(values, "k8s-gateways-dns"),
+        },
+        answer: answer(values)?,
+        metrics_per_certificate: usize::try_from(values.number("metrics-per-certificate")?)?,
+        without_effect: values.without_effect(),
+        clusters,
+        issuers,
+    })
+}
+
+/// The settings of the responder alone.
+///
+/// # Errors
+/// The message names the flag and what is allowed.
+pub fn answer_args(values: &Values) -> anyhow::Result<AnswerArgs> {
+    let answer = AnswerSettings {
+        listen: values.parsed_list("dns")?,
+        zones: values.parsed_list("zone")?,
+        addresses: values.parsed_list("answer-address")?,
+    };
+    ensure!(!answer.listen.is_empty(), "answer needs --dns, the address to answer on");
+    ensure!(!answer.zones.is_empty(), "answer needs --zone, the zone that is delegated to it");
+    Ok(AnswerArgs {
+        log: log(values)?,
+        kubeconfig: kubeconfig(values, "kubeconfig"),
+        answer,
+        dns_class: text(values, "dns-class"),
+        dns_namespace: values.text("dns-namespace"),
+    })
+}
+
+/// How to log.
+///
+/// # Errors
+/// When the level is none.
+fn log(values: &Values) -> anyhow::Result<LogSettings> {
+    let filter = log_filter(&text(values, "log-level"));
+    Ok(LogSettings {
+        filter: filter.map_err(|why| values.wrong("log-level", why))?,
+        json: text(values, "log-format").eq_ignore_ascii_case("json"),
+    })
+}
+
+fn controllers(values: &Values) -> anyhow::Result<Controllers> {
+    const KNOWN: &str = "issuer, ingress-cert, service-cert, istio-gateways-dns, \
+         k8s-gateways-dns, watch-gateways-crds, certcontrollers, certsources, all";
+    let mut chosen = Controllers::default();
+    for name in values.list("controllers") {
+        match name.as_str() {
+            "issuer" | "certcontrollers" => chosen.issuer = true,
+            "ingress-cert" => chosen.ingress = true,
+            "service-cert" => chosen.service = true,
+            "istio-gateways-dns" => chosen.istio = true,
+            "k8s-gateways-dns" => chosen.gateway = true,
+            // The definitions are watched by those who need them.
+            "watch-gateways-crds" => {}
+            "certsources" => {
+                chosen = Controllers { issuer: chosen.issuer, ..all() };
+            }
+            "all" => chosen = all(),
+            _ => {
+                return Err(values.wrong("controllers", format!("{name:?} is none of {KNOWN}")));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn all() -> Controllers {
+    Controllers { issuer: true, ingress: true, service: true, istio: true, gateway: true }
+}
+
+fn clusters(values: &Values) -> anyhow::Result<ClusterSettings> {
+    Ok(ClusterSettings {
+        default: cluster(values, "kubeconfig")?,
+        source: cluster(values, "source")?,
+        dns: cluster(values, "dns")?,
+        target: cluster(values, "target")?,
+    })
+}
+
+fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
+    let of = |option: &str| format!("{flag}.{option}");
+    let qps = values.number(&of("qps"))?;
+    let burst = match values.number(&of("burst"))? {
+        0 => qps.saturating_mul(2),
+        burst => burst,
+    };
+    Ok(ClusterOptions {
+        kubeconfig: kubeconfig(values, flag),
+        id: values.text(&of("id")),
+        migration_ids: values.list(&of("migration-ids")),
+        deploy_crds: !values.is_on(&of("disable-deploy-crds"))?,
+        conditional_deploy: values.is_on(&of("conditional-deploy-crds"))?,
+        no_cleanup_label: values.is_on(&of("crds-shoot-no-cleanup-label"))?,
+        qps,
+        burst,
+    })
+}
+
+fn kubeconfig(values: &Values, flag: &str) -> Option<Kubeconfig> {
+    values.text(flag).and_then(|text| Kubeconfig::parse(&text))
+}
+
+fn lease_namespace(values: &Values, around: &Surroundings) -> String {
+    match (values.is_given("namespace"), &around.pod_namespace) {
+        (false, Some(namespace)) => namespace.clone(),
+        _ => text(values, "namespace"),
+    }
+}
+
+fn lease(values: &Values, around: &Surroundings) -> anyhow::Result<Option<LeaseSettings>> {
+    if values.is_on("omit-lease")? {
+        return Ok(None);
+    }
+    let lease = LeaseSettings {
+        name: values
+            .text("lease-name")
+            .unwrap_or_else(|| format!("{}-controllers", text(values, "name"))),
+        namespace: lease_namespace(values, around),
+        duration: positive(values, "lease-duration")?,
+        renew_deadline: positive(values, "lease-renew-deadline")?,
+        retry_period: positive(values, "lease-retry-period")?,
+    };
+    lease.check().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
+    Ok(Some(lease))
+}
+
+fn positive(values: &Values, flag: &str) -> anyhow::Result<std::time::Duration> {
+    let length = duration(values, flag)?;
+    std::time::Duration::try_from(length)
+        .ok()
+        .filter(|length| !length.is_zero())
+        .with_context(|| format!("--{flag} must be longer than 0"))
+}
+
+fn server(values: &Values, around: &Surroundings) -> anyhow::Result<Option<SocketAddr>> {
+    let port = u16::try_from(values.number("server-port-http")?)?;
+    if port == 0 {
+        return Ok(None);
+    }
+    let address: IpAddr = match values.text("bind-address-http").as_deref() {
+        None if around.dual_stack => Ipv6Addr::UNSPECIFIED.into(),
+        None => Ipv4Addr::UNSPECIFIED.into(),
+        Some("localhost") => Ipv4Addr::LOCALHOST.into(),
+        Some(text) => {
+            text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+                values.wrong("bind-address-http", format!("{text:?} is no IP address"))
+            })?
+        }
+    };
+    Ok(Some(SocketAddr::new(address, port)))
+}
+
+/// Whom to trust: the system, or the given bundles, or both.
+fn roots(values: &Values) -> anyhow::Result<Roots> {
+    let files = values.list("ca-certificates");
+    if files.is_empty() {
+        return Ok(Roots::system());
+    }
+    let mut bundle = Vec::new();
+    for file in &files {
+        let bytes = std::fs::read(Path::new(file)).with_context(|| format!("cannot read {file}"));
+        bundle.extend(bytes.map_err(|why| values.wrong("ca-certificates", format!("{why:#}")))?);
+        bundle.push(b'\n');
+    }
+    let roots = match values.is_on("ca-system-cert-pool")? {
+        true => Roots::system_and_pem(&bundle),
+        false => Roots::only_pem(&bundle),
+    };
+    roots.map_err(|why| values.wrong("ca-certificates", format!("{}: {why}", files.join(":"))))
+}
+
+fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<IssuerSettings> {
+    let allow_target_issuers = values.is_on("issuer.allow-target-issuers")?;
+    if allow_target_issuers && clusters.target_is_default() {
+        return Err(values.wrong(
+            "issuer.allow-target-issuers",
+            "needs a target cluster that is not the default cluster: set --target or --source to \
+             another kubeconfig than --kubeconfig",
+        ));
+    }
+    Ok(IssuerSettings {
+        namespace: text(values, "issuer.issuer-namespace"),
+        default_issuer: text(values, "issuer.default-issuer"),
+        default_ranges: values.list("issuer.default-issuer-domain-ranges"),
+        requests_per_day: values.number("issuer.default-requests-per-day-quota")?,
+        allow_target_issuers,
+        classes: classes(values, "issuer"),
+    })
+}
+
+fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<CertificateSettings> {
+    let rsa = text(values, "issuer.default-rsa-private-key-size");
+    let default_rsa = match rsa.as_str() {
+        "3072" => KeyType::Rsa3072,
+        "4096" => KeyType::Rsa4096,
+        _ => KeyType::Rsa2048,
+    };
+    let ecdsa = text(values, "issuer.default-ecdsa-private-key-size");
+    let default_ecdsa = if ecdsa == "384" { KeyType::P384 } else { KeyType::P256 };
+    // Upstream's default is RSA, so whoever sets only the size of RSA keys wants RSA.
+    let algorithm = values.text("issuer.default-private-key-algorithm").unwrap_or_default();
+    let default_key = if algorithm.eq_ignore_ascii_case("RSA") {
+        Some(default_rsa)
+    } else if algorithm.eq_ignore_ascii_case("ECDSA") {
+        Some(default_ecdsa)
+    } else if values.is_given("issuer.default-rsa-private-key-size") {
+        Some(default_rsa)
+    } else {
+        values.is_given("issuer.default-ecdsa-private-key-size").then_some(default_ecdsa)
+    };
+    Ok(CertificateSettings {
+        class: issuers.classes.main().to_owned(),
+        classes: issuers.classes.clone(),
+        default_issuer: issuers.default_issuer.clone(),
+        issuer_namespace: issuers.namespace.clone(),
+        renewal_window: duration(values, "issuer.renewal-window")?,
+        renewal_overdue_window: duration(values, "issuer.renewal-overdue-window")?,
+        cross_namespace_secrets: values.is_on("allow-cross-namespace-secrets")?,
+        orders_at_once: usize::try_from(values.number("orders-at-once")?)?,
+        cascade_delete: values.is_on("issuer.cascade-delete")?,
+        default_key,
+        default_rsa,
+        default_ecdsa,
+        deactivate_authorizations: values.is_on("issuer.acme-deactivate-authorizations")?,
+        use_dnsrecords: values.is_on("issuer.use-dnsrecords")?,
+    })
+}
+
+fn dns(values: &Values) -> anyhow::Result<DnsSettings> {
+    Ok(DnsSettings {
+        namespace: values.text("issuer.dns-namespace"),
+        class: values.text("issuer.dns-class"),
+        owner_id: values.text("issuer.dns-owner-id"),
+        nameservers: values.parsed_list("issuer.precheck-nameservers")?,
+        additional_wait: values.duration("issuer.precheck-additional-wait")?,
+        propagation_timeout: duration(values, "issuer.propagation-timeout")?,
+    })
+}
+
+fn source(values: &Values, controller: &str) -> SourceSettings {
+    let of = |option: &str| values.text(&format!("{controller}.{option}"));
+    let classes = classes(values, controller);
+    // What a manager generates it must serve, too.
+    let main = (!classes.serves(None)).then(|| classes.main().to_owned());
+    SourceSettings {
+        target_class: of("cert-target-class").or(main),
+        target_namespace: of("target-namespace"),
+        target_name_prefix: of("target-name-prefix").unwrap_or_default(),
+        classes,
+    }
+}
+
+fn answer(values: &Values) -> anyhow::Result<Option<AnswerSettings>> {
+    let listen: Vec<SocketAddr> = values.parsed_list("answer-dns")?;
+    let zones = values.parsed_list("answer-zone")?;
+    match (listen.is_empty(), zones.is_empty()) {
+        (false, false) => {
+            let addresses = values.parsed_list("answer-address")?;
+            Ok(Some(AnswerSettings { listen, zones, addresses }))
+        }
+        (false, true) => {
+            bail!("--answer-dns needs --answer-zone, the zone that is delegated to it")
+        }
+        (true, false) => bail!("--answer-zone needs --answer-dns, the address to answer on"),
+        (true, true) => Ok(None),
+    }
+}
+
+fn classes(values: &Values, controller: &str) -> Classes {
+    Classes::new(&values.list(&format!("{controller}.cert-class")))
+}
+
+fn text(values: &Values, path: &str) -> String {
+    values.text(path).unwrap_or_default()
+}
+
+fn duration(values: &Values, path: &str) -> anyhow::Result<SignedDuration> {
+    Ok(values.duration(path)?.unwrap_or_default())
+}
