@@ -6,7 +6,7 @@ use kube::{CustomResourceExt, ResourceExt};
 use crate::{
     access::{self, Cluster, Scope},
     api::{Certificate, Issuer},
-    runtime::crds,
+    runtime::{crds, metrics},
 };
 
 /// What can be generated.
@@ -18,6 +18,8 @@ pub enum What {
     Roles,
     /// The reference of what the manager may do, as Markdown
     Access,
+    /// The reference of metrics, as Markdown
+    Metrics,
 }
 
 /// The files of this kind: name and content.
@@ -31,6 +33,7 @@ pub fn files(what: What) -> anyhow::Result<Vec<(String, String)>> {
         }
         What::Roles => Cluster::ALL.into_iter().map(roles).collect(),
         What::Access => Ok(vec![("access.md".to_owned(), access::markdown())]),
+        What::Metrics => Ok(vec![("metrics.md".to_owned(), metrics::reference())]),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
         crds,
         errors::brief,
         fence::Fence,
-        follow::{Availability, follow},
+        follow::{Availability, Lister, follow},
         keys::Pool,
         queue::{Queue, drain},
         report::Reports,
@@ -289,7 +289,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let api: Api<Issuer> = Api::namespaced(client.clone(), &issuers.namespace);
     let follower = issuers.clone();
     tasks.run("watch of Issuers", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), follower.as_ref(), &sender, Lister::unasked()).await
     });
     let (sender, _) = watch::channel(Availability::Unknown);
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &issuers.namespace);
@@ -297,7 +297,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
     tasks.run("watch of Issuers' Secrets", async move {
         let config = watcher::Config::default().labels(&keys);
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }
@@ -311,13 +311,13 @@ fn watch_certificates(
     let api: Api<Certificate> = Api::all(clusters.source.0.clone());
     let follower = AtHome::new(Home::Source, certificates.clone());
     tasks.run("watch of Certificates", async move {
-        follow(api, watcher::Config::default(), &follower, &sender).await
+        follow(api, watcher::Config::default(), &follower, &sender, Lister::unasked()).await
     });
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(clusters.target.0.clone());
     let follower = certificates.clone();
     tasks.run("watch of Namespaces", async move {
         let availability = &follower.consents.availability;
-        follow(api, watcher::Config::default(), follower.as_ref(), availability).await
+        follow(api, watcher::Config::default(), follower.as_ref(), availability, Lister::unasked()).await
     });
     listing
 }
@@ -332,7 +332,7 @@ fn watch_secrets(
     let follower = certificates.clone();
     tasks.run("watch of Secrets", async move {
         let config = watcher::Config::default().labels(&format!("{}=true", marks::CERTIFICATE));
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }

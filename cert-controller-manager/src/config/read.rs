@@ -137,7 +137,7 @@ fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
         burst => burst,
     };
     Ok(ClusterOptions {
-        kubeconfig: kubeconfig(values, flag),
+        kubeconfig: values.text(flag).and_then(|text| Kubeconfig::parse(&text)),
         id: values.text(&of("id")),
         migration_ids: values.list(&of("migration-ids")),
         deploy_crds: !values.is_on(&of("disable-deploy-crds"))?,

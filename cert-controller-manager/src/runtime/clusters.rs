@@ -225,6 +225,13 @@ impl Clusters {
         self.member(Role::Target).server() == self.member(Role::Source).server()
     }
 
+    /// All roles of the API server that has this one, in the order of [`Role::ALL`].
+    #[must_use]
+    pub fn roles_of_server(&self, role: Role) -> Vec<Role> {
+        let server = self.member(role).server();
+        Role::ALL.into_iter().filter(|other| self.member(*other).server() == server).collect()
+    }
+
     /// Whether the cluster of each role answers.
     #[must_use]
     pub fn health(&self) -> Vec<(Role, Reachability)> {

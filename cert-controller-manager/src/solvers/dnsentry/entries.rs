@@ -18,7 +18,7 @@ use super::name;
 use crate::api::{CertificateKey, ObjectKey, Realm};
 use crate::{
     api::dnsentry::DNSEntry,
-    runtime::follow::{Availability, Follower, follow},
+    runtime::follow::{Availability, Follower, Lister, follow},
 };
 
 /// Our challenge entries as they were last heard of.
@@ -65,7 +65,7 @@ impl Entries {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
-        follow(api, watcher::Config::default(), self, &self.availability).await
+        follow(api, watcher::Config::default(), self, &self.availability, Lister::unasked()).await
     }
 
     /// Whether the index can be believed.
