@@ -2,8 +2,8 @@
 //! and the tests are made from.
 //!
 //! A row is a need of the code, no more: reading is `get list watch`, server-side apply is `patch`
-//! and, where the object may be new, `create`. Nothing here updates but the lease, which fences with
-//! its resourceVersion.
+//! and, where the object may be new, `create`. Only the lease and our definitions are updated, with
+//! the resourceVersion that was looked at.
 
 mod roles;
 mod table;
