@@ -5,7 +5,9 @@
 export RUST_TEST_THREADS ?= 8
 # The pinned toolchain and nothing else decides what a warning is.
 CARGO ?= cargo
-CRDS := charts/cert-controller-manager/crds
+CHART := charts/cert-controller-manager
+REFERENCE := docs/reference
+GENERATED := $(CHART)/crds $(CHART)/roles $(REFERENCE)
 MANAGER := target/debug/cert-controller-manager
 
 .PHONY: help
@@ -18,7 +20,7 @@ demo: controlplane ## The examples become Secrets on a real API server; KEEP=1 k
 	@KEEP=$(KEEP) target/debug/demo
 
 .PHONY: test
-test: controlplane ## All tests: units, protocol, end to end
+test: controlplane tools ## All tests: units, protocol, end to end
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace --no-fail-fast
 
@@ -33,18 +35,26 @@ check: ## Format, lints, documentation and generated files
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	$(MAKE) generate
-	@git diff --exit-code -- $(CRDS) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
-	@untracked=$$(git ls-files --others --exclude-standard -- $(CRDS)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }
+	@git diff --exit-code -- $(GENERATED) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
+	@untracked=$$(git ls-files --others --exclude-standard -- $(GENERATED)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }
 
 .PHONY: generate
 generate: ## Writes the generated files
 	$(CARGO) build --workspace --all-targets
-	@mkdir -p $(CRDS)
-	$(MANAGER) generate crds --directory $(CRDS)
+	@mkdir -p $(GENERATED)
+	$(MANAGER) generate crds --directory $(CHART)/crds
+	$(MANAGER) generate roles --directory $(CHART)/roles
+	$(MANAGER) generate access --directory $(REFERENCE)
 
 .PHONY: controlplane
 controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there
 	@tests/controlplane/build >/dev/null
+
+.PHONY: tools
+tools: ## Builds helm and the garbage collector into a cache, unless they are there
+	@tests/controlplane/tool helm >/dev/null
+	@tests/controlplane/tool kube-controller-manager >/dev/null
+	@tests/controlplane/tool gateway-crds >/dev/null
 
 .PHONY: clean
 clean: ## Removes what was built here, not the control plane's cache

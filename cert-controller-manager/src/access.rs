@@ -2,8 +2,8 @@
 //! and the tests are made from.
 //!
 //! A row is a need of the code, no more: reading is `get list watch`, server-side apply is `patch`
-//! and, where the object may be new, `create`. Nothing here updates but the lease, which fences with
-//! its resourceVersion.
+//! and, where the object may be new, `create`. Only the lease and our definitions are updated, with
+//! the resourceVersion that was looked at.
 
 mod roles;
 mod table;
@@ -54,6 +54,8 @@ pub enum Part {
     Objects,
     /// Challenge records.
     Entries,
+    /// Answering for challenge records, for `--answer-dns` or the command `answer` only.
+    Answer,
     /// Secrets of certificates.
     Secrets,
     /// Issuers on target, for `--allow-target-issuers` only.
@@ -73,6 +75,7 @@ impl Part {
             Self::Lease => "lease",
             Self::Objects => "objects",
             Self::Entries => "entries",
+            Self::Answer => "answer",
             Self::Secrets => "secrets",
             Self::TargetIssuers => "target-issuers",
             Self::Definitions => "definitions",
@@ -86,7 +89,7 @@ impl Part {
         match self {
             Self::Issuers => Place::IssuerNamespace,
             Self::Lease => Place::LeaseNamespace,
-            Self::Entries => Place::DnsNamespace,
+            Self::Entries | Self::Answer => Place::DnsNamespace,
             Self::Identity => Place::KubeSystem,
             Self::Objects | Self::Secrets | Self::TargetIssuers | Self::Definitions => {
                 Place::Everywhere

@@ -70,10 +70,13 @@ impl Fleet {
             .map(|number| member(number, &options, &planes, &pebble, dns))
             .collect::<Result<Vec<Member>>>()?;
         let fleet = Self { managers, _responder: responder, pebble, planes, layout, logs };
+        if options.idle || options.managers == 0 {
+            return Ok(fleet);
+        }
         for number in 0..options.managers {
             fleet.restart(number).await?;
         }
-        if options.away.is_empty() && options.managers > 0 {
+        if options.away.is_empty() {
             fleet.until_defined().await?;
         }
         Ok(fleet)
@@ -101,7 +104,8 @@ impl Fleet {
         self.plane(cluster).client()
     }
 
-    /// The user that manager `number` is for every API server, as the audit logs name it.
+    /// The user that manager `number` is for every API server, as the audit logs name it, and the
+    /// name of its log. [`FleetOptions::user`] may say otherwise.
     #[must_use]
     pub fn user(number: usize) -> String {
         format!("manager-{}", char::from(b'a' + u8::try_from(number % 26).unwrap_or_default()))
@@ -280,7 +284,11 @@ impl Fleet {
         self.managers.get(number).with_context(|| format!("there is no manager {number}"))
     }
 
-    async fn until_defined(&self) -> Result<()> {
+    /// Waits until Issuers and Certificates are defined.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub async fn until_defined(&self) -> Result<()> {
         for (cluster, plural) in [(Cluster::Default, "issuers"), (Cluster::Source, "certificates")]
         {
             let (client, name) = (self.client(cluster), format!("{plural}.cert.gardener.cloud"));
@@ -302,7 +310,7 @@ async fn planes(options: &FleetOptions, logs: &Path) -> Result<Vec<ControlPlane>
         let plane = ControlPlane::start_with(ControlPlaneOptions {
             name: names.join("-"),
             logs: Some(logs.to_owned()),
-            users: (0..options.managers).map(Fleet::user).collect(),
+            users: options.users(),
             audit: options.audit,
         })
         .await?;
@@ -320,10 +328,11 @@ async fn prepare(plane: &ControlPlane, roles: &[Cluster], options: &FleetOptions
     if options.definitions {
         objects::define_ours(&client).await?;
     }
-    for user in (0..options.managers).map(Fleet::user) {
+    for user in options.users() {
         match options.access {
             Access::Everything => plane.grant_everything(&user).await?,
             Access::Granted => plane.grant_access(&user, roles).await?,
+            Access::Nothing => {}
         }
     }
     Ok(())
@@ -336,7 +345,7 @@ fn member(
     pebble: &Pebble,
     dns: u16,
 ) -> Result<Member> {
-    let (user, layout) = (Fleet::user(number), options.layout);
+    let (user, layout) = (options.user(number), options.layout);
     let kubeconfig = |plane: usize| planes[plane].kubeconfig(&user);
     let mut arguments = Vec::new();
     let fallbacks = [
@@ -356,7 +365,7 @@ fn member(
     arguments.extend(options.arguments.iter().cloned());
     arguments.extend(options.arguments_of.get(number).into_iter().flatten().cloned());
     let options = ManagerOptions {
-        name: user.clone(),
+        name: Fleet::user(number),
         kubeconfig: kubeconfig(layout.default)?,
         default_issuer: ISSUER.to_owned(),
         answer_dns: None,

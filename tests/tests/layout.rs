@@ -1,9 +1,9 @@
 //! What the layout of the workspace promises.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{fs, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
+use cert_controller_manager::generate::{self, What};
 use tests::{locate, objects::documents};
 
 #[test]
@@ -23,28 +23,32 @@ fn the_engine_does_not_depend_on_kubernetes() {
     assert!(kubernetes.is_empty(), "cert-lib depends on {kubernetes:?}");
 }
 
-/// Definitions by name.
-fn by_name(yaml: &str) -> Result<BTreeMap<String, Value>> {
-    let all = documents(yaml)?.into_iter();
-    all.map(|one| {
-        let name = one["metadata"]["name"].as_str().context("a definition has no name")?;
-        Ok((name.to_owned(), one))
-    })
-    .collect()
-}
-
 #[test]
-fn the_committed_definitions_are_the_generated_ones() {
-    let directory = locate::checkout().join("charts/cert-controller-manager/crds");
-    let mut committed = BTreeMap::new();
-    for file in fs::read_dir(&directory).unwrap() {
-        committed.extend(by_name(&fs::read_to_string(file.unwrap().path()).unwrap()).unwrap());
+fn the_committed_files_are_the_generated_ones() -> Result<()> {
+    let chart = "charts/cert-controller-manager";
+    for (what, directory) in [
+        (What::Crds, format!("{chart}/crds")),
+        (What::Roles, format!("{chart}/roles")),
+        (What::Access, "docs/reference".to_owned()),
+    ] {
+        let files = generate::files(what)?;
+        ensure!(!files.is_empty(), "{directory} would be empty");
+        for (name, text) in &files {
+            let committed = locate::read(&format!("{directory}/{name}"))?;
+            ensure!(committed == *text, "{directory}/{name} differs: run `make generate`");
+        }
+        let superfluous = fs::read_dir(locate::checkout().join(&directory))?
+            .map(|file| Ok(file?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<Vec<String>>>()?;
+        let known = |name: &&String| !files.iter().any(|(file, _)| file == *name);
+        let superfluous: Vec<&String> = superfluous.iter().filter(known).collect();
+        let mixed = what == What::Access;
+        ensure!(
+            mixed || superfluous.is_empty(),
+            "{directory} has {superfluous:?}, which nobody made"
+        );
     }
-    let output =
-        Command::new(locate::manager().unwrap()).args(["generate", "crds"]).output().unwrap();
-    let generated = by_name(&String::from_utf8(output.stdout).unwrap()).unwrap();
-    assert!(!generated.is_empty());
-    assert_eq!(committed, generated, "run `make generate`");
+    Ok(())
 }
 
 #[test]

@@ -119,7 +119,10 @@ mod tests {
                 "kube-system/default-identity"
             ]
         );
-        assert_eq!(names(Cluster::Dns, &scope), ["dns/dns-entries", "kube-system/dns-identity"]);
+        assert_eq!(
+            names(Cluster::Dns, &scope),
+            ["dns/dns-entries", "dns/dns-answer", "kube-system/dns-identity"]
+        );
         assert_eq!(names(Cluster::Dns, &Scope::default())[0], "dns-entries");
     }
 

@@ -3,6 +3,7 @@
 use super::{Cluster, Names, Part, Row};
 
 const OURS: &str = "cert.gardener.cloud";
+const READ: &str = "get list watch";
 const READ_AND_MARK: &str = "get list watch patch";
 const WRITE: &str = "get list watch create patch delete";
 const ISSUER_DEFINITION: Names = Names::These(&["issuers.cert.gardener.cloud"]);
@@ -51,6 +52,7 @@ pub const TABLE: &[Row] = &[
         "The leader holds it, the standby looks at it",
     ),
     definitions(Cluster::Default, ISSUER_DEFINITION),
+    NEW_DEFINITIONS[0],
     NAMESPACE_OF_IDENTITY[0],
     CONFIG_MAP_OF_IDENTITY[0],
     row(
@@ -79,10 +81,15 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         (Cluster::Source, Part::Objects),
-        ("gateway.networking.k8s.io", "gateways httproutes grpcroutes tlsroutes listenersets"),
+        ("gateway.networking.k8s.io", "gateways listenersets"),
         READ_AND_MARK,
-        "Annotated Gateways become Certificates, with the hosts of their routes; patched for \
-         finalizers",
+        "Annotated Gateways and ListenerSets become Certificates; patched for finalizers",
+    ),
+    row(
+        (Cluster::Source, Part::Objects),
+        ("gateway.networking.k8s.io", "httproutes grpcroutes tlsroutes"),
+        READ,
+        "The hosts of Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
@@ -92,10 +99,15 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         (Cluster::Source, Part::Objects),
-        ("networking.istio.io", "gateways virtualservices"),
+        ("networking.istio.io", "gateways"),
         READ_AND_MARK,
-        "Annotated Istio Gateways become Certificates, with the hosts of their VirtualServices; \
-         patched for finalizers",
+        "Annotated Istio Gateways become Certificates; patched for finalizers",
+    ),
+    row(
+        (Cluster::Source, Part::Objects),
+        ("networking.istio.io", "virtualservices"),
+        READ,
+        "The hosts of Istio Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
@@ -104,6 +116,7 @@ pub const TABLE: &[Row] = &[
         "Events on Certificates and on what they are derived from",
     ),
     definitions(Cluster::Source, CERTIFICATE_DEFINITION),
+    NEW_DEFINITIONS[1],
     NAMESPACE_OF_IDENTITY[1],
     CONFIG_MAP_OF_IDENTITY[1],
     row(
@@ -111,6 +124,18 @@ pub const TABLE: &[Row] = &[
         ("dns.gardener.cloud", "dnsentries"),
         WRITE,
         "Challenge records are made, watched until the DNS provider has them, and deleted",
+    ),
+    row(
+        (Cluster::Dns, Part::Answer),
+        ("dns.gardener.cloud", "dnsentries"),
+        READ,
+        "What to answer, with `--answer-dns` or the command `answer`",
+    ),
+    row(
+        (Cluster::Dns, Part::Answer),
+        ("dns.gardener.cloud", "dnsentries/status"),
+        "patch",
+        "Says that a challenge record is answered",
     ),
     NAMESPACE_OF_IDENTITY[2],
     CONFIG_MAP_OF_IDENTITY[2],
@@ -124,7 +149,7 @@ pub const TABLE: &[Row] = &[
     row(
         (Cluster::Target, Part::Secrets),
         ("", "namespaces"),
-        "get list watch",
+        READ,
         "Whether a namespace consents to Secrets from Certificates of another one",
     ),
     row(
@@ -159,6 +184,7 @@ pub const TABLE: &[Row] = &[
         "The state of such an Issuer",
     ),
     definitions(Cluster::Target, BOTH_DEFINITIONS),
+    NEW_DEFINITIONS[2],
     NAMESPACE_OF_IDENTITY[3],
     CONFIG_MAP_OF_IDENTITY[3],
 ];
@@ -182,11 +208,18 @@ const fn identity(resources: &'static str, names: Names, why: &'static str) -> [
     ]
 }
 
+const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
+
 const fn definitions(cluster: Cluster, names: Names) -> Row {
-    let resource = ("apiextensions.k8s.io", "customresourcedefinitions");
-    let why = "Our definitions are applied at the start";
-    named((cluster, Part::Definitions), resource, names, "get create patch", why)
+    let why = "Our definitions are kept up to date";
+    named((cluster, Part::Definitions), DEFINITIONS, names, "get update", why)
 }
+
+const NEW_DEFINITIONS: [Row; 3] = {
+    let why = "Our definitions are created where they are missing; a creation cannot be limited to a name";
+    let row = row((Cluster::Default, Part::Definitions), DEFINITIONS, "create", why);
+    [row, Row { cluster: Cluster::Source, ..row }, Row { cluster: Cluster::Target, ..row }]
+};
 
 const fn row(
     role: (Cluster, Part),

@@ -80,7 +80,7 @@ impl Launch {
         let usual = USERS
             .iter()
             .map(|(user, token, groups)| format!("{token},{user},{user},\"{groups}\"\n"));
-        let further = self.users.iter().map(|user| format!("{user}-token,{user},{user}\n"));
+        let further = self.users.iter().map(|user| format!("{},{user},{user}\n", token(user)));
         fs::write(self.data.join("tokens.csv"), usual.chain(further).collect::<String>())?;
         // Version 1.34 wants a key for ServiceAccount tokens, although nobody asks for one here.
         let key = KeyPair::generate()?;
@@ -161,6 +161,11 @@ impl Launch {
     }
 }
 
+/// Colons, as in the names of service accounts, are not allowed in a token (RFC 6750 section 2.1).
+fn token(user: &str) -> String {
+    format!("{}-token", user.replace(':', "-"))
+}
+
 impl Audit {
     /// The policy of the API server; `None` where nothing is recorded.
     fn policy(self) -> Option<serde_json::Value> {
@@ -190,7 +195,7 @@ fn write_kubeconfig(file: &Path, server: &str, authority: &str, user: &str) -> R
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "rig", "cluster": cluster}],
-        "users": [{"name": user, "user": {"token": format!("{user}-token")}}],
+        "users": [{"name": user, "user": {"token": token(user)}}],
         "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": user}}],
         "current-context": "rig",
     }))?;

@@ -57,6 +57,8 @@ pub enum Access {
     Everything,
     /// What the access table says, in each cluster.
     Granted,
+    /// Nothing, until the test grants something.
+    Nothing,
 }
 
 /// What differs between one fleet and another.
@@ -78,6 +80,10 @@ pub struct FleetOptions {
     pub arguments_of: Vec<Vec<String>>,
     /// Whether each manager serves HTTP, on a port that [`super::Fleet::http_port`] tells.
     pub http: bool,
+    /// Whether the managers do not run until [`super::Fleet::restart`].
+    pub idle: bool,
+    /// The user that all managers are, instead of one each.
+    pub user: Option<String>,
     /// Whether Issuer and Certificate are defined by the test beforehand, not by the manager.
     pub definitions: bool,
     /// Which API servers do not run at first; see [`super::Fleet::plane`] to start them.
@@ -95,8 +101,24 @@ impl Default for FleetOptions {
             arguments: Vec::new(),
             arguments_of: Vec::new(),
             http: false,
+            idle: false,
+            user: None,
             definitions: false,
             away: Vec::new(),
         }
+    }
+}
+
+impl FleetOptions {
+    /// The user that a manager is.
+    pub(super) fn user(&self, number: usize) -> String {
+        self.user.clone().unwrap_or_else(|| super::Fleet::user(number))
+    }
+
+    /// The users of all managers.
+    pub(super) fn users(&self) -> Vec<String> {
+        let mut users: Vec<String> = (0..self.managers).map(|number| self.user(number)).collect();
+        users.dedup();
+        users
     }
 }

@@ -1,0 +1,335 @@
+//! The chart: what values become, and that an API server takes it and the manager can live with it.
+
+use std::{collections::BTreeSet, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use cert_controller_manager::access::{self, Cluster, Scope};
+use serde_json::{Value, json};
+use tests::{
+    fleet::{
+        Fleet,
+        options::{Access, FleetOptions},
+    },
+    helm::Helm,
+    locate,
+    namespace::Namespace,
+    objects::{api, example, is_established},
+    rig::ISSUER,
+    run,
+};
+
+const NAME: &str = "cert-controller-manager";
+const SPACE: &str = "certificates";
+const SOON: Duration = Duration::from_secs(30);
+
+/// The only object of a kind with this name.
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
+    objects
+        .iter()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+        .with_context(|| format!("there is no {kind} {name}"))
+}
+
+/// The file that the manager gets.
+fn config(objects: &[Value]) -> Result<Value> {
+    let text = find(objects, "ConfigMap", NAME)?["data"]["config.yaml"].as_str();
+    Ok(serde_yaml::from_str(text.context("there is no config.yaml")?)?)
+}
+
+/// The roles without the manager's name, with the namespace in front.
+fn roles(objects: &[Value]) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    objects
+        .iter()
+        .filter(|object| matches!(object["kind"].as_str(), Some("Role" | "ClusterRole")))
+        .map(|role| {
+            let name = text(&role["metadata"]["name"]).replace(&format!("{NAME}-"), "");
+            format!("{}/{name}", text(&role["metadata"]["namespace"]))
+        })
+        .collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+const USUAL_ROLES: &[&str] = &[
+    "/default-definitions",
+    "/dns-entries",
+    "/source-definitions",
+    "/source-objects",
+    "/target-definitions",
+    "/target-secrets",
+    "certificates/default-lease",
+    "default/default-issuers",
+    "kube-system/default-identity",
+    "kube-system/dns-identity",
+    "kube-system/source-identity",
+    "kube-system/target-identity",
+];
+
+#[test]
+fn without_values_two_replicas_run_with_no_right_on_their_node() -> Result<()> {
+    let helm = Helm::find()?;
+    helm.lint(&json!({}))?;
+    let objects = helm.template(SPACE, &json!({}))?;
+    let deployment = find(&objects, "Deployment", NAME)?;
+    ensure!(deployment["spec"]["replicas"] == 2);
+    ensure!(deployment["spec"]["strategy"]["type"] == "RollingUpdate");
+    let pod = &deployment["spec"]["template"]["spec"];
+    ensure!(pod["automountServiceAccountToken"] == true && pod["serviceAccountName"] == NAME);
+    ensure!(pod["securityContext"]["runAsNonRoot"] == true);
+    ensure!(pod["securityContext"]["seccompProfile"] == json!({"type": "RuntimeDefault"}));
+    let container = &pod["containers"][0];
+    let confined = json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+    });
+    ensure!(container["securityContext"] == confined);
+    ensure!(
+        container["args"] == json!(["--config=/etc/cert-controller-manager/config/config.yaml"])
+    );
+    ensure!(container["ports"] == json!([{"name": "http", "containerPort": 8080}]));
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        ensure!(container[probe]["httpGet"] == json!({"path": path, "port": "http"}));
+    }
+    ensure!(container["resources"]["requests"]["memory"] == "64Mi");
+    let spread = &pod["affinity"]["podAntiAffinity"];
+    ensure!(spread["preferredDuringSchedulingIgnoredDuringExecution"][0]["weight"] == 100);
+    let written = json!({"name": NAME, "namespace": SPACE, "server-port-http": 8080});
+    ensure!(config(&objects)? == written);
+    ensure!(find(&objects, "PodDisruptionBudget", NAME)?["spec"]["maxUnavailable"] == 1);
+    ensure!(find(&objects, "ServiceAccount", NAME)?["automountServiceAccountToken"] == false);
+    find(&objects, "Service", &format!("{NAME}-metrics"))?;
+    ensure!(roles(&objects) == set(USUAL_ROLES), "{:#?}", roles(&objects));
+    ensure!(!objects.iter().any(|object| object["kind"] == "Secret"));
+    Ok(())
+}
+
+#[test]
+fn configuration_is_passed_as_it_is_and_falsy_values_too() -> Result<()> {
+    let helm = Helm::find()?;
+    let values = json!({
+        "configuration": {
+            "precheck-nameservers": "",
+            "cascade-delete": false,
+            "issuer": {"default-requests-per-day-quota": 10_000_000, "issuer-namespace": "issuers"},
+            "default.pool.size": 0,
+            "source": {"id": "customer"},
+            "server-port-http": 9090,
+            "lease-name": "mine",
+            "controllers": ["issuer", "certsources"],
+        },
+        "clusters": {"source": {"kubeconfigSecret": "customer"}},
+        "caCertificates": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+        "createCRDs": {"issuers": false},
+    });
+    helm.lint(&values)?;
+    let objects = helm.template(SPACE, &values)?;
+    let written = json!({
+        "name": NAME,
+        "namespace": SPACE,
+        "precheck-nameservers": "",
+        "cascade-delete": false,
+        "issuer": {"default-requests-per-day-quota": 10_000_000, "issuer-namespace": "issuers"},
+        "default.pool.size": 0,
+        "source": {"_": "/etc/cert-controller-manager/source/kubeconfig", "id": "customer"},
+        "server-port-http": 9090,
+        "lease-name": "mine",
+        "controllers": ["issuer", "certsources"],
+        "ca-certificates": "/etc/cert-controller-manager/ca/certs.pem",
+        "ca-system-cert-pool": true,
+        "kubeconfig.disable-deploy-crds": true,
+    });
+    ensure!(config(&objects)? == written, "{:#}", config(&objects)?);
+    let pod = &find(&objects, "Deployment", NAME)?["spec"]["template"]["spec"];
+    ensure!(pod["containers"][0]["ports"][0]["containerPort"] == 9090);
+    let secret = json!({
+        "secretName": "customer", "defaultMode": 0o440,
+        "items": [{"key": "kubeconfig", "path": "kubeconfig"}],
+    });
+    let volumes = pod["volumes"].as_array().context("no volumes")?;
+    ensure!(volumes.iter().any(|volume| volume["secret"] == secret), "{volumes:#?}");
+    find(&objects, "ConfigMap", &format!("{NAME}-ca"))?;
+    let lease = find(&objects, "Role", &format!("{NAME}-default-lease"))?;
+    ensure!(lease["rules"][1]["resourceNames"] == json!(["mine"]));
+    Ok(())
+}
+
+#[test]
+fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
+    let helm = Helm::find()?;
+    let elsewhere = json!({"kubeconfigSecret": "elsewhere"});
+    let at_home = &["certificates/default-lease", "default/default-issuers"];
+    let identity = "kube-system/default-identity";
+    let cases: &[(&str, Value, BTreeSet<String>)] = &[
+        (
+            "source, and with it target, is elsewhere",
+            json!({"clusters": {"source": elsewhere}}),
+            &set(&["/default-definitions", "/dns-entries", identity, "kube-system/dns-identity"])
+                | &set(at_home),
+        ),
+        (
+            "only source is here",
+            json!({"clusters": {
+                "default": elsewhere, "source": {"inCluster": true}, "target": elsewhere,
+            }}),
+            set(&["/source-definitions", "/source-objects", "kube-system/source-identity"]),
+        ),
+        ("nothing is here", json!({"clusters": {"default": elsewhere}}), set(&[])),
+        (
+            "flags name namespaces and switch on more",
+            json!({"configuration": {
+                "issuer": {"issuer-namespace": "issuers", "dns-namespace": "entries"},
+                "allow-target-issuers": true,
+                "answer-dns": ["0.0.0.0:5353"],
+            }}),
+            USUAL_ROLES
+                .iter()
+                .map(|role| match *role {
+                    "/dns-entries" => "entries/dns-entries".to_owned(),
+                    "default/default-issuers" => "issuers/default-issuers".to_owned(),
+                    role => role.to_owned(),
+                })
+                .chain(["/target-target-issuers".to_owned(), "entries/dns-answer".to_owned()])
+                .collect(),
+        ),
+        (
+            "no lease, no definitions",
+            json!({
+                "replicaCount": 1,
+                "configuration": {"omit-lease": true},
+                "createCRDs": {"issuers": false, "certificates": false},
+            }),
+            USUAL_ROLES
+                .iter()
+                .filter(|role| !role.ends_with("lease") && !role.ends_with("definitions"))
+                .map(|role| (*role).to_owned())
+                .collect(),
+        ),
+        ("none are wanted", json!({"rbac": {"create": false}}), set(&[])),
+    ];
+    for (name, values, wanted) in cases {
+        helm.lint(values).context(*name)?;
+        let objects = helm.template(SPACE, values).context(*name)?;
+        ensure!(roles(&objects) == *wanted, "{name}: {:#?}", roles(&objects));
+        let pod = &find(&objects, "Deployment", NAME)?["spec"]["template"]["spec"];
+        let here = *name != "nothing is here";
+        ensure!(pod["automountServiceAccountToken"] == here, "{name}");
+        let bindings = objects.iter().filter(|object| object["roleRef"].is_object());
+        ensure!(bindings.count() == wanted.len(), "{name}: not every role is bound");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_replica_has_no_budget_and_without_a_lease_is_never_two() -> Result<()> {
+    let values = json!({"replicaCount": 1, "configuration": {"omit-lease": true}});
+    let objects = Helm::find()?.template(SPACE, &values)?;
+    ensure!(find(&objects, "PodDisruptionBudget", NAME).is_err());
+    ensure!(find(&objects, "Deployment", NAME)?["spec"]["strategy"] == json!({"type": "Recreate"}));
+    Ok(())
+}
+
+#[test]
+fn wrong_values_are_refused_by_name() -> Result<()> {
+    let helm = Helm::find()?;
+    for (values, wanted) in [
+        (json!({"replicas": 3}), "replicas"),
+        (json!({"clusters": {"default": {"inCluster": true}}}), "inCluster"),
+        (json!({"configuration": {"source": "/some/file"}}), "/configuration/source"),
+        (json!({"configuration": {"--issuer-namespace": "x"}}), "--issuer-namespace"),
+        (json!({"configuration": {"omit-lease": true}}), "replicaCount must be 1"),
+    ] {
+        let refused = helm.template(SPACE, &values).err().context("it is accepted")?;
+        ensure!(format!("{refused:#}").contains(wanted), "{values}: {refused:#}");
+    }
+    Ok(())
+}
+
+/// Whether this manager reads a configuration file.
+fn reads_a_file() -> Result<bool> {
+    let output = Command::new(locate::manager()?).arg("--help").output()?;
+    Ok(String::from_utf8(output.stdout)?.contains("--config "))
+}
+
+#[test]
+fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() {
+    run(async {
+        let helm = Helm::find()?;
+        let fleet = Fleet::start(FleetOptions {
+            access: Access::Nothing,
+            idle: true,
+            // The API server takes the token's user for the ServiceAccount, and so for what is bound.
+            user: Some(format!("system:serviceaccount:{SPACE}:{NAME}")),
+            audit: tests::controlplane::Audit::All,
+            http: reads_a_file()?,
+            arguments: configured(&helm)?,
+            ..FleetOptions::default()
+        })
+        .await?;
+        let plane = fleet.plane(Cluster::Default);
+        let (client, admin) = (plane.client(), plane.kubeconfig("admin")?);
+        helm.install(&admin, SPACE, &json!({}))?;
+        is_established(&client, "certificates.cert.gardener.cloud").await?;
+        let deployment = api(&client, "Deployment", SPACE)?.get(NAME).await?;
+        let container = &deployment.data["spec"]["template"]["spec"]["containers"][0];
+        ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true);
+        granted_are_the_generated(&client).await?;
+
+        fleet.restart(0).await?;
+        fleet.until_defined().await?;
+        fleet.issuer(ISSUER, &fleet.pebble.directory()).await?;
+        let namespace = Namespace::in_fleet(&fleet, "installed").await?;
+        let text = example("30-cert-simple.yaml")?.to_string();
+        let certificate: Value =
+            serde_json::from_str(&text.replace("my-company.test", &namespace.domain))?;
+        namespace.apply(&certificate).await?;
+        namespace.until("cert-simple", "Ready", SOON).await?;
+        ensure!(!namespace.events("cert-simple").await?.is_empty(), "no event");
+        fleet.until_nothing_is_left(SOON).await?;
+        fleet.stop(0).await?;
+        let requests = plane.audit()?;
+        let refused: Vec<String> =
+            requests.iter().filter(|one| one.is_forbidden()).map(ToString::to_string).collect();
+        ensure!(refused.is_empty(), "{refused:#?}");
+
+        helm.uninstall(&admin, SPACE)?;
+        ensure!(api(&client, "Deployment", SPACE)?.get_opt(NAME).await?.is_none());
+        namespace.read("Certificate", "cert-simple").await?;
+        namespace.leaf("cert-simple-tls").await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// The arguments that the pod has, with the file that the chart makes of no values.
+fn configured(helm: &Helm) -> Result<Vec<String>> {
+    if !reads_a_file()? {
+        return Ok(Vec::new());
+    }
+    let objects = helm.template(SPACE, &json!({}))?;
+    let text = find(&objects, "ConfigMap", NAME)?["data"]["config.yaml"].as_str();
+    let file = tests::processes::scratch()?.join("config.yaml");
+    std::fs::write(&file, text.context("there is no config.yaml")?)?;
+    Ok(vec!["--config".to_owned(), file.display().to_string()])
+}
+
+/// Every role in the cluster is the generated one, to the letter.
+async fn granted_are_the_generated(client: &kube::Client) -> Result<()> {
+    let scope = Scope { lease_namespace: SPACE.to_owned(), ..Scope::default() };
+    let mut seen = 0;
+    for role in Cluster::ALL.into_iter().flat_map(|cluster| access::roles(cluster, &scope)) {
+        let role = json!(role);
+        let text = |field: &str| role["metadata"][field].as_str().unwrap_or_default();
+        let kind = role["kind"].as_str().context("no kind")?;
+        let found = api(client, kind, text("namespace"))?.get_opt(text("name")).await?;
+        if let Some(found) = found {
+            ensure!(found.data["rules"] == role["rules"], "{role:#} is not {found:#?}");
+            seen += 1;
+        }
+    }
+    ensure!(seen == USUAL_ROLES.len(), "{seen} roles are there");
+    Ok(())
+}
