@@ -6,6 +6,8 @@ export RUST_TEST_THREADS ?= 8
 # The pinned toolchain and nothing else decides what a warning is.
 CARGO ?= cargo
 CRDS := charts/cert-controller-manager/crds
+REFERENCE := docs/reference
+GENERATED := $(CRDS) $(REFERENCE)
 MANAGER := target/debug/cert-controller-manager
 
 .PHONY: help
@@ -33,14 +35,15 @@ check: ## Format, lints, documentation and generated files
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 	$(MAKE) generate
-	@git diff --exit-code -- $(CRDS) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
-	@untracked=$$(git ls-files --others --exclude-standard -- $(CRDS)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }
+	@git diff --exit-code -- $(GENERATED) || { echo 'generated files differ: commit what `make generate` wrote'; exit 1; }
+	@untracked=$$(git ls-files --others --exclude-standard -- $(GENERATED)); test -z "$$untracked" || { echo "not committed: $$untracked"; exit 1; }
 
 .PHONY: generate
 generate: ## Writes the generated files
 	$(CARGO) build --workspace --all-targets
-	@mkdir -p $(CRDS)
+	@mkdir -p $(GENERATED)
 	$(MANAGER) generate crds --directory $(CRDS)
+	$(MANAGER) generate flags --directory $(REFERENCE)
 
 .PHONY: controlplane
 controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there

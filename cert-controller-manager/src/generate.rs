@@ -10,6 +10,8 @@ use crate::api::{Certificate, Issuer};
 pub enum What {
     /// The custom resource definitions
     Crds,
+    /// The reference of flags, in Markdown
+    Flags,
 }
 
 /// The custom resource definitions, each with the name of its file.

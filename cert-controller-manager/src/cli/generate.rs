@@ -4,14 +4,13 @@ use std::{io::Write, path::Path};
 
 use anyhow::Context;
 
-use crate::generate::{What, crds, yaml};
+use crate::{
+    config,
+    generate::{What, crds, yaml},
+};
 
 pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
-    let files = match what {
-        What::Crds => crds(),
-    };
-    for (name, definition) in files {
-        let text = yaml(&definition)?;
+    for (name, text) in files(what)? {
         match directory {
             Some(directory) => {
                 let path = directory.join(name);
@@ -19,8 +18,21 @@ pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
             // A reader that has seen enough is no error.
-            None => drop(write!(std::io::stdout(), "---\n{text}")),
+            None => {
+                let separator = if name.ends_with(".yaml") { "---\n" } else { "" };
+                drop(write!(std::io::stdout(), "{separator}{text}"));
+            }
         }
     }
     Ok(())
+}
+
+/// Names and contents.
+fn files(what: What) -> anyhow::Result<Vec<(&'static str, String)>> {
+    match what {
+        What::Crds => {
+            crds().iter().map(|(name, definition)| Ok((*name, yaml(definition)?))).collect()
+        }
+        What::Flags => Ok(vec![("flags.md", config::reference())]),
+    }
 }
