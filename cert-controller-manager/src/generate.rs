@@ -3,7 +3,10 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use crate::api::{Certificate, Issuer};
+use crate::{
+    api::{Certificate, Issuer},
+    config,
+};
 
 /// What can be generated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -12,6 +15,19 @@ pub enum What {
     Crds,
     /// The reference of flags, in Markdown
     Flags,
+}
+
+/// The files of this kind: name and content.
+///
+/// # Errors
+/// When the serialiser fails.
+pub fn files(what: What) -> anyhow::Result<Vec<(String, String)>> {
+    match what {
+        What::Crds => {
+            crds().into_iter().map(|(name, one)| Ok((name.to_owned(), yaml(&one)?))).collect()
+        }
+        What::Flags => Ok(vec![("flags.md".to_owned(), config::reference())]),
+    }
 }
 
 /// The custom resource definitions, each with the name of its file.

@@ -4,10 +4,7 @@ use std::{io::Write, path::Path};
 
 use anyhow::Context;
 
-use crate::{
-    config,
-    generate::{What, crds, yaml},
-};
+use crate::generate::{What, files};
 
 pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
     for (name, text) in files(what)? {
@@ -25,14 +22,4 @@ pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Names and contents.
-fn files(what: What) -> anyhow::Result<Vec<(&'static str, String)>> {
-    match what {
-        What::Crds => {
-            crds().iter().map(|(name, definition)| Ok((*name, yaml(definition)?))).collect()
-        }
-        What::Flags => Ok(vec![("flags.md", config::reference())]),
-    }
 }

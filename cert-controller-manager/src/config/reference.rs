@@ -22,19 +22,23 @@ pub fn reference() -> String {
                 "| {} | {} | {} | {} |",
                 names(flag),
                 flag.kind.word(),
-                code(flag.default),
+                default(flag),
                 escape(&meaning(flag))
             );
         }
     }
     text.push_str(DIFFERENCES);
     for flag in MANAGER {
-        if let Upstream::Differs { default, why } = flag.upstream {
-            let ours = if flag.default.is_empty() { "see above" } else { flag.default };
-            let _ = writeln!(text, "| `--{}` | `{default}` | {ours} | {why} |", first(flag));
+        if let Upstream::Differs { default: upstream, why } = flag.upstream {
+            let ours = default(flag);
+            let _ = writeln!(text, "| `--{}` | `{upstream}` | {ours} | {why} |", first(flag));
         }
     }
     text
+}
+
+fn default(flag: &Flag) -> String {
+    if flag.unset.is_empty() { code(flag.default) } else { escape(flag.unset) }
 }
 
 fn first(flag: &Flag) -> String {

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use cert_lib::{
@@ -78,7 +79,7 @@ pub struct Controllers {
 }
 
 /// Where the clusters are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClusterSettings {
     /// Issuers, account keys, running orders, the lease.
     pub default: ClusterOptions,
@@ -91,7 +92,7 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// Whether two logical clusters are one: the same kubeconfig, after fallbacks.
+    /// Whether target and default are one cluster: the same kubeconfig, after fallbacks.
     #[must_use]
     pub fn target_is_default(&self) -> bool {
         let target = self.target.kubeconfig.as_ref().or(self.source.kubeconfig.as_ref());
@@ -100,7 +101,7 @@ impl ClusterSettings {
 }
 
 /// One logical cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClusterOptions {
     /// How to reach it; `None` falls back: default to the environment, source and dns to default,
     /// target to source.
@@ -148,7 +149,7 @@ pub enum Kubeconfig {
 }
 
 /// Whose custom resource definitions we update.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CrdSettings {
     /// Our name on them.
     pub maintainer: String,
@@ -158,19 +159,19 @@ pub struct CrdSettings {
     pub force_update: bool,
 }
 
-/// Leader election. `duration > renew_deadline > retry_period > 0`.
-#[derive(Clone, Debug)]
+/// Leader election. `duration > renew_deadline >= 2 * retry_period > 0`.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseSettings {
     /// Name of the Lease.
     pub name: String,
     /// Its namespace in the default cluster.
     pub namespace: String,
-    /// How long it holds without being renewed.
-    pub duration: SignedDuration,
+    /// How long it holds without being renewed; whole seconds.
+    pub duration: Duration,
     /// How long a leader tries to renew it before it gives up.
-    pub renew_deadline: SignedDuration,
+    pub renew_deadline: Duration,
     /// How often it is looked at.
-    pub retry_period: SignedDuration,
+    pub retry_period: Duration,
 }
 
 /// Whom to ask for certificates.
