@@ -153,3 +153,12 @@ fn every_default_is_upstreams_or_differs_on_purpose() {
         }
     }
 }
+
+#[test]
+fn the_migration_page_names_every_default_that_differs_and_every_new_flag() {
+    let page = include_str!("../../../../docs/migration.md");
+    for flag in MANAGER.iter().filter(|flag| flag.upstream != Upstream::Same) {
+        let spelling = flag.spellings().next().unwrap();
+        assert!(page.contains(&format!("`--{spelling}`")), "{spelling}");
+    }
+}
