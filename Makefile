@@ -44,6 +44,7 @@ generate: ## Writes the generated files
 	@mkdir -p $(GENERATED)
 	$(MANAGER) generate crds --directory $(CRDS)
 	$(MANAGER) generate flags --directory $(REFERENCE)
+	$(MANAGER) generate metrics --directory $(REFERENCE)
 
 .PHONY: controlplane
 controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there

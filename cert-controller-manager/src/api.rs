@@ -2,13 +2,17 @@
 
 pub mod certificate;
 pub mod dnsentry;
+pub mod gateway;
 pub mod issuer;
+pub mod istio;
 pub mod marks;
 pub mod names;
+pub mod owners;
+pub mod source;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
-pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey};
+pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
 
 use kube::{Resource, ResourceExt};
 
@@ -18,4 +22,10 @@ pub fn responsible<K: Resource>(object: &K, class: &str) -> bool {
     let annotated = object.annotations().get(marks::CLASS).map(String::as_str).unwrap_or_default();
     let effective = if annotated.is_empty() { marks::DEFAULT_CLASS } else { annotated };
     effective == class
+}
+
+/// Whether an object is of one of these classes.
+#[must_use]
+pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {
+    classes.serves(object.annotations().get(marks::CLASS).map(String::as_str))
 }

@@ -1,16 +1,22 @@
 //! Certificates: the one controller that turns them into Secrets.
 //!
 //! A pass over a Certificate goes [`convert`] (specification to request) → [`observe`] (what there
-//! is) → `cert_lib::plan` (what to do) → [`act`] (do it) → [`status`] (say it). Each file does its
-//! part only; the pass itself is in [`reconcile`].
+//! is) → `cert_lib::plan` (what to do) → [`act`] (do it) → [`status`] and [`say`] (say it). Each file
+//! does its part only; the pass itself is in [`reconcile`].
 
 pub mod act;
+pub mod backup;
+pub mod bond;
+pub mod consent;
 pub mod convert;
+pub mod garbage;
 pub mod gate;
 pub mod index;
 pub mod observe;
 pub mod progress;
 pub mod reconcile;
+pub mod say;
 pub mod secret;
 pub mod status;
 pub mod syntax;
+pub mod wake;

@@ -8,10 +8,7 @@ use std::{io::Write, process::ExitCode};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{
-    config::{self, Command, Kubeconfig, LogSettings, Outcome, Surroundings},
-    runtime::clusters::Kubeconfigs,
-};
+use crate::config::{self, Command, LogSettings, Outcome, Surroundings};
 
 /// Reads the command line and does what it says. What goes wrong is told in one line on standard
 /// error: what failed, where, and why.
@@ -67,16 +64,6 @@ fn log(settings: &LogSettings) -> anyhow::Result<()> {
         builder.with_ansi(colours).with_target(false).init();
     }
     Ok(())
-}
-
-/// Where the clusters default, source, dns and target are. The words for a file mean the
-/// environment, which is what no file means.
-fn paths(of: [Option<&Kubeconfig>; 4]) -> Kubeconfigs {
-    let [default, source, dns, target] = of.map(|kubeconfig| match kubeconfig {
-        Some(Kubeconfig::Path(path)) => Some(path.clone()),
-        Some(Kubeconfig::InCluster | Kubeconfig::Environment) | None => None,
-    });
-    Kubeconfigs { default, source, dns, target }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -1,6 +1,7 @@
 //! cert-controller-manager: looks at Kubernetes objects and writes them. What to do is decided in
 //! `cert-lib`, and so is how certificates are issued.
 
+pub mod access;
 pub mod answer;
 pub mod api;
 pub mod certificates;
@@ -10,3 +11,4 @@ pub mod generate;
 pub mod issuers;
 pub mod runtime;
 pub mod solvers;
+pub mod sources;

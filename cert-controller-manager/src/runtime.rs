@@ -1,11 +1,17 @@
 //! What every controller here stands on: clusters, the work queue, reports, keys.
 
+pub mod admin;
 pub mod clusters;
 pub mod crds;
 pub mod errors;
+pub mod fence;
 pub mod follow;
+pub mod identity;
 pub mod keys;
+pub mod leader;
 pub mod merge;
+pub mod metrics;
+pub mod profile;
 pub mod queue;
 pub mod report;
 pub mod tasks;

@@ -1,6 +1,7 @@
 //! Solvers that publish proofs as objects of Kubernetes.
 
 pub mod dnsentry;
+pub mod late;
 pub mod skip;
 
 use std::sync::Arc;
@@ -28,7 +29,8 @@ impl Challenges {
     #[must_use]
     pub fn missing(&self) -> Option<String> {
         match *self.entries.availability().borrow() {
-            Availability::Unknown | Availability::Present => None,
+            Availability::Present => None,
+            Availability::Unknown => Some("the dns cluster has not answered yet".to_owned()),
             Availability::Absent => Some(
                 "the dns cluster has no DNSEntry resource (dns.gardener.cloud/v1alpha1): install \
                  its CRD together with a dns-controller-manager or with --answer-dns"

@@ -1,60 +1,71 @@
 //! A Kubernetes control plane of its own: etcd and kube-apiserver on free ports.
 //!
 //! There is no controller manager, so nothing collects garbage, removes the content of a namespace or
-//! hands out ServiceAccount tokens.
+//! hands out ServiceAccount tokens; [`ControlPlane::collect_garbage`] starts one for the first two.
+
+mod launch;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use cert_controller_manager::access::{self, Cluster, Scope};
 use http::StatusCode;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rcgen::KeyPair;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Look, eventually,
+    Look,
+    audit::{self, Request},
+    eventually,
     http::Https,
-    locate,
     metrics::Writes,
-    processes::{Process, free_port, logs, scratch},
-    tls::Serving,
+    objects::apply,
+    processes::Process,
 };
-
-/// Who may ask: the name, the token and the groups of each user.
-const USERS: &[(&str, &str, &str)] = &[
-    ("admin", "admin-token", "system:masters"),
-    ("manager", "manager-token", "system:masters"),
-    ("stranger", "stranger-token", "strangers"),
-];
+use launch::Launch;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What differs between one control plane and another.
+#[derive(Clone, Debug, Default)]
+pub struct ControlPlaneOptions {
+    /// Ends the names of the logs, for those who start several; empty for the only one.
+    pub name: String,
+    /// Where the logs go; a new directory when `None`.
+    pub logs: Option<PathBuf>,
+    /// Users who may do nothing until [`ControlPlane::grant`] lets them, beside the usual ones.
+    pub users: Vec<String>,
+    /// What [`ControlPlane::audit`] knows.
+    pub audit: Audit,
+}
+
+/// Which requests are recorded.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Audit {
+    /// None.
+    #[default]
+    Off,
+    /// Everything but reads.
+    Writes,
+    /// All.
+    All,
+}
 
 /// A running control plane. It ends when dropped.
 pub struct ControlPlane {
     client: Client,
     https: Https,
-    serving: Serving,
-    apiserver: Mutex<Process>,
+    /// `None` while it is stopped.
+    apiserver: Mutex<Option<Process>>,
     _etcd: Process,
-    settings: Settings,
-}
-
-/// What the processes are started with, again and again.
-struct Settings {
-    binaries: PathBuf,
-    data: PathBuf,
-    logs: PathBuf,
-    etcd_port: u16,
-    port: u16,
+    launch: Launch,
 }
 
 impl ControlPlane {
@@ -63,26 +74,23 @@ impl ControlPlane {
     /// # Errors
     /// One of them does not start; the message has the end of its log.
     pub async fn start() -> Result<Self> {
-        let settings = Settings {
-            binaries: locate::binaries().await?.to_owned(),
-            data: scratch()?,
-            logs: logs()?,
-            etcd_port: free_port()?,
-            port: free_port()?,
-        };
-        let serving = Serving::create("kube-apiserver", &settings.data)?;
-        settings.write_files()?;
-        let etcd = settings.spawn_etcd()?;
-        let apiserver = settings.spawn_apiserver(&serving)?;
-        let https = Https::trusting(&serving.authority)?;
-        let kubeconfig = write_kubeconfig(&settings, &serving, "admin")?;
+        Self::start_with(ControlPlaneOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub async fn start_with(options: ControlPlaneOptions) -> Result<Self> {
+        let launch = Launch::prepare(options).await?;
+        let etcd = launch.spawn_etcd()?;
+        let apiserver = launch.spawn_apiserver()?;
         let plane = Self {
-            client: connect(&kubeconfig).await?,
-            https,
-            serving,
-            apiserver: Mutex::new(apiserver),
+            client: connect(&launch.kubeconfig("admin")?).await?,
+            https: Https::trusting(&launch.serving.authority)?,
+            apiserver: Mutex::new(Some(apiserver)),
             _etcd: etcd,
-            settings,
+            launch,
         };
         plane.wait_until_ready().await?;
         Ok(plane)
@@ -97,28 +105,82 @@ impl ControlPlane {
     /// The address of the API server.
     #[must_use]
     pub fn url(&self) -> String {
-        self.settings.url()
+        self.launch.url()
     }
 
     /// Where the logs of this rig are.
     #[must_use]
     pub fn logs(&self) -> &Path {
-        &self.settings.logs
+        &self.launch.logs
     }
 
     /// Where the data of this rig is; gone when this process ends.
     #[must_use]
     pub fn data(&self) -> &Path {
-        &self.settings.data
+        &self.launch.data
     }
 
-    /// Writes a kubeconfig for one of the users: `admin`, `manager` (both may do everything) or
-    /// `stranger` (may do nothing).
+    /// Writes a kubeconfig for one of the users: `admin`, `manager` (both may do everything),
+    /// `stranger` (may do nothing) or one of the options.
     ///
     /// # Errors
     /// There is no such user or the file cannot be written.
     pub fn kubeconfig(&self, user: &str) -> Result<PathBuf> {
-        write_kubeconfig(&self.settings, &self.serving, user)
+        self.launch.kubeconfig(user)
+    }
+
+    /// A client of one of the users of [`ControlPlane::kubeconfig`].
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub async fn client_of(&self, user: &str) -> Result<Client> {
+        connect(&self.kubeconfig(user)?).await
+    }
+
+    /// Lets a user do what these Roles and ClusterRoles allow. Namespaces of Roles must exist.
+    ///
+    /// # Errors
+    /// The API server refuses one.
+    pub async fn grant(&self, user: &str, roles: &[Value]) -> Result<()> {
+        for role in roles {
+            let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
+            apply(&self.client, namespace, role).await?;
+            apply(&self.client, namespace, &binding(user, role)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a user do what the access table says for these logical clusters. The issuer namespace is
+    /// `default`, the lease is in `kube-system`.
+    ///
+    /// # Errors
+    /// The API server refuses a role.
+    pub async fn grant_access(&self, user: &str, clusters: &[Cluster]) -> Result<()> {
+        for cluster in clusters {
+            let roles = access::roles(*cluster, &Scope::default());
+            let roles: Vec<Value> = roles.iter().map(|role| json!(role)).collect();
+            self.grant(user, &roles).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a user do everything.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn grant_everything(&self, user: &str) -> Result<()> {
+        let all = json!({"kind": "ClusterRole", "metadata": {"name": "cluster-admin"}});
+        apply(&self.client, "", &binding(user, &all)).await?;
+        Ok(())
+    }
+
+    /// What was asked of the API server since the start, in the order of the answers, as far as
+    /// [`ControlPlaneOptions::audit`] says. Watches that have not ended are not among it.
+    ///
+    /// # Errors
+    /// Nothing is recorded.
+    pub fn audit(&self) -> Result<Vec<Request>> {
+        audit::read(&self.launch.audit_log())
     }
 
     /// How many writes the API server has done since it started, by verb and resource.
@@ -135,11 +197,38 @@ impl ControlPlane {
     /// # Errors
     /// It does not come back.
     pub async fn restart_apiserver(&self) -> Result<()> {
-        let mut process = self.apiserver.lock().await;
-        process.kill()?;
-        *process = self.settings.spawn_apiserver(&self.serving)?;
-        drop(process);
+        self.stop_apiserver().await?;
+        self.start_apiserver().await
+    }
+
+    /// Kills the API server. Nobody listens on its port then.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub async fn stop_apiserver(&self) -> Result<()> {
+        match self.apiserver.lock().await.take() {
+            Some(mut process) => process.kill(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the API server after [`ControlPlane::stop_apiserver`], same port, same etcd, and waits
+    /// until it is ready.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub async fn start_apiserver(&self) -> Result<()> {
+        *self.apiserver.lock().await = Some(self.launch.spawn_apiserver()?);
         self.wait_until_ready().await
+    }
+
+    /// Starts the collector of garbage, which also empties namespaces. It ends when dropped. Built on
+    /// the first use, which takes minutes.
+    ///
+    /// # Errors
+    /// It could not be built.
+    pub fn collect_garbage(&self) -> Result<Process> {
+        self.launch.spawn_garbage_collector()
     }
 
     async fn wait_until_ready(&self) -> Result<()> {
@@ -150,7 +239,9 @@ impl ControlPlane {
                 Ok((StatusCode::OK, _)) => Ok(Look::Done(())),
                 Ok((status, _)) => Ok(Look::NotYet(format!("/readyz says {status}"))),
                 Err(error) => {
-                    self.apiserver.lock().await.check()?;
+                    if let Some(process) = self.apiserver.lock().await.as_mut() {
+                        process.check()?;
+                    }
                     Ok(Look::NotYet(format!("{error:#}")))
                 }
             }
@@ -160,84 +251,22 @@ impl ControlPlane {
     }
 }
 
-impl Settings {
-    fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+/// Binds a role to a user, under a name that no other user's binding has.
+fn binding(user: &str, role: &Value) -> Value {
+    let kind = role["kind"].as_str().unwrap_or_default();
+    let name = role["metadata"]["name"].as_str().unwrap_or_default();
+    let group = "rbac.authorization.k8s.io";
+    let mut binding = json!({
+        "apiVersion": format!("{group}/v1"),
+        "kind": format!("{kind}Binding"),
+        "metadata": {"name": format!("{name}:{user}")},
+        "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    });
+    if let Some(namespace) = role["metadata"].get("namespace") {
+        binding["metadata"]["namespace"] = namespace.clone();
     }
-
-    fn etcd_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.etcd_port)
-    }
-
-    fn write_files(&self) -> Result<()> {
-        let lines: String = USERS
-            .iter()
-            .map(|(user, token, groups)| format!("{token},{user},{user},\"{groups}\"\n"))
-            .collect();
-        fs::write(self.data.join("tokens.csv"), lines)?;
-        // Version 1.34 wants a key for ServiceAccount tokens, although nobody asks for one here.
-        let key = KeyPair::generate()?;
-        fs::write(self.data.join("tokens-key.pem"), key.serialize_pem())?;
-        fs::write(self.data.join("tokens-public.pem"), key.public_key_pem())?;
-        Ok(())
-    }
-
-    fn spawn_etcd(&self) -> Result<Process> {
-        let peer = format!("http://127.0.0.1:{}", free_port()?);
-        let client = self.etcd_url();
-        let mut command = Command::new(self.binaries.join("etcd"));
-        command
-            .arg("--unsafe-no-fsync")
-            .args(["--log-level", "warn"])
-            .arg("--data-dir")
-            .arg(self.data.join("etcd"))
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}")]);
-        Process::spawn("etcd", &mut command, &self.logs)
-    }
-
-    fn spawn_apiserver(&self, serving: &Serving) -> Result<Process> {
-        let mut command = Command::new(self.binaries.join("kube-apiserver"));
-        command
-            .args(["--etcd-servers", &self.etcd_url()])
-            .args(["--bind-address", "127.0.0.1", "--secure-port", &self.port.to_string()])
-            .args(["--service-cluster-ip-range", "10.0.0.0/24"])
-            .args(["--authorization-mode", "RBAC"])
-            .args(["--disable-admission-plugins", "ServiceAccount"])
-            .args(["--service-account-issuer", "https://kubernetes.default.svc"])
-            .arg("--tls-cert-file")
-            .arg(&serving.certificate)
-            .arg("--tls-private-key-file")
-            .arg(&serving.key)
-            .arg("--token-auth-file")
-            .arg(self.data.join("tokens.csv"))
-            .arg("--service-account-key-file")
-            .arg(self.data.join("tokens-public.pem"))
-            .arg("--service-account-signing-key-file")
-            .arg(self.data.join("tokens-key.pem"));
-        Process::spawn("kube-apiserver", &mut command, &self.logs)
-    }
-}
-
-fn write_kubeconfig(settings: &Settings, serving: &Serving, user: &str) -> Result<PathBuf> {
-    let (_, token, _) = USERS
-        .iter()
-        .find(|(name, _, _)| *name == user)
-        .with_context(|| format!("there is no user {user}"))?;
-    let file = settings.data.join(format!("kubeconfig-{user}.yaml"));
-    let cluster = json!({"server": settings.url(), "certificate-authority": serving.authority});
-    // JSON is YAML.
-    let text = serde_json::to_string_pretty(&json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "rig", "cluster": cluster}],
-        "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": user}}],
-        "current-context": "rig",
-    }))?;
-    fs::write(&file, text)?;
-    Ok(file)
+    binding
 }
 
 async fn connect(kubeconfig: &Path) -> Result<Client> {

@@ -8,10 +8,11 @@
 //! Deliberately not here: what the tests expect of the manager. That is in `tests/*.rs`.
 
 pub mod acme;
+pub mod audit;
 pub mod challtestsrv;
 pub mod controlplane;
 pub mod eventually;
-
+pub mod fleet;
 pub mod floor;
 pub mod http;
 pub mod janitor;
@@ -23,6 +24,7 @@ pub mod objects;
 pub mod pebble;
 pub mod processes;
 pub mod rig;
+pub mod scrape;
 pub mod table;
 pub mod tls;
 pub mod x509;

@@ -75,15 +75,42 @@ pub async fn binaries() -> Result<&'static Path> {
     Ok(directory.await?)
 }
 
+/// A tool that only some tests need: `helm` or `kube-controller-manager`. Builds it when that has not
+/// happened yet, which takes minutes.
+///
+/// # Errors
+/// The build failed.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    run_script("tool", &[name]).with_context(|| format!("{name} could not be built"))
+}
+
+/// The definitions of Gateway API and Istio, as YAML. Fetches them when that has not happened yet.
+///
+/// # Errors
+/// They could not be fetched.
+pub fn gateway_definitions() -> Result<Vec<String>> {
+    let directory = run_script("tool", &["gateway-crds"])?;
+    let mut files =
+        fs::read_dir(&directory)?.map(|file| Ok(file?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    files.sort();
+    files.iter().map(|file| Ok(fs::read_to_string(file)?)).collect()
+}
+
 fn build() -> Result<PathBuf> {
-    let script = checkout().join("tests/controlplane/build");
+    run_script("build", &[]).context("the control plane could not be built")
+}
+
+/// Runs a script that prints a path on its last line.
+fn run_script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let script = checkout().join("tests/controlplane").join(name);
     let output = Command::new(&script)
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run {}", script.display()))?;
-    ensure!(output.status.success(), "the control plane could not be built");
+    ensure!(output.status.success(), "{} failed", script.display());
     let stdout = String::from_utf8(output.stdout)?;
-    let last = stdout.lines().last().context("the build names no directory")?;
+    let last = stdout.lines().last().context("the script names no path")?;
     Ok(PathBuf::from(last))
 }
 

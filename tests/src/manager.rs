@@ -14,7 +14,9 @@ use crate::{locate, processes::Process};
 /// What the manager is started with.
 #[derive(Clone, Debug)]
 pub struct ManagerOptions {
-    /// The cluster.
+    /// Names the log.
+    pub name: String,
+    /// The default cluster, and every other one that the arguments do not name.
     pub kubeconfig: PathBuf,
     /// The issuer of Certificates that name none, in the namespace `default`.
     pub default_issuer: String,
@@ -58,7 +60,7 @@ impl Manager {
             }
         }
         command.args(&options.arguments);
-        Ok(Self { process: Process::spawn("manager", &mut command, logs)? })
+        Ok(Self { process: Process::spawn(&options.name, &mut command, logs)? })
     }
 
     /// Starts the stand-alone responder for one zone.
@@ -98,6 +100,30 @@ impl Manager {
     /// It has not ended after ten seconds.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
         self.process.stop(Duration::from_secs(10)).await
+    }
+
+    /// Lets it stand still, with all its connections open, until [`Manager::wake`].
+    ///
+    /// # Errors
+    /// It is not ours any more.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.freeze()
+    }
+
+    /// Lets it go on after [`Manager::freeze`].
+    ///
+    /// # Errors
+    /// It is not ours any more.
+    pub fn wake(&self) -> Result<()> {
+        self.process.wake()
+    }
+
+    /// How it ended, `None` while it runs.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.ended()
     }
 
     /// Its log of this and earlier processes of the same rig.

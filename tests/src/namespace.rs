@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use cert_controller_manager::access::Cluster;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
@@ -12,12 +13,14 @@ use serde_json::{Value, json};
 
 use crate::{
     Look, eventually,
+    fleet::Fleet,
     objects::{self, api, apply, names, state},
-    rig::Rig,
+    rig::{Rig, ZONE},
     x509::Leaf,
 };
 
-/// A namespace, and a domain inside the rig's zone that no other test uses.
+/// A namespace, and a domain inside the rig's zone that no other test uses. In a fleet, it is in every
+/// cluster: Secrets are looked for on target and DNSEntries on dns, everything else is on source.
 #[derive(Clone)]
 pub struct Namespace {
     /// Its name.
@@ -25,6 +28,8 @@ pub struct Namespace {
     /// `<name>.<zone>`.
     pub domain: String,
     client: Client,
+    target: Client,
+    dns: Client,
 }
 
 /// What became of an object that was applied.
@@ -48,11 +53,31 @@ impl Namespace {
     /// It exists: two tests took the same name.
     pub async fn new(rig: &Rig, name: &str) -> Result<Self> {
         let client = rig.control_plane.client();
-        let namespace: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
-        }))?;
-        api(&client, "Namespace", "")?.create(&Default::default(), &namespace).await?;
-        Ok(Self { name: name.to_owned(), domain: format!("{name}.{}", rig.zone), client })
+        create(&client, name).await?;
+        Ok(Self {
+            name: name.to_owned(),
+            domain: format!("{name}.{}", rig.zone),
+            target: client.clone(),
+            dns: client.clone(),
+            client,
+        })
+    }
+
+    /// Makes it in every cluster of a fleet.
+    ///
+    /// # Errors
+    /// It exists: two tests took the same name.
+    pub async fn in_fleet(fleet: &Fleet, name: &str) -> Result<Self> {
+        for plane in &fleet.planes {
+            create(&plane.client(), name).await?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            domain: format!("{name}.{ZONE}"),
+            client: fleet.client(Cluster::Source),
+            target: fleet.client(Cluster::Target),
+            dns: fleet.client(Cluster::Dns),
+        })
     }
 
     /// Applies an object here, whatever namespace it names.
@@ -195,7 +220,7 @@ impl Namespace {
     /// # Errors
     /// The API server does not answer.
     pub async fn secret(&self, name: &str) -> Result<Option<Secret>> {
-        Ok(Api::<Secret>::namespaced(self.client.clone(), &self.name).get_opt(name).await?)
+        Ok(Api::<Secret>::namespaced(self.target.clone(), &self.name).get_opt(name).await?)
     }
 
     /// The leaf in a Secret.
@@ -213,7 +238,7 @@ impl Namespace {
     /// # Errors
     /// The API server does not answer.
     pub async fn dns_entries(&self) -> Result<Vec<DynamicObject>> {
-        objects::list(&self.client, "DNSEntry", &self.name).await
+        objects::list(&self.dns, "DNSEntry", &self.name).await
     }
 
     /// Waits until no DNSEntry is left here.
@@ -244,6 +269,14 @@ impl Namespace {
             })
             .collect())
     }
+}
+
+async fn create(client: &Client, name: &str) -> Result<()> {
+    let namespace: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
+    }))?;
+    api(client, "Namespace", "")?.create(&Default::default(), &namespace).await?;
+    Ok(())
 }
 
 /// A Certificate as JSON.

@@ -20,15 +20,38 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("Event", "events.k8s.io", "v1", "events", true),
     ("Namespace", "", "v1", "namespaces", false),
     ("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", false),
+    ("ConfigMap", "", "v1", "configmaps", true),
+    ("Service", "", "v1", "services", true),
+    ("ServiceAccount", "", "v1", "serviceaccounts", true),
+    ("Deployment", "apps", "v1", "deployments", true),
+    ("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", true),
+    ("Lease", "coordination.k8s.io", "v1", "leases", true),
+    ("Ingress", "networking.k8s.io", "v1", "ingresses", true),
+    ("Role", "rbac.authorization.k8s.io", "v1", "roles", true),
+    ("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings", true),
+    ("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", false),
+    ("ClusterRoleBinding", "rbac.authorization.k8s.io", "v1", "clusterrolebindings", false),
+    ("Gateway", "gateway.networking.k8s.io", "v1", "gateways", true),
+    ("GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", false),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", true),
+    ("GRPCRoute", "gateway.networking.k8s.io", "v1", "grpcroutes", true),
+    ("TLSRoute", "gateway.networking.k8s.io", "v1alpha2", "tlsroutes", true),
+    ("XListenerSet", "gateway.networking.x-k8s.io", "v1alpha1", "xlistenersets", true),
+    ("Gateway", "networking.istio.io", "v1", "gateways", true),
+    ("VirtualService", "networking.istio.io", "v1", "virtualservices", true),
 ];
 
-/// The objects of one kind in one namespace, `""` for all namespaces.
+/// The objects of one kind in one namespace, `""` for all namespaces. Where two groups have a kind of
+/// this name, `<kind>.<group>` says which is meant; alone, it is the first of the list.
 ///
 /// # Errors
 /// The kind is not one that the tests use.
 pub fn api(client: &Client, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {
-    let (kind, group, version, plural, namespaced) =
-        KINDS.iter().find(|known| known.0 == kind).with_context(|| format!("no kind {kind}"))?;
+    let (name, wanted) = kind.split_once('.').map_or((kind, None), |(a, b)| (a, Some(b)));
+    let (kind, group, version, plural, namespaced) = KINDS
+        .iter()
+        .find(|known| known.0 == name && wanted.is_none_or(|group| known.1 == group))
+        .with_context(|| format!("no kind {kind}"))?;
     let kind = GroupVersionKind::gvk(group, version, kind);
     let resource = ApiResource::from_gvk_with_plural(&kind, plural);
     Ok(if *namespaced && !namespace.is_empty() {
@@ -55,7 +78,9 @@ pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<D
     let kind = object["kind"].as_str().context("the object has no kind")?;
     let name = object["metadata"]["name"].as_str().context("the object has no name")?;
     let params = PatchParams::apply("rig").force();
-    Ok(api(client, kind, namespace)?.patch(name, &params, &Patch::Apply(object)).await?)
+    let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/'));
+    let kind = group.map_or(kind.to_owned(), |(group, _)| format!("{kind}.{group}"));
+    Ok(api(client, &kind, namespace)?.patch(name, &params, &Patch::Apply(object)).await?)
 }
 
 /// All objects of one kind in one namespace, `""` for all namespaces.
@@ -73,6 +98,39 @@ pub async fn list(client: &Client, kind: &str, namespace: &str) -> Result<Vec<Dy
 pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
     let params = ListParams::default().labels("cert.gardener.cloud/progress=true");
     Ok(api(client, "Secret", "default")?.list(&params).await?.items)
+}
+
+/// Applies our own definitions, as `kubectl apply -f` of the chart's does.
+///
+/// # Errors
+/// They are not accepted.
+pub async fn define_ours(client: &Client) -> Result<()> {
+    for plural in ["issuers", "certificates"] {
+        let name = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
+        for definition in documents(&crate::locate::read(&name)?)? {
+            apply(client, "", &definition).await?;
+        }
+        until_established(client, &format!("{plural}.cert.gardener.cloud")).await?;
+    }
+    Ok(())
+}
+
+/// Applies the definitions of Gateway API and of Istio.
+///
+/// # Errors
+/// They are not accepted.
+pub async fn define_gateways(client: &Client) -> Result<()> {
+    for text in crate::locate::gateway_definitions()? {
+        for definition in documents(&text)? {
+            if definition["kind"] == "CustomResourceDefinition" {
+                apply(client, "", &definition).await?;
+            }
+        }
+    }
+    for name in ["gateways.gateway.networking.k8s.io", "gateways.networking.istio.io"] {
+        until_established(client, name).await?;
+    }
+    Ok(())
 }
 
 /// Waits until a custom resource definition can be used.

@@ -120,6 +120,22 @@ impl Process {
         status
     }
 
+    /// Sends SIGSTOP: it stands still, with all its connections open, until [`Process::wake`].
+    ///
+    /// # Errors
+    /// It is not ours any more.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Sends SIGCONT after [`Process::freeze`].
+    ///
+    /// # Errors
+    /// It is not ours any more.
+    pub fn wake(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         Ok(kill_process(pid.context("not a process id")?, signal)?)

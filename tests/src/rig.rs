@@ -99,6 +99,7 @@ impl Rig {
             Responder::StandAlone => (None, Some(Manager::answer(&kubeconfig, dns, ZONE, logs)?)),
         };
         let options = ManagerOptions {
+            name: "manager".to_owned(),
             kubeconfig,
             default_issuer: ISSUER.to_owned(),
             answer_dns,

@@ -35,7 +35,7 @@ use crate::{
         ObjectKey,
         dnsentry::{DNSEntry, DnsEntryStatus, STATE_INVALID, STATE_READY},
     },
-    runtime::follow::{Availability, Follower, follow},
+    runtime::follow::{Availability, Follower, Lister, follow},
 };
 
 /// The entries that this process publishes.
@@ -73,7 +73,7 @@ impl Served {
         };
         let (availability, _) = watch::channel(Availability::Unknown);
         tokio::select! {
-            never = follow(api, watcher::Config::default(), self, &availability) => never,
+            never = follow(api, watcher::Config::default(), self, &availability, Lister::unasked()) => never,
             never = self.write_reports(&client) => never,
         }
     }

@@ -17,6 +17,9 @@ pub const ANNOTATION_CHALLENGE: &str = "cert.gardener.cloud/acme-dns-challenge";
 /// Ours: the [`Owner`](cert_lib::solve::Owner) of a challenge entry.
 pub const ANNOTATION_OWNER: &str = "cert.gardener.cloud/challenge-owner";
 
+/// Ours: which manager's challenge it is, see [`Realm`](super::Realm).
+pub const ANNOTATION_REALM: &str = "cert.gardener.cloud/challenge-realm";
+
 /// The state of an entry whose records are published.
 pub const STATE_READY: &str = "Ready";
 /// The state of an entry that cannot be published as it is.
@@ -103,6 +106,12 @@ impl DNSEntry {
     #[must_use]
     pub fn challenge_owner(&self) -> Option<&str> {
         self.annotations().get(ANNOTATION_OWNER).filter(|_| self.is_challenge()).map(String::as_str)
+    }
+
+    /// Which manager made it.
+    #[must_use]
+    pub fn realm(&self) -> &str {
+        self.annotations().get(ANNOTATION_REALM).map_or("", String::as_str)
     }
 
     /// Whether the entry is a challenge record, ours or another manager's.

@@ -22,7 +22,24 @@ pub const CLASS: &str = "cert.gardener.cloud/class";
 pub const DEFAULT_CLASS: &str = "gardencert";
 /// Label of ours on Secrets that hold the progress of an order.
 pub const PROGRESS: &str = "cert.gardener.cloud/progress";
-/// Annotation of ours on progress Secrets: `namespace/name` of the Certificate.
+/// Annotation of ours on progress Secrets: whose they are, see [`Realm`](super::Realm).
+pub const PROGRESS_REALM: &str = "cert.gardener.cloud/progress-realm";
+/// Annotation of ours on progress Secrets: the Certificate, see
+/// [`CertificateKey`](super::CertificateKey).
 pub const PROGRESS_OF: &str = "cert.gardener.cloud/progress-of";
 /// Annotation of ours on progress Secrets: the issuer that runs the order.
 pub const PROGRESS_ISSUER: &str = "cert.gardener.cloud/progress-issuer";
+
+/// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
+pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";
+/// Annotation with the owners of an object that are in another namespace or cluster.
+pub const OWNERS: &str = "resources.gardener.cloud/owners";
+/// Finalizer of ours on Certificates whose Secret goes with them and cannot be owned by them.
+pub const SECRET_FINALIZER: &str = "cert.gardener.cloud/certificate-secret";
+/// Annotation of ours on Namespaces of the target cluster: the namespaces (comma list, or `*`) whose
+/// Certificates may have their Secrets here.
+pub const ALLOW_SECRETS_FROM: &str = "cert.gardener.cloud/allow-secrets-from";
+/// Label on the copies of certificate Secrets that a revocation needs after a renewal.
+pub const BACKUP: &str = "cert.gardener.cloud/backup";
+/// Label on backup Secrets: lower-case hex of the serial number.
+pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";

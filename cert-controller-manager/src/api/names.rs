@@ -27,16 +27,10 @@ impl ObjectKey {
         Self::new(object.namespace().unwrap_or_default(), object.name_any())
     }
 
-    /// The Certificate as the engine names it.
+    /// Reads `namespace/name`.
     #[must_use]
-    pub fn owner(&self) -> Owner {
-        Owner(self.to_string())
-    }
-
-    /// The Certificate that the engine names so; `None` where somebody else wrote the text.
-    #[must_use]
-    pub fn from_owner(owner: &Owner) -> Option<Self> {
-        let (namespace, name) = owner.0.split_once('/')?;
+    pub fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
         (!namespace.is_empty() && !name.is_empty()).then(|| Self::new(namespace, name))
     }
 }
@@ -66,11 +60,44 @@ pub struct CertificateKey {
     pub object: ObjectKey,
 }
 
+impl CertificateKey {
+    /// The key of the Certificate `object` in `home`.
+    #[must_use]
+    pub fn new(home: Home, object: ObjectKey) -> Self {
+        Self { home, object }
+    }
+
+    /// The Certificate as the engine names it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner(self.to_string())
+    }
+
+    /// The Certificate that the engine names so; `None` where somebody else wrote the text.
+    #[must_use]
+    pub fn from_owner(owner: &Owner) -> Option<Self> {
+        Self::parse(&owner.0)
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (home, object) = match text.strip_prefix(AT_TARGET) {
+            Some(object) => (Home::Target, object),
+            None => (Home::Source, text),
+        };
+        ObjectKey::parse(object).map(|object| Self { home, object })
+    }
+}
+
+/// No namespace has a colon in it.
+const AT_TARGET: &str = "target:";
+
 impl fmt::Display for CertificateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.home {
             Home::Source => write!(f, "{}", self.object),
-            Home::Target => write!(f, "target:{}", self.object),
+            Home::Target => write!(f, "{AT_TARGET}{}", self.object),
         }
     }
 }
@@ -110,5 +137,46 @@ impl ClusterId {
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         self.id == text || self.former.iter().any(|former| former == text)
+    }
+}
+
+/// Tells the objects of one manager from those of another where several share a cluster: what they
+/// write about orders carries it, and they leave alone what carries another one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Realm(String);
+
+impl Realm {
+    /// The realm of the manager that serves `class` for the cluster `source`.
+    #[must_use]
+    pub fn new(class: &str, source: &ClusterId) -> Self {
+        Self(format!("{class}@{}", source.id))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_found_again_by_what_the_engine_calls_it() {
+        let key = |home| CertificateKey::new(home, ObjectKey::new("ns", "a"));
+        for (text, parsed) in [
+            ("ns/a", Some(key(Home::Source))),
+            ("target:ns/a", Some(key(Home::Target))),
+            ("a", None),
+            ("/a", None),
+            ("target:ns/", None),
+        ] {
+            assert_eq!(CertificateKey::parse(text), parsed, "{text}");
+            if let Some(key) = parsed {
+                assert_eq!(key.to_string(), text);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, ObjectKey, marks},
+    api::{Certificate, CertificateKey, marks},
     certificates::{
         observe::Observed,
         progress::Order,
@@ -22,6 +22,7 @@ use crate::{
         status::{self, Outcome, State, ready_message},
     },
     issuers::registry::Lookup,
+    runtime::errors::brief,
 };
 
 /// What a pass came to.
@@ -39,7 +40,7 @@ const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);
 
 /// One Certificate in one pass.
 pub(super) struct Pass<'a> {
-    pub(super) key: &'a ObjectKey,
+    pub(super) key: &'a CertificateKey,
     pub(super) certificate: &'a Certificate,
     pub(super) want: &'a Want,
     pub(super) observed: &'a Observed,
@@ -130,8 +131,7 @@ impl Controller {
                     let saved = Order { progress, issuer, hiccup: None, stored: false };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
-                        let outcome = self.pending(pass, doing.to_string(), &saved);
-                        self.say(pass, &outcome).await?;
+                        self.announce(pass, doing.to_string(), &saved).await;
                     }
                     if until > self.clock.now() {
                         let outcome = self.pending(pass, doing.to_string(), &saved);
@@ -141,6 +141,15 @@ impl Controller {
                 }
                 Err(error) => return self.stumble(pass, order, &error).await,
             }
+        }
+    }
+
+    /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
+    /// be away for as long as the order takes.
+    async fn announce(&self, pass: &Pass<'_>, doing: String, order: &Order) {
+        let outcome = self.pending(pass, doing, order);
+        if let Err(error) = self.say(pass, &outcome).await {
+            tracing::debug!(certificate = %pass.key, "the status of {} cannot be written now: {}", pass.key, brief(&error));
         }
     }
 
@@ -213,6 +222,7 @@ impl Controller {
             requested_at,
             labels: pass.certificate.spec.secret_labels.as_ref(),
             kind,
+            bond: &pass.observed.bond,
         };
         let rendered = secret::render(key, &content);
         let params = PatchParams::apply(marks::FIELD_MANAGER).force();
@@ -227,6 +237,8 @@ impl Controller {
             let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
+        let issuer = pass.observed.issuer.as_deref().unwrap_or_default();
+        self.back_up(issuer, &bundle.leaf, &rendered).await;
         self.orders.delete(pass.key).await?;
         self.call_next(pass.key);
         let outcome = Outcome {
@@ -258,7 +270,8 @@ impl Controller {
     async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
         let key = &pass.observed.secret;
         let labels = pass.certificate.spec.secret_labels.as_ref();
-        let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels));
+        let bond = &pass.observed.bond;
+        let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels, bond));
         self.secrets.write(key, &PatchParams::default(), &patch).await?;
         Ok(Step::Again)
     }
@@ -276,14 +289,14 @@ impl Controller {
 
     /// Ends the order of a Certificate, if one runs, and gives its slot to the next in line.
     /// *Idempotent*.
-    pub(super) async fn give_up(&self, key: &ObjectKey) -> kube::Result<()> {
+    pub(super) async fn give_up(&self, key: &CertificateKey) -> kube::Result<()> {
         self.drop_order(key).await?;
         self.call_next(key);
         Ok(())
     }
 
     /// Ends the order of a Certificate, if one runs: proofs, then progress. *Idempotent*.
-    async fn drop_order(&self, key: &ObjectKey) -> kube::Result<()> {
+    async fn drop_order(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
         if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
@@ -293,7 +306,7 @@ impl Controller {
         self.orders.delete(key).await
     }
 
-    fn call_next(&self, key: &ObjectKey) {
+    fn call_next(&self, key: &CertificateKey) {
         for next in self.gate.leave(key) {
             self.queue.push(next);
         }

@@ -13,10 +13,14 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        Certificate, ObjectKey,
+        Certificate, CertificateKey, ObjectKey,
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
+        marks,
     },
-    certificates::syntax,
+    certificates::{
+        consent::{Consent, Consents},
+        syntax,
+    },
     config::{CertificateSettings, duration},
 };
 
@@ -25,12 +29,19 @@ const MIN_RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What the Certificate asks for.
 #[must_use]
-pub fn want(certificate: &Certificate, settings: &CertificateSettings) -> Want {
+pub fn want(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    settings: &CertificateSettings,
+    consents: &Consents,
+) -> Want {
     let spec = &certificate.spec;
     let renewal = renew_before(spec).and_then(|window| Ok((window, renewed_after(spec)?)));
     let (renew_before, renewed_after) = renewal.clone().unwrap_or_default();
     Want {
-        request: renewal.and_then(|_| request(certificate, settings)),
+        request: renewal
+            .and_then(|_| check_secret(key, certificate, settings, consents))
+            .and_then(|()| request(key, certificate, settings)),
         renew: spec.renew == Some(true),
         renewed_after,
         renew_before,
@@ -80,9 +91,12 @@ pub fn issuer_name(
     }
 }
 
-fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<Request, Refusal> {
+fn request(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    settings: &CertificateSettings,
+) -> Result<Request, Refusal> {
     let spec = &certificate.spec;
-    check_secret(certificate, settings)?;
     if spec.duration.is_some() {
         return Err(Refusal::Other("duration cannot be set for ACME certificate".to_owned()));
     }
@@ -91,7 +105,7 @@ fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<
     }
     let common_name = spec.common_name.as_deref().filter(|name| !name.is_empty());
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let key = spec.private_key.as_ref().and_then(key_type);
+    let kind = spec.private_key.as_ref().and_then(key_type);
     let named = common_name.is_some() || !dns_names.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
     let subject = match (named, csr) {
@@ -101,7 +115,7 @@ fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<
         (true, None) => Subject::Names {
             dns_names: names(common_name, dns_names)?,
             common_name: common_name.map(str::parse::<DnsName>).transpose()?,
-            key,
+            key: kind,
         },
     };
     // ACME with DNS01 cannot prove an address; upstream leaves them out in silence.
@@ -114,12 +128,17 @@ fn request(certificate: &Certificate, settings: &CertificateSettings) -> Result<
             .map(|names| names.as_deref().unwrap_or_default()),
         csr,
         issuer: &issuer,
-        key,
+        key: kind,
     });
-    Ok(Request { owner: ObjectKey::of(certificate).owner(), fingerprint, subject })
+    Ok(Request { owner: key.owner(), fingerprint, subject })
 }
 
-fn check_secret(certificate: &Certificate, settings: &CertificateSettings) -> Result<(), Refusal> {
+fn check_secret(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    settings: &CertificateSettings,
+    consents: &Consents,
+) -> Result<(), Refusal> {
     let spec = &certificate.spec;
     let reference = spec.secret_ref.as_ref();
     let by_name = spec.secret_name.as_deref().unwrap_or_default();
@@ -139,11 +158,14 @@ fn check_secret(certificate: &Certificate, settings: &CertificateSettings) -> Re
     if let Some((name, why)) = syntax::bad_label(spec.secret_labels.as_ref()) {
         return Err(Refusal::Other(format!("secretLabels: {name:?} {why}")));
     }
-    let own = certificate.namespace().unwrap_or_default();
-    if target.namespace != own && !settings.cross_namespace_secrets {
+    let own = key.object.namespace.as_str();
+    if !settings.cross_namespace_secrets && consents.of(own, &target) != Consent::Given {
         return Err(Refusal::Other(format!(
-            "the Secret {target} is in another namespace than the Certificate, which is refused \
-             unless the manager runs with --allow-cross-namespace-secrets"
+            "the Secret {target} is in another namespace than the Certificate: its administrator may \
+             allow that with the annotation {}={own} on Namespace {} of the target cluster, or the \
+             manager's with --allow-cross-namespace-secrets",
+            marks::ALLOW_SECRETS_FROM,
+            target.namespace
         )));
     }
     Ok(())
@@ -178,6 +200,7 @@ fn key_type(spec: &PrivateKeySpec) -> Option<KeyType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Home;
     use serde_json::{Value, json};
 
     fn settings() -> CertificateSettings {
@@ -193,8 +216,13 @@ mod tests {
         .unwrap()
     }
 
+    fn want_of(spec: &Value) -> Want {
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "cert"));
+        want(&key, &certificate(spec), &settings(), &Consents::new(vec![]))
+    }
+
     fn refusal(spec: &Value) -> String {
-        want(&certificate(spec), &settings()).request.unwrap_err().to_string()
+        want_of(spec).request.unwrap_err().to_string()
     }
 
     #[test]
@@ -205,7 +233,7 @@ mod tests {
             "dnsNames": ["foo.example.com", "bar.example.com"],
             "issuerRef": { "name": "pebble" },
         });
-        let want = want(&certificate(&spec), &settings());
+        let want = want_of(&spec);
         assert_eq!(
             want.request.unwrap().fingerprint.as_str(),
             "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"

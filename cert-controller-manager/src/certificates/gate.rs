@@ -8,7 +8,7 @@ use std::{
 
 use cert_lib::plan::Slot;
 
-use crate::api::ObjectKey;
+use crate::api::CertificateKey;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -19,10 +19,10 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct Line {
-    running: HashSet<ObjectKey>,
+    running: HashSet<CertificateKey>,
     /// Admitted by a leaver, not yet running.
-    called: HashSet<ObjectKey>,
-    waiting: BTreeMap<String, VecDeque<ObjectKey>>,
+    called: HashSet<CertificateKey>,
+    waiting: BTreeMap<String, VecDeque<CertificateKey>>,
     /// The namespace that had the last turn.
     last: String,
 }
@@ -36,7 +36,7 @@ impl Gate {
 
     /// Whether `key` may place an order now. Changes nothing.
     #[must_use]
-    pub fn look(&self, issuer: &str, key: &ObjectKey) -> Slot {
+    pub fn look(&self, issuer: &str, key: &CertificateKey) -> Slot {
         let issuers = self.lock();
         let Some(line) = issuers.get(issuer) else { return Slot::Free };
         if line.running.contains(key) || line.called.contains(key) {
@@ -50,14 +50,14 @@ impl Gate {
 
     /// Puts `key` in the line: [`leave`](Self::leave) will name it when its turn has come. Where
     /// somebody has left since `key` [looked](Self::look), it may come at once instead.
-    pub fn wait(&self, issuer: &str, key: &ObjectKey) -> Slot {
+    pub fn wait(&self, issuer: &str, key: &CertificateKey) -> Slot {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
         if line.running.len() + line.called.len() < self.at_once && line.waiting.is_empty() {
             line.called.insert(key.clone());
             return Slot::Free;
         }
-        let own = line.waiting.entry(key.namespace.clone()).or_default();
+        let own = line.waiting.entry(key.object.namespace.clone()).or_default();
         if !own.contains(key) {
             own.push_back(key.clone());
         }
@@ -65,7 +65,7 @@ impl Gate {
     }
 
     /// `key` has an order running.
-    pub fn enter(&self, issuer: &str, key: &ObjectKey) {
+    pub fn enter(&self, issuer: &str, key: &CertificateKey) {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
         line.drop_out(key);
@@ -73,7 +73,7 @@ impl Gate {
     }
 
     /// `key` needs no slot any more. Returns who may come now.
-    pub fn leave(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+    pub fn leave(&self, key: &CertificateKey) -> Vec<CertificateKey> {
         let mut issuers = self.lock();
         let mut called = Vec::new();
         for line in issuers.values_mut() {
@@ -95,18 +95,18 @@ impl Gate {
 }
 
 impl Line {
-    fn drop_out(&mut self, key: &ObjectKey) {
+    fn drop_out(&mut self, key: &CertificateKey) {
         self.called.remove(key);
-        if let Some(own) = self.waiting.get_mut(&key.namespace) {
+        if let Some(own) = self.waiting.get_mut(&key.object.namespace) {
             own.retain(|other| other != key);
             if own.is_empty() {
-                self.waiting.remove(&key.namespace);
+                self.waiting.remove(&key.object.namespace);
             }
         }
     }
 
     /// The first of the namespace whose turn it is.
-    fn next(&mut self) -> Option<ObjectKey> {
+    fn next(&mut self) -> Option<CertificateKey> {
         let after = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
         let turn =
             self.waiting.range(after).next().or_else(|| self.waiting.iter().next())?.0.clone();
@@ -127,9 +127,10 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Home, ObjectKey};
 
-    fn key(namespace: &str, name: &str) -> ObjectKey {
-        ObjectKey::new(namespace, name)
+    fn key(namespace: &str, name: &str) -> CertificateKey {
+        CertificateKey::new(Home::Source, ObjectKey::new(namespace, name))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The Certificates of the source cluster in memory, by name and by Secret.
+//! The Certificates in memory, by name and by Secret.
 //!
 //! The watch feeds it, and so do the answers to our own writes: a pass that follows another at once
 //! sees what the first one wrote.
@@ -10,7 +10,7 @@ use std::{
 
 use kube::ResourceExt;
 
-use crate::api::{Certificate, ObjectKey};
+use crate::api::{Certificate, CertificateKey, Home, ObjectKey};
 
 use super::convert;
 
@@ -20,31 +20,30 @@ pub struct Index(RwLock<Maps>);
 
 #[derive(Debug, Default)]
 struct Maps {
-    certificates: HashMap<ObjectKey, Arc<Certificate>>,
-    by_secret: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
+    certificates: HashMap<CertificateKey, Arc<Certificate>>,
+    by_secret: HashMap<ObjectKey, BTreeSet<CertificateKey>>,
 }
 
 impl Index {
     /// The Certificate, if there is one.
     #[must_use]
-    pub fn get(&self, key: &ObjectKey) -> Option<Arc<Certificate>> {
+    pub fn get(&self, key: &CertificateKey) -> Option<Arc<Certificate>> {
         self.read().certificates.get(key).cloned()
     }
 
     /// Takes a version that our own write brought, unless the Certificate is gone or another one by
     /// now: only the watch says what is there.
-    pub fn update(&self, certificate: Certificate) {
-        let key = ObjectKey::of(&certificate);
-        let same = self.get(&key).is_some_and(|known| known.uid() == certificate.uid());
+    pub fn update(&self, key: &CertificateKey, certificate: Certificate) {
+        let same = self.get(key).is_some_and(|known| known.uid() == certificate.uid());
         if same {
-            self.put(certificate);
+            self.put(key.home, certificate);
         }
     }
 
     /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share
     /// or shared its Secret; nobody where that version, or a newer one, is known already.
-    pub fn put(&self, certificate: Certificate) -> Vec<ObjectKey> {
-        let key = ObjectKey::of(&certificate);
+    pub fn put(&self, home: Home, certificate: Certificate) -> Vec<CertificateKey> {
+        let key = CertificateKey::new(home, ObjectKey::of(&certificate));
         let mut maps = self.write();
         if let Some(known) = maps.certificates.get(&key)
             && version(known) >= version(&certificate)
@@ -58,19 +57,21 @@ impl Index {
     }
 
     /// A Certificate is gone. Returns who else may be concerned.
-    pub fn remove(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+    pub fn remove(&self, key: &CertificateKey) -> Vec<CertificateKey> {
         self.write().forget(key).into_iter().collect()
     }
 
-    /// All Certificates that are known.
+    /// All Certificates of `home` that are known.
     #[must_use]
-    pub fn keys(&self) -> Vec<ObjectKey> {
-        self.read().certificates.keys().cloned().collect()
+    pub fn keys(&self, home: Home) -> Vec<ObjectKey> {
+        let maps = self.read();
+        let at_home = maps.certificates.keys().filter(|key| key.home == home);
+        at_home.map(|key| key.object.clone()).collect()
     }
 
     /// The Certificates that want to be in this Secret.
     #[must_use]
-    pub fn of_secret(&self, secret: &ObjectKey) -> Vec<ObjectKey> {
+    pub fn of_secret(&self, secret: &ObjectKey) -> Vec<CertificateKey> {
         self.read().by_secret.get(secret).into_iter().flatten().cloned().collect()
     }
 
@@ -81,32 +82,43 @@ impl Index {
         &self,
         certificate: &Certificate,
         secret: &ObjectKey,
-        counts: impl Fn(&Certificate) -> bool,
-    ) -> Option<ObjectKey> {
+        counts: impl Fn(&CertificateKey, &Certificate) -> bool,
+    ) -> Option<CertificateKey> {
         let maps = self.read();
         let age = |certificate: &Certificate| {
             let created = certificate.creation_timestamp().map(|time| time.0);
             (created, certificate.uid())
         };
         let own = age(certificate);
-        let others =
-            maps.by_secret.get(secret)?.iter().filter_map(|key| maps.certificates.get(key));
+        let others = maps.by_secret.get(secret)?.iter();
         others
-            .filter(|other| other.metadata.deletion_timestamp.is_none() && counts(other))
-            .filter(|other| other.uid() != certificate.uid() && age(other) < own)
-            .map(|other| ObjectKey::of(other.as_ref()))
+            .filter_map(|key| Some((key, maps.certificates.get(key)?)))
+            .filter(|(key, other)| {
+                other.metadata.deletion_timestamp.is_none() && counts(key, other)
+            })
+            .filter(|(_, other)| other.uid() != certificate.uid() && age(other) < own)
+            .map(|(key, _)| key.clone())
             .min()
     }
 
     /// The Certificates for which `filter` holds.
     #[must_use]
-    pub fn matching(&self, filter: impl Fn(&Certificate) -> bool) -> Vec<ObjectKey> {
+    pub fn matching(
+        &self,
+        filter: impl Fn(&CertificateKey, &Certificate) -> bool,
+    ) -> Vec<CertificateKey> {
         let maps = self.read();
         maps.certificates
             .iter()
-            .filter(|(_, certificate)| filter(certificate))
+            .filter(|(key, certificate)| filter(key, certificate))
             .map(|(key, _)| key.clone())
             .collect()
+    }
+
+    /// What `f` makes of each Certificate.
+    #[must_use]
+    pub fn map<T>(&self, f: impl Fn(&Certificate) -> T) -> Vec<T> {
+        self.read().certificates.values().map(|certificate| f(certificate)).collect()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
@@ -120,7 +132,11 @@ impl Index {
 
 impl Maps {
     /// Adds; returns the others that want the same Secret.
-    fn insert(&mut self, key: ObjectKey, certificate: Certificate) -> BTreeSet<ObjectKey> {
+    fn insert(
+        &mut self,
+        key: CertificateKey,
+        certificate: Certificate,
+    ) -> BTreeSet<CertificateKey> {
         let sharing = self.by_secret.entry(convert::secret_key(&certificate)).or_default();
         let others = sharing.clone();
         sharing.insert(key.clone());
@@ -129,7 +145,7 @@ impl Maps {
     }
 
     /// Removes; returns the others that want the same Secret.
-    fn forget(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+    fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
         let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
         let secret = convert::secret_key(&known);
         let Some(sharing) = self.by_secret.get_mut(&secret) else { return BTreeSet::new() };
@@ -165,17 +181,21 @@ mod tests {
         .unwrap()
     }
 
-    fn key(name: &str) -> ObjectKey {
+    fn key(name: &str) -> CertificateKey {
+        CertificateKey::new(Home::Source, secret(name))
+    }
+
+    fn secret(name: &str) -> ObjectKey {
         ObjectKey::new("ns", name)
     }
 
     #[test]
     fn an_older_version_does_not_replace_a_newer_one() {
         let index = Index::default();
-        index.put(certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
-        index.put(certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
-        assert_eq!(index.of_secret(&key("new")), [key("a")]);
-        assert!(index.of_secret(&key("old")).is_empty());
+        index.put(Home::Source, certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
+        index.put(Home::Source, certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
+        assert_eq!(index.of_secret(&secret("new")), [key("a")]);
+        assert!(index.of_secret(&secret("old")).is_empty());
     }
 
     #[test]
@@ -183,12 +203,16 @@ mod tests {
         let index = Index::default();
         let elder = certificate("elder", "shared", 1, "2026-01-01T00:00:00Z");
         let younger = certificate("a-younger", "shared", 2, "2026-01-02T00:00:00Z");
-        index.put(younger.clone());
-        assert_eq!(index.put(elder.clone()), [key("a-younger"), key("elder")]);
-        assert_eq!(index.put(elder.clone()), [], "an echo of our own write concerns nobody");
-        assert_eq!(index.rival(&younger, &key("shared"), |_| true), Some(key("elder")));
-        assert_eq!(index.rival(&elder, &key("shared"), |_| true), None);
+        index.put(Home::Source, younger.clone());
+        assert_eq!(index.put(Home::Source, elder.clone()), [key("a-younger"), key("elder")]);
+        assert_eq!(
+            index.put(Home::Source, elder.clone()),
+            [],
+            "an echo of our own write concerns nobody"
+        );
+        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), Some(key("elder")));
+        assert_eq!(index.rival(&elder, &secret("shared"), |_, _| true), None);
         assert_eq!(index.remove(&key("elder")), [key("a-younger")]);
-        assert_eq!(index.rival(&younger, &key("shared"), |_| true), None);
+        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), None);
     }
 }

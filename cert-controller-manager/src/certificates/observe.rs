@@ -12,17 +12,20 @@ use cert_lib::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api,
-    api::{Patch, PatchParams},
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::PartialObjectMeta,
 };
 use serde::Serialize;
 
 use crate::{
-    api::{Certificate, ObjectKey, marks, responsible},
+    api::{Certificate, CertificateKey, ObjectKey, is_served, marks},
     certificates::{
+        bond::{self, Bond},
+        consent::Consent,
         convert,
         reconcile::Controller,
-        secret::{self, Facts},
+        secret::{self, Expectation, Facts},
         status,
     },
     issuers::registry::Lookup,
@@ -37,6 +40,8 @@ pub struct Observed {
     pub secret: ObjectKey,
     /// What is there now.
     pub facts: Option<Facts>,
+    /// What ties it to the Certificate.
+    pub bond: Bond,
     /// Name of the issuer in the issuer namespace.
     pub issuer: Result<String, String>,
 }
@@ -48,7 +53,7 @@ impl Controller {
     /// When the Secret could not be read.
     pub(super) async fn observe(
         &self,
-        key: &ObjectKey,
+        key: &CertificateKey,
         certificate: &Certificate,
         want: &Want,
     ) -> kube::Result<Observed> {
@@ -61,25 +66,32 @@ impl Controller {
         };
         let key_is_elsewhere =
             matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
-        let labels = certificate.spec.secret_labels.as_ref();
+        let bond =
+            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let expected = Expectation {
+            labels: certificate.spec.secret_labels.as_ref(),
+            key_is_elsewhere,
+            bond: &bond,
+            only_ours: !self.places.one_cluster,
+        };
         let have = Have {
-            responsible: responsible(certificate, &self.settings.class),
+            responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
-            secret: secret::state(&secret, facts.as_ref(), labels, key_is_elsewhere),
+            secret: secret::state(&secret, facts.as_ref(), &expected),
             backoff: status::backoff(certificate),
             slot: self.gate.look(issuer.as_deref().unwrap_or_default(), key),
         };
-        Ok(Observed { have, secret, facts, issuer })
+        Ok(Observed { have, secret, facts, bond, issuer })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.
-    fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<ObjectKey> {
-        self.index.rival(certificate, secret, |other| {
-            let at_home = other.metadata.namespace.as_deref() == Some(secret.namespace.as_str());
-            (at_home || self.settings.cross_namespace_secrets)
-                && responsible(other, &self.settings.class)
+    fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<CertificateKey> {
+        self.index.rival(certificate, secret, |key, other| {
+            let may_write = self.settings.cross_namespace_secrets
+                || self.consents.of(&key.object.namespace, secret) == Consent::Given;
+            may_write && is_served(other, &self.settings.classes)
         })
     }
 
@@ -115,9 +127,29 @@ pub struct Secrets {
 #[derive(Default)]
 struct Known {
     facts: HashMap<ObjectKey, Facts>,
+    /// All Secrets with our label.
+    seen: HashMap<ObjectKey, Kind>,
     /// Secrets that are being read or written, and whether the watch saw news of them meanwhile:
     /// then nobody knows which of the two is older, and nothing is remembered.
     under_way: HashMap<ObjectKey, bool>,
+}
+
+/// What a Secret with our label is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Kind {
+    backup: bool,
+    revoked: bool,
+}
+
+/// How many Secrets there are with our label.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Count {
+    /// All of them.
+    pub total: usize,
+    /// Copies for a revocation.
+    pub backup: usize,
+    /// Those whose certificate was revoked.
+    pub revoked: usize,
 }
 
 impl Secrets {
@@ -176,9 +208,14 @@ impl Secrets {
         Ok(facts)
     }
 
-    /// The watch saw a version of a Secret. Returns whether it is news.
-    pub fn seen(&self, key: &ObjectKey, version: Option<&str>) -> bool {
+    /// The watch saw a version of a Secret, or that it is gone. Returns whether it is news.
+    pub fn seen(&self, key: &ObjectKey, secret: Option<&PartialObjectMeta<Secret>>) -> bool {
         let mut known = self.lock();
+        match secret {
+            Some(secret) => known.seen.insert(key.clone(), kind(secret)),
+            None => known.seen.remove(key),
+        };
+        let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
         let facts = known.facts.get(key);
         let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
         if !is_known {
@@ -190,10 +227,47 @@ impl Secrets {
         !is_known
     }
 
-    /// All Secrets that something is known of.
+    /// All Secrets that the watch saw.
     #[must_use]
     pub fn keys(&self) -> Vec<ObjectKey> {
-        self.lock().facts.keys().cloned().collect()
+        self.lock().seen.keys().cloned().collect()
+    }
+
+    /// How many Secrets there are.
+    #[must_use]
+    pub fn count(&self) -> Count {
+        let known = self.lock();
+        known.seen.values().fold(Count::default(), |count, kind| Count {
+            total: count.total + 1,
+            backup: count.backup + usize::from(kind.backup),
+            revoked: count.revoked + usize::from(kind.revoked),
+        })
+    }
+
+    /// Deletes a Secret whose annotation names `owner`; leaves any other. *Idempotent*.
+    ///
+    /// # Errors
+    /// When it could not be read or deleted.
+    pub async fn delete_if_owned(&self, key: &ObjectKey, owner: &str) -> kube::Result<()> {
+        let api = self.api(key);
+        let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(()) };
+        let owners = found.annotations().get(marks::OWNERS);
+        if !owners.is_some_and(|owners| owners.split(',').any(|it| it.trim() == owner)) {
+            return Ok(());
+        }
+        let same = Preconditions { uid: found.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+        match api.delete(&key.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The API of all namespaces.
+    #[must_use]
+    pub fn all(&self) -> Api<Secret> {
+        Api::all(self.cluster.0.clone())
     }
 
     /// The API of the Secret's namespace.
@@ -204,5 +278,13 @@ impl Secrets {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kind(secret: &PartialObjectMeta<Secret>) -> Kind {
+    let is_true = |text: Option<&String>| text.is_some_and(|text| text == "true");
+    Kind {
+        backup: is_true(secret.labels().get(marks::BACKUP)),
+        revoked: is_true(secret.annotations().get(marks::REVOKED)),
     }
 }

@@ -18,7 +18,7 @@ use kube::{
 };
 
 use crate::{
-    api::{ObjectKey, marks},
+    api::{CertificateKey, Realm, marks},
     runtime::clusters::DefaultCluster,
 };
 
@@ -27,7 +27,8 @@ const DATA: &str = "progress";
 /// See the [module](self).
 pub struct Store {
     api: Api<Secret>,
-    running: Mutex<HashMap<ObjectKey, Order>>,
+    realm: Realm,
+    running: Mutex<HashMap<CertificateKey, Order>>,
 }
 
 /// A running order.
@@ -44,11 +45,12 @@ pub struct Order {
 }
 
 impl Store {
-    /// The store in `namespace`. Call [`load`](Self::load) before anything else.
+    /// The store of one manager in `namespace`, where others may have theirs. Call
+    /// [`load`](Self::load) before anything else.
     #[must_use]
-    pub fn new(cluster: &DefaultCluster, namespace: &str) -> Self {
+    pub fn new(cluster: &DefaultCluster, namespace: &str, realm: Realm) -> Self {
         let api = Api::namespaced(cluster.0.clone(), namespace);
-        Self { api, running: Mutex::default() }
+        Self { api, realm, running: Mutex::default() }
     }
 
     /// Reads what an earlier process left. Returns whose orders they are. What cannot be read is
@@ -56,11 +58,16 @@ impl Store {
     ///
     /// # Errors
     /// When the Secrets cannot be listed.
-    pub async fn load(&self) -> kube::Result<Vec<(ObjectKey, String)>> {
+    pub async fn load(&self) -> kube::Result<Vec<(CertificateKey, String)>> {
         let params = ListParams::default().labels(&format!("{}=true", marks::PROGRESS));
         let mut found = Vec::new();
+        self.lock().clear();
         for secret in self.api.list(&params).await? {
             let name = secret.name_any();
+            let realm = secret.annotations().get(marks::PROGRESS_REALM).map(String::as_str);
+            if realm != Some(self.realm.as_str()) {
+                continue;
+            }
             let Some((key, order)) = read(&secret) else {
                 tracing::error!(secret.name = %name, "the progress Secret {name} cannot be read; delete it if no newer version of this program wrote it");
                 continue;
@@ -73,13 +80,13 @@ impl Store {
 
     /// The order of a Certificate.
     #[must_use]
-    pub fn get(&self, key: &ObjectKey) -> Option<Order> {
+    pub fn get(&self, key: &CertificateKey) -> Option<Order> {
         self.lock().get(key).cloned()
     }
 
     /// What the plan needs to know of the running order of a Certificate.
     #[must_use]
-    pub fn running(&self, key: &ObjectKey) -> Option<Running> {
+    pub fn running(&self, key: &CertificateKey) -> Option<Running> {
         self.lock().get(key).map(|order| Running {
             fingerprint: order.progress.fingerprint().clone(),
             not_before: order.hiccup.map(|hiccup| hiccup.until),
@@ -92,7 +99,7 @@ impl Store {
     /// # Errors
     /// When it could not be stored. It is kept in memory all the same, so that the CA is not asked
     /// for another one; save it again before it goes on.
-    pub async fn save(&self, key: &ObjectKey, mut order: Order) -> kube::Result<Order> {
+    pub async fn save(&self, key: &CertificateKey, mut order: Order) -> kube::Result<Order> {
         order.stored = {
             let mut running = self.lock();
             let known = running.get(key).filter(|known| known.stored);
@@ -101,7 +108,7 @@ impl Store {
             stored
         };
         if !order.stored {
-            let secret = render(key, &order)?;
+            let secret = self.render(key, &order)?;
             let params = PatchParams::apply(marks::FIELD_MANAGER).force();
             self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await?;
             order.stored = true;
@@ -111,7 +118,7 @@ impl Store {
     }
 
     /// Remembers a hiccup, in memory only.
-    pub fn hiccup(&self, key: &ObjectKey, hiccup: Backoff) {
+    pub fn hiccup(&self, key: &CertificateKey, hiccup: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
             order.hiccup = Some(hiccup);
         }
@@ -121,8 +128,8 @@ impl Store {
     ///
     /// # Errors
     /// When the Secret could not be deleted; the order is then still known.
-    pub async fn delete(&self, key: &ObjectKey) -> kube::Result<()> {
-        match self.api.delete(&secret_name(key), &DeleteParams::default()).await {
+    pub async fn delete(&self, key: &CertificateKey) -> kube::Result<()> {
+        match self.api.delete(&self.secret_name(key), &DeleteParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
@@ -131,41 +138,43 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Order>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Order>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name of fixed length from realm and Certificate, which together may be too long for one.
+    fn secret_name(&self, key: &CertificateKey) -> String {
+        let owner = format!("{} {key}", self.realm.as_str());
+        format!("cert-progress-{}", cert_lib::model::request::digest(owner.as_bytes()))
+    }
+
+    fn render(&self, key: &CertificateKey, order: &Order) -> kube::Result<Secret> {
+        let bytes = order
+            .progress
+            .encode()
+            .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
+        let annotations = [
+            (marks::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
+            (marks::PROGRESS_OF.to_owned(), key.to_string()),
+            (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
+        ];
+        Ok(Secret {
+            metadata: ObjectMeta {
+                name: Some(self.secret_name(key)),
+                labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
+                annotations: Some(annotations.into()),
+                ..ObjectMeta::default()
+            },
+            type_: Some(marks::PROGRESS.to_owned()),
+            data: Some(BTreeMap::from([(DATA.to_owned(), ByteString(bytes.to_vec()))])),
+            ..Secret::default()
+        })
     }
 }
 
-/// A name of fixed length from namespace and name, which together may be too long for one.
-fn secret_name(key: &ObjectKey) -> String {
-    format!("cert-progress-{}", cert_lib::model::request::digest(key.to_string().as_bytes()))
-}
-
-fn render(key: &ObjectKey, order: &Order) -> kube::Result<Secret> {
-    let bytes = order
-        .progress
-        .encode()
-        .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
-    let annotations = [
-        (marks::PROGRESS_OF.to_owned(), key.to_string()),
-        (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
-    ];
-    Ok(Secret {
-        metadata: ObjectMeta {
-            name: Some(secret_name(key)),
-            labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
-            annotations: Some(annotations.into()),
-            ..ObjectMeta::default()
-        },
-        type_: Some(marks::PROGRESS.to_owned()),
-        data: Some(BTreeMap::from([(DATA.to_owned(), ByteString(bytes.to_vec()))])),
-        ..Secret::default()
-    })
-}
-
-fn read(secret: &Secret) -> Option<(ObjectKey, Order)> {
+fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let annotations = secret.annotations();
-    let (namespace, name) = annotations.get(marks::PROGRESS_OF)?.split_once('/')?;
+    let key = CertificateKey::parse(annotations.get(marks::PROGRESS_OF)?)?;
     let bytes = &secret.data.as_ref()?.get(DATA)?.0;
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
@@ -173,5 +182,5 @@ fn read(secret: &Secret) -> Option<(ObjectKey, Order)> {
         hiccup: None,
         stored: true,
     };
-    Some((ObjectKey::new(namespace, name), order))
+    Some((key, order))
 }

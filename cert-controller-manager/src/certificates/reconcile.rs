@@ -1,4 +1,5 @@
-//! One pass over one Certificate, and what wakes it.
+//! One pass over one Certificate. What wakes it is in [`wake`](super::wake), what it says in
+//! [`say`](super::say).
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,36 +9,26 @@ use cert_lib::{
     plan::{Action, Policy, plan},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    core::PartialObjectMeta,
-};
-use serde_json::{Value, json};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 
 use crate::{
-    api::{
-        Certificate, ObjectKey,
-        certificate::{CertificateStatus, UsedIssuer},
-        marks, responsible,
-    },
+    api::{Certificate, CertificateKey, Home},
     certificates::{
         act::{Pass, Step},
+        bond::{self, Bond, Places},
+        consent::{Consent, Consents},
         convert,
         gate::Gate,
         index::Index,
         observe::Secrets,
         progress::Store,
-        secret,
-        status::{self, Outcome, State},
+        status::{Outcome, State},
+        wake::Lists,
     },
     config::CertificateSettings,
     issuers::registry::{Lookup, Registry},
-    runtime::{
-        clusters::SourceCluster, errors::brief, follow::Follower, merge, queue::Shared,
-        report::Reports,
-    },
+    runtime::{errors::brief, queue::Shared, report::Reports},
     solvers::Challenges,
 };
 
@@ -53,11 +44,17 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
 pub struct Controller {
     /// Where Certificates live.
-    pub source: SourceCluster,
+    pub homes: Homes,
+    /// Where all of them are known.
+    pub lists: Lists,
+    /// Which cluster is which, for ownership.
+    pub places: Places,
     /// The Certificates.
     pub index: Index,
     /// The Secrets.
     pub secrets: Secrets,
+    /// Who may have a Secret where.
+    pub consents: Consents,
     /// Running orders.
     pub orders: Store,
     /// How many of them.
@@ -72,15 +69,45 @@ pub struct Controller {
     pub policy: Policy,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Events on Certificates.
-    pub reports: Reports,
     /// Which Certificates need a pass.
-    pub queue: Shared<ObjectKey>,
+    pub queue: Shared<CertificateKey>,
+}
+
+/// The clusters that hold Certificates.
+pub struct Homes {
+    /// [`Home::Source`]
+    pub source: Place,
+    /// [`Home::Target`]; the same where the clusters are one, and then never asked for.
+    pub target: Place,
+}
+
+/// A cluster that holds Certificates.
+pub struct Place {
+    /// To read and write them.
+    pub client: Client,
+    /// Events on them.
+    pub reports: Reports,
+}
+
+impl Homes {
+    /// The cluster of `home`.
+    #[must_use]
+    pub fn at(&self, home: Home) -> &Place {
+        match home {
+            Home::Source => &self.source,
+            Home::Target => &self.target,
+        }
+    }
+
+    /// The Certificates in the namespace of `key`.
+    pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
+        Api::namespaced(self.at(key.home).client.clone(), &key.object.namespace)
+    }
 }
 
 impl Controller {
     /// One pass. Returns after how long the next one is due.
-    pub async fn reconcile(&self, key: ObjectKey) -> Option<Duration> {
+    pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
         match self.pass(&key).await {
             Ok(Some(look_again)) => {
                 let wait = look_again.duration_since(self.clock.now());
@@ -101,17 +128,26 @@ impl Controller {
         }
     }
 
-    async fn pass(&self, key: &ObjectKey) -> kube::Result<Option<Timestamp>> {
-        let certificate = self.index.get(key);
-        let alive = certificate.filter(|it| it.metadata.deletion_timestamp.is_none());
-        let Some(certificate) = alive else { return self.gone(key).await };
+    async fn pass(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
+        if !self.lists.has(key.home) {
+            return Ok(Some(self.clock.now() + AFTER_START));
+        }
+        let Some(certificate) = self.index.get(key) else { return self.gone(key).await };
+        if certificate.metadata.deletion_timestamp.is_some() {
+            let again = self.gone(key).await?;
+            self.let_go(key, &certificate).await?;
+            return Ok(again);
+        }
         let now = self.clock.now();
-        if self.issuer_is_unknown(&certificate) {
+        if self.issuer_is_unknown(&certificate) || self.consent_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
-        let want = convert::want(&certificate, &self.settings);
+        let want = convert::want(key, &certificate, &self.settings, &self.consents);
         let observed = self.observe(key, &certificate, &want).await?;
         let plan = plan(&want, &observed.have, &self.policy, now);
+        if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
+            return Ok(Some(now));
+        }
         let pass = Pass {
             key,
             certificate: &certificate,
@@ -157,11 +193,59 @@ impl Controller {
         self.say(pass, &outcome).await
     }
 
-    /// The Certificate is gone or going: nothing of its order stays. Its Secret does.
-    async fn gone(&self, key: &ObjectKey) -> kube::Result<Option<Timestamp>> {
+    /// The Certificate is gone or going: nothing of its order stays.
+    async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
+    }
+
+    /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
+    /// written, and takes it off where it is not needed. Returns whether something was written.
+    async fn tie(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        bond: &Bond,
+    ) -> kube::Result<bool> {
+        let needed = matches!(bond, Bond::Finalizer(_));
+        if needed == bond::is_held(certificate) {
+            return Ok(false);
+        }
+        self.write_finalizers(key, certificate, needed).await?;
+        Ok(true)
+    }
+
+    /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours.
+    async fn let_go(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
+        if !bond::is_held(certificate) {
+            return Ok(());
+        }
+        let secret = convert::secret_key(certificate);
+        let bond =
+            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        if let Bond::Finalizer(owner) = &bond {
+            self.secrets.delete_if_owned(&secret, owner).await?;
+        }
+        self.write_finalizers(key, certificate, false).await
+    }
+
+    async fn write_finalizers(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        ours: bool,
+    ) -> kube::Result<()> {
+        let patch = json!({ "metadata": {
+            "uid": certificate.uid(),
+            "resourceVersion": certificate.resource_version(),
+            "finalizers": bond::finalizers(certificate, ours),
+        }});
+        match self.write(key, &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Right after the start nothing can be said of a Certificate whose issuer was not looked at.
@@ -170,12 +254,18 @@ impl Controller {
             .is_ok_and(|name| matches!(self.issuers.lookup(&name), Lookup::Unknown))
     }
 
-    pub(super) fn order_runs(&self, key: &ObjectKey) -> bool {
+    fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
+        let secret = convert::secret_key(certificate);
+        !self.settings.cross_namespace_secrets
+            && self.consents.of(&key.object.namespace, &secret) == Consent::Unknown
+    }
+
+    pub(super) fn order_runs(&self, key: &CertificateKey) -> bool {
         self.orders.running(key).is_some()
     }
 
     /// Removes challenge records that no order needs. Returns whether none is left.
-    async fn sweep(&self, key: &ObjectKey) -> bool {
+    async fn sweep(&self, key: &CertificateKey) -> bool {
         match self.challenges.sweep(&key.owner()).await {
             Ok(()) => true,
             Err(error) => {
@@ -184,183 +274,9 @@ impl Controller {
             }
         }
     }
-
-    /// Writes what there is to say about a Certificate, where it differs from what is said.
-    pub(super) async fn say(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<()> {
-        let generation = |it: &Certificate| it.metadata.generation;
-        let current = self.index.get(pass.key);
-        if current.as_deref().map(generation) != Some(generation(pass.certificate)) {
-            // Gone, or asking for something else by now: there is nothing to say of it yet.
-            self.queue.push(pass.key.clone());
-            return Ok(());
-        }
-        let certificate = self.mark(pass, outcome).await?;
-        let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
-            cluster: Some("default".to_owned()),
-            name: name.clone(),
-            namespace: self.settings.issuer_namespace.clone(),
-        });
-        let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
-        let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
-            return Ok(());
-        };
-        let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
-        patch["metadata"] = json!({ "uid": certificate.uid() });
-        let written = self
-            .api(pass.key)
-            .patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
-        self.index.update(written);
-        if is_news {
-            self.tell(&certificate, pass.key, outcome);
-        }
-        Ok(())
-    }
-
-    /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
-    /// long, and where the Secret is.
-    async fn mark(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
-        let current =
-            self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
-        let (Ok(request), Some(leaf), State::Ready) =
-            (&pass.want.request, &outcome.leaf, outcome.state)
-        else {
-            return Ok(current);
-        };
-        let secret = &pass.observed.secret;
-        let labels = json!({ marks::HASH: request.fingerprint.as_str() });
-        let annotations = json!({
-            marks::NOT_BEFORE: secret::seconds(leaf.not_before),
-            marks::NOT_AFTER: secret::seconds(leaf.not_after),
-        });
-        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
-        let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
-        let has = |path: &str, wanted: &Value| {
-            let found = is.pointer(path);
-            wanted
-                .as_object()
-                .into_iter()
-                .flatten()
-                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
-        };
-        if has("/metadata/labels", &labels)
-            && has("/metadata/annotations", &annotations)
-            && has("/spec/secretRef", &reference)
-        {
-            return Ok(current);
-        }
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": current.resource_version(),
-                "uid": current.uid(),
-                "labels": labels,
-                "annotations": annotations,
-            },
-            "spec": { "secretRef": reference },
-        });
-        self.write(pass.key, &patch).await
-    }
-
-    /// Patches a Certificate outside its status.
-    pub(super) async fn write(
-        &self,
-        key: &ObjectKey,
-        patch: &Value,
-    ) -> kube::Result<Arc<Certificate>> {
-        let written =
-            self.api(key).patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        self.index.update(written.clone());
-        Ok(Arc::new(written))
-    }
-
-    fn tell(&self, certificate: &Certificate, key: &ObjectKey, outcome: &Outcome) {
-        let (word, message) = (outcome.reason.word(), &outcome.message);
-        let about = certificate.object_ref(&());
-        if outcome.state == State::Error {
-            tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
-            self.reports.warning(about, word, message);
-        } else {
-            tracing::info!(certificate = %key, reason = word, "certificate {key}: {message}");
-            self.reports.normal(about, word, message);
-        }
-    }
-
-    fn wake_users(&self, secret: &ObjectKey) {
-        self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
-    }
-
-    fn api(&self, key: &ObjectKey) -> Api<Certificate> {
-        Api::namespaced(self.source.0.clone(), &key.namespace)
-    }
-
-    /// An issuer has changed: whoever uses it and is not well gets a pass.
-    pub fn issuer_changed(&self, name: &str) {
-        let waiting = self.index.matching(|certificate| {
-            let state = certificate.status.as_ref().map(|status| status.state.as_str());
-            state != Some(State::Ready.word())
-                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
-        });
-        waiting.into_iter().for_each(|key| self.queue.push(key));
-    }
-
-    /// The place for proofs has come or gone: whoever is not well gets a pass.
-    pub fn challenges_changed(&self) {
-        let waiting = self.index.matching(|certificate| {
-            let state = certificate.status.as_ref().map(|status| status.state.as_str());
-            responsible(certificate, &self.settings.class) && state != Some(State::Ready.word())
-        });
-        waiting.into_iter().for_each(|key| self.queue.push(key));
-    }
 }
 
 /// Whether the API server said no, in contrast to not now.
 fn is_refusal(status: &kube::core::Status) -> bool {
     (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)
-}
-
-/// Whether a change is worth an event. While an order runs its message follows its phases, and
-/// waiting in line is no event: both are for the status alone.
-fn is_news(before: Option<&CertificateStatus>, now: &CertificateStatus, state: State) -> bool {
-    let changed = before.is_none_or(|before| before.state != now.state);
-    match state {
-        State::Waiting => false,
-        State::Pending => changed,
-        State::Ready | State::Error | State::Revoked => {
-            changed || before.is_some_and(|before| before.message != now.message)
-        }
-    }
-}
-
-impl Follower<Certificate> for Controller {
-    fn applied(&self, certificate: Certificate) {
-        self.index.put(certificate).into_iter().for_each(|key| self.queue.push(key));
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        self.index.remove(key).into_iter().for_each(|key| self.queue.push(key));
-        self.queue.push(key.clone());
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        self.index.keys()
-    }
-}
-
-/// Secrets are followed as metadata; they are read when a pass needs them.
-impl Follower<PartialObjectMeta<Secret>> for Controller {
-    fn applied(&self, secret: PartialObjectMeta<Secret>) {
-        let key = ObjectKey::of(&secret);
-        if self.secrets.seen(&key, secret.resource_version().as_deref()) {
-            self.wake_users(&key);
-        }
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        self.secrets.seen(key, None);
-        self.wake_users(key);
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        self.secrets.keys()
-    }
 }

@@ -10,10 +10,13 @@ use cert_lib::{
     plan::{SecretState, Stored},
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{ResourceExt, api::ObjectMeta};
 use serde_json::json;
 
+use super::bond::{self, Bond};
 use crate::api::{ObjectKey, marks};
 
 /// Type of the Secrets that we create.
@@ -35,12 +38,26 @@ pub struct Facts {
     pub labels: BTreeMap<String, String>,
     /// Whether the certificate was revoked.
     pub revoked: bool,
+    /// Owners in the same namespace.
+    owners: Vec<OwnerReference>,
+    /// Owners elsewhere, as the annotation has them.
+    foreign_owners: Option<String>,
+    /// Whether it holds anything.
+    is_filled: bool,
     /// When the certificate was requested.
     requested_at: Option<Timestamp>,
     /// Whether there is a private key, which then matches the leaf.
     has_key: bool,
     /// What the leaf says, or why there is none.
     leaf: Result<Leaf, String>,
+}
+
+impl Facts {
+    /// When the certificate ends; `None` where there is none.
+    #[must_use]
+    pub fn not_after(&self) -> Option<Timestamp> {
+        self.leaf.as_ref().ok().map(|leaf| leaf.not_after)
+    }
 }
 
 /// Reads a Secret.
@@ -53,6 +70,9 @@ pub fn facts(secret: &Secret) -> Facts {
         immutable: secret.immutable == Some(true),
         labels: secret.labels().clone(),
         revoked: annotations.get(marks::REVOKED).is_some_and(|text| text == "true"),
+        owners: secret.owner_references().to_vec(),
+        foreign_owners: annotations.get(marks::OWNERS).cloned(),
+        is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
         requested_at: annotations.get(marks::REQUESTED_AT).and_then(|text| text.parse().ok()),
         has_key: !entry(secret, "tls.key").is_empty(),
         leaf: leaf(secret),
@@ -74,23 +94,37 @@ fn leaf(secret: &Secret) -> Result<Leaf, String> {
         .map_err(|error| format!("the Secret cannot be used: {error}"))
 }
 
-/// What a Secret means for a Certificate that wants `labels` on it and, unless `key_is_elsewhere`,
-/// a key in it.
+/// What a Certificate expects of its Secret.
+#[derive(Debug)]
+pub struct Expectation<'a> {
+    /// `spec.secretLabels`
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// Whether the private key is with whoever made the signing request.
+    pub key_is_elsewhere: bool,
+    /// What ties it to the Certificate.
+    pub bond: &'a Bond,
+    /// Whether Secrets that are not certificate Secrets are off limits: where the Certificate is in
+    /// another cluster, whoever made it may have no right to this one's Secrets.
+    pub only_ours: bool,
+}
+
+/// What a Secret means for a Certificate.
 #[must_use]
-pub fn state(
-    key: &ObjectKey,
-    facts: Option<&Facts>,
-    labels: Option<&BTreeMap<String, String>>,
-    key_is_elsewhere: bool,
-) -> SecretState {
+pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>) -> SecretState {
     let Some(facts) = facts else { return SecretState::Missing };
+    if expected.only_ours && facts.is_filled && !is_marked(facts) {
+        return SecretState::NotWritable(format!(
+            "Secret {key} of the target cluster is no certificate Secret: delete it, label it {}=true, or choose another secretName",
+            marks::CERTIFICATE
+        ));
+    }
     if facts.immutable {
         return SecretState::NotWritable(format!(
             "Secret {key} is immutable: delete it or choose another secretName"
         ));
     }
     match &facts.leaf {
-        Ok(_) if !facts.has_key && !key_is_elsewhere => {
+        Ok(_) if !facts.has_key && !expected.key_is_elsewhere => {
             SecretState::Unusable("the Secret has no private key".to_owned())
         }
         Err(why) => SecretState::Unusable(why.clone()),
@@ -98,7 +132,8 @@ pub fn state(
             fingerprint: facts.labels.get(marks::HASH).map(|text| Fingerprint::stored(text)),
             requested_at: facts.requested_at.unwrap_or_else(|| estimate(leaf)),
             revoked: facts.revoked,
-            layout_is_current: has_labels(facts, labels),
+            layout_is_current: has_labels(facts, expected.labels)
+                && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),
             leaf: leaf.clone(),
         }),
     }
@@ -108,8 +143,12 @@ fn estimate(leaf: &Leaf) -> Timestamp {
     leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before)
 }
 
-fn has_labels(facts: &Facts, labels: Option<&BTreeMap<String, String>>) -> bool {
+fn is_marked(facts: &Facts) -> bool {
     facts.labels.get(marks::CERTIFICATE).is_some_and(|text| text == "true")
+}
+
+fn has_labels(facts: &Facts, labels: Option<&BTreeMap<String, String>>) -> bool {
+    is_marked(facts)
         && labels.into_iter().flatten().all(|(name, value)| facts.labels.get(name) == Some(value))
 }
 
@@ -126,6 +165,8 @@ pub struct Content<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// Type of the Secret that is there already.
     pub kind: Option<&'a str>,
+    /// What ties it to the Certificate.
+    pub bond: &'a Bond,
 }
 
 /// The Secret as it is applied.
@@ -142,15 +183,18 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
         data.insert("ca.crt".to_owned(), ByteString(issuers.into_bytes()));
     }
     let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
+    let mut annotations =
+        BTreeMap::from([(marks::REQUESTED_AT.to_owned(), seconds(content.requested_at))]);
+    if let Bond::Finalizer(owner) = content.bond {
+        annotations.insert(marks::OWNERS.to_owned(), owner.clone());
+    }
     Secret {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.clone()),
             name: Some(key.name.clone()),
             labels: Some(labels(content.fingerprint, content.labels)),
-            annotations: Some(BTreeMap::from([(
-                marks::REQUESTED_AT.to_owned(),
-                seconds(content.requested_at),
-            )])),
+            annotations: Some(annotations),
+            owner_references: owners(content.bond),
             ..ObjectMeta::default()
         },
         type_: Some(kind.to_owned()),
@@ -159,13 +203,27 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     }
 }
 
-/// The patch that brings the labels of a Secret in line and leaves everything else.
+/// The patch that brings labels and ownership of a Secret in line and leaves everything else.
 #[must_use]
 pub fn relabel(
     fingerprint: &Fingerprint,
     wanted: Option<&BTreeMap<String, String>>,
+    bond: &Bond,
 ) -> serde_json::Value {
-    json!({ "metadata": { "labels": labels(fingerprint, wanted) } })
+    let mut metadata = json!({ "labels": labels(fingerprint, wanted) });
+    match bond {
+        Bond::Loose => {}
+        Bond::Owners(owners) => metadata["ownerReferences"] = json!(owners),
+        Bond::Finalizer(owner) => metadata["annotations"] = json!({ marks::OWNERS: owner }),
+    }
+    json!({ "metadata": metadata })
+}
+
+fn owners(bond: &Bond) -> Option<Vec<OwnerReference>> {
+    match bond {
+        Bond::Owners(owners) => Some(owners.clone()),
+        Bond::Loose | Bond::Finalizer(_) => None,
+    }
 }
 
 fn labels(

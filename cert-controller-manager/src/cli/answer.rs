@@ -5,14 +5,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::{self, Options},
     config::AnswerArgs,
-    runtime::clusters::Clusters,
+    runtime::{
+        clusters::{ClusterOptions, ClusterSettings, Clusters},
+        fence::Fence,
+    },
 };
 
 pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
     super::log(&args.log)?;
     super::runtime()?.block_on(async {
-        let paths = super::paths([args.kubeconfig.as_ref(), None, None, None]);
-        let clusters = Clusters::connect(&paths).await?;
+        let default = ClusterOptions { kubeconfig: args.kubeconfig, ..ClusterOptions::default() };
+        let settings = ClusterSettings { default, ..ClusterSettings::default() };
+        // Several responders write the same: where they are.
+        let clusters = Clusters::connect(&settings, &Fence::always()).await?;
         let options = Options {
             listen: args.answer.listen,
             zones: args.answer.zones,
@@ -21,9 +26,10 @@ pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
             addresses: args.answer.addresses,
         };
         let stop = CancellationToken::new();
-        let served = answer::run(options, clusters.dns.0, stop.clone());
+        let served = answer::run(options, clusters.dns.0.clone(), stop.clone());
         tokio::select! {
             ended = served => Ok(ended?),
+            failed = clusters.run() => failed,
             asked = super::asked_to_stop() => asked,
         }
     })

@@ -10,17 +10,23 @@ use cert_lib::{
     plan::Policy,
     solve::dns01::{Nameserver, Propagation},
 };
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, core::PartialObjectMeta, runtime::watcher};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer,
-    api::{Certificate, Issuer, ObjectKey, marks},
+    api::{Certificate, CertificateKey, ClusterId, Home, Issuer, Realm, marks},
     certificates::{
-        gate::Gate, index::Index, observe::Secrets, progress::Store,
-        reconcile::Controller as Certificates,
+        bond::Places,
+        consent::Consents,
+        gate::Gate,
+        index::Index,
+        observe::Secrets,
+        progress::Store,
+        reconcile::{Controller as Certificates, Homes, Place},
+        wake::{AtHome, Lists},
     },
     config::{self, DnsSettings, Settings},
     issuers::{
@@ -31,7 +37,8 @@ use crate::{
         clusters::Clusters,
         crds,
         errors::brief,
-        follow::{Availability, follow},
+        fence::Fence,
+        follow::{Availability, Lister, follow},
         keys::Pool,
         queue::{Queue, drain},
         report::Reports,
@@ -60,32 +67,36 @@ pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<Infallible> {
-    let of = &settings.clusters;
-    let of = [&of.default, &of.source, &of.dns, &of.target];
-    let paths = super::paths(of.map(|cluster| cluster.kubeconfig.as_ref()));
-    let clusters = Clusters::connect(&paths).await?;
+    let clusters = Clusters::connect(&settings.clusters, &Fence::always()).await?;
     tracing::info!("cert-controller-manager {} starts", config::version());
     if !settings.without_effect.is_empty() {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags are accepted and have no effect: {flags}");
     }
-    crds::deploy(&clusters, &settings).await?;
+    let target_issuers = settings.issuers.allow_target_issuers;
+    crds::deploy(&clusters, &settings.clusters, &settings.crds, target_issuers).await?;
     let mut tasks = Tasks::default();
 
     let clock: Arc<dyn Clock> = Arc::new(System);
+    let places = places();
+    let realm = Realm::new(&settings.certificates.class, &places.source);
     let (wake_owner, mut owners) = mpsc::unbounded_channel();
     let entries = Arc::new(Entries::new(
         settings.dns.namespace.clone(),
         settings.dns.class.clone(),
+        realm.clone(),
         wake_owner,
     ));
-    let solver = Arc::new(solver(&clusters, &settings.dns, entries.clone(), clock.clone()).await?);
+    let solver =
+        Arc::new(solver(&clusters, &settings.dns, &realm, entries.clone(), clock.clone()).await?);
     let (issuer_changed, mut changed_issuers) = mpsc::unbounded_channel();
     let issuers =
         Arc::new(issuers(&clusters, &settings, &solver, &clock, issuer_changed, &mut tasks)?);
     let certificates = Arc::new(certificates(
         &clusters,
         &settings,
+        places,
+        realm,
         issuers.registry.clone(),
         Arc::new(Challenges::new(entries.clone(), solver)),
         clock,
@@ -131,7 +142,7 @@ async fn run(settings: Settings) -> anyhow::Result<Infallible> {
         loop {
             tokio::select! {
                 Some(owner) = owners.recv() => {
-                    ObjectKey::from_owner(&owner).into_iter().for_each(|key| certificates.queue.push(key));
+                    CertificateKey::from_owner(&owner).into_iter().for_each(|key| certificates.queue.push(key));
                 }
                 Some(name) = changed_issuers.recv() => certificates.issuer_changed(&name),
                 changed = availability.changed() => {
@@ -147,6 +158,7 @@ async fn run(settings: Settings) -> anyhow::Result<Infallible> {
 async fn solver(
     clusters: &Clusters,
     settings: &DnsSettings,
+    realm: &Realm,
     entries: Arc<Entries>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<DnsEntrySolver> {
@@ -172,6 +184,8 @@ async fn solver(
         dnsentry::Settings {
             namespace: settings.namespace.clone(),
             class: settings.class.clone(),
+            realm: realm.clone(),
+            owner_id: None,
             ttl,
             additional_wait: settings.additional_wait,
         },
@@ -212,27 +226,43 @@ fn issuers(
 fn certificates(
     clusters: &Clusters,
     settings: &Settings,
+    places: Places,
+    realm: Realm,
     registry: Arc<Registry>,
     challenges: Arc<Challenges>,
     clock: Arc<dyn Clock>,
     tasks: &mut Tasks,
 ) -> Certificates {
-    let (reports, post) = Reports::new(clusters.source.0.clone());
-    tasks.run("events on Certificates", post);
+    let mut place = |client: Client| {
+        let (reports, post) = Reports::new(client.clone());
+        tasks.run("events on Certificates", post);
+        Place { client, reports }
+    };
     Certificates {
-        source: clusters.source.clone(),
+        homes: Homes {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        places,
+        consents: Consents::new(Vec::new()),
+        lists: Lists::default(),
         index: Index::default(),
         secrets: Secrets::new(clusters.target.clone()),
-        orders: Store::new(&clusters.default, &settings.issuers.namespace),
+        orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
         gate: Gate::new(settings.certificates.orders_at_once),
         issuers: registry,
         challenges,
         policy: Policy { renewal_window: settings.certificates.renewal_window },
         settings: settings.certificates.clone(),
         clock,
-        reports,
         queue: Arc::new(Queue::default()),
     }
+}
+
+/// Which cluster is which, for ownership.
+fn places() -> Places {
+    let id = |role: &str| ClusterId { id: format!("{role}/gardener.cloud"), former: vec![] };
+    Places { source: id("source"), target: id("target"), one_cluster: true }
 }
 
 /// The responder in this process. Where it cannot run, the manager does not.
@@ -259,7 +289,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let api: Api<Issuer> = Api::namespaced(client.clone(), &issuers.namespace);
     let follower = issuers.clone();
     tasks.run("watch of Issuers", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), follower.as_ref(), &sender, Lister::unasked()).await
     });
     let (sender, _) = watch::channel(Availability::Unknown);
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &issuers.namespace);
@@ -267,7 +297,7 @@ fn watch_issuers(clusters: &Clusters, issuers: &Arc<Issuers>, tasks: &mut Tasks)
     let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
     tasks.run("watch of Issuers' Secrets", async move {
         let config = watcher::Config::default().labels(&keys);
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }
@@ -279,9 +309,16 @@ fn watch_certificates(
 ) -> Listing {
     let (sender, listing) = watch::channel(Availability::Unknown);
     let api: Api<Certificate> = Api::all(clusters.source.0.clone());
-    let follower = certificates.clone();
+    let follower = AtHome::new(Home::Source, certificates.clone());
     tasks.run("watch of Certificates", async move {
-        follow(api, watcher::Config::default(), follower.as_ref(), &sender).await
+        follow(api, watcher::Config::default(), &follower, &sender, Lister::unasked()).await
+    });
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(clusters.target.0.clone());
+    let follower = certificates.clone();
+    tasks.run("watch of Namespaces", async move {
+        let availability = &follower.consents.availability;
+        follow(api, watcher::Config::default(), follower.as_ref(), availability, Lister::unasked())
+            .await
     });
     listing
 }
@@ -296,7 +333,7 @@ fn watch_secrets(
     let follower = certificates.clone();
     tasks.run("watch of Secrets", async move {
         let config = watcher::Config::default().labels(&format!("{}=true", marks::CERTIFICATE));
-        follow(api, config, follower.as_ref(), &sender).await
+        follow(api, config, follower.as_ref(), &sender, Lister::unasked()).await
     });
     listing
 }

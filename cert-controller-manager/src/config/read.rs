@@ -138,7 +138,7 @@ fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
         burst => burst,
     };
     Ok(ClusterOptions {
-        kubeconfig: kubeconfig(values, flag),
+        kubeconfig: values.text(flag).and_then(|text| Kubeconfig::parse(&text)),
         id: values.text(&of("id")),
         migration_ids: values.list(&of("migration-ids")),
         deploy_crds: !values.is_on(&of("disable-deploy-crds"))?,
@@ -150,11 +150,7 @@ fn cluster(values: &Values, flag: &str) -> anyhow::Result<ClusterOptions> {
 }
 
 fn kubeconfig(values: &Values, flag: &str) -> Option<Kubeconfig> {
-    values.text(flag).map(|text| match text.as_str() {
-        "IN-CLUSTER" => Kubeconfig::InCluster,
-        "ENVIRONMENT" => Kubeconfig::Environment,
-        path => Kubeconfig::Path(path.into()),
-    })
+    values.text(flag).and_then(|text| Kubeconfig::parse(&text))
 }
 
 fn lease_namespace(values: &Values, around: &Surroundings) -> String {

@@ -3,7 +3,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    time::Duration,
 };
 
 use cert_lib::{
@@ -14,6 +13,11 @@ use cert_lib::{
 use jiff::SignedDuration;
 
 use super::classes::Classes;
+pub use crate::runtime::{
+    clusters::{ClusterOptions, ClusterSettings, Kubeconfig},
+    crds::CrdSettings,
+    leader::LeaseSettings,
+};
 
 /// Everything that the manager was told.
 #[derive(Clone, Debug)]
@@ -76,102 +80,6 @@ pub struct Controllers {
     pub istio: bool,
     /// Gateways of the Gateway API.
     pub gateway: bool,
-}
-
-/// Where the clusters are.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ClusterSettings {
-    /// Issuers, account keys, running orders, the lease.
-    pub default: ClusterOptions,
-    /// Certificates and their sources.
-    pub source: ClusterOptions,
-    /// Challenge DNSEntries.
-    pub dns: ClusterOptions,
-    /// Secrets of certificates.
-    pub target: ClusterOptions,
-}
-
-impl ClusterSettings {
-    /// Whether target and default are one cluster: the same kubeconfig, after fallbacks.
-    #[must_use]
-    pub fn target_is_default(&self) -> bool {
-        let target = self.target.kubeconfig.as_ref().or(self.source.kubeconfig.as_ref());
-        target.is_none() || target == self.default.kubeconfig.as_ref()
-    }
-}
-
-/// One logical cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ClusterOptions {
-    /// How to reach it; `None` falls back: default to the environment, source and dns to default,
-    /// target to source.
-    pub kubeconfig: Option<Kubeconfig>,
-    /// Its identity; `None` is to be found out.
-    pub id: Option<String>,
-    /// Identities that it had before.
-    pub migration_ids: Vec<String>,
-    /// Whether our definitions are applied.
-    pub deploy_crds: bool,
-    /// Whether definitions are left alone that Gardener deploys.
-    pub conditional_deploy: bool,
-    /// Whether definitions get the label that keeps them when a shoot cluster is deleted.
-    pub no_cleanup_label: bool,
-    /// Requests per second; 0 is no limit.
-    pub qps: u32,
-    /// Requests at once above that; never 0 where there is a limit.
-    pub burst: u32,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            kubeconfig: None,
-            id: None,
-            migration_ids: Vec::new(),
-            deploy_crds: true,
-            conditional_deploy: false,
-            no_cleanup_label: false,
-            qps: 0,
-            burst: 0,
-        }
-    }
-}
-
-/// How to reach a cluster.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Kubeconfig {
-    /// A file.
-    Path(PathBuf),
-    /// `IN-CLUSTER`: the cluster around the pod.
-    InCluster,
-    /// `ENVIRONMENT`: the file that `KUBECONFIG` names.
-    Environment,
-}
-
-/// Whose custom resource definitions we update.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CrdSettings {
-    /// Our name on them.
-    pub maintainer: String,
-    /// Others whose definitions we update; `UNMANAGED` is those without a name.
-    pub accepted_maintainers: Vec<String>,
-    /// Update whatever name is on them.
-    pub force_update: bool,
-}
-
-/// Leader election. `duration > renew_deadline >= 2 * retry_period > 0`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LeaseSettings {
-    /// Name of the Lease.
-    pub name: String,
-    /// Its namespace in the default cluster.
-    pub namespace: String,
-    /// How long it holds without being renewed; whole seconds.
-    pub duration: Duration,
-    /// How long a leader tries to renew it before it gives up.
-    pub renew_deadline: Duration,
-    /// How often it is looked at.
-    pub retry_period: Duration,
 }
 
 /// Whom to ask for certificates.

@@ -1,19 +1,31 @@
 //! The four logical clusters. Each is a type of its own, so that nothing meant for one can be sent
 //! to another; equal kubeconfigs share one client, and with it one connection.
+//!
+//! A cluster may be away, at the start or later: making the clients connects to nothing, and what
+//! calls meet is known per cluster as its [`Reachability`]. A kubeconfig that changes is read again,
+//! and the same clients go on with it. Writes pass the [`Fence`].
+//!
+//! Not here: which clusters are the same by their own word ([`identity`](super::identity)).
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+mod bucket;
+mod health;
+mod kubeconfig;
+mod member;
+mod stack;
+
+use std::sync::Arc;
 
 use anyhow::Context;
-use hyper_util::{
-    client::legacy::connect::HttpConnector,
-    rt::{TokioExecutor, TokioTimer},
+use futures::future::try_join_all;
+use kube::Client;
+use tokio::sync::watch;
+
+use self::member::Member;
+pub use self::{
+    health::Reachability,
+    kubeconfig::{Kubeconfig, Surroundings},
 };
-use kube::{
-    Client, Config,
-    client::{Body, ConfigExt},
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use tower::{BoxError, ServiceBuilder};
+use crate::runtime::fence::Fence;
 
 /// Issuers, account keys and the progress of orders live here. Trusted.
 #[derive(Clone)]
@@ -28,6 +40,117 @@ pub struct DnsCluster(pub Client);
 #[derive(Clone)]
 pub struct TargetCluster(pub Client);
 
+/// What a cluster is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// See [`DefaultCluster`].
+    Default,
+    /// See [`SourceCluster`].
+    Source,
+    /// See [`DnsCluster`].
+    Dns,
+    /// See [`TargetCluster`].
+    Target,
+}
+
+impl Role {
+    /// All of them. One falls back only to those before it.
+    pub const ALL: [Self; 4] = [Self::Default, Self::Source, Self::Dns, Self::Target];
+
+    /// Its name in logs, metrics and cluster ids.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Source => "source",
+            Self::Dns => "dns",
+            Self::Target => "target",
+        }
+    }
+
+    /// The flag that names its kubeconfig, and with which its other flags begin.
+    #[must_use]
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Default => "--kubeconfig",
+            Self::Source => "--source",
+            Self::Dns => "--dns",
+            Self::Target => "--target",
+        }
+    }
+}
+
+/// What is said about one cluster.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterOptions {
+    /// Where its kubeconfig is. `None` falls back: default to `KUBECONFIG` and then to the cluster
+    /// that we run in, source and dns to default, target to source.
+    pub kubeconfig: Option<Kubeconfig>,
+    /// How many calls a second are begun in the long run; 0 does not limit them. Of clusters that
+    /// share a client the first one's limit counts.
+    pub qps: u32,
+    /// How many calls may be begun at once beyond that.
+    pub burst: u32,
+    /// Its id in owner annotations, instead of the one that it tells itself.
+    pub id: Option<String>,
+    /// Ids that were in owner annotations before.
+    pub migration_ids: Vec<String>,
+    /// Whether our definitions are applied.
+    pub deploy_crds: bool,
+    /// Whether definitions that Gardener deploys are left alone, and all others updated.
+    pub conditional_deploy: bool,
+    /// Whether definitions get the label that keeps them when a shoot cluster is deleted.
+    pub no_cleanup_label: bool,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            qps: 0,
+            burst: 0,
+            id: None,
+            migration_ids: Vec::new(),
+            deploy_crds: true,
+            conditional_deploy: false,
+            no_cleanup_label: false,
+        }
+    }
+}
+
+/// What is said about the four.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClusterSettings {
+    /// `--kubeconfig`
+    pub default: ClusterOptions,
+    /// `--source`
+    pub source: ClusterOptions,
+    /// `--dns`
+    pub dns: ClusterOptions,
+    /// `--target`
+    pub target: ClusterOptions,
+}
+
+impl ClusterSettings {
+    /// Whether target and default are one: the same kubeconfig, after fallbacks.
+    #[must_use]
+    pub fn target_is_default(&self) -> bool {
+        let target = self.target.kubeconfig.as_ref().or(self.source.kubeconfig.as_ref());
+        target.is_none() || target == self.default.kubeconfig.as_ref()
+    }
+
+    /// What is said about the cluster of this role.
+    #[must_use]
+    pub const fn of(&self, role: Role) -> &ClusterOptions {
+        match role {
+            Role::Default => &self.default,
+            Role::Source => &self.source,
+            Role::Dns => &self.dns,
+            Role::Target => &self.target,
+        }
+    }
+}
+
 /// The four of them.
 #[derive(Clone)]
 pub struct Clusters {
@@ -39,97 +162,125 @@ pub struct Clusters {
     pub dns: DnsCluster,
     /// See [`TargetCluster`].
     pub target: TargetCluster,
+    /// In the order of [`Role::ALL`]; several roles may have the same.
+    members: [Arc<Member>; 4],
 }
-
-/// Where the kubeconfigs are. What is not set falls back: default to `KUBECONFIG` and then to the
-/// cluster that we run in, source and dns to default, target to source.
-#[derive(Clone, Debug, Default)]
-pub struct Kubeconfigs {
-    /// `--kubeconfig`
-    pub default: Option<PathBuf>,
-    /// `--source`
-    pub source: Option<PathBuf>,
-    /// `--dns`
-    pub dns: Option<PathBuf>,
-    /// `--target`
-    pub target: Option<PathBuf>,
-}
-
-/// How long a server may take until it begins to answer. Watches begin at once, too.
-const ANSWER: Duration = Duration::from_secs(20);
-const CONNECT: Duration = Duration::from_secs(5);
 
 impl Clusters {
     /// Reads the kubeconfigs and makes the clients. Connects to nothing yet.
     ///
     /// # Errors
-    /// When a kubeconfig is missing or wrong; the message names the file.
-    pub async fn connect(paths: &Kubeconfigs) -> anyhow::Result<Self> {
-        let source = paths.source.as_ref().or(paths.default.as_ref());
-        let dns = paths.dns.as_ref().or(paths.default.as_ref());
-        let target = paths.target.as_ref().or(source);
-        let mut clients: HashMap<Option<&PathBuf>, Client> = HashMap::new();
-        for path in [paths.default.as_ref(), source, dns, target] {
-            if let std::collections::hash_map::Entry::Vacant(place) = clients.entry(path) {
-                place.insert(client(configuration(path).await?)?);
-            }
+    /// When a kubeconfig is missing or wrong; the message names the flag and the file.
+    pub async fn connect(settings: &ClusterSettings, fence: &Fence) -> anyhow::Result<Self> {
+        let kubeconfigs = kubeconfig::resolve(settings, Surroundings::look())?;
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        for (role, kubeconfig) in Role::ALL.into_iter().zip(kubeconfigs) {
+            let loaded = kubeconfig.load().await.with_context(|| role.flag())?;
+            let known = members.iter().position(|member| member.has(&kubeconfig, &loaded));
+            members.push(match known {
+                Some(known) => {
+                    members[known].join(role, kubeconfig, loaded.digest);
+                    members[known].clone()
+                }
+                None => Member::new(role, kubeconfig, loaded, settings.of(role), fence)
+                    .with_context(|| role.flag())?,
+            });
         }
-        let of = |path: Option<&PathBuf>| {
-            clients.get(&path).cloned().context("every path was connected above")
-        };
+        let members: [Arc<Member>; 4] =
+            members.try_into().map_err(|_| anyhow::anyhow!("there are four roles"))?;
+        let [default, source, dns, target] = members.each_ref().map(|member| member.client());
         Ok(Self {
-            default: DefaultCluster(of(paths.default.as_ref())?),
-            source: SourceCluster(of(source)?),
-            dns: DnsCluster(of(dns)?),
-            target: TargetCluster(of(target)?),
+            default: DefaultCluster(default),
+            source: SourceCluster(source),
+            dns: DnsCluster(dns),
+            target: TargetCluster(target),
+            members,
         })
     }
-}
 
-async fn configuration(path: Option<&PathBuf>) -> anyhow::Result<Config> {
-    let Some(path) = path else {
-        return Config::infer().await.context(
-            "no cluster: give --kubeconfig, set KUBECONFIG, or run inside a cluster with a service account",
-        );
-    };
-    let what = || format!("kubeconfig {}", path.display());
-    let file = Kubeconfig::read_from(path).with_context(what)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(what)
-}
+    /// The client of this role.
+    #[must_use]
+    pub fn client(&self, role: Role) -> Client {
+        self.member(role).client()
+    }
 
-/// A client over one HTTP/2 connection. kube's own speaks HTTP/1.1 and keeps a connection per
-/// concurrent call; it also repeats writes on its own, which we do not want to happen unseen.
-fn client(config: Config) -> anyhow::Result<Client> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT));
-    connector.set_keepalive(Some(Duration::from_secs(30)));
-    let tls = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(config.rustls_client_config().context("TLS of the kubeconfig")?)
-        .https_or_http();
-    let tls = match &config.tls_server_name {
-        Some(name) => {
-            let name = rustls::pki_types::ServerName::try_from(name.clone())
-                .context("tls-server-name of the kubeconfig")?;
-            tls.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
+    /// A client of the default cluster for the Lease alone: nothing else waits on its connection, and
+    /// the fence does not refuse its writes (but sends none of them once a permission ran out).
+    #[must_use]
+    pub fn lease_client(&self) -> Client {
+        self.member(Role::Default).lease_client()
+    }
+
+    /// Whether two roles share a client: the same API server with the same credentials. Whoever
+    /// watches the same in both needs only one watch.
+    #[must_use]
+    pub fn same(&self, one: Role, other: Role) -> bool {
+        Arc::ptr_eq(self.member(one), self.member(other))
+    }
+
+    /// Whether the Secrets go to the cluster that the Certificates are in, as far as kubeconfigs
+    /// tell: the same API server, be it with other credentials.
+    #[must_use]
+    pub fn target_is_source(&self) -> bool {
+        self.member(Role::Target).server() == self.member(Role::Source).server()
+    }
+
+    /// All roles of the API server that has this one, in the order of [`Role::ALL`].
+    #[must_use]
+    pub fn roles_of_server(&self, role: Role) -> Vec<Role> {
+        let server = self.member(role).server();
+        Role::ALL.into_iter().filter(|other| self.member(*other).server() == server).collect()
+    }
+
+    /// Whether the cluster of each role answers.
+    #[must_use]
+    pub fn health(&self) -> Vec<(Role, Reachability)> {
+        Role::ALL.map(|role| (role, self.reachability(role).borrow().clone())).into()
+    }
+
+    /// Whether the cluster of a role answers, from now on.
+    #[must_use]
+    pub fn reachability(&self, role: Role) -> watch::Receiver<Reachability> {
+        self.member(role).reachability()
+    }
+
+    /// One look at all kubeconfigs, which [`Self::run`] does every ten seconds: what changed is used
+    /// from now on. What is wrong is logged, and the old one is kept.
+    ///
+    /// # Errors
+    /// See [`Self::run`].
+    pub async fn check_kubeconfigs(&self) -> anyhow::Result<()> {
+        for member in self.distinct() {
+            member.check_kubeconfigs().await?;
         }
-        None => tls,
-    };
-    let https = tls.enable_all_versions().wrap_connector(connector);
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-        .http2_keep_alive_while_idle(true)
-        .build::<_, Body>(https);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer().context("credentials of the kubeconfig")?)
-        .layer(config.extra_headers_layer().context("headers of the kubeconfig")?)
-        .map_err(BoxError::from)
-        .timeout(ANSWER)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace))
+        Ok(())
+    }
+
+    /// Reads kubeconfigs that change, and looks for clusters that are away. Never ends but with an
+    /// error.
+    ///
+    /// # Errors
+    /// When a kubeconfig names another server now: what is known is of the old one, so the process
+    /// has to start again.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let members = self.distinct();
+        let reload = try_join_all(members.iter().map(|member| member.keep_kubeconfig()));
+        let probe = try_join_all(members.iter().map(|member| member.keep_looking()));
+        tokio::try_join!(reload, probe)?;
+        Ok(())
+    }
+
+    fn distinct(&self) -> Vec<Arc<Member>> {
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        for member in &self.members {
+            if !members.iter().any(|known| Arc::ptr_eq(known, member)) {
+                members.push(member.clone());
+            }
+        }
+        members
+    }
+
+    fn member(&self, role: Role) -> &Arc<Member> {
+        &self.members[role as usize]
+    }
 }

@@ -1,66 +1,194 @@
-//! Applies our custom resource definitions at the start, and waits until they are served.
+//! Deploys our custom resource definitions, each to the clusters that need it.
+//!
+//! An annotation says who maintains a definition. One that is missing is created; one that is
+//! there is updated only where its maintainer is us or accepted, because whoever else deploys it
+//! would set it back. Clusters do not wait for each other, and nobody waits for this: a watch finds
+//! a kind when it is there ([`follow`](super::follow)). Only the leader deploys.
+
+mod decide;
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures::future::try_join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{
-    Api, Client, CustomResourceExt, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
 
+use self::decide::{Act, decide, dress};
 use crate::{
     api::{Certificate, Issuer, marks},
-    config::Settings,
-    runtime::{clusters::Clusters, errors::brief},
+    runtime::{
+        clusters::{ClusterOptions, ClusterSettings, Clusters, Role},
+        errors::brief,
+        fence::NotLeading,
+    },
 };
+
+/// Whose custom resource definitions we update.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CrdSettings {
+    /// Our name on them (`--maintainer`).
+    pub maintainer: String,
+    /// Others whose definitions we update; [`UNMANAGED`] is those without a name.
+    pub accepted_maintainers: Vec<String>,
+    /// Update whatever name is on them (`--force-crd-update`).
+    pub force_update: bool,
+}
+
+impl Default for CrdSettings {
+    fn default() -> Self {
+        Self {
+            maintainer: marks::FIELD_MANAGER.to_owned(),
+            accepted_maintainers: Vec::new(),
+            force_update: false,
+        }
+    }
+}
+
+/// Annotation on definitions: who maintains them.
+pub const MAINTAINER: &str = "crds.gardener.cloud/maintainer";
+/// Stands for definitions without [`MAINTAINER`] in `--accepted-maintainers`.
+pub const UNMANAGED: &str = "UNMANAGED";
 
 /// How long a definition may take until it is served.
 const SERVED: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Applies the definitions that the settings do not exclude.
+/// Which definitions a cluster needs.
+#[must_use]
+pub fn needed(
+    clusters: &Clusters,
+    role: Role,
+    target_issuers: bool,
+) -> Vec<CustomResourceDefinition> {
+    use kube::CustomResourceExt;
+    match role {
+        Role::Default => vec![Issuer::crd()],
+        // CertificateRevocations will be here and on target, too.
+        Role::Source => vec![Certificate::crd()],
+        Role::Dns => Vec::new(),
+        Role::Target => {
+            let certificates = (!clusters.target_is_source()).then(Certificate::crd);
+            let issuers = (target_issuers && !clusters.same(role, Role::Default)).then(Issuer::crd);
+            certificates.into_iter().chain(issuers).collect()
+        }
+    }
+}
+
+/// Deploys what each cluster needs, and waits until it is served. One that is away is tried again
+/// until it is back, while the others go on. `target_issuers` says whether Issuers may be on the
+/// target cluster.
 ///
 /// # Errors
-/// When one is refused. A cluster that is away is waited for.
-pub async fn deploy(clusters: &Clusters, settings: &Settings) -> anyhow::Result<()> {
-    if settings.clusters.default.deploy_crds {
-        apply(&clusters.default.0, Issuer::crd(), "--kubeconfig.disable-deploy-crds").await?;
+/// When an API server refuses a definition that is not there: the message names the flag with which
+/// somebody else is trusted to deploy it.
+pub async fn deploy(
+    clusters: &Clusters,
+    settings: &ClusterSettings,
+    rules: &CrdSettings,
+    target_issuers: bool,
+) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for role in Role::ALL {
+        let options = settings.of(role);
+        if !options.deploy_crds {
+            continue;
+        }
+        for definition in needed(clusters, role, target_issuers) {
+            let one = Deployment { client: clusters.client(role), role, options, rules };
+            all.push(one.deploy(definition));
+        }
     }
-    if settings.clusters.source.deploy_crds {
-        apply(&clusters.source.0, Certificate::crd(), "--source.disable-deploy-crds").await?;
-    }
+    try_join_all(all).await?;
     Ok(())
 }
 
-async fn apply(
-    client: &Client,
-    definition: CustomResourceDefinition,
-    flag: &str,
-) -> anyhow::Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = definition.name_any();
-    let params = PatchParams::apply(marks::FIELD_MANAGER).force();
-    let mut wait = Duration::from_millis(200);
-    loop {
-        match api.patch(&name, &params, &Patch::Apply(&definition)).await {
-            Ok(_) => break,
-            Err(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
-                anyhow::bail!(
-                    "cannot apply the CRD {name}, apply it yourself and start with {flag}: {}",
-                    status.message
-                );
+struct Deployment<'a> {
+    client: Client,
+    role: Role,
+    options: &'a ClusterOptions,
+    rules: &'a CrdSettings,
+}
+
+impl Deployment<'_> {
+    async fn deploy(self, definition: CustomResourceDefinition) -> anyhow::Result<()> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let name = definition.name_any();
+        let wanted = dress(definition, self.options, self.rules);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.once(&api, &name, &wanted).await {
+                Ok(()) => break,
+                Err(error) if NotLeading::is(&error) => return Ok(()),
+                Err(kube::Error::Api(status)) if self.is_final(status.code) => {
+                    // Without the right to look, a watch tells whether it is there.
+                    if status.code == 403 && !matches!(api.get_opt(&name).await, Ok(None)) {
+                        warn!("{}", self.advice(&name, &status.message));
+                        return Ok(());
+                    }
+                    bail!(self.advice(&name, &status.message));
+                }
+                Err(error) => warn!("the CRD {name} cannot be deployed yet: {}", brief(&error)),
             }
-            Err(error) => tracing::warn!("the CRD {name} cannot be applied yet: {}", brief(&error)),
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
+        let served = timeout(SERVED, async {
+            while !is_established(&api, &name).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        served.await.with_context(|| format!("the CRD {name} was deployed but is not served"))
     }
-    let served = tokio::time::timeout(SERVED, async {
-        while !is_established(&api, &name).await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+
+    /// Looks, decides, and does it.
+    async fn once(
+        &self,
+        api: &Api<CustomResourceDefinition>,
+        name: &str,
+        wanted: &CustomResourceDefinition,
+    ) -> Result<(), kube::Error> {
+        let found = api.get_opt(name).await?;
+        let params = PostParams {
+            field_manager: Some(marks::FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match decide(found.as_ref(), wanted, self.options, self.rules) {
+            Act::Create => {
+                api.create(&params, wanted).await?;
+                info!("created the CRD {name} in the cluster {}", self.role.name());
+            }
+            Act::Update(updated) => {
+                api.replace(name, &params, &updated).await?;
+                info!("updated the CRD {name} in the cluster {}", self.role.name());
+            }
+            Act::Keep => debug!("the CRD {name} is up to date"),
+            Act::Leave(owner) => info!(
+                "the CRD {name} in the cluster {} is left as it is: {owner} maintains it; \
+                 --accepted-maintainers or --force-crd-update would allow to update it",
+                self.role.name()
+            ),
         }
-    });
-    served.await.with_context(|| format!("the CRD {name} was applied but is not served"))
+        Ok(())
+    }
+
+    /// Conflicts and overload pass, credentials are renewed, and a proxy says that it does not find
+    /// a server that is away.
+    const fn is_final(&self, code: u16) -> bool {
+        code >= 400 && code < 500 && !matches!(code, 401 | 404 | 408 | 409 | 429)
+    }
+
+    fn advice(&self, name: &str, why: &str) -> String {
+        format!(
+            "cannot deploy the CRD {name} to the cluster {}; deploy it yourself and start with \
+             {}.disable-deploy-crds: {why}",
+            self.role.name(),
+            self.role.flag(),
+        )
+    }
 }
 
 async fn is_established(api: &Api<CustomResourceDefinition>, name: &str) -> bool {

@@ -3,9 +3,22 @@
 //! Reads by a list and a watch, tells a [`Follower`] each change, and publishes whether the kind is
 //! there. Keeps nothing itself: the follower's own index is what a new list is compared with.
 //!
-//! Not here: tasks. [`follow`] is a future that its caller owns.
+//! A running watch can be asked for a new list ([`Relist`]), and several can follow one ([`Fan`]).
+//!
+//! Not here: tasks. [`follow()`] is a future that its caller owns. And dead connections: the client
+//! notices them, by asking the server every few seconds whether it is there.
 
-use std::{collections::HashSet, convert::Infallible, fmt::Debug, pin::pin, time::Duration};
+mod fan;
+mod relist;
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    fmt::Debug,
+    hash::{BuildHasher, RandomState},
+    pin::pin,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use kube::{
@@ -22,6 +35,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+pub use self::{
+    fan::Fan,
+    relist::{Lister, Listing, Relist},
+};
 use crate::api::ObjectKey;
 
 /// Whether a kind can be followed.
@@ -50,12 +67,15 @@ pub trait Follower<K> {
 }
 
 /// Tells `follower` of all objects behind `api`, and publishes whether the kind is there. Never
-/// ends. What fails is tried again, at most every five seconds when the kind is absent or denied.
+/// ends. What fails is tried again, at most every five seconds when the kind is absent or denied, and
+/// not by all watches at the same instant. When `lister` is asked, a list is made that shows
+/// everything that was written until then.
 pub async fn follow<K, F>(
     api: Api<K>,
     config: watcher::Config,
     follower: &F,
     availability: &Sender<Availability>,
+    mut lister: Lister,
 ) -> Infallible
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -65,7 +85,13 @@ where
     let kind = K::kind(&K::DynamicType::default()).into_owned();
     let mut pause = FIRST_PAUSE;
     loop {
-        let (progress, found) = follow_once(&api, &config, &kind, follower, availability).await;
+        let wish = lister.hear();
+        let made = Made { wish, teller: lister.teller() };
+        let once = follow_once(&api, &config, &kind, follower, availability, &made);
+        let (progress, found) = tokio::select! {
+            failed = once => failed,
+            () = lister.asked() => continue,
+        };
         pause = match (found, progress) {
             (Some(_), _) => LONGEST_PAUSE,
             (None, Progress::Listed) => FIRST_PAUSE,
@@ -80,9 +106,32 @@ where
                 follower.complete();
             }
             publish(&kind, availability, found);
+            made.tell();
         }
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(spread(pause)) => {}
+            () = lister.asked() => {}
+        }
     }
+}
+
+/// A wish for a list, and who is told when it is made.
+struct Made {
+    wish: u64,
+    teller: Sender<u64>,
+}
+
+impl Made {
+    fn tell(&self) {
+        self.teller.send_replace(self.wish);
+    }
+}
+
+/// A pause between half of this and all of it: when a server comes back, not all lists are made at
+/// once.
+fn spread(pause: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(()) % 1024).unwrap_or_default();
+    pause / 2 + pause / 2 * random / 1024
 }
 
 /// How far one watch came before it failed.
@@ -100,6 +149,7 @@ async fn follow_once<K, F>(
     kind: &str,
     follower: &F,
     availability: &Sender<Availability>,
+    made: &Made,
 ) -> (Progress, Option<Availability>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -132,6 +182,7 @@ where
                 }
                 follower.complete();
                 publish(kind, availability, Availability::Present);
+                made.tell();
             }
             Ok(Event::Apply(object)) => follower.applied(object),
             Ok(Event::Delete(object)) => follower.gone(&ObjectKey::of(&object)),
@@ -146,7 +197,7 @@ where
                     }
                     // The watcher goes on where it was, or lists again by itself.
                     None => {
-                        sleep(pause).await;
+                        sleep(spread(pause)).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         continue;
                     }

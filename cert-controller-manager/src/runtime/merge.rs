@@ -12,8 +12,9 @@ pub fn status_patch<S: Serialize>(is: Option<&S>, should: &S) -> Option<Value> {
     difference(&is, &should).map(|status| json!({ "status": status }))
 }
 
-/// What must be merged into `from` to get `to`.
-fn difference(from: &Value, to: &Value) -> Option<Value> {
+/// What must be merged into `from` to get `to`; `None` where they are equal.
+#[must_use]
+pub fn difference(from: &Value, to: &Value) -> Option<Value> {
     let Value::Object(new) = to else { return (from != to).then(|| to.clone()) };
     let nothing = Map::new();
     let old = from.as_object().unwrap_or(&nothing);

@@ -41,9 +41,11 @@ use self::{
     call::{Fault, within},
     standing::{Standing, standing},
 };
-use crate::{
-    api::ObjectKey,
-    api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, DNSEntry},
+use crate::api::{
+    CertificateKey, ObjectKey, Realm,
+    dnsentry::{
+        ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, ANNOTATION_REALM, DNSEntry,
+    },
 };
 
 /// How entries are written and looked at.
@@ -53,6 +55,10 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// Class of the DNS controller (`--dns-class`).
     pub class: Option<String>,
+    /// Whose entries they are, among several managers.
+    pub realm: Realm,
+    /// Value of `spec.ownerId`, which old DNS controllers look at (`--dns-owner-id`).
+    pub owner_id: Option<String>,
     /// TTL of the records in seconds.
     pub ttl: i64,
     /// How long to wait after the values were first seen (`--precheck-additional-wait`).
@@ -117,10 +123,11 @@ impl DnsEntrySolver {
     /// prove the same name at the same time: with one entry for both, each would take away the
     /// value that the other one's CA is about to look for.
     fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
-        let of_owner = owner.0.split_once('/').map_or("", |(namespace, _)| namespace);
-        let namespace = self.settings.namespace.as_deref().unwrap_or(of_owner).to_owned();
+        let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace);
+        let namespace = self.settings.namespace.clone().or(of_owner).unwrap_or_default();
         let class = self.settings.class.as_deref().unwrap_or_default();
-        ObjectKey { namespace, name: name::of_entry(owner, class, fqdn) }
+        let name = name::of_entry(owner, &self.settings.realm, class, fqdn);
+        ObjectKey { namespace, name }
     }
 
     async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
@@ -269,9 +276,17 @@ fn render(
     fqdn: &DnsName,
     values: &[String],
 ) -> serde_json::Value {
-    let mut annotations = json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: owner.0 });
+    let mut annotations = json!({
+        ANNOTATION_CHALLENGE: "true",
+        ANNOTATION_OWNER: owner.0,
+        ANNOTATION_REALM: settings.realm.as_str(),
+    });
     if let Some(class) = settings.class.as_deref().filter(|class| !class.is_empty()) {
         annotations[ANNOTATION_CLASS] = class.into();
+    }
+    let mut spec = json!({ "dnsName": fqdn, "ttl": settings.ttl, "text": values });
+    if let Some(id) = &settings.owner_id {
+        spec["ownerId"] = json!(id);
     }
     json!({
         "apiVersion": DNSEntry::api_version(&()),
@@ -281,7 +296,7 @@ fn render(
             "name": key.name,
             "annotations": annotations,
         },
-        "spec": { "dnsName": fqdn, "ttl": settings.ttl, "text": values },
+        "spec": spec,
     })
 }
 

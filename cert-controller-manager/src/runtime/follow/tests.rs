@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -69,14 +72,30 @@ fn event(kind: &str, object: &Value) -> (u16, Value) {
     (200, json!({"type": kind, "object": object}))
 }
 
+/// An answer that does not come.
+fn watching() -> (u16, Value) {
+    (0, Value::Null)
+}
+
 /// Follows an API server that gives `answers` in turn and then nothing any more. Returns what
 /// the follower was told and what was published, in order.
 async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
-    let answers = std::sync::Arc::new(Mutex::new(answers.into_iter()));
+    told_to(answers, Lister::unasked(), std::future::pending()).await
+}
+
+/// The same with a task beside it.
+async fn told_to(
+    answers: Vec<(u16, Value)>,
+    lister: Lister,
+    beside: impl Future<Output = ()>,
+) -> (String, Vec<Availability>) {
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
     let service = tower::service_fn(move |_: Request<Body>| {
         let answer = answers.lock().unwrap().next();
         async move {
-            let Some((code, body)) = answer else { return std::future::pending().await };
+            let Some((code, body)) = answer.filter(|(code, _)| *code != 0) else {
+                return std::future::pending().await;
+            };
             let body = Body::from(format!("{body}\n").into_bytes());
             Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap())
         }
@@ -89,8 +108,10 @@ async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
             published.push(*receiver.borrow_and_update());
         }
     };
-    let both =
-        async { tokio::join!(follow(api, watcher::Config::default(), &diary, &sender), watching) };
+    let config = watcher::Config::default();
+    let beside = async { tokio::join!(watching, beside) };
+    let following = follow(api, config, &diary, &sender, lister);
+    let both = async { tokio::join!(following, beside) };
     // Time stands still while anything happens, so this ends when nothing happens any more.
     assert!(timeout(Duration::from_secs(50), both).await.is_err());
     let lines = diary.lines.into_inner().unwrap();
@@ -135,4 +156,51 @@ async fn a_right_that_is_taken_away_takes_no_objects_away() {
     let (lines, published) = told(answers).await;
     assert_eq!(lines, "+a complete +a complete");
     assert_eq!(published, [Availability::Denied, Availability::Present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_watch_lists_again_when_it_is_asked() {
+    let relist = Relist::default();
+    let (lister, mut listing) = relist.watch();
+    assert!(!listing.is_since(0));
+    let asking = async {
+        listing.since(0).await;
+        // A watch without an answer is a running one.
+        sleep(Duration::from_secs(1)).await;
+        let wish = relist.signal();
+        assert!(!listing.is_since(wish));
+        listing.since(wish).await;
+    };
+    let answers = vec![list(&["a", "b"]), watching(), list(&["b", "c"])];
+    let (lines, _) = told_to(answers, lister, asking).await;
+    assert_eq!(lines, "+a +b complete +b +c -a complete");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_kind_was_listed_too_and_a_wish_ends_the_pause() {
+    let relist = Relist::default();
+    let (lister, mut listing) = relist.watch();
+    let asking = async {
+        let start = tokio::time::Instant::now();
+        listing.since(0).await;
+        listing.since(relist.signal()).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    };
+    let (lines, published) = told_to(vec![status(404), list(&["a"])], lister, asking).await;
+    assert_eq!(lines, "complete +a complete");
+    assert_eq!(published, [Availability::Absent, Availability::Present]);
+}
+
+#[test]
+fn all_who_follow_one_watch_are_told() {
+    let diaries = [Arc::new(Diary::default()), Arc::new(Diary::default())];
+    let fan = Fan(diaries.iter().map(|diary| diary.clone() as _).collect());
+    let object = |name| serde_json::from_value::<ConfigMap>(object(name)).unwrap();
+    diaries[1].applied(object("b"));
+    fan.applied(object("a"));
+    assert_eq!(fan.keys(), [ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b")]);
+    fan.gone(&ObjectKey::new("ns", "a"));
+    fan.complete();
+    let lines = diaries.map(|diary| diary.lines.lock().unwrap().join(" "));
+    assert_eq!(lines, ["+a -a complete", "+b +a -a complete"]);
 }

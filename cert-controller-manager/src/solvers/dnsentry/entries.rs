@@ -15,16 +15,17 @@ use kube::{Api, Client, ResourceExt, runtime::watcher};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::name;
-use crate::api::ObjectKey;
+use crate::api::{CertificateKey, ObjectKey, Realm};
 use crate::{
     api::dnsentry::DNSEntry,
-    runtime::follow::{Availability, Follower, follow},
+    runtime::follow::{Availability, Follower, Lister, follow},
 };
 
 /// Our challenge entries as they were last heard of.
 pub struct Entries {
     namespace: Option<String>,
     class: String,
+    realm: Realm,
     wake: UnboundedSender<Owner>,
     index: Mutex<HashMap<ObjectKey, Entry>>,
     pub(super) availability: watch::Sender<Availability>,
@@ -44,17 +45,18 @@ pub(super) struct Entry {
 }
 
 impl Entries {
-    /// An empty index of the entries in `namespace`, or all, that carry `class`. The owner of each
+    /// An empty index of the entries in `namespace`, or all, that carry `class` and `realm`. The owner of each
     /// entry that changes is sent to `wake`.
     #[must_use]
     pub fn new(
         namespace: Option<String>,
         class: Option<String>,
+        realm: Realm,
         wake: UnboundedSender<Owner>,
     ) -> Self {
         let (availability, _) = watch::channel(Availability::Unknown);
         let (class, index) = (class.unwrap_or_default(), Mutex::default());
-        Self { namespace, class, wake, index, availability }
+        Self { namespace, class, realm, wake, index, availability }
     }
 
     /// Keeps the index current. Never ends; the caller owns the task.
@@ -63,7 +65,7 @@ impl Entries {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
-        follow(api, watcher::Config::default(), self, &self.availability).await
+        follow(api, watcher::Config::default(), self, &self.availability, Lister::unasked()).await
     }
 
     /// Whether the index can be believed.
@@ -97,8 +99,9 @@ impl Entries {
     /// Without a namespace for all, an entry is in its owner's: whoever writes entries elsewhere must
     /// not speak for somebody else.
     fn may_be_of(&self, key: &ObjectKey, owner: &Owner) -> bool {
-        let home = owner.0.split_once('/').map(|(namespace, _)| namespace);
-        self.namespace.is_some() || home == Some(key.namespace.as_str())
+        let owner = CertificateKey::from_owner(owner);
+        self.namespace.is_some()
+            || owner.is_some_and(|owner| owner.object.namespace == key.namespace)
     }
 
     fn wake(&self, owner: Owner) {
@@ -114,8 +117,11 @@ impl Entries {
 impl Follower<DNSEntry> for Entries {
     fn applied(&self, object: DNSEntry) {
         let key = ObjectKey::of(&object);
-        let ours =
-            |entry: &Entry| object.class() == self.class && self.may_be_of(&key, &entry.owner);
+        let ours = |entry: &Entry| {
+            object.class() == self.class
+                && object.realm() == self.realm.as_str()
+                && self.may_be_of(&key, &entry.owner)
+        };
         let Some(entry) = summarise(&object).filter(ours) else {
             return self.gone(&key);
         };
@@ -163,7 +169,10 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
-    use crate::api::dnsentry::{ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER};
+    use crate::api::ClusterId;
+    use crate::api::dnsentry::{
+        ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, ANNOTATION_REALM,
+    };
 
     fn entry(name: &str, annotations: &Value, state: &str) -> DNSEntry {
         serde_json::from_value(json!({
@@ -179,7 +188,18 @@ mod tests {
     }
 
     fn ours(owner: &str) -> Value {
-        json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: owner, ANNOTATION_CLASS: "c" })
+        of(owner, "gardencert@s")
+    }
+
+    fn of(owner: &str, realm: &str) -> Value {
+        json!({
+            ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: owner, ANNOTATION_CLASS: "c",
+            ANNOTATION_REALM: realm,
+        })
+    }
+
+    fn realm() -> Realm {
+        Realm::new("gardencert", &ClusterId { id: "s".into(), former: vec![] })
     }
 
     fn woken(receiver: &mut UnboundedReceiver<Owner>) -> Vec<String> {
@@ -194,7 +214,7 @@ mod tests {
     #[test]
     fn an_owner_is_woken_by_every_change_that_matters_and_by_no_other() {
         let (sender, mut receiver) = unbounded_channel();
-        let entries = Entries::new(Some("dns".into()), Some("c".into()), sender);
+        let entries = Entries::new(Some("dns".into()), Some("c".into()), realm(), sender);
         let owner = Owner("ns/a".into());
 
         entries.applied(entry("a", &ours("ns/a"), ""));
@@ -215,11 +235,12 @@ mod tests {
     #[test]
     fn entries_of_others_are_never_kept() {
         let (sender, mut receiver) = unbounded_channel();
-        let entries = Entries::new(None, Some("c".into()), sender);
+        let entries = Entries::new(None, Some("c".into()), realm(), sender);
         for annotations in [
             json!({ ANNOTATION_CHALLENGE: "true", ANNOTATION_OWNER: "dns/a" }),
             ours("another-namespace/a"),
             ours("no-namespace"),
+            of("dns/a", "gardencert@another"),
             json!({}),
             json!({ ANNOTATION_CHALLENGE: "true" }),
             json!({ ANNOTATION_OWNER: "ns/a" }),

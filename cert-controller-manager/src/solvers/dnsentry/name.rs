@@ -3,10 +3,12 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use cert_lib::{model::name::DnsName, solve::Owner};
 
-/// `cert--<domain>-<8 hex digits>`. The digits stand for owner, class and challenge name, so that
+use crate::api::Realm;
+
+/// `cert--<domain>-<8 hex digits>`. The digits stand for owner, realm, class and challenge name, so that
 /// names that are cut off or had to be changed for Kubernetes stay apart.
-pub(super) fn of_entry(owner: &Owner, class: &str, fqdn: &DnsName) -> String {
-    let digest = digest([owner.0.as_str(), class, fqdn.as_str()]);
+pub(super) fn of_entry(owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
+    let digest = digest([owner.0.as_str(), realm.as_str(), class, fqdn.as_str()]);
     let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let fqdn = fqdn.as_str().trim_start_matches("*.");
     // The end of a CNAME chain may have underscores anywhere, and no object's name has any.
@@ -46,9 +48,15 @@ const MAX_NAME: usize = 253;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ClusterId;
 
     fn name(owner: &str, class: &str, fqdn: &str) -> String {
-        of_entry(&Owner(owner.into()), class, &fqdn.parse().unwrap())
+        of(owner, "s", class, fqdn)
+    }
+
+    fn of(owner: &str, cluster: &str, class: &str, fqdn: &str) -> String {
+        let realm = Realm::new("c", &ClusterId { id: cluster.into(), former: vec![] });
+        of_entry(&Owner(owner.into()), &realm, class, &fqdn.parse().unwrap())
     }
 
     #[test]
@@ -61,6 +69,7 @@ mod tests {
             name("default/web", "x", "_acme-challenge.example.org"),
             name("default/we", "b", "_acme-challenge.example.org"),
             name("default/web", "", "example.org"),
+            of("default/web", "another", "", "_acme-challenge.example.org"),
         ] {
             assert_ne!(one, other);
         }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
+use crate::api::ClusterId;
 use crate::runtime::follow::{Availability, Follower};
 
 /// What the API server holds, and the code that it answers with in its place.
@@ -107,7 +108,8 @@ impl Rig {
             }
         });
         let (wake, _) = unbounded_channel();
-        let entries = Arc::new(Entries::new(None, settings.class.clone(), wake));
+        let entries =
+            Arc::new(Entries::new(None, settings.class.clone(), settings.realm.clone(), wake));
         entries.availability.send_replace(Availability::Present);
         let world = Arc::new(World::default());
         let clock = Arc::new(Manual::at(Timestamp::UNIX_EPOCH));
@@ -164,8 +166,14 @@ fn proof(values: &[&str]) -> [Proof; 1] {
 #[tokio::test]
 async fn a_proof_becomes_an_entry_of_its_owner_and_goes_away_again() {
     let class = Some("mine".to_owned());
-    let settings =
-        Settings { class, ttl: 60, namespace: Some("dns".into()), ..Settings::default() };
+    let cluster = ClusterId { id: "s".to_owned(), former: vec![] };
+    let settings = Settings {
+        class,
+        ttl: 60,
+        namespace: Some("dns".into()),
+        realm: Realm::new("gardencert", &cluster),
+        ..Settings::default()
+    };
     let rig = Rig::new(settings);
     let proofs = proof(&["a", "b"]);
     rig.solver.present(&rig.owner, &proofs).await.unwrap();
@@ -180,6 +188,7 @@ async fn a_proof_becomes_an_entry_of_its_owner_and_goes_away_again() {
         "dns.gardener.cloud/class": "mine",
         "cert.gardener.cloud/acme-dns-challenge": "true",
         "cert.gardener.cloud/challenge-owner": "ns/web",
+        "cert.gardener.cloud/challenge-realm": "gardencert@s",
     });
     assert_eq!(metadata["annotations"], annotations);
     let spec = json!({"dnsName": "_acme-challenge.example.org", "ttl": 60, "text": ["a", "b"]});

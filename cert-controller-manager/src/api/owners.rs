@@ -1,0 +1,103 @@
+//! The annotation that names the owners of an object where owner references cannot: in another
+//! namespace or another cluster. The format is gardener's controller-manager-library's.
+
+use super::{ClusterId, ObjectKey};
+
+/// Annotation: comma list of `<cluster id>:<group>/<Kind>/<namespace>/<name>`.
+pub const OWNERS: &str = "resources.gardener.cloud/owners";
+
+/// One entry of the list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnerEntry {
+    /// Id of the owner's cluster; `None` where it is the one of the annotated object.
+    pub cluster: Option<String>,
+    /// API group, empty for the core group.
+    pub group: String,
+    /// Kind
+    pub kind: String,
+    /// Namespace and name
+    pub object: ObjectKey,
+}
+
+impl OwnerEntry {
+    /// Whether the owner lives in `cluster`, when the annotated object lives `here` or elsewhere.
+    #[must_use]
+    pub fn lives_in(&self, cluster: &ClusterId, here: bool) -> bool {
+        self.cluster.as_ref().map_or(here, |id| cluster.is(id))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // Ids may hold slashes and colons, the rest no colon.
+        let (cluster, rest) = match text.trim().rsplit_once(':') {
+            Some((cluster, rest)) => (Some(cluster.to_owned()), rest),
+            None => (None, text.trim()),
+        };
+        let mut parts = rest.split('/');
+        let (group, kind) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let object = ObjectKey::new(parts.next()?, parts.next()?);
+        let whole = parts.next().is_none() && !kind.is_empty() && !object.name.is_empty();
+        whole.then_some(Self { cluster, group, kind, object })
+    }
+
+    fn render(&self) -> String {
+        let cluster = self.cluster.as_ref().map(|id| format!("{id}:")).unwrap_or_default();
+        format!("{cluster}{}/{}/{}", self.group, self.kind, self.object)
+    }
+}
+
+/// The entries of the annotation; what is none is left out.
+#[must_use]
+pub fn parse(annotation: &str) -> Vec<OwnerEntry> {
+    annotation.split(',').filter_map(OwnerEntry::parse).collect()
+}
+
+/// The annotation with former ids of `cluster` replaced by the one of today; `None` where there is
+/// nothing to replace.
+#[must_use]
+pub fn migrate(annotation: &str, cluster: &ClusterId) -> Option<String> {
+    let is_former =
+        |entry: &OwnerEntry| entry.cluster.as_ref().is_some_and(|id| cluster.former.contains(id));
+    let mut entries = parse(annotation);
+    entries.iter().any(&is_former).then(|| {
+        for entry in &mut entries {
+            if is_former(entry) {
+                entry.cluster = Some(cluster.id.clone());
+            }
+        }
+        entries.iter().map(OwnerEntry::render).collect::<Vec<_>>().join(",")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_read_and_written_as_gardener_does() {
+        let text = "source/gardener.cloud:networking.k8s.io/Ingress/ns/a,/Service/ns/b";
+        let owners = parse(text);
+        let entry = |cluster: Option<&str>, group: &str, kind: &str, name: &str| OwnerEntry {
+            cluster: cluster.map(str::to_owned),
+            group: group.into(),
+            kind: kind.into(),
+            object: ObjectKey::new("ns", name),
+        };
+        let ingress = entry(Some("source/gardener.cloud"), "networking.k8s.io", "Ingress", "a");
+        assert_eq!(owners, [ingress, entry(None, "", "Service", "b")]);
+        let rendered: Vec<String> = owners.iter().map(OwnerEntry::render).collect();
+        assert_eq!(rendered.join(","), text);
+        assert_eq!(parse("nonsense,a/b/c,,x:a/b/c/d/e"), []);
+    }
+
+    #[test]
+    fn former_ids_count_and_are_replaced() {
+        let cluster = ClusterId { id: "new".into(), former: vec!["old:1".into()] };
+        let here = |text: &str, home| parse(text)[0].lives_in(&cluster, home);
+        assert!(here("old:1:/Service/ns/a", false) && here("new:/Service/ns/a", false));
+        assert!(here("/Service/ns/a", true) && !here("/Service/ns/a", false));
+        assert!(!here("other:/Service/ns/a", true));
+        let migrated = migrate("old:1:/Service/ns/a,x:/Service/ns/b", &cluster);
+        assert_eq!(migrated.as_deref(), Some("new:/Service/ns/a,x:/Service/ns/b"));
+        assert_eq!(migrate("new:/Service/ns/a", &cluster), None);
+    }
+}

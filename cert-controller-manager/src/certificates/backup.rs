@@ -1,0 +1,95 @@
+//! Copies of certificate Secrets in `kube-system` of the target cluster: a revocation needs the
+//! certificate that a renewal has replaced.
+
+use cert_lib::model::bundle::Leaf;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+
+use super::reconcile::Controller;
+use crate::{
+    api::{ObjectKey, marks},
+    runtime::errors::brief,
+};
+
+/// Where backups are, as upstream has them.
+const NAMESPACE: &str = "kube-system";
+
+impl Controller {
+    /// Keeps a copy of a certificate Secret that was just written. There is one for each serial
+    /// number and request, so that a crash does not make a second one. A failure costs a revocation
+    /// later, not the certificate now, so it is only told.
+    pub(super) async fn back_up(&self, issuer: &str, leaf: &Leaf, secret: &Secret) {
+        let copy = render(issuer, leaf, secret);
+        let key = ObjectKey::new(NAMESPACE, copy.metadata.name.clone().unwrap_or_default());
+        let api: Api<Secret> = self.secrets.api(&key);
+        match api.create(&PostParams::default(), &copy).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                tracing::warn!(secret = %key, "no backup of certificate {leaf} for a later revocation: {}", brief(&error));
+            }
+        }
+    }
+}
+
+/// The copy. It has no owner, and no labels but ours: nobody may select it by mistake.
+fn render(issuer: &str, leaf: &Leaf, secret: &Secret) -> Secret {
+    let labels = secret.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
+    let true_ = || "true".to_owned();
+    let mut annotations = secret.metadata.annotations.clone().unwrap_or_default();
+    annotations.remove(marks::OWNERS);
+    Secret {
+        metadata: ObjectMeta {
+            namespace: Some(NAMESPACE.to_owned()),
+            name: Some(name(issuer, &leaf.serial, &hash)),
+            labels: Some(
+                [
+                    (marks::CERTIFICATE.to_owned(), true_()),
+                    (marks::BACKUP.to_owned(), true_()),
+                    (marks::SERIAL.to_owned(), label(&leaf.serial)),
+                    (marks::HASH.to_owned(), hash),
+                ]
+                .into(),
+            ),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        type_: secret.type_.clone(),
+        data: secret.data.clone(),
+        ..Secret::default()
+    }
+}
+
+/// `cert-backup-<issuer>-<last 8 hex digits of the serial number>-<5 of the request's hash>`;
+/// upstream has 5 random characters at the end.
+fn name(issuer: &str, serial: &str, hash: &str) -> String {
+    let issuer = issuer.rsplit('/').next().unwrap_or(issuer);
+    let issuer: String = issuer.chars().take(200).collect();
+    let tail = serial.get(serial.len().saturating_sub(8)..).unwrap_or(serial);
+    let hash: String = hash.chars().take(5).collect();
+    format!("cert-backup-{issuer}-{tail}-{hash}")
+}
+
+/// Serial numbers have at most 20 octets (RFC 5280 section 4.1.2.2), labels 63 characters; a CA may
+/// not know.
+fn label(serial: &str) -> String {
+    serial.chars().take(63).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_named_after_issuer_serial_number_and_request() {
+        assert_eq!(
+            name("pebble", "3bdcf106e13edefd", "ca5b9ed0d4"),
+            "cert-backup-pebble-e13edefd-ca5b9"
+        );
+        assert_eq!(name("target:ns/le", "1", "ab"), "cert-backup-le-1-ab");
+    }
+}

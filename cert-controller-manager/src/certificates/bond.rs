@@ -1,0 +1,189 @@
+//! What makes a Secret go when its Certificate goes (`--cascade-delete`). Pure.
+//!
+//! In one cluster and namespace Kubernetes does it by owner references. Elsewhere they cannot work,
+//! and a garbage collector that sees such a reference deletes the object: there the Certificate gets
+//! a finalizer, and the Secret says in an annotation whose it is.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use crate::api::{Certificate, CertificateKey, ClusterId, Home, ObjectKey, marks};
+
+/// How a Secret is tied to its Certificate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bond {
+    /// Not at all: it stays, which is upstream's default.
+    Loose,
+    /// By these owner references.
+    Owners(Vec<OwnerReference>),
+    /// By our finalizer on the Certificate, and this annotation on the Secret.
+    Finalizer(String),
+}
+
+/// Where the clusters are, as far as ownership goes.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The cluster of [`Home::Source`].
+    pub source: ClusterId,
+    /// The cluster of [`Home::Target`] and of all Secrets.
+    pub target: ClusterId,
+    /// Whether they are one.
+    pub one_cluster: bool,
+}
+
+impl Places {
+    fn id(&self, home: Home) -> &ClusterId {
+        match home {
+            Home::Source => &self.source,
+            Home::Target => &self.target,
+        }
+    }
+
+    /// Whether owner references work between a Certificate at home there and its Secret.
+    fn share_cluster(&self, home: Home) -> bool {
+        self.one_cluster || home == Home::Target
+    }
+}
+
+/// The bond between a Certificate and its Secret.
+#[must_use]
+pub fn bond(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    secret: &ObjectKey,
+    places: &Places,
+    cascade: bool,
+) -> Bond {
+    if !cascade {
+        return Bond::Loose;
+    }
+    if !places.share_cluster(key.home) || key.object.namespace != secret.namespace {
+        let id = &places.id(key.home).id;
+        return Bond::Finalizer(format!("{id}:cert.gardener.cloud/Certificate/{}", key.object));
+    }
+    let mut owners: Vec<_> = certificate.owner_ref(&()).into_iter().collect();
+    let forwards =
+        certificate.annotations().get(marks::FORWARD_OWNERS).is_some_and(|text| text == "true");
+    if forwards {
+        // One object has one controller, and that is not the Certificate's.
+        let of_certificate = certificate.owner_references().iter().cloned();
+        owners.extend(of_certificate.map(|owner| OwnerReference {
+            controller: None,
+            block_owner_deletion: None,
+            ..owner
+        }));
+    }
+    Bond::Owners(owners)
+}
+
+/// Whether the Certificate has our finalizer.
+#[must_use]
+pub fn is_held(certificate: &Certificate) -> bool {
+    certificate.finalizers().iter().any(|it| it == marks::SECRET_FINALIZER)
+}
+
+/// The finalizers of the Certificate with ours or without it.
+#[must_use]
+pub fn finalizers(certificate: &Certificate, ours: bool) -> Vec<String> {
+    let others = certificate.finalizers().iter().filter(|it| *it != marks::SECRET_FINALIZER);
+    let ours = ours.then(|| marks::SECRET_FINALIZER.to_owned());
+    others.cloned().chain(ours).collect()
+}
+
+/// Whether a Secret with these owner references and this annotation is tied by `bond`.
+#[must_use]
+pub fn is_tied(bond: &Bond, owners: &[OwnerReference], annotation: Option<&str>) -> bool {
+    match bond {
+        Bond::Loose => true,
+        Bond::Owners(wanted) => wanted.iter().all(|wanted| {
+            owners.iter().any(|it| it.uid == wanted.uid && it.api_version == wanted.api_version)
+        }),
+        Bond::Finalizer(text) => annotation == Some(text.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn certificate(forward: bool) -> Certificate {
+        serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": {
+                "namespace": "ns", "name": "web", "uid": "u1",
+                "annotations": { marks::FORWARD_OWNERS: forward.to_string() },
+                "finalizers": ["other"],
+                "ownerReferences": [{
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web",
+                    "uid": "u2", "controller": true,
+                }],
+            },
+            "spec": { "commonName": "a.example" },
+        }))
+        .unwrap()
+    }
+
+    fn places(one_cluster: bool) -> Places {
+        let id = |id: &str| ClusterId { id: id.to_owned(), former: vec![] };
+        Places { source: id("s"), target: id("t"), one_cluster }
+    }
+
+    fn key(home: Home) -> CertificateKey {
+        CertificateKey::new(home, ObjectKey::new("ns", "web"))
+    }
+
+    #[test]
+    fn owner_references_tie_in_one_namespace_and_a_finalizer_everywhere_else() {
+        let owners = |bond: Bond| match bond {
+            Bond::Owners(owners) => owners
+                .iter()
+                .map(|owner| format!("{}/{} {:?}", owner.api_version, owner.kind, owner.controller))
+                .collect::<Vec<_>>()
+                .join(", "),
+            Bond::Finalizer(text) => text,
+            Bond::Loose => "loose".to_owned(),
+        };
+        let ours = "cert.gardener.cloud/v1alpha1/Certificate None";
+        for (home, one_cluster, namespace, forward, cascade, tie) in [
+            (Home::Source, true, "ns", false, false, "loose"),
+            (Home::Source, true, "ns", false, true, ours),
+            (Home::Target, false, "ns", false, true, ours),
+            (
+                Home::Source,
+                true,
+                "ns",
+                true,
+                true,
+                &format!("{ours}, networking.k8s.io/v1/Ingress None"),
+            ),
+            (Home::Source, true, "x", true, true, "s:cert.gardener.cloud/Certificate/ns/web"),
+            (Home::Source, false, "ns", true, true, "s:cert.gardener.cloud/Certificate/ns/web"),
+            (Home::Target, false, "x", true, true, "t:cert.gardener.cloud/Certificate/ns/web"),
+        ] {
+            let secret = ObjectKey::new(namespace, "tls");
+            let certificate = certificate(forward);
+            let bond = bond(&key(home), &certificate, &secret, &places(one_cluster), cascade);
+            assert_eq!(owners(bond), tie, "{home:?} {one_cluster} {namespace} {forward}");
+        }
+    }
+
+    #[test]
+    fn the_owner_references_that_upstream_wrote_do_not_tie() {
+        let certificate = certificate(false);
+        let secret = ObjectKey::new("ns", "tls");
+        let bond = bond(&key(Home::Source), &certificate, &secret, &places(true), true);
+        let Bond::Owners(owners) = &bond else { panic!("{bond:?}") };
+        assert!(is_tied(&bond, owners, None));
+        let upstream = OwnerReference { api_version: "v1alpha1".to_owned(), ..owners[0].clone() };
+        assert!(!is_tied(&bond, &[upstream], None));
+    }
+
+    #[test]
+    fn our_finalizer_comes_and_goes_and_others_stay() {
+        let certificate = certificate(false);
+        assert_eq!(finalizers(&certificate, true), ["other", marks::SECRET_FINALIZER]);
+        assert_eq!(finalizers(&certificate, false), ["other"]);
+        assert!(!is_held(&certificate));
+    }
+}

@@ -1,0 +1,133 @@
+//! Which namespaces of the target cluster take Secrets for Certificates of other namespaces.
+//!
+//! A tenant may name any Secret in a Certificate. It is written only where the namespace says so by
+//! an annotation that its own administrator sets (upstream writes everywhere).
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{ResourceExt, core::PartialObjectMeta};
+
+use crate::{
+    api::{ObjectKey, marks},
+    runtime::follow::{Availability, Follower},
+};
+
+/// See the [module](self).
+pub struct Consents {
+    /// The annotation of every namespace that has one.
+    annotations: Mutex<HashMap<String, String>>,
+    /// Namespaces that take everybody's: those that the operator named himself.
+    open: Vec<String>,
+    /// Whether the namespaces can be known.
+    pub availability: watch::Sender<Availability>,
+}
+
+/// What is known of a consent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consent {
+    /// It is given.
+    Given,
+    /// It is not given.
+    Missing,
+    /// The namespaces are not known yet.
+    Unknown,
+}
+
+impl Consents {
+    /// Nothing known yet but that the namespaces `open` take everybody's Secrets.
+    #[must_use]
+    pub fn new(open: Vec<String>) -> Self {
+        let (availability, _) = watch::channel(Availability::Unknown);
+        Self { annotations: Mutex::default(), open, availability }
+    }
+
+    /// Whether `secret` may be written for somebody in `namespace`.
+    #[must_use]
+    pub fn of(&self, namespace: &str, secret: &ObjectKey) -> Consent {
+        let given = secret.namespace == namespace
+            || self.open.contains(&secret.namespace)
+            || self.lock().get(&secret.namespace).is_some_and(|text| allows(text, namespace));
+        match *self.availability.borrow() {
+            _ if given => Consent::Given,
+            Availability::Unknown => Consent::Unknown,
+            Availability::Present | Availability::Absent | Availability::Denied => Consent::Missing,
+        }
+    }
+
+    /// A namespace says something. Returns whether it is news.
+    fn heard(&self, namespace: &str, annotation: Option<&String>) -> bool {
+        let mut annotations = self.lock();
+        match annotation {
+            Some(text) => {
+                annotations.insert(namespace.to_owned(), text.clone()).as_ref() != Some(text)
+            }
+            None => annotations.remove(namespace).is_some(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.annotations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `*` or a comma list of namespaces.
+fn allows(annotation: &str, namespace: &str) -> bool {
+    annotation.split(',').map(str::trim).any(|one| one == "*" || one == namespace)
+}
+
+/// Namespaces are followed as metadata.
+impl Follower<PartialObjectMeta<Namespace>> for super::reconcile::Controller {
+    fn applied(&self, namespace: PartialObjectMeta<Namespace>) {
+        let annotation = namespace.annotations().get(marks::ALLOW_SECRETS_FROM);
+        if self.consents.heard(&namespace.name_any(), annotation) {
+            self.consent_changed(&namespace.name_any());
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        if self.consents.heard(&key.name, None) {
+            self.consent_changed(&key.name);
+        }
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.consents.lock().keys().map(|name| ObjectKey::new("", name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_takes_its_own_secrets_and_those_of_whom_it_names() {
+        let consents = Consents::new(vec!["shared".to_owned()]);
+        assert_eq!(consents.of("a", &ObjectKey::new("b", "tls")), Consent::Unknown);
+        consents.availability.send_replace(Availability::Present);
+        consents.heard("listed", Some(&"a, b".to_owned()));
+        consents.heard("open", Some(&"*".to_owned()));
+        consents.heard("closed", Some(&String::new()));
+        for (namespace, of_secret, permitted) in [
+            ("a", "a", true),
+            ("a", "listed", true),
+            ("b", "listed", true),
+            ("ab", "listed", false),
+            ("x", "open", true),
+            ("x", "closed", false),
+            ("x", "unknown", false),
+            ("x", "shared", true),
+        ] {
+            let secret = ObjectKey::new(of_secret, "tls");
+            let given = consents.of(namespace, &secret) == Consent::Given;
+            assert_eq!(given, permitted, "{namespace} {of_secret}");
+        }
+        assert!(consents.heard("open", None));
+        assert_eq!(consents.of("x", &ObjectKey::new("open", "tls")), Consent::Missing);
+    }
+}

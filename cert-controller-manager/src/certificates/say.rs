@@ -1,0 +1,143 @@
+//! What a Certificate is told about itself: upstream's marks, the status, an event. Each is written
+//! only where it differs from what is there.
+
+use std::sync::Arc;
+
+use kube::{
+    Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    act::Pass,
+    reconcile::Controller,
+    secret,
+    status::{self, Outcome, State},
+};
+use crate::{
+    api::{
+        Certificate, CertificateKey,
+        certificate::{CertificateStatus, UsedIssuer},
+        marks,
+    },
+    runtime::merge,
+};
+
+impl Controller {
+    /// Writes what there is to say about a Certificate, where it differs from what is said.
+    pub(super) async fn say(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<()> {
+        let generation = |it: &Certificate| it.metadata.generation;
+        let current = self.index.get(pass.key);
+        if current.as_deref().map(generation) != Some(generation(pass.certificate)) {
+            // Gone, or asking for something else by now: there is nothing to say of it yet.
+            self.queue.push(pass.key.clone());
+            return Ok(());
+        }
+        let certificate = self.mark(pass, outcome).await?;
+        let issuer = pass.observed.issuer.as_ref().ok().map(|name| UsedIssuer {
+            cluster: Some("default".to_owned()),
+            name: name.clone(),
+            namespace: self.settings.issuer_namespace.clone(),
+        });
+        let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
+        let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
+            return Ok(());
+        };
+        let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
+        patch["metadata"] = json!({ "uid": certificate.uid() });
+        let written = self
+            .homes
+            .api(pass.key)
+            .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        self.index.update(pass.key, written);
+        if is_news {
+            self.tell(&certificate, pass.key, outcome);
+        }
+        Ok(())
+    }
+
+    /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
+    /// long, and where the Secret is.
+    async fn mark(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
+        let current =
+            self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
+        let (Ok(request), Some(leaf), State::Ready) =
+            (&pass.want.request, &outcome.leaf, outcome.state)
+        else {
+            return Ok(current);
+        };
+        let secret = &pass.observed.secret;
+        let labels = json!({ marks::HASH: request.fingerprint.as_str() });
+        let annotations = json!({
+            marks::NOT_BEFORE: secret::seconds(leaf.not_before),
+            marks::NOT_AFTER: secret::seconds(leaf.not_after),
+        });
+        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
+        let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
+        let has = |path: &str, wanted: &Value| {
+            let found = is.pointer(path);
+            wanted
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
+        };
+        if has("/metadata/labels", &labels)
+            && has("/metadata/annotations", &annotations)
+            && has("/spec/secretRef", &reference)
+        {
+            return Ok(current);
+        }
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": current.resource_version(),
+                "uid": current.uid(),
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": { "secretRef": reference },
+        });
+        self.write(pass.key, &patch).await
+    }
+
+    /// Patches a Certificate outside its status.
+    pub(super) async fn write(
+        &self,
+        key: &CertificateKey,
+        patch: &Value,
+    ) -> kube::Result<Arc<Certificate>> {
+        let api = self.homes.api(key);
+        let params = PatchParams::default();
+        let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
+        self.index.update(key, written.clone());
+        Ok(Arc::new(written))
+    }
+
+    fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
+        let (word, message) = (outcome.reason.word(), &outcome.message);
+        let about = certificate.object_ref(&());
+        let reports = &self.homes.at(key.home).reports;
+        if outcome.state == State::Error {
+            tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
+            reports.warning(about, word, message);
+        } else {
+            tracing::info!(certificate = %key, reason = word, "certificate {key}: {message}");
+            reports.normal(about, word, message);
+        }
+    }
+}
+
+/// Whether a change is worth an event. While an order runs its message follows its phases, and
+/// waiting in line is no event: both are for the status alone.
+fn is_news(before: Option<&CertificateStatus>, now: &CertificateStatus, state: State) -> bool {
+    let changed = before.is_none_or(|before| before.state != now.state);
+    match state {
+        State::Waiting => false,
+        State::Pending => changed,
+        State::Ready | State::Error | State::Revoked => {
+            changed || before.is_some_and(|before| before.message != now.message)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What wakes a Certificate: its own change, its Secret's, its issuer's, its rival's, a place for
+//! proofs that comes or goes, a namespace that changes its mind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+
+use super::{convert, reconcile::Controller, status::State};
+use crate::{
+    api::{Certificate, CertificateKey, Home, ObjectKey, is_served},
+    runtime::follow::Follower,
+};
+
+impl Controller {
+    /// An issuer has changed: whoever uses it and is not well gets a pass.
+    pub fn issuer_changed(&self, name: &str) {
+        self.wake_matching(|_, certificate| {
+            !is_well(certificate)
+                && convert::issuer_name(certificate, &self.settings).as_deref() == Ok(name)
+        });
+    }
+
+    /// The place for proofs has come or gone: whoever is not well gets a pass.
+    pub fn challenges_changed(&self) {
+        self.wake_matching(|_, certificate| {
+            is_served(certificate, &self.settings.classes) && !is_well(certificate)
+        });
+    }
+
+    /// A namespace of the target cluster takes other Secrets than before.
+    pub(super) fn consent_changed(&self, namespace: &str) {
+        self.wake_matching(|key, certificate| {
+            let secret = convert::secret_key(certificate);
+            secret.namespace == namespace && key.object.namespace != namespace
+        });
+    }
+
+    fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
+        self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn wake_users(&self, secret: &ObjectKey) {
+        self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+fn is_well(certificate: &Certificate) -> bool {
+    certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
+}
+
+/// Whether all Certificates of a cluster are known: as long as not, one that is missing in the index
+/// is not gone.
+#[derive(Debug, Default)]
+pub struct Lists {
+    source: AtomicBool,
+    target: AtomicBool,
+}
+
+impl Lists {
+    /// Whether all Certificates of `home` are known.
+    #[must_use]
+    pub fn has(&self, home: Home) -> bool {
+        self.of(home).load(Ordering::Acquire)
+    }
+
+    /// What was known may be old: another process has led since.
+    pub fn doubt(&self) {
+        self.source.store(false, Ordering::Release);
+        self.target.store(false, Ordering::Release);
+    }
+
+    fn of(&self, home: Home) -> &AtomicBool {
+        match home {
+            Home::Source => &self.source,
+            Home::Target => &self.target,
+        }
+    }
+}
+
+/// Takes what is heard of the Certificates in one cluster.
+pub struct AtHome {
+    home: Home,
+    controller: Arc<Controller>,
+}
+
+impl AtHome {
+    /// For the Certificates at `home`.
+    #[must_use]
+    pub fn new(home: Home, controller: Arc<Controller>) -> Self {
+        Self { home, controller }
+    }
+}
+
+impl Follower<Certificate> for AtHome {
+    fn applied(&self, certificate: Certificate) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        index.put(self.home, certificate).into_iter().for_each(|key| queue.push(key));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        let key = CertificateKey::new(self.home, key.clone());
+        index.remove(&key).into_iter().for_each(|key| queue.push(key));
+        queue.push(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.controller.index.keys(self.home)
+    }
+
+    fn complete(&self) {
+        self.controller.lists.of(self.home).store(true, Ordering::Release);
+    }
+}
+
+/// Secrets are followed as metadata; they are read when a pass needs them.
+impl Follower<PartialObjectMeta<Secret>> for Controller {
+    fn applied(&self, secret: PartialObjectMeta<Secret>) {
+        let key = ObjectKey::of(&secret);
+        if self.secrets.seen(&key, Some(&secret)) {
+            self.wake_users(&key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.secrets.seen(key, None);
+        self.wake_users(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.secrets.keys()
+    }
+}

@@ -1,0 +1,97 @@
+//! The administration port: `/healthz`, `/readyz` and `/metrics`.
+//!
+//! Anybody in the network may come here, so a connection is one request, everything about it is
+//! bounded, and there is always room for a new connection: whoever holds one the longest loses it
+//! (see [`serve`]).
+
+pub mod health;
+pub mod readiness;
+mod serve;
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+pub use self::{
+    health::{Beat, Heartbeats},
+    readiness::Readiness,
+};
+use crate::runtime::metrics::Metrics;
+
+/// What the port tells.
+#[derive(Clone)]
+pub struct Admin {
+    /// Whether the controllers are at work.
+    pub heartbeats: Heartbeats,
+    /// Whether everything is there that the manager needs.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// When the address cannot be had.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "--server-port-http: cannot listen on {address}; choose a free port, or an address of \
+             this machine for --bind-address-http"
+        )
+    })
+}
+
+impl Admin {
+    /// Serves for ever.
+    pub async fn serve(self, listener: TcpListener) -> Infallible {
+        serve::serve(listener, self.router(), serve::Limits::default()).await
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+}
+
+type Page = (StatusCode, [(HeaderName, &'static str); 1], String);
+
+async fn healthz(State(admin): State<Admin>) -> Page {
+    let health = admin.heartbeats.examine();
+    let status = if health.is_alive() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    text(status, health.to_string())
+}
+
+async fn readyz(State(admin): State<Admin>) -> Page {
+    let report = admin.readiness.examine();
+    let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, report.to_string())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Page {
+    // It looks at every Certificate, and passes should not wait for that.
+    match tokio::task::spawn_blocking(move || admin.metrics.page()).await {
+        Ok(Ok(page)) => (StatusCode::OK, [(CONTENT_TYPE, EXPOSITION)], page),
+        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Page {
+    (status, [(CONTENT_TYPE, "text/plain; charset=utf-8")], body)
+}
+
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests;

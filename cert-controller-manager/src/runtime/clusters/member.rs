@@ -1,0 +1,261 @@
+//! One API server, with the roles that it has.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use kube::{Client, client::Body};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tower::{BoxError, ServiceExt, service_fn};
+use tracing::{info, warn};
+
+use super::{
+    ClusterOptions, Reachability, Role,
+    bucket::Bucket,
+    health::Health,
+    kubeconfig::{Digest, Kubeconfig, Loaded},
+    stack::{Purpose, Stack, build},
+};
+use crate::runtime::fence::{Fence, NotLeading};
+
+/// How long a server may take until it begins to answer. Watches begin at once, too.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How often kubeconfigs are looked at: mounted Secrets change within a minute or two.
+const KUBECONFIGS: Duration = Duration::from_secs(10);
+/// How often a server that is away is asked.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// See the [module](self).
+pub(super) struct Member {
+    line: Arc<Line>,
+    client: Client,
+    lease_client: Client,
+    server: String,
+    fence: Fence,
+    /// Several where files are equal; any of them may change.
+    sources: Mutex<Vec<Source>>,
+}
+
+/// What all clients of a member share, and what goes on when its kubeconfig changes.
+struct Line {
+    calls: RwLock<Stack>,
+    lease: RwLock<Stack>,
+    bucket: Bucket,
+    health: Health,
+    roles: Mutex<Vec<Role>>,
+}
+
+#[derive(Clone)]
+struct Source {
+    kubeconfig: Kubeconfig,
+    digest: Option<Digest>,
+    /// What was wrong with it at the last look, so that it is told once.
+    trouble: Option<String>,
+}
+
+impl Member {
+    /// # Errors
+    /// When the credentials cannot be used.
+    pub(super) fn new(
+        role: Role,
+        kubeconfig: Kubeconfig,
+        loaded: Loaded,
+        options: &ClusterOptions,
+        fence: &Fence,
+    ) -> anyhow::Result<Arc<Self>> {
+        let what = || kubeconfig.to_string();
+        let line = Arc::new(Line {
+            calls: RwLock::new(build(&loaded.config, Purpose::Calls, fence).with_context(what)?),
+            lease: RwLock::new(build(&loaded.config, Purpose::Lease, fence).with_context(what)?),
+            bucket: Bucket::new(options.qps, options.burst),
+            health: Health::new(),
+            roles: Mutex::new(vec![role]),
+        });
+        let client = |purpose| {
+            let line = line.clone();
+            let send = service_fn(move |request| line.clone().send(purpose, request));
+            Client::new(send, loaded.config.default_namespace.clone())
+        };
+        Ok(Arc::new(Self {
+            client: client(Purpose::Calls),
+            lease_client: client(Purpose::Lease),
+            line: line.clone(),
+            server: server(&loaded),
+            fence: fence.clone(),
+            sources: Mutex::new(vec![Source { kubeconfig, digest: loaded.digest, trouble: None }]),
+        }))
+    }
+
+    /// Whether this is the client for such a kubeconfig: of the same place, or with the same content.
+    pub(super) fn has(&self, kubeconfig: &Kubeconfig, loaded: &Loaded) -> bool {
+        let same = |known: &Source| {
+            known.kubeconfig == *kubeconfig
+                || (loaded.digest.is_some() && known.digest == loaded.digest)
+        };
+        lock(&self.sources).iter().any(same)
+    }
+
+    /// Gives it another role.
+    pub(super) fn join(&self, role: Role, kubeconfig: Kubeconfig, digest: Option<Digest>) {
+        lock(&self.line.roles).push(role);
+        let mut sources = lock(&self.sources);
+        if !sources.iter().any(|known| known.kubeconfig == kubeconfig) {
+            sources.push(Source { kubeconfig, digest, trouble: None });
+        }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub(super) fn lease_client(&self) -> Client {
+        self.lease_client.clone()
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.line.health.subscribe()
+    }
+
+    /// Asks the server while it is not known to answer, so that its return is noticed also when
+    /// nobody needs it.
+    pub(super) async fn keep_looking(&self) -> anyhow::Result<()> {
+        let mut known = self.reachability();
+        loop {
+            known.wait_for(|known| *known != Reachability::Reachable).await?;
+            let request = Request::get("/version").body(Vec::new())?;
+            // The call itself is noted, whatever it says.
+            let _ = self.client.request_text(request).await;
+            if *known.borrow() != Reachability::Reachable {
+                sleep(AWAY).await;
+            }
+        }
+    }
+
+    /// Looks at the kubeconfigs for ever.
+    ///
+    /// # Errors
+    /// See [`Self::check_kubeconfigs`].
+    pub(super) async fn keep_kubeconfig(&self) -> anyhow::Result<()> {
+        loop {
+            sleep(KUBECONFIGS).await;
+            self.check_kubeconfigs().await?;
+        }
+    }
+
+    /// Reads what changed and goes on with it. What is wrong is told, and the old one is kept.
+    ///
+    /// # Errors
+    /// When another server is named.
+    pub(super) async fn check_kubeconfigs(&self) -> anyhow::Result<()> {
+        let sources = lock(&self.sources).clone();
+        for (at, mut source) in sources.into_iter().enumerate() {
+            match self.reload(&source).await {
+                Ok(None) => source.trouble = None,
+                Ok(Some(loaded)) => {
+                    if server(&loaded) != self.server {
+                        bail!(
+                            "{} names the server {} now and named {} before; what is known is of the \
+                             old one, so start again",
+                            source.kubeconfig,
+                            server(&loaded),
+                            self.server
+                        );
+                    }
+                    info!("{} has changed and is used from now on", source.kubeconfig);
+                    (source.digest, source.trouble) = (loaded.digest, None);
+                }
+                Err(error) => {
+                    let trouble = format!("{error:#}");
+                    if source.trouble.as_ref() != Some(&trouble) {
+                        warn!("{trouble}; going on with what it was before");
+                    }
+                    source.trouble = Some(trouble);
+                }
+            }
+            if let Some(known) = lock(&self.sources).get_mut(at) {
+                *known = source;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a kubeconfig again if it has changed; uses it if it names the same server.
+    async fn reload(&self, source: &Source) -> anyhow::Result<Option<Loaded>> {
+        let kubeconfig = &source.kubeconfig;
+        if kubeconfig.look().await? == source.digest {
+            return Ok(None);
+        }
+        let loaded = kubeconfig.load().await?;
+        if server(&loaded) == self.server {
+            let stack = |purpose| {
+                build(&loaded.config, purpose, &self.fence).with_context(|| kubeconfig.to_string())
+            };
+            let (calls, lease) = (stack(Purpose::Calls)?, stack(Purpose::Lease)?);
+            *self.line.calls.write().unwrap_or_else(PoisonError::into_inner) = calls;
+            *self.line.lease.write().unwrap_or_else(PoisonError::into_inner) = lease;
+        }
+        Ok(Some(loaded))
+    }
+}
+
+impl Line {
+    async fn send(
+        self: Arc<Self>,
+        purpose: Purpose,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, BoxError> {
+        let stack = match purpose {
+            Purpose::Calls => {
+                self.bucket.turn().await;
+                &self.calls
+            }
+            Purpose::Lease => &self.lease,
+        };
+        let stack = stack.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let answer = match timeout(ANSWER, stack.oneshot(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {ANSWER:?}").into()),
+        };
+        match &answer {
+            Ok(_) => self.health.note(|| self.name(), Ok(())),
+            Err(error) if error.is::<NotLeading>() => {}
+            Err(error) => self.health.note(|| self.name(), Err(chain(error.as_ref()))),
+        }
+        answer
+    }
+
+    fn name(&self) -> String {
+        let roles: Vec<_> = lock(&self.roles).iter().map(|role| role.name()).collect();
+        format!("the API server of the cluster {}", roles.join(", "))
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+fn server(loaded: &Loaded) -> String {
+    loaded.config.cluster_url.to_string().trim_end_matches('/').to_owned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

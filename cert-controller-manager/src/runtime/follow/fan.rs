@@ -1,0 +1,50 @@
+//! One watch for several who follow the same.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::Follower;
+use crate::api::ObjectKey;
+
+/// Tells all of them, in order. For kinds that two logical clusters watch and that are one cluster.
+pub struct Fan<K>(pub Vec<Arc<dyn Follower<K> + Send + Sync>>);
+
+impl<K: Clone> Follower<K> for Fan<K> {
+    fn applied(&self, object: K) {
+        let Some((last, others)) = self.0.split_last() else { return };
+        for follower in others {
+            follower.applied(object.clone());
+        }
+        last.applied(object);
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.0.iter().for_each(|follower| follower.gone(key));
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        let all: BTreeSet<_> = self.0.iter().flat_map(Follower::keys).collect();
+        all.into_iter().collect()
+    }
+
+    fn complete(&self) {
+        self.0.iter().for_each(Follower::complete);
+    }
+}
+
+impl<K, F: Follower<K> + ?Sized> Follower<K> for Arc<F> {
+    fn applied(&self, object: K) {
+        self.as_ref().applied(object);
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.as_ref().gone(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.as_ref().keys()
+    }
+
+    fn complete(&self) {
+        self.as_ref().complete();
+    }
+}

@@ -1,0 +1,42 @@
+use std::{process::Command, time::Instant};
+
+use super::*;
+
+#[inline(never)]
+fn turn_the_processor_warm() -> u64 {
+    let start = Instant::now();
+    let mut sum: u64 = 1;
+    while start.elapsed().as_millis() < 700 {
+        for round in 0..10_000 {
+            sum = std::hint::black_box(
+                sum.wrapping_mul(6_364_136_223_846_793_005).rotate_left(7) ^ round,
+            );
+        }
+    }
+    sum
+}
+
+#[test]
+fn the_profile_names_what_used_the_processor_and_pprof_reads_it() {
+    let path = std::env::temp_dir().join(format!("cpu-{}.pprof", std::process::id()));
+    let running = start(&path).unwrap();
+    assert_ne!(turn_the_processor_warm(), 0);
+    running.finish().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let function = b"turn_the_processor_warm";
+    assert!(bytes.windows(function.len()).any(|part| part == function), "not in the profile");
+    // Go is what the control plane of the other tests is built with, so it is nearly always there.
+    if let Ok(told) = Command::new("go").args(["tool", "pprof", "-top"]).arg(&path).output() {
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let error = String::from_utf8_lossy(&told.stderr);
+        assert!(told.status.success(), "{error}");
+        assert!(text.contains("Type: cpu") && text.contains("turn_the_processor_warm"), "{text}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_created_is_told_at_once() {
+    let error = start(Path::new("/no/such/directory/cpu")).err().unwrap();
+    assert!(error.to_string().starts_with("--cpuprofile: cannot create /no/such"), "{error}");
+}

@@ -1,0 +1,40 @@
+//! Objects that ask for certificates – Ingress, Service, Gateways of Istio and of the Gateway API –
+//! become Certificates.
+//!
+//! `kind`, `object`: what is kept of an object, the same for all kinds. `ingress`, `service`,
+//! `istio`, `gateway`: how each kind becomes that. `annotations`, `domains`, `want`: what an object
+//! asks for, pure. `index`, `slaves`: what is there, kept warm by watches. `decide`: what to do
+//! about the difference, pure. `act`, `feedback`: doing it, and telling people. `watches`: which
+//! versions of which kinds are followed.
+//!
+//! Reads source objects and routes on the source cluster and Certificates on source and target.
+//! Writes Certificates, finalizers of source objects, and events on them. Never a Secret.
+
+pub mod annotations;
+//pub mod decide;
+pub mod domains;
+//pub mod feedback;
+pub mod gateway;
+pub mod index;
+pub mod ingress;
+pub mod istio;
+pub mod kind;
+pub mod object;
+pub mod service;
+//pub mod slaves;
+//pub mod sync;
+pub mod want;
+//pub mod watches;
+
+/// What the manager was told about sources.
+#[derive(Clone, Debug, Default)]
+pub struct SourceSettings {
+    /// The classes of objects that are ours; the first one is the main class.
+    pub classes: Vec<String>,
+    /// The class of the Certificates that are made.
+    pub target_class: Option<String>,
+    /// The namespace of the Secrets, where source and target are different clusters.
+    pub target_namespace: Option<String>,
+    /// What the names of Certificates begin with, where source and target are different clusters.
+    pub target_name_prefix: String,
+}

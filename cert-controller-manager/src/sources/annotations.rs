@@ -1,0 +1,319 @@
+//! The annotations on source objects, as upstream has them.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::{
+    api::{
+        certificate::{IssuerRef, KeyAlgorithm, KeyEncoding, PrivateKeySpec},
+        marks,
+    },
+    config::{duration, go_duration},
+};
+
+/// `managed` asks for certificates on everything but Services.
+pub const PURPOSE: &str = "cert.gardener.cloud/purpose";
+/// The label that asked for them in former times, with the value `managed-cert`.
+pub const PURPOSE_LABEL: &str = "garden.sapcloud.io/purpose";
+/// The Secret of a Service, which asks for a certificate.
+pub const SECRET_NAME: &str = "cert.gardener.cloud/secretname";
+/// The namespace of the Secret, on Services and Istio's Gateways.
+pub const SECRET_NAMESPACE: &str = "cert.gardener.cloud/secret-namespace";
+/// On generated Certificates: with cascading deletion, the Secret gets the Certificate's owners.
+pub const FORWARD_OWNER_REFS: &str = "cert.gardener.cloud/forward-owner-refs";
+/// Ours, on generated Certificates: the class of the object that it was made for, so that it can be
+/// cleaned up when the object changes its class.
+pub const SOURCE_CLASS: &str = "cert.gardener.cloud/source-class";
+
+const COMMON_NAME: &str = "cert.gardener.cloud/commonname";
+const DNS_NAMES: &str = "cert.gardener.cloud/dnsnames";
+/// Of the DNS manager; for Services only.
+const DNS_NAMES_OF_DNS: &str = "dns.gardener.cloud/dnsnames";
+const ISSUER: &str = "cert.gardener.cloud/issuer";
+const FOLLOW_CNAME: &str = "cert.gardener.cloud/follow-cname";
+const PREFERRED_CHAIN: &str = "cert.gardener.cloud/preferred-chain";
+const KEY_ALGORITHM: &str = "cert.gardener.cloud/private-key-algorithm";
+const KEY_SIZE: &str = "cert.gardener.cloud/private-key-size";
+const KEY_ENCODING: &str = "cert.gardener.cloud/private-key-encoding";
+const SECRET_LABELS: &str = "cert.gardener.cloud/secret-labels";
+const RENEW_BEFORE: &str = "cert.gardener.cloud/renew-before";
+
+/// Copied to the Certificate as they are.
+pub const COPIED: [&str; 3] = [
+    "cert.gardener.cloud/dnsrecord-provider-type",
+    "cert.gardener.cloud/dnsrecord-secret-ref",
+    "cert.gardener.cloud/dnsrecord-class",
+];
+
+/// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are
+/// the Gateway's.
+const INHERITED: [&str; 11] = [
+    PURPOSE,
+    marks::CLASS,
+    ISSUER,
+    FOLLOW_CNAME,
+    PREFERRED_CHAIN,
+    KEY_ALGORITHM,
+    KEY_SIZE,
+    KEY_ENCODING,
+    SECRET_LABELS,
+    RENEW_BEFORE,
+    COPIED[0],
+];
+
+/// The shortest time before its end at which a certificate is renewed.
+const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_mins(5);
+/// How many names are read: more than a certificate may have, so that it is refused.
+const MAX_NAMES: usize = 200;
+
+/// Annotations by name.
+pub type Annotations = BTreeMap<String, String>;
+
+/// Whether an annotation is read here at all.
+#[must_use]
+pub fn is_read(name: &str) -> bool {
+    name.starts_with("cert.gardener.cloud/") || name == DNS_NAMES_OF_DNS
+}
+
+/// The annotations that count for an object that belongs to another.
+#[must_use]
+pub fn inherit(own: &Annotations, parent: &Annotations) -> Annotations {
+    let inherited = INHERITED.iter().chain(&COPIED);
+    let inherited = inherited.filter_map(|name| parent.get_key_value(*name));
+    let mut all: Annotations =
+        inherited.map(|(name, value)| (name.clone(), value.clone())).collect();
+    all.extend(own.clone());
+    all
+}
+
+/// What annotations say about every certificate of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The issuer.
+    pub issuer: Option<IssuerRef>,
+    /// Whether CNAMEs of challenges are followed.
+    pub follow_cname: bool,
+    /// Which of the CA's chains is taken.
+    pub preferred_chain: Option<String>,
+    /// The private key that is generated.
+    pub private_key: Option<PrivateKeySpec>,
+    /// How long before its end it is renewed, as Go writes it.
+    pub renew_before: Option<String>,
+    /// Labels of the Secret.
+    pub secret_labels: Option<BTreeMap<String, String>>,
+    /// Annotations for the Certificate.
+    pub copied: Annotations,
+}
+
+/// Reads them. What makes no sense is left out and complained about.
+#[must_use]
+pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Options {
+    let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
+    let copied = COPIED.iter().filter_map(|name| annotations.get_key_value(*name));
+    Options {
+        issuer: text(ISSUER).map(|text| issuer(text)),
+        follow_cname: text(FOLLOW_CNAME).is_some_and(|text| is_true(text)),
+        preferred_chain: text(PREFERRED_CHAIN).cloned(),
+        private_key: private_key(annotations, complaints),
+        renew_before: text(RENEW_BEFORE).and_then(|text| renew_before(text, complaints)),
+        secret_labels: text(SECRET_LABELS).and_then(|text| labels(text)),
+        copied: copied.map(|(name, value)| (name.clone(), value.clone())).collect(),
+    }
+}
+
+fn issuer(text: &str) -> IssuerRef {
+    match text.split_once('/') {
+        Some((namespace, name)) => {
+            IssuerRef { name: name.to_owned(), namespace: Some(namespace.to_owned()) }
+        }
+        None => IssuerRef { name: text.to_owned(), namespace: None },
+    }
+}
+
+/// As Go's `strconv.ParseBool`.
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
+}
+
+fn labels(text: &str) -> Option<BTreeMap<String, String>> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    let labels: BTreeMap<_, _> = pairs
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+    (!labels.is_empty()).then_some(labels)
+}
+
+fn renew_before(text: &str, complaints: &mut Vec<String>) -> Option<String> {
+    let why = match duration(text) {
+        Ok(window) if window >= SHORTEST_WINDOW => return Some(go_duration(window)),
+        Ok(_) => "it must be at least 5 minutes".to_owned(),
+        Err(why) => why,
+    };
+    complaints.push(format!("annotation {RENEW_BEFORE} is ignored: {why}"));
+    None
+}
+
+fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Option<PrivateKeySpec> {
+    let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
+    let mut ignored = |name: &str, wanted: &str| {
+        complaints.push(format!("annotation {name} is ignored: it must be {wanted}"));
+    };
+    let algorithm = text(KEY_ALGORITHM).and_then(|text| match text.as_str() {
+        "RSA" => Some(KeyAlgorithm::Rsa),
+        "ECDSA" => Some(KeyAlgorithm::Ecdsa),
+        _ => {
+            ignored(KEY_ALGORITHM, "RSA or ECDSA");
+            None
+        }
+    });
+    let size = text(KEY_SIZE).and_then(|text| {
+        let size = text.parse().ok().filter(|size| [256, 384, 2048, 3072, 4096].contains(size));
+        if size.is_none() {
+            ignored(KEY_SIZE, "256, 384, 2048, 3072 or 4096");
+        }
+        size
+    });
+    // Upstream knows the encoding only together with one of the others.
+    let encoding = text(KEY_ENCODING).filter(|text| *text == "PKCS8").map(|_| KeyEncoding::Pkcs8);
+    (algorithm.is_some() || size.is_some()).then_some(PrivateKeySpec { algorithm, size, encoding })
+}
+
+/// Where the names of a certificate come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Names {
+    /// From annotations alone.
+    Annotated(Vec<String>),
+    /// From the object; this one is the first, if there is one.
+    OfHosts(Option<String>),
+}
+
+/// Reads the annotations about names. `of_dns`: whether the DNS manager's annotation counts where
+/// ours is missing, and whether the common name alone is enough.
+#[must_use]
+pub fn names(annotations: &Annotations, of_dns: bool) -> Names {
+    let common_name = annotations.get(COMMON_NAME).map(|name| name.trim().to_owned());
+    let listed = annotations.get(DNS_NAMES).or_else(|| {
+        let of_dns = annotations.get(DNS_NAMES_OF_DNS).filter(|_| of_dns);
+        of_dns.filter(|text| *text != "*" && *text != "all")
+    });
+    let common_name = common_name.filter(|name| !name.is_empty());
+    let Some(listed) = listed else {
+        return match common_name {
+            Some(name) if of_dns => Names::Annotated(vec![name]),
+            other => Names::OfHosts(other),
+        };
+    };
+    let listed = listed.split(',').map(|name| name.trim().to_owned());
+    let listed = listed.filter(|name| !name.is_empty() && Some(name) != common_name.as_ref());
+    Names::Annotated(common_name.iter().cloned().chain(listed).take(MAX_NAMES).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Annotations {
+        pairs
+            .iter()
+            .map(|(name, value)| (format!("cert.gardener.cloud/{name}"), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn names_are_taken_from_annotations_as_upstream_does() {
+        let annotated = |names: &[&str]| {
+            Names::Annotated(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let of_hosts = |name: Option<&str>| Names::OfHosts(name.map(str::to_owned));
+        type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Names, Names);
+        let rows: [Row<'_>; 8] = [
+            (&[], None, of_hosts(None), of_hosts(None)),
+            (&[("commonname", " a ")], None, of_hosts(Some("a")), annotated(&["a"])),
+            (&[("dnsnames", "a, b,,")], None, annotated(&["a", "b"]), annotated(&["a", "b"])),
+            (
+                &[("commonname", "b"), ("dnsnames", "a,b")],
+                None,
+                annotated(&["b", "a"]),
+                annotated(&["b", "a"]),
+            ),
+            (&[("commonname", "a"), ("dnsnames", "")], None, annotated(&["a"]), annotated(&["a"])),
+            (&[], Some("d"), of_hosts(None), annotated(&["d"])),
+            (&[], Some("*"), of_hosts(None), of_hosts(None)),
+            (&[("commonname", "a")], Some("all"), of_hosts(Some("a")), annotated(&["a"])),
+        ];
+        for (pairs, of_dns, others, service) in rows {
+            let mut annotations = of(pairs);
+            if let Some(text) = of_dns {
+                annotations.insert(DNS_NAMES_OF_DNS.to_owned(), text.to_owned());
+            }
+            assert_eq!(names(&annotations, false), others, "{annotations:?}");
+            assert_eq!(names(&annotations, true), service, "{annotations:?} of a Service");
+        }
+    }
+
+    #[test]
+    fn every_option_is_read_from_its_annotation() {
+        let annotations = of(&[
+            ("issuer", "ns/i"),
+            ("follow-cname", "true"),
+            ("preferred-chain", "root"),
+            ("private-key-algorithm", "ECDSA"),
+            ("private-key-size", "384"),
+            ("private-key-encoding", "PKCS8"),
+            ("secret-labels", "a=b, c = d,e"),
+            ("renew-before", "1h30m"),
+            ("dnsrecord-provider-type", "local"),
+        ]);
+        let mut complaints = Vec::new();
+        let options = options(&annotations, &mut complaints);
+        let labels = [("a", "b"), ("c", "d")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(
+            options,
+            Options {
+                issuer: Some(IssuerRef { name: "i".into(), namespace: Some("ns".into()) }),
+                follow_cname: true,
+                preferred_chain: Some("root".into()),
+                private_key: Some(PrivateKeySpec {
+                    algorithm: Some(KeyAlgorithm::Ecdsa),
+                    size: Some(384),
+                    encoding: Some(KeyEncoding::Pkcs8),
+                }),
+                renew_before: Some("1h30m0s".into()),
+                secret_labels: Some(labels.into()),
+                copied: of(&[("dnsrecord-provider-type", "local")]),
+            }
+        );
+        assert_eq!(complaints, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_ignored_and_complained_about() {
+        for (name, value, why) in [
+            ("renew-before", "", None),
+            ("renew-before", "soon", Some("is no duration")),
+            ("renew-before", "4m59s", Some("at least 5 minutes")),
+            ("private-key-algorithm", "DSA", Some("RSA or ECDSA")),
+            ("private-key-size", "512", Some("256, 384")),
+            ("private-key-size", "x", Some("256, 384")),
+            ("private-key-encoding", "PKCS8", None),
+            ("follow-cname", "yes", None),
+            ("secret-labels", "x", None),
+        ] {
+            let mut complaints = Vec::new();
+            assert_eq!(options(&of(&[(name, value)]), &mut complaints), Options::default());
+            match why {
+                Some(why) => assert!(complaints.join(" ").contains(why), "{complaints:?}"),
+                None => assert_eq!(complaints, Vec::<String>::new(), "{name}={value}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_set_has_everything_but_names_from_its_gateway() {
+        let parent = of(&[("purpose", "managed"), ("issuer", "a"), ("dnsnames", "x")]);
+        let all = inherit(&of(&[("issuer", "b")]), &parent);
+        assert_eq!(all, of(&[("purpose", "managed"), ("issuer", "b")]));
+    }
+}

@@ -1,0 +1,143 @@
+//! Gateway API: one certificate for each listener that ends TLS; routes add their hostnames.
+
+use kube::ResourceExt;
+
+use super::{
+    domains::Attachment,
+    index::{Attached, RouteKind},
+    kind::{Kind, SourceKey},
+    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+};
+use crate::api::{
+    ObjectKey,
+    gateway::{
+        GROUP, GatewaySpec, GrpcRoute, HttpRoute, Listener, ListenerSet, ListenerTls,
+        ListenersSpec, Reference, RouteSpec, TlsRoute, XListenerSet,
+    },
+    source::Foreign,
+};
+
+impl Source for GatewaySpec {
+    const KIND: Kind = Kind::Gateway;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        (object.spec.listeners.iter().filter_map(entry).collect(), None)
+    }
+
+    fn listeners_from(object: &Foreign<Self>) -> From {
+        // Which namespaces a selector means is not known here. Whose listeners are not taken has a
+        // Certificate in his own namespace, as he could write one himself.
+        match object.spec.allowed_listeners.namespaces.from.as_deref() {
+            Some("All" | "Selector") => From::Everywhere,
+            Some("Same") => From::Here,
+            _ => From::Nowhere,
+        }
+    }
+}
+
+impl Source for ListenerSet {
+    const KIND: Kind = Kind::ListenerSet;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        listeners(&object.spec.0, object.namespace())
+    }
+}
+
+impl Source for XListenerSet {
+    const KIND: Kind = Kind::XListenerSet;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        listeners(&object.spec.0, object.namespace())
+    }
+}
+
+fn listeners(spec: &ListenersSpec, namespace: Option<String>) -> (Vec<Entry>, Option<Parent>) {
+    let parent = target(&spec.parent_ref, &namespace.unwrap_or_default());
+    let parent = parent.filter(|key| key.kind == Kind::Gateway).map(|key| Parent(key.object));
+    (spec.listeners.iter().filter_map(entry).collect(), parent)
+}
+
+fn entry(listener: &Listener) -> Option<Entry> {
+    let tls = listener.tls.as_ref().filter(|tls| {
+        let ends = tls.mode.as_deref().is_none_or(|mode| mode == "Terminate");
+        ends && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
+    })?;
+    let from = match listener.allowed_routes.namespaces.from.as_deref() {
+        // Which namespaces a selector means is not known here.
+        Some("All" | "Selector") => From::Everywhere,
+        Some("None") => From::Nowhere,
+        _ => From::Here,
+    };
+    let name = listener.hostname.clone().filter(|name| !name.is_empty() && name != "*");
+    Some(Entry {
+        place: Place { section: listener.name.clone(), port: listener.port },
+        secret: secret(&listener.name, tls),
+        hosts: vec![Host { name, from }],
+    })
+}
+
+fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
+    let [reference] = tls.certificate_refs.as_slice() else {
+        let count = tls.certificate_refs.len();
+        return SecretName::Unclear(format!(
+            "listener {listener} has {count} certificateRefs: exactly one is needed to know the Secret"
+        ));
+    };
+    let is =
+        |text: &Option<String>, wanted: &str| text.as_deref().is_none_or(|text| text == wanted);
+    if !is(&reference.group, "") || !is(&reference.kind, "Secret") || reference.name.is_empty() {
+        return SecretName::Unclear(format!(
+            "certificateRef of listener {listener} names no Secret"
+        ));
+    }
+    let namespace = reference.namespace.clone().filter(|namespace| !namespace.is_empty());
+    SecretName::Named { namespace, name: reference.name.clone() }
+}
+
+/// What a parentRef in `namespace` names, where that is something with listeners.
+fn target(reference: &Reference, namespace: &str) -> Option<SourceKey> {
+    let group = reference.group.as_deref().unwrap_or(GROUP);
+    let kind = Kind::find(group, reference.kind.as_deref().unwrap_or("Gateway"))?;
+    let has_listeners = matches!(kind, Kind::Gateway | Kind::ListenerSet | Kind::XListenerSet);
+    let namespace = reference.namespace.as_deref().unwrap_or(namespace);
+    let object = ObjectKey::new(namespace, &reference.name);
+    has_listeners.then_some(SourceKey { kind, object })
+}
+
+fn attachments(spec: &RouteSpec, namespace: Option<String>) -> Vec<(SourceKey, Attachment)> {
+    let namespace = namespace.unwrap_or_default();
+    let attachment = |reference: &Reference| {
+        let attachment = Attachment {
+            namespace: namespace.clone(),
+            section: reference.section_name.clone().filter(|name| !name.is_empty()),
+            port: reference.port,
+            hostnames: spec.hostnames.clone(),
+        };
+        Some((target(reference, &namespace)?, attachment))
+    };
+    spec.parent_refs.iter().filter_map(attachment).collect()
+}
+
+impl Attached for HttpRoute {
+    const KIND: RouteKind = RouteKind::Http;
+
+    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace())
+    }
+}
+
+impl Attached for GrpcRoute {
+    const KIND: RouteKind = RouteKind::Grpc;
+
+    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace())
+    }
+}
+
+impl Attached for TlsRoute {
+    const KIND: RouteKind = RouteKind::Tls;
+
+    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace())
+    }
+}

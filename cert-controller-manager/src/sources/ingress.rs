@@ -1,0 +1,29 @@
+//! Ingress: one certificate for each entry of `spec.tls`.
+
+use super::{
+    kind::Kind,
+    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+};
+use crate::api::source::{Foreign, IngressSpec, IngressTls};
+
+impl Source for IngressSpec {
+    const KIND: Kind = Kind::Ingress;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        (object.spec.tls.iter().map(entry).collect(), None)
+    }
+}
+
+fn entry(tls: &IngressTls) -> Entry {
+    let hosts = tls.hosts.iter().filter(|name| *name != "*");
+    let secret = if tls.secret_name.is_empty() {
+        SecretName::Unclear(format!(
+            "tls entry for hosts {} has no secretName",
+            tls.hosts.join(",")
+        ))
+    } else {
+        SecretName::here(&tls.secret_name)
+    };
+    let host = |name: &String| Host { name: Some(name.clone()), from: From::Nowhere };
+    Entry { place: Place::default(), secret, hosts: hosts.map(host).collect() }
+}

@@ -1,0 +1,71 @@
+//! Istio: one certificate for each server of a Gateway that has a credential; VirtualServices add
+//! their hosts.
+
+use kube::ResourceExt;
+
+use super::{
+    annotations::SECRET_NAMESPACE,
+    domains::Attachment,
+    index::{Attached, RouteKind},
+    kind::{Kind, SourceKey},
+    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+};
+use crate::api::{
+    ObjectKey,
+    istio::{GatewaySpec, VirtualServiceSpec},
+    source::Foreign,
+};
+
+impl Source for GatewaySpec {
+    const KIND: Kind = Kind::IstioGateway;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        let namespace =
+            object.annotations().get(SECRET_NAMESPACE).filter(|value| !value.is_empty());
+        let servers = object.spec.servers.iter();
+        let servers = servers.filter(|server| !server.tls.credential_name.is_empty());
+        let entries = servers.map(|server| Entry {
+            place: Place::default(),
+            secret: SecretName::Named {
+                namespace: namespace.cloned(),
+                name: server.tls.credential_name.clone(),
+            },
+            hosts: server.hosts.iter().map(|text| host(text)).collect(),
+        });
+        (entries.collect(), None)
+    }
+}
+
+/// `host`, `namespace/host`, `./host` or `*/host`. The namespace says whose VirtualServices count.
+fn host(text: &str) -> Host {
+    let (from, name) = match text.split_once('/') {
+        None | Some(("*", _)) => (From::Everywhere, text.rsplit('/').next().unwrap_or(text)),
+        Some((".", name)) => (From::Here, name),
+        Some((namespace, name)) => (From::Namespace(namespace.to_owned()), name),
+    };
+    Host { name: (name != "*").then(|| name.to_owned()), from }
+}
+
+impl Attached for VirtualServiceSpec {
+    const KIND: RouteKind = RouteKind::VirtualService;
+
+    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
+        let namespace = object.namespace().unwrap_or_default();
+        let gateway = |text: &String| match text.split_once('/') {
+            Some((".", name)) => ObjectKey::new(&namespace, name),
+            Some((namespace, name)) => ObjectKey::new(namespace, name),
+            None => ObjectKey::new(&namespace, text),
+        };
+        let names = object.spec.gateways.iter().filter(|name| *name != "mesh");
+        let attachment = |key| {
+            let attachment = Attachment {
+                namespace: namespace.clone(),
+                section: None,
+                port: None,
+                hostnames: object.spec.hosts.clone(),
+            };
+            (SourceKey { kind: Kind::IstioGateway, object: key }, attachment)
+        };
+        names.map(|name| attachment(gateway(name))).collect()
+    }
+}

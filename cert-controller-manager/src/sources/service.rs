@@ -1,0 +1,24 @@
+//! Service of type LoadBalancer: one certificate, all in annotations.
+
+use kube::ResourceExt;
+
+use super::{
+    annotations::{SECRET_NAME, SECRET_NAMESPACE},
+    kind::Kind,
+    object::{Entry, Parent, SecretName, Source},
+};
+use crate::api::source::{Foreign, ServiceSpec};
+
+impl Source for ServiceSpec {
+    const KIND: Kind = Kind::Service;
+
+    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+        let annotation =
+            |name: &str| object.annotations().get(name).filter(|value| !value.is_empty()).cloned();
+        let name = annotation(SECRET_NAME).filter(|_| object.spec.kind == "LoadBalancer");
+        let namespace = annotation(SECRET_NAMESPACE);
+        let entry =
+            |name| Entry { secret: SecretName::Named { namespace, name }, ..Entry::default() };
+        (name.map(entry).into_iter().collect(), None)
+    }
+}

@@ -1,0 +1,369 @@
+//! Several clusters and several managers: what a [`crate::rig::Rig`] has, with the four logical
+//! clusters spread over up to four API servers, and with managers that are killed, frozen and woken.
+
+pub mod options;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use cert_controller_manager::access::Cluster;
+use kube::{Client, api::DynamicObject};
+use tokio::sync::Mutex;
+
+use crate::{
+    Look,
+    controlplane::{ControlPlane, ControlPlaneOptions},
+    eventually,
+    manager::{Manager, ManagerOptions, Usage},
+    objects::{self, acme_issuer, apply, is_established},
+    pebble::{Pebble, PebbleOptions},
+    processes::{free_port, logs},
+    rig::{ISSUER, ZONE, define_dns_entry},
+    scrape::Scrape,
+};
+use options::{Access, FleetOptions, Layout};
+
+/// A running fleet. Everything ends when it is dropped.
+pub struct Fleet {
+    // Dropped first to last: those who ask before those who answer.
+    managers: Vec<Member>,
+    _responder: Manager,
+    /// The CA.
+    pub pebble: Pebble,
+    /// The API servers.
+    pub planes: Vec<ControlPlane>,
+    layout: Layout,
+    logs: PathBuf,
+}
+
+/// A manager and how to start it again.
+struct Member {
+    options: ManagerOptions,
+    http: Option<u16>,
+    /// `None` while it is meant to be gone.
+    process: Mutex<Option<Manager>>,
+}
+
+const START: Duration = Duration::from_secs(30);
+
+impl Fleet {
+    /// Starts everything but the issuer. Waits for the managers' definitions where all API servers
+    /// run.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn start(options: FleetOptions) -> Result<Self> {
+        let (dns, logs) = (free_port()?, logs()?);
+        let planes = planes(&options, &logs).await?;
+        let layout = options.layout;
+        let pebble = PebbleOptions { dns: Some(dns), ..options.pebble.clone() };
+        let pebble = Pebble::start(&pebble, planes[0].data(), &logs).await?;
+        let asked = planes[layout.dns].kubeconfig("manager")?;
+        let responder = Manager::answer(&asked, dns, ZONE, &logs)?;
+        for plane in &options.away {
+            planes[*plane].stop_apiserver().await?;
+        }
+        let managers = (0..options.managers)
+            .map(|number| member(number, &options, &planes, &pebble, dns))
+            .collect::<Result<Vec<Member>>>()?;
+        let fleet = Self { managers, _responder: responder, pebble, planes, layout, logs };
+        for number in 0..options.managers {
+            fleet.restart(number).await?;
+        }
+        if options.away.is_empty() && options.managers > 0 {
+            fleet.until_defined().await?;
+        }
+        Ok(fleet)
+    }
+
+    /// Starts everything and an issuer that is Ready.
+    ///
+    /// # Errors
+    /// Something does not start.
+    pub async fn with_issuer(options: FleetOptions) -> Result<Self> {
+        let fleet = Self::start(options).await?;
+        fleet.issuer(ISSUER, &fleet.pebble.directory()).await?;
+        Ok(fleet)
+    }
+
+    /// The API server that plays this logical cluster.
+    #[must_use]
+    pub fn plane(&self, cluster: Cluster) -> &ControlPlane {
+        &self.planes[self.layout.of(cluster)]
+    }
+
+    /// The administrator's client of this logical cluster.
+    #[must_use]
+    pub fn client(&self, cluster: Cluster) -> Client {
+        self.plane(cluster).client()
+    }
+
+    /// The user that manager `number` is for every API server, as the audit logs name it.
+    #[must_use]
+    pub fn user(number: usize) -> String {
+        format!("manager-{}", char::from(b'a' + u8::try_from(number % 26).unwrap_or_default()))
+    }
+
+    /// Applies an ACME issuer in the namespace `default` and waits until it is Ready.
+    ///
+    /// # Errors
+    /// It is not Ready in time.
+    pub async fn issuer(&self, name: &str, server: &str) -> Result<()> {
+        let client = self.client(Cluster::Default);
+        apply(&client, "default", &acme_issuer(name, server)?).await?;
+        let issuers = objects::api(&client, "Issuer", "default")?;
+        eventually(START, &format!("Issuer {name} is Ready"), || async {
+            self.check().await?;
+            let (state, message) = objects::state(&issuers.get(name).await?);
+            Ok(if state == "Ready" {
+                Look::Done(())
+            } else {
+                Look::NotYet(format!("'{state}' ({message})"))
+            })
+        })
+        .await
+    }
+
+    /// Fails with the end of its log when a manager has ended that was not asked to.
+    ///
+    /// # Errors
+    /// One has ended.
+    pub async fn check(&self) -> Result<()> {
+        for member in &self.managers {
+            if let Some(manager) = member.process.lock().await.as_mut() {
+                manager.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills a manager: no chance to clean up.
+    ///
+    /// # Errors
+    /// It had ended by itself.
+    pub async fn kill(&self, number: usize) -> Result<()> {
+        let mut place = self.member(number)?.process.lock().await;
+        let mut manager = place.take().context("it does not run")?;
+        manager.check()?;
+        manager.kill()
+    }
+
+    /// Asks a manager to end, waits, and tells what it used.
+    ///
+    /// # Errors
+    /// It does not end, ends with another status than 0, or had ended by itself.
+    pub async fn stop(&self, number: usize) -> Result<Usage> {
+        let mut place = self.member(number)?.process.lock().await;
+        let mut manager = place.take().context("it does not run")?;
+        manager.check()?;
+        let usage = manager.usage()?;
+        let status = manager.stop().await?;
+        anyhow::ensure!(status.success(), "manager {number} ended with {status}");
+        Ok(usage)
+    }
+
+    /// Starts a manager, after it was killed or stopped or has ended.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&self, number: usize) -> Result<()> {
+        let member = self.member(number)?;
+        let mut place = member.process.lock().await;
+        drop(place.take());
+        *place = Some(Manager::start(&member.options, &self.logs)?);
+        Ok(())
+    }
+
+    /// Lets a manager stand still, with all its connections open, until [`Fleet::wake`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn freeze(&self, number: usize) -> Result<()> {
+        self.member(number)?.process.lock().await.as_ref().context("it does not run")?.freeze()
+    }
+
+    /// Lets a manager go on after [`Fleet::freeze`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn wake(&self, number: usize) -> Result<()> {
+        self.member(number)?.process.lock().await.as_ref().context("it does not run")?.wake()
+    }
+
+    /// Waits until a manager has ended by itself, and forgets it.
+    ///
+    /// # Errors
+    /// It runs on.
+    pub async fn until_ended(&self, number: usize, deadline: Duration) -> Result<()> {
+        let member = self.member(number)?;
+        eventually(deadline, &format!("manager {number} ends by itself"), || async {
+            let mut place = member.process.lock().await;
+            let ended = place.as_mut().map_or(Ok(None), Manager::ended)?;
+            Ok(ended.map_or_else(|| Look::NotYet("it runs".to_owned()), |_| Look::Done(())))
+        })
+        .await?;
+        drop(member.process.lock().await.take());
+        Ok(())
+    }
+
+    /// What a manager has used so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn usage(&self, number: usize) -> Result<Usage> {
+        self.member(number)?.process.lock().await.as_ref().context("it does not run")?.usage()
+    }
+
+    /// The log of a manager, of this and earlier processes.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn log(&self, number: usize) -> Result<String> {
+        let name = &self.member(number)?.options.name;
+        Ok(std::fs::read_to_string(self.logs.join(format!("{name}.log")))?)
+    }
+
+    /// Where a manager serves HTTP.
+    ///
+    /// # Errors
+    /// It does not: see [`FleetOptions::http`].
+    pub fn http_port(&self, number: usize) -> Result<u16> {
+        self.member(number)?.http.context("this fleet serves no HTTP")
+    }
+
+    /// The metrics of a manager.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self, number: usize) -> Result<Scrape> {
+        Scrape::read(self.http_port(number)?).await
+    }
+
+    /// Who holds the only Lease in this namespace of the default cluster; `None` when nobody does.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn lease_holder(&self, namespace: &str) -> Result<Option<String>> {
+        let leases = objects::list(&self.client(Cluster::Default), "Lease", namespace).await?;
+        let holder = |lease: &DynamicObject| {
+            lease.data["spec"]["holderIdentity"].as_str().map(str::to_owned)
+        };
+        // The API server has one of its own in kube-system.
+        let foreign = |lease: &&DynamicObject| {
+            !lease.metadata.name.as_deref().is_some_and(|name| name.starts_with("apiserver-"))
+        };
+        Ok(leases.iter().find(foreign).and_then(holder).filter(|holder| !holder.is_empty()))
+    }
+
+    /// Waits until neither a challenge record nor an order in flight is left anywhere.
+    ///
+    /// # Errors
+    /// Some are left.
+    pub async fn until_nothing_is_left(&self, deadline: Duration) -> Result<()> {
+        eventually(deadline, "no DNSEntry and no Progress is left", || async {
+            let entries = objects::list(&self.client(Cluster::Dns), "DNSEntry", "").await?;
+            let progress = objects::progress(&self.client(Cluster::Default)).await?;
+            Ok(if entries.is_empty() && progress.is_empty() {
+                Look::Done(())
+            } else {
+                let (entries, progress) = (objects::names(&entries), objects::names(&progress));
+                Look::NotYet(format!("DNSEntries: {entries}; Progress: {progress}"))
+            })
+        })
+        .await
+    }
+
+    fn member(&self, number: usize) -> Result<&Member> {
+        self.managers.get(number).with_context(|| format!("there is no manager {number}"))
+    }
+
+    async fn until_defined(&self) -> Result<()> {
+        for (cluster, plural) in [(Cluster::Default, "issuers"), (Cluster::Source, "certificates")]
+        {
+            let (client, name) = (self.client(cluster), format!("{plural}.cert.gardener.cloud"));
+            eventually(START, &format!("{name} is there on {cluster}"), || async {
+                self.check().await?;
+                is_established(&client, &name).await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts the API servers at once, with the definitions and the rights that they need.
+async fn planes(options: &FleetOptions, logs: &Path) -> Result<Vec<ControlPlane>> {
+    let start = (0..options.layout.planes()).map(|number| async move {
+        let roles = options.layout.roles(number);
+        let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
+        let plane = ControlPlane::start_with(ControlPlaneOptions {
+            name: names.join("-"),
+            logs: Some(logs.to_owned()),
+            users: (0..options.managers).map(Fleet::user).collect(),
+            audit: options.audit,
+        })
+        .await?;
+        prepare(&plane, &roles, options).await?;
+        Ok(plane)
+    });
+    futures::future::try_join_all(start).await
+}
+
+async fn prepare(plane: &ControlPlane, roles: &[Cluster], options: &FleetOptions) -> Result<()> {
+    let client = plane.client();
+    if roles.contains(&Cluster::Dns) {
+        define_dns_entry(&client).await?;
+    }
+    if options.definitions {
+        objects::define_ours(&client).await?;
+    }
+    for user in (0..options.managers).map(Fleet::user) {
+        match options.access {
+            Access::Everything => plane.grant_everything(&user).await?,
+            Access::Granted => plane.grant_access(&user, roles).await?,
+        }
+    }
+    Ok(())
+}
+
+fn member(
+    number: usize,
+    options: &FleetOptions,
+    planes: &[ControlPlane],
+    pebble: &Pebble,
+    dns: u16,
+) -> Result<Member> {
+    let (user, layout) = (Fleet::user(number), options.layout);
+    let kubeconfig = |plane: usize| planes[plane].kubeconfig(&user);
+    let mut arguments = Vec::new();
+    let fallbacks = [
+        ("--source", layout.source, layout.default),
+        ("--dns", layout.dns, layout.default),
+        ("--target", layout.target, layout.source),
+    ];
+    for (flag, plane, fallback) in fallbacks {
+        if plane != fallback {
+            arguments.extend([flag.to_owned(), kubeconfig(plane)?.display().to_string()]);
+        }
+    }
+    let http = if options.http { Some(free_port()?) } else { None };
+    if let Some(port) = http {
+        arguments.extend(["--server-port-http".to_owned(), port.to_string()]);
+    }
+    arguments.extend(options.arguments.iter().cloned());
+    arguments.extend(options.arguments_of.get(number).into_iter().flatten().cloned());
+    let options = ManagerOptions {
+        name: user.clone(),
+        kubeconfig: kubeconfig(layout.default)?,
+        default_issuer: ISSUER.to_owned(),
+        answer_dns: None,
+        zones: Vec::new(),
+        precheck: dns,
+        trust: pebble.trust().to_owned(),
+        arguments,
+    };
+    Ok(Member { options, http, process: Mutex::new(None) })
+}

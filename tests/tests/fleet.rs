@@ -1,0 +1,158 @@
+//! The harness of several clusters and managers itself, and what a manager does with exactly the
+//! roles of the access table.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cert_controller_manager::access::Cluster;
+use kube::api::{DeleteParams, DynamicObject};
+use serde_json::json;
+use tests::{
+    Look,
+    audit::Request,
+    eventually,
+    fleet::{
+        Fleet,
+        options::{Access, FleetOptions, Layout},
+    },
+    namespace::Namespace,
+    objects::{api, apply, define_gateways},
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// What was refused for want of a right.
+fn forbidden(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for plane in &fleet.planes {
+        let requests = plane.audit()?;
+        all.extend(requests.iter().filter(|one| one.is_forbidden()).map(Request::to_string));
+    }
+    Ok(all)
+}
+
+#[test]
+fn a_certificate_is_issued_across_three_clusters_with_no_right_but_those_of_the_table() {
+    run(async {
+        let fleet = Fleet::with_issuer(FleetOptions {
+            layout: Layout::THREE,
+            access: Access::Granted,
+            audit: tests::controlplane::Audit::All,
+            ..FleetOptions::default()
+        })
+        .await?;
+        let namespace = Namespace::in_fleet(&fleet, "across").await?;
+        namespace.simple("host").await?;
+        namespace.until("host", "Ready", SOON).await?;
+        ensure!(namespace.leaf("host-tls").await?.names == [format!("host.{}", namespace.domain)]);
+        ensure!(!namespace.events("host").await?.is_empty(), "no event");
+        fleet.until_nothing_is_left(SOON).await?;
+        let (source, target) =
+            (fleet.plane(Cluster::Source).audit()?, fleet.plane(Cluster::Target).audit()?);
+        let by = Fleet::user(0);
+        let secrets = |requests: &[Request]| {
+            requests.iter().filter(|one| one.user == by && one.resource == "secrets").count()
+        };
+        ensure!(secrets(&source) == 0 && secrets(&target) > 0, "Secrets in the wrong cluster");
+        let forbidden = forbidden(&fleet)?;
+        ensure!(forbidden.is_empty(), "{forbidden:#?}");
+        fleet.check().await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_frozen_manager_writes_nothing_and_issues_when_it_wakes() {
+    run(async {
+        let fleet = Fleet::with_issuer(FleetOptions::default()).await?;
+        let namespace = Namespace::in_fleet(&fleet, "frozen").await?;
+        fleet.freeze(0).await?;
+        namespace.simple("host").await?;
+        let written = |user: &str| -> anyhow::Result<usize> {
+            let requests = fleet.plane(Cluster::Source).audit()?;
+            Ok(requests.iter().filter(|one| one.user == user && one.is_write()).count())
+        };
+        let before = written(&Fleet::user(0))?;
+        // Not a wait for anything: the time for which nothing may happen.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ensure!(written(&Fleet::user(0))? == before, "it wrote");
+        fleet.wake(0).await?;
+        namespace.until("host", "Ready", SOON).await?;
+        ensure!(written(&Fleet::user(0))? > before, "the log does not have what it wrote");
+        fleet.stop(0).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_cluster_can_be_away_at_the_start_and_come_back() {
+    run(async {
+        let options = FleetOptions {
+            layout: Layout::TWO,
+            managers: 0,
+            away: vec![1],
+            ..FleetOptions::default()
+        };
+        let fleet = Fleet::start(options).await?;
+        let away = fleet.plane(Cluster::Source);
+        ensure!(away.client().apiserver_version().await.is_err(), "it answers");
+        away.start_apiserver().await?;
+        away.client().apiserver_version().await?;
+        Namespace::in_fleet(&fleet, "back").await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn definitions_of_gateways_can_be_had() {
+    run(async {
+        let fleet = Fleet::start(FleetOptions { managers: 0, ..FleetOptions::default() }).await?;
+        let client = fleet.client(Cluster::Source);
+        define_gateways(&client).await?;
+        let gateway = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": {"name": "istio"}, "spec": {},
+        });
+        apply(&client, "default", &gateway).await?;
+        ensure!(
+            api(&client, "Gateway.networking.istio.io", "default")?
+                .get_opt("istio")
+                .await?
+                .is_some()
+        );
+        ensure!(api(&client, "Gateway", "default")?.get_opt("istio").await?.is_none());
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Without it, an API server keeps what has lost its owner.
+#[test]
+fn garbage_is_collected_where_a_test_asks_for_it() {
+    run(async {
+        let fleet =
+            Fleet::start(FleetOptions { managers: 0, ..FleetOptions::default() }).await?;
+        let plane = fleet.plane(Cluster::Default);
+        let _collector = plane.collect_garbage()?;
+        let client = plane.client();
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owner"}});
+        let owner: DynamicObject = apply(&client, "default", &owner).await?;
+        let uid = owner.metadata.uid.context("it has no uid")?;
+        let owned = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": "owned",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}],
+        }});
+        apply(&client, "default", &owned).await?;
+        let all = api(&client, "ConfigMap", "default")?;
+        all.delete("owner", &DeleteParams::default()).await?;
+        eventually(Duration::from_secs(60), "what has lost its owner is gone", || async {
+            let left = all.get_opt("owned").await?;
+            Ok(left.map_or(Look::Done(()), |_| Look::NotYet("it is there".to_owned())))
+        })
+        .await
+    })
+    .unwrap();
+}
