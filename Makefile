@@ -45,6 +45,8 @@ generate: ## Writes the generated files
 	$(MANAGER) generate crds --directory $(CHART)/crds
 	$(MANAGER) generate roles --directory $(CHART)/roles
 	$(MANAGER) generate access --directory $(REFERENCE)
+	$(MANAGER) generate flags --directory $(REFERENCE)
+	$(MANAGER) generate metrics --directory $(REFERENCE)
 
 .PHONY: controlplane
 controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless they are there

@@ -7,6 +7,7 @@ mod file;
 pub mod flags;
 mod help;
 mod read;
+mod reference;
 mod settings;
 mod values;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 pub use classes::Classes;
 pub use command::{clap, parse, version};
 pub use duration::{duration, go_duration};
+pub use reference::reference;
 pub use settings::{
     AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings, Controllers,
     CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings, Settings,
@@ -48,3 +50,6 @@ pub enum Command {
     /// Print the version.
     Version,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use kube::{CustomResourceExt, ResourceExt};
 use crate::{
     access::{self, Cluster, Scope},
     api::{Certificate, Issuer},
+    config,
     runtime::{crds, metrics},
 };
 
@@ -14,6 +15,8 @@ use crate::{
 pub enum What {
     /// The custom resource definitions
     Crds,
+    /// The reference of flags, as Markdown
+    Flags,
     /// The roles that the manager needs, one file for each logical cluster
     Roles,
     /// The reference of what the manager may do, as Markdown
@@ -31,6 +34,7 @@ pub fn files(what: What) -> anyhow::Result<Vec<(String, String)>> {
         What::Crds => {
             crds().into_iter().map(|(name, one)| Ok((name.to_owned(), yaml(&one)?))).collect()
         }
+        What::Flags => Ok(vec![("flags.md".to_owned(), config::reference())]),
         What::Roles => Cluster::ALL.into_iter().map(roles).collect(),
         What::Access => Ok(vec![("access.md".to_owned(), access::markdown())]),
         What::Metrics => Ok(vec![("metrics.md".to_owned(), metrics::reference())]),

@@ -35,6 +35,12 @@ impl Classes {
         self.0.iter().any(|served| served == class)
     }
 
+    /// All of them, the main class first.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
     /// The first class.
     #[must_use]
     pub fn main(&self) -> &str {

@@ -4,10 +4,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-use super::values::{Origin, Values};
+use super::{
+    flags::{self, Kind, MANAGER},
+    values::{Origin, Values},
+};
 
 /// Gives the values of the file.
 ///
@@ -16,11 +19,14 @@ use super::values::{Origin, Values};
 pub fn load(path: &Path, values: &mut Values) -> anyhow::Result<()> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    give(&text, path, values).with_context(|| name.to_string())
+    for (key, texts) in read(&text).with_context(|| name.to_string())? {
+        values.give(&key, texts, Origin::File(path.to_owned()))?;
+    }
+    Ok(())
 }
 
-/// Gives the values of the text of a file.
-fn give(text: &str, path: &Path, values: &mut Values) -> anyhow::Result<()> {
+/// What a file says: names of flags and their values.
+fn read(text: &str) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let content: Value = match text.trim() {
         "" => Value::Null,
         _ => serde_yaml::from_str(text).map_err(|why| {
@@ -38,16 +44,23 @@ fn give(text: &str, path: &Path, values: &mut Values) -> anyhow::Result<()> {
         }
         _ => bail!("not a map from names of flags to values"),
     }
-    for (index, (key, texts)) in found.iter().enumerate() {
-        if found[..index].iter().any(|(earlier, _)| earlier == key) {
-            bail!("{key} is there twice");
-        }
-        if key == "config" {
-            bail!("config cannot be set in a configuration file");
-        }
-        values.give(key, texts.clone(), Origin::File(path.to_owned()))?;
+    for (index, (key, _)) in found.iter().enumerate() {
+        ensure!(found[..index].iter().all(|(earlier, _)| earlier != key), "{key} is there twice");
+        ensure!(key != "config", "config cannot be set in a configuration file");
     }
-    Ok(())
+    found.into_iter().map(|(key, texts)| Ok((key.clone(), join(&key, texts)?))).collect()
+}
+
+/// A list is the text with separators, or the flag more than once; which of them the flag knows.
+fn join(key: &str, texts: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let kind = flags::find(MANAGER, key).map(|flag| flag.kind);
+    match kind.and_then(Kind::separator) {
+        Some(separator) => Ok(vec![texts.join(separator)]),
+        None if texts.len() > 1 && !kind.is_some_and(Kind::repeats) => {
+            bail!("{key}: takes one value, and there is a list of {}", texts.len())
+        }
+        None => Ok(texts),
+    }
 }
 
 fn flatten(key: &str, value: Value, found: &mut Vec<(String, Vec<String>)>) -> anyhow::Result<()> {

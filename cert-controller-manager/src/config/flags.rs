@@ -18,6 +18,8 @@ pub struct Flag {
     pub kind: Kind,
     /// Its value where nobody gives one; empty is none.
     pub default: &'static str,
+    /// What holds where there is no such value.
+    pub unset: &'static str,
     /// Where help and reference list it.
     pub heading: Heading,
     /// What it does, in one sentence.
@@ -127,6 +129,7 @@ pub(crate) const fn flag(
         short: None,
         kind,
         default: "",
+        unset: "",
         heading,
         help,
         prefixes: &[],
@@ -146,6 +149,11 @@ impl Flag {
 
     const fn default(mut self, value: &'static str) -> Self {
         self.default = value;
+        self
+    }
+
+    const fn unset(mut self, what: &'static str) -> Self {
+        self.unset = what;
         self
     }
 

@@ -9,7 +9,8 @@ pub fn describe(flag: &Flag) -> String {
     if let Some(default) = shown_default(flag) {
         text.push_str(&format!(" [default: {default}]"));
     }
-    if let Some(variable) = flag.variable.filter(|_| !flag.help.contains("[default: ")) {
+    // What holds where nothing is set names the variable itself.
+    if let Some(variable) = flag.variable.filter(|_| flag.unset.is_empty()) {
         text.push_str(&format!(" [env: {variable}]"));
     }
     if let Some(why) = flag.idle {
@@ -22,10 +23,12 @@ pub fn describe(flag: &Flag) -> String {
     text
 }
 
-/// The default, where it is a value and worth a word.
+/// The default, where it is worth a word.
 fn shown_default(flag: &Flag) -> Option<&'static str> {
-    let worth = !flag.default.is_empty() && flag.default != "false";
-    (worth && !flag.help.contains("[default: ") && flag.idle.is_none()).then_some(flag.default)
+    [flag.unset, flag.default]
+        .into_iter()
+        .find(|text| !text.is_empty())
+        .filter(|text| *text != "false" && flag.idle.is_none())
 }
 
 /// The end of `-h`.

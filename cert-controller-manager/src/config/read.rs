@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -168,20 +169,25 @@ fn lease(values: &Values, around: &Surroundings) -> anyhow::Result<Option<LeaseS
             .text("lease-name")
             .unwrap_or_else(|| format!("{}-controllers", text(values, "name"))),
         namespace: lease_namespace(values, around),
-        duration: positive(values, "lease-duration")?,
-        renew_deadline: positive(values, "lease-renew-deadline")?,
-        retry_period: positive(values, "lease-retry-period")?,
+        duration: period(values, "lease-duration")?,
+        renew_deadline: period(values, "lease-renew-deadline")?,
+        retry_period: period(values, "lease-retry-period")?,
     };
-    lease.check().context("--lease-duration, --lease-renew-deadline, --lease-retry-period")?;
+    if lease.duration <= lease.renew_deadline {
+        bail!("--lease-duration must be longer than --lease-renew-deadline");
+    }
+    if lease.duration.subsec_nanos() != 0 {
+        bail!("--lease-duration must be whole seconds");
+    }
+    if lease.renew_deadline < 2 * lease.retry_period {
+        bail!("--lease-renew-deadline must be at least twice --lease-retry-period");
+    }
+    ensure!(!lease.retry_period.is_zero(), "--lease-retry-period must be longer than 0");
     Ok(Some(lease))
 }
 
-fn positive(values: &Values, flag: &str) -> anyhow::Result<std::time::Duration> {
-    let length = duration(values, flag)?;
-    std::time::Duration::try_from(length)
-        .ok()
-        .filter(|length| !length.is_zero())
-        .with_context(|| format!("--{flag} must be longer than 0"))
+fn period(values: &Values, path: &str) -> anyhow::Result<Duration> {
+    Duration::try_from(duration(values, path)?).map_err(|why| values.wrong(path, why))
 }
 
 fn server(values: &Values, around: &Surroundings) -> anyhow::Result<Option<SocketAddr>> {

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use jiff::SignedDuration;
 
 use super::{
@@ -56,6 +56,17 @@ pub enum Origin {
     Variable(&'static str),
 }
 
+impl Origin {
+    /// An error about the value of a flag.
+    fn blame(&self, spelling: &str, why: impl fmt::Display) -> anyhow::Error {
+        match self {
+            Self::CommandLine => anyhow!("--{spelling}: {why}"),
+            Self::File(path) => anyhow!("{}: {spelling}: {why}", path.display()),
+            Self::Variable(name) => anyhow!("{name} (--{spelling}): {why}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Given {
     texts: Vec<String>,
@@ -96,11 +107,11 @@ impl Values {
         texts: Vec<String>,
         origin: Origin,
     ) -> anyhow::Result<()> {
-        let flag = flags::find(self.flags, spelling).with_context(|| {
+        let Some(flag) = flags::find(self.flags, spelling) else {
             let near = flags::nearest(self.flags, spelling);
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            format!("unknown flag {spelling}{near}")
-        })?;
+            return Err(origin.blame(spelling, format!("there is no such flag{near}")));
+        };
         let given = Given { texts, origin };
         for text in &given.texts {
             flag.kind.check(text).map_err(|why| given.wrong(spelling, why))?;
@@ -220,10 +231,6 @@ impl Values {
 
 impl Given {
     fn wrong(&self, spelling: &str, why: impl fmt::Display) -> anyhow::Error {
-        match &self.origin {
-            Origin::CommandLine => anyhow!("--{spelling}: {why}"),
-            Origin::File(path) => anyhow!("{}: {spelling}: {why}", path.display()),
-            Origin::Variable(name) => anyhow!("{name} (--{spelling}): {why}"),
-        }
+        self.origin.blame(spelling, why)
     }
 }

@@ -24,11 +24,16 @@ pub const MANAGER: &[Flag] = &[
     flag("name", Text("NAME"), General, "Name of this manager; the lease is named after it")
         .default("cert-controller-manager"),
     //
-    flag("kubeconfig", Kubeconfig, Clusters, KUBECONFIG).variable("KUBECONFIG").common(),
-    flag("source", Kubeconfig, Clusters, SOURCE).common(),
-    flag("dns", Kubeconfig, Clusters, DNS).common(),
-    flag("target", Kubeconfig, Clusters, TARGET).common(),
-    flag("id", Text("ID"), Clusters, ID).each(CLUSTERS),
+    flag("kubeconfig", Kubeconfig, Clusters, KUBECONFIG)
+        .unset("KUBECONFIG, then the cluster around the pod")
+        .variable("KUBECONFIG")
+        .common(),
+    flag("source", Kubeconfig, Clusters, SOURCE).unset("the default cluster").common(),
+    flag("dns", Kubeconfig, Clusters, DNS).unset("the default cluster").common(),
+    flag("target", Kubeconfig, Clusters, TARGET).unset("the source cluster").common(),
+    flag("id", Text("ID"), Clusters, ID)
+        .unset("the ConfigMap kube-system/cluster-identity")
+        .each(CLUSTERS),
     flag("migration-ids", List("ID,…"), Clusters, MIGRATION_IDS).each(CLUSTERS),
     flag("qps", NUMBER, Clusters, QPS).each(CLUSTERS).default("0").differs("50", UNLIMITED),
     flag("burst", NUMBER, Clusters, BURST).each(CLUSTERS).default("0").differs("100", UNLIMITED),
@@ -41,7 +46,9 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER)
         .default("default-issuer")
         .common(),
-    flag("default-issuer-domain-ranges", List("DOMAIN,…"), Issuers, DOMAIN_RANGES).of(ISSUER),
+    flag("default-issuer-domain-ranges", List("DOMAIN,…"), Issuers, DOMAIN_RANGES)
+        .unset("all")
+        .of(ISSUER),
     flag("default-requests-per-day-quota", POSITIVE, Issuers, QUOTA).of(ISSUER).default("10000"),
     flag("allow-target-issuers", Bool, Issuers, TARGET_ISSUERS).of(ISSUER).default("false"),
     flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE).of(ISSUER).default("false"),
@@ -73,6 +80,7 @@ pub const MANAGER: &[Flag] = &[
     flag("renewal-overdue-window", Duration, Certificates, OVERDUE).of(ISSUER).default("600h"),
     flag("cascade-delete", Bool, Certificates, CASCADE_DELETE).of(ISSUER).default("false").common(),
     flag("default-private-key-algorithm", Word(&["RSA", "ECDSA"]), Certificates, KEY_ALGORITHM)
+        .unset("ECDSA, unless --default-rsa-private-key-size is set")
         .of(ISSUER)
         .differs("RSA", ECDSA),
     flag("default-rsa-private-key-size", Word(&["2048", "3072", "4096"]), Certificates, RSA_SIZE)
@@ -86,15 +94,20 @@ pub const MANAGER: &[Flag] = &[
         .ours()
         .common(),
     //
-    flag("dns-namespace", Text("NAMESPACE"), Challenges, DNS_NAMESPACE).of(ISSUER).common(),
-    flag("dns-class", Text("CLASS"), Challenges, DNS_CLASS).of(ISSUER).common(),
+    flag("dns-namespace", Text("NAMESPACE"), Challenges, DNS_NAMESPACE)
+        .unset("the namespace of the Certificate")
+        .of(ISSUER)
+        .common(),
+    flag("dns-class", Text("CLASS"), Challenges, DNS_CLASS).unset("none").of(ISSUER).common(),
     flag("dns-owner-id", Text("ID"), Challenges, "spec.ownerId of challenge DNSEntries").of(ISSUER),
     flag("use-dnsrecords", Bool, Challenges, DNSRECORDS).of(ISSUER).default("false"),
     flag("precheck-nameservers", Nameservers, Challenges, PRECHECK)
+        .unset("the authoritative servers of its zone")
         .of(ISSUER)
         .differs("8.8.8.8:53,8.8.4.4:53", AUTHORITATIVE)
         .common(),
     flag("precheck-additional-wait", Duration, Challenges, ADDITIONAL_WAIT)
+        .unset("10s, none if an authoritative server showed it")
         .of(ISSUER)
         .differs("10s", SHOWN_BY_AUTHORITY),
     flag("propagation-timeout", Duration, Challenges, PROPAGATION_TIMEOUT)
@@ -102,8 +115,13 @@ pub const MANAGER: &[Flag] = &[
         .default("2m")
         .differs("1m0s", "upstream's default, too, has been 2m0s since 2021"),
     //
-    flag("cert-target-class", Text("CLASS"), Sources, TARGET_CLASS).of(SOURCES),
-    flag("target-namespace", Text("NAMESPACE"), Sources, TARGET_NAMESPACE).of(SOURCES).common(),
+    flag("cert-target-class", Text("CLASS"), Sources, TARGET_CLASS)
+        .unset("none where the default class is served, else the main class")
+        .of(SOURCES),
+    flag("target-namespace", Text("NAMESPACE"), Sources, TARGET_NAMESPACE)
+        .unset("that of the source object")
+        .of(SOURCES)
+        .common(),
     flag("target-name-prefix", Text("PREFIX"), Sources, NAME_PREFIX).of(SOURCES),
     //
     flag("answer-dns", Sockets, Responder, ANSWER_DNS).ours().common(),
@@ -117,16 +135,19 @@ pub const MANAGER: &[Flag] = &[
     .common(),
     flag("answer-address", Addresses, Responder, ANSWER_ADDRESS).ours(),
     //
-    flag("server-port-http", Number { least: 0, most: 65_535 }, Server, PORT).common(),
-    flag("bind-address-http", Text("IP"), Server, "Address of the HTTP server [default: all]"),
+    flag("server-port-http", Number { least: 0, most: 65_535 }, Server, PORT)
+        .unset("no server")
+        .common(),
+    flag("bind-address-http", Text("IP"), Server, "Address of the HTTP server").unset("all"),
     flag("metrics-per-certificate", NUMBER, Server, PER_CERTIFICATE).default("10000").ours(),
     flag("cpuprofile", Path, Server, "Write a CPU profile to this file"),
     //
     flag("omit-lease", Bool, Lease, OMIT_LEASE).default("false").common(),
     flag("namespace", Text("NAMESPACE"), Lease, LEASE_NAMESPACE)
+        .unset("NAMESPACE, then the namespace of the pod, then kube-system")
         .default("kube-system")
         .variable("NAMESPACE"),
-    flag("lease-name", Text("NAME"), Lease, "Name of the lease [default: <name>-controllers]"),
+    flag("lease-name", Text("NAME"), Lease, "Name of the lease").unset("<name>-controllers"),
     flag("lease-duration", Duration, Lease, "How long a lease holds that nobody renews")
         .default("15s"),
     flag("lease-renew-deadline", Duration, Lease, "How long a leader tries to renew its lease")
@@ -177,8 +198,9 @@ pub const ANSWER: &[Flag] = &[
         .common(),
     flag("zone", Zones, General, "Zone that is delegated to us; may be repeated").ours().common(),
     flag("answer-address", Addresses, General, ANSWER_ADDRESS).ours().common(),
-    flag("dns-class", Text("CLASS"), General, ANSWER_CLASS).common(),
-    flag("dns-namespace", Text("NAMESPACE"), General, "Namespace of the DNSEntries [default: all]")
+    flag("dns-class", Text("CLASS"), General, ANSWER_CLASS).unset("those without").common(),
+    flag("dns-namespace", Text("NAMESPACE"), General, "Namespace of the DNSEntries")
+        .unset("all")
         .common(),
     LOG_LEVEL,
     LOG_FORMAT,
@@ -209,83 +231,75 @@ const CONTROLLERS_ALL: &[&str] = &[
 const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
 
-const CONTROLLERS: &str = "What to run: issuer, ingress-cert, service-cert, istio-gateways-dns, \
-     k8s-gateways-dns, the groups certcontrollers and certsources, or all";
-const LEVELS: &str =
-    "error, warn, info, debug or trace, or a filter such as info,kube_client=debug";
-const KUBECONFIG: &str = "Kubeconfig of the default cluster, with Issuers, account keys and lease; \
-     IN-CLUSTER and ENVIRONMENT are accepted for a file [default: KUBECONFIG, then the cluster \
-     around the pod]";
-const SOURCE: &str = "Kubeconfig of the source cluster, with Certificates, Ingresses, Services and \
-     Gateways [default: the default cluster]";
-const DNS: &str =
-    "Kubeconfig of the dns cluster, with challenge DNSEntries [default: the default cluster]";
-const TARGET: &str = "Kubeconfig of the target cluster, with the Secrets of certificates \
-     [default: the source cluster]";
-const ID: &str = "Identity of the cluster, as annotations name it [default: the ConfigMap \
-     kube-system/cluster-identity]";
+const CONTROLLERS: &str = "What to run: issuer, ingress-cert, service-cert, \
+     istio-gateways-dns, k8s-gateways-dns, the groups certcontrollers and certsources, or all";
+const LEVELS: &str = "error, warn, info, debug or trace, or a filter such as \
+     info,kube_client=debug";
+const KUBECONFIG: &str = "Kubeconfig of the default cluster, with Issuers, account keys and \
+     lease; IN-CLUSTER and ENVIRONMENT are accepted for a file";
+const SOURCE: &str = "Kubeconfig of the source cluster, with Certificates, Ingresses, \
+     Services and Gateways";
+const DNS: &str = "Kubeconfig of the dns cluster, with challenge DNSEntries";
+const TARGET: &str = "Kubeconfig of the target cluster, with the Secrets of certificates";
+const ID: &str = "Identity of the cluster, as annotations name it";
 const MIGRATION_IDS: &str = "Identities that the cluster had before";
 const QPS: &str = "Requests to the cluster per second; 0 is no limit";
-const BURST: &str = "Requests to the cluster at once above --<cluster>.qps; 0 is twice that number";
-const UNLIMITED: &str =
-    "the API server's own fairness is the limit, and a steady state asks nothing";
+const BURST: &str = "Requests to the cluster at once above --<cluster>.qps; 0 is twice that \
+     number";
+const UNLIMITED: &str = "the API server's own fairness is the limit, and a steady state asks \
+     nothing";
 const ISSUER_NAMESPACE: &str = "Namespace of the Issuers in the default cluster";
-const DOMAIN_RANGES: &str = "Domains that the default issuer is for [default: all]";
+const DOMAIN_RANGES: &str = "Domains that the default issuer is for";
 const QUOTA: &str = "Orders per day of an issuer that has no requestsPerDayQuota";
-const TARGET_ISSUERS: &str =
-    "Serve Issuers in the target cluster, too; it must differ from the default cluster";
+const TARGET_ISSUERS: &str = "Serve Issuers in the target cluster, too; it must differ from \
+     the default cluster";
 const DEACTIVATE: &str = "Deactivate authorizations after every order";
 const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; several are \
      separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";
-const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); the \
-     first is the main class";
+const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); \
+     the first is the main class";
 const RENEWAL_WINDOW: &str = "How long before its end a certificate is renewed";
 const OVERDUE: &str = "How long before its end a certificate counts as overdue in the metrics";
 const CASCADE_DELETE: &str = "Delete Secrets with their Certificates";
-const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA [default: ECDSA, unless \
-     --default-rsa-private-key-size is set]";
+const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA";
 const ECDSA: &str = "smaller and faster; existing Secrets are kept until they are renewed";
 const RSA_SIZE: &str = "Size of RSA keys where the Certificate names none: 2048, 3072 or 4096";
 const ECDSA_SIZE: &str = "Size of ECDSA keys where the Certificate names none: 256 or 384";
-const CROSS_NAMESPACE: &str = "Let Certificates name a Secret in any other namespace; without, only \
-     where that namespace consents by the annotation cert.gardener.cloud/allow-secrets-from";
-const DNS_NAMESPACE: &str =
-    "Namespace of challenge DNSEntries [default: the namespace of the Certificate]";
-const DNS_CLASS: &str = "Class annotation of challenge DNSEntries [default: none]";
+const CROSS_NAMESPACE: &str = "Let Certificates name a Secret in any other namespace; \
+     without, only where that namespace consents by the annotation \
+     cert.gardener.cloud/allow-secrets-from";
+const DNS_NAMESPACE: &str = "Namespace of challenge DNSEntries";
+const DNS_CLASS: &str = "Class annotation of challenge DNSEntries";
 const DNSRECORDS: &str = "Prove with DNSRecords of Gardener instead of DNSEntries";
-const PRECHECK: &str = "DNS servers (host or host:port) that must show a challenge record before the \
-     CA is told [default: the authoritative servers of its zone]";
-const AUTHORITATIVE: &str =
-    "they know first, and the CA asks them, too; an empty value means the same";
-const ADDITIONAL_WAIT: &str = "How long to wait after the record was seen [default: 10s, none if an \
-     authoritative server showed it]";
+const PRECHECK: &str = "DNS servers (host or host:port) that must show a challenge record \
+     before the CA is told";
+const AUTHORITATIVE: &str = "they know first, and the CA asks them, too; an empty value means \
+     the same";
+const ADDITIONAL_WAIT: &str = "How long to wait after the record was seen";
 const SHOWN_BY_AUTHORITY: &str = "10s, too, unless an authoritative server showed the record";
-const PROPAGATION_TIMEOUT: &str =
-    "How long to wait for a record to be seen, and the TTL of the record";
-const TARGET_CLASS: &str = "Class of generated Certificates [default: none where the default class \
-     is served, else the main class]";
-const TARGET_NAMESPACE: &str = "Namespace of the Secrets in the target cluster, where it differs \
-     from the source cluster [default: that of the source object]";
+const PROPAGATION_TIMEOUT: &str = "How long to wait for a record to be seen, and the TTL of \
+     the record";
+const TARGET_CLASS: &str = "Class of generated Certificates";
+const TARGET_NAMESPACE: &str = "Namespace of the Secrets in the target cluster, where it \
+     differs from the source cluster";
 const NAME_PREFIX: &str = "Prefix of generated names, where target and source cluster differ";
-const ANSWER_DNS: &str =
-    "Answer DNS queries for challenge records on this address, UDP and TCP; may be repeated";
-const ANSWER_ADDRESS: &str = "Public address of the responder, served as the address of its zones' \
-     name server; may be repeated";
-const ANSWER_CLASS: &str =
-    "Class annotation of the DNSEntries to answer for [default: those without]";
-const PORT: &str = "Port of /healthz, /readyz and /metrics; 0 is no server [default: 0]";
-const PER_CERTIFICATE: &str =
-    "Up to how many Certificates have a series of their own in the metrics";
+const ANSWER_DNS: &str = "Answer DNS queries for challenge records on this address, UDP and \
+     TCP; may be repeated";
+const ANSWER_ADDRESS: &str = "Public address of the responder, served as the address of its \
+     zones' name server; may be repeated";
+const ANSWER_CLASS: &str = "Class annotation of the DNSEntries to answer for";
+const PORT: &str = "Port of /healthz, /readyz and /metrics; 0 is no server";
+const PER_CERTIFICATE: &str = "Up to how many Certificates have a series of their own in the \
+     metrics";
 const OMIT_LEASE: &str = "Work without a lease: only where no second process can run";
-const LEASE_NAMESPACE: &str = "Namespace of the lease [default: NAMESPACE, then the namespace of the \
-     pod, then kube-system]";
+const LEASE_NAMESPACE: &str = "Namespace of the lease";
 const NO_CRDS: &str = "Leave our CRDs in the cluster alone";
-const CONDITIONAL: &str =
-    "Leave CRDs alone that Gardener deploys as ManagedResources, update the others";
+const CONDITIONAL: &str = "Leave CRDs alone that Gardener deploys as ManagedResources, update \
+     the others";
 const NO_CLEANUP: &str = "Label CRDs with shoot.gardener.cloud/no-cleanup";
 const MAINTAINER: &str = "Our name in the annotation of CRDs that says who maintains them";
-const ACCEPTED_MAINTAINERS: &str =
-    "Others whose CRDs we update; UNMANAGED is those that nobody maintains";
+const ACCEPTED_MAINTAINERS: &str = "Others whose CRDs we update; UNMANAGED is those that \
+     nobody maintains";
 const RESTRICTION: &str = "references are restricted by namespace, always";
 const POOL_SIZE: &str = "Number of workers";
 const RESYNC: &str = "How often everything is looked at again";

@@ -1,0 +1,381 @@
+//! The command line as a whole: every flag of upstream, what wins over what, and the help.
+
+mod upstream;
+
+use std::path::PathBuf;
+
+use cert_lib::model::key::KeyType;
+use jiff::SignedDuration;
+
+use super::*;
+
+/// What the program does with these arguments, in a place where nothing is around it.
+fn run(arguments: &[&str]) -> anyhow::Result<Settings> {
+    run_in(arguments, &Surroundings::default())
+}
+
+fn run_in(arguments: &[&str], around: &Surroundings) -> anyhow::Result<Settings> {
+    let arguments = ["cert-controller-manager"].iter().chain(arguments).copied();
+    match parse(arguments, around)? {
+        Outcome::Do(Command::Run(settings)) => Ok(*settings),
+        Outcome::Do(other) => anyhow::bail!("{other:?}"),
+        Outcome::Show(text) => anyhow::bail!("{text}"),
+    }
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let error = run(arguments).expect_err(&arguments.join(" "));
+    format!("{error:#}")
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Surroundings {
+    let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Surroundings { variables: pairs.collect(), ..Surroundings::default() }
+}
+
+/// A file that is gone when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ccm-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn flag(&self) -> String {
+        format!("--config={}", self.0.display())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn nothing_given_is_upstreams_defaults() {
+    let settings = run(&[]).unwrap();
+    assert_eq!(
+        (settings.name.as_str(), settings.namespace.as_str()),
+        ("cert-controller-manager", "kube-system")
+    );
+    let lease = settings.lease.unwrap();
+    assert_eq!(
+        (lease.name.as_str(), lease.namespace.as_str()),
+        ("cert-controller-manager-controllers", "kube-system")
+    );
+    let seconds = [lease.duration, lease.renew_deadline, lease.retry_period].map(|it| it.as_secs());
+    assert_eq!(seconds, [15, 10, 2]);
+    assert!(settings.controllers.issuer && settings.controllers.gateway);
+    assert_eq!(settings.server, None);
+    assert!(settings.clusters.dns.deploy_crds);
+    assert_eq!(settings.issuers.requests_per_day, 10_000);
+    assert_eq!(settings.metrics_per_certificate, 10_000);
+    assert!(settings.without_effect.is_empty());
+    // What tests and callers without flags use is the same.
+    let told = format!("{:?}", settings.certificates);
+    assert_eq!(told, format!("{:?}", CertificateSettings::default()));
+}
+
+#[test]
+fn the_specific_flag_wins_over_the_shared_one_wherever_they_are() {
+    let file = Scratch::new("specific.yaml", "issuer:\n  renewal-window: 2h\n");
+    for (arguments, hours) in [
+        (vec!["--renewal-window=1h"], 1),
+        (vec!["--renewal-window=1h", "--issuer.renewal-window=3h"], 3),
+        (vec!["--issuer.renewal-window=3h", "--renewal-window=1h"], 3),
+        (vec![&file.flag()], 2),
+        (vec![&file.flag(), "--renewal-window=1h"], 2),
+        (vec![&file.flag(), "--issuer.renewal-window=3h"], 3),
+        (vec!["--issuer.renewal-window=3h", "--issuer.renewal-window=4h"], 4),
+    ] {
+        let settings = run(&arguments).unwrap();
+        let window = settings.certificates.renewal_window;
+        assert_eq!(window, SignedDuration::from_hours(hours), "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_source_has_classes_of_its_own() {
+    let settings = run(&[
+        "--cert-class=Shared,gardencert",
+        "--ingress-cert.cert-class=mine",
+        "--service-cert.cert-target-class=theirs",
+        "--target-name-prefix=x-",
+        "--istio-gateways-dns.target-name-prefix=istio-",
+        "--k8s-gateways-dns.target-namespace=gateways",
+    ]);
+    let SourcesSettings { ingress, service, istio, gateway } = settings.unwrap().sources;
+    assert!(ingress.classes.serves(Some("mine")) && !ingress.classes.serves(None));
+    assert_eq!(ingress.target_class.as_deref(), Some("mine"), "what it generates, it must serve");
+    assert!(service.classes.serves(Some("shared")) && service.classes.serves(None));
+    assert_eq!(service.target_class.as_deref(), Some("theirs"));
+    assert_eq!(istio.target_class, None);
+    assert_eq!([istio.target_name_prefix, gateway.target_name_prefix], ["istio-", "x-"]);
+    assert_eq!(gateway.target_namespace.as_deref(), Some("gateways"));
+    assert_eq!(ingress.target_namespace, None);
+}
+
+#[test]
+fn a_file_has_flat_and_nested_keys_and_lists() {
+    let text = "
+kubeconfig: default.yaml
+source:
+  _: source.yaml
+  id: source-id
+  migration-ids: [old, older]
+target.id: target-id
+controllers:
+- issuer
+- ingress-cert
+issuer: {default: {pool: {size: 3}}, cascade-delete: true, precheck-nameservers: '1.1.1.1, ns.example.org:5353'}
+server-port-http: 8080
+bind-address-http: 127.0.0.1
+omit-lease:
+answer-dns: ['127.0.0.1:53', '127.0.0.2:53']
+answer-zone: acme.example.org
+";
+    let file = Scratch::new("flat.yaml", text);
+    let settings = run(&[&file.flag(), "--kubeconfig", "IN-CLUSTER"]).unwrap();
+    let ClusterSettings { default, source, target, .. } = settings.clusters;
+    assert_eq!(default.kubeconfig, Some(Kubeconfig::InCluster), "the command line wins");
+    assert_eq!(source.kubeconfig, Some(Kubeconfig::Path("source.yaml".into())));
+    assert_eq!(source.id.as_deref(), Some("source-id"));
+    assert_eq!(source.migration_ids, ["old", "older"]);
+    assert_eq!((target.id.as_deref(), target.kubeconfig), (Some("target-id"), None));
+    let chosen = Controllers { issuer: true, ingress: true, ..Controllers::default() };
+    assert_eq!(settings.controllers, chosen);
+    assert!(settings.certificates.cascade_delete);
+    assert_eq!(settings.dns.nameservers.len(), 2);
+    assert_eq!(settings.server, Some("127.0.0.1:8080".parse().unwrap()));
+    assert!(settings.lease.is_some(), "no value is not given");
+    assert_eq!(settings.answer.unwrap().listen.len(), 2);
+    assert_eq!(settings.without_effect, ["--issuer.default.pool.size"]);
+}
+
+#[test]
+fn a_file_may_be_json() {
+    let file =
+        Scratch::new("flat.json", r#"{"issuer": {"renewal-window": "24h"}, "omit-lease": true}"#);
+    let settings = run(&[&file.flag()]).unwrap();
+    assert!(settings.lease.is_none());
+    assert_eq!(settings.certificates.renewal_window, SignedDuration::from_hours(24));
+}
+
+#[test]
+fn a_wrong_file_is_told_with_its_name_and_the_key() {
+    for (text, told) in [
+        (
+            "isuer.renewal-window: 24h",
+            "isuer.renewal-window: there is no such flag; did you mean issuer.renewal-window?",
+        ),
+        ("issuer: {renewal-window: 24x}", "issuer.renewal-window: \"24x\" is no duration"),
+        ("source.id: a\nsource: {id: b}", "source.id is there twice"),
+        ("config: other.yaml", "config cannot be set in a configuration file"),
+        ("- a", "not a map"),
+        ("lease-name: [{a: b}]", "lease-name has a list"),
+        ("lease-name: [a, b]", "lease-name: takes one value"),
+        ("_: a", "_: there is no such flag"),
+        ("a: [", "no YAML"),
+        ("omit-lease: maybe", "omit-lease: \"maybe\" is neither true nor false"),
+    ] {
+        let file = Scratch::new("wrong.yaml", text);
+        let error = refused(&[&file.flag()]);
+        assert!(error.contains(told), "{text}: {error}");
+        assert_eq!(error.matches("wrong.yaml: ").count(), 1, "{text}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_told_in_one_line() {
+    for (arguments, told) in [
+        (
+            vec!["--renewl-window=3h"],
+            "unknown flag --renewl-window; did you mean --renewal-window?",
+        ),
+        (vec!["--renewal-window"], "--renewal-window <DURATION> needs a value"),
+        (vec!["--renewal-window=5x"], "--renewal-window: \"5x\" is no duration"),
+        (vec!["bogus"], "unknown command bogus"),
+        (vec!["-x"], "unknown flag -x"),
+        (vec!["-c", "issuer,foo"], "--controllers: \"foo\" is none of issuer, ingress-cert"),
+        (vec!["-D", "loud"], "--log-level: \"loud\" is none of error, warn"),
+        (vec!["--issuer.default-requests-per-day-quota=0"], "is no number from 1 on"),
+        (vec!["--server-port-http=70000"], "is no number from 0 to 65535"),
+        (
+            vec!["--server-port-http=80", "--bind-address-http=here"],
+            "--bind-address-http: \"here\" is no IP",
+        ),
+        (
+            vec!["--lease-duration=10s"],
+            "--lease-duration must be longer than --lease-renew-deadline",
+        ),
+        (vec!["--lease-retry-period=6s"], "--lease-renew-deadline must be at least twice"),
+        (vec!["--lease-duration=10.5s"], "--lease-duration must be whole seconds"),
+        (vec!["--lease-retry-period=0"], "--lease-retry-period must be longer than 0"),
+        (vec!["--answer-dns=127.0.0.1:53"], "--answer-dns needs --answer-zone"),
+        (vec!["--answer-zone=a.example"], "--answer-zone needs --answer-dns"),
+        (vec!["--ca-certificates=/nowhere.pem"], "--ca-certificates: cannot read /nowhere.pem"),
+        (vec!["--config=/nowhere.yaml"], "cannot read /nowhere.yaml"),
+        (vec!["generate", "foo"], "[possible values: crds"),
+        (vec!["answer"], "answer needs --dns"),
+    ] {
+        let error = refused(&arguments);
+        assert!(error.contains(told), "{arguments:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn target_issuers_need_a_target_of_their_own() {
+    for (arguments, fine) in [
+        (vec![], false),
+        (vec!["--kubeconfig=a"], false),
+        (vec!["--kubeconfig=a", "--source=a"], false),
+        (vec!["--kubeconfig=a", "--source=b", "--target=a"], false),
+        (vec!["--source=b"], true),
+        (vec!["--kubeconfig=a", "--target=b"], true),
+    ] {
+        let arguments = [vec!["--allow-target-issuers"], arguments].concat();
+        match run(&arguments) {
+            Ok(settings) => assert!(fine && settings.issuers.allow_target_issuers, "{arguments:?}"),
+            Err(error) => assert!(!fine && error.to_string().contains("--target"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn the_default_key_is_only_set_where_somebody_asked() {
+    for (arguments, key) in [
+        (vec![], None),
+        (vec!["--default-private-key-algorithm=RSA"], Some(KeyType::Rsa2048)),
+        (vec!["--issuer.default-private-key-algorithm=ECDSA"], Some(KeyType::P256)),
+        (vec!["--default-rsa-private-key-size=3072"], Some(KeyType::Rsa3072)),
+        (vec!["--default-ecdsa-private-key-size=384"], Some(KeyType::P384)),
+        (
+            vec!["--default-private-key-algorithm=ECDSA", "--default-rsa-private-key-size=3072"],
+            Some(KeyType::P256),
+        ),
+    ] {
+        let certificates = run(&arguments).unwrap().certificates;
+        assert_eq!(certificates.default_key, key, "{arguments:?}");
+    }
+    let certificates = run(&["--default-rsa-private-key-size=4096"]).unwrap().certificates;
+    assert_eq!(
+        (certificates.default_rsa, certificates.default_ecdsa),
+        (KeyType::Rsa4096, KeyType::P256)
+    );
+}
+
+#[test]
+fn the_surroundings_are_defaults() {
+    let around = variables(&[("NAMESPACE", "ours"), ("LEGO_CA_SYSTEM_CERT_POOL", "true")]);
+    let around = Surroundings { pod_namespace: Some("pod".into()), dual_stack: true, ..around };
+    assert_eq!(run_in(&[], &around).unwrap().namespace, "ours");
+    assert_eq!(run_in(&["--namespace=mine"], &around).unwrap().lease.unwrap().namespace, "mine");
+    let server = run_in(&["--server-port-http=8080"], &around).unwrap().server;
+    assert_eq!(server, Some("[::]:8080".parse().unwrap()));
+    let around = Surroundings { variables: [].into(), ..around };
+    assert_eq!(run_in(&[], &around).unwrap().namespace, "pod");
+    assert_eq!(
+        run(&["--server-port-http=8080"]).unwrap().server,
+        Some("0.0.0.0:8080".parse().unwrap())
+    );
+    let wrong = variables(&[("LEGO_CA_CERTIFICATES", "/nowhere.pem")]);
+    let error = run_in(&[], &wrong).unwrap_err().to_string();
+    assert!(error.starts_with("LEGO_CA_CERTIFICATES (--ca-certificates): "), "{error}");
+}
+
+#[test]
+fn a_rate_has_a_burst() {
+    let settings = run(&["--source.qps=30", "--target.qps=10", "--target.burst=100"]).unwrap();
+    let ClusterSettings { default, source, target, .. } = settings.clusters;
+    assert_eq!(
+        [default, source, target].map(|it| (it.qps, it.burst)),
+        [(0, 0), (30, 60), (10, 100)]
+    );
+}
+
+#[test]
+fn the_short_help_has_few_flags_under_headings() {
+    let Outcome::Show(text) = parse(["x", "-h"], &Surroundings::default()).unwrap() else {
+        panic!("no help")
+    };
+    let text = text.to_string();
+    let flags = text.lines().filter(|line| line.trim_start().starts_with('-')).count();
+    assert!((18..=30).contains(&flags), "{flags} flags");
+    for heading in ["General:", "Clusters:", "Issuers:", "Certificates:", "DNS challenges:"] {
+        assert!(text.contains(&format!("\n{heading}\n")), "{heading}");
+    }
+    assert!(text.contains("--help shows all"), "{text}");
+    assert!(!text.contains("--issuer."), "{text}");
+}
+
+#[test]
+fn the_long_help_has_all_flags_once() {
+    let Outcome::Show(text) = parse(["x", "--help"], &Surroundings::default()).unwrap() else {
+        panic!("no help")
+    };
+    let text = text.to_string();
+    for flag in flags::MANAGER.iter().filter(|flag| !flag.is_pool()) {
+        let spelling = flag.spellings().next().unwrap();
+        let shown = text.lines().filter(|line| {
+            let text = line.trim_start();
+            let mut words = text.split([' ', '[', '=']);
+            line.len() - text.len() < 10 && words.any(|word| word == format!("--{spelling}"))
+        });
+        assert_eq!(shown.count(), 1, "{spelling}");
+    }
+    assert!(text.contains("--issuer.renewal-window=240h"), "{text}");
+    assert!(text.lines().count() < 300, "{}", text.lines().count());
+}
+
+#[test]
+fn the_version_is_told_in_all_three_ways() {
+    for argument in ["-v", "--version"] {
+        let Outcome::Show(text) = parse(["x", argument], &Surroundings::default()).unwrap() else {
+            panic!("no version")
+        };
+        let text = text.to_string();
+        assert_eq!(text.trim_end(), format!("cert-controller-manager {}", version()));
+    }
+    let outcome = parse(["x", "version"], &Surroundings::default()).unwrap();
+    assert!(matches!(outcome, Outcome::Do(Command::Version)));
+}
+
+#[test]
+fn the_responder_alone_has_flags_of_its_own() {
+    let arguments =
+        ["x", "answer", "--dns=127.0.0.1:53", "--zone", "a.example", "--zone=b.example"];
+    let Outcome::Do(Command::Answer(args)) = parse(arguments, &Surroundings::default()).unwrap()
+    else {
+        panic!("not the responder")
+    };
+    assert_eq!((args.answer.listen.len(), args.answer.zones.len()), (1, 2));
+    assert_eq!((args.kubeconfig, args.dns_namespace), (None, None));
+}
+
+#[test]
+fn the_command_lines_of_the_readme_are_understood() {
+    let readme = include_str!("../../../README.md");
+    let lines = readme.lines().map(str::trim);
+    let commands: Vec<&str> =
+        lines.filter(|line| line.starts_with("cert-controller-manager --")).collect();
+    assert!(!commands.is_empty());
+    for command in commands {
+        parse(command.split_whitespace(), &Surroundings::default()).expect(command);
+    }
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    clap().debug_assert();
+}
+
+#[test]
+fn the_reference_is_the_one_that_is_committed() {
+    let committed = include_str!("../../../docs/reference/flags.md");
+    assert!(committed == reference(), "run `make generate`");
+}
