@@ -1,0 +1,205 @@
+//! Which issuer issues, how much it may be asked for, and issuers whose key we hold.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tests::{
+    namespace::Namespace,
+    objects::{acme_issuer, api, apply, state},
+    rig::{Rig, RigOptions},
+    run,
+    x509::Leaf,
+};
+use x509_parser::pem::Pem;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn issuer(name: &str, spec: Value) -> Value {
+    let mut issuer = json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1",
+        "kind": "Issuer",
+        "metadata": { "name": name, "namespace": "default" },
+    });
+    issuer["spec"] = spec;
+    issuer
+}
+
+async fn apply_issuer(rig: &Rig, object: &Value) -> Result<()> {
+    apply(&rig.control_plane.client(), "default", object).await?;
+    let name = object["metadata"]["name"].as_str().context("an issuer has a name")?;
+    rig.until_issuer(name, "Ready", SOON).await.map(drop)
+}
+
+/// An ACME issuer for these domains, with at most this many requests per day.
+fn acme(rig: &Rig, name: &str, domains: Option<Value>, quota: Option<i64>) -> Result<Value> {
+    let mut object = acme_issuer(name, &rig.pebble.directory())?;
+    if let Some(domains) = domains {
+        object["spec"]["acme"]["domains"] = domains;
+    }
+    if let Some(quota) = quota {
+        object["spec"]["requestsPerDayQuota"] = json!(quota);
+    }
+    Ok(object)
+}
+
+async fn entry(namespace: &Namespace, secret: &str, entry: &str) -> Result<Vec<u8>> {
+    let secret = namespace.secret(secret).await?.context("there is no Secret")?;
+    let data = secret.data.unwrap_or_default();
+    Ok(data.get(entry).with_context(|| format!("the Secret has no {entry}"))?.0.clone())
+}
+
+/// Each certificate of a chain is signed by the next one.
+fn chains(pem: &[u8], roots: &[u8]) -> Result<()> {
+    let mut blocks: Vec<Pem> = Pem::iter_from_buffer(pem).collect::<Result<_, _>>()?;
+    blocks.extend(Pem::iter_from_buffer(roots).collect::<Result<Vec<_>, _>>()?);
+    for pair in blocks.windows(2) {
+        let (below, above) = (pair[0].parse_x509()?, pair[1].parse_x509()?);
+        if below.tbs_certificate.as_ref() != above.tbs_certificate.as_ref() {
+            below.verify_signature(Some(above.public_key()))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_self_signed_ca_signs_a_certificate_and_shows_itself() -> Result<()> {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "own-issuers").await?;
+        let domain = &namespace.domain;
+        apply_issuer(rig, &issuer("own-self", json!({ "selfSigned": {} }))).await?;
+        namespace
+            .certificate(
+                "root",
+                json!({
+                    "commonName": "a root of ours", "isCA": true, "duration": "43800h",
+                    "issuerRef": { "name": "own-self" }, "secretName": "root-tls",
+                }),
+            )
+            .await?;
+        namespace.until("root", "Ready", SOON).await?;
+        let root = entry(&namespace, "root-tls", "tls.crt").await?;
+        assert_eq!(root, entry(&namespace, "root-tls", "ca.crt").await?);
+
+        let reference = json!({ "name": "root-tls", "namespace": namespace.name });
+        let spec = json!({ "ca": { "privateKeySecretRef": reference } });
+        apply_issuer(rig, &issuer("own-ca", spec)).await?;
+        let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+        let status = issuers.get("own-ca").await?.data["status"].clone();
+        assert_eq!(status["type"], "ca");
+        assert_eq!(status["requestsPerDayQuota"], 2_147_483_647);
+        assert_eq!(status["ca"]["Subject"]["CommonName"], "a root of ours");
+
+        namespace
+            .certificate(
+                "leaf",
+                json!({
+                    "commonName": format!("leaf.{domain}"), "ipAddresses": ["10.0.0.1"],
+                    "issuerRef": { "name": "own-ca" }, "secretName": "leaf-tls",
+                }),
+            )
+            .await?;
+        namespace.until("leaf", "Ready", SOON).await?;
+        let chain = entry(&namespace, "leaf-tls", "tls.crt").await?;
+        let leaf = Leaf::parse(&chain)?;
+        assert_eq!(leaf.chain, 2);
+        assert_eq!(leaf.issuer, "CN=a root of ours");
+        assert_eq!(leaf.names, [format!("leaf.{domain}")]);
+        chains(&chain, &root)?;
+        assert_eq!(entry(&namespace, "leaf-tls", "ca.crt").await?, root);
+
+        // Both stay as they are.
+        let wrong = json!({
+            "commonName": "x", "issuerRef": { "name": "own-self" }, "secretName": "x-tls",
+        });
+        namespace.certificate("x", wrong).await?;
+        let refused = namespace.until("x", "Error", SOON).await?;
+        assert_eq!(state(&refused).1, "self signed certificates must set 'spec.isCA: true'");
+        assert_eq!(entry(&namespace, "leaf-tls", "tls.crt").await?, chain);
+        rig.check_manager().await
+    })
+}
+
+#[test]
+fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again() -> Result<()> {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "by-domains").await?;
+        let domain = &namespace.domain;
+        let outer = json!({ "include": [format!("*.{}", domain.to_uppercase())] });
+        apply_issuer(rig, &acme(rig, "outer", Some(outer), None)?).await?;
+        namespace.simple("early").await?;
+        let early = namespace.until("early", "Ready", SOON).await?;
+        assert_eq!(early.data["status"]["issuerRef"]["name"], "outer");
+        let serial = namespace.leaf("early-tls").await?.serial;
+
+        let inner = json!({ "include": [format!("early.{domain}"), format!("late.{domain}")] });
+        apply_issuer(rig, &acme(rig, "inner", Some(inner), None)?).await?;
+        namespace.simple("late").await?;
+        let late = namespace.until("late", "Ready", SOON).await?;
+        assert_eq!(late.data["status"]["issuerRef"]["name"], "inner");
+        // A pass over the other one, for the sake of its labels.
+        namespace.patch("early", json!({ "spec": { "secretLabels": { "a": "b" } } })).await?;
+        namespace
+            .until_some("Secret", "early-tls", "has the label", SOON, |secret| {
+                secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("a"))
+            })
+            .await?;
+        assert_eq!(namespace.leaf("early-tls").await?.serial, serial);
+
+        let spec = json!({
+            "commonName": format!("other.{domain}"), "issuerRef": { "name": "inner" },
+        });
+        namespace.certificate("other", spec).await?;
+        let (_, said) = state(&namespace.until("other", "Error", SOON).await?);
+        assert_eq!(
+            said,
+            format!("domain other.{domain} is not an included domain of issuer inner")
+        );
+        rig.check_manager().await
+    })
+}
+
+#[test]
+fn an_issuer_in_a_foreign_namespace_is_refused() -> Result<()> {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "foreign-issuer").await?;
+        let spec = json!({
+            "commonName": format!("a.{}", namespace.domain),
+            "issuerRef": { "name": "issuer-acme", "namespace": namespace.name },
+        });
+        namespace.certificate("a", spec).await?;
+        let (_, said) = state(&namespace.until("a", "Error", SOON).await?);
+        ensure!(said.contains("target issuers not allowed"), "{said}");
+        rig.check_manager().await
+    })
+}
+
+#[test]
+fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() -> Result<()> {
+    run(async {
+        let rig = Rig::start(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "quota").await?;
+        apply_issuer(&rig, &acme(&rig, "issuer-acme", None, Some(1))?).await?;
+        namespace.simple("first").await?;
+        namespace.until("first", "Ready", SOON).await?;
+        namespace.simple("second").await?;
+        let waiting = namespace.until("second", "Waiting", SOON).await?;
+        let (_, said) = state(&waiting);
+        ensure!(said.starts_with("request quota exhausted. It goes on at 20"), "{said}");
+
+        rig.replace_manager().await?;
+        // The new manager has looked at everything when it has judged something new.
+        namespace.simple("third").await?;
+        namespace.until("third", "Waiting", SOON).await?;
+        namespace.until("second", "Waiting", SOON).await?;
+        ensure!(namespace.secret("second-tls").await?.is_none(), "more than one was issued");
+
+        // More is allowed, and the first in line goes on before its time.
+        apply_issuer(&rig, &acme(&rig, "issuer-acme", None, Some(100_000))?).await?;
+        namespace.until("second", "Ready", SOON).await?;
+        rig.check_manager().await
+    })
+}
