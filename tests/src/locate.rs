@@ -92,6 +92,14 @@ fn build() -> Result<PathBuf> {
 /// # Errors
 /// The control plane could not be built.
 pub async fn dns_entry_definition() -> Result<String> {
-    let crds = binaries().await?.with_file_name("crds");
-    Ok(fs::read_to_string(crds.join("dns.gardener.cloud_dnsentries.yaml"))?)
+    foreign_definition("dns.gardener.cloud_dnsentries.yaml").await
+}
+
+/// Definitions of foreign resources that the control plane's build has fetched, as YAML.
+///
+/// # Errors
+/// The control plane could not be built, or there is no such file.
+pub async fn foreign_definition(file: &str) -> Result<String> {
+    let path = binaries().await?.with_file_name("crds").join(file);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
