@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer,
-    api::{Certificate, Issuer, ObjectKey, marks},
+    api::{Certificate, ClusterId, Home, Issuer, ObjectKey, marks},
     certificates::{
         gate::Gate, index::Index, observe::Secrets, progress::Store,
         reconcile::Controller as Certificates,
@@ -41,6 +41,7 @@ use crate::{
         Challenges,
         dnsentry::{self, DnsEntrySolver, Entries},
     },
+    sources::{SourceSettings, kind::Kind, sync::Sources},
 };
 
 /// How many Certificates have a pass at the same time. A pass does nothing but wait for answers, and
@@ -48,6 +49,7 @@ use crate::{
 /// fewer of each issuer.
 const CERTIFICATES_AT_ONCE: usize = 512;
 const ISSUERS_AT_ONCE: usize = 8;
+const SOURCES_AT_ONCE: usize = 16;
 
 pub(super) fn main(args: RunArgs) -> anyhow::Result<()> {
     super::log(&args.log)?;
@@ -86,6 +88,7 @@ async fn run(settings: Settings) -> anyhow::Result<Infallible> {
         &mut tasks,
     ));
 
+    let sources = sources(&clusters, &settings, &mut tasks);
     answer(&clusters, &settings, &mut tasks);
     {
         let (entries, client) = (entries.clone(), clusters.dns.0.clone());
@@ -119,6 +122,13 @@ async fn run(settings: Settings) -> anyhow::Result<Infallible> {
             async move { issuers.reconcile(name).await }
         };
         drain(&issuers.queue, ISSUERS_AT_ONCE, reconcile).await
+    });
+    tasks.run("passes over sources", async move {
+        let reconcile = |key| {
+            let sources = sources.clone();
+            async move { sources.reconcile(key).await }
+        };
+        drain(&sources.queue(), SOURCES_AT_ONCE, reconcile).await
     });
     let mut availability = entries.availability();
     tasks.try_run("waking of Certificates", async move {
@@ -227,6 +237,36 @@ fn certificates(
         reports,
         queue: Arc::new(Queue::default()),
     }
+}
+
+/// Ingresses and other objects that get Certificates.
+fn sources(clusters: &Clusters, settings: &Settings, tasks: &mut Tasks) -> Arc<Sources> {
+    let (reports, post) = Reports::new(clusters.source.0.clone());
+    tasks.run("events on sources", post);
+    let id = "source/gardener.cloud".to_owned();
+    let ours = SourceSettings {
+        classes: vec![settings.certificates.class.clone()],
+        ..SourceSettings::default()
+    };
+    let clusters = crate::sources::sync::Clusters {
+        source: clusters.source.0.clone(),
+        source_id: ClusterId { id, former: Vec::new() },
+        target: None,
+    };
+    let client = clusters.source.clone();
+    let sources = Arc::new(Sources::new(&Kind::ALL, ours, clusters, reports));
+    for (kind, watch) in sources.watches() {
+        tasks.run(kind, watch);
+    }
+    let slaves = sources.slaves_at(Home::Source);
+    tasks.run("watch of sources' Certificates", async move {
+        let (sender, _) = watch::channel(Availability::Unknown);
+        let api: Api<Certificate> = Api::all(client);
+        follow(api, watcher::Config::default(), &slaves, &sender).await
+    });
+    let waking = sources.clone();
+    tasks.run("waking of sources", async move { waking.wake().await });
+    sources
 }
 
 /// The responder in this process. Where it cannot run, the manager does not.
