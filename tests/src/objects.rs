@@ -17,6 +17,13 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("Issuer", "cert.gardener.cloud", "v1alpha1", "issuers", true),
     ("DNSEntry", "dns.gardener.cloud", "v1alpha1", "dnsentries", true),
     ("Secret", "", "v1", "secrets", true),
+    ("Service", "", "v1", "services", true),
+    ("Ingress", "networking.k8s.io", "v1", "ingresses", true),
+    ("Gateway", "gateway.networking.k8s.io", "v1", "gateways", true),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", true),
+    ("XListenerSet", "gateway.networking.x-k8s.io", "v1alpha1", "xlistenersets", true),
+    ("IstioGateway", "networking.istio.io", "v1", "gateways", true),
+    ("VirtualService", "networking.istio.io", "v1", "virtualservices", true),
     ("Event", "events.k8s.io", "v1", "events", true),
     ("Namespace", "", "v1", "namespaces", false),
     ("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", false),
@@ -29,7 +36,8 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
 pub fn api(client: &Client, kind: &str, namespace: &str) -> Result<Api<DynamicObject>> {
     let (kind, group, version, plural, namespaced) =
         KINDS.iter().find(|known| known.0 == kind).with_context(|| format!("no kind {kind}"))?;
-    let kind = GroupVersionKind::gvk(group, version, kind);
+    // Two groups have a Gateway; the one that is not Kubernetes' own has another name here.
+    let kind = GroupVersionKind::gvk(group, version, kind.strip_prefix("Istio").unwrap_or(kind));
     let resource = ApiResource::from_gvk_with_plural(&kind, plural);
     Ok(if *namespaced && !namespace.is_empty() {
         Api::namespaced_with(client.clone(), namespace, &resource)
@@ -52,7 +60,10 @@ pub fn documents(yaml: &str) -> Result<Vec<Value>> {
 /// # Errors
 /// The API server refuses it.
 pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
-    let kind = object["kind"].as_str().context("the object has no kind")?;
+    let kind = match object["kind"].as_str().context("the object has no kind")? {
+        "Gateway" if object["apiVersion"] == "networking.istio.io/v1" => "IstioGateway",
+        kind => kind,
+    };
     let name = object["metadata"]["name"].as_str().context("the object has no name")?;
     let params = PatchParams::apply("rig").force();
     Ok(api(client, kind, namespace)?.patch(name, &params, &Patch::Apply(object)).await?)

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::*;
 use crate::{
     api::{CertificateKey, ClusterId},
@@ -88,10 +90,10 @@ fn certificates_are_made_kept_and_deleted_with_what_is_wanted() {
     let nothing: [&str; 0] = [];
     let there = Some(&object);
     assert_eq!(decided(there, &want(&["a"]), &[]), ["create ns/a"]);
-    assert_eq!(decided(there, &want(&["a"]), &[a.clone()]), nothing);
+    assert_eq!(decided(there, &want(&["a"]), from_ref(&a)), nothing);
     assert_eq!(decided(there, &want(&["a"]), &[a.clone(), b.clone()]), ["delete ns/b"]);
-    assert_eq!(decided(there, &want(&[]), &[a.clone()]), ["delete ns/a"]);
-    assert_eq!(decided(None, &Wanted::default(), &[a.clone()]), ["delete ns/a"]);
+    assert_eq!(decided(there, &want(&[]), from_ref(&a)), ["delete ns/a"]);
+    assert_eq!(decided(None, &Wanted::default(), from_ref(&a)), ["delete ns/a"]);
     let going = Slave { deleting: true, ..a };
     assert_eq!(decided(there, &want(&[]), &[going]), nothing);
 }
@@ -154,10 +156,10 @@ fn a_certificate_on_target_is_kept_and_guarded_by_a_finalizer() {
     let deleting = Object { deleting: true, ..guarded.clone() };
     let a = slave("a", Home::Target);
     let (here, nothing) = (slave("a", Home::Source), [""; 0]);
-    assert_eq!(decided(Some(&bare), &want(&["a"]), &[a.clone()]), ["finalizer"]);
-    assert_eq!(decided(Some(&guarded), &want(&["a"]), &[a.clone()]), nothing);
-    assert_eq!(decided(Some(&guarded), &want(&["a"]), &[here.clone()]), ["no finalizer"]);
-    assert_eq!(decided(Some(&deleting), &want(&[]), &[a.clone()]), ["delete ns/a"]);
+    assert_eq!(decided(Some(&bare), &want(&["a"]), from_ref(&a)), ["finalizer"]);
+    assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&a)), nothing);
+    assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&here)), ["no finalizer"]);
+    assert_eq!(decided(Some(&deleting), &want(&[]), from_ref(&a)), ["delete ns/a"]);
     assert_eq!(decided(Some(&deleting), &want(&[]), &[]), ["no finalizer"]);
     let unguarded = Object { deleting: true, ..bare };
     assert_eq!(decided(Some(&unguarded), &want(&[]), &[here]), nothing);
