@@ -10,10 +10,11 @@
 //! Reads source objects and routes on the source cluster and Certificates on source and target.
 //! Writes Certificates, finalizers of source objects, and events on them. Never a Secret.
 
+pub mod act;
 pub mod annotations;
-//pub mod decide;
+pub mod decide;
 pub mod domains;
-//pub mod feedback;
+pub mod feedback;
 pub mod gateway;
 pub mod index;
 pub mod ingress;
@@ -21,10 +22,10 @@ pub mod istio;
 pub mod kind;
 pub mod object;
 pub mod service;
-//pub mod slaves;
-//pub mod sync;
+pub mod slaves;
+pub mod sync;
 pub mod want;
-//pub mod watches;
+pub mod watches;
 
 /// What the manager was told about sources.
 #[derive(Clone, Debug, Default)]

@@ -200,6 +200,15 @@ impl Rig {
         Ok(usage)
     }
 
+    /// Starts the manager again after it was stopped.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_manager(&self) -> Result<()> {
+        *self.manager.lock().await = Manager::start(&self.options, self.control_plane.logs())?;
+        Ok(())
+    }
+
     /// What the manager has used so far.
     ///
     /// # Errors

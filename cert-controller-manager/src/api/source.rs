@@ -160,6 +160,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
     fn hosts(spec: Value) -> Vec<(String, Vec<String>)> {
         let object = json!({ "apiVersion": "v1", "kind": "Ingress", "metadata": {"name": "a"}, "spec": spec });
         let object: Foreign<IngressSpec> = serde_json::from_value(object).unwrap();

@@ -23,9 +23,9 @@ use crate::{
     runtime::{follow::Follower, queue::Shared},
 };
 
-/// How long after an object vanished its Certificates are looked at: when its kind, or the version
-/// that we read, went away with it, that is heard of only afterwards.
-const AFTER_GONE: Duration = Duration::from_secs(2);
+/// How long after an object vanished those that it concerns are looked at: when its kind, or the
+/// version that we read, went away with it, that is heard of only afterwards.
+const AFTER_GONE: Duration = Duration::from_secs(5);
 
 /// A kind whose objects are attached to Gateways.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -138,12 +138,10 @@ impl Index {
         state.adopt(key, object.parent.map(|parent| parent.0), false);
         let children = state.children_of(key);
         drop(state);
-        // Children need no patience: they lose what they had from the parent only when its kind is
-        // known to be there.
         for key in children {
             self.queue.push_after(key, AFTER_GONE);
         }
-        self.queue.push_after(key.clone(), AFTER_GONE);
+        self.queue.push(key.clone());
     }
 
     fn put_route(&self, key: RouteKey, route: Option<Route>) {

@@ -13,6 +13,7 @@ fn index() -> Arc<Index> {
     Arc::new(Index::new(Arc::new(Queue::default())))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
 fn object<S: Shape>(name: &str, spec: Value) -> Foreign<S> {
     let metadata = json!({"namespace": "ns", "name": name, "annotations": {"cert.gardener.cloud/purpose": "managed"}});
     serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()

@@ -14,6 +14,7 @@ use crate::{
 const PURPOSE: &str = "cert.gardener.cloud/purpose";
 
 /// An object of kind `S` as a watch would bring it.
+#[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
 fn kept<S: Source>(annotations: Value, spec: Value) -> (SourceKey, Object) {
     let object = json!({
         "metadata": {"namespace": "ns", "name": "o", "uid": "u", "annotations": annotations},
@@ -44,7 +45,10 @@ fn of<S: Source>(annotations: Value, spec: Value, routes: &[Attachment]) -> (Vec
     summary(&wanted(&key, &object, None, routes, &["gardencert".into()]))
 }
 
-fn check<S: Source>(rows: &[(&str, Value, Value, &[Attachment], &[&str], &str)]) {
+/// What it is about, annotations, specification, routes; Secrets with names, complaints.
+type Row<'a> = (&'a str, Value, Value, &'a [Attachment], &'a [&'a str], &'a str);
+
+fn check<S: Source>(rows: &[Row<'_>]) {
     for (what, annotations, spec, routes, certificates, complaint) in rows {
         let (found, complaints) = of::<S>(annotations.clone(), spec.clone(), routes);
         assert_eq!(found, *certificates, "{what}");

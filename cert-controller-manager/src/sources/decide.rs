@@ -1,0 +1,290 @@
+//! What to do so that the Certificates of an object are the ones that it asks for. Pure.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use k8s_openapi::{
+    api::core::v1::SecretReference, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::api::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use super::{
+    SourceSettings,
+    annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
+    kind::SourceKey,
+    object::Object,
+    slaves::Slave,
+    want::{Wanted, WantedCertificate},
+};
+use crate::{
+    api::{Certificate, Home, ObjectKey, certificate::CertificateSpec, marks},
+    runtime::merge::difference,
+};
+
+/// Longest common name (RFC 5280 appendix A.1, ub-common-name), in bytes as upstream counts.
+const MAX_COMMON_NAME: usize = 64;
+/// Longest name of an object.
+const MAX_NAME: usize = 253;
+
+/// Something to do.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Put our finalizer on the object.
+    AddFinalizer,
+    /// Take our finalizer from the object.
+    RemoveFinalizer,
+    /// Make a Certificate on the source cluster. Its name is the same at every try.
+    Create(Box<Certificate>),
+    /// Merge this into a Certificate.
+    Patch(Box<Slave>, Value),
+    /// Delete a Certificate.
+    Delete(Box<Slave>),
+}
+
+/// What is known about one object when something is decided about it.
+pub struct Situation<'a> {
+    /// The object's name.
+    pub key: &'a SourceKey,
+    /// The object; `None` where it is certain that it is not there.
+    pub object: Option<&'a Object>,
+    /// What it asks for; nothing where it is not there.
+    pub wanted: &'a Wanted,
+    /// Its Certificates.
+    pub slaves: &'a [Slave],
+    /// Whether source and target are different clusters.
+    pub apart: bool,
+    /// What the manager was told.
+    pub settings: &'a SourceSettings,
+}
+
+/// Everything to do, in order. Nothing where everything is as it should be.
+#[must_use]
+pub fn decide(situation: &Situation<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut served = vec![false; situation.wanted.certificates.len()];
+    let mut keeps_finalizer = false;
+    for slave in situation.slaves {
+        let fate = situation.fate(slave);
+        keeps_finalizer |= slave.key.home == Home::Target && fate != Fate::LeaveAlone;
+        match fate {
+            Fate::LeaveAlone => {}
+            Fate::Delete if slave.deleting => {}
+            Fate::Delete => changes.push(Change::Delete(Box::new(slave.clone()))),
+            Fate::Keep(index) => {
+                served[index] = true;
+                let patch = situation.patch(slave, &situation.wanted.certificates[index]);
+                changes.extend(patch.map(|patch| Change::Patch(Box::new(slave.clone()), patch)));
+            }
+        }
+    }
+    let missing = situation.wanted.certificates.iter().zip(served).filter(|(_, served)| !served);
+    for (certificate, _) in missing {
+        if let Some(object) = situation.object {
+            changes.push(Change::Create(Box::new(situation.certificate(object, certificate))));
+        }
+    }
+    if let Some(object) = situation.object {
+        let has = object.finalizers.contains(&finalizer(situation.key, situation.settings));
+        match (has, keeps_finalizer) {
+            // Before anything that must be undone.
+            (false, true) if !object.deleting => changes.insert(0, Change::AddFinalizer),
+            (true, false) => changes.push(Change::RemoveFinalizer),
+            _ => {}
+        }
+    }
+    changes
+}
+
+#[derive(Eq, PartialEq)]
+enum Fate {
+    LeaveAlone,
+    Delete,
+    /// It is the one for the wanted certificate at this index.
+    Keep(usize),
+}
+
+impl Situation<'_> {
+    fn fate(&self, slave: &Slave) -> Fate {
+        // Who belongs to several goes with the last.
+        if slave.owners.len() > 1 && self.index_of(slave).is_none() {
+            return Fate::LeaveAlone;
+        }
+        let Some(object) = self.object else { return Fate::Delete };
+        let of_this = |(key, uid): &(SourceKey, Option<String>)| {
+            key == self.key && uid.as_ref().is_none_or(|uid| *uid == object.uid)
+        };
+        if !slave.owners.iter().any(of_this) {
+            // Of an object of the same name that was here before.
+            return Fate::Delete;
+        }
+        let has_finalizer = object.finalizers.contains(&finalizer(self.key, self.settings));
+        if object.deleting {
+            // Kubernetes deletes what has an owner reference, or orphans it on demand.
+            return if slave.key.home == Home::Target || has_finalizer {
+                Fate::Delete
+            } else {
+                Fate::LeaveAlone
+            };
+        }
+        if !self.wanted.responsible {
+            let made_for = slave.annotations.get(SOURCE_CLASS);
+            let is_ours = made_for.is_some_and(|class| self.settings.classes.contains(class));
+            let by_finalizer = slave.key.home == Home::Target && has_finalizer;
+            return if is_ours || by_finalizer { Fate::Delete } else { Fate::LeaveAlone };
+        }
+        self.index_of(slave).map_or(Fate::Delete, Fate::Keep)
+    }
+
+    fn index_of(&self, slave: &Slave) -> Option<usize> {
+        let secret = slave.secret.as_ref()?;
+        let certificates = &self.wanted.certificates;
+        let is_for = |one: &WantedCertificate| one.secret == *secret || self.secret(one) == *secret;
+        certificates.iter().position(is_for)
+    }
+
+    /// Where the certificate goes to.
+    fn secret(&self, certificate: &WantedCertificate) -> ObjectKey {
+        let elsewhere = self.settings.target_namespace.as_ref().filter(|_| self.apart);
+        match elsewhere {
+            Some(namespace) => ObjectKey::new(namespace, &certificate.secret.name),
+            None => certificate.secret.clone(),
+        }
+    }
+
+    fn certificate(&self, object: &Object, wanted: &WantedCertificate) -> Certificate {
+        let secret = self.secret(wanted);
+        let mut annotations = self.annotations(wanted);
+        annotations.insert(SOURCE_CLASS.to_owned(), self.main_class().to_owned());
+        let reference = SecretReference {
+            name: Some(secret.name.clone()),
+            namespace: Some(secret.namespace.clone()),
+        };
+        Certificate {
+            metadata: ObjectMeta {
+                namespace: Some(self.key.object.namespace.clone()),
+                name: Some(self.name(object, &secret)),
+                annotations: Some(annotations),
+                owner_references: Some(vec![self.owner(object)]),
+                ..ObjectMeta::default()
+            },
+            spec: CertificateSpec { secret_ref: Some(reference), ..spec(wanted) },
+            status: None,
+        }
+    }
+
+    /// Tells the same at every try, so that nothing is made twice.
+    fn name(&self, object: &Object, secret: &ObjectKey) -> String {
+        let prefix = if self.apart { self.settings.target_name_prefix.as_str() } else { "" };
+        let hash = digest::digest(&digest::SHA224, format!("{secret}\0{}", object.uid).as_bytes());
+        let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let kind = self.key.kind.name().kind;
+        let name = format!("{prefix}{}-{kind}", self.key.object.name).to_lowercase();
+        let head: String = name.chars().take(MAX_NAME - 1 - hash.len()).collect();
+        format!("{head}-{hash}")
+    }
+
+    fn owner(&self, object: &Object) -> OwnerReference {
+        let name = self.key.kind.name();
+        let api_version = match name.group {
+            "" => object.version.to_owned(),
+            group => format!("{group}/{}", object.version),
+        };
+        OwnerReference {
+            api_version,
+            kind: name.kind.to_owned(),
+            name: self.key.object.name.clone(),
+            uid: object.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+
+    fn main_class(&self) -> &str {
+        self.settings.classes.first().map_or(marks::DEFAULT_CLASS, String::as_str)
+    }
+
+    fn annotations(&self, wanted: &WantedCertificate) -> BTreeMap<String, String> {
+        let mut annotations = wanted.options.copied.clone();
+        annotations.insert(FORWARD_OWNER_REFS.to_owned(), "true".to_owned());
+        if let Some(class) = &self.settings.target_class {
+            annotations.insert(marks::CLASS.to_owned(), class.clone());
+        }
+        annotations
+    }
+
+    /// What must be merged into a Certificate; `None` where nothing must. Where it is and which
+    /// Secret it is for stays as it is.
+    #[must_use]
+    pub(super) fn patch(&self, slave: &Slave, wanted: &WantedCertificate) -> Option<Value> {
+        let should = serde_json::to_value(spec(wanted)).ok()?;
+        let is = serde_json::to_value(&slave.managed).ok()?;
+        let mut patch = Map::new();
+        if let Some(spec) = difference(&is, &should) {
+            patch.insert("spec".to_owned(), spec);
+        }
+        let annotations = self.changed_annotations(slave, wanted);
+        if !annotations.is_empty() {
+            patch.insert("metadata".to_owned(), json!({ "annotations": annotations }));
+        }
+        if patch.is_empty() {
+            return None;
+        }
+        let mut patch = Value::Object(patch);
+        // Only this very object: one that took its name is another.
+        patch["metadata"]["uid"] = json!(slave.uid);
+        Some(patch)
+    }
+
+    fn changed_annotations(&self, slave: &Slave, wanted: &WantedCertificate) -> Map<String, Value> {
+        let mut should = self.annotations(wanted);
+        // Upstream's have none, and a steady state writes nothing.
+        if slave.annotations.contains_key(SOURCE_CLASS) {
+            should.insert(SOURCE_CLASS.to_owned(), self.main_class().to_owned());
+        }
+        let changed =
+            should.iter().filter(|(name, text)| slave.annotations.get(*name) != Some(text));
+        let changed = changed.map(|(name, text)| (name.clone(), json!(text)));
+        let surplus = slave.annotations.keys().filter(|name| !should.contains_key(*name));
+        let mut all: Map<_, _> =
+            changed.chain(surplus.map(|name| (name.clone(), Value::Null))).collect();
+        if let Some(text) = &slave.migrated {
+            all.insert(crate::api::owners::OWNERS.to_owned(), json!(text));
+        }
+        all
+    }
+}
+
+/// The finalizer of ours for objects of this kind. Managers of different classes have different
+/// ones.
+#[must_use]
+pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
+    let plain = key.kind.finalizer();
+    match settings.classes.first() {
+        Some(class) if class != marks::DEFAULT_CLASS => format!("{class}.{plain}"),
+        _ => plain.to_owned(),
+    }
+}
+
+/// The fields of a Certificate that follow the source object.
+fn spec(wanted: &WantedCertificate) -> CertificateSpec {
+    let options = &wanted.options;
+    let (common_name, dns_names) = match wanted.domains.split_first() {
+        Some((first, rest)) if first.len() <= MAX_COMMON_NAME => (Some(first.clone()), rest),
+        _ => (None, wanted.domains.as_slice()),
+    };
+    CertificateSpec {
+        common_name,
+        dns_names: (!dns_names.is_empty()).then(|| dns_names.to_vec()),
+        issuer_ref: options.issuer.clone(),
+        secret_labels: options.secret_labels.clone(),
+        follow_cname: options.follow_cname.then_some(true),
+        preferred_chain: options.preferred_chain.clone(),
+        private_key: options.private_key.clone(),
+        renew_before: options.renew_before.clone(),
+        ..CertificateSpec::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

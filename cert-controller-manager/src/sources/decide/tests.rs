@@ -1,0 +1,205 @@
+use std::slice::from_ref;
+
+use super::*;
+use crate::{
+    api::{CertificateKey, ClusterId},
+    sources::{annotations::Options, kind::Kind, object::From},
+};
+
+fn key() -> SourceKey {
+    SourceKey { kind: Kind::Ingress, object: ObjectKey::new("ns", "Web") }
+}
+
+fn object() -> Object {
+    Object {
+        version: "v1",
+        uid: "uid".into(),
+        annotations: BTreeMap::new(),
+        labelled: false,
+        finalizers: Vec::new(),
+        deleting: false,
+        entries: Vec::new(),
+        parent: None,
+        listeners_from: From::Nowhere,
+    }
+}
+
+fn want(names: &[&str]) -> Wanted {
+    let certificates = names.iter().map(|name| WantedCertificate {
+        secret: ObjectKey::new("ns", *name),
+        domains: vec![format!("{name}.x"), "b.x".into()],
+        options: Options::default(),
+    });
+    Wanted { responsible: true, certificates: certificates.collect(), complaints: Vec::new() }
+}
+
+fn settings() -> SourceSettings {
+    SourceSettings { classes: vec!["gardencert".into()], ..SourceSettings::default() }
+}
+
+/// The Certificate that would be made for the Secret of this name, as the watch brings it.
+fn slave(name: &str, home: Home) -> Slave {
+    let (key, object, wanted) = (key(), object(), want(&[name]));
+    let settings = settings();
+    let situation = Situation {
+        key: &key,
+        object: Some(&object),
+        wanted: &wanted,
+        slaves: &[],
+        apart: false,
+        settings: &settings,
+    };
+    let mut certificate = situation.certificate(&object, &wanted.certificates[0]);
+    if home == Home::Target {
+        certificate.metadata.owner_references = None;
+        let owners = "source:networking.k8s.io/Ingress/ns/Web".to_owned();
+        let annotations = certificate.metadata.annotations.as_mut().unwrap();
+        annotations.remove(SOURCE_CLASS);
+        annotations.insert(crate::api::owners::OWNERS.to_owned(), owners);
+    }
+    certificate.metadata.uid = Some(format!("uid of {name}"));
+    Slave::of(&certificate, home, &source()).unwrap()
+}
+
+fn source() -> ClusterId {
+    ClusterId { id: "source".into(), former: vec!["before".into()] }
+}
+
+/// What is decided, a line for each.
+fn decided(object: Option<&Object>, wanted: &Wanted, slaves: &[Slave]) -> Vec<String> {
+    let (key, settings) = (key(), settings());
+    let apart = slaves.iter().any(|slave| slave.key.home == Home::Target);
+    let situation = Situation { key: &key, object, wanted, slaves, apart, settings: &settings };
+    let line = |change| match change {
+        Change::AddFinalizer => "finalizer".to_owned(),
+        Change::RemoveFinalizer => "no finalizer".to_owned(),
+        Change::Create(certificate) => {
+            let secret = certificate.spec.secret_ref.unwrap();
+            format!("create {}/{}", secret.namespace.unwrap(), secret.name.unwrap())
+        }
+        Change::Patch(slave, patch) => format!("patch {}: {patch}", slave.secret.unwrap()),
+        Change::Delete(slave) => format!("delete {}", slave.secret.unwrap()),
+    };
+    decide(&situation).into_iter().map(line).collect()
+}
+
+#[test]
+fn certificates_are_made_kept_and_deleted_with_what_is_wanted() {
+    let object = object();
+    let (a, b) = (slave("a", Home::Source), slave("b", Home::Source));
+    let nothing: [&str; 0] = [];
+    let there = Some(&object);
+    assert_eq!(decided(there, &want(&["a"]), &[]), ["create ns/a"]);
+    assert_eq!(decided(there, &want(&["a"]), from_ref(&a)), nothing);
+    assert_eq!(decided(there, &want(&["a"]), &[a.clone(), b.clone()]), ["delete ns/b"]);
+    assert_eq!(decided(there, &want(&[]), from_ref(&a)), ["delete ns/a"]);
+    assert_eq!(decided(None, &Wanted::default(), from_ref(&a)), ["delete ns/a"]);
+    let going = Slave { deleting: true, ..a };
+    assert_eq!(decided(there, &want(&[]), &[going]), nothing);
+}
+
+#[test]
+fn only_what_differs_is_patched() {
+    let object = object();
+    let (mut wanted, a) = (want(&["a"]), slave("a", Home::Source));
+    wanted.certificates[0].domains = vec!["c.x".into()];
+    wanted.certificates[0].options.renew_before = Some("720h0m0s".into());
+    let patch = r#"{"spec":{"commonName":"c.x","renewBefore":"720h0m0s","dnsNames":null},"metadata":{"uid":"uid of a"}}"#;
+    assert_eq!(decided(Some(&object), &wanted, &[a]), [format!("patch ns/a: {patch}")]);
+}
+
+#[test]
+fn a_long_first_name_is_no_common_name() {
+    let long = format!("{}.x", "a".repeat(63));
+    for (first, common_name) in [("a.x".to_owned(), true), (long, false)] {
+        let mut wanted = want(&["a"]).certificates.remove(0);
+        wanted.domains[0] = first.clone();
+        let spec = spec(&wanted);
+        assert_eq!(spec.common_name.is_some(), common_name);
+        assert_eq!(spec.dns_names.unwrap().contains(&first), !common_name);
+    }
+}
+
+#[test]
+fn the_name_is_the_same_at_every_try_and_another_for_another_object() {
+    let (key, mut settings, wanted) = (key(), settings(), want(&["a", "b"]));
+    settings.target_name_prefix = "p-".into();
+    settings.target_namespace = Some("t".into());
+    settings.target_class = Some("c".into());
+    let certificate = |uid: &str, apart| {
+        let object = Object { uid: uid.into(), ..object() };
+        let situation = Situation {
+            key: &key,
+            object: Some(&object),
+            wanted: &wanted,
+            slaves: &[],
+            apart,
+            settings: &settings,
+        };
+        situation.certificate(&object, &wanted.certificates[0])
+    };
+    let name = |one: Certificate| one.metadata.name.unwrap();
+    assert!(name(certificate("u", false)).starts_with("web-ingress-"));
+    assert_eq!(name(certificate("u", false)), name(certificate("u", false)));
+    assert_ne!(name(certificate("u", false)), name(certificate("v", false)));
+    let apart = certificate("u", true);
+    assert_eq!(apart.spec.secret_ref.clone().unwrap().namespace.as_deref(), Some("t"));
+    assert_eq!(apart.metadata.namespace.as_deref(), Some("ns"));
+    assert_eq!(apart.metadata.annotations.as_ref().unwrap()["cert.gardener.cloud/class"], "c");
+    assert!(name(apart).starts_with("p-web-ingress-"));
+}
+
+#[test]
+fn a_certificate_on_target_is_kept_and_guarded_by_a_finalizer() {
+    let finalizers = vec!["cert.gardener.cloud/ingress-cert".to_owned()];
+    let (bare, guarded) = (object(), Object { finalizers: finalizers.clone(), ..object() });
+    let deleting = Object { deleting: true, ..guarded.clone() };
+    let a = slave("a", Home::Target);
+    let (here, nothing) = (slave("a", Home::Source), [""; 0]);
+    assert_eq!(decided(Some(&bare), &want(&["a"]), from_ref(&a)), ["finalizer"]);
+    assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&a)), nothing);
+    assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&here)), ["no finalizer"]);
+    assert_eq!(decided(Some(&deleting), &want(&[]), from_ref(&a)), ["delete ns/a"]);
+    assert_eq!(decided(Some(&deleting), &want(&[]), &[]), ["no finalizer"]);
+    let unguarded = Object { deleting: true, ..bare };
+    assert_eq!(decided(Some(&unguarded), &want(&[]), &[here]), nothing);
+    let foreign = Wanted::default();
+    assert_eq!(decided(Some(&guarded), &foreign, &[a]), ["delete ns/a"]);
+}
+
+#[test]
+fn who_changes_the_class_is_cleaned_up_by_whom_it_was_made_by() {
+    let object = object();
+    let ours = slave("a", Home::Source);
+    let mut upstreams = ours.clone();
+    upstreams.annotations.remove(SOURCE_CLASS);
+    let mut anothers = ours.clone();
+    anothers.annotations.insert(SOURCE_CLASS.into(), "other".into());
+    let foreign = Wanted::default();
+    for (slave, deleted) in [(ours, true), (upstreams, false), (anothers, false)] {
+        assert_eq!(decided(Some(&object), &foreign, &[slave]).len() == 1, deleted);
+    }
+}
+
+#[test]
+fn certificates_of_other_objects_are_not_taken_for_ours() {
+    let object = object();
+    let mut before = slave("a", Home::Source);
+    before.owners[0].1 = Some("another uid".into());
+    assert_eq!(decided(Some(&object), &want(&["a"]), &[before])[0], "delete ns/a");
+    let mut shared = slave("b", Home::Source);
+    shared.owners.push((SourceKey { kind: Kind::Service, ..key() }, None));
+    assert_eq!(decided(Some(&object), &want(&[]), &[shared]), [""; 0]);
+}
+
+#[test]
+fn owners_with_a_former_id_of_the_cluster_are_written_anew() {
+    let mut a = slave("a", Home::Target);
+    a.migrated = crate::api::owners::migrate("before:networking.k8s.io/Ingress/ns/Web", &source());
+    let lines = decided(Some(&object()), &want(&["a"]), &[a]);
+    assert!(lines[1].contains("source:networking.k8s.io/Ingress/ns/Web"), "{lines:?}");
+    assert_eq!(
+        CertificateKey { home: Home::Target, object: ObjectKey::new("a", "b") }.to_string(),
+        "target:a/b"
+    );
+}

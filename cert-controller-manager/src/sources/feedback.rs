@@ -1,0 +1,145 @@
+//! Tells people on the source object what becomes of its certificates: events, said only when
+//! something changed. What was said is remembered while the process lives; after a start only what
+//! is wrong is said again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use super::{kind::SourceKey, object::Object, slaves::Slave};
+use crate::{api::ObjectKey, runtime::report::Reports};
+
+/// Reason of events about what is done.
+const RECONCILE: &str = "reconcile";
+/// Reason of events about the state of a certificate.
+const STATE: &str = "cert-annotation";
+/// Longest text of a foreign object in an event.
+const MAX_TEXT: usize = 500;
+
+/// See the [module](self).
+pub struct Feedback {
+    reports: Reports,
+    memory: Mutex<HashMap<SourceKey, Memory>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// The last word about each Secret.
+    states: BTreeMap<ObjectKey, String>,
+    complaints: BTreeSet<String>,
+}
+
+/// Something to say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Word {
+    /// All is well.
+    Normal(String),
+    /// Somebody should have a look.
+    Warning(String),
+}
+
+impl Feedback {
+    /// Events go to `reports`.
+    #[must_use]
+    pub fn new(reports: Reports) -> Self {
+        Self { reports, memory: Mutex::default() }
+    }
+
+    /// Says that something was done.
+    pub fn done(&self, key: &SourceKey, object: &Object, what: &str) {
+        self.reports.normal(reference(key, object), RECONCILE, what);
+    }
+
+    /// Says what cannot be done, each thing once until it has changed.
+    pub fn complain(&self, key: &SourceKey, object: &Object, complaints: &[String]) {
+        let complaints: BTreeSet<String> = complaints.iter().map(|text| cut(text)).collect();
+        let fresh: Vec<String> = {
+            let mut memory = self.lock();
+            let memory = memory.entry(key.clone()).or_default();
+            let fresh = complaints.difference(&memory.complaints).cloned().collect();
+            memory.complaints = complaints;
+            fresh
+        };
+        for complaint in fresh {
+            self.reports.warning(reference(key, object), RECONCILE, &complaint);
+        }
+    }
+
+    /// Says in which state the Certificates are.
+    pub fn states(&self, key: &SourceKey, object: &Object, slaves: &[Slave]) {
+        for (secret, word) in
+            slaves.iter().filter_map(|slave| Some((slave.secret.clone()?, word(slave)?)))
+        {
+            let (text, wrong) = match &word {
+                Word::Normal(text) => (text, false),
+                Word::Warning(text) => (text, true),
+            };
+            let before = {
+                let mut memory = self.lock();
+                let states = &mut memory.entry(key.clone()).or_default().states;
+                states.insert(secret.clone(), text.clone())
+            };
+            let about = || reference(key, object);
+            let note = format!("{secret}: {}", cut(text));
+            match before {
+                Some(before) if before == *text => {}
+                None if !wrong => {}
+                _ if wrong => self.reports.warning(about(), STATE, &note),
+                _ => self.reports.normal(about(), STATE, &note),
+            }
+        }
+    }
+
+    /// A Certificate for `secret` was made: everything about it is news from now on.
+    pub fn expect(&self, key: &SourceKey, secret: ObjectKey) {
+        self.lock().entry(key.clone()).or_default().states.insert(secret, String::new());
+    }
+
+    /// The object is not there any more.
+    pub fn forget(&self, key: &SourceKey) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What there is to say about a Certificate, in upstream's words: people match on them.
+#[must_use]
+pub fn word(slave: &Slave) -> Option<Word> {
+    let with = |text: &str| match slave.message.as_str() {
+        "" => text.to_owned(),
+        message => format!("{text}: {message}"),
+    };
+    match slave.state.as_str() {
+        "Ready" if slave.message.is_empty() => Some(Word::Normal("certificate ready".to_owned())),
+        "Ready" => Some(Word::Normal(slave.message.clone())),
+        "Pending" => Some(Word::Normal(with("certificate pending"))),
+        "Error" => Some(Word::Warning(with("errornous certificate"))),
+        _ => None,
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+fn reference(key: &SourceKey, object: &Object) -> ObjectReference {
+    let name = key.kind.name();
+    let api_version = match name.group {
+        "" => object.version.to_owned(),
+        group => format!("{group}/{}", object.version),
+    };
+    ObjectReference {
+        api_version: Some(api_version),
+        kind: Some(name.kind.to_owned()),
+        namespace: Some(key.object.namespace.clone()),
+        name: Some(key.object.name.clone()),
+        uid: Some(object.uid.clone()),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,252 @@
+//! The one controller of all sources: looks at an object and its Certificates, has it decided what
+//! to do, and does it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::future::select_all;
+use kube::Client;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    SourceSettings,
+    act::{Act, Failure},
+    decide::{Situation, decide},
+    feedback::Feedback,
+    index::{Index, Known},
+    kind::{Kind, SourceKey},
+    slaves::{Slave, Slaves, SlavesAt},
+    want::{Wanted, wanted},
+    watches::{Watch, Watches},
+};
+use crate::{
+    api::{ClusterId, Home},
+    runtime::{
+        follow::{Availability, Relist},
+        queue::{Queue, Shared},
+        report::Reports,
+    },
+};
+
+/// How long an object must be missing before its Certificates are deleted. An object that is deleted
+/// takes them along by its owner references or its finalizer, so nothing waits for this; and a kind
+/// that is missed by mistake is there again by then.
+const MISSING: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// The clusters that objects and Certificates are in.
+#[derive(Clone)]
+pub struct Clusters {
+    /// Where the objects are, and their Certificates.
+    pub source: Client,
+    /// The name of the source cluster in owner annotations.
+    pub source_id: ClusterId,
+    /// Where Certificates are, too; `None` where that is the source cluster.
+    pub target: Option<Client>,
+}
+
+/// See the [module](self).
+pub struct Sources {
+    queue: Shared<SourceKey>,
+    index: Arc<Index>,
+    slaves: Arc<Slaves>,
+    watches: Watches,
+    settings: SourceSettings,
+    clusters: Clusters,
+    feedback: Feedback,
+    trouble: Mutex<HashMap<SourceKey, Trouble>>,
+}
+
+/// What is remembered of an object that is not as it should be.
+#[derive(Default)]
+struct Trouble {
+    missing_since: Option<Instant>,
+    failures: u32,
+}
+
+impl Sources {
+    /// Serves objects of `kinds`. Events go to `reports`, which posts on the source cluster.
+    #[must_use]
+    pub fn new(
+        kinds: &[Kind],
+        settings: SourceSettings,
+        clusters: Clusters,
+        reports: Reports,
+    ) -> Self {
+        let queue = Arc::new(Queue::default());
+        Self {
+            index: Arc::new(Index::new(queue.clone())),
+            slaves: Arc::new(Slaves::new(clusters.source_id.clone(), queue.clone())),
+            watches: Watches::new(kinds),
+            settings,
+            feedback: Feedback::new(reports),
+            trouble: Mutex::default(),
+            clusters,
+            queue,
+        }
+    }
+
+    /// The objects to look at, for [`drain`](crate::runtime::queue::drain).
+    #[must_use]
+    pub fn queue(&self) -> Shared<SourceKey> {
+        self.queue.clone()
+    }
+
+    /// Whom to tell of the Certificates of a cluster.
+    #[must_use]
+    pub fn slaves_at(&self, home: Home) -> SlavesAt {
+        SlavesAt { slaves: self.slaves.clone(), home }
+    }
+
+    /// The watches of objects and routes, which `relist` can ask for new lists. Run all of them.
+    #[must_use]
+    pub fn watches(&self, relist: &Relist) -> Vec<Watch> {
+        self.watches.run(&self.clusters.source, &self.index, relist)
+    }
+
+    /// What is known of each kind and version.
+    #[must_use]
+    pub fn availability(&self) -> Vec<(&'static str, watch::Receiver<Availability>)> {
+        self.watches.availability()
+    }
+
+    /// Has everything looked at again when more is known than before. Never ends.
+    pub async fn wake(&self) -> Infallible {
+        let mut kinds: Vec<_> =
+            self.availability().into_iter().map(|(_, receiver)| receiver).collect();
+        let mut homes = self.slaves.completed();
+        loop {
+            self.look_at_all();
+            let changes = kinds.iter_mut().map(|receiver| Box::pin(receiver.changed()));
+            let changes: Vec<_> = changes.collect();
+            // The senders are in `self`, so they live.
+            if changes.is_empty() {
+                let _ = homes.changed().await;
+            } else {
+                tokio::select! {
+                    _ = select_all(changes) => {}
+                    _ = homes.changed() => {}
+                }
+            }
+        }
+    }
+
+    fn look_at_all(&self) {
+        let mut all: BTreeSet<SourceKey> = self.slaves.owners().into_iter().collect();
+        all.extend(Kind::ALL.into_iter().flat_map(|kind| self.index.of_kind(kind)));
+        all.into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    /// One pass over an object. Returns after how long it wants another.
+    pub async fn reconcile(&self, key: SourceKey) -> Option<Duration> {
+        // Who is woken too early is woken again when the rest is known.
+        if !self.watches.known(key.kind) || !self.slaves.complete(self.homes()) {
+            return None;
+        }
+        let known = self.index.find(&key);
+        let slaves = self.slaves.of(&key);
+        if let Some(wait) = self.missing(&key, &known, &slaves) {
+            return wait;
+        }
+        let wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
+            let classes = &self.settings.classes;
+            wanted(&key, object, known.parent.as_ref(), &known.routes, classes)
+        });
+        let failures = self.sync(&key, &known, &wanted, &slaves).await;
+        self.tell(&key, &known, &wanted, &slaves, &failures);
+        self.next_look(key, &failures)
+    }
+
+    /// What to return at once for an object that is not there; `None` where the pass goes on.
+    fn missing(
+        &self,
+        key: &SourceKey,
+        known: &Known,
+        slaves: &[Slave],
+    ) -> Option<Option<Duration>> {
+        let mut trouble = self.trouble();
+        if known.object.is_some() {
+            if let Some(trouble) = trouble.get_mut(key) {
+                trouble.missing_since = None;
+            }
+            return None;
+        }
+        if slaves.is_empty() {
+            trouble.remove(key);
+            drop(trouble);
+            self.feedback.forget(key);
+            return Some(None);
+        }
+        let now = Instant::now();
+        let since = *trouble.entry(key.clone()).or_default().missing_since.get_or_insert(now);
+        let left = MISSING.saturating_sub(now.duration_since(since));
+        (!left.is_zero()).then_some(Some(left))
+    }
+
+    async fn sync(
+        &self,
+        key: &SourceKey,
+        known: &Known,
+        wanted: &Wanted,
+        slaves: &[Slave],
+    ) -> Vec<Failure> {
+        let object = known.object.as_ref();
+        let apart = self.clusters.target.is_some();
+        let settings = &self.settings;
+        let situation = Situation { key, object, wanted, slaves, apart, settings };
+        let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
+        let mut failures = Vec::new();
+        for change in decide(&situation) {
+            if let Err(failure) = act.run(&change).await {
+                tracing::info!(source = %key, "{key}: {failure}");
+                failures.push(failure);
+            }
+        }
+        failures
+    }
+
+    fn tell(
+        &self,
+        key: &SourceKey,
+        known: &Known,
+        wanted: &Wanted,
+        slaves: &[Slave],
+        failures: &[Failure],
+    ) {
+        let Some(object) = &known.object else { return };
+        let refused = failures.iter().filter(|failure| failure.is_refusal).map(ToString::to_string);
+        let complaints: Vec<String> = wanted.complaints.iter().cloned().chain(refused).collect();
+        self.feedback.complain(key, object, &complaints);
+        if !wanted.certificates.is_empty() {
+            self.feedback.states(key, object, slaves);
+        }
+    }
+
+    fn next_look(&self, key: SourceKey, failures: &[Failure]) -> Option<Duration> {
+        let mut trouble = self.trouble();
+        if failures.is_empty() {
+            trouble.remove(&key);
+            return None;
+        }
+        let trouble = trouble.entry(key).or_default();
+        trouble.failures = trouble.failures.saturating_add(1);
+        let factor = 1 << trouble.failures.saturating_sub(1).min(10);
+        Some((FIRST_RETRY * factor).min(LONGEST_RETRY))
+    }
+
+    fn homes(&self) -> &'static [Home] {
+        match self.clusters.target {
+            Some(_) => &[Home::Source, Home::Target],
+            None => &[Home::Source],
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, HashMap<SourceKey, Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,290 @@
+//! Ingresses, Services and Gateways get Certificates, on a real API server with the real definitions
+//! of Istio and the Gateway API.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+use tests::{
+    Look, eventually, locate,
+    namespace::Namespace,
+    objects::{self, apply, documents, names, until_established},
+    rig::{Rig, RigOptions},
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+/// The manager looks for absent kinds every five seconds, and waits before it believes that
+/// something is gone.
+const LATER: Duration = Duration::from_secs(40);
+
+/// The objects of an example, with their names moved into the domain of the test.
+fn example_in(namespace: &Namespace, file: &str) -> Result<Vec<Value>> {
+    let text = locate::read(&format!("examples/{file}"))?;
+    documents(&text.replace("my-company.test", &namespace.domain))
+}
+
+async fn apply_example(namespace: &Namespace, file: &str) -> Result<()> {
+    for object in example_in(namespace, file)? {
+        namespace.apply(&object).await?;
+    }
+    Ok(())
+}
+
+fn client(rig: &Rig) -> kube::Client {
+    rig.control_plane.client()
+}
+
+/// The Certificates of a namespace by the name of their Secret, with their names.
+async fn certificates(rig: &Rig, namespace: &Namespace) -> Result<Vec<(String, Vec<String>)>> {
+    let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+    let mut found: Vec<_> = all.iter().map(summary).collect();
+    found.sort();
+    Ok(found)
+}
+
+fn summary(certificate: &DynamicObject) -> (String, Vec<String>) {
+    let spec = &certificate.data["spec"];
+    let first = spec["commonName"].as_str().map(str::to_owned);
+    let rest = spec["dnsNames"].as_array().into_iter().flatten();
+    let rest = rest.filter_map(|name| name.as_str().map(str::to_owned));
+    let secret = spec["secretRef"]["name"].as_str().unwrap_or_default().to_owned();
+    (secret, first.into_iter().chain(rest).collect())
+}
+
+/// Waits until exactly these Certificates are there. Names are relative to the namespace's domain.
+async fn until_certificates(
+    rig: &Rig,
+    namespace: &Namespace,
+    wanted: &[(&str, &[&str])],
+    deadline: Duration,
+) -> Result<()> {
+    let full = |name: &&str| format!("{name}.{}", namespace.domain);
+    let wanted: Vec<(String, Vec<String>)> = wanted
+        .iter()
+        .map(|(secret, names)| ((*secret).to_owned(), names.iter().map(full).collect()))
+        .collect();
+    let what = format!("{} has the Certificates {wanted:?}", namespace.name);
+    eventually(deadline, &what, || async {
+        rig.check_manager().await?;
+        let found = certificates(rig, namespace).await?;
+        Ok(if found == wanted { Look::Done(()) } else { Look::NotYet(format!("{found:?}")) })
+    })
+    .await
+}
+
+async fn until_event(namespace: &Namespace, object: &str, wanted: &str) -> Result<()> {
+    eventually(SOON, &format!("event {wanted:?} on {object}"), || async {
+        let events = namespace.events(object).await?;
+        let found = events.iter().any(|event| event.contains(wanted));
+        Ok(if found { Look::Done(()) } else { Look::NotYet(format!("{events:?}")) })
+    })
+    .await
+}
+
+async fn until_secret(namespace: &Namespace, secret: &str) -> Result<()> {
+    eventually(SOON, &format!("Secret {secret}"), || async {
+        let found = namespace.secret(secret).await?;
+        Ok(found.map_or_else(|| Look::NotYet("not there".to_owned()), |_| Look::Done(())))
+    })
+    .await
+}
+
+#[test]
+fn an_ingress_becomes_secrets_and_changes_with_it() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "ingress").await?;
+        apply_example(&namespace, "40-ingress.yaml").await?;
+        let both: &[&str] = &["ingress", "ingress-foo"];
+        until_certificates(rig, &namespace, &[("web-ingress-tls", both)], SOON).await?;
+        until_secret(&namespace, "web-ingress-tls").await?;
+        let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+        let made = all.first().context("no Certificate")?;
+        let owner = &made.metadata.owner_references.as_deref().unwrap_or_default()[0];
+        assert_eq!((owner.kind.as_str(), owner.controller), ("Ingress", Some(true)));
+        let annotations = made.metadata.annotations.clone().unwrap_or_default();
+        assert_eq!(annotations["cert.gardener.cloud/forward-owner-refs"], "true");
+        assert_eq!(made.data["spec"]["issuerRef"]["name"], "issuer-acme");
+        until_event(&namespace, "web-ingress", "Normal reconcile created certificate object")
+            .await?;
+        until_event(&namespace, "web-ingress", "Normal cert-annotation ingress/web-ingress-tls: ")
+            .await?;
+
+        // Another entry, and one without a Secret.
+        let mut ingress = example_in(&namespace, "40-ingress.yaml")?.remove(0);
+        ingress["spec"]["tls"] = json!([
+            {"hosts": [format!("a.{}", namespace.domain)], "secretName": "web-ingress-tls"},
+            {"hosts": [format!("b.{}", namespace.domain)], "secretName": "b-tls"},
+            {"hosts": ["nowhere"]},
+        ]);
+        namespace.apply(&ingress).await?;
+        until_certificates(
+            rig,
+            &namespace,
+            &[("b-tls", &["b"]), ("web-ingress-tls", &["a"])],
+            SOON,
+        )
+        .await?;
+        until_event(
+            &namespace,
+            "web-ingress",
+            "Warning reconcile tls entry for hosts nowhere has no secretName",
+        )
+        .await?;
+
+        // An entry less, then no request at all.
+        ingress["spec"]["tls"] =
+            json!([{"hosts": [format!("b.{}", namespace.domain)], "secretName": "b-tls"}]);
+        namespace.apply(&ingress).await?;
+        until_certificates(rig, &namespace, &[("b-tls", &["b"])], SOON).await?;
+        until_event(&namespace, "web-ingress", "Normal reconcile deleted certificate object")
+            .await?;
+        ingress["metadata"]["annotations"] = json!({});
+        namespace.apply(&ingress).await?;
+        until_certificates(rig, &namespace, &[], SOON).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "service").await?;
+        apply_example(&namespace, "40-service.yaml").await?;
+        let wanted: &[(&str, &[&str])] = &[("web-service-tls", &["service", "service-foo"])];
+        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_secret(&namespace, "web-service-tls").await?;
+
+        // What somebody else changes is changed back; what is not ours to say is left alone.
+        let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+        let name = all[0].metadata.name.clone().context("no name")?;
+        let spec = json!({"dnsNames": ["other.test"], "keystores": null, "renewBefore": "1h"});
+        namespace.patch(&name, json!({ "spec": spec })).await?;
+        until_certificates(rig, &namespace, wanted, SOON).await?;
+
+        let mut service = example_in(&namespace, "40-service.yaml")?.remove(0);
+        service["spec"]["type"] = json!("ClusterIP");
+        namespace.apply(&service).await?;
+        until_certificates(rig, &namespace, &[], SOON).await?;
+        service["spec"]["type"] = json!("LoadBalancer");
+        namespace.apply(&service).await?;
+        until_certificates(rig, &namespace, wanted, SOON).await?;
+
+        // There is no garbage collector here: the manager itself deletes what has no owner any more.
+        namespace.delete("Service", "web-service").await?;
+        until_certificates(rig, &namespace, &[], LATER).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn gateways_are_served_as_soon_as_their_definitions_are_there() {
+    run(async {
+        let rig = Rig::with_issuer(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "gateways").await?;
+        define_gateways(&rig).await?;
+        apply_example(&namespace, "41-gateways.yaml").await?;
+        let gateway: &[&str] = &["gateway"];
+        let istio: &[&str] = &["istio"];
+        let both = [("web-gateway-tls", gateway), ("web-istio-tls", istio)];
+        until_certificates(&rig, &namespace, &both, LATER).await?;
+        until_secret(&namespace, "web-gateway-tls").await?;
+        until_secret(&namespace, "web-istio-tls").await?;
+
+        // A route and a VirtualService more.
+        let of_test = example_in(&namespace, "41-gateways.yaml")?;
+        let more = |index: usize, field: &str, name: &str| {
+            let mut object: Value = of_test[index].clone();
+            object["metadata"]["name"] = json!(format!("more-{name}"));
+            object["spec"][field] = json!([format!("{name}.{}", namespace.domain)]);
+            object
+        };
+        namespace.apply(&more(1, "hostnames", "more")).await?;
+        namespace.apply(&more(3, "hosts", "extra")).await?;
+        let both: [(&str, &[&str]); 2] =
+            [("web-gateway-tls", &["more", "gateway"]), ("web-istio-tls", &["extra", "istio"])];
+        until_certificates(&rig, &namespace, &both, SOON).await?;
+
+        // A ListenerSet, which has its own Secret and the Gateway's annotations.
+        let mut open = of_test[0].clone();
+        open["spec"]["allowedListeners"] = json!({"namespaces": {"from": "Same"}});
+        namespace.apply(&open).await?;
+        namespace
+            .apply(&json!({
+                "apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XListenerSet",
+                "metadata": {"name": "set"},
+                "spec": {
+                    "parentRef": {"name": "web-gateway"},
+                    "listeners": [{
+                        "name": "set", "port": 8443, "protocol": "HTTPS",
+                        "hostname": format!("set.{}", namespace.domain),
+                        "tls": {"certificateRefs": [{"name": "set-tls"}]},
+                    }],
+                },
+            }))
+            .await?;
+        let all: [(&str, &[&str]); 3] = [("set-tls", &["set"]), both[0], both[1]];
+        until_certificates(&rig, &namespace, &all, SOON).await?;
+
+        // Nothing is forgotten and nothing is made twice when the manager is replaced.
+        rig.replace_manager().await?;
+        namespace.delete("VirtualService", "more-extra").await?;
+        let all = [all[0], all[1], ("web-istio-tls", istio)];
+        until_certificates(&rig, &namespace, &all, LATER).await?;
+
+        // The definition goes, and with it all Gateways of Istio.
+        let definitions = objects::api(&client(&rig), "CustomResourceDefinition", "")?;
+        definitions.delete("gateways.networking.istio.io", &Default::default()).await?;
+        until_certificates(&rig, &namespace, &all[..2], LATER).await?;
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_manager_that_was_away_deletes_what_lost_its_owner_and_nothing_else() {
+    run(async {
+        let rig = Rig::with_issuer(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "away").await?;
+        apply_example(&namespace, "40-ingress.yaml").await?;
+        apply_example(&namespace, "40-service.yaml").await?;
+        namespace.simple("mine").await?;
+        namespace.until_all_ready(3, SOON).await?;
+        let all = certificates(&rig, &namespace).await?;
+        rig.stop_manager().await?;
+        namespace.delete("Service", "web-service").await?;
+        rig.start_manager().await?;
+        eventually(LATER, "the Service's Certificate is gone", || async {
+            let found = objects::list(&client(&rig), "Certificate", &namespace.name).await?;
+            Ok(if found.len() == 2 { Look::Done(()) } else { Look::NotYet(names(&found)) })
+        })
+        .await?;
+        let left = certificates(&rig, &namespace).await?;
+        ensure!(all.len() == 3 && left.iter().all(|one| one.0 != "web-service-tls"), "{left:?}");
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+async fn define_gateways(rig: &Rig) -> Result<()> {
+    let wanted = [
+        "gateways.gateway.networking.k8s.io",
+        "httproutes.gateway.networking.k8s.io",
+        "xlistenersets.gateway.networking.x-k8s.io",
+        "gateways.networking.istio.io",
+        "virtualservices.networking.istio.io",
+    ];
+    for text in locate::gateway_definitions()? {
+        for definition in documents(&text)? {
+            let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            if wanted.contains(&name.as_str()) {
+                apply(&client(rig), "", &definition).await?;
+                until_established(&client(rig), &name).await?;
+            }
+        }
+    }
+    Ok(())
+}
