@@ -27,15 +27,4 @@ pub mod sync;
 pub mod want;
 pub mod watches;
 
-/// What the manager was told about sources.
-#[derive(Clone, Debug, Default)]
-pub struct SourceSettings {
-    /// The classes of objects that are ours; the first one is the main class.
-    pub classes: Vec<String>,
-    /// The class of the Certificates that are made.
-    pub target_class: Option<String>,
-    /// The namespace of the Secrets, where source and target are different clusters.
-    pub target_namespace: Option<String>,
-    /// What the names of Certificates begin with, where source and target are different clusters.
-    pub target_name_prefix: String,
-}
+pub use crate::config::SourceSettings;

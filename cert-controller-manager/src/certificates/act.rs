@@ -21,7 +21,7 @@ use crate::{
         secret::{self, Content},
         status::{self, Outcome, State, ready_message},
     },
-    issuers::registry::Lookup,
+    issuers::{choice::Kind, registry::Lookup},
     runtime::errors::brief,
 };
 
@@ -256,8 +256,10 @@ impl Controller {
             let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
-        let issuer = pass.observed.issuer.as_deref().unwrap_or_default();
-        self.back_up(issuer, &bundle.leaf, &rendered).await;
+        if pass.observed.issuer.kind == Some(Kind::Acme) {
+            let issuer = pass.observed.issuer.key.to_string();
+            self.back_up(&issuer, &bundle.leaf, &rendered).await;
+        }
         self.orders.delete(pass.key).await?;
         self.call_next(pass.key);
         let outcome = Outcome {

@@ -82,7 +82,6 @@ impl Controller {
 pub(super) fn challenges(certificate: &Certificate) -> u64 {
     let spec = &certificate.spec;
     let names = spec.common_name.iter().chain(spec.dns_names.iter().flatten());
-    let names: BTreeSet<&str> =
-        names.map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
+    let names: BTreeSet<&str> = names.map(|name| name.strip_prefix("*.").unwrap_or(name)).collect();
     u64::try_from(names.len()).unwrap_or(u64::MAX)
 }

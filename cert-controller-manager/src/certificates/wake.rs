@@ -20,8 +20,7 @@ impl Controller {
     pub fn issuer_changed(&self, key: &IssuerKey) {
         self.wake_matching(|_, certificate| {
             let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
-            !is_well(certificate)
-                && (reference.is_none() || self.chosen(certificate).key == *key)
+            !is_well(certificate) && (reference.is_none() || self.chosen(certificate).key == *key)
         });
     }
 

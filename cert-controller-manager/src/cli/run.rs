@@ -16,7 +16,7 @@ use crate::{
     config::{self, Settings},
     runtime::{
         admin::{self, Admin},
-        clusters::{Clusters, Reachability, Role},
+        clusters::{Clusters, Role},
         fence::Fence,
         follow::Relist,
         leader::{self, Election},
@@ -95,41 +95,23 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     ended
 }
 
-async fn manage(
-    ground: Ground,
-    election: Option<Arc<Election>>,
-) -> anyhow::Result<Infallible> {
+async fn manage(ground: Ground, election: Option<Arc<Election>>) -> anyhow::Result<Infallible> {
     let mut tasks = Tasks::default();
     if let Some(address) = ground.settings.server {
         let listener = admin::listen(address).await?;
         tasks.run("administration port", ground.admin.clone().serve(listener));
     }
     tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
-    tell_reachability(&ground, &mut tasks);
-    tokio::select! {
-        led = lead::lead(ground, election, &mut tasks) => match led? {},
-    }
+    tell_reachability(&ground);
+    let led = lead::lead(ground, election, &mut tasks);
+    // Boxed: it is large, and it is polled once for every event below.
+    Box::pin(led).await
 }
 
 /// Who is away is said by a metric and by the readiness.
-fn tell_reachability(ground: &Ground, tasks: &mut Tasks) {
+fn tell_reachability(ground: &Ground) {
     for role in Role::ALL {
-        let (known, metrics) = (ground.clusters.reachability(role), ground.metrics.clone());
-        let seen = known.clone();
-        ground.admin.readiness.require(format!("{} cluster", role.name()), move || {
-            match &*seen.borrow() {
-                Reachability::Reachable => Ok(()),
-                Reachability::Unknown => Err("nothing was heard of it yet".to_owned()),
-                Reachability::Away { since, why } => Err(format!("away since {since}: {why}")),
-            }
-        });
-        let mut known = known;
-        tasks.try_run("metric of reachability", async move {
-            loop {
-                let reachable = *known.borrow_and_update() == Reachability::Reachable;
-                metrics.cluster_reachable(role, reachable);
-                known.changed().await?;
-            }
-        });
+        ground.admin.readiness.require_cluster(role, ground.clusters.reachability(role));
+        ground.metrics.watch_cluster(role, ground.clusters.reachability(role));
     }
 }

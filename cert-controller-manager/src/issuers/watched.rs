@@ -13,7 +13,7 @@ use super::{
     reconcile::{Controller, lock},
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, issuer::IssuerStatus, is_served},
+    api::{Issuer, IssuerKey, ObjectKey, is_served, issuer::IssuerStatus},
     runtime::follow::Follower,
 };
 

@@ -129,7 +129,7 @@ impl Situation<'_> {
         }
         if !self.wanted.responsible {
             let made_for = slave.annotations.get(SOURCE_CLASS);
-            let is_ours = made_for.is_some_and(|class| self.settings.classes.contains(class));
+            let is_ours = made_for.is_some_and(|class| self.settings.classes.serves(Some(class)));
             let by_finalizer = slave.key.home == Home::Target && has_finalizer;
             return if is_ours || by_finalizer { Fate::Delete } else { Fate::LeaveAlone };
         }
@@ -201,7 +201,7 @@ impl Situation<'_> {
     }
 
     fn main_class(&self) -> &str {
-        self.settings.classes.first().map_or(marks::DEFAULT_CLASS, String::as_str)
+        self.settings.classes.main()
     }
 
     fn annotations(&self, wanted: &WantedCertificate) -> BTreeMap<String, String> {
@@ -260,9 +260,9 @@ impl Situation<'_> {
 #[must_use]
 pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
     let plain = key.kind.finalizer();
-    match settings.classes.first() {
-        Some(class) if class != marks::DEFAULT_CLASS => format!("{class}.{plain}"),
-        _ => plain.to_owned(),
+    match settings.classes.main() {
+        marks::DEFAULT_CLASS => plain.to_owned(),
+        class => format!("{class}.{plain}"),
     }
 }
 

@@ -6,7 +6,10 @@ use super::{
     kind::{Kind, SourceKey},
     object::{Object, SecretName},
 };
-use crate::api::{ObjectKey, marks};
+use crate::{
+    api::{ObjectKey, marks},
+    config::Classes,
+};
 
 /// How many names of a certificate are passed on: more than it may have, so that it is refused.
 const MAX_NAMES: usize = 200;
@@ -40,13 +43,13 @@ pub fn wanted(
     object: &Object,
     parent: Option<&Object>,
     routes: &[Attachment],
-    classes: &[String],
+    classes: &Classes,
 ) -> Wanted {
     let parent = parent.filter(|gateway| belongs(key, object, gateway));
     let inherited =
         parent.map(|gateway| annotations::inherit(&object.annotations, &gateway.annotations));
     let annotations = inherited.as_ref().unwrap_or(&object.annotations);
-    let responsible = is_responsible(annotations, classes);
+    let responsible = classes.serves(annotations.get(marks::CLASS).map(String::as_str));
     let labelled = object.labelled || parent.is_some_and(|gateway| gateway.labelled);
     let mut wanted = Wanted { responsible, ..Wanted::default() };
     if responsible && !object.deleting && asks(key.kind, labelled, annotations) {
@@ -59,12 +62,6 @@ pub fn wanted(
 fn belongs(key: &SourceKey, object: &Object, gateway: &Object) -> bool {
     let gateway_namespace = object.parent.as_ref().map(|parent| parent.0.namespace.as_str());
     gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(&key.object.namespace, here))
-}
-
-fn is_responsible(annotations: &Annotations, classes: &[String]) -> bool {
-    let class = annotations.get(marks::CLASS).map_or("", String::as_str);
-    let class = if class.is_empty() { marks::DEFAULT_CLASS } else { class };
-    classes.iter().any(|ours| ours == class)
 }
 
 fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {

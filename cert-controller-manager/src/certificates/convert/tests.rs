@@ -16,7 +16,7 @@ fn settings() -> CertificateSettings {
     CertificateSettings::default()
 }
 
-fn wanted(certificate: &Certificate, issuer: &Chosen) -> Want {
+fn want_of(certificate: &Certificate, issuer: &Chosen) -> Want {
     let key = CertificateKey::new(Home::Source, ObjectKey::of(certificate));
     want(&key, certificate, &settings(), issuer, &Consents::new(vec![]))
 }
@@ -31,10 +31,7 @@ fn certificate(spec: &Value) -> Certificate {
 }
 
 fn refusal(spec: &Value) -> String {
-    wanted(&certificate(spec), &chosen("pebble", Kind::Acme))
-        .request
-        .unwrap_err()
-        .to_string()
+    want_of(&certificate(spec), &chosen("pebble", Kind::Acme)).request.unwrap_err().to_string()
 }
 
 #[test]
@@ -45,7 +42,7 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
         "dnsNames": ["foo.example.com", "bar.example.com"],
         "issuerRef": { "name": "pebble" },
     });
-    let want = wanted(&certificate(&spec), &chosen("pebble", Kind::Acme));
+    let want = want_of(&certificate(&spec), &chosen("pebble", Kind::Acme));
     assert_eq!(
         want.request.unwrap().fingerprint.as_str(),
         "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"
@@ -151,7 +148,7 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
         let certificate: Certificate = serde_json::from_value(item).unwrap();
         let name = certificate.name_any();
         let chosen = choose(&rules, &offers, &asked(&certificate, "default"));
-        let want = wanted(&certificate, &chosen);
+        let want = want_of(&certificate, &chosen);
         let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let label = certificate.labels().get(marks::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
@@ -194,7 +191,7 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
         (Kind::SelfSigned, json!({ "commonName": "My CA", "isCA": true }), None),
         (Kind::Acme, json!({ "commonName": "My CA" }), Some("invalid domain")),
     ] {
-        let want = wanted(&certificate(&spec), &chosen("x", kind));
+        let want = want_of(&certificate(&spec), &chosen("x", kind));
         match (want.request, wanted) {
             (Ok(request), None) => assert!(request.extras.is_some(), "{spec}"),
             (Err(refusal), Some(part)) => {
@@ -209,7 +206,7 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
 fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
     let spec = json!({ "commonName": "My CA", "isCA": true, "duration": "1h" });
     let nobody = Chosen { kind: None, ..chosen("x", Kind::Ca) };
-    assert!(wanted(&certificate(&spec), &nobody).request.is_ok());
+    assert!(want_of(&certificate(&spec), &nobody).request.is_ok());
 }
 
 #[test]

@@ -225,9 +225,10 @@ impl Turn<'_> {
         let (options, rules) = (settings.clusters.clone(), settings.crds.clone());
         let target_issuers = settings.issuers.allow_target_issuers;
         let relist = self.ground.relist.clone();
-        let mut deploying = Box::pin(async move {
-            crds::deploy(&clusters, &options, &rules, target_issuers).await
-        });
+        let mut deploying =
+            Box::pin(
+                async move { crds::deploy(&clusters, &options, &rules, target_issuers).await },
+            );
         match timeout(PATIENCE, &mut deploying).await {
             Ok(deployed) => deployed,
             Err(_) => {

@@ -209,19 +209,24 @@ async fn addresses(settings: &DnsSettings) -> anyhow::Result<Vec<std::net::Socke
 }
 
 /// The controllers of source objects: one for each group of kinds that were told the same.
-pub(super) fn sources(ground: &Ground, identity: &Identity, tasks: &mut Tasks) -> Vec<Arc<Sources>> {
+pub(super) fn sources(
+    ground: &Ground,
+    identity: &Identity,
+    tasks: &mut Tasks,
+) -> Vec<Arc<Sources>> {
     let (on, of) = (&ground.settings.controllers, &ground.settings.sources);
+    let gateways = [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet];
     let kinds = [
-        (on.ingress, Kind::Ingress, &of.ingress),
-        (on.service, Kind::Service, &of.service),
-        (on.istio, Kind::IstioGateway, &of.istio),
-        (on.gateway, Kind::Gateway, &of.gateway),
+        (on.ingress, &[Kind::Ingress][..], &of.ingress),
+        (on.service, &[Kind::Service], &of.service),
+        (on.istio, &[Kind::IstioGateway], &of.istio),
+        (on.gateway, &gateways, &of.gateway),
     ];
     let mut groups: Vec<(&SourceSettings, Vec<Kind>)> = Vec::new();
-    for (_, kind, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
+    for (_, kinds, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
         match groups.iter_mut().find(|(known, _)| *known == settings) {
-            Some((_, group)) => group.push(kind),
-            None => groups.push((settings, vec![kind])),
+            Some((_, group)) => group.extend(kinds),
+            None => groups.push((settings, kinds.to_vec())),
         }
     }
     let clusters = sources::sync::Clusters {

@@ -62,12 +62,7 @@ where
         let (lister, listing) = ground.relist.watch();
         if let Some(what) = self.needed {
             let known = self.availability.subscribe();
-            ground.admin.readiness.require(what, move || match *known.borrow() {
-                Availability::Present => Ok(()),
-                Availability::Unknown => Err("not listed yet".to_owned()),
-                Availability::Absent => Err("there is no such kind yet".to_owned()),
-                Availability::Denied => Err("no right to list and watch them".to_owned()),
-            });
+            ground.admin.readiness.require_list(what, known);
         }
         tasks.run("watch", async move {
             follow(self.api, self.config, &self.follower, &self.availability, lister).await
@@ -98,9 +93,9 @@ pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks
         lists.push(Watch::new(secrets, follower).labels(&keys).start(ground, tasks));
     };
     let clusters = &ground.clusters;
-    of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "list of Issuers");
+    of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "Issuers");
     if issuers.target.is_some() {
-        of(&clusters.target.0, None, watched::Home::Target, "list of Issuers of the target cluster");
+        of(&clusters.target.0, None, watched::Home::Target, "Issuers of the target cluster");
     }
     lists
 }
@@ -132,8 +127,8 @@ pub(super) fn certificates(
         followers.push(Arc::new(sources.slaves_at(home)));
     }
     let (client, what) = match home {
-        Home::Source => (&ground.clusters.source.0, "list of Certificates"),
-        Home::Target => (&ground.clusters.target.0, "list of Certificates of the target cluster"),
+        Home::Source => (&ground.clusters.source.0, "Certificates"),
+        Home::Target => (&ground.clusters.target.0, "Certificates of the target cluster"),
     };
     let api: Api<Certificate> = Api::all(client.clone());
     Watch::new(api, Arc::new(Fan(followers))).needed(what).start(ground, tasks)
@@ -149,7 +144,7 @@ pub(super) fn surroundings(
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(target.clone());
     let secrets = Watch::new(secrets, certificates.clone() as Shared<_>)
         .labels(&format!("{}=true", marks::CERTIFICATE))
-        .needed("list of Secrets")
+        .needed("Secrets")
         .start(ground, tasks);
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(target.clone());
     let namespaces = Watch {

@@ -34,7 +34,7 @@ fn want(names: &[&str]) -> Wanted {
 }
 
 fn settings() -> SourceSettings {
-    SourceSettings { classes: vec!["gardencert".into()], ..SourceSettings::default() }
+    SourceSettings::default()
 }
 
 /// The Certificate that would be made for the Secret of this name, as the watch brings it.

@@ -42,7 +42,7 @@ fn summary(wanted: &Wanted) -> (Vec<String>, String) {
 
 fn of<S: Source>(annotations: Value, spec: Value, routes: &[Attachment]) -> (Vec<String>, String) {
     let (key, object) = kept::<S>(annotations, spec);
-    summary(&wanted(&key, &object, None, routes, &["gardencert".into()]))
+    summary(&wanted(&key, &object, None, routes, &Classes::default()))
 }
 
 /// What it is about, annotations, specification, routes; Secrets with names, complaints.
@@ -337,7 +337,7 @@ fn a_listener_set_follows_its_gateway_where_that_takes_its_listeners() {
     };
     let of = |annotations: Value, gateway: &Object| {
         let (key, object) = kept::<XListenerSet>(annotations, set.clone());
-        summary(&wanted(&key, &object, Some(gateway), &[], &["gardencert".into()])).0
+        summary(&wanted(&key, &object, Some(gateway), &[], &Classes::default())).0
     };
     let open = gateway(managed_with("commonname", "gateway.x"), "All");
     assert_eq!(of(json!({}), &open), ["ns/s: a.x"]);
@@ -365,6 +365,7 @@ fn only_objects_of_our_classes_are_served() {
         }
         let (key, object) = kept::<IngressSpec>(annotations, spec.clone());
         let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
+        let classes = Classes::new(&classes);
         let wanted = wanted(&key, &object, None, &[], &classes);
         assert_eq!((wanted.responsible, wanted.certificates.len() == 1), (ours, ours), "{class:?}");
     }
@@ -376,9 +377,8 @@ fn the_former_label_asks_too_and_what_is_being_deleted_asks_for_nothing() {
     let (key, mut object) = kept::<IngressSpec>(managed(), spec);
     object.annotations.clear();
     object.labelled = true;
-    let count = |object: &Object| {
-        wanted(&key, object, None, &[], &["gardencert".into()]).certificates.len()
-    };
+    let count =
+        |object: &Object| wanted(&key, object, None, &[], &Classes::default()).certificates.len();
     assert_eq!(count(&object), 1);
     object.deleting = true;
     assert_eq!(count(&object), 0);
