@@ -14,6 +14,7 @@ pub mod controlplane;
 pub mod eventually;
 pub mod fleet;
 pub mod floor;
+pub mod helm;
 pub mod http;
 pub mod janitor;
 pub mod locate;
