@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::AsDer,
+    encoding::{AsDer, Pkcs8V1Der},
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
@@ -104,24 +104,32 @@ impl PrivateKey {
     /// When it is none of them, or of a size or curve that we do not know.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let unreadable = |why: &dyn fmt::Display| KeyError::Unreadable(why.to_string());
-        let key = rcgen::KeyPair::from_pem(text).map_err(|error| unreadable(&error))?;
-        let algorithm = key.algorithm();
-        let kind = if algorithm == &rcgen::PKCS_ECDSA_P256_SHA256 {
-            KeyType::P256
-        } else if algorithm == &rcgen::PKCS_ECDSA_P384_SHA384 {
-            KeyType::P384
-        } else {
-            let rsa = RsaKeyPair::from_pkcs8(key.serialized_der())
-                .or_else(|_| RsaKeyPair::from_der(key.serialized_der()))
-                .map_err(|error| unreadable(&error))?;
-            match rsa.public_modulus_len() * 8 {
-                2048 => KeyType::Rsa2048,
-                3072 => KeyType::Rsa3072,
-                4096 => KeyType::Rsa4096,
-                bits => return Err(unreadable(&format_args!("RSA with {bits} bits"))),
+        // openssl puts the parameters of a curve before the key.
+        let blocks = pem::parse_many(text).map_err(|error| unreadable(&error))?;
+        let block = blocks.into_iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
+        let block = block.ok_or_else(|| unreadable(&"there is no PRIVATE KEY in it"))?;
+        let der = Zeroizing::new(block.into_contents());
+        let curves = [
+            (&ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::P256),
+            (&ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::P384),
+        ];
+        // Whatever it was written in, it is PKCS#8 from here on.
+        for (curve, kind) in curves {
+            if let Ok(key) = EcdsaKeyPair::from_private_key_der(curve, &der) {
+                let pkcs8 = key.to_pkcs8v1().map_err(|error| unreadable(&error))?;
+                return Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()) });
             }
+        }
+        let key = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
+        let key = key.map_err(|_| unreadable(&"it is neither RSA nor P-256 nor P-384"))?;
+        let kind = match key.public_modulus_len() * 8 {
+            2048 => KeyType::Rsa2048,
+            3072 => KeyType::Rsa3072,
+            4096 => KeyType::Rsa4096,
+            bits => return Err(unreadable(&format_args!("RSA with {bits} bits"))),
         };
-        Ok(Self { kind, pkcs8: Zeroizing::new(key.serialize_der()) })
+        let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|error| unreadable(&error))?;
+        Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()) })
     }
 
     /// Kind and size.
@@ -180,6 +188,8 @@ impl fmt::Debug for PrivateKey {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::encoding::EcPrivateKeyRfc5915Der;
+
     use super::*;
 
     #[test]
@@ -190,6 +200,23 @@ mod tests {
             assert_eq!(again.kind(), kind);
             assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
             assert_eq!(format!("{key:?}"), format!("PrivateKey({kind:?}, …)"));
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_traditional_form_is_the_same_key() {
+        let rsa = PrivateKey::generate(KeyType::Rsa2048).unwrap();
+        // PKCS#1 is what PKCS#8 has after its header (RFC 5208).
+        let pkcs1 = pem::Pem::new("RSA PRIVATE KEY", &rsa.pkcs8[26..]);
+        let ec = PrivateKey::generate(KeyType::P384).unwrap();
+        let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_ASN1_SIGNING, &ec.pkcs8);
+        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.unwrap().private_key().as_der().unwrap();
+        let parameters = pem::Pem::new("EC PARAMETERS", vec![6, 5, 43, 129, 4, 0, 34]);
+        let sec1 = [parameters, pem::Pem::new("EC PRIVATE KEY", sec1.as_ref())];
+        for (key, text) in [(rsa, pem::encode(&pkcs1)), (ec, pem::encode_many(&sec1))] {
+            let again = PrivateKey::from_pem(&text).unwrap();
+            assert_eq!(again.kind(), key.kind());
+            assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
         }
     }
 
