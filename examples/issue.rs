@@ -15,7 +15,7 @@ use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
     issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Timing},
-    model::request::{Fingerprint, Ingredients, Request, Subject, names},
+    model::request::{Fingerprint, Ingredients, KeyChoice, Request, Subject, names},
     net::{Http, dns::Udp, http::HttpsClient, http::Roots},
     solve::dns01::{Propagation, Sight},
     solve::{Owner, Proof, Readiness, SolveError, Solver},
@@ -101,7 +101,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let request = Request {
         owner: Owner("example".to_owned()),
         fingerprint: Fingerprint::of(&Ingredients { dns_names: &wanted, ..Ingredients::default() }),
-        subject: Subject::Names { common_name: None, dns_names: names(None, &wanted)?, key: None },
+        subject: Subject::Names {
+            common_name: None,
+            dns_names: names(None, &wanted)?,
+            key: KeyChoice::default(),
+        },
         extras: None,
     };
 

@@ -18,6 +18,7 @@ pub mod progress;
 pub mod reconcile;
 pub mod say;
 pub mod secret;
+pub mod setbacks;
 pub mod status;
 pub mod syntax;
 pub mod wake;

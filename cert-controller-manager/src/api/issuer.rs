@@ -41,6 +41,41 @@ pub struct IssuerSpec {
     pub requests_per_day_quota: Option<i64>,
 }
 
+/// What an issuer is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IssuerKind {
+    /// An account at an ACME server.
+    Acme,
+    /// A certificate authority whose key we hold.
+    Ca,
+    /// Nobody but the key itself.
+    SelfSigned,
+}
+
+impl IssuerKind {
+    /// What the specification says, `None` where it says nothing. Where it says more than one thing
+    /// the first counts, as in upstream; nothing is issued then.
+    #[must_use]
+    pub fn of(spec: &IssuerSpec) -> Option<Self> {
+        match spec {
+            IssuerSpec { acme: Some(_), .. } => Some(Self::Acme),
+            IssuerSpec { ca: Some(_), .. } => Some(Self::Ca),
+            IssuerSpec { self_signed: Some(_), .. } => Some(Self::SelfSigned),
+            IssuerSpec { acme: None, ca: None, self_signed: None, .. } => None,
+        }
+    }
+
+    /// The word in `status.type` and in metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Acme => "acme",
+            Self::Ca => "ca",
+            Self::SelfSigned => "selfSigned",
+        }
+    }
+}
+
 /// An account at an ACME server.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

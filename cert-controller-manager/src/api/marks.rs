@@ -18,6 +18,10 @@ pub const NOT_BEFORE: &str = "cert.gardener.cloud/not-before";
 pub const NOT_AFTER: &str = "cert.gardener.cloud/not-after";
 /// Annotation on Issuers and Certificates: which manager is responsible.
 pub const CLASS: &str = "cert.gardener.cloud/class";
+/// Annotation with which a person asks for something on Certificates and Issuers.
+pub const OPERATION: &str = "gardener.cloud/operation";
+/// What can be asked for: to try again now.
+pub const RECONCILE: &str = "reconcile";
 /// The class of objects that name none.
 pub const DEFAULT_CLASS: &str = "gardencert";
 /// Label of ours on Secrets that hold the progress of an order.
@@ -29,6 +33,8 @@ pub const PROGRESS_REALM: &str = "cert.gardener.cloud/progress-realm";
 pub const PROGRESS_OF: &str = "cert.gardener.cloud/progress-of";
 /// Annotation of ours on progress Secrets: the issuer that runs the order.
 pub const PROGRESS_ISSUER: &str = "cert.gardener.cloud/progress-issuer";
+/// Annotation of ours on progress Secrets: why the order was placed.
+pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
 
 /// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";

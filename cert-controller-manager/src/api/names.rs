@@ -155,19 +155,33 @@ impl ClusterId {
 /// Tells the objects of one manager from those of another where several share a cluster: what they
 /// write about orders carries it, and they leave alone what carries another one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Realm(String);
+pub struct Realm {
+    text: String,
+    /// With the ids that the cluster had before.
+    former: Vec<String>,
+}
 
 impl Realm {
     /// The realm of the manager that serves `class` for the cluster `source`.
     #[must_use]
     pub fn new(class: &str, source: &ClusterId) -> Self {
-        Self(format!("{class}@{}", source.id))
+        let of = |id: &String| format!("{class}@{id}");
+        // Upstream's fallback is the same for every cluster.
+        let former = source.former.iter().filter(|id| !id.ends_with("/gardener.cloud"));
+        Self { text: of(&source.id), former: former.map(of).collect() }
     }
 
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Whether what carries `text` is of this manager: the id of its cluster may have been another
+    /// one then.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        self.text == text || self.former.iter().any(|former| former == text)
     }
 }
 

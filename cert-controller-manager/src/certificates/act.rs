@@ -13,16 +13,21 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, marks},
+    api::{Certificate, CertificateKey, IssuerKey, issuer::IssuerKind, marks},
     certificates::{
+        census,
         observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
         secret::{self, Content},
-        status::{self, Outcome, State, ready_message},
+        status::{Outcome, State, ready_message},
     },
-    issuers::{choice::Kind, registry::Lookup},
-    runtime::errors::brief,
+    issuers::registry::Lookup,
+    runtime::{
+        errors::brief,
+        fence::NotLeading,
+        metrics::{Issuance, IssuanceResult},
+    },
 };
 
 /// What a pass came to.
@@ -142,12 +147,14 @@ impl Controller {
             let is_new = from.is_none();
             match issuer.advance(request, from).await {
                 Ok(Advance::Issued(bundle)) => {
-                    let started = order.as_ref().map(|order| order.progress.started());
-                    return self.finish(pass, request, &bundle, started.unwrap_or(pass.now)).await;
+                    return self.finish(pass, request, &bundle, order.as_ref()).await;
                 }
                 Ok(Advance::Waiting { progress, doing, until }) => {
+                    let reason = order.as_ref().map_or(pass.plan.reason, |order| order.reason);
                     let issuer = name.clone();
-                    let saved = Order { progress, issuer, hiccup: None, stored: false };
+                    let found_in = order.and_then(|order| order.found_in);
+                    let (hiccup, stored) = (None, false);
+                    let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
                         self.announce(pass, doing.to_string(), &saved).await;
@@ -206,11 +213,13 @@ impl Controller {
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
         self.give_up(pass.key).await?;
+        self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
             self.issuers.doubt(&pass.observed.issuer.key);
         }
-        let previous = status::backoff(pass.certificate);
+        let previous = self.setbacks.backoff(pass.key, pass.certificate);
         let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
+        self.setbacks.note(pass.key, pass.certificate.metadata.generation, backoff);
         let reason = match error.disposition() {
             Disposition::FixRequest => Reason::SpecRefused,
             Disposition::FixIssuer => Reason::IssuerNotReady,
@@ -231,8 +240,9 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
         bundle: &Bundle,
-        requested_at: Timestamp,
+        order: Option<&Order>,
     ) -> kube::Result<Step> {
+        let requested_at = order.map_or(pass.now, |order| order.progress.started());
         let key = &pass.observed.secret;
         let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
         let content = Content {
@@ -247,8 +257,10 @@ impl Controller {
         let params = PatchParams::apply(marks::FIELD_MANAGER).force();
         match self.secrets.write(key, &params, &Patch::Apply(&rendered)).await {
             Ok(()) => {}
-            Err(kube::Error::Api(status)) if status.code != 429 && status.code < 500 => {
-                return Ok(self.not_writable(pass, &status.message));
+            // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
+            // fetched again all the time.
+            Err(error) if !NotLeading::is(&error) => {
+                return Ok(self.not_writable(pass, &brief(&error)));
             }
             Err(error) => return Err(error),
         }
@@ -256,12 +268,14 @@ impl Controller {
             let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
-        if pass.observed.issuer.kind == Some(Kind::Acme) {
+        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             let issuer = pass.observed.issuer.key.to_string();
             self.back_up(&issuer, &bundle.leaf, &rendered).await;
         }
         self.orders.delete(pass.key).await?;
+        self.setbacks.forget(pass.key);
         self.call_next(pass.key);
+        self.count(pass, order, IssuanceResult::Issued);
         let outcome = Outcome {
             reason: Reason::Ready,
             ready: true,
@@ -273,18 +287,36 @@ impl Controller {
         Ok(Step::Say(Box::new(outcome), look_again))
     }
 
+    /// Counts a try to issue that came to its end.
+    fn count(&self, pass: &Pass<'_>, order: Option<&Order>, result: IssuanceResult) {
+        let at = self.clock.now();
+        let start = order.map_or(pass.now, |order| order.progress.started());
+        let challenges = order.map_or(0, |_| census::challenges(pass.certificate));
+        self.metrics.issuance(&Issuance {
+            issuer: &pass.observed.issuer.key,
+            reason: order.map_or(pass.plan.reason, |order| order.reason),
+            result,
+            challenges: usize::try_from(challenges).unwrap_or(usize::MAX),
+            took: std::time::Duration::try_from(at.duration_since(start)).unwrap_or_default(),
+            at,
+        });
+    }
+
     /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
     fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
         // An issuer whose key we hold has no order that could remember it.
         let order = self.orders.get(pass.key);
         let previous = match &order {
             Some(order) => order.hiccup,
-            None => status::backoff(pass.certificate),
+            None => self.setbacks.backoff(pass.key, pass.certificate),
         };
         let previous = previous.map(|hiccup| hiccup.interval);
         let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
         let wait = backoff::after(ladder, previous, self.clock.now());
         self.orders.hiccup(pass.key, wait);
+        if order.is_none() {
+            self.setbacks.note(pass.key, pass.certificate.metadata.generation, wait);
+        }
         // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
         self.call_next(pass.key);
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
@@ -298,6 +330,10 @@ impl Controller {
 
     async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
         let key = &pass.observed.secret;
+        if let Err(from) = self.setbacks.may_rewrite(pass.key, pass.now) {
+            // It serves; whoever undoes what we write is not fought.
+            return Ok(Step::Say(Box::new(pass.well()), from));
+        }
         let labels = pass.certificate.spec.secret_labels.as_ref();
         let bond = &pass.observed.bond;
         let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels, bond));

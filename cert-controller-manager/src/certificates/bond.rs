@@ -39,6 +39,15 @@ impl Places {
         }
     }
 
+    /// What the annotation of a Secret may say that belongs to the Certificate `key`: its cluster may
+    /// have had other names before.
+    #[must_use]
+    pub fn owners(&self, key: &CertificateKey) -> Vec<String> {
+        let id = self.id(key.home);
+        let ids = std::iter::once(&id.id).chain(&id.former);
+        ids.map(|id| owner(id, key)).collect()
+    }
+
     /// Whether owner references work between a Certificate at home there and its Secret.
     fn share_cluster(&self, home: Home) -> bool {
         self.one_cluster || home == Home::Target
@@ -58,8 +67,7 @@ pub fn bond(
         return Bond::Loose;
     }
     if !places.share_cluster(key.home) || key.object.namespace != secret.namespace {
-        let id = &places.id(key.home).id;
-        return Bond::Finalizer(format!("{id}:cert.gardener.cloud/Certificate/{}", key.object));
+        return Bond::Finalizer(owner(&places.id(key.home).id, key));
     }
     let mut owners: Vec<_> = certificate.owner_ref(&()).into_iter().collect();
     let forwards =
@@ -74,6 +82,10 @@ pub fn bond(
         }));
     }
     Bond::Owners(owners)
+}
+
+fn owner(cluster: &str, key: &CertificateKey) -> String {
+    format!("{cluster}:cert.gardener.cloud/Certificate/{}", key.object)
 }
 
 /// Whether the Certificate has our finalizer.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::reconcile::Controller;
 use crate::{
     api::{Certificate, IssuerKey, ObjectKey, is_served},
-    runtime::metrics::census::{Census, CertificateEntry, SecretCounts},
+    runtime::metrics::{Census, CertificateEntry, SecretCounts},
 };
 
 impl Census for Controller {

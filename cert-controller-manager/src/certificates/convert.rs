@@ -6,7 +6,7 @@ use cert_lib::{
     model::{
         key::KeyType,
         name::DnsName,
-        request::{Csr, Fingerprint, Ingredients, Refusal, Request, Subject, names},
+        request::{Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names},
     },
     plan::Want,
 };
@@ -72,9 +72,9 @@ pub fn secret_key(certificate: &Certificate) -> ObjectKey {
     ObjectKey { namespace, name }
 }
 
-/// What the Certificate says about its issuer. `issuer_namespace` is the one in the default cluster.
+/// What the Certificate says about its issuer.
 #[must_use]
-pub fn asked(certificate: &Certificate, issuer_namespace: &str) -> Asked {
+pub fn asked(certificate: &Certificate, settings: &CertificateSettings) -> Asked {
     let spec = &certificate.spec;
     let reference = spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
     let names = match (common_name(spec), spec.dns_names.as_deref(), &spec.csr) {
@@ -90,30 +90,37 @@ pub fn asked(certificate: &Certificate, issuer_namespace: &str) -> Asked {
         namespace: certificate.namespace().unwrap_or_default(),
         reference: reference.map(|it| (it.name.clone(), it.namespace.clone())),
         names,
-        current: current(certificate, issuer_namespace),
+        current: current(certificate, settings),
     }
 }
 
 /// The issuer that issued what the Certificate asks for now, whatever else has changed since: with
 /// it, the request has the fingerprint that is noted on the Certificate.
-fn current(certificate: &Certificate, issuer_namespace: &str) -> Option<IssuerKey> {
+fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<IssuerKey> {
     let used = certificate.status.as_ref()?.issuer_ref.as_ref()?;
     let key = if used.cluster.as_deref() == Some("target") {
         IssuerKey::Target(ObjectKey::new(&used.namespace, &used.name))
-    } else if used.namespace == issuer_namespace {
+    } else if used.namespace == settings.issuer_namespace {
         IssuerKey::Default(used.name.clone())
     } else {
         return None;
     };
     let noted = certificate.labels().get(marks::HASH)?;
-    (fingerprint(&certificate.spec, &key).as_str() == noted).then_some(key)
+    (fingerprint(&certificate.spec, settings, &key).as_str() == noted).then_some(key)
 }
 
 fn common_name(spec: &CertificateSpec) -> Option<&str> {
     spec.common_name.as_deref().filter(|name| !name.is_empty())
 }
 
-fn fingerprint(spec: &CertificateSpec, issuer: &IssuerKey) -> Fingerprint {
+fn fingerprint(
+    spec: &CertificateSpec,
+    settings: &CertificateSettings,
+    issuer: &IssuerKey,
+) -> Fingerprint {
+    // Upstream leaves out the key that it would take anyway.
+    let anyway = settings.default_key.unwrap_or(KeyType::Rsa2048);
+    let key = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
     Fingerprint::of(&Ingredients {
         common_name: common_name(spec),
         dns_names: spec.dns_names.as_deref().unwrap_or_default(),
@@ -121,7 +128,7 @@ fn fingerprint(spec: &CertificateSpec, issuer: &IssuerKey) -> Fingerprint {
             .map(|names| names.as_deref().unwrap_or_default()),
         csr: spec.csr.as_ref().map(|csr| csr.0.as_slice()),
         issuer: &issuer.to_string(),
-        key: spec.private_key.as_ref().and_then(key_type),
+        key: key.filter(|key| *key != anyway),
     })
 }
 
@@ -150,10 +157,15 @@ fn request(
                 (Err(_), Some(_)) => None,
                 (parsed, _) => parsed?,
             },
-            key: spec.private_key.as_ref().and_then(key_type),
+            key: key_choice(spec, settings),
         },
     };
-    Ok(Request { owner: key.owner(), fingerprint: fingerprint(spec, &issuer.key), subject, extras })
+    Ok(Request {
+        owner: key.owner(),
+        fingerprint: fingerprint(spec, settings, &issuer.key),
+        subject,
+        extras,
+    })
 }
 
 fn check_secret(
@@ -210,13 +222,20 @@ fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusa
     Ok(Some(window))
 }
 
-fn key_type(spec: &PrivateKeySpec) -> Option<KeyType> {
+fn key_choice(spec: &CertificateSpec, settings: &CertificateSettings) -> KeyChoice {
+    let asked = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
+    asked.map_or(KeyChoice::Free(settings.default_key.unwrap_or_default()), KeyChoice::Asked)
+}
+
+fn key_type(spec: &PrivateKeySpec, settings: &CertificateSettings) -> Option<KeyType> {
     Some(match (spec.algorithm?, spec.size) {
+        (KeyAlgorithm::Rsa, Some(2048)) => KeyType::Rsa2048,
         (KeyAlgorithm::Rsa, Some(3072)) => KeyType::Rsa3072,
         (KeyAlgorithm::Rsa, Some(4096)) => KeyType::Rsa4096,
-        (KeyAlgorithm::Rsa, _) => KeyType::Rsa2048,
+        (KeyAlgorithm::Rsa, _) => settings.default_rsa,
+        (KeyAlgorithm::Ecdsa, Some(256)) => KeyType::P256,
         (KeyAlgorithm::Ecdsa, Some(384)) => KeyType::P384,
-        (KeyAlgorithm::Ecdsa, _) => KeyType::P256,
+        (KeyAlgorithm::Ecdsa, _) => settings.default_ecdsa,
     })
 }
 

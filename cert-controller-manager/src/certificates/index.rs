@@ -32,12 +32,10 @@ impl Index {
     }
 
     /// Takes a version that our own write brought, unless the Certificate is gone or another one by
-    /// now: only the watch says what is there.
-    pub fn update(&self, key: &CertificateKey, certificate: Certificate) {
+    /// now: only the watch says what is there. Returns whom it concerns.
+    pub fn update(&self, key: &CertificateKey, certificate: Certificate) -> Vec<CertificateKey> {
         let same = self.get(key).is_some_and(|known| known.uid() == certificate.uid());
-        if same {
-            self.put(key.home, certificate);
-        }
+        if same { self.put(key.home, certificate) } else { Vec::new() }
     }
 
     /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share

@@ -26,7 +26,6 @@ use crate::{
         convert,
         reconcile::Controller,
         secret::{self, Expectation, Facts},
-        status,
     },
     issuers::{self, choice::Chosen, quota::Whose, registry::Lookup},
     runtime::clusters::TargetCluster,
@@ -72,7 +71,7 @@ impl Controller {
             labels: certificate.spec.secret_labels.as_ref(),
             key_is_elsewhere,
             bond: &bond,
-            only_ours: !self.places.one_cluster,
+            only_ours: !self.places.one_cluster || secret.namespace != key.object.namespace,
         };
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
@@ -80,7 +79,7 @@ impl Controller {
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
             secret: secret::state(&secret, facts.as_ref(), &expected),
-            backoff: status::backoff(certificate),
+            backoff: self.setbacks.backoff(key, certificate),
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
             slot: self.gate.look(&issuer.key.to_string(), key),
         };
@@ -153,9 +152,17 @@ struct Known {
     facts: HashMap<ObjectKey, Facts>,
     /// All Secrets with our label.
     seen: HashMap<ObjectKey, Kind>,
-    /// Secrets that are being read or written, and whether the watch saw news of them meanwhile:
-    /// then nobody knows which of the two is older, and nothing is remembered.
-    under_way: HashMap<ObjectKey, bool>,
+    /// Secrets that are being read or written.
+    under_way: HashMap<ObjectKey, UnderWay>,
+}
+
+/// Calls about one Secret.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    calls: usize,
+    /// The watch saw news meanwhile, or there were several calls: then nobody knows which answer is
+    /// the oldest, and none is remembered.
+    overtaken: bool,
 }
 
 /// What a Secret with our label is.
@@ -217,10 +224,10 @@ impl Secrets {
         key: &ObjectKey,
         call: impl Future<Output = kube::Result<Option<Secret>>>,
     ) -> kube::Result<Option<Facts>> {
-        self.lock().under_way.insert(key.clone(), false);
+        self.lock().begin(key);
         let answer = call.await;
         let mut known = self.lock();
-        let overtaken = known.under_way.remove(key).unwrap_or(true);
+        let overtaken = known.end(key);
         let facts = answer?.as_ref().map(secret::facts);
         // Only what carries our label is watched, and only what is watched may be remembered.
         if let Some(facts) = &facts
@@ -244,8 +251,8 @@ impl Secrets {
         let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
         if !is_known {
             known.facts.remove(key);
-            if let Some(overtaken) = known.under_way.get_mut(key) {
-                *overtaken = true;
+            if let Some(under_way) = known.under_way.get_mut(key) {
+                under_way.overtaken = true;
             }
         }
         !is_known
@@ -268,15 +275,16 @@ impl Secrets {
         })
     }
 
-    /// Deletes a Secret whose annotation names `owner`; leaves any other. *Idempotent*.
+    /// Deletes a Secret whose annotation names one of `owners`; leaves any other. *Idempotent*.
     ///
     /// # Errors
     /// When it could not be read or deleted.
-    pub async fn delete_if_owned(&self, key: &ObjectKey, owner: &str) -> kube::Result<()> {
+    pub async fn delete_if_owned(&self, key: &ObjectKey, owners: &[String]) -> kube::Result<()> {
         let api = self.api(key);
         let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(()) };
-        let owners = found.annotations().get(marks::OWNERS);
-        if !owners.is_some_and(|owners| owners.split(',').any(|it| it.trim() == owner)) {
+        let noted = found.annotations().get(marks::OWNERS);
+        let is_ours = |it: &str| owners.iter().any(|owner| owner == it.trim());
+        if !noted.is_some_and(|noted| noted.split(',').any(is_ours)) {
             return Ok(());
         }
         let same = Preconditions { uid: found.uid(), resource_version: None };
@@ -302,6 +310,25 @@ impl Secrets {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn begin(&mut self, key: &ObjectKey) {
+        let under_way = self.under_way.entry(key.clone()).or_default();
+        under_way.calls += 1;
+        under_way.overtaken |= under_way.calls > 1;
+    }
+
+    /// A call has its answer. Returns whether that may be outdated.
+    fn end(&mut self, key: &ObjectKey) -> bool {
+        let Some(under_way) = self.under_way.get_mut(key) else { return true };
+        under_way.calls -= 1;
+        let UnderWay { calls, overtaken } = *under_way;
+        if calls == 0 {
+            self.under_way.remove(key);
+        }
+        overtaken
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use cert_lib::{
     issue::Progress,
+    model::reason::Reason,
     plan::{Running, backoff::Backoff},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -38,10 +39,14 @@ pub struct Order {
     pub progress: Progress,
     /// The issuer that runs it.
     pub issuer: String,
+    /// Why it was placed, for the metrics.
+    pub reason: Reason,
     /// What is left of a hiccup that did not end it.
     pub hiccup: Option<Backoff>,
     /// Whether the next process would find it. Until it would, the order must not go on.
     pub stored: bool,
+    /// The Secret that it was read from, where that has another name than today's.
+    pub found_in: Option<String>,
 }
 
 impl Store {
@@ -65,7 +70,7 @@ impl Store {
         for secret in self.api.list(&params).await? {
             let name = secret.name_any();
             let realm = secret.annotations().get(marks::PROGRESS_REALM).map(String::as_str);
-            if realm != Some(self.realm.as_str()) {
+            if !realm.is_some_and(|realm| self.realm.is(realm)) {
                 continue;
             }
             let Some((key, order)) = read(&secret) else {
@@ -135,10 +140,14 @@ impl Store {
     /// # Errors
     /// When the Secret could not be deleted; the order is then still known.
     pub async fn delete(&self, key: &CertificateKey) -> kube::Result<()> {
-        match self.api.delete(&self.secret_name(key), &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error),
+        let name = self.secret_name(key);
+        let found_in = self.get(key).and_then(|order| order.found_in);
+        for name in found_in.into_iter().filter(|found| *found != name).chain([name.clone()]) {
+            match self.api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
         }
         self.lock().remove(key);
         Ok(())
@@ -163,6 +172,7 @@ impl Store {
             (marks::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
             (marks::PROGRESS_OF.to_owned(), key.to_string()),
             (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
+            (marks::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
         Ok(Secret {
             metadata: ObjectMeta {
@@ -182,11 +192,15 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let annotations = secret.annotations();
     let key = CertificateKey::parse(annotations.get(marks::PROGRESS_OF)?)?;
     let bytes = &secret.data.as_ref()?.get(DATA)?.0;
+    let noted = annotations.get(marks::PROGRESS_REASON);
+    let reason = Reason::ALL.into_iter().find(|it| Some(it.word()) == noted.map(String::as_str));
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
         issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
+        reason: reason.unwrap_or(Reason::SecretMissing),
         hiccup: None,
         stored: true,
+        found_in: Some(secret.name_any()),
     };
     Some((key, order))
 }

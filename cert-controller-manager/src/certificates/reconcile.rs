@@ -9,11 +9,14 @@ use cert_lib::{
     plan::{Action, Policy, plan},
 };
 use jiff::Timestamp;
-use kube::{Api, Client, ResourceExt};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, Home},
+    api::{Certificate, CertificateKey, Home, is_served, marks},
     certificates::{
         act::{Pass, Step},
         bond::{self, Bond, Places},
@@ -21,8 +24,9 @@ use crate::{
         convert,
         gate::Gate,
         index::Index,
-        observe::Secrets,
+        observe::{Secrets, whose},
         progress::Store,
+        setbacks::Setbacks,
         status::{Outcome, State},
         wake::Lists,
     },
@@ -37,6 +41,8 @@ use crate::{
 
 /// When a cluster cannot be reached, a pass is repeated after this.
 const UNREACHABLE: Duration = Duration::from_secs(5);
+/// Somebody else has written meanwhile: most likely the watch tells sooner.
+const CONFLICT: Duration = Duration::from_secs(1);
 /// A Certificate whose issuer was not looked at yet is looked at again after this.
 const AFTER_START: Duration = Duration::from_secs(2);
 /// What a cluster refuses is tried again after this.
@@ -58,6 +64,8 @@ pub struct Controller {
     pub secrets: Secrets,
     /// Who may have a Secret where.
     pub consents: Consents,
+    /// What went wrong.
+    pub setbacks: Setbacks,
     /// Running orders.
     pub orders: Store,
     /// How many of them.
@@ -119,7 +127,7 @@ impl Controller {
                 Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
             }
             Ok(None) => None,
-            Err(kube::Error::Api(status)) if status.code == 409 => Some(Duration::from_millis(100)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Some(CONFLICT),
             // The watch will tell that it is gone.
             Err(kube::Error::Api(status))
                 if status.code == 404 && self.index.get(&key).is_none() =>
@@ -146,6 +154,10 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
+        if self.is_asked_to_try(&certificate) {
+            self.try_again(key, &certificate).await?;
+            return Ok(Some(now));
+        }
         let issuer = self.chosen(&certificate);
         // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
         let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
@@ -167,10 +179,15 @@ impl Controller {
             now,
         };
         let look_again = match self.act(&pass).await {
-            Ok(Step::Say(outcome, look_again)) => {
-                self.say(&pass, &outcome).await?;
-                look_again
-            }
+            Ok(Step::Say(outcome, look_again)) => match self.say(&pass, &outcome).await {
+                Ok(()) => look_again,
+                // The order does not wait for the cluster of its Certificate.
+                Err(error) if self.order_runs(key) && !NotLeading::is(&error) => {
+                    tracing::debug!(certificate = %key, "the status of {key} cannot be written now: {}", brief(&error));
+                    look_again
+                }
+                Err(error) => return Err(error),
+            },
             Ok(Step::Again) => return Ok(Some(now)),
             Ok(Step::Silent) => return Ok(None),
             Err(kube::Error::Api(status)) if is_refusal(&status) => {
@@ -203,8 +220,30 @@ impl Controller {
         self.say(pass, &outcome).await
     }
 
+    /// Upstream's way to ask for another try: the annotation `gardener.cloud/operation`.
+    fn is_asked_to_try(&self, certificate: &Certificate) -> bool {
+        certificate.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE)
+            && is_served(certificate, &self.settings.classes)
+    }
+
+    /// Forgets the last failure, then takes the annotation off.
+    async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
+        self.setbacks.forget(key);
+        if certificate.status.as_ref().is_some_and(|status| status.backoff.is_some()) {
+            let patch = Patch::Merge(json!({ "status": { "backoff": null } }));
+            let api = self.homes.api(key);
+            let written =
+                api.patch_status(&key.object.name, &PatchParams::default(), &patch).await?;
+            self.index.update(key, written);
+        }
+        let patch = json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
+        self.write(key, &patch).await.map(drop)
+    }
+
     /// The Certificate is gone or going: nothing of its order stays.
     async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
+        self.setbacks.forget(key);
+        self.issuers.leave_quotas(whose(key));
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
@@ -228,14 +267,15 @@ impl Controller {
 
     /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours.
     async fn let_go(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
-        if !bond::is_held(certificate) {
+        if !bond::is_held(certificate) || !is_served(certificate, &self.settings.classes) {
             return Ok(());
         }
         let secret = convert::secret_key(certificate);
         let bond =
             bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
-        if let Bond::Finalizer(owner) = &bond {
-            self.secrets.delete_if_owned(&secret, owner).await?;
+        if matches!(bond, Bond::Finalizer(_)) {
+            let owners = self.places.owners(key);
+            self.secrets.delete_if_owned(&secret, &owners).await?;
         }
         self.write_finalizers(key, certificate, false).await
     }
@@ -260,7 +300,7 @@ impl Controller {
 
     /// The issuer that a Certificate means.
     pub(super) fn chosen(&self, certificate: &Certificate) -> Chosen {
-        self.issuers.choose(&convert::asked(certificate, &self.issuers.rules().namespace))
+        self.issuers.choose(&convert::asked(certificate, &self.settings))
     }
 
     fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {

@@ -57,7 +57,16 @@ impl Controller {
             .api(pass.key)
             .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
-        self.index.update(pass.key, written);
+        let same = |a: &Certificate| {
+            let meta = &a.metadata;
+            (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
+        };
+        let somebody_else_wrote = same(&written) != same(&certificate);
+        let concerned = self.index.update(pass.key, written);
+        if somebody_else_wrote {
+            // It came with the answer to our write, so the watch has no news of it.
+            concerned.into_iter().for_each(|key| self.queue.push(key));
+        }
         if is_news {
             self.tell(&certificate, pass.key, outcome);
         }

@@ -104,7 +104,7 @@ pub struct Expectation<'a> {
     /// What ties it to the Certificate.
     pub bond: &'a Bond,
     /// Whether Secrets that are not certificate Secrets are off limits: where the Certificate is in
-    /// another cluster, whoever made it may have no right to this one's Secrets.
+    /// another cluster or namespace, whoever made it may have no right to this one's Secrets.
     pub only_ours: bool,
 }
 
@@ -114,7 +114,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
     let Some(facts) = facts else { return SecretState::Missing };
     if expected.only_ours && facts.is_filled && !is_marked(facts) {
         return SecretState::NotWritable(format!(
-            "Secret {key} of the target cluster is no certificate Secret: delete it, label it {}=true, or choose another secretName",
+            "Secret {key} is there and is no certificate Secret: delete it, label it {}=true, or choose another secretName",
             marks::CERTIFICATE
         ));
     }

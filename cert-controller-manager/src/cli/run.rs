@@ -96,7 +96,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn manage(ground: Ground, election: Option<Arc<Election>>) -> anyhow::Result<Infallible> {
-    let mut tasks = Tasks::default();
+    let (mut tasks, mut deaths) = Tasks::new();
     if let Some(address) = ground.settings.server {
         let listener = admin::listen(address).await?;
         tasks.run("administration port", ground.admin.clone().serve(listener));
@@ -104,8 +104,11 @@ async fn manage(ground: Ground, election: Option<Arc<Election>>) -> anyhow::Resu
     tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
     tell_reachability(&ground);
     let led = lead::lead(ground, election, &mut tasks);
-    // Boxed: it is large, and it is polled once for every event below.
-    Box::pin(led).await
+    // Whatever ends, ends the process: also while it waits for its turn, or for a cluster.
+    tokio::select! {
+        led = led => led,
+        died = deaths.wait() => died,
+    }
 }
 
 /// Who is away is said by a metric and by the readiness.

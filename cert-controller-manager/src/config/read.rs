@@ -279,7 +279,6 @@ fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<Cer
         default_key,
         default_rsa,
         default_ecdsa,
-        deactivate_authorizations: values.is_on("issuer.acme-deactivate-authorizations")?,
         use_dnsrecords: values.is_on("issuer.use-dnsrecords")?,
     })
 }

@@ -127,8 +127,6 @@ pub struct CertificateSettings {
     pub default_rsa: KeyType,
     /// Key of Certificates that want ECDSA of no size.
     pub default_ecdsa: KeyType,
-    /// Whether authorizations are deactivated after every order.
-    pub deactivate_authorizations: bool,
     /// Whether challenges are DNSRecords.
     pub use_dnsrecords: bool,
 }
@@ -149,7 +147,6 @@ impl Default for CertificateSettings {
             default_key: None,
             default_rsa: KeyType::Rsa2048,
             default_ecdsa: KeyType::P256,
-            deactivate_authorizations: false,
             use_dnsrecords: false,
         }
     }

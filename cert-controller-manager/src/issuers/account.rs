@@ -206,7 +206,7 @@ fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<Stri
     if text("secretHash") != Some(hash) {
         return None;
     }
-    let account = text("accountURL").or_else(|| text("location")).or_else(|| text("uri"))?;
+    let account = url(registration)?;
     let same_server = match text("server") {
         Some(known) => known == server,
         None => authority(account).is_some() && authority(account) == authority(server),
@@ -214,7 +214,14 @@ fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<Stri
     same_server.then(|| account.to_owned())
 }
 
-fn authority(url: &str) -> Option<String> {
+/// The account that a registration is about, as we or one of upstream's versions wrote it.
+pub(super) fn url(registration: &Value) -> Option<&str> {
+    let text = |name: &str| registration.get(name).and_then(Value::as_str);
+    text("accountURL").or_else(|| text("location")).or_else(|| text("uri"))
+}
+
+/// Host and port of a URL.
+pub(super) fn authority(url: &str) -> Option<String> {
     url.parse::<http::Uri>().ok()?.authority().map(ToString::to_string)
 }
 

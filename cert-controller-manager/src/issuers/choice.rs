@@ -11,42 +11,10 @@
 
 use cert_lib::model::scope::{Outside, Ranges, Selection};
 
-use crate::api::{IssuerKey, ObjectKey, issuer::IssuerSpec};
-
-/// What an issuer is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// An account at an ACME server.
-    Acme,
-    /// A certificate authority whose key we hold.
-    Ca,
-    /// Nobody but the key itself.
-    SelfSigned,
-}
-
-impl Kind {
-    /// What the specification says, `None` where it says nothing. Where it says more than one thing
-    /// the first counts, as in upstream; nothing is issued then.
-    #[must_use]
-    pub fn of(spec: &IssuerSpec) -> Option<Self> {
-        match spec {
-            IssuerSpec { acme: Some(_), .. } => Some(Self::Acme),
-            IssuerSpec { ca: Some(_), .. } => Some(Self::Ca),
-            IssuerSpec { self_signed: Some(_), .. } => Some(Self::SelfSigned),
-            IssuerSpec { acme: None, ca: None, self_signed: None, .. } => None,
-        }
-    }
-
-    /// The word in `status.type`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Acme => "acme",
-            Self::Ca => "ca",
-            Self::SelfSigned => "selfSigned",
-        }
-    }
-}
+use crate::api::{
+    IssuerKey, ObjectKey,
+    issuer::{IssuerKind, IssuerSpec},
+};
 
 /// What holds for all Certificates.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +36,7 @@ pub struct Offer {
     /// Its name.
     pub key: IssuerKey,
     /// What it is.
-    pub kind: Option<Kind>,
+    pub kind: Option<IssuerKind>,
     /// What it is for; `None` where it does not say.
     pub selection: Option<Selection>,
 }
@@ -83,7 +51,7 @@ impl Offer {
             include: ranges(&domains.include),
             exclude: ranges(&domains.exclude),
         });
-        Self { key, kind: Kind::of(spec), selection }
+        Self { key, kind: IssuerKind::of(spec), selection }
     }
 }
 
@@ -106,7 +74,7 @@ pub struct Chosen {
     /// Its name, whether or not there is one.
     pub key: IssuerKey,
     /// What it is, where it is known.
-    pub kind: Option<Kind>,
+    pub kind: Option<IssuerKind>,
     /// Why it may not issue this, in upstream's words.
     pub refusal: Option<String>,
 }

@@ -27,12 +27,13 @@ use super::{
     status::{self, Facts, Outcome},
 };
 use crate::{
-    api::{Issuer, IssuerKey, is_served},
+    api::{Issuer, IssuerKey, is_served, marks},
     config::Classes,
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
         errors::brief,
         merge,
+        metrics::Metrics,
         queue::Shared,
         report::Reports,
     },
@@ -70,9 +71,14 @@ pub struct Controller {
     pub queue: Shared<IssuerKey>,
     /// Told of each issuer that has changed.
     pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// What this process knows of issuers.
     pub known: Known,
 }
+
+/// Generation of the specification, and what is wrong.
+type News = (Option<i64>, Option<String>);
 
 /// What this process knows of issuers.
 #[derive(Default)]
@@ -81,6 +87,8 @@ pub struct Known {
     pub(super) built: Mutex<HashMap<IssuerKey, Built>>,
     pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
     waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
+    /// What Certificates were woken for.
+    announced: Mutex<HashMap<IssuerKey, News>>,
 }
 
 /// A cluster that is away is tried again after this.
@@ -96,9 +104,14 @@ impl Controller {
             lock(&self.known.built).remove(&name);
             lock(&self.known.quotas).remove(&name);
             lock(&self.known.waits).remove(&name);
+            self.metrics.forget_issuer(&name);
+            lock(&self.known.announced).remove(&name);
             let _ = self.changed.send(name);
             return None;
         };
+        if issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE) {
+            self.take_off_operation(&name, &issuer).await;
+        }
         let outcome = self.prepare(&name, &issuer).await;
         let again = self.settle(&name, &outcome);
         let said = match outcome {
@@ -108,13 +121,43 @@ impl Controller {
                 Outcome::Error(trouble.to_string())
             }
         };
-        let _ = self.changed.send(name.clone());
+        if let Some(facts) = status::for_metrics(&issuer, &said) {
+            self.metrics.know_issuer(&name, &facts);
+        }
+        self.announce(&name, &issuer, &said);
         match self.say(&name, &issuer, &said).await {
             Ok(()) => again,
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
                 Some(UNREACHABLE)
             }
+        }
+    }
+
+    /// Upstream's way to ask for another pass has done its work.
+    async fn take_off_operation(&self, key: &IssuerKey, issuer: &Issuer) {
+        lock(&self.known.waits).remove(key);
+        let patch =
+            serde_json::json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
+        let patch = Patch::Merge(&patch);
+        let patched =
+            self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await;
+        if let Err(error) = patched {
+            tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", marks::OPERATION, brief(&error));
+        }
+    }
+
+    /// Wakes Certificates, unless nothing has changed for them since they were woken last: an issuer
+    /// that fails again and again must not wake them each time.
+    fn announce(&self, name: &IssuerKey, issuer: &Issuer, said: &Outcome) {
+        let trouble = match said {
+            Outcome::Ready(_) => None,
+            Outcome::Error(message) => Some(message.clone()),
+        };
+        let news = (issuer.metadata.generation, trouble);
+        let known = lock(&self.known.announced).insert(name.clone(), news.clone());
+        if known != Some(news) {
+            let _ = self.changed.send(name.clone());
         }
     }
 

@@ -10,7 +10,7 @@ use cert_lib::issue::Issuer;
 
 use super::{
     choice::{Asked, Chosen, Offer, Rules, choose},
-    quota::Quota,
+    quota::{Quota, Whose},
 };
 use crate::{api::IssuerKey, runtime::queue::Shared};
 
@@ -90,6 +90,16 @@ impl Registry {
     pub(super) fn take_doubt(&self, key: &IssuerKey) -> bool {
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
         doubted.remove(key)
+    }
+
+    /// A Certificate wants nothing more of any issuer.
+    pub fn leave_quotas(&self, whose: Whose<'_>) {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        for lookup in entries.values() {
+            if let Lookup::Ready { quota: Some(quota), .. } = lookup {
+                quota.leave(whose);
+            }
+        }
     }
 
     /// There is an issuer, and this is what it offers; its controller will say more.

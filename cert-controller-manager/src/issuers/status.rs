@@ -3,8 +3,14 @@
 use cert_lib::issue::ca::Description;
 use serde_json::{Value, json};
 
-use super::choice::Kind;
-use crate::api::{Issuer, issuer::IssuerStatus};
+use super::account;
+use crate::{
+    api::{
+        Issuer,
+        issuer::{IssuerKind, IssuerStatus},
+    },
+    runtime::metrics::{Account, IssuerFacts},
+};
 
 /// What a pass came to.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ const UNLIMITED: i64 = i32::MAX as i64;
 #[must_use]
 pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
-    let kind = Kind::of(&issuer.spec);
+    let kind = IssuerKind::of(&issuer.spec);
     let (state, message) = match outcome {
         Outcome::Ready(_) => ("Ready", None),
         Outcome::Error(message) => ("Error", Some(message.clone())),
@@ -43,9 +49,9 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
         (_, Outcome::Ready(Facts::Ca(ca))) => (None, Some(ca.clone())),
         (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
-        (Some(Kind::Acme), Outcome::Error(_)) => (before.acme, None),
-        (Some(Kind::Ca), Outcome::Error(_)) => (None, before.ca),
-        (Some(Kind::SelfSigned) | None, Outcome::Error(_)) => (before.acme, before.ca),
+        (Some(IssuerKind::Acme), Outcome::Error(_)) => (before.acme, None),
+        (Some(IssuerKind::Ca), Outcome::Error(_)) => (None, before.ca),
+        (Some(IssuerKind::SelfSigned) | None, Outcome::Error(_)) => (before.acme, before.ca),
     };
     IssuerStatus {
         observed_generation: issuer.metadata.generation,
@@ -55,11 +61,28 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         acme,
         ca,
         requests_per_day_quota: kind.map(|kind| match kind {
-            Kind::Acme => quota(issuer, default_quota),
-            Kind::Ca | Kind::SelfSigned => UNLIMITED,
+            IssuerKind::Acme => quota(issuer, default_quota),
+            IssuerKind::Ca | IssuerKind::SelfSigned => UNLIMITED,
         }),
-        requests: before.requests.filter(|_| kind == Some(Kind::Acme)),
+        requests: before.requests.filter(|_| kind == Some(IssuerKind::Acme)),
     }
+}
+
+/// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.
+#[must_use]
+pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
+    let acme = issuer.spec.acme.as_ref();
+    let account = match outcome {
+        Outcome::Ready(Facts::Acme(registration)) => account::url(registration),
+        Outcome::Ready(Facts::Ca(_) | Facts::SelfSigned) | Outcome::Error(_) => None,
+    };
+    Some(IssuerFacts {
+        kind: IssuerKind::of(&issuer.spec)?,
+        server: acme.and_then(|acme| account::authority(&acme.server)),
+        account: acme
+            .zip(account)
+            .map(|(acme, uri)| Account { uri: uri.to_owned(), email: acme.email.clone() }),
+    })
 }
 
 /// How many certificates an issuer may be asked for in a day.

@@ -8,7 +8,9 @@
 //! Not here: tasks. [`follow()`] is a future that its caller owns. And dead connections: the client
 //! notices them, by asking the server every few seconds whether it is there.
 
+mod absence;
 mod fan;
+mod lenient;
 mod relist;
 
 use std::{
@@ -22,11 +24,8 @@ use std::{
 
 use futures::StreamExt;
 use kube::{
-    Api, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event},
-    },
+    Api, Client, Resource,
+    runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -35,6 +34,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use self::lenient::Lenient;
 pub use self::{
     fan::Fan,
     relist::{Lister, Listing, Relist},
@@ -83,6 +83,7 @@ where
     F: Follower<K> + Sync,
 {
     let kind = K::kind(&K::DynamicType::default()).into_owned();
+    let (api, client) = lenient(api);
     let mut pause = FIRST_PAUSE;
     loop {
         let wish = lister.hear();
@@ -91,6 +92,12 @@ where
         let (progress, found) = tokio::select! {
             failed = once => failed,
             () = lister.asked() => continue,
+        };
+        let found = match found {
+            Some(Availability::Absent) if *availability.borrow() != Availability::Absent => {
+                absence::is_absent::<K>(&client).await.then_some(Availability::Absent)
+            }
+            found => found,
         };
         pause = match (found, progress) {
             (Some(_), _) => LONGEST_PAUSE,
@@ -111,6 +118,33 @@ where
         tokio::select! {
             () = sleep(spread(pause)) => {}
             () = lister.asked() => {}
+        }
+    }
+}
+
+/// The same objects, whatever is in them.
+fn lenient<K>(api: Api<K>) -> (Api<Lenient<K>>, Client)
+where
+    K: Resource,
+    K::DynamicType: Default,
+{
+    let kind = K::DynamicType::default();
+    let namespace = api.namespace().map(str::to_owned);
+    let client = api.into_client();
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    };
+    (api, client)
+}
+
+/// Tells an object, unless it cannot be read: then it is as if nothing had happened to it.
+fn tell<K>(follower: &impl Follower<K>, kind: &str, Lenient { object, metadata }: Lenient<K>) {
+    match object {
+        Ok(object) => follower.applied(object),
+        Err(why) => {
+            let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+            warn!(%kind, namespace, name, "a {kind} cannot be read and is left alone: {why}");
         }
     }
 }
@@ -144,7 +178,7 @@ enum Progress {
 /// One list and its watch, until it fails for a reason that a new list may heal. Returns what was
 /// found out about the kind, when it is not there for us.
 async fn follow_once<K, F>(
-    api: &Api<K>,
+    api: &Api<Lenient<K>>,
     config: &watcher::Config,
     kind: &str,
     follower: &F,
@@ -155,7 +189,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: Follower<K> + Sync,
 {
-    let mut events = pin!(watcher::watcher(api.clone(), config.clone()).modify(strip));
+    let mut events = pin!(watcher::watcher(api.clone(), config.clone()));
     let mut unseen = HashSet::new();
     let mut progress = Progress::None;
     let mut pause = FIRST_PAUSE;
@@ -173,7 +207,7 @@ where
             Ok(Event::Init) => unseen = follower.keys().into_iter().collect(),
             Ok(Event::InitApply(object)) => {
                 unseen.remove(&ObjectKey::of(&object));
-                follower.applied(object);
+                tell(follower, kind, object);
             }
             Ok(Event::InitDone) => {
                 progress = Progress::Listed;
@@ -184,7 +218,7 @@ where
                 publish(kind, availability, Availability::Present);
                 made.tell();
             }
-            Ok(Event::Apply(object)) => follower.applied(object),
+            Ok(Event::Apply(object)) => tell(follower, kind, object),
             Ok(Event::Delete(object)) => follower.gone(&ObjectKey::of(&object)),
             Err(error) => {
                 debug!(%kind, %error, "watch of {kind} failed");
@@ -206,12 +240,6 @@ where
         }
         pause = FIRST_PAUSE;
     }
-}
-
-/// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
-fn strip<K: Resource>(object: &mut K) {
-    object.managed_fields_mut().clear();
-    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
 /// What an error says about the kind, where it says anything.

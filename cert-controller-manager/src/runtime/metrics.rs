@@ -32,7 +32,7 @@ use tokio::sync::watch;
 pub use self::{
     census::{Census, CertificateEntry, SecretCounts},
     families::reference,
-    issuers::{Account, IssuerFacts, IssuerKind},
+    issuers::{Account, IssuerFacts},
     labels::{IssuanceResult, QueryResult, Verb},
 };
 use self::{
@@ -40,7 +40,7 @@ use self::{
     labels::{CLASSES, METHODS, bool_word, class, method_word},
 };
 use crate::{
-    api::IssuerKey,
+    api::{IssuerKey, issuer::IssuerKind},
     runtime::clusters::{Reachability, Role},
 };
 

@@ -3,21 +3,50 @@
 
 use std::{convert::Infallible, future::Future};
 
-use tokio::task::JoinSet;
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinSet,
+};
 
-/// See the [module](self).
-#[derive(Debug, Default)]
-pub struct Tasks(JoinSet<&'static str>);
+/// Starts tasks. They end when this is dropped.
+#[derive(Debug)]
+pub struct Tasks {
+    running: JoinSet<()>,
+    deaths: UnboundedSender<&'static str>,
+}
+
+/// Hears when a task ends, from the first one on.
+#[derive(Debug)]
+pub struct Deaths(UnboundedReceiver<&'static str>);
+
+/// Tells the end of a task, whichever way it ends.
+struct Obituary {
+    name: &'static str,
+    deaths: UnboundedSender<&'static str>,
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        // Nobody listens any more when the process ends.
+        let _ = self.deaths.send(self.name);
+    }
+}
 
 impl Tasks {
+    /// No task yet.
+    #[must_use]
+    pub fn new() -> (Self, Deaths) {
+        let (deaths, heard) = unbounded_channel();
+        (Self { running: JoinSet::new(), deaths }, Deaths(heard))
+    }
+
     /// Starts a task that never ends.
     pub fn run(
         &mut self,
         name: &'static str,
         task: impl Future<Output = Infallible> + Send + 'static,
     ) {
-        self.0.spawn(async move { match task.await {} });
-        tracing::debug!("started {name}");
+        self.spawn(name, async move { match task.await {} });
     }
 
     /// Starts a task that ends only when it fails.
@@ -26,11 +55,10 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        self.0.spawn(async move {
+        self.spawn(name, async move {
             if let Err(error) = task.await {
                 tracing::error!("{name} failed: {error:#}");
             }
-            name
         });
     }
 
@@ -46,15 +74,43 @@ impl Tasks {
         });
     }
 
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let obituary = Obituary { name, deaths: self.deaths.clone() };
+        self.running.spawn(async move {
+            let _obituary = obituary;
+            task.await;
+        });
+        tracing::debug!("started {name}");
+    }
+}
+
+impl Deaths {
     /// Waits until a task ends or panics, which is an error.
     ///
     /// # Errors
     /// Always: it names the task.
-    pub async fn watch(&mut self) -> anyhow::Result<Infallible> {
-        match self.0.join_next().await {
-            Some(Ok(name)) => anyhow::bail!("the task {name} ended"),
-            Some(Err(error)) => anyhow::bail!("a task died: {error}"),
+    pub async fn wait(&mut self) -> anyhow::Result<Infallible> {
+        match self.0.recv().await {
+            Some(name) => anyhow::bail!("the task {name} ended"),
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_fails_or_panics_is_told_by_name() {
+        let (mut tasks, mut deaths) = Tasks::new();
+        tasks.run("lives", std::future::pending());
+        tasks.once("done", async { Ok(()) });
+        tasks.try_run("fails", async { anyhow::bail!("a reason") });
+        let told = deaths.wait().await.unwrap_err().to_string();
+        assert_eq!(told, "the task fails ended");
+        tasks.run("panics", async { panic!("a defect") });
+        let told = deaths.wait().await.unwrap_err().to_string();
+        assert_eq!(told, "the task panics ended");
     }
 }

@@ -63,9 +63,10 @@ fn entry(listener: &Listener) -> Option<Entry> {
         ends && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
     })?;
     let from = match listener.allowed_routes.namespaces.from.as_deref() {
-        // Which namespaces a selector means is not known here.
-        Some("All" | "Selector") => From::Everywhere,
+        Some("All") => From::Everywhere,
         Some("None") => From::Nowhere,
+        // Which namespaces a selector means is not known here, and a name that somebody else adds
+        // is in this certificate: only the own namespace is sure.
         _ => From::Here,
     };
     let name = listener.hostname.clone().filter(|name| !name.is_empty() && name != "*");

@@ -111,7 +111,9 @@ fn owners_of(
     let entries = annotation.map(|text| owners::parse(text)).unwrap_or_default().into_iter();
     let annotated = entries.filter_map(|entry| {
         let lives_here = entry.lives_in(source, home == Home::Source);
-        let kind = Kind::find(&entry.group, &entry.kind).filter(|_| lives_here)?;
+        // On source anybody may write Certificates, and must not speak for another namespace's objects.
+        let may_speak = home == Home::Target || entry.object.namespace == namespace;
+        let kind = Kind::find(&entry.group, &entry.kind).filter(|_| lives_here && may_speak)?;
         Some((SourceKey { kind, object: entry.object }, None))
     });
     referenced.chain(annotated).collect()

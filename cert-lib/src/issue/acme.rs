@@ -108,7 +108,7 @@ impl AcmeIssuer {
         let key = match &request.subject {
             Subject::Csr(_) => None,
             Subject::Names { key, .. } => {
-                let made = self.keys.generate(key.unwrap_or_default()).await;
+                let made = self.keys.generate(key.kind()).await;
                 let retry = Disposition::Retry(Ladder::Transport);
                 Some(made.map_err(|error| IssueError::passing(error.to_string(), retry))?)
             }

@@ -60,7 +60,7 @@ pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder,
         Subject::Csr(csr) => {
             return Ok(Holder { public_key: csr.public_key.clone(), key: None });
         }
-        Subject::Names { key, .. } => key.unwrap_or_default(),
+        Subject::Names { key, .. } => key.kind(),
     };
     let key = keys.generate(kind).await.map_err(|error| broken(&error))?;
     let public_key = key.public_key().map_err(|error| broken(&error))?;

@@ -42,10 +42,15 @@ impl Issuer for SelfSignedIssuer {
         // Nobody but its maker can sign with the key of a signing request, so that is taken for what
         // it says and what kind of key it has, as upstream takes it.
         let (kind, subject) = match &request.subject {
-            Subject::Csr(csr) => (KeyType::of_public_key(&csr.public_key), csr.subject.clone()),
-            Subject::Names { key, .. } => (*key, own::subject(&[], extras.common_name.as_deref())),
+            Subject::Csr(csr) => {
+                let kind = KeyType::of_public_key(&csr.public_key).unwrap_or_default();
+                (kind, csr.subject.clone())
+            }
+            Subject::Names { key, .. } => {
+                (key.kind(), own::subject(&[], extras.common_name.as_deref()))
+            }
         };
-        let key = self.keys.generate(kind.unwrap_or_default()).await;
+        let key = self.keys.generate(kind).await;
         let key = key.map_err(|error| own::broken(&error))?;
         let public_key = key.public_key().map_err(|error| own::broken(&error))?;
         let now = self.clock.now();

@@ -86,7 +86,7 @@ mod tests {
     use crate::{
         model::{
             key::KeyType,
-            request::{Csr, Fingerprint},
+            request::{Csr, Fingerprint, KeyChoice},
         },
         solve::Owner,
     };
@@ -100,7 +100,7 @@ mod tests {
         request(Subject::Names {
             common_name: common_name.map(|text| text.parse().unwrap()),
             dns_names: dns_names.iter().map(|text| text.parse().unwrap()).collect(),
-            key: None,
+            key: KeyChoice::default(),
         })
     }
 

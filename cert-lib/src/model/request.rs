@@ -88,11 +88,36 @@ pub enum Subject {
         common_name: Option<DnsName>,
         /// Subject alternative names besides it.
         dns_names: Vec<DnsName>,
-        /// The key to generate; `None` leaves the choice to us.
-        key: Option<KeyType>,
+        /// The key to generate.
+        key: KeyChoice,
     },
     /// A signing request of somebody who keeps the key.
     Csr(Csr),
+}
+
+/// Which key a certificate gets that brings none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyChoice {
+    /// One that was asked for: a certificate with another is not what is wanted.
+    Asked(KeyType),
+    /// Nobody asked: a new one is of this kind, and one that is there may be of any.
+    Free(KeyType),
+}
+
+impl KeyChoice {
+    /// What a new key is.
+    #[must_use]
+    pub fn kind(self) -> KeyType {
+        match self {
+            Self::Asked(kind) | Self::Free(kind) => kind,
+        }
+    }
+}
+
+impl Default for KeyChoice {
+    fn default() -> Self {
+        Self::Free(KeyType::default())
+    }
 }
 
 /// A PKCS#10 signing request that was parsed, whose signature and key strength were checked.
@@ -336,7 +361,7 @@ pub struct Ingredients<'a> {
     pub csr: Option<&'a [u8]>,
     /// The issuer: its name, or `target:<namespace>/<name>`
     pub issuer: &'a str,
-    /// The key type where it is asked for and is not upstream's default, RSA 2048
+    /// The key type where it is asked for and is not the one that upstream would take anyway
     pub key: Option<KeyType>,
 }
 
@@ -362,7 +387,7 @@ impl Fingerprint {
             context.update(&[0]);
         };
         add(parts.issuer);
-        if let Some(key) = parts.key.filter(|key| *key != KeyType::Rsa2048) {
+        if let Some(key) = parts.key {
             add(key.word());
         }
         Self(data_encoding::HEXLOWER.encode(context.finish().as_ref()))

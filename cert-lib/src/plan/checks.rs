@@ -8,7 +8,7 @@ use super::{
 use crate::model::{
     key::KeyType,
     reason::Reason,
-    request::{Request, Subject},
+    request::{KeyChoice, Request, Subject},
 };
 
 /// Everything that a check may look at.
@@ -290,8 +290,8 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
 /// that (a CA may add `www.`) are no reason to issue again.
 fn covers(stored: &Stored, request: &Request) -> bool {
     let key_fits = match &request.subject {
-        Subject::Names { key: None, .. } => true,
-        Subject::Names { key: Some(kind), .. } => {
+        Subject::Names { key: KeyChoice::Free(_), .. } => true,
+        Subject::Names { key: KeyChoice::Asked(kind), .. } => {
             KeyType::of_public_key(&stored.leaf.public_key) == Some(*kind)
         }
         // Upstream's own issuers certify a key of theirs for somebody else's signing request. That

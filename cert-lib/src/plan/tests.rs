@@ -31,7 +31,11 @@ fn given() -> Given {
             .public_key()
             .unwrap(),
     };
-    let subject = Subject::Names { common_name: Some(name), dns_names: vec![], key: None };
+    let subject = Subject::Names {
+        common_name: Some(name),
+        dns_names: vec![],
+        key: crate::model::request::KeyChoice::default(),
+    };
     Given {
         want: Want {
             request: Ok(Request {
@@ -136,7 +140,7 @@ impl Given {
     }
     fn wants_key(mut self, kind: crate::model::key::KeyType) -> Self {
         if let Ok(Request { subject: Subject::Names { key, .. }, .. }) = &mut self.want.request {
-            *key = Some(kind);
+            *key = crate::model::request::KeyChoice::Asked(kind);
         }
         self
     }

@@ -5,9 +5,8 @@ use cert_lib::model::request::{Extras, Refusal, other_names};
 use jiff::SignedDuration;
 
 use crate::{
-    api::certificate::CertificateSpec,
+    api::{certificate::CertificateSpec, issuer::IssuerKind},
     config::{CertificateSettings, duration, go_duration},
-    issuers::choice::Kind,
 };
 
 const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
@@ -18,7 +17,7 @@ const SELF_SIGNED_DURATION: SignedDuration = SignedDuration::from_hours(90 * 24)
 pub(super) fn of(
     spec: &CertificateSpec,
     settings: &CertificateSettings,
-    kind: Option<Kind>,
+    kind: Option<IssuerKind>,
 ) -> Result<Option<Extras>, Refusal> {
     let other_names = other_names(
         spec.email_addresses.as_deref().unwrap_or_default(),
@@ -28,21 +27,23 @@ pub(super) fn of(
     let refuse = |why: &str| Err(Refusal::Other(why.to_owned()));
     let default = match kind {
         // ACME with DNS01 can prove none of the other names; upstream leaves them out in silence.
-        Some(Kind::Acme) if spec.duration.is_some() => {
+        Some(IssuerKind::Acme) if spec.duration.is_some() => {
             return refuse("duration cannot be set for ACME certificate");
         }
-        Some(Kind::Acme) if spec.is_ca.is_some() => {
+        Some(IssuerKind::Acme) if spec.is_ca.is_some() => {
             return refuse("isCA cannot be set for ACME certificate");
         }
-        Some(Kind::Acme) => return Ok(None),
-        Some(Kind::SelfSigned) if spec.is_ca != Some(true) => {
+        Some(IssuerKind::Acme) => return Ok(None),
+        Some(IssuerKind::SelfSigned) if spec.is_ca != Some(true) => {
             return refuse("self signed certificates must set 'spec.isCA: true'");
         }
-        Some(Kind::SelfSigned) if spec.csr.is_none() && super::common_name(spec).is_none() => {
+        Some(IssuerKind::SelfSigned)
+            if spec.csr.is_none() && super::common_name(spec).is_none() =>
+        {
             return refuse("common name must be set");
         }
-        Some(Kind::SelfSigned) => SELF_SIGNED_DURATION,
-        Some(Kind::Ca) | None => CA_DURATION,
+        Some(IssuerKind::SelfSigned) => SELF_SIGNED_DURATION,
+        Some(IssuerKind::Ca) | None => CA_DURATION,
     };
     let asked = spec.duration.as_deref().map(duration).transpose();
     let asked = asked.map_err(|why| Refusal::Other(format!("duration: {why}")))?;

@@ -4,11 +4,11 @@ use super::*;
 use serde_json::{Value, json};
 
 use crate::{
-    api::Home,
-    issuers::choice::{Kind, Offer, Rules, choose},
+    api::{Home, issuer::IssuerKind},
+    issuers::choice::{Offer, Rules, choose},
 };
 
-fn chosen(name: &str, kind: Kind) -> Chosen {
+fn chosen(name: &str, kind: IssuerKind) -> Chosen {
     Chosen { key: IssuerKey::Default(name.into()), kind: Some(kind), refusal: None }
 }
 
@@ -31,7 +31,10 @@ fn certificate(spec: &Value) -> Certificate {
 }
 
 fn refusal(spec: &Value) -> String {
-    want_of(&certificate(spec), &chosen("pebble", Kind::Acme)).request.unwrap_err().to_string()
+    want_of(&certificate(spec), &chosen("pebble", IssuerKind::Acme))
+        .request
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
         "dnsNames": ["foo.example.com", "bar.example.com"],
         "issuerRef": { "name": "pebble" },
     });
-    let want = want_of(&certificate(&spec), &chosen("pebble", Kind::Acme));
+    let want = want_of(&certificate(&spec), &chosen("pebble", IssuerKind::Acme));
     assert_eq!(
         want.request.unwrap().fingerprint.as_str(),
         "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"
@@ -147,13 +150,13 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
     for item in certificates {
         let certificate: Certificate = serde_json::from_value(item).unwrap();
         let name = certificate.name_any();
-        let chosen = choose(&rules, &offers, &asked(&certificate, "default"));
+        let chosen = choose(&rules, &offers, &asked(&certificate, &settings()));
         let want = want_of(&certificate, &chosen);
         let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let label = certificate.labels().get(marks::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
         // Without the default issuer being told, it stays with the one that it was issued by.
-        let used = current(&certificate, "default").map(|key| key.to_string());
+        let used = current(&certificate, &settings()).map(|key| key.to_string());
         assert_eq!(used, certificate.status.unwrap().issuer_ref.map(|it| it.name), "{name}");
     }
 }
@@ -161,35 +164,39 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
 #[test]
 fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
     for (kind, spec, wanted) in [
-        (Kind::Ca, json!({ "commonName": "My CA", "isCA": true, "duration": "43800h" }), None),
-        (Kind::Ca, json!({ "commonName": "a.example" }), None),
         (
-            Kind::Ca,
+            IssuerKind::Ca,
+            json!({ "commonName": "My CA", "isCA": true, "duration": "43800h" }),
+            None,
+        ),
+        (IssuerKind::Ca, json!({ "commonName": "a.example" }), None),
+        (
+            IssuerKind::Ca,
             json!({ "commonName": "a.example", "duration": "1439h" }),
             Some("certificate duration must be at least 1440h0m0s"),
         ),
         (
-            Kind::Ca,
+            IssuerKind::Ca,
             json!({ "commonName": "a.example", "ipAddresses": ["1.2.3"] }),
             Some("invalid IP address in 'spec.IPAddresses': 1.2.3"),
         ),
         (
-            Kind::Ca,
+            IssuerKind::Ca,
             json!({ "commonName": "a.example", "uris": ["x"] }),
             Some("invalid URI in 'spec.URIs'"),
         ),
         (
-            Kind::SelfSigned,
+            IssuerKind::SelfSigned,
             json!({ "commonName": "a.example" }),
             Some("self signed certificates must set 'spec.isCA: true'"),
         ),
         (
-            Kind::SelfSigned,
+            IssuerKind::SelfSigned,
             json!({ "dnsNames": ["a.example"], "isCA": true }),
             Some("common name must be set"),
         ),
-        (Kind::SelfSigned, json!({ "commonName": "My CA", "isCA": true }), None),
-        (Kind::Acme, json!({ "commonName": "My CA" }), Some("invalid domain")),
+        (IssuerKind::SelfSigned, json!({ "commonName": "My CA", "isCA": true }), None),
+        (IssuerKind::Acme, json!({ "commonName": "My CA" }), Some("invalid domain")),
     ] {
         let want = want_of(&certificate(&spec), &chosen("x", kind));
         match (want.request, wanted) {
@@ -205,7 +212,7 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
 #[test]
 fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
     let spec = json!({ "commonName": "My CA", "isCA": true, "duration": "1h" });
-    let nobody = Chosen { kind: None, ..chosen("x", Kind::Ca) };
+    let nobody = Chosen { kind: None, ..chosen("x", IssuerKind::Ca) };
     assert!(want_of(&certificate(&spec), &nobody).request.is_ok());
 }
 
@@ -213,8 +220,9 @@ fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
 fn an_issuer_is_the_current_one_only_for_what_it_issued() {
     let item = fixture().into_iter().find(|item| item["metadata"]["name"] == "web-ingress-nxcld");
     let mut certificate: Certificate = serde_json::from_value(item.unwrap()).unwrap();
-    assert_eq!(current(&certificate, "default"), Some(IssuerKey::Default("pebble".into())));
-    assert_eq!(current(&certificate, "other"), None);
+    assert_eq!(current(&certificate, &settings()), Some(IssuerKey::Default("pebble".into())));
+    let elsewhere = CertificateSettings { issuer_namespace: "other".to_owned(), ..settings() };
+    assert_eq!(current(&certificate, &elsewhere), None);
     certificate.spec.common_name = Some("another.example.com".into());
-    assert_eq!(current(&certificate, "default"), None);
+    assert_eq!(current(&certificate, &settings()), None);
 }

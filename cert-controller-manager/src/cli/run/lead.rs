@@ -4,13 +4,16 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Ground,
     parts::{self, Identity, Issuing},
-    watches::{self, IssuingLists},
+    watches::{self, IssuerLists, IssuingLists},
 };
 use crate::{
     answer,
@@ -18,7 +21,7 @@ use crate::{
     certificates::reconcile::Controller as Certificates,
     issuers::reconcile::Controller as Issuers,
     runtime::{
-        clusters::Role,
+        clusters::{Clusters, Role},
         crds,
         errors::brief,
         follow::Listing,
@@ -58,9 +61,9 @@ pub(super) async fn lead(
     };
     let issuer_lists = match &issuers {
         Some(issuers) => watches::issuers(&ground, issuers, tasks),
-        None => Vec::new(),
+        None => IssuerLists::default(),
     };
-    let mut turn = Turn { ground: &ground, election, wish: None };
+    let mut turn = Turn { ground: &ground, election, holds: false, wish: None };
     // Issuers need the default cluster only; for all else it must be known which cluster is which.
     let identity = {
         let identify = identify_both(&ground);
@@ -70,12 +73,13 @@ pub(super) async fn lead(
             led = turn.take(tasks) => {
                 led?;
                 if let Some(issuers) = &issuers {
-                    turn.issuers(issuers, &issuer_lists, tasks).await;
+                    turn.issuers(issuers, &issuer_lists, tasks);
                 }
                 identify.await
             }
         }
     };
+    check(&identity, &ground.clusters)?;
     let mut issuing = match &issuers {
         Some(issuers) => Some(parts::issuing(&ground, &identity, issuers, &late, tasks).await?),
         None => None,
@@ -86,18 +90,20 @@ pub(super) async fn lead(
     ground.admin.readiness.complete();
     answer(&ground, tasks);
     if let Some(issuing) = &mut issuing {
+        ground.metrics.count_with(issuing.certificates.clone());
         wake(issuing, changed_issuers, tasks);
     }
 
     turn.take(tasks).await?;
     if let Some(issuers) = &issuers {
-        turn.issuers(issuers, &issuer_lists, tasks).await;
+        turn.issuers(issuers, &issuer_lists, tasks);
     }
     turn.sources(&sources, &lists, source_lists, tasks);
     if let Some(issuing) = &issuing {
-        turn.certificates(issuing, lists, tasks).await?;
+        turn.certificates(issuing, lists, &issuer_lists, tasks).await;
     }
-    tasks.watch().await
+    // From here on everything happens in tasks.
+    std::future::pending().await
 }
 
 async fn identify_both(ground: &Ground) -> Identity {
@@ -109,6 +115,17 @@ async fn identify_both(ground: &Ground) -> Identity {
         identify(clusters, settings, Role::Target).await
     };
     Identity { source, target }
+}
+
+/// One cluster under two addresses would have two of everything.
+fn check(identity: &Identity, clusters: &Clusters) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        clusters.target_is_source() || identity.source.id != identity.target.id,
+        "--source and --target are the same cluster ({}) under two addresses: give both the same \
+         kubeconfig, or tell them apart by --source.id and --target.id",
+        identity.source.id
+    );
+    Ok(())
 }
 
 fn follow(
@@ -188,6 +205,8 @@ fn wake(
 struct Turn<'a> {
     ground: &'a Ground,
     election: Option<Arc<Election>>,
+    /// Whether the lease is ours and kept. [`take`](Self::take) may be given up and called again.
+    holds: bool,
     /// Once we lead: the number of the lists that show all that others wrote before.
     wish: Option<Wish>,
 }
@@ -204,8 +223,9 @@ impl Turn<'_> {
         if self.wish.is_some() {
             return Ok(());
         }
-        if let Some(election) = self.election.clone() {
+        if let Some(election) = self.election.clone().filter(|_| !self.holds) {
             election.acquire().await;
+            self.holds = true;
             tasks.try_run("keeping the lease", async move {
                 let lost = election.keep().await;
                 anyhow::bail!("{lost}; whoever restarts this process gives it another turn")
@@ -247,15 +267,24 @@ impl Turn<'_> {
     }
 
     /// Lets the issuers' controller work.
-    async fn issuers(&mut self, issuers: &Arc<Issuers>, lists: &[Listing], tasks: &mut Tasks) {
+    fn issuers(&mut self, issuers: &Arc<Issuers>, lists: &IssuerLists, tasks: &mut Tasks) {
         let number = self.number();
         let Some(wish) = self.wish.as_mut().filter(|wish| !wish.issuers_run) else { return };
         wish.issuers_run = true;
-        listed(lists, number).await;
         let controller = issuers.clone();
-        self.run("issuers", &issuers.queue, ISSUERS_AT_ONCE, tasks, move |key| {
+        let reconcile = move |key| {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
+        };
+        let beat = self.ground.admin.heartbeats.register("issuers", STUCK);
+        self.measure("issuers", &issuers.queue);
+        let (queue, own) = (issuers.queue.clone(), lists.default.clone());
+        tasks.run("issuers", async move {
+            beat.during(async {
+                listed(&own, number).await;
+                drain(&queue, ISSUERS_AT_ONCE, reconcile).await
+            })
+            .await
         });
     }
 
@@ -269,8 +298,8 @@ impl Turn<'_> {
     ) {
         let number = self.number();
         for (sources, mut own) in sources.iter().zip(source_lists) {
-            own.push(lists.source.clone());
-            own.extend(lists.target.clone());
+            own.push(lists.source.listing.clone());
+            own.extend(lists.target.as_ref().map(|list| list.listing.clone()));
             let controller = sources.clone();
             let reconcile = move |key| {
                 let controller = controller.clone();
@@ -296,21 +325,34 @@ impl Turn<'_> {
         &self,
         issuing: &Issuing,
         lists: IssuingLists,
+        issuers: &IssuerLists,
         tasks: &mut Tasks,
-    ) -> anyhow::Result<()> {
+    ) {
         let number = self.number();
         let certificates = &issuing.certificates;
-        self.ground.metrics.count_with(certificates.clone());
         // Without them they would be placed again, so nothing starts before they are read.
         load_orders(certificates).await;
-        listed(std::slice::from_ref(&lists.source), number).await;
-        let _ = timeout(PATIENCE, listed(&lists.others, number)).await;
-        certificates.lists.complete(Home::Source);
-        let (controller, target, others) = (certificates.clone(), lists.target, lists.others);
+        // Issuers that are not known yet would not be chosen.
+        listed(&issuers.default, number).await;
+        let target = issuers.target.iter().chain(&lists.others).cloned().collect::<Vec<_>>();
+        let _ = timeout(PATIENCE, listed(&target, number)).await;
+        let mut complete = Vec::new();
+        for (home, list) in [(Home::Source, Some(lists.source)), (Home::Target, lists.target)] {
+            let Some(list) = list else { continue };
+            let (controller, done) = (certificates.clone(), Arc::new(Notify::new()));
+            complete.push(done.clone());
+            tasks.once("first list of Certificates", async move {
+                // One that we may not see is not gone.
+                list.of_all_since(number).await;
+                controller.lists.complete(home);
+                done.notify_one();
+                Ok(())
+            });
+        }
+        let (controller, others) = (certificates.clone(), lists.others);
         tasks.run("garbage collection", async move {
-            if let Some(target) = target {
-                listed(&[target], number).await;
-                controller.lists.complete(Home::Target);
+            for home in complete {
+                home.notified().await;
             }
             listed(&others, number).await;
             controller.collect_garbage().await
@@ -320,7 +362,6 @@ impl Turn<'_> {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
         });
-        Ok(())
     }
 
     fn run<K, F>(

@@ -24,6 +24,7 @@ use crate::{
         observe::Secrets,
         progress::Store,
         reconcile::{Controller as Certificates, Homes, Place},
+        setbacks::Setbacks,
         wake::Lists,
     },
     config::{DnsSettings, SourceSettings},
@@ -107,6 +108,7 @@ pub(super) fn issuers(
         target_reports,
         queue,
         changed,
+        metrics: ground.metrics.clone(),
         known: Known::default(),
     })
 }
@@ -145,6 +147,7 @@ pub(super) async fn issuing(
         index: Index::default(),
         secrets: Secrets::new(clusters.target.clone()),
         consents: Consents::new(target_namespaces(ground)),
+        setbacks: Setbacks::default(),
         orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
         gate: Gate::new(settings.certificates.orders_at_once),
         issuers: issuers.registry.clone(),
@@ -164,6 +167,9 @@ pub(super) async fn issuing(
 
 /// The namespaces that the operator himself named for Secrets of generated Certificates.
 fn target_namespaces(ground: &Ground) -> Vec<String> {
+    if ground.clusters.target_is_source() {
+        return Vec::new();
+    }
     let sources = &ground.settings.sources;
     let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
     all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()

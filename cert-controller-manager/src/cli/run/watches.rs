@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, Client, Resource, core::PartialObjectMeta, runtime::watcher};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch::Sender;
+use tokio::sync::watch::{Receiver, Sender};
 
 use super::{Ground, parts::Issuing};
 use crate::{
@@ -58,46 +58,75 @@ where
     }
 
     /// Starts it, and lets the readiness ask for it.
-    fn start(self, ground: &Ground, tasks: &mut Tasks) -> Listing {
+    fn start(self, ground: &Ground, tasks: &mut Tasks) -> Known {
         let (lister, listing) = ground.relist.watch();
+        let availability = self.availability.subscribe();
         if let Some(what) = self.needed {
-            let known = self.availability.subscribe();
-            ground.admin.readiness.require_list(what, known);
+            ground.admin.readiness.require_list(what, availability.clone());
         }
         tasks.run("watch", async move {
             follow(self.api, self.config, &self.follower, &self.availability, lister).await
         });
-        listing
+        Known { listing, availability }
     }
+}
+
+/// A list, and whether there is one at all.
+pub(super) struct Known {
+    pub(super) listing: Listing,
+    availability: Receiver<Availability>,
+}
+
+impl Known {
+    /// Waits until everything there is has been told since the wish of this number. In contrast to
+    /// the listing alone, a kind that we may not see is waited for.
+    pub(super) async fn of_all_since(mut self, number: u64) {
+        self.listing.since(number).await;
+        let seen = |it: &Availability| matches!(it, Availability::Present | Availability::Absent);
+        if self.availability.wait_for(seen).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The lists of Issuers and of the Secrets that they refer to.
+#[derive(Default)]
+pub(super) struct IssuerLists {
+    pub(super) default: Vec<Listing>,
+    pub(super) target: Vec<Listing>,
 }
 
 /// The lists that a leader waits for.
 pub(super) struct IssuingLists {
     /// Certificates of the source cluster.
-    pub(super) source: Listing,
+    pub(super) source: Known,
     /// Certificates of the target cluster, where that is another one.
-    pub(super) target: Option<Listing>,
+    pub(super) target: Option<Known>,
     /// Secrets, Namespaces and DNSEntries: better known first, but nothing waits for them for long.
     pub(super) others: Vec<Listing>,
 }
 
 /// Follows Issuers and the Secrets that they refer to.
-pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> Vec<Listing> {
-    let mut lists = Vec::new();
-    let keys = format!("!{},!{}", marks::PROGRESS, marks::CERTIFICATE);
+pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
+    // A CA's Secret may be one that we have issued.
+    let keys = format!("!{}", marks::PROGRESS);
     let mut of = |client: &Client, namespace: Option<&str>, home, what| {
         let follower = Arc::new(Watched { controller: issuers.clone(), home });
         let issuers: Api<Issuer> = within(client, namespace);
-        lists.push(Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks));
+        let issuers = Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks);
         let secrets: Api<PartialObjectMeta<Secret>> = within(client, namespace);
-        lists.push(Watch::new(secrets, follower).labels(&keys).start(ground, tasks));
+        let secrets = Watch::new(secrets, follower).labels(&keys).start(ground, tasks);
+        vec![issuers.listing, secrets.listing]
     };
     let clusters = &ground.clusters;
-    of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "Issuers");
-    if issuers.target.is_some() {
-        of(&clusters.target.0, None, watched::Home::Target, "Issuers of the target cluster");
-    }
-    lists
+    let default =
+        of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "Issuers");
+    let target = if issuers.target.is_some() {
+        of(&clusters.target.0, None, watched::Home::Target, "Issuers of the target cluster")
+    } else {
+        Vec::new()
+    };
+    IssuerLists { default, target }
 }
 
 fn within<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -118,7 +147,7 @@ pub(super) fn certificates(
     sources: &[Arc<Sources>],
     home: Home,
     tasks: &mut Tasks,
-) -> Listing {
+) -> Known {
     let mut followers: Vec<Shared<Certificate>> = Vec::new();
     if let Some(issuing) = issuing {
         followers.push(Arc::new(AtHome::new(home, issuing.certificates.clone())));
@@ -154,5 +183,6 @@ pub(super) fn surroundings(
     let dns = within::<DNSEntry>(&ground.clusters.dns.0, entries.namespace());
     let dns =
         Watch { availability: entries.sender(), ..Watch::new(dns, entries.clone() as Shared<_>) };
-    vec![secrets, namespaces.start(ground, tasks), dns.start(ground, tasks)]
+    let others = [secrets, namespaces.start(ground, tasks), dns.start(ground, tasks)];
+    others.map(|known| known.listing).into()
 }

@@ -24,7 +24,7 @@ fn offer(key: IssuerKey, selection: Option<(&[&str], &[&str])>) -> Offer {
         include: Ranges::new(include),
         exclude: Ranges::new(exclude),
     });
-    Offer { key, kind: Some(Kind::Acme), selection }
+    Offer { key, kind: Some(IssuerKind::Acme), selection }
 }
 
 fn offers() -> Vec<Offer> {

@@ -102,8 +102,10 @@ impl Turns {
     /// had or wants something.
     #[must_use]
     pub fn has_its_share(&self, whose: Whose<'_>, per_day: i64, now: Timestamp) -> bool {
+        let alive = |it: &Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
         let had = self.had.iter().filter(|(_, had)| had.count(now) > 0).map(|(name, _)| name);
-        let active = had.chain(self.waiting.keys()).map(String::as_str);
+        let waiting = self.waiting.iter().filter(|(_, line)| line.iter().any(alive));
+        let active = had.chain(waiting.map(|(name, _)| name)).map(String::as_str);
         let active: std::collections::HashSet<&str> = active.chain([whose.namespace]).collect();
         let share = per_day / i64::try_from(active.len()).unwrap_or(i64::MAX);
         self.had(whose.namespace, now) >= share

@@ -4,10 +4,12 @@ use std::{
 };
 
 use http::{Request, Response};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use kube::ResourceExt;
 
 use super::*;
 
@@ -24,8 +26,8 @@ impl Diary {
     }
 }
 
-impl Follower<ConfigMap> for Diary {
-    fn applied(&self, object: ConfigMap) {
+impl Follower<Ingress> for Diary {
+    fn applied(&self, object: Ingress) {
         self.known.lock().unwrap().insert(ObjectKey::of(&object));
         self.line(format!("+{}", object.name_any()));
     }
@@ -46,7 +48,7 @@ impl Follower<ConfigMap> for Diary {
 
 fn object(name: &str) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
         "metadata": {"namespace": "ns", "name": name, "resourceVersion": "1"},
     })
 }
@@ -54,7 +56,7 @@ fn object(name: &str) -> Value {
 fn list(names: &[&str]) -> (u16, Value) {
     let items: Vec<_> = names.iter().map(|name| object(name)).collect();
     let list = json!({
-        "apiVersion": "v1", "kind": "ConfigMapList",
+        "apiVersion": "v1", "kind": "IngressList",
         "metadata": {"resourceVersion": "1"}, "items": items,
     });
     (200, list)
@@ -83,6 +85,11 @@ async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
     told_to(answers, Lister::unasked(), std::future::pending()).await
 }
 
+/// What `/apis` says when the kind is absent, and so is its group.
+fn no_groups() -> Value {
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] })
+}
+
 /// The same with a task beside it.
 async fn told_to(
     answers: Vec<(u16, Value)>,
@@ -90,8 +97,11 @@ async fn told_to(
     beside: impl Future<Output = ()>,
 ) -> (String, Vec<Availability>) {
     let answers = Arc::new(Mutex::new(answers.into_iter()));
-    let service = tower::service_fn(move |_: Request<Body>| {
-        let answer = answers.lock().unwrap().next();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = match request.uri().path() {
+            "/apis" => Some((200, no_groups())),
+            _ => answers.lock().unwrap().next(),
+        };
         async move {
             let Some((code, body)) = answer.filter(|(code, _)| *code != 0) else {
                 return std::future::pending().await;
@@ -100,7 +110,7 @@ async fn told_to(
             Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap())
         }
     });
-    let api: Api<ConfigMap> = Api::all(Client::new(service, "default"));
+    let api: Api<Ingress> = Api::all(Client::new(service, "default"));
     let (diary, (sender, mut receiver)) = (Diary::default(), watch::channel(Availability::Unknown));
     let mut published = Vec::new();
     let watching = async {
@@ -124,6 +134,22 @@ async fn an_absent_kind_is_looked_for_until_it_is_there() {
     let (lines, published) = told(answers).await;
     assert_eq!(lines, "complete complete +a +b complete");
     assert_eq!(published, [Availability::Absent, Availability::Present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_404_of_a_server_that_cannot_say_what_it_has_takes_no_object_away() {
+    // What a proxy says when the API server behind it is away: to every path the same.
+    let service = tower::service_fn(|_: Request<Body>| async {
+        let (code, body) = status(404);
+        let body = Body::from(format!("{body}\n").into_bytes());
+        Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap())
+    });
+    let api: Api<Ingress> = Api::all(Client::new(service, "default"));
+    let (diary, sender) = (Diary::default(), watch::Sender::new(Availability::Unknown));
+    let following = follow(api, watcher::Config::default(), &diary, &sender, Lister::unasked());
+    assert!(timeout(Duration::from_secs(50), following).await.is_err());
+    assert_eq!(diary.lines.into_inner().unwrap(), [""; 0]);
+    assert_eq!(*sender.borrow(), Availability::Unknown);
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,7 +221,7 @@ async fn an_absent_kind_was_listed_too_and_a_wish_ends_the_pause() {
 fn all_who_follow_one_watch_are_told() {
     let diaries = [Arc::new(Diary::default()), Arc::new(Diary::default())];
     let fan = Fan(diaries.iter().map(|diary| diary.clone() as _).collect());
-    let object = |name| serde_json::from_value::<ConfigMap>(object(name)).unwrap();
+    let object = |name| serde_json::from_value::<Ingress>(object(name)).unwrap();
     diaries[1].applied(object("b"));
     fan.applied(object("a"));
     assert_eq!(fan.keys(), [ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b")]);

@@ -88,7 +88,8 @@ mod tests {
     use super::*;
     use crate::{
         api::IssuerKey,
-        runtime::metrics::{IssuerFacts, IssuerKind, Limits},
+        api::issuer::IssuerKind,
+        runtime::metrics::{IssuerFacts, Limits},
     };
 
     /// Answers what the question asks for.

@@ -4,30 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::IssuerKey;
-
-/// What kind of issuer it is, in upstream's words.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IssuerKind {
-    /// An ACME server.
-    Acme,
-    /// A key pair in a Secret.
-    Ca,
-    /// Every certificate signs itself.
-    SelfSigned,
-}
-
-impl IssuerKind {
-    /// The word in `status.type` and in the label.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Acme => "acme",
-            Self::Ca => "ca",
-            Self::SelfSigned => "selfSigned",
-        }
-    }
-}
+use crate::api::{IssuerKey, issuer::IssuerKind};
 
 /// An issuer as the metrics know it.
 #[derive(Clone, Debug, Eq, PartialEq)]

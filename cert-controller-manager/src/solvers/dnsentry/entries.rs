@@ -115,7 +115,7 @@ impl Follower<DNSEntry> for Entries {
         let key = ObjectKey::of(&object);
         let ours = |entry: &Entry| {
             object.class() == self.class
-                && object.realm() == self.realm.as_str()
+                && self.realm.is(object.realm())
                 && self.may_be_of(&key, &entry.owner)
         };
         let Some(entry) = summarise(&object).filter(ours) else {

@@ -15,7 +15,7 @@ use crate::{
     model::{
         bundle::Bundle,
         key::PrivateKey,
-        request::{Csr, Fingerprint},
+        request::{Csr, Fingerprint, KeyChoice},
     },
     net::scripted::Scripted,
     solve::{Readiness, SolveError},
@@ -133,7 +133,7 @@ fn request(names: &[&str]) -> Request {
         subject: Subject::Names {
             common_name: None,
             dns_names: names.iter().map(|text| text.parse().unwrap()).collect(),
-            key: None,
+            key: KeyChoice::default(),
         },
         extras: None,
     }

@@ -10,7 +10,7 @@ use crate::{
     model::{
         key::KeyType,
         name::DnsName,
-        request::{Csr, Extras, Fingerprint, OtherName, other_names},
+        request::{Csr, Extras, Fingerprint, KeyChoice, OtherName, other_names},
     },
 };
 
@@ -56,7 +56,7 @@ fn request(common_name: Option<&str>, dns_names: &[&str], extras: Extras) -> Req
         subject: Subject::Names {
             common_name: common_name.and_then(|text| text.parse().ok()),
             dns_names: dns_names.iter().map(|text| text.parse().unwrap()).collect(),
-            key: None,
+            key: KeyChoice::default(),
         },
         extras: Some(Extras { common_name: common_name.map(str::to_owned), ..extras }),
     }
@@ -121,8 +121,11 @@ async fn a_certificate_of_a_ca_says_what_is_asked_for_and_chains() {
 #[tokio::test]
 async fn rsa_keys_and_long_validities_are_encoded_as_they_must_be() {
     let mut request = request(Some("a.example.org"), &[], days(9_000));
-    request.subject =
-        Subject::Names { common_name: None, dns_names: vec![], key: Some(KeyType::Rsa2048) };
+    request.subject = Subject::Names {
+        common_name: None,
+        dns_names: vec![],
+        key: KeyChoice::Asked(KeyType::Rsa2048),
+    };
     let bundle = issued(&issuer(authority()), &request).await;
     verify(&bundle);
     assert_eq!(bundle.leaf.not_after, now() + DAY * 9_000);
