@@ -30,7 +30,7 @@ use options::{Access, FleetOptions, Layout};
 pub struct Fleet {
     // Dropped first to last: those who ask before those who answer.
     managers: Vec<Member>,
-    _responder: Manager,
+    responder: Manager,
     /// The CA.
     pub pebble: Pebble,
     /// The API servers.
@@ -69,7 +69,7 @@ impl Fleet {
         let managers = (0..options.managers)
             .map(|number| member(number, &options, &planes, &pebble, dns))
             .collect::<Result<Vec<Member>>>()?;
-        let fleet = Self { managers, _responder: responder, pebble, planes, layout, logs };
+        let fleet = Self { managers, responder, pebble, planes, layout, logs };
         if options.idle || options.managers == 0 {
             return Ok(fleet);
         }
@@ -195,6 +195,23 @@ impl Fleet {
     /// It does not run.
     pub async fn wake(&self, number: usize) -> Result<()> {
         self.member(number)?.process.lock().await.as_ref().context("it does not run")?.wake()
+    }
+
+    /// Lets the DNS server of the zone stand still, so that no order gets on, until
+    /// [`Fleet::resume_dns`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn hold_dns(&self) -> Result<()> {
+        self.responder.freeze()
+    }
+
+    /// Lets the DNS server go on after [`Fleet::hold_dns`].
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resume_dns(&self) -> Result<()> {
+        self.responder.wake()
     }
 
     /// Waits until a manager has ended by itself, and forgets it.

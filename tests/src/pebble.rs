@@ -33,6 +33,8 @@ pub struct PebbleOptions {
     pub nonce_reject: u8,
     /// How many of a hundred valid authorizations are used again for a new order.
     pub authz_reuse: u8,
+    /// How many seconds at most it takes to look at a challenge: a random time below this.
+    pub validation: u8,
     /// The Retry-After of authorizations and orders in seconds; 0 leaves the header out.
     pub retry_after: u8,
     /// The address of the DNS server to validate with; `None` takes every challenge as met.
@@ -41,7 +43,7 @@ pub struct PebbleOptions {
 
 impl Default for PebbleOptions {
     fn default() -> Self {
-        Self { nonce_reject: 5, authz_reuse: 0, retry_after: 0, dns: None }
+        Self { nonce_reject: 5, authz_reuse: 0, validation: 0, retry_after: 0, dns: None }
     }
 }
 
@@ -87,9 +89,12 @@ impl Pebble {
         command
             .arg("-config")
             .arg(&config)
-            .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
             .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string());
+        match options.validation {
+            0 => command.env("PEBBLE_VA_NOSLEEP", "1"),
+            seconds => command.env("PEBBLE_VA_SLEEPTIME", seconds.to_string()),
+        };
         match options.dns {
             Some(dns) => command.args(["-dnsserver", &format!("127.0.0.1:{dns}")]),
             None => command.env("PEBBLE_VA_ALWAYS_VALID", "1"),

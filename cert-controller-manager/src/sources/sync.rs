@@ -10,7 +10,10 @@ use std::{
 
 use futures::future::select_all;
 use kube::Client;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     SourceSettings,
@@ -36,6 +39,8 @@ use crate::{
 /// takes them along by its owner references or its finalizer, so nothing waits for this; and a kind
 /// that is missed by mistake is there again by then.
 const MISSING: Duration = Duration::from_secs(10);
+/// What changes within this is looked at together.
+const TOGETHER: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -122,17 +127,11 @@ impl Sources {
         let mut homes = self.slaves.completed();
         loop {
             self.look_at_all();
-            let changes = kinds.iter_mut().map(|receiver| Box::pin(receiver.changed()));
-            let changes: Vec<_> = changes.collect();
-            // The senders are in `self`, so they live.
-            if changes.is_empty() {
-                let _ = homes.changed().await;
-            } else {
-                tokio::select! {
-                    _ = select_all(changes) => {}
-                    _ = homes.changed() => {}
-                }
-            }
+            change(&mut kinds, &mut homes).await;
+            // When a cluster comes back, all kinds do at about the same time: one look is enough.
+            sleep(TOGETHER).await;
+            kinds.iter_mut().for_each(watch::Receiver::mark_unchanged);
+            homes.mark_unchanged();
         }
     }
 
@@ -248,5 +247,18 @@ impl Sources {
 
     fn trouble(&self) -> MutexGuard<'_, HashMap<SourceKey, Trouble>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until one of these changes. Their senders live.
+async fn change<T>(kinds: &mut [watch::Receiver<Availability>], homes: &mut watch::Receiver<T>) {
+    let changes: Vec<_> = kinds.iter_mut().map(|receiver| Box::pin(receiver.changed())).collect();
+    if changes.is_empty() {
+        let _ = homes.changed().await;
+    } else {
+        tokio::select! {
+            _ = select_all(changes) => {}
+            _ = homes.changed() => {}
+        }
     }
 }

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 async fn bench() -> Result<bool> {
     let count = env::var("N").map_or(Ok(200), |count| count.parse()).context("N")?;
     ensure!(count > 0, "N is 0");
-    let pebble = PebbleOptions { nonce_reject: 0, authz_reuse: 0, retry_after: 0, dns: None };
+    let pebble = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
     line("==> starting the rig")?;
     let rig = Rig::with_issuer(RigOptions { pebble: pebble.clone(), ..Default::default() }).await?;
     line(&format!("==> issuing {count} certificates"))?;

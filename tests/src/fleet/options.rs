@@ -24,6 +24,8 @@ impl Layout {
     pub const TWO: Self = Self { default: 0, source: 1, dns: 0, target: 1 };
     /// As [`Layout::TWO`], with the Secrets in a third.
     pub const THREE: Self = Self { default: 0, source: 1, dns: 0, target: 2 };
+    /// Each in its own.
+    pub const FOUR: Self = Self { default: 0, source: 1, dns: 2, target: 3 };
 
     /// Which API server plays this one.
     #[must_use]

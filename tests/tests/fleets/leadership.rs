@@ -1,0 +1,204 @@
+//! Two managers with the lease as it is by default, and what the audit logs of two API servers say
+//! of who wrote when. The tests take turns with one fleet and leave it with two running managers.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use http::StatusCode;
+use jiff::Timestamp;
+use tests::{
+    Look, eventually,
+    fleet::{
+        Fleet,
+        options::{FleetOptions, Layout},
+    },
+    namespace::Namespace,
+    pebble::PebbleOptions,
+    run,
+    scrape::page,
+};
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::{SOON, asked, signed, tell, until_orders_run, until_ready, written};
+
+/// `--lease-duration` by default, and what a takeover may take besides.
+const LEASE: Duration = Duration::from_secs(15);
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long one is frozen.
+const FROZEN: Duration = Duration::from_secs(60);
+
+async fn fleet() -> Result<&'static Mutex<Fleet>> {
+    static FLEET: OnceCell<Mutex<Fleet>> = OnceCell::const_new();
+    let start = || async {
+        let options = FleetOptions {
+            layout: Layout::TWO,
+            managers: 2,
+            http: true,
+            // The CA takes a while, so that the kill comes in the middle.
+            pebble: PebbleOptions { validation: 8, ..PebbleOptions::default() },
+            ..FleetOptions::default()
+        };
+        anyhow::Ok(Mutex::new(Fleet::with_issuer(options).await?))
+    };
+    FLEET.get_or_try_init(start).await
+}
+
+async fn leads(fleet: &Fleet, number: usize) -> Result<bool> {
+    let value = fleet.metrics(number).await?.value("cert_management_leader", &[]);
+    Ok(value.context("it does not say whether it leads")? > 0.5)
+}
+
+/// The leader and the standby, both ready, and since when it is known.
+async fn roles(fleet: &Fleet) -> Result<(usize, usize, Timestamp)> {
+    // What a test that failed has left behind.
+    fleet.resume_dns()?;
+    for number in [0, 1] {
+        if fleet.check().await.is_err() || fleet.usage(number).await.is_err() {
+            fleet.restart(number).await?;
+        }
+        until_ready(fleet, number).await?;
+    }
+    eventually(SOON, "one of two leads", || async {
+        Ok(match (leads(fleet, 0).await?, leads(fleet, 1).await?) {
+            (true, false) => Look::Done((0, 1, Timestamp::now())),
+            (false, true) => Look::Done((1, 0, Timestamp::now())),
+            both => Look::NotYet(format!("{both:?}")),
+        })
+    })
+    .await
+}
+
+/// Starts one that has ended; it stands by with all that it needs to know.
+async fn stands_by_again(fleet: &Fleet, number: usize) -> Result<()> {
+    let since = Timestamp::now();
+    fleet.restart(number).await?;
+    until_ready(fleet, number).await?;
+    ensure!(!leads(fleet, number).await?, "it leads");
+    let written = written(fleet, number, since)?;
+    ensure!(written.is_empty(), "a standby wrote: {written:#?}");
+    Ok(())
+}
+
+/// When the new leader wrote first. Fails unless the old one had written its last before, and wrote
+/// at all.
+async fn takeover(fleet: &Fleet, old: usize, new: usize, since: Timestamp) -> Result<Timestamp> {
+    let first = eventually(SOON, "the new leader writes", || async {
+        let first = written(fleet, new, since)?.into_iter().next();
+        Ok(first.map_or_else(|| Look::NotYet("nothing".to_owned()), Look::Done))
+    })
+    .await?;
+    let last = written(fleet, old, since)?.into_iter().next_back();
+    let last = last.context("the old leader wrote nothing")?;
+    ensure!(last.ended < first.began, "two write: {last} and {first}");
+    Ok(first.began)
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Result<Duration> {
+    Ok(Duration::try_from(to.duration_since(from))?)
+}
+
+#[test]
+fn a_leader_that_is_asked_to_end_is_followed_at_once_by_a_standby_that_wrote_nothing() {
+    run(async {
+        let fleet = fleet().await?.lock().await;
+        let (old, new, since) = roles(&fleet).await?;
+        let namespace = Namespace::in_fleet(&fleet, "asked").await?;
+        fleet.hold_dns()?;
+        for number in 0..3 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        until_orders_run(&fleet, 3).await?;
+        ensure!(page(fleet.http_port(new)?, "/readyz").await?.0 == StatusCode::OK);
+        let (asked, began) = (Timestamp::now(), Instant::now());
+        fleet.stop(old).await?;
+        fleet.resume_dns()?;
+        tell("SIGTERM until the leader has ended", began.elapsed())?;
+        ensure!(began.elapsed() < LEASE / 3, "it took {:?} to end", began.elapsed());
+        let first = takeover(&fleet, old, new, since).await?;
+        let early = written(&fleet, new, since)?.iter().filter(|it| it.began < asked).count();
+        ensure!(early == 0, "the standby wrote {early} times");
+        let took = between(asked, first)?;
+        tell("SIGTERM until the next leader writes", took)?;
+        ensure!(took < LEASE / 3, "it took {took:?}");
+        ensure!(leads(&fleet, new).await?, "it does not say that it leads");
+        namespace.until_all_ready(3, SOON).await?;
+        signed(&fleet, &namespace.domain, 3, 1).await?;
+        stands_by_again(&fleet, old).await?;
+        fleet.until_nothing_is_left(SOON).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_leader_killed_during_twenty_issuances_is_followed_when_its_lease_is_over() {
+    const CERTIFICATES: usize = 20;
+    run(async {
+        let fleet = fleet().await?.lock().await;
+        let (old, new, since) = roles(&fleet).await?;
+        let namespace = Namespace::in_fleet(&fleet, "killed").await?;
+        let before = fleet.pebble.signed_count()?;
+        for number in 0..CERTIFICATES {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        let done = eventually(SOON, "some are signed", || async {
+            let done = fleet.pebble.signed_count()? - before;
+            Ok(if done > 2 { Look::Done(done) } else { Look::NotYet(done.to_string()) })
+        })
+        .await?;
+        let killed = Timestamp::now();
+        fleet.kill(old).await?;
+        tell("certificates signed when the leader was killed", done)?;
+        ensure!(done < CERTIFICATES, "all were signed before the kill");
+        let took = between(killed, takeover(&fleet, old, new, since).await?)?;
+        tell("SIGKILL until the next leader writes", took)?;
+        ensure!(took < LEASE + MARGIN, "it took {took:?}");
+        namespace.until_all_ready(CERTIFICATES, SOON).await?;
+        tell("SIGKILL until all are Ready", between(killed, Timestamp::now())?)?;
+        fleet.until_nothing_is_left(SOON).await?;
+        signed(&fleet, &namespace.domain, CERTIFICATES, 1).await?;
+        takeover(&fleet, old, new, since).await?;
+        stands_by_again(&fleet, old).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_leader_frozen_for_a_minute_and_woken_writes_nothing() {
+    run(async {
+        let fleet = fleet().await?.lock().await;
+        let (old, new, since) = roles(&fleet).await?;
+        let namespace = Namespace::in_fleet(&fleet, "frozen").await?;
+        fleet.hold_dns()?;
+        for number in 0..5 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        until_orders_run(&fleet, 5).await?;
+        let (began, frozen) = (Instant::now(), Timestamp::now());
+        fleet.freeze(old).await?;
+        fleet.resume_dns()?;
+        for number in 5..10 {
+            namespace.simple(&format!("host-{number}")).await?;
+        }
+        let took = between(frozen, takeover(&fleet, old, new, since).await?)?;
+        tell("SIGSTOP until the next leader writes", took)?;
+        namespace.until_all_ready(10, SOON).await?;
+        fleet.until_nothing_is_left(SOON).await?;
+        // The minute itself, whose length is what is required.
+        tokio::time::sleep(FROZEN.saturating_sub(began.elapsed())).await;
+        namespace.simple("late").await?;
+        let (woken, began) = (Timestamp::now(), Instant::now());
+        fleet.wake(old).await?;
+        fleet.until_ended(old, LEASE).await?;
+        tell("SIGCONT until the old leader has ended", began.elapsed())?;
+        namespace.until_all_ready(11, SOON).await?;
+        // Not even what was refused, and not even the Lease.
+        let mut tried = asked(&fleet, old, woken)?;
+        tried.retain(|request| !matches!(request.verb.as_str(), "get" | "list" | "watch"));
+        ensure!(tried.is_empty(), "it wrote when it was woken: {tried:#?}");
+        takeover(&fleet, old, new, since).await?;
+        signed(&fleet, &namespace.domain, 11, 1).await?;
+        stands_by_again(&fleet, old).await?;
+        fleet.until_nothing_is_left(SOON).await
+    })
+    .unwrap();
+}

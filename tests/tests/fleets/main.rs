@@ -1,0 +1,70 @@
+//! Several managers and several clusters: who leads, and what happens when one of them is away.
+
+mod classes;
+mod leadership;
+mod outages;
+
+use std::{fmt, io::Write as _, time::Duration};
+
+use anyhow::{Result, ensure};
+use cert_controller_manager::access::Cluster;
+use http::StatusCode;
+use jiff::Timestamp;
+use tests::{Look, audit::Request, eventually, fleet::Fleet, objects, scrape::page};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Tells a figure that was measured, also where the test succeeds.
+fn tell(what: &str, measured: impl fmt::Debug) -> Result<()> {
+    Ok(writeln!(std::io::stderr(), "MEASURED {what}: {measured:?}")?)
+}
+
+/// What was asked of all API servers by this manager since then, in the order in which it arrived.
+fn asked(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
+    let (mut all, user) = (Vec::new(), Fleet::user(number));
+    for plane in &fleet.planes {
+        all.extend(plane.audit()?);
+    }
+    all.retain(|request| request.user == user && request.began >= since);
+    all.sort_by_key(|request| request.began);
+    Ok(all)
+}
+
+/// What a manager has written since then, but for the Lease.
+fn written(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
+    let all = asked(fleet, number, since)?.into_iter();
+    Ok(all.filter(|request| request.is_write() && !request.is_about_lease()).collect())
+}
+
+/// Waits until a manager says that it is ready.
+async fn until_ready(fleet: &Fleet, number: usize) -> Result<()> {
+    let port = fleet.http_port(number)?;
+    eventually(SOON, &format!("manager {number} is ready"), || async {
+        fleet.check().await?;
+        let (status, text) = page(port, "/readyz").await?;
+        Ok(if status == StatusCode::OK { Look::Done(()) } else { Look::NotYet(text) })
+    })
+    .await
+}
+
+/// Waits until so many orders are kept for the next process.
+async fn until_orders_run(fleet: &Fleet, count: usize) -> Result<()> {
+    let client = fleet.client(Cluster::Default);
+    eventually(SOON, &format!("{count} orders run"), || async {
+        let running = objects::progress(&client).await?.len();
+        Ok(if running == count { Look::Done(()) } else { Look::NotYet(running.to_string()) })
+    })
+    .await
+}
+
+/// Fails unless these names, and maybe others, were signed as often as said.
+async fn signed(fleet: &Fleet, domain: &str, count: usize, times: usize) -> Result<()> {
+    let all = fleet.pebble.signed_by_names().await?;
+    let ours: Vec<_> =
+        all.iter().filter(|(names, _)| names.iter().any(|name| name.ends_with(domain))).collect();
+    ensure!(
+        ours.len() == count && ours.iter().all(|(_, count)| **count == times),
+        "not {count} sets of names, each {times} times: {ours:#?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! Each logical cluster has an API server of its own, and each is away for a while. The tests take
+//! turns with one fleet, whose second manager has another class.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use cert_controller_manager::access::Cluster;
+use http::StatusCode;
+use jiff::Timestamp;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    controlplane::Audit,
+    eventually,
+    fleet::{
+        Fleet,
+        options::{FleetOptions, Layout},
+    },
+    namespace::Namespace,
+    objects::{self, apply, example},
+    rig::ISSUER,
+    run,
+    scrape::page,
+};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::{SOON, asked, signed, tell, until_orders_run, until_ready};
+
+const OUTAGE: Duration = Duration::from_secs(60);
+/// Within which everything has converged after it.
+const CONVERGED: Duration = Duration::from_secs(10);
+/// The requests of that time, most of them lists of kinds that are not there, that are no burst.
+const BURST: usize = 200;
+/// The class of the second manager.
+pub(super) const OTHER_CLASS: &str = "other";
+
+/// The fleet with all clusters there, the first manager running and its issuer Ready.
+pub(super) async fn fleet() -> Result<MutexGuard<'static, Fleet>> {
+    static FLEET: OnceCell<Mutex<Fleet>> = OnceCell::const_new();
+    let start = || async {
+        let other = ["--cert-class", OTHER_CLASS, "--lease-name", OTHER_CLASS];
+        let options = FleetOptions {
+            layout: Layout::FOUR,
+            managers: 2,
+            audit: Audit::All,
+            arguments_of: vec![vec![], other.map(str::to_owned).to_vec()],
+            http: true,
+            idle: true,
+            ..FleetOptions::default()
+        };
+        anyhow::Ok(Mutex::new(Fleet::start(options).await?))
+    };
+    let fleet = FLEET.get_or_try_init(start).await?.lock().await;
+    // What a test that failed has left behind.
+    fleet.resume_dns()?;
+    for plane in &fleet.planes {
+        if plane.client().apiserver_version().await.is_err() {
+            plane.start_apiserver().await?;
+        }
+    }
+    fleet.restart(0).await?;
+    fleet.until_defined().await?;
+    fleet.issuer(ISSUER, &fleet.pebble.directory()).await?;
+    until_ready(&fleet, 0).await?;
+    Ok(fleet)
+}
+
+/// Waits until the first manager says that this cluster, and no other, is away.
+async fn until_missed(fleet: &Fleet, away: Cluster) -> Result<()> {
+    let port = fleet.http_port(0)?;
+    eventually(SOON, &format!("the {away} cluster is missed"), || async {
+        fleet.check().await?;
+        let (status, text) = page(port, "/readyz").await?;
+        let metrics = fleet.metrics(0).await?;
+        let says = |cluster: Cluster| {
+            let name = cluster.to_string();
+            let labels = [("cluster", name.as_str())];
+            let reachable = metrics.value("cert_management_cluster_reachable", &labels);
+            let line = format!("{name} cluster: does not answer since ");
+            let (named, there) = (text.contains(&line), cluster != away);
+            named != there && reachable == Some(f64::from(u8::from(there)))
+        };
+        let all = status == StatusCode::SERVICE_UNAVAILABLE && Cluster::ALL.into_iter().all(says);
+        Ok(if all { Look::Done(()) } else { Look::NotYet(format!("{status} {text}")) })
+    })
+    .await?;
+    ensure!(page(port, "/healthz").await?.0 == StatusCode::OK, "a restart would not help");
+    Ok(())
+}
+
+fn ingress(name: &str, domain: &str) -> Result<Value> {
+    let mut ingress = example("40-ingress.yaml")?;
+    let host = format!("{name}.{domain}");
+    ingress["metadata"] = json!({
+        "name": name, "annotations": {"cert.gardener.cloud/purpose": "managed"},
+    });
+    ingress["spec"]["tls"] = json!([{"hosts": [host], "secretName": format!("{name}-tls")}]);
+    ingress["spec"]["rules"][0]["host"] = json!(host);
+    Ok(ingress)
+}
+
+fn dns_entry(name: &str, namespace: &Namespace) -> Value {
+    json!({
+        "apiVersion": "dns.gardener.cloud/v1alpha1", "kind": "DNSEntry",
+        "metadata": {"name": name, "namespace": namespace.name},
+        "spec": {"dnsName": format!("{name}.{}", namespace.domain), "targets": ["192.0.2.1"]},
+    })
+}
+
+/// Waits until no order runs and of the DNSEntries only the one is there that is not ours.
+async fn until_clean(fleet: &Fleet, namespace: &Namespace) -> Result<()> {
+    until_orders_run(fleet, 0).await?;
+    eventually(SOON, "only the DNSEntry of others is there", || async {
+        let left = objects::names(&namespace.dns_entries().await?);
+        Ok(if left == "others" { Look::Done(()) } else { Look::NotYet(left) })
+    })
+    .await
+}
+
+/// The names of all objects of a kind in a namespace.
+async fn names(fleet: &Fleet, cluster: Cluster, kind: &str, namespace: &str) -> Result<String> {
+    Ok(objects::names(&objects::list(&fleet.client(cluster), kind, namespace).await?))
+}
+
+#[test]
+fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_back() {
+    run(async {
+        let fleet = fleet().await?;
+        let namespace = Namespace::in_fleet(&fleet, "source-down").await?;
+        let source = fleet.plane(Cluster::Source);
+        let others = dns_entry("others", &namespace);
+        apply(&fleet.client(Cluster::Dns), &namespace.name, &others).await?;
+        for name in ["known", "due-0", "due-1"] {
+            namespace.simple(name).await?;
+        }
+        namespace.apply(&ingress("web", &namespace.domain)?).await?;
+        namespace.until_all_ready(4, SOON).await?;
+        let before = [
+            names(&fleet, Cluster::Target, "Secret", &namespace.name).await?,
+            names(&fleet, Cluster::Source, "Certificate", &namespace.name).await?,
+        ];
+        let first = [namespace.leaf("due-0-tls").await?, namespace.leaf("due-1-tls").await?];
+
+        // Some fall due when it is down, others have an order that cannot get on before.
+        let due = Timestamp::now() + Duration::from_secs(20);
+        for name in ["due-0", "due-1"] {
+            let patch = json!({"spec": {"ensureRenewedAfter": format!("{due:.0}")}});
+            let wanted = namespace.patch(name, patch).await?.metadata.generation;
+            let seen = |generation: &Value| generation.as_i64() == wanted;
+            namespace
+                .until_some("Certificate", name, "was looked at", SOON, |object| {
+                    seen(&object.data["status"]["observedGeneration"])
+                })
+                .await?;
+        }
+        until_clean(&fleet, &namespace).await?;
+        fleet.hold_dns()?;
+        namespace.simple("running-0").await?;
+        namespace.simple("running-1").await?;
+        until_orders_run(&fleet, 2).await?;
+        source.stop_apiserver().await?;
+        let down = Instant::now();
+        ensure!(Timestamp::now() < due, "this machine is too slow for this test");
+        fleet.resume_dns()?;
+        for name in ["running-0-tls", "running-1-tls"] {
+            eventually(OUTAGE - down.elapsed(), "a running order gets its Secret", || async {
+                namespace.leaf(name).await.map(Look::Done)
+            })
+            .await?;
+        }
+        tell("source down until running orders have their Secrets", down.elapsed())?;
+        until_missed(&fleet, Cluster::Source).await?;
+        for (number, first) in first.iter().enumerate() {
+            eventually(OUTAGE - down.elapsed(), "what falls due is renewed", || async {
+                let leaf = namespace.leaf(&format!("due-{number}-tls")).await?;
+                let renewed = leaf.serial != first.serial;
+                Ok(if renewed { Look::Done(()) } else { Look::NotYet(leaf.serial) })
+            })
+            .await?;
+        }
+        tell("source down until renewals due after 20 s have their Secrets", down.elapsed())?;
+        // The outage itself, whose length is what is required.
+        tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
+        until_missed(&fleet, Cluster::Source).await?;
+        let back = Timestamp::now();
+        source.start_apiserver().await?;
+        let began = Instant::now();
+        namespace.apply(&ingress("late", &namespace.domain)?).await?;
+        namespace.until_all_ready(7, CONVERGED.saturating_sub(began.elapsed())).await?;
+        for name in ["due-0", "due-1"] {
+            let leaf = namespace.leaf(&format!("{name}-tls")).await?;
+            let left = CONVERGED.saturating_sub(began.elapsed());
+            let end = json!(leaf.not_after.to_string());
+            namespace
+                .until_some("Certificate", name, "says that it was renewed", left, |object| {
+                    object.data["status"]["expirationDate"] == end
+                })
+                .await?;
+        }
+        until_ready(&fleet, 0).await?;
+        tell("source back until all has converged", began.elapsed())?;
+        ensure!(began.elapsed() < CONVERGED, "it took {:?}", began.elapsed());
+
+        until_clean(&fleet, &namespace).await?;
+        let entries = objects::api(&fleet.client(Cluster::Dns), "DNSEntry", &namespace.name)?;
+        entries.delete("others", &DeleteParams::default()).await?;
+        let after = [
+            names(&fleet, Cluster::Target, "Secret", &namespace.name).await?,
+            names(&fleet, Cluster::Source, "Certificate", &namespace.name).await?,
+        ];
+        for (before, after) in before.iter().zip(&after) {
+            let kept = before.split(", ").all(|name| after.split(", ").any(|it| it == name));
+            ensure!(kept, "{before} became {after}");
+        }
+        // Not a wait for anything: the time in which there may be no burst.
+        tokio::time::sleep(CONVERGED.saturating_sub(began.elapsed())).await;
+        let asked = asked(&fleet, 0, back)?.len();
+        tell("requests until ten seconds after the return, of all clusters", asked)?;
+        ensure!(asked < BURST, "{asked} requests");
+        let all = fleet.pebble.signed_by_names().await?;
+        for (names, count) in all.iter().filter(|(names, _)| names[0].ends_with(&namespace.domain))
+        {
+            let wanted = if names[0].starts_with("due-") { 2 } else { 1 };
+            ensure!(*count == wanted, "{names:?} were signed {count} times");
+        }
+        fleet.stop(0).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// What needs none of the cluster that is away.
+async fn goes_on_without(fleet: &Fleet, away: Cluster, namespace: &Namespace) -> Result<()> {
+    if matches!(away, Cluster::Source | Cluster::Target) {
+        fleet.issuer(&format!("without-{away}"), &fleet.pebble.directory()).await?;
+    }
+    if away == Cluster::Dns {
+        let own = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": {"name": "own", "namespace": "default"}, "spec": {"selfSigned": {}},
+        });
+        apply(&fleet.client(Cluster::Default), "default", &own).await?;
+        let spec = json!({
+            "commonName": "a root of ours", "isCA": true, "duration": "43800h",
+            "issuerRef": {"name": "own"}, "secretName": "root-tls",
+        });
+        namespace.certificate("root", spec).await?;
+        namespace.until("root", "Ready", SOON).await?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_cluster_may_be_away_at_the_start_and_the_others_go_on() {
+    run(async {
+        let fleet = fleet().await?;
+        let namespace = Namespace::in_fleet(&fleet, "away").await?;
+        let clusters = [Cluster::Source, Cluster::Dns, Cluster::Target, Cluster::Default];
+        for away in clusters {
+            namespace.simple(&format!("keeps-{away}")).await?;
+            namespace.until(&format!("keeps-{away}"), "Ready", SOON).await?;
+            fleet.stop(0).await?;
+            namespace.simple(&format!("waits-{away}")).await?;
+            fleet.plane(away).stop_apiserver().await?;
+            fleet.restart(0).await?;
+            until_missed(&fleet, away).await?;
+            goes_on_without(&fleet, away, &namespace).await?;
+            fleet.plane(away).start_apiserver().await?;
+            let began = Instant::now();
+            namespace.until(&format!("waits-{away}"), "Ready", SOON).await?;
+            tell(&format!("{away} back until what waited is Ready"), began.elapsed())?;
+            until_ready(&fleet, 0).await?;
+        }
+        fleet.until_nothing_is_left(SOON).await?;
+        signed(&fleet, &namespace.domain, 2 * clusters.len(), 1).await?;
+        fleet.stop(0).await?;
+        Ok(())
+    })
+    .unwrap();
+}
