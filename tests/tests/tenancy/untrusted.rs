@@ -25,7 +25,7 @@ const CONSENT: &str = "cert.gardener.cloud/allow-secrets-from";
 
 /// The operator's cluster, and the tenants'. Gateways are defined, and so are Issuers, where nobody
 /// asked for it.
-async fn fleet() -> Result<&'static Fleet> {
+pub(super) async fn fleet() -> Result<&'static Fleet> {
     static FLEET: OnceCell<Fleet> = OnceCell::const_new();
     let start = || async {
         let fleet = Fleet::start(FleetOptions {

@@ -99,3 +99,30 @@ fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingres
     })
     .unwrap();
 }
+
+/// An owner in another namespace is one only where the operator has named the namespace for it.
+#[test]
+fn an_annotation_makes_no_certificate_that_of_another_tenants_ingress() {
+    run(async {
+        let fleet = untrusted::fleet().await?;
+        let tenant = Namespace::in_fleet(fleet, "claimant").await?;
+        let victim = Namespace::in_fleet(fleet, "claimed").await?;
+        let spec = json!({
+            "commonName": format!("claim.{}", tenant.domain),
+            "secretRef": {"name": "web-tls", "namespace": "claimed"},
+        });
+        let mut claim = certificate("claim", spec.clone());
+        let owner = "networking.k8s.io/Ingress/claimed/web";
+        claim["metadata"]["annotations"] = json!({OWNERS: owner});
+        tenant.apply(&claim).await?;
+        tenant.until("claim", "Error", SOON).await?;
+        victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
+        until_secret(fleet, "claimed", "web-tls").await?;
+        victim.until_all_ready(1, SOON).await?;
+        ensure!(tenant.read("Certificate", "claim").await?.data["spec"] == spec, "it was changed");
+        let told = victim.events("web").await?.join("\n");
+        ensure!(!told.contains("another namespace"), "{told}");
+        Ok(())
+    })
+    .unwrap();
+}
