@@ -17,7 +17,7 @@ use tests::{
 
 use super::*;
 
-fn issuer(namespace: &Namespace, name: &str, kind: Value) -> Value {
+fn issuer(namespace: &Namespace, name: &str, kind: &Value) -> Value {
     json!({
         "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
         "metadata": {"name": name, "namespace": namespace.name}, "spec": kind,
@@ -62,7 +62,7 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         ensure!(ready.data["status"]["issuerRef"]["namespace"] == "default");
 
         // A CA that the tenant has made for itself.
-        let root = issuer(&tenant, "root", json!({"selfSigned": {}}));
+        let root = issuer(&tenant, "root", &json!({"selfSigned": {}}));
         until_issuer(&target, &root, "Ready").await?;
         let mut spec = of("root", &tenant, "root", &tenant);
         spec["isCA"] = json!(true);
@@ -71,13 +71,13 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         tenant.until("root", "Ready", SOON).await?;
         let own =
             json!({"ca": {"privateKeySecretRef": {"name": "root-tls", "namespace": "tenant"}}});
-        until_issuer(&target, &issuer(&tenant, "ca", own.clone()), "Ready").await?;
+        until_issuer(&target, &issuer(&tenant, "ca", &own), "Ready").await?;
         tenant.certificate("signed", of("signed", &tenant, "ca", &tenant)).await?;
         tenant.until("signed", "Ready", SOON).await?;
         ensure!(tenant.leaf("signed-tls").await?.issuer.contains("root.tenant"));
 
         // Nobody's Secret but those beside it, and no Certificate but those beside it is drawn.
-        let why = until_issuer(&target, &issuer(&other, "ca", own), "Error").await?;
+        let why = until_issuer(&target, &issuer(&other, "ca", &own), "Error").await?;
         ensure!(why.contains("tenant/root-tls is in another namespace"), "{why}");
         acme["metadata"]["namespace"] = json!("other");
         acme["metadata"]["name"] = json!("thief");
