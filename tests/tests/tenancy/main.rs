@@ -86,6 +86,12 @@ async fn until_issuer(client: &Client, issuer: &Value, wanted: &str) -> Result<S
     .await
 }
 
+/// Lets the second end in which something was made: who was there before is known in whole seconds,
+/// and within one the uid decides.
+async fn next_second() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 /// Applies a Certificate that is refused, and returns why.
 async fn refused(namespace: &Namespace, name: &str, spec: Value) -> Result<String> {
     namespace.certificate(name, spec).await?;

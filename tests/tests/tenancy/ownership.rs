@@ -49,15 +49,18 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
         let host = format!("{name}.{}", web.domain);
         web.apply(&ingress(name, &host, &format!("{name}-tls"))).await?;
     }
-    // Nobody answers for this zone, so its order waits and its record stays.
-    web.apply(&ingress("stuck", "stuck.elsewhere.test", "stuck-tls")).await?;
+    // Nobody answers for this zone, so these orders wait and their records stay.
+    for name in ["stuck", "stuck-later"] {
+        web.apply(&ingress(name, &format!("{name}.elsewhere.test"), &format!("{name}-tls")))
+            .await?;
+    }
     web.simple("mine").await?;
     for secret in ["now-tls", "later-tls", "mine-tls"] {
         until_secret(&fleet, "web", secret).await?;
     }
-    until_records(&web, 1).await?;
+    until_records(&web, 2).await?;
     let certificates = objects::list(&source, "Certificate", "web").await?;
-    ensure!(certificates.len() == 4, "{}", objects::names(&certificates));
+    ensure!(certificates.len() == 5, "{}", objects::names(&certificates));
     for certificate in &certificates {
         let held = certificate.metadata.finalizers.iter().flatten().any(|it| it == HELD);
         ensure!(held, "{:?} goes without its Secret", certificate.metadata.name);
@@ -68,13 +71,14 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
     // The manager runs.
     web.delete("Ingress", "now").await?;
     web.delete("Ingress", "stuck").await?;
-    until_certificates(&web, &source, 2).await?;
+    until_certificates(&web, &source, 3).await?;
     until_only(&target, "Secret", "web", &["later-tls", "mine-tls"]).await?;
-    until_records(&web, 0).await?;
+    until_records(&web, 1).await?;
 
     // It does not.
     fleet.stop(0).await?;
     web.delete("Ingress", "later").await?;
+    web.delete("Ingress", "stuck-later").await?;
     web.delete("Certificate", "mine").await?;
     ensure!(
         web.secret("mine-tls").await?.is_some() && web.read("Certificate", "mine").await.is_ok()
@@ -109,7 +113,7 @@ async fn until_certificates(namespace: &Namespace, source: &Client, count: usize
     .await
 }
 
-/// Every DNSEntry that the manager made, it has deleted; there were four.
+/// Every DNSEntry that the manager made, it has deleted; there were five.
 fn records_came_and_went(dns: &ControlPlane) -> Result<()> {
     let requests = dns.audit()?;
     let ours = requests.iter().filter(|it| it.user == Fleet::user(0) && it.is_write());
@@ -118,7 +122,7 @@ fn records_came_and_went(dns: &ControlPlane) -> Result<()> {
         let some = ours.iter().filter(|it| (it.verb == "delete") == deleted);
         some.map(|it| it.name.as_str()).filter(|name| !name.is_empty()).collect()
     };
-    ensure!(names(true).len() == 4 && names(false).is_subset(&names(true)), "{ours:#?}");
+    ensure!(names(true).len() == 5 && names(false).is_subset(&names(true)), "{ours:#?}");
     Ok(())
 }
 
@@ -171,8 +175,16 @@ fn without_cascading_deletion_the_secret_stays() {
         web.simple("mine").await?;
         until_secret(&fleet, "web", "web-tls").await?;
         web.until_all_ready(2, SOON).await?;
+        // An order that runs when its Certificate goes, unseen and with no finalizer.
+        let stuck = json!({"commonName": "stuck.elsewhere.test", "secretName": "stuck-tls"});
+        web.certificate("stuck", stuck).await?;
+        until_records(&web, 1).await?;
+        fleet.stop(0).await?;
+        for name in ["mine", "stuck"] {
+            web.delete("Certificate", name).await?;
+        }
         web.delete("Ingress", "web").await?;
-        web.delete("Certificate", "mine").await?;
+        fleet.restart(0).await?;
         until_only(&source, "Certificate", "web", &[]).await?;
         fleet.until_nothing_is_left(SOON).await?;
         let secrets = objects::list(&target, "Secret", "web").await?;
@@ -237,6 +249,7 @@ fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
         let leaf = vault.leaf("web-tls").await?;
         ensure!(leaf.names == [format!("ours.{}", web.domain)], "{leaf}");
 
+        next_second().await;
         other.apply(&of_class("second", &other, "theirs")).await?;
         eventually(SOON, "the second is told that it is", || async {
             let found = objects::list(&source, "Certificate", "other").await?;

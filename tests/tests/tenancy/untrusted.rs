@@ -278,6 +278,7 @@ fn a_source_cannot_get_a_key_that_was_issued_for_another_namespace() {
         // the name changes.
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": "owner", "annotations": {CONSENT: "thief"}}});
+        next_second().await;
         for consent in [false, true] {
             if consent {
                 apply(&fleet.client(Cluster::Target), "", &namespace).await?;
