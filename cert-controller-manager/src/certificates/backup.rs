@@ -74,15 +74,22 @@ fn name(issuer: &str, serial: &str, hash: &str) -> String {
     format!("cert-backup-{issuer}-{tail}-{hash}")
 }
 
-/// Serial numbers have at most 20 octets (RFC 5280 section 4.1.2.2), labels 63 characters; a CA may
-/// not know.
+/// A number without leading zeros, as upstream writes it and looks for it. Serial numbers have at most
+/// 20 octets (RFC 5280 section 4.1.2.2), labels 63 characters; a CA may not know.
 fn label(serial: &str) -> String {
-    serial.chars().take(63).collect()
+    serial.trim_start_matches('0').chars().take(63).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_label_is_a_number_as_upstream_writes_it() {
+        for (serial, text) in [("3bdc", "3bdc"), ("03bd", "3bd"), ("00bd", "bd"), ("01", "1")] {
+            assert_eq!(label(serial), text);
+        }
+    }
 
     #[test]
     fn a_backup_is_named_after_issuer_serial_number_and_request() {

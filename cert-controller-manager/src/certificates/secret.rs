@@ -112,6 +112,11 @@ pub struct Expectation<'a> {
 #[must_use]
 pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>) -> SecretState {
     let Some(facts) = facts else { return SecretState::Missing };
+    if facts.labels.contains_key(marks::BACKUP) {
+        return SecretState::NotWritable(format!(
+            "Secret {key} is the backup of another one: choose another secretName"
+        ));
+    }
     if expected.only_ours && facts.is_filled && !is_marked(facts) {
         return SecretState::NotWritable(format!(
             "Secret {key} is there and is no certificate Secret: delete it, label it {}=true, or choose another secretName",

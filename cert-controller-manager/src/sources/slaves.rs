@@ -61,8 +61,9 @@ impl Slave {
 
     /// What is kept of a Certificate; `None` where it belongs to no source object.
     #[must_use]
-    pub fn of(certificate: &Certificate, home: Home, source: &ClusterId) -> Option<Self> {
-        let owners = owners_of(certificate, home, source);
+    pub fn of(certificate: &Certificate, home: Home, masters: &Masters) -> Option<Self> {
+        let source = &masters.cluster;
+        let owners = owners_of(certificate, home, masters);
         if owners.is_empty() {
             return None;
         }
@@ -90,13 +91,25 @@ impl Slave {
     }
 }
 
+/// Where the source objects are that Certificates may belong to.
+#[derive(Clone, Debug)]
+pub struct Masters {
+    /// Their cluster.
+    pub cluster: ClusterId,
+    /// The namespace of the target cluster where upstream keeps the Certificates of all namespaces:
+    /// `--target-namespace`, where the clusters are two.
+    pub collected_in: Option<String>,
+}
+
 /// The source objects that a Certificate belongs to: by owner references where it lives with them,
-/// by the annotation anywhere.
+/// by the annotation anywhere. Whoever writes a Certificate also writes its annotation: it makes it
+/// nobody's of another namespace, or that one would be left without a Certificate of its own.
 fn owners_of(
     certificate: &Certificate,
     home: Home,
-    source: &ClusterId,
+    masters: &Masters,
 ) -> Vec<(SourceKey, Option<String>)> {
+    let source = &masters.cluster;
     let namespace = certificate.namespace().unwrap_or_default();
     let references = certificate.owner_references().iter();
     let references =
@@ -109,11 +122,11 @@ fn owners_of(
     });
     let annotation = certificate.annotations().get(owners::OWNERS);
     let entries = annotation.map(|text| owners::parse(text)).unwrap_or_default().into_iter();
+    let for_all = home == Home::Target && masters.collected_in.as_ref() == Some(&namespace);
     let annotated = entries.filter_map(|entry| {
-        let lives_here = entry.lives_in(source, home == Home::Source);
-        // On source anybody may write Certificates, and must not speak for another namespace's objects.
-        let may_speak = home == Home::Target || entry.object.namespace == namespace;
-        let kind = Kind::find(&entry.group, &entry.kind).filter(|_| lives_here && may_speak)?;
+        let lives_here = entry.lives_in(source, home == Home::Source)
+            && (for_all || entry.object.namespace == namespace);
+        let kind = Kind::find(&entry.group, &entry.kind).filter(|_| lives_here)?;
         Some((SourceKey { kind, object: entry.object }, None))
     });
     referenced.chain(annotated).collect()
@@ -155,7 +168,7 @@ pub fn managed(spec: &CertificateSpec) -> CertificateSpec {
 
 /// See the [module](self).
 pub struct Slaves {
-    source: ClusterId,
+    masters: Masters,
     queue: Shared<SourceKey>,
     state: Mutex<State>,
     /// Whose Certificates have all been told.
@@ -169,11 +182,11 @@ struct State {
 }
 
 impl Slaves {
-    /// Nothing yet. Owners live in `source`; those of Certificates that change are put into `queue`.
+    /// Nothing yet. Owners of Certificates that change are put into `queue`.
     #[must_use]
-    pub fn new(source: ClusterId, queue: Shared<SourceKey>) -> Self {
+    pub fn new(masters: Masters, queue: Shared<SourceKey>) -> Self {
         let (complete, _) = watch::channel(BTreeSet::new());
-        Self { source, queue, state: Mutex::default(), complete }
+        Self { masters, queue, state: Mutex::default(), complete }
     }
 
     /// Whether all Certificates of these clusters have been told since the start.
@@ -249,7 +262,7 @@ pub struct SlavesAt {
 impl Follower<Certificate> for SlavesAt {
     fn applied(&self, certificate: Certificate) {
         let key = CertificateKey { home: self.home, object: ObjectKey::of(&certificate) };
-        self.slaves.put(&key, Slave::of(&certificate, self.home, &self.slaves.source));
+        self.slaves.put(&key, Slave::of(&certificate, self.home, &self.slaves.masters));
     }
 
     fn gone(&self, key: &ObjectKey) {

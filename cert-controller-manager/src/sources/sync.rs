@@ -22,7 +22,7 @@ use super::{
     feedback::Feedback,
     index::{Index, Known},
     kind::{Kind, SourceKey},
-    slaves::{Slave, Slaves, SlavesAt},
+    slaves::{Masters, Slave, Slaves, SlavesAt},
     want::{Wanted, wanted},
     watches::{Watch, Watches},
 };
@@ -84,9 +84,11 @@ impl Sources {
         reports: Reports,
     ) -> Self {
         let queue = Arc::new(Queue::default());
+        let collected_in = settings.target_namespace.clone().filter(|_| clusters.target.is_some());
+        let masters = Masters { cluster: clusters.source_id.clone(), collected_in };
         Self {
             index: Arc::new(Index::new(queue.clone())),
-            slaves: Arc::new(Slaves::new(clusters.source_id.clone(), queue.clone())),
+            slaves: Arc::new(Slaves::new(masters, queue.clone())),
             watches: Watches::new(kinds),
             settings,
             feedback: Feedback::new(reports),

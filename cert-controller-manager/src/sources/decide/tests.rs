@@ -3,7 +3,7 @@ use std::slice::from_ref;
 use super::*;
 use crate::{
     api::{CertificateKey, ClusterId},
-    sources::{annotations::Options, kind::Kind, object::From},
+    sources::{annotations::Options, kind::Kind, object::From, slaves::Masters},
 };
 
 fn key() -> SourceKey {
@@ -58,11 +58,31 @@ fn slave(name: &str, home: Home) -> Slave {
         annotations.insert(crate::api::owners::OWNERS.to_owned(), owners);
     }
     certificate.metadata.uid = Some(format!("uid of {name}"));
-    Slave::of(&certificate, home, &source()).unwrap()
+    Slave::of(&certificate, home, &masters(None)).unwrap()
 }
 
 fn source() -> ClusterId {
     ClusterId { id: "source".into(), former: vec!["before".into()] }
+}
+
+fn masters(collected_in: Option<&str>) -> Masters {
+    Masters { cluster: source(), collected_in: collected_in.map(str::to_owned) }
+}
+
+#[test]
+fn an_annotation_names_owners_elsewhere_only_where_the_operator_collects_certificates() {
+    let claim = |namespace: &str, home, collected_in| {
+        let mut certificate = Certificate::new("claim", CertificateSpec::default());
+        certificate.metadata.namespace = Some(namespace.to_owned());
+        let owner = "source:networking.k8s.io/Ingress/ns/Web".to_owned();
+        let annotation = (crate::api::owners::OWNERS.to_owned(), owner);
+        certificate.metadata.annotations = Some([annotation].into());
+        Slave::of(&certificate, home, &masters(collected_in)).is_some()
+    };
+    assert!(claim("ns", Home::Source, None) && claim("ns", Home::Target, Some("vault")));
+    assert!(!claim("thief", Home::Source, None) && !claim("thief", Home::Target, Some("vault")));
+    assert!(claim("vault", Home::Target, Some("vault")));
+    assert!(!claim("vault", Home::Source, Some("vault")));
 }
 
 /// What is decided, a line for each.

@@ -1,0 +1,110 @@
+//! Several clusters and several tenants: whose objects go with whose, what a source cluster that is not
+//! trusted may not do, and what becomes of Secrets over time.
+
+mod hostile;
+mod ownership;
+mod quotas;
+mod target_issuers;
+mod untrusted;
+mod upkeep;
+mod upstream;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cert_controller_manager::access::Cluster;
+use kube::{Client, api::DynamicObject};
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    audit::Request,
+    eventually,
+    fleet::{Fleet, options::Layout},
+    namespace::Namespace,
+    objects::{self, api, apply, names, state},
+};
+
+/// What happens at once takes a moment.
+const SOON: Duration = Duration::from_secs(30);
+/// The manager waits ten seconds before it believes that an object is gone.
+const LATER: Duration = Duration::from_secs(60);
+/// Everything is at the operator's, but what tenants write.
+const HOME: Layout = Layout { default: 0, source: 1, dns: 0, target: 0 };
+
+fn arguments(all: &[&str]) -> Vec<String> {
+    all.iter().map(|one| (*one).to_owned()).collect()
+}
+
+/// An Ingress that asks for one certificate.
+fn ingress(name: &str, host: &str, secret: &str) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": name, "annotations": {"cert.gardener.cloud/purpose": "managed"}},
+        "spec": {
+            "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}},
+            "tls": [{"hosts": [host], "secretName": secret}],
+        },
+    })
+}
+
+/// Waits until exactly these objects are there, by name.
+async fn until_only(client: &Client, kind: &str, namespace: &str, wanted: &[&str]) -> Result<()> {
+    let what = format!("every {kind} of {namespace} but {wanted:?} is gone");
+    eventually(LATER, &what, || async {
+        let found = objects::list(client, kind, namespace).await?;
+        let mut left: Vec<_> = found.iter().filter_map(|it| it.metadata.name.as_deref()).collect();
+        left.sort_unstable();
+        Ok(if left == wanted { Look::Done(()) } else { Look::NotYet(names(&found)) })
+    })
+    .await
+}
+
+/// Waits until a Secret of the target cluster holds something.
+async fn until_secret(fleet: &Fleet, namespace: &str, name: &str) -> Result<DynamicObject> {
+    let secrets = api(&fleet.client(Cluster::Target), "Secret", namespace)?;
+    eventually(SOON, &format!("Secret {namespace}/{name}"), || async {
+        fleet.check().await?;
+        let found = secrets.get_opt(name).await?;
+        Ok(found.map_or_else(|| Look::NotYet("it is not there".to_owned()), Look::Done))
+    })
+    .await
+}
+
+/// Applies an Issuer and waits until it is in a state. Returns its message.
+async fn until_issuer(client: &Client, issuer: &Value, wanted: &str) -> Result<String> {
+    let text = |field: &str| issuer["metadata"][field].as_str().unwrap_or_default();
+    apply(client, text("namespace"), issuer).await?;
+    let issuers = api(client, "Issuer", text("namespace"))?;
+    eventually(SOON, &format!("Issuer {} is {wanted}", text("name")), || async {
+        let (state, message) = state(&issuers.get(text("name")).await?);
+        Ok(if state == wanted {
+            Look::Done(message)
+        } else {
+            Look::NotYet(format!("'{state}' ({message})"))
+        })
+    })
+    .await
+}
+
+/// Lets the second end in which something was made: who was there before is known in whole seconds,
+/// and within one the uid decides.
+async fn next_second() {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Applies a Certificate that is refused, and returns why.
+async fn refused(namespace: &Namespace, name: &str, spec: Value) -> Result<String> {
+    namespace.certificate(name, spec).await?;
+    Ok(state(&namespace.until(name, "Error", SOON).await?).1)
+}
+
+/// Nothing was refused for want of a right.
+fn nothing_forbidden(fleet: &Fleet) -> Result<()> {
+    for plane in &fleet.planes {
+        let requests = plane.audit()?;
+        let forbidden: Vec<String> =
+            requests.iter().filter(|it| it.is_forbidden()).map(Request::to_string).collect();
+        ensure!(forbidden.is_empty(), "{forbidden:#?}");
+    }
+    Ok(())
+}

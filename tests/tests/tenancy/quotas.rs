@@ -1,0 +1,89 @@
+//! The quota of an issuer is everybody's: no tenant spends what is another's, a restart does not fill
+//! it again, and who waits is told until when.
+
+use anyhow::{Context as _, Result, ensure};
+use cert_controller_manager::access::Cluster;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tests::{
+    Look, eventually,
+    fleet::{Fleet, options::FleetOptions},
+    namespace::Namespace,
+    objects::{self, acme_issuer, api, state},
+    run,
+};
+
+use super::*;
+
+/// One in two seconds.
+const PER_DAY: i64 = 43_200;
+const MANY: usize = 30;
+
+/// How many Certificates of a tenant are Ready, and what the others say.
+async fn ready(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>)> {
+    let all = objects::list(&fleet.client(Cluster::Source), "Certificate", &tenant.name).await?;
+    let (ready, others): (Vec<_>, Vec<_>) =
+        all.iter().map(state).partition(|(state, _)| state == "Ready");
+    Ok((ready.len(), others.into_iter().map(|(state, why)| format!("{state}: {why}")).collect()))
+}
+
+#[test]
+fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill_it() {
+    run(async {
+        // Whoever is killed gives no lease back; that is not what is tested here.
+        let arguments = arguments(&["--omit-lease"]);
+        let fleet =
+            Fleet::start(FleetOptions { layout: HOME, arguments, ..Default::default() }).await?;
+        let home = fleet.client(Cluster::Default);
+        let mut issuer = acme_issuer("issuer-acme", &fleet.pebble.directory())?;
+        issuer["spec"]["requestsPerDayQuota"] = json!(PER_DAY);
+        until_issuer(&home, &issuer, "Ready").await?;
+        let greedy = Namespace::in_fleet(&fleet, "greedy").await?;
+        let modest = Namespace::in_fleet(&fleet, "modest").await?;
+
+        // As if today's had been spent by the process before.
+        fleet.stop(0).await?;
+        let spent =
+            json!({"status": {"requests": {"available": 0, "at": Timestamp::now().to_string()}}});
+        let issuers = api(&home, "Issuer", "default")?;
+        issuers.patch_status("issuer-acme", &PatchParams::default(), &Patch::Merge(spent)).await?;
+        for number in 0..MANY {
+            greedy.simple(&format!("c{number}")).await?;
+        }
+        fleet.restart(0).await?;
+        eventually(SOON, "everybody waits in line", || async {
+            let (done, waiting) = ready(&fleet, &greedy).await?;
+            let told = waiting.iter().filter(|it| it.starts_with("Waiting: "));
+            let told = told.filter(|it| it.contains("43200") && it.contains("20")).count();
+            Ok(if told + done >= MANY - 1 {
+                Look::Done(())
+            } else {
+                Look::NotYet(format!("{waiting:?}"))
+            })
+        })
+        .await?;
+
+        // Whoever comes later and has had less does not wait for all of them.
+        for number in 0..3 {
+            modest.simple(&format!("c{number}")).await?;
+        }
+        let before = ready(&fleet, &greedy).await?.0;
+        modest.until_all_ready(3, LATER).await?;
+        let (after, waiting) = ready(&fleet, &greedy).await?;
+        ensure!(after - before <= 4, "{} of the greedy came before: {waiting:?}", after - before);
+
+        // What was used is noted: a restart does not give any of it back.
+        fleet.kill(0).await?;
+        let (done, _) = ready(&fleet, &greedy).await?;
+        fleet.restart(0).await?;
+        modest.simple("after").await?;
+        modest.until("after", "Ready", LATER).await?;
+        let (now, waiting) = ready(&fleet, &greedy).await?;
+        ensure!(now - done <= 4, "{} at once after a restart", now - done);
+        let time = waiting.first().context("nobody waits")?;
+        println!("{now} of {MANY} when all 4 of the other are Ready; another: {time}");
+        Ok(())
+    })
+    .unwrap();
+}

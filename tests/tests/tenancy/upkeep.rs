@@ -1,0 +1,194 @@
+//! What becomes of Secrets over time: old ones are collected, every certificate is kept for a later
+//! revocation, labels follow the Certificate.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use cert_controller_manager::access::Cluster;
+use kube::{ResourceExt as _, api::DynamicObject};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    controlplane::Audit,
+    eventually,
+    fleet::{
+        Fleet,
+        options::{Access, FleetOptions},
+    },
+    namespace::Namespace,
+    objects::{self, api, apply},
+    run,
+};
+
+use super::*;
+
+const DAY: i64 = 86_400;
+const BACKUP: &str = "cert.gardener.cloud/backup";
+const REVOKED: &str = "cert.gardener.cloud/revoked";
+
+/// A Secret with a certificate that ended so many days ago.
+fn ended(name: &str, days: i64, labels: &Value) -> Result<Value> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![format!("{name}.my-company.test")])?;
+    // rcgen takes whole days, counted here from an instant in the past.
+    let end = jiff::Timestamp::now().as_second() - days * DAY;
+    let day = jiff::Timestamp::from_second(end)?.to_zoned(jiff::tz::TimeZone::UTC).date();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(
+        day.year().into(),
+        u8::try_from(day.month())?,
+        u8::try_from(day.day())?,
+    );
+    let pem = params.self_signed(&key)?.pem();
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "labels": labels},
+        "data": {"tls.crt": STANDARD.encode(pem), "tls.key": STANDARD.encode(key.serialize_pem())},
+    }))
+}
+
+#[test]
+fn only_what_nobody_refers_to_and_what_ended_two_weeks_ago_is_collected() {
+    run(async {
+        let fleet = Fleet::start(FleetOptions {
+            layout: HOME,
+            access: Access::Granted,
+            audit: Audit::All,
+            definitions: true,
+            idle: true,
+            ..FleetOptions::default()
+        })
+        .await?;
+        let target = fleet.client(Cluster::Target);
+        let old = Namespace::in_fleet(&fleet, "old").await?;
+        let ours = json!({"cert.gardener.cloud/certificate": "true"});
+        let backup = json!({"cert.gardener.cloud/certificate": "true", BACKUP: "true"});
+        let (wanted_here, wanted_there) = ("wanted-from-source", "wanted-from-target");
+        for (name, days, labels) in [
+            ("long-over", 40, &ours),
+            ("just-over", 16, &ours),
+            ("over", 12, &ours),
+            ("valid", -30, &ours),
+            (wanted_here, 40, &ours),
+            (wanted_there, 40, &ours),
+            ("of-somebody", 40, &json!({})),
+            ("backup-over", 40, &backup),
+            ("backup", -30, &backup),
+        ] {
+            apply(&target, "old", &ended(name, days, labels)?).await?;
+        }
+        // Its issuer does not exist, so what it refers to stays as it is.
+        let spec = |secret: &str| {
+            let issuer = json!({"name": "none"});
+            json!({"commonName": "a.my-company.test", "secretName": secret, "issuerRef": issuer})
+        };
+        old.certificate("from-source", spec(wanted_here)).await?;
+        let there = tests::namespace::certificate("from-target", spec(wanted_there));
+        apply(&target, "old", &there).await?;
+        fleet.restart(0).await?;
+        let left =
+            ["backup", "of-somebody", "over", "valid", "wanted-from-source", "wanted-from-target"];
+        until_only(&target, "Secret", "old", &left).await?;
+        fleet.check().await?;
+        nothing_forbidden(&fleet)
+    })
+    .unwrap();
+}
+
+/// The backups, by serial number.
+async fn backups(fleet: &Fleet) -> Result<BTreeMap<String, DynamicObject>> {
+    let all = objects::list(&fleet.client(Cluster::Target), "Secret", "kube-system").await?;
+    let ours = all.into_iter().filter(|it| it.labels().get(BACKUP).is_some_and(|it| it == "true"));
+    let serial =
+        |it: &DynamicObject| it.labels()["cert.gardener.cloud/certificate-serialnumber"].clone();
+    Ok(ours.map(|it| (serial(&it), it)).collect())
+}
+
+#[test]
+fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
+    run(async {
+        let fleet = Fleet::with_issuer(FleetOptions {
+            layout: HOME,
+            access: Access::Granted,
+            audit: Audit::All,
+            arguments: arguments(&["--cascade-delete"]),
+            ..FleetOptions::default()
+        })
+        .await?;
+        let target = fleet.client(Cluster::Target);
+        let kept = Namespace::in_fleet(&fleet, "kept").await?;
+        let spec = json!({
+            "commonName": format!("a.{}", kept.domain), "secretName": "a-tls",
+            "secretLabels": {"team": "blue", "tier": "web"},
+        });
+        kept.certificate("a", spec).await?;
+        kept.until("a", "Ready", SOON).await?;
+        let first = kept.leaf("a-tls").await?;
+        let secret = kept.secret("a-tls").await?.context("no Secret")?;
+        ensure!(secret.labels()["team"] == "blue" && secret.labels()["tier"] == "web");
+
+        // A backup has its labels and no others, the data, and no owner.
+        let found = backups(&fleet).await?;
+        let backup = found.get(&first.serial).context("no backup")?;
+        let labels: Vec<&str> = backup.labels().keys().map(String::as_str).collect();
+        let wanted = ["backup", "certificate", "certificate-serialnumber", "hash"];
+        ensure!(labels == wanted.map(|name| format!("cert.gardener.cloud/{name}")), "{labels:?}");
+        ensure!(
+            backup.labels()["cert.gardener.cloud/hash"]
+                == secret.labels()["cert.gardener.cloud/hash"]
+        );
+        ensure!(backup.name_any().starts_with("cert-backup-issuer-acme-"), "{}", backup.name_any());
+        ensure!(backup.owner_references().is_empty() && backup.data["type"] == "kubernetes.io/tls");
+        let pem = secret.data.unwrap_or_default().remove("tls.crt").context("no tls.crt")?;
+        ensure!(backup.data["data"]["tls.crt"] == STANDARD.encode(pem.0));
+
+        // Labels that change are changed without another certificate; those of others stay.
+        let theirs = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "a-tls", "labels": {"by": "somebody"}}});
+        apply(&target, "kept", &theirs).await?;
+        kept.patch("a", json!({"spec": {"secretLabels": {"team": "green"}}})).await?;
+        eventually(SOON, "the label follows", || async {
+            let secret = kept.secret("a-tls").await?.context("no Secret")?;
+            let is = secret.labels()["team"] == "green" && secret.labels().contains_key("by");
+            Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{:?}", secret.labels())) })
+        })
+        .await?;
+        ensure!(kept.leaf("a-tls").await?.serial == first.serial, "it was issued again");
+
+        // A renewal makes a second backup, and a restart none.
+        kept.patch("a", json!({"spec": {"renew": true}})).await?;
+        eventually(SOON, "it is renewed", || async {
+            let serial = kept.leaf("a-tls").await?.serial;
+            Ok(if serial == first.serial { Look::NotYet(serial) } else { Look::Done(()) })
+        })
+        .await?;
+        kept.until("a", "Ready", SOON).await?;
+        let second = kept.leaf("a-tls").await?;
+        let two = backups(&fleet).await?;
+        ensure!(two.len() == 2 && two.contains_key(&second.serial), "{:?}", two.keys());
+
+        // What operations marked as revoked is left alone, by a restart, too.
+        let secrets = api(&target, "Secret", "kept")?;
+        let mark = json!({"metadata": {"annotations": {REVOKED: "true"}}});
+        let patch = kube::api::Patch::Merge(mark);
+        let marked = secrets.patch("a-tls", &Default::default(), &patch).await?;
+        kept.until("a", "Revoked", SOON).await?;
+        fleet.stop(0).await?;
+        fleet.restart(0).await?;
+        kept.simple("b").await?;
+        kept.until("b", "Ready", SOON).await?;
+        kept.until("a", "Revoked", SOON).await?;
+        let now = secrets.get("a-tls").await?;
+        ensure!(now.resource_version() == marked.resource_version(), "it was written");
+
+        // Nothing of it is lost with its Certificate.
+        kept.delete("Certificate", "a").await?;
+        until_only(&target, "Secret", "kept", &["b-tls"]).await?;
+        let all = backups(&fleet).await?;
+        ensure!(all.len() == 3 && two.keys().all(|it| all.contains_key(it)), "{:?}", all.keys());
+        nothing_forbidden(&fleet)
+    })
+    .unwrap();
+}

@@ -1,0 +1,128 @@
+//! Upstream keeps the Certificates of source objects on the target cluster. They are kept there, and
+//! everything that is true of ours is true of them.
+
+use anyhow::ensure;
+use cert_controller_manager::access::Cluster;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    controlplane::Audit,
+    eventually,
+    fleet::{
+        Fleet,
+        options::{Access, FleetOptions},
+    },
+    namespace::{Namespace, certificate},
+    objects::{self, api, apply},
+    run,
+};
+
+use super::*;
+
+const OWNERS: &str = "resources.gardener.cloud/owners";
+const FINALIZER: &str = "cert.gardener.cloud/ingress-cert";
+
+/// What upstream makes of the Ingress `name`: an object on target that names its owner's cluster.
+fn left(name: &str, cluster: &str, namespace: &Namespace) -> Value {
+    let spec = json!({
+        "commonName": format!("{name}.{}", namespace.domain),
+        "secretRef": {"name": format!("{name}-tls"), "namespace": namespace.name},
+    });
+    let mut object = certificate(&format!("{name}-ingress-x7kd2"), spec);
+    let owner = format!("{cluster}:networking.k8s.io/Ingress/{}/{name}", namespace.name);
+    object["metadata"]["annotations"] = json!({
+        OWNERS: owner,
+        "cert.gardener.cloud/forward-owner-refs": "true",
+    });
+    object["metadata"]["namespace"] = json!(namespace.name);
+    object
+}
+
+#[test]
+fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingress() {
+    run(async {
+        let fleet = Fleet::start(FleetOptions {
+            layout: HOME,
+            access: Access::Granted,
+            audit: Audit::All,
+            arguments: arguments(&["--source.migration-ids=landscape-7", "--cascade-delete"]),
+            definitions: true,
+            idle: true,
+            ..FleetOptions::default()
+        })
+        .await?;
+        let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));
+        let web = Namespace::in_fleet(&fleet, "web").await?;
+        let all = [("fallback", "source/gardener.cloud"), ("migrated", "landscape-7")];
+        for (name, cluster) in all {
+            let host = format!("{name}.{}", web.domain);
+            let mut object = ingress(name, &host, &format!("{name}-tls"));
+            object["metadata"]["finalizers"] = json!([FINALIZER]);
+            web.apply(&object).await?;
+            apply(&target, "web", &left(name, cluster, &web)).await?;
+        }
+        // Somebody else's, of a cluster that is not ours.
+        apply(&target, "web", &left("foreign", "another-landscape", &web)).await?;
+        fleet.restart(0).await?;
+        fleet.issuer("issuer-acme", &fleet.pebble.directory()).await?;
+        for name in ["fallback", "migrated", "foreign"] {
+            until_secret(&fleet, "web", &format!("{name}-tls")).await?;
+        }
+
+        // They stay where they are, there is no second one, and they know us by our name.
+        let id = api(&source, "Namespace", "")?.get("kube-system").await?.uid().unwrap_or_default();
+        let certificates = api(&target, "Certificate", "web")?;
+        for (name, _) in all {
+            let wanted = format!("{id}:networking.k8s.io/Ingress/web/{name}");
+            eventually(SOON, "its owner has today's name", || async {
+                let found = certificates.get(&format!("{name}-ingress-x7kd2")).await?;
+                let owner = found.annotations().get(OWNERS).cloned().unwrap_or_default();
+                Ok(if owner == wanted { Look::Done(()) } else { Look::NotYet(owner) })
+            })
+            .await?;
+        }
+        let found = objects::list(&source, "Certificate", "").await?;
+        ensure!(found.is_empty(), "{}", objects::names(&found));
+
+        // One goes while the manager runs, one while it does not.
+        web.delete("Ingress", "fallback").await?;
+        until_only(&source, "Ingress", "web", &["migrated"]).await?;
+        let left = ["foreign-ingress-x7kd2", "migrated-ingress-x7kd2"];
+        until_only(&target, "Certificate", "web", &left).await?;
+        fleet.stop(0).await?;
+        web.delete("Ingress", "migrated").await?;
+        fleet.restart(0).await?;
+        until_only(&source, "Ingress", "web", &[]).await?;
+        until_only(&target, "Certificate", "web", &left[..1]).await?;
+        nothing_forbidden(&fleet)
+    })
+    .unwrap();
+}
+
+/// An owner in another namespace is one only where the operator has named the namespace for it.
+#[test]
+fn an_annotation_makes_no_certificate_that_of_another_tenants_ingress() {
+    run(async {
+        let fleet = untrusted::fleet().await?;
+        let tenant = Namespace::in_fleet(fleet, "claimant").await?;
+        let victim = Namespace::in_fleet(fleet, "claimed").await?;
+        let spec = json!({
+            "commonName": format!("claim.{}", tenant.domain),
+            "secretRef": {"name": "web-tls", "namespace": "claimed"},
+        });
+        let mut claim = certificate("claim", spec.clone());
+        let owner = "networking.k8s.io/Ingress/claimed/web";
+        claim["metadata"]["annotations"] = json!({OWNERS: owner});
+        tenant.apply(&claim).await?;
+        tenant.until("claim", "Error", SOON).await?;
+        victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
+        until_secret(fleet, "claimed", "web-tls").await?;
+        victim.until_all_ready(1, SOON).await?;
+        ensure!(tenant.read("Certificate", "claim").await?.data["spec"] == spec, "it was changed");
+        let told = victim.events("web").await?.join("\n");
+        ensure!(!told.contains("another namespace"), "{told}");
+        Ok(())
+    })
+    .unwrap();
+}
