@@ -126,6 +126,12 @@ async fn an_absent_kind_is_looked_for_until_it_is_there() {
     assert_eq!(published, [Availability::Absent, Availability::Present]);
 }
 
+#[test]
+fn the_longer_a_kind_is_missing_the_rarer_it_is_looked_for() {
+    let after = |seconds| look_after(Duration::from_secs(seconds)).as_secs();
+    assert_eq!([0, 20, 60, 120, 86_400].map(after), [5, 5, 15, 30, 30]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_new_list_lacks_is_gone() {
     let expired = status(410).1;
