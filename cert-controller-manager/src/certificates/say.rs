@@ -117,8 +117,7 @@ impl Controller {
         let api = self.homes.api(key);
         let params = PatchParams::default();
         let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
-        self.index.update(key, written.clone());
-        Ok(Arc::new(written))
+        Ok(self.index.update(key, written))
     }
 
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {

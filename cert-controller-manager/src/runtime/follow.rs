@@ -36,7 +36,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub use self::{
-    fan::Fan,
+    fan::{Fan, Shared},
     relist::{Lister, Listing, Relist},
 };
 use crate::api::ObjectKey;
@@ -222,7 +222,7 @@ where
 }
 
 /// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
-fn strip<K: Resource>(object: &mut K) {
+pub fn strip<K: Resource>(object: &mut K) {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
