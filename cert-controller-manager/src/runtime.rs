@@ -5,6 +5,7 @@ pub mod clusters;
 pub mod crds;
 pub mod errors;
 pub mod fence;
+pub mod few;
 pub mod follow;
 pub mod identity;
 pub mod keys;

@@ -150,13 +150,22 @@ pub struct Usage {
     pub cpu: Duration,
     /// The highest resident memory, in bytes.
     pub peak_memory: u64,
+    /// The resident memory now, in bytes.
+    pub resident: u64,
+    /// The part of it that is no file: heap and stacks, not the program itself.
+    pub anonymous: u64,
 }
 
 impl Usage {
     fn of(pid: u32) -> Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(Self { cpu: cpu(&stat)?, peak_memory: peak(&status)? })
+        Ok(Self {
+            cpu: cpu(&stat)?,
+            peak_memory: memory(&status, "VmHWM:")?,
+            resident: memory(&status, "VmRSS:")?,
+            anonymous: memory(&status, "RssAnon:")?,
+        })
     }
 }
 
@@ -169,9 +178,10 @@ fn cpu(stat: &str) -> Result<Duration> {
     Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
 }
 
-fn peak(status: &str) -> Result<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;
+fn memory(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("no {name}"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)
 }
 
@@ -183,7 +193,8 @@ mod tests {
     fn usage_is_read_from_the_files_of_the_kernel() {
         let stat = "42 (a) b c) S 1 42 42 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 1 0 100 1 1";
         assert_eq!(cpu(stat).unwrap(), Duration::from_millis(120));
-        assert_eq!(peak("Name:\tx\nVmHWM:\t    2048 kB\n").unwrap(), 2 << 20);
-        assert!(Usage::of(std::process::id()).unwrap().peak_memory > 1 << 20);
+        assert_eq!(memory("Name:\tx\nVmHWM:\t    2048 kB\n", "VmHWM:").unwrap(), 2 << 20);
+        let ours = Usage::of(std::process::id()).unwrap();
+        assert!(ours.peak_memory >= ours.resident && ours.resident > ours.anonymous);
     }
 }

@@ -15,8 +15,8 @@ use tests::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-/// The manager looks for absent kinds every five seconds, and waits before it believes that
-/// something is gone.
+/// The manager looks for kinds that have been absent for up to a minute every fifteen seconds or
+/// oftener, and waits before it believes that something is gone.
 const LATER: Duration = Duration::from_secs(40);
 
 /// The objects of an example, with their names moved into the domain of the test.

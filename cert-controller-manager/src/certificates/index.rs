@@ -10,7 +10,10 @@ use std::{
 
 use kube::ResourceExt;
 
-use crate::api::{Certificate, CertificateKey, Home, ObjectKey};
+use crate::{
+    api::{Certificate, CertificateKey, Home, ObjectKey},
+    runtime::{few::Few, follow},
+};
 
 use super::convert;
 
@@ -21,7 +24,7 @@ pub struct Index(RwLock<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     certificates: HashMap<CertificateKey, Arc<Certificate>>,
-    by_secret: HashMap<ObjectKey, BTreeSet<CertificateKey>>,
+    by_secret: HashMap<ObjectKey, Few<CertificateKey>>,
 }
 
 impl Index {
@@ -32,20 +35,32 @@ impl Index {
     }
 
     /// Takes a version that our own write brought, unless the Certificate is gone or another one by
-    /// now: only the watch says what is there. Returns whom it concerns.
-    pub fn update(&self, key: &CertificateKey, certificate: Certificate) -> Vec<CertificateKey> {
-        let same = self.get(key).is_some_and(|known| known.uid() == certificate.uid());
-        if same { self.put(key.home, certificate) } else { Vec::new() }
+    /// now: only the watch says what is there. Returns what is worth keeping of it.
+    pub fn update(&self, key: &CertificateKey, mut certificate: Certificate) -> Arc<Certificate> {
+        follow::strip(&mut certificate);
+        let certificate = Arc::new(certificate);
+        let older = self.get(key).is_some_and(|known| {
+            known.uid() == certificate.uid() && version(&known) < version(&certificate)
+        });
+        if older {
+            self.put(key.home, certificate.clone());
+        }
+        certificate
     }
 
     /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share
     /// or shared its Secret; nobody where that version, or a newer one, is known already.
-    pub fn put(&self, home: Home, certificate: Certificate) -> Vec<CertificateKey> {
-        let key = CertificateKey::new(home, ObjectKey::of(&certificate));
+    pub fn put(&self, home: Home, certificate: impl Into<Arc<Certificate>>) -> Vec<CertificateKey> {
+        let certificate = certificate.into();
+        let key = CertificateKey::new(home, ObjectKey::of(certificate.as_ref()));
         let mut maps = self.write();
-        if let Some(known) = maps.certificates.get(&key)
+        if let Some(known) = maps.certificates.get_mut(&key)
             && version(known) >= version(&certificate)
         {
+            // The watch's copy is shared with others who follow, the answer to a write is not.
+            if known.metadata.resource_version == certificate.metadata.resource_version {
+                *known = certificate;
+            }
             return Vec::new();
         }
         let mut concerned = maps.forget(&key);
@@ -138,12 +153,12 @@ impl Maps {
     fn insert(
         &mut self,
         key: CertificateKey,
-        certificate: Certificate,
+        certificate: Arc<Certificate>,
     ) -> BTreeSet<CertificateKey> {
         let sharing = self.by_secret.entry(convert::secret_key(&certificate)).or_default();
-        let others = sharing.clone();
+        let others = sharing.iter().cloned().collect();
         sharing.insert(key.clone());
-        self.certificates.insert(key, Arc::new(certificate));
+        self.certificates.insert(key, certificate);
         others
     }
 
@@ -157,7 +172,7 @@ impl Maps {
             self.by_secret.remove(&secret);
             return BTreeSet::new();
         }
-        sharing.clone()
+        sharing.iter().cloned().collect()
     }
 }
 
@@ -199,6 +214,31 @@ mod tests {
         index.put(Home::Source, certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
         assert_eq!(index.of_secret(&secret("new")), [key("a")]);
         assert!(index.of_secret(&secret("old")).is_empty());
+    }
+
+    #[test]
+    fn nothing_that_nobody_reads_is_kept_of_the_answer_to_a_write() {
+        let index = Index::default();
+        index.put(Home::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
+        let mut answer = certificate("a", "a", 2, "2026-01-01T00:00:00Z");
+        answer.metadata.managed_fields = Some(vec![Default::default()]);
+        index.update(&key("a"), answer);
+        let known = index.get(&key("a")).unwrap();
+        assert_eq!(known.resource_version().as_deref(), Some("2"));
+        assert!(known.managed_fields().is_empty());
+    }
+
+    #[test]
+    fn the_copy_of_the_watch_replaces_the_answer_to_a_write() {
+        let index = Index::default();
+        index.put(Home::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
+        index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
+        let echo = Arc::new(certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
+        assert_eq!(index.put(Home::Source, echo.clone()), []);
+        assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
+        // Also where the answer comes after it.
+        index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
+        assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Secrets {
         // Only what carries our label is watched, and only what is watched may be remembered.
         if let Some(facts) = &facts
             && !overtaken
-            && facts.labels.contains_key(marks::CERTIFICATE)
+            && facts.label(marks::CERTIFICATE).is_some()
         {
             known.facts.insert(key.clone(), facts.clone());
         }

@@ -62,10 +62,12 @@ impl Controller {
             (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
         };
         let somebody_else_wrote = same(&written) != same(&certificate);
-        let concerned = self.index.update(pass.key, written);
+        self.index.update(pass.key, written);
         if somebody_else_wrote {
             // It came with the answer to our write, so the watch has no news of it.
-            concerned.into_iter().for_each(|key| self.queue.push(key));
+            self.queue.push(pass.key.clone());
+            let sharing = self.index.of_secret(&pass.observed.secret);
+            sharing.into_iter().for_each(|key| self.queue.push(key));
         }
         if is_news {
             self.tell(&certificate, pass.key, outcome);
@@ -126,8 +128,7 @@ impl Controller {
         let api = self.homes.api(key);
         let params = PatchParams::default();
         let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
-        self.index.update(key, written.clone());
-        Ok(Arc::new(written))
+        Ok(self.index.update(key, written))
     }
 
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {

@@ -34,8 +34,8 @@ pub struct Facts {
     pub kind: String,
     /// Whether the API server refuses changes of the data.
     pub immutable: bool,
-    /// All labels.
-    pub labels: BTreeMap<String, String>,
+    /// All labels, in order: a map would have room for eleven.
+    labels: Vec<(String, String)>,
     /// Whether the certificate was revoked.
     pub revoked: bool,
     /// Owners in the same namespace.
@@ -58,6 +58,13 @@ impl Facts {
     pub fn not_after(&self) -> Option<Timestamp> {
         self.leaf.as_ref().ok().map(|leaf| leaf.not_after)
     }
+
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        let at = self.labels.binary_search_by(|(label, _)| label.as_str().cmp(name)).ok()?;
+        self.labels.get(at).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Reads a Secret.
@@ -68,7 +75,7 @@ pub fn facts(secret: &Secret) -> Facts {
         resource_version: secret.resource_version().unwrap_or_default(),
         kind: secret.type_.clone().unwrap_or_default(),
         immutable: secret.immutable == Some(true),
-        labels: secret.labels().clone(),
+        labels: secret.labels().clone().into_iter().collect(),
         revoked: annotations.get(marks::REVOKED).is_some_and(|text| text == "true"),
         owners: secret.owner_references().to_vec(),
         foreign_owners: annotations.get(marks::OWNERS).cloned(),
@@ -112,7 +119,7 @@ pub struct Expectation<'a> {
 #[must_use]
 pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>) -> SecretState {
     let Some(facts) = facts else { return SecretState::Missing };
-    if facts.labels.contains_key(marks::BACKUP) {
+    if facts.label(marks::BACKUP).is_some() {
         return SecretState::NotWritable(format!(
             "Secret {key} is the backup of another one: choose another secretName"
         ));
@@ -134,7 +141,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
         }
         Err(why) => SecretState::Unusable(why.clone()),
         Ok(leaf) => SecretState::Holds(Stored {
-            fingerprint: facts.labels.get(marks::HASH).map(|text| Fingerprint::stored(text)),
+            fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
             requested_at: facts.requested_at.unwrap_or_else(|| estimate(leaf)),
             revoked: facts.revoked,
             layout_is_current: has_labels(facts, expected.labels)
@@ -149,12 +156,15 @@ fn estimate(leaf: &Leaf) -> Timestamp {
 }
 
 fn is_marked(facts: &Facts) -> bool {
-    facts.labels.get(marks::CERTIFICATE).is_some_and(|text| text == "true")
+    facts.label(marks::CERTIFICATE) == Some("true")
 }
 
 fn has_labels(facts: &Facts, labels: Option<&BTreeMap<String, String>>) -> bool {
     is_marked(facts)
-        && labels.into_iter().flatten().all(|(name, value)| facts.labels.get(name) == Some(value))
+        && labels
+            .into_iter()
+            .flatten()
+            .all(|(name, value)| facts.label(name) == Some(value.as_str()))
 }
 
 /// What a rendered Secret is made of.

@@ -94,8 +94,8 @@ impl AtHome {
     }
 }
 
-impl Follower<Certificate> for AtHome {
-    fn applied(&self, certificate: Certificate) {
+impl Follower<Arc<Certificate>> for AtHome {
+    fn applied(&self, certificate: Arc<Certificate>) {
         let Controller { index, queue, .. } = self.controller.as_ref();
         index.put(self.home, certificate).into_iter().for_each(|key| queue.push(key));
     }

@@ -24,19 +24,19 @@ use std::{
 
 use futures::StreamExt;
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt,
     runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch::Sender,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
 use self::lenient::Lenient;
 pub use self::{
-    fan::Fan,
+    fan::{Fan, Shared},
     relist::{Lister, Listing, Relist},
 };
 use crate::api::ObjectKey;
@@ -67,9 +67,10 @@ pub trait Follower<K> {
 }
 
 /// Tells `follower` of all objects behind `api`, and publishes whether the kind is there. Never
-/// ends. What fails is tried again, at most every five seconds when the kind is absent or denied, and
-/// not by all watches at the same instant. When `lister` is asked, a list is made that shows
-/// everything that was written until then.
+/// ends. What fails is tried again, but not by all watches at the same instant. A kind that is absent
+/// or denied is looked for every five seconds at first and every thirty after two minutes: a cluster
+/// without gateways lacks a dozen kinds. When `lister` is asked, a list is made that shows everything
+/// that was written until then.
 pub async fn follow<K, F>(
     api: Api<K>,
     config: watcher::Config,
@@ -85,6 +86,7 @@ where
     let kind = K::kind(&K::DynamicType::default()).into_owned();
     let (api, client) = lenient(api);
     let mut pause = FIRST_PAUSE;
+    let mut missing_since = None;
     loop {
         let wish = lister.hear();
         let made = Made { wish, teller: lister.teller() };
@@ -99,8 +101,14 @@ where
             }
             found => found,
         };
+        if matches!(progress, Progress::Listed) {
+            missing_since = None;
+        }
         pause = match (found, progress) {
-            (Some(_), _) => LONGEST_PAUSE,
+            (Some(_), _) => {
+                let since = *missing_since.get_or_insert_with(Instant::now);
+                look_after(since.elapsed())
+            }
             (None, Progress::Listed) => FIRST_PAUSE,
             (None, Progress::None) => (pause * 2).min(LONGEST_PAUSE),
         };
@@ -166,6 +174,11 @@ impl Made {
 fn spread(pause: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) % 1024).unwrap_or_default();
     pause / 2 + pause / 2 * random / 1024
+}
+
+/// How long to wait before a kind is looked for that has been missing for so long.
+fn look_after(missing: Duration) -> Duration {
+    (missing / 4).clamp(LONGEST_PAUSE, LONGEST_LOOK)
 }
 
 /// How far one watch came before it failed.
@@ -242,6 +255,12 @@ where
     }
 }
 
+/// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
+pub fn strip<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+}
+
 /// What an error says about the kind, where it says anything.
 fn refused(error: &watcher::Error) -> Option<Availability> {
     let status = match error {
@@ -276,6 +295,8 @@ fn publish(kind: &str, availability: &Sender<Availability>, now: Availability) {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks for a kind that is missing.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
 /// For one page of a list.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -21,7 +21,7 @@ use crate::{
         marks, owners,
     },
     config::{duration, go_duration},
-    runtime::{follow::Follower, queue::Shared},
+    runtime::{few::Few, follow::Follower, queue::Shared},
 };
 
 /// A Certificate of a source object.
@@ -177,8 +177,9 @@ pub struct Slaves {
 
 #[derive(Default)]
 struct State {
-    slaves: HashMap<CertificateKey, Slave>,
-    by_owner: HashMap<SourceKey, BTreeSet<CertificateKey>>,
+    /// As the watch brought them: others share them, so that what is looked at here costs nothing.
+    slaves: HashMap<CertificateKey, Arc<Certificate>>,
+    by_owner: HashMap<SourceKey, Few<CertificateKey>>,
 }
 
 impl Slaves {
@@ -206,7 +207,7 @@ impl Slaves {
     pub fn of(&self, owner: &SourceKey) -> Vec<Slave> {
         let state = self.lock();
         let keys = state.by_owner.get(owner).into_iter().flatten();
-        keys.filter_map(|key| state.slaves.get(key)).cloned().collect()
+        keys.filter_map(|key| self.slave(key, state.slaves.get(key)?)).collect()
     }
 
     /// Every object that is named as an owner.
@@ -215,10 +216,16 @@ impl Slaves {
         self.lock().by_owner.keys().cloned().collect()
     }
 
-    /// Replaces what is known about a Certificate. Returns who is concerned.
-    fn put(&self, key: &CertificateKey, slave: Option<Slave>) {
+    fn slave(&self, key: &CertificateKey, certificate: &Certificate) -> Option<Slave> {
+        Slave::of(certificate, key.home, &self.masters)
+    }
+
+    /// Replaces what is known about a Certificate, and wakes who is concerned.
+    fn put(&self, key: &CertificateKey, certificate: Option<Arc<Certificate>>) {
+        let slave = certificate.as_deref().and_then(|certificate| self.slave(key, certificate));
         let mut state = self.lock();
         let before = state.slaves.remove(key);
+        let before = before.and_then(|certificate| self.slave(key, &certificate));
         let same = match (&before, &slave) {
             (Some(before), Some(slave)) => !before.differs(slave),
             (None, None) => true,
@@ -234,12 +241,12 @@ impl Slaves {
             }
             concerned.insert(owner.clone());
         }
-        if let Some(slave) = slave {
+        if let (Some(slave), Some(certificate)) = (slave, certificate) {
             for (owner, _) in &slave.owners {
                 state.by_owner.entry(owner.clone()).or_default().insert(key.clone());
                 concerned.insert(owner.clone());
             }
-            state.slaves.insert(key.clone(), slave);
+            state.slaves.insert(key.clone(), certificate);
         }
         drop(state);
         if !same {
@@ -259,10 +266,10 @@ pub struct SlavesAt {
     pub(super) home: Home,
 }
 
-impl Follower<Certificate> for SlavesAt {
-    fn applied(&self, certificate: Certificate) {
-        let key = CertificateKey { home: self.home, object: ObjectKey::of(&certificate) };
-        self.slaves.put(&key, Slave::of(&certificate, self.home, &self.slaves.masters));
+impl Follower<Arc<Certificate>> for SlavesAt {
+    fn applied(&self, certificate: Arc<Certificate>) {
+        let key = CertificateKey { home: self.home, object: ObjectKey::of(certificate.as_ref()) };
+        self.slaves.put(&key, Some(certificate));
     }
 
     fn gone(&self, key: &ObjectKey) {

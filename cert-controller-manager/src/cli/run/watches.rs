@@ -16,7 +16,7 @@ use crate::{
         watched::{self, Watched},
     },
     runtime::{
-        follow::{Availability, Fan, Follower, Listing, follow},
+        follow::{self, Availability, Fan, Follower, Listing, follow},
         tasks::Tasks,
     },
     sources::sync::Sources,
@@ -148,7 +148,7 @@ pub(super) fn certificates(
     home: Home,
     tasks: &mut Tasks,
 ) -> Known {
-    let mut followers: Vec<Shared<Certificate>> = Vec::new();
+    let mut followers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
         followers.push(Arc::new(AtHome::new(home, issuing.certificates.clone())));
     }
@@ -160,7 +160,7 @@ pub(super) fn certificates(
         Home::Target => (&ground.clusters.target.0, "Certificates of the target cluster"),
     };
     let api: Api<Certificate> = Api::all(client.clone());
-    Watch::new(api, Arc::new(Fan(followers))).needed(what).start(ground, tasks)
+    Watch::new(api, Arc::new(follow::Shared(Fan(followers)))).needed(what).start(ground, tasks)
 }
 
 /// Follows what a pass over a Certificate looks at besides.

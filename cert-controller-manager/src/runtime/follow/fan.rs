@@ -31,6 +31,27 @@ impl<K: Clone> Follower<K> for Fan<K> {
     }
 }
 
+/// Tells all of them, and all get the same copy.
+pub struct Shared<K>(pub Fan<Arc<K>>);
+
+impl<K> Follower<K> for Shared<K> {
+    fn applied(&self, object: K) {
+        self.0.applied(Arc::new(object));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.0.gone(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.0.keys()
+    }
+
+    fn complete(&self) {
+        self.0.complete();
+    }
+}
+
 impl<K, F: Follower<K> + ?Sized> Follower<K> for Arc<F> {
     fn applied(&self, object: K) {
         self.as_ref().applied(object);

@@ -136,6 +136,12 @@ async fn an_absent_kind_is_looked_for_until_it_is_there() {
     assert_eq!(published, [Availability::Absent, Availability::Present]);
 }
 
+#[test]
+fn the_longer_a_kind_is_missing_the_rarer_it_is_looked_for() {
+    let after = |seconds| look_after(Duration::from_secs(seconds)).as_secs();
+    assert_eq!([0, 20, 60, 120, 86_400].map(after), [5, 5, 15, 30, 30]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_404_of_a_server_that_cannot_say_what_it_has_takes_no_object_away() {
     // What a proxy says when the API server behind it is away: to every path the same.

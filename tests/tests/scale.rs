@@ -1,0 +1,214 @@
+//! Many Ingresses, and what they cost when nothing happens.
+
+use std::{
+    env,
+    io::Write as _,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use cert_controller_manager::access::Cluster;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    audit::Request,
+    eventually,
+    fleet::{Fleet, options::FleetOptions},
+    manager::Usage,
+    namespace::Namespace,
+    objects::apply,
+    run,
+};
+
+const INGRESSES: usize = 1_000;
+const ENTRIES: usize = 3;
+/// How many namespaces they are in, and how many are created at the same time.
+const NAMESPACES: usize = 10;
+const AT_ONCE: usize = 20;
+const SOON: Duration = Duration::from_secs(30);
+/// A bound for a machine with two cores that does other things too.
+const SETUP: Duration = Duration::from_secs(400);
+/// So long nothing was written: all is done.
+const QUIET: Duration = Duration::from_secs(10);
+const OBSERVED: Duration = Duration::from_secs(60);
+const MIB: u64 = 1 << 20;
+/// One percent of a core.
+const CPU: Duration = Duration::from_millis(600);
+/// Of everything but the program's file: that of a debug build is six times as large as the one that
+/// people run, and not what this is about.
+const MEMORY: u64 = 80 * MIB;
+
+/// `INGRESSES` tries another number.
+fn count() -> Result<usize> {
+    env::var("INGRESSES").map_or(Ok(INGRESSES), |count| count.parse()).context("INGRESSES")
+}
+
+/// What the manager has written, by the API server's audit log.
+fn writes(fleet: &Fleet) -> Result<Vec<Request>> {
+    let all = fleet.plane(Cluster::Source).audit()?;
+    // The renewals of the leader's lease go on for ever, one every two seconds.
+    let ours =
+        |one: &Request| one.user == Fleet::user(0) && one.is_write() && !one.is_about_lease();
+    Ok(all.into_iter().filter(ours).collect())
+}
+
+/// A CA of ours: its key is at hand, so that a certificate is signed at once.
+async fn certificate_authority(fleet: &Fleet, namespace: &Namespace) -> Result<()> {
+    let client = fleet.client(Cluster::Default);
+    let issuer = |name: &str, spec: Value| {
+        json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": {"name": name}, "spec": spec,
+        })
+    };
+    apply(&client, "default", &issuer("own-self", json!({"selfSigned": {}}))).await?;
+    let root = json!({
+        "commonName": "a root of ours", "isCA": true, "duration": "43800h",
+        "issuerRef": {"name": "own-self"}, "secretName": "root-tls",
+    });
+    namespace.certificate("root", root).await?;
+    namespace.until("root", "Ready", SOON).await?;
+    let reference = json!({"name": "root-tls", "namespace": namespace.name});
+    let spec = json!({"ca": {"privateKeySecretRef": reference}});
+    apply(&client, "default", &issuer("own-ca", spec)).await.map(drop)
+}
+
+fn ingress(namespace: &Namespace, number: usize) -> Value {
+    let host = |entry: usize| format!("host-{number}-{entry}.{}", namespace.domain);
+    let tls =
+        |entry| json!({"hosts": [host(entry)], "secretName": format!("web-{number}-{entry}")});
+    let rule = |entry| {
+        let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+        let path = json!({"path": "/", "pathType": "Prefix", "backend": backend});
+        json!({"host": host(entry), "http": {"paths": [path]}})
+    };
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {
+            "name": format!("web-{number}"),
+            "annotations": {
+                "cert.gardener.cloud/purpose": "managed",
+                "cert.gardener.cloud/issuer": "own-ca",
+            },
+        },
+        "spec": {
+            "tls": (0..ENTRIES).map(tls).collect::<Vec<_>>(),
+            "rules": (0..ENTRIES).map(rule).collect::<Vec<_>>(),
+        },
+    })
+}
+
+async fn create(namespaces: &[Namespace], count: usize) -> Result<()> {
+    futures::stream::iter(0..count)
+        .map(|number| async move {
+            let namespace = &namespaces[number % namespaces.len()];
+            namespace.apply(&ingress(namespace, number)).await.map(drop)
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Waits until so many Certificates are Ready, by the manager's own count: lists of all would be the
+/// most that this test asks of the API server.
+async fn until_ready(fleet: &Fleet, count: usize) -> Result<()> {
+    eventually(SETUP, &format!("{count} Certificates are Ready"), || async {
+        fleet.check().await?;
+        let metrics = fleet.metrics(0).await?;
+        let ready = metrics.value("cert_management_certificates", &[("state", "Ready")]);
+        let found = ready.unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let done = found >= count as f64;
+        Ok(if done { Look::Done(()) } else { Look::NotYet(format!("{found}")) })
+    })
+    .await
+}
+
+/// Waits until nothing was written for a while.
+async fn until_quiet(fleet: &Fleet) -> Result<()> {
+    let last = Mutex::new((0, Instant::now()));
+    eventually(SETUP, "nothing is written any more", || async {
+        fleet.check().await?;
+        let count = fleet.plane(Cluster::Source).writes().await?.total();
+        let mut last = last.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        if last.0 != count {
+            *last = (count, Instant::now());
+        }
+        let quiet = last.1.elapsed() > QUIET;
+        Ok(if quiet { Look::Done(()) } else { Look::NotYet(format!("{count} writes")) })
+    })
+    .await
+}
+
+/// Lets a minute pass, and tells what it cost. Nothing may be written in it.
+async fn observe(fleet: &Fleet) -> Result<(Duration, Usage)> {
+    let (written, before) = (writes(fleet)?.len(), fleet.usage(0).await?);
+    // Not a wait for anything: the time for which nothing may happen.
+    tokio::time::sleep(OBSERVED).await;
+    let after = fleet.usage(0).await?;
+    let more = writes(fleet)?.split_off(written);
+    ensure!(more.is_empty(), "written in {OBSERVED:?}: {more:#?}");
+    Ok((after.cpu.saturating_sub(before.cpu), after))
+}
+
+#[test]
+fn a_thousand_ingresses_with_three_certificates_each_cost_nothing_when_nothing_happens() {
+    run(async {
+        let fleet = Fleet::start(FleetOptions { http: true, ..FleetOptions::default() }).await?;
+        let mut namespaces = Vec::new();
+        for number in 0..NAMESPACES {
+            namespaces.push(Namespace::in_fleet(&fleet, &format!("many-{number}")).await?);
+        }
+        certificate_authority(&fleet, &namespaces[0]).await?;
+        let (count, empty, began) = (count()?, fleet.usage(0).await?, Instant::now());
+        create(&namespaces, count).await?;
+        let created = began.elapsed();
+        until_ready(&fleet, 1 + ENTRIES * count).await?;
+        let ready = began.elapsed();
+        until_quiet(&fleet).await?;
+        let issued = fleet.usage(0).await?;
+        let all = writes(&fleet)?.len();
+        let (cpu, usage) = observe(&fleet).await?;
+
+        // The same, known from lists alone: what a process that begins to lead keeps.
+        fleet.stop(0).await?;
+        fleet.restart(0).await?;
+        until_ready(&fleet, 1 + ENTRIES * count).await?;
+        until_quiet(&fleet).await?;
+        let started = fleet.usage(0).await?;
+        ensure!(writes(&fleet)?.len() == all, "a new process wrote: {:#?}", &writes(&fleet)?[all..]);
+
+        let certificates = ENTRIES * count;
+        let each = |bytes: u64| bytes / certificates as u64;
+        let mib = |bytes: u64| bytes as f64 / MIB as f64;
+        writeln!(
+            std::io::stderr(),
+            "SCALE {certificates} certificates: created in {created:.1?}, Ready after {ready:.1?}, \
+             {:.2} writes and {:.2} ms each; a minute: no write, {cpu:?} CPU; memory in MiB: \
+             empty {:.1}, peak {:.1}, resident {:.1} (anonymous {:.1}), after a start {:.1} \
+             (anonymous {:.1}, peak {:.1}, {:.2} ms each); bytes per certificate: {} after issuing, {} after a start",
+            all as f64 / certificates as f64,
+            (issued.cpu - empty.cpu).as_secs_f64() * 1e3 / certificates as f64,
+            mib(empty.anonymous),
+            mib(usage.peak_memory),
+            mib(usage.resident),
+            mib(usage.anonymous),
+            mib(started.resident),
+            mib(started.anonymous),
+            mib(started.peak_memory),
+            started.cpu.as_secs_f64() * 1e3 / certificates as f64,
+            each(usage.anonymous.saturating_sub(empty.anonymous)),
+            each(started.anonymous.saturating_sub(empty.anonymous)),
+        )?;
+        ensure!(cpu < CPU, "{cpu:?} CPU in {OBSERVED:?}");
+        for usage in [usage, started] {
+            let file = usage.resident - usage.anonymous;
+            let peak = usage.peak_memory.saturating_sub(file);
+            ensure!(peak < MEMORY, "{:.1} MiB without the program itself", mib(peak));
+        }
+        Ok(())
+    })
+    .unwrap();
+}
