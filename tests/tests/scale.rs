@@ -36,8 +36,8 @@ const OBSERVED: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// One percent of a core.
 const CPU: Duration = Duration::from_millis(600);
-/// Of everything but the program's file: that of a debug build is six times as large as the one that
-/// people run, and not what this is about.
+/// Of everything but the program's file: that of a debug build is larger than the one that people
+/// run, and not what this is about.
 const MEMORY: u64 = 80 * MIB;
 
 /// `INGRESSES` tries another number.
