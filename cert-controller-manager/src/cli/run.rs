@@ -67,6 +67,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let limits = Limits { certificates: settings.metrics_per_certificate, ..Limits::default() };
     let metrics = Metrics::new(limits)?;
+    clusters.count(&metrics);
     let admin = Admin {
         heartbeats: admin::Heartbeats::default(),
         readiness: admin::Readiness::default(),

@@ -25,7 +25,7 @@ pub use self::{
     health::Reachability,
     kubeconfig::{Kubeconfig, Surroundings},
 };
-use crate::runtime::fence::Fence;
+use crate::runtime::{fence::Fence, metrics::Metrics};
 
 /// Issuers, account keys and the progress of orders live here. Trusted.
 #[derive(Clone)]
@@ -209,6 +209,11 @@ impl Clusters {
     #[must_use]
     pub fn lease_client(&self) -> Client {
         self.member(Role::Default).lease_client()
+    }
+
+    /// From now on calls are counted. Those of roles that share a client count for the first of them.
+    pub fn count(&self, metrics: &Metrics) {
+        self.distinct().iter().for_each(|member| member.count(metrics));
     }
 
     /// Whether two roles share a client: the same API server with the same credentials. Whoever

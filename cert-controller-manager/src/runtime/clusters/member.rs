@@ -1,7 +1,7 @@
 //! One API server, with the roles that it has.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -23,7 +23,10 @@ use super::{
     kubeconfig::{Digest, Kubeconfig, Loaded},
     stack::{Purpose, Stack, build},
 };
-use crate::runtime::fence::{Fence, NotLeading};
+use crate::runtime::{
+    fence::{Fence, NotLeading},
+    metrics::{Metrics, Verb},
+};
 
 /// How long a server may take until it begins to answer. Watches begin at once, too.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -50,6 +53,7 @@ struct Line {
     bucket: Bucket,
     health: Health,
     roles: Mutex<Vec<Role>>,
+    metrics: OnceLock<Metrics>,
 }
 
 #[derive(Clone)]
@@ -77,6 +81,7 @@ impl Member {
             bucket: Bucket::new(options.qps, options.burst),
             health: Health::new(),
             roles: Mutex::new(vec![role]),
+            metrics: OnceLock::new(),
         });
         let client = |purpose| {
             let line = line.clone();
@@ -109,6 +114,11 @@ impl Member {
         if !sources.iter().any(|known| known.kubeconfig == kubeconfig) {
             sources.push(Source { kubeconfig, digest, trouble: None });
         }
+    }
+
+    /// From now on calls are counted, under the first role.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        let _ = self.line.metrics.set(metrics.clone());
     }
 
     pub(super) fn client(&self) -> Client {
@@ -215,6 +225,7 @@ impl Line {
         purpose: Purpose,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, BoxError> {
+        let verb = Verb::of(request.method(), request.uri().path(), request.uri().query());
         let stack = match purpose {
             Purpose::Calls => {
                 self.bucket.turn().await;
@@ -227,12 +238,23 @@ impl Line {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {ANSWER:?}").into()),
         };
+        self.count(verb, &answer);
         match &answer {
             Ok(_) => self.health.note(|| self.name(), Ok(())),
             Err(error) if error.is::<NotLeading>() => {}
             Err(error) => self.health.note(|| self.name(), Err(chain(error.as_ref()))),
         }
         answer
+    }
+
+    /// What was not sent at all is not counted.
+    fn count(&self, verb: Verb, answer: &Result<Response<Incoming>, BoxError>) {
+        let Some(metrics) = self.metrics.get() else { return };
+        let unsent = answer.as_ref().is_err_and(|error| error.is::<NotLeading>());
+        let role = lock(&self.roles).first().copied();
+        if let Some(role) = role.filter(|_| !unsent) {
+            metrics.kube_call(role, verb, answer.as_ref().ok().map(Response::status));
+        }
     }
 
     fn name(&self) -> String {
