@@ -11,6 +11,7 @@ mod bucket;
 mod health;
 mod kubeconfig;
 mod member;
+mod metadata;
 mod stack;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use self::member::Member;
 pub use self::{
     health::Reachability,
     kubeconfig::{Kubeconfig, Surroundings},
+    metadata::of_metadata,
 };
 use crate::runtime::{fence::Fence, metrics::Metrics};
 

@@ -16,6 +16,7 @@ use crate::{
         watched::{self, Watched},
     },
     runtime::{
+        clusters::of_metadata,
         follow::{self, Availability, Fan, Follower, Listing, follow},
         tasks::Tasks,
     },
@@ -114,7 +115,7 @@ pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks
         let follower = Arc::new(Watched { controller: issuers.clone(), home });
         let issuers: Api<Issuer> = within(client, namespace);
         let issuers = Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks);
-        let secrets: Api<PartialObjectMeta<Secret>> = within(client, namespace);
+        let secrets: Api<PartialObjectMeta<Secret>> = within(&of_metadata(client), namespace);
         let secrets = Watch::new(secrets, follower).labels(&keys).start(ground, tasks);
         vec![issuers.listing, secrets.listing]
     };
@@ -169,7 +170,7 @@ pub(super) fn surroundings(
     Issuing { certificates, entries, .. }: &Issuing,
     tasks: &mut Tasks,
 ) -> Vec<Listing> {
-    let target = &ground.clusters.target.0;
+    let target = of_metadata(&ground.clusters.target.0);
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(target.clone());
     let secrets = Watch::new(secrets, certificates.clone() as Shared<_>)
         .labels(&format!("{}=true", marks::CERTIFICATE))
