@@ -39,6 +39,15 @@ impl Controller {
         });
     }
 
+    /// All Certificates of `home` are known: what waited for that goes on at once.
+    pub fn all_are_known(&self, home: Home) {
+        self.lists.complete(home);
+        let known = self.index.keys(home).into_iter().map(|object| CertificateKey { home, object });
+        let ordered = self.orders.issuers().into_iter().map(|(key, _)| key);
+        let ordered = ordered.filter(|key| key.home == home);
+        known.chain(ordered).for_each(|key| self.queue.push(key));
+    }
+
     fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
         self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
     }
@@ -68,7 +77,7 @@ impl Lists {
     }
 
     /// All Certificates of `home` are known.
-    pub fn complete(&self, home: Home) {
+    fn complete(&self, home: Home) {
         self.of(home).store(true, Ordering::Release);
     }
 

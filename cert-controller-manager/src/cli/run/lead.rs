@@ -344,7 +344,7 @@ impl Turn<'_> {
             tasks.once("first list of Certificates", async move {
                 // One that we may not see is not gone.
                 list.of_all_since(number).await;
-                controller.lists.complete(home);
+                controller.all_are_known(home);
                 done.notify_one();
                 Ok(())
             });
