@@ -11,7 +11,7 @@ use std::{
 use kube::ResourceExt;
 
 use crate::{
-    api::{Certificate, CertificateKey, Home, ObjectKey},
+    api::{Certificate, CertificateKey, Home, ObjectKey, marks},
     runtime::{few::Few, follow},
 };
 
@@ -88,8 +88,8 @@ impl Index {
         self.read().by_secret.get(secret).into_iter().flatten().cloned().collect()
     }
 
-    /// Who of those that count was there before `certificate` and wants the same Secret. Among equals in age the uid
-    /// decides, so that all managers in the world come to the same result.
+    /// Who of those that count was there before `certificate` and wants the same Secret. Among equals
+    /// the uid decides, so that all managers in the world come to the same result.
     #[must_use]
     pub fn rival(
         &self,
@@ -100,7 +100,9 @@ impl Index {
         let maps = self.read();
         let age = |certificate: &Certificate| {
             let created = certificate.creation_timestamp().map(|time| time.0);
-            (created, certificate.uid())
+            // Times are whole seconds. Within one, who has been served already was first.
+            let unserved = !certificate.labels().contains_key(marks::HASH);
+            (created, unserved, certificate.uid())
         };
         let own = age(certificate);
         let others = maps.by_secret.get(secret)?.iter();
@@ -239,6 +241,20 @@ mod tests {
         // Also where the answer comes after it.
         index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
         assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
+    }
+
+    #[test]
+    fn of_two_that_were_made_in_one_second_the_one_that_was_served_has_the_secret() {
+        let index = Index::default();
+        let time = "2026-01-01T00:00:00Z";
+        let mut served = certificate("z-served", "shared", 1, time);
+        served.labels_mut().insert(marks::HASH.to_owned(), "x".to_owned());
+        let other = certificate("a-other", "shared", 2, time);
+        index.put(Home::Source, served.clone());
+        index.put(Home::Source, other.clone());
+        assert_eq!(index.rival(&served, &secret("shared"), |_, _| true), None);
+        let rival = index.rival(&other, &secret("shared"), |_, _| true);
+        assert_eq!(rival, Some(key("z-served")));
     }
 
     #[test]
