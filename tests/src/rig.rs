@@ -81,6 +81,9 @@ impl Rig {
         let control_plane = ControlPlane::start().await?;
         let client = control_plane.client();
         let mut arguments = options.arguments;
+        // There is one manager here, and nobody to restart it when it has lost a lease; one that was
+        // killed is followed at once. Fleets are for the lease.
+        arguments.push("--omit-lease".to_owned());
         if options.definitions != Definitions::NoDnsEntry {
             define_dns_entry(&client).await?;
         }
