@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
-    issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Timing},
+    issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Conduct},
     model::request::{Fingerprint, Ingredients, KeyChoice, Request, Subject, names},
     net::{Http, dns::Udp, http::HttpsClient, http::Roots},
     solve::dns01::{Propagation, Sight},
@@ -93,21 +93,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Arc::new(solver),
         clock.clone(),
         Arc::new(Inline),
-        Timing::default(),
+        Conduct::default(),
     );
 
     // What to issue.
     let wanted: Vec<String> = env::args().skip(1).collect();
-    let request = Request {
-        owner: Owner("example".to_owned()),
-        fingerprint: Fingerprint::of(&Ingredients { dns_names: &wanted, ..Ingredients::default() }),
-        subject: Subject::Names {
-            common_name: None,
-            dns_names: names(None, &wanted)?,
-            key: KeyChoice::default(),
-        },
-        extras: None,
+    let subject = Subject::Names {
+        common_name: None,
+        dns_names: names(None, &wanted)?,
+        key: KeyChoice::default(),
     };
+    let ingredients = Ingredients { dns_names: &wanted, ..Ingredients::default() };
+    let request = Request::new(Owner("example".to_owned()), Fingerprint::of(&ingredients), subject);
 
     // The engine never waits: it says when to call again. Store `progress.encode()` where a crash
     // must not cost an order; here a crash starts over.

@@ -2,15 +2,19 @@
 
 pub mod acme;
 pub mod ca;
+pub mod renewal;
+pub mod revocation;
 pub mod self_signed;
 pub mod x509;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 
 use crate::{
     model::{
         bundle::Bundle,
+        cert_id::CertId,
         key::{KeyError, KeyType, PrivateKey},
         request::Request,
     },
@@ -18,6 +22,8 @@ use crate::{
 };
 
 pub use progress::{Progress, ProgressError};
+pub use renewal::RenewalInfo;
+pub use revocation::RevocationReason;
 
 mod own;
 mod progress;
@@ -49,6 +55,24 @@ pub trait Issuer: Send + Sync {
     /// # Errors
     /// When the proofs could not be taken away: call again later.
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError>;
+
+    /// Tells everybody that `certificate` must not be trusted any more (RFC 8555 section 7.6).
+    /// *Idempotent*: one that is revoked already is fine.
+    ///
+    /// # Errors
+    /// When the issuer cannot revoke, or did not.
+    async fn revoke(
+        &self,
+        certificate: &CertificateDer<'_>,
+        why: RevocationReason,
+    ) -> Result<(), IssueError>;
+
+    /// When the CA wants the certificate to be renewed (RFC 9773); `None` where it does not say.
+    ///
+    /// # Errors
+    /// When the CA was asked and did not answer well. Nothing depends on it: without an answer, a
+    /// certificate is renewed by its age.
+    async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError>;
 }
 
 /// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program

@@ -1,6 +1,7 @@
 //! The values that the engine talks about. No input or output here.
 
 pub mod bundle;
+pub mod cert_id;
 pub mod key;
 pub mod name;
 pub mod reason;

@@ -47,6 +47,8 @@ pub struct Have {
     pub backoff: Option<Backoff>,
     /// Whether the issuer may be asked for one more certificate today.
     pub quota: Quota,
+    /// Whether our own limits let one more order through.
+    pub brake: Brake,
     /// Whether one more order may run.
     pub slot: Slot,
 }
@@ -123,6 +125,22 @@ pub enum Quota {
         time: Timestamp,
         /// How many the issuer may be asked for in a day.
         per_day: i64,
+    },
+}
+
+/// What holds a new order back although the issuer would take it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Brake {
+    /// Nothing.
+    Off,
+    /// No new order before.
+    Until {
+        /// When it lets go, as far as is known.
+        time: Timestamp,
+        /// [`Reason::RateLimited`] or [`Reason::LoopSuspected`]
+        reason: Reason,
+        /// What is the matter, for people.
+        why: String,
     },
 }
 

@@ -42,7 +42,7 @@ pub struct CertificateSpec {
     /// E-mail addresses to be certified; not by ACME issuers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_addresses: Option<Vec<String>>,
-    /// IP addresses to be certified; not by ACME issuers.
+    /// IP addresses to be certified; by an ACME issuer only with a `profile` that allows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_addresses: Option<Vec<String>>,
     /// URIs to be certified; not by ACME issuers.
@@ -64,25 +64,44 @@ pub struct CertificateSpec {
     /// Labels that are added to the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_labels: Option<BTreeMap<String, String>>,
+    /// Annotations that are added to the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_annotations: Option<BTreeMap<String, String>>,
+    /// More forms in which key and certificate are written into the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub additional_output_formats: Option<Vec<OutputFormat>>,
     /// Asks for a new certificate at once. The manager removes it and sets `ensureRenewedAfter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew: Option<bool>,
     /// How long before its end the certificate is renewed, as a duration like `720h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<String>,
+    /// The same as a part of the certificate's life: with 25, a quarter of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub renew_before_percentage: Option<i32>,
+    /// When the certificate may be renewed; at any time where it is unset. A certificate that is
+    /// about to end is renewed nevertheless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_windows: Option<Vec<RenewalWindow>>,
     /// Asks for a new certificate if the current one was requested before this instant.
     // Text, here and below: the API server takes dates that we cannot represent, and one object that
     // cannot be read would stop the watch of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_time")]
     pub ensure_renewed_after: Option<String>,
-    /// Whether a CNAME at `_acme-challenge` is followed. Not yet supported.
+    /// Whether a CNAME at `_acme-challenge` is followed: the record is then published where it
+    /// leads.
     #[serde(default, rename = "followCNAME", skip_serializing_if = "Option::is_none")]
     pub follow_cname: Option<bool>,
-    /// Keystores in the Secret. Not yet supported.
+    /// Keystores in the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keystores: Option<Keystores>,
-    /// Which of the CA's chains is taken: the common name of an issuer in it. Not yet supported.
+    /// Kind of certificate to order, one of those that the ACME server's directory names; without
+    /// it the issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Which of the CA's chains is taken: the common name of an issuer in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_chain: Option<String>,
     /// The private key that is generated.
@@ -123,6 +142,53 @@ pub struct PrivateKeySpec {
     /// `PKCS1` or `PKCS8`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,
+    /// Whether a renewed certificate gets a new key: `Always` (the default) or `Never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_policy: Option<RotationPolicy>,
+}
+
+/// Whether a renewed certificate gets a new key.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+pub enum RotationPolicy {
+    /// A new one each time.
+    Always,
+    /// The key in the Secret stays while it is of the kind that is asked for.
+    Never,
+}
+
+/// One more form in which key and certificate are written into the Secret.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct OutputFormat {
+    /// `CombinedPEM` (`tls-combined.pem`: key, then chain) or `DER` (`key.der`: the key in binary).
+    #[serde(rename = "type")]
+    pub kind: OutputKind,
+}
+
+/// See [`OutputFormat`].
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+pub enum OutputKind {
+    /// Key and chain in one entry, `tls-combined.pem`.
+    #[serde(rename = "CombinedPEM")]
+    CombinedPem,
+    /// The key in binary PKCS#8, `key.der`.
+    #[serde(rename = "DER")]
+    Der,
+}
+
+/// A time of the week at which a certificate may be renewed.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalWindow {
+    /// Days on which it begins: `Mon`, `Tue`, `Wed`, `Thu`, `Fri`, `Sat`, `Sun`. All, where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<Vec<String>>,
+    /// When it begins: hours and minutes, like `22:00`.
+    pub start: String,
+    /// How long it is, as a duration like `6h`; a day at most.
+    pub duration: String,
+    /// Time zone of `start`, like `Europe/Berlin`; UTC, where unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// Algorithm of a private key.
@@ -170,7 +236,30 @@ pub struct Keystores {
     pub jks: Option<Keystore>,
     /// PKCS#12
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pkcs12: Option<Keystore>,
+    pub pkcs12: Option<Pkcs12Keystore>,
+}
+
+/// A PKCS#12 keystore in the Secret.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pkcs12Keystore {
+    /// Whether it is made.
+    pub create: bool,
+    /// Secret with its password.
+    pub password_secret_ref: PasswordRef,
+    /// Ciphers: `Modern2023` (the default) or `LegacyDES` for programs that read nothing newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Pkcs12Profile>,
+}
+
+/// Ciphers of a PKCS#12 keystore.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+pub enum Pkcs12Profile {
+    /// AES-256 and HMAC-SHA256 (RFC 8018's PBES2).
+    Modern2023,
+    /// Triple DES and HMAC-SHA1.
+    #[serde(rename = "LegacyDES")]
+    LegacyDes,
 }
 
 /// A keystore in the Secret.
@@ -225,6 +314,9 @@ pub struct CertificateStatus {
     /// When the current certificate will be renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_date: Option<String>,
+    /// What the CA says about the renewal of the current certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_info: Option<RenewalInfoStatus>,
     /// Last instant of the current certificate's validity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_date: Option<String>,
@@ -235,6 +327,30 @@ pub struct CertificateStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Option<Vec<Condition>>,
+}
+
+/// What the CA says about the renewal of a certificate (RFC 9773), and what we made of it.
+// Text, as above: dates of a CA may be anything.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalInfoStatus {
+    /// The certificate that it is about, as its CA calls it (RFC 9773 section 4.1).
+    pub certificate: String,
+    /// First instant of the window that the CA suggests.
+    #[schemars(schema_with = "date_time")]
+    pub window_start: String,
+    /// Last instant of it.
+    #[schemars(schema_with = "date_time")]
+    pub window_end: String,
+    /// The instant in it that was drawn; drawn again only when the window changes.
+    #[schemars(schema_with = "date_time")]
+    pub selected: String,
+    /// When the CA is asked again.
+    #[schemars(schema_with = "date_time")]
+    pub check_after: String,
+    /// Where the CA explains itself.
+    #[serde(default, rename = "explanationURL", skip_serializing_if = "Option::is_none")]
+    pub explanation_url: Option<String>,
 }
 
 /// A standard condition (Kubernetes API conventions).

@@ -104,8 +104,16 @@ pub struct AcmeSpec {
     /// whose names are all among them choose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainSelection>,
-    /// DNS servers (`host` or `host:port`) that must show a challenge record before the CA is told.
-    /// Not yet supported: the manager's setting counts.
+    /// Kind of certificates to order, one of those that the server's directory names; without it the
+    /// server chooses. A Certificate may name another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Which of the CA's chains is taken where a Certificate does not say: the common name of an
+    /// issuer in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_chain: Option<String>,
+    /// DNS servers (`host` or `host:port`) that must show a challenge record before the CA is told,
+    /// instead of the manager's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck_nameservers: Option<Vec<String>>,
 }

@@ -160,12 +160,8 @@ fn request(
             key: key_choice(spec, settings),
         },
     };
-    Ok(Request {
-        owner: key.owner(),
-        fingerprint: fingerprint(spec, settings, &issuer.key),
-        subject,
-        extras,
-    })
+    let fingerprint = fingerprint(spec, settings, &issuer.key);
+    Ok(Request { extras, ..Request::new(key.owner(), fingerprint, subject) })
 }
 
 fn check_secret(

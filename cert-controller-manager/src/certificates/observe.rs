@@ -8,7 +8,7 @@ use std::{
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Have, IssuerState, Quota, Want},
+    plan::{Brake, Have, IssuerState, Quota, Want},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -81,6 +81,7 @@ impl Controller {
             secret: secret::state(&secret, facts.as_ref(), &expected),
             backoff: self.setbacks.backoff(key, certificate),
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
+            brake: Brake::Off,
             slot: self.gate.look(&issuer.key.to_string(), key),
         };
         Ok(Observed { have, secret, facts, bond, issuer })

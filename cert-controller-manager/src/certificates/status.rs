@@ -101,6 +101,7 @@ pub fn of(
         issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
         renewal_date: leaf
             .map(|leaf| seconds(renewal_date(leaf, outcome.requested_at, want, policy))),
+        renewal_info: None,
         expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
         backoff: outcome.backoff.map(|backoff| BackoffState {
             observed_generation: generation,
@@ -171,6 +172,7 @@ mod tests {
             not_after: "2046-11-17T02:31:02Z".parse().unwrap(),
             names: std::collections::BTreeSet::new(),
             public_key: vec![],
+            id: None,
         };
         assert_eq!(
             ready_message(&leaf),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use cert_lib::{
     acme::client::Client as AcmeClient,
-    issue::{Disposition, Ladder, acme::AcmeIssuer},
+    issue::{
+        Disposition, Ladder,
+        acme::{AcmeIssuer, Conduct},
+    },
     solve::Solver,
 };
 use kube::{
@@ -39,6 +42,8 @@ pub(super) struct Recipe {
     secret_hash: String,
     account: String,
     needs_dns: bool,
+    profile: Option<String>,
+    preferred_chain: Option<String>,
 }
 
 impl Controller {
@@ -66,6 +71,8 @@ impl Controller {
             secret_hash: stored.hash,
             account: found.account.url().to_owned(),
             needs_dns,
+            profile: spec.profile.clone(),
+            preferred_chain: spec.preferred_chain.clone(),
         };
         let quota = self.quota(key, issuer);
         self.install(key, recipe, client, found.account, quota);
@@ -99,9 +106,15 @@ impl Controller {
         }
         let solver: Arc<dyn Solver> =
             if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
-        let issuer =
-            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), self.timing);
         let needs_dns = recipe.needs_dns;
+        let conduct = Conduct {
+            timing: self.timing,
+            profile: recipe.profile.clone(),
+            preferred_chain: recipe.preferred_chain.clone(),
+            deactivate_authorizations: false,
+        };
+        let issuer =
+            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), conduct);
         built.insert(key.clone(), Built { recipe, client });
         let issuer = Arc::new(issuer);
         self.registry.put(key, Lookup::Ready { issuer, needs_dns, quota: Some(quota) });

@@ -177,7 +177,12 @@ fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
     });
     // Upstream knows the encoding only together with one of the others.
     let encoding = text(KEY_ENCODING).filter(|text| *text == "PKCS8").map(|_| KeyEncoding::Pkcs8);
-    (algorithm.is_some() || size.is_some()).then_some(PrivateKeySpec { algorithm, size, encoding })
+    (algorithm.is_some() || size.is_some()).then_some(PrivateKeySpec {
+        algorithm,
+        size,
+        encoding,
+        rotation_policy: None,
+    })
 }
 
 /// Where the names of a certificate come from.
@@ -279,6 +284,7 @@ mod tests {
                     algorithm: Some(KeyAlgorithm::Ecdsa),
                     size: Some(384),
                     encoding: Some(KeyEncoding::Pkcs8),
+                    rotation_policy: None,
                 }),
                 renew_before: Some("1h30m0s".into()),
                 secret_labels: Some(labels.into()),

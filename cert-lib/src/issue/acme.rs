@@ -6,6 +6,8 @@
 //! for. Not here: when to try again, how many orders run at once, and who publishes proofs.
 
 mod failure;
+mod renewal;
+mod revocation;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -30,9 +33,11 @@ use crate::{
     },
     clock::Clock,
     issue::{
-        Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress, progress::Durable,
+        Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress, RenewalInfo,
+        RevocationReason, progress::Durable,
     },
     model::{
+        cert_id::CertId,
         name::DnsName,
         request::{Request, Subject},
     },
@@ -50,7 +55,7 @@ pub struct AcmeIssuer {
     solver: Arc<dyn Solver>,
     clock: Arc<dyn Clock>,
     keys: Arc<dyn Keys>,
-    timing: Timing,
+    conduct: Conduct,
     /// Orders are placed one after the other. A CA looks through its authorizations for each, limits
     /// how many there may be, and gains nothing from a crowd; Pebble 2.10 even locks up for good when
     /// orders are placed in parallel while others fetch their authorizations.
@@ -71,6 +76,20 @@ pub struct Timing {
     pub longest_poll: SignedDuration,
 }
 
+/// What an issuer does beyond what each request asks for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Conduct {
+    /// How patient it is.
+    pub timing: Timing,
+    /// The kind of certificate (draft-ietf-acme-profiles), unless a request names one.
+    pub profile: Option<String>,
+    /// The common name of an issuer in the chain that is taken, unless a request names one.
+    pub preferred_chain: Option<String>,
+    /// Whether authorizations are given up after the certificate was issued, so that each order
+    /// proves control anew (RFC 8555 section 7.5.2).
+    pub deactivate_authorizations: bool,
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
@@ -89,14 +108,14 @@ impl AcmeIssuer {
         solver: Arc<dyn Solver>,
         clock: Arc<dyn Clock>,
         keys: Arc<dyn Keys>,
-        timing: Timing,
+        conduct: Conduct,
     ) -> Self {
         Self {
             account,
             solver,
             clock,
             keys,
-            timing,
+            conduct,
             placing: Semaphore::new(1),
             failure: Mutex::default(),
         }
@@ -107,6 +126,7 @@ impl AcmeIssuer {
     async fn place(&self, request: &Request) -> Result<Advance, IssueError> {
         let key = match &request.subject {
             Subject::Csr(_) => None,
+            Subject::Names { .. } if request.key.is_some() => request.key.clone(),
             Subject::Names { key, .. } => {
                 let made = self.keys.generate(key.kind()).await;
                 let retry = Disposition::Retry(Ladder::Transport);
@@ -212,7 +232,7 @@ impl AcmeIssuer {
 
     /// When to ask the CA again.
     fn next_poll(&self, retry_after: Option<Timestamp>, polls: u32) -> Timestamp {
-        let Timing { first_poll, longest_poll, .. } = self.timing;
+        let Timing { first_poll, longest_poll, .. } = self.conduct.timing;
         let pace = order::pace(first_poll, longest_poll, polls);
         let ours = self.clock.now().saturating_add(pace).unwrap_or(Timestamp::MAX);
         retry_after.map_or(ours, |theirs| theirs.max(ours))
@@ -240,6 +260,18 @@ impl Issuer for AcmeIssuer {
         }
         let outcome = self.solver.cleanup(owner, &proofs).await;
         outcome.map_err(|error| failure::unsolved("taking the proofs away", &error))
+    }
+
+    async fn revoke(
+        &self,
+        certificate: &CertificateDer<'_>,
+        why: RevocationReason,
+    ) -> Result<(), IssueError> {
+        revocation::revoke(&self.account, certificate, why).await
+    }
+
+    async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
+        renewal::ask(&self.account, certificate).await
     }
 }
 

@@ -93,7 +93,7 @@ mod tests {
 
     fn request(subject: Subject) -> Request {
         let fingerprint = Fingerprint::stored("f");
-        Request { owner: Owner("default/x".to_owned()), fingerprint, subject, extras: None }
+        Request::new(Owner("default/x".to_owned()), fingerprint, subject)
     }
 
     fn names(common_name: Option<&str>, dns_names: &[&str]) -> Request {

@@ -11,6 +11,7 @@ use x509_parser::{
 };
 
 use crate::model::{
+    cert_id::CertId,
     key::{KeyError, PrivateKey},
     name::DnsName,
 };
@@ -42,6 +43,8 @@ pub struct Leaf {
     pub names: BTreeSet<DnsName>,
     /// SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
+    /// What its CA calls it; `None` where it does not say which key signed it.
+    pub id: Option<CertId>,
 }
 
 /// Why a stored or downloaded chain cannot be used.
@@ -144,6 +147,7 @@ impl Leaf {
             not_after: time(validity.not_after)?,
             names: names_of(&certificate),
             public_key: certificate.public_key().raw.to_vec(),
+            id: CertId::of(&certificate),
         })
     }
 

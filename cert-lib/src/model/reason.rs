@@ -45,6 +45,10 @@ pub enum Reason {
     BackingOff,
     /// The issuer was asked for as many certificates as it may be asked for in a day.
     QuotaExhausted,
+    /// The CA's limits, or our own picture of them, leave no room for another order.
+    RateLimited,
+    /// The same certificate was issued again and again: somebody undoes what is written.
+    LoopSuspected,
     /// Too many orders run already.
     Queued,
     /// A cluster refuses what must be read or written.
@@ -53,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Ready,
         Self::SpecRefused,
         Self::OtherClass,
@@ -73,6 +77,8 @@ impl Reason {
         Self::LayoutOutdated,
         Self::BackingOff,
         Self::QuotaExhausted,
+        Self::RateLimited,
+        Self::LoopSuspected,
         Self::Queued,
         Self::ClusterRefused,
     ];
@@ -100,6 +106,8 @@ impl Reason {
             Self::LayoutOutdated => "LayoutOutdated",
             Self::BackingOff => "BackingOff",
             Self::QuotaExhausted => "QuotaExhausted",
+            Self::RateLimited => "RateLimited",
+            Self::LoopSuspected => "LoopSuspected",
             Self::Queued => "Queued",
             Self::ClusterRefused => "ClusterRefused",
         }

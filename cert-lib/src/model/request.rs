@@ -13,7 +13,8 @@ use x509_parser::{
 
 use crate::{
     model::{
-        key::KeyType,
+        cert_id::CertId,
+        key::{KeyType, PrivateKey},
         name::{DnsName, NameError},
     },
     solve::Owner,
@@ -38,6 +39,26 @@ pub struct Request {
     /// What it is to say besides, where the issuer's key is ours. `None` for ACME issuers, which can
     /// do nothing of it.
     pub extras: Option<Extras>,
+    /// What only an ACME server can be asked for.
+    pub acme: AcmeWishes,
+    /// The certificate that this one replaces (RFC 9773 section 5).
+    pub replaces: Option<CertId>,
+    /// The private key to certify again; where it is unset a new one is made.
+    pub key: Option<PrivateKey>,
+}
+
+/// What only an ACME server can be asked for. None of it is part of the [`Fingerprint`], as upstream
+/// has it: a change takes effect with the next certificate.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeWishes {
+    /// The kind of certificate (draft-ietf-acme-profiles); unset, the issuer's.
+    pub profile: Option<String>,
+    /// The common name of an issuer in the chain that is taken, where the CA has several.
+    pub preferred_chain: Option<String>,
+    /// Whether a CNAME at `_acme-challenge` is followed.
+    pub follow_cname: bool,
+    /// IP addresses to be certified (RFC 8738).
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What only an issuer whose key we hold can put into a certificate.
@@ -65,6 +86,20 @@ pub enum OtherName {
 }
 
 impl Request {
+    /// A request for `subject`, with nothing out of the ordinary.
+    #[must_use]
+    pub fn new(owner: Owner, fingerprint: Fingerprint, subject: Subject) -> Self {
+        Self {
+            owner,
+            fingerprint,
+            subject,
+            extras: None,
+            acme: AcmeWishes::default(),
+            replaces: None,
+            key: None,
+        }
+    }
+
     /// All names to be proved, each once, the common name first.
     #[must_use]
     pub fn names(&self) -> Vec<DnsName> {

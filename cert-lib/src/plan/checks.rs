@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want, renewal_date,
+    Action, Brake, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want, renewal_date,
 };
 use crate::model::{
     key::KeyType,
@@ -78,6 +78,11 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             look_again: Some(time),
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
+    }
+    if let Brake::Until { time, reason, why } = &snapshot.have.brake
+        && snapshot.now < *time
+    {
+        return Verdict { look_again: Some(*time), ..hold(*reason, why.clone()) };
     }
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.

@@ -30,6 +30,7 @@ fn given() -> Given {
             .unwrap()
             .public_key()
             .unwrap(),
+        id: None,
     };
     let subject = Subject::Names {
         common_name: Some(name),
@@ -38,12 +39,7 @@ fn given() -> Given {
     };
     Given {
         want: Want {
-            request: Ok(Request {
-                owner: Owner("default/cert".into()),
-                fingerprint: fingerprint.clone(),
-                subject,
-                extras: None,
-            }),
+            request: Ok(Request::new(Owner("default/cert".into()), fingerprint.clone(), subject)),
             renew: false,
             renewed_after: None,
             renew_before: None,
@@ -62,6 +58,7 @@ fn given() -> Given {
             }),
             backoff: None,
             quota: Quota::Open,
+            brake: Brake::Off,
             slot: Slot::Free,
         },
     }

@@ -79,12 +79,12 @@ impl Running<'_> {
             }
             Ok(Readiness::NotYet { why, look_again }) => (why, look_again),
             // Not being able to look is not having seen: the same patience applies.
-            Err(SolveError::Unavailable(why)) => (why, self.issuer.timing.longest_poll),
+            Err(SolveError::Unavailable(why)) => (why, self.issuer.conduct.timing.longest_poll),
             Err(error) => return Err(failure::unsolved("looking at the proofs", &error)),
         };
         let now = self.issuer.clock.now();
         let after = |start: Timestamp, wait| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        let deadline = after(since, self.issuer.timing.propagation_timeout);
+        let deadline = after(since, self.issuer.conduct.timing.propagation_timeout);
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }

@@ -86,7 +86,7 @@ impl Bench {
             board.clone(),
             clock.clone(),
             Arc::new(Inline),
-            Timing::default(),
+            Conduct::default(),
         );
         http.clear();
         Self { issuer, http, ca, board, clock }
@@ -127,16 +127,12 @@ impl Bench {
 }
 
 fn request(names: &[&str]) -> Request {
-    Request {
-        owner: Owner("default/x".to_owned()),
-        fingerprint: Fingerprint::stored("f"),
-        subject: Subject::Names {
-            common_name: None,
-            dns_names: names.iter().map(|text| text.parse().unwrap()).collect(),
-            key: KeyChoice::default(),
-        },
-        extras: None,
-    }
+    let subject = Subject::Names {
+        common_name: None,
+        dns_names: names.iter().map(|text| text.parse().unwrap()).collect(),
+        key: KeyChoice::default(),
+    };
+    Request::new(Owner("default/x".to_owned()), Fingerprint::stored("f"), subject)
 }
 
 /// What the next process finds.

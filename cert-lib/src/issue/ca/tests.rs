@@ -50,15 +50,14 @@ fn issuer(authority: Authority) -> CaIssuer {
 }
 
 fn request(common_name: Option<&str>, dns_names: &[&str], extras: Extras) -> Request {
+    let subject = Subject::Names {
+        common_name: common_name.and_then(|text| text.parse().ok()),
+        dns_names: dns_names.iter().map(|text| text.parse().unwrap()).collect(),
+        key: KeyChoice::default(),
+    };
     Request {
-        owner: Owner("default/x".into()),
-        fingerprint: Fingerprint::stored("f"),
-        subject: Subject::Names {
-            common_name: common_name.and_then(|text| text.parse().ok()),
-            dns_names: dns_names.iter().map(|text| text.parse().unwrap()).collect(),
-            key: KeyChoice::default(),
-        },
         extras: Some(Extras { common_name: common_name.map(str::to_owned), ..extras }),
+        ..Request::new(Owner("default/x".into()), Fingerprint::stored("f"), subject)
     }
 }
 
