@@ -125,6 +125,8 @@ pub enum Phase {
     Validating,
     /// The CA is signing.
     Signing,
+    /// The CA takes its time; the order is of this instant.
+    Lingering(Timestamp),
 }
 
 impl std::fmt::Display for Phase {
@@ -138,6 +140,9 @@ impl std::fmt::Display for Phase {
                 f.write_str("certificate requested, waiting for the CA to validate the challenge")
             }
             Self::Signing => f.write_str("certificate requested, waiting for the CA to sign"),
+            Self::Lingering(since) => {
+                write!(f, "certificate requested on {since:.0}, and the CA is not done with it yet")
+            }
         }
     }
 }

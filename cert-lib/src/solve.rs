@@ -32,6 +32,12 @@ pub trait Solver: Send + Sync {
     /// # Errors
     /// When the place of publication refused or could not be reached.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
+
+    /// Whether control over IP addresses (RFC 8738) is proved, too. DNS-01 cannot do that; it takes
+    /// HTTP-01, for which no [`Proof`] is handed out: this is for CAs that do not look.
+    fn proves_addresses(&self) -> bool {
+        false
+    }
 }
 
 /// Who a proof is for, in words that the solver can store beside it and find it by again. The

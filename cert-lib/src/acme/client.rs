@@ -78,6 +78,12 @@ impl RequestError {
         }
     }
 
+    /// Whether the thing that was asked for does not exist, or no more.
+    #[must_use]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.problem().is_some_and(Problem::is_gone)
+    }
+
     /// The CA's own words, where it said any.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
@@ -184,8 +190,11 @@ impl Client {
         match nonces::of(&response) {
             Some(nonce) => Ok(nonce),
             None => {
-                let reply = Reply::read(url, response, self.clock.now())?;
-                Err(reply.unusable("it has no Replay-Nonce"))
+                let outcome = Reply::read(url, response, self.clock.now());
+                if outcome.as_ref().is_err_and(RequestError::is_gone) {
+                    self.forget_directory();
+                }
+                Err(outcome?.unusable("it has no Replay-Nonce"))
             }
         }
     }

@@ -195,7 +195,7 @@ impl fmt::Display for Subproblem {
 }
 
 /// Text of somebody else, fit for one line of a log or a status.
-fn line(text: &str, limit: usize) -> String {
+pub(crate) fn line(text: &str, limit: usize) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
         if !word.is_empty() {

@@ -124,6 +124,9 @@ pub struct Identifier {
 /// The proof of control over one identifier (section 7.1.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Authorization {
+    /// Where it was fetched.
+    #[serde(skip)]
+    pub url: String,
     /// Whose control.
     pub identifier: Identifier,
     /// How far it is.
@@ -155,6 +158,21 @@ pub enum AuthorizationStatus {
     /// A word that RFC 8555 does not have.
     #[serde(other)]
     Unknown,
+}
+
+/// For people, about one that is over.
+impl fmt::Display for AuthorizationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "its authorization is pending",
+            Self::Valid => "its authorization is valid",
+            Self::Invalid => "its authorization is invalid",
+            Self::Deactivated => "its authorization was deactivated",
+            Self::Expired => "its authorization has expired",
+            Self::Revoked => "its authorization was revoked",
+            Self::Unknown => "its authorization is in an unknown state",
+        })
+    }
 }
 
 /// One way to prove control (section 7.1.5).

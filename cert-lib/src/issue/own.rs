@@ -127,7 +127,7 @@ pub(super) fn issue(
     let chain = std::iter::once(leaf).chain(issuers.iter().cloned()).collect::<Vec<_>>();
     let leaf = chain.first().ok_or_else(|| broken(&"it has no certificate"))?;
     let leaf = Leaf::from_der(leaf).map_err(|error| broken(&error))?;
-    Ok(Bundle { chain, key, leaf })
+    Ok(Bundle { chain, key, leaf, remark: None })
 }
 
 fn sign(

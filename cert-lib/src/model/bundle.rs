@@ -28,6 +28,8 @@ pub struct Bundle {
     pub key: Option<PrivateKey>,
     /// What the leaf says.
     pub leaf: Leaf,
+    /// For people: a wish that was not fulfilled.
+    pub remark: Option<String>,
 }
 
 /// What a leaf certificate says, as far as anybody decides on it.
@@ -90,7 +92,7 @@ impl Bundle {
             .collect();
         let leaf = Leaf::from_der(chain.first().ok_or(BundleError::Empty)?)?;
         let key = key.map(PrivateKey::from_pem).transpose()?;
-        let bundle = Self { chain, key, leaf };
+        let bundle = Self { chain, key, leaf, remark: None };
         if let Some(key) = &bundle.key
             && key.public_key()? != bundle.leaf.public_key
         {

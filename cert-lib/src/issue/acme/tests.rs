@@ -1,11 +1,16 @@
 //! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
 
 mod ca;
+mod faults;
+mod wishes;
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
 };
+
+use bytes::Bytes;
+use http::Response;
 
 use super::*;
 use crate::{
@@ -15,9 +20,12 @@ use crate::{
     model::{
         bundle::Bundle,
         key::PrivateKey,
-        request::{Csr, Fingerprint, KeyChoice},
+        request::{Csr, Fingerprint, KeyChoice, Subject},
     },
-    net::scripted::Scripted,
+    net::{
+        HttpError,
+        scripted::{Scripted, Seen},
+    },
     solve::{Readiness, SolveError},
 };
 
@@ -29,6 +37,7 @@ struct Board {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
     cleanup_fails: bool,
+    addresses: bool,
 }
 
 impl Board {
@@ -59,7 +68,14 @@ impl Solver for Board {
             false => Ok(()),
         }
     }
+
+    fn proves_addresses(&self) -> bool {
+        self.addresses
+    }
 }
+
+/// Answers instead of the CA, or not.
+type Hook = Box<dyn FnMut(&Seen, &mut Ca) -> Option<Result<Response<Bytes>, HttpError>> + Send>;
 
 /// An issuer with everything around it.
 struct Bench {
@@ -73,21 +89,35 @@ struct Bench {
 impl Bench {
     /// The client is warm: it has its directory and one nonce.
     async fn new(manner: Manner, board: Board) -> Self {
+        Self::with(manner, board, Conduct::default(), Box::new(|_, _| None)).await
+    }
+
+    /// A CA with `manner` where `hook` does not answer.
+    async fn hooked(
+        manner: Manner,
+        mut hook: impl FnMut(&Seen, &mut Ca) -> Option<Response<Bytes>> + Send + 'static,
+    ) -> Self {
+        let hook = move |seen: &Seen, ca: &mut Ca| hook(seen, ca).map(Ok);
+        Self::with(manner, Board::default(), Conduct::default(), Box::new(hook)).await
+    }
+
+    async fn with(manner: Manner, board: Board, conduct: Conduct, mut hook: Hook) -> Self {
         let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
         let (ca, board) = (Arc::new(Mutex::new(Ca::new(manner))), Arc::new(board));
         let served = Arc::clone(&ca);
-        let http = Arc::new(Scripted::fallible(move |seen| served.lock().unwrap().serve(seen)));
+        let http = Arc::new(Scripted::fallible(move |seen| {
+            let mut ca = served.lock().unwrap();
+            match hook(seen, &mut ca) {
+                Some(answer) => answer,
+                None => ca.serve(seen),
+            }
+        }));
         let client = Arc::new(Client::new(http.clone(), clock.clone(), "https://ca/dir"));
         client.directory().await.unwrap();
         let key = AccountKey::generate().unwrap();
         let account = Account::known(client, key, "https://ca/account/1");
-        let issuer = AcmeIssuer::new(
-            account,
-            board.clone(),
-            clock.clone(),
-            Arc::new(Inline),
-            Conduct::default(),
-        );
+        let issuer =
+            AcmeIssuer::new(account, board.clone(), clock.clone(), Arc::new(Inline), conduct);
         http.clear();
         Self { issuer, http, ca, board, clock }
     }
@@ -119,6 +149,12 @@ impl Bench {
 
     fn board_log(&self) -> Vec<String> {
         self.board.log.lock().unwrap().clone()
+    }
+
+    /// What was sent to `line`, each time.
+    fn sent(&self, path: &str) -> Vec<serde_json::Value> {
+        let seen = self.http.seen().into_iter().filter(|seen| seen.path() == path);
+        seen.map(|seen| seen.payload).collect()
     }
 
     fn count(&self, line: &str) -> usize {
