@@ -52,3 +52,5 @@ pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";
 /// Annotation of ours on backup Secrets: whose certificate it is, a comma list of
 /// `<cluster>:<namespace>`. A revocation takes those of its own namespace only.
 pub const BACKUP_OF: &str = "cert.gardener.cloud/backup-of";
+/// Annotation of ours on backup Secrets: the issuer, as [`IssuerKey`](super::IssuerKey) is written.
+pub const BACKUP_ISSUER: &str = "cert.gardener.cloud/backup-issuer";

@@ -26,7 +26,6 @@ use super::certificate::BackoffState;
 pub struct CertificateRevocationSpec {
     /// The Certificate. What was issued for it and for all others that ask for exactly the same is
     /// revoked.
-    #[serde(default)]
     pub certificate_ref: CertificateName,
     /// Whether new certificates are issued before the old ones are revoked. Without it the
     /// Certificates are `Revoked` until somebody renews them.
