@@ -49,3 +49,8 @@ pub const ALLOW_SECRETS_FROM: &str = "cert.gardener.cloud/allow-secrets-from";
 pub const BACKUP: &str = "cert.gardener.cloud/backup";
 /// Label on backup Secrets: lower-case hex of the serial number.
 pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";
+/// Annotation of ours on backup Secrets: whose certificate it is, a comma list of
+/// `<cluster>:<namespace>`. A revocation takes those of its own namespace only.
+pub const BACKUP_OF: &str = "cert.gardener.cloud/backup-of";
+/// Annotation of ours on backup Secrets: the issuer, as [`IssuerKey`](super::IssuerKey) is written.
+pub const BACKUP_ISSUER: &str = "cert.gardener.cloud/backup-issuer";

@@ -269,8 +269,8 @@ impl Controller {
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
-            let issuer = pass.observed.issuer.key.to_string();
-            self.back_up(&issuer, &bundle.leaf, &rendered).await;
+            let issuer = &pass.observed.issuer.key;
+            self.back_up(pass.key, issuer, &bundle.leaf, &rendered).await;
         }
         self.orders.delete(pass.key).await?;
         self.setbacks.forget(pass.key);

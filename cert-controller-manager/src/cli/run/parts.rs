@@ -33,6 +33,7 @@ use crate::{
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
     },
+    revocations::{index as revocations, reconcile::Controller as Revocations},
     runtime::{
         fence::outbound::FencedHttp,
         keys::Pool,
@@ -58,6 +59,7 @@ pub(super) struct Identity {
 /// What issues.
 pub(super) struct Issuing {
     pub(super) certificates: Arc<Certificates>,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) entries: Arc<Entries>,
     /// Owners of entries that have changed.
     pub(super) owners: UnboundedReceiver<cert_lib::solve::Owner>,
@@ -162,7 +164,27 @@ pub(super) async fn issuing(
         metrics: ground.metrics.clone(),
         queue: Arc::new(Queue::default()),
     };
-    Ok(Issuing { certificates: Arc::new(certificates), entries, owners })
+    let revocations = Arc::new(revocations(ground, &certificates, tasks));
+    Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
+}
+
+/// The CertificateRevocations' controller. They are where Certificates are.
+fn revocations(ground: &Ground, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
+    let clusters = &ground.clusters;
+    let mut place = |client: Client| Place { reports: reports(client.clone(), tasks), client };
+    Revocations {
+        homes: Homes {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        target: clusters.target.clone(),
+        places: certificates.places.clone(),
+        issuers: certificates.issuers.clone(),
+        settings: certificates.settings.clone(),
+        clock: ground.clock.clone(),
+        index: revocations::Index::default(),
+        queue: Arc::new(Queue::default()),
+    }
 }
 
 /// The namespaces that the operator himself named for Secrets of generated Certificates.
