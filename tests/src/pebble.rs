@@ -124,6 +124,12 @@ impl Pebble {
         &self.serving.authority
     }
 
+    /// Its TLS certificate, for something that stands in its place.
+    #[must_use]
+    pub fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
     /// A client that trusts its TLS certificate.
     #[must_use]
     pub fn https(&self) -> Https {

@@ -22,12 +22,31 @@ pub struct Serving {
     pub key: PathBuf,
 }
 
+/// What is wrong with a serving certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    /// Nothing.
+    None,
+    /// It has expired.
+    Expired,
+    /// It is for another name.
+    OtherName,
+}
+
 impl Serving {
     /// Makes a new CA and a certificate, as files in `directory` that begin with `name`.
     ///
     /// # Errors
     /// The files cannot be written.
     pub fn create(name: &str, directory: &Path) -> Result<Self> {
+        Self::flawed(name, directory, Flaw::None)
+    }
+
+    /// The same with something wrong in the certificate.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn flawed(name: &str, directory: &Path, flaw: Flaw) -> Result<Self> {
         let files = Self {
             authority: directory.join(format!("{name}-ca.pem")),
             certificate: directory.join(format!("{name}.pem")),
@@ -35,7 +54,7 @@ impl Serving {
         };
         let authority = authority(name)?;
         let key = KeyPair::generate()?;
-        let leaf = leaf()?.signed_by(&key, &authority)?;
+        let leaf = leaf(flaw)?.signed_by(&key, &authority)?;
         fs::write(&files.authority, authority.pem())?;
         fs::write(&files.certificate, leaf.pem())?;
         fs::write(&files.key, key.serialize_pem())?;
@@ -51,8 +70,16 @@ fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-fn leaf() -> Result<CertificateParams> {
-    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+fn leaf(flaw: Flaw) -> Result<CertificateParams> {
+    let names = match flaw {
+        Flaw::None | Flaw::Expired => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        Flaw::OtherName => vec!["elsewhere.test".to_owned()],
+    };
+    let mut params = CertificateParams::new(names)?;
+    if flaw == Flaw::Expired {
+        params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2025, 1, 1);
+    }
     params.distinguished_name.push(DnType::CommonName, "localhost");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;

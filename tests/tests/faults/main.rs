@@ -1,0 +1,118 @@
+//! Faults of CAs and of what stands before them: the scenarios 1 to 36 of the project's list, each a
+//! test by its number. Each ends in the right state, states what it may cost in ACME requests, and
+//! has no certificate signed twice.
+//!
+//! The CA is Pebble behind a proxy that misbehaves ([`tests::proxy`]); the manager is a desk
+//! ([`tests::desk`]), which has the same plan, the same engine and a clock that jumps. What needs
+//! Kubernetes objects is shown elsewhere:
+//!
+//! | scenario | where |
+//! |---|---|
+//! | 1 to 10 | `protocol` |
+//! | 11 | `protocol`; an Issuer whose directory is away: `tests/issuers.rs` |
+//! | 12 | `protocol` |
+//! | 3, 6 across a restart of the manager | `manager` |
+//! | 13 to 25 | `orders` |
+//! | 26 | `accounts`; the account is registered again by the manager: `tests/accounts.rs` |
+//! | 27 | `accounts` for the key; the Secret that holds it: `tests/accounts.rs` |
+//! | 28, 36 | `tests/accounts.rs`, where there is an account binding and a second key |
+//! | 29, 33 to 35 | `accounts` |
+//! | 30 to 32 | `renewal` |
+
+mod accounts;
+mod manager;
+mod orders;
+mod protocol;
+mod renewal;
+mod wrong_certificates;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use tests::{
+    desk::{Desk, Job},
+    pebble::{Pebble, PebbleOptions},
+    processes::{logs, scratch},
+    proxy::{Kind, Proxy},
+};
+
+/// A CA, a proxy before it, and a desk that sees the CA through the proxy only.
+struct Bench {
+    desk: Desk,
+    proxy: Arc<Proxy>,
+    pebble: Pebble,
+}
+
+impl Bench {
+    /// One of its own for each test: Pebble 2.10 can lock up when several desks order at once.
+    async fn new() -> Result<Self> {
+        Self::with(PebbleOptions { nonce_reject: 0, ..Default::default() }).await
+    }
+
+    async fn with(options: PebbleOptions) -> Result<Self> {
+        let pebble = Pebble::start(&options, &scratch()?, &logs()?).await?;
+        let proxy = Arc::new(Proxy::before(&pebble).await?);
+        let desk = Desk::open(&proxy.directory(), pebble.trust()).await?;
+        proxy.forget();
+        Ok(Self { desk, proxy, pebble })
+    }
+
+    /// The process dies and another takes its place.
+    fn restart(&mut self) {
+        self.desk = self.desk.restarted();
+    }
+
+    /// Waits until the certificate is there, and returns how long that took.
+    async fn issue(&self, job: &mut Job) -> Result<SignedDuration> {
+        let start = self.desk.now();
+        self.desk.until_ready(job, days(3)).await?;
+        ensure!(self.desk.board.published().is_empty(), "a proof is still there");
+        Ok(self.desk.now().duration_since(start))
+    }
+
+    /// Fails unless everything since the last look cost at most `budget` requests, and the CA has
+    /// signed so many certificates since it started.
+    fn cost(&self, budget: usize, signed: usize) -> Result<()> {
+        let (total, counts) = (self.proxy.total(), self.proxy.counts());
+        ensure!(total <= budget, "{total} requests, the budget is {budget}: {counts:?}");
+        let really = self.pebble.signed_count()?;
+        ensure!(really == signed, "signed {really} times, not {signed}");
+        self.proxy.forget();
+        Ok(())
+    }
+}
+
+/// A minimal order of one name.
+const MINIMUM: usize = 7;
+
+fn job(name: &str) -> Result<Job> {
+    Job::of(&[&format!("{name}.my-company.test")])
+}
+
+fn seconds(count: i64) -> SignedDuration {
+    SignedDuration::from_secs(count)
+}
+
+fn days(count: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * count)
+}
+
+/// As headers write it (RFC 9110 section 5.6.7).
+fn http_date(time: Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// What an order asks a CA for, one kind after the other.
+const KINDS: [Kind; 6] = [
+    Kind::NewOrder,
+    Kind::Authorization,
+    Kind::Challenge,
+    Kind::Order,
+    Kind::Finalize,
+    Kind::Certificate,
+];
+
+fn counts<const N: usize>(all: [(Kind, usize); N]) -> BTreeMap<Kind, usize> {
+    all.into()
+}

@@ -1,0 +1,365 @@
+//! Orders that are interrupted, and orders that go another way than expected.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result, ensure};
+use cert_lib::model::reason::Reason;
+use http::header::LOCATION;
+use serde_json::{Value, json};
+use tests::{
+    desk::{Job, Point},
+    pebble::PebbleOptions,
+    proxy::{Answer, Fault, Kind, Rule},
+    run,
+};
+
+use crate::{Bench, KINDS, MINIMUM, counts, days, job, seconds};
+
+#[test]
+fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() -> Result<()> {
+    run(async {
+        let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
+        let bench = Bench::with(options).await?;
+        let mut table = Vec::new();
+        for _ in 0..2 {
+            bench.issue(&mut job("minimal")?).await?;
+            table.push(bench.proxy.counts());
+            bench.proxy.forget();
+        }
+        println!("{:<16}{:>12}{:>16}", "request", "new name", "proved before");
+        for kind in KINDS.into_iter().chain([Kind::NewNonce, Kind::Directory]) {
+            let count = |at: usize| table[at].get(&kind).copied().unwrap_or_default();
+            println!("{:<16}{:>12}{:>16}", format!("{kind:?}"), count(0), count(1));
+        }
+        let total = |at: usize| table[at].values().sum::<usize>();
+        println!("{:<16}{:>12}{:>16}", "total", total(0), total(1));
+        let mut want = counts(KINDS.map(|kind| (kind, 1)));
+        want.insert(Kind::Order, 2);
+        assert_eq!(table[0], want);
+        let reused = [Kind::NewOrder, Kind::Order, Kind::Finalize, Kind::Certificate];
+        assert_eq!(table[1], counts(reused.map(|kind| (kind, 1))));
+        bench.cost(0, 2)
+    })
+}
+
+#[test]
+fn s13_a_connection_lost_after_finalize_costs_no_second_certificate() {
+    run(async {
+        let mut bench = Bench::new().await?;
+        bench.proxy.misbehave([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
+        bench.issue(&mut job("lost")?).await?;
+        assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
+        // The second try, the nonce for it, and a look at the order.
+        bench.cost(MINIMUM + 3, 1)?;
+        // And when the process dies with it.
+        bench.proxy.misbehave([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
+        let mut job = job("lost-and-dead")?;
+        let lost = |_: &_| bench.proxy.count(Kind::Finalize) == 1;
+        bench.desk.until(&mut job, days(1), lost).await?;
+        job.die();
+        bench.restart();
+        bench.issue(&mut job).await?;
+        assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
+        bench.cost(MINIMUM + 3, 2)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s13_a_lost_request_or_answer_anywhere_costs_a_few_requests_and_nothing_else() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut signed = 0;
+        for fault in [Fault::ResetBefore, Fault::ResetAfter] {
+            for kind in KINDS {
+                signed += 1;
+                bench.proxy.misbehave([Rule::on(kind, fault.clone()).once()]);
+                let took = bench.issue(&mut job(&format!("lost-{signed}"))?).await?;
+                ensure!(took < seconds(30), "{kind:?}, {fault:?}: {took:#}");
+                bench.cost(MINIMUM + 3, signed)?;
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Dies at `point`; the next process may spend `budget` requests, and no new order.
+async fn dies_at(point: Point, budget: usize) -> Result<()> {
+    let mut bench = Bench::new().await?;
+    let mut job = Job::of(&["dead.my-company.test", "*.dead.my-company.test"])?;
+    bench.desk.die_at(&mut job, point).await?;
+    assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
+    bench.proxy.forget();
+    bench.restart();
+    bench.issue(&mut job).await?;
+    assert_eq!(bench.proxy.count(Kind::NewOrder), 0);
+    let kept = job.secret.as_ref().context("there is no Secret")?;
+    let key = kept.bundle.key.as_ref().context("there is no key")?;
+    assert_eq!(key.public_key()?, kept.bundle.leaf.public_key);
+    assert_eq!(job.stored, 1);
+    // With the directory and a nonce: the process is new.
+    bench.cost(budget + 2, 1)
+}
+
+#[test]
+fn s14_a_process_that_dies_before_finalize_is_followed_by_one_that_goes_on() {
+    run(async {
+        // All but the order: it is looked at.
+        dies_at(Point::Ordered, 10).await?;
+        dies_at(Point::Validating, 6).await
+    })
+    .unwrap();
+}
+
+#[test]
+fn s15_a_process_that_dies_after_finalize_is_followed_by_one_that_fetches() {
+    run(dies_at(Point::Signing, 2)).unwrap();
+}
+
+#[test]
+fn s16_a_process_that_dies_before_the_secret_is_written_is_followed_by_one_that_fetches_again() {
+    run(dies_at(Point::Fetched, 2)).unwrap();
+}
+
+fn order(status: &str, error: &Value) -> Value {
+    json!({
+        "status": status, "finalize": "https://127.0.0.1/f", "identifiers": [],
+        "authorizations": [], "error": error,
+    })
+}
+
+fn caa() -> Value {
+    let detail = "CAA record for my-company.test prevents issuance";
+    json!({"type": "urn:ietf:params:acme:error:caa", "detail": detail, "status": 403})
+}
+
+#[test]
+fn s17_an_order_that_fails_after_it_was_ready_is_tried_again_in_a_minute() {
+    run(async {
+        let bench = Bench::new().await?;
+        for (number, rules) in [
+            // It says so at once, or while it signs.
+            vec![Rule::on(Kind::Finalize, Fault::Answer(Answer::json(403, &caa()))).once()],
+            vec![
+                Rule::on(
+                    Kind::Finalize,
+                    Fault::Answer(Answer::json(200, &order("processing", &json!(null)))),
+                )
+                .once(),
+                Rule::on(Kind::Order, Fault::Answer(Answer::json(200, &order("invalid", &caa()))))
+                    .only(2),
+            ],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.proxy.misbehave(rules);
+            let mut job = job(&format!("caa-{number}"))?;
+            let say = bench.desk.until_failed(&mut job).await?;
+            assert_eq!(say.reason, Reason::BackingOff);
+            ensure!(say.message.contains("caa: CAA record for my-company.test"), "{}", say.message);
+            assert_eq!(say.look_again, bench.desk.now() + seconds(60));
+            bench.issue(&mut job).await?;
+            assert_eq!(bench.proxy.count(Kind::NewOrder), 2);
+            bench.cost(2 * MINIMUM + 2, number + 1)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently() {
+    const POLLS: usize = 60 + 8 * 60 + 10;
+    run(async {
+        let mut bench = Bench::new().await?;
+        bench.desk.pace = std::time::Duration::ZERO;
+        let stuck = Fault::json(|order| {
+            if order["status"] == "valid" {
+                order["status"] = json!("processing");
+                order["certificate"] = json!(null);
+            }
+        });
+        bench.proxy.misbehave([Rule::on(Kind::Order, stuck)]);
+        let mut job = job("stuck")?;
+        let end = bench.desk.now() + seconds(8 * 3600);
+        let mut say = bench.desk.pass(&mut job).await?;
+        while say.look_again < end {
+            assert_eq!(say.reason, Reason::Issuing, "{}", say.message);
+            bench.desk.jump(&job, say.look_again).await;
+            say = bench.desk.pass(&mut job).await?;
+        }
+        ensure!(say.message.ends_with("waiting for the CA to sign"), "{}", say.message);
+        assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
+        bench.proxy.behave();
+        bench.issue(&mut job).await?;
+        assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
+        bench.cost(MINIMUM + POLLS, 1)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s19_an_order_that_is_ready_at_once_costs_four_requests() {
+    run(async {
+        let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
+        let bench = Bench::with(options).await?;
+        bench.issue(&mut job("known")?).await?;
+        bench.cost(MINIMUM, 1)?;
+        bench.issue(&mut job("known")?).await?;
+        bench.cost(4, 2)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s19_an_old_order_that_comes_back_is_taken_up_where_it_is() {
+    run(async {
+        let bench = Bench::new().await?;
+        for (number, point) in [Point::Ordered, Point::Validating].into_iter().enumerate() {
+            // The answer to the first order is the answer to the second, too.
+            let first: Arc<Mutex<Option<Answer>>> = Arc::default();
+            bench.proxy.misbehave([Rule::on(
+                Kind::NewOrder,
+                Fault::alter(move |answer| {
+                    let mut first = first.lock().unwrap();
+                    match &*first {
+                        Some(old) => {
+                            answer.body = old.body.clone();
+                            answer.headers.insert(LOCATION, old.headers[LOCATION].clone());
+                        }
+                        None => *first = Some(answer.clone()),
+                    }
+                }),
+            )]);
+            let name = format!("old-{number}");
+            bench.desk.die_at(&mut job(&name)?, point).await?;
+            // The stored progress was lost as well.
+            bench.issue(&mut job(&name)?).await?;
+            bench.cost(2 * MINIMUM, number + 1)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s19_an_order_that_has_a_certificate_for_another_key_is_left_alone() {
+    run(async {
+        let bench = Bench::new().await?;
+        bench.issue(&mut job("taken")?).await?;
+        let path = |kind| -> Result<String> {
+            let seen = bench.proxy.seen_of(kind).pop().context("none")?;
+            Ok(bench.proxy.url() + seen.line.trim_start_matches("POST "))
+        };
+        let (url, certificate) = (path(Kind::Order)?, path(Kind::Certificate)?);
+        bench.cost(MINIMUM, 1)?;
+        let mut valid = order("valid", &json!(null));
+        valid["certificate"] = json!(certificate);
+        let old = Answer::json(201, &valid).with(LOCATION, &url);
+        bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(old)).once()]);
+        let mut job = job("taken")?;
+        let say = bench.desk.until_failed(&mut job).await?;
+        ensure!(say.message.contains("another key"), "{}", say.message);
+        assert_eq!(job.stored, 0);
+        ensure!(say.look_again >= bench.desk.now() + seconds(60), "at once again");
+        bench.issue(&mut job).await?;
+        bench.cost(MINIMUM + 3, 2)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s20_an_authorization_that_ends_before_it_is_used_costs_another_order() {
+    run(async {
+        let bench = Bench::new().await?;
+        let over = json!({
+            "type": "urn:ietf:params:acme:error:malformed", "status": 400,
+            "detail": "authorization is deactivated",
+        });
+        let invalid = Answer::json(200, &order("invalid", &over));
+        for (number, rules) in [
+            vec![
+                Rule::on(Kind::Challenge, Fault::Answer(Answer::json(400, &over))).once(),
+                Rule::on(Kind::Order, Fault::Answer(invalid)).once(),
+            ],
+            vec![Rule::on(Kind::Challenge, Fault::problem(404, "malformed", "expired")).once()],
+            vec![Rule::on(Kind::Authorization, Fault::member("status", "deactivated")).once()],
+            vec![Rule::on(Kind::Authorization, Fault::member("status", "expired")).once()],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.proxy.misbehave(rules);
+            let mut job = job(&format!("over-{number}"))?;
+            let say = bench.desk.until_failed(&mut job).await?;
+            // Nobody erred, and nothing that a person asked for is wrong.
+            assert_eq!(say.reason, Reason::BackingOff, "{number}: {}", say.message);
+            let took = bench.issue(&mut job).await?;
+            ensure!(took <= days(1), "{number}: {took:#}");
+            assert_eq!(bench.proxy.count(Kind::NewOrder), 2);
+            bench.cost(2 * MINIMUM + 1, number + 1)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_again() {
+    run(async {
+        let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
+        let bench = Bench::with(options).await?;
+        let names: Vec<String> = (0..99).map(|n| format!("n{n}.my-company.test")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let refuse = Fault::json(|authorization| {
+            if authorization["identifier"]["value"] == "n42.my-company.test"
+                && authorization["status"] == "valid"
+            {
+                let detail = "Incorrect TXT record found";
+                let kind = "urn:ietf:params:acme:error:unauthorized";
+                authorization["status"] = json!("invalid");
+                authorization["challenges"][0]["status"] = json!("invalid");
+                authorization["challenges"][0]["error"] = json!({"type": kind, "detail": detail});
+            }
+        });
+        bench.proxy.misbehave([
+            Rule::on(Kind::Order, Fault::member("status", "invalid")).once(),
+            Rule::on(Kind::Authorization, refuse).first(2 * 99),
+        ]);
+        let mut job = Job::of(&names)?;
+        let say = bench.desk.until_failed(&mut job).await?;
+        assert_eq!(say.reason, Reason::BackingOff);
+        ensure!(say.message.contains("n42.my-company.test: unauthorized: Inc"), "{}", say.message);
+        ensure!(!say.message.contains("n41."), "{}", say.message);
+        bench.cost(1 + 99 + 99 + 1 + 99, 0)?;
+        bench.issue(&mut job).await?;
+        bench.cost(4, 1)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today() {
+    run(async {
+        let bench = Bench::new().await?;
+        let only_alpn = Fault::json(|authorization| {
+            if let Some(all) = authorization["challenges"].as_array_mut() {
+                all.retain(|one| one["type"] == "tls-alpn-01");
+            }
+        });
+        bench.proxy.misbehave([Rule::on(Kind::Authorization, only_alpn)]);
+        let mut job = job("alpn")?;
+        let say = bench.desk.until_failed(&mut job).await?;
+        assert_eq!(say.reason, Reason::SpecRefused);
+        ensure!(say.message.contains("the CA offers no "), "{}", say.message);
+        ensure!(say.message.contains("alpn.my-company.test"), "{}", say.message);
+        assert_eq!(say.look_again, bench.desk.now() + days(1));
+        bench.cost(3, 0)?;
+        bench.proxy.behave();
+        bench.issue(&mut job).await?;
+        bench.cost(MINIMUM, 1)
+    })
+    .unwrap();
+}

@@ -1,0 +1,245 @@
+//! A CA that hands out something else than the certificate that was ordered.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use cert_lib::issue::acme::Conduct;
+use http::header::LINK;
+use jiff::Timestamp;
+use rcgen::{CertificateParams, SanType, date_time_ymd};
+use tests::{
+    desk::Desk,
+    proxy::{Fault, Kind, Rule, forge::forge},
+    run,
+};
+
+use crate::{Bench, MINIMUM, days, job, seconds};
+
+type Change = fn(&mut CertificateParams);
+
+fn other_names(params: &mut CertificateParams) {
+    params.subject_alt_names = vec![SanType::DnsName("other.test".try_into().unwrap())];
+}
+
+fn expired(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2025, 1, 1);
+}
+
+fn future(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2038, 1, 1);
+    params.not_after = date_time_ymd(2039, 1, 1);
+}
+
+/// A fault that replaces a certificate by a forged one.
+fn forged(bench: &Bench, change: Change) -> Fault {
+    let proxy = Arc::clone(&bench.proxy);
+    Fault::alter(move |answer| answer.body = forge(&proxy, change).unwrap().into())
+}
+
+#[test]
+fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
+    run(async {
+        let bench = Bench::new().await?;
+        // Whose key is in it: that of the order before.
+        let other_key = {
+            bench.issue(&mut job("first")?).await?;
+            let old = forge(&bench.proxy, |_| {})?;
+            bench.cost(MINIMUM, 1)?;
+            Fault::body(old)
+        };
+        for (number, (fault, why)) in [
+            (other_key, "the certificate is for another key"),
+            (forged(&bench, other_names), "does not cover"),
+            (forged(&bench, expired), "has expired"),
+            (forged(&bench, future), "not valid before"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault)]);
+            let mut job = job(&format!("wrong-{number}"))?;
+            let say = bench.desk.until_failed(&mut job).await?;
+            ensure!(say.message.contains(why), "{}", say.message);
+            assert_eq!(job.stored, 0);
+            ensure!(say.look_again >= bench.desk.now() + seconds(60), "at once again");
+            // What the CA signed was of no use, so another one is ordered.
+            bench.proxy.behave();
+            bench.issue(&mut job).await?;
+            bench.cost(2 * MINIMUM, 1 + 2 * (number + 1))?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s23_a_lifetime_that_nobody_asked_for_is_taken_and_renewed_in_time() {
+    fn two_days(params: &mut CertificateParams) {
+        let now = std::time::SystemTime::now();
+        params.not_before = now.into();
+        params.not_after = (now + std::time::Duration::from_secs(2 * 24 * 3600)).into();
+    }
+    run(async {
+        let bench = Bench::new().await?;
+        bench.proxy.misbehave([Rule::on(Kind::Certificate, forged(&bench, two_days)).once()]);
+        let mut job = job("short")?;
+        bench.issue(&mut job).await?;
+        bench.cost(MINIMUM, 1)?;
+        let end = job.secret.as_ref().map(|kept| kept.bundle.leaf.not_after);
+        let end = end.unwrap_or(Timestamp::MIN);
+        let say = bench.desk.pass(&mut job).await?;
+        ensure!(say.look_again < end, "it would expire");
+        bench.desk.jump(&job, say.look_again).await;
+        while job.stored == 1 && bench.desk.now() < end {
+            let say = bench.desk.pass(&mut job).await?;
+            bench.desk.jump(&job, say.look_again).await;
+        }
+        assert_eq!(job.stored, 2, "renewed before its end");
+        bench.cost(MINIMUM + 2, 2)
+    })
+    .unwrap();
+}
+
+/// The blocks of a chain in PEM.
+fn blocks(body: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(body);
+    let begin = "-----BEGIN CERTIFICATE-----";
+    text.split(begin).skip(1).map(|block| format!("{begin}{block}")).collect()
+}
+
+fn shape(change: fn(&[u8]) -> Vec<u8>) -> Fault {
+    Fault::alter(move |answer| answer.body = Bytes::from(change(&answer.body)))
+}
+
+#[test]
+fn s24_a_chain_in_an_unusual_form_is_read() {
+    run(async {
+        let bench = Bench::new().await?;
+        for (number, fault) in [
+            shape(|body| String::from_utf8_lossy(body).replace('\n', "\r\n").into_bytes()),
+            shape(|body| [body, b"\n\n# the end, thank you\n"].concat()),
+            shape(|body| [b"subject=CN = x\n".as_slice(), body].concat()),
+            shape(|body| blocks(body).swap_remove(0).into_bytes()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault)]);
+            let mut job = job(&format!("form-{number}"))?;
+            bench.issue(&mut job).await?;
+            bench.cost(MINIMUM, number + 1)?;
+            let pem = job.secret.map(|kept| kept.bundle.certificate_pem()).unwrap_or_default();
+            ensure!(!pem.contains('\r') && !pem.contains("thank"), "{pem}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s24_a_chain_that_cannot_be_used_is_fetched_again_and_not_signed_again() {
+    run(async {
+        let bench = Bench::new().await?;
+        for (number, fault) in [
+            Fault::truncate(),
+            Fault::BreakOff,
+            Fault::oversize(10 << 20),
+            Fault::body("<html>Please sign in</html>"),
+            Fault::body(""),
+            shape(|body| body.repeat(1000)),
+            shape(|body| blocks(body).swap_remove(0).repeat(400).into_bytes()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault).once()]);
+            let mut job = job(&format!("broken-{number}"))?;
+            let took = bench.issue(&mut job).await?;
+            ensure!(took <= seconds(90), "{number}: {took:#}");
+            assert_eq!(job.stored, 1);
+            // The certificate once more, a look at the order, a nonce.
+            bench.cost(MINIMUM + 3, number + 1)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s24_a_chain_with_the_issuer_first_is_never_stored_like_that() {
+    run(async {
+        let bench = Bench::new().await?;
+        let turned = shape(|body| {
+            let mut all = blocks(body);
+            all.reverse();
+            all.concat().into_bytes()
+        });
+        bench.proxy.misbehave([Rule::on(Kind::Certificate, turned).once()]);
+        let mut job = job("turned")?;
+        bench.issue(&mut job).await?;
+        let leaf = job.secret.map(|kept| kept.bundle.leaf);
+        let names = leaf.map(|leaf| leaf.names).unwrap_or_default();
+        ensure!(names.iter().any(|name| name.as_str() == "turned.my-company.test"), "{names:?}");
+        // Put in order, fetched again or ordered again: all is well but a storm.
+        ensure!(bench.proxy.total() <= 2 * MINIMUM + 1, "{:?}", bench.proxy.counts());
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s25_alternate_chains_that_lead_nowhere_or_in_circles_are_left_alone() {
+    run(async {
+        let bench = Bench::new().await?;
+        let conduct = Conduct {
+            preferred_chain: Some("A root that nobody has".to_owned()),
+            ..Conduct::default()
+        };
+        let desk = Desk::conducted(&bench.proxy.directory(), bench.pebble.trust(), conduct).await?;
+        let bench = Bench { desk, ..bench };
+        bench.proxy.forget();
+        let url = bench.proxy.url();
+        let links = [
+            vec![format!("{url}/certZ/nowhere/alternate/1")],
+            // Itself, and a hundred others.
+            vec![String::new()],
+            (0..100).map(|number| format!("{url}/certZ/nowhere/alternate/{number}")).collect(),
+            vec!["not a url at all".to_owned(), "http://169.254.169.254/latest".to_owned()],
+        ];
+        for (number, links) in links.into_iter().enumerate() {
+            let proxy = Arc::clone(&bench.proxy);
+            let more = Fault::alter(move |answer| {
+                let this = proxy.seen_of(Kind::Certificate).pop();
+                let this = this.map(|seen| seen.line.replace("POST ", "")).unwrap_or_default();
+                for link in &links {
+                    let link = if link.is_empty() { &this } else { link };
+                    let value = format!("<{link}>;rel=\"alternate\"").parse().unwrap();
+                    answer.headers.append(LINK, value);
+                }
+            });
+            bench.proxy.misbehave([Rule::on(Kind::Certificate, more)]);
+            let took = bench.issue(&mut job(&format!("circle-{number}"))?).await?;
+            ensure!(took < days(1), "{number}: {took:#}");
+            // Some alternates are looked at, not a hundred.
+            bench.cost(MINIMUM + 20, number + 1)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s25_without_a_preferred_chain_no_alternate_is_fetched() {
+    run(async {
+        let bench = Bench::new().await?;
+        let more = Fault::alter(|answer| {
+            answer.set(LINK, "</certZ/nowhere/alternate/1>;rel=\"alternate\"");
+        });
+        bench.proxy.misbehave([Rule::on(Kind::Certificate, more)]);
+        bench.issue(&mut job("plain")?).await?;
+        bench.cost(MINIMUM, 1)
+    })
+    .unwrap();
+}
