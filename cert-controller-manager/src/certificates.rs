@@ -16,6 +16,7 @@ pub mod index;
 pub mod observe;
 pub mod progress;
 pub mod reconcile;
+pub mod renewal;
 pub mod say;
 pub mod secret;
 pub mod setbacks;

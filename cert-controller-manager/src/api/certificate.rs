@@ -345,9 +345,6 @@ pub struct RenewalInfoStatus {
     /// The instant in it that was drawn; drawn again only when the window changes.
     #[schemars(schema_with = "date_time")]
     pub selected: String,
-    /// When the CA is asked again.
-    #[schemars(schema_with = "date_time")]
-    pub check_after: String,
     /// Where the CA explains itself.
     #[serde(default, rename = "explanationURL", skip_serializing_if = "Option::is_none")]
     pub explanation_url: Option<String>,

@@ -89,7 +89,8 @@ impl Controller {
                 {
                     return Ok(Step::Again);
                 }
-                self.drive(pass, request, None).await
+                let replaces = pass.plan.replaces.clone();
+                self.drive(pass, &Request { replaces, ..request.clone() }, None).await
             }
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
@@ -274,6 +275,9 @@ impl Controller {
         }
         self.orders.delete(pass.key).await?;
         self.setbacks.forget(pass.key);
+        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
+        }
         self.call_next(pass.key);
         self.count(pass, order, IssuanceResult::Issued);
         let outcome = Outcome {
@@ -281,6 +285,7 @@ impl Controller {
             ready: true,
             leaf: Some(bundle.leaf.clone()),
             requested_at,
+            suggested: None,
             ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
@@ -413,6 +418,7 @@ impl Pass<'_> {
             ready: self.plan.ready,
             leaf: stored.map(|stored| stored.leaf.clone()),
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
+            suggested: stored.and_then(|stored| stored.suggested.clone()),
             backoff,
             pending_since: None,
         }

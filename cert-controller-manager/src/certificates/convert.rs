@@ -1,6 +1,7 @@
 //! A Certificate's specification becomes what the engine works on. Pure; parsed once per pass.
 
 mod extras;
+mod renewal;
 
 use cert_lib::{
     model::{
@@ -42,13 +43,19 @@ pub fn want(
     let spec = &certificate.spec;
     let renewal = renew_before(spec).and_then(|window| Ok((window, renewed_after(spec)?)));
     let (renew_before, renewed_after) = renewal.clone().unwrap_or_default();
+    let (percentage, windows) = (renewal::percentage(spec), renewal::windows(spec));
+    let (renew_before_percentage, renewal_windows) =
+        (percentage.clone().unwrap_or_default(), windows.clone().unwrap_or_default());
     Want {
         request: renewal
+            .and_then(|_| percentage.and(windows))
             .and_then(|_| check_secret(key, certificate, settings, consents))
             .and_then(|()| request(key, certificate, settings, issuer)),
         renew: spec.renew == Some(true),
         renewed_after,
         renew_before,
+        renew_before_percentage,
+        renewal_windows,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
         index::Index,
         observe::{Secrets, whose},
         progress::Store,
+        renewal::Renewals,
         setbacks::Setbacks,
         status::{Outcome, State},
         wake::Lists,
@@ -66,6 +67,8 @@ pub struct Controller {
     pub consents: Consents,
     /// What went wrong.
     pub setbacks: Setbacks,
+    /// What CAs say about renewals.
+    pub renewals: Renewals,
     /// Running orders.
     pub orders: Store,
     /// How many of them.
@@ -165,7 +168,8 @@ impl Controller {
             return Ok(Some(now + AFTER_START));
         }
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
-        let observed = self.observe(key, &certificate, &want, issuer).await?;
+        let mut observed = self.observe(key, &certificate, &want, issuer).await?;
+        self.consult(key, &certificate, &want, &mut observed, now).await;
         let plan = plan(&want, &observed.have, &self.policy, now);
         if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
             return Ok(Some(now));
@@ -196,6 +200,7 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
+        let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
         Ok(Some(self.clean_up_after(&pass, look_again).await))
     }
 
@@ -243,6 +248,7 @@ impl Controller {
     /// The Certificate is gone or going: nothing of its order stays.
     async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.setbacks.forget(key);
+        self.renewals.forget(key);
         self.issuers.leave_quotas(whose(key));
         self.give_up(key).await?;
         let swept = self.sweep(key).await;

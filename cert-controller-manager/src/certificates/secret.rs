@@ -146,6 +146,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             revoked: facts.revoked,
             layout_is_current: has_labels(facts, expected.labels)
                 && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),
+            suggested: None,
             leaf: leaf.clone(),
         }),
     }

@@ -7,7 +7,11 @@ use cert_lib::{
         reason::Reason,
         request::{Request, Subject},
     },
-    plan::{Policy, Want, backoff::Backoff, renewal_date},
+    plan::{
+        Policy, Want,
+        backoff::Backoff,
+        renewal::{self, Serving, Suggested},
+    },
 };
 use jiff::Timestamp;
 
@@ -16,7 +20,10 @@ use crate::{
         Certificate,
         certificate::{BackoffState, CertificateStatus, Condition, UsedIssuer},
     },
-    certificates::secret::{seconds, seconds_up},
+    certificates::{
+        renewal::note,
+        secret::{seconds, seconds_up},
+    },
     config::{duration, go_duration},
 };
 
@@ -64,6 +71,8 @@ pub struct Outcome {
     pub leaf: Option<Leaf>,
     /// When that was requested.
     pub requested_at: Timestamp,
+    /// What its CA says about its renewal.
+    pub suggested: Option<Suggested>,
     /// What is left of the last failure.
     pub backoff: Option<Backoff>,
     /// When the running order was placed.
@@ -99,9 +108,8 @@ pub fn of(
         dns_names,
         issuer_ref: issuer,
         issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
-        renewal_date: leaf
-            .map(|leaf| seconds(renewal_date(leaf, outcome.requested_at, want, policy))),
-        renewal_info: None,
+        renewal_date: leaf.map(|leaf| seconds(renewal_date(leaf, outcome, want, policy, now))),
+        renewal_info: outcome.suggested.as_ref().map(note),
         expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
         backoff: outcome.backoff.map(|backoff| BackoffState {
             observed_generation: generation,
@@ -110,6 +118,18 @@ pub fn of(
         }),
         conditions: Some(vec![condition(certificate, outcome, now)]),
     }
+}
+
+fn renewal_date(
+    leaf: &Leaf,
+    outcome: &Outcome,
+    want: &Want,
+    policy: &Policy,
+    now: Timestamp,
+) -> Timestamp {
+    let Outcome { requested_at, suggested, .. } = outcome;
+    let serving = Serving { leaf, requested_at: *requested_at, suggested: suggested.as_ref() };
+    renewal::due(&serving, want, policy, now).at
 }
 
 /// What is left of the last failure, if the specification is still the one that failed.

@@ -272,6 +272,10 @@ fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<Cer
         default_issuer: issuers.default_issuer.clone(),
         issuer_namespace: issuers.namespace.clone(),
         renewal_window: duration(values, "issuer.renewal-window")?,
+        renew_before_percentage: u8::try_from(values.number("default-renew-before-percentage")?)
+            .ok()
+            .filter(|percentage| *percentage > 0),
+        renewal_info: values.is_on("acme-renewal-info")?,
         renewal_overdue_window: duration(values, "issuer.renewal-overdue-window")?,
         cross_namespace_secrets: values.is_on("allow-cross-namespace-secrets")?,
         orders_at_once: usize::try_from(values.number("orders-at-once")?)?,

@@ -112,6 +112,10 @@ pub struct CertificateSettings {
     pub issuer_namespace: String,
     /// How long before its end a certificate is renewed.
     pub renewal_window: SignedDuration,
+    /// The same in hundredths of its life; counts more.
+    pub renew_before_percentage: Option<u8>,
+    /// Whether ACME servers are asked when they want a certificate to be renewed.
+    pub renewal_info: bool,
     /// How long before its end a certificate counts as overdue, in the metrics only.
     pub renewal_overdue_window: SignedDuration,
     /// Whether a Certificate may name a Secret in another namespace, without asking there.
@@ -140,6 +144,8 @@ impl Default for CertificateSettings {
             default_issuer: "default-issuer".to_owned(),
             issuer_namespace: "default".to_owned(),
             renewal_window: SignedDuration::from_hours(720),
+            renew_before_percentage: None,
+            renewal_info: true,
             renewal_overdue_window: SignedDuration::from_hours(600),
             cross_namespace_secrets: false,
             orders_at_once: 100,

@@ -132,6 +132,16 @@ impl Client {
         *self.directory_cell() = Arc::default();
     }
 
+    /// Asks without a signature, for what anybody may ask (RFC 9773 section 4.1).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub(crate) async fn get(&self, url: &str) -> Result<Reply, RequestError> {
+        let response = self.exchange(Method::GET, url, Bytes::new()).await?;
+        self.nonces.put(nonces::of(&response));
+        Reply::read(url, response, self.clock.now())
+    }
+
     /// Sends a signed request (RFC 8555 section 6.2). With the empty `payload` it is a POST-as-GET
     /// (section 6.3). A bad nonce is answered at once with the next (section 6.5).
     pub(crate) async fn post(

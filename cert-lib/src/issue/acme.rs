@@ -240,7 +240,7 @@ impl Issuer for AcmeIssuer {
     }
 
     async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
-        renewal::ask(&self.account, certificate).await
+        renewal::ask(&self.account, certificate, self.clock.now()).await
     }
 }
 

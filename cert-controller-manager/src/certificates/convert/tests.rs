@@ -81,6 +81,33 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
             json!({ "commonName": "a.example", "renewBefore": "soon" }),
             "renewBefore: \"soon\" is no duration",
         ),
+        (
+            json!({ "commonName": "a.example", "renewBeforePercentage": 0 }),
+            "renewBeforePercentage must be between 1 and 99 (0)",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewBeforePercentage": -200 }),
+            "renewBeforePercentage must be between 1 and 99 (-200)",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "6h" },
+                { "start": "22:00", "duration": "6h", "timeZone": "Europe/Nowhere" },
+            ] }),
+            "renewalWindows[1].timeZone: \"Europe/Nowhere\" is not known",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "25h" },
+            ] }),
+            "renewalWindows[0].duration: must be longer than nothing and a day at most",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "a night" },
+            ] }),
+            "renewalWindows[0].duration: \"a night\" is no duration",
+        ),
         (json!({ "commonName": "a.example", "duration": "48h" }), "duration cannot be set"),
         (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
         (

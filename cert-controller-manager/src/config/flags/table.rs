@@ -80,6 +80,10 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER)
         .default("720h")
         .common(),
+    flag("default-renew-before-percentage", PERCENTAGE, Certificates, RENEW_BEFORE_PERCENTAGE)
+        .unset("--renewal-window, and a third of the life of those below 90 days")
+        .ours(),
+    flag("acme-renewal-info", Bool, Certificates, RENEWAL_INFO).default("true").ours(),
     flag("renewal-overdue-window", Duration, Certificates, OVERDUE).of(ISSUER).default("600h"),
     flag("cascade-delete", Bool, Certificates, CASCADE_DELETE).of(ISSUER).default("false").common(),
     flag("default-private-key-algorithm", Word(&["RSA", "ECDSA"]), Certificates, KEY_ALGORITHM)
@@ -232,6 +236,7 @@ const CONTROLLERS_ALL: &[&str] = &[
     "watch-gateways-crds",
 ];
 const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
+const PERCENTAGE: super::Kind = Number { least: 1, most: 99 };
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
 
 const CONTROLLERS: &str = "What to run: issuer, ingress-cert, service-cert, \
@@ -261,7 +266,11 @@ const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; 
      separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";
 const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); \
      the first is the main class";
-const RENEWAL_WINDOW: &str = "How long before its end a certificate is renewed";
+const RENEWAL_WINDOW: &str = "How long before its end a certificate of 90 days or more is renewed, \
+     where neither it nor its CA says more";
+const RENEW_BEFORE_PERCENTAGE: &str = "How much of its life is left when a certificate is renewed, in \
+     hundredths, where neither it nor its CA says more";
+const RENEWAL_INFO: &str = "Ask ACME servers when they want a certificate to be renewed (RFC 9773)";
 const OVERDUE: &str = "How long before its end a certificate counts as overdue in the metrics";
 const CASCADE_DELETE: &str = "Delete Secrets with their Certificates";
 const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA";
