@@ -33,8 +33,8 @@ use crate::{
     },
     clock::Clock,
     issue::{
-        Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress, RenewalInfo,
-        RevocationReason, progress::Durable,
+        About, Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress,
+        RenewalInfo, RevocationReason, progress::Durable,
     },
     model::{
         cert_id::CertId,
@@ -168,7 +168,9 @@ impl AcmeIssuer {
     /// Remembers a failure that everybody would meet, and forgets it after a success.
     fn remember(&self, error: Option<&IssueError>) {
         let hiccup = Disposition::Retry(Ladder::Transport);
-        let common = error.filter(|error| error.disposition() == hiccup);
+        let common = error.filter(|error| {
+            error.disposition() == hiccup || error.limit() == Some(&About::Account)
+        });
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = common.map(|error| (self.clock.now(), error.clone()));
     }

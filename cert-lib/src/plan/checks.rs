@@ -79,10 +79,8 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
     }
-    if let Brake::Until { time, reason, why } = &snapshot.have.brake
-        && snapshot.now < *time
-    {
-        return Verdict { look_again: Some(*time), ..hold(*reason, why.clone()) };
+    if let Some(verdict) = braked(snapshot, start.reason) {
+        return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.
@@ -91,6 +89,20 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
+}
+
+/// What the CA or our own limits have against one more order. A loop is suspected where a Secret is
+/// written again and again, which has nothing to do with a renewal.
+fn braked(snapshot: &Snapshot<'_>, starts_for: Reason) -> Option<Verdict> {
+    let renews = matches!(starts_for, Reason::RenewalDue | Reason::RenewalDemanded);
+    let (time, reason, why) = match &snapshot.have.brake {
+        Brake::Off => return None,
+        Brake::Until { reason: Reason::LoopSuspected, .. } if renews => return None,
+        Brake::Until { time, reason, why } => (*time, *reason, why),
+        Brake::ByCa { time, why } => (*time, Reason::RateLimited, why),
+    };
+    let holds = snapshot.now < time;
+    holds.then(|| Verdict { look_again: Some(time), ..hold(reason, why.clone()) })
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.
