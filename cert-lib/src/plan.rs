@@ -6,6 +6,7 @@
 
 pub mod backoff;
 mod checks;
+pub mod limits;
 pub mod quota;
 pub mod renewal;
 pub mod weekly;
@@ -160,6 +161,13 @@ pub enum Brake {
         /// [`Reason::RateLimited`] or [`Reason::LoopSuspected`]
         reason: Reason,
         /// What is the matter, for people.
+        why: String,
+    },
+    /// The CA itself said so: nothing overrides that.
+    ByCa {
+        /// When it takes orders again.
+        time: Timestamp,
+        /// What it limits, for people.
         why: String,
     },
 }

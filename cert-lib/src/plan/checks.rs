@@ -88,12 +88,8 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
     }
-    if let Brake::Until { time, reason, why } = &snapshot.have.brake
-        && snapshot.now < *time
-        && !(emergency && *reason == Reason::RateLimited)
-    {
-        let look_again = Some(snapshot.or_emergency(*time));
-        return Verdict { look_again, ..hold(*reason, why.clone()) };
+    if let Some(verdict) = braked(snapshot, emergency) {
+        return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.
@@ -102,6 +98,19 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
+}
+
+/// What the CA or our own limits have against one more order. Whoever puts an old Secret back each time
+/// makes a renewal due each time, so a loop is no less of one for that.
+fn braked(snapshot: &Snapshot<'_>, emergency: bool) -> Option<Verdict> {
+    let (time, reason, why) = match &snapshot.have.brake {
+        Brake::Off => return None,
+        Brake::Until { reason: Reason::RateLimited, .. } if emergency => return None,
+        Brake::Until { time, reason, why } => (snapshot.or_emergency(*time), *reason, why),
+        Brake::ByCa { time, why } => (*time, Reason::RateLimited, why),
+    };
+    let holds = snapshot.now < time;
+    holds.then(|| Verdict { look_again: Some(time), ..hold(reason, why.clone()) })
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.

@@ -1,5 +1,7 @@
 //! The table of the plan: each row is a sentence.
 
+mod braked;
+
 use super::*;
 use crate::{
     model::{key::PrivateKey, name::DnsName, request::Subject},
@@ -159,7 +161,7 @@ impl Given {
         self
     }
     fn backing_off_for(mut self, wait: SignedDuration) -> Self {
-        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait });
+        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait, failures: 0 });
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {

@@ -7,7 +7,7 @@ use crate::{
         client::RequestError,
         order::{is_over, shown},
         problem::{Concern, Problem, line},
-        wire::{Authorization, Order},
+        wire::{Authorization, AuthorizationStatus, Order},
     },
     issue::{Disposition, IssueError, Ladder},
     solve::{Proof, SolveError},
@@ -19,17 +19,19 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
     if concern == Concern::Order && error.problem().is_some_and(Problem::is_gone) {
         return gone(&message);
     }
+    let limit = error.problem().and_then(|problem| problem.limit(concern));
     if error.problem().is_some_and(is_limit) {
-        return IssueError::passing(message, error.disposition(concern));
+        return IssueError::passing(message, error.disposition(concern)).limited(limit);
     }
-    match error.disposition(concern) {
+    let failure = match error.disposition(concern) {
         disposition @ (Disposition::Retry(Ladder::Transport) | Disposition::Until(_)) => {
             IssueError::passing(message, disposition)
         }
-        disposition @ (Disposition::Retry(Ladder::Validation)
+        disposition @ (Disposition::Retry(Ladder::Validation | Ladder::Daily)
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
-    }
+    };
+    failure.limited(limit)
 }
 
 /// A limit says nothing about the order, not even where it does not say until when.
@@ -140,7 +142,10 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
         (true, Some(problem)) => problem.to_string(),
         (true, None) => "it gave no reason".to_owned(),
     };
+    let failed = authorizations.iter().filter(|one| one.status == AuthorizationStatus::Invalid);
+    let unproved = failed.filter_map(|one| one.identifier.value.parse().ok()).collect();
     IssueError::fatal(format!("the CA refused the order: {words}"), disposition)
+        .with_unproved(unproved)
 }
 
 /// Names in one message.

@@ -13,7 +13,7 @@ use crate::{
         wire::{Directory, Identifier, Order, OrderStatus},
     },
     issue::{
-        Advance, Disposition, IssueError, Ladder, Phase, Progress,
+        About, Advance, Disposition, IssueError, Ladder, Phase, Progress,
         acme::{
             AcmeIssuer,
             failure::{self, failed},
@@ -79,7 +79,9 @@ impl AcmeIssuer {
     /// Remembers a failure that everybody would meet, and forgets it after a success.
     fn remember(&self, error: Option<&IssueError>) {
         let hiccup = Disposition::Retry(Ladder::Transport);
-        let common = error.filter(|error| error.disposition() == hiccup);
+        let common = error.filter(|error| {
+            error.disposition() == hiccup || error.limit() == Some(&About::Account)
+        });
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = common.map(|error| (self.clock.now(), error.clone()));
     }
