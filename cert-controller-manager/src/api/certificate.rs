@@ -215,6 +215,14 @@ fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time" })
 }
 
+fn date_times(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "nullable": true,
+        "items": { "type": "string", "format": "date-time" },
+    })
+}
+
 fn base64(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "byte", "nullable": true })
 }
@@ -323,6 +331,12 @@ pub struct CertificateStatus {
     /// What is left of the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<BackoffState>,
+    /// When a certificate was requested again lately because the Secret was gone or held something
+    /// else, the latest last. Where that happens again and again, somebody else deletes or overwrites
+    /// the Secret, and requests are made ever more rarely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_times")]
+    pub reissued: Option<Vec<String>>,
     /// Standard conditions; the one there is, is `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "conditions")]
@@ -395,6 +409,9 @@ pub struct BackoffState {
     pub recheck_after: String,
     /// How long the wait was when it was set, as a duration like `2m0s`.
     pub recheck_interval: String,
+    /// How many validations failed in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
 }
 
 fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

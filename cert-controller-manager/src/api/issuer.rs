@@ -183,6 +183,24 @@ pub struct IssuerStatus {
     /// What is left of it. Written before it is used, in portions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
+    /// What the CA said of its limits (RFC 8555 section 6.6) and until when: no order that they concern
+    /// is placed before. What is over is taken out with the next entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Vec<Limit>>,
+}
+
+/// A limit that the CA named.
+// Text, as below.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct Limit {
+    /// URL of the directory of the CA that named it.
+    pub server: String,
+    /// What is limited: `account`, `domain example.org` (a registered domain), `set …` (exactly the same
+    /// names, by their hash) or `name www.example.org`.
+    pub of: String,
+    /// Until when.
+    #[schemars(schema_with = "date_time")]
+    pub until: String,
 }
 
 /// How many certificates could be requested at an instant; more may be from then on as time goes by.

@@ -35,6 +35,8 @@ pub const PROGRESS_OF: &str = "cert.gardener.cloud/progress-of";
 pub const PROGRESS_ISSUER: &str = "cert.gardener.cloud/progress-issuer";
 /// Annotation of ours on progress Secrets: why the order was placed.
 pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
+/// Annotation of ours on progress Secrets: the order must not go on before this instant.
+pub const PROGRESS_NOT_BEFORE: &str = "cert.gardener.cloud/progress-not-before";
 
 /// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";

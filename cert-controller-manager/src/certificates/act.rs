@@ -68,7 +68,8 @@ impl Controller {
         if !claims_slot {
             self.call_next(pass.key);
         }
-        if !matches!(pass.plan.reason, Reason::QuotaExhausted | Reason::Queued)
+        let waits = [Reason::QuotaExhausted, Reason::RateLimited, Reason::Queued];
+        if !waits.contains(&pass.plan.reason)
             && let Some(quota) = self.quota(&pass.observed.issuer.key)
             && pass.plan.action != Action::Start
         {
@@ -104,7 +105,8 @@ impl Controller {
             Reason::OtherClass => return Step::Silent,
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
-                match self.gate.wait(&pass.observed.issuer.key.to_string(), pass.key) {
+                let issuer = pass.observed.issuer.key.to_string();
+                match self.gate.wait(&issuer, pass.key, pass.observed.standing) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
                 }
@@ -116,6 +118,10 @@ impl Controller {
                     Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
                 }
             }
+            Reason::RateLimited => match self.line_up(pass) {
+                true => (State::Waiting, pass.plan.message.clone()),
+                false => return Step::Again,
+            },
             Reason::Issuing => (State::Pending, pass.said()),
             Reason::BackingOff => (State::Error, pass.said()),
             _ => (State::Error, pass.plan.message.clone()),
@@ -139,7 +145,7 @@ impl Controller {
             return Ok(Step::Again);
         };
         let name = pass.observed.issuer.key.to_string();
-        self.gate.enter(&name, pass.key);
+        self.gate.enter(&name, pass.key, pass.observed.standing);
         if let Some(unsure) = order.take_if(|order| !order.stored) {
             order = Some(self.orders.save(pass.key, unsure).await?);
         }
@@ -158,6 +164,7 @@ impl Controller {
                     let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
+                        self.note_order(pass, request);
                         self.announce(pass, doing.to_string(), &saved).await;
                     }
                     if until > self.clock.now() {
@@ -209,17 +216,18 @@ impl Controller {
         if let (Some(order), false) = (&order, error.ends_order()) {
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
-            self.orders.hiccup(pass.key, wait);
+            self.orders.rest(pass.key, wait).await;
             let message = format!("certificate requested, trying again: {error}");
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
+        self.note_failure(pass, error).await;
         self.give_up(pass.key).await?;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
             self.issuers.doubt(&pass.observed.issuer.key);
         }
         let previous = self.setbacks.backoff(pass.key, pass.certificate);
-        let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
+        let backoff = backoff::next(error.disposition(), previous, now);
         self.setbacks.note(pass.key, pass.certificate.metadata.generation, backoff);
         let reason = match error.disposition() {
             Disposition::FixRequest => Reason::SpecRefused,
@@ -273,8 +281,11 @@ impl Controller {
             let issuer = &pass.observed.issuer.key;
             self.back_up(pass.key, issuer, &bundle.leaf, &rendered).await;
         }
+        let why = order.map_or(pass.plan.reason, |order| order.reason);
+        self.note_issued(pass, request);
+        let reissued = self.reissued_now(pass, &request.fingerprint, why);
         self.orders.delete(pass.key).await?;
-        self.setbacks.forget(pass.key);
+        self.setbacks.succeeded(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }
@@ -286,6 +297,7 @@ impl Controller {
             leaf: Some(bundle.leaf.clone()),
             requested_at,
             suggested: None,
+            reissued,
             ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
@@ -420,6 +432,7 @@ impl Pass<'_> {
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
             suggested: stored.and_then(|stored| stored.suggested.clone()),
             backoff,
+            reissued: self.observed.reissued.clone(),
             pending_since: None,
         }
     }

@@ -8,8 +8,9 @@ use std::{
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Brake, Have, IssuerState, Quota, Want},
+    plan::{Have, IssuerState, Quota, SecretState, Want, backoff::Backoff},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -24,6 +25,8 @@ use crate::{
         bond::{self, Bond},
         consent::Consent,
         convert,
+        gate::Standing,
+        limits::Situation,
         reconcile::Controller,
         secret::{self, Expectation, Facts},
     },
@@ -43,6 +46,10 @@ pub struct Observed {
     pub bond: Bond,
     /// The issuer that is meant.
     pub issuer: Chosen,
+    /// When the certificate was issued again lately.
+    pub reissued: Vec<Timestamp>,
+    /// Who comes before it in line.
+    pub standing: Standing,
 }
 
 impl Controller {
@@ -73,18 +80,37 @@ impl Controller {
             bond: &bond,
             only_ours: !self.places.one_cluster || secret.namespace != key.object.namespace,
         };
+        let state = secret::state(&secret, facts.as_ref(), &expected);
+        let now = self.clock.now();
+        let reissued = want
+            .request
+            .as_ref()
+            .map(|request| self.setbacks.reissued(key, certificate, &request.fingerprint, now));
+        let reissued = reissued.unwrap_or_default();
+        let situation = Situation {
+            key,
+            certificate,
+            want,
+            issuer: &issuer.key,
+            target: &secret,
+            secret: &state,
+            reissued: &reissued,
+        };
+        let brake = self.brake(&situation, now);
+        let backoff = self.setbacks.backoff(key, certificate);
+        let standing = standing(backoff, &state);
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
-            secret: secret::state(&secret, facts.as_ref(), &expected),
-            backoff: self.setbacks.backoff(key, certificate),
+            secret: state,
+            backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
-            brake: Brake::Off,
-            slot: self.gate.look(&issuer.key.to_string(), key),
+            brake,
+            slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed { have, secret, facts, bond, issuer })
+        Ok(Observed { have, secret, facts, bond, issuer, reissued, standing })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.
@@ -133,6 +159,16 @@ impl Controller {
         match self.issuers.lookup(issuer) {
             Lookup::Ready { quota, .. } => quota,
             Lookup::Missing | Lookup::Unknown | Lookup::NotReady(_) => None,
+        }
+    }
+}
+
+/// A renewal is not put off because it failed: somebody is served until it succeeds.
+fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Standing {
+    match (backoff, secret) {
+        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Standing::Failed,
+        (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {
+            Standing::Hopeful
         }
     }
 }

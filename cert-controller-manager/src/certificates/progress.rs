@@ -12,6 +12,7 @@ use cert_lib::{
     model::reason::Reason,
     plan::{Running, backoff::Backoff},
 };
+use jiff::SignedDuration;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt,
@@ -20,7 +21,8 @@ use kube::{
 
 use crate::{
     api::{CertificateKey, Realm, marks},
-    runtime::clusters::DefaultCluster,
+    certificates::secret::seconds_up,
+    runtime::{clusters::DefaultCluster, errors::brief},
 };
 
 const DATA: &str = "progress";
@@ -135,6 +137,21 @@ impl Store {
         }
     }
 
+    /// Remembers a hiccup, and where it is long also for the next process: it may be the CA that said
+    /// when to come again.
+    pub async fn rest(&self, key: &CertificateKey, hiccup: Backoff) {
+        self.hiccup(key, hiccup);
+        let Some(order) = self.get(key).filter(|order| order.stored && is_long(&hiccup)) else {
+            return;
+        };
+        let Ok(secret) = self.render(key, &order) else { return };
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let written = self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await;
+        if let Err(error) = written {
+            tracing::warn!(certificate = %key, "when the order of {key} goes on cannot be stored: {}", brief(&error));
+        }
+    }
+
     /// Forgets the order of a Certificate. *Idempotent*.
     ///
     /// # Errors
@@ -168,17 +185,21 @@ impl Store {
             .progress
             .encode()
             .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
+        let rests = order.hiccup.filter(is_long);
+        let not_before = rests.map(|it| (marks::PROGRESS_NOT_BEFORE, seconds_up(it.until)));
         let annotations = [
             (marks::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
             (marks::PROGRESS_OF.to_owned(), key.to_string()),
             (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
             (marks::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
+        let not_before = not_before.map(|(name, time)| (name.to_owned(), time));
+        let annotations = annotations.into_iter().chain(not_before).collect();
         Ok(Secret {
             metadata: ObjectMeta {
                 name: Some(self.secret_name(key)),
                 labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
-                annotations: Some(annotations.into()),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             type_: Some(marks::PROGRESS.to_owned()),
@@ -188,17 +209,24 @@ impl Store {
     }
 }
 
+/// Whether a wait is worth a write.
+fn is_long(hiccup: &Backoff) -> bool {
+    hiccup.interval >= SignedDuration::from_secs(30)
+}
+
 fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let annotations = secret.annotations();
     let key = CertificateKey::parse(annotations.get(marks::PROGRESS_OF)?)?;
     let bytes = &secret.data.as_ref()?.get(DATA)?.0;
     let noted = annotations.get(marks::PROGRESS_REASON);
     let reason = Reason::ALL.into_iter().find(|it| Some(it.word()) == noted.map(String::as_str));
+    let not_before = annotations.get(marks::PROGRESS_NOT_BEFORE);
+    let until = not_before.and_then(|time| time.parse().ok());
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
         issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
         reason: reason.unwrap_or(Reason::SecretMissing),
-        hiccup: None,
+        hiccup: until.map(|until| Backoff { until, interval: SignedDuration::ZERO, failures: 0 }),
         stored: true,
         found_in: Some(secret.name_any()),
     };

@@ -157,9 +157,16 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
+        let mut asked_again = None;
         if self.is_asked_to_try(&certificate) {
-            self.try_again(key, &certificate).await?;
-            return Ok(Some(now));
+            match self.setbacks.may_try_again(key, now) {
+                Ok(()) => {
+                    self.try_again(key, &certificate).await?;
+                    return Ok(Some(now));
+                }
+                // The annotation stays until then.
+                Err(from) => asked_again = Some(from),
+            }
         }
         let issuer = self.chosen(&certificate);
         // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
@@ -201,6 +208,7 @@ impl Controller {
             Err(error) => return Err(error),
         };
         let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
+        let look_again = asked_again.map_or(look_again, |from| from.min(look_again));
         Ok(Some(self.clean_up_after(&pass, look_again).await))
     }
 
@@ -233,7 +241,6 @@ impl Controller {
 
     /// Forgets the last failure, then takes the annotation off.
     async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
-        self.setbacks.forget(key);
         if certificate.status.as_ref().is_some_and(|status| status.backoff.is_some()) {
             let patch = Patch::Merge(json!({ "status": { "backoff": null } }));
             let api = self.homes.api(key);
@@ -242,7 +249,9 @@ impl Controller {
             self.index.update(key, written);
         }
         let patch = json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
-        self.write(key, &patch).await.map(drop)
+        self.write(key, &patch).await?;
+        self.setbacks.note_try(key, self.clock.now());
+        Ok(())
     }
 
     /// The Certificate is gone or going: nothing of its order stays.

@@ -5,20 +5,22 @@ use cert_lib::{
         bundle::Leaf,
         name::DnsName,
         reason::Reason,
-        request::{Request, Subject},
+        request::{Fingerprint, Request, Subject},
     },
     plan::{
         Policy, Want,
-        backoff::Backoff,
+        backoff::{Backoff, rung},
         renewal::{self, Serving, Suggested},
     },
 };
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::{
     api::{
         Certificate,
         certificate::{BackoffState, CertificateStatus, Condition, UsedIssuer},
+        marks,
     },
     certificates::{
         renewal::note,
@@ -75,6 +77,8 @@ pub struct Outcome {
     pub suggested: Option<Suggested>,
     /// What is left of the last failure.
     pub backoff: Option<Backoff>,
+    /// When the certificate was issued again lately.
+    pub reissued: Vec<Timestamp>,
     /// When the running order was placed.
     pub pending_since: Option<Timestamp>,
 }
@@ -115,7 +119,10 @@ pub fn of(
             observed_generation: generation,
             recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
+            failures: Some(backoff.failures).filter(|failures| *failures > 0),
         }),
+        reissued: Some(outcome.reissued.iter().map(|time| time.to_string()).collect())
+            .filter(|times: &Vec<String>| !times.is_empty()),
         conditions: Some(vec![condition(certificate, outcome, now)]),
     }
 }
@@ -137,10 +144,30 @@ fn renewal_date(
 pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
     let until = backoff.recheck_after.parse().ok()?;
-    (backoff.observed_generation == certificate.metadata.generation).then(|| Backoff {
+    let interval = duration(&backoff.recheck_interval).unwrap_or_default();
+    let failures = backoff.failures.unwrap_or_else(|| rung(interval));
+    (backoff.observed_generation == certificate.metadata.generation).then_some(Backoff {
         until,
-        interval: duration(&backoff.recheck_interval).unwrap_or_default(),
+        interval,
+        failures,
     })
+}
+
+/// When the certificate for `request` was issued again lately, if it is the request that was
+/// fulfilled last.
+#[must_use]
+pub fn reissued(certificate: &Certificate, request: &Fingerprint) -> Vec<Timestamp> {
+    if !is_fulfilled(certificate, request) {
+        return Vec::new();
+    }
+    let told = certificate.status.as_ref().and_then(|status| status.reissued.as_deref());
+    told.unwrap_or_default().iter().filter_map(|time| time.parse().ok()).collect()
+}
+
+/// Whether `request` was fulfilled before.
+#[must_use]
+pub fn is_fulfilled(certificate: &Certificate, request: &Fingerprint) -> bool {
+    certificate.labels().get(marks::HASH).is_some_and(|hash| hash == request.as_str())
 }
 
 fn names(

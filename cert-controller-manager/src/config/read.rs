@@ -15,9 +15,9 @@ use super::{
     classes::Classes,
     flags::log_filter,
     settings::{
-        AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings,
-        Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings,
-        LogSettings, Settings, SourceSettings, SourcesSettings,
+        AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions,
+        ClusterSettings, Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig,
+        LeaseSettings, LogSettings, Settings, SourceSettings, SourcesSettings,
     },
     values::{Surroundings, Values},
 };
@@ -242,6 +242,11 @@ fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<Issuer
         default_ranges: values.list("issuer.default-issuer-domain-ranges"),
         requests_per_day: values.number("issuer.default-requests-per-day-quota")?,
         allow_target_issuers,
+        acme_limits: match values.text("acme-limits").as_deref() {
+            Some("off") => AcmeLimits::Off,
+            Some("letsencrypt") => AcmeLimits::LetsEncrypt,
+            Some(_) | None => AcmeLimits::Auto,
+        },
         classes: classes(values, "issuer"),
     })
 }

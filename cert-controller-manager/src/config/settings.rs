@@ -95,8 +95,22 @@ pub struct IssuerSettings {
     pub requests_per_day: u32,
     /// Whether Issuers in the target cluster are served; it then differs from the default cluster.
     pub allow_target_issuers: bool,
+    /// Which CAs' limits are kept without running into them.
+    pub acme_limits: AcmeLimits,
     /// Classes to serve.
     pub classes: Classes,
+}
+
+/// Which CAs' limits are kept without running into them. What a CA says itself always counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AcmeLimits {
+    /// Let's Encrypt's production is kept to its published limits.
+    #[default]
+    Auto,
+    /// Every CA is kept to Let's Encrypt's published limits.
+    LetsEncrypt,
+    /// Nobody is.
+    Off,
 }
 
 /// What holds for all Certificates.

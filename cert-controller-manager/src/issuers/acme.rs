@@ -88,6 +88,10 @@ impl Controller {
             Arc::new(Quota::new(self.api(key), &name, per_day, status, self.clock.clone()))
         });
         quota.set_per_day(per_day);
+        if let Some(acme) = &issuer.spec.acme {
+            let ca = self.limits.at(&acme.server);
+            quota.ask(ca, &key.to_string(), issuer.status.as_ref());
+        }
         quota.clone()
     }
 

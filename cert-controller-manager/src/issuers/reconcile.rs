@@ -22,7 +22,7 @@ use kube::{
 use super::{
     account::Trouble,
     acme::Built,
-    quota::Quota,
+    quota::{Quota, limits::Cas},
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
 };
@@ -49,6 +49,8 @@ pub struct Controller {
     pub target: Option<TargetCluster>,
     /// How many certificates an ACME issuer may be asked for in a day, unless it says so itself.
     pub default_quota: i64,
+    /// What CAs limit.
+    pub limits: Cas,
     /// Class to serve.
     pub classes: Classes,
     /// Whom Certificates ask.

@@ -94,7 +94,7 @@ impl Follower<Issuer> for Watched {
 /// Whether nothing has happened but that we noted what is left of the quota.
 fn is_echo(known: &Issuer, now: &Issuer) -> bool {
     let rest = |issuer: &Issuer| {
-        issuer.status.clone().map(|status| IssuerStatus { requests: None, ..status })
+        issuer.status.clone().map(|status| IssuerStatus { requests: None, limits: None, ..status })
     };
     let meta = |issuer: &Issuer| {
         let meta = issuer.meta();

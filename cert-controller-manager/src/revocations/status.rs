@@ -116,6 +116,7 @@ pub fn of(
             observed_generation: generation,
             recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
+            failures: None,
         }),
     }
 }
@@ -149,6 +150,7 @@ pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
     (backoff.observed_generation == revocation.metadata.generation).then(|| Backoff {
         until,
         interval: duration(&backoff.recheck_interval).unwrap_or_default(),
+        failures: 0,
     })
 }
 

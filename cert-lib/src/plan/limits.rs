@@ -129,6 +129,9 @@ impl Limits {
     /// Until when the CA wants no such order, in its own words.
     #[must_use]
     pub fn said(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
+        if self.heard.is_empty() {
+            return None;
+        }
         let keys = concerned(order).into_iter();
         let waits = keys.filter_map(|key| Some((*self.heard.get(&key)?, key)));
         let (until, key) = waits.filter(|(until, _)| *until > now).max()?;
@@ -159,19 +162,20 @@ impl Limits {
         charged.chain(failing).filter(|wait| wait.until > now).max_by_key(|wait| wait.until)
     }
 
-    /// The order is placed.
+    /// The order is placed. That it was refused costs nothing.
     pub fn ordered(&mut self, order: &Order<'_>, at: Timestamp) {
-        let Some(numbers) = self.numbers else { return };
+        self.heard.retain(|_, until| *until > at);
         self.full_at.retain(|_, full_at| *full_at > at);
-        for (key, rate) in charged(order, numbers) {
-            self.take(key, rate, at);
+        if let (Some(numbers), Novelty::New) = (self.numbers, order.novelty) {
+            self.take(Key::Account(order.account.to_owned()), numbers.orders, at);
         }
     }
 
-    /// A certificate was issued before this process knew of it.
-    pub fn remember(&mut self, order: &Order<'_>, at: Timestamp) {
+    /// Its certificate is there: a CA counts certificates, not tries.
+    pub fn issued(&mut self, order: &Order<'_>, at: Timestamp) {
         let Some(numbers) = self.numbers else { return };
-        for (key, rate) in charged(order, numbers) {
+        let charged = charged(order, numbers).into_iter();
+        for (key, rate) in charged.filter(|(key, _)| !matches!(key, Key::Account(_))) {
             self.take(key, rate, at);
         }
     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     answer,
     api::{CertificateKey, Home, IssuerKey},
-    certificates::reconcile::Controller as Certificates,
+    certificates::{gate::Standing, reconcile::Controller as Certificates},
     issuers::reconcile::Controller as Issuers,
     runtime::{
         clusters::{Clusters, Role},
@@ -446,7 +446,7 @@ async fn load_orders(certificates: &Certificates) {
         match certificates.orders.load().await {
             Ok(found) => {
                 for (key, issuer) in found {
-                    certificates.gate.enter(&issuer, &key);
+                    certificates.gate.enter(&issuer, &key, Standing::Hopeful);
                     certificates.queue.push(key);
                 }
                 return;

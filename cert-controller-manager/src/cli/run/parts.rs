@@ -31,6 +31,7 @@ use crate::{
     config::{DnsSettings, SourceSettings},
     issuers::{
         choice::Rules,
+        quota::limits::Cas,
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
     },
@@ -97,6 +98,7 @@ pub(super) fn issuers(
         namespace: settings.issuers.namespace.clone(),
         target,
         default_quota: settings.issuers.requests_per_day.into(),
+        limits: Cas::new(settings.issuers.acme_limits),
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
         http: Arc::new(FencedHttp::new(http, ground.fence.clone())),

@@ -71,6 +71,9 @@ pub const MANAGER: &[Flag] = &[
     flag("orders-at-once", POSITIVE, Issuers, "How many orders of one issuer run at once")
         .default("100")
         .ours(),
+    flag("acme-limits", Word(&["auto", "letsencrypt", "off"]), Issuers, ACME_LIMITS)
+        .default("auto")
+        .ours(),
     //
     flag("cert-class", List("CLASS,…"), Certificates, CLASS)
         .of(ISSUER_AND_SOURCES)
@@ -264,6 +267,9 @@ const TARGET_ISSUERS: &str = "Serve Issuers in the target cluster, too; it must 
 const DEACTIVATE: &str = "Deactivate authorizations after every order";
 const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; several are \
      separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";
+const ACME_LIMITS: &str = "Whose published rate limits are kept without running into them: \
+     Let's Encrypt's at its own production server (auto), the same numbers at every ACME server \
+     (letsencrypt), or nobody's (off). What a server says itself is always obeyed";
 const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); \
      the first is the main class";
 const RENEWAL_WINDOW: &str = "How long before its end a certificate of 90 days or more is renewed, \

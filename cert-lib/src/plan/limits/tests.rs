@@ -22,7 +22,10 @@ fn fill(limits: &mut Limits, name: impl Fn(u32) -> String, now: Timestamp) -> (u
         let names = names(&[&name(number)]);
         let order = order(&names, Novelty::New);
         match limits.room(&order, |_| 0, now) {
-            None => limits.ordered(&order, now),
+            None => {
+                limits.ordered(&order, now);
+                limits.issued(&order, now);
+            }
             Some(wait) => return (number, wait),
         }
     }
@@ -54,10 +57,24 @@ fn a_renewal_counts_for_its_set_only_and_a_replacement_for_nothing() {
     for _ in 0..5 {
         assert_eq!(limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)), None);
         limits.ordered(&order(&names, Novelty::Renewal), at(0));
+        limits.issued(&order(&names, Novelty::Renewal), at(0));
     }
     let wait = limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)).unwrap();
     assert_eq!(wait.key, set_key(&names));
     assert_eq!(limits.room(&order(&names, Novelty::Replacement), |_| 0, at(0)), None);
+}
+
+#[test]
+fn tries_that_bring_no_certificate_count_for_the_account_only() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    let names = names(&["never.example.org"]);
+    for _ in 0..299 {
+        limits.ordered(&order(&names, Novelty::New), at(0));
+        assert_eq!(limits.room(&order(&names, Novelty::New), |_| 0, at(0)), None);
+    }
+    limits.ordered(&order(&names, Novelty::New), at(0));
+    let wait = limits.room(&order(&names, Novelty::New), |_| 0, at(0)).unwrap();
+    assert_eq!((wait.key, wait.until), (Key::Account("le".into()), at(36)));
 }
 
 #[test]
