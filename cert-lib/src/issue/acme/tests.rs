@@ -1,6 +1,7 @@
 //! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
 
 mod ca;
+mod limits;
 
 use std::{
     collections::VecDeque,
