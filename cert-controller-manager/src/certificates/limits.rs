@@ -31,6 +31,8 @@ use crate::{
 
 /// A limit without a time: the others of the account try again after this, one first.
 const UNTIMED: SignedDuration = SignedDuration::from_mins(1);
+/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// How far back limits reach that are counted here.
 const REACH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -117,7 +119,7 @@ impl Controller {
         asks.ca.failed(&asks.account, error.unproved(), now);
         let Some(about) = error.limit() else { return };
         let until = match error.disposition() {
-            Disposition::Until(time) => time,
+            Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
             Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
                 now.saturating_add(UNTIMED).unwrap_or(now)
             }

@@ -232,3 +232,40 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     };
     Some((key, order))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ClusterId, Home, ObjectKey};
+
+    /// faults.md 3, 4 and 6
+    #[tokio::test]
+    async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>("nobody is asked")
+        });
+        let cluster = DefaultCluster(kube::Client::new(nobody, "default"));
+        let source = ClusterId { id: "here".into(), former: vec![] };
+        let store = Store::new(&cluster, "default", Realm::new("gardencert", &source));
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let stored = br#"{"version":1,"fingerprint":"f","order":"https://ca/order/1",
+            "account":"https://ca/account/1","started":"2026-11-22T10:00:00Z","names":[],"key":null}"#;
+        let until = "2026-11-22T11:00:00.5Z".parse().unwrap();
+        for (seconds, found) in [(3_600, Some("2026-11-22T11:00:01Z")), (5, None)] {
+            let interval = SignedDuration::from_secs(seconds);
+            let order = Order {
+                progress: Progress::decode(stored).unwrap(),
+                issuer: "ca".into(),
+                reason: Reason::SecretMissing,
+                hiccup: Some(Backoff { until, interval, failures: 0 }),
+                stored: true,
+                found_in: None,
+            };
+            let secret = store.render(&key, &order).unwrap();
+            let (whose, again) = read(&secret).unwrap();
+            assert_eq!(whose, key);
+            let not_before = again.hiccup.map(|hiccup| hiccup.until.to_string());
+            assert_eq!(not_before.as_deref(), found, "{seconds}");
+        }
+    }
+}

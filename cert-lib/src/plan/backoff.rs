@@ -52,7 +52,10 @@ pub fn next(failure: Disposition, previous: Option<Backoff>, now: Timestamp) -> 
             let step = rung.and_then(|rung| VALIDATION.get(rung)).copied().unwrap_or(last);
             (step, failures.saturating_add(1))
         }
-        Disposition::Until(time) => (time.duration_since(now).max(SignedDuration::ZERO), failures),
+        // A time that is over is none: whoever names such a one again and again is not asked at once
+        // again and again.
+        Disposition::Until(time) if time <= now => (doubled(before), failures),
+        Disposition::Until(time) => (time.duration_since(now), failures),
         Disposition::FixRequest | Disposition::Retry(Ladder::Daily) => (FIX, failures),
     };
     Backoff { until: now.saturating_add(interval).unwrap_or(now), interval, failures }
@@ -110,6 +113,13 @@ mod tests {
         let backoff = after(Disposition::Until(time), None, Timestamp::UNIX_EPOCH);
         let interval = SignedDuration::from_secs(4_711);
         assert_eq!(backoff, Backoff { until: time, interval, failures: 0 });
+    }
+
+    /// faults.md 9
+    #[test]
+    fn a_time_in_the_past_is_no_invitation_to_hurry() {
+        let past = Disposition::Until(Timestamp::UNIX_EPOCH);
+        assert_eq!(ladder(past, 4), [2, 4, 8, 16]);
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Ca {
     pub fn leave(&self, whose: Whose<'_>) {
         let mut state = lock(&self.state);
         state.turns.values_mut().for_each(|turns| turns.leave(whose));
+        state.turns.retain(|_, turns| !turns.is_empty());
     }
 
     /// The order is placed.

@@ -3,6 +3,7 @@
 mod ca;
 mod faults;
 mod wishes;
+mod limits;
 
 use std::{
     collections::VecDeque,
