@@ -241,4 +241,6 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
