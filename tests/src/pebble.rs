@@ -71,6 +71,8 @@ pub struct Signed {
 struct Status {
     #[serde(rename = "Certificate")]
     certificate: String,
+    #[serde(rename = "Status")]
+    status: String,
 }
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -228,14 +230,26 @@ impl Pebble {
         Ok(counts)
     }
 
+    /// What it says of a certificate by its serial number: `Valid` or `Revoked`.
+    ///
+    /// # Errors
+    /// It does not know it, or its management interface does not answer.
+    pub async fn status(&self, serial: &str) -> Result<String> {
+        Ok(self.look_up(serial).await?.status)
+    }
+
     async fn names(&self, serial: &str) -> Result<Vec<String>> {
-        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management);
-        let (status, body) = self.https.get(&url).await?;
-        ensure!(status == StatusCode::OK, "Pebble says {status}");
-        let status: Status = serde_json::from_slice(&body)?;
+        let status = self.look_up(serial).await?;
         let mut names = Leaf::parse(status.certificate.as_bytes())?.names;
         names.sort();
         Ok(names)
+    }
+
+    async fn look_up(&self, serial: &str) -> Result<Status> {
+        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management);
+        let (status, body) = self.https.get(&url).await?;
+        ensure!(status == StatusCode::OK, "Pebble says {status}");
+        Ok(serde_json::from_slice(&body)?)
     }
 
     fn serials(&self) -> Result<Vec<String>> {

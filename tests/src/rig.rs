@@ -241,7 +241,7 @@ impl Rig {
 
     async fn until_manager_is_up(&self) -> Result<()> {
         let client = self.control_plane.client();
-        for plural in ["issuers", "certificates"] {
+        for plural in ["issuers", "certificates", "certificaterevocations"] {
             let definition = format!("{plural}.cert.gardener.cloud");
             let what = format!("the manager has applied {definition}");
             eventually(Duration::from_secs(20), &what, || async {
@@ -267,7 +267,7 @@ pub async fn define_dns_entry(client: &kube::Client) -> Result<()> {
 
 /// Applies our definitions without the rules in them.
 async fn define_leniently(client: &kube::Client) -> Result<()> {
-    for plural in ["issuers", "certificates"] {
+    for plural in ["issuers", "certificates", "certificaterevocations"] {
         let file = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
         for mut definition in objects::documents(&locate::read(&file)?)? {
             without_rules(&mut definition);

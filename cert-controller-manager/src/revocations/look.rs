@@ -214,3 +214,80 @@ fn is_revoked(secret: &Secret) -> bool {
 fn hash(certificate: &Certificate) -> Option<&str> {
     certificate.labels().get(marks::HASH).map(String::as_str).filter(|hash| !hash.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    /// A backup with the serial number 0a bc.
+    fn secret(annotations: &[(&str, &str)]) -> Secret {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.serial_number = Some(rcgen::SerialNumber::from(vec![0x0a, 0xbc]));
+        params.not_before = rcgen::date_time_ymd(2026, 11, 22);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Secret {
+            metadata: ObjectMeta {
+                labels: Some([(marks::BACKUP.to_owned(), "true".to_owned())].into()),
+                annotations: Some(annotations.iter().map(text).collect()),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([("tls.crt".to_owned(), ByteString(pem.into_bytes()))])),
+            ..Secret::default()
+        }
+    }
+
+    fn owners(anywhere: bool, serials: &[&str]) -> Owners {
+        Owners {
+            anywhere,
+            tenants: vec!["now:ns".to_owned(), "before:ns".to_owned()],
+            serials: serials.iter().map(|text| (*text).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_backup_is_of_whom_it_names_or_of_whoever_has_its_certificate() {
+        let of = |text| [(marks::BACKUP_OF, text)];
+        for (annotations, anywhere, serials, is_ours) in [
+            (&of("now:ns")[..], false, &[][..], true),
+            (&of("x:ns, before:ns"), false, &[], true),
+            (&of("now:other"), false, &[], false),
+            (&of("now:other"), false, &["abc"], true),
+            (&of("now:other"), true, &[], true),
+            (&[], false, &["abc"], true),
+            (&[], false, &["abd"], false),
+            (&[], true, &[], true),
+        ] {
+            let found = owners(anywhere, serials).backup(&secret(annotations));
+            assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {serials:?}");
+        }
+        let mut plain = secret(&of("now:ns"));
+        plain.metadata.labels = None;
+        assert_eq!(owners(true, &["abc"]).backup(&plain), None, "it is no backup");
+    }
+
+    #[test]
+    fn a_backup_says_all_that_a_revocation_needs() {
+        let whose = (marks::BACKUP_OF, "now:ns");
+        let bare = owners(false, &[]).backup(&secret(&[whose])).unwrap();
+        assert_eq!((bare.serial.as_str(), bare.text.as_str()), ("abc", "0a:bc"));
+        assert_eq!(bare.requested_at, "2026-11-22T01:00:30Z".parse().unwrap());
+        assert_eq!((bare.revoked, bare.is_marked), (false, false));
+        let noted = [
+            whose,
+            (marks::BACKUP_ISSUER, "target:ns/le"),
+            (marks::REQUESTED_AT, "2026-11-22T08:00:00Z"),
+            (marks::REVOKED, "true"),
+        ];
+        let noted = owners(false, &[]).backup(&secret(&noted)).unwrap();
+        assert_eq!(noted.issuer, Some(IssuerKey::Target(ObjectKey::new("ns", "le"))));
+        assert_eq!(noted.requested_at, "2026-11-22T08:00:00Z".parse().unwrap());
+        assert_eq!((noted.revoked, noted.is_marked), (true, true));
+    }
+}

@@ -125,6 +125,11 @@ impl Backup {
         !self.revoked && self.not_after > now && self.requested_at < date
     }
 
+    /// Whether the status means it. Upstream leaves leading zeros out and groups what is left.
+    fn is(&self, listed: &CertificateSecret) -> bool {
+        self.secret.name == listed.name && self.serial == plain(&listed.serial_number)
+    }
+
     /// As the status names it.
     #[must_use]
     pub fn listed(&self) -> CertificateSecret {
@@ -313,12 +318,12 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp) -> Step 
     }
     let mut to_revoke = Vec::new();
     for listed in std::mem::take(&mut lists.secrets) {
-        match found.backups.iter().find(|backup| backup.listed() == listed) {
+        match found.backups.iter().find(|backup| backup.is(&listed)) {
             // By us before a crash, or by somebody else.
             Some(backup) if backup.revoked => drop(lists.revoked_secrets.insert(listed)),
             Some(backup) => {
                 to_revoke.push(backup.clone());
-                lists.secrets.insert(listed);
+                lists.secrets.insert(backup.listed());
             }
             // Deleted meanwhile, or never ours: nobody can revoke it.
             None => drop(lists.failed_secrets.insert(listed)),

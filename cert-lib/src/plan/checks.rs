@@ -273,11 +273,14 @@ fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     })
 }
 
-/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next.
+/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next, and may
+/// have said it for a later time.
 fn revoked(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let demanded = demand(snapshot).is_some();
-    (snapshot.stored()?.revoked && !demanded)
-        .then(|| hold(Reason::Revoked, "certificate has been revoked".to_owned()))
+    (snapshot.stored()?.revoked && !demanded).then(|| Verdict {
+        look_again: snapshot.want.renewed_after.filter(|after| *after > snapshot.now),
+        ..hold(Reason::Revoked, "certificate has been revoked".to_owned())
+    })
 }
 
 fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {

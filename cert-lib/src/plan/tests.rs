@@ -575,6 +575,7 @@ fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
         now() + soon
     );
     assert_eq!(given().renewed_after(now() + soon).plan().look_again, now() + soon);
+    assert_eq!(given().revoked().renewed_after(now() + soon).plan().look_again, now() + soon);
     assert_eq!(
         given().secret(SecretState::Missing).backing_off_for(soon).plan().look_again,
         now() + soon
