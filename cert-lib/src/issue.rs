@@ -25,7 +25,7 @@ pub use progress::{Progress, ProgressError};
 pub use renewal::RenewalInfo;
 pub use revocation::RevocationReason;
 
-mod own;
+pub(crate) mod own;
 mod progress;
 
 /// Something that issues certificates.
