@@ -35,13 +35,16 @@ impl Controller {
     }
 }
 
-/// The copy. It has no owner, and no labels but ours: nobody may select it by mistake.
+/// The copy. It has no owner, and no labels and annotations but ours: nobody may select it by
+/// mistake, or copy it on. What only a program that uses the certificate needs is left out.
 fn render(issuer: &str, leaf: &Leaf, secret: &Secret) -> Secret {
     let labels = secret.metadata.labels.as_ref();
     let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
     let true_ = || "true".to_owned();
     let mut annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    annotations.remove(marks::OWNERS);
+    annotations.retain(|name, _| name == marks::REQUESTED_AT);
+    let mut data = secret.data.clone().unwrap_or_default();
+    data.retain(|name, _| ["tls.crt", "tls.key", "ca.crt"].contains(&name.as_str()));
     Secret {
         metadata: ObjectMeta {
             namespace: Some(NAMESPACE.to_owned()),
@@ -59,7 +62,7 @@ fn render(issuer: &str, leaf: &Leaf, secret: &Secret) -> Secret {
             ..ObjectMeta::default()
         },
         type_: secret.type_.clone(),
-        data: secret.data.clone(),
+        data: Some(data),
         ..Secret::default()
     }
 }

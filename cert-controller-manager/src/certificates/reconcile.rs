@@ -196,7 +196,16 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(self.clean_up_after(&pass, look_again).await))
+        let look_again = self.clean_up_after(&pass, look_again).await;
+        Ok(Some(self.before_passwords_change(&pass, look_again)))
+    }
+
+    /// Nobody tells when the password of a keystore changes.
+    fn before_passwords_change(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+        if pass.observed.wishes.stores.is_empty() || pass.plan.reason == Reason::OtherClass {
+            return look_again;
+        }
+        look_again.min(pass.now + self.secrets.keystores.pace())
     }
 
     /// Where no order runs any more, nothing that it published may stay.
