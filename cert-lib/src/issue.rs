@@ -28,7 +28,7 @@ pub use renewal::RenewalInfo;
 pub use revocation::RevocationReason;
 
 mod limited;
-mod own;
+pub(crate) mod own;
 mod progress;
 
 /// Something that issues certificates.

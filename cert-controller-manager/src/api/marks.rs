@@ -12,6 +12,8 @@ pub const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 pub const REQUESTED_AT: &str = "cert.gardener.cloud/requestedAt";
 /// Annotation on Secrets: `true` after a revocation.
 pub const REVOKED: &str = "cert.gardener.cloud/revoked";
+/// Annotation of ours on Secrets: which certificate their keystores were made for.
+pub const KEYSTORES: &str = "cert.gardener.cloud/keystores";
 /// Annotation on Certificates: first instant of the current certificate's validity.
 pub const NOT_BEFORE: &str = "cert.gardener.cloud/not-before";
 /// Annotation on Certificates: last instant of the current certificate's validity.

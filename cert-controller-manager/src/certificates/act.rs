@@ -19,7 +19,7 @@ use crate::{
         observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
-        secret::{self, Content},
+        secret::{self, write},
         status::{Outcome, State, ready_message},
     },
     issuers::registry::Lookup,
@@ -85,6 +85,7 @@ impl Controller {
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
             (Action::Start, Ok(request)) => {
+                let request = &self.keeping_key(pass, request).await?;
                 if let Some(quota) = self.quota(&pass.observed.issuer.key)
                     && !quota.spend(whose(pass.key)).await?
                 {
@@ -253,18 +254,11 @@ impl Controller {
     ) -> kube::Result<Step> {
         let requested_at = order.map_or(pass.now, |order| order.progress.started());
         let key = &pass.observed.secret;
-        let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
-        let content = Content {
-            bundle,
-            fingerprint: &request.fingerprint,
-            requested_at,
-            labels: pass.certificate.spec.secret_labels.as_ref(),
-            kind,
-            bond: &pass.observed.bond,
+        let ready = match self.fill(pass, request, bundle, requested_at).await {
+            Ok(ready) => ready,
+            Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
-        let rendered = secret::render(key, &content);
-        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
-        match self.secrets.write(key, &params, &Patch::Apply(&rendered)).await {
+        match self.put(pass, &ready.secret).await {
             Ok(()) => {}
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
             // fetched again all the time.
@@ -279,7 +273,7 @@ impl Controller {
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             let issuer = &pass.observed.issuer.key;
-            self.back_up(pass.key, issuer, &bundle.leaf, &rendered).await;
+            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await;
         }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
         self.note_issued(pass, request);
@@ -298,7 +292,11 @@ impl Controller {
             requested_at,
             suggested: None,
             reissued,
-            ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
+            warns: ready.trouble.is_some(),
+            ..pass.outcome(
+                State::Ready,
+                write::with_trouble(ready_message(&bundle.leaf), ready.trouble.as_deref()),
+            )
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
         Ok(Step::Say(Box::new(outcome), look_again))
@@ -345,19 +343,6 @@ impl Controller {
         Step::Say(Box::new(outcome), wait.until)
     }
 
-    async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
-        let key = &pass.observed.secret;
-        if let Err(from) = self.setbacks.may_rewrite(pass.key, pass.now) {
-            // It serves; whoever undoes what we write is not fought.
-            return Ok(Step::Say(Box::new(pass.well()), from));
-        }
-        let labels = pass.certificate.spec.secret_labels.as_ref();
-        let bond = &pass.observed.bond;
-        let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels, bond));
-        self.secrets.write(key, &PatchParams::default(), &patch).await?;
-        Ok(Step::Again)
-    }
-
     /// `renew: true` becomes a date, which is fulfilled by any newer certificate: a crash neither
     /// forgets nor repeats the renewal.
     async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
@@ -397,14 +382,16 @@ impl Controller {
 }
 
 impl Pass<'_> {
-    fn well(&self) -> Outcome {
+    pub(super) fn well(&self) -> Outcome {
         let message = match &self.observed.have.secret {
             SecretState::Holds(stored) => ready_message(&stored.leaf),
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => {
                 String::new()
             }
         };
-        self.outcome(State::Ready, message)
+        let trouble = write::trouble(&self.observed.stores);
+        let message = write::with_trouble(message, trouble);
+        Outcome { warns: trouble.is_some(), ..self.outcome(State::Ready, message) }
     }
 
     /// What the status says already.
@@ -434,6 +421,7 @@ impl Pass<'_> {
             backoff,
             reissued: self.observed.reissued.clone(),
             pending_since: None,
+            warns: false,
         }
     }
 }

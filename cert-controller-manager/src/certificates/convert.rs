@@ -196,6 +196,9 @@ fn check_secret(
     if let Some((name, why)) = syntax::bad_label(spec.secret_labels.as_ref()) {
         return Err(Refusal::Other(format!("secretLabels: {name:?} {why}")));
     }
+    if let Some((name, why)) = syntax::bad_annotation(spec.secret_annotations.as_ref()) {
+        return Err(Refusal::Other(format!("secretAnnotations: {name:?} {why}")));
+    }
     let own = key.object.namespace.as_str();
     if !settings.cross_namespace_secrets && consents.of(own, &target) != Consent::Given {
         return Err(Refusal::Other(format!(

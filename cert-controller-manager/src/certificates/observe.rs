@@ -28,7 +28,11 @@ use crate::{
         gate::Standing,
         limits::Situation,
         reconcile::Controller,
-        secret::{self, Expectation, Facts},
+        secret::{
+            self, Expectation, Facts,
+            keystores::{Keystores, Stores},
+            wishes::Wishes,
+        },
     },
     issuers::{self, choice::Chosen, quota::Whose, registry::Lookup},
     runtime::clusters::TargetCluster,
@@ -42,6 +46,10 @@ pub struct Observed {
     pub secret: ObjectKey,
     /// What is there now.
     pub facts: Option<Facts>,
+    /// What the Certificate asks of it besides the certificate.
+    pub wishes: Wishes,
+    /// How its keystores are.
+    pub stores: Stores,
     /// What ties it to the Certificate.
     pub bond: Bond,
     /// The issuer that is meant.
@@ -74,8 +82,14 @@ impl Controller {
             matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let bond =
             bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let wishes = Wishes::of(&certificate.spec);
+        let stores = match &facts {
+            Some(facts) => self.secrets.stores(&secret, facts, &wishes, self.clock.now()).await,
+            None => Stores::Current,
+        };
         let expected = Expectation {
-            labels: certificate.spec.secret_labels.as_ref(),
+            wishes: &wishes,
+            stores: &stores,
             key_is_elsewhere,
             bond: &bond,
             only_ours: !self.places.one_cluster || secret.namespace != key.object.namespace,
@@ -110,7 +124,7 @@ impl Controller {
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed { have, secret, facts, bond, issuer, reissued, standing })
+        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, reissued, standing })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.
@@ -182,6 +196,8 @@ pub(super) fn whose(key: &CertificateKey) -> Whose<'_> {
 pub struct Secrets {
     cluster: TargetCluster,
     known: Mutex<Known>,
+    /// Their keystores.
+    pub keystores: Keystores,
 }
 
 #[derive(Default)]
@@ -224,7 +240,7 @@ impl Secrets {
     /// Nothing known yet.
     #[must_use]
     pub fn new(cluster: TargetCluster) -> Self {
-        Self { cluster, known: Mutex::default() }
+        Self { cluster, known: Mutex::default(), keystores: Keystores::default() }
     }
 
     /// The facts of a Secret; `None` where there is no Secret. What is known is not read again:
@@ -240,6 +256,17 @@ impl Secrets {
         self.remember(key, async { api.get_opt(&key.name).await }).await
     }
 
+    /// How the keystores of a Secret are.
+    async fn stores(
+        &self,
+        key: &ObjectKey,
+        facts: &Facts,
+        wishes: &Wishes,
+        now: Timestamp,
+    ) -> Stores {
+        self.keystores.look(&self.api(key), key, facts, &wishes.stores, now).await
+    }
+
     /// Writes a Secret, and knows it afterwards.
     ///
     /// # Errors
@@ -249,10 +276,10 @@ impl Secrets {
         key: &ObjectKey,
         params: &PatchParams,
         patch: &Patch<P>,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<Option<Facts>> {
         let api = self.api(key);
         let call = async { api.patch(&key.name, params, patch).await.map(Some) };
-        self.remember(key, call).await.map(drop)
+        self.remember(key, call).await
     }
 
     /// Takes what a call says of a Secret, unless the watch said something meanwhile.
@@ -281,7 +308,10 @@ impl Secrets {
         let mut known = self.lock();
         match secret {
             Some(secret) => known.seen.insert(key.clone(), kind(secret)),
-            None => known.seen.remove(key),
+            None => {
+                self.keystores.forget(key);
+                known.seen.remove(key)
+            }
         };
         let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
         let facts = known.facts.get(key);

@@ -209,7 +209,16 @@ impl Controller {
         };
         let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
         let look_again = asked_again.map_or(look_again, |from| from.min(look_again));
-        Ok(Some(self.clean_up_after(&pass, look_again).await))
+        let look_again = self.clean_up_after(&pass, look_again).await;
+        Ok(Some(self.before_passwords_change(&pass, look_again)))
+    }
+
+    /// Nobody tells when the password of a keystore changes.
+    fn before_passwords_change(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+        if pass.observed.wishes.stores.is_empty() || pass.plan.reason == Reason::OtherClass {
+            return look_again;
+        }
+        look_again.min(pass.now + self.secrets.keystores.pace())
     }
 
     /// Where no order runs any more, nothing that it published may stay.

@@ -135,7 +135,7 @@ impl Controller {
         let (word, message) = (outcome.reason.word(), &outcome.message);
         let about = certificate.object_ref(&());
         let reports = &self.homes.at(key.home).reports;
-        if outcome.state == State::Error {
+        if outcome.state == State::Error || outcome.warns {
             tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
             reports.warning(about, word, message);
         } else {

@@ -81,6 +81,8 @@ pub struct Outcome {
     pub reissued: Vec<Timestamp>,
     /// When the running order was placed.
     pub pending_since: Option<Timestamp>,
+    /// Whether somebody must do something although all is well for now.
+    pub warns: bool,
 }
 
 /// `status.message` of a certificate that is well, in Go's way of writing times.

@@ -1,7 +1,7 @@
 //! Certificates that are signed with a key of ours (RFC 5280): what a CA and a self-signed issuer
 //! share.
 
-mod der;
+pub(crate) mod der;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -53,8 +53,8 @@ pub(super) struct Signer<'a> {
     pub(super) key: &'a PrivateKey,
 }
 
-/// The key that `request` wants certified: the one in its signing request, or a new one. Upstream
-/// takes a new one for a signing request, too.
+/// The key that `request` wants certified: the one in its signing request, the one that it brings, or
+/// a new one. Upstream takes a new one for a signing request, too.
 pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder, IssueError> {
     let kind = match &request.subject {
         Subject::Csr(csr) => {
@@ -62,7 +62,10 @@ pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder,
         }
         Subject::Names { key, .. } => key.kind(),
     };
-    let key = keys.generate(kind).await.map_err(|error| broken(&error))?;
+    let key = match &request.key {
+        Some(key) => key.clone(),
+        None => keys.generate(kind).await.map_err(|error| broken(&error))?,
+    };
     let public_key = key.public_key().map_err(|error| broken(&error))?;
     Ok(Holder { public_key, key: Some(key) })
 }
