@@ -285,6 +285,9 @@ impl Controller {
         }
         self.call_next(pass.key);
         self.count(pass, order, IssuanceResult::Issued);
+        if let Some(remark) = &bundle.remark {
+            self.remark(pass, remark);
+        }
         let outcome = Outcome {
             reason: Reason::Ready,
             ready: true,

@@ -3,11 +3,15 @@
 mod extras;
 mod renewal;
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use cert_lib::{
     model::{
         key::KeyType,
         name::DnsName,
-        request::{Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names},
+        request::{
+            AcmeWishes, Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names,
+        },
     },
     plan::Want,
 };
@@ -18,6 +22,7 @@ use crate::{
     api::{
         Certificate, CertificateKey, IssuerKey, ObjectKey,
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
+        issuer::IssuerKind,
         marks,
     },
     certificates::{
@@ -148,7 +153,8 @@ fn request(
     let spec = &certificate.spec;
     let common_name = common_name(spec);
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let named = common_name.is_some() || !dns_names.is_empty();
+    let acme = acme_wishes(spec, issuer.kind);
+    let named = common_name.is_some() || !dns_names.is_empty() || !acme.addresses.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
     let extras = extras::of(spec, settings, issuer.kind)?;
     let subject = match (named, csr) {
@@ -168,7 +174,24 @@ fn request(
         },
     };
     let fingerprint = fingerprint(spec, settings, &issuer.key);
-    Ok(Request { extras, ..Request::new(key.owner(), fingerprint, subject) })
+    Ok(Request { extras, acme, ..Request::new(key.owner(), fingerprint, subject) })
+}
+
+/// What only an ACME server can be asked for. Addresses are certified by some profiles only; without
+/// one they are left out in silence, as upstream does.
+fn acme_wishes(spec: &CertificateSpec, kind: Option<IssuerKind>) -> AcmeWishes {
+    let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let profile = full(&spec.profile);
+    let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
+    let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
+    // What is no address is refused with the other names.
+    let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
+    AcmeWishes {
+        profile,
+        preferred_chain: full(&spec.preferred_chain),
+        follow_cname: spec.follow_cname == Some(true),
+        addresses: addresses.into_iter().collect(),
+    }
 }
 
 fn check_secret(

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cert_lib::model::reason::Reason;
 use kube::{
     Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -129,6 +130,13 @@ impl Controller {
         let params = PatchParams::default();
         let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
         Ok(self.index.update(key, written))
+    }
+
+    /// Says once what the status has no place for: it is about how the certificate came to be.
+    pub(super) fn remark(&self, pass: &Pass<'_>, remark: &str) {
+        tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
+        let reports = &self.homes.at(pass.key.home).reports;
+        reports.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
     }
 
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {

@@ -1,6 +1,6 @@
 //! Building signing requests, and checking that what comes back is what was asked for.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
@@ -44,8 +44,8 @@ pub fn signing_request(request: &Request, key: Option<&PrivateKey>) -> Result<Ve
         let text = name.as_str().try_into().map_err(|error: rcgen::Error| refuse(&error))?;
         params.subject_alt_names.push(SanType::DnsName(text));
     }
-    let addresses = request.acme.addresses.iter().map(|address| SanType::IpAddress(*address));
-    params.subject_alt_names.extend(addresses);
+    let addresses: BTreeSet<_> = request.acme.addresses.iter().collect();
+    params.subject_alt_names.extend(addresses.into_iter().map(|it| SanType::IpAddress(*it)));
     let signer = key.signer().map_err(|error| refuse(&error))?;
     let csr = params.serialize_request(&signer).map_err(|error| refuse(&error))?;
     Ok(csr.der().to_vec())

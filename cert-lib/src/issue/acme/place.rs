@@ -21,6 +21,7 @@ use crate::{
         progress::Durable,
     },
     model::{
+        cert_id::CertId,
         name::DnsName,
         request::{Request, Subject},
     },
@@ -94,7 +95,7 @@ impl AcmeIssuer {
         let mut payload = NewOrder {
             identifiers: identifiers(request),
             profile: self.profile(request, &directory)?,
-            replaces: replaces.map(|id| id.as_str()),
+            replaces: replaces.map(CertId::as_str),
         };
         let mut outcome = self.account.post(&directory.new_order, &payload).await;
         if payload.replaces.is_some() && outcome.as_ref().is_err_and(may_be_about_replaces) {

@@ -117,7 +117,7 @@ impl Running<'_> {
             match reply {
                 Ok(reply) => retry_after = retry_after.max(reply.retry_after),
                 Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {
-                    refused = true
+                    refused = true;
                 }
                 Err(error) => {
                     return Err(failure::failed("answering a challenge", &error, Concern::Order));

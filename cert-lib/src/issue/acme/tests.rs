@@ -250,6 +250,7 @@ async fn a_wildcard_and_its_parent_are_published_together_and_polled_together() 
     assert_eq!(total, 11);
 }
 
+/// faults.md 14, 15, 16
 #[tokio::test]
 async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
     for reused in [false, true] {
@@ -311,6 +312,7 @@ async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
     assert_eq!(bench.count("POST /challenge/0"), 1);
 }
 
+/// faults.md 13
 #[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
     for (reused, requests) in [(false, 9), (true, 4)] {
@@ -457,6 +459,7 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
     }
 }
 
+/// faults.md 23
 #[tokio::test]
 async fn a_certificate_for_another_key_is_refused() {
     let bench = Bench::new(Manner::default(), Board::default()).await;

@@ -43,6 +43,8 @@ pub(super) struct Ca {
     pub(super) certificate: String,
     /// What it signs lasts from the one to the other.
     pub(super) lifetime: (Date, Date),
+    /// Goes on handing out what it signed before.
+    pub(super) frozen: bool,
     /// Authorizations that were given up.
     pub(super) deactivated: Vec<usize>,
 }
@@ -58,6 +60,7 @@ impl Ca {
             status: "pending",
             certificate: String::new(),
             lifetime: ((2026, 11, 22), (2027, 2, 20)),
+            frozen: false,
             deactivated: Vec::new(),
         }
     }
@@ -71,6 +74,11 @@ impl Ca {
             return Err(HttpError::Unreachable { host: "ca".to_owned(), reason });
         }
         Ok(answer)
+    }
+
+    /// How many challenges were answered.
+    pub(super) fn answered(&self) -> usize {
+        self.answered.iter().filter(|answered| **answered).count()
     }
 
     fn answer(&mut self, seen: &Seen) -> Response<Bytes> {
@@ -171,7 +179,9 @@ impl Ca {
         let (from, to) = self.lifetime;
         csr.params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
         csr.params.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
-        self.certificate = csr.signed_by(&issuer).unwrap().pem();
+        if !self.frozen {
+            self.certificate = csr.signed_by(&issuer).unwrap().pem();
+        }
         self.signatures += 1;
         self.status = if self.manner.quick { "valid" } else { "processing" };
         self.order()
