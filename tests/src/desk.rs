@@ -232,7 +232,7 @@ impl Desk {
                 let (reason, look_again) = (plan.reason, plan.look_again);
                 Say { reason, message, look_again, reached: None }
             }
-            other => bail!("there is no Secret here that could be written: {other:?}"),
+            Action::Rewrite => bail!("there is no Secret here that could be written again"),
         };
         job.hear(&say);
         Ok(say)

@@ -20,7 +20,7 @@ use crate::{Bench, KINDS, MINIMUM, counts, days, http_date, job, seconds};
 
 #[test]
 fn s01_ninety_five_percent_bad_nonces_cost_requests_and_nothing_else() {
-    const BUDGET: usize = 200;
+    const BUDGET: usize = 400;
     run(async {
         let bench = Bench::new().await?;
         bench.proxy.misbehave([Rule::all(Fault::stale_nonce()).percent(95)]);
