@@ -110,6 +110,17 @@ impl Desk {
         Self::with(clock, self.http.clone(), account, board, self.conduct.clone())
     }
 
+    /// The account is registered again with the same key, where the CA has forgotten it.
+    ///
+    /// # Errors
+    /// The CA refuses it.
+    pub async fn registered_again(&self) -> Result<Self> {
+        let key = self.account.key();
+        let (account, _) = register(&self.client, key, None, false).await?;
+        let (clock, board) = (Arc::clone(&self.clock), Arc::clone(&self.board));
+        Ok(Self::with(clock, self.http.clone(), account, board, self.conduct.clone()))
+    }
+
     fn with(
         clock: Arc<Manual>,
         http: HttpsClient,
@@ -221,7 +232,7 @@ impl Desk {
                 let (reason, look_again) = (plan.reason, plan.look_again);
                 Say { reason, message, look_again, reached: None }
             }
-            other => bail!("there is no Secret here that could be written: {other:?}"),
+            Action::Rewrite => bail!("there is no Secret here that could be written again"),
         };
         job.hear(&say);
         Ok(say)

@@ -13,6 +13,7 @@ use crate::{
     objects::{self, acme_issuer, apply, is_established, until_established},
     pebble::{Pebble, PebbleOptions},
     processes::free_port,
+    proxy::Proxy,
 };
 
 /// The zone that every rig serves.
@@ -54,6 +55,8 @@ pub struct RigOptions {
     pub definitions: Definitions,
     /// Further arguments for the manager.
     pub arguments: Vec<String>,
+    /// Whether a proxy that can misbehave stands between the manager and the CA.
+    pub proxy: bool,
 }
 
 /// A running rig. Everything ends when it is dropped.
@@ -62,6 +65,8 @@ pub struct Rig {
     manager: Mutex<Manager>,
     /// The stand-alone responder, if there is one.
     _responder: Option<Manager>,
+    /// What stands before the CA, if anything does.
+    pub proxy: Option<Proxy>,
     /// The CA.
     pub pebble: Pebble,
     /// The cluster.
@@ -95,6 +100,7 @@ impl Rig {
         }
         let pebble = PebbleOptions { dns: Some(dns), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
+        let proxy = if options.proxy { Some(Proxy::before(&pebble).await?) } else { None };
         let kubeconfig = control_plane.kubeconfig("manager")?;
         let logs = control_plane.logs();
         let (answer_dns, responder) = match options.responder {
@@ -113,7 +119,8 @@ impl Rig {
         };
         let manager = Mutex::new(Manager::start(&options, logs)?);
         let zone = ZONE.to_owned();
-        let rig = Self { manager, _responder: responder, pebble, control_plane, zone, options };
+        let _responder = responder;
+        let rig = Self { manager, _responder, proxy, pebble, control_plane, zone, options };
         rig.until_manager_is_up().await?;
         Ok(rig)
     }
@@ -124,7 +131,7 @@ impl Rig {
     /// Something does not start.
     pub async fn with_issuer(options: RigOptions) -> Result<Self> {
         let rig = Self::start(options).await?;
-        rig.issuer(ISSUER, &rig.pebble.directory()).await?;
+        rig.issuer(ISSUER, &rig.directory()).await?;
         Ok(rig)
     }
 
@@ -135,6 +142,12 @@ impl Rig {
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Rig> = OnceCell::const_new();
         SHARED.get_or_try_init(|| Self::with_issuer(RigOptions::default())).await
+    }
+
+    /// The address of the CA's directory, through the proxy if there is one.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        self.proxy.as_ref().map_or_else(|| self.pebble.directory(), Proxy::directory)
     }
 
     /// Applies an ACME issuer in the namespace `default` and waits until it is Ready.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -116,6 +116,7 @@ async fn connection(tcp: TcpStream, tls: &TlsAcceptor, state: Arc<State>) -> Res
 async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
+    let is_head = head.method == Method::HEAD;
     let path = head.uri.path();
     let seen = Seen {
         kind: Kind::of(path),
@@ -127,9 +128,15 @@ async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Optio
     };
     let fault = state.judge(seen);
     let request = Request::from_parts(head, body);
+    let answered_with = |mut answer: Answer| {
+        if is_head {
+            answer.body = Bytes::new();
+        }
+        response(answer)
+    };
     match fault {
         None => passed_on(state, request).await,
-        Some(Fault::Answer(answer)) => Some(response(answer)),
+        Some(Fault::Answer(answer)) => Some(answered_with(answer)),
         Some(Fault::ResetBefore) => None,
         Some(Fault::ResetAfter) => {
             answered(state, request).await?;
@@ -143,7 +150,7 @@ async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Optio
         Some(Fault::Alter(change)) => {
             let mut answer = answered(state, request).await?;
             change(&mut answer);
-            Some(response(answer))
+            Some(answered_with(answer))
         }
     }
 }

@@ -20,12 +20,14 @@ use crate::{Bench, KINDS, MINIMUM, counts, days, http_date, job, seconds};
 
 #[test]
 fn s01_ninety_five_percent_bad_nonces_cost_requests_and_nothing_else() {
-    const BUDGET: usize = 200;
+    const BUDGET: usize = 400;
     run(async {
         let bench = Bench::new().await?;
         bench.proxy.misbehave([Rule::all(Fault::stale_nonce()).percent(95)]);
         let took = bench.issue(&mut job("nonces")?).await?;
-        ensure!(took < seconds(600), "it took {took:#}");
+        // Eleven nonces in vain are a hiccup, and hiccups are met ever more patiently.
+        ensure!(took < seconds(3600), "it took {took:#}");
+        assert_eq!(bench.desk.board.published(), [""; 0]);
         bench.cost(BUDGET, 1)
     })
     .unwrap();
@@ -54,9 +56,10 @@ fn s02_a_bad_nonce_without_a_new_one_costs_a_nonce_request() {
     .unwrap();
 }
 
-/// What a limited order costs: a request that is refused, and the nonce that the refusal did not
-/// bring.
+/// What a refused order costs: the request, and the nonce that the refusal did not bring.
 const REFUSED: usize = 2;
+/// The same on the way: where the process had nothing to wait for, it looks at the step before again.
+const HICCUP: usize = 3;
 
 #[test]
 fn s03_a_limit_in_seconds_is_kept_to_the_second() {
@@ -115,7 +118,7 @@ fn s06_an_overloaded_ca_is_asked_again_when_it_says() {
             bench.proxy.misbehave([Rule::on(kind, Fault::Answer(busy)).once()]);
             let took = bench.issue(&mut job(&format!("busy-{number}"))?).await?;
             ensure!(took >= seconds(120) && took < seconds(130), "{kind:?}: {took:#}");
-            bench.cost(MINIMUM + REFUSED, number + 1)?;
+            bench.cost(MINIMUM + HICCUP, number + 1)?;
         }
         for (number, kind) in [Kind::Directory, Kind::NewNonce].into_iter().enumerate() {
             bench.restart();
@@ -146,7 +149,7 @@ fn s07_an_error_in_html_is_a_hiccup_and_reads_well() {
                 ensure!(took < seconds(60), "{kind:?}: {took:#}");
                 let heard = job.heard.join("\n");
                 ensure!(heard.contains(title) && !heard.contains('<'), "{kind:?}: {heard}");
-                bench.cost(MINIMUM + REFUSED, signed)?;
+                bench.cost(MINIMUM + HICCUP, signed)?;
             }
         }
         Ok(())
@@ -163,7 +166,7 @@ fn s08_a_refusal_that_is_no_problem_document_is_a_hiccup() {
             bench.proxy.misbehave([Rule::on(kind, Fault::Answer(answer)).once()]);
             let took = bench.issue(&mut job(&format!("odd-{number}"))?).await?;
             ensure!(took < seconds(60), "{kind:?}: {took:#}");
-            bench.cost(MINIMUM + REFUSED, number + 1)?;
+            bench.cost(MINIMUM + HICCUP, number + 1)?;
         }
         // Neither does anybody depend on what an answer is said to be.
         bench.proxy.misbehave([Rule::all(Fault::content_type("text/plain"))]);
@@ -186,7 +189,7 @@ fn s08_an_answer_that_breaks_off_or_never_ends_is_a_hiccup() {
                 bench.proxy.misbehave([Rule::on(*kind, fault.clone()).once()]);
                 let took = bench.issue(&mut job(&format!("broken-{signed}"))?).await?;
                 ensure!(took < seconds(60), "{kind:?}, {fault:?}: {took:#}");
-                bench.cost(MINIMUM + 3, signed)?;
+                bench.cost(MINIMUM + HICCUP, signed)?;
             }
         }
         Ok(())

@@ -1,1 +1,193 @@
-//! To be written.
+//! Renewal: predecessors that a CA refuses (RFC 9773 section 5), and what it says about when.
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use cert_lib::{
+    issue::{Issuer as _, RevocationReason},
+    model::cert_id::CertId,
+};
+use serde_json::{Value, json};
+use tests::{
+    desk::{Desk, Job},
+    proxy::{Answer, Fault, Kind, Rule},
+    run,
+};
+
+use crate::{Bench, MINIMUM, days, job, seconds};
+
+fn id_of(job: &Job) -> Result<CertId> {
+    let kept = job.secret.as_ref().context("there is no Secret")?;
+    kept.bundle.leaf.id.clone().context("the certificate has no identifier")
+}
+
+/// Renews the certificate of `job` in place of `replaces`.
+async fn renew(bench: &Bench, job: &mut Job, replaces: &CertId) -> Result<()> {
+    let stored = job.stored;
+    job.want.renewed_after = Some(bench.desk.now());
+    job.ask(|request| request.replaces = Some(replaces.clone()));
+    bench.issue(job).await?;
+    assert_eq!(job.stored, stored + 1);
+    Ok(())
+}
+
+/// The predecessors that the orders named since the last look.
+fn replaced(bench: &Bench) -> Vec<Value> {
+    let orders = bench.proxy.seen_of(Kind::NewOrder);
+    orders.into_iter().map(|seen| seen.payload["replaces"].clone()).collect()
+}
+
+#[test]
+fn s30_a_predecessor_that_is_replaced_already_is_left_out() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut job = job("again")?;
+        bench.issue(&mut job).await?;
+        bench.cost(MINIMUM, 1)?;
+        let first = id_of(&job)?;
+        renew(&bench, &mut job, &first).await?;
+        assert_eq!(replaced(&bench), [json!(first.as_str())]);
+        bench.cost(MINIMUM, 2)?;
+        renew(&bench, &mut job, &first).await?;
+        assert_eq!(replaced(&bench), [json!(first.as_str()), json!(null)]);
+        bench.cost(MINIMUM + 1, 3)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s30_a_predecessor_of_another_account_is_left_out() {
+    run(async {
+        let bench = Bench::new().await?;
+        let other = Desk::open(&bench.proxy.directory(), bench.pebble.trust()).await?;
+        let mut theirs = job("theirs")?;
+        other.until_ready(&mut theirs, days(1)).await?;
+        bench.proxy.forget();
+        let mut ours = job("theirs")?;
+        bench.issue(&mut ours).await?;
+        bench.cost(MINIMUM, 2)?;
+        let id = id_of(&theirs)?;
+        renew(&bench, &mut ours, &id).await?;
+        assert_eq!(replaced(&bench), [json!(id.as_str()), json!(null)]);
+        bench.cost(MINIMUM + 1, 3)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s30_a_predecessor_that_the_ca_cannot_read_or_does_not_know_is_left_out() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut job = job("odd")?;
+        bench.issue(&mut job).await?;
+        bench.cost(MINIMUM, 1)?;
+        // Pebble answers to an unknown predecessor as if it were its own fault.
+        for (number, text) in ["garbage", "AAAA.AAAA"].into_iter().enumerate() {
+            let id: CertId = serde_json::from_value(json!(text))?;
+            renew(&bench, &mut job, &id).await?;
+            assert_eq!(replaced(&bench).last(), Some(&json!(null)));
+            bench.cost(MINIMUM + 3, number + 2)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn window(start: &str, end: &str) -> Value {
+    json!({"suggestedWindow": {"start": start, "end": end}})
+}
+
+#[test]
+fn s31_renewal_information_that_makes_no_sense_is_no_information() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut job = job("info")?;
+        bench.issue(&mut job).await?;
+        bench.proxy.forget();
+        let id = id_of(&job)?;
+        let (early, late) = ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
+        let answers = [
+            Fault::problem(404, "malformed", "unknown certificate"),
+            Fault::problem(500, "serverInternal", "oops"),
+            Fault::Answer(Answer::html(502, "Bad Gateway")),
+            Fault::body("{"),
+            Fault::body(Bytes::new()),
+            Fault::body("[]"),
+            Fault::body(r#"{"suggestedWindow": null}"#),
+            Fault::body(window(late, early).to_string()),
+            Fault::body(window(early, early).to_string()),
+            Fault::body(window("9999-99-99T00:00:00Z", late).to_string()),
+            Fault::body(window("soon", "later").to_string()),
+            Fault::oversize(10 << 20),
+            Fault::BreakOff,
+            Fault::ResetBefore,
+        ];
+        let count = answers.len();
+        for (number, fault) in answers.into_iter().enumerate() {
+            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, fault)]);
+            let info = bench.desk.issuer.renewal_info(&id).await;
+            ensure!(matches!(info, Ok(None) | Err(_)), "{number}: {info:?}");
+        }
+        assert_eq!(bench.proxy.count(Kind::RenewalInfo), count);
+        bench.cost(count, 1)?;
+        // And the certificate is renewed by its age.
+        let start = bench.desk.now();
+        let say = bench.desk.pass(&mut job).await?;
+        ensure!(say.look_again > start, "{say:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn s31_the_next_question_is_neither_at_once_nor_in_a_year() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut job = job("info")?;
+        bench.issue(&mut job).await?;
+        bench.proxy.forget();
+        let id = id_of(&job)?;
+        for value in ["0", "1", "21600", "31536000", "soon"] {
+            let pace = Fault::alter(move |answer| {
+                answer.set(http::header::RETRY_AFTER, value);
+            });
+            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, pace)]);
+            let info = bench.desk.issuer.renewal_info(&id).await?.context("no information")?;
+            let wait = info.ask_again.duration_since(bench.desk.now());
+            ensure!(wait >= seconds(60) && wait <= days(1), "{value}: {wait:#}");
+            ensure!(info.start < info.end, "{info:?}");
+        }
+        for (start, end) in [
+            ("9999-01-01T00:00:00Z", "9999-12-31T00:00:00Z"),
+            ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"),
+        ] {
+            let body = Fault::body(window(start, end).to_string());
+            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, body)]);
+            let info = bench.desk.issuer.renewal_info(&id).await?.context("no information")?;
+            assert_eq!((info.start, info.end), (start.parse()?, end.parse()?));
+        }
+        bench.cost(7, 1)
+    })
+    .unwrap();
+}
+
+#[test]
+fn s32_a_revoked_certificate_has_a_window_in_the_past() {
+    run(async {
+        let bench = Bench::new().await?;
+        let mut job = job("revoked")?;
+        bench.issue(&mut job).await?;
+        bench.proxy.forget();
+        let id = id_of(&job)?;
+        let info = bench.desk.issuer.renewal_info(&id).await?.context("no information")?;
+        ensure!(info.start > bench.desk.now(), "{info:?}");
+        let kept = job.secret.as_ref().context("there is no Secret")?;
+        let leaf = kept.bundle.chain.first().context("there is no certificate")?;
+        bench.desk.issuer.revoke(leaf, RevocationReason::Superseded).await?;
+        // Once is enough, and twice does no harm.
+        bench.desk.issuer.revoke(leaf, RevocationReason::Superseded).await?;
+        let info = bench.desk.issuer.renewal_info(&id).await?.context("no information")?;
+        ensure!(info.end < bench.desk.now(), "{info:?}");
+        bench.cost(4, 1)
+    })
+    .unwrap();
+}
