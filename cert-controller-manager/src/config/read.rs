@@ -242,6 +242,7 @@ fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<Issuer
         default_ranges: values.list("issuer.default-issuer-domain-ranges"),
         requests_per_day: values.number("issuer.default-requests-per-day-quota")?,
         allow_target_issuers,
+        deactivate_authorizations: values.is_on("issuer.acme-deactivate-authorizations")?,
         classes: classes(values, "issuer"),
     })
 }

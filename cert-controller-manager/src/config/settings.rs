@@ -95,6 +95,8 @@ pub struct IssuerSettings {
     pub requests_per_day: u32,
     /// Whether Issuers in the target cluster are served; it then differs from the default cluster.
     pub allow_target_issuers: bool,
+    /// Whether authorizations are given up after each order.
+    pub deactivate_authorizations: bool,
     /// Classes to serve.
     pub classes: Classes,
 }

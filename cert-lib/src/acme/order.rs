@@ -30,6 +30,8 @@ pub(crate) struct View {
     pub(crate) authorizations: Option<Vec<Authorization>>,
     /// What was published by this process.
     pub(crate) proofs: Vec<Proof>,
+    /// Thumbprint of the account key that they are made with.
+    signer: String,
     stage: Stage,
     /// How often the CA was asked since `stage` began.
     polls: u32,
@@ -121,6 +123,7 @@ impl View {
             expires,
             authorizations: None,
             proofs: Vec::new(),
+            signer: String::new(),
             stage: Stage::Placed,
             polls: 0,
             next_poll,
@@ -136,6 +139,16 @@ impl View {
     pub(crate) fn presented(&mut self, proofs: Vec<Proof>, now: Timestamp) {
         self.proofs = proofs;
         self.stage = Stage::Presented { since: now };
+    }
+
+    /// Who speaks for the account now. Proofs that were made with another key, before the CA was told
+    /// to look, are worth nothing and are made again.
+    pub(crate) fn signed_by(&mut self, thumbprint: &str) {
+        let published = matches!(self.stage, Stage::Presented { .. } | Stage::Visible);
+        if published && self.signer != thumbprint {
+            self.stage = Stage::Placed;
+        }
+        thumbprint.clone_into(&mut self.signer);
     }
 
     /// The proofs can be seen.

@@ -207,6 +207,7 @@ impl AcmeIssuer {
             Some(view) => view,
             None => Box::new(running.find().await?),
         };
+        view.signed_by(self.account.key().thumbprint());
         for _ in 0..MAX_STEPS {
             match order::next(&view, self.clock.now()) {
                 Step::Authorize => running.authorize(&mut view).await?,
