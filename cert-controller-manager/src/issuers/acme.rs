@@ -76,7 +76,7 @@ impl Controller {
         let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
         let stored = rotated.stored;
         let found = applicant.find(&stored, remembered).await?;
-        if found.is_new && status.and_then(account::url).is_some() {
+        if found.is_new && doubt.is_some() {
             self.registry.made_anew(key, now);
         }
         let tomorrow = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(now);
