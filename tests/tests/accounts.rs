@@ -400,6 +400,39 @@ async fn a_change_that_was_begun_is_finished(rig: &Rig, url: &Value, done: bool)
     Ok(())
 }
 
+/// faults.md 26
+#[test]
+fn an_account_that_was_deactivated_is_told_and_another_key_helps() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        let namespace = Namespace::new(rig, "closed").await?;
+        let (secret, issuer) = example(rig, "closed")?;
+        apply_one(rig, &secret).await?;
+        apply_one(rig, &issuer).await?;
+        until_ready(rig, "closed").await?;
+        let text = entry(rig, "closed-account", "privateKey").await?.context("there is no key")?;
+        let key = AccountKey::from_pem(&text)?;
+        at_the_ca(rig, &key).await?.account.deactivate().await?;
+
+        let spec = json!({
+            "commonName": format!("a.{}", namespace.domain), "secretName": "a-tls",
+            "issuerRef": { "name": "closed" },
+        });
+        namespace.certificate("a", spec).await?;
+        until_says(rig, "closed", "use another account key").await?;
+        // Nobody makes another account without being asked to.
+        let kept = entry(rig, "closed-account", "privateKey").await?;
+        ensure!(kept == Some(text), "the key was replaced");
+
+        api(&rig.control_plane.client(), "Secret", "default")?
+            .delete("closed-account", &DeleteParams::default())
+            .await?;
+        until_ready(rig, "closed").await?;
+        namespace.until("a", "Ready", Duration::from_secs(30)).await?;
+        rig.check_manager().await
+    })
+}
+
 /// Upstream shows the first CA for ever.
 #[test]
 fn a_ca_whose_secret_is_replaced_is_shown_and_used_at_once() -> Result<()> {

@@ -224,6 +224,16 @@ impl Account {
         Ok(outcome.map_err(|error| refused(&self.client, error))?.json()?)
     }
 
+    /// Closes the account for good (section 7.3.6): its key is worth nothing from then on.
+    ///
+    /// # Errors
+    /// See [`AccountError`].
+    pub async fn deactivate(self) -> Result<(), AccountError> {
+        let payload = Closing { status: "deactivated" };
+        let outcome = self.post(&self.url, &payload).await;
+        outcome.map(drop).map_err(|error| refused(&self.client, error))
+    }
+
     /// POST in the name of the account.
     pub(crate) async fn post(
         &self,
@@ -272,6 +282,11 @@ impl Default for NewAccount {
 #[derive(Serialize)]
 struct Contact {
     contact: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Closing {
+    status: &'static str,
 }
 
 fn contact(email: Option<&str>) -> Vec<String> {

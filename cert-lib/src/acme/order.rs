@@ -456,4 +456,21 @@ mod tests {
             [50, 100, 200, 3200, 5000, 5000, 60_000, 60_000]
         );
     }
+
+    #[test]
+    fn proofs_of_an_old_account_key_are_published_again_until_the_ca_was_told_to_look() {
+        for (stage, again) in [
+            (Stage::Presented { since: at(0) }, true),
+            (Stage::Visible, true),
+            (Stage::Answered, false),
+        ] {
+            let mut view = given("pending").with_authorizations(&["pending"]);
+            view.signed_by("old");
+            view.stage = stage;
+            view.signed_by("old");
+            assert_eq!(view.stage, stage);
+            view.signed_by("new");
+            assert_eq!(next(&view, at(1)) == Step::Present, again, "{stage:?}");
+        }
+    }
 }

@@ -242,3 +242,14 @@ async fn a_contact_is_changed_in_the_name_of_the_account() {
     assert_eq!((sent.url, &sent.header["kid"]), (url_of(1), &json!(url_of(1))));
     assert_eq!(sent.payload, json!({"contact": ["mailto:new@example.org"]}));
 }
+
+#[tokio::test]
+async fn an_account_is_closed_in_its_own_name() {
+    let book = Arc::default();
+    let (client, http) = booked(&book, |_, _| None);
+    let key = AccountKey::generate().unwrap();
+    let account = register(&client, &key, None, None).await.unwrap().account;
+    account.deactivate().await.unwrap();
+    let sent = http.seen().pop().unwrap();
+    assert_eq!((sent.url, sent.payload), (url_of(1), json!({"status": "deactivated"})));
+}
