@@ -39,11 +39,20 @@ pub struct PebbleOptions {
     pub retry_after: u8,
     /// The address of the DNS server to validate with; `None` takes every challenge as met.
     pub dns: Option<u16>,
+    /// The identifier and the key, in URL-safe base64, that every new account must be bound with.
+    pub eab: Option<(String, String)>,
 }
 
 impl Default for PebbleOptions {
     fn default() -> Self {
-        Self { nonce_reject: 5, authz_reuse: 0, validation: 0, retry_after: 0, dns: None }
+        Self {
+            nonce_reject: 5,
+            authz_reuse: 0,
+            validation: 0,
+            retry_after: 0,
+            dns: None,
+            eab: None,
+        }
     }
 }
 
@@ -285,6 +294,7 @@ fn configuration(
 ) -> Result<String> {
     // One profile: an order that names none gets a random one.
     let profile = json!({"description": "The only one", "validityPeriod": 90 * 24 * 3600});
+    let keys: BTreeMap<_, _> = options.eab.iter().map(|(id, key)| (id, key)).collect();
     Ok(serde_json::to_string_pretty(&json!({"pebble": {
         "listenAddress": format!("127.0.0.1:{port}"),
         "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -295,5 +305,7 @@ fn configuration(
         "keyAlgorithm": "ecdsa",
         "retryAfter": {"authz": options.retry_after, "order": options.retry_after},
         "profiles": {"default": profile},
+        "externalAccountBindingRequired": options.eab.is_some(),
+        "externalAccountMACKeys": keys,
     }}))?)
 }

@@ -127,6 +127,21 @@ pub struct ExternalAccountBinding {
     pub key_id: String,
     /// Secret with the MAC key under `hmacKey`, in URL-safe base64.
     pub key_secret_ref: SecretReference,
+    /// How the binding is signed with it; HS256 unless the CA demands another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<BindingAlgorithm>,
+}
+
+/// How an external account binding is signed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum BindingAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
 }
 
 /// Domains that an issuer is for.

@@ -24,6 +24,8 @@ pub const CLASS: &str = "cert.gardener.cloud/class";
 pub const OPERATION: &str = "gardener.cloud/operation";
 /// What can be asked for: to try again now.
 pub const RECONCILE: &str = "reconcile";
+/// What can be asked for on Issuers: another key for the account.
+pub const ROTATE_ACCOUNT_KEY: &str = "rotate-account-key";
 /// The class of objects that name none.
 pub const DEFAULT_CLASS: &str = "gardencert";
 /// Label of ours on Secrets that hold the progress of an order.

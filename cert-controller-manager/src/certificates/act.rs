@@ -225,7 +225,7 @@ impl Controller {
         self.give_up(pass.key).await?;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
-            self.issuers.doubt(&pass.observed.issuer.key);
+            self.issuers.doubt(&pass.observed.issuer.key, error.to_string());
         }
         let previous = self.setbacks.backoff(pass.key, pass.certificate);
         let backoff = backoff::next(error.disposition(), previous, now);

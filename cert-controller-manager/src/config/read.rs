@@ -247,6 +247,7 @@ fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<Issuer
             Some("letsencrypt") => AcmeLimits::LetsEncrypt,
             Some(_) | None => AcmeLimits::Auto,
         },
+        deactivate_authorizations: values.is_on("issuer.acme-deactivate-authorizations")?,
         classes: classes(values, "issuer"),
     })
 }

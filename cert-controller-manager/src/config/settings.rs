@@ -97,6 +97,8 @@ pub struct IssuerSettings {
     pub allow_target_issuers: bool,
     /// Which CAs' limits are kept without running into them.
     pub acme_limits: AcmeLimits,
+    /// Whether authorizations are given up after each order.
+    pub deactivate_authorizations: bool,
     /// Classes to serve.
     pub classes: Classes,
 }

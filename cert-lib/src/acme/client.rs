@@ -127,8 +127,9 @@ impl Client {
         cell.get_or_try_init(|| self.fetch_directory()).await.cloned()
     }
 
-    /// Fetches the directory again next time: one of its URLs leads nowhere.
-    pub(crate) fn forget_directory(&self) {
+    /// Fetches the directory again next time: one of its URLs leads nowhere, or somebody wants to know
+    /// what the CA offers today.
+    pub fn forget_directory(&self) {
         *self.directory_cell() = Arc::default();
     }
 

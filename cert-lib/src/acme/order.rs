@@ -35,6 +35,8 @@ pub(crate) struct View {
     pub(crate) authorizations: Option<Vec<Authorization>>,
     /// What was published by this process.
     pub(crate) proofs: Vec<Proof>,
+    /// Thumbprint of the account key that they are made with.
+    signer: String,
     stage: Stage,
     /// How often the CA was asked since `stage` began.
     polls: u32,
@@ -135,6 +137,7 @@ impl View {
             expires,
             authorizations: None,
             proofs: Vec::new(),
+            signer: String::new(),
             stage: Stage::Placed,
             polls: 0,
             next_poll,
@@ -150,6 +153,16 @@ impl View {
     pub(crate) fn presented(&mut self, proofs: Vec<Proof>, now: Timestamp) {
         self.proofs = proofs;
         self.stage = Stage::Presented { since: now };
+    }
+
+    /// Who speaks for the account now. Proofs that were made with another key, before the CA was told
+    /// to look, are worth nothing and are made again.
+    pub(crate) fn signed_by(&mut self, thumbprint: &str) {
+        let published = matches!(self.stage, Stage::Presented { .. } | Stage::Visible);
+        if published && self.signer != thumbprint {
+            self.stage = Stage::Placed;
+        }
+        thumbprint.clone_into(&mut self.signer);
     }
 
     /// The proofs can be seen.
@@ -512,5 +525,22 @@ mod tests {
             [0, 1, 2, 6, 7, 60, 61, 120, 121, u32::MAX].map(milliseconds),
             [50, 100, 200, 3200, 5000, 5000, 60_000, 60_000, 600_000, 600_000]
         );
+    }
+
+    #[test]
+    fn proofs_of_an_old_account_key_are_published_again_until_the_ca_was_told_to_look() {
+        for (stage, again) in [
+            (Stage::Presented { since: at(0) }, true),
+            (Stage::Visible, true),
+            (Stage::Answered, false),
+        ] {
+            let mut view = given("pending").with_authorizations(&["pending"]);
+            view.signed_by("old");
+            view.stage = stage;
+            view.signed_by("old");
+            assert_eq!(view.stage, stage);
+            view.signed_by("new");
+            assert_eq!(next(&view, at(1)) == Step::Present, again, "{stage:?}");
+        }
     }
 }

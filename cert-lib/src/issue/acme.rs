@@ -135,6 +135,7 @@ impl AcmeIssuer {
             Some(view) => view,
             None => Box::new(running.find().await?),
         };
+        view.signed_by(self.account.key().thumbprint());
         self.in_use.hold(&durable.order, &view.order.authorizations);
         match running.go_on(&mut view).await {
             Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(bundle)),

@@ -109,6 +109,7 @@ pub(super) fn issuers(
             propagation_timeout: settings.dns.propagation_timeout,
             ..Timing::default()
         },
+        deactivate_authorizations: settings.issuers.deactivate_authorizations,
         reports: reports(ground.clusters.default.0.clone(), tasks),
         target_reports,
         queue,

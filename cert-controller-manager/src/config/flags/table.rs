@@ -51,10 +51,7 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER),
     flag("default-requests-per-day-quota", POSITIVE, Issuers, QUOTA).of(ISSUER).default("10000"),
     flag("allow-target-issuers", Bool, Issuers, TARGET_ISSUERS).of(ISSUER).default("false"),
-    flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE)
-        .of(ISSUER)
-        .default("false")
-        .idle("authorizations are left to end by themselves"),
+    flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE).of(ISSUER).default("false"),
     flag("ca-certificates", Paths, Issuers, CA_CERTIFICATES)
         .variable("LEGO_CA_CERTIFICATES")
         .ours()
