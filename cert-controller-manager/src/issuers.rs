@@ -8,6 +8,7 @@
 pub mod account;
 pub mod acme;
 pub mod choice;
+mod nameservers;
 pub mod own;
 pub mod quota;
 pub mod reconcile;

@@ -161,7 +161,9 @@ fn request(
         },
     };
     let fingerprint = fingerprint(spec, settings, &issuer.key);
-    Ok(Request { extras, ..Request::new(key.owner(), fingerprint, subject) })
+    let mut request = Request { extras, ..Request::new(key.owner(), fingerprint, subject) };
+    request.acme.follow_cname = spec.follow_cname == Some(true);
+    Ok(request)
 }
 
 fn check_secret(

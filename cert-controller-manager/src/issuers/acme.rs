@@ -8,7 +8,7 @@ use cert_lib::{
         Disposition, Ladder,
         acme::{AcmeIssuer, Conduct},
     },
-    solve::Solver,
+    solve::{Solver, dns01::Nameserver},
 };
 use kube::{
     ResourceExt,
@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{
     account::{self, Trouble},
+    nameservers,
     quota::Quota,
     reconcile::{Controller, lock},
     registry::Lookup,
@@ -44,6 +45,7 @@ pub(super) struct Recipe {
     needs_dns: bool,
     profile: Option<String>,
     preferred_chain: Option<String>,
+    nameservers: Vec<Nameserver>,
 }
 
 impl Controller {
@@ -56,6 +58,7 @@ impl Controller {
         check(spec)?;
         let secret = account::key_secret(issuer, spec);
         own_namespace(key, &secret)?;
+        let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
         let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
         self.note_secret(key, issuer, spec, &secret).await?;
         let client = self.client(key, &spec.server);
@@ -73,6 +76,7 @@ impl Controller {
             needs_dns,
             profile: spec.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
+            nameservers,
         };
         let quota = self.quota(key, issuer);
         self.install(key, recipe, client, found.account, quota);
@@ -104,8 +108,11 @@ impl Controller {
         if is_ready && built.get(key).is_some_and(|built| built.recipe == recipe) {
             return;
         }
-        let solver: Arc<dyn Solver> =
-            if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
+        let solver: Arc<dyn Solver> = if recipe.needs_dns {
+            self.solver.looking_at(recipe.nameservers.clone(), self.clock.clone())
+        } else {
+            Arc::new(solvers::skip::Skip)
+        };
         let needs_dns = recipe.needs_dns;
         let conduct = Conduct {
             timing: self.timing,

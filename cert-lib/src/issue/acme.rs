@@ -5,6 +5,7 @@
 //! decided in [`crate::acme::order`]; this asks, does and remembers until there is something to wait
 //! for. Not here: when to try again, how many orders run at once, and who publishes proofs.
 
+mod delegation;
 mod failure;
 mod renewal;
 mod revocation;

@@ -1,6 +1,7 @@
 //! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
 
 mod ca;
+mod delegated;
 
 use std::{
     collections::VecDeque,
@@ -29,6 +30,8 @@ struct Board {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
     cleanup_fails: bool,
+    /// Where the CNAMEs at challenge names lead.
+    leads: delegated::Leads,
 }
 
 impl Board {
@@ -43,6 +46,10 @@ impl Board {
 
 #[async_trait]
 impl Solver for Board {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        self.leads.follow(challenge)
+    }
+
     async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.note("present", proofs);
         Ok(())
