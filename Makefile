@@ -59,6 +59,7 @@ tools: ## Builds or installs what only some tests need, unless it is there
 	@tests/controlplane/tool gateway-crds >/dev/null
 	@tests/controlplane/tool keytool >/dev/null
 	@tests/controlplane/tool openssl >/dev/null
+	@tests/controlplane/tool named >/dev/null
 
 .PHONY: clean
 clean: ## Removes what was built here, not the control plane's cache

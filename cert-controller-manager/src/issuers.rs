@@ -9,6 +9,7 @@ pub mod account;
 pub mod acme;
 pub mod choice;
 mod doubts;
+mod nameservers;
 pub mod own;
 pub mod quota;
 pub mod reconcile;

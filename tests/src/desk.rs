@@ -95,7 +95,7 @@ impl Desk {
         let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(trust)?)?)?;
         let client = Arc::new(Client::new(Arc::new(http.clone()), clock.clone(), directory));
         let key = AccountKey::generate()?;
-        let (account, _) = register(&client, &key, Some("desk@my-company.test"), false).await?;
+        let account = register(&client, &key, Some("desk@my-company.test"), None).await?.account;
         Ok(Self::with(clock, http, account, Arc::default(), conduct))
     }
 
@@ -116,7 +116,7 @@ impl Desk {
     /// The CA refuses it.
     pub async fn registered_again(&self) -> Result<Self> {
         let key = self.account.key();
-        let (account, _) = register(&self.client, key, None, false).await?;
+        let account = register(&self.client, key, None, None).await?.account;
         let (clock, board) = (Arc::clone(&self.clock), Arc::clone(&self.board));
         Ok(Self::with(clock, self.http.clone(), account, board, self.conduct.clone()))
     }
@@ -224,6 +224,9 @@ impl Desk {
         if plan.gives_up {
             self.give_up(job).await;
         }
+        if let (Action::Start, Some(predecessor)) = (plan.action, &plan.replaces) {
+            job.ask(|request| request.replaces = Some(predecessor.clone()));
+        }
         let say = match plan.action {
             Action::Start => self.drive(job, None).await?,
             Action::Resume => self.drive(job, job.progress.clone()).await?,
@@ -310,12 +313,12 @@ impl Desk {
 }
 
 fn point_of(doing: &Phase) -> Option<Point> {
-    match doing {
-        Phase::Ordered => Some(Point::Ordered),
-        Phase::Propagating(_) => None,
-        Phase::Validating => Some(Point::Validating),
-        Phase::Signing => Some(Point::Signing),
-    }
+    let points = [
+        (Phase::Ordered, Point::Ordered),
+        (Phase::Validating, Point::Validating),
+        (Phase::Signing, Point::Signing),
+    ];
+    points.into_iter().find(|(phase, _)| phase == doing).map(|(_, point)| point)
 }
 
 /// The first poll of an order comes after 50 ms of the desk's time: longer than Pebble takes for

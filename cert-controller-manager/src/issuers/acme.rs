@@ -8,7 +8,7 @@ use cert_lib::{
         Disposition, Ladder,
         acme::{AcmeIssuer, Conduct},
     },
-    solve::Solver,
+    solve::{Solver, dns01::Nameserver},
 };
 use jiff::SignedDuration;
 use kube::{
@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::{
     account::{self, Applicant, Trouble},
+    nameservers,
     quota::Quota,
     reconcile::{Controller, lock},
     registry::Lookup,
@@ -45,6 +46,7 @@ pub(super) struct Recipe {
     needs_dns: bool,
     profile: Option<String>,
     preferred_chain: Option<String>,
+    nameservers: Vec<Nameserver>,
 }
 
 impl Controller {
@@ -60,6 +62,7 @@ impl Controller {
         if let Some(binding) = &spec.external_account_binding {
             own_namespace(key, &account::binding::secret_of(issuer, binding))?;
         }
+        let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
         let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
         self.note_secret(key, issuer, spec, &secret).await?;
         let ca = self.client(key, &spec.server);
@@ -94,6 +97,7 @@ impl Controller {
             needs_dns,
             profile: spec.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
+            nameservers,
         };
         let quota = self.quota(key, issuer);
         self.install(key, recipe, ca, found.account, quota);
@@ -129,8 +133,11 @@ impl Controller {
         if is_ready && built.get(key).is_some_and(|built| built.recipe == recipe) {
             return;
         }
-        let solver: Arc<dyn Solver> =
-            if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
+        let solver: Arc<dyn Solver> = if recipe.needs_dns {
+            self.solver.looking_at(recipe.nameservers.clone(), self.clock.clone())
+        } else {
+            Arc::new(solvers::skip::Skip)
+        };
         let needs_dns = recipe.needs_dns;
         let conduct = Conduct {
             timing: self.timing,

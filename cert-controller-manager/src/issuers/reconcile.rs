@@ -11,7 +11,6 @@ use cert_lib::{
     issue::{Disposition, Keys, Ladder, acme::Timing},
     net::Http,
     plan::backoff,
-    solve::Solver,
 };
 use jiff::SignedDuration;
 use kube::{
@@ -37,6 +36,7 @@ use crate::{
         queue::Shared,
         report::Reports,
     },
+    solvers::late::Late,
 };
 
 /// Everything that a pass needs.
@@ -62,7 +62,7 @@ pub struct Controller {
     /// Makes keys of certificates.
     pub keys: Arc<dyn Keys>,
     /// Publishes proofs.
-    pub solver: Arc<dyn Solver>,
+    pub solver: Arc<Late>,
     /// How long proofs may take.
     pub timing: Timing,
     /// Whether authorizations are given up after each order.

@@ -38,8 +38,6 @@ pub(super) struct Template<'a> {
     /// SubjectPublicKeyInfo in DER.
     pub(super) public_key: &'a [u8],
     pub(super) is_ca: bool,
-    /// Whether clients may show it, besides servers.
-    pub(super) for_clients: bool,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
 }
@@ -193,7 +191,8 @@ fn extensions(template: &Template<'_>, signer: &Signer<'_>) -> Result<Vec<u8>, I
         .map_err(|_| broken(&"its public key cannot be read"))?;
     let is_rsa = matches!(info.parsed(), Ok(PublicKey::RSA(_)));
     let usage = 0x80 | if is_rsa { 0x20 } else { 0 } | if template.is_ca { 0x04 } else { 0 };
-    let purposes = sequence(&[if template.for_clients { CLIENT } else { &[] }, SERVER]);
+    // Those of a CA as well: verifiers hold a CA's purposes against everything below it.
+    let purposes = sequence(&[CLIENT, SERVER]);
     let constraints = sequence(&[if template.is_ca { CRITICAL } else { &[] }]);
     let own_id = octets(&key_id(&info.subject_public_key.data));
     let mut out = Vec::new();

@@ -9,7 +9,7 @@ fn bundle() -> Bundle {
     let der = params.self_signed(&key).unwrap().der().clone();
     let leaf = Leaf::from_der(&der).unwrap();
     let key = PrivateKey::from_pem(&key.serialize_pem()).unwrap();
-    Bundle { chain: vec![der], key: Some(key), leaf }
+    Bundle { chain: vec![der], key: Some(key), leaf, remark: None }
 }
 
 fn password(text: &str) -> Password {

@@ -59,11 +59,23 @@ impl Resolver for Udp {
             // A server from before EDNS (RFC 6891 section 7) does not understand the question.
             response = ask(server, &question(name, kind, false)?).await?;
         }
-        answer(server, kind, &response)
+        answer(server, name, kind, &response)
     }
 
     fn system_servers(&self) -> Vec<SocketAddr> {
         self.servers.clone()
+    }
+
+    /// As every program of this machine finds a host: with its hosts file and search list.
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        let nowhere = |reason| ResolveError::NoAddress { name: name.clone(), reason };
+        let found = timeout(DEADLINE, tokio::net::lookup_host((name.as_str(), port))).await;
+        let found: Vec<SocketAddr> = found
+            .map_err(|_| nowhere(Fault::TimedOut.to_string()))?
+            .map_err(|error| nowhere(error.to_string()))?
+            .take(MAX_SERVERS)
+            .collect();
+        if found.is_empty() { Err(nowhere("nothing was found".to_owned())) } else { Ok(found) }
     }
 }
 
@@ -86,7 +98,7 @@ fn question(name: &DnsName, kind: RecordKind, edns: bool) -> Result<Message, Res
         code: e.to_string(),
     })?;
     let mut message = Message::query();
-    message.metadata.recursion_desired = true;
+    message.metadata.recursion_desired = kind != RecordKind::Cname;
     message.add_query(Query::query(wire, record_type(kind)));
     if edns {
         let mut options = Edns::new();
@@ -100,6 +112,7 @@ fn record_type(kind: RecordKind) -> RecordType {
     match kind {
         RecordKind::A => RecordType::A,
         RecordKind::Aaaa => RecordType::AAAA,
+        RecordKind::Cname => RecordType::CNAME,
         RecordKind::Ns => RecordType::NS,
         RecordKind::Soa => RecordType::SOA,
         RecordKind::Txt => RecordType::TXT,
@@ -174,6 +187,7 @@ fn answers(question: &Message, response: &Message) -> bool {
 
 fn answer(
     server: SocketAddr,
+    name: &DnsName,
     kind: RecordKind,
     response: &Message,
 ) -> Result<Answer, ResolveError> {
@@ -189,10 +203,32 @@ fn answer(
         authoritative: response.metadata.authoritative,
         no_such_name,
         records: of_kind.filter_map(|record| value(&record.data)).collect(),
+        alias: alias(server, name, kind, response)?,
         zone: both
             .find(|record| record.record_type() == RecordType::SOA)
             .and_then(|record| dns_name(&record.name)),
     })
+}
+
+/// What `name` itself is an alias of. The answer may hold a whole chain in any order; of several for
+/// one name, which no zone may have, always the same one is taken.
+fn alias(
+    server: SocketAddr,
+    name: &DnsName,
+    kind: RecordKind,
+    response: &Message,
+) -> Result<Option<DnsName>, ResolveError> {
+    let of_name = response.answers.iter().filter_map(|record| match &record.data {
+        RData::CNAME(target) if dns_name(&record.name).as_ref() == Some(name) => Some(&target.0),
+        _ => None,
+    });
+    let Some(target) = of_name.min() else { return Ok(None) };
+    let usable = dns_name(target).filter(|target| !target.is_wildcard());
+    if usable.is_none() && kind == RecordKind::Cname {
+        let code = format!("with a CNAME to {target}, where nothing can be published");
+        return Err(ResolveError::Failed { server, code });
+    }
+    Ok(usable)
 }
 
 fn value(data: &RData) -> Option<Record> {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use cert_lib::{
     issue::acme::Timing,
     model::scope::Ranges,
     net::{Resolver, dns::Udp, http::HttpsClient},
     plan::Policy,
-    solve::dns01::{Nameserver, Propagation},
+    solve::dns01::Propagation,
 };
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -28,7 +27,7 @@ use crate::{
         setbacks::Setbacks,
         wake::Lists,
     },
-    config::{DnsSettings, SourceSettings},
+    config::SourceSettings,
     issuers::{
         choice::Rules,
         quota::limits::Cas,
@@ -136,7 +135,7 @@ pub(super) async fn issuing(
         realm.clone(),
         wake,
     ));
-    let solver = Arc::new(solver(ground, &realm, entries.clone()).await?);
+    let solver = Arc::new(solver(ground, &realm, entries.clone()));
     late.set(solver.clone());
     let mut place = |client: Client| Place { reports: reports(client.clone(), tasks), client };
     let certificates = Certificates {
@@ -205,19 +204,14 @@ fn target_namespaces(ground: &Ground) -> Vec<String> {
     all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
-async fn solver(
-    ground: &Ground,
-    realm: &Realm,
-    entries: Arc<Entries>,
-) -> anyhow::Result<DnsEntrySolver> {
+fn solver(ground: &Ground, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
     let settings = &ground.settings.dns;
-    let nameservers = addresses(settings).await?;
     let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
-    Ok(DnsEntrySolver::new(
+    DnsEntrySolver::new(
         ground.clusters.dns.0.clone(),
         entries,
         Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
-        Arc::new(Propagation::new(nameservers, ground.clock.clone())),
+        Arc::new(Propagation::new(settings.nameservers.clone(), ground.clock.clone())),
         ground.clock.clone(),
         dnsentry::Settings {
             namespace: settings.namespace.clone(),
@@ -227,21 +221,7 @@ async fn solver(
             ttl: settings.propagation_timeout.as_secs().max(1),
             additional_wait: settings.additional_wait,
         },
-    ))
-}
-
-async fn addresses(settings: &DnsSettings) -> anyhow::Result<Vec<std::net::SocketAddr>> {
-    let mut addresses = Vec::new();
-    for server in &settings.nameservers {
-        match server {
-            Nameserver::Address(address) => addresses.push(*address),
-            Nameserver::Host { name, port } => {
-                let found = tokio::net::lookup_host((name.as_str(), *port)).await;
-                addresses.extend(found.with_context(|| format!("--precheck-nameservers {name}"))?);
-            }
-        }
-    }
-    Ok(addresses)
+    )
 }
 
 /// The controllers of source objects: one for each group of kinds that were told the same.

@@ -18,6 +18,7 @@ use crate::{
         acme::{
             AcmeIssuer,
             chain::{self, ChainError},
+            delegation,
             failure,
         },
         progress::Durable,
@@ -72,7 +73,11 @@ impl Running<'_> {
             }
         }
         let key = self.issuer.account.key();
-        let proofs = proofs(&open, |token| key.dns_value(token));
+        let mut proofs = proofs(&open, |token| key.dns_value(token));
+        if self.request.acme.follow_cname {
+            let followed = delegation::follow(self.issuer.solver.as_ref(), proofs).await;
+            proofs = followed.map_err(|error| failure::unsolved("following CNAMEs", &error))?;
+        }
         let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
         outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
         view.presented(proofs, self.issuer.clock.now());
@@ -102,6 +107,7 @@ impl Running<'_> {
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }
+        let why = delegation::shown(why, &self.durable.names, &view.proofs);
         Ok(Some((Phase::Propagating(why), after(now, look_again).min(deadline))))
     }
 

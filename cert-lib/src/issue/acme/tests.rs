@@ -4,6 +4,7 @@ mod ca;
 mod faults;
 mod wishes;
 mod limits;
+mod delegated;
 
 use std::{
     collections::VecDeque,
@@ -17,10 +18,11 @@ use super::*;
 use crate::{
     acme::{client::Client, jws::AccountKey},
     clock::Manual,
-    issue::Inline,
+    issue::{About, Inline},
     model::{
         bundle::Bundle,
         key::PrivateKey,
+        name::DnsName,
         request::{Csr, Fingerprint, KeyChoice, Subject},
     },
     net::{
@@ -39,6 +41,8 @@ struct Board {
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
     cleanup_fails: bool,
     addresses: bool,
+    /// Where the CNAMEs at challenge names lead.
+    leads: delegated::Leads,
 }
 
 impl Board {
@@ -53,6 +57,10 @@ impl Board {
 
 #[async_trait]
 impl Solver for Board {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        self.leads.follow(challenge)
+    }
+
     async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.note("present", proofs);
         Ok(())
