@@ -53,7 +53,8 @@ pub trait Issuer: Send + Sync {
         from: Option<Progress>,
     ) -> Result<Advance, IssueError>;
 
-    /// Gives up an order: takes its proofs away. *Idempotent*.
+    /// Gives up an order: takes its proofs away, and gives back what it had yet to prove.
+    /// *Idempotent*.
     ///
     /// # Errors
     /// When the proofs could not be taken away: call again later.

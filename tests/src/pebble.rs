@@ -41,6 +41,11 @@ pub struct PebbleOptions {
     pub dns: Option<u16>,
     /// The identifier and the key, in URL-safe base64, that every new account must be bound with.
     pub eab: Option<(String, String)>,
+    /// Names of profiles, and how many seconds their certificates are valid; none means one for 90
+    /// days. An order that names none gets any of them.
+    pub profiles: Vec<(&'static str, u64)>,
+    /// How many chains there are besides the default one.
+    pub alternate_roots: u8,
 }
 
 impl Default for PebbleOptions {
@@ -52,6 +57,8 @@ impl Default for PebbleOptions {
             retry_after: 0,
             dns: None,
             eab: None,
+            profiles: Vec::new(),
+            alternate_roots: 0,
         }
     }
 }
@@ -101,7 +108,8 @@ impl Pebble {
             .arg("-config")
             .arg(&config)
             .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
-            .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string());
+            .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string())
+            .env("PEBBLE_ALTERNATE_ROOTS", options.alternate_roots.to_string());
         match options.validation {
             0 => command.env("PEBBLE_VA_NOSLEEP", "1"),
             seconds => command.env("PEBBLE_VA_SLEEPTIME", seconds.to_string()),
@@ -247,6 +255,18 @@ impl Pebble {
         Ok(self.look_up(serial).await?.status)
     }
 
+    /// The certificate of a root in PEM: 0 is the one of the default chain, others are those of the
+    /// alternates.
+    ///
+    /// # Errors
+    /// Its management interface does not answer.
+    pub async fn root(&self, number: u8) -> Result<Vec<u8>> {
+        let url = format!("https://127.0.0.1:{}/roots/{number}", self.management);
+        let (status, body) = self.https.get(&url).await?;
+        ensure!(status == StatusCode::OK, "Pebble says {status}");
+        Ok(body.to_vec())
+    }
+
     async fn names(&self, serial: &str) -> Result<Vec<String>> {
         let status = self.look_up(serial).await?;
         let mut names = Leaf::parse(status.certificate.as_bytes())?.names;
@@ -293,7 +313,14 @@ fn configuration(
     management: u16,
 ) -> Result<String> {
     // One profile: an order that names none gets a random one.
-    let profile = json!({"description": "The only one", "validityPeriod": 90 * 24 * 3600});
+    let only = vec![("default", 90 * 24 * 3600)];
+    let profiles = if options.profiles.is_empty() { &only } else { &options.profiles };
+    let profiles: BTreeMap<&str, _> = profiles
+        .iter()
+        .map(|(name, seconds)| {
+            (*name, json!({"description": "For tests", "validityPeriod": seconds}))
+        })
+        .collect();
     let keys: BTreeMap<_, _> = options.eab.iter().map(|(id, key)| (id, key)).collect();
     Ok(serde_json::to_string_pretty(&json!({"pebble": {
         "listenAddress": format!("127.0.0.1:{port}"),
@@ -304,7 +331,7 @@ fn configuration(
         "tlsPort": free_port()?,
         "keyAlgorithm": "ecdsa",
         "retryAfter": {"authz": options.retry_after, "order": options.retry_after},
-        "profiles": {"default": profile},
+        "profiles": profiles,
         "externalAccountBindingRequired": options.eab.is_some(),
         "externalAccountMACKeys": keys,
     }}))?)

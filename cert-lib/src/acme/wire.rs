@@ -40,6 +40,7 @@ pub struct Meta {
     /// Whether accounts must be bound to one that exists elsewhere.
     pub external_account_required: bool,
     /// Kinds of certificates, with a description each (draft-ietf-acme-profiles).
+    #[serde(deserialize_with = "profiles")]
     pub profiles: BTreeMap<String, String>,
 }
 
@@ -245,6 +246,13 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Only the names matter: a description that is none must not cost the directory.
+fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let all: BTreeMap<String, serde_json::Value> = or_default(from)?;
+    let text = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(all.into_iter().map(|(name, value)| (name, text(value))).collect())
+}
+
 /// An expiry that nobody can read is as good as none: the CA says by 404 when it is over.
 fn instant_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
@@ -274,6 +282,10 @@ mod tests {
         assert_eq!(directory.renewal_info, None);
         assert_eq!(directory.meta.profiles["classic"], "as ever");
         assert!(!directory.meta.external_account_required);
+        for (profiles, count) in [("null", 0), (r#"{"classic":null,"x":{"url":"u"}}"#, 2)] {
+            let meta = format!(r#"{{"profiles":{profiles}}}"#);
+            assert_eq!(serde_json::from_str::<Meta>(&meta).unwrap().profiles.len(), count);
+        }
     }
 
     #[test]
