@@ -222,6 +222,27 @@ impl Pebble {
         Ok(self.serials()?.len())
     }
 
+    /// Says this and nothing else about the renewal of a certificate; it may be nonsense.
+    ///
+    /// # Errors
+    /// It did not sign the certificate.
+    pub async fn set_renewal_info(&self, certificate: &str, answer: &str) -> Result<()> {
+        let url = format!("https://127.0.0.1:{}/set-renewal-info/", self.management);
+        let body = json!({"Certificate": certificate, "ARIResponse": answer}).to_string();
+        let status = self.https.post(&url, body.into_bytes()).await?;
+        ensure!(status == StatusCode::OK, "Pebble says {status}");
+        Ok(())
+    }
+
+    /// How often it was asked for renewal information since it started.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn renewal_questions(&self) -> Result<u64> {
+        let all = self.requests()?;
+        Ok(all.iter().filter(|(it, _)| it.contains("renewalInfo")).map(|(_, count)| count).sum())
+    }
+
     /// The certificates that it has signed since it started, in this order.
     ///
     /// # Errors

@@ -29,7 +29,12 @@ const ORDER: [&str; 6] =
 fn what_upstream_left_is_taken_over_with_no_request_to_the_ca_and_no_write_to_a_secret() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            arguments: ["--default-issuer=pebble".to_owned()].into(),
+            arguments: [
+                "--default-issuer=pebble".to_owned(),
+                // It would be asked, and nothing else would come of it.
+                "--acme-renewal-info=false".to_owned(),
+            ]
+            .into(),
             ..FleetOptions::default()
         })
         .await?;

@@ -80,7 +80,7 @@ impl Renewals {
     /// Whether it is time to ask about the certificate `id`, one of `count`. Whoever is new here is
     /// asked about soon, but not all at once.
     fn is_time(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
-        let certificate = lot(&[id.as_str()]);
+        let certificate = lot(&[id.as_str().as_bytes()]);
         let mut all = self.lock();
         let known = all.get(key).filter(|known| known.certificate == certificate);
         let next = known.map(|known| known.next).unwrap_or_else(|| {
@@ -101,7 +101,7 @@ impl Renewals {
     /// We have just got this certificate: nothing has changed at the CA since.
     pub(super) fn issued(&self, key: &CertificateKey, leaf: &Leaf, now: Timestamp) {
         let Some(id) = leaf.id.as_ref().filter(|_| self.on) else { return };
-        let certificate = lot(&[id.as_str()]);
+        let certificate = lot(&[id.as_str().as_bytes()]);
         let wait = REST + (USUAL - REST).mul_f64(fraction(certificate));
         let known = Known { certificate, next: later(now, wait), failures: 0, answer: None };
         self.lock().insert(key.clone(), known);
@@ -241,19 +241,15 @@ fn may_ask(observed: &Observed, want: &Want, now: Timestamp) -> bool {
 
 fn suggested(id: &CertId, info: RenewalInfo) -> Suggested {
     let RenewalInfo { start, end, explanation_url, ask_again: _ } = info;
-    Suggested { certificate: id.clone(), start, end, explanation_url }
+    Suggested::new(id.clone(), (start, end), explanation_url)
 }
 
 /// What the status says that the CA said about the certificate `id`.
 fn noted(certificate: &Certificate, id: &CertId) -> Option<Suggested> {
     let noted = certificate.status.as_ref()?.renewal_info.as_ref()?;
-    (noted.certificate == id.as_str()).then_some(())?;
-    Some(Suggested {
-        certificate: id.clone(),
-        start: noted.window_start.parse().ok()?,
-        end: noted.window_end.parse().ok()?,
-        explanation_url: noted.explanation_url.clone(),
-    })
+    let window = (noted.window_start.parse().ok()?, noted.window_end.parse().ok()?);
+    (noted.certificate == id.as_str())
+        .then(|| Suggested::new(id.clone(), window, noted.explanation_url.clone()))
 }
 
 /// For the status.

@@ -6,11 +6,7 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Policy, Want,
-    backoff::Backoff,
-    weekly::{self, Weekly},
-};
+use super::{Policy, Want, backoff::Backoff, weekly};
 use crate::model::{bundle::Leaf, cert_id::CertId};
 
 /// When a CA wants a certificate to be renewed (RFC 9773).
@@ -24,17 +20,30 @@ pub struct Suggested {
     pub end: Timestamp,
     /// Where the CA explains itself, which it does when something is the matter.
     pub explanation_url: Option<String>,
+    /// The instant in the window that was drawn.
+    selected: Timestamp,
 }
 
 impl Suggested {
-    /// The instant in the window at which the certificate is renewed (RFC 9773 section 4.2): uniform
-    /// over all certificates, always the same for this one and this window.
+    /// What the CA says about `certificate`. Draws an instant in the window (RFC 9773 section 4.2):
+    /// uniform over all certificates, always the same for this one and this window.
+    #[must_use]
+    pub fn new(
+        certificate: CertId,
+        (start, end): (Timestamp, Timestamp),
+        explanation_url: Option<String>,
+    ) -> Self {
+        let window = end.duration_since(start).max(SignedDuration::ZERO);
+        let bytes = |time: Timestamp| time.as_nanosecond().to_be_bytes();
+        let lot = lot(&[certificate.as_str().as_bytes(), &bytes(start), &bytes(end)]);
+        let selected = start.saturating_add(part(window, lot)).unwrap_or(end);
+        Self { certificate, start, end, explanation_url, selected }
+    }
+
+    /// When the certificate is renewed because of this.
     #[must_use]
     pub fn selected(&self) -> Timestamp {
-        let window = self.end.duration_since(self.start).max(SignedDuration::ZERO);
-        let (start, end) = (self.start.to_string(), self.end.to_string());
-        let lot = lot(&[self.certificate.as_str(), &start, &end]);
-        self.start.saturating_add(part(window, lot)).unwrap_or(self.end)
+        self.selected
     }
 
     /// Whether it can be meant for `leaf`: a CA that wants a renewal after the end is not believed.
@@ -92,19 +101,27 @@ pub fn due(certificate: &Serving<'_>, want: &Want, policy: &Policy, now: Timesta
     let leaf = certificate.leaf;
     let suggested = certificate.suggested.filter(|suggested| suggested.fits(leaf));
     let asked = asked(leaf, want);
-    let age = by_age(certificate, asked.unwrap_or_else(|| usual(leaf, policy)));
+    let age = || by_age(certificate, asked.unwrap_or_else(|| usual(leaf, policy)));
     let (at, why) = match suggested {
         // What the operator finds usual is for CAs that say nothing.
-        Some(ca) if asked.is_none() || ca.selected() < age => {
-            (ca.selected(), Cause::Ca(ca.explanation_url.clone()))
+        Some(ca) if asked.is_none() || ca.selected < age() => {
+            (ca.selected, Cause::Ca(ca.explanation_url.clone()))
         }
-        Some(_) | None => (age, Cause::Age),
+        Some(_) | None => (age(), Cause::Age),
     };
     let in_hurry = why != Cause::Age && suggested.is_some_and(|it| it.is_urgent(leaf));
-    let weekly: &[Weekly] = if in_hurry { &[] } else { &want.renewal_windows };
-    let at = weekly::next(weekly, at, now, lot(&[&leaf.serial, "window"]));
+    let at = if in_hurry || want.renewal_windows.is_empty() {
+        at
+    } else {
+        let lot = lot(&[leaf.serial.as_bytes(), b"window"]);
+        weekly::next(&want.renewal_windows, at, now, lot)
+    };
+    let last = last_resort(leaf, certificate.requested_at);
+    if last >= at {
+        return Due { at, why };
+    }
     // Who asks for a later renewal than that has it.
-    let last = last_resort(leaf, certificate.requested_at).max(age);
+    let last = last.max(age());
     if last < at { Due { at: last, why: Cause::LastResort } } else { Due { at, why } }
 }
 
@@ -166,7 +183,7 @@ fn usual(leaf: &Leaf, policy: &Policy) -> SignedDuration {
         None if lifetime >= LONG_LIVED && window < lifetime => window,
         None => window.min(share),
     };
-    before - part(before / 10, lot(&[&leaf.serial, "age"]))
+    before - part(before / 10, lot(&[leaf.serial.as_bytes(), b"age"]))
 }
 
 /// The last instant of the validity belongs to it (RFC 5280 section 4.1.2.5), and CAs count so.
@@ -189,10 +206,10 @@ pub(super) fn part(duration: SignedDuration, lot: u32) -> SignedDuration {
 
 /// A number that looks random and is the same whenever the same is asked.
 #[must_use]
-pub fn lot(of: &[&str]) -> u32 {
+pub fn lot(of: &[&[u8]]) -> u32 {
     let mut context = digest::Context::new(&digest::SHA256);
-    for text in of {
-        context.update(text.as_bytes());
+    for bytes in of {
+        context.update(bytes);
         context.update(&[0]);
     }
     let hash = context.finish();

@@ -22,7 +22,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const POLICY: Policy =
     Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
-/// 6, 45 and 90 days, as Let's Encrypt has them.
+/// 6, 45 and 90 days, as Let's Encrypt has them: one, two and two of five.
 const LIVES: [SignedDuration; 3] = [
     SignedDuration::from_hours(160),
     SignedDuration::from_hours(1_080),
@@ -81,8 +81,9 @@ fn day(number: i32) -> Timestamp {
 }
 
 /// Something that looks random, between nothing and all of `span`.
-fn some(span: SignedDuration, of: &[&str]) -> SignedDuration {
-    SignedDuration::from_secs(renewal::part(span, lot(of)).as_secs())
+fn some(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
+    let lot = lot(&[what.as_bytes(), &number.to_be_bytes()]);
+    SignedDuration::from_secs(renewal::part(span, lot).as_secs())
 }
 
 impl Certificate {
@@ -116,7 +117,7 @@ impl Certificate {
                 brake: Brake::Off,
                 slot: Slot::Free,
             },
-            life: LIVES[number % LIVES.len()],
+            life: LIVES[[0, 1, 1, 2, 2][number % 5]],
             hiccup: None,
             replaces: None,
             told: None,
@@ -189,7 +190,7 @@ impl World {
             self.certificates[number].hiccup = None;
             self.certificates[number].failed_questions = 0;
             self.look_at(number, now);
-            let wait = some(SECOND * 200, &["restart", &number.to_string()]);
+            let wait = some(SECOND * 200, "restart", number);
             self.ask_at(number, now + wait);
         }
     }
@@ -262,7 +263,7 @@ impl World {
             layout_is_current: true,
             suggested: None,
         });
-        let wait = HOUR + some(HOUR * 5, &["rest", &self.renewed.len().to_string()]);
+        let wait = HOUR + some(HOUR * 5, "rest", self.renewed.len());
         self.ask_at(number, now + wait);
     }
 
@@ -279,14 +280,13 @@ impl World {
                 it.failed_questions += 1;
                 return self.ask_at(number, now + wait.min(HOUR * 6));
             }
-            Answer::Window { start, end, explanation_url, again } => {
-                let suggested = Suggested { certificate: id, start, end, explanation_url };
-                let is_news = stored.suggested.as_ref() != Some(&suggested);
-                stored.suggested = Some(suggested);
-                it.failed_questions = 0;
-                if is_news {
+            Answer::Window { window, explanation_url, again } => {
+                let known = stored.suggested.as_ref().map(|it| (it.start, it.end));
+                if known != Some(window) {
+                    stored.suggested = Some(Suggested::new(id, window, explanation_url));
                     self.look_at(number, now);
                 }
+                self.certificates[number].failed_questions = 0;
                 again
             }
         };
@@ -314,7 +314,7 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
     let mut world = World::new(Ca::new(&down, true));
     // They come in the course of a week, as people make them.
     for number in 0..COUNT {
-        world.look_at(number, start() + some(DAY * 7, &["created", &number.to_string()]));
+        world.look_at(number, start() + some(DAY * 7, "created", number));
     }
     world.events.push(Reverse((revoked_at, Event::Revoke)));
     for number in [30, 123, 487, 600] {
@@ -364,7 +364,7 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
 fn those_that_were_issued_in_one_hour_are_not_renewed_in_one_hour_without_the_cas_help() {
     let mut world = World::new(Ca::new(&[], false).without_account_limit());
     for number in 0..COUNT {
-        world.look_at(number, start() + some(HOUR, &["created", &number.to_string()]));
+        world.look_at(number, start() + some(HOUR, "created", number));
     }
     world.run(day(365));
     assert!(world.gaps.is_empty());

@@ -127,12 +127,8 @@ impl Given {
         self.stored(|stored| {
             let certificate: CertId = serde_json::from_value(serde_json::json!("a.b")).unwrap();
             stored.leaf.id = Some(certificate.clone());
-            stored.suggested = Some(Suggested {
-                certificate,
-                start: now() + from,
-                end: now() + to,
-                explanation_url: None,
-            });
+            let window = (now() + from, now() + to);
+            stored.suggested = Some(Suggested::new(certificate, window, None));
         })
     }
     fn on(mut self, day: &str) -> Self {

@@ -15,12 +15,7 @@ fn at(minutes: i64) -> Timestamp {
 }
 
 fn answer() -> Suggested {
-    Suggested {
-        certificate: id("a.b"),
-        start: at(100),
-        end: at(200),
-        explanation_url: Some("https://ca/why".to_owned()),
-    }
+    Suggested::new(id("a.b"), (at(100), at(200)), Some("https://ca/why".to_owned()))
 }
 
 fn certificate(status: Option<&Suggested>) -> Certificate {
@@ -38,7 +33,8 @@ fn what_a_ca_said_is_the_same_after_it_was_written_into_the_status() {
     let renewals = Renewals::new(true);
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
-    let odd = Suggested { start: at(100) + SignedDuration::from_millis(1_500), ..answer() };
+    let start = at(100) + SignedDuration::from_millis(1_500);
+    let odd = Suggested::new(id("a.b"), (start, at(200)), None);
     let written = certificate(Some(&odd));
     let read = renewals.suggested(&key(), &written, &id("a.b")).unwrap();
     assert_eq!((read.selected(), &read), (odd.selected(), &odd));

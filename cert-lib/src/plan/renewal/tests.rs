@@ -53,12 +53,12 @@ fn left(leaf: &Leaf, want: &Want, policy: &Policy) -> SignedDuration {
 }
 
 fn suggested(from_day: i64, to_day: i64) -> Suggested {
-    Suggested {
-        certificate: id("a.b"),
-        start: begin() + DAY * i32::try_from(from_day).unwrap(),
-        end: begin() + DAY * i32::try_from(to_day).unwrap(),
-        explanation_url: None,
-    }
+    about("a.b", from_day, to_day)
+}
+
+fn about(certificate: &str, from_day: i64, to_day: i64) -> Suggested {
+    let day = |number: i64| begin() + DAY * i32::try_from(number).unwrap();
+    Suggested::new(id(certificate), (day(from_day), day(to_day)), None)
 }
 
 fn due_with(leaf: &Leaf, suggested: &Suggested, want: &Want) -> Due {
@@ -142,7 +142,7 @@ fn an_instant_of_the_cas_window_is_drawn_and_stays_until_the_window_changes() {
 fn the_instants_are_uniform_in_the_window() {
     let mut quarters = [0; 4];
     for number in 0..4_000 {
-        let suggested = Suggested { certificate: id(&format!("a.{number}")), ..suggested(0, 4) };
+        let suggested = about(&format!("a.{number}"), 0, 4);
         let day = suggested.selected().duration_since(begin()).as_hours() / 24;
         quarters[usize::try_from(day).unwrap()] += 1;
     }
@@ -163,7 +163,7 @@ fn the_earlier_of_what_the_ca_and_the_certificate_ask_for_counts() {
 #[test]
 fn a_window_that_cannot_be_meant_for_the_certificate_does_not_count() {
     let leaf = leaf(DAY * 90);
-    let by_age = due_with(&leaf, &Suggested { certificate: id("x.y"), ..suggested(1, 2) }, &want());
+    let by_age = due_with(&leaf, &about("x.y", 1, 2), &want());
     assert_eq!(by_age.why, Cause::Age);
     for window in [suggested(52, 50), suggested(50, 50), suggested(50, 100), suggested(91, 92)] {
         assert_eq!(due_with(&leaf, &window, &want()), by_age, "{window:?}");

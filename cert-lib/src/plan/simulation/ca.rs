@@ -40,7 +40,7 @@ pub(super) enum Answer {
     /// It is away.
     Failure,
     /// RFC 9773
-    Window { start: Timestamp, end: Timestamp, explanation_url: Option<String>, again: Timestamp },
+    Window { window: (Timestamp, Timestamp), explanation_url: Option<String>, again: Timestamp },
 }
 
 /// A token bucket.
@@ -179,20 +179,15 @@ impl Ca {
             return Answer::Failure;
         }
         let it = &self.issued[serial(id)];
-        let again = now + HOUR * 6;
+        let again = now + HOUR * 12;
         if it.revoked.is_some() {
-            let (start, end) = (now - HOUR, now - HOUR / 2);
+            let window = (now - HOUR, now - HOUR / 2);
             let explanation_url = Some("https://ca.example/incident".to_owned());
-            return Answer::Window { start, end, explanation_url, again };
+            return Answer::Window { window, explanation_url, again };
         }
         let left = if it.life < DAY * 10 { it.life / 2 } else { it.life / 3 };
-        let (start, end) = (it.life / 100 + left, left - it.life / 100);
-        Answer::Window {
-            start: it.not_before + it.life - start,
-            end: it.not_before + it.life - end,
-            explanation_url: None,
-            again,
-        }
+        let (centre, reach) = (it.not_before + it.life - left, it.life / 100);
+        Answer::Window { window: (centre - reach, centre + reach), explanation_url: None, again }
     }
 }
 
