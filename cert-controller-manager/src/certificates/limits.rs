@@ -24,7 +24,9 @@ use super::{
     status,
 };
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus},
+    api::{
+        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus, marks,
+    },
     issuers::quota::Asks,
     runtime::{errors::brief, fence::NotLeading},
 };
@@ -61,7 +63,10 @@ impl Controller {
                 return Brake::ByCa { time: wait.until, why: wait.to_string() };
             }
         }
-        if let Some(found) = repeats::suspected(it.reissued).filter(|found| found.until > now) {
+        // A person who asks for another try has found out who it was, or wants to.
+        let holds =
+            |found: &Loop| found.until > now && !self.setbacks.was_asked_since(it.key, found.last);
+        if let Some(found) = repeats::suspected(it.reissued).filter(holds) {
             return Brake::Until {
                 time: found.until,
                 reason: Reason::LoopSuspected,
@@ -228,11 +233,13 @@ fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -
     }
 }
 
-fn undone(secret: &ObjectKey, Loop { times, until }: Loop) -> String {
+fn undone(secret: &ObjectKey, Loop { times, until, .. }: Loop) -> String {
     let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
     format!(
         "the certificate was issued again {times} times in two days because the Secret {secret} was gone \
          or held something else each time: somebody deletes or overwrites it. It is not requested again \
-         before {until}"
+         before {until}, unless the annotation {}={} asks for it",
+        marks::OPERATION,
+        marks::RECONCILE
     )
 }

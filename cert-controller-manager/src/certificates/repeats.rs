@@ -18,6 +18,8 @@ const MOST: usize = FREE + PAUSES.len();
 pub struct Loop {
     /// How many were requested again lately.
     pub times: usize,
+    /// The last of them.
+    pub last: Timestamp,
     /// When the next one is.
     pub until: Timestamp,
 }
@@ -31,7 +33,7 @@ pub fn suspected(times: &[Timestamp]) -> Option<Loop> {
     let [.., longest] = PAUSES;
     let pause = PAUSES.get(step).copied().unwrap_or(longest);
     let until = last.saturating_add(pause).unwrap_or(last);
-    Some(Loop { times: lately, until })
+    Some(Loop { times: lately, last, until })
 }
 
 /// What is worth keeping of these instants, in any order.

@@ -104,6 +104,14 @@ impl Setbacks {
         self.lock().entry(key.clone()).or_default().asked.push(now);
     }
 
+    /// Whether another try was asked for since `time`.
+    #[must_use]
+    pub fn was_asked_since(&self, key: &CertificateKey, time: Timestamp) -> bool {
+        let memories = self.lock();
+        let asked = memories.get(key).map(|memory| memory.asked.as_slice()).unwrap_or_default();
+        asked.iter().any(|asked| *asked >= time)
+    }
+
     /// It went well.
     pub fn succeeded(&self, key: &CertificateKey) {
         if let Some(memory) = self.lock().get_mut(key) {
@@ -202,6 +210,8 @@ mod tests {
         }
         assert_eq!(tries, [0, 1, 2, 3, 60, 61, 62, 63, 120, 121, 122, 123]);
         assert_eq!(setbacks.may_try_again(&key(), time(130)), Err(time(180)));
+        assert!(setbacks.was_asked_since(&key(), time(123)));
+        assert!(!setbacks.was_asked_since(&key(), time(124)));
     }
 
     /// faults.md 3, 4 and 9
