@@ -127,6 +127,7 @@ pub struct IssuerRef {
 
 /// The private key that is generated.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.size) || !has(self.algorithm) || (self.algorithm == 'RSA' ? self.size in [2048, 3072, 4096] : self.size in [256, 384])")
         .message("RSA keys have 2048, 3072 or 4096 bits, ECDSA keys 256 or 384")

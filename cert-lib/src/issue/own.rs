@@ -239,3 +239,28 @@ pub(super) fn broken(error: &dyn std::fmt::Display) -> IssueError {
         Disposition::Retry(Ladder::Transport),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        issue::Inline,
+        model::request::{Fingerprint, KeyChoice},
+        solve::Owner,
+    };
+
+    #[tokio::test]
+    async fn a_key_that_a_request_brings_is_certified_again() {
+        let subject = Subject::Names {
+            common_name: None,
+            dns_names: vec!["a.example".parse().unwrap()],
+            key: KeyChoice::Asked(KeyType::P384),
+        };
+        let request = Request::new(Owner("ns/a".to_owned()), Fingerprint::stored("abc"), subject);
+        let made = holder(&request, &Inline).await.unwrap();
+        let again = Request { key: made.key.clone(), ..request.clone() };
+        let again = holder(&again, &Inline).await.unwrap();
+        assert_eq!(again.public_key, made.public_key);
+        assert_ne!(holder(&request, &Inline).await.unwrap().public_key, made.public_key);
+    }
+}
