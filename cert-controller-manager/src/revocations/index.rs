@@ -190,3 +190,46 @@ impl Follower<Arc<Certificate>> for AtHome {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn name(name: &str, namespace: &str) -> CertificateName {
+        CertificateName { name: name.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    fn revocation(version: u32, status: &serde_json::Value) -> CertificateRevocation {
+        let mut object = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "CertificateRevocation",
+            "metadata": {"name": "r", "namespace": "ns", "resourceVersion": version.to_string()},
+            "spec": {"certificateRef": {"name": "a", "namespace": "ns"}},
+        });
+        object["status"] = status.clone();
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn one_that_is_not_finished_waits_for_its_certificates() {
+        let key = RevocationKey { home: Home::Source, object: ObjectKey::new("ns", "r") };
+        let index = Index::default();
+        assert!(index.put(&key, revocation(1, &json!(null))));
+        assert!(!index.put(&key, revocation(1, &json!(null))), "it is no news");
+        let waiting = |name: &CertificateName| index.waiting_for(Home::Source, name).len();
+        assert_eq!((waiting(&name("a", "ns")), waiting(&name("b", "other"))), (1, 0));
+        assert_eq!(index.waiting_for(Home::Target, &name("a", "ns")), []);
+
+        let processing = json!([{"name": "b", "namespace": "other"}]);
+        let status = json!({"state": "Pending", "objects": {"processing": processing}});
+        assert!(index.put(&key, revocation(2, &status)));
+        assert_eq!((waiting(&name("a", "ns")), waiting(&name("b", "other"))), (1, 1));
+
+        let done = json!({"state": "Applied", "revocationApplied": "2026-11-22T10:00:00Z"});
+        assert!(index.put(&key, revocation(3, &done)));
+        assert_eq!((waiting(&name("a", "ns")), index.open()), (0, vec![]));
+        index.remove(&key);
+        assert_eq!((index.get(&key), index.keys(Home::Source)), (None, vec![]));
+    }
+}
