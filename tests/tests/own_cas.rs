@@ -243,3 +243,67 @@ fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
     })
     .unwrap();
 }
+
+/// A signing request of OpenSSL's for a new key.
+fn csr(directory: &Path, key: &str, option: &str, extension: &str) -> Result<Vec<u8>> {
+    let mut wish = vec!["req", "-new", "-nodes", "-newkey", key, "-keyout", "any.key"];
+    if !option.is_empty() {
+        wish.extend(["-pkeyopt", option]);
+    }
+    wish.extend(["-subj", "/O=somebody", "-addext", extension, "-out", "any.csr"]);
+    openssl(&wish, directory)?;
+    Ok(fs::read(directory.join("any.csr"))?)
+}
+
+#[test]
+fn signing_requests_that_are_none_or_too_weak_or_for_no_names_are_refused_for_every_issuer() {
+    run(async {
+        let directory = scratch()?;
+        let names = |names: &str| format!("subjectAltName={names}");
+        let good = names("DNS:a.example.test");
+        let made =
+            |key: &str, option: &str, extension: &str| csr(&directory, key, option, extension);
+        let fine = String::from_utf8(made("rsa:2048", "", &good)?)?;
+        let lines: Vec<&str> = fine.lines().collect();
+        let half = [&lines[..4], &lines[lines.len() - 1..]].concat().join("\n");
+        // The last whole line is within the signature.
+        let mut forged: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
+        let within = forged.len() - 3;
+        forged[within] = forged[within].chars().rev().collect();
+        let certificate = fine.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+        let ec = |curve: &str| made("ec", &format!("ec_paramgen_curve:{curve}"), &good);
+        for (case, text, want) in [
+            ("garbage", b"certainly not a request".to_vec(), "it is not PEM"),
+            ("nothing", vec![], "it is not PEM"),
+            ("binary", vec![0xff; 70_000], "it is not PEM"),
+            ("a certificate", certificate.into_bytes(), "it is PEM of a CERTIFICATE"),
+            ("half of one", half.into_bytes(), "it is not a complete PKCS#10 request"),
+            ("forged", forged.join("\n").into_bytes(), "its signature does not match its key"),
+            ("RSA 1024", made("rsa:1024", "", &good)?, "RSA with 1024 bits"),
+            ("P-521", ec("P-521")?, "elliptic curve with"),
+            ("Ed25519", made("ed25519", "", &good)?, "unknown algorithm"),
+            (
+                "a wildcard inside",
+                made("rsa:2048", "", &names("DNS:a.*.example.test"))?,
+                "a wildcard is allowed as the whole first label only",
+            ),
+            ("a long label", made("rsa:2048", "", &names(&long()))?, "longer than 63"),
+            ("an empty name", made("rsa:2048", "", &names("DNS:a..example.test"))?, "empty"),
+        ] {
+            for parsed in [Csr::from_pem(&text), Csr::for_own_issuer(&text)] {
+                let said = parsed.map(drop).unwrap_err().to_string();
+                assert!(said.contains(want), "{case}: {said}");
+            }
+        }
+        assert_eq!(Csr::from_pem(fine.as_bytes())?.names[0].as_str(), "a.example.test");
+        let nobody = made("rsa:2048", "", "subjectAltName=email:nobody@example.test")?;
+        assert!(Csr::from_pem(&nobody).unwrap_err().to_string().contains("it names no domain"));
+        assert_eq!(Csr::for_own_issuer(&nobody)?.other_names.len(), 1);
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn long() -> String {
+    format!("DNS:{}.example.test", "a".repeat(64))
+}

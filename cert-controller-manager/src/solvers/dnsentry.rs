@@ -10,6 +10,7 @@
 mod call;
 mod entries;
 mod name;
+mod render;
 mod standing;
 
 pub use entries::Entries;
@@ -32,21 +33,16 @@ use cert_lib::{
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::json;
 
 use self::{
     call::{Fault, within},
+    render::render,
     standing::{Standing, standing},
 };
-use crate::api::{
-    CertificateKey, ObjectKey, Realm,
-    dnsentry::{
-        ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, ANNOTATION_REALM, DNSEntry,
-    },
-};
+use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
 
 /// How entries are written and looked at.
 #[derive(Clone, Debug, Default)]
@@ -296,38 +292,6 @@ impl Solver for DnsEntrySolver {
         self.memory().remove(owner);
         Ok(())
     }
-}
-
-/// The entry as we want it. For server-side apply: fields that are not here are not ours.
-fn render(
-    key: &ObjectKey,
-    owner: &Owner,
-    settings: &Settings,
-    fqdn: &DnsName,
-    values: &[String],
-) -> serde_json::Value {
-    let mut annotations = json!({
-        ANNOTATION_CHALLENGE: "true",
-        ANNOTATION_OWNER: owner.0,
-        ANNOTATION_REALM: settings.realm.as_str(),
-    });
-    if let Some(class) = settings.class.as_deref().filter(|class| !class.is_empty()) {
-        annotations[ANNOTATION_CLASS] = class.into();
-    }
-    let mut spec = json!({ "dnsName": fqdn, "ttl": settings.ttl, "text": values });
-    if let Some(id) = &settings.owner_id {
-        spec["ownerId"] = json!(id);
-    }
-    json!({
-        "apiVersion": DNSEntry::api_version(&()),
-        "kind": DNSEntry::kind(&()),
-        "metadata": {
-            "namespace": key.namespace,
-            "name": key.name,
-            "annotations": annotations,
-        },
-        "spec": spec,
-    })
 }
 
 /// Who the fields belong to in server-side apply.

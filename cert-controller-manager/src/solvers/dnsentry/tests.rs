@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::api::ClusterId;
+use crate::api::{ClusterId, dnsentry::ANNOTATION_OWNER};
 use crate::runtime::follow::{Availability, Follower};
 
 /// What the API server holds, and the code that it answers with in its place.
