@@ -1,6 +1,6 @@
 //! CertificateRevocations: what was issued for a Certificate is revoked at its CA.
 //!
-//! A pass goes [`look`] (what there is) → [`plan`] (the next step, pure) → [`act`] (do it) →
+//! A pass goes [`look`] (what there is, [`found`]) → [`plan`] (the next step, pure) → [`act`] (do it) →
 //! [`status`] (say it). Everything is read from the API servers when a pass needs it: a revocation is
 //! rare, and must see what is, not what was.
 //!
@@ -17,6 +17,7 @@
 //! takes the same flag.
 
 pub mod act;
+pub mod found;
 pub mod index;
 pub mod look;
 pub mod plan;

@@ -100,7 +100,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
         assert_eq!(status["objects"], json!({"revoked": [{"name": "a", "namespace": "revoke"}]}));
         let secret = &status["secrets"]["revoked"][0];
         let text = secret["serialNumber"].as_str().context("no serial number")?;
-        assert_eq!(text.replace(':', ""), serial);
+        assert_eq!(text.replace(':', "").trim_start_matches('0'), serial.trim_start_matches('0'));
         ensure!(text.split(':').all(|pair| pair.len() == 2), "{text}");
         assert_eq!(secret["name"], backup(rig, &serial).await?.name_any());
         for field in [&status["revocationApplied"], &object.data["spec"]["qualifyingDate"]] {

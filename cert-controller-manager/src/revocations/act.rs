@@ -13,9 +13,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
+    found::{Backup, Found, Lists},
     index::RevocationKey,
     look,
-    plan::{self, Backup, Found, Lists, Step},
+    plan::{self, Step},
     reconcile::{Controller, FALLBACK},
     status::{self, Said, State},
 };

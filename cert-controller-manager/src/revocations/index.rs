@@ -1,7 +1,7 @@
 //! The CertificateRevocations in memory, and who of them waits for what.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -39,7 +39,7 @@ pub struct Index(Mutex<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     all: BTreeMap<RevocationKey, Arc<CertificateRevocation>>,
-    /// Those that are not finished, by the namespace of their Certificate.
+    /// Those that are not finished, by the namespaces of their Certificates.
     open: HashMap<(Home, String), Vec<RevocationKey>>,
 }
 
@@ -62,8 +62,9 @@ impl Index {
         let is_open =
             revocation.status.as_ref().is_none_or(|status| status.revocation_applied.is_none());
         if is_open {
-            let namespace = revocation.spec.certificate_ref.namespace.clone();
-            maps.open.entry((key.home, namespace)).or_default().push(key.clone());
+            for namespace in namespaces(&revocation) {
+                maps.open.entry((key.home, namespace)).or_default().push(key.clone());
+            }
         }
         maps.all.insert(key.clone(), Arc::new(revocation));
         true
@@ -81,8 +82,9 @@ impl Index {
             return Vec::new();
         }
         let near = maps.open.get(&(home, certificate.namespace.clone())).into_iter().flatten();
-        let waits =
-            |key: &&RevocationKey| maps.all.get(*key).is_some_and(|it| is_about(it, certificate));
+        let waits = |key: &&RevocationKey| {
+            maps.all.get(*key).is_some_and(|it| subjects(it).any(|one| one == certificate))
+        };
         near.filter(waits).cloned().collect()
     }
 
@@ -104,21 +106,27 @@ impl Index {
 impl Maps {
     fn forget(&mut self, key: &RevocationKey) {
         let Some(known) = self.all.remove(key) else { return };
-        let place = (key.home, known.spec.certificate_ref.namespace.clone());
-        if let Some(open) = self.open.get_mut(&place) {
-            open.retain(|other| other != key);
-            if open.is_empty() {
-                self.open.remove(&place);
+        for namespace in namespaces(&known) {
+            let place = (key.home, namespace);
+            if let Some(open) = self.open.get_mut(&place) {
+                open.retain(|other| other != key);
+                if open.is_empty() {
+                    self.open.remove(&place);
+                }
             }
         }
     }
 }
 
-fn is_about(revocation: &CertificateRevocation, certificate: &CertificateName) -> bool {
+/// The Certificates that it waits for.
+fn subjects(revocation: &CertificateRevocation) -> impl Iterator<Item = &CertificateName> {
     let objects = revocation.status.as_ref().and_then(|status| status.objects.as_ref());
     let processing = objects.and_then(|objects| objects.processing.as_ref());
-    revocation.spec.certificate_ref == *certificate
-        || processing.is_some_and(|names| names.contains(certificate))
+    processing.into_iter().flatten().chain([&revocation.spec.certificate_ref])
+}
+
+fn namespaces(revocation: &CertificateRevocation) -> BTreeSet<String> {
+    subjects(revocation).map(|name| name.namespace.clone()).collect()
 }
 
 /// Versions are numbers that grow, though the API does not promise it.
@@ -230,6 +238,6 @@ mod tests {
         assert!(index.put(&key, revocation(3, &done)));
         assert_eq!((waiting(&name("a", "ns")), index.open()), (0, vec![]));
         index.remove(&key);
-        assert_eq!((index.get(&key), index.keys(Home::Source)), (None, vec![]));
+        assert!(index.get(&key).is_none() && index.keys(Home::Source).is_empty());
     }
 }

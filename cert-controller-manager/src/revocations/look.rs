@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
+    found::{Backup, Found, Held, Holder, Lists, Subject},
     index::RevocationKey,
-    plan::{Backup, Found, Held, Holder, Lists, Subject},
     reconcile::Controller,
 };
 use crate::{

@@ -12,8 +12,9 @@ use serde_json::json;
 
 use super::{
     act::Pass,
+    found::Lists,
     index::{Index, RevocationKey},
-    plan::{self, Admission, Lists, Step},
+    plan::{self, Admission, Step},
     status::{self, Said},
 };
 use crate::{

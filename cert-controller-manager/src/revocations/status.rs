@@ -10,11 +10,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    index::RevocationKey,
-    plan::{Ending, Lists},
-    reconcile::Controller,
-};
+use super::{found::Lists, index::RevocationKey, plan::Ending, reconcile::Controller};
 use crate::{
     api::{
         CertificateRevocation,

@@ -1,7 +1,10 @@
 //! The table: what is there, and the step that follows.
 
 use super::*;
-use crate::api::revocation::RevokedSecrets;
+use crate::{
+    api::{IssuerKey, revocation::RevokedSecrets},
+    issuers::choice::Chosen,
+};
 
 const DATE: &str = "2026-11-22T10:00:00Z";
 const OLD: &str = "2026-11-22T09:00:00Z";
