@@ -412,7 +412,7 @@ pub struct BackoffState {
     pub recheck_interval: String,
     /// How many validations failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failures: Option<u32>,
+    pub failures: Option<i64>,
 }
 
 fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -217,7 +217,12 @@ impl Controller {
         if let (Some(order), false) = (&order, error.ends_order()) {
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
-            self.orders.rest(pass.key, wait).await;
+            match error.disposition() {
+                Disposition::Until(_) => self.orders.rest(pass.key, wait).await,
+                Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
+                    self.orders.hiccup(pass.key, wait);
+                }
+            }
             let message = format!("certificate requested, trying again: {error}");
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }

@@ -137,8 +137,7 @@ impl Store {
         }
     }
 
-    /// Remembers a hiccup, and where it is long also for the next process: it may be the CA that said
-    /// when to come again.
+    /// Remembers that the CA said when to come again, and where that is long also for the next process.
     pub async fn rest(&self, key: &CertificateKey, hiccup: Backoff) {
         self.hiccup(key, hiccup);
         let Some(order) = self.get(key).filter(|order| order.stored && is_long(&hiccup)) else {

@@ -121,7 +121,7 @@ pub fn of(
             observed_generation: generation,
             recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
-            failures: Some(backoff.failures).filter(|failures| *failures > 0),
+            failures: Some(backoff.failures.into()).filter(|failures| *failures > 0),
         }),
         reissued: Some(outcome.reissued.iter().map(|time| time.to_string()).collect())
             .filter(|times: &Vec<String>| !times.is_empty()),
@@ -147,7 +147,8 @@ pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
     let until = backoff.recheck_after.parse().ok()?;
     let interval = duration(&backoff.recheck_interval).unwrap_or_default();
-    let failures = backoff.failures.unwrap_or_else(|| rung(interval));
+    let failures = backoff.failures.and_then(|it| u32::try_from(it).ok());
+    let failures = failures.unwrap_or_else(|| rung(interval));
     (backoff.observed_generation == certificate.metadata.generation).then_some(Backoff {
         until,
         interval,

@@ -6,12 +6,16 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use cert_lib::clock::Manual;
+use cert_lib::{
+    clock::Manual,
+    issue::About,
+    plan::limits::{Novelty, Order},
+};
 use http::{Request, Response};
 use jiff::SignedDuration;
 use kube::client::Body;
 
-use super::*;
+use super::{limits::Cas, *};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -191,4 +195,28 @@ fn what_a_namespace_had_counts_for_a_day() {
         let now = now + SignedDuration::from_hours(hours);
         assert_eq!(turns.has_its_share(whose(namespace, "y"), 10, now), has, "{namespace} {hours}");
     }
+}
+
+/// faults.md 3, 4 and 6
+#[tokio::test]
+async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() {
+    let names = ["www.example.org".parse().unwrap()];
+    let order = Order { account: "ca", names: &names, novelty: Novelty::New };
+    let until = start() + SignedDuration::from_secs(600);
+    let first = given(1, None);
+    let ca = Cas::default().at("https://ca/dir");
+    first.quota.ask(ca.clone(), "ca", None);
+    ca.met(&order, &About::Account, until, start()).unwrap();
+    first.quota.store_limits().await.unwrap();
+    let written = first.writes.lock().unwrap().pop_back().unwrap();
+    let limit = r#"{"server":"https://ca/dir","of":"account","until":"2026-11-22T12:10:00Z"}"#;
+    assert_eq!(written, format!(r#"{{"status":{{"limits":[{limit}]}}}}"#));
+
+    let stored = vec![serde_json::from_str(limit).unwrap()];
+    let status = IssuerStatus { limits: Some(stored), ..IssuerStatus::default() };
+    let second = given(1, None);
+    let ca = Cas::default().at("https://ca/dir");
+    second.quota.ask(ca.clone(), "ca", Some(&status));
+    assert_eq!(ca.said(&order, start()).unwrap().until, until);
+    assert_eq!(ca.said(&order, until), None);
 }
