@@ -44,7 +44,7 @@ pub fn keystore(
     password: &Password,
     profile: Profile,
 ) -> Result<Vec<u8>, KeystoreError> {
-    let key = PrivateKey::from_der(material.key()?.pkcs8()).map_err(format)?;
+    let key = PrivateKey::from_der(material.key()?.pkcs8()).map_err(|error| format(&error))?;
     let mut chain: Vec<&[u8]> = Vec::new();
     for der in material.bundle.chain.iter().chain(material.ca) {
         if !chain.contains(&der.as_ref()) {
@@ -54,8 +54,11 @@ pub fn keystore(
     // By this, readers find the certificate of the key.
     let leaf = chain.first().copied().unwrap_or_default();
     let id = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, leaf);
-    let chain: Vec<Certificate> =
-        chain.into_iter().map(Certificate::from_der).collect::<Result<_, _>>().map_err(format)?;
+    let chain: Vec<Certificate> = chain
+        .into_iter()
+        .map(Certificate::from_der)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format(&error))?;
     let chain = PrivateKeyChain::new(id.as_ref(), key, chain);
     write(CERTIFICATE, KeyStoreEntry::PrivateKeyChain(chain), password, profile)
 }
@@ -70,7 +73,7 @@ pub fn truststore(
     password: &Password,
     profile: Profile,
 ) -> Result<Vec<u8>, KeystoreError> {
-    let ca = Certificate::from_der(material.trusted()?).map_err(format)?;
+    let ca = Certificate::from_der(material.trusted()?).map_err(|error| format(&error))?;
     write(CA, KeyStoreEntry::Certificate(ca), password, profile)
 }
 
@@ -91,10 +94,10 @@ fn write(
         }
     };
     let writer = store.writer(password.text()).encryption_algorithm(cipher).mac_algorithm(mac);
-    writer.write().map_err(format)
+    writer.write().map_err(|error| format(&error))
 }
 
-fn format(error: p12_keystore::error::Error) -> KeystoreError {
+fn format(error: &p12_keystore::error::Error) -> KeystoreError {
     KeystoreError::Format(error.to_string())
 }
 

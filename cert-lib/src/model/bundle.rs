@@ -206,6 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "how long it really takes is what is tested")]
     fn a_chain_that_is_all_beginnings_takes_no_time() {
         let begin = "-----BEGIN CERTIFICATE-----\n";
         let end = "-----END CERTIFICATE-----\n";

@@ -98,13 +98,14 @@ fn a_secret_is_current_for_what_it_was_written_for_and_nothing_else() {
 fn entries_of_ours_that_nobody_asks_for_are_superfluous_and_those_of_others_are_not() {
     let bundle = bundle();
     let wishes = Wishes { combined: true, der: true, ..Wishes::default() };
+    let nothing = Wishes::default();
     let mut written = secret(&bundle, &wishes, Encoding::Pkcs8);
     let superfluous = |secret: &Secret, wishes| facts(secret).layout.superfluous(wishes, true);
     assert_eq!(superfluous(&written, &wishes), Vec::<&str>::new());
-    assert_eq!(superfluous(&written, &Wishes::default()), [COMBINED, DER]);
+    assert_eq!(superfluous(&written, &nothing), [COMBINED, DER]);
     let managed = written.metadata.managed_fields.as_mut().unwrap();
     managed[0].manager = Some("kubectl".to_owned());
-    assert_eq!(superfluous(&written, &Wishes::default()), Vec::<&str>::new());
+    assert_eq!(superfluous(&written, &nothing), Vec::<&str>::new());
 }
 
 #[test]
