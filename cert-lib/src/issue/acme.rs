@@ -7,6 +7,7 @@
 
 mod authorizations;
 mod chain;
+mod download;
 mod failure;
 mod place;
 mod renewal;
