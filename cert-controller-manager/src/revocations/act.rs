@@ -214,7 +214,7 @@ impl Controller {
             }
             Err(error) => {
                 if error.disposition() == Disposition::FixIssuer {
-                    self.issuers.doubt(key);
+                    self.issuers.doubt(key, error.to_string());
                 }
                 return Ok(Outcome::Later(error.to_string(), Some(error.disposition())));
             }

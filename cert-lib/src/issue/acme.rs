@@ -8,6 +8,7 @@
 mod authorizations;
 mod chain;
 mod delegation;
+mod download;
 mod failure;
 mod place;
 mod renewal;

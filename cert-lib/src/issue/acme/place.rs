@@ -179,11 +179,16 @@ fn at_fault(request: &Request) -> Disposition {
 }
 
 /// Whether a refusal may be for the sake of `replaces` (RFC 9773 section 5): apart from
-/// `alreadyReplaced`, CAs have no word of its own for it.
+/// `alreadyReplaced`, CAs have no word of its own for it. Pebble, for one, calls a certificate that
+/// it has forgotten an internal error, and would do so with each try. Not where the CA says when to
+/// come again.
 fn may_be_about_replaces(error: &RequestError) -> bool {
     error.problem().is_some_and(|problem| {
-        matches!(problem.word(), "alreadyReplaced" | "conflict" | "malformed" | "unauthorized")
-            || problem.status == Some(409)
+        let word = matches!(
+            problem.word(),
+            "alreadyReplaced" | "conflict" | "malformed" | "unauthorized" | "serverInternal"
+        );
+        problem.retry_after.is_none() && (word || problem.status == Some(409))
     })
 }
 

@@ -1,9 +1,7 @@
 //! The steps of an order: each does one thing at the CA or the solver, and tells the view.
 
-use std::collections::BTreeSet;
-
 use futures::{StreamExt, future, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
@@ -15,21 +13,11 @@ use crate::{
     },
     issue::{
         Disposition, IssueError, Ladder, Phase,
-        acme::{
-            AcmeIssuer,
-            chain::{self, ChainError},
-            delegation,
-            failure,
-        },
+        acme::{AcmeIssuer, delegation, failure},
         progress::Durable,
         x509,
     },
-    model::{
-        bundle::Bundle,
-        name::DnsName,
-        request::{Request, Subject},
-    },
-    net::HttpError,
+    model::{name::DnsName, request::Request},
     solve::{Proof, Readiness, SolveError},
 };
 
@@ -172,75 +160,6 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Fetches the certificate (section 7.4.2) and checks it.
-    pub(super) async fn download(&self, view: &View, url: &str) -> Result<Bundle, IssueError> {
-        let fetched = self.issuer.account.fetch(url);
-        // A process that only came for the certificate cannot know what was left behind.
-        let (outcome, ()) = future::join(fetched, self.cleanup_unless_done(view)).await;
-        let reply = match outcome {
-            Ok(reply) => reply,
-            Err(error @ RequestError::Transport(HttpError::TooLarge { .. })) => {
-                return Err(self.unusable(&ChainError::None(error.to_string())));
-            }
-            Err(error) => {
-                let doing = "fetching the certificate";
-                return Err(failure::failed(doing, &error, Concern::Order));
-            }
-        };
-        let bundle = self.check(&reply).map_err(|error| self.unusable(&error))?;
-        let bundle = self.prefer(bundle, &reply, url).await;
-        self.issuer.used_up(&self.durable.order).await;
-        Ok(bundle)
-    }
-
-    /// What came instead of a certificate may be a page of a proxy, so that another try is worth it,
-    /// for a while.
-    fn unusable(&self, error: &ChainError) -> IssueError {
-        let message = format!("the CA's certificate cannot be used: {error}");
-        let age = self.issuer.clock.now().duration_since(self.durable.started);
-        match error {
-            ChainError::None(_) if age < PATIENCE => {
-                IssueError::passing(message, Disposition::Retry(Ladder::Transport))
-            }
-            ChainError::None(_)
-            | ChainError::TooLong(_)
-            | ChainError::Broken
-            | ChainError::Mismatch(_) => {
-                IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
-            }
-        }
-    }
-
-    /// The chain that people want, if the CA has it: the default one, or else the first of the
-    /// alternates (section 7.4.2) that fits. They are fetched one by one, as most need not be. One
-    /// that cannot be had is as good as none: no certificate waits for a chain.
-    async fn prefer(&self, bundle: Bundle, reply: &Reply, url: &str) -> Bundle {
-        let own = self.request.acme.preferred_chain.as_ref();
-        let wish = own.or(self.issuer.conduct.preferred_chain.as_ref());
-        let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return bundle };
-        if chain::has_issuer(&bundle.chain, wish) {
-            return bundle;
-        }
-        let mut seen = BTreeSet::from([url]);
-        let alternates = reply.links.iter().filter(|(relation, _)| relation == "alternate");
-        let alternates = alternates.map(|(_, url)| url.as_str()).filter(|url| seen.insert(url));
-        for url in alternates.take(MAX_ALTERNATES).collect::<Vec<_>>() {
-            let other = match self.issuer.account.fetch(url).await {
-                Ok(reply) => self.check(&reply).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match other {
-                Ok(other) if chain::has_issuer(&other.chain, wish) => return other,
-                Ok(_) => {}
-                Err(why) => tracing::debug!(url, why, "an alternate chain cannot be used"),
-            }
-        }
-        let remark = format!(
-            "no chain of the CA has an issuer with the common name {wish:?}, so its default chain is used"
-        );
-        Bundle { remark: Some(remark), ..bundle }
-    }
-
     /// Finds out why the CA gave the order up.
     pub(super) async fn explain(&self, view: &mut View) -> IssueError {
         let all = self.fetch_authorizations(&view.order).await;
@@ -251,25 +170,7 @@ impl Running<'_> {
         error
     }
 
-    fn check(&self, reply: &Reply) -> Result<Bundle, ChainError> {
-        let missing = |why: &dyn ToString| ChainError::None(why.to_string());
-        let public_key = match (&self.request.subject, &self.durable.key) {
-            (Subject::Csr(csr), _) => csr.public_key.clone(),
-            (Subject::Names { .. }, Some(key)) => {
-                key.public_key().map_err(|error| missing(&error))?
-            }
-            (Subject::Names { .. }, None) => return Err(missing(&"its private key is missing")),
-        };
-        let bundle = chain::read(&reply.body, &public_key)?;
-        let now = self.issuer.clock.now();
-        x509::check(&bundle.leaf, &public_key, &self.request.names(), now)?;
-        if let Some(leaf) = bundle.chain.first() {
-            x509::check_addresses(leaf, &self.request.acme.addresses)?;
-        }
-        Ok(Bundle { key: self.durable.key.clone(), ..bundle })
-    }
-
-    async fn cleanup_unless_done(&self, view: &View) {
+    pub(super) async fn cleanup_unless_done(&self, view: &View) {
         if !view.is_finalized() {
             self.cleanup(view).await;
         }
@@ -327,7 +228,3 @@ fn base64url(bytes: &[u8]) -> String {
 /// Requests of one order at the same time. With a cold pool each needs a nonce of its own, and
 /// Let's Encrypt allows ten of those at once.
 const AT_ONCE: usize = 8;
-/// How long something else than a certificate is taken for a hiccup.
-const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
-/// Chains that are looked at besides the default one.
-const MAX_ALTERNATES: usize = 10;

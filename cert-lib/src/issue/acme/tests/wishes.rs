@@ -103,12 +103,17 @@ async fn an_order_whose_predecessor_is_refused_is_placed_once_more_without() {
         (404, "malformed", 2),
         (400, "rejectedIdentifier", 1),
         (429, "rateLimited", 1),
-        (500, "serverInternal", 1),
+        (500, "serverInternal", 2),
+        (503, "", 1),
+        (503, "serverInternal", 1),
     ] {
         let bench = Bench::hooked(Manner::default(), move |seen, _| {
-            seen.payload["replaces"]
-                .is_string()
-                .then(|| reply(status).nonce("n").json(&problem(word)))
+            let answer = || match (status, word) {
+                (_, "") => reply(status).nonce("n").html("<h1>Busy</h1>"),
+                (503, _) => reply(503).nonce("n").header("retry-after", "9").json(&problem(word)),
+                _ => reply(status).nonce("n").json(&problem(word)),
+            };
+            seen.payload["replaces"].is_string().then(answer)
         })
         .await;
         let request = Request { replaces: Some(predecessor()), ..request(&["app.example.org"]) };
