@@ -89,7 +89,8 @@ impl Renewals {
             all.insert(key.clone(), Known { certificate, next, failures: 0, answer: None });
             next
         });
-        next <= now
+        // Later than anybody was told: the clock was set back.
+        next <= now || next > later(now, USUAL * 2)
     }
 
     /// When the Certificate needs a pass for this; `None` where it was time already and something

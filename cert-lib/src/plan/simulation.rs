@@ -309,7 +309,7 @@ fn spread(renewed: &[(Timestamp, SignedDuration)], what: &str) -> (usize, f64) {
 
 #[test]
 fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
-    let down = [(day(120), day(127)), (day(480), day(487))];
+    let down = [(day(120), day(127)), (day(480), day(487)), (day(650), day(651))];
     let revoked_at = day(300);
     let mut world = World::new(Ca::new(&down, true));
     // They come in the course of a week, as people make them.

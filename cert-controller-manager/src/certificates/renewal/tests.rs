@@ -98,6 +98,15 @@ fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_puts_nobody_off_for_longer_than_twelve_hours() {
+    let renewals = Renewals::new(true);
+    renewals.is_time(&key(), &id("a.b"), 0, at(0));
+    renewals.heard(&key(), None, at(720));
+    assert!(!renewals.is_time(&key(), &id("a.b"), 1, at(0)));
+    assert!(renewals.is_time(&key(), &id("a.b"), 1, at(-1)));
+}
+
+#[test]
 fn failures_are_repeated_ever_more_rarely_and_disturb_nobody() {
     let renewals = Renewals::new(true);
     renewals.is_time(&key(), &id("a.b"), 0, at(0));

@@ -86,12 +86,13 @@ impl Ca {
         self
     }
 
-    /// The first outage is one of the network, the others are told with a time.
+    /// A long outage is told with a time, a short one is one of the network.
     pub(super) fn answers(&self, now: Timestamp) -> Result<(), Disposition> {
-        let outage = self.down.iter().position(|(from, to)| (*from..*to).contains(&now));
-        match outage {
+        match self.down.iter().find(|(from, to)| (*from..*to).contains(&now)) {
             None => Ok(()),
-            Some(0) => Err(Disposition::Retry(Ladder::Transport)),
+            Some((from, to)) if to.duration_since(*from) <= DAY => {
+                Err(Disposition::Retry(Ladder::Transport))
+            }
             Some(_) => Err(Disposition::Until(now + HOUR)),
         }
     }
