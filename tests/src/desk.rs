@@ -310,12 +310,12 @@ impl Desk {
 }
 
 fn point_of(doing: &Phase) -> Option<Point> {
-    match doing {
-        Phase::Ordered => Some(Point::Ordered),
-        Phase::Propagating(_) => None,
-        Phase::Validating => Some(Point::Validating),
-        Phase::Signing => Some(Point::Signing),
-    }
+    let points = [
+        (Phase::Ordered, Point::Ordered),
+        (Phase::Validating, Point::Validating),
+        (Phase::Signing, Point::Signing),
+    ];
+    points.into_iter().find(|(phase, _)| phase == doing).map(|(_, point)| point)
 }
 
 /// The first poll of an order comes after 50 ms of the desk's time: longer than Pebble takes for

@@ -168,6 +168,7 @@ impl Job {
             self.secret = Some(Kept { bundle, fingerprint, requested_at });
             self.stored += 1;
         }
+        self.ask(|request| request.replaces = None);
         self.forget_order();
         self.backoff = None;
         self.revoked = false;
