@@ -53,10 +53,13 @@ controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless the
 	@tests/controlplane/build >/dev/null
 
 .PHONY: tools
-tools: ## Builds helm and the garbage collector into a cache, unless they are there
+tools: ## Builds or installs what only some tests need, unless it is there
 	@tests/controlplane/tool helm >/dev/null
 	@tests/controlplane/tool kube-controller-manager >/dev/null
 	@tests/controlplane/tool gateway-crds >/dev/null
+	@tests/controlplane/tool keytool >/dev/null
+	@tests/controlplane/tool openssl >/dev/null
+	@tests/controlplane/tool named >/dev/null
 
 .PHONY: clean
 clean: ## Removes what was built here, not the control plane's cache

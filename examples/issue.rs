@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // An account. Keep its key: whoever has it can issue for every name that it ever proved.
     let ca = Client::new(Arc::new(http.clone()), clock.clone(), env::var("ACME_DIRECTORY")?);
     let key = AccountKey::generate()?;
-    let (account, _) = register(&Arc::new(ca), &key, Some("me@example.org"), false).await?;
+    let account = register(&Arc::new(ca), &key, Some("me@example.org"), None).await?.account;
 
     // Somebody who publishes proofs, and an issuer that uses both.
     let solver = ChallTestSrv {

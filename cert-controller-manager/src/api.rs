@@ -8,11 +8,13 @@ pub mod istio;
 pub mod marks;
 pub mod names;
 pub mod owners;
+pub mod revocation;
 pub mod source;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
 pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
+pub use revocation::CertificateRevocation;
 
 use kube::{Resource, ResourceExt};
 

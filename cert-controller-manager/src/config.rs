@@ -18,9 +18,9 @@ pub use command::{clap, parse, version};
 pub use duration::{duration, go_duration};
 pub use reference::reference;
 pub use settings::{
-    AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings, Controllers,
-    CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings, Settings,
-    SourceSettings, SourcesSettings,
+    AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings,
+    Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings,
+    Settings, SourceSettings, SourcesSettings,
 };
 pub use values::Surroundings;
 

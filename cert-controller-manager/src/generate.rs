@@ -5,7 +5,7 @@ use kube::{CustomResourceExt, ResourceExt};
 
 use crate::{
     access::{self, Cluster, Scope},
-    api::{Certificate, Issuer},
+    api::{Certificate, CertificateRevocation, Issuer},
     config,
     runtime::{crds, metrics},
 };
@@ -45,6 +45,7 @@ pub fn files(what: What) -> anyhow::Result<Vec<(String, String)>> {
 #[must_use]
 pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
     let mut files = vec![
+        ("cert.gardener.cloud_certificaterevocations.yaml", CertificateRevocation::crd()),
         ("cert.gardener.cloud_certificates.yaml", Certificate::crd()),
         ("cert.gardener.cloud_issuers.yaml", Issuer::crd()),
     ];

@@ -2,15 +2,18 @@
 //!
 //! [`choice`] says which issuer a Certificate means; [`registry`] is where Certificates find it;
 //! [`reconcile`] keeps it current, fed by [`watched`]; [`acme`] with [`account`] and [`own`] are what
-//! the kinds of issuers need from Secrets and CAs; [`quota`] is how much they may be asked for;
+//! the kinds of issuers need from Secrets and CAs; [`rotation`] changes the key of an account; [`quota`] is how much they may be asked for;
 //! [`status`] says how it went.
 
 pub mod account;
 pub mod acme;
 pub mod choice;
+mod doubts;
+mod nameservers;
 pub mod own;
 pub mod quota;
 pub mod reconcile;
 pub mod registry;
+mod rotation;
 pub mod status;
 pub mod watched;

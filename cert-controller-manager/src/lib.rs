@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod generate;
 pub mod issuers;
+pub mod revocations;
 pub mod runtime;
 pub mod solvers;
 pub mod sources;

@@ -16,16 +16,19 @@ use crate::{
         bundle::Bundle,
         cert_id::CertId,
         key::{KeyError, KeyType, PrivateKey},
+        name::DnsName,
         request::Request,
     },
     solve::Owner,
 };
 
+pub use limited::About;
 pub use progress::{Progress, ProgressError};
 pub use renewal::RenewalInfo;
 pub use revocation::RevocationReason;
 
-mod own;
+mod limited;
+pub(crate) mod own;
 mod progress;
 
 /// Something that issues certificates.
@@ -50,7 +53,8 @@ pub trait Issuer: Send + Sync {
         from: Option<Progress>,
     ) -> Result<Advance, IssueError>;
 
-    /// Gives up an order: takes its proofs away. *Idempotent*.
+    /// Gives up an order: takes its proofs away, and gives back what it had yet to prove.
+    /// *Idempotent*.
     ///
     /// # Errors
     /// When the proofs could not be taken away: call again later.
@@ -125,6 +129,8 @@ pub enum Phase {
     Validating,
     /// The CA is signing.
     Signing,
+    /// The CA takes its time; the order is of this instant.
+    Lingering(Timestamp),
 }
 
 impl std::fmt::Display for Phase {
@@ -138,6 +144,9 @@ impl std::fmt::Display for Phase {
                 f.write_str("certificate requested, waiting for the CA to validate the challenge")
             }
             Self::Signing => f.write_str("certificate requested, waiting for the CA to sign"),
+            Self::Lingering(since) => {
+                write!(f, "certificate requested on {since:.0}, and the CA is not done with it yet")
+            }
         }
     }
 }
@@ -163,6 +172,8 @@ pub enum Ladder {
     /// The CA found the proof wanting: 1, 10, 100 minutes, then daily, which stays below
     /// Let's Encrypt's five failures per name and hour.
     Validation,
+    /// The CA does not listen before somebody has acted elsewhere: once a day.
+    Daily,
 }
 
 /// Why an order could not go on.
@@ -172,19 +183,49 @@ pub struct IssueError {
     message: String,
     disposition: Disposition,
     ends_order: bool,
+    limit: Option<About>,
+    unproved: Vec<DnsName>,
 }
 
 impl IssueError {
     /// The order is over; what happens next is up to a new one.
     #[must_use]
     pub fn fatal(message: impl Into<String>, disposition: Disposition) -> Self {
-        Self { message: message.into(), disposition, ends_order: true }
+        Self::new(message.into(), disposition, true)
     }
 
     /// The order stands; the same step can be tried again.
     #[must_use]
     pub fn passing(message: impl Into<String>, disposition: Disposition) -> Self {
-        Self { message: message.into(), disposition, ends_order: false }
+        Self::new(message.into(), disposition, false)
+    }
+
+    fn new(message: String, disposition: Disposition, ends_order: bool) -> Self {
+        Self { message, disposition, ends_order, limit: None, unproved: Vec::new() }
+    }
+
+    /// It is a limit of the CA that concerns others, too.
+    #[must_use]
+    pub fn limited(self, about: Option<About>) -> Self {
+        Self { limit: about, ..self }
+    }
+
+    /// The CA found the proofs of these names wanting, and counts that.
+    #[must_use]
+    pub fn with_unproved(self, names: Vec<DnsName>) -> Self {
+        Self { unproved: names, ..self }
+    }
+
+    /// Whom it concerns besides this order, where the CA's limit was met.
+    #[must_use]
+    pub fn limit(&self) -> Option<&About> {
+        self.limit.as_ref()
+    }
+
+    /// The names whose proofs the CA found wanting.
+    #[must_use]
+    pub fn unproved(&self) -> &[DnsName] {
+        &self.unproved
     }
 
     /// Who must do what before another try can succeed.

@@ -16,6 +16,7 @@
 pub mod acme;
 pub mod clock;
 pub mod issue;
+pub mod keystore;
 pub mod model;
 pub mod net;
 pub mod plan;

@@ -80,6 +80,12 @@ pub trait Resolver: Send + Sync {
 
     /// The recursive resolvers of this machine, in order of preference.
     fn system_servers(&self) -> Vec<SocketAddr>;
+
+    /// Where the host `name`, which the operator named, listens on `port`.
+    ///
+    /// # Errors
+    /// When it has no address.
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError>;
 }
 
 /// What kind of record is asked for.
@@ -89,6 +95,9 @@ pub enum RecordKind {
     A,
     /// IPv6 address
     Aaaa,
+    /// Alias. Asked without recursion: whoever has authority knows it, and no resolver on the way
+    /// shall remember that a name is not there yet.
+    Cname,
     /// Name server
     Ns,
     /// Start of authority
@@ -106,6 +115,8 @@ pub struct Answer {
     pub no_such_name: bool,
     /// Records of the answer section, in any order. DNS answers are hostile input.
     pub records: Vec<Record>,
+    /// What the name that was asked for is an alias of (CNAME), whatever kind was asked for.
+    pub alias: Option<DnsName>,
     /// Owner of the SOA record in the authority or answer section: the zone of the name.
     pub zone: Option<DnsName>,
 }
@@ -130,6 +141,14 @@ pub enum ResolveError {
         /// Server that was asked.
         server: SocketAddr,
         /// What the transport said.
+        reason: String,
+    },
+    /// A host without an address.
+    #[error("the host {name} has no address: {reason}")]
+    NoAddress {
+        /// The host.
+        name: DnsName,
+        /// What the machine said.
         reason: String,
     },
     /// The server refused or failed (REFUSED, SERVFAIL, …).

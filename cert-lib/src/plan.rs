@@ -6,16 +6,22 @@
 
 pub mod backoff;
 mod checks;
+pub mod limits;
 pub mod quota;
+pub mod renewal;
+pub mod weekly;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     bundle::Leaf,
+    cert_id::CertId,
     reason::Reason,
     request::{Fingerprint, Refusal, Request},
 };
 use backoff::Backoff;
+use renewal::{Serving, Suggested};
+use weekly::Weekly;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -28,6 +34,10 @@ pub struct Want {
     pub renewed_after: Option<Timestamp>,
     /// `spec.renewBefore`: how long before its end a certificate is renewed.
     pub renew_before: Option<SignedDuration>,
+    /// `spec.renewBeforePercentage`: the same in hundredths of the certificate's life.
+    pub renew_before_percentage: Option<u8>,
+    /// `spec.renewalWindows`: when it may be renewed; at any time where there are none.
+    pub renewal_windows: Vec<Weekly>,
 }
 
 /// What there is.
@@ -103,6 +113,17 @@ pub struct Stored {
     pub revoked: bool,
     /// Whether labels and entries are as asked for.
     pub layout_is_current: bool,
+    /// What its CA says about its renewal, as far as it was asked.
+    pub suggested: Option<Suggested>,
+}
+
+impl Stored {
+    /// What its renewal depends on.
+    #[must_use]
+    pub fn serving(&self) -> Serving<'_> {
+        let Self { leaf, requested_at, suggested, .. } = self;
+        Serving { leaf, requested_at: *requested_at, suggested: suggested.as_ref() }
+    }
 }
 
 /// Whether one more order may run.
@@ -142,13 +163,22 @@ pub enum Brake {
         /// What is the matter, for people.
         why: String,
     },
+    /// The CA itself said so: nothing overrides that.
+    ByCa {
+        /// When it takes orders again.
+        time: Timestamp,
+        /// What it limits, for people.
+        why: String,
+    },
 }
 
 /// What holds for all certificates.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How long before its end a certificate is renewed, unless it says so itself.
+    /// How long before its end a certificate of 90 days or more is renewed, unless it says so itself.
     pub renewal_window: SignedDuration,
+    /// The same in hundredths of its life, for all certificates; counts more than the window.
+    pub renew_before_percentage: Option<u8>,
 }
 
 /// What to do, and why.
@@ -162,6 +192,8 @@ pub struct Plan {
     pub message: String,
     /// Whether the running order, if there is one, leads nowhere any more: it must be ended first.
     pub gives_up: bool,
+    /// The certificate of the same issuer that a new order replaces (RFC 9773 section 5).
+    pub replaces: Option<CertId>,
     /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
     pub ready: bool,
     /// When to plan again if nothing changes before.
@@ -199,6 +231,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     let look_again = verdict.look_again.unwrap_or(latest).min(latest);
     Plan {
         gives_up: checks::gives_up(&snapshot, &verdict),
+        replaces: checks::replaces(&snapshot, &verdict),
         action: verdict.action,
         reason: verdict.reason,
         message: verdict.message,
@@ -207,25 +240,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     }
 }
 
-/// When a certificate that was requested at `requested_at` is renewed, everything else being well.
-#[must_use]
-pub fn renewal_date(
-    leaf: &Leaf,
-    requested_at: Timestamp,
-    want: &Want,
-    policy: &Policy,
-) -> Timestamp {
-    let lifetime = leaf.not_after.duration_since(leaf.not_before);
-    let asked = want.renew_before.unwrap_or(policy.renewal_window);
-    // A window as long as the certificate lives cannot be meant: a third is the usual one.
-    let window = if asked >= lifetime { lifetime / 3 } else { asked };
-    // A window nearly as long would issue again and again. A tenth of its life, counted from the
-    // request because a CA dates back, belongs to every certificate.
-    let begin = requested_at.max(leaf.not_before);
-    let earliest = begin.saturating_add(leaf.not_after.duration_since(begin) / 10);
-    let due = leaf.not_after.saturating_sub(window).unwrap_or(leaf.not_after);
-    due.max(earliest.unwrap_or(leaf.not_after))
-}
-
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

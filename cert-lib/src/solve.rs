@@ -9,10 +9,19 @@ use crate::model::name::DnsName;
 
 /// Publishes proofs and takes them away again.
 ///
-/// All three are *idempotent*: after a crash they are called again with the same arguments. None
-/// waits: [`ready`](Solver::ready) is one look.
+/// All are *idempotent*: after a crash they are called again with the same arguments. None waits:
+/// [`ready`](Solver::ready) is one look.
 #[async_trait]
 pub trait Solver: Send + Sync {
+    /// Where the proof of `challenge`, a challenge name, is to be published when the request wants
+    /// CNAMEs followed: where the name leads. A solver that cannot ask publishes at the name itself.
+    ///
+    /// # Errors
+    /// When that cannot be found out, or leads to where nothing must be published.
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        Ok(challenge.clone())
+    }
+
     /// Publishes `proofs` for `owner`, replacing what an earlier order of this owner published
     /// under the same names and leaving everybody else's alone.
     ///
@@ -27,11 +36,18 @@ pub trait Solver: Send + Sync {
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError>;
 
     /// Takes `proofs` of `owner` away. What is gone already is fine. A proof without values means
-    /// all that this owner published under its name: after a crash nobody knows the values.
+    /// all that this owner published for its name, wherever that leads: after a crash nobody knows
+    /// the values.
     ///
     /// # Errors
     /// When the place of publication refused or could not be reached.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
+
+    /// Whether control over IP addresses (RFC 8738) is proved, too. DNS-01 cannot do that; it takes
+    /// HTTP-01, for which no [`Proof`] is handed out: this is for CAs that do not look.
+    fn proves_addresses(&self) -> bool {
+        false
+    }
 }
 
 /// Who a proof is for, in words that the solver can store beside it and find it by again. The
@@ -45,7 +61,7 @@ pub enum Proof {
     /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent have one
     /// name and two values, and each value must become a record of its own.
     Txt {
-        /// The challenge name, `_acme-challenge.…`.
+        /// The challenge name, `_acme-challenge.…`, or where a CNAME there leads.
         fqdn: DnsName,
         /// The values.
         values: Vec<String>,

@@ -95,7 +95,7 @@ impl Desk {
         let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(trust)?)?)?;
         let client = Arc::new(Client::new(Arc::new(http.clone()), clock.clone(), directory));
         let key = AccountKey::generate()?;
-        let (account, _) = register(&client, &key, Some("desk@my-company.test"), false).await?;
+        let account = register(&client, &key, Some("desk@my-company.test"), None).await?.account;
         Ok(Self::with(clock, http, account, Arc::default(), conduct))
     }
 
@@ -116,7 +116,7 @@ impl Desk {
     /// The CA refuses it.
     pub async fn registered_again(&self) -> Result<Self> {
         let key = self.account.key();
-        let (account, _) = register(&self.client, key, None, false).await?;
+        let account = register(&self.client, key, None, None).await?.account;
         let (clock, board) = (Arc::clone(&self.clock), Arc::clone(&self.board));
         Ok(Self::with(clock, self.http.clone(), account, board, self.conduct.clone()))
     }
@@ -223,6 +223,9 @@ impl Desk {
         let plan = plan::plan(&job.want, &job.have(), &job::POLICY, self.now());
         if plan.gives_up {
             self.give_up(job).await;
+        }
+        if let (Action::Start, Some(predecessor)) = (plan.action, &plan.replaces) {
+            job.ask(|request| request.replaces = Some(predecessor.clone()));
         }
         let say = match plan.action {
             Action::Start => self.drive(job, None).await?,

@@ -306,8 +306,11 @@ impl Fleet {
     /// # Errors
     /// They are not in time.
     pub async fn until_defined(&self) -> Result<()> {
-        for (cluster, plural) in [(Cluster::Default, "issuers"), (Cluster::Source, "certificates")]
-        {
+        for (cluster, plural) in [
+            (Cluster::Default, "issuers"),
+            (Cluster::Source, "certificates"),
+            (Cluster::Source, "certificaterevocations"),
+        ] {
             let (client, name) = (self.client(cluster), format!("{plural}.cert.gardener.cloud"));
             eventually(START, &format!("{name} is there on {cluster}"), || async {
                 self.check().await?;

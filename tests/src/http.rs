@@ -53,6 +53,19 @@ impl Https {
     }
 }
 
+impl Https {
+    /// POSTs a body that is not signed.
+    ///
+    /// # Errors
+    /// There was no answer in time.
+    pub async fn post(&self, url: &str, body: Vec<u8>) -> Result<StatusCode> {
+        let request = Request::post(url).header(USER_AGENT, "tests").body(body.into())?;
+        let answer = tokio::time::timeout(PATIENCE, self.acme.request(request));
+        let response = answer.await.context("no answer in time")?;
+        Ok(response.with_context(|| format!("POST {url}"))?.status())
+    }
+}
+
 impl HttpClient for Https {
     fn request(
         &self,

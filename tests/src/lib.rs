@@ -9,6 +9,7 @@
 
 pub mod acme;
 pub mod audit;
+pub mod bind;
 pub mod challtestsrv;
 pub mod controlplane;
 pub mod desk;

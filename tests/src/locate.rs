@@ -75,8 +75,8 @@ pub async fn binaries() -> Result<&'static Path> {
     Ok(directory.await?)
 }
 
-/// A tool that only some tests need: `helm` or `kube-controller-manager`. Builds it when that has not
-/// happened yet, which takes minutes.
+/// A tool that only some tests need, one of those that `controlplane/tool` knows. Builds or installs
+/// it when that has not happened yet, which takes minutes.
 ///
 /// # Errors
 /// The build failed.

@@ -15,6 +15,7 @@ use crate::{Look, eventually};
 const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("Certificate", "cert.gardener.cloud", "v1alpha1", "certificates", true),
     ("Issuer", "cert.gardener.cloud", "v1alpha1", "issuers", true),
+    ("CertificateRevocation", "cert.gardener.cloud", "v1alpha1", "certificaterevocations", true),
     ("DNSEntry", "dns.gardener.cloud", "v1alpha1", "dnsentries", true),
     ("Secret", "", "v1", "secrets", true),
     ("Event", "events.k8s.io", "v1", "events", true),
@@ -105,7 +106,7 @@ pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// They are not accepted.
 pub async fn define_ours(client: &Client) -> Result<()> {
-    for plural in ["issuers", "certificates"] {
+    for plural in ["issuers", "certificates", "certificaterevocations"] {
         let name = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
         for definition in documents(&crate::locate::read(&name)?)? {
             apply(client, "", &definition).await?;

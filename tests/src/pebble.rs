@@ -39,11 +39,27 @@ pub struct PebbleOptions {
     pub retry_after: u8,
     /// The address of the DNS server to validate with; `None` takes every challenge as met.
     pub dns: Option<u16>,
+    /// The identifier and the key, in URL-safe base64, that every new account must be bound with.
+    pub eab: Option<(String, String)>,
+    /// Names of profiles, and how many seconds their certificates are valid; none means one for 90
+    /// days. An order that names none gets any of them.
+    pub profiles: Vec<(&'static str, u64)>,
+    /// How many chains there are besides the default one.
+    pub alternate_roots: u8,
 }
 
 impl Default for PebbleOptions {
     fn default() -> Self {
-        Self { nonce_reject: 5, authz_reuse: 0, validation: 0, retry_after: 0, dns: None }
+        Self {
+            nonce_reject: 5,
+            authz_reuse: 0,
+            validation: 0,
+            retry_after: 0,
+            dns: None,
+            eab: None,
+            profiles: Vec::new(),
+            alternate_roots: 0,
+        }
     }
 }
 
@@ -71,6 +87,8 @@ pub struct Signed {
 struct Status {
     #[serde(rename = "Certificate")]
     certificate: String,
+    #[serde(rename = "Status")]
+    status: String,
 }
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -90,7 +108,8 @@ impl Pebble {
             .arg("-config")
             .arg(&config)
             .env("PEBBLE_WFE_NONCEREJECT", options.nonce_reject.to_string())
-            .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string());
+            .env("PEBBLE_AUTHZREUSE", options.authz_reuse.to_string())
+            .env("PEBBLE_ALTERNATE_ROOTS", options.alternate_roots.to_string());
         match options.validation {
             0 => command.env("PEBBLE_VA_NOSLEEP", "1"),
             seconds => command.env("PEBBLE_VA_SLEEPTIME", seconds.to_string()),
@@ -203,6 +222,27 @@ impl Pebble {
         Ok(self.serials()?.len())
     }
 
+    /// Says this and nothing else about the renewal of a certificate; it may be nonsense.
+    ///
+    /// # Errors
+    /// It did not sign the certificate.
+    pub async fn set_renewal_info(&self, certificate: &str, answer: &str) -> Result<()> {
+        let url = format!("https://127.0.0.1:{}/set-renewal-info/", self.management);
+        let body = json!({"Certificate": certificate, "ARIResponse": answer}).to_string();
+        let status = self.https.post(&url, body.into_bytes()).await?;
+        ensure!(status == StatusCode::OK, "Pebble says {status}");
+        Ok(())
+    }
+
+    /// How often it was asked for renewal information since it started.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn renewal_questions(&self) -> Result<u64> {
+        let all = self.requests()?;
+        Ok(all.iter().filter(|(it, _)| it.contains("renewalInfo")).map(|(_, count)| count).sum())
+    }
+
     /// The certificates that it has signed since it started, in this order.
     ///
     /// # Errors
@@ -228,14 +268,38 @@ impl Pebble {
         Ok(counts)
     }
 
-    async fn names(&self, serial: &str) -> Result<Vec<String>> {
-        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management);
+    /// What it says of a certificate by its serial number: `Valid` or `Revoked`.
+    ///
+    /// # Errors
+    /// It does not know it, or its management interface does not answer.
+    pub async fn status(&self, serial: &str) -> Result<String> {
+        Ok(self.look_up(serial).await?.status)
+    }
+
+    /// The certificate of a root in PEM: 0 is the one of the default chain, others are those of the
+    /// alternates.
+    ///
+    /// # Errors
+    /// Its management interface does not answer.
+    pub async fn root(&self, number: u8) -> Result<Vec<u8>> {
+        let url = format!("https://127.0.0.1:{}/roots/{number}", self.management);
         let (status, body) = self.https.get(&url).await?;
         ensure!(status == StatusCode::OK, "Pebble says {status}");
-        let status: Status = serde_json::from_slice(&body)?;
+        Ok(body.to_vec())
+    }
+
+    async fn names(&self, serial: &str) -> Result<Vec<String>> {
+        let status = self.look_up(serial).await?;
         let mut names = Leaf::parse(status.certificate.as_bytes())?.names;
         names.sort();
         Ok(names)
+    }
+
+    async fn look_up(&self, serial: &str) -> Result<Status> {
+        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management);
+        let (status, body) = self.https.get(&url).await?;
+        ensure!(status == StatusCode::OK, "Pebble says {status}");
+        Ok(serde_json::from_slice(&body)?)
     }
 
     fn serials(&self) -> Result<Vec<String>> {
@@ -270,7 +334,15 @@ fn configuration(
     management: u16,
 ) -> Result<String> {
     // One profile: an order that names none gets a random one.
-    let profile = json!({"description": "The only one", "validityPeriod": 90 * 24 * 3600});
+    let only = vec![("default", 90 * 24 * 3600)];
+    let profiles = if options.profiles.is_empty() { &only } else { &options.profiles };
+    let profiles: BTreeMap<&str, _> = profiles
+        .iter()
+        .map(|(name, seconds)| {
+            (*name, json!({"description": "For tests", "validityPeriod": seconds}))
+        })
+        .collect();
+    let keys: BTreeMap<_, _> = options.eab.iter().map(|(id, key)| (id, key)).collect();
     Ok(serde_json::to_string_pretty(&json!({"pebble": {
         "listenAddress": format!("127.0.0.1:{port}"),
         "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -280,6 +352,8 @@ fn configuration(
         "tlsPort": free_port()?,
         "keyAlgorithm": "ecdsa",
         "retryAfter": {"authz": options.retry_after, "order": options.retry_after},
-        "profiles": {"default": profile},
+        "profiles": profiles,
+        "externalAccountBindingRequired": options.eab.is_some(),
+        "externalAccountMACKeys": keys,
     }}))?)
 }

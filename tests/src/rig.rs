@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{Look, eventually};
 use crate::{
+    bind::{self, Bind},
     controlplane::ControlPlane,
     locate,
     manager::{Manager, ManagerOptions, Usage},
@@ -57,6 +58,8 @@ pub struct RigOptions {
     pub arguments: Vec<String>,
     /// Whether a proxy that can misbehave stands between the manager and the CA.
     pub proxy: bool,
+    /// Further zones, as lines of zone files: a BIND serves them, and the CA asks it about everything.
+    pub zones: Vec<(&'static str, String)>,
 }
 
 /// A running rig. Everything ends when it is dropped.
@@ -69,6 +72,8 @@ pub struct Rig {
     pub proxy: Option<Proxy>,
     /// The CA.
     pub pebble: Pebble,
+    /// The server of the further zones, if there are some.
+    pub bind: Option<Bind>,
     /// The cluster.
     pub control_plane: ControlPlane,
     /// The zone that the responder answers for.
@@ -98,7 +103,16 @@ impl Rig {
                 arguments.push(format!("--{cluster}.disable-deploy-crds"));
             }
         }
-        let pebble = PebbleOptions { dns: Some(dns), ..options.pebble };
+        let bind = match options.zones.as_slice() {
+            [] => None,
+            zones => {
+                let zones = zones.iter().map(|(name, text)| (*name, bind::Zone::Primary(text)));
+                let all: Vec<_> = zones.chain([(ZONE, bind::Zone::Forward(dns))]).collect();
+                Some(Bind::start(&all, control_plane.logs()).await?)
+            }
+        };
+        let asked = bind.as_ref().map_or(dns, Bind::port);
+        let pebble = PebbleOptions { dns: Some(asked), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
         let proxy = if options.proxy { Some(Proxy::before(&pebble).await?) } else { None };
         let kubeconfig = control_plane.kubeconfig("manager")?;
@@ -120,7 +134,7 @@ impl Rig {
         let manager = Mutex::new(Manager::start(&options, logs)?);
         let zone = ZONE.to_owned();
         let _responder = responder;
-        let rig = Self { manager, _responder, proxy, pebble, control_plane, zone, options };
+        let rig = Self { manager, _responder, proxy, pebble, bind, control_plane, zone, options };
         rig.until_manager_is_up().await?;
         Ok(rig)
     }
@@ -254,7 +268,7 @@ impl Rig {
 
     async fn until_manager_is_up(&self) -> Result<()> {
         let client = self.control_plane.client();
-        for plural in ["issuers", "certificates"] {
+        for plural in ["issuers", "certificates", "certificaterevocations"] {
             let definition = format!("{plural}.cert.gardener.cloud");
             let what = format!("the manager has applied {definition}");
             eventually(Duration::from_secs(20), &what, || async {
@@ -280,7 +294,7 @@ pub async fn define_dns_entry(client: &kube::Client) -> Result<()> {
 
 /// Applies our definitions without the rules in them.
 async fn define_leniently(client: &kube::Client) -> Result<()> {
-    for plural in ["issuers", "certificates"] {
+    for plural in ["issuers", "certificates", "certificaterevocations"] {
         let file = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
         for mut definition in objects::documents(&locate::read(&file)?)? {
             without_rules(&mut definition);

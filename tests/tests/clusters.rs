@@ -199,7 +199,7 @@ fn definitions_are_created_kept_updated_or_left() {
         let api: Api<CustomResourceDefinition> = Api::all(client.clone());
         let name = "certificates.cert.gardener.cloud";
         ensure!(api.get(name).await?.annotations()[MAINTAINER] == "cert-controller-manager");
-        ensure!(written(&client).await? - before == 2, "not two creations");
+        ensure!(written(&client).await? - before == 3, "not three creations");
 
         let version = |found: &CustomResourceDefinition| found.resource_version();
         let first = eventually(SOON, "it settles", || async {

@@ -7,9 +7,15 @@ const READ: &str = "get list watch";
 const READ_AND_MARK: &str = "get list watch patch";
 const WRITE: &str = "get list watch create patch delete";
 const ISSUER_DEFINITION: Names = Names::These(&["issuers.cert.gardener.cloud"]);
-const CERTIFICATE_DEFINITION: Names = Names::These(&["certificates.cert.gardener.cloud"]);
-const BOTH_DEFINITIONS: Names =
-    Names::These(&["certificates.cert.gardener.cloud", "issuers.cert.gardener.cloud"]);
+const CERTIFICATE_DEFINITIONS: Names = Names::These(&[
+    "certificates.cert.gardener.cloud",
+    "certificaterevocations.cert.gardener.cloud",
+]);
+const ALL_DEFINITIONS: Names = Names::These(&[
+    "certificates.cert.gardener.cloud",
+    "certificaterevocations.cert.gardener.cloud",
+    "issuers.cert.gardener.cloud",
+]);
 
 /// Every need of the manager.
 pub const TABLE: &[Row] = &[
@@ -67,6 +73,8 @@ pub const TABLE: &[Row] = &[
         "patch",
         "The state of a Certificate",
     ),
+    REVOCATIONS[0],
+    REVOCATION_STATUS[0],
     row(
         (Cluster::Source, Part::Objects),
         ("", "services"),
@@ -115,7 +123,7 @@ pub const TABLE: &[Row] = &[
         "create",
         "Events on Certificates and on what they are derived from",
     ),
-    definitions(Cluster::Source, CERTIFICATE_DEFINITION),
+    definitions(Cluster::Source, CERTIFICATE_DEFINITIONS),
     NEW_DEFINITIONS[1],
     NAMESPACE_OF_IDENTITY[1],
     CONFIG_MAP_OF_IDENTITY[1],
@@ -165,6 +173,8 @@ pub const TABLE: &[Row] = &[
         "patch",
         "The state of a Certificate",
     ),
+    REVOCATIONS[1],
+    REVOCATION_STATUS[1],
     row(
         (Cluster::Target, Part::Secrets),
         ("events.k8s.io", "events"),
@@ -183,11 +193,28 @@ pub const TABLE: &[Row] = &[
         "patch",
         "The state of such an Issuer",
     ),
-    definitions(Cluster::Target, BOTH_DEFINITIONS),
+    definitions(Cluster::Target, ALL_DEFINITIONS),
     NEW_DEFINITIONS[2],
     NAMESPACE_OF_IDENTITY[3],
     CONFIG_MAP_OF_IDENTITY[3],
 ];
+
+/// They are beside the Certificates, so on target where those of upstream's layout are.
+const REVOCATIONS: [Row; 2] = both(
+    "certificaterevocations",
+    READ_AND_MARK,
+    "CertificateRevocations are followed; patched for the date that none was given for",
+);
+const REVOCATION_STATUS: [Row; 2] =
+    both("certificaterevocations/status", "patch", "How far a revocation is");
+
+const fn both(resources: &'static str, verbs: &'static str, why: &'static str) -> [Row; 2] {
+    let resources = (OURS, resources);
+    [
+        row((Cluster::Source, Part::Objects), resources, verbs, why),
+        row((Cluster::Target, Part::Secrets), resources, verbs, why),
+    ]
+}
 
 /// A namespaced Role permits to read the namespace that it is in.
 const NAMESPACE_OF_IDENTITY: [Row; 4] = identity(

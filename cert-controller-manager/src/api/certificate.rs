@@ -127,6 +127,7 @@ pub struct IssuerRef {
 
 /// The private key that is generated.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.size) || !has(self.algorithm) || (self.algorithm == 'RSA' ? self.size in [2048, 3072, 4096] : self.size in [256, 384])")
         .message("RSA keys have 2048, 3072 or 4096 bits, ECDSA keys 256 or 384")
@@ -213,6 +214,14 @@ pub enum KeyEncoding {
 
 fn date_time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "format": "date-time" })
+}
+
+fn date_times(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "nullable": true,
+        "items": { "type": "string", "format": "date-time" },
+    })
 }
 
 fn base64(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -323,6 +332,12 @@ pub struct CertificateStatus {
     /// What is left of the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<BackoffState>,
+    /// When a certificate was requested again lately because the Secret was gone or held something
+    /// else, the latest last. Where that happens again and again, somebody else deletes or overwrites
+    /// the Secret, and requests are made ever more rarely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_times")]
+    pub reissued: Option<Vec<String>>,
     /// Standard conditions; the one there is, is `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "conditions")]
@@ -345,9 +360,6 @@ pub struct RenewalInfoStatus {
     /// The instant in it that was drawn; drawn again only when the window changes.
     #[schemars(schema_with = "date_time")]
     pub selected: String,
-    /// When the CA is asked again.
-    #[schemars(schema_with = "date_time")]
-    pub check_after: String,
     /// Where the CA explains itself.
     #[serde(default, rename = "explanationURL", skip_serializing_if = "Option::is_none")]
     pub explanation_url: Option<String>,
@@ -398,6 +410,9 @@ pub struct BackoffState {
     pub recheck_after: String,
     /// How long the wait was when it was set, as a duration like `2m0s`.
     pub recheck_interval: String,
+    /// How many validations failed in a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
 }
 
 fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -127,6 +127,21 @@ pub struct ExternalAccountBinding {
     pub key_id: String,
     /// Secret with the MAC key under `hmacKey`, in URL-safe base64.
     pub key_secret_ref: SecretReference,
+    /// How the binding is signed with it; HS256 unless the CA demands another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<BindingAlgorithm>,
+}
+
+/// How an external account binding is signed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum BindingAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
 }
 
 /// Domains that an issuer is for.
@@ -183,6 +198,24 @@ pub struct IssuerStatus {
     /// What is left of it. Written before it is used, in portions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
+    /// What the CA said of its limits (RFC 8555 section 6.6) and until when: no order that they concern
+    /// is placed before. What is over is taken out with the next entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Vec<Limit>>,
+}
+
+/// A limit that the CA named.
+// Text, as below.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct Limit {
+    /// URL of the directory of the CA that named it.
+    pub server: String,
+    /// What is limited: `account`, `domain example.org` (a registered domain), `set …` (exactly the same
+    /// names, by their hash) or `name www.example.org`.
+    pub of: String,
+    /// Until when.
+    #[schemars(schema_with = "date_time")]
+    pub until: String,
 }
 
 /// How many certificates could be requested at an instant; more may be from then on as time goes by.

@@ -12,6 +12,8 @@ pub const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 pub const REQUESTED_AT: &str = "cert.gardener.cloud/requestedAt";
 /// Annotation on Secrets: `true` after a revocation.
 pub const REVOKED: &str = "cert.gardener.cloud/revoked";
+/// Annotation of ours on Secrets: which certificate their keystores were made for.
+pub const KEYSTORES: &str = "cert.gardener.cloud/keystores";
 /// Annotation on Certificates: first instant of the current certificate's validity.
 pub const NOT_BEFORE: &str = "cert.gardener.cloud/not-before";
 /// Annotation on Certificates: last instant of the current certificate's validity.
@@ -22,6 +24,8 @@ pub const CLASS: &str = "cert.gardener.cloud/class";
 pub const OPERATION: &str = "gardener.cloud/operation";
 /// What can be asked for: to try again now.
 pub const RECONCILE: &str = "reconcile";
+/// What can be asked for on Issuers: another key for the account.
+pub const ROTATE_ACCOUNT_KEY: &str = "rotate-account-key";
 /// The class of objects that name none.
 pub const DEFAULT_CLASS: &str = "gardencert";
 /// Label of ours on Secrets that hold the progress of an order.
@@ -35,6 +39,8 @@ pub const PROGRESS_OF: &str = "cert.gardener.cloud/progress-of";
 pub const PROGRESS_ISSUER: &str = "cert.gardener.cloud/progress-issuer";
 /// Annotation of ours on progress Secrets: why the order was placed.
 pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
+/// Annotation of ours on progress Secrets: the order must not go on before this instant.
+pub const PROGRESS_NOT_BEFORE: &str = "cert.gardener.cloud/progress-not-before";
 
 /// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";
@@ -49,3 +55,8 @@ pub const ALLOW_SECRETS_FROM: &str = "cert.gardener.cloud/allow-secrets-from";
 pub const BACKUP: &str = "cert.gardener.cloud/backup";
 /// Label on backup Secrets: lower-case hex of the serial number.
 pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";
+/// Annotation of ours on backup Secrets: whose certificate it is, a comma list of
+/// `<cluster>:<namespace>`. A revocation takes those of its own namespace only.
+pub const BACKUP_OF: &str = "cert.gardener.cloud/backup-of";
+/// Annotation of ours on backup Secrets: the issuer, as [`IssuerKey`](super::IssuerKey) is written.
+pub const BACKUP_ISSUER: &str = "cert.gardener.cloud/backup-issuer";

@@ -19,7 +19,7 @@ use crate::{
         observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
-        secret::{self, Content},
+        secret::{self, write},
         status::{Outcome, State, ready_message},
     },
     issuers::registry::Lookup,
@@ -68,7 +68,8 @@ impl Controller {
         if !claims_slot {
             self.call_next(pass.key);
         }
-        if !matches!(pass.plan.reason, Reason::QuotaExhausted | Reason::Queued)
+        let waits = [Reason::QuotaExhausted, Reason::RateLimited, Reason::Queued];
+        if !waits.contains(&pass.plan.reason)
             && let Some(quota) = self.quota(&pass.observed.issuer.key)
             && pass.plan.action != Action::Start
         {
@@ -84,12 +85,14 @@ impl Controller {
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
             (Action::Start, Ok(request)) => {
+                let request = &self.keeping_key(pass, request).await?;
                 if let Some(quota) = self.quota(&pass.observed.issuer.key)
                     && !quota.spend(whose(pass.key)).await?
                 {
                     return Ok(Step::Again);
                 }
-                self.drive(pass, request, None).await
+                let replaces = pass.plan.replaces.clone();
+                self.drive(pass, &Request { replaces, ..request.clone() }, None).await
             }
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
@@ -103,7 +106,8 @@ impl Controller {
             Reason::OtherClass => return Step::Silent,
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
-                match self.gate.wait(&pass.observed.issuer.key.to_string(), pass.key) {
+                let issuer = pass.observed.issuer.key.to_string();
+                match self.gate.wait(&issuer, pass.key, pass.observed.standing) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
                 }
@@ -115,6 +119,10 @@ impl Controller {
                     Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
                 }
             }
+            Reason::RateLimited => match self.line_up(pass) {
+                true => (State::Waiting, pass.plan.message.clone()),
+                false => return Step::Again,
+            },
             Reason::Issuing => (State::Pending, pass.said()),
             Reason::BackingOff => (State::Error, pass.said()),
             _ => (State::Error, pass.plan.message.clone()),
@@ -138,7 +146,7 @@ impl Controller {
             return Ok(Step::Again);
         };
         let name = pass.observed.issuer.key.to_string();
-        self.gate.enter(&name, pass.key);
+        self.gate.enter(&name, pass.key, pass.observed.standing);
         if let Some(unsure) = order.take_if(|order| !order.stored) {
             order = Some(self.orders.save(pass.key, unsure).await?);
         }
@@ -157,6 +165,7 @@ impl Controller {
                     let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
+                        self.note_order(pass, request);
                         self.announce(pass, doing.to_string(), &saved).await;
                     }
                     if until > self.clock.now() {
@@ -208,17 +217,18 @@ impl Controller {
         if let (Some(order), false) = (&order, error.ends_order()) {
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
-            self.orders.hiccup(pass.key, wait);
+            self.orders.rest(pass.key, wait).await;
             let message = format!("certificate requested, trying again: {error}");
             return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
         }
+        self.note_failure(pass, error).await;
         self.give_up(pass.key).await?;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
-            self.issuers.doubt(&pass.observed.issuer.key);
+            self.issuers.doubt(&pass.observed.issuer.key, error.to_string());
         }
         let previous = self.setbacks.backoff(pass.key, pass.certificate);
-        let backoff = backoff::after(error.disposition(), previous.map(|it| it.interval), now);
+        let backoff = backoff::next(error.disposition(), previous, now);
         self.setbacks.note(pass.key, pass.certificate.metadata.generation, backoff);
         let reason = match error.disposition() {
             Disposition::FixRequest => Reason::SpecRefused,
@@ -244,18 +254,11 @@ impl Controller {
     ) -> kube::Result<Step> {
         let requested_at = order.map_or(pass.now, |order| order.progress.started());
         let key = &pass.observed.secret;
-        let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
-        let content = Content {
-            bundle,
-            fingerprint: &request.fingerprint,
-            requested_at,
-            labels: pass.certificate.spec.secret_labels.as_ref(),
-            kind,
-            bond: &pass.observed.bond,
+        let ready = match self.fill(pass, request, bundle, requested_at).await {
+            Ok(ready) => ready,
+            Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
-        let rendered = secret::render(key, &content);
-        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
-        match self.secrets.write(key, &params, &Patch::Apply(&rendered)).await {
+        match self.put(pass, &ready.secret).await {
             Ok(()) => {}
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
             // fetched again all the time.
@@ -269,19 +272,34 @@ impl Controller {
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
-            let issuer = pass.observed.issuer.key.to_string();
-            self.back_up(&issuer, &bundle.leaf, &rendered).await;
+            let issuer = &pass.observed.issuer.key;
+            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await;
         }
+        let why = order.map_or(pass.plan.reason, |order| order.reason);
+        self.note_issued(pass, request);
+        let reissued = self.reissued_now(pass, &request.fingerprint, why);
         self.orders.delete(pass.key).await?;
-        self.setbacks.forget(pass.key);
+        self.setbacks.succeeded(pass.key);
+        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
+        }
         self.call_next(pass.key);
         self.count(pass, order, IssuanceResult::Issued);
+        if let Some(remark) = &bundle.remark {
+            self.remark(pass, remark);
+        }
         let outcome = Outcome {
             reason: Reason::Ready,
             ready: true,
             leaf: Some(bundle.leaf.clone()),
             requested_at,
-            ..pass.outcome(State::Ready, ready_message(&bundle.leaf))
+            suggested: None,
+            reissued,
+            warns: ready.trouble.is_some(),
+            ..pass.outcome(
+                State::Ready,
+                write::with_trouble(ready_message(&bundle.leaf), ready.trouble.as_deref()),
+            )
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
         Ok(Step::Say(Box::new(outcome), look_again))
@@ -328,19 +346,6 @@ impl Controller {
         Step::Say(Box::new(outcome), wait.until)
     }
 
-    async fn rewrite(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
-        let key = &pass.observed.secret;
-        if let Err(from) = self.setbacks.may_rewrite(pass.key, pass.now) {
-            // It serves; whoever undoes what we write is not fought.
-            return Ok(Step::Say(Box::new(pass.well()), from));
-        }
-        let labels = pass.certificate.spec.secret_labels.as_ref();
-        let bond = &pass.observed.bond;
-        let patch = Patch::Merge(secret::relabel(&request.fingerprint, labels, bond));
-        self.secrets.write(key, &PatchParams::default(), &patch).await?;
-        Ok(Step::Again)
-    }
-
     /// `renew: true` becomes a date, which is fulfilled by any newer certificate: a crash neither
     /// forgets nor repeats the renewal.
     async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
@@ -380,14 +385,16 @@ impl Controller {
 }
 
 impl Pass<'_> {
-    fn well(&self) -> Outcome {
+    pub(super) fn well(&self) -> Outcome {
         let message = match &self.observed.have.secret {
             SecretState::Holds(stored) => ready_message(&stored.leaf),
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => {
                 String::new()
             }
         };
-        self.outcome(State::Ready, message)
+        let trouble = write::trouble(&self.observed.stores);
+        let message = write::with_trouble(message, trouble);
+        Outcome { warns: trouble.is_some(), ..self.outcome(State::Ready, message) }
     }
 
     /// What the status says already.
@@ -413,8 +420,11 @@ impl Pass<'_> {
             ready: self.plan.ready,
             leaf: stored.map(|stored| stored.leaf.clone()),
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
+            suggested: stored.and_then(|stored| stored.suggested.clone()),
             backoff,
+            reissued: self.observed.reissued.clone(),
             pending_since: None,
+            warns: false,
         }
     }
 }

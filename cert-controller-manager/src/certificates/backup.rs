@@ -10,19 +10,26 @@ use kube::{
 
 use super::reconcile::Controller;
 use crate::{
-    api::{ObjectKey, marks},
+    api::{CertificateKey, IssuerKey, ObjectKey, marks},
     runtime::errors::brief,
 };
 
 /// Where backups are, as upstream has them.
-const NAMESPACE: &str = "kube-system";
+pub const NAMESPACE: &str = "kube-system";
 
 impl Controller {
     /// Keeps a copy of a certificate Secret that was just written. There is one for each serial
     /// number and request, so that a crash does not make a second one. A failure costs a revocation
     /// later, not the certificate now, so it is only told.
-    pub(super) async fn back_up(&self, issuer: &str, leaf: &Leaf, secret: &Secret) {
-        let copy = render(issuer, leaf, secret);
+    pub(super) async fn back_up(
+        &self,
+        of: &CertificateKey,
+        issuer: &IssuerKey,
+        leaf: &Leaf,
+        secret: &Secret,
+    ) {
+        let tenants = self.places.tenants(of.home, &of.object.namespace);
+        let copy = render(tenants.first().map_or("", String::as_str), issuer, leaf, secret);
         let key = ObjectKey::new(NAMESPACE, copy.metadata.name.clone().unwrap_or_default());
         let api: Api<Secret> = self.secrets.api(&key);
         match api.create(&PostParams::default(), &copy).await {
@@ -35,17 +42,23 @@ impl Controller {
     }
 }
 
-/// The copy. It has no owner, and no labels but ours: nobody may select it by mistake.
-fn render(issuer: &str, leaf: &Leaf, secret: &Secret) -> Secret {
+/// The copy, for whom and by which issuer. It has no owner, and no labels and annotations but ours:
+/// nobody may select it by mistake. Keystores stay out of it.
+#[must_use]
+pub fn render(tenant: &str, issuer: &IssuerKey, leaf: &Leaf, secret: &Secret) -> Secret {
     let labels = secret.metadata.labels.as_ref();
     let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
     let true_ = || "true".to_owned();
     let mut annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    annotations.remove(marks::OWNERS);
+    annotations.retain(|name, _| [marks::REQUESTED_AT, marks::REVOKED].contains(&name.as_str()));
+    annotations.insert(marks::BACKUP_OF.to_owned(), tenant.to_owned());
+    annotations.insert(marks::BACKUP_ISSUER.to_owned(), issuer.to_string());
+    let mut data = secret.data.clone().unwrap_or_default();
+    data.retain(|name, _| ["tls.crt", "tls.key", "ca.crt"].contains(&name.as_str()));
     Secret {
         metadata: ObjectMeta {
             namespace: Some(NAMESPACE.to_owned()),
-            name: Some(name(issuer, &leaf.serial, &hash)),
+            name: Some(name(&issuer.to_string(), &leaf.serial, &hash)),
             labels: Some(
                 [
                     (marks::CERTIFICATE.to_owned(), true_()),
@@ -59,7 +72,7 @@ fn render(issuer: &str, leaf: &Leaf, secret: &Secret) -> Secret {
             ..ObjectMeta::default()
         },
         type_: secret.type_.clone(),
-        data: secret.data.clone(),
+        data: Some(data),
         ..Secret::default()
     }
 }
@@ -76,7 +89,8 @@ fn name(issuer: &str, serial: &str, hash: &str) -> String {
 
 /// A number without leading zeros, as upstream writes it and looks for it. Serial numbers have at most
 /// 20 octets (RFC 5280 section 4.1.2.2), labels 63 characters; a CA may not know.
-fn label(serial: &str) -> String {
+#[must_use]
+pub fn label(serial: &str) -> String {
     serial.trim_start_matches('0').chars().take(63).collect()
 }
 

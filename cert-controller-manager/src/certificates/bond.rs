@@ -48,6 +48,15 @@ impl Places {
         ids.map(|id| owner(id, key)).collect()
     }
 
+    /// Who the Certificates of a namespace belong to, in the words of a backup Secret; first as it is
+    /// written now, then as it may have been written before.
+    #[must_use]
+    pub fn tenants(&self, home: Home, namespace: &str) -> Vec<String> {
+        let id = self.id(home);
+        let ids = std::iter::once(&id.id).chain(&id.former);
+        ids.map(|id| format!("{id}:{namespace}")).collect()
+    }
+
     /// Whether owner references work between a Certificate at home there and its Secret.
     fn share_cluster(&self, home: Home) -> bool {
         self.one_cluster || home == Home::Target

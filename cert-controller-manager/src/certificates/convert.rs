@@ -1,12 +1,17 @@
 //! A Certificate's specification becomes what the engine works on. Pure; parsed once per pass.
 
 mod extras;
+mod renewal;
+
+use std::{collections::BTreeSet, net::IpAddr};
 
 use cert_lib::{
     model::{
         key::KeyType,
         name::DnsName,
-        request::{Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names},
+        request::{
+            AcmeWishes, Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names,
+        },
     },
     plan::Want,
 };
@@ -17,6 +22,7 @@ use crate::{
     api::{
         Certificate, CertificateKey, IssuerKey, ObjectKey,
         certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
+        issuer::IssuerKind,
         marks,
     },
     certificates::{
@@ -42,13 +48,19 @@ pub fn want(
     let spec = &certificate.spec;
     let renewal = renew_before(spec).and_then(|window| Ok((window, renewed_after(spec)?)));
     let (renew_before, renewed_after) = renewal.clone().unwrap_or_default();
+    let (percentage, windows) = (renewal::percentage(spec), renewal::windows(spec));
+    let (renew_before_percentage, renewal_windows) =
+        (percentage.clone().unwrap_or_default(), windows.clone().unwrap_or_default());
     Want {
         request: renewal
+            .and_then(|_| percentage.and(windows))
             .and_then(|_| check_secret(key, certificate, settings, consents))
             .and_then(|()| request(key, certificate, settings, issuer)),
         renew: spec.renew == Some(true),
         renewed_after,
         renew_before,
+        renew_before_percentage,
+        renewal_windows,
     }
 }
 
@@ -141,7 +153,8 @@ fn request(
     let spec = &certificate.spec;
     let common_name = common_name(spec);
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let named = common_name.is_some() || !dns_names.is_empty();
+    let acme = acme_wishes(spec, issuer.kind);
+    let named = common_name.is_some() || !dns_names.is_empty() || !acme.addresses.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
     let extras = extras::of(spec, settings, issuer.kind)?;
     let subject = match (named, csr) {
@@ -161,7 +174,24 @@ fn request(
         },
     };
     let fingerprint = fingerprint(spec, settings, &issuer.key);
-    Ok(Request { extras, ..Request::new(key.owner(), fingerprint, subject) })
+    Ok(Request { extras, acme, ..Request::new(key.owner(), fingerprint, subject) })
+}
+
+/// What only an ACME server can be asked for. Addresses are certified by some profiles only; without
+/// one they are left out in silence, as upstream does.
+fn acme_wishes(spec: &CertificateSpec, kind: Option<IssuerKind>) -> AcmeWishes {
+    let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let profile = full(&spec.profile);
+    let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
+    let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
+    // What is no address is refused with the other names.
+    let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
+    AcmeWishes {
+        profile,
+        preferred_chain: full(&spec.preferred_chain),
+        follow_cname: spec.follow_cname == Some(true),
+        addresses: addresses.into_iter().collect(),
+    }
 }
 
 fn check_secret(
@@ -188,6 +218,9 @@ fn check_secret(
     }
     if let Some((name, why)) = syntax::bad_label(spec.secret_labels.as_ref()) {
         return Err(Refusal::Other(format!("secretLabels: {name:?} {why}")));
+    }
+    if let Some((name, why)) = syntax::bad_annotation(spec.secret_annotations.as_ref()) {
+        return Err(Refusal::Other(format!("secretAnnotations: {name:?} {why}")));
     }
     let own = key.object.namespace.as_str();
     if !settings.cross_namespace_secrets && consents.of(own, &target) != Consent::Given {

@@ -1,5 +1,10 @@
 //! How many orders of an issuer run at once, and who is next: namespaces take turns, so that one
 //! with ten thousand Certificates does not hold up one with a single one.
+//!
+//! An order for a name that nobody can prove holds its slot until the proof has taken too long. So no
+//! namespace has all slots, while others wait none has more than half of them, and those whose last
+//! try failed share half of them and come after the others: whoever comes with a good name finds a
+//! slot free or waits for a turn of a good one.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -17,15 +22,37 @@ pub struct Gate {
     issuers: Mutex<HashMap<String, Line>>,
 }
 
+/// What speaks for or against a Certificate in line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It is tried for the first time, or it is a renewal.
+    Hopeful,
+    /// Its last try failed, and there is nothing to renew.
+    Failed,
+}
+
 #[derive(Debug, Default)]
 struct Line {
-    running: HashSet<CertificateKey>,
+    running: HashMap<CertificateKey, Standing>,
     /// Admitted by a leaver, not yet running.
-    called: HashSet<CertificateKey>,
-    waiting: BTreeMap<String, VecDeque<CertificateKey>>,
+    called: HashMap<CertificateKey, Standing>,
+    waiting: BTreeMap<String, Waiting>,
     /// The namespace that had the last turn.
     last: String,
+    /// Turns since the last of those that failed.
+    hopeful_turns: u32,
 }
+
+/// Those of one namespace, first come, first served.
+#[derive(Debug, Default)]
+struct Waiting {
+    hopeful: VecDeque<CertificateKey>,
+    failed: VecDeque<CertificateKey>,
+    known: HashSet<CertificateKey>,
+}
+
+/// Every so many turns one is for those that failed, so that they are not forgotten.
+const HOPEFUL_TURNS: u32 = 3;
 
 impl Gate {
     /// A gate that lets `at_once` orders of each issuer run.
@@ -36,40 +63,35 @@ impl Gate {
 
     /// Whether `key` may place an order now. Changes nothing.
     #[must_use]
-    pub fn look(&self, issuer: &str, key: &CertificateKey) -> Slot {
+    pub fn look(&self, issuer: &str, key: &CertificateKey, standing: Standing) -> Slot {
         let issuers = self.lock();
         let Some(line) = issuers.get(issuer) else { return Slot::Free };
-        if line.running.contains(key) || line.called.contains(key) {
-            return Slot::Free;
-        }
-        if line.running.len() + line.called.len() < self.at_once && line.waiting.is_empty() {
-            return Slot::Free;
-        }
-        Slot::Taken
+        line.look(self.at_once, key, standing)
     }
 
     /// Puts `key` in the line: [`leave`](Self::leave) will name it when its turn has come. Where
     /// somebody has left since `key` [looked](Self::look), it may come at once instead.
-    pub fn wait(&self, issuer: &str, key: &CertificateKey) -> Slot {
+    pub fn wait(&self, issuer: &str, key: &CertificateKey, standing: Standing) -> Slot {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
-        if line.running.len() + line.called.len() < self.at_once && line.waiting.is_empty() {
-            line.called.insert(key.clone());
+        if line.look(self.at_once, key, standing) == Slot::Free {
+            line.drop_out(key);
+            line.called.insert(key.clone(), standing);
             return Slot::Free;
         }
         let own = line.waiting.entry(key.object.namespace.clone()).or_default();
-        if !own.contains(key) {
-            own.push_back(key.clone());
+        if own.known.insert(key.clone()) {
+            own.queue(standing).push_back(key.clone());
         }
         Slot::Taken
     }
 
     /// `key` has an order running.
-    pub fn enter(&self, issuer: &str, key: &CertificateKey) {
+    pub fn enter(&self, issuer: &str, key: &CertificateKey, standing: Standing) {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
         line.drop_out(key);
-        line.running.insert(key.clone());
+        line.running.insert(key.clone(), standing);
     }
 
     /// `key` needs no slot any more. Returns who may come now.
@@ -79,9 +101,8 @@ impl Gate {
         for line in issuers.values_mut() {
             line.running.remove(key);
             line.drop_out(key);
-            while line.running.len() + line.called.len() < self.at_once {
-                let Some(next) = line.next() else { break };
-                line.called.insert(next.clone());
+            while let Some((next, standing)) = line.next(self.at_once) {
+                line.called.insert(next.clone(), standing);
                 called.push(next);
             }
         }
@@ -95,28 +116,87 @@ impl Gate {
 }
 
 impl Line {
-    fn drop_out(&mut self, key: &CertificateKey) {
-        self.called.remove(key);
-        if let Some(own) = self.waiting.get_mut(&key.object.namespace) {
-            own.retain(|other| other != key);
-            if own.is_empty() {
-                self.waiting.remove(&key.object.namespace);
-            }
+    /// Whoever waits does so because there is no slot for it, so nobody is passed over by a look.
+    fn look(&self, at_once: usize, key: &CertificateKey, standing: Standing) -> Slot {
+        let is_in = self.running.contains_key(key) || self.called.contains_key(key);
+        match is_in || self.has_room(at_once, &key.object.namespace, standing) {
+            true => Slot::Free,
+            false => Slot::Taken,
         }
     }
 
+    fn has_room(&self, at_once: usize, namespace: &str, standing: Standing) -> bool {
+        let others_wait = self.waiting.keys().any(|other| other != namespace);
+        let most = match others_wait {
+            true => at_once / 2,
+            false => at_once.saturating_sub((at_once / 4).max(1)),
+        };
+        let failed = match standing {
+            Standing::Hopeful => 0,
+            Standing::Failed => self.count(|_, standing| standing == Standing::Failed),
+        };
+        self.taken() < at_once
+            && self.count(|key, _| key.object.namespace == namespace) < most.max(1)
+            && (failed == 0 || failed < at_once / 2)
+    }
+
+    fn taken(&self) -> usize {
+        self.running.len() + self.called.len()
+    }
+
+    fn count(&self, counts: impl Fn(&CertificateKey, Standing) -> bool) -> usize {
+        let taken = self.running.iter().chain(&self.called);
+        taken.filter(|(key, standing)| counts(key, **standing)).count()
+    }
+
+    fn drop_out(&mut self, key: &CertificateKey) {
+        self.called.remove(key);
+        let Some(own) = self.waiting.get_mut(&key.object.namespace) else { return };
+        if own.known.remove(key) {
+            own.hopeful.retain(|other| other != key);
+            own.failed.retain(|other| other != key);
+        }
+        if own.known.is_empty() {
+            self.waiting.remove(&key.object.namespace);
+        }
+    }
+
+    /// The next who may come: of those that have not failed first, but not always.
+    fn next(&mut self, at_once: usize) -> Option<(CertificateKey, Standing)> {
+        if self.taken() >= at_once {
+            return None;
+        }
+        let order = match self.hopeful_turns < HOPEFUL_TURNS {
+            true => [Standing::Hopeful, Standing::Failed],
+            false => [Standing::Failed, Standing::Hopeful],
+        };
+        order.into_iter().find_map(|standing| self.next_of(at_once, standing))
+    }
+
     /// The first of the namespace whose turn it is.
-    fn next(&mut self) -> Option<CertificateKey> {
-        let after = (std::ops::Bound::Excluded(self.last.clone()), std::ops::Bound::Unbounded);
-        let turn =
-            self.waiting.range(after).next().or_else(|| self.waiting.iter().next())?.0.clone();
+    fn next_of(
+        &mut self,
+        at_once: usize,
+        standing: Standing,
+    ) -> Option<(CertificateKey, Standing)> {
+        let after = (std::ops::Bound::Excluded(self.last.as_str()), std::ops::Bound::Unbounded);
+        let mut turns = self.waiting.range::<str, _>(after).chain(self.waiting.iter());
+        let turn = turns.find(|(namespace, own)| {
+            !own.of(standing).is_empty() && self.has_room(at_once, namespace, standing)
+        });
+        let turn = turn?.0.clone();
         let own = self.waiting.get_mut(&turn)?;
-        let next = own.pop_front();
-        if own.is_empty() {
+        let next = own.queue(standing).pop_front()?;
+        own.known.remove(&next);
+        if own.known.is_empty() {
             self.waiting.remove(&turn);
         }
         self.last = turn;
-        next
+        self.hopeful_turns = match standing {
+            Standing::Hopeful => self.hopeful_turns.saturating_add(1),
+            Standing::Failed => 0,
+        };
+        Some((next, standing))
     }
 
     fn is_idle(&self) -> bool {
@@ -124,62 +204,21 @@ impl Line {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{Home, ObjectKey};
-
-    fn key(namespace: &str, name: &str) -> CertificateKey {
-        CertificateKey::new(Home::Source, ObjectKey::new(namespace, name))
-    }
-
-    #[test]
-    fn namespaces_take_turns_and_those_who_came_first_go_first() {
-        let gate = Gate::new(1);
-        let first = key("a", "0");
-        assert_eq!(gate.look("ca", &first), Slot::Free);
-        gate.enter("ca", &first);
-        for name in ["1", "2", "3"] {
-            assert_eq!(gate.wait("ca", &key("a", name)), Slot::Taken);
+impl Waiting {
+    fn of(&self, standing: Standing) -> &VecDeque<CertificateKey> {
+        match standing {
+            Standing::Hopeful => &self.hopeful,
+            Standing::Failed => &self.failed,
         }
-        assert_eq!(gate.wait("ca", &key("b", "1")), Slot::Taken);
-        assert_eq!(gate.look("ca", &key("b", "1")), Slot::Taken);
-        let mut order = Vec::new();
-        let mut leaver = first;
-        while let [next] = gate.leave(&leaver).as_slice() {
-            assert_eq!(gate.look("ca", next), Slot::Free);
-            gate.enter("ca", next);
-            order.push(next.to_string());
-            leaver = next.clone();
+    }
+
+    fn queue(&mut self, standing: Standing) -> &mut VecDeque<CertificateKey> {
+        match standing {
+            Standing::Hopeful => &mut self.hopeful,
+            Standing::Failed => &mut self.failed,
         }
-        assert_eq!(order, ["a/1", "b/1", "a/2", "a/3"]);
-    }
-
-    #[test]
-    fn one_who_is_called_and_does_not_come_lets_the_next_in() {
-        let gate = Gate::new(1);
-        gate.enter("ca", &key("a", "0"));
-        assert_eq!(gate.wait("ca", &key("a", "1")), Slot::Taken);
-        assert_eq!(gate.wait("ca", &key("a", "2")), Slot::Taken);
-        assert_eq!(gate.leave(&key("a", "0")), [key("a", "1")]);
-        assert_eq!(gate.leave(&key("a", "1")), [key("a", "2")]);
-    }
-
-    #[test]
-    fn a_slot_that_came_free_between_the_look_and_the_line_is_not_lost() {
-        let gate = Gate::new(1);
-        gate.enter("ca", &key("a", "0"));
-        assert_eq!(gate.look("ca", &key("a", "1")), Slot::Taken);
-        assert!(gate.leave(&key("a", "0")).is_empty());
-        assert_eq!(gate.wait("ca", &key("a", "1")), Slot::Free);
-        assert_eq!(gate.look("ca", &key("a", "1")), Slot::Free);
-        assert_eq!(gate.look("ca", &key("a", "2")), Slot::Taken);
-    }
-
-    #[test]
-    fn issuers_have_gates_of_their_own() {
-        let gate = Gate::new(1);
-        gate.enter("one", &key("a", "0"));
-        assert_eq!(gate.look("two", &key("a", "1")), Slot::Free);
     }
 }
+
+#[cfg(test)]
+mod tests;

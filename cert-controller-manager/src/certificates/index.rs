@@ -74,6 +74,12 @@ impl Index {
         self.write().forget(key).into_iter().collect()
     }
 
+    /// How many Certificates are known.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.read().certificates.len()
+    }
+
     /// All Certificates of `home` that are known.
     #[must_use]
     pub fn keys(&self, home: Home) -> Vec<ObjectKey> {

@@ -8,8 +8,9 @@ use std::{
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Brake, Have, IssuerState, Quota, Want},
+    plan::{Have, IssuerState, Quota, SecretState, Want, backoff::Backoff},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -24,8 +25,14 @@ use crate::{
         bond::{self, Bond},
         consent::Consent,
         convert,
+        gate::Standing,
+        limits::Situation,
         reconcile::Controller,
-        secret::{self, Expectation, Facts},
+        secret::{
+            self, Expectation, Facts,
+            keystores::{Keystores, Stores},
+            wishes::Wishes,
+        },
     },
     issuers::{self, choice::Chosen, quota::Whose, registry::Lookup},
     runtime::clusters::TargetCluster,
@@ -39,10 +46,18 @@ pub struct Observed {
     pub secret: ObjectKey,
     /// What is there now.
     pub facts: Option<Facts>,
+    /// What the Certificate asks of it besides the certificate.
+    pub wishes: Wishes,
+    /// How its keystores are.
+    pub stores: Stores,
     /// What ties it to the Certificate.
     pub bond: Bond,
     /// The issuer that is meant.
     pub issuer: Chosen,
+    /// When the certificate was issued again lately.
+    pub reissued: Vec<Timestamp>,
+    /// Who comes before it in line.
+    pub standing: Standing,
 }
 
 impl Controller {
@@ -67,24 +82,49 @@ impl Controller {
             matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let bond =
             bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let wishes = Wishes::of(&certificate.spec);
+        let stores = match &facts {
+            Some(facts) => self.secrets.stores(&secret, facts, &wishes, self.clock.now()).await,
+            None => Stores::Current,
+        };
         let expected = Expectation {
-            labels: certificate.spec.secret_labels.as_ref(),
+            wishes: &wishes,
+            stores: &stores,
             key_is_elsewhere,
             bond: &bond,
             only_ours: !self.places.one_cluster || secret.namespace != key.object.namespace,
         };
+        let state = secret::state(&secret, facts.as_ref(), &expected);
+        let now = self.clock.now();
+        let reissued = want
+            .request
+            .as_ref()
+            .map(|request| self.setbacks.reissued(key, certificate, &request.fingerprint, now));
+        let reissued = reissued.unwrap_or_default();
+        let situation = Situation {
+            key,
+            certificate,
+            want,
+            issuer: &issuer.key,
+            target: &secret,
+            secret: &state,
+            reissued: &reissued,
+        };
+        let brake = self.brake(&situation, now);
+        let backoff = self.setbacks.backoff(key, certificate);
+        let standing = standing(backoff, &state);
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
-            secret: secret::state(&secret, facts.as_ref(), &expected),
-            backoff: self.setbacks.backoff(key, certificate),
+            secret: state,
+            backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
-            brake: Brake::Off,
-            slot: self.gate.look(&issuer.key.to_string(), key),
+            brake,
+            slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed { have, secret, facts, bond, issuer })
+        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, reissued, standing })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.
@@ -137,6 +177,16 @@ impl Controller {
     }
 }
 
+/// A renewal is not put off because it failed: somebody is served until it succeeds.
+fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Standing {
+    match (backoff, secret) {
+        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Standing::Failed,
+        (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {
+            Standing::Hopeful
+        }
+    }
+}
+
 /// The Certificate, as quotas count it.
 pub(super) fn whose(key: &CertificateKey) -> Whose<'_> {
     Whose { namespace: &key.object.namespace, certificate: &key.object.name }
@@ -146,6 +196,8 @@ pub(super) fn whose(key: &CertificateKey) -> Whose<'_> {
 pub struct Secrets {
     cluster: TargetCluster,
     known: Mutex<Known>,
+    /// Their keystores.
+    pub keystores: Keystores,
 }
 
 #[derive(Default)]
@@ -188,7 +240,7 @@ impl Secrets {
     /// Nothing known yet.
     #[must_use]
     pub fn new(cluster: TargetCluster) -> Self {
-        Self { cluster, known: Mutex::default() }
+        Self { cluster, known: Mutex::default(), keystores: Keystores::default() }
     }
 
     /// The facts of a Secret; `None` where there is no Secret. What is known is not read again:
@@ -204,6 +256,17 @@ impl Secrets {
         self.remember(key, async { api.get_opt(&key.name).await }).await
     }
 
+    /// How the keystores of a Secret are.
+    async fn stores(
+        &self,
+        key: &ObjectKey,
+        facts: &Facts,
+        wishes: &Wishes,
+        now: Timestamp,
+    ) -> Stores {
+        self.keystores.look(&self.api(key), key, facts, &wishes.stores, now).await
+    }
+
     /// Writes a Secret, and knows it afterwards.
     ///
     /// # Errors
@@ -213,10 +276,10 @@ impl Secrets {
         key: &ObjectKey,
         params: &PatchParams,
         patch: &Patch<P>,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<Option<Facts>> {
         let api = self.api(key);
         let call = async { api.patch(&key.name, params, patch).await.map(Some) };
-        self.remember(key, call).await.map(drop)
+        self.remember(key, call).await
     }
 
     /// Takes what a call says of a Secret, unless the watch said something meanwhile.
@@ -245,7 +308,10 @@ impl Secrets {
         let mut known = self.lock();
         match secret {
             Some(secret) => known.seen.insert(key.clone(), kind(secret)),
-            None => known.seen.remove(key),
+            None => {
+                self.keystores.forget(key);
+                known.seen.remove(key)
+            }
         };
         let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
         let facts = known.facts.get(key);

@@ -12,6 +12,7 @@ use cert_lib::{
     model::reason::Reason,
     plan::{Running, backoff::Backoff},
 };
+use jiff::SignedDuration;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt,
@@ -20,7 +21,8 @@ use kube::{
 
 use crate::{
     api::{CertificateKey, Realm, marks},
-    runtime::clusters::DefaultCluster,
+    certificates::secret::seconds_up,
+    runtime::{clusters::DefaultCluster, errors::brief},
 };
 
 const DATA: &str = "progress";
@@ -135,6 +137,21 @@ impl Store {
         }
     }
 
+    /// Remembers a hiccup, and where it is long also for the next process: it may be the CA that said
+    /// when to come again.
+    pub async fn rest(&self, key: &CertificateKey, hiccup: Backoff) {
+        self.hiccup(key, hiccup);
+        let Some(order) = self.get(key).filter(|order| order.stored && is_long(&hiccup)) else {
+            return;
+        };
+        let Ok(secret) = self.render(key, &order) else { return };
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let written = self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await;
+        if let Err(error) = written {
+            tracing::warn!(certificate = %key, "when the order of {key} goes on cannot be stored: {}", brief(&error));
+        }
+    }
+
     /// Forgets the order of a Certificate. *Idempotent*.
     ///
     /// # Errors
@@ -168,17 +185,21 @@ impl Store {
             .progress
             .encode()
             .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
+        let rests = order.hiccup.filter(is_long);
+        let not_before = rests.map(|it| (marks::PROGRESS_NOT_BEFORE, seconds_up(it.until)));
         let annotations = [
             (marks::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
             (marks::PROGRESS_OF.to_owned(), key.to_string()),
             (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
             (marks::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
+        let not_before = not_before.map(|(name, time)| (name.to_owned(), time));
+        let annotations = annotations.into_iter().chain(not_before).collect();
         Ok(Secret {
             metadata: ObjectMeta {
                 name: Some(self.secret_name(key)),
                 labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
-                annotations: Some(annotations.into()),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             type_: Some(marks::PROGRESS.to_owned()),
@@ -188,19 +209,63 @@ impl Store {
     }
 }
 
+/// Whether a wait is worth a write.
+fn is_long(hiccup: &Backoff) -> bool {
+    hiccup.interval >= SignedDuration::from_secs(30)
+}
+
 fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let annotations = secret.annotations();
     let key = CertificateKey::parse(annotations.get(marks::PROGRESS_OF)?)?;
     let bytes = &secret.data.as_ref()?.get(DATA)?.0;
     let noted = annotations.get(marks::PROGRESS_REASON);
     let reason = Reason::ALL.into_iter().find(|it| Some(it.word()) == noted.map(String::as_str));
+    let not_before = annotations.get(marks::PROGRESS_NOT_BEFORE);
+    let until = not_before.and_then(|time| time.parse().ok());
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
         issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
         reason: reason.unwrap_or(Reason::SecretMissing),
-        hiccup: None,
+        hiccup: until.map(|until| Backoff { until, interval: SignedDuration::ZERO, failures: 0 }),
         stored: true,
         found_in: Some(secret.name_any()),
     };
     Some((key, order))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ClusterId, Home, ObjectKey};
+
+    /// faults.md 3, 4 and 6
+    #[tokio::test]
+    async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>("nobody is asked")
+        });
+        let cluster = DefaultCluster(kube::Client::new(nobody, "default"));
+        let source = ClusterId { id: "here".into(), former: vec![] };
+        let store = Store::new(&cluster, "default", Realm::new("gardencert", &source));
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let stored = br#"{"version":1,"fingerprint":"f","order":"https://ca/order/1",
+            "account":"https://ca/account/1","started":"2026-11-22T10:00:00Z","names":[],"key":null}"#;
+        let until = "2026-11-22T11:00:00.5Z".parse().unwrap();
+        for (seconds, found) in [(3_600, Some("2026-11-22T11:00:01Z")), (5, None)] {
+            let interval = SignedDuration::from_secs(seconds);
+            let order = Order {
+                progress: Progress::decode(stored).unwrap(),
+                issuer: "ca".into(),
+                reason: Reason::SecretMissing,
+                hiccup: Some(Backoff { until, interval, failures: 0 }),
+                stored: true,
+                found_in: None,
+            };
+            let secret = store.render(&key, &order).unwrap();
+            let (whose, again) = read(&secret).unwrap();
+            assert_eq!(whose, key);
+            let not_before = again.hiccup.map(|hiccup| hiccup.until.to_string());
+            assert_eq!(not_before.as_deref(), found, "{seconds}");
+        }
+    }
 }

@@ -26,6 +26,7 @@ use crate::{
         index::Index,
         observe::{Secrets, whose},
         progress::Store,
+        renewal::Renewals,
         setbacks::Setbacks,
         status::{Outcome, State},
         wake::Lists,
@@ -66,6 +67,8 @@ pub struct Controller {
     pub consents: Consents,
     /// What went wrong.
     pub setbacks: Setbacks,
+    /// What CAs say about renewals.
+    pub renewals: Renewals,
     /// Running orders.
     pub orders: Store,
     /// How many of them.
@@ -154,9 +157,16 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
+        let mut asked_again = None;
         if self.is_asked_to_try(&certificate) {
-            self.try_again(key, &certificate).await?;
-            return Ok(Some(now));
+            match self.setbacks.may_try_again(key, now) {
+                Ok(()) => {
+                    self.try_again(key, &certificate).await?;
+                    return Ok(Some(now));
+                }
+                // The annotation stays until then.
+                Err(from) => asked_again = Some(from),
+            }
         }
         let issuer = self.chosen(&certificate);
         // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
@@ -165,7 +175,8 @@ impl Controller {
             return Ok(Some(now + AFTER_START));
         }
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
-        let observed = self.observe(key, &certificate, &want, issuer).await?;
+        let mut observed = self.observe(key, &certificate, &want, issuer).await?;
+        self.consult(key, &certificate, &want, &mut observed, now).await;
         let plan = plan(&want, &observed.have, &self.policy, now);
         if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
             return Ok(Some(now));
@@ -196,7 +207,18 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(self.clean_up_after(&pass, look_again).await))
+        let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
+        let look_again = asked_again.map_or(look_again, |from| from.min(look_again));
+        let look_again = self.clean_up_after(&pass, look_again).await;
+        Ok(Some(self.before_passwords_change(&pass, look_again)))
+    }
+
+    /// Nobody tells when the password of a keystore changes.
+    fn before_passwords_change(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+        if pass.observed.wishes.stores.is_empty() || pass.plan.reason == Reason::OtherClass {
+            return look_again;
+        }
+        look_again.min(pass.now + self.secrets.keystores.pace())
     }
 
     /// Where no order runs any more, nothing that it published may stay.
@@ -228,7 +250,6 @@ impl Controller {
 
     /// Forgets the last failure, then takes the annotation off.
     async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
-        self.setbacks.forget(key);
         if certificate.status.as_ref().is_some_and(|status| status.backoff.is_some()) {
             let patch = Patch::Merge(json!({ "status": { "backoff": null } }));
             let api = self.homes.api(key);
@@ -237,12 +258,15 @@ impl Controller {
             self.index.update(key, written);
         }
         let patch = json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
-        self.write(key, &patch).await.map(drop)
+        self.write(key, &patch).await?;
+        self.setbacks.note_try(key, self.clock.now());
+        Ok(())
     }
 
     /// The Certificate is gone or going: nothing of its order stays.
     async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.setbacks.forget(key);
+        self.renewals.forget(key);
         self.issuers.leave_quotas(whose(key));
         self.give_up(key).await?;
         let swept = self.sweep(key).await;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cert_lib::model::reason::Reason;
 use kube::{
     Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -131,11 +132,18 @@ impl Controller {
         Ok(self.index.update(key, written))
     }
 
+    /// Says once what the status has no place for: it is about how the certificate came to be.
+    pub(super) fn remark(&self, pass: &Pass<'_>, remark: &str) {
+        tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
+        let reports = &self.homes.at(pass.key.home).reports;
+        reports.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
+    }
+
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
         let (word, message) = (outcome.reason.word(), &outcome.message);
         let about = certificate.object_ref(&());
         let reports = &self.homes.at(key.home).reports;
-        if outcome.state == State::Error {
+        if outcome.state == State::Error || outcome.warns {
             tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
             reports.warning(about, word, message);
         } else {

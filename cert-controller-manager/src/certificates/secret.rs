@@ -1,10 +1,17 @@
-//! The certificate Secret: reading what one holds, and rendering one. Pure.
+//! The certificate Secret: reading what one holds, and rendering one. Pure, but for what is in
+//! [`keystores`] and [`write`].
+
+pub mod keystores;
+pub mod layout;
+pub mod wishes;
+pub mod write;
 
 use std::collections::BTreeMap;
 
 use cert_lib::{
     model::{
         bundle::{Bundle, Leaf},
+        key::{Encoding, KeyError},
         request::Fingerprint,
     },
     plan::{SecretState, Stored},
@@ -14,8 +21,12 @@ use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{ResourceExt, api::ObjectMeta};
-use serde_json::json;
 
+use self::{
+    keystores::Stores,
+    layout::{COMBINED, DER, Layout, STORES},
+    wishes::Wishes,
+};
 use super::bond::{self, Bond};
 use crate::api::{ObjectKey, marks};
 
@@ -50,6 +61,8 @@ pub struct Facts {
     has_key: bool,
     /// What the leaf says, or why there is none.
     leaf: Result<Leaf, String>,
+    /// What it holds besides.
+    layout: Layout,
 }
 
 impl Facts {
@@ -71,6 +84,7 @@ impl Facts {
 #[must_use]
 pub fn facts(secret: &Secret) -> Facts {
     let annotations = secret.annotations();
+    let bundle = bundle(secret);
     Facts {
         resource_version: secret.resource_version().unwrap_or_default(),
         kind: secret.type_.clone().unwrap_or_default(),
@@ -82,7 +96,8 @@ pub fn facts(secret: &Secret) -> Facts {
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
         requested_at: annotations.get(marks::REQUESTED_AT).and_then(|text| text.parse().ok()),
         has_key: !entry(secret, "tls.key").is_empty(),
-        leaf: leaf(secret),
+        layout: layout::of(secret, bundle.as_ref().ok()),
+        leaf: bundle.map(|bundle| bundle.leaf),
     }
 }
 
@@ -90,22 +105,24 @@ fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
     secret.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |value| &value.0)
 }
 
-fn leaf(secret: &Secret) -> Result<Leaf, String> {
+/// Certificate, chain and key of a Secret, or why they are of no use.
+fn bundle(secret: &Secret) -> Result<Bundle, String> {
     let key = match std::str::from_utf8(entry(secret, "tls.key")) {
         Ok("") => None,
         Ok(text) => Some(text),
         Err(_) => return Err("the Secret's tls.key is not text".to_owned()),
     };
     Bundle::from_pem(entry(secret, "tls.crt"), key)
-        .map(|bundle| bundle.leaf)
         .map_err(|error| format!("the Secret cannot be used: {error}"))
 }
 
 /// What a Certificate expects of its Secret.
 #[derive(Debug)]
 pub struct Expectation<'a> {
-    /// `spec.secretLabels`
-    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// What it asks for besides the certificate.
+    pub wishes: &'a Wishes,
+    /// How the keystores are.
+    pub stores: &'a Stores,
     /// Whether the private key is with whoever made the signing request.
     pub key_is_elsewhere: bool,
     /// What ties it to the Certificate.
@@ -144,8 +161,11 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
             requested_at: facts.requested_at.unwrap_or_else(|| estimate(leaf)),
             revoked: facts.revoked,
-            layout_is_current: has_labels(facts, expected.labels)
+            layout_is_current: has_labels(facts, &expected.wishes.labels)
+                && facts.layout.fits(expected.wishes, facts.has_key)
+                && *expected.stores != Stores::Outdated
                 && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),
+            suggested: None,
             leaf: leaf.clone(),
         }),
     }
@@ -159,25 +179,72 @@ fn is_marked(facts: &Facts) -> bool {
     facts.label(marks::CERTIFICATE) == Some("true")
 }
 
-fn has_labels(facts: &Facts, labels: Option<&BTreeMap<String, String>>) -> bool {
-    is_marked(facts)
-        && labels
-            .into_iter()
-            .flatten()
-            .all(|(name, value)| facts.label(name) == Some(value.as_str()))
+fn has_labels(facts: &Facts, labels: &BTreeMap<String, String>) -> bool {
+    is_marked(facts) && labels.iter().all(|(name, value)| facts.label(name) == Some(value.as_str()))
+}
+
+/// Certificate and key as they are written.
+#[derive(Debug)]
+pub struct Body<'a> {
+    /// What they say.
+    pub bundle: &'a Bundle,
+    /// `tls.crt`
+    chain: Vec<u8>,
+    /// `tls.key`, empty where it is somebody else's.
+    key: Vec<u8>,
+    /// `ca.crt`, empty where there is none.
+    pub ca: Vec<u8>,
+}
+
+impl<'a> Body<'a> {
+    /// Of what an issuer gave.
+    ///
+    /// # Errors
+    /// When the key cannot be written so.
+    pub fn fresh(bundle: &'a Bundle, encoding: Encoding) -> Result<Self, KeyError> {
+        let key = bundle.key.as_ref().map(|key| key.pem_in(encoding)).transpose()?;
+        Ok(Self {
+            bundle,
+            chain: bundle.certificate_pem().into_bytes(),
+            key: key.map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+            ca: bundle.issuers_pem().into_bytes(),
+        })
+    }
+
+    /// Of what a Secret holds: byte by byte the same, but for the encoding of the key where one is
+    /// asked for.
+    ///
+    /// # Errors
+    /// When the key cannot be written so.
+    pub fn held(
+        secret: &Secret,
+        bundle: &'a Bundle,
+        encoding: Option<Encoding>,
+    ) -> Result<Self, KeyError> {
+        let bytes = |name: &str| entry(secret, name).to_vec();
+        let key = match (encoding, &bundle.key) {
+            (Some(encoding), Some(key)) => key.pem_in(encoding)?.as_bytes().to_vec(),
+            (Some(_) | None, _) => bytes("tls.key"),
+        };
+        Ok(Self { bundle, chain: bytes("tls.crt"), key, ca: bytes("ca.crt") })
+    }
 }
 
 /// What a rendered Secret is made of.
 #[derive(Debug)]
 pub struct Content<'a> {
     /// Certificate, chain and key.
-    pub bundle: &'a Bundle,
+    pub body: Body<'a>,
     /// What it was issued for.
     pub fingerprint: &'a Fingerprint,
     /// When it was requested.
     pub requested_at: Timestamp,
-    /// `spec.secretLabels`
-    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// What the Certificate asks for besides.
+    pub wishes: &'a Wishes,
+    /// The keystores.
+    pub stores: Vec<(&'static str, ByteString)>,
+    /// Whether the keystores are of another certificate, because there are no new ones.
+    pub stores_are_old: bool,
     /// Type of the Secret that is there already.
     pub kind: Option<&'a str>,
     /// What ties it to the Certificate.
@@ -187,27 +254,27 @@ pub struct Content<'a> {
 /// The Secret as it is applied.
 #[must_use]
 pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
-    let bundle = content.bundle;
-    let private = bundle.key.as_ref().map(|key| key.pem().as_bytes().to_vec()).unwrap_or_default();
-    let mut data = BTreeMap::from([
-        ("tls.crt".to_owned(), ByteString(bundle.certificate_pem().into_bytes())),
-        ("tls.key".to_owned(), ByteString(private)),
-    ]);
-    let issuers = bundle.issuers_pem();
-    if !issuers.is_empty() {
-        data.insert("ca.crt".to_owned(), ByteString(issuers.into_bytes()));
+    let data = data(content);
+    let mut annotations = content.wishes.annotations.clone();
+    annotations.insert(marks::REQUESTED_AT.to_owned(), seconds(content.requested_at));
+    if data.keys().any(|name| STORES.contains(&name.as_str())) {
+        let profile = content.wishes.stores.profile.unwrap_or_default();
+        let note = if content.stores_are_old {
+            "outdated".to_owned()
+        } else {
+            layout::note(profile, &data)
+        };
+        annotations.insert(marks::KEYSTORES.to_owned(), note);
     }
-    let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
-    let mut annotations =
-        BTreeMap::from([(marks::REQUESTED_AT.to_owned(), seconds(content.requested_at))]);
     if let Bond::Finalizer(owner) = content.bond {
         annotations.insert(marks::OWNERS.to_owned(), owner.clone());
     }
+    let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
     Secret {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.clone()),
             name: Some(key.name.clone()),
-            labels: Some(labels(content.fingerprint, content.labels)),
+            labels: Some(labels(content.fingerprint, &content.wishes.labels)),
             annotations: Some(annotations),
             owner_references: owners(content.bond),
             ..ObjectMeta::default()
@@ -218,20 +285,27 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     }
 }
 
-/// The patch that brings labels and ownership of a Secret in line and leaves everything else.
-#[must_use]
-pub fn relabel(
-    fingerprint: &Fingerprint,
-    wanted: Option<&BTreeMap<String, String>>,
-    bond: &Bond,
-) -> serde_json::Value {
-    let mut metadata = json!({ "labels": labels(fingerprint, wanted) });
-    match bond {
-        Bond::Loose => {}
-        Bond::Owners(owners) => metadata["ownerReferences"] = json!(owners),
-        Bond::Finalizer(owner) => metadata["annotations"] = json!({ marks::OWNERS: owner }),
+fn data(content: &Content<'_>) -> BTreeMap<String, ByteString> {
+    let Body { bundle, chain, key, ca } = &content.body;
+    let mut data = BTreeMap::new();
+    let mut add = |name: &str, bytes: Vec<u8>| data.insert(name.to_owned(), ByteString(bytes));
+    if let Some(private) = &bundle.key {
+        if content.wishes.combined {
+            add(COMBINED, layout::combined(key, chain));
+        }
+        if content.wishes.der {
+            add(DER, private.pkcs8().to_vec());
+        }
     }
-    json!({ "metadata": metadata })
+    add("tls.crt", chain.clone());
+    add("tls.key", key.clone());
+    if !ca.is_empty() {
+        add("ca.crt", ca.clone());
+    }
+    content.stores.iter().for_each(|(name, bytes)| {
+        add(name, bytes.0.clone());
+    });
+    data
 }
 
 fn owners(bond: &Bond) -> Option<Vec<OwnerReference>> {
@@ -243,9 +317,9 @@ fn owners(bond: &Bond) -> Option<Vec<OwnerReference>> {
 
 fn labels(
     fingerprint: &Fingerprint,
-    wanted: Option<&BTreeMap<String, String>>,
+    wanted: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut labels = wanted.cloned().unwrap_or_default();
+    let mut labels = wanted.clone();
     labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
     labels.insert(marks::HASH.to_owned(), fingerprint.as_str().to_owned());
     labels

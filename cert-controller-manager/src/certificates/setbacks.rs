@@ -7,10 +7,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cert_lib::plan::backoff::Backoff;
+use cert_lib::{model::request::Fingerprint, plan::backoff::Backoff};
 use jiff::{SignedDuration, Timestamp};
 
-use super::status;
+use super::{repeats, status};
 use crate::api::{Certificate, CertificateKey};
 
 /// See the [module](self).
@@ -22,6 +22,10 @@ struct Memory {
     /// With the generation of the specification that failed.
     backoff: Option<(Option<i64>, Backoff)>,
     rewrites: Option<Rewrites>,
+    /// When another try was asked for.
+    asked: Vec<Timestamp>,
+    /// When it was issued again, and for which request.
+    reissued: Option<(Fingerprint, Vec<Timestamp>)>,
 }
 
 /// How often in a row a Secret was put in order, and when last.
@@ -35,6 +39,10 @@ struct Rewrites {
 const FREE_REWRITES: u32 = 3;
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How many tries may be asked for in an hour: each may cost the CA an order and a failure, and
+/// Let's Encrypt bears five of these per name and hour.
+const TRIES: usize = 4;
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl Setbacks {
     /// What is left of the last failure of the specification as it is: in the status or in memory,
@@ -73,7 +81,72 @@ impl Setbacks {
         Ok(())
     }
 
-    /// It went well, somebody asked for another try, or the Certificate is gone.
+    /// Whether another try may be asked for now; then what went wrong is forgotten. What the CA limits
+    /// is known elsewhere and stays.
+    ///
+    /// # Errors
+    /// The instant from which on it may.
+    pub fn may_try_again(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        memory.asked.retain(|asked| now.duration_since(*asked) < HOUR);
+        if let [first, ..] = memory.asked.as_slice()
+            && memory.asked.len() >= TRIES
+        {
+            return Err(first.saturating_add(HOUR).unwrap_or(now));
+        }
+        (memory.backoff, memory.rewrites) = (None, None);
+        Ok(())
+    }
+
+    /// Another try was asked for.
+    pub fn note_try(&self, key: &CertificateKey, now: Timestamp) {
+        self.lock().entry(key.clone()).or_default().asked.push(now);
+    }
+
+    /// Whether another try was asked for since `time`.
+    #[must_use]
+    pub fn was_asked_since(&self, key: &CertificateKey, time: Timestamp) -> bool {
+        let memories = self.lock();
+        let asked = memories.get(key).map(|memory| memory.asked.as_slice()).unwrap_or_default();
+        asked.iter().any(|asked| *asked >= time)
+    }
+
+    /// It went well.
+    pub fn succeeded(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            (memory.backoff, memory.rewrites) = (None, None);
+        }
+    }
+
+    /// When the certificate for `request` was issued again lately, in the status or in memory.
+    #[must_use]
+    pub fn reissued(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        request: &Fingerprint,
+        now: Timestamp,
+    ) -> Vec<Timestamp> {
+        let memories = self.lock();
+        let here = memories.get(key).and_then(|memory| memory.reissued.as_ref());
+        let here = here.filter(|(of, _)| of == request).map(|(_, times)| times.clone());
+        let told = status::reissued(certificate, request);
+        repeats::kept(here.into_iter().flatten().chain(told), now)
+    }
+
+    /// These are the instants at which the certificate for `request` was issued again.
+    pub fn note_reissued(
+        &self,
+        key: &CertificateKey,
+        request: &Fingerprint,
+        times: Vec<Timestamp>,
+    ) {
+        let mut memories = self.lock();
+        memories.entry(key.clone()).or_default().reissued = Some((request.clone(), times));
+    }
+
+    /// The Certificate is gone.
     pub fn forget(&self, key: &CertificateKey) {
         self.lock().remove(key);
     }
@@ -108,7 +181,8 @@ mod tests {
             .unwrap()
         };
         let setbacks = Setbacks::default();
-        let backoff = Backoff { until: time(5), interval: SignedDuration::from_mins(5) };
+        let interval = SignedDuration::from_mins(5);
+        let backoff = Backoff { until: time(5), interval, failures: 1 };
         setbacks.note(&key(), Some(1), backoff);
         assert_eq!(setbacks.backoff(&key(), &certificate(1)), Some(backoff));
         assert_eq!(setbacks.backoff(&key(), &certificate(2)), None);
@@ -122,5 +196,41 @@ mod tests {
         let done: Vec<i64> =
             (0..120).filter(|at| setbacks.may_rewrite(&key(), time(*at)).is_ok()).collect();
         assert_eq!(done, [0, 1, 2, 3, 5, 9, 17, 33, 65]);
+    }
+
+    #[test]
+    fn another_try_can_be_asked_for_four_times_an_hour() {
+        let setbacks = Setbacks::default();
+        let mut tries = Vec::new();
+        for at in 0..125 {
+            if setbacks.may_try_again(&key(), time(at)).is_ok() {
+                setbacks.note_try(&key(), time(at));
+                tries.push(at);
+            }
+        }
+        assert_eq!(tries, [0, 1, 2, 3, 60, 61, 62, 63, 120, 121, 122, 123]);
+        assert_eq!(setbacks.may_try_again(&key(), time(130)), Err(time(180)));
+        assert!(setbacks.was_asked_since(&key(), time(123)));
+        assert!(!setbacks.was_asked_since(&key(), time(124)));
+    }
+
+    /// faults.md 3, 4 and 9
+    #[test]
+    fn a_wait_that_the_ca_named_and_the_rung_of_the_ladder_survive_a_restart() {
+        let certificate: Certificate = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": { "namespace": "ns", "name": "a", "generation": 1 },
+            "spec": { "commonName": "a.example" },
+            "status": { "state": "Error", "backoff": {
+                "observedGeneration": 1, "recheckAfter": "2027-01-15T09:00:00Z",
+                "recheckInterval": "168h0m0s", "failures": 2,
+            } },
+        }))
+        .unwrap();
+        let after_restart = Setbacks::default();
+        let interval = SignedDuration::from_hours(168);
+        let until = "2027-01-15T09:00:00Z".parse().unwrap();
+        let backoff = Backoff { until, interval, failures: 2 };
+        assert_eq!(after_restart.backoff(&key(), &certificate), Some(backoff));
     }
 }

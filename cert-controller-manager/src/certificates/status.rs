@@ -5,18 +5,27 @@ use cert_lib::{
         bundle::Leaf,
         name::DnsName,
         reason::Reason,
-        request::{Request, Subject},
+        request::{Fingerprint, Request, Subject},
     },
-    plan::{Policy, Want, backoff::Backoff, renewal_date},
+    plan::{
+        Policy, Want,
+        backoff::{Backoff, rung},
+        renewal::{self, Serving, Suggested},
+    },
 };
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::{
     api::{
         Certificate,
         certificate::{BackoffState, CertificateStatus, Condition, UsedIssuer},
+        marks,
     },
-    certificates::secret::{seconds, seconds_up},
+    certificates::{
+        renewal::note,
+        secret::{seconds, seconds_up},
+    },
     config::{duration, go_duration},
 };
 
@@ -64,10 +73,16 @@ pub struct Outcome {
     pub leaf: Option<Leaf>,
     /// When that was requested.
     pub requested_at: Timestamp,
+    /// What its CA says about its renewal.
+    pub suggested: Option<Suggested>,
     /// What is left of the last failure.
     pub backoff: Option<Backoff>,
+    /// When the certificate was issued again lately.
+    pub reissued: Vec<Timestamp>,
     /// When the running order was placed.
     pub pending_since: Option<Timestamp>,
+    /// Whether somebody must do something although all is well for now.
+    pub warns: bool,
 }
 
 /// `status.message` of a certificate that is well, in Go's way of writing times.
@@ -99,17 +114,31 @@ pub fn of(
         dns_names,
         issuer_ref: issuer,
         issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
-        renewal_date: leaf
-            .map(|leaf| seconds(renewal_date(leaf, outcome.requested_at, want, policy))),
-        renewal_info: None,
+        renewal_date: leaf.map(|leaf| seconds(renewal_date(leaf, outcome, want, policy, now))),
+        renewal_info: outcome.suggested.as_ref().map(note),
         expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
         backoff: outcome.backoff.map(|backoff| BackoffState {
             observed_generation: generation,
             recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
+            failures: Some(backoff.failures).filter(|failures| *failures > 0),
         }),
+        reissued: Some(outcome.reissued.iter().map(|time| time.to_string()).collect())
+            .filter(|times: &Vec<String>| !times.is_empty()),
         conditions: Some(vec![condition(certificate, outcome, now)]),
     }
+}
+
+fn renewal_date(
+    leaf: &Leaf,
+    outcome: &Outcome,
+    want: &Want,
+    policy: &Policy,
+    now: Timestamp,
+) -> Timestamp {
+    let Outcome { requested_at, suggested, .. } = outcome;
+    let serving = Serving { leaf, requested_at: *requested_at, suggested: suggested.as_ref() };
+    renewal::due(&serving, want, policy, now).at
 }
 
 /// What is left of the last failure, if the specification is still the one that failed.
@@ -117,10 +146,30 @@ pub fn of(
 pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
     let until = backoff.recheck_after.parse().ok()?;
-    (backoff.observed_generation == certificate.metadata.generation).then(|| Backoff {
+    let interval = duration(&backoff.recheck_interval).unwrap_or_default();
+    let failures = backoff.failures.unwrap_or_else(|| rung(interval));
+    (backoff.observed_generation == certificate.metadata.generation).then_some(Backoff {
         until,
-        interval: duration(&backoff.recheck_interval).unwrap_or_default(),
+        interval,
+        failures,
     })
+}
+
+/// When the certificate for `request` was issued again lately, if it is the request that was
+/// fulfilled last.
+#[must_use]
+pub fn reissued(certificate: &Certificate, request: &Fingerprint) -> Vec<Timestamp> {
+    if !is_fulfilled(certificate, request) {
+        return Vec::new();
+    }
+    let told = certificate.status.as_ref().and_then(|status| status.reissued.as_deref());
+    told.unwrap_or_default().iter().filter_map(|time| time.parse().ok()).collect()
+}
+
+/// Whether `request` was fulfilled before.
+#[must_use]
+pub fn is_fulfilled(certificate: &Certificate, request: &Fingerprint) -> bool {
+    certificate.labels().get(marks::HASH).is_some_and(|hash| hash == request.as_str())
 }
 
 fn names(

@@ -3,7 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::secret::layout::is_reserved;
 use crate::api::marks;
+
+/// The API server takes 256 KiB of annotations in one object, and we and others have some, too.
+const MAX_ANNOTATIONS: usize = 192 * 1024;
 
 /// Whether `name` is a DNS subdomain as RFC 1123 and Kubernetes have it.
 #[must_use]
@@ -18,11 +22,33 @@ pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
+/// The first annotation that cannot be set, and why.
+#[must_use]
+pub fn bad_annotation(
+    annotations: Option<&BTreeMap<String, String>>,
+) -> Option<(&str, &'static str)> {
+    let all = || annotations.into_iter().flatten();
+    let size: usize = all().map(|(name, value)| name.len() + value.len()).sum();
+    all().find_map(|(name, _)| {
+        let why = if is_reserved(name) {
+            "is not for a Certificate to set"
+        } else if !is_label_name(&name.to_lowercase()) {
+            "is no name of an annotation"
+        } else if size > MAX_ANNOTATIONS {
+            "and the others are too large together"
+        } else {
+            return None;
+        };
+        Some((name.as_str(), why))
+    })
+}
+
 /// The first label that cannot be set, and why.
 #[must_use]
 pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'static str)> {
     labels.into_iter().flatten().find_map(|(name, value)| {
-        let why = if [marks::HASH, marks::CERTIFICATE].contains(&name.as_str()) {
+        let ours = [marks::HASH, marks::CERTIFICATE, marks::BACKUP, marks::PROGRESS];
+        let why = if ours.contains(&name.as_str()) {
             "is set by the manager"
         } else if !is_label_name(name) {
             "is no name of a label"
@@ -53,6 +79,28 @@ fn is_word(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn annotations_are_what_the_api_server_takes_and_nobody_elses() {
+        let large = "x".repeat(200 * 1024);
+        for (name, value, why) in [
+            ("example.com/reload", "true", None),
+            ("Example", "any text, 💥", None),
+            ("", "", Some("is no name of an annotation")),
+            ("a b", "", Some("is no name of an annotation")),
+            ("cert.gardener.cloud/revoked", "true", Some("is not for a Certificate to set")),
+            ("resources.gardener.cloud/owners", "", Some("is not for a Certificate to set")),
+            (
+                "kubectl.kubernetes.io/last-applied-configuration",
+                "{}",
+                Some("is not for a Certificate to set"),
+            ),
+            ("a", large.as_str(), Some("and the others are too large together")),
+        ] {
+            let annotations = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(bad_annotation(Some(&annotations)).map(|(_, why)| why), why, "{name}");
+        }
+    }
 
     #[test]
     fn names_are_what_the_api_server_takes() {

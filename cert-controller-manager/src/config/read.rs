@@ -15,9 +15,9 @@ use super::{
     classes::Classes,
     flags::log_filter,
     settings::{
-        AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings,
-        Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings,
-        LogSettings, Settings, SourceSettings, SourcesSettings,
+        AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions,
+        ClusterSettings, Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig,
+        LeaseSettings, LogSettings, Settings, SourceSettings, SourcesSettings,
     },
     values::{Surroundings, Values},
 };
@@ -242,6 +242,12 @@ fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<Issuer
         default_ranges: values.list("issuer.default-issuer-domain-ranges"),
         requests_per_day: values.number("issuer.default-requests-per-day-quota")?,
         allow_target_issuers,
+        acme_limits: match values.text("acme-limits").as_deref() {
+            Some("off") => AcmeLimits::Off,
+            Some("letsencrypt") => AcmeLimits::LetsEncrypt,
+            Some(_) | None => AcmeLimits::Auto,
+        },
+        deactivate_authorizations: values.is_on("issuer.acme-deactivate-authorizations")?,
         classes: classes(values, "issuer"),
     })
 }
@@ -272,6 +278,10 @@ fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<Cer
         default_issuer: issuers.default_issuer.clone(),
         issuer_namespace: issuers.namespace.clone(),
         renewal_window: duration(values, "issuer.renewal-window")?,
+        renew_before_percentage: u8::try_from(values.number("default-renew-before-percentage")?)
+            .ok()
+            .filter(|percentage| *percentage > 0),
+        renewal_info: values.is_on("acme-renewal-info")?,
         renewal_overdue_window: duration(values, "issuer.renewal-overdue-window")?,
         cross_namespace_secrets: values.is_on("allow-cross-namespace-secrets")?,
         orders_at_once: usize::try_from(values.number("orders-at-once")?)?,

@@ -95,8 +95,24 @@ pub struct IssuerSettings {
     pub requests_per_day: u32,
     /// Whether Issuers in the target cluster are served; it then differs from the default cluster.
     pub allow_target_issuers: bool,
+    /// Which CAs' limits are kept without running into them.
+    pub acme_limits: AcmeLimits,
+    /// Whether authorizations are given up after each order.
+    pub deactivate_authorizations: bool,
     /// Classes to serve.
     pub classes: Classes,
+}
+
+/// Which CAs' limits are kept without running into them. What a CA says itself always counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AcmeLimits {
+    /// Let's Encrypt's production is kept to its published limits.
+    #[default]
+    Auto,
+    /// Every CA is kept to Let's Encrypt's published limits.
+    LetsEncrypt,
+    /// Nobody is.
+    Off,
 }
 
 /// What holds for all Certificates.
@@ -112,6 +128,10 @@ pub struct CertificateSettings {
     pub issuer_namespace: String,
     /// How long before its end a certificate is renewed.
     pub renewal_window: SignedDuration,
+    /// The same in hundredths of its life; counts more.
+    pub renew_before_percentage: Option<u8>,
+    /// Whether ACME servers are asked when they want a certificate to be renewed.
+    pub renewal_info: bool,
     /// How long before its end a certificate counts as overdue, in the metrics only.
     pub renewal_overdue_window: SignedDuration,
     /// Whether a Certificate may name a Secret in another namespace, without asking there.
@@ -140,6 +160,8 @@ impl Default for CertificateSettings {
             default_issuer: "default-issuer".to_owned(),
             issuer_namespace: "default".to_owned(),
             renewal_window: SignedDuration::from_hours(720),
+            renew_before_percentage: None,
+            renewal_info: true,
             renewal_overdue_window: SignedDuration::from_hours(600),
             cross_namespace_secrets: false,
             orders_at_once: 100,

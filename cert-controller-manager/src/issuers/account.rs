@@ -1,27 +1,31 @@
-//! What an ACME issuer needs before it can issue: its key from a Secret, its account at the CA.
+//! What an ACME issuer needs before it can issue: its key from a [`secret`], its account at the CA,
+//! perhaps by a [`binding`].
 
-use std::collections::BTreeMap;
+pub mod binding;
+pub mod secret;
 
-use cert_lib::acme::{
-    account::{Account, AccountError, register},
-    jws::AccountKey,
-};
-use k8s_openapi::{ByteString, api::core::v1::Secret, api::core::v1::SecretReference};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{ObjectMeta, PostParams},
-};
-use serde_json::{Value, json};
 use std::sync::Arc;
 
+use cert_lib::{
+    acme::{
+        account::{self, Account, AccountError, Enrolled},
+        client::{Client as AcmeClient, RequestError},
+        problem::Problem,
+        wire::Registration,
+    },
+    issue::{Disposition, Ladder},
+    net::HttpError,
+};
+use kube::Client;
+use serde_json::{Value, json};
+
+pub use self::secret::{StoredKey, key_secret, load_key};
 use crate::{
-    api::{Issuer, ObjectKey, issuer::AcmeSpec},
+    api::{Issuer, issuer::AcmeSpec},
     runtime::errors::brief,
 };
 
-const KEY: &str = "privateKey";
-/// Upstream wrote it once and still tolerates it.
-const OBSOLETE: &str = "email";
+const TRANSPORT: Disposition = Disposition::Retry(Ladder::Transport);
 
 /// An account, ready for use, and what the status keeps of it.
 pub struct Found {
@@ -29,6 +33,8 @@ pub struct Found {
     pub account: Account,
     /// `status.acme`
     pub registration: Value,
+    /// Whether the CA did not know the key before.
+    pub is_new: bool,
 }
 
 /// Why an issuer cannot issue.
@@ -43,153 +49,154 @@ pub enum Trouble {
         /// What failed, and why.
         message: String,
         /// When to try again.
-        disposition: cert_lib::issue::Disposition,
+        disposition: Disposition,
     },
 }
 
 impl Trouble {
-    fn cluster(what: &str, error: &kube::Error) -> Self {
+    pub(super) fn cluster(what: &str, error: &kube::Error) -> Self {
+        let message = format!("{what} failed: {}", brief(error));
+        Self::Failed { message, disposition: TRANSPORT }
+    }
+
+    /// The CA did not do `what`, and this is what to do about it.
+    pub(super) fn account(what: &str, error: &AccountError) -> Self {
+        let hint = match error {
+            AccountError::BindingRequired => {
+                ": set externalAccountBinding to the key identifier that the CA gave you and the \
+                 Secret with the key"
+            }
+            AccountError::Request(RequestError::Transport(HttpError::Untrusted { .. })) => {
+                ": name the authority to trust with --ca-certificates"
+            }
+            _ if error.problem().map(Problem::word) == Some(AGREE) => MUST_AGREE,
+            _ => "",
+        };
         Self::Failed {
-            message: format!("{what} failed: {}", brief(error)),
-            disposition: cert_lib::issue::Disposition::Retry(cert_lib::issue::Ladder::Transport),
+            message: format!("{what} failed: {error}{hint}"),
+            disposition: error.disposition(),
         }
     }
+
+    /// An order was refused because the CA's terms have changed.
+    pub(super) fn terms(why: &str, until: jiff::Timestamp) -> Option<Self> {
+        why.contains(AGREE).then(|| Self::Failed {
+            message: format!("{why}{MUST_AGREE}"),
+            disposition: Disposition::Until(until),
+        })
+    }
 }
+
+/// RFC 8555 section 7.3.3. Nobody agrees silently to terms that were changed.
+const AGREE: &str = "userActionRequired";
+const MUST_AGREE: &str = ": visit that page and agree to the terms of the CA; it is tried again \
+     daily, or at once with the annotation gardener.cloud/operation: reconcile";
 
 impl From<AccountError> for Trouble {
     fn from(error: AccountError) -> Self {
-        Self::Failed {
-            disposition: error.disposition(),
-            message: format!("creating registration user failed: {error}"),
+        Self::account("creating registration user", &error)
+    }
+}
+
+/// An issuer on its way to its account.
+pub struct Applicant<'a> {
+    /// The cluster that the issuer is in.
+    pub home: &'a Client,
+    /// The issuer.
+    pub issuer: &'a Issuer,
+    /// Its specification.
+    pub spec: &'a AcmeSpec,
+    /// Its CA.
+    pub ca: &'a Arc<AcmeClient>,
+}
+
+impl Applicant<'_> {
+    /// The account of a key: the one that the status remembers, if it is still the same key and
+    /// server, else the one that the CA finds or makes. Its contact is what the issuer says.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn find(
+        &self,
+        stored: &StoredKey,
+        remembered: Option<&Value>,
+    ) -> Result<Found, Trouble> {
+        let email = self.spec.email.as_str();
+        if let Some(registration) = remembered
+            && let Some(url) = remembered_url(registration, &stored.hash, self.ca.directory_url())
+        {
+            let account = Account::known(Arc::clone(self.ca), stored.key.clone(), url);
+            if remembered_email(registration) == Some(email) {
+                return Ok(Found { account, registration: registration.clone(), is_new: false });
+            }
+            match account.set_contact(email).await {
+                Ok(told) => return Ok(self.found(stored, account, &told, false)),
+                Err(AccountError::NotRegistered) => {}
+                Err(error) => return Err(not_told(&error)),
+            }
         }
+        let Enrolled { account, mut registration, is_new } = self.enrol(stored).await?;
+        // Not all CAs tell the contact: then it is what we said last, if it was the same account.
+        let before = self.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
+        let before = before.filter(|before| url(before) == Some(account.url()));
+        let told = registration.contact.first().map(|contact| address(contact));
+        if !is_new && told.or_else(|| before.and_then(remembered_email)) != Some(email) {
+            registration = account.set_contact(email).await.map_err(|error| not_told(&error))?;
+        }
+        Ok(self.found(stored, account, &registration, is_new))
     }
-}
 
-/// A private key in a Secret, and the hash by which a change is noticed.
-pub struct StoredKey {
-    /// The key.
-    pub key: AccountKey,
-    /// Hash of the Secret's data, as upstream computes it.
-    pub hash: String,
-}
-
-/// Where the account key is. Where the issuer does not say, the name is made from its own and its
-/// uid: the same after a crash.
-#[must_use]
-pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec) -> ObjectKey {
-    let reference = spec.private_key_secret_ref.clone().unwrap_or_default();
-    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let uid: String = issuer.uid().unwrap_or_default().chars().take(8).collect();
-    ObjectKey {
-        namespace: some(reference.namespace)
-            .unwrap_or_else(|| issuer.namespace().unwrap_or_default()),
-        name: some(reference.name).unwrap_or_else(|| format!("{}-{uid}", issuer.name_any())),
+    /// The account of the key, which is made where there is none: with the binding, if one is
+    /// configured. That is looked at when it is needed only.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn enrol(&self, stored: &StoredKey) -> Result<Enrolled, Trouble> {
+        let email = Some(self.spec.email.as_str());
+        let Some(spec) = &self.spec.external_account_binding else {
+            return Ok(account::register(self.ca, &stored.key, email, None).await?);
+        };
+        match account::find(self.ca, &stored.key).await {
+            Err(AccountError::NotRegistered) => {}
+            other => return Ok(other?),
+        }
+        let secret = binding::secret_of(self.issuer, spec);
+        let binding = binding::load(self.home, &secret, spec).await?;
+        Ok(account::register(self.ca, &stored.key, email, Some(&binding)).await?)
     }
-}
 
-/// Reads the account key, or makes and stores one where the issuer may register by itself. A new
-/// key is stored before the CA hears of it, so that a crash does not lose the account.
-///
-/// # Errors
-/// See [`Trouble`].
-pub async fn load_key(
-    client: &Client,
-    issuer: &Issuer,
-    spec: &AcmeSpec,
-    key: &ObjectKey,
-) -> Result<StoredKey, Trouble> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
-    let found = api.get_opt(&key.name).await;
-    let found = found.map_err(|error| Trouble::cluster("loading issuer secret", &error))?;
-    if let Some(secret) = found {
-        return read(key, &secret);
-    }
-    if spec.auto_registration != Some(true) {
-        return Err(Trouble::Mend(match &spec.private_key_secret_ref {
-            Some(SecretReference { name: Some(_), .. }) => format!(
-                "loading issuer secret failed: Secret {key} does not exist: create it with the account key in PEM under {KEY}, or set autoRegistration"
-            ),
-            _ => "neither privateKeySecretRef nor autoRegistration is set: name the Secret of an existing account key, or let one be made".to_owned(),
+    fn found(
+        &self,
+        stored: &StoredKey,
+        account: Account,
+        told: &Registration,
+        is_new: bool,
+    ) -> Found {
+        let registration = without_nulls(json!({
+            "accountURL": account.url(),
+            "server": self.ca.directory_url(),
+            "secretHash": stored.hash,
+            "status": "valid",
+            "email": self.spec.email,
+            "contact": told.contact,
+            "orders": told.orders,
         }));
+        Found { account, registration, is_new }
     }
-    let generated = AccountKey::generate().and_then(|made| Ok((made.to_pem()?, made)));
-    let (text, _) = generated.map_err(|error| Trouble::Mend(error.to_string()))?;
-    let owner = (issuer.namespace().as_deref() == Some(&key.namespace))
-        .then(|| issuer.controller_owner_ref(&()))
-        .flatten();
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: Some(key.name.clone()),
-            owner_references: owner.map(|owner| vec![owner]),
-            ..ObjectMeta::default()
-        },
-        type_: Some("Opaque".to_owned()),
-        data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(text.as_bytes().to_vec()))])),
-        ..Secret::default()
-    };
-    let created = api.create(&PostParams::default(), &secret).await;
-    let created = created.map_err(|error| Trouble::cluster("storing the account key", &error))?;
-    tracing::info!(issuer = %issuer.name_any(), secret = %key, "made an account key for issuer {}, it is in Secret {key}", issuer.name_any());
-    read(key, &created)
 }
 
-fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
-    let empty = BTreeMap::new();
-    let data = secret.data.as_ref().unwrap_or(&empty);
-    let wrong = |why: &str| {
-        Trouble::Mend(format!("validation of data keys failed for secret {name}: {why}"))
-    };
-    if let Some(other) = data.keys().find(|key| *key != KEY && *key != OBSOLETE) {
-        return Err(wrong(&format!("invalid secret data keys: {other}; only {KEY} is allowed")));
-    }
-    let value = data.get(KEY).filter(|value| !value.0.is_empty());
-    let value = value.ok_or_else(|| wrong(&format!("there is no {KEY}")))?;
-    let text = std::str::from_utf8(&value.0)
-        .map_err(|_| wrong(&format!("value for key {KEY} is invalid: it is not PEM")))?;
-    let key = AccountKey::from_pem(text)
-        .map_err(|error| wrong(&format!("value for key {KEY} is invalid: {error}")))?;
-    Ok(StoredKey { key, hash: hash(data) })
+fn not_told(error: &AccountError) -> Trouble {
+    Trouble::account("telling the CA the email of the account", error)
 }
 
-/// Upstream's hash of a Secret's data: key, NUL, value, in the order of the keys.
-fn hash(data: &BTreeMap<String, ByteString>) -> String {
-    let mut bytes = Vec::new();
-    for (key, value) in data {
-        bytes.extend_from_slice(key.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(&value.0);
-    }
-    cert_lib::model::request::digest(&bytes)
-}
-
-/// The account of a key: the one that the status remembers, if it is still the same key and server,
-/// else the one that the CA finds or makes.
-///
-/// # Errors
-/// See [`Trouble`].
-pub async fn find(
-    client: &Arc<cert_lib::acme::client::Client>,
-    stored: &StoredKey,
-    email: &str,
-    remembered: Option<&Value>,
-) -> Result<Found, Trouble> {
-    if let Some(registration) = remembered
-        && let Some(url) = remembered_url(registration, &stored.hash, client.directory_url())
-    {
-        let account = Account::known(Arc::clone(client), stored.key.clone(), url);
-        return Ok(Found { account, registration: registration.clone() });
-    }
-    let (account, told) = register(client, &stored.key, Some(email), false).await?;
-    let registration = json!({
-        "accountURL": account.url(),
-        "server": client.directory_url(),
-        "secretHash": stored.hash,
-        "status": "valid",
-        "contact": told.contact,
-        "orders": told.orders,
-    });
-    let registration = without_nulls(registration);
-    Ok(Found { account, registration })
+/// What is remembered of an account, now that its key is another one.
+pub(super) fn with_key(before: Option<&Value>, account: &Account, hash: &str) -> Value {
+    let same = before.filter(|before| url(before) == Some(account.url()));
+    let mut registration = same.cloned().unwrap_or_else(|| json!({ "status": "valid" }));
+    registration["accountURL"] = json!(account.url());
+    registration["server"] = json!(account.client().directory_url());
+    registration["secretHash"] = json!(hash);
+    registration
 }
 
 /// Merge patches cannot say null.
@@ -207,11 +214,33 @@ fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<Stri
         return None;
     }
     let account = url(registration)?;
-    let same_server = match text("server") {
+    is_at(registration, account, server).then(|| account.to_owned())
+}
+
+/// The account that is remembered at this server, whatever its key is.
+pub(super) fn url_at<'a>(registration: &'a Value, server: &str) -> Option<&'a str> {
+    url(registration).filter(|account| is_at(registration, account, server))
+}
+
+fn is_at(registration: &Value, account: &str, server: &str) -> bool {
+    match registration.get("server").and_then(Value::as_str) {
         Some(known) => known == server,
         None => authority(account).is_some() && authority(account) == authority(server),
+    }
+}
+
+/// Whom the CA was told to write to: what we noted, else what it said to us or to upstream.
+fn remembered_email(registration: &Value) -> Option<&str> {
+    let noted = registration.get("email").and_then(Value::as_str);
+    let told = || {
+        let contact = registration.get("contact").or_else(|| registration.pointer("/body/contact"));
+        contact?.get(0)?.as_str().map(address)
     };
-    same_server.then(|| account.to_owned())
+    noted.or_else(told)
+}
+
+fn address(contact: &str) -> &str {
+    contact.strip_prefix("mailto:").unwrap_or(contact)
 }
 
 /// The account that a registration is about, as we or one of upstream's versions wrote it.
@@ -243,5 +272,27 @@ mod tests {
             let found = remembered_url(registration, hash, server);
             assert_eq!(found.is_some(), counts, "{registration} {hash} {server}");
         }
+    }
+
+    #[test]
+    fn the_email_is_the_one_that_was_noted_or_told() {
+        for (registration, want) in [
+            (json!({ "email": "a@x", "contact": ["mailto:b@x"] }), Some("a@x")),
+            (json!({ "contact": ["mailto:b@x"] }), Some("b@x")),
+            (json!({ "body": { "contact": ["mailto:c@x"] } }), Some("c@x")),
+            (json!({ "contact": [] }), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(remembered_email(&registration), want, "{registration}");
+        }
+    }
+
+    #[test]
+    fn terms_that_have_changed_are_told_with_what_to_do() {
+        let until = jiff::Timestamp::UNIX_EPOCH;
+        assert!(Trouble::terms("rateLimited: no", until).is_none());
+        let said = Trouble::terms("userActionRequired: new terms, see https://ca/tos", until);
+        let said = said.map(|trouble| trouble.to_string()).unwrap_or_default();
+        assert!(said.starts_with("userActionRequired: new terms, see https://ca/tos: visit that"));
     }
 }

@@ -8,8 +8,9 @@ use cert_lib::{
         Disposition, Ladder,
         acme::{AcmeIssuer, Conduct},
     },
-    solve::Solver,
+    solve::{Solver, dns01::Nameserver},
 };
+use jiff::SignedDuration;
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
@@ -17,7 +18,8 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    account::{self, Trouble},
+    account::{self, Applicant, Trouble},
+    nameservers,
     quota::Quota,
     reconcile::{Controller, lock},
     registry::Lookup,
@@ -44,6 +46,7 @@ pub(super) struct Recipe {
     needs_dns: bool,
     profile: Option<String>,
     preferred_chain: Option<String>,
+    nameservers: Vec<Nameserver>,
 }
 
 impl Controller {
@@ -56,15 +59,36 @@ impl Controller {
         check(spec)?;
         let secret = account::key_secret(issuer, spec);
         own_namespace(key, &secret)?;
+        if let Some(binding) = &spec.external_account_binding {
+            own_namespace(key, &account::binding::secret_of(issuer, binding))?;
+        }
+        let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
         let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
         self.note_secret(key, issuer, spec, &secret).await?;
-        let client = self.client(key, &spec.server);
+        let ca = self.client(key, &spec.server);
         // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
-        let doubted = self.registry.take_doubt(key)
-            | matches!(self.registry.lookup(key), Lookup::NotReady(_));
-        let remembered = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
-        let remembered = remembered.filter(|_| !doubted);
-        let found = account::find(&client, &stored, &spec.email, remembered).await?;
+        let now = self.clock.now();
+        let doubt = self.registry.take_doubt(key, now);
+        let asks = doubt.is_some() | matches!(self.registry.lookup(key), Lookup::NotReady(_));
+        if asks {
+            ca.forget_directory();
+        }
+        let applicant = Applicant { home: self.home(key), issuer, spec, ca: &ca };
+        let rotated = self.rotate(key, &applicant, &secret, stored).await?;
+        let status = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
+        let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
+        let stored = rotated.stored;
+        let found = applicant.find(&stored, remembered).await?;
+        if found.is_new && doubt.is_some() {
+            self.registry.made_anew(key, now);
+        }
+        let tomorrow = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(now);
+        if let Some(terms) = doubt.and_then(|why| Trouble::terms(&why, tomorrow)) {
+            return Err(terms);
+        }
+        if let Some(profile) = &spec.profile {
+            check_profile(&ca, profile, asks).await?;
+        }
         let needs_dns = spec.skip_dns_challenge_validation != Some(true);
         let recipe = Recipe {
             server: spec.server.clone(),
@@ -73,9 +97,10 @@ impl Controller {
             needs_dns,
             profile: spec.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
+            nameservers,
         };
         let quota = self.quota(key, issuer);
-        self.install(key, recipe, client, found.account, quota);
+        self.install(key, recipe, ca, found.account, quota);
         Ok(Facts::Acme(found.registration))
     }
 
@@ -88,6 +113,10 @@ impl Controller {
             Arc::new(Quota::new(self.api(key), &name, per_day, status, self.clock.clone()))
         });
         quota.set_per_day(per_day);
+        if let Some(acme) = &issuer.spec.acme {
+            let ca = self.limits.at(&acme.server);
+            quota.ask(ca, &key.to_string(), issuer.status.as_ref());
+        }
         quota.clone()
     }
 
@@ -104,14 +133,17 @@ impl Controller {
         if is_ready && built.get(key).is_some_and(|built| built.recipe == recipe) {
             return;
         }
-        let solver: Arc<dyn Solver> =
-            if recipe.needs_dns { self.solver.clone() } else { Arc::new(solvers::skip::Skip) };
+        let solver: Arc<dyn Solver> = if recipe.needs_dns {
+            self.solver.looking_at(recipe.nameservers.clone(), self.clock.clone())
+        } else {
+            Arc::new(solvers::skip::Skip)
+        };
         let needs_dns = recipe.needs_dns;
         let conduct = Conduct {
             timing: self.timing,
             profile: recipe.profile.clone(),
             preferred_chain: recipe.preferred_chain.clone(),
-            deactivate_authorizations: false,
+            deactivate_authorizations: self.deactivate_authorizations,
         };
         let issuer =
             AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), conduct);
@@ -176,10 +208,48 @@ fn check(spec: &AcmeSpec) -> Result<(), Trouble> {
     if spec.server.is_empty() {
         return Err(Trouble::Mend("missing server in ACME spec".to_owned()));
     }
-    if spec.external_account_binding.is_some() {
-        return Err(Trouble::Mend(
-            "externalAccountBinding is not supported by this version".to_owned(),
-        ));
-    }
     Ok(())
+}
+
+/// Whether the CA offers such certificates (draft-ietf-acme-profiles). A CA that does not answer is no
+/// reason to stop an issuer that was in order; whether it `must` is up to the caller.
+async fn check_profile(ca: &AcmeClient, profile: &str, must: bool) -> Result<(), Trouble> {
+    let directory = match ca.directory().await {
+        Ok(directory) => directory,
+        Err(_) if !must => return Ok(()),
+        Err(error) => return Err(Trouble::account("asking for profiles", &error.into())),
+    };
+    offered(profile, directory.meta.profiles.keys().map(String::as_str))
+        .map_err(|message| Trouble::Failed { message, disposition: Disposition::FixIssuer })
+}
+
+fn offered<'a>(
+    profile: &str,
+    profiles: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), String> {
+    if profiles.clone().any(|offered| offered == profile) {
+        return Ok(());
+    }
+    let all: Vec<&str> = profiles.collect();
+    let offers = match all.as_slice() {
+        [] => "it offers none, so leave spec.acme.profile away".to_owned(),
+        all => format!("it offers {}", all.join(", ")),
+    };
+    Err(format!("the CA has no profile {profile:?}: {offers}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// faults.md 34
+    #[test]
+    fn a_profile_that_the_ca_does_not_offer_is_told_with_those_that_it_does() {
+        let two = ["classic", "shortlived"];
+        assert_eq!(offered("classic", two.into_iter()), Ok(()));
+        let unknown = offered("fast", two.into_iter()).unwrap_err();
+        assert_eq!(unknown, "the CA has no profile \"fast\": it offers classic, shortlived");
+        let none = offered("fast", [].into_iter()).unwrap_err();
+        assert!(none.ends_with("it offers none, so leave spec.acme.profile away"), "{none}");
+    }
 }

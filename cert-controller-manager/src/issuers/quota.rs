@@ -4,6 +4,7 @@
 //! further right. It is written before it is used and in portions, so that a crash loses at most a
 //! portion and a busy issuer is not written for every order.
 
+pub mod limits;
 pub mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ use kube::{
 };
 use serde_json::json;
 
-use self::turns::Turns;
+use self::{limits::Ca, turns::Turns};
 use crate::api::{
     Issuer,
     issuer::{IssuerStatus, Requests},
@@ -36,6 +37,17 @@ pub struct Quota {
     state: Mutex<State>,
     /// Held while a portion is noted.
     noting: tokio::sync::Mutex<()>,
+    /// Who is asked, and in whose name.
+    asks: Mutex<Option<Asks>>,
+}
+
+/// Whom an issuer asks.
+#[derive(Clone)]
+pub struct Asks {
+    /// The CA.
+    pub ca: Arc<Ca>,
+    /// The account, as limits name it.
+    pub account: String,
 }
 
 struct State {
@@ -69,7 +81,42 @@ impl Quota {
             None => Bucket::full(per_day, now),
         };
         let state = Mutex::new(State { bucket, turns: Turns::default() });
-        Self { api, name: name.to_owned(), clock, state, noting: tokio::sync::Mutex::default() }
+        Self {
+            api,
+            name: name.to_owned(),
+            clock,
+            state,
+            noting: tokio::sync::Mutex::default(),
+            asks: Mutex::default(),
+        }
+    }
+
+    /// Says whom the issuer asks. The CA is told what its `status` remembers of it.
+    pub fn ask(&self, ca: Arc<Ca>, account: &str, status: Option<&IssuerStatus>) {
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        if asks.as_ref().is_some_and(|asks| asks.ca.server() == ca.server()) {
+            return;
+        }
+        let stored = status.and_then(|status| status.limits.as_deref()).unwrap_or_default();
+        ca.hear(account, stored);
+        *asks = Some(Asks { ca, account: account.to_owned() });
+    }
+
+    /// Whom the issuer asks.
+    #[must_use]
+    pub fn asks(&self) -> Option<Asks> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stores what the CA said of its limits.
+    ///
+    /// # Errors
+    /// When it could not be stored; this process knows it all the same.
+    pub async fn store_limits(&self) -> kube::Result<()> {
+        let Some(Asks { ca, account }) = self.asks() else { return Ok(()) };
+        let patch = json!({ "status": { "limits": ca.heard(&account, self.clock.now()) } });
+        let params = PatchParams::default();
+        self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await.map(drop)
     }
 
     /// Another number per day.
@@ -99,6 +146,9 @@ impl Quota {
     /// `certificate` does not wait any more.
     pub fn leave(&self, whose: Whose<'_>) {
         self.lock().turns.leave(whose);
+        if let Some(asks) = self.asks() {
+            asks.ca.leave(whose);
+        }
     }
 
     /// Uses one request for `whose`. Returns whether it was its turn.

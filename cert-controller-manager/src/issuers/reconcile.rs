@@ -11,7 +11,6 @@ use cert_lib::{
     issue::{Disposition, Keys, Ladder, acme::Timing},
     net::Http,
     plan::backoff,
-    solve::Solver,
 };
 use jiff::SignedDuration;
 use kube::{
@@ -22,7 +21,7 @@ use kube::{
 use super::{
     account::Trouble,
     acme::Built,
-    quota::Quota,
+    quota::{Quota, limits::Cas},
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
 };
@@ -37,6 +36,7 @@ use crate::{
         queue::Shared,
         report::Reports,
     },
+    solvers::late::Late,
 };
 
 /// Everything that a pass needs.
@@ -49,6 +49,8 @@ pub struct Controller {
     pub target: Option<TargetCluster>,
     /// How many certificates an ACME issuer may be asked for in a day, unless it says so itself.
     pub default_quota: i64,
+    /// What CAs limit.
+    pub limits: Cas,
     /// Class to serve.
     pub classes: Classes,
     /// Whom Certificates ask.
@@ -60,9 +62,11 @@ pub struct Controller {
     /// Makes keys of certificates.
     pub keys: Arc<dyn Keys>,
     /// Publishes proofs.
-    pub solver: Arc<dyn Solver>,
+    pub solver: Arc<Late>,
     /// How long proofs may take.
     pub timing: Timing,
+    /// Whether authorizations are given up after each order.
+    pub deactivate_authorizations: bool,
     /// Events on Issuers.
     pub reports: Reports,
     /// Events on Issuers of the target cluster.
@@ -78,7 +82,7 @@ pub struct Controller {
 }
 
 /// Generation of the specification, and what is wrong.
-type News = (Option<i64>, Option<String>);
+pub(super) type News = (Option<i64>, Option<String>);
 
 /// What this process knows of issuers.
 #[derive(Default)]
@@ -88,7 +92,7 @@ pub struct Known {
     pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
     waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
     /// What Certificates were woken for.
-    announced: Mutex<HashMap<IssuerKey, News>>,
+    pub(super) announced: Mutex<HashMap<IssuerKey, News>>,
 }
 
 /// A cluster that is away is tried again after this.
@@ -110,7 +114,10 @@ impl Controller {
             return None;
         };
         if issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE) {
-            self.take_off_operation(&name, &issuer).await;
+            lock(&self.known.waits).remove(&name);
+            if let Err(error) = self.take_off_operation(&name, &issuer).await {
+                tracing::warn!(issuer = %name, "issuer {name}: {} cannot be taken off: {}", marks::OPERATION, brief(&error));
+            }
         }
         let outcome = self.prepare(&name, &issuer).await;
         let again = self.settle(&name, &outcome);
@@ -134,17 +141,20 @@ impl Controller {
         }
     }
 
-    /// Upstream's way to ask for another pass has done its work.
-    async fn take_off_operation(&self, key: &IssuerKey, issuer: &Issuer) {
-        lock(&self.known.waits).remove(key);
+    /// What a person asked for by the annotation is done, or sure to be done.
+    pub(super) async fn take_off_operation(
+        &self,
+        key: &IssuerKey,
+        issuer: &Issuer,
+    ) -> kube::Result<()> {
         let patch =
             serde_json::json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
         let patch = Patch::Merge(&patch);
         let patched =
-            self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await;
-        if let Err(error) = patched {
-            tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", marks::OPERATION, brief(&error));
-        }
+            self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await?;
+        // Known at once, so that a pass before the watch tells does not do it again.
+        lock(&self.known.issuers).insert(key.clone(), Arc::new(patched));
+        Ok(())
     }
 
     /// Wakes Certificates, unless nothing has changed for them since they were woken last: an issuer
@@ -187,6 +197,10 @@ impl Controller {
             }
             // Whoever mends it changes the Issuer or a Secret that we watch; the look is for the rest.
             Err(Trouble::Mend(_)) => Disposition::Retry(Ladder::Transport),
+            // The CA said no to this very account, and is not asked the same every few minutes.
+            Err(Trouble::Failed { disposition: Disposition::FixIssuer, .. }) => {
+                Disposition::Retry(Ladder::Validation)
+            }
             Err(Trouble::Failed { disposition, .. }) => *disposition,
         };
         let now = self.clock.now();
@@ -243,7 +257,7 @@ impl Controller {
         Api::namespaced(self.home(key).clone(), namespace)
     }
 
-    fn reports(&self, key: &IssuerKey) -> &Reports {
+    pub(super) fn reports(&self, key: &IssuerKey) -> &Reports {
         match (key, &self.target_reports) {
             (IssuerKey::Target(_), Some(reports)) => reports,
             (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.reports,

@@ -2,14 +2,16 @@
 //! Certificates look things up.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use cert_lib::issue::Issuer;
+use jiff::Timestamp;
 
 use super::{
     choice::{Asked, Chosen, Offer, Rules, choose},
+    doubts::Doubts,
     quota::{Quota, Whose},
 };
 use crate::{api::IssuerKey, runtime::queue::Shared};
@@ -20,7 +22,7 @@ pub struct Registry {
     entries: RwLock<HashMap<IssuerKey, Lookup>>,
     /// All issuers that are ours to serve, whether or not they can issue.
     offers: RwLock<Arc<Vec<Offer>>>,
-    doubted: Mutex<HashSet<IssuerKey>>,
+    doubts: Mutex<Doubts>,
     /// The issuers' controller.
     queue: Shared<IssuerKey>,
 }
@@ -53,7 +55,7 @@ impl Registry {
             rules,
             entries: RwLock::default(),
             offers: RwLock::default(),
-            doubted: Mutex::default(),
+            doubts: Mutex::default(),
             queue,
         }
     }
@@ -78,18 +80,25 @@ impl Registry {
         entries.get(key).cloned().unwrap_or(Lookup::Missing)
     }
 
-    /// An issuer did not work for somebody: its controller asks the CA. Until then it stays what it
-    /// is, as it may have been that one request.
-    pub fn doubt(&self, key: &IssuerKey) {
-        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.insert(key.clone());
+    /// An issuer did not work for somebody, who was told `why`: its controller asks the CA. Until then
+    /// it stays what it is, as it may have been that one request.
+    pub fn doubt(&self, key: &IssuerKey, why: String) {
+        self.doubts().add(key, why);
         self.queue.push(key.clone());
     }
 
-    /// Whether the issuer was doubted since this was asked last.
-    pub(super) fn take_doubt(&self, key: &IssuerKey) -> bool {
-        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
-        doubted.remove(key)
+    /// Why the issuer was doubted since this was asked last.
+    pub(super) fn take_doubt(&self, key: &IssuerKey, now: Timestamp) -> Option<String> {
+        self.doubts().take(key, now)
+    }
+
+    /// A doubt was right: the account had to be made anew.
+    pub(super) fn made_anew(&self, key: &IssuerKey, now: Timestamp) {
+        self.doubts().made_anew(key, now);
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, Doubts> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A Certificate wants nothing more of any issuer.
@@ -123,6 +132,7 @@ impl Registry {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.remove(key);
         }
+        self.doubts().forget(key);
         let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
         if offers.iter().any(|offer| offer.key == *key) {
             Arc::make_mut(&mut offers).retain(|offer| offer.key != *key);

@@ -65,6 +65,7 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
             IssuerKind::Ca | IssuerKind::SelfSigned => UNLIMITED,
         }),
         requests: before.requests.filter(|_| kind == Some(IssuerKind::Acme)),
+        limits: before.limits.filter(|_| kind == Some(IssuerKind::Acme)),
     }
 }
 

@@ -59,9 +59,12 @@ impl Watched {
 }
 
 fn uses(issuer: &Issuer, secret: &ObjectKey) -> bool {
-    let acme = issuer.spec.acme.as_ref().map(|spec| account::key_secret(issuer, spec));
+    let acme = issuer.spec.acme.as_ref();
+    let account = acme.map(|spec| account::key_secret(issuer, spec));
+    let binding = acme.and_then(|spec| spec.external_account_binding.as_ref());
+    let binding = binding.map(|binding| account::binding::secret_of(issuer, binding));
     let ca = issuer.spec.ca.as_ref().and_then(|spec| own::key_secret(issuer, spec));
-    acme.as_ref() == Some(secret) || ca.as_ref() == Some(secret)
+    [account, binding, ca].iter().flatten().any(|used| used == secret)
 }
 
 impl Follower<Issuer> for Watched {
@@ -94,7 +97,7 @@ impl Follower<Issuer> for Watched {
 /// Whether nothing has happened but that we noted what is left of the quota.
 fn is_echo(known: &Issuer, now: &Issuer) -> bool {
     let rest = |issuer: &Issuer| {
-        issuer.status.clone().map(|status| IssuerStatus { requests: None, ..status })
+        issuer.status.clone().map(|status| IssuerStatus { requests: None, limits: None, ..status })
     };
     let meta = |issuer: &Issuer| {
         let meta = issuer.meta();

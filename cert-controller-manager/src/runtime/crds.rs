@@ -12,13 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, ResourceExt, api::PostParams};
+use kube::{Api, Client, CustomResourceExt, ResourceExt, api::PostParams};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use self::decide::{Act, decide, dress};
 use crate::{
-    api::{Certificate, Issuer, marks},
+    api::{Certificate, CertificateRevocation, Issuer, marks},
     runtime::{
         clusters::{ClusterOptions, ClusterSettings, Clusters, Role},
         errors::brief,
@@ -64,16 +64,15 @@ pub fn needed(
     role: Role,
     target_issuers: bool,
 ) -> Vec<CustomResourceDefinition> {
-    use kube::CustomResourceExt;
+    let certificates = || vec![Certificate::crd(), CertificateRevocation::crd()];
     match role {
         Role::Default => vec![Issuer::crd()],
-        // CertificateRevocations will be here and on target, too.
-        Role::Source => vec![Certificate::crd()],
+        Role::Source => certificates(),
         Role::Dns => Vec::new(),
         Role::Target => {
-            let certificates = (!clusters.target_is_source()).then(Certificate::crd);
+            let certificates = (!clusters.target_is_source()).then(certificates);
             let issuers = (target_issuers && !clusters.same(role, Role::Default)).then(Issuer::crd);
-            certificates.into_iter().chain(issuers).collect()
+            certificates.into_iter().flatten().chain(issuers).collect()
         }
     }
 }

@@ -10,12 +10,13 @@
 mod call;
 mod entries;
 mod name;
+mod render;
 mod standing;
 
 pub use entries::Entries;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,27 +27,22 @@ use cert_lib::{
     net::Resolver,
     solve::{
         Owner, Proof, Readiness, SolveError, Solver,
-        dns01::{Propagation, Sight, additional_wait},
+        dns01::{Propagation, Sight, Unfollowed, additional_wait},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::json;
 
 use self::{
     call::{Fault, within},
+    render::render,
     standing::{Standing, standing},
 };
-use crate::api::{
-    CertificateKey, ObjectKey, Realm,
-    dnsentry::{
-        ANNOTATION_CHALLENGE, ANNOTATION_CLASS, ANNOTATION_OWNER, ANNOTATION_REALM, DNSEntry,
-    },
-};
+use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
 
 /// How entries are written and looked at.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +61,8 @@ pub struct Settings {
     pub additional_wait: Option<SignedDuration>,
 }
 
-/// Proves names by entries for another controller.
+/// Proves names by entries for another controller. Clones are the same solver.
+#[derive(Clone)]
 pub struct DnsEntrySolver {
     client: Client,
     entries: Arc<Entries>,
@@ -73,7 +70,7 @@ pub struct DnsEntrySolver {
     propagation: Arc<Propagation>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    memory: Mutex<HashMap<Owner, Memory>>,
+    memory: Arc<Mutex<HashMap<Owner, Memory>>>,
 }
 
 /// What this process did and saw for one owner.
@@ -105,8 +102,14 @@ impl DnsEntrySolver {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        let memory = Mutex::default();
+        let memory = Arc::default();
         Self { client, entries, resolver, propagation, clock, settings, memory }
+    }
+
+    /// The same solver, which looks at other name servers.
+    #[must_use]
+    pub fn looking_with(&self, propagation: Arc<Propagation>) -> Self {
+        Self { propagation, ..self.clone() }
     }
 
     /// Deletes every entry of `owner` that the index knows, for example after a crash.
@@ -195,6 +198,14 @@ impl DnsEntrySolver {
         }
     }
 
+    /// Where everything is that was ever published for `owner`, as far as anybody knows: in the index
+    /// after a crash, in memory until the index has heard of it.
+    fn keys_of(&self, owner: &Owner) -> Vec<ObjectKey> {
+        let memory = self.memory();
+        let applied = memory.get(owner).into_iter().flat_map(|memory| memory.applied.keys());
+        applied.cloned().chain(self.entries.of_owner(owner)).collect()
+    }
+
     fn applied(&self, owner: &Owner, key: &ObjectKey) -> Option<Applied> {
         self.memory().get(owner)?.applied.get(key).cloned()
     }
@@ -223,6 +234,16 @@ impl DnsEntrySolver {
 
 #[async_trait]
 impl Solver for DnsEntrySolver {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
+        followed.map_err(|error| match error {
+            Unfollowed::Unknown { .. } => SolveError::Unavailable(error.to_string()),
+            Unfollowed::Loop(_) | Unfollowed::TooLong { .. } | Unfollowed::Wildcard { .. } => {
+                SolveError::Misconfigured(error.to_string())
+            }
+        })
+    }
+
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         let calls: Vec<_> = proofs.iter().map(|proof| self.apply(owner, proof)).collect();
         stream::iter(calls).buffer_unordered(PARALLEL).try_collect().await
@@ -261,43 +282,16 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        let keys = proofs.iter().map(|Proof::Txt { fqdn, .. }| self.key(owner, fqdn)).collect();
-        self.delete_all(keys).await?;
+        let of_proof = |Proof::Txt { fqdn, .. }: &Proof| self.key(owner, fqdn);
+        let mut keys: BTreeSet<ObjectKey> = proofs.iter().map(of_proof).collect();
+        // Where values were forgotten, so was where a CNAME led. An owner has one order at a time.
+        if proofs.iter().any(|Proof::Txt { values, .. }| values.is_empty()) {
+            keys.extend(self.keys_of(owner));
+        }
+        self.delete_all(keys.into_iter().collect()).await?;
         self.memory().remove(owner);
         Ok(())
     }
-}
-
-/// The entry as we want it. For server-side apply: fields that are not here are not ours.
-fn render(
-    key: &ObjectKey,
-    owner: &Owner,
-    settings: &Settings,
-    fqdn: &DnsName,
-    values: &[String],
-) -> serde_json::Value {
-    let mut annotations = json!({
-        ANNOTATION_CHALLENGE: "true",
-        ANNOTATION_OWNER: owner.0,
-        ANNOTATION_REALM: settings.realm.as_str(),
-    });
-    if let Some(class) = settings.class.as_deref().filter(|class| !class.is_empty()) {
-        annotations[ANNOTATION_CLASS] = class.into();
-    }
-    let mut spec = json!({ "dnsName": fqdn, "ttl": settings.ttl, "text": values });
-    if let Some(id) = &settings.owner_id {
-        spec["ownerId"] = json!(id);
-    }
-    json!({
-        "apiVersion": DNSEntry::api_version(&()),
-        "kind": DNSEntry::kind(&()),
-        "metadata": {
-            "namespace": key.namespace,
-            "name": key.name,
-            "annotations": annotations,
-        },
-        "spec": spec,
-    })
 }
 
 /// Who the fields belong to in server-side apply.

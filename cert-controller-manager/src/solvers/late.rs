@@ -4,26 +4,80 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use cert_lib::solve::{Owner, Proof, Readiness, SolveError, Solver};
+use cert_lib::{
+    clock::Clock,
+    model::name::DnsName,
+    solve::{
+        Owner, Proof, Readiness, SolveError, Solver,
+        dns01::{Nameserver, Propagation},
+    },
+};
+
+use super::dnsentry::DnsEntrySolver;
 
 /// See the [module](self).
 #[derive(Default)]
-pub struct Late(OnceLock<Arc<dyn Solver>>);
+pub struct Late {
+    solver: OnceLock<Arc<DnsEntrySolver>>,
+    nameservers: Vec<Nameserver>,
+}
 
 impl Late {
-    /// Puts the solver in place. The first one stays.
-    pub fn set(&self, solver: Arc<dyn Solver>) {
-        let _ = self.0.set(solver);
+    /// None yet. It will look at `nameservers`, which are the operator's.
+    #[must_use]
+    pub fn new(nameservers: Vec<Nameserver>) -> Self {
+        Self { solver: OnceLock::new(), nameservers }
     }
 
-    fn solver(&self) -> Result<&Arc<dyn Solver>, SolveError> {
+    /// Puts the solver in place. The first one stays.
+    pub fn set(&self, solver: Arc<DnsEntrySolver>) {
+        let _ = self.solver.set(solver);
+    }
+
+    /// The name servers that the operator named.
+    #[must_use]
+    pub fn nameservers(&self) -> &[Nameserver] {
+        &self.nameservers
+    }
+
+    /// This solver for an issuer that names its own servers to look at; none are the operator's.
+    #[must_use]
+    pub fn looking_at(
+        self: &Arc<Self>,
+        nameservers: Vec<Nameserver>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<dyn Solver> {
+        if nameservers.is_empty() {
+            return Arc::new(View { late: self.clone(), propagation: None });
+        }
+        let propagation = Some(Arc::new(Propagation::new(nameservers, clock)));
+        Arc::new(View { late: self.clone(), propagation })
+    }
+}
+
+/// What one issuer uses of it.
+struct View {
+    late: Arc<Late>,
+    propagation: Option<Arc<Propagation>>,
+}
+
+impl View {
+    fn solver(&self) -> Result<DnsEntrySolver, SolveError> {
         let missing = || SolveError::Unavailable("the source cluster has not answered yet".into());
-        self.0.get().ok_or_else(missing)
+        let solver = self.late.solver.get().ok_or_else(missing)?;
+        Ok(match &self.propagation {
+            Some(propagation) => solver.looking_with(propagation.clone()),
+            None => DnsEntrySolver::clone(solver),
+        })
     }
 }
 
 #[async_trait]
-impl Solver for Late {
+impl Solver for View {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        self.solver()?.follow(challenge).await
+    }
+
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.solver()?.present(owner, proofs).await
     }

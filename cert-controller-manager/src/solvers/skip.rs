@@ -20,4 +20,8 @@ impl Solver for Skip {
     async fn cleanup(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
         Ok(())
     }
+
+    fn proves_addresses(&self) -> bool {
+        true
+    }
 }

@@ -33,6 +33,8 @@ const DNS_NAMES_OF_DNS: &str = "dns.gardener.cloud/dnsnames";
 const ISSUER: &str = "cert.gardener.cloud/issuer";
 const FOLLOW_CNAME: &str = "cert.gardener.cloud/follow-cname";
 const PREFERRED_CHAIN: &str = "cert.gardener.cloud/preferred-chain";
+/// Ours: upstream knows no profiles.
+const PROFILE: &str = "cert.gardener.cloud/profile";
 const KEY_ALGORITHM: &str = "cert.gardener.cloud/private-key-algorithm";
 const KEY_SIZE: &str = "cert.gardener.cloud/private-key-size";
 const KEY_ENCODING: &str = "cert.gardener.cloud/private-key-encoding";
@@ -48,12 +50,13 @@ pub const COPIED: [&str; 3] = [
 
 /// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are
 /// the Gateway's.
-const INHERITED: [&str; 11] = [
+const INHERITED: [&str; 12] = [
     PURPOSE,
     marks::CLASS,
     ISSUER,
     FOLLOW_CNAME,
     PREFERRED_CHAIN,
+    PROFILE,
     KEY_ALGORITHM,
     KEY_SIZE,
     KEY_ENCODING,
@@ -96,6 +99,8 @@ pub struct Options {
     pub follow_cname: bool,
     /// Which of the CA's chains is taken.
     pub preferred_chain: Option<String>,
+    /// The kind of certificate.
+    pub profile: Option<String>,
     /// The private key that is generated.
     pub private_key: Option<PrivateKeySpec>,
     /// How long before its end it is renewed, as Go writes it.
@@ -115,6 +120,7 @@ pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
         issuer: text(ISSUER).map(|text| issuer(text)),
         follow_cname: text(FOLLOW_CNAME).is_some_and(|text| is_true(text)),
         preferred_chain: text(PREFERRED_CHAIN).cloned(),
+        profile: text(PROFILE).cloned(),
         private_key: private_key(annotations, complaints),
         renew_before: text(RENEW_BEFORE).and_then(|text| renew_before(text, complaints)),
         secret_labels: text(SECRET_LABELS).and_then(|text| labels(text)),
@@ -264,6 +270,7 @@ mod tests {
             ("issuer", "ns/i"),
             ("follow-cname", "true"),
             ("preferred-chain", "root"),
+            ("profile", "shortlived"),
             ("private-key-algorithm", "ECDSA"),
             ("private-key-size", "384"),
             ("private-key-encoding", "PKCS8"),
@@ -280,6 +287,7 @@ mod tests {
                 issuer: Some(IssuerRef { name: "i".into(), namespace: Some("ns".into()) }),
                 follow_cname: true,
                 preferred_chain: Some("root".into()),
+                profile: Some("shortlived".into()),
                 private_key: Some(PrivateKeySpec {
                     algorithm: Some(KeyAlgorithm::Ecdsa),
                     size: Some(384),

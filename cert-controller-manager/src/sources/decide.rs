@@ -280,6 +280,7 @@ fn spec(wanted: &WantedCertificate) -> CertificateSpec {
         secret_labels: options.secret_labels.clone(),
         follow_cname: options.follow_cname.then_some(true),
         preferred_chain: options.preferred_chain.clone(),
+        profile: options.profile.clone(),
         private_key: options.private_key.clone(),
         renew_before: options.renew_before.clone(),
         ..CertificateSpec::default()

@@ -160,6 +160,7 @@ pub fn managed(spec: &CertificateSpec) -> CertificateSpec {
         secret_labels: spec.secret_labels.clone().filter(|labels| !labels.is_empty()),
         follow_cname: spec.follow_cname.filter(|follow| *follow),
         preferred_chain: full(&spec.preferred_chain),
+        profile: full(&spec.profile),
         private_key: spec.private_key.clone(),
         renew_before: window,
         ..CertificateSpec::default()

@@ -1,16 +1,21 @@
-//! Accounts (RFC 8555 section 7.3): registering a key, and speaking for it afterwards.
+//! Accounts (RFC 8555 section 7.3): registering a key, and speaking for it afterwards; [`binding`] ties
+//! a new one to an account elsewhere, [`rollover`] changes the key of one.
 //!
-//! Not here: external account binding, key change, and keeping the key. Store it before you
-//! [`register`] it, or a crash in between loses the account.
+//! Not here: keeping the key. Store it before you [`register`] it, or a crash in between loses the
+//! account.
+
+pub mod binding;
+pub mod rollover;
 
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
+use self::binding::Binding;
 use crate::{
     acme::{
         client::{Client, Reply, RequestError},
-        jws::{AccountKey, Signer},
+        jws::{AccountKey, Flattened, Signer},
         problem::{Concern, Problem},
         wire::{AccountStatus, Registration},
     },
@@ -23,6 +28,17 @@ pub struct Account {
     client: Arc<Client>,
     key: AccountKey,
     url: String,
+}
+
+/// An account that the CA has, and what it says of it.
+#[derive(Clone, Debug)]
+pub struct Enrolled {
+    /// To speak for it.
+    pub account: Account,
+    /// What the CA says of it.
+    pub registration: Registration,
+    /// Whether there was none for this key before.
+    pub is_new: bool,
 }
 
 /// Why there is no account.
@@ -39,6 +55,21 @@ pub enum AccountError {
         /// What the CA says.
         status: AccountStatus,
     },
+    /// The CA does not talk to whoever has this key. So do some where an account is closed.
+    #[error("{0}; if the account was deactivated, use another account key")]
+    Barred(Box<Problem>),
+    /// The CA registers nobody whom its operator does not know.
+    #[error("the CA demands an external account binding, and none is given")]
+    BindingRequired,
+    /// The CA has no way to change a key.
+    #[error("the CA does not change keys of accounts")]
+    NoKeyChange,
+    /// The new key is that of another account.
+    #[error("the new key belongs to another account, {url}")]
+    KeyInUse {
+        /// The other account.
+        url: String,
+    },
     /// The request failed.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -49,15 +80,49 @@ impl AccountError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
-            Self::NotRegistered | Self::Closed { .. } => Disposition::FixIssuer,
+            Self::NotRegistered
+            | Self::Closed { .. }
+            | Self::BindingRequired
+            | Self::NoKeyChange
+            | Self::KeyInUse { .. } => Disposition::FixIssuer,
+            Self::Barred(problem) => problem.disposition(Concern::Account),
             Self::Request(error) => error.disposition(Concern::Account),
+        }
+    }
+
+    /// The CA's own words, where it said any.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Barred(problem) => Some(problem),
+            Self::Request(error) => error.problem(),
+            Self::NotRegistered
+            | Self::Closed { .. }
+            | Self::BindingRequired
+            | Self::NoKeyChange
+            | Self::KeyInUse { .. } => None,
         }
     }
 }
 
-/// Finds the account of `key`, or creates it unless `only_return_existing` (section 7.3.1), which
-/// agrees to the CA's terms of service. *Idempotent*: a key has one account. An existing account
-/// keeps its contact.
+/// Finds the account of `key`, and creates none (section 7.3.1).
+///
+/// # Errors
+/// [`AccountError::NotRegistered`] where there is none; else see [`AccountError`].
+pub async fn find(client: &Arc<Client>, key: &AccountKey) -> Result<Enrolled, AccountError> {
+    let payload = NewAccount { only_return_existing: true, ..NewAccount::default() };
+    let found = new_account(client, key, &payload).await;
+    found.map_err(|error| match error.problem().map(Problem::word) {
+        // Some ask for the binding before they look whether it is needed.
+        Some("externalAccountRequired") => AccountError::NotRegistered,
+        _ => error,
+    })
+}
+
+/// Finds the account of `key`, or creates it, which agrees to the CA's terms of service. *Idempotent*:
+/// a key has one account. An existing account keeps its contact, see [`Account::set_contact`].
+///
+/// The binding is used where there is no account yet only: CAs refuse one that was used before.
 ///
 /// # Errors
 /// See [`AccountError`].
@@ -65,33 +130,61 @@ pub async fn register(
     client: &Arc<Client>,
     key: &AccountKey,
     email: Option<&str>,
-    only_return_existing: bool,
-) -> Result<(Account, Registration), AccountError> {
+    binding: Option<&Binding>,
+) -> Result<Enrolled, AccountError> {
+    let directory = client.directory().await?;
+    let required = directory.meta.external_account_required;
+    if required || binding.is_some() {
+        match find(client, key).await {
+            Err(AccountError::NotRegistered) => {}
+            other => return other,
+        }
+    }
+    if required && binding.is_none() {
+        return Err(AccountError::BindingRequired);
+    }
+    let bind = |binding: &Binding| binding.bind(key, &directory.new_account);
     let payload = NewAccount {
-        terms_of_service_agreed: true,
-        contact: email.map(|address| format!("mailto:{address}")).into_iter().collect(),
-        only_return_existing,
+        contact: contact(email),
+        external_account_binding: binding.map(bind).transpose().map_err(RequestError::from)?,
+        ..NewAccount::default()
     };
+    new_account(client, key, &payload).await
+}
+
+async fn new_account(
+    client: &Arc<Client>,
+    key: &AccountKey,
+    payload: &NewAccount,
+) -> Result<Enrolled, AccountError> {
     let url = client.directory().await?.new_account.clone();
-    let outcome = client.post(key, Signer::Key, &url, &json(&payload)).await;
-    let reply = outcome.map_err(|error| {
-        let problem = error.problem();
-        if problem.is_some_and(|problem| problem.word() == "accountDoesNotExist") {
-            return AccountError::NotRegistered;
-        }
-        if problem.is_some_and(Problem::is_gone) {
-            client.forget_directory();
-        }
-        error.into()
-    })?;
+    let outcome = client.post(key, Signer::Key, &url, &json(payload)).await;
+    let reply = outcome.map_err(|error| refused(client, error))?;
     let url = reply.location()?.to_owned();
     let registration: Registration = reply.json()?;
     match registration.status {
         status @ (AccountStatus::Deactivated | AccountStatus::Revoked) => {
             Err(AccountError::Closed { url, status })
         }
-        AccountStatus::Valid | AccountStatus::Unknown => {
-            Ok((Account::known(Arc::clone(client), key.clone(), url), registration))
+        AccountStatus::Valid | AccountStatus::Unknown => Ok(Enrolled {
+            account: Account::known(Arc::clone(client), key.clone(), url),
+            registration,
+            is_new: reply.created,
+        }),
+    }
+}
+
+/// What a refusal means for the account.
+fn refused(client: &Client, error: RequestError) -> AccountError {
+    let RequestError::Problem(problem) = error else { return error.into() };
+    match problem.word() {
+        "accountDoesNotExist" => AccountError::NotRegistered,
+        "unauthorized" => AccountError::Barred(problem),
+        _ => {
+            if problem.is_gone() {
+                client.forget_directory();
+            }
+            RequestError::Problem(problem).into()
         }
     }
 }
@@ -119,6 +212,26 @@ impl Account {
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Tells the CA whom to write to (section 7.3.2). *Idempotent*.
+    ///
+    /// # Errors
+    /// See [`AccountError`].
+    pub async fn set_contact(&self, email: &str) -> Result<Registration, AccountError> {
+        let payload = Contact { contact: contact(Some(email)) };
+        let outcome = self.post(&self.url, &payload).await;
+        Ok(outcome.map_err(|error| refused(&self.client, error))?.json()?)
+    }
+
+    /// Closes the account for good (section 7.3.6): its key is worth nothing from then on.
+    ///
+    /// # Errors
+    /// See [`AccountError`].
+    pub async fn deactivate(self) -> Result<(), AccountError> {
+        let payload = Closing { status: "deactivated" };
+        let outcome = self.post(&self.url, &payload).await;
+        outcome.map(drop).map_err(|error| refused(&self.client, error))
     }
 
     /// POST in the name of the account.
@@ -150,6 +263,34 @@ struct NewAccount {
     contact: Vec<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     only_return_existing: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_account_binding: Option<Flattened>,
+}
+
+/// Agrees to the terms: whoever configures a CA does.
+impl Default for NewAccount {
+    fn default() -> Self {
+        Self {
+            terms_of_service_agreed: true,
+            contact: Vec::new(),
+            only_return_existing: false,
+            external_account_binding: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Contact {
+    contact: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Closing {
+    status: &'static str,
+}
+
+fn contact(email: Option<&str>) -> Vec<String> {
+    email.map(|address| format!("mailto:{address}")).into_iter().collect()
 }
 
 /// Our own payloads have string keys and no failing parts, so this never falls back.
@@ -158,86 +299,4 @@ fn json(payload: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::{
-        clock::Manual,
-        issue::Ladder,
-        net::scripted::{Answer, Scripted, reply},
-    };
-
-    fn ca(status: u16, body: &Value) -> (Arc<Client>, Arc<Scripted>) {
-        let body = body.clone();
-        let http = Arc::new(Scripted::new(move |seen| {
-            let next: fn(u16) -> Answer = |status| reply(status).nonce("n");
-            match seen.path() {
-                "/dir" => next(200).json(&json!({"newNonce": "https://ca/n",
-                    "newAccount": "https://ca/new-account", "newOrder": "https://ca/o"})),
-                _ => next(status).header("location", "https://ca/account/7").json(&body),
-            }
-        }));
-        let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
-        (Arc::new(Client::new(http.clone(), clock, "https://ca/dir")), http)
-    }
-
-    fn problem(word: &str) -> Value {
-        json!({"type": format!("urn:ietf:params:acme:error:{word}"), "detail": "no"})
-    }
-
-    #[tokio::test]
-    async fn registering_signs_with_the_key_and_agrees_to_the_terms() {
-        let (client, http) = ca(201, &json!({"status": "valid", "orders": "https://ca/orders"}));
-        let key = AccountKey::generate().unwrap();
-        let (account, registration) =
-            register(&client, &key, Some("me@example.org"), false).await.unwrap();
-        assert_eq!(account.url(), "https://ca/account/7");
-        assert_eq!(registration.status, AccountStatus::Valid);
-        let sent = http.seen().pop().unwrap();
-        assert_eq!(
-            sent.payload,
-            json!({"termsOfServiceAgreed": true, "contact": ["mailto:me@example.org"]})
-        );
-        assert!(sent.header["jwk"].is_object() && sent.header["kid"].is_null());
-        assert!(!format!("{account:?}").contains("key"));
-    }
-
-    #[tokio::test]
-    async fn what_went_wrong_says_who_must_act() {
-        for (status, body, want, disposition) in [
-            (
-                400,
-                problem("accountDoesNotExist"),
-                "the CA has no account for this key",
-                Disposition::FixIssuer,
-            ),
-            (
-                403,
-                problem("externalAccountRequired"),
-                "externalAccountRequired: no (HTTP 403)",
-                Disposition::FixIssuer,
-            ),
-            (403, problem("unauthorized"), "unauthorized: no (HTTP 403)", Disposition::FixIssuer),
-            (
-                500,
-                problem("serverInternal"),
-                "serverInternal: no (HTTP 500)",
-                Disposition::Retry(Ladder::Transport),
-            ),
-            (
-                200,
-                json!({"status": "deactivated"}),
-                "the account https://ca/account/7 is Deactivated: use another account key",
-                Disposition::FixIssuer,
-            ),
-        ] {
-            let (client, http) = ca(status, &body);
-            let key = AccountKey::generate().unwrap();
-            let error = register(&client, &key, None, true).await.unwrap_err();
-            assert_eq!((error.to_string().as_str(), error.disposition()), (want, disposition));
-            let sent = http.seen().pop().unwrap().payload;
-            assert_eq!(sent, json!({"termsOfServiceAgreed": true, "onlyReturnExisting": true}));
-        }
-    }
-}
+mod tests;

@@ -78,6 +78,12 @@ impl RequestError {
         }
     }
 
+    /// Whether the thing that was asked for does not exist, or no more.
+    #[must_use]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.problem().is_some_and(Problem::is_gone)
+    }
+
     /// The CA's own words, where it said any.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
@@ -121,9 +127,20 @@ impl Client {
         cell.get_or_try_init(|| self.fetch_directory()).await.cloned()
     }
 
-    /// Fetches the directory again next time: one of its URLs leads nowhere.
-    pub(crate) fn forget_directory(&self) {
+    /// Fetches the directory again next time: one of its URLs leads nowhere, or somebody wants to know
+    /// what the CA offers today.
+    pub fn forget_directory(&self) {
         *self.directory_cell() = Arc::default();
+    }
+
+    /// Asks without a signature, for what anybody may ask (RFC 9773 section 4.1).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub(crate) async fn get(&self, url: &str) -> Result<Reply, RequestError> {
+        let response = self.exchange(Method::GET, url, Bytes::new()).await?;
+        self.nonces.put(nonces::of(&response));
+        Reply::read(url, response, self.clock.now())
     }
 
     /// Sends a signed request (RFC 8555 section 6.2). With the empty `payload` it is a POST-as-GET
@@ -184,8 +201,11 @@ impl Client {
         match nonces::of(&response) {
             Some(nonce) => Ok(nonce),
             None => {
-                let reply = Reply::read(url, response, self.clock.now())?;
-                Err(reply.unusable("it has no Replay-Nonce"))
+                let outcome = Reply::read(url, response, self.clock.now());
+                if outcome.as_ref().is_err_and(RequestError::is_gone) {
+                    self.forget_directory();
+                }
+                Err(outcome?.unusable("it has no Replay-Nonce"))
             }
         }
     }

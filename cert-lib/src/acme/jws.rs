@@ -130,6 +130,11 @@ impl AccountKey {
         Zeroizing::new(format!("{}.{}", token.as_str(), self.thumbprint))
     }
 
+    /// The public key as JSON.
+    pub(super) fn jwk(&self) -> &Jwk {
+        &self.jwk
+    }
+
     fn new(pair: Pair) -> Option<Self> {
         let jwk = pair.jwk()?;
         let thumbprint = jwk.thumbprint()?;
@@ -165,27 +170,51 @@ pub(crate) fn sign(
         Signer::Key => (Some(&key.jwk), None),
         Signer::Account(url) => (None, Some(url)),
     };
-    let header = Header { alg: key.pair.algorithm(), jwk, kid, nonce, url };
-    let protected = BASE64URL.encode(serde_json::to_vec(&header).map_err(|_| SignError)?);
-    let payload = BASE64URL.encode(payload);
-    let signature = key.pair.sign(format!("{protected}.{payload}").as_bytes())?;
-    let flat = Flattened { protected, payload, signature: BASE64URL.encode(signature) };
+    let header = Header { alg: key.pair.algorithm(), jwk, kid, nonce: Some(nonce), url };
+    let flat = flatten(&header, payload, |message| key.pair.sign(message))?;
     serde_json::to_vec(&flat).map_err(|_| SignError)
 }
 
-#[derive(Serialize)]
-struct Header<'a> {
-    alg: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jwk: Option<&'a Jwk>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kid: Option<&'a str>,
-    nonce: &'a str,
-    url: &'a str,
+/// The signature by a new key inside of a key change (RFC 8555 section 7.3.5). The nonce is in the
+/// signature around it.
+pub(crate) fn sign_inner(
+    key: &AccountKey,
+    url: &str,
+    payload: &str,
+) -> Result<Flattened, SignError> {
+    let header =
+        Header { alg: key.pair.algorithm(), jwk: Some(&key.jwk), kid: None, nonce: None, url };
+    flatten(&header, payload, |message| key.pair.sign(message))
 }
 
+/// Header and payload with whatever `sign` makes of them.
+pub(super) fn flatten(
+    header: &Header<'_>,
+    payload: &str,
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, SignError>,
+) -> Result<Flattened, SignError> {
+    let protected = BASE64URL.encode(serde_json::to_vec(header).map_err(|_| SignError)?);
+    let payload = BASE64URL.encode(payload);
+    let signature = BASE64URL.encode(sign(format!("{protected}.{payload}").as_bytes())?);
+    Ok(Flattened { protected, payload, signature })
+}
+
+/// A protected header.
 #[derive(Serialize)]
-struct Flattened {
+pub(super) struct Header<'a> {
+    pub(super) alg: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jwk: Option<&'a Jwk>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nonce: Option<&'a str>,
+    pub(super) url: &'a str,
+}
+
+/// A JWS with one signature (RFC 7515 section 7.2.2).
+#[derive(Serialize)]
+pub(crate) struct Flattened {
     protected: String,
     payload: String,
     signature: String,
@@ -195,7 +224,7 @@ struct Flattened {
 /// section 3.2 wants them hashed: by name.
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
-enum Jwk {
+pub(super) enum Jwk {
     Ec { crv: &'static str, kty: &'static str, x: String, y: String },
     Rsa { e: String, kty: &'static str, n: String },
 }

@@ -4,7 +4,10 @@
 //! the view what came back. A view that was lost is made again from the order at the CA, so
 //! everything here must be right for an order that is further than we remember.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,6 +26,8 @@ use crate::{
 pub(crate) struct View {
     /// As the CA described it last.
     pub(crate) order: Order,
+    /// When it was placed.
+    placed: Timestamp,
     /// Where it was to be forgotten by the CA when it was described. Unset where that lay in the
     /// past already: then our clock is wrong, and the CA knows better.
     expires: Option<Timestamp>,
@@ -30,6 +35,8 @@ pub(crate) struct View {
     pub(crate) authorizations: Option<Vec<Authorization>>,
     /// What was published by this process.
     pub(crate) proofs: Vec<Proof>,
+    /// Thumbprint of the account key that they are made with.
+    signer: String,
     stage: Stage,
     /// How often the CA was asked since `stage` began.
     polls: u32,
@@ -72,7 +79,7 @@ pub(crate) enum Step {
     Download(String),
     /// It failed: find out why.
     Explain,
-    /// The CA has forgotten it.
+    /// It ran out of time.
     Expire,
 }
 
@@ -105,6 +112,8 @@ fn prove(view: &View, now: Timestamp) -> Step {
         (Stage::Placed, Some(all)) if all.iter().any(is_open) => Step::Present,
         (Stage::Presented { since }, _) => Step::Look { since },
         (Stage::Visible, _) => Step::Answer,
+        // Known once more, because the CA did not take the answer.
+        (Stage::Answered, Some(all)) if all.iter().any(is_over) => Step::Explain,
         // Everything is proved, and the CA has yet to notice.
         (Stage::Placed | Stage::Answered | Stage::Finalized, _) => {
             view.poll(Phase::Validating, now)
@@ -113,14 +122,22 @@ fn prove(view: &View, now: Timestamp) -> Step {
 }
 
 impl View {
-    /// What the CA says of an order that this process does not know yet.
-    pub(crate) fn of(order: Order, now: Timestamp, next_poll: Timestamp) -> Self {
+    /// What the CA says `now` of an order, `placed` some time ago, that this process does not know
+    /// yet.
+    pub(crate) fn of(
+        order: Order,
+        placed: Timestamp,
+        now: Timestamp,
+        next_poll: Timestamp,
+    ) -> Self {
         let expires = order.expires.filter(|time| *time > now);
         Self {
             order,
+            placed,
             expires,
             authorizations: None,
             proofs: Vec::new(),
+            signer: String::new(),
             stage: Stage::Placed,
             polls: 0,
             next_poll,
@@ -136,6 +153,16 @@ impl View {
     pub(crate) fn presented(&mut self, proofs: Vec<Proof>, now: Timestamp) {
         self.proofs = proofs;
         self.stage = Stage::Presented { since: now };
+    }
+
+    /// Who speaks for the account now. Proofs that were made with another key, before the CA was told
+    /// to look, are worth nothing and are made again.
+    pub(crate) fn signed_by(&mut self, thumbprint: &str) {
+        let published = matches!(self.stage, Stage::Presented { .. } | Stage::Visible);
+        if published && self.signer != thumbprint {
+            self.stage = Stage::Placed;
+        }
+        thumbprint.clone_into(&mut self.signer);
     }
 
     /// The proofs can be seen.
@@ -184,8 +211,17 @@ impl View {
         all.filter(|authorization| is_open(authorization)).map(Open::of).collect()
     }
 
+    /// Asks the CA when it is time to, however late: while nobody looked, it may have finished.
     fn poll(&self, doing: Phase, now: Timestamp) -> Step {
-        if now >= self.next_poll { Step::Poll } else { Step::Wait { doing, until: self.next_poll } }
+        let age = now.duration_since(self.placed);
+        if now >= self.next_poll {
+            Step::Poll
+        } else if self.is_expired(now) || age >= GIVE_UP {
+            Step::Expire
+        } else {
+            let doing = if age >= LONG { Phase::Lingering(self.placed) } else { doing };
+            Step::Wait { doing, until: self.next_poll }
+        }
     }
 
     fn is_expired(&self, now: Timestamp) -> bool {
@@ -196,20 +232,28 @@ impl View {
 /// A challenge that waits for its proof.
 #[derive(Clone)]
 pub(crate) struct Open<'a> {
-    /// Without the `*.` of a wildcard.
-    pub(crate) name: DnsName,
+    pub(crate) of: Claim,
     pub(crate) token: &'a Token,
     pub(crate) url: &'a str,
     /// The CA was told already, by this process or another.
     pub(crate) answered: bool,
 }
 
+/// What control is to be proved of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Claim {
+    /// A name, without the `*.` of a wildcard: by DNS-01.
+    Name(DnsName),
+    /// An address (RFC 8738), which DNS-01 cannot prove: by HTTP-01.
+    Address(IpAddr),
+}
+
 /// The CA wants something that cannot be given.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Unprovable {
     /// Not among the challenges.
-    #[error("the CA offers no DNS01 challenge for {0}")]
-    NoDns01(String),
+    #[error("the CA offers no {0} challenge for {1}")]
+    NotOffered(&'static str, String),
     /// Not among the requested names.
     #[error("the CA asks for a proof of {0}, which was not requested")]
     OtherName(String),
@@ -217,12 +261,20 @@ pub(crate) enum Unprovable {
 
 impl<'a> Open<'a> {
     fn of(authorization: &'a Authorization) -> Result<Self, Unprovable> {
-        let missing = || Unprovable::NoDns01(shown(authorization));
-        let is_dns = |one: &&Challenge| one.kind == ChallengeKind::Dns01;
-        let challenge = authorization.challenges.iter().find(is_dns).ok_or_else(missing)?;
-        let Identifier { value, .. } = &authorization.identifier;
+        let Identifier { kind, value } = &authorization.identifier;
+        let other = || Unprovable::OtherName(shown(authorization));
+        let (of, wanted, word) = if kind == "ip" {
+            let address = value.parse().map_err(|_| other())?;
+            (Claim::Address(address), ChallengeKind::Http01, "HTTP01")
+        } else {
+            let name = value.parse().map_err(|_| other())?;
+            (Claim::Name(name), ChallengeKind::Dns01, "DNS01")
+        };
+        let missing = || Unprovable::NotOffered(word, shown(authorization));
+        let fits = |one: &&Challenge| one.kind == wanted;
+        let challenge = authorization.challenges.iter().find(fits).ok_or_else(missing)?;
         Ok(Self {
-            name: value.parse().map_err(|_| Unprovable::OtherName(shown(authorization)))?,
+            of,
             token: challenge.token.as_ref().ok_or_else(missing)?,
             url: &challenge.url,
             answered: challenge.status == ChallengeStatus::Processing,
@@ -230,11 +282,14 @@ impl<'a> Open<'a> {
     }
 }
 
-/// One proof per challenge name with all of its values: a wildcard and its parent share one.
+/// One proof per challenge name with all of its values: a wildcard and its parent share one. For
+/// addresses nothing is published.
 pub(crate) fn proofs(open: &[Open<'_>], value_of: impl Fn(&Token) -> String) -> Vec<Proof> {
     let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
     for one in open {
-        values.entry(one.name.challenge()).or_default().insert(value_of(one.token));
+        if let Claim::Name(name) = &one.of {
+            values.entry(name.challenge()).or_default().insert(value_of(one.token));
+        }
     }
     let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
         fqdn,
@@ -253,21 +308,21 @@ pub(crate) fn shown(authorization: &Authorization) -> String {
 }
 
 /// How long to wait before asking again: `first`, doubled with each of `polls` up to `longest`; an
-/// order that takes minutes will take a minute more.
+/// order that takes minutes will take a minute more, and one that takes hours ten.
 pub(crate) fn pace(first: SignedDuration, longest: SignedDuration, polls: u32) -> SignedDuration {
-    if polls > PATIENT_POLLS {
-        return longest.saturating_mul(PATIENCE);
+    if let Some((_, patience)) = PATIENCE.iter().find(|(from, _)| polls > *from) {
+        return longest.saturating_mul(*patience);
     }
     let factor = 1_i32.checked_shl(polls.min(30)).unwrap_or(i32::MAX);
     first.saturating_mul(factor).min(longest)
 }
 
-fn is_open(authorization: &Authorization) -> bool {
+pub(crate) fn is_open(authorization: &Authorization) -> bool {
     matches!(authorization.status, AuthorizationStatus::Pending | AuthorizationStatus::Unknown)
 }
 
 /// Whether the order cannot succeed any more. The CA may take a moment to say so of the order.
-fn is_over(authorization: &Authorization) -> bool {
+pub(crate) fn is_over(authorization: &Authorization) -> bool {
     match authorization.status {
         AuthorizationStatus::Invalid
         | AuthorizationStatus::Deactivated
@@ -280,8 +335,12 @@ fn is_over(authorization: &Authorization) -> bool {
 }
 
 const LAGGING_POLLS: u32 = 4;
-const PATIENT_POLLS: u32 = 60;
-const PATIENCE: i32 = 12;
+/// So many times the longest wait after more than so many polls.
+const PATIENCE: [(u32, i32); 2] = [(120, 120), (60, 12)];
+/// People are told from when on that the CA is slow.
+const LONG: SignedDuration = SignedDuration::from_mins(10);
+/// The age at which an order that makes no progress is given up, if the CA does not say.
+const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -296,7 +355,7 @@ mod tests {
     /// An order placed at 0 that may be polled from 10 on.
     fn given(status: &str) -> View {
         let order = json!({"status": status, "finalize": "f", "expires": at(1000).to_string()});
-        View::of(serde_json::from_value(order).unwrap(), at(0), at(10))
+        View::of(serde_json::from_value(order).unwrap(), at(0), at(0), at(10))
     }
 
     impl View {
@@ -362,6 +421,10 @@ mod tests {
             (given("pending").at_stage(presented), Step::Look { since: at(3) }),
             (given("pending").at_stage(Stage::Visible), Step::Answer),
             (given("pending").at_stage(Stage::Answered), validating()),
+            (
+                given("pending").with_authorizations(&["deactivated"]).at_stage(Stage::Answered),
+                Step::Explain,
+            ),
             (given("ready").at_stage(Stage::Answered), Step::Finalize),
             (given("invalid").at_stage(Stage::Answered), Step::Explain),
             // Others may have been quicker.
@@ -390,8 +453,13 @@ mod tests {
         ] {
             assert_eq!(next(&given(status), at(1000)), want, "{status}");
         }
+        // One that is still being worked on is asked for once more.
+        for (next_poll, want) in [(at(1000), Step::Poll), (at(1001), Step::Expire)] {
+            let view = View { next_poll, ..given("processing") };
+            assert_eq!(next(&view, at(1000)), want);
+        }
         let order = given("ready").order;
-        assert_eq!(next(&View::of(order, at(2000), at(2000)), at(2001)), Step::Finalize);
+        assert_eq!(next(&View::of(order, at(2000), at(2000), at(2000)), at(2001)), Step::Finalize);
     }
 
     #[test]
@@ -432,6 +500,21 @@ mod tests {
         assert_eq!(error, "the CA asks for a proof of 10.0.0.1, which was not requested");
     }
 
+    /// faults.md 18
+    #[test]
+    fn an_order_that_lingers_says_since_when_and_is_given_up_after_a_day() {
+        let mut view = given("processing");
+        view.expires = None;
+        view.next_poll = at(100_000);
+        let lingering = Step::Wait { doing: Phase::Lingering(at(0)), until: at(100_000) };
+        let signing = Step::Wait { doing: Phase::Signing, until: at(100_000) };
+        for (time, want) in
+            [(599, signing), (600, lingering.clone()), (86_399, lingering), (86_400, Step::Expire)]
+        {
+            assert_eq!(next(&view, at(time)), want, "after {time} s");
+        }
+    }
+
     #[test]
     fn polls_slow_down() {
         let milliseconds = |polls| {
@@ -439,8 +522,25 @@ mod tests {
             pace(first, longest, polls).as_millis()
         };
         assert_eq!(
-            [0, 1, 2, 6, 7, 60, 61, u32::MAX].map(milliseconds),
-            [50, 100, 200, 3200, 5000, 5000, 60_000, 60_000]
+            [0, 1, 2, 6, 7, 60, 61, 120, 121, u32::MAX].map(milliseconds),
+            [50, 100, 200, 3200, 5000, 5000, 60_000, 60_000, 600_000, 600_000]
         );
+    }
+
+    #[test]
+    fn proofs_of_an_old_account_key_are_published_again_until_the_ca_was_told_to_look() {
+        for (stage, again) in [
+            (Stage::Presented { since: at(0) }, true),
+            (Stage::Visible, true),
+            (Stage::Answered, false),
+        ] {
+            let mut view = given("pending").with_authorizations(&["pending"]);
+            view.signed_by("old");
+            view.stage = stage;
+            view.signed_by("old");
+            assert_eq!(view.stage, stage);
+            view.signed_by("new");
+            assert_eq!(next(&view, at(1)) == Step::Present, again, "{stage:?}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What the CA complains about (RFC 7807, RFC 8555 section 6.7), in one line for people and as a
 //! [`Disposition`] for the plan.
 
+mod limit;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -91,9 +93,12 @@ impl Problem {
             // Whatever its word is: the CA has moved or forgotten something, and nobody erred.
             return Disposition::Retry(Ladder::Transport);
         }
+        if self.is_pause() {
+            return Disposition::Retry(Ladder::Daily);
+        }
         let of = |word| classify(word, concern);
         let own = of(self.word());
-        if let (Some(time), None | Some(Class::Limited | Class::Server)) = (self.retry_after, own) {
+        if let (Some(time), None | Some(Class::Limited | Class::Server)) = (self.again(), own) {
             return Disposition::Until(time);
         }
         // `compound` and words that we do not know: what is wrong is said per identifier.
@@ -195,7 +200,7 @@ impl fmt::Display for Subproblem {
 }
 
 /// Text of somebody else, fit for one line of a log or a status.
-fn line(text: &str, limit: usize) -> String {
+pub(crate) fn line(text: &str, limit: usize) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
         if !word.is_empty() {
@@ -206,8 +211,25 @@ fn line(text: &str, limit: usize) -> String {
         }
     }
     match clean.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}…", &clean[..end]),
+        Some((end, _)) => shortened(&clean, end),
         None => clean,
+    }
+}
+
+/// The beginning of `text`, and after it the first link that would be cut or lost: half a link leads
+/// nowhere.
+fn shortened(text: &str, end: usize) -> String {
+    let starts = text.match_indices("http").map(|(at, _)| at);
+    let mut links = starts.filter_map(|at| {
+        let link = text[at..].split(' ').next()?;
+        let is_link = link.starts_with("https://") || link.starts_with("http://");
+        (is_link && at + link.len() > end && link.len() <= MAX_LINK).then_some((at, link))
+    });
+    match links.next() {
+        Some((at, link)) if at + link.len() == text.len() && at <= end => text.to_owned(),
+        Some((at, link)) if at <= end => format!("{}{link} …", &text[..at]),
+        Some((_, link)) => format!("{}… {link}", &text[..end]),
+        None => format!("{}…", &text[..end]),
     }
 }
 
@@ -232,6 +254,8 @@ fn excerpt(text: &str) -> String {
 const MAX_WORD: usize = 64;
 /// Let's Encrypt's longest details quote a TXT record of 255 bytes and two names.
 const MAX_DETAIL: usize = 800;
+/// Let's Encrypt's link to end a pause carries a token.
+const MAX_LINK: usize = 2000;
 const MAX_SUBPROBLEMS: usize = 10;
 const MAX_EXCERPT: usize = 120;
 const MAX_EXCERPT_SOURCE: usize = 4096;
@@ -311,6 +335,9 @@ mod tests {
         assert_eq!(Problem::default().to_string(), "the CA gave no reason");
         let endless = Problem { detail: "x".repeat(100_000), ..Problem::default() };
         assert!(endless.to_string().len() < 900);
+        let link = "https://ca.example/read/on";
+        let late = Problem { detail: format!("{} {link} y", "x ".repeat(1_000)), ..endless };
+        assert!(late.to_string().ends_with(&format!("… {link}")), "{late}");
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub struct Meta {
     /// Whether accounts must be bound to one that exists elsewhere.
     pub external_account_required: bool,
     /// Kinds of certificates, with a description each (draft-ietf-acme-profiles).
+    #[serde(deserialize_with = "profiles")]
     pub profiles: BTreeMap<String, String>,
 }
 
@@ -124,6 +125,9 @@ pub struct Identifier {
 /// The proof of control over one identifier (section 7.1.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Authorization {
+    /// Where it was fetched.
+    #[serde(skip)]
+    pub url: String,
     /// Whose control.
     pub identifier: Identifier,
     /// How far it is.
@@ -155,6 +159,21 @@ pub enum AuthorizationStatus {
     /// A word that RFC 8555 does not have.
     #[serde(other)]
     Unknown,
+}
+
+/// For people, about one that is over.
+impl fmt::Display for AuthorizationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "its authorization is pending",
+            Self::Valid => "its authorization is valid",
+            Self::Invalid => "its authorization is invalid",
+            Self::Deactivated => "its authorization was deactivated",
+            Self::Expired => "its authorization has expired",
+            Self::Revoked => "its authorization was revoked",
+            Self::Unknown => "its authorization is in an unknown state",
+        })
+    }
 }
 
 /// One way to prove control (section 7.1.5).
@@ -227,6 +246,13 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Only the names matter: a description that is none must not cost the directory.
+fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let all: BTreeMap<String, serde_json::Value> = or_default(from)?;
+    let text = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(all.into_iter().map(|(name, value)| (name, text(value))).collect())
+}
+
 /// An expiry that nobody can read is as good as none: the CA says by 404 when it is over.
 fn instant_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
@@ -256,6 +282,10 @@ mod tests {
         assert_eq!(directory.renewal_info, None);
         assert_eq!(directory.meta.profiles["classic"], "as ever");
         assert!(!directory.meta.external_account_required);
+        for (profiles, count) in [("null", 0), (r#"{"classic":null,"x":{"url":"u"}}"#, 2)] {
+            let meta = format!(r#"{{"profiles":{profiles}}}"#);
+            assert_eq!(serde_json::from_str::<Meta>(&meta).unwrap().profiles.len(), count);
+        }
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! decided in [`crate::acme::order`]; this asks, does and remembers until there is something to wait
 //! for. Not here: when to try again, how many orders run at once, and who publishes proofs.
 
+mod authorizations;
+mod chain;
+mod delegation;
 mod failure;
+mod place;
 mod renewal;
 mod revocation;
 mod steps;
@@ -13,39 +17,32 @@ mod steps;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
+use futures::future;
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::{
     acme::{
         account::Account,
         order::{self, Step, View},
-        problem::{Concern, Problem},
-        wire::{Identifier, Order, OrderStatus},
     },
     clock::Clock,
     issue::{
         Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress, RenewalInfo,
-        RevocationReason, progress::Durable,
+        RevocationReason,
     },
-    model::{
-        cert_id::CertId,
-        name::DnsName,
-        request::{Request, Subject},
-    },
+    model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof, Solver},
 };
 
 use self::{
-    failure::failed,
+    authorizations::InUse,
     steps::{Running, cleanup_by_name},
 };
 
@@ -62,6 +59,8 @@ pub struct AcmeIssuer {
     placing: Semaphore,
     /// When the last order could not be placed because the CA did not answer, and why.
     failure: Mutex<Option<(Timestamp, IssueError)>>,
+    /// Which authorizations are needed by running orders.
+    in_use: InUse,
 }
 
 /// How patient an issuer is.
@@ -118,78 +117,8 @@ impl AcmeIssuer {
             conduct,
             placing: Semaphore::new(1),
             failure: Mutex::default(),
+            in_use: InUse::default(),
         }
-    }
-
-    /// Places an order (section 7.4). The key is made before, so that it is stored with the order
-    /// long before the CA certifies it.
-    async fn place(&self, request: &Request) -> Result<Advance, IssueError> {
-        let key = match &request.subject {
-            Subject::Csr(_) => None,
-            Subject::Names { .. } if request.key.is_some() => request.key.clone(),
-            Subject::Names { key, .. } => {
-                let made = self.keys.generate(key.kind()).await;
-                let retry = Disposition::Retry(Ladder::Transport);
-                Some(made.map_err(|error| IssueError::passing(error.to_string(), retry))?)
-            }
-        };
-        let (url, order) = {
-            let waited_since = self.clock.now();
-            // It is never closed; and without a permit the order would only be placed at once.
-            let _turn = self.placing.acquire().await;
-            // Whoever waited while the CA did not answer need not find that out again, one by one.
-            if let Some(error) = self.recent_failure(waited_since) {
-                return Err(error);
-            }
-            let outcome = self.new_order(request).await;
-            self.remember(outcome.as_ref().err());
-            outcome?
-        };
-        let now = self.clock.now();
-        let names = match order.status {
-            // Nothing will be published, so nothing needs to be found again.
-            OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => Vec::new(),
-            OrderStatus::Pending | OrderStatus::Invalid | OrderStatus::Unknown => bases(request),
-        };
-        let fingerprint = request.fingerprint.clone();
-        let account = self.account.url().to_owned();
-        let durable = Durable { fingerprint, order: url, account, started: now, names, key };
-        let view = View::of(order, now, self.next_poll(None, 0));
-        let progress = Progress { durable, view: Some(Box::new(view)) };
-        Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
-    }
-
-    /// Why placing an order failed for the last one, if that was after `since`.
-    fn recent_failure(&self, since: Timestamp) -> Option<IssueError> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
-    }
-
-    /// Remembers a failure that everybody would meet, and forgets it after a success.
-    fn remember(&self, error: Option<&IssueError>) {
-        let hiccup = Disposition::Retry(Ladder::Transport);
-        let common = error.filter(|error| error.disposition() == hiccup);
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        *failure = common.map(|error| (self.clock.now(), error.clone()));
-    }
-
-    async fn new_order(&self, request: &Request) -> Result<(String, Order), IssueError> {
-        let failed = |error| failed("placing the order", &error, Concern::NewOrder);
-        let client = self.account.client();
-        let directory = client.directory().await.map_err(failed)?;
-        let identifier =
-            |name: DnsName| Identifier { kind: "dns".to_owned(), value: name.to_string() };
-        let payload =
-            NewOrder { identifiers: request.names().into_iter().map(identifier).collect() };
-        let outcome = self.account.post(&directory.new_order, &payload).await;
-        let reply = outcome.map_err(|error| {
-            if error.problem().is_some_and(Problem::is_gone) {
-                client.forget_directory();
-            }
-            failed(error)
-        })?;
-        let url = reply.location().map_err(failed)?.to_owned();
-        Ok((url, reply.json().map_err(failed)?))
     }
 
     /// Goes on with an order until there is something to wait for.
@@ -207,27 +136,27 @@ impl AcmeIssuer {
             Some(view) => view,
             None => Box::new(running.find().await?),
         };
-        for _ in 0..MAX_STEPS {
-            match order::next(&view, self.clock.now()) {
-                Step::Authorize => running.authorize(&mut view).await?,
-                Step::Present => running.present(&mut view).await?,
-                Step::Look { since } => {
-                    if let Some((doing, until)) = running.look(&mut view, since).await? {
-                        return Ok(waiting(durable, view, doing, until));
-                    }
+        view.signed_by(self.account.key().thumbprint());
+        self.in_use.hold(&durable.order, &view.order.authorizations);
+        match running.go_on(&mut view).await {
+            Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(bundle)),
+            Ok(Stop::Waiting(doing, until)) => Ok(Advance::Waiting {
+                progress: Progress { durable, view: Some(view) },
+                doing,
+                until,
+            }),
+            Err(error) => {
+                if error.ends_order() {
+                    // Where the account or the order is gone, its authorizations are, too.
+                    let in_vain = matches!(
+                        error.disposition(),
+                        Disposition::FixIssuer | Disposition::Retry(Ladder::Transport)
+                    );
+                    self.unused(&durable.order, &view, in_vain).await;
                 }
-                Step::Answer => running.answer(&mut view).await?,
-                Step::Poll => running.poll(&mut view).await?,
-                Step::Wait { doing, until } => return Ok(waiting(durable, view, doing, until)),
-                Step::Finalize => running.finalize(&mut view).await?,
-                Step::Download(url) => return running.download(&view, &url).await,
-                Step::Explain => return Err(running.explain(&view).await),
-                Step::Expire => return Err(failure::expired()),
+                Err(error)
             }
         }
-        // Only a CA that contradicts itself, or a pace of zero, comes here.
-        let until = self.next_poll(None, MAX_POLLS);
-        Ok(waiting(durable, view, Phase::Validating, until))
     }
 
     /// When to ask the CA again.
@@ -235,7 +164,40 @@ impl AcmeIssuer {
         let Timing { first_poll, longest_poll, .. } = self.conduct.timing;
         let pace = order::pace(first_poll, longest_poll, polls);
         let ours = self.clock.now().saturating_add(pace).unwrap_or(Timestamp::MAX);
-        retry_after.map_or(ours, |theirs| theirs.max(ours))
+        let latest = self.clock.now().saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
+        retry_after.map_or(ours, |theirs| theirs.min(latest).max(ours))
+    }
+}
+
+/// What an order waits for, or what it came to.
+enum Stop {
+    Waiting(Phase, Timestamp),
+    Issued(Bundle),
+}
+
+impl Running<'_> {
+    /// Step by step until there is something to wait for.
+    async fn go_on(&self, view: &mut View) -> Result<Stop, IssueError> {
+        for _ in 0..MAX_STEPS {
+            match order::next(view, self.issuer.clock.now()) {
+                Step::Authorize => self.authorize(view).await?,
+                Step::Present => self.present(view).await?,
+                Step::Look { since } => {
+                    if let Some((doing, until)) = self.look(view, since).await? {
+                        return Ok(Stop::Waiting(doing, until));
+                    }
+                }
+                Step::Answer => self.answer(view).await?,
+                Step::Poll => self.poll(view).await?,
+                Step::Wait { doing, until } => return Ok(Stop::Waiting(doing, until)),
+                Step::Finalize => self.finalize(view).await?,
+                Step::Download(url) => return self.download(view, &url).await.map(Stop::Issued),
+                Step::Explain => return Err(self.explain(view).await),
+                Step::Expire => return Err(failure::expired(self.durable.started)),
+            }
+        }
+        // Only a CA that contradicts itself, or a pace of zero, comes here.
+        Ok(Stop::Waiting(Phase::Validating, self.issuer.next_poll(None, MANY_POLLS)))
     }
 }
 
@@ -253,13 +215,22 @@ impl Issuer for AcmeIssuer {
     }
 
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError> {
-        let known = progress.view.as_ref().map(|view| view.proofs.as_slice()).unwrap_or_default();
+        let view = progress.view.as_ref();
+        let known = view.map(|view| view.proofs.as_slice()).unwrap_or_default();
         let proofs: Vec<Proof> = cleanup_by_name(&progress.durable.names, known);
-        if proofs.is_empty() {
-            return Ok(());
-        }
-        let outcome = self.solver.cleanup(owner, &proofs).await;
-        outcome.map_err(|error| failure::unsolved("taking the proofs away", &error))
+        let given_up = async {
+            if let Some(view) = view {
+                self.unused(&progress.durable.order, view, false).await;
+            }
+        };
+        let taken_away = async {
+            if proofs.is_empty() {
+                return Ok(());
+            }
+            let outcome = self.solver.cleanup(owner, &proofs).await;
+            outcome.map_err(|error| failure::unsolved("taking the proofs away", &error))
+        };
+        future::join(taken_away, given_up).await.0
     }
 
     async fn revoke(
@@ -271,7 +242,7 @@ impl Issuer for AcmeIssuer {
     }
 
     async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
-        renewal::ask(&self.account, certificate).await
+        renewal::ask(&self.account, certificate, self.clock.now()).await
     }
 }
 
@@ -281,22 +252,9 @@ impl fmt::Debug for AcmeIssuer {
     }
 }
 
-#[derive(Serialize)]
-struct NewOrder {
-    identifiers: Vec<Identifier>,
-}
-
-fn waiting(durable: Durable, view: Box<View>, doing: Phase, until: Timestamp) -> Advance {
-    Advance::Waiting { progress: Progress { durable, view: Some(view) }, doing, until }
-}
-
-/// What must be proved: a wildcard and its parent are one.
-fn bases(request: &Request) -> Vec<DnsName> {
-    let bases: BTreeSet<DnsName> = request.names().iter().map(DnsName::base).collect();
-    bases.into_iter().collect()
-}
-
 /// An order takes eight, and a few more when it is taken up again.
 const MAX_STEPS: usize = 16;
 /// As if it had been polled so often.
-const MAX_POLLS: u32 = u32::MAX;
+const MANY_POLLS: u32 = 100;
+/// A CA may ask for more patience with an order than this, but it may also be mistaken.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);

@@ -220,7 +220,6 @@ impl Issuer for CaIssuer {
             other_names: own::other_names(request, extras),
             public_key: &holder.public_key,
             is_ca: extras.is_ca,
-            for_clients: true,
             not_before,
             not_after,
         };

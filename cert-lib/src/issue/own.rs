@@ -1,7 +1,7 @@
 //! Certificates that are signed with a key of ours (RFC 5280): what a CA and a self-signed issuer
 //! share.
 
-mod der;
+pub(crate) mod der;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -38,8 +38,6 @@ pub(super) struct Template<'a> {
     /// SubjectPublicKeyInfo in DER.
     pub(super) public_key: &'a [u8],
     pub(super) is_ca: bool,
-    /// Whether clients may show it, besides servers.
-    pub(super) for_clients: bool,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
 }
@@ -53,8 +51,8 @@ pub(super) struct Signer<'a> {
     pub(super) key: &'a PrivateKey,
 }
 
-/// The key that `request` wants certified: the one in its signing request, or a new one. Upstream
-/// takes a new one for a signing request, too.
+/// The key that `request` wants certified: the one in its signing request, the one that it brings, or
+/// a new one. Upstream takes a new one for a signing request, too.
 pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder, IssueError> {
     let kind = match &request.subject {
         Subject::Csr(csr) => {
@@ -62,7 +60,10 @@ pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder,
         }
         Subject::Names { key, .. } => key.kind(),
     };
-    let key = keys.generate(kind).await.map_err(|error| broken(&error))?;
+    let key = match &request.key {
+        Some(key) => key.clone(),
+        None => keys.generate(kind).await.map_err(|error| broken(&error))?,
+    };
     let public_key = key.public_key().map_err(|error| broken(&error))?;
     Ok(Holder { public_key, key: Some(key) })
 }
@@ -127,7 +128,7 @@ pub(super) fn issue(
     let chain = std::iter::once(leaf).chain(issuers.iter().cloned()).collect::<Vec<_>>();
     let leaf = chain.first().ok_or_else(|| broken(&"it has no certificate"))?;
     let leaf = Leaf::from_der(leaf).map_err(|error| broken(&error))?;
-    Ok(Bundle { chain, key, leaf })
+    Ok(Bundle { chain, key, leaf, remark: None })
 }
 
 fn sign(
@@ -190,7 +191,8 @@ fn extensions(template: &Template<'_>, signer: &Signer<'_>) -> Result<Vec<u8>, I
         .map_err(|_| broken(&"its public key cannot be read"))?;
     let is_rsa = matches!(info.parsed(), Ok(PublicKey::RSA(_)));
     let usage = 0x80 | if is_rsa { 0x20 } else { 0 } | if template.is_ca { 0x04 } else { 0 };
-    let purposes = sequence(&[if template.for_clients { CLIENT } else { &[] }, SERVER]);
+    // Those of a CA as well: verifiers hold a CA's purposes against everything below it.
+    let purposes = sequence(&[CLIENT, SERVER]);
     let constraints = sequence(&[if template.is_ca { CRITICAL } else { &[] }]);
     let own_id = octets(&key_id(&info.subject_public_key.data));
     let mut out = Vec::new();
@@ -236,4 +238,29 @@ pub(super) fn broken(error: &dyn std::fmt::Display) -> IssueError {
         format!("the certificate cannot be made: {error}"),
         Disposition::Retry(Ladder::Transport),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        issue::Inline,
+        model::request::{Fingerprint, KeyChoice},
+        solve::Owner,
+    };
+
+    #[tokio::test]
+    async fn a_key_that_a_request_brings_is_certified_again() {
+        let subject = Subject::Names {
+            common_name: None,
+            dns_names: vec!["a.example".parse().unwrap()],
+            key: KeyChoice::Asked(KeyType::P384),
+        };
+        let request = Request::new(Owner("ns/a".to_owned()), Fingerprint::stored("abc"), subject);
+        let made = holder(&request, &Inline).await.unwrap();
+        let again = Request { key: made.key.clone(), ..request.clone() };
+        let again = holder(&again, &Inline).await.unwrap();
+        assert_eq!(again.public_key, made.public_key);
+        assert_ne!(holder(&request, &Inline).await.unwrap().public_key, made.public_key);
+    }
 }

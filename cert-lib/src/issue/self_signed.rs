@@ -62,7 +62,7 @@ impl Issuer for SelfSignedIssuer {
             other_names: own::other_names(request, extras),
             public_key: &public_key,
             is_ca: extras.is_ca,
-            for_clients: matches!(request.subject, Subject::Csr(_)),
+
             not_before: now,
             not_after: own::end(now, extras),
         };

@@ -1,9 +1,14 @@
 //! Building signing requests, and checking that what comes back is what was asked for.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
 
 use crate::model::{
     bundle::Leaf,
@@ -17,8 +22,8 @@ use crate::model::{
 #[error("cannot build the signing request: {0}")]
 pub struct CsrError(String);
 
-/// The signing request (RFC 2986) in DER: all names as alternative names and the common name where
-/// one is given, signed with `key`. Somebody else's request goes out as it came.
+/// The signing request (RFC 2986) in DER: all names and addresses as alternative names and the common
+/// name where one is given, signed with `key`. Somebody else's request goes out as it came.
 ///
 /// # Errors
 /// When the key is missing, or the library refuses.
@@ -39,6 +44,8 @@ pub fn signing_request(request: &Request, key: Option<&PrivateKey>) -> Result<Ve
         let text = name.as_str().try_into().map_err(|error: rcgen::Error| refuse(&error))?;
         params.subject_alt_names.push(SanType::DnsName(text));
     }
+    let addresses: BTreeSet<_> = request.acme.addresses.iter().collect();
+    params.subject_alt_names.extend(addresses.into_iter().map(|it| SanType::IpAddress(*it)));
     let signer = key.signer().map_err(|error| refuse(&error))?;
     let csr = params.serialize_request(&signer).map_err(|error| refuse(&error))?;
     Ok(csr.der().to_vec())
@@ -53,10 +60,24 @@ pub enum Mismatch {
     /// A name is missing.
     #[error("the certificate does not cover {0}")]
     Name(DnsName),
+    /// An address is missing.
+    #[error("the certificate does not cover {0}")]
+    Address(IpAddr),
     /// It has ended.
     #[error("the certificate has expired on {0}")]
     Expired(Timestamp),
+    /// It begins later.
+    #[error("the certificate is not valid before {0}")]
+    NotYet(Timestamp),
+    /// It lasts from one instant to another that makes no sense.
+    #[error("the certificate is valid from {0} to {1}, which is no lifetime")]
+    Lifetime(Timestamp, Timestamp),
 }
+
+/// A certificate may begin so much later, because clocks differ.
+const SKEW: SignedDuration = SignedDuration::from_hours(1);
+/// Nobody asks for longer: it is a mistake, and such a certificate would never be renewed.
+const LONGEST: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
 /// Checks that `leaf` certifies `public_key` (SubjectPublicKeyInfo in DER) for all `names` at `now`.
 ///
@@ -77,7 +98,42 @@ pub fn check(
     if leaf.not_after <= now {
         return Err(Mismatch::Expired(leaf.not_after));
     }
+    let lifetime = leaf.not_after.duration_since(leaf.not_before);
+    if lifetime <= SignedDuration::ZERO || lifetime > LONGEST {
+        return Err(Mismatch::Lifetime(leaf.not_before, leaf.not_after));
+    }
+    if leaf.not_before.duration_since(now) > SKEW {
+        return Err(Mismatch::NotYet(leaf.not_before));
+    }
     Ok(())
+}
+
+/// Checks that the certificate `der` is for all `addresses` (RFC 8738).
+///
+/// # Errors
+/// [`Mismatch::Address`] with the first that is missing.
+pub fn check_addresses(der: &[u8], addresses: &[IpAddr]) -> Result<(), Mismatch> {
+    let parsed = X509Certificate::from_der(der).ok();
+    let extensions = parsed.iter().flat_map(|(_, certificate)| certificate.extensions());
+    let found: Vec<&[u8]> = extensions
+        .filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|name| match name {
+            GeneralName::IPAddress(bytes) => Some(*bytes),
+            _ => None,
+        })
+        .collect();
+    let is_there = |address: &IpAddr| match address {
+        IpAddr::V4(address) => found.contains(&address.octets().as_slice()),
+        IpAddr::V6(address) => found.contains(&address.octets().as_slice()),
+    };
+    match addresses.iter().find(|address| !is_there(address)) {
+        Some(missing) => Err(Mismatch::Address(*missing)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Bundle {
     pub key: Option<PrivateKey>,
     /// What the leaf says.
     pub leaf: Leaf,
+    /// For people: a wish that was not fulfilled.
+    pub remark: Option<String>,
 }
 
 /// What a leaf certificate says, as far as anybody decides on it.
@@ -79,18 +81,10 @@ impl Bundle {
     /// # Errors
     /// See [`BundleError`].
     pub fn from_pem(chain: &[u8], key: Option<&str>) -> Result<Self, BundleError> {
-        if chain.len() > MAX_PEM {
-            return Err(BundleError::NotPem);
-        }
-        let blocks = pem::parse_many(chain).map_err(|_| BundleError::NotPem)?;
-        let chain: Vec<CertificateDer<'static>> = blocks
-            .into_iter()
-            .filter(|block| block.tag() == "CERTIFICATE")
-            .map(|block| CertificateDer::from(block.into_contents()))
-            .collect();
+        let chain = certificates(chain)?;
         let leaf = Leaf::from_der(chain.first().ok_or(BundleError::Empty)?)?;
         let key = key.map(PrivateKey::from_pem).transpose()?;
-        let bundle = Self { chain, key, leaf };
+        let bundle = Self { chain, key, leaf, remark: None };
         if let Some(key) = &bundle.key
             && key.public_key()? != bundle.leaf.public_key
         {
@@ -109,12 +103,31 @@ impl Bundle {
     /// itself is its own.
     #[must_use]
     pub fn issuers_pem(&self) -> String {
+        pem_of(self.issuers())
+    }
+
+    /// What [`issuers_pem`](Self::issuers_pem) writes.
+    #[must_use]
+    pub fn issuers(&self) -> &[CertificateDer<'static>] {
         match self.chain.as_slice() {
-            [leaf] if is_self_issued(leaf) => pem_of(&self.chain),
-            [_, issuers @ ..] => pem_of(issuers),
-            [] => String::new(),
+            [leaf] if is_self_issued(leaf) => &self.chain,
+            [_, issuers @ ..] => issuers,
+            [] => &[],
         }
     }
+}
+
+/// The certificates in a PEM text, which may be none.
+///
+/// # Errors
+/// [`BundleError::NotPem`] when it is something else, or too large to be looked at.
+pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleError> {
+    if text.len() > MAX_PEM {
+        return Err(BundleError::NotPem);
+    }
+    let blocks = pem::parse_many(text).map_err(|_| BundleError::NotPem)?;
+    let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    Ok(certificates.map(|block| CertificateDer::from(block.into_contents())).collect())
 }
 
 /// Whether the subject is the issuer.
@@ -183,5 +196,33 @@ fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {
 impl fmt::Display for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SN {}", self.serial_with_colons())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_chain_that_is_all_beginnings_takes_no_time() {
+        let begin = "-----BEGIN CERTIFICATE-----\n";
+        let end = "-----END CERTIFICATE-----\n";
+        let many = 100_000;
+        for text in [
+            begin.repeat(many),
+            end.repeat(many),
+            begin.repeat(MAX_PEM / begin.len()),
+            format!("{}{end}", begin.repeat(MAX_PEM / begin.len() - 1)),
+            format!("{begin}{end}").repeat(MAX_PEM / (begin.len() + end.len())),
+            "-----".repeat(MAX_PEM / 5),
+            "-----BEGIN ".repeat(MAX_PEM / 11),
+        ] {
+            let began = Instant::now();
+            assert!(Bundle::from_pem(text.as_bytes(), None).is_err());
+            // A quadratic reader takes a minute; a machine that is busy does not.
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        }
     }
 }

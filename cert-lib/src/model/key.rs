@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der},
+    encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der},
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
@@ -12,6 +12,11 @@ use aws_lc_rs::{
 };
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 use zeroize::Zeroizing;
+
+use crate::issue::own::der::element;
+
+/// Longest text that is read as a key: one of 16,384 bits fits in.
+const MAX_PEM: usize = 64 * 1024;
 
 /// Kind and size of a key. The set is what public CAs accept.
 #[derive(
@@ -62,6 +67,32 @@ impl KeyType {
     }
 }
 
+/// How a private key is written in PEM.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Encoding {
+    /// The form that is as old as the algorithm, which upstream calls PKCS1 for both: PKCS#1
+    /// (`RSA PRIVATE KEY`, RFC 8017) for RSA, SEC1 (`EC PRIVATE KEY`, RFC 5915) for ECDSA.
+    Pkcs1,
+    /// PKCS#8 (`PRIVATE KEY`, RFC 5208).
+    #[default]
+    Pkcs8,
+}
+
+impl Encoding {
+    /// The encoding of the first private key in a PEM text; `None` where there is none.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        text.lines().find_map(|line| {
+            let tag = line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
+            match tag {
+                "PRIVATE KEY" => Some(Self::Pkcs8),
+                "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Some(Self::Pkcs1),
+                _ => None,
+            }
+        })
+    }
+}
+
 /// The private key of a certificate. Prints nothing in `Debug` and is wiped when dropped.
 #[derive(Clone)]
 pub struct PrivateKey {
@@ -104,6 +135,9 @@ impl PrivateKey {
     /// When it is none of them, or of a size or curve that we do not know.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let unreadable = |why: &dyn fmt::Display| KeyError::Unreadable(why.to_string());
+        if text.len() > MAX_PEM {
+            return Err(unreadable(&"it is too long"));
+        }
         // openssl puts the parameters of a curve before the key.
         let blocks = pem::parse_many(text).map_err(|error| unreadable(&error))?;
         let block = blocks.into_iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
@@ -141,10 +175,43 @@ impl PrivateKey {
     /// PKCS#8 in PEM (`PRIVATE KEY`).
     #[must_use]
     pub fn pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(pem::encode_config(
-            &pem::Pem::new("PRIVATE KEY", self.pkcs8.as_slice()),
-            pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
-        ))
+        write("PRIVATE KEY", &self.pkcs8)
+    }
+
+    /// The key in PEM, in the encoding that is asked for.
+    ///
+    /// # Errors
+    /// Never for a key made here; the library wants to be asked.
+    pub fn pem_in(&self, encoding: Encoding) -> Result<Zeroizing<String>, KeyError> {
+        let curve = match (encoding, self.kind) {
+            (Encoding::Pkcs8, _) => return Ok(self.pem()),
+            (Encoding::Pkcs1, KeyType::P256) => &ECDSA_P256_SHA256_ASN1_SIGNING,
+            (Encoding::Pkcs1, KeyType::P384) => &ECDSA_P384_SHA384_ASN1_SIGNING,
+            (Encoding::Pkcs1, KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096) => {
+                let der = self.pkcs1().ok_or_else(|| KeyError::Unreadable("PKCS#1".to_owned()))?;
+                return Ok(write("RSA PRIVATE KEY", der));
+            }
+        };
+        let unreadable = |error: &dyn fmt::Display| KeyError::Unreadable(error.to_string());
+        let pair = EcdsaKeyPair::from_private_key_der(curve, &self.pkcs8);
+        let pair = pair.map_err(|error| unreadable(&error))?;
+        let der: EcPrivateKeyRfc5915Der<'_> =
+            pair.private_key().as_der().map_err(|error| unreadable(&error))?;
+        Ok(write("EC PRIVATE KEY", der.as_ref()))
+    }
+
+    /// PKCS#8 in DER.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// What an RSA key's PKCS#8 has inside (RFC 5208 section 5, RFC 8017 appendix A.1.2).
+    fn pkcs1(&self) -> Option<&[u8]> {
+        let (info, _) = element(&self.pkcs8, 0x30)?;
+        let (_, rest) = element(info, 0x02)?;
+        let (_, rest) = element(rest, 0x30)?;
+        element(rest, 0x04).map(|(key, _)| key)
     }
 
     /// The key in the form that builds and signs X.509.
@@ -172,6 +239,11 @@ impl PrivateKey {
     }
 }
 
+fn write(tag: &str, der: &[u8]) -> Zeroizing<String> {
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    Zeroizing::new(pem::encode_config(&pem::Pem::new(tag, der), lines))
+}
+
 fn ecdsa(curve: &'static EcdsaSigningAlgorithm) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
     Ok(EcdsaKeyPair::generate(curve)?.to_pkcs8v1()?.as_ref().to_vec())
 }
@@ -188,8 +260,6 @@ impl fmt::Debug for PrivateKey {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::encoding::EcPrivateKeyRfc5915Der;
-
     use super::*;
 
     #[test]
@@ -205,19 +275,31 @@ mod tests {
 
     #[test]
     fn a_key_in_a_traditional_form_is_the_same_key() {
-        let rsa = PrivateKey::generate(KeyType::Rsa2048).unwrap();
-        // PKCS#1 is what PKCS#8 has after its header (RFC 5208).
-        let pkcs1 = pem::Pem::new("RSA PRIVATE KEY", &rsa.pkcs8[26..]);
-        let ec = PrivateKey::generate(KeyType::P384).unwrap();
-        let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P384_SHA384_ASN1_SIGNING, &ec.pkcs8);
-        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.unwrap().private_key().as_der().unwrap();
-        let parameters = pem::Pem::new("EC PARAMETERS", vec![6, 5, 43, 129, 4, 0, 34]);
-        let sec1 = [parameters, pem::Pem::new("EC PRIVATE KEY", sec1.as_ref())];
-        for (key, text) in [(rsa, pem::encode(&pkcs1)), (ec, pem::encode_many(&sec1))] {
+        let parameters = pem::encode(&pem::Pem::new("EC PARAMETERS", [6, 5, 43, 129, 4, 0, 34]));
+        for (kind, before, tag) in [
+            (KeyType::Rsa2048, "", "RSA PRIVATE KEY"),
+            (KeyType::P256, "", "EC PRIVATE KEY"),
+            (KeyType::P384, parameters.as_str(), "EC PRIVATE KEY"),
+        ] {
+            let key = PrivateKey::generate(kind).unwrap();
+            let text = key.pem_in(Encoding::Pkcs1).unwrap();
+            assert!(text.starts_with(&format!("-----BEGIN {tag}-----")), "{kind:?}");
+            let text = format!("{before}{}", *text);
+            assert_eq!(Encoding::of(&text), Some(Encoding::Pkcs1));
             let again = PrivateKey::from_pem(&text).unwrap();
-            assert_eq!(again.kind(), key.kind());
-            assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
+            assert_eq!(again.kind(), kind);
+            assert_eq!(again.pkcs8(), key.pkcs8());
+            let text = again.pem_in(Encoding::Pkcs8).unwrap();
+            assert_eq!(text, key.pem());
+            assert_eq!(Encoding::of(&text), Some(Encoding::Pkcs8));
         }
+    }
+
+    #[test]
+    fn a_text_that_is_all_beginnings_is_no_key_at_once() {
+        let text = "-----BEGIN PRIVATE KEY-----\n".repeat(100_000);
+        assert!(matches!(PrivateKey::from_pem(&text), Err(KeyError::Unreadable(_))));
+        assert_eq!(Encoding::of(&"-----BEGIN X-----\n".repeat(100_000)), None);
     }
 
     #[test]

@@ -59,11 +59,23 @@ impl Resolver for Udp {
             // A server from before EDNS (RFC 6891 section 7) does not understand the question.
             response = ask(server, &question(name, kind, false)?).await?;
         }
-        answer(server, kind, &response)
+        answer(server, name, kind, &response)
     }
 
     fn system_servers(&self) -> Vec<SocketAddr> {
         self.servers.clone()
+    }
+
+    /// As every program of this machine finds a host: with its hosts file and search list.
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        let nowhere = |reason| ResolveError::NoAddress { name: name.clone(), reason };
+        let found = timeout(DEADLINE, tokio::net::lookup_host((name.as_str(), port))).await;
+        let found: Vec<SocketAddr> = found
+            .map_err(|_| nowhere(Fault::TimedOut.to_string()))?
+            .map_err(|error| nowhere(error.to_string()))?
+            .take(MAX_SERVERS)
+            .collect();
+        if found.is_empty() { Err(nowhere("nothing was found".to_owned())) } else { Ok(found) }
     }
 }
 
@@ -86,7 +98,7 @@ fn question(name: &DnsName, kind: RecordKind, edns: bool) -> Result<Message, Res
         code: e.to_string(),
     })?;
     let mut message = Message::query();
-    message.metadata.recursion_desired = true;
+    message.metadata.recursion_desired = kind != RecordKind::Cname;
     message.add_query(Query::query(wire, record_type(kind)));
     if edns {
         let mut options = Edns::new();
@@ -100,6 +112,7 @@ fn record_type(kind: RecordKind) -> RecordType {
     match kind {
         RecordKind::A => RecordType::A,
         RecordKind::Aaaa => RecordType::AAAA,
+        RecordKind::Cname => RecordType::CNAME,
         RecordKind::Ns => RecordType::NS,
         RecordKind::Soa => RecordType::SOA,
         RecordKind::Txt => RecordType::TXT,
@@ -174,6 +187,7 @@ fn answers(question: &Message, response: &Message) -> bool {
 
 fn answer(
     server: SocketAddr,
+    name: &DnsName,
     kind: RecordKind,
     response: &Message,
 ) -> Result<Answer, ResolveError> {
@@ -189,10 +203,32 @@ fn answer(
         authoritative: response.metadata.authoritative,
         no_such_name,
         records: of_kind.filter_map(|record| value(&record.data)).collect(),
+        alias: alias(server, name, kind, response)?,
         zone: both
             .find(|record| record.record_type() == RecordType::SOA)
             .and_then(|record| dns_name(&record.name)),
     })
+}
+
+/// What `name` itself is an alias of. The answer may hold a whole chain in any order; of several for
+/// one name, which no zone may have, always the same one is taken.
+fn alias(
+    server: SocketAddr,
+    name: &DnsName,
+    kind: RecordKind,
+    response: &Message,
+) -> Result<Option<DnsName>, ResolveError> {
+    let of_name = response.answers.iter().filter_map(|record| match &record.data {
+        RData::CNAME(target) if dns_name(&record.name).as_ref() == Some(name) => Some(&target.0),
+        _ => None,
+    });
+    let Some(target) = of_name.min() else { return Ok(None) };
+    let usable = dns_name(target).filter(|target| !target.is_wildcard());
+    if usable.is_none() && kind == RecordKind::Cname {
+        let code = format!("with a CNAME to {target}, where nothing can be published");
+        return Err(ResolveError::Failed { server, code });
+    }
+    Ok(usable)
 }
 
 fn value(data: &RData) -> Option<Record> {
@@ -260,130 +296,4 @@ const MAX_STRAYS: usize = 16;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use hickory_proto::rr::rdata::TXT;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn name_servers_are_read_from_resolv_conf() {
-        let text = "# nameserver 9.9.9.9\nsearch example.org\nnameserver 10.0.0.10 # cluster\n\
-                    nameserver\nnameserver fe80::1%eth0\n  nameserver 2001:db8::53\noptions ndots:5";
-        let servers = parse_resolv_conf(text);
-        assert_eq!(
-            servers,
-            ["10.0.0.10:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()]
-        );
-        assert!(parse_resolv_conf("").is_empty());
-    }
-
-    /// A TCP listener and a UDP socket with one port.
-    async fn sockets() -> (TcpListener, UdpSocket, SocketAddr) {
-        loop {
-            let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = tcp.local_addr().unwrap();
-            if let Ok(udp) = UdpSocket::bind(address).await {
-                return (tcp, udp, address);
-            }
-        }
-    }
-
-    /// What a server answers: the code, whether cut off, and the text.
-    fn reply(question: &[u8], code: ResponseCode, cut_off: bool, text: &[&str]) -> Vec<u8> {
-        let mut message = Message::from_vec(question).unwrap().into_response();
-        message.metadata.authoritative = true;
-        message.metadata.truncation = cut_off;
-        message.metadata.response_code = code;
-        let strings = text.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-        if !strings.is_empty() {
-            let name = message.queries[0].name().clone();
-            message.add_answer(hickory_proto::rr::Record::from_rdata(
-                name,
-                1,
-                RData::TXT(TXT::new(strings)),
-            ));
-        }
-        message.to_vec().unwrap()
-    }
-
-    async fn serve_tcp_once(tcp: &TcpListener, text: &[&str]) {
-        let (mut stream, _) = tcp.accept().await.unwrap();
-        let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
-        stream.read_exact(&mut question).await.unwrap();
-        let wire = reply(&question, ResponseCode::NoError, false, text);
-        stream.write_u16(u16::try_from(wire.len()).unwrap()).await.unwrap();
-        stream.write_all(&wire).await.unwrap();
-    }
-
-    async fn query(server: SocketAddr) -> Result<Answer, ResolveError> {
-        let name = "_acme-challenge.example.org".parse().unwrap();
-        Udp::with_servers(vec![]).query(server, &name, RecordKind::Txt).await
-    }
-
-    #[tokio::test]
-    async fn strings_of_one_record_are_joined_and_forged_datagrams_passed_over() {
-        let (_tcp, udp, server) = sockets().await;
-        let answering = async {
-            let mut buffer = [0; 512];
-            let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
-            let good = reply(&buffer[..length], ResponseCode::NoError, false, &["ab", "cd"]);
-            let mut forged = good.clone();
-            forged[0] ^= 0xff;
-            for datagram in [&b"\0\x01garbage"[..], &forged, &buffer[..length], &good] {
-                udp.send_to(datagram, client).await.unwrap();
-            }
-        };
-        let (answer, ()) = tokio::join!(query(server), answering);
-        let answer = answer.unwrap();
-        assert!(answer.authoritative);
-        assert_eq!(answer.records, [Record::Text("abcd".to_owned())]);
-    }
-
-    #[tokio::test]
-    async fn a_cut_off_answer_is_asked_for_again_over_tcp() {
-        let (tcp, udp, server) = sockets().await;
-        let answering = async {
-            let mut buffer = [0; 512];
-            let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
-            let cut = reply(&buffer[..length], ResponseCode::NoError, true, &[]);
-            udp.send_to(&cut, client).await.unwrap();
-            serve_tcp_once(&tcp, &["whole"]).await;
-        };
-        let (answer, ()) = tokio::join!(query(server), answering);
-        assert_eq!(answer.unwrap().records, [Record::Text("whole".to_owned())]);
-    }
-
-    #[tokio::test]
-    async fn a_server_without_edns_is_asked_without() {
-        let (_tcp, udp, server) = sockets().await;
-        let answering = async {
-            let mut buffer = [0; 512];
-            for text in [&[][..], &["plain"]] {
-                let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
-                let edns = Message::from_vec(&buffer[..length]).unwrap().edns.is_some();
-                let code = if edns { ResponseCode::FormErr } else { ResponseCode::NoError };
-                udp.send_to(&reply(&buffer[..length], code, false, text), client).await.unwrap();
-            }
-        };
-        let (answer, ()) = tokio::join!(query(server), answering);
-        assert_eq!(answer.unwrap().records, [Record::Text("plain".to_owned())]);
-    }
-
-    #[tokio::test]
-    async fn refusals_are_errors_that_name_the_code_and_silence_names_both_transports() {
-        let (tcp, udp, server) = sockets().await;
-        let answering = async {
-            let mut buffer = [0; 512];
-            let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
-            let refused = reply(&buffer[..length], ResponseCode::Refused, false, &[]);
-            udp.send_to(&refused, client).await.unwrap();
-        };
-        let (refused, ()) = tokio::join!(query(server), answering);
-        assert!(refused.unwrap_err().to_string().ends_with("answers REFUSED"));
-
-        drop((tcp, udp));
-        let silent = query(server).await.unwrap_err().to_string();
-        assert!(silent.contains("UDP: ") && silent.contains("TCP: "), "{silent}");
-    }
-}
+mod tests;

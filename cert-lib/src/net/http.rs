@@ -335,6 +335,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nslow").await.unwrap();
+            // From here on nothing happens but time.
+            tokio::time::pause();
+            stream.read(&mut [0; 16]).await
+        };
+        let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
+        let request = Request::get(format!("http://{host}/x")).body(Bytes::new()).unwrap();
+        let answer = client.send(request);
+        tokio::pin!(server, answer);
+        let outcome = futures::future::select(answer, server).await;
+        let futures::future::Either::Left((answer, _)) = outcome else { panic!("no answer") };
+        let error = answer.unwrap_err().to_string();
+        assert_eq!(error, format!("no answer from {host} within 30 s"));
+    }
+
+    #[tokio::test]
     async fn plain_http_is_for_this_machine_only() {
         let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
         for (url, refused) in [

@@ -10,8 +10,11 @@ use crate::issue::{Disposition, Ladder};
 pub struct Backoff {
     /// No new order before this instant.
     pub until: Timestamp,
-    /// How long the wait was when it was set: the step of the ladder.
+    /// How long the wait was when it was set.
     pub interval: SignedDuration,
+    /// How many validations failed in a row: the rung of their ladder. Hiccups and limits in between
+    /// neither count nor end the row.
+    pub failures: u32,
 }
 
 /// 1 min, 10 min, 100 min, then daily: Let's Encrypt's own recommendation, and below its limit of
@@ -27,28 +30,54 @@ const TRANSPORT_LAST: SignedDuration = SignedDuration::from_mins(5);
 /// Only a change mends it, and a change starts anew; this is for a change that we cannot see.
 const FIX: SignedDuration = SignedDuration::from_hours(24);
 
-/// The wait after a failure, given the wait after the failure before it.
+/// The wait after a failure, given how long the wait was after the failure before it.
 #[must_use]
 pub fn after(failure: Disposition, previous: Option<SignedDuration>, now: Timestamp) -> Backoff {
-    let interval = match failure {
-        // An issuer that must be mended is looked at by its own controller, which stops new orders
-        // until it is; this only bridges the time until it has noticed.
-        Disposition::Retry(Ladder::Transport) | Disposition::FixIssuer => match previous {
-            Some(previous) if previous < TRANSPORT_LAST => {
-                (previous * 2).clamp(TRANSPORT_FIRST, TRANSPORT_LAST)
-            }
-            Some(_) => TRANSPORT_LAST,
-            None => TRANSPORT_FIRST,
-        },
+    let known = |interval| Backoff { until: now, interval, failures: rung(interval) };
+    next(failure, previous.map(known), now)
+}
+
+/// The wait after a failure, given what is left of the failure before it.
+#[must_use]
+pub fn next(failure: Disposition, previous: Option<Backoff>, now: Timestamp) -> Backoff {
+    let before = previous.map(|previous| previous.interval);
+    let failures = previous.map_or(0, |previous| previous.failures);
+    let (interval, failures) = match failure {
+        Disposition::Retry(Ladder::Transport) | Disposition::FixIssuer => {
+            (doubled(before), failures)
+        }
         Disposition::Retry(Ladder::Validation) => {
             let [.., last] = VALIDATION;
-            let previous = previous.unwrap_or_default();
-            VALIDATION.into_iter().find(|step| *step > previous).unwrap_or(last)
+            let rung = usize::try_from(failures).ok();
+            let step = rung.and_then(|rung| VALIDATION.get(rung)).copied().unwrap_or(last);
+            (step, failures.saturating_add(1))
         }
-        Disposition::Until(time) => time.duration_since(now).max(SignedDuration::ZERO),
-        Disposition::FixRequest => FIX,
+        // A time that is over is none: whoever names such a one again and again is not asked at once
+        // again and again.
+        Disposition::Until(time) if time <= now => (doubled(before), failures),
+        Disposition::Until(time) => (time.duration_since(now), failures),
+        Disposition::FixRequest | Disposition::Retry(Ladder::Daily) => (FIX, failures),
     };
-    Backoff { until: now.saturating_add(interval).unwrap_or(now), interval }
+    Backoff { until: now.saturating_add(interval).unwrap_or(now), interval, failures }
+}
+
+/// How many validations failed in a row before a wait of `interval`, where nobody has counted.
+#[must_use]
+pub fn rung(interval: SignedDuration) -> u32 {
+    let below = VALIDATION.into_iter().filter(|step| *step <= interval).count();
+    u32::try_from(below).unwrap_or_default()
+}
+
+/// An issuer that must be mended is looked at by its own controller, which stops new orders until it
+/// is; this only bridges the time until it has noticed.
+fn doubled(previous: Option<SignedDuration>) -> SignedDuration {
+    match previous {
+        Some(previous) if previous < TRANSPORT_LAST => {
+            (previous * 2).clamp(TRANSPORT_FIRST, TRANSPORT_LAST)
+        }
+        Some(_) => TRANSPORT_LAST,
+        None => TRANSPORT_FIRST,
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +111,37 @@ mod tests {
     fn a_time_that_the_ca_named_is_kept_to_the_second() {
         let time = Timestamp::from_second(4_711).unwrap();
         let backoff = after(Disposition::Until(time), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(backoff, Backoff { until: time, interval: SignedDuration::from_secs(4_711) });
+        let interval = SignedDuration::from_secs(4_711);
+        assert_eq!(backoff, Backoff { until: time, interval, failures: 0 });
+    }
+
+    /// faults.md 9
+    #[test]
+    fn a_time_in_the_past_is_no_invitation_to_hurry() {
+        let past = Disposition::Until(Timestamp::UNIX_EPOCH);
+        assert_eq!(ladder(past, 4), [2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn neither_a_limit_nor_a_hiccup_is_a_step_of_the_ladder_of_validations() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (validation, transport) = (Ladder::Validation, Ladder::Transport);
+        let week = now + SignedDuration::from_hours(168);
+        let mut backoff = None;
+        let mut waits = Vec::new();
+        for failure in [
+            Disposition::Until(week),
+            Disposition::Retry(validation),
+            Disposition::Retry(transport),
+            Disposition::Retry(validation),
+            Disposition::Until(week),
+            Disposition::Retry(Ladder::Daily),
+            Disposition::Retry(validation),
+        ] {
+            let next = next(failure, backoff, now);
+            waits.push(next.interval.as_secs());
+            backoff = Some(next);
+        }
+        assert_eq!(waits, [604_800, 60, 120, 600, 604_800, 86_400, 6_000]);
     }
 }

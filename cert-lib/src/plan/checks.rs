@@ -3,9 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Brake, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want, renewal_date,
+    Action, Brake, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want,
+    renewal::{self, Cause, Due},
 };
 use crate::model::{
+    cert_id::CertId,
     key::KeyType,
     reason::Reason,
     request::{KeyChoice, Request, Subject},
@@ -53,6 +55,8 @@ const ISSUER_LOOK: SignedDuration = SignedDuration::from_mins(10);
 /// Whoever leaves calls the next; this is for a call that was missed.
 const LINE_LOOK: SignedDuration = SignedDuration::from_mins(1);
 const FOREIGN_LOOK: SignedDuration = SignedDuration::from_mins(1);
+/// The wait after the third failure.
+const DOUBTS: SignedDuration = SignedDuration::from_mins(100);
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
@@ -60,16 +64,21 @@ pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
 
 /// Stands before every new order: back-off, then the issuer's quota, then the number of orders at
 /// once.
+///
+/// Where a certificate is about to end, we wait for an hour at most after a failure, and our own
+/// picture of the CA's limits does not count: the CA itself may know better.
 pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
-    if let Some(backoff) = &snapshot.have.backoff
-        && snapshot.now < backoff.until
-    {
-        return Verdict {
-            action: Action::Hold,
-            reason: Reason::BackingOff,
-            message: String::new(),
-            look_again: Some(backoff.until),
-        };
+    let emergency = start.reason == Reason::RenewalDue && snapshot.is_emergency();
+    if let Some(backoff) = &snapshot.have.backoff {
+        let until = if emergency { renewal::hurried(backoff) } else { backoff.until };
+        if snapshot.now < until {
+            return Verdict {
+                action: Action::Hold,
+                reason: Reason::BackingOff,
+                message: String::new(),
+                look_again: Some(snapshot.or_emergency(until)),
+            };
+        }
     }
     if let Quota::Until { time, per_day } = snapshot.have.quota
         && snapshot.now < time
@@ -79,10 +88,8 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
     }
-    if let Brake::Until { time, reason, why } = &snapshot.have.brake
-        && snapshot.now < *time
-    {
-        return Verdict { look_again: Some(*time), ..hold(*reason, why.clone()) };
+    if let Some(verdict) = braked(snapshot, emergency) {
+        return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
         // Without a number: each step forward would be a write.
@@ -91,6 +98,19 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
+}
+
+/// What the CA or our own limits have against one more order. Whoever puts an old Secret back each time
+/// makes a renewal due each time, so a loop is no less of one for that.
+fn braked(snapshot: &Snapshot<'_>, emergency: bool) -> Option<Verdict> {
+    let (time, reason, why) = match &snapshot.have.brake {
+        Brake::Off => return None,
+        Brake::Until { reason: Reason::RateLimited, .. } if emergency => return None,
+        Brake::Until { time, reason, why } => (snapshot.or_emergency(*time), *reason, why),
+        Brake::ByCa { time, why } => (*time, Reason::RateLimited, why),
+    };
+    let holds = snapshot.now < time;
+    holds.then(|| Verdict { look_again: Some(time), ..hold(reason, why.clone()) })
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.
@@ -117,6 +137,16 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     !(is_wanted && can_go_on)
 }
 
+/// The certificate that a new order replaces: one for the same request, so of the same issuer. Where
+/// the third try in a row failed it is left out, in case that it is what the CA does not like.
+pub(super) fn replaces(snapshot: &Snapshot<'_>, verdict: &Verdict) -> Option<CertId> {
+    let (stored, request) = (snapshot.stored()?, snapshot.request()?);
+    let is_ours = stored.fingerprint.as_ref() == Some(&request.fingerprint);
+    let failed = snapshot.have.backoff.is_some_and(|it| it.interval >= DOUBTS);
+    let wanted = verdict.action == Action::Start && is_ours && !failed;
+    wanted.then(|| stored.leaf.id.clone()).flatten()
+}
+
 impl<'a> Snapshot<'a> {
     pub(super) fn new(want: &'a Want, have: &'a Have, policy: &'a Policy, now: Timestamp) -> Self {
         Self { want, have, policy, now }
@@ -130,6 +160,23 @@ impl<'a> Snapshot<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Whether the certificate is about to end.
+    fn is_emergency(&self) -> bool {
+        let is_emergency = |it: &Stored| renewal::is_emergency(&it.leaf, it.requested_at, self.now);
+        self.stored().is_some_and(is_emergency)
+    }
+
+    /// `time`, or when the certificate is about to end if that comes before.
+    fn or_emergency(&self, time: Timestamp) -> Timestamp {
+        let last = self.stored().map(|it| renewal::last_resort(&it.leaf, it.requested_at));
+        last.filter(|last| *last > self.now).map_or(time, |last| last.min(time))
+    }
+
+    fn due(&self) -> Option<Due> {
+        let certificate = self.stored()?.serving();
+        Some(renewal::due(&certificate, self.want, self.policy, self.now))
     }
 
     fn request(&self) -> Option<&'a Request> {
@@ -226,11 +273,14 @@ fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     })
 }
 
-/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next.
+/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next, and may
+/// have said it for a later time.
 fn revoked(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let demanded = demand(snapshot).is_some();
-    (snapshot.stored()?.revoked && !demanded)
-        .then(|| hold(Reason::Revoked, "certificate has been revoked".to_owned()))
+    (snapshot.stored()?.revoked && !demanded).then(|| Verdict {
+        look_again: snapshot.want.renewed_after.filter(|after| *after > snapshot.now),
+        ..hold(Reason::Revoked, "certificate has been revoked".to_owned())
+    })
 }
 
 fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {
@@ -238,14 +288,17 @@ fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 }
 
 fn renewal_due(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    let Stored { leaf, requested_at, .. } = snapshot.stored()?;
-    let due = renewal_date(leaf, *requested_at, snapshot.want, snapshot.policy);
-    (due <= snapshot.now).then(|| {
-        start(
-            Reason::RenewalDue,
-            &format!("the certificate ends at {}, renewal was due at {due}", leaf.not_after),
-        )
-    })
+    let due = snapshot.due().filter(|due| due.at <= snapshot.now)?;
+    let Due { at, why } = &due;
+    let end = snapshot.stored()?.leaf.not_after;
+    let message = match why {
+        Cause::Age | Cause::LastResort => {
+            format!("the certificate ends at {end}, renewal was due at {at}")
+        }
+        Cause::Ca(None) => format!("the CA asks for renewal, which was due at {at}"),
+        Cause::Ca(Some(url)) => format!("the CA asks for renewal, see {url}"),
+    };
+    Some(start(Reason::RenewalDue, &message))
 }
 
 fn layout_differs(snapshot: &Snapshot<'_>) -> Option<Verdict> {
@@ -258,9 +311,7 @@ fn layout_differs(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 }
 
 fn keep(snapshot: &Snapshot<'_>) -> Verdict {
-    let renewal = snapshot.stored().map(|stored| {
-        renewal_date(&stored.leaf, stored.requested_at, snapshot.want, snapshot.policy)
-    });
+    let renewal = snapshot.due().map(|due| due.at);
     let demanded = snapshot.want.renewed_after.filter(|after| *after > snapshot.now);
     Verdict {
         action: Action::Keep,

@@ -1,5 +1,7 @@
 //! The table of the plan: each row is a sentence.
 
+mod braked;
+
 use super::*;
 use crate::{
     model::{key::PrivateKey, name::DnsName, request::Subject},
@@ -7,6 +9,8 @@ use crate::{
 };
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+const POLICY: Policy =
+    Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
 
 fn now() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -43,6 +47,8 @@ fn given() -> Given {
             renew: false,
             renewed_after: None,
             renew_before: None,
+            renew_before_percentage: None,
+            renewal_windows: vec![],
         },
         have: Have {
             responsible: true,
@@ -55,6 +61,7 @@ fn given() -> Given {
                 requested_at: now() - DAY * 45,
                 revoked: false,
                 layout_is_current: true,
+                suggested: None,
             }),
             backoff: None,
             quota: Quota::Open,
@@ -108,6 +115,32 @@ impl Given {
     fn expires_in(self, left: SignedDuration) -> Self {
         self.stored(|stored| stored.leaf.not_after = now() + left)
     }
+    /// A certificate of 90 days of which so much is left.
+    fn of_90_days_with(self, left: SignedDuration) -> Self {
+        self.stored(|stored| {
+            stored.leaf.not_after = now() + left;
+            stored.leaf.not_before = now() + left - DAY * 90;
+            stored.requested_at = stored.leaf.not_before;
+        })
+    }
+    fn suggested(self, from: SignedDuration, to: SignedDuration) -> Self {
+        self.stored(|stored| {
+            let certificate: CertId = serde_json::from_value(serde_json::json!("a.b")).unwrap();
+            stored.leaf.id = Some(certificate.clone());
+            let window = (now() + from, now() + to);
+            stored.suggested = Some(Suggested::new(certificate, window, None));
+        })
+    }
+    fn on(mut self, day: &str) -> Self {
+        let hour = SignedDuration::from_hours(1);
+        self.want.renewal_windows =
+            vec![Weekly::new(&[day.to_owned()], "12:00", hour, None).unwrap()];
+        self
+    }
+    fn braked(mut self, wait: SignedDuration, reason: Reason) -> Self {
+        self.have.brake = Brake::Until { time: now() + wait, reason, why: "why".to_owned() };
+        self
+    }
     fn revoked(self) -> Self {
         self.stored(|stored| stored.revoked = true)
     }
@@ -124,7 +157,7 @@ impl Given {
         self
     }
     fn backing_off_for(mut self, wait: SignedDuration) -> Self {
-        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait });
+        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait, failures: 0 });
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {
@@ -142,7 +175,7 @@ impl Given {
         self
     }
     fn plan(&self) -> Plan {
-        plan(&self.want, &self.have, &Policy { renewal_window: DAY * 30 }, now())
+        plan(&self.want, &self.have, &POLICY, now())
     }
 }
 
@@ -428,12 +461,18 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "inside the renewal window",
-            given().expires_in(DAY * 29),
+            given().of_90_days_with(DAY * 27),
             Start,
             Reason::RenewalDue,
             true,
         ),
-        ("outside the renewal window", given().expires_in(DAY * 31), Keep, Reason::Ready, true),
+        (
+            "outside the renewal window",
+            given().of_90_days_with(DAY * 31),
+            Keep,
+            Reason::Ready,
+            true,
+        ),
         (
             "inside a window of its own",
             given().renew_before(DAY * 46),
@@ -527,8 +566,12 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
 fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
     let soon = SignedDuration::from_mins(5);
     assert_eq!(given().plan().look_again, now() + DAY);
-    assert_eq!(given().expires_in(DAY * 30 + soon).plan().look_again, now() + soon);
+    assert_eq!(
+        given().renew_before(DAY * 30).expires_in(DAY * 30 + soon).plan().look_again,
+        now() + soon
+    );
     assert_eq!(given().renewed_after(now() + soon).plan().look_again, now() + soon);
+    assert_eq!(given().revoked().renewed_after(now() + soon).plan().look_again, now() + soon);
     assert_eq!(
         given().secret(SecretState::Missing).backing_off_for(soon).plan().look_again,
         now() + soon
@@ -594,4 +637,154 @@ fn what_upstreams_own_issuer_certified_for_a_signing_request_stays() {
         request.extras = extras;
         assert_eq!(given.plan().action, action);
     }
+}
+
+#[test]
+fn each_rule_of_renewal_has_its_row() {
+    use Action::{Hold, Keep, Start};
+    let hour = SignedDuration::from_hours(1);
+    let rows: Vec<(&str, Given, Action, Reason)> = vec![
+        ("the CA's window is past", given().suggested(-hour * 2, -hour), Start, Reason::RenewalDue),
+        ("the CA's window is to come", given().suggested(hour, hour * 2), Keep, Reason::Ready),
+        (
+            "by age it would be due, and the CA says later",
+            given().of_90_days_with(DAY * 20).suggested(DAY, DAY * 2),
+            Keep,
+            Reason::Ready,
+        ),
+        (
+            "the CA says later, and the Certificate asks for now",
+            given().of_90_days_with(DAY * 20).suggested(DAY, DAY * 2).renew_before(DAY * 20),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "the CA says later than the last twentieth",
+            given().of_90_days_with(DAY * 4).suggested(DAY, DAY * 2),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "the CA spoke of another certificate",
+            given()
+                .suggested(-hour * 2, -hour)
+                .stored(|stored| stored.leaf.id = serde_json::from_str("\"c.d\"").ok()),
+            Keep,
+            Reason::Ready,
+        ),
+        (
+            "the CA's window was turned around",
+            given().suggested(-hour, -hour * 2),
+            Keep,
+            Reason::Ready,
+        ),
+        (
+            "due, and its day is tomorrow",
+            given().of_90_days_with(DAY * 20).on("Mon"),
+            Keep,
+            Reason::Ready,
+        ),
+        (
+            "due, and its hour is now",
+            given().of_90_days_with(DAY * 20).on("Sun"),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "about to end, and its day is tomorrow",
+            given().of_90_days_with(DAY * 4).on("Mon"),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "demanded, and its day is tomorrow",
+            given().renew().on("Mon"),
+            Start,
+            Reason::RenewalDemanded,
+        ),
+        (
+            "due, and our limits are reached",
+            given().of_90_days_with(DAY * 20).braked(DAY, Reason::RateLimited),
+            Hold,
+            Reason::RateLimited,
+        ),
+        (
+            "about to end, and our limits are reached",
+            given().of_90_days_with(DAY * 4).braked(DAY, Reason::RateLimited),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "about to end, and somebody undoes what is written",
+            given().of_90_days_with(DAY * 4).braked(DAY, Reason::LoopSuspected),
+            Hold,
+            Reason::LoopSuspected,
+        ),
+        (
+            "ended long ago, and our limits are reached",
+            given().of_90_days_with(-DAY * 6).braked(DAY, Reason::RateLimited),
+            Hold,
+            Reason::RateLimited,
+        ),
+    ];
+    for (row, given, action, reason) in rows {
+        let plan = given.plan();
+        assert_eq!((plan.action, plan.reason), (action, reason), "{row}: {plan:?}");
+    }
+}
+
+#[test]
+fn what_waits_is_looked_at_again_when_it_becomes_an_emergency() {
+    let minute = SignedDuration::from_mins(1);
+    let almost = || given().of_90_days_with(DAY * 90 / 20 + minute);
+    for given in [
+        almost().backing_off_for(DAY),
+        almost().braked(DAY, Reason::RateLimited),
+        almost().on("Thu"),
+    ] {
+        let plan = given.plan();
+        assert!(plan.look_again <= now() + minute, "{plan:?}");
+    }
+    // Then the wait of a day is an hour.
+    let late = given().of_90_days_with(DAY * 4);
+    assert_eq!(late.backing_off_for(DAY).plan().look_again, now() + SignedDuration::from_hours(1));
+}
+
+#[test]
+fn an_order_says_what_it_replaces_if_that_was_issued_for_the_same_request() {
+    let hour = SignedDuration::from_hours(1);
+    let held = || given().suggested(-hour * 2, -hour);
+    for (row, given, replaces) in [
+        ("a renewal", held(), true),
+        ("a renewal that is asked for", held().renew(), true),
+        ("the certificate has ended", held().expires_in(-DAY), true),
+        ("nothing is ordered", given().suggested(hour, hour * 2), false),
+        ("it is not time yet", held().backing_off_for(hour), false),
+        (
+            "another request, perhaps of another issuer",
+            held().stored(|it| it.fingerprint = Some(Fingerprint::stored("other"))),
+            false,
+        ),
+        (
+            "the third try failed",
+            {
+                let mut it = held().backing_off_for(-hour);
+                it.have.backoff.as_mut().unwrap().interval = hour * 24;
+                it
+            },
+            false,
+        ),
+    ] {
+        let plan = given.plan();
+        assert_eq!(plan.replaces.is_some(), replaces, "{row}: {plan:?}");
+    }
+}
+
+#[test]
+fn the_message_of_a_renewal_names_the_cas_explanation() {
+    let hour = SignedDuration::from_hours(1);
+    let given = given().suggested(-hour * 2, -hour).stored(|stored| {
+        stored.suggested.as_mut().unwrap().explanation_url = Some("https://ca/why".into());
+    });
+    assert_eq!(given.plan().message, "the CA asks for renewal, see https://ca/why");
 }

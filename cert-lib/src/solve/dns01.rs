@@ -7,8 +7,10 @@
 //! waits on top remembers when it was first [`Sight::Seen`].
 
 mod authority;
+mod delegation;
 mod nameserver;
 
+pub use delegation::Unfollowed;
 pub use nameserver::{Nameserver, NameserverError};
 
 use std::{
@@ -31,11 +33,16 @@ use crate::{
 
 /// Looks whether TXT values have reached the servers that the CA will ask.
 pub struct Propagation {
-    nameservers: Vec<SocketAddr>,
+    nameservers: Vec<Nameserver>,
     clock: Arc<dyn Clock>,
     /// Zone's servers by the name that the walk began at, and until when they are believed.
-    known: Mutex<HashMap<DnsName, (Timestamp, Vec<SocketAddr>)>>,
+    known: Mutex<Believed<DnsName>>,
+    /// The same for configured servers that are hosts.
+    hosts: Mutex<Believed<Nameserver>>,
 }
+
+/// Addresses, and until when they are believed.
+type Believed<K> = HashMap<K, (Timestamp, Vec<SocketAddr>)>;
 
 /// What one look showed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,8 +74,8 @@ impl Propagation {
     /// Looks at `nameservers`, all of which must show the values; at the authoritative servers of
     /// the zone when there are none.
     #[must_use]
-    pub fn new(nameservers: Vec<SocketAddr>, clock: Arc<dyn Clock>) -> Self {
-        Self { nameservers, clock, known: Mutex::default() }
+    pub fn new(nameservers: Vec<Nameserver>, clock: Arc<dyn Clock>) -> Self {
+        Self { nameservers, clock, known: Mutex::default(), hosts: Mutex::default() }
     }
 
     /// Looks once whether all `values` are records of `fqdn`. Other records beside them are fine:
@@ -87,7 +94,11 @@ impl Propagation {
         values: &[String],
     ) -> Sight {
         if !self.nameservers.is_empty() {
-            let views = ask_all(resolver, &self.nameservers, fqdn, values).await;
+            let nameservers = match self.configured(resolver).await {
+                Ok(nameservers) => nameservers,
+                Err(error) => return not_seen(format!("{fqdn}: {error}")),
+            };
+            let views = ask_all(resolver, &nameservers, fqdn, values).await;
             return judge(fqdn, &views, Unusable::Counts);
         }
         // From the parent, because a question for the challenge name itself would leave its absence
@@ -128,6 +139,29 @@ impl Propagation {
         Ok(judge(fqdn, &views, Unusable::IsSkipped))
     }
 
+    /// The addresses of the configured servers, all of which the operator wants to be asked.
+    async fn configured(&self, resolver: &dyn Resolver) -> Result<Vec<SocketAddr>, ResolveError> {
+        let mut addresses = Vec::new();
+        for server in &self.nameservers {
+            match server {
+                Nameserver::Address(address) => addresses.push(*address),
+                Nameserver::Host { name, port } => {
+                    let now = self.clock.now();
+                    let known = lock(&self.hosts).get(server).cloned();
+                    if let Some((_, known)) = known.filter(|(until, _)| now < *until) {
+                        addresses.extend(known);
+                        continue;
+                    }
+                    let found = resolver.addresses(name, *port).await?;
+                    let until = now.saturating_add(KNOWN_FOR).unwrap_or(now);
+                    lock(&self.hosts).insert(server.clone(), (until, found.clone()));
+                    addresses.extend(found);
+                }
+            }
+        }
+        Ok(addresses)
+    }
+
     fn recall(&self, start: &DnsName) -> Option<Vec<SocketAddr>> {
         let known = self.known();
         let (until, servers) = known.get(start)?;
@@ -147,9 +181,13 @@ impl Propagation {
         servers
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<DnsName, (Timestamp, Vec<SocketAddr>)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Believed<DnsName>> {
+        lock(&self.known)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one server shows.
@@ -202,8 +240,14 @@ fn view(server: SocketAddr, values: &[String], answer: Result<Answer, ResolveErr
     let present = values.iter().filter(|value| found.contains(&value.as_str())).count();
     if present == values.len() {
         View::Shown { authoritative: answer.authoritative }
-    } else if found.is_empty() && !answer.authoritative {
+    } else if found.is_empty() && !answer.authoritative && answer.alias.is_none() {
         View::Referred(format!("name server {server} has no record and no authority"))
+    } else if let Some(target) = &answer.alias {
+        View::Missing(format!(
+            "name server {server} answers with a CNAME to {target}; set followCNAME to have the \
+             record published there, or take the CNAME away (one that comes from a wildcard yields \
+             to the record)"
+        ))
     } else if answer.no_such_name {
         View::Missing(format!("name server {server} knows no such name"))
     } else {

@@ -10,6 +10,7 @@ use cert_lib::{
     plan::{
         Brake, Have, IssuerState, Policy, Quota, Running, SecretState, Slot, Stored, Want,
         backoff::Backoff,
+        renewal::Suggested,
     },
     solve::Owner,
 };
@@ -18,7 +19,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Point, Say};
 
 /// As the manager has it unless it is told otherwise.
-pub(super) const POLICY: Policy = Policy { renewal_window: SignedDuration::from_hours(30 * 24) };
+pub(super) const POLICY: Policy = Policy {
+    renewal_window: SignedDuration::from_hours(30 * 24),
+    renew_before_percentage: None,
+};
 
 /// A certificate.
 pub struct Job {
@@ -28,6 +32,8 @@ pub struct Job {
     pub secret: Option<Kept>,
     /// Whether the certificate was revoked.
     pub revoked: bool,
+    /// What the CA says about its renewal.
+    pub suggested: Option<Suggested>,
     /// What is left of the last failure.
     pub backoff: Option<Backoff>,
     /// What is left of the last hiccup of the order that runs.
@@ -79,9 +85,12 @@ impl Job {
                 renew: false,
                 renewed_after: None,
                 renew_before: None,
+                renew_before_percentage: None,
+                renewal_windows: Vec::new(),
             },
             secret: None,
             revoked: false,
+            suggested: None,
             backoff: None,
             hiccup: None,
             doubt: None,
@@ -135,6 +144,7 @@ impl Job {
                     requested_at: kept.requested_at,
                     revoked: self.revoked,
                     layout_is_current: true,
+                    suggested: self.suggested.clone(),
                 })
             }),
             backoff: self.backoff,
@@ -172,6 +182,7 @@ impl Job {
         self.forget_order();
         self.backoff = None;
         self.revoked = false;
+        self.suggested = None;
     }
 
     pub(super) fn forget_order(&mut self) {

@@ -4,6 +4,7 @@
 mod hostile;
 mod ownership;
 mod quotas;
+mod revocations;
 mod target_issuers;
 mod untrusted;
 mod upkeep;

@@ -81,6 +81,33 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
             json!({ "commonName": "a.example", "renewBefore": "soon" }),
             "renewBefore: \"soon\" is no duration",
         ),
+        (
+            json!({ "commonName": "a.example", "renewBeforePercentage": 0 }),
+            "renewBeforePercentage must be between 1 and 99 (0)",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewBeforePercentage": -200 }),
+            "renewBeforePercentage must be between 1 and 99 (-200)",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "6h" },
+                { "start": "22:00", "duration": "6h", "timeZone": "Europe/Nowhere" },
+            ] }),
+            "renewalWindows[1].timeZone: \"Europe/Nowhere\" is not known",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "25h" },
+            ] }),
+            "renewalWindows[0].duration: must be longer than nothing and a day at most",
+        ),
+        (
+            json!({ "commonName": "a.example", "renewalWindows": [
+                { "start": "22:00", "duration": "a night" },
+            ] }),
+            "renewalWindows[0].duration: \"a night\" is no duration",
+        ),
         (json!({ "commonName": "a.example", "duration": "48h" }), "duration cannot be set"),
         (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
         (
@@ -207,6 +234,43 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
             (request, wanted) => panic!("{kind:?} {spec}: {request:?}, not {wanted:?}"),
         }
     }
+}
+
+#[test]
+fn what_only_an_acme_server_can_do_is_taken_over() {
+    let spec = json!({
+        "commonName": "a.example.org", "ipAddresses": ["10.0.0.2", "2001:db8::1", "10.0.0.2"],
+        "preferredChain": "ISRG Root X1", "followCNAME": true, "profile": "shortlived",
+    });
+    let acme =
+        |spec: &Value, kind| want_of(&certificate(spec), &chosen("x", kind)).request.unwrap().acme;
+    let wishes = acme(&spec, IssuerKind::Acme);
+    assert_eq!(wishes.profile.as_deref(), Some("shortlived"));
+    assert_eq!(wishes.preferred_chain.as_deref(), Some("ISRG Root X1"));
+    assert!(wishes.follow_cname);
+    let addresses: Vec<String> = wishes.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.0.2", "2001:db8::1"]);
+    // As upstream: without a profile that may certify them, and for others, they are no matter of
+    // the ACME server.
+    for (profile, kind) in [(json!(null), IssuerKind::Acme), (json!("x"), IssuerKind::Ca)] {
+        let mut spec = spec.clone();
+        spec["profile"] = profile;
+        assert!(acme(&spec, kind).addresses.is_empty());
+    }
+    let nothing = json!({ "commonName": "a.example.org", "preferredChain": "", "profile": "" });
+    let wishes = acme(&nothing, IssuerKind::Acme);
+    assert_eq!((wishes.profile, wishes.preferred_chain, wishes.follow_cname), (None, None, false));
+}
+
+#[test]
+fn a_certificate_may_be_for_addresses_only_where_a_profile_is_asked_for() {
+    let spec = json!({ "ipAddresses": ["10.0.0.2"], "profile": "shortlived" });
+    let request = want_of(&certificate(&spec), &chosen("x", IssuerKind::Acme)).request.unwrap();
+    assert_eq!((request.names().len(), request.acme.addresses.len()), (0, 1));
+    assert_eq!(
+        refusal(&json!({ "ipAddresses": ["10.0.0.2"] })),
+        "either domains or csr must be specified"
+    );
 }
 
 #[test]

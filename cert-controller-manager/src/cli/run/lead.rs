@@ -18,7 +18,7 @@ use super::{
 use crate::{
     answer,
     api::{CertificateKey, Home, IssuerKey},
-    certificates::reconcile::Controller as Certificates,
+    certificates::{gate::Standing, reconcile::Controller as Certificates},
     issuers::reconcile::Controller as Issuers,
     runtime::{
         clusters::{Clusters, Role},
@@ -41,6 +41,8 @@ use crate::{
 const CERTIFICATES_AT_ONCE: usize = 512;
 const ISSUERS_AT_ONCE: usize = 8;
 const SOURCES_AT_ONCE: usize = 16;
+/// Few, as each asks the CA for all that it revokes.
+const REVOCATIONS_AT_ONCE: usize = 4;
 /// How long a leader waits for definitions and for lists that it can do without.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A controller whose task has not been polled for so long is stuck.
@@ -52,7 +54,7 @@ pub(super) async fn lead(
     election: Option<Arc<Election>>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
-    let late = Arc::new(Late::default());
+    let late = Arc::new(Late::new(ground.settings.dns.nameservers.clone()));
     let (changed, changed_issuers) = mpsc::unbounded_channel();
     let issuers = ground.settings.controllers.issuer;
     let issuers = match issuers.then(|| parts::issuers(&ground, late.clone(), changed, tasks)) {
@@ -87,6 +89,7 @@ pub(super) async fn lead(
     let sources = parts::sources(&ground, &identity, tasks);
     let lists = follow(&ground, issuing.as_ref(), &sources, tasks);
     let source_lists = follow_sources(&ground, &sources, tasks);
+    let revocation_lists = follow_revocations(&ground, issuing.as_ref(), tasks);
     ground.admin.readiness.complete();
     answer(&ground, tasks);
     if let Some(issuing) = &mut issuing {
@@ -101,6 +104,7 @@ pub(super) async fn lead(
     turn.sources(&sources, &lists, source_lists, tasks);
     if let Some(issuing) = &issuing {
         turn.certificates(issuing, lists, &issuer_lists, tasks).await;
+        turn.revocations(issuing, revocation_lists, tasks);
     }
     // From here on everything happens in tasks.
     std::future::pending().await
@@ -141,6 +145,17 @@ fn follow(
         target: (!ground.clusters.target_is_source()).then(|| certificates(Home::Target, tasks)),
         others: issuing.map_or_else(Vec::new, |it| watches::surroundings(ground, it, tasks)),
     }
+}
+
+fn follow_revocations(
+    ground: &Ground,
+    issuing: Option<&Issuing>,
+    tasks: &mut Tasks,
+) -> Vec<Listing> {
+    let Some(issuing) = issuing else { return Vec::new() };
+    let target = (!ground.clusters.target_is_source()).then_some(Home::Target);
+    let homes = [Home::Source].into_iter().chain(target);
+    homes.map(|home| watches::revocations(ground, issuing, home, tasks)).collect()
 }
 
 fn follow_sources(
@@ -184,6 +199,7 @@ fn wake(
     let mut owners = std::mem::replace(&mut issuing.owners, none);
     let mut availability = issuing.entries.availability();
     let certificates = issuing.certificates.clone();
+    let revocations = issuing.revocations.clone();
     tasks.try_run("waking of Certificates", async move {
         loop {
             tokio::select! {
@@ -191,7 +207,10 @@ fn wake(
                     let key = CertificateKey::from_owner(&owner);
                     key.into_iter().for_each(|key| certificates.queue.push(key));
                 }
-                Some(key) = changed_issuers.recv() => certificates.issuer_changed(&key),
+                Some(key) = changed_issuers.recv() => {
+                    certificates.issuer_changed(&key);
+                    revocations.issuer_changed();
+                }
                 changed = availability.changed() => {
                     changed?;
                     certificates.challenges_changed();
@@ -364,6 +383,27 @@ impl Turn<'_> {
         });
     }
 
+    /// Lets the CertificateRevocations' controller work, once they are listed: what the leader before
+    /// has finished is not begun again.
+    fn revocations(&self, issuing: &Issuing, lists: Vec<Listing>, tasks: &mut Tasks) {
+        let number = self.number();
+        let revocations = &issuing.revocations;
+        let beat = self.ground.admin.heartbeats.register("revocations", STUCK);
+        self.measure("revocations", &revocations.queue);
+        let (controller, queue) = (revocations.clone(), revocations.queue.clone());
+        tasks.run("revocations", async move {
+            beat.during(async {
+                listed(&lists, number).await;
+                let reconcile = move |key| {
+                    let controller = controller.clone();
+                    async move { controller.reconcile(key).await }
+                };
+                drain(&queue, REVOCATIONS_AT_ONCE, reconcile).await
+            })
+            .await
+        });
+    }
+
     fn run<K, F>(
         &self,
         name: &'static str,
@@ -406,7 +446,7 @@ async fn load_orders(certificates: &Certificates) {
         match certificates.orders.load().await {
             Ok(found) => {
                 for (key, issuer) in found {
-                    certificates.gate.enter(&issuer, &key);
+                    certificates.gate.enter(&issuer, &key, Standing::Hopeful);
                     certificates.queue.push(key);
                 }
                 return;

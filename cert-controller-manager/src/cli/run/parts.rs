@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use cert_lib::{
     issue::acme::Timing,
     model::scope::Ranges,
     net::{Resolver, dns::Udp, http::HttpsClient},
     plan::Policy,
-    solve::dns01::{Nameserver, Propagation},
+    solve::dns01::Propagation,
 };
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -24,15 +23,18 @@ use crate::{
         observe::Secrets,
         progress::Store,
         reconcile::{Controller as Certificates, Homes, Place},
+        renewal::Renewals,
         setbacks::Setbacks,
         wake::Lists,
     },
-    config::{DnsSettings, SourceSettings},
+    config::SourceSettings,
     issuers::{
         choice::Rules,
+        quota::limits::Cas,
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
     },
+    revocations::{index as revocations, reconcile::Controller as Revocations},
     runtime::{
         fence::outbound::FencedHttp,
         keys::Pool,
@@ -58,6 +60,7 @@ pub(super) struct Identity {
 /// What issues.
 pub(super) struct Issuing {
     pub(super) certificates: Arc<Certificates>,
+    pub(super) revocations: Arc<Revocations>,
     pub(super) entries: Arc<Entries>,
     /// Owners of entries that have changed.
     pub(super) owners: UnboundedReceiver<cert_lib::solve::Owner>,
@@ -94,6 +97,7 @@ pub(super) fn issuers(
         namespace: settings.issuers.namespace.clone(),
         target,
         default_quota: settings.issuers.requests_per_day.into(),
+        limits: Cas::new(settings.issuers.acme_limits),
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
         http: Arc::new(FencedHttp::new(http, ground.fence.clone())),
@@ -104,6 +108,7 @@ pub(super) fn issuers(
             propagation_timeout: settings.dns.propagation_timeout,
             ..Timing::default()
         },
+        deactivate_authorizations: settings.issuers.deactivate_authorizations,
         reports: reports(ground.clusters.default.0.clone(), tasks),
         target_reports,
         queue,
@@ -130,7 +135,7 @@ pub(super) async fn issuing(
         realm.clone(),
         wake,
     ));
-    let solver = Arc::new(solver(ground, &realm, entries.clone()).await?);
+    let solver = Arc::new(solver(ground, &realm, entries.clone()));
     late.set(solver.clone());
     let mut place = |client: Client| Place { reports: reports(client.clone(), tasks), client };
     let certificates = Certificates {
@@ -148,6 +153,7 @@ pub(super) async fn issuing(
         secrets: Secrets::new(clusters.target.clone()),
         consents: Consents::new(target_namespaces(ground)),
         setbacks: Setbacks::default(),
+        renewals: Renewals::new(settings.certificates.renewal_info),
         orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
         gate: Gate::new(settings.certificates.orders_at_once),
         issuers: issuers.registry.clone(),
@@ -157,12 +163,35 @@ pub(super) async fn issuing(
             settings.certificates.use_dnsrecords,
         )),
         settings: settings.certificates.clone(),
-        policy: Policy { renewal_window: settings.certificates.renewal_window },
+        policy: Policy {
+            renewal_window: settings.certificates.renewal_window,
+            renew_before_percentage: settings.certificates.renew_before_percentage,
+        },
         clock: ground.clock.clone(),
         metrics: ground.metrics.clone(),
         queue: Arc::new(Queue::default()),
     };
-    Ok(Issuing { certificates: Arc::new(certificates), entries, owners })
+    let revocations = Arc::new(revocations(ground, &certificates, tasks));
+    Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
+}
+
+/// The CertificateRevocations' controller. They are where Certificates are.
+fn revocations(ground: &Ground, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
+    let clusters = &ground.clusters;
+    let mut place = |client: Client| Place { reports: reports(client.clone(), tasks), client };
+    Revocations {
+        homes: Homes {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        target: clusters.target.clone(),
+        places: certificates.places.clone(),
+        issuers: certificates.issuers.clone(),
+        settings: certificates.settings.clone(),
+        clock: ground.clock.clone(),
+        index: revocations::Index::default(),
+        queue: Arc::new(Queue::default()),
+    }
 }
 
 /// The namespaces that the operator himself named for Secrets of generated Certificates.
@@ -175,19 +204,14 @@ fn target_namespaces(ground: &Ground) -> Vec<String> {
     all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
-async fn solver(
-    ground: &Ground,
-    realm: &Realm,
-    entries: Arc<Entries>,
-) -> anyhow::Result<DnsEntrySolver> {
+fn solver(ground: &Ground, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
     let settings = &ground.settings.dns;
-    let nameservers = addresses(settings).await?;
     let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
-    Ok(DnsEntrySolver::new(
+    DnsEntrySolver::new(
         ground.clusters.dns.0.clone(),
         entries,
         Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
-        Arc::new(Propagation::new(nameservers, ground.clock.clone())),
+        Arc::new(Propagation::new(settings.nameservers.clone(), ground.clock.clone())),
         ground.clock.clone(),
         dnsentry::Settings {
             namespace: settings.namespace.clone(),
@@ -197,21 +221,7 @@ async fn solver(
             ttl: settings.propagation_timeout.as_secs().max(1),
             additional_wait: settings.additional_wait,
         },
-    ))
-}
-
-async fn addresses(settings: &DnsSettings) -> anyhow::Result<Vec<std::net::SocketAddr>> {
-    let mut addresses = Vec::new();
-    for server in &settings.nameservers {
-        match server {
-            Nameserver::Address(address) => addresses.push(*address),
-            Nameserver::Host { name, port } => {
-                let found = tokio::net::lookup_host((name.as_str(), *port)).await;
-                addresses.extend(found.with_context(|| format!("--precheck-nameservers {name}"))?);
-            }
-        }
-    }
-    Ok(addresses)
+    )
 }
 
 /// The controllers of source objects: one for each group of kinds that were told the same.

@@ -9,12 +9,13 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use super::{Ground, parts::Issuing};
 use crate::{
-    api::{Certificate, Home, Issuer, dnsentry::DNSEntry, marks},
+    api::{Certificate, CertificateRevocation, Home, Issuer, dnsentry::DNSEntry, marks},
     certificates::wake::AtHome,
     issuers::{
         reconcile::Controller as Issuers,
         watched::{self, Watched},
     },
+    revocations::index as revocations,
     runtime::{
         clusters::of_metadata,
         follow::{self, Availability, Fan, Follower, Listing, follow},
@@ -152,6 +153,7 @@ pub(super) fn certificates(
     let mut followers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
         followers.push(Arc::new(AtHome::new(home, issuing.certificates.clone())));
+        followers.push(Arc::new(revocations::AtHome::new(home, issuing.revocations.clone())));
     }
     for sources in sources {
         followers.push(Arc::new(sources.slaves_at(home)));
@@ -162,6 +164,23 @@ pub(super) fn certificates(
     };
     let api: Api<Certificate> = Api::all(client.clone());
     Watch::new(api, Arc::new(follow::Shared(Fan(followers)))).needed(what).start(ground, tasks)
+}
+
+/// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
+/// definitions, and not this one.
+pub(super) fn revocations(
+    ground: &Ground,
+    issuing: &Issuing,
+    home: Home,
+    tasks: &mut Tasks,
+) -> Listing {
+    let client = match home {
+        Home::Source => &ground.clusters.source.0,
+        Home::Target => &ground.clusters.target.0,
+    };
+    let api: Api<CertificateRevocation> = Api::all(client.clone());
+    let follower = revocations::AtHome::new(home, issuing.revocations.clone());
+    Watch::new(api, Arc::new(follower)).start(ground, tasks).listing
 }
 
 /// Follows what a pass over a Certificate looks at besides.

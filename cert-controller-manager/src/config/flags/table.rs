@@ -51,10 +51,7 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER),
     flag("default-requests-per-day-quota", POSITIVE, Issuers, QUOTA).of(ISSUER).default("10000"),
     flag("allow-target-issuers", Bool, Issuers, TARGET_ISSUERS).of(ISSUER).default("false"),
-    flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE)
-        .of(ISSUER)
-        .default("false")
-        .idle("authorizations are left to end by themselves"),
+    flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE).of(ISSUER).default("false"),
     flag("ca-certificates", Paths, Issuers, CA_CERTIFICATES)
         .variable("LEGO_CA_CERTIFICATES")
         .ours()
@@ -71,6 +68,9 @@ pub const MANAGER: &[Flag] = &[
     flag("orders-at-once", POSITIVE, Issuers, "How many orders of one issuer run at once")
         .default("100")
         .ours(),
+    flag("acme-limits", Word(&["auto", "letsencrypt", "off"]), Issuers, ACME_LIMITS)
+        .default("auto")
+        .ours(),
     //
     flag("cert-class", List("CLASS,…"), Certificates, CLASS)
         .of(ISSUER_AND_SOURCES)
@@ -80,6 +80,10 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER)
         .default("720h")
         .common(),
+    flag("default-renew-before-percentage", PERCENTAGE, Certificates, RENEW_BEFORE_PERCENTAGE)
+        .unset("--renewal-window, and a third of the life of those below 90 days")
+        .ours(),
+    flag("acme-renewal-info", Bool, Certificates, RENEWAL_INFO).default("true").ours(),
     flag("renewal-overdue-window", Duration, Certificates, OVERDUE).of(ISSUER).default("600h"),
     flag("cascade-delete", Bool, Certificates, CASCADE_DELETE).of(ISSUER).default("false").common(),
     flag("default-private-key-algorithm", Word(&["RSA", "ECDSA"]), Certificates, KEY_ALGORITHM)
@@ -232,6 +236,7 @@ const CONTROLLERS_ALL: &[&str] = &[
     "watch-gateways-crds",
 ];
 const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
+const PERCENTAGE: super::Kind = Number { least: 1, most: 99 };
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
 
 const CONTROLLERS: &str = "What to run: issuer, ingress-cert, service-cert, \
@@ -259,9 +264,16 @@ const TARGET_ISSUERS: &str = "Serve Issuers in the target cluster, too; it must 
 const DEACTIVATE: &str = "Deactivate authorizations after every order";
 const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; several are \
      separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";
+const ACME_LIMITS: &str = "Whose published rate limits are kept without running into them: \
+     Let's Encrypt's at its own production server (auto), the same numbers at every ACME server \
+     (letsencrypt), or nobody's (off). What a server says itself is always obeyed";
 const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); \
      the first is the main class";
-const RENEWAL_WINDOW: &str = "How long before its end a certificate is renewed";
+const RENEWAL_WINDOW: &str = "How long before its end a certificate of 90 days or more is renewed, \
+     where neither it nor its CA says more";
+const RENEW_BEFORE_PERCENTAGE: &str = "How much of its life is left when a certificate is renewed, in \
+     hundredths, where neither it nor its CA says more";
+const RENEWAL_INFO: &str = "Ask ACME servers when they want a certificate to be renewed (RFC 9773)";
 const OVERDUE: &str = "How long before its end a certificate counts as overdue in the metrics";
 const CASCADE_DELETE: &str = "Delete Secrets with their Certificates";
 const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA";

@@ -71,6 +71,12 @@ impl Turns {
         }
     }
 
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// `whose` has had a request.
     pub fn note(&mut self, whose: Whose<'_>, now: Timestamp) {
         self.had.retain(|_, had| had.count(now) > 0);

@@ -71,15 +71,21 @@ impl Resolver for CountedResolver {
     fn system_servers(&self) -> Vec<SocketAddr> {
         self.inner.system_servers()
     }
+
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        self.inner.addresses(name, port).await
+    }
 }
 
 fn classify(result: &Result<Answer, ResolveError>) -> QueryResult {
     match result {
         Ok(answer) if answer.no_such_name => QueryResult::NoSuchName,
-        Ok(answer) if answer.records.is_empty() => QueryResult::Empty,
+        Ok(answer) if answer.records.is_empty() && answer.alias.is_none() => QueryResult::Empty,
         Ok(_) => QueryResult::Found,
         Err(ResolveError::Failed { .. }) => QueryResult::Failed,
-        Err(ResolveError::Unreachable { .. }) => QueryResult::Unreachable,
+        Err(ResolveError::Unreachable { .. } | ResolveError::NoAddress { .. }) => {
+            QueryResult::Unreachable
+        }
     }
 }
 
@@ -122,6 +128,10 @@ mod tests {
 
         fn system_servers(&self) -> Vec<SocketAddr> {
             vec![SocketAddr::from(([192, 0, 2, 1], 53))]
+        }
+
+        async fn addresses(&self, _: &DnsName, _: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+            Ok(self.system_servers())
         }
     }
 

@@ -1,6 +1,7 @@
 use cert_lib::{
     clock::Manual,
     net::{Answer, Record, RecordKind, ResolveError},
+    solve::dns01::Nameserver,
 };
 use http::{Method, Request, Response, StatusCode};
 use kube::client::Body;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::api::ClusterId;
+use crate::api::{ClusterId, dnsentry::ANNOTATION_OWNER};
 use crate::runtime::follow::{Availability, Follower};
 
 /// What the API server holds, and the code that it answers with in its place.
@@ -64,7 +65,7 @@ fn failure(code: StatusCode) -> (StatusCode, Value) {
 
 /// Every server shows these values.
 #[derive(Default)]
-struct World(Mutex<(bool, Vec<String>)>);
+struct World(Mutex<(bool, Vec<String>)>, Mutex<Option<DnsName>>);
 
 #[async_trait]
 impl Resolver for World {
@@ -76,11 +77,16 @@ impl Resolver for World {
     ) -> Result<Answer, ResolveError> {
         let (authoritative, values) = self.0.lock().unwrap().clone();
         let records = values.into_iter().map(Record::Text).collect();
-        Ok(Answer { authoritative, records, ..Answer::default() })
+        let alias = self.1.lock().unwrap().clone();
+        Ok(Answer { authoritative, records, alias, ..Answer::default() })
     }
 
     fn system_servers(&self) -> Vec<SocketAddr> {
         vec![]
+    }
+
+    async fn addresses(&self, _: &DnsName, _: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        Ok(vec![])
     }
 }
 
@@ -114,7 +120,8 @@ impl Rig {
         let world = Arc::new(World::default());
         let clock = Arc::new(Manual::at(Timestamp::UNIX_EPOCH));
         let nameserver = "192.0.2.1:53".parse().unwrap();
-        let propagation = Arc::new(Propagation::new(vec![nameserver], clock.clone()));
+        let propagation =
+            Arc::new(Propagation::new(vec![Nameserver::Address(nameserver)], clock.clone()));
         let client = Client::new(service, "default");
         let solver = DnsEntrySolver::new(
             client,
@@ -306,5 +313,43 @@ async fn a_missing_right_is_somebodys_to_give_and_everything_else_may_heal() {
         };
         let (want_kind, part) = want.split_once(": ").unwrap();
         assert!(kind == want_kind && why.contains(part), "{code}: {kind}: {why}");
+    }
+}
+
+/// After a crash nobody knows where a CNAME led, but whose entry it was.
+#[tokio::test]
+async fn an_entry_at_the_end_of_a_forgotten_cname_is_taken_away_with_its_owners_proofs() {
+    let rig = Rig::new(Settings::default());
+    let at_end = [Proof::Txt { fqdn: "x.acme.test".parse().unwrap(), values: vec!["a".into()] }];
+    let other = Owner("ns/other".into());
+    rig.solver.present(&rig.owner, &at_end).await.unwrap();
+    rig.solver.present(&other, &at_end).await.unwrap();
+    rig.observe("Pending");
+    rig.solver.memory().clear();
+    rig.solver.cleanup(&rig.owner, &proof(&[])).await.unwrap();
+    let left = rig.objects();
+    let owner = &left[0]["metadata"]["annotations"][ANNOTATION_OWNER];
+    assert_eq!((left.len(), owner), (1, &json!("ns/other")));
+}
+
+#[tokio::test]
+async fn a_chain_that_leads_nowhere_is_somebodys_to_mend() {
+    let rig = Rig::new(Settings::default());
+    let challenge: DnsName = "_acme-challenge.example.org".parse().unwrap();
+    for (alias, authoritative, want) in [
+        (None, true, Ok("_acme-challenge.example.org")),
+        (Some(challenge.as_str()), true, Err("found recursive CNAME record to _acme-challenge.")),
+        // Behind a firewall the only server may be a resolver.
+        (None, false, Ok("_acme-challenge.example.org")),
+    ] {
+        *rig.world.1.lock().unwrap() = alias.map(|alias| alias.parse().unwrap());
+        rig.publish(authoritative, &[]);
+        match (rig.solver.follow(&challenge).await, want) {
+            (Ok(found), Ok(want)) => assert_eq!(found.as_str(), want),
+            (Err(SolveError::Misconfigured(why)), Err(want)) => {
+                assert!(why.contains(want), "{why}");
+            }
+            (found, _) => panic!("{found:?}"),
+        }
     }
 }

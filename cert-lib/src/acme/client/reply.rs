@@ -14,6 +14,8 @@ use crate::acme::{client::RequestError, problem::Problem};
 pub struct Reply {
     /// What was asked for.
     url: String,
+    /// Whether something was made (201) and not only found.
+    pub(crate) created: bool,
     /// `Location`: the URL of what was created.
     location: Option<String>,
     /// `Retry-After` as an instant, between now and tomorrow.
@@ -42,6 +44,7 @@ impl Reply {
         let location = text(&head.headers, &header::LOCATION).and_then(|text| absolute(url, text));
         Ok(Self {
             url: url.to_owned(),
+            created: head.status == StatusCode::CREATED,
             location,
             retry_after,
             links: links(url, &head.headers),

@@ -1,11 +1,13 @@
 //! What went wrong with an order: whether it stands, who must act, and what people read.
 
+use jiff::Timestamp;
+
 use crate::{
     acme::{
         client::RequestError,
-        order::shown,
-        problem::{Concern, Problem},
-        wire::{Authorization, Order},
+        order::{is_over, shown},
+        problem::{Concern, Problem, line},
+        wire::{Authorization, AuthorizationStatus, Order},
     },
     issue::{Disposition, IssueError, Ladder},
     solve::{Proof, SolveError},
@@ -17,19 +19,64 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
     if concern == Concern::Order && error.problem().is_some_and(Problem::is_gone) {
         return gone(&message);
     }
-    match error.disposition(concern) {
+    let limit = error.problem().and_then(|problem| problem.limit(concern));
+    if error.problem().is_some_and(is_limit) {
+        return IssueError::passing(message, error.disposition(concern)).limited(limit);
+    }
+    let failure = match error.disposition(concern) {
         disposition @ (Disposition::Retry(Ladder::Transport) | Disposition::Until(_)) => {
             IssueError::passing(message, disposition)
         }
-        disposition @ (Disposition::Retry(Ladder::Validation)
+        disposition @ (Disposition::Retry(Ladder::Validation | Ladder::Daily)
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
-    }
+    };
+    failure.limited(limit)
 }
 
-/// The time of the order ran out while nobody looked.
-pub(super) fn expired() -> IssueError {
-    gone("the order has expired before it was finished")
+/// A limit says nothing about the order, not even where it does not say until when.
+fn is_limit(problem: &Problem) -> bool {
+    problem.word() == "rateLimited" || problem.status == Some(429)
+}
+
+/// The time of the order, which is of this instant, ran out.
+pub(super) fn expired(placed: Timestamp) -> IssueError {
+    gone(&format!("the order of {placed:.0} was not finished in time"))
+}
+
+/// The CA answered with an order that it has already signed for.
+pub(super) fn finished_before() -> IssueError {
+    IssueError::fatal(
+        "the CA answered with an order that is finished already, for a key that is not known here",
+        Disposition::Retry(Ladder::Validation),
+    )
+}
+
+/// Nobody is there to publish what would be needed.
+pub(super) fn unprovable_address() -> IssueError {
+    IssueError::fatal(
+        "an IP address is proved by HTTP01 or TLSALPN01, which this version does not publish",
+        Disposition::FixRequest,
+    )
+}
+
+/// The CA does not have this kind of certificate.
+pub(super) fn unknown_profile<'a>(
+    profile: &str,
+    offered: impl ExactSizeIterator<Item = &'a String>,
+    disposition: Disposition,
+) -> IssueError {
+    let more = offered.len().saturating_sub(MAX_PROFILES);
+    let mut names: Vec<String> = offered.take(MAX_PROFILES).map(|name| line(name, 64)).collect();
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    let offers = match names.is_empty() {
+        true => "it has no profiles".to_owned(),
+        false => format!("it has {}", names.join(", ")),
+    };
+    let message = format!("the CA has no profile '{}': {offers}", line(profile, 64));
+    IssueError::fatal(message, disposition)
 }
 
 /// A new order is all it takes.
@@ -82,6 +129,10 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
     };
     let mut said: Vec<String> =
         per_name.iter().map(|(name, problem)| format!("{name}: {problem}")).collect();
+    if said.is_empty() && order.error.is_none() {
+        let over = authorizations.iter().filter(|one| is_over(one));
+        said.extend(over.map(|one| format!("{}: {}", shown(one), one.status)));
+    }
     let more = said.split_off(said.len().min(MAX_NAMES)).len();
     if more > 0 {
         said.push(format!("and {more} more"));
@@ -91,8 +142,13 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
         (true, Some(problem)) => problem.to_string(),
         (true, None) => "it gave no reason".to_owned(),
     };
+    let failed = authorizations.iter().filter(|one| one.status == AuthorizationStatus::Invalid);
+    let unproved = failed.filter_map(|one| one.identifier.value.parse().ok()).collect();
     IssueError::fatal(format!("the CA refused the order: {words}"), disposition)
+        .with_unproved(unproved)
 }
 
 /// Names in one message.
 const MAX_NAMES: usize = 5;
+/// Profiles in one message: the CA's text.
+const MAX_PROFILES: usize = 10;

@@ -1,20 +1,26 @@
 //! The steps of an order: each does one thing at the CA or the solver, and tells the view.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, future, stream};
-use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::{
     acme::{
         client::{Reply, RequestError},
-        order::{Unprovable, View, proofs},
+        order::{Claim, Unprovable, View, proofs},
         problem::Concern,
         wire::{Authorization, Order},
     },
     issue::{
-        Advance, Disposition, IssueError, Ladder, Phase,
-        acme::{AcmeIssuer, failure},
+        Disposition, IssueError, Ladder, Phase,
+        acme::{
+            AcmeIssuer,
+            chain::{self, ChainError},
+            delegation,
+            failure,
+        },
         progress::Durable,
         x509,
     },
@@ -23,6 +29,7 @@ use crate::{
         name::DnsName,
         request::{Request, Subject},
     },
+    net::HttpError,
     solve::{Proof, Readiness, SolveError},
 };
 
@@ -38,7 +45,7 @@ impl Running<'_> {
     pub(super) async fn find(&self) -> Result<View, IssueError> {
         let (order, reply) = self.fetch_order().await?;
         let next_poll = self.issuer.next_poll(reply.retry_after, 0);
-        Ok(View::of(order, self.issuer.clock.now(), next_poll))
+        Ok(View::of(order, self.durable.started, self.issuer.clock.now(), next_poll))
     }
 
     /// Fetches the authorizations (RFC 8555 section 7.5).
@@ -54,11 +61,23 @@ impl Running<'_> {
         let fix = |error: Unprovable| IssueError::fatal(error.to_string(), Disposition::FixRequest);
         let open = view.open().map_err(fix)?;
         // A CA decides which of the requested names it wants proved, but never on other names.
-        if let Some(other) = open.iter().find(|one| !self.durable.names.contains(&one.name)) {
-            return Err(fix(Unprovable::OtherName(other.name.to_string())));
+        for one in &open {
+            let (asked, shown) = match &one.of {
+                Claim::Name(name) => (self.durable.names.contains(name), name.to_string()),
+                Claim::Address(address) => {
+                    (self.request.acme.addresses.contains(address), address.to_string())
+                }
+            };
+            if !asked {
+                return Err(fix(Unprovable::OtherName(shown)));
+            }
         }
         let key = self.issuer.account.key();
-        let proofs = proofs(&open, |token| key.dns_value(token));
+        let mut proofs = proofs(&open, |token| key.dns_value(token));
+        if self.request.acme.follow_cname {
+            let followed = delegation::follow(self.issuer.solver.as_ref(), proofs).await;
+            proofs = followed.map_err(|error| failure::unsolved("following CNAMEs", &error))?;
+        }
         let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
         outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
         view.presented(proofs, self.issuer.clock.now());
@@ -88,6 +107,7 @@ impl Running<'_> {
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }
+        let why = delegation::shown(why, &self.durable.names, &view.proofs);
         Ok(Some((Phase::Propagating(why), after(now, look_again).min(deadline))))
     }
 
@@ -98,18 +118,24 @@ impl Running<'_> {
         let empty = json!({});
         let posts: Vec<_> = waiting.map(|one| self.issuer.account.post(one.url, &empty)).collect();
         let replies: Vec<_> = stream::iter(posts).buffered(AT_ONCE).collect().await;
-        let mut retry_after = None;
+        let (mut retry_after, mut refused) = (None, false);
         for reply in replies {
             match reply {
                 Ok(reply) => retry_after = retry_after.max(reply.retry_after),
-                // The CA went on by itself, or gave up already: the order will tell.
-                Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {}
+                Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {
+                    refused = true;
+                }
                 Err(error) => {
                     return Err(failure::failed("answering a challenge", &error, Concern::Order));
                 }
             }
         }
         view.answered(self.issuer.next_poll(retry_after, 0));
+        if refused {
+            // The CA went on by itself, or the authorization is over. Of the latter the order need
+            // not tell.
+            self.authorize(view).await?;
+        }
         Ok(())
     }
 
@@ -147,41 +173,100 @@ impl Running<'_> {
     }
 
     /// Fetches the certificate (section 7.4.2) and checks it.
-    pub(super) async fn download(&self, view: &View, url: &str) -> Result<Advance, IssueError> {
-        let failed = |error| failure::failed("fetching the certificate", &error, Concern::Order);
+    pub(super) async fn download(&self, view: &View, url: &str) -> Result<Bundle, IssueError> {
         let fetched = self.issuer.account.fetch(url);
         // A process that only came for the certificate cannot know what was left behind.
         let (outcome, ()) = future::join(fetched, self.cleanup_unless_done(view)).await;
-        let reply = outcome.map_err(failed)?;
-        let bundle = self.check(&reply).map_err(|why| {
-            let message = format!("the CA's certificate cannot be used: {why}");
-            IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
-        })?;
-        Ok(Advance::Issued(bundle))
+        let reply = match outcome {
+            Ok(reply) => reply,
+            Err(error @ RequestError::Transport(HttpError::TooLarge { .. })) => {
+                return Err(self.unusable(&ChainError::None(error.to_string())));
+            }
+            Err(error) => {
+                let doing = "fetching the certificate";
+                return Err(failure::failed(doing, &error, Concern::Order));
+            }
+        };
+        let bundle = self.check(&reply).map_err(|error| self.unusable(&error))?;
+        let bundle = self.prefer(bundle, &reply, url).await;
+        self.issuer.used_up(&self.durable.order).await;
+        Ok(bundle)
+    }
+
+    /// What came instead of a certificate may be a page of a proxy, so that another try is worth it,
+    /// for a while.
+    fn unusable(&self, error: &ChainError) -> IssueError {
+        let message = format!("the CA's certificate cannot be used: {error}");
+        let age = self.issuer.clock.now().duration_since(self.durable.started);
+        match error {
+            ChainError::None(_) if age < PATIENCE => {
+                IssueError::passing(message, Disposition::Retry(Ladder::Transport))
+            }
+            ChainError::None(_)
+            | ChainError::TooLong(_)
+            | ChainError::Broken
+            | ChainError::Mismatch(_) => {
+                IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+            }
+        }
+    }
+
+    /// The chain that people want, if the CA has it: the default one, or else the first of the
+    /// alternates (section 7.4.2) that fits. They are fetched one by one, as most need not be. One
+    /// that cannot be had is as good as none: no certificate waits for a chain.
+    async fn prefer(&self, bundle: Bundle, reply: &Reply, url: &str) -> Bundle {
+        let own = self.request.acme.preferred_chain.as_ref();
+        let wish = own.or(self.issuer.conduct.preferred_chain.as_ref());
+        let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return bundle };
+        if chain::has_issuer(&bundle.chain, wish) {
+            return bundle;
+        }
+        let mut seen = BTreeSet::from([url]);
+        let alternates = reply.links.iter().filter(|(relation, _)| relation == "alternate");
+        let alternates = alternates.map(|(_, url)| url.as_str()).filter(|url| seen.insert(url));
+        for url in alternates.take(MAX_ALTERNATES).collect::<Vec<_>>() {
+            let other = match self.issuer.account.fetch(url).await {
+                Ok(reply) => self.check(&reply).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match other {
+                Ok(other) if chain::has_issuer(&other.chain, wish) => return other,
+                Ok(_) => {}
+                Err(why) => tracing::debug!(url, why, "an alternate chain cannot be used"),
+            }
+        }
+        let remark = format!(
+            "no chain of the CA has an issuer with the common name {wish:?}, so its default chain is used"
+        );
+        Bundle { remark: Some(remark), ..bundle }
     }
 
     /// Finds out why the CA gave the order up.
-    pub(super) async fn explain(&self, view: &View) -> IssueError {
+    pub(super) async fn explain(&self, view: &mut View) -> IssueError {
         let all = self.fetch_authorizations(&view.order).await;
         // One that cannot be fetched explains nothing; the order is over all the same.
         let found: Vec<Authorization> = all.into_iter().filter_map(Result::ok).collect();
-        failure::refused(&view.order, &found)
+        let error = failure::refused(&view.order, &found);
+        view.authorized(found);
+        error
     }
 
-    fn check(&self, reply: &Reply) -> Result<Bundle, String> {
-        let mut bundle = Bundle::from_pem(&reply.body, None).map_err(|error| error.to_string())?;
+    fn check(&self, reply: &Reply) -> Result<Bundle, ChainError> {
+        let missing = |why: &dyn ToString| ChainError::None(why.to_string());
         let public_key = match (&self.request.subject, &self.durable.key) {
             (Subject::Csr(csr), _) => csr.public_key.clone(),
             (Subject::Names { .. }, Some(key)) => {
-                key.public_key().map_err(|error| error.to_string())?
+                key.public_key().map_err(|error| missing(&error))?
             }
-            (Subject::Names { .. }, None) => return Err("its private key is missing".to_owned()),
+            (Subject::Names { .. }, None) => return Err(missing(&"its private key is missing")),
         };
-        let names = self.request.names();
-        x509::check(&bundle.leaf, &public_key, &names, self.issuer.clock.now())
-            .map_err(|mismatch| mismatch.to_string())?;
-        bundle.key.clone_from(&self.durable.key);
-        Ok(bundle)
+        let bundle = chain::read(&reply.body, &public_key)?;
+        let now = self.issuer.clock.now();
+        x509::check(&bundle.leaf, &public_key, &self.request.names(), now)?;
+        if let Some(leaf) = bundle.chain.first() {
+            x509::check_addresses(leaf, &self.request.acme.addresses)?;
+        }
+        Ok(Bundle { key: self.durable.key.clone(), ..bundle })
     }
 
     async fn cleanup_unless_done(&self, view: &View) {
@@ -213,12 +298,13 @@ impl Running<'_> {
         order: &Order,
     ) -> Vec<Result<Authorization, RequestError>> {
         let urls = order.authorizations.iter();
-        let fetches: Vec<_> = urls.map(|url| self.fetch_json(url)).collect();
+        let fetches: Vec<_> = urls.map(|url| self.fetch_authorization(url)).collect();
         stream::iter(fetches).buffered(AT_ONCE).collect().await
     }
 
-    async fn fetch_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, RequestError> {
-        self.issuer.account.fetch(url).await?.json()
+    async fn fetch_authorization(&self, url: &str) -> Result<Authorization, RequestError> {
+        let found: Authorization = self.issuer.account.fetch(url).await?.json()?;
+        Ok(Authorization { url: url.to_owned(), ..found })
     }
 }
 
@@ -241,3 +327,7 @@ fn base64url(bytes: &[u8]) -> String {
 /// Requests of one order at the same time. With a cold pool each needs a nonce of its own, and
 /// Let's Encrypt allows ten of those at once.
 const AT_ONCE: usize = 8;
+/// How long something else than a certificate is taken for a hiccup.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
+/// Chains that are looked at besides the default one.
+const MAX_ALTERNATES: usize = 10;

@@ -1,23 +1,34 @@
 //! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
 
 mod ca;
+mod faults;
+mod wishes;
+mod limits;
+mod delegated;
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
+use http::Response;
+
 use super::*;
 use crate::{
     acme::{client::Client, jws::AccountKey},
     clock::Manual,
-    issue::Inline,
+    issue::{About, Inline},
     model::{
         bundle::Bundle,
         key::PrivateKey,
-        request::{Csr, Fingerprint, KeyChoice},
+        name::DnsName,
+        request::{Csr, Fingerprint, KeyChoice, Subject},
     },
-    net::scripted::Scripted,
+    net::{
+        HttpError,
+        scripted::{Scripted, Seen},
+    },
     solve::{Readiness, SolveError},
 };
 
@@ -29,6 +40,9 @@ struct Board {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
     cleanup_fails: bool,
+    addresses: bool,
+    /// Where the CNAMEs at challenge names lead.
+    leads: delegated::Leads,
 }
 
 impl Board {
@@ -43,6 +57,10 @@ impl Board {
 
 #[async_trait]
 impl Solver for Board {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        self.leads.follow(challenge)
+    }
+
     async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.note("present", proofs);
         Ok(())
@@ -59,7 +77,14 @@ impl Solver for Board {
             false => Ok(()),
         }
     }
+
+    fn proves_addresses(&self) -> bool {
+        self.addresses
+    }
 }
+
+/// Answers instead of the CA, or not.
+type Hook = Box<dyn FnMut(&Seen, &mut Ca) -> Option<Result<Response<Bytes>, HttpError>> + Send>;
 
 /// An issuer with everything around it.
 struct Bench {
@@ -73,21 +98,35 @@ struct Bench {
 impl Bench {
     /// The client is warm: it has its directory and one nonce.
     async fn new(manner: Manner, board: Board) -> Self {
+        Self::with(manner, board, Conduct::default(), Box::new(|_, _| None)).await
+    }
+
+    /// A CA with `manner` where `hook` does not answer.
+    async fn hooked(
+        manner: Manner,
+        mut hook: impl FnMut(&Seen, &mut Ca) -> Option<Response<Bytes>> + Send + 'static,
+    ) -> Self {
+        let hook = move |seen: &Seen, ca: &mut Ca| hook(seen, ca).map(Ok);
+        Self::with(manner, Board::default(), Conduct::default(), Box::new(hook)).await
+    }
+
+    async fn with(manner: Manner, board: Board, conduct: Conduct, mut hook: Hook) -> Self {
         let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
         let (ca, board) = (Arc::new(Mutex::new(Ca::new(manner))), Arc::new(board));
         let served = Arc::clone(&ca);
-        let http = Arc::new(Scripted::fallible(move |seen| served.lock().unwrap().serve(seen)));
+        let http = Arc::new(Scripted::fallible(move |seen| {
+            let mut ca = served.lock().unwrap();
+            match hook(seen, &mut ca) {
+                Some(answer) => answer,
+                None => ca.serve(seen),
+            }
+        }));
         let client = Arc::new(Client::new(http.clone(), clock.clone(), "https://ca/dir"));
         client.directory().await.unwrap();
         let key = AccountKey::generate().unwrap();
         let account = Account::known(client, key, "https://ca/account/1");
-        let issuer = AcmeIssuer::new(
-            account,
-            board.clone(),
-            clock.clone(),
-            Arc::new(Inline),
-            Conduct::default(),
-        );
+        let issuer =
+            AcmeIssuer::new(account, board.clone(), clock.clone(), Arc::new(Inline), conduct);
         http.clear();
         Self { issuer, http, ca, board, clock }
     }
@@ -119,6 +158,12 @@ impl Bench {
 
     fn board_log(&self) -> Vec<String> {
         self.board.log.lock().unwrap().clone()
+    }
+
+    /// What was sent to `line`, each time.
+    fn sent(&self, path: &str) -> Vec<serde_json::Value> {
+        let seen = self.http.seen().into_iter().filter(|seen| seen.path() == path);
+        seen.map(|seen| seen.payload).collect()
     }
 
     fn count(&self, line: &str) -> usize {
@@ -213,6 +258,7 @@ async fn a_wildcard_and_its_parent_are_published_together_and_polled_together() 
     assert_eq!(total, 11);
 }
 
+/// faults.md 14, 15, 16
 #[tokio::test]
 async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
     for reused in [false, true] {
@@ -274,6 +320,7 @@ async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
     assert_eq!(bench.count("POST /challenge/0"), 1);
 }
 
+/// faults.md 13
 #[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
     for (reused, requests) in [(false, 9), (true, 4)] {
@@ -420,6 +467,7 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
     }
 }
 
+/// faults.md 23
 #[tokio::test]
 async fn a_certificate_for_another_key_is_refused() {
     let bench = Bench::new(Manner::default(), Board::default()).await;

@@ -167,7 +167,6 @@ async fn the_name_of_a_ca_is_repeated_byte_by_byte() {
         other_names: &[],
         public_key: &public_key,
         is_ca: true,
-        for_clients: false,
         not_before: now(),
         not_after: now() + DAY * 3650,
     };

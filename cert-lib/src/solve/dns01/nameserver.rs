@@ -1,4 +1,4 @@
-//! How people write the address of a name server. Pure: resolving a host name is the caller's.
+//! How people write the address of a name server. Pure: a host name is resolved when it is used.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,11 +9,11 @@ use crate::model::name::{DnsName, NameError};
 
 /// A name server as a person writes it: `host`, `host:port`, an address, `address:port`,
 /// `[v6]:port`. The port is 53 when none is given.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Nameserver {
     /// Ready to ask.
     Address(SocketAddr),
-    /// To be resolved by whoever reads the configuration.
+    /// To be resolved when it is used: its address may change, and may not be known at the start.
     Host {
         /// Name of the server.
         name: DnsName,
@@ -31,6 +31,12 @@ pub struct NameserverError {
     /// What is wrong with the host name.
     #[source]
     pub source: Option<NameError>,
+}
+
+impl From<SocketAddr> for Nameserver {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
 }
 
 impl FromStr for Nameserver {

@@ -7,24 +7,24 @@ const FQDN: &str = "_acme-challenge.app.example.org";
 
 /// A resolver that says what it was told, and that nobody is at home otherwise.
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     answers: HashMap<(SocketAddr, DnsName, RecordKind), Result<Answer, String>>,
-    asked: Mutex<Vec<(SocketAddr, DnsName, RecordKind)>>,
+    pub(super) asked: Mutex<Vec<(SocketAddr, DnsName, RecordKind)>>,
 }
 
 impl Script {
-    fn on(mut self, server: &str, name: &str, kind: RecordKind, answer: Answer) -> Self {
+    pub(super) fn on(mut self, server: &str, name: &str, kind: RecordKind, answer: Answer) -> Self {
         self.answers.insert((at(server), name.parse().unwrap(), kind), Ok(answer));
         self
     }
 
-    fn fails(mut self, server: &str, name: &str, kind: RecordKind, code: &str) -> Self {
+    pub(super) fn fails(mut self, server: &str, name: &str, kind: RecordKind, code: &str) -> Self {
         self.answers.insert((at(server), name.parse().unwrap(), kind), Err(code.to_owned()));
         self
     }
 
     /// The zone example.org with `servers`, found through the system's resolver.
-    fn zone(servers: &[&str]) -> Self {
+    pub(super) fn zone(servers: &[&str]) -> Self {
         let hosts: Vec<String> = (0..servers.len()).map(|n| format!("ns{n}.example.org")).collect();
         let of_hosts = hosts.iter().map(|host| Record::NameServer(host.parse().unwrap()));
         let mut script = Self::default()
@@ -42,7 +42,7 @@ impl Script {
     }
 
     async fn look(&self, nameservers: &[&str]) -> Sight {
-        let nameservers = nameservers.iter().map(|server| at(server)).collect();
+        let nameservers = nameservers.iter().map(|server| at(server).into()).collect();
         let propagation = Propagation::new(nameservers, clock());
         propagation.look(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
     }
@@ -68,23 +68,30 @@ impl Resolver for Script {
     fn system_servers(&self) -> Vec<SocketAddr> {
         vec![at("10.9.9.9"), at(SYSTEM)]
     }
+
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        match name.as_str() {
+            "ns.operator.test" => Ok(vec![SocketAddr::new("192.0.2.8".parse().unwrap(), port)]),
+            _ => Err(ResolveError::NoAddress { name: name.clone(), reason: "nowhere".into() }),
+        }
+    }
 }
 
-const SYSTEM: &str = "10.0.0.10";
+pub(super) const SYSTEM: &str = "10.0.0.10";
 
-fn at(server: &str) -> SocketAddr {
+pub(super) fn at(server: &str) -> SocketAddr {
     SocketAddr::new(server.parse().unwrap(), 53)
 }
 
-fn clock() -> Arc<Manual> {
+pub(super) fn clock() -> Arc<Manual> {
     Arc::new(Manual::at(Timestamp::UNIX_EPOCH))
 }
 
-fn records(records: impl IntoIterator<Item = Record>) -> Answer {
+pub(super) fn records(records: impl IntoIterator<Item = Record>) -> Answer {
     Answer { records: records.into_iter().collect(), ..Answer::default() }
 }
 
-fn soa(zone: &str) -> Answer {
+pub(super) fn soa(zone: &str) -> Answer {
     Answer { zone: Some(zone.parse().unwrap()), ..Answer::default() }
 }
 
@@ -93,7 +100,11 @@ fn text(authoritative: bool, values: &[&str]) -> Answer {
     Answer { authoritative, ..records(values) }
 }
 
-fn no_such_name() -> Answer {
+pub(super) fn alias(target: &str) -> Answer {
+    Answer { authoritative: true, alias: Some(target.parse().unwrap()), ..Answer::default() }
+}
+
+pub(super) fn no_such_name() -> Answer {
     Answer { authoritative: true, no_such_name: true, ..Answer::default() }
 }
 
@@ -147,9 +158,24 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
             Want::Not("192.0.2.2:53 knows no such name"),
         ),
         (
-            "name without TXT, for example a CNAME to nowhere",
+            "name without TXT",
             two().txt("192.0.2.1", both).txt("192.0.2.2", &[]),
             Want::Not("192.0.2.2:53 shows 0 of 2"),
+        ),
+        (
+            "a CNAME in the way",
+            two().txt("192.0.2.1", both).on("192.0.2.2", FQDN, RecordKind::Txt, alias("x.test")),
+            Want::Not("192.0.2.2:53 answers with a CNAME to x.test; set followCNAME"),
+        ),
+        (
+            "a CNAME that leads to the values",
+            two().txt("192.0.2.1", both).on(
+                "192.0.2.2",
+                FQDN,
+                RecordKind::Txt,
+                Answer { alias: alias("x.test").alias, ..text(true, both) },
+            ),
+            Want::Seen,
         ),
         (
             "lame server is passed over",
@@ -315,6 +341,10 @@ impl Resolver for BlackHole {
     fn system_servers(&self) -> Vec<SocketAddr> {
         self.0.system_servers()
     }
+
+    async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        self.0.addresses(name, port).await
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,7 +358,20 @@ async fn a_first_resolver_that_swallows_questions_is_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_look_ends_although_a_server_never_answers() {
     let script = BlackHole(Script::default());
-    let propagation = Propagation::new(vec![at("10.9.9.9")], clock());
+    let propagation = Propagation::new(vec![at("10.9.9.9").into()], clock());
     let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
     check("never answers", &sight, &Want::Not("took longer than 25 s"));
+}
+
+#[tokio::test]
+async fn a_name_server_that_is_a_host_is_resolved_when_it_is_used_and_named_where_it_cannot() {
+    let script = Script::default().txt("192.0.2.8", &["v1"]);
+    let look = async |host: &str| {
+        let propagation = Propagation::new(vec![host.parse().unwrap()], clock());
+        propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await
+    };
+    check("found", &look("ns.operator.test").await, &Want::Seen);
+    let nowhere = look("nowhere.test").await;
+    let Sight::NotSeen { why } = nowhere else { panic!("{nowhere:?}") };
+    assert!(why.contains("the host nowhere.test has no address: nowhere"), "{why}");
 }

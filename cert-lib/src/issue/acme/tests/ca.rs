@@ -30,14 +30,23 @@ pub(super) struct Manner {
     pub(super) lose_answer: Option<u32>,
 }
 
+/// Year, month, day.
+type Date = (i32, u8, u8);
+
 pub(super) struct Ca {
     manner: Manner,
     pub(super) signatures: u32,
     served: u32,
     names: Vec<String>,
     answered: Vec<bool>,
-    status: &'static str,
-    certificate: String,
+    pub(super) status: &'static str,
+    pub(super) certificate: String,
+    /// What it signs lasts from the one to the other.
+    pub(super) lifetime: (Date, Date),
+    /// Goes on handing out what it signed before.
+    pub(super) frozen: bool,
+    /// Authorizations that were given up.
+    pub(super) deactivated: Vec<usize>,
 }
 
 impl Ca {
@@ -50,6 +59,9 @@ impl Ca {
             answered: Vec::new(),
             status: "pending",
             certificate: String::new(),
+            lifetime: ((2026, 11, 22), (2027, 2, 20)),
+            frozen: false,
+            deactivated: Vec::new(),
         }
     }
 
@@ -62,6 +74,11 @@ impl Ca {
             return Err(HttpError::Unreachable { host: "ca".to_owned(), reason });
         }
         Ok(answer)
+    }
+
+    /// How many challenges were answered.
+    pub(super) fn answered(&self) -> usize {
+        self.answered.iter().filter(|answered| **answered).count()
     }
 
     fn answer(&mut self, seen: &Seen) -> Response<Bytes> {
@@ -77,9 +94,15 @@ impl Ca {
         let number: usize = number.parse().unwrap();
         let body = match kind {
             "dir" => json!({"newNonce": "https://ca/nonce", "newAccount": "https://ca/new-account",
-                "newOrder": "https://ca/new-order"}),
+                "newOrder": "https://ca/new-order",
+                "renewalInfo": "https://ca/renewal-info", "PvOIGsUGtvQ": "https://example.org/junk",
+                "meta": {"profiles": {"classic": "as ever", "shortlived": "a week"}}}),
             "nonce" => Value::Null,
             "new-order" => return self.place(&seen.payload),
+            "authz" if seen.payload["status"] == "deactivated" => {
+                self.deactivated.push(number);
+                self.authorization(number)
+            }
             "authz" => self.authorization(number),
             "challenge" => {
                 assert_eq!(seen.payload, json!({}));
@@ -123,12 +146,14 @@ impl Ca {
             json!({"type": "urn:ietf:params:acme:error:unauthorized", "status": 403,
                 "detail": "Incorrect TXT record"})
         });
+        let kind = if name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
         json!({
-            "identifier": {"type": "dns", "value": name.trim_start_matches("*.")},
+            "identifier": {"type": kind, "value": name.trim_start_matches("*.")},
             "wildcard": name.starts_with("*."), "status": status,
             "challenges": [
-                {"type": "http-01", "url": "https://ca/never", "status": "pending", "token": "h"},
-                {"type": "dns-01", "url": format!("https://ca/challenge/{number}"),
+                {"type": if kind == "ip" { "tls-alpn-01" } else { "http-01" },
+                    "url": "https://ca/never", "status": "pending", "token": "h"},
+                {"type": if kind == "ip" { "http-01" } else { "dns-01" }, "url": format!("https://ca/challenge/{number}"),
                     "status": challenge, "token": format!("token{number}"), "error": error},
             ],
         })
@@ -150,14 +175,19 @@ impl Ca {
         let der = BASE64URL.decode(payload["csr"].as_str().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::new(CertificateParams::new(vec!["ca".to_owned()]).unwrap(), key);
-        let csr = CertificateSigningRequestParams::from_der(&der.into()).unwrap();
-        self.certificate = csr.signed_by(&issuer).unwrap().pem();
+        let mut csr = CertificateSigningRequestParams::from_der(&der.into()).unwrap();
+        let (from, to) = self.lifetime;
+        csr.params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+        csr.params.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
+        if !self.frozen {
+            self.certificate = csr.signed_by(&issuer).unwrap().pem();
+        }
         self.signatures += 1;
         self.status = if self.manner.quick { "valid" } else { "processing" };
         self.order()
     }
 
-    fn order(&self) -> Value {
+    pub(super) fn order(&self) -> Value {
         let authorizations = 0..self.names.len();
         json!({
             "status": self.status, "expires": "2026-11-29T10:00:00Z",
@@ -168,6 +198,6 @@ impl Ca {
     }
 }
 
-fn problem(word: &str) -> Value {
+pub(super) fn problem(word: &str) -> Value {
     json!({"type": format!("urn:ietf:params:acme:error:{word}"), "detail": "no"})
 }

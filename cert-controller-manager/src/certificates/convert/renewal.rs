@@ -1,0 +1,43 @@
+//! What a Certificate says about its renewal beyond `renewBefore`.
+
+use cert_lib::{model::request::Refusal, plan::weekly::Weekly};
+
+use crate::{
+    api::certificate::{CertificateSpec, RenewalWindow},
+    config::duration,
+};
+
+/// `spec.renewBeforePercentage`
+pub(super) fn percentage(spec: &CertificateSpec) -> Result<Option<u8>, Refusal> {
+    let Some(number) = spec.renew_before_percentage else { return Ok(None) };
+    match u8::try_from(number) {
+        Ok(percentage @ 1..=99) => Ok(Some(percentage)),
+        Ok(_) | Err(_) => {
+            let why = format!("renewBeforePercentage must be between 1 and 99 ({number})");
+            Err(Refusal::Other(why))
+        }
+    }
+}
+
+/// `spec.renewalWindows`
+pub(super) fn windows(spec: &CertificateSpec) -> Result<Vec<Weekly>, Refusal> {
+    let windows = spec.renewal_windows.as_deref().unwrap_or_default();
+    if windows.len() > MOST {
+        return Err(Refusal::Other(format!("renewalWindows: more than {MOST}")));
+    }
+    let each = windows.iter().enumerate().map(|(number, window)| {
+        let refused = |why| Refusal::Other(format!("renewalWindows[{number}].{why}"));
+        weekly(window).map_err(refused)
+    });
+    each.collect()
+}
+
+fn weekly(window: &RenewalWindow) -> Result<Weekly, String> {
+    let length = duration(&window.duration).map_err(|why| format!("duration: {why}"))?;
+    let days = window.days.as_deref().unwrap_or_default();
+    let zone = window.time_zone.as_deref().filter(|zone| !zone.is_empty());
+    Weekly::new(days, &window.start, length, zone)
+}
+
+/// More than anybody writes by hand, and few enough to look at in each pass.
+const MOST: usize = 50;

@@ -1,0 +1,140 @@
+//! Who comes when, and who holds up whom.
+
+use super::{Standing::*, *};
+use crate::api::{Home, ObjectKey};
+
+fn key(namespace: &str, name: &str) -> CertificateKey {
+    CertificateKey::new(Home::Source, ObjectKey::new(namespace, name))
+}
+
+#[test]
+fn namespaces_take_turns_and_those_who_came_first_go_first() {
+    let gate = Gate::new(1);
+    let first = key("a", "0");
+    assert_eq!(gate.look("ca", &first, Hopeful), Slot::Free);
+    gate.enter("ca", &first, Hopeful);
+    for name in ["1", "2", "3"] {
+        assert_eq!(gate.wait("ca", &key("a", name), Hopeful), Slot::Taken);
+    }
+    assert_eq!(gate.wait("ca", &key("b", "1"), Hopeful), Slot::Taken);
+    assert_eq!(gate.look("ca", &key("b", "1"), Hopeful), Slot::Taken);
+    let mut order = Vec::new();
+    let mut leaver = first;
+    while let [next] = gate.leave(&leaver).as_slice() {
+        assert_eq!(gate.look("ca", next, Hopeful), Slot::Free);
+        gate.enter("ca", next, Hopeful);
+        order.push(next.to_string());
+        leaver = next.clone();
+    }
+    assert_eq!(order, ["a/1", "b/1", "a/2", "a/3"]);
+}
+
+#[test]
+fn one_who_is_called_and_does_not_come_lets_the_next_in() {
+    let gate = Gate::new(1);
+    gate.enter("ca", &key("a", "0"), Hopeful);
+    assert_eq!(gate.wait("ca", &key("a", "1"), Hopeful), Slot::Taken);
+    assert_eq!(gate.wait("ca", &key("a", "2"), Hopeful), Slot::Taken);
+    assert_eq!(gate.leave(&key("a", "0")), [key("a", "1")]);
+    assert_eq!(gate.leave(&key("a", "1")), [key("a", "2")]);
+}
+
+#[test]
+fn a_slot_that_came_free_between_the_look_and_the_line_is_not_lost() {
+    let gate = Gate::new(1);
+    gate.enter("ca", &key("a", "0"), Hopeful);
+    assert_eq!(gate.look("ca", &key("a", "1"), Hopeful), Slot::Taken);
+    assert!(gate.leave(&key("a", "0")).is_empty());
+    assert_eq!(gate.wait("ca", &key("a", "1"), Hopeful), Slot::Free);
+    assert_eq!(gate.look("ca", &key("a", "1"), Hopeful), Slot::Free);
+    assert_eq!(gate.look("ca", &key("a", "2"), Hopeful), Slot::Taken);
+}
+
+#[test]
+fn issuers_have_gates_of_their_own() {
+    let gate = Gate::new(1);
+    gate.enter("one", &key("a", "0"), Hopeful);
+    assert_eq!(gate.look("two", &key("a", "1"), Hopeful), Slot::Free);
+}
+
+/// Asks for a slot as a pass does, and takes it where there is one.
+fn ask(gate: &Gate, key: &CertificateKey, standing: Standing) -> Slot {
+    let slot = match gate.look("ca", key, standing) {
+        Slot::Free => Slot::Free,
+        Slot::Taken => gate.wait("ca", key, standing),
+    };
+    if slot == Slot::Free {
+        gate.enter("ca", key, standing);
+    }
+    slot
+}
+
+/// faults.md 60
+#[test]
+fn a_thousand_hopeless_names_of_one_namespace_leave_slots_for_another() {
+    for at_once in [2, 3, 4, 8, 100] {
+        let gate = Gate::new(at_once);
+        let bad: Vec<_> = (0..1_000).map(|number| key("hopeless", &number.to_string())).collect();
+        let running = bad.iter().filter(|key| ask(&gate, key, Hopeful) == Slot::Free).count();
+        assert!(running < at_once, "{running} of {at_once}");
+        let mut waiting: VecDeque<_> =
+            (0..10).map(|number| key("good", &number.to_string())).collect();
+        waiting.retain(|key| ask(&gate, key, Hopeful) == Slot::Taken);
+        assert!(waiting.len() < 10, "at least one starts at once");
+        // No hopeless order ends meanwhile: each good one that ends lets the next good one in.
+        let mut started: VecDeque<_> = (0..10)
+            .map(|number| key("good", &number.to_string()))
+            .filter(|key| !waiting.contains(key))
+            .collect();
+        let mut turns = 0;
+        while let Some(done) = started.pop_front() {
+            turns += 1;
+            for next in gate.leave(&done) {
+                assert_eq!(next.object.namespace, "good", "{at_once}");
+                gate.enter("ca", &next, Hopeful);
+                started.push_back(next);
+            }
+        }
+        assert_eq!(turns, 10, "{at_once}");
+    }
+}
+
+/// faults.md 60
+#[test]
+fn those_that_failed_in_many_namespaces_leave_half_of_the_slots_and_come_after_the_others() {
+    let gate = Gate::new(8);
+    let bad = |number: u32| key(&format!("bad-{}", number % 100), &number.to_string());
+    let running = (0..1_000).filter(|it| ask(&gate, &bad(*it), Failed) == Slot::Free).count();
+    assert_eq!(running, 4);
+    let good: Vec<_> = (0..6).map(|number| key("good", &number.to_string())).collect();
+    let free: Vec<_> = good.iter().filter(|key| ask(&gate, key, Hopeful) == Slot::Free).collect();
+    assert_eq!(free.len(), 4);
+    assert_eq!(gate.leave(free[0]), [good[4].clone()]);
+}
+
+#[test]
+fn those_that_failed_have_a_turn_now_and_then() {
+    let gate = Gate::new(1);
+    gate.enter("ca", &key("a", "0"), Hopeful);
+    for number in 0..9 {
+        gate.wait("ca", &key("good", &number.to_string()), Hopeful);
+    }
+    gate.wait("ca", &key("b", "failed"), Failed);
+    let (mut leaver, mut order) = (key("a", "0"), Vec::new());
+    while let [next] = gate.leave(&leaver).as_slice() {
+        gate.enter("ca", next, Hopeful);
+        order.push(next.object.namespace.clone());
+        leaver = next.clone();
+    }
+    assert_eq!(order.iter().position(|namespace| namespace == "b"), Some(3));
+    assert_eq!(order.len(), 10);
+}
+
+#[test]
+fn one_namespace_alone_has_three_quarters_and_the_rest_waits_for_others() {
+    let gate = Gate::new(100);
+    let all: Vec<_> = (0..200).map(|number| key("a", &number.to_string())).collect();
+    let running = all.iter().filter(|key| ask(&gate, key, Hopeful) == Slot::Free).count();
+    assert_eq!(running, 75);
+    assert_eq!(gate.leave(&all[0]).len(), 1, "its own next");
+}

@@ -1,0 +1,245 @@
+//! What holds a new order back although the issuer is ready: what the CA said of its limits, a Secret
+//! that is undone again and again, and our own picture of the CA's limits, in this order.
+
+use cert_lib::{
+    issue::{Disposition, IssueError},
+    model::{
+        name::DnsName,
+        reason::Reason,
+        request::{Fingerprint, Request},
+    },
+    plan::{
+        Brake, SecretState, Want,
+        limits::{Novelty, Order},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{
+    act::Pass,
+    observe::whose,
+    reconcile::Controller,
+    repeats::{self, Loop},
+    status,
+};
+use crate::{
+    api::{
+        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus, marks,
+    },
+    issuers::quota::Asks,
+    runtime::{errors::brief, fence::NotLeading},
+};
+
+/// A limit without a time: the others of the account try again after this, one first.
+const UNTIMED: SignedDuration = SignedDuration::from_mins(1);
+/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// How far back limits reach that are counted here.
+const REACH: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What is looked at.
+pub(super) struct Situation<'a> {
+    pub(super) key: &'a CertificateKey,
+    pub(super) certificate: &'a Certificate,
+    pub(super) want: &'a Want,
+    pub(super) issuer: &'a IssuerKey,
+    pub(super) target: &'a ObjectKey,
+    pub(super) secret: &'a SecretState,
+    /// When it was issued again lately.
+    pub(super) reissued: &'a [Timestamp],
+}
+
+impl Controller {
+    /// What holds a new order back.
+    pub(super) fn brake(&self, it: &Situation<'_>, now: Timestamp) -> Brake {
+        let Ok(request) = &it.want.request else { return Brake::Off };
+        let asks = self.quota(it.issuer).and_then(|quota| quota.asks());
+        let names = request.names();
+        let novelty = novelty(request, it.certificate, it.secret);
+        if let Some(Asks { ca, account }) = &asks {
+            let order = Order { account, names: &names, novelty };
+            if let Some(wait) = ca.said(&order, now) {
+                return Brake::ByCa { time: wait.until, why: wait.to_string() };
+            }
+        }
+        // A person who asks for another try has found out who it was, or wants to.
+        let holds =
+            |found: &Loop| found.until > now && !self.setbacks.was_asked_since(it.key, found.last);
+        if let Some(found) = repeats::suspected(it.reissued).filter(holds) {
+            return Brake::Until {
+                time: found.until,
+                reason: Reason::LoopSuspected,
+                why: undone(it.target, found),
+            };
+        }
+        let Some(asks) = asks else { return Brake::Off };
+        self.recall(it.issuer, &asks, now);
+        let order = Order { account: &asks.account, names: &names, novelty };
+        match asks.ca.room(&order, whose(it.key), now) {
+            Some(wait) => Brake::Until {
+                time: wait.until,
+                reason: Reason::RateLimited,
+                why: wait.to_string(),
+            },
+            None => Brake::Off,
+        }
+    }
+
+    /// Lines a Certificate up that waits for our picture of the limits. Returns whether it waits.
+    pub(super) fn line_up(&self, pass: &Pass<'_>) -> bool {
+        let (Ok(request), Some(asks)) = (&pass.want.request, self.asks(pass)) else { return true };
+        if matches!(pass.observed.have.brake, Brake::ByCa { .. }) {
+            return true;
+        }
+        let names = request.names();
+        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
+        let order = Order { account: &asks.account, names: &names, novelty };
+        asks.ca.wait(&order, whose(pass.key), pass.now).is_some()
+    }
+
+    /// An order is placed.
+    pub(super) fn note_order(&self, pass: &Pass<'_>, request: &Request) {
+        self.note(pass, request, |Asks { ca, .. }, order| {
+            ca.ordered(order, whose(pass.key), pass.now);
+        });
+    }
+
+    /// Its certificate is there.
+    pub(super) fn note_issued(&self, pass: &Pass<'_>, request: &Request) {
+        self.note(pass, request, |Asks { ca, .. }, order| ca.issued(order, pass.now));
+    }
+
+    fn note(&self, pass: &Pass<'_>, request: &Request, how: impl FnOnce(&Asks, &Order<'_>)) {
+        let Some(asks) = self.asks(pass) else { return };
+        let names = request.names();
+        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
+        how(&asks, &Order { account: &asks.account, names: &names, novelty });
+    }
+
+    /// What a failure says about limits.
+    pub(super) async fn note_failure(&self, pass: &Pass<'_>, error: &IssueError) {
+        let (Ok(request), Some(asks)) = (&pass.want.request, self.asks(pass)) else { return };
+        let now = self.clock.now();
+        asks.ca.failed(&asks.account, error.unproved(), now);
+        let Some(about) = error.limit() else { return };
+        let until = match error.disposition() {
+            Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
+            Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
+                now.saturating_add(UNTIMED).unwrap_or(now)
+            }
+        };
+        let names = request.names();
+        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
+        let order = Order { account: &asks.account, names: &names, novelty };
+        let Some(limited) = asks.ca.met(&order, about, until, now) else { return };
+        let issuer = &pass.observed.issuer.key;
+        tracing::warn!(issuer = %issuer, "the CA of issuer {issuer} takes no more orders for {limited} until {until}");
+        let Some(quota) = self.quota(issuer) else { return };
+        match quota.store_limits().await {
+            Err(error) if !NotLeading::is(&error) => {
+                tracing::warn!(issuer = %issuer, "issuer {issuer}: what the CA said of its limits cannot be stored: {}", brief(&error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// When the certificate was issued again, this time included: only what replaces a Secret that was
+    /// as it should be before counts.
+    pub(super) fn reissued_now(
+        &self,
+        pass: &Pass<'_>,
+        request: &Fingerprint,
+        why: Reason,
+    ) -> Vec<Timestamp> {
+        let undone = [Reason::SecretMissing, Reason::SecretUnusable, Reason::SecretMismatch];
+        let before = pass.observed.reissued.clone();
+        if !undone.contains(&why) || !status::is_fulfilled(pass.certificate, request) {
+            return before;
+        }
+        let now = self.clock.now();
+        let times = repeats::kept(before.into_iter().chain([now]), now);
+        self.setbacks.note_reissued(pass.key, request, times.clone());
+        times
+    }
+
+    fn asks(&self, pass: &Pass<'_>) -> Option<Asks> {
+        self.quota(&pass.observed.issuer.key)?.asks()
+    }
+
+    /// What was issued before this process began is in the statuses: it counts, too.
+    fn recall(&self, issuer: &IssuerKey, asks: &Asks, now: Timestamp) {
+        let all_are_known = self.lists.has(crate::api::Home::Source)
+            && (self.places.one_cluster || self.lists.has(crate::api::Home::Target));
+        if !all_are_known || !asks.ca.wants_recall(&asks.account) {
+            return;
+        }
+        let object = self.object(issuer);
+        let mut issued = Vec::new();
+        self.index.each(|_, certificate| {
+            let status = certificate.status.as_ref();
+            let by = status.and_then(|status| status.issuer_ref.as_ref());
+            if by.is_some_and(|it| it.name == object.name && it.namespace == object.namespace) {
+                issued.extend(status.and_then(|status| earlier(certificate, status, now)));
+            }
+        });
+        issued.sort_by_key(|(at, ..)| *at);
+        let account = asks.account.as_str();
+        let orders = issued
+            .iter()
+            .map(|(at, names, novelty)| (Order { account, names, novelty: *novelty }, *at));
+        asks.ca.recall(account, orders);
+    }
+}
+
+/// The last certificate of a Certificate, if limits still count it. What is older than they reach was
+/// renewed, which costs less.
+fn earlier(
+    certificate: &Certificate,
+    status: &CertificateStatus,
+    now: Timestamp,
+) -> Option<(Timestamp, Vec<DnsName>, Novelty)> {
+    let at: Timestamp = status.issuance_date.as_ref()?.parse().ok()?;
+    let is_recent = |time: Timestamp| now.duration_since(time) < REACH;
+    if !is_recent(at) {
+        return None;
+    }
+    let others = status.dns_names.iter().flatten();
+    let names = status.common_name.iter().chain(others).filter_map(|name| name.parse().ok());
+    let created = certificate.creation_timestamp().map(|time| time.0);
+    let novelty = match created.is_some_and(is_recent) {
+        true => Novelty::New,
+        false => Novelty::Renewal,
+    };
+    Some((at.min(now), names.collect(), novelty))
+}
+
+/// What a CA sees in an order. Names that were certified for this request before are no new ones, even
+/// if their Secret is gone.
+fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
+    let in_secret = match secret {
+        SecretState::Holds(stored) => {
+            stored.leaf.names
+                == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
+        }
+        SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => false,
+    };
+    if request.replaces.is_some() {
+        Novelty::Replacement
+    } else if in_secret || status::is_fulfilled(certificate, &request.fingerprint) {
+        Novelty::Renewal
+    } else {
+        Novelty::New
+    }
+}
+
+fn undone(secret: &ObjectKey, Loop { times, until, .. }: Loop) -> String {
+    let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
+    format!(
+        "the certificate was issued again {times} times in two days because the Secret {secret} was gone \
+         or held something else each time: somebody deletes or overwrites it. It is not requested again \
+         before {until}, unless the annotation {}={} asks for it",
+        marks::OPERATION,
+        marks::RECONCILE
+    )
+}

@@ -1,0 +1,293 @@
+//! Asks CAs when they want their certificates to be renewed (RFC 9773), and remembers what they said.
+//!
+//! The answer is kept in the status, which is written only where the answer changes. When to ask again
+//! is kept in memory: after a restart everybody is asked about again, spread over a time that grows
+//! with their number. Nothing depends on an answer, and a failure is no business of anybody's.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use cert_lib::{
+    issue::{Issuer, RenewalInfo},
+    model::{bundle::Leaf, cert_id::CertId, reason::Reason},
+    plan::{
+        SecretState, Stored, Want,
+        renewal::{Suggested, lot},
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::Resource;
+use tokio::sync::Semaphore;
+
+use super::{observe::Observed, reconcile::Controller};
+use crate::{
+    api::{Certificate, CertificateKey, certificate::RenewalInfoStatus, issuer::IssuerKind},
+    certificates::secret::seconds,
+    issuers::registry::Lookup,
+};
+
+/// When to ask about whom. See the [module](self).
+#[derive(Debug)]
+pub struct Renewals {
+    /// Whether anybody is asked, and what they said counts.
+    on: bool,
+    known: Mutex<HashMap<CertificateKey, Known>>,
+    /// A CA that hangs holds up a few passes and not all of them.
+    asking: Semaphore,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Stands for the certificate that this is about.
+    certificate: u32,
+    /// When to ask.
+    next: Timestamp,
+    failures: u8,
+    /// What the CA said, until the status says it.
+    answer: Option<Suggested>,
+}
+
+impl Renewals {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(on: bool) -> Self {
+        Self { on, known: Mutex::default(), asking: Semaphore::new(AT_ONCE) }
+    }
+
+    /// What the CA of the certificate `id` said about it; what was said of another one is dropped.
+    fn suggested(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        id: &CertId,
+    ) -> Option<Suggested> {
+        if !self.on {
+            return None;
+        }
+        let noted = noted(certificate, id);
+        let mut all = self.lock();
+        let heard = all.get_mut(key).and_then(|known| {
+            // It is safe in the status: no need to have it twice.
+            known.answer.take_if(|answer| Some(&*answer) == noted.as_ref());
+            known.answer.clone().filter(|answer| answer.certificate == *id)
+        });
+        heard.or(noted)
+    }
+
+    /// Whether it is time to ask about the certificate `id`, one of `count`. Whoever is new here is
+    /// asked about soon, but not all at once.
+    fn is_time(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
+        let certificate = lot(&[id.as_str().as_bytes()]);
+        let mut all = self.lock();
+        let known = all.get(key).filter(|known| known.certificate == certificate);
+        let next = known.map(|known| known.next).unwrap_or_else(|| {
+            let all_of_them = (PACE * u32::try_from(count).unwrap_or(u32::MAX)).min(USUAL);
+            let next = later(now, all_of_them.mul_f64(fraction(certificate)));
+            all.insert(key.clone(), Known { certificate, next, failures: 0, answer: None });
+            next
+        });
+        next <= now
+    }
+
+    /// When the Certificate needs a pass for this; `None` where it was time already and something
+    /// else is in the way.
+    pub(super) fn next(&self, key: &CertificateKey, now: Timestamp) -> Option<Timestamp> {
+        self.lock().get(key).map(|known| known.next).filter(|next| *next > now)
+    }
+
+    /// We have just got this certificate: nothing has changed at the CA since.
+    pub(super) fn issued(&self, key: &CertificateKey, leaf: &Leaf, now: Timestamp) {
+        let Some(id) = leaf.id.as_ref().filter(|_| self.on) else { return };
+        let certificate = lot(&[id.as_str().as_bytes()]);
+        let wait = REST + (USUAL - REST).mul_f64(fraction(certificate));
+        let known = Known { certificate, next: later(now, wait), failures: 0, answer: None };
+        self.lock().insert(key.clone(), known);
+    }
+
+    /// The Certificate is gone.
+    pub(super) fn forget(&self, key: &CertificateKey) {
+        self.lock().remove(key);
+    }
+
+    /// The CA said something, or that it says nothing.
+    fn heard(&self, key: &CertificateKey, answer: Option<Suggested>, next: Timestamp) {
+        if let Some(known) = self.lock().get_mut(key) {
+            known.next = next;
+            known.failures = 0;
+            known.answer = answer.or(known.answer.take());
+        }
+    }
+
+    /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours.
+    fn failed(&self, key: &CertificateKey, now: Timestamp) {
+        if let Some(known) = self.lock().get_mut(key) {
+            let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(USUAL);
+            known.failures = known.failures.saturating_add(1);
+            known.next = later(now, wait);
+        }
+    }
+
+    /// Too many ask already.
+    fn postpone(&self, key: &CertificateKey, now: Timestamp) {
+        if let Some(known) = self.lock().get_mut(key) {
+            let wait = CROWD.mul_f64(fraction(known.certificate));
+            known.next = later(now, wait.max(Duration::from_secs(1)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controller {
+    /// Adds to what a pass found what the CA says about the certificate; asks it where it is time.
+    pub(super) async fn consult(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        want: &Want,
+        observed: &mut Observed,
+        now: Timestamp,
+    ) {
+        let may_ask = may_ask(observed, want, now);
+        let lookup = self.issuers.lookup(&observed.issuer.key);
+        let SecretState::Holds(stored) = &mut observed.have.secret else { return };
+        let Some(id) = stored.leaf.id.clone() else { return };
+        stored.suggested = self.renewals.suggested(key, certificate, &id);
+        let Lookup::Ready { issuer, .. } = lookup else { return };
+        if !self.renewals.on
+            || !may_ask
+            || !self.renewals.is_time(key, &id, self.index.count(), now)
+        {
+            return;
+        }
+        let Ok(_permit) = self.renewals.asking.try_acquire() else {
+            return self.renewals.postpone(key, now);
+        };
+        if let Some(answer) = self.ask(key, issuer.as_ref(), &id).await
+            && stored.suggested.as_ref() != Some(&answer)
+        {
+            self.tell_of_renewal(key, certificate, &answer, now);
+            stored.suggested = Some(answer);
+        }
+    }
+
+    async fn ask(
+        &self,
+        key: &CertificateKey,
+        issuer: &dyn Issuer,
+        id: &CertId,
+    ) -> Option<Suggested> {
+        let outcome = tokio::time::timeout(PATIENCE, issuer.renewal_info(id)).await;
+        let now = self.clock.now();
+        let why = match outcome {
+            Ok(Ok(None)) => {
+                self.renewals.heard(key, None, later(now, USUAL));
+                return None;
+            }
+            Ok(Ok(Some(info))) => {
+                let next = info.ask_again.min(later(now, USUAL * 2));
+                let answer = suggested(id, info);
+                self.renewals.heard(key, Some(answer.clone()), next);
+                return Some(answer);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the CA takes too long".to_owned(),
+        };
+        self.renewals.failed(key, now);
+        tracing::debug!(certificate = %key, "no renewal information for certificate {key}: {why}");
+        None
+    }
+
+    /// A CA that explains itself, or wants a renewal at once, is worth an event.
+    fn tell_of_renewal(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        answer: &Suggested,
+        now: Timestamp,
+    ) {
+        let Suggested { start, end, explanation_url, .. } = answer;
+        if explanation_url.is_none() && *end > now {
+            return;
+        }
+        let why = explanation_url.as_ref().map(|url| format!(", see {url}")).unwrap_or_default();
+        let (start, end) = (seconds(*start), seconds(*end));
+        let note = format!("the CA asks for renewal between {start} and {end}{why}");
+        tracing::info!(certificate = %key, "certificate {key}: {note}");
+        let reports = &self.homes.at(key.home).reports;
+        reports.normal(certificate.object_ref(&()), Reason::RenewalDue.word(), &note);
+    }
+}
+
+/// Whether the CA has anything to say about what a pass found: it serves, it is this CA's, and
+/// nothing is under way.
+fn may_ask(observed: &Observed, want: &Want, now: Timestamp) -> bool {
+    let have = &observed.have;
+    let idle = have.responsible && have.rival.is_none() && have.running.is_none();
+    let request = want.request.as_ref().ok();
+    let serves = |stored: &Stored| {
+        !stored.revoked
+            && stored.leaf.not_after > now
+            && request.is_some_and(|it| stored.fingerprint.as_ref() == Some(&it.fingerprint))
+    };
+    idle && observed.issuer.kind == Some(IssuerKind::Acme)
+        && matches!(&have.secret, SecretState::Holds(stored) if serves(stored))
+}
+
+fn suggested(id: &CertId, info: RenewalInfo) -> Suggested {
+    let RenewalInfo { start, end, explanation_url, ask_again: _ } = info;
+    Suggested::new(id.clone(), (start, end), explanation_url)
+}
+
+/// What the status says that the CA said about the certificate `id`.
+fn noted(certificate: &Certificate, id: &CertId) -> Option<Suggested> {
+    let noted = certificate.status.as_ref()?.renewal_info.as_ref()?;
+    let window = (noted.window_start.parse().ok()?, noted.window_end.parse().ok()?);
+    (noted.certificate == id.as_str())
+        .then(|| Suggested::new(id.clone(), window, noted.explanation_url.clone()))
+}
+
+/// For the status.
+#[must_use]
+pub fn note(suggested: &Suggested) -> RenewalInfoStatus {
+    RenewalInfoStatus {
+        certificate: suggested.certificate.to_string(),
+        // Whole, as the instant is drawn from them.
+        window_start: suggested.start.to_string(),
+        window_end: suggested.end.to_string(),
+        selected: seconds(suggested.selected()),
+        explanation_url: suggested.explanation_url.clone(),
+    }
+}
+
+fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    now.saturating_add(wait).unwrap_or(now)
+}
+
+fn fraction(lot: u32) -> f64 {
+    f64::from(lot) / f64::from(u32::MAX)
+}
+
+/// Questions at the same time.
+const AT_ONCE: usize = 16;
+/// How long a CA may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After a start, one Certificate after the other, on average.
+const PACE: Duration = Duration::from_millis(200);
+/// Where the CA does not say when to ask again: twice as often as Let's Encrypt asks for.
+const USUAL: Duration = Duration::from_secs(6 * 3_600);
+/// How long a new certificate is not asked about. It also keeps a CA that wants every certificate to
+/// be renewed at once from being asked for one after the other.
+const REST: Duration = Duration::from_secs(3_600);
+const FIRST_RETRY: Duration = Duration::from_secs(300);
+/// Those who find too many before them come again within this.
+const CROWD: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

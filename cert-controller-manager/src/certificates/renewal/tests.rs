@@ -1,0 +1,115 @@
+use super::*;
+use crate::api::{Home, ObjectKey};
+use serde_json::json;
+
+fn key() -> CertificateKey {
+    CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"))
+}
+
+fn id(text: &str) -> CertId {
+    serde_json::from_value(json!(text)).unwrap()
+}
+
+fn at(minutes: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + 60 * minutes).unwrap()
+}
+
+fn answer() -> Suggested {
+    Suggested::new(id("a.b"), (at(100), at(200)), Some("https://ca/why".to_owned()))
+}
+
+fn certificate(status: Option<&Suggested>) -> Certificate {
+    serde_json::from_value(json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+        "metadata": { "namespace": "ns", "name": "a" },
+        "spec": { "commonName": "a.example" },
+        "status": { "state": "Ready", "renewalInfo": status.map(note) },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn what_a_ca_said_is_the_same_after_it_was_written_into_the_status() {
+    let renewals = Renewals::new(true);
+    let written = certificate(Some(&answer()));
+    assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
+    let start = at(100) + SignedDuration::from_millis(1_500);
+    let odd = Suggested::new(id("a.b"), (start, at(200)), None);
+    let written = certificate(Some(&odd));
+    let read = renewals.suggested(&key(), &written, &id("a.b")).unwrap();
+    assert_eq!((read.selected(), &read), (odd.selected(), &odd));
+}
+
+#[test]
+fn what_was_said_about_another_certificate_does_not_count() {
+    let renewals = Renewals::new(true);
+    let written = certificate(Some(&answer()));
+    assert_eq!(renewals.suggested(&key(), &written, &id("c.d")), None);
+}
+
+#[test]
+fn where_nobody_is_to_be_asked_nothing_counts_that_was_said() {
+    let renewals = Renewals::new(false);
+    assert_eq!(renewals.suggested(&key(), &certificate(Some(&answer())), &id("a.b")), None);
+}
+
+#[test]
+fn an_answer_counts_although_the_status_could_not_be_written() {
+    let renewals = Renewals::new(true);
+    assert!(renewals.is_time(&key(), &id("a.b"), 0, at(0)));
+    renewals.heard(&key(), Some(answer()), at(360));
+    assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), Some(answer()));
+    let written = certificate(Some(&answer()));
+    assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
+    // Now it is in the status only.
+    assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), None);
+}
+
+#[test]
+fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
+    for (count, longest) in [(1, 0), (100, 1), (3_000, 10), (100_000, 334), (10_000_000, 360)] {
+        let renewals = Renewals::new(true);
+        let mut last = at(0);
+        for number in 0..1_000 {
+            let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", &number.to_string()));
+            renewals.is_time(&key, &id(&format!("a.{number}")), count, at(0));
+            last = last.max(renewals.next(&key, at(-1)).unwrap());
+        }
+        assert!(last <= at(longest.max(1)) && last >= at(longest / 2), "{count}: {last}");
+    }
+}
+
+#[test]
+fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
+    let renewals = Renewals::new(true);
+    for number in 0..100 {
+        let leaf = Leaf {
+            serial: "0a".into(),
+            not_before: at(0),
+            not_after: at(10_000),
+            names: std::collections::BTreeSet::new(),
+            public_key: vec![],
+            id: Some(id(&format!("a.{number}"))),
+        };
+        renewals.issued(&key(), &leaf, at(0));
+        let next = renewals.next(&key(), at(0)).unwrap();
+        assert!(next >= at(60) && next <= at(360), "{next}");
+    }
+}
+
+#[test]
+fn failures_are_repeated_ever_more_rarely_and_disturb_nobody() {
+    let renewals = Renewals::new(true);
+    renewals.is_time(&key(), &id("a.b"), 0, at(0));
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        renewals.failed(&key(), at(0));
+        waits.push(renewals.next(&key(), at(0)).unwrap().duration_since(at(0)).as_mins());
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
+    // It does not keep a pass busy where it cannot be asked.
+    assert_eq!(renewals.next(&key(), at(360)), None);
+    renewals.heard(&key(), None, at(10));
+    renewals.failed(&key(), at(10));
+    assert_eq!(renewals.next(&key(), at(10)), Some(at(15)));
+}

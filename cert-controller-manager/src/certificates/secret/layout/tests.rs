@@ -1,0 +1,162 @@
+use cert_lib::model::{key::PrivateKey, request::Fingerprint};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::ObjectKey,
+    certificates::{
+        bond::Bond,
+        secret::{Body, Content, facts, render, wishes::PasswordKey},
+    },
+};
+
+fn bundle() -> Bundle {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    Bundle::from_pem(pem.as_bytes(), Some(&key.serialize_pem())).unwrap()
+}
+
+/// A Secret as the API server has it after our apply.
+fn secret(bundle: &Bundle, wishes: &Wishes, encoding: Encoding) -> Secret {
+    let body = Body::fresh(bundle, encoding).unwrap();
+    let stores = stores(&wishes.stores, !body.ca.is_empty());
+    let content = Content {
+        body,
+        fingerprint: &Fingerprint::stored("abc"),
+        requested_at: Timestamp::UNIX_EPOCH,
+        wishes,
+        stores: stores.into_iter().map(|name| (name, ByteString(name.into()))).collect(),
+        stores_are_old: false,
+        kind: None,
+        bond: &Bond::Loose,
+    };
+    let mut secret = render(&ObjectKey::new("ns", "tls"), &content);
+    let data = secret.data.clone().unwrap();
+    let fields: serde_json::Map<_, _> =
+        data.keys().map(|name| (format!("f:{name}"), json!({}))).collect();
+    secret.metadata.managed_fields = Some(vec![
+        serde_json::from_value(json!({
+            "manager": marks::FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:data": fields},
+        }))
+        .unwrap(),
+    ]);
+    secret
+}
+
+fn password() -> Option<PasswordKey> {
+    Some(PasswordKey { secret: "password".to_owned(), key: "password".to_owned() })
+}
+
+/// Each thing that can be asked for.
+fn each() -> Vec<(&'static str, Wishes)> {
+    let store = |stores: StoreWishes| Wishes { stores, ..Wishes::default() };
+    vec![
+        ("nothing", Wishes::default()),
+        ("PKCS#1", Wishes { encoding: Some(Encoding::Pkcs1), ..Wishes::default() }),
+        ("combined", Wishes { combined: true, ..Wishes::default() }),
+        ("DER", Wishes { der: true, ..Wishes::default() }),
+        (
+            "annotation",
+            Wishes { annotations: [("a".to_owned(), "b".to_owned())].into(), ..Wishes::default() },
+        ),
+        ("JKS", store(StoreWishes { jks: password(), ..StoreWishes::default() })),
+        ("PKCS#12", store(StoreWishes { pkcs12: password(), ..StoreWishes::default() })),
+        (
+            "PKCS#12 for old programs",
+            store(StoreWishes {
+                pkcs12: password(),
+                profile: Some(Profile::LegacyDes),
+                ..StoreWishes::default()
+            }),
+        ),
+    ]
+}
+
+fn is_current(secret: &Secret, wishes: &Wishes) -> bool {
+    let layout = facts(secret).layout;
+    layout.fits(wishes, true) && (wishes.stores.is_empty() || layout.has_stores(&wishes.stores))
+}
+
+#[test]
+fn a_secret_is_current_for_what_it_was_written_for_and_nothing_else() {
+    let bundle = bundle();
+    for (had, has) in each() {
+        let written = secret(&bundle, &has, has.encoding.unwrap_or_default());
+        for (asked, wishes) in each() {
+            let same = had == asked
+                // More than is asked for is no reason to write, where it is no entry of ours.
+                || (asked == "nothing" && ["PKCS#1", "annotation"].contains(&had))
+                || (had.starts_with("PKCS#12") && asked == "PKCS#12");
+            assert_eq!(is_current(&written, &wishes), same, "had {had}, asked for {asked}");
+        }
+    }
+}
+
+#[test]
+fn entries_of_ours_that_nobody_asks_for_are_superfluous_and_those_of_others_are_not() {
+    let bundle = bundle();
+    let wishes = Wishes { combined: true, der: true, ..Wishes::default() };
+    let mut written = secret(&bundle, &wishes, Encoding::Pkcs8);
+    let superfluous = |secret: &Secret, wishes| facts(secret).layout.superfluous(wishes, true);
+    assert_eq!(superfluous(&written, &wishes), Vec::<&str>::new());
+    assert_eq!(superfluous(&written, &Wishes::default()), [COMBINED, DER]);
+    let managed = written.metadata.managed_fields.as_mut().unwrap();
+    managed[0].manager = Some("kubectl".to_owned());
+    assert_eq!(superfluous(&written, &Wishes::default()), Vec::<&str>::new());
+}
+
+#[test]
+fn what_upstream_wrote_stays_until_something_else_is_asked_for_in_so_many_words() {
+    let bundle = bundle();
+    let [(_, nothing), .., (_, legacy)] = &each()[..] else { panic!() };
+    let store = Wishes {
+        stores: StoreWishes { profile: None, ..legacy.stores.clone() },
+        ..Wishes::default()
+    };
+    for (wishes, asks) in [(nothing, true), (&store, true), (legacy, false)] {
+        let mut written = secret(&bundle, wishes, Encoding::Pkcs1);
+        written.metadata.managed_fields = None;
+        written.metadata.annotations.as_mut().unwrap().remove(marks::KEYSTORES);
+        assert_eq!(is_current(&written, wishes), asks, "{wishes:?}");
+    }
+}
+
+#[test]
+fn keystores_of_another_certificate_are_not_current() {
+    let (old, new) = (bundle(), bundle());
+    let stores = StoreWishes { jks: password(), ..StoreWishes::default() };
+    let wishes = Wishes { stores, ..Wishes::default() };
+    let mut written = secret(&old, &wishes, Encoding::Pkcs8);
+    assert!(is_current(&written, &wishes));
+    // One of somebody else beside them is his.
+    let data = written.data.as_mut().unwrap();
+    data.insert(PKCS12.to_owned(), ByteString(b"theirs".to_vec()));
+    assert!(is_current(&written, &wishes));
+    let renewed = secret(&new, &Wishes::default(), Encoding::Pkcs8);
+    written.data.as_mut().unwrap().extend(renewed.data.unwrap());
+    assert!(!is_current(&written, &wishes));
+}
+
+#[test]
+fn writing_again_changes_nothing_but_what_is_asked_for() {
+    let bundle = bundle();
+    let written = secret(&bundle, &Wishes::default(), Encoding::Pkcs1);
+    let with = |name: &str, text: &str| {
+        let mut secret = written.clone();
+        secret.data.as_mut().unwrap().insert(name.to_owned(), ByteString(text.into()));
+        secret
+    };
+    let odd = String::from_utf8(entry(&written, "tls.crt").to_vec()).unwrap() + "\n\n# end\n";
+    let written = with("tls.crt", &odd);
+    let key = PrivateKey::from_pem(std::str::from_utf8(entry(&written, "tls.key")).unwrap());
+    for (encoding, pem) in [
+        (None, entry(&written, "tls.key").to_vec()),
+        (Some(Encoding::Pkcs8), key.unwrap().pem().as_bytes().to_vec()),
+    ] {
+        let body = Body::held(&written, &bundle, encoding).unwrap();
+        assert_eq!((body.chain, body.key), (odd.clone().into_bytes(), pem));
+        assert_eq!(body.ca, entry(&written, "ca.crt"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Writes certificate Secrets: with a new certificate, or with the one that they hold.
+
+use cert_lib::model::{
+    bundle::Bundle,
+    key::{Encoding, KeyError},
+    reason::Reason,
+    request::{KeyChoice, Request, Subject},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Body, Content, Facts, bundle, entry,
+    keystores::{self, Stores},
+    layout, render,
+};
+use crate::{
+    api::{certificate::RotationPolicy, issuer::IssuerKind, marks},
+    certificates::{
+        act::{Pass, Step},
+        reconcile::Controller,
+        status::State,
+    },
+};
+
+/// A Secret that is ready to be written.
+pub struct Ready {
+    /// As it is applied.
+    pub secret: Secret,
+    /// Why keystores are missing or old.
+    pub trouble: Option<String>,
+}
+
+impl Controller {
+    /// The Secret with a new certificate.
+    pub(in crate::certificates) async fn fill(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        bundle: &Bundle,
+        requested_at: Timestamp,
+    ) -> Result<Ready, KeyError> {
+        let wishes = &pass.observed.wishes;
+        let encoding = wishes.encoding.unwrap_or(usual(pass.observed.issuer.kind));
+        let body = Body::fresh(bundle, encoding)?;
+        let held = pass.observed.facts.as_ref();
+        let kind = held.map(|facts| facts.kind.as_str());
+        Ok(self.complete(pass, request, body, requested_at, kind).await)
+    }
+
+    /// Adds what the Certificate asks for besides. Where the keystores cannot be made, those that are
+    /// there stay: a program that finds the old certificate in them can work, one that finds no
+    /// keystore cannot.
+    async fn complete(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        body: Body<'_>,
+        requested_at: Timestamp,
+        kind: Option<&str>,
+    ) -> Ready {
+        let (key, wishes) = (&pass.observed.secret, &pass.observed.wishes);
+        let api = self.secrets.api(key);
+        let (namespace, now) = (&key.namespace, pass.now);
+        let made =
+            keystores::make(&api, namespace, &wishes.stores, body.bundle, &body.ca, now).await;
+        let (stores, trouble) = match made {
+            Ok(made) => (made.entries, None),
+            Err(why) => {
+                let held = match &pass.observed.facts {
+                    Some(_) => api.get_opt(&key.name).await.ok().flatten(),
+                    None => None,
+                };
+                let wanted = layout::stores(&wishes.stores, true).into_iter();
+                let held = held.unwrap_or_default();
+                let stores = wanted
+                    .map(|name| (name, entry(&held, name)))
+                    .filter(|(_, bytes)| !bytes.is_empty())
+                    .map(|(name, bytes)| (name, k8s_openapi::ByteString(bytes.to_vec())));
+                (stores.collect(), Some(why))
+            }
+        };
+        let content = Content {
+            body,
+            fingerprint: &request.fingerprint,
+            requested_at,
+            wishes,
+            stores,
+            stores_are_old: trouble.is_some(),
+            kind,
+            bond: &pass.observed.bond,
+        };
+        Ready { secret: render(key, &content), trouble }
+    }
+
+    /// Writes a Secret. Entries of ours that nobody asks for any more go: an apply takes away what an
+    /// apply of ours has put there, and the rest, which upstream has put there, is taken away by name.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub(in crate::certificates) async fn put(
+        &self,
+        pass: &Pass<'_>,
+        secret: &Secret,
+    ) -> kube::Result<()> {
+        let key = &pass.observed.secret;
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let facts = self.secrets.write(key, &params, &Patch::Apply(secret)).await?;
+        let superfluous =
+            |facts: Facts| facts.layout.superfluous(&pass.observed.wishes, facts.has_key);
+        let superfluous = facts.map(superfluous).unwrap_or_default();
+        if superfluous.is_empty() {
+            return Ok(());
+        }
+        let nothing: Map<String, Value> =
+            superfluous.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
+        let patch = Patch::Merge(json!({ "data": nothing }));
+        self.secrets.write(key, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// Writes a Secret again, with the certificate that it holds.
+    ///
+    /// # Errors
+    /// When it could not be read or written.
+    pub(in crate::certificates) async fn rewrite(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+    ) -> kube::Result<Step> {
+        if let Err(from) = self.setbacks.may_rewrite(pass.key, pass.now) {
+            // It serves; whoever undoes what we write is not fought.
+            return Ok(Step::Say(Box::new(pass.well()), from));
+        }
+        let key = &pass.observed.secret;
+        // What is gone or of no use by now is something for the next pass, and the watch wakes it.
+        let Some(held) = self.secrets.api(key).get_opt(&key.name).await? else {
+            return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
+        };
+        let Ok(bundle) = bundle(&held) else {
+            return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
+        };
+        let requested_at = super::facts(&held).requested_at;
+        let requested_at = requested_at.unwrap_or_else(|| super::estimate(&bundle.leaf));
+        let body = match Body::held(&held, &bundle, pass.observed.wishes.encoding) {
+            Ok(body) => body,
+            Err(error) => return Ok(unwritable(pass, &error)),
+        };
+        let mut ready =
+            self.complete(pass, request, body, requested_at, held.type_.as_deref()).await;
+        // Whatever happened to it since it was read, it is not undone.
+        ready.secret.metadata.uid = held.uid();
+        ready.secret.metadata.resource_version = held.resource_version();
+        self.put(pass, &ready.secret).await?;
+        Ok(Step::Again)
+    }
+
+    /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
+    /// for, and was not given away with a certificate that had to be revoked.
+    ///
+    /// # Errors
+    /// When the Secret could not be read.
+    pub(in crate::certificates) async fn keeping_key(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+    ) -> kube::Result<Request> {
+        let request = request.clone();
+        let policy = pass.certificate.spec.private_key.as_ref().and_then(|it| it.rotation_policy);
+        let (Some(RotationPolicy::Never), Some(facts), Subject::Names { key: choice, .. }) =
+            (policy, &pass.observed.facts, &request.subject)
+        else {
+            return Ok(request);
+        };
+        if facts.revoked || !facts.has_key {
+            return Ok(request);
+        }
+        let key = &pass.observed.secret;
+        let held = self.secrets.api(key).get_opt(&key.name).await?;
+        let held = held.and_then(|held| bundle(&held).ok()).and_then(|bundle| bundle.key);
+        let choice = *choice;
+        let kept = held.filter(|key| match choice {
+            KeyChoice::Free(_) => true,
+            KeyChoice::Asked(kind) => key.kind() == kind,
+        });
+        Ok(Request { key: kept, ..request })
+    }
+}
+
+/// The encoding of new keys where none is asked for, as upstream has it.
+fn usual(issuer: Option<IssuerKind>) -> Encoding {
+    match issuer {
+        Some(IssuerKind::Ca | IssuerKind::SelfSigned) => Encoding::Pkcs1,
+        Some(IssuerKind::Acme) | None => Encoding::Pkcs8,
+    }
+}
+
+fn unwritable(pass: &Pass<'_>, error: &KeyError) -> Step {
+    let message = format!("the private key cannot be written as asked for: {error}");
+    let mut outcome = pass.outcome(State::Error, message);
+    outcome.reason = Reason::LayoutOutdated;
+    Step::Say(Box::new(outcome), pass.plan.look_again)
+}
+
+/// What the status says of a Secret that serves and whose keystores do not.
+#[must_use]
+pub fn trouble(stores: &Stores) -> Option<&str> {
+    match stores {
+        Stores::Unable(why) => Some(why),
+        Stores::Current | Stores::Outdated => None,
+    }
+}
+
+/// The message of a certificate that is well, with what is the matter with its keystores.
+#[must_use]
+pub fn with_trouble(message: String, trouble: Option<&str>) -> String {
+    match trouble {
+        Some(why) => format!("{message}; its keystores are not up to date: {why}"),
+        None => message,
+    }
+}

@@ -1,0 +1,245 @@
+//! The Secret of an account key: what may be in it, and how the key in it is changed.
+
+use std::collections::BTreeMap;
+
+use cert_lib::acme::jws::AccountKey;
+use k8s_openapi::{ByteString, api::core::v1::Secret, api::core::v1::SecretReference};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::Trouble;
+use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec};
+
+const KEY: &str = "privateKey";
+/// The key that is to follow, from before the CA hears of it until it is the key.
+const NEXT: &str = "nextPrivateKey";
+/// Upstream wrote it once and still tolerates it.
+const OBSOLETE: &str = "email";
+
+/// A private key in a Secret, and the hash by which a change is noticed.
+pub struct StoredKey {
+    /// The key.
+    pub key: AccountKey,
+    /// The key that is to follow, while it is changed.
+    pub next: Option<AccountKey>,
+    /// Hash of the Secret's data, as upstream computes it.
+    pub hash: String,
+    /// As it was read.
+    version: Option<String>,
+}
+
+/// Where the account key is. Where the issuer does not say, the name is made from its own and its
+/// uid: the same after a crash.
+#[must_use]
+pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec) -> ObjectKey {
+    let reference = spec.private_key_secret_ref.clone().unwrap_or_default();
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let uid: String = issuer.uid().unwrap_or_default().chars().take(8).collect();
+    ObjectKey {
+        namespace: some(reference.namespace)
+            .unwrap_or_else(|| issuer.namespace().unwrap_or_default()),
+        name: some(reference.name).unwrap_or_else(|| format!("{}-{uid}", issuer.name_any())),
+    }
+}
+
+/// Reads the account key, or makes and stores one where the issuer may register by itself. A new
+/// key is stored before the CA hears of it, so that a crash does not lose the account.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn load_key(
+    client: &Client,
+    issuer: &Issuer,
+    spec: &AcmeSpec,
+    key: &ObjectKey,
+) -> Result<StoredKey, Trouble> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
+    let found = api.get_opt(&key.name).await;
+    let found = found.map_err(|error| Trouble::cluster("loading issuer secret", &error))?;
+    if let Some(secret) = found {
+        return read(key, &secret);
+    }
+    if spec.auto_registration != Some(true) {
+        return Err(Trouble::Mend(match &spec.private_key_secret_ref {
+            Some(SecretReference { name: Some(_), .. }) => format!(
+                "loading issuer secret failed: Secret {key} does not exist: create it with the account key in PEM under {KEY}, or set autoRegistration"
+            ),
+            _ => "neither privateKeySecretRef nor autoRegistration is set: name the Secret of an existing account key, or let one be made".to_owned(),
+        }));
+    }
+    let (_, text) = generate()?;
+    let owner = (issuer.namespace().as_deref() == Some(&key.namespace))
+        .then(|| issuer.controller_owner_ref(&()))
+        .flatten();
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(key.name.clone()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(BTreeMap::from([(KEY.to_owned(), text)])),
+        ..Secret::default()
+    };
+    let created = api.create(&PostParams::default(), &secret).await;
+    let created = created.map_err(|error| Trouble::cluster("storing the account key", &error))?;
+    tracing::info!(issuer = %issuer.name_any(), secret = %key, "made an account key for issuer {}, it is in Secret {key}", issuer.name_any());
+    read(key, &created)
+}
+
+/// Makes the key that is to follow and stores it beside the one that counts.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn store_next(
+    client: &Client,
+    name: &ObjectKey,
+    stored: &StoredKey,
+) -> Result<StoredKey, Trouble> {
+    let (_, text) = generate()?;
+    write(client, name, stored, &json!({ NEXT: text }), "storing the next account key").await
+}
+
+/// The key that was to follow is the key.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn promote_next(
+    client: &Client,
+    name: &ObjectKey,
+    stored: &StoredKey,
+    next: &AccountKey,
+) -> Result<StoredKey, Trouble> {
+    let data = json!({ KEY: pem(next)?, NEXT: null });
+    write(client, name, stored, &data, "storing the new account key").await
+}
+
+/// The key that was to follow is not taken.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn drop_next(
+    client: &Client,
+    name: &ObjectKey,
+    stored: &StoredKey,
+) -> Result<StoredKey, Trouble> {
+    write(client, name, stored, &json!({ NEXT: null }), "dropping the next account key").await
+}
+
+/// Changes a Secret that is still as it was read.
+async fn write(
+    client: &Client,
+    name: &ObjectKey,
+    stored: &StoredKey,
+    data: &Value,
+    what: &str,
+) -> Result<StoredKey, Trouble> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &name.namespace);
+    let patch = json!({ "metadata": { "resourceVersion": stored.version }, "data": data });
+    let patched = api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    read(name, &patched.map_err(|error| Trouble::cluster(what, &error))?)
+}
+
+fn generate() -> Result<(AccountKey, ByteString), Trouble> {
+    let key = AccountKey::generate().map_err(|error| Trouble::Mend(error.to_string()))?;
+    let text = pem(&key)?;
+    Ok((key, text))
+}
+
+fn pem(key: &AccountKey) -> Result<ByteString, Trouble> {
+    let text = key.to_pem().map_err(|error| Trouble::Mend(error.to_string()))?;
+    Ok(ByteString(text.as_bytes().to_vec()))
+}
+
+fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
+    let empty = BTreeMap::new();
+    let data = secret.data.as_ref().unwrap_or(&empty);
+    let wrong = |why: &str| {
+        Trouble::Mend(format!("validation of data keys failed for secret {name}: {why}"))
+    };
+    if let Some(other) = data.keys().find(|key| ![KEY, NEXT, OBSOLETE].contains(&key.as_str())) {
+        return Err(wrong(&format!("invalid secret data keys: {other}; only {KEY} is allowed")));
+    }
+    let key_of = |name: &str| {
+        let invalid =
+            |why: &dyn std::fmt::Display| wrong(&format!("value for key {name} is invalid: {why}"));
+        let Some(value) = data.get(name).filter(|value| !value.0.is_empty()) else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(&value.0).map_err(|_| invalid(&"it is not PEM"))?;
+        AccountKey::from_pem(text).map(Some).map_err(|error| invalid(&error))
+    };
+    Ok(StoredKey {
+        key: key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?,
+        next: key_of(NEXT)?,
+        hash: hash(data),
+        version: secret.resource_version(),
+    })
+}
+
+/// Upstream's hash of a Secret's data: key, NUL, value, in the order of the keys. The key that is to
+/// follow does not count until it is the key.
+fn hash(data: &BTreeMap<String, ByteString>) -> String {
+    let mut bytes = Vec::new();
+    for (key, value) in data.iter().filter(|(key, _)| *key != NEXT) {
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&value.0);
+    }
+    cert_lib::model::request::digest(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(data: &[(&str, &[u8])]) -> Secret {
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.to_vec())));
+        Secret { data: Some(data.collect()), ..Secret::default() }
+    }
+
+    fn fault(data: &[(&str, &[u8])]) -> String {
+        match read(&ObjectKey::new("ns", "account"), &secret(data)) {
+            Ok(_) => "none".to_owned(),
+            Err(trouble) => trouble.to_string(),
+        }
+    }
+
+    /// faults.md 27
+    #[test]
+    fn a_secret_without_a_usable_key_says_what_is_wrong_with_it() {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+        let unusable = "the account key is not usable: it must be P-256, P-384, or RSA";
+        for (data, want) in [
+            (&[][..], "there is no privateKey"),
+            (&[(KEY, &b""[..])], "there is no privateKey"),
+            (&[(KEY, b"\xff")], "value for key privateKey is invalid: it is not PEM"),
+            (&[(KEY, b"garbage")], "value for key privateKey is invalid: the account key is not a"),
+            (&[(KEY, key.as_bytes())], unusable),
+            (&[("tls.key", b"x")], "invalid secret data keys: tls.key; only privateKey is allowed"),
+        ] {
+            let fault = fault(data);
+            assert!(fault.starts_with("validation of data keys failed for secret ns/account: "));
+            assert!(fault.contains(want), "{fault}");
+        }
+    }
+
+    #[test]
+    fn the_key_that_is_to_follow_changes_nothing_until_it_is_the_key() {
+        let (_, one) = generate().unwrap();
+        let (_, two) = generate().unwrap();
+        let name = ObjectKey::new("ns", "account");
+        let of = |data: &[(&str, &[u8])]| read(&name, &secret(data)).map_err(|it| it.to_string());
+        let before = of(&[(KEY, &one.0)]).unwrap();
+        let during = of(&[(KEY, &one.0), (NEXT, &two.0), (OBSOLETE, b"")]).unwrap();
+        let after = of(&[(KEY, &two.0)]).unwrap();
+        assert_eq!(of(&[(KEY, &one.0), (NEXT, b"")]).unwrap().hash, before.hash);
+        assert_eq!(during.key.thumbprint(), before.key.thumbprint());
+        assert_eq!(during.next.unwrap().thumbprint(), after.key.thumbprint());
+        assert_ne!(before.hash, after.hash);
+        assert!(fault(&[(KEY, &one.0), (NEXT, b"x")]).contains("key nextPrivateKey is invalid"));
+    }
+}

@@ -1,0 +1,300 @@
+//! What is known of the limits of each CA, shared by all issuers that ask it, and whose turn it is
+//! where our picture of them leaves little room. What a CA said itself is kept in `status.limits` of
+//! the Issuer that heard it, so that a restart does not make everybody ask again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use cert_lib::{
+    issue::About,
+    model::name::DnsName,
+    plan::limits::{Key, LETS_ENCRYPT, Limits, Order, Wait},
+};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Whose, seconds_up, turns::Turns};
+use crate::{
+    api::issuer::Limit,
+    config::AcmeLimits,
+    issuers::{account::authority, reconcile::lock},
+};
+
+/// The CAs that issuers ask, by the URL of their directory.
+#[derive(Debug, Default)]
+pub struct Cas {
+    policy: AcmeLimits,
+    known: Mutex<HashMap<String, Arc<Ca>>>,
+}
+
+/// One CA.
+#[derive(Debug)]
+pub struct Ca {
+    server: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: Limits,
+    turns: HashMap<Key, Turns>,
+    /// Accounts whose earlier certificates are in the picture.
+    recalled: HashSet<String>,
+}
+
+/// Most entries in the status of an Issuer: those that end last.
+const MOST_STORED: usize = 20;
+/// A limit that ends so much later than what is known is the same.
+const SAME: SignedDuration = SignedDuration::from_secs(30);
+
+impl Cas {
+    /// CAs whose limits are known as `policy` says.
+    #[must_use]
+    pub fn new(policy: AcmeLimits) -> Self {
+        Self { policy, known: Mutex::default() }
+    }
+
+    /// The CA with this directory.
+    #[must_use]
+    pub fn at(&self, server: &str) -> Arc<Ca> {
+        let mut known = lock(&self.known);
+        let ca = known.entry(server.to_owned()).or_insert_with(|| {
+            let numbers = is_known(self.policy, server).then_some(LETS_ENCRYPT);
+            Arc::new(Ca::new(server, Limits::new(numbers)))
+        });
+        ca.clone()
+    }
+}
+
+/// Let's Encrypt's own numbers are its production's: for its staging they would be far too low.
+fn is_known(policy: AcmeLimits, server: &str) -> bool {
+    match policy {
+        AcmeLimits::Off => false,
+        AcmeLimits::LetsEncrypt => true,
+        AcmeLimits::Auto => authority(server).is_some_and(|host| {
+            host.ends_with(".api.letsencrypt.org") && !host.contains("staging")
+        }),
+    }
+}
+
+impl Ca {
+    fn new(server: &str, limits: Limits) -> Self {
+        let state = State { limits, turns: HashMap::new(), recalled: HashSet::new() };
+        Self { server: server.to_owned(), state: Mutex::new(state) }
+    }
+
+    /// The URL of its directory.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Until when the CA itself wants no such order.
+    #[must_use]
+    pub fn said(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
+        lock(&self.state).limits.said(order, now).map(rounded)
+    }
+
+    /// Until when our picture leaves no room for an order, as far as it is the turn of `whose`.
+    #[must_use]
+    pub fn room(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+        lock(&self.state).room(order, whose, now)
+    }
+
+    /// Puts `whose` in line. `None` where it can go on at once instead.
+    pub fn wait(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+        let mut state = lock(&self.state);
+        let wait = state.room(order, whose, now)?;
+        state.turns.entry(wait.key.clone()).or_default().wait(whose, wait.until);
+        Some(wait)
+    }
+
+    /// `whose` does not wait any more. *Idempotent*.
+    pub fn leave(&self, whose: Whose<'_>) {
+        let mut state = lock(&self.state);
+        state.turns.values_mut().for_each(|turns| turns.leave(whose));
+        state.turns.retain(|_, turns| !turns.is_empty());
+    }
+
+    /// The order is placed.
+    pub fn ordered(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) {
+        let mut state = lock(&self.state);
+        state.limits.ordered(order, now);
+        for turns in state.turns.values_mut() {
+            turns.leave(whose);
+            turns.note(whose, now);
+        }
+    }
+
+    /// Its certificate is there.
+    pub fn issued(&self, order: &Order<'_>, now: Timestamp) {
+        lock(&self.state).limits.issued(order, now);
+    }
+
+    /// The CA found the proofs of these names wanting.
+    pub fn failed(&self, account: &str, names: &[DnsName], now: Timestamp) {
+        let mut state = lock(&self.state);
+        names.iter().for_each(|name| state.limits.failed(account, name, now));
+    }
+
+    /// The CA said that an order met a limit. Returns what is limited now, `None` where that is no
+    /// news.
+    pub fn met(
+        &self,
+        order: &Order<'_>,
+        about: &About,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Option<Key> {
+        let mut state = lock(&self.state);
+        let before = state.limits.heard(now);
+        let key = state.limits.met(order, about, until);
+        let known = before.iter().find(|(known, _)| *known == key);
+        known
+            .is_none_or(|(_, known)| until > known.saturating_add(SAME).unwrap_or(*known))
+            .then_some(key)
+    }
+
+    /// What an earlier process heard.
+    pub fn hear(&self, account: &str, stored: &[Limit]) {
+        let mut state = lock(&self.state);
+        for limit in stored.iter().filter(|limit| limit.server == self.server) {
+            if let (Some(key), Ok(until)) = (Key::decode(&limit.of, account), limit.until.parse()) {
+                state.limits.hear(key, until);
+            }
+        }
+    }
+
+    /// What must be stored of what `account` heard.
+    #[must_use]
+    pub fn heard(&self, account: &str, now: Timestamp) -> Vec<Limit> {
+        let heard = lock(&self.state).limits.heard(now).into_iter();
+        let is_its_own = |key: &Key| match key {
+            Key::Account(of) | Key::Name { account: of, .. } => of == account,
+            Key::Domain(_) | Key::Set(_) => true,
+        };
+        let own = heard.filter(|(key, _)| is_its_own(key)).take(MOST_STORED);
+        own.map(|(key, until)| Limit {
+            server: self.server.clone(),
+            of: key.encode(),
+            until: seconds_up(until).to_string(),
+        })
+        .collect()
+    }
+
+    /// Whether certificates that `account` had earlier are still to be [recalled](Self::recall).
+    #[must_use]
+    pub fn wants_recall(&self, account: &str) -> bool {
+        let state = lock(&self.state);
+        state.limits.counts() && !state.recalled.contains(account)
+    }
+
+    /// What `account` had before this process knew of it, in the order of time. Counts once.
+    pub fn recall<'a>(
+        &self,
+        account: &str,
+        issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
+    ) {
+        let mut state = lock(&self.state);
+        if state.recalled.insert(account.to_owned()) {
+            issued.into_iter().for_each(|(order, at)| state.limits.issued(&order, at));
+        }
+    }
+}
+
+impl State {
+    fn room(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+        let before = |key: &Key| self.turns.get(key).map_or(0, |turns| turns.before(whose, now));
+        self.limits.room(order, before, now).map(rounded)
+    }
+}
+
+/// Whoever looks again at that second finds it come.
+fn rounded(wait: Wait) -> Wait {
+    Wait { until: seconds_up(wait.until), ..wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use cert_lib::plan::limits::Novelty;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn whose(namespace: &str) -> Whose<'_> {
+        Whose { namespace, certificate: "x" }
+    }
+
+    #[test]
+    fn only_lets_encrypts_production_has_known_numbers_unless_somebody_says_so() {
+        let production = "https://acme-v02.api.letsencrypt.org/directory";
+        let staging = "https://acme-staging-v02.api.letsencrypt.org/directory";
+        let other = "https://ca.example.org/api.letsencrypt.org";
+        for (policy, server, known) in [
+            (AcmeLimits::Auto, production, true),
+            (AcmeLimits::Auto, staging, false),
+            (AcmeLimits::Auto, other, false),
+            (AcmeLimits::Off, production, false),
+            (AcmeLimits::LetsEncrypt, other, true),
+        ] {
+            assert_eq!(is_known(policy, server), known, "{policy:?} {server}");
+        }
+    }
+
+    /// faults.md 69
+    #[test]
+    fn where_the_account_is_short_namespaces_take_turns() {
+        let cas = Cas::new(AcmeLimits::LetsEncrypt);
+        let ca = cas.at("https://ca/dir");
+        for number in 0..300 {
+            let names = [format!("www.d{number}.example").parse().unwrap()];
+            let order = Order { account: "le", names: &names, novelty: Novelty::New };
+            assert_eq!(ca.room(&order, whose("greedy"), at(0)), None);
+            ca.ordered(&order, whose("greedy"), at(0));
+        }
+        let waits: Vec<i64> = (0..20)
+            .map(|number| {
+                let name = format!("more-{number}");
+                let names = [format!("www.m{number}.example").parse().unwrap()];
+                let order = Order { account: "le", names: &names, novelty: Novelty::New };
+                let whose = Whose { namespace: "greedy", certificate: &name };
+                ca.wait(&order, whose, at(0)).unwrap().until.duration_since(at(0)).as_secs()
+            })
+            .collect();
+        assert_eq!(waits[..3], [36, 72, 108]);
+        let names = ["www.modest.example".parse().unwrap()];
+        let order = Order { account: "le", names: &names, novelty: Novelty::New };
+        let wait = ca.wait(&order, whose("modest"), at(0)).unwrap();
+        assert!(wait.until <= at(72), "{wait:?}");
+    }
+
+    #[test]
+    fn what_the_ca_said_is_known_after_a_restart_and_to_the_other_accounts_where_it_concerns_them()
+    {
+        let names: [DnsName; 1] = ["www.example.org".parse().unwrap()];
+        let order = |account| Order { account, names: &names, novelty: Novelty::New };
+        let ca = Cas::default().at("https://ca/dir");
+        let domain = About::Domain(names[0].clone());
+        assert!(ca.met(&order("one"), &domain, at(600), at(0)).is_some());
+        assert!(ca.met(&order("one"), &domain, at(600), at(1)).is_none(), "no news");
+        assert!(ca.met(&order("one"), &About::Account, at(300), at(0)).is_some());
+        let stored = ca.heard("one", at(10));
+        let texts: Vec<&str> = stored.iter().map(|limit| limit.of.as_str()).collect();
+        assert_eq!(texts, ["domain example.org", "account"]);
+
+        let again = Cas::default().at("https://ca/dir");
+        again.hear("one", &stored);
+        assert_eq!(again.said(&order("one"), at(20)).unwrap().until, at(600));
+        assert_eq!(again.said(&order("two"), at(20)).unwrap().until, at(600));
+        let elsewhere = Cas::default().at("https://other/dir");
+        elsewhere.hear("one", &stored);
+        assert_eq!(elsewhere.said(&order("one"), at(20)), None, "another CA");
+        let foreign =
+            Limit { of: "?".into(), until: "soon".into(), server: "https://ca/dir".into() };
+        again.hear("one", &[foreign]);
+    }
+}

@@ -1,0 +1,272 @@
+//! Does what the plan says.
+
+use cert_lib::{
+    issue::{Disposition, RevocationReason},
+    plan::backoff::{self, Backoff},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    index::RevocationKey,
+    look,
+    plan::{self, Backup, Found, Lists, Step},
+    reconcile::{Controller, FALLBACK},
+    status::{self, Said, State},
+};
+use crate::{
+    api::{CertificateRevocation, IssuerKey, ObjectKey, marks, revocation::CertificateName},
+    certificates::{backup, convert},
+    issuers::registry::Lookup,
+};
+
+/// One CertificateRevocation in one pass.
+pub(super) struct Pass<'a> {
+    pub(super) key: &'a RevocationKey,
+    pub(super) revocation: &'a CertificateRevocation,
+    pub(super) found: Found,
+    pub(super) renew: bool,
+    pub(super) date: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// What became of one certificate.
+enum Outcome {
+    Revoked,
+    /// The CA will not do it.
+    Refused(String),
+    /// Another try is worth it: at once when the issuer is well again, or at the pace of this.
+    Later(String, Option<Disposition>),
+}
+
+impl Controller {
+    /// Makes sure that what will be revoked can be found when its Secret holds something else.
+    /// *Idempotent*.
+    pub(super) async fn secure(
+        &self,
+        key: &RevocationKey,
+        namespace: &str,
+        found: &Found,
+        holders: &[CertificateName],
+        backups: &[ObjectKey],
+    ) -> kube::Result<()> {
+        let Some(subject) = &found.subject else { return Ok(()) };
+        let issuer = &subject.issuer.key;
+        for name in holders {
+            self.back_up(key, name, issuer).await?;
+        }
+        for backup in backups {
+            let tenants = self.places.tenants(key.home, namespace);
+            let tenant = tenants.first().map_or("", String::as_str);
+            self.note(backup, tenant, issuer).await?;
+        }
+        Ok(())
+    }
+
+    async fn back_up(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+        issuer: &IssuerKey,
+    ) -> kube::Result<()> {
+        let certificates = self.certificates(key, &name.namespace);
+        let Some(certificate) = certificates.get_opt(&name.name).await? else { return Ok(()) };
+        let secret = convert::secret_key(&certificate);
+        let Some(secret) = self.secrets(&secret.namespace).get_opt(&secret.name).await? else {
+            return Ok(());
+        };
+        let Some((leaf, _)) = look::read(&secret) else { return Ok(()) };
+        let tenants = self.places.tenants(key.home, &name.namespace);
+        let copy =
+            backup::render(tenants.first().map_or("", String::as_str), issuer, &leaf, &secret);
+        match self.secrets(backup::NAMESPACE).create(&PostParams::default(), &copy).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes on a backup whose it is. Others who have the same certificate stay on it.
+    async fn note(&self, backup: &ObjectKey, tenant: &str, issuer: &IssuerKey) -> kube::Result<()> {
+        let api = self.secrets(&backup.namespace);
+        let Some(secret) = api.get_opt(&backup.name).await? else { return Ok(()) };
+        let noted = secret.annotations().get(marks::BACKUP_OF).cloned().unwrap_or_default();
+        let mut tenants: Vec<&str> =
+            noted.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        if !tenants.contains(&tenant) {
+            tenants.push(tenant);
+        }
+        let known = secret.annotations().get(marks::BACKUP_ISSUER).cloned();
+        let patch = annotate(&json!({
+            marks::BACKUP_OF: tenants.join(","),
+            marks::BACKUP_ISSUER: known.unwrap_or_else(|| issuer.to_string()),
+        }));
+        api.patch(&backup.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    }
+
+    /// Asks for new certificates, and waits until they are there.
+    pub(super) async fn renew(
+        &self,
+        pass: &Pass<'_>,
+        lists: Lists,
+        to_tell: &[CertificateName],
+    ) -> kube::Result<Option<Timestamp>> {
+        let patch = json!({ "spec": { "ensureRenewedAfter": pass.date.to_string() } });
+        for name in to_tell {
+            let api = self.certificates(pass.key, &name.namespace);
+            match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => {}
+                // The next pass goes on without it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let count = lists.processing.len();
+        let message = format!("renewing certificate for {count} certificate objects");
+        self.say(pass.key, pass.revocation, &Said::pending(message, Some(lists))).await?;
+        Ok(Some(pass.now + FALLBACK))
+    }
+
+    /// Revokes what is left.
+    pub(super) async fn revoke(
+        &self,
+        mut pass: Pass<'_>,
+        mut lists: Lists,
+        backups: &[Backup],
+    ) -> kube::Result<Option<Timestamp>> {
+        let previous = status::backoff(pass.revocation).map(|backoff| backoff.interval);
+        let (mut errors, mut waits, mut waits_for_issuer) = (Vec::new(), Vec::new(), false);
+        for backup in backups {
+            let mut complain = |why| errors.push(format!("{}: {why}", backup.text));
+            match self.revoke_one(backup, pass.renew).await? {
+                Outcome::Revoked => {
+                    let done = pass.found.backups.iter_mut().filter(|it| *it == backup);
+                    done.for_each(|it| it.revoked = true);
+                }
+                Outcome::Refused(why) => {
+                    complain(why);
+                    lists.secrets.remove(&backup.listed());
+                    lists.failed_secrets.insert(backup.listed());
+                }
+                Outcome::Later(why, None) => {
+                    complain(why);
+                    waits_for_issuer = true;
+                }
+                Outcome::Later(why, Some(disposition)) => {
+                    complain(why);
+                    waits.push(backoff::after(disposition, previous, pass.now));
+                }
+            }
+        }
+        let errors = (!errors.is_empty())
+            .then(|| format!("errors during revocation: {}", errors.join("; ")));
+        match plan::next(&pass.found, Some(lists), pass.renew, pass.date, true, pass.now) {
+            Step::Finish(lists) => self.finish(&pass, lists, errors).await,
+            Step::Revoke(lists, _) => {
+                let backoff = waits.into_iter().max_by_key(|wait: &Backoff| wait.until);
+                let message = errors.unwrap_or_else(|| "revoking old certificate".to_owned());
+                let said = Said { backoff, ..Said::pending(message, Some(lists)) };
+                self.say(pass.key, pass.revocation, &said).await?;
+                let fallback = pass.now + FALLBACK;
+                Ok(Some(backoff.filter(|_| !waits_for_issuer).map_or(fallback, |it| it.until)))
+            }
+            Step::Refuse(_) | Step::Secure { .. } | Step::Begin(..) | Step::Renew(..) => {
+                Ok(Some(pass.now + FALLBACK))
+            }
+        }
+    }
+
+    async fn revoke_one(&self, backup: &Backup, renewed: bool) -> kube::Result<Outcome> {
+        let Some(key) = &backup.issuer else {
+            return Ok(Outcome::Refused("nobody knows its issuer".to_owned()));
+        };
+        let issuer = match self.issuers.lookup(key) {
+            Lookup::Ready { issuer, .. } => issuer,
+            Lookup::Missing => {
+                return Ok(Outcome::Later(format!("issuer {key} does not exist"), None));
+            }
+            Lookup::Unknown => {
+                return Ok(Outcome::Later(format!("issuer {key} was not looked at yet"), None));
+            }
+            Lookup::NotReady(why) => {
+                return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
+            }
+        };
+        let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
+        let chain = look::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
+        let Some(leaf) = chain.first() else {
+            return Ok(Outcome::Refused("its backup holds no certificate any more".to_owned()));
+        };
+        let why = match renewed {
+            true => RevocationReason::Superseded,
+            false => RevocationReason::Unspecified,
+        };
+        match issuer.revoke(leaf, why).await {
+            Ok(()) => {}
+            Err(error) if error.disposition() == Disposition::FixRequest => {
+                return Ok(Outcome::Refused(error.to_string()));
+            }
+            Err(error) => {
+                if error.disposition() == Disposition::FixIssuer {
+                    self.issuers.doubt(key);
+                }
+                return Ok(Outcome::Later(error.to_string(), Some(error.disposition())));
+            }
+        }
+        self.mark(backup, &secret).await?;
+        Ok(Outcome::Revoked)
+    }
+
+    /// Marks all Secrets with the certificate, whoever has them: what is said is true. The backup is
+    /// the last one: it says that all are marked.
+    async fn mark(&self, backup: &Backup, secret: &Secret) -> kube::Result<()> {
+        let hash = secret.labels().get(marks::HASH).map_or("", String::as_str);
+        let same = format!("{}=true,{}={hash}", marks::CERTIFICATE, marks::HASH);
+        let all: Api<Secret> = Api::all(self.target.0.clone());
+        let others = all.list(&ListParams::default().labels(&same)).await?.items;
+        let holds_it = |other: &&Secret| {
+            ObjectKey::of(*other) != backup.secret
+                && look::read(other)
+                    .is_some_and(|(leaf, _)| backup::label(&leaf.serial) == backup.serial)
+        };
+        let others = others.iter().filter(holds_it).map(ObjectKey::of);
+        let patch = annotate(&json!({ marks::REVOKED: "true" }));
+        for key in others.chain([backup.secret.clone()]) {
+            let api = self.secrets(&key.namespace);
+            match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says how it ended. Nothing happens after that.
+    pub(super) async fn finish(
+        &self,
+        pass: &Pass<'_>,
+        lists: Lists,
+        errors: Option<String>,
+    ) -> kube::Result<Option<Timestamp>> {
+        let said = pass.revocation.status.as_ref().and_then(|status| status.message.clone());
+        let before = errors.or(said).unwrap_or_default();
+        let (ending, message) = plan::ending(&lists, pass.renew, &before);
+        let said = Said {
+            state: State::from(ending),
+            finished: true,
+            ..Said::pending(message, Some(lists))
+        };
+        self.say(pass.key, pass.revocation, &said).await?;
+        Ok(None)
+    }
+}
+
+fn annotate(annotations: &Value) -> Value {
+    json!({ "metadata": { "annotations": annotations } })
+}

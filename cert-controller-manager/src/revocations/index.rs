@@ -1,0 +1,235 @@
+//! The CertificateRevocations in memory, and who of them waits for what.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kube::ResourceExt;
+
+use super::reconcile::Controller;
+use crate::{
+    api::{Certificate, CertificateRevocation, Home, ObjectKey, revocation::CertificateName},
+    runtime::follow::{self, Follower},
+};
+
+/// Names a CertificateRevocation.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RevocationKey {
+    /// Where it lives: beside the Certificates that it is about.
+    pub home: Home,
+    /// Its name there.
+    pub object: ObjectKey,
+}
+
+impl fmt::Display for RevocationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.home {
+            Home::Source => write!(f, "{}", self.object),
+            Home::Target => write!(f, "target:{}", self.object),
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Index(Mutex<Maps>);
+
+#[derive(Debug, Default)]
+struct Maps {
+    all: BTreeMap<RevocationKey, Arc<CertificateRevocation>>,
+    /// Those that are not finished, by the namespace of their Certificate.
+    open: HashMap<(Home, String), Vec<RevocationKey>>,
+}
+
+impl Index {
+    /// The CertificateRevocation, if there is one.
+    #[must_use]
+    pub fn get(&self, key: &RevocationKey) -> Option<Arc<CertificateRevocation>> {
+        self.lock().all.get(key).cloned()
+    }
+
+    /// Takes a version that was seen or written. Returns whether it is news.
+    pub fn put(&self, key: &RevocationKey, mut revocation: CertificateRevocation) -> bool {
+        follow::strip(&mut revocation);
+        let mut maps = self.lock();
+        let known = maps.all.get(key).filter(|known| known.uid() == revocation.uid());
+        if known.is_some_and(|known| version(known) >= version(&revocation)) {
+            return false;
+        }
+        maps.forget(key);
+        let is_open =
+            revocation.status.as_ref().is_none_or(|status| status.revocation_applied.is_none());
+        if is_open {
+            let namespace = revocation.spec.certificate_ref.namespace.clone();
+            maps.open.entry((key.home, namespace)).or_default().push(key.clone());
+        }
+        maps.all.insert(key.clone(), Arc::new(revocation));
+        true
+    }
+
+    /// It is gone.
+    pub fn remove(&self, key: &RevocationKey) {
+        self.lock().forget(key);
+    }
+
+    /// Those that are not finished and wait for this Certificate.
+    fn waiting_for(&self, home: Home, certificate: &CertificateName) -> Vec<RevocationKey> {
+        let maps = self.lock();
+        if maps.open.is_empty() {
+            return Vec::new();
+        }
+        let near = maps.open.get(&(home, certificate.namespace.clone())).into_iter().flatten();
+        let waits =
+            |key: &&RevocationKey| maps.all.get(*key).is_some_and(|it| is_about(it, certificate));
+        near.filter(waits).cloned().collect()
+    }
+
+    /// Those that are not finished.
+    fn open(&self) -> Vec<RevocationKey> {
+        self.lock().open.values().flatten().cloned().collect()
+    }
+
+    fn keys(&self, home: Home) -> Vec<ObjectKey> {
+        let maps = self.lock();
+        maps.all.keys().filter(|key| key.home == home).map(|key| key.object.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Maps> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Maps {
+    fn forget(&mut self, key: &RevocationKey) {
+        let Some(known) = self.all.remove(key) else { return };
+        let place = (key.home, known.spec.certificate_ref.namespace.clone());
+        if let Some(open) = self.open.get_mut(&place) {
+            open.retain(|other| other != key);
+            if open.is_empty() {
+                self.open.remove(&place);
+            }
+        }
+    }
+}
+
+fn is_about(revocation: &CertificateRevocation, certificate: &CertificateName) -> bool {
+    let objects = revocation.status.as_ref().and_then(|status| status.objects.as_ref());
+    let processing = objects.and_then(|objects| objects.processing.as_ref());
+    revocation.spec.certificate_ref == *certificate
+        || processing.is_some_and(|names| names.contains(certificate))
+}
+
+/// Versions are numbers that grow, though the API does not promise it.
+fn version(revocation: &CertificateRevocation) -> u64 {
+    revocation.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+impl Controller {
+    /// An issuer has changed: whoever waits for one gets a pass.
+    pub fn issuer_changed(&self) {
+        self.index.open().into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+/// Takes what is heard in one cluster: of the CertificateRevocations, and of the Certificates that
+/// they wait for.
+pub struct AtHome {
+    home: Home,
+    controller: Arc<Controller>,
+}
+
+impl AtHome {
+    /// For what is at `home`.
+    #[must_use]
+    pub fn new(home: Home, controller: Arc<Controller>) -> Self {
+        Self { home, controller }
+    }
+
+    fn key(&self, object: ObjectKey) -> RevocationKey {
+        RevocationKey { home: self.home, object }
+    }
+
+    fn wake(&self, ObjectKey { namespace, name }: ObjectKey) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        let certificate = CertificateName { name, namespace };
+        let waiting = index.waiting_for(self.home, &certificate);
+        waiting.into_iter().for_each(|key| queue.push(key));
+    }
+}
+
+impl Follower<CertificateRevocation> for AtHome {
+    fn applied(&self, revocation: CertificateRevocation) {
+        let key = self.key(ObjectKey::of(&revocation));
+        if self.controller.index.put(&key, revocation) {
+            self.controller.queue.push(key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.controller.index.remove(&self.key(key.clone()));
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.controller.index.keys(self.home)
+    }
+}
+
+/// Certificates are not remembered: they are read when a pass needs them.
+impl Follower<Arc<Certificate>> for AtHome {
+    fn applied(&self, certificate: Arc<Certificate>) {
+        self.wake(ObjectKey::of(certificate.as_ref()));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.wake(key.clone());
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn name(name: &str, namespace: &str) -> CertificateName {
+        CertificateName { name: name.to_owned(), namespace: namespace.to_owned() }
+    }
+
+    fn revocation(version: u32, status: &serde_json::Value) -> CertificateRevocation {
+        let mut object = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "CertificateRevocation",
+            "metadata": {"name": "r", "namespace": "ns", "resourceVersion": version.to_string()},
+            "spec": {"certificateRef": {"name": "a", "namespace": "ns"}},
+        });
+        object["status"] = status.clone();
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn one_that_is_not_finished_waits_for_its_certificates() {
+        let key = RevocationKey { home: Home::Source, object: ObjectKey::new("ns", "r") };
+        let index = Index::default();
+        assert!(index.put(&key, revocation(1, &json!(null))));
+        assert!(!index.put(&key, revocation(1, &json!(null))), "it is no news");
+        let waiting = |name: &CertificateName| index.waiting_for(Home::Source, name).len();
+        assert_eq!((waiting(&name("a", "ns")), waiting(&name("b", "other"))), (1, 0));
+        assert_eq!(index.waiting_for(Home::Target, &name("a", "ns")), []);
+
+        let processing = json!([{"name": "b", "namespace": "other"}]);
+        let status = json!({"state": "Pending", "objects": {"processing": processing}});
+        assert!(index.put(&key, revocation(2, &status)));
+        assert_eq!((waiting(&name("a", "ns")), waiting(&name("b", "other"))), (1, 1));
+
+        let done = json!({"state": "Applied", "revocationApplied": "2026-11-22T10:00:00Z"});
+        assert!(index.put(&key, revocation(3, &done)));
+        assert_eq!((waiting(&name("a", "ns")), index.open()), (0, vec![]));
+        index.remove(&key);
+        assert_eq!((index.get(&key), index.keys(Home::Source)), (None, vec![]));
+    }
+}

@@ -1,0 +1,155 @@
+//! One pass over one CertificateRevocation.
+
+use std::{sync::Arc, time::Duration};
+
+use cert_lib::clock::Clock;
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    act::Pass,
+    index::{Index, RevocationKey},
+    plan::{self, Admission, Lists, Step},
+    status::{self, Said},
+};
+use crate::{
+    api::{CertificateRevocation, is_served},
+    certificates::{bond::Places, reconcile::Homes, secret::seconds_up},
+    config::CertificateSettings,
+    issuers::registry::Registry,
+    runtime::{clusters::TargetCluster, errors::brief, fence::NotLeading, queue::Shared},
+};
+
+/// When a cluster cannot be reached, a pass is repeated after this.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+/// Somebody else has written meanwhile.
+const CONFLICT: Duration = Duration::from_secs(1);
+/// What a cluster refuses is tried again after this.
+const REFUSED: Duration = Duration::from_secs(60);
+/// Longest sleep: a suspended machine or a moved clock is noticed within it.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// Whoever waits is woken; this is for what nobody tells.
+pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
+/// The same where somebody must change something.
+const PATIENT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Everything that a pass needs.
+pub struct Controller {
+    /// Where CertificateRevocations and Certificates live.
+    pub homes: Homes,
+    /// Where Secrets live.
+    pub target: TargetCluster,
+    /// Which cluster is which.
+    pub places: Places,
+    /// Who issues.
+    pub issuers: Arc<Registry>,
+    /// What was asked of the manager.
+    pub settings: CertificateSettings,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The CertificateRevocations.
+    pub index: Index,
+    /// Which of them need a pass.
+    pub queue: Shared<RevocationKey>,
+}
+
+impl Controller {
+    /// One pass. Returns after how long the next one is due.
+    pub async fn reconcile(&self, key: RevocationKey) -> Option<Duration> {
+        match self.pass(&key).await {
+            Ok(Some(look_again)) => {
+                let wait = look_again.duration_since(self.clock.now());
+                Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
+            }
+            Ok(None) => None,
+            Err(kube::Error::Api(status)) if status.code == 409 => Some(CONFLICT),
+            // The watch will tell that it is gone.
+            Err(_) if self.index.get(&key).is_none() => None,
+            // The process is about to end.
+            Err(error) if NotLeading::is(&error) => Some(UNREACHABLE),
+            Err(error) => {
+                tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
+                let is_refusal = matches!(error, kube::Error::Api(status) if status.code == 403);
+                Some(if is_refusal { REFUSED } else { UNREACHABLE })
+            }
+        }
+    }
+
+    async fn pass(&self, key: &RevocationKey) -> kube::Result<Option<Timestamp>> {
+        let Some(revocation) = self.index.get(key) else { return Ok(None) };
+        if revocation.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let served = is_served(revocation.as_ref(), &self.settings.classes);
+        let anywhere = self.settings.cross_namespace_secrets;
+        let (spec, status) = (&revocation.spec, revocation.status.as_ref());
+        match plan::admit(served, &key.object.namespace, spec, status, anywhere) {
+            Admission::Leave => Ok(None),
+            Admission::Date => self.date(key, &revocation, now).await,
+            Admission::Refuse(why) => {
+                self.say(key, &revocation, &Said::error(why)).await?;
+                Ok(Some(now + PATIENT))
+            }
+            Admission::Go(date) => self.go(key, &revocation, date, now).await,
+        }
+    }
+
+    /// Without a date, all that was requested until now is meant.
+    async fn date(
+        &self,
+        key: &RevocationKey,
+        revocation: &CertificateRevocation,
+        now: Timestamp,
+    ) -> kube::Result<Option<Timestamp>> {
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": revocation.resource_version() },
+            "spec": { "qualifyingDate": seconds_up(now) },
+        }));
+        let api = self.revocations(key);
+        let written = api.patch(&key.object.name, &PatchParams::default(), &patch).await?;
+        self.index.put(key, written);
+        Ok(Some(now))
+    }
+
+    async fn go(
+        &self,
+        key: &RevocationKey,
+        revocation: &CertificateRevocation,
+        date: Timestamp,
+        now: Timestamp,
+    ) -> kube::Result<Option<Timestamp>> {
+        if let Some(backoff) = status::backoff(revocation).filter(|backoff| backoff.until > now) {
+            return Ok(Some(backoff.until));
+        }
+        let begun = Lists::of(revocation.status.as_ref());
+        let renew = revocation.spec.renew == Some(true);
+        let mut found = self.look(key, revocation, begun.as_ref()).await?;
+        let mut step = plan::next(&found, begun.clone(), renew, date, false, now);
+        if let Step::Secure { holders, backups } = &step {
+            let namespace = &revocation.spec.certificate_ref.namespace;
+            self.secure(key, namespace, &found, holders, backups).await?;
+            found = self.look(key, revocation, begun.as_ref()).await?;
+            step = plan::next(&found, begun, renew, date, true, now);
+        }
+        let pass = Pass { key, revocation, found, renew, date, now };
+        match step {
+            Step::Refuse(why) => {
+                self.say(key, revocation, &Said::error(why)).await?;
+                Ok(Some(now + PATIENT))
+            }
+            Step::Secure { .. } => Ok(Some(now + FALLBACK)),
+            Step::Begin(lists, message) => {
+                self.say(key, revocation, &Said::pending(message, Some(lists))).await?;
+                Ok(Some(now))
+            }
+            Step::Renew(lists, to_tell) => self.renew(&pass, lists, &to_tell).await,
+            Step::Revoke(lists, backups) => self.revoke(pass, lists, &backups).await,
+            Step::Finish(lists) => self.finish(&pass, lists, None).await,
+        }
+    }
+}

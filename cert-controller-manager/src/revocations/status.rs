@@ -1,0 +1,203 @@
+//! What a CertificateRevocation says of itself. Pure, but for the writing of it.
+
+use std::collections::BTreeSet;
+
+use cert_lib::plan::backoff::Backoff;
+use jiff::Timestamp;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    index::RevocationKey,
+    plan::{Ending, Lists},
+    reconcile::Controller,
+};
+use crate::{
+    api::{
+        CertificateRevocation,
+        certificate::BackoffState,
+        revocation::{CertificateRevocationStatus, RevokedObjects, RevokedSecrets},
+    },
+    certificates::secret::{seconds, seconds_up},
+    config::{duration, go_duration},
+    runtime::merge,
+};
+
+/// Upstream's words for how far a revocation is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// It goes on.
+    Pending,
+    /// Somebody must change something, or nothing could be revoked.
+    Error,
+    /// Everything is revoked.
+    Applied,
+    /// Some of it.
+    PartialApplied,
+}
+
+impl State {
+    /// The word in `status.state`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Error => "Error",
+            Self::Applied => "Applied",
+            Self::PartialApplied => "PartialApplied",
+        }
+    }
+}
+
+impl From<Ending> for State {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Applied => Self::Applied,
+            Ending::PartialApplied => Self::PartialApplied,
+            Ending::Error => Self::Error,
+        }
+    }
+}
+
+/// What there is to say.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// In upstream's words.
+    pub state: State,
+    /// For people.
+    pub message: String,
+    /// What is concerned; `None` leaves what is said.
+    pub lists: Option<Lists>,
+    /// Whether nothing happens any more.
+    pub finished: bool,
+    /// When the CA is asked again.
+    pub backoff: Option<Backoff>,
+}
+
+impl Said {
+    /// It goes on.
+    #[must_use]
+    pub fn pending(message: impl Into<String>, lists: Option<Lists>) -> Self {
+        let (finished, backoff) = (false, None);
+        Self { state: State::Pending, message: message.into(), lists, finished, backoff }
+    }
+
+    /// It cannot go on as things are.
+    #[must_use]
+    pub fn error(message: impl Into<String>) -> Self {
+        Self { state: State::Error, ..Self::pending(message, None) }
+    }
+}
+
+/// The status after `said`.
+#[must_use]
+pub fn of(
+    revocation: &CertificateRevocation,
+    said: &Said,
+    now: Timestamp,
+) -> CertificateRevocationStatus {
+    let before = revocation.status.clone().unwrap_or_default();
+    let (objects, secrets) = match &said.lists {
+        Some(lists) => (Some(objects(lists)), Some(secrets(lists))),
+        None => (before.objects, before.secrets),
+    };
+    let generation = revocation.metadata.generation;
+    CertificateRevocationStatus {
+        observed_generation: generation,
+        state: said.state.word().to_owned(),
+        message: Some(said.message.clone()),
+        objects,
+        secrets,
+        revocation_applied: said.finished.then(|| seconds(now)),
+        backoff: said.backoff.map(|backoff| BackoffState {
+            observed_generation: generation,
+            recheck_after: seconds_up(backoff.until),
+            recheck_interval: go_duration(backoff.interval),
+            failures: None,
+        }),
+    }
+}
+
+fn objects(lists: &Lists) -> RevokedObjects {
+    RevokedObjects {
+        processing: list(&lists.processing),
+        renewed: list(&lists.renewed),
+        revoked: list(&lists.revoked),
+        failed: list(&lists.failed),
+    }
+}
+
+fn secrets(lists: &Lists) -> RevokedSecrets {
+    RevokedSecrets {
+        processing: list(&lists.secrets),
+        revoked: list(&lists.revoked_secrets),
+        failed: list(&lists.failed_secrets),
+    }
+}
+
+fn list<T: Clone>(set: &BTreeSet<T>) -> Option<Vec<T>> {
+    (!set.is_empty()).then(|| set.iter().cloned().collect())
+}
+
+/// What is left of the last failure, if the specification is still the one that failed.
+#[must_use]
+pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
+    let backoff = revocation.status.as_ref()?.backoff.as_ref()?;
+    let until = backoff.recheck_after.parse().ok()?;
+    (backoff.observed_generation == revocation.metadata.generation).then(|| Backoff {
+        until,
+        interval: duration(&backoff.recheck_interval).unwrap_or_default(),
+        failures: 0,
+    })
+}
+
+impl Controller {
+    /// Writes what there is to say, where it differs from what is said.
+    pub(super) async fn say(
+        &self,
+        key: &RevocationKey,
+        revocation: &CertificateRevocation,
+        said: &Said,
+    ) -> kube::Result<()> {
+        let should = of(revocation, said, self.clock.now());
+        let before = revocation.status.as_ref();
+        let Some(mut patch) = merge::status_patch(before, &should) else { return Ok(()) };
+        let is_news = said.finished
+            || before.is_none_or(|before| before.state != should.state)
+            || (said.state == State::Error
+                && before.is_some_and(|before| before.message != should.message));
+        patch["metadata"] = json!({ "uid": revocation.uid() });
+        let written = self
+            .revocations(key)
+            .patch_status(&key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        self.index.put(key, written);
+        if is_news {
+            self.tell(key, revocation, said);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, key: &RevocationKey, revocation: &CertificateRevocation, said: &Said) {
+        let about = revocation.object_ref(&());
+        let (word, message) = (said.state.word(), &said.message);
+        let reports = &self.homes.at(key.home).reports;
+        match said.state {
+            State::Pending | State::Applied => {
+                tracing::info!(revocation = %key, state = word, "revocation {key}: {message}");
+                reports.normal(about, word, message);
+            }
+            State::Error | State::PartialApplied => {
+                tracing::warn!(revocation = %key, state = word, "revocation {key}: {message}");
+                reports.warning(about, word, message);
+            }
+        }
+    }
+
+    pub(super) fn revocations(&self, key: &RevocationKey) -> Api<CertificateRevocation> {
+        Api::namespaced(self.homes.at(key.home).client.clone(), &key.object.namespace)
+    }
+}

@@ -1,0 +1,185 @@
+//! External account binding (RFC 8555 section 7.3.4): a new account is tied to one that exists
+//! elsewhere at the CA, by a key that the CA's operator handed out.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use zeroize::Zeroizing;
+
+use crate::acme::jws::{AccountKey, Flattened, Header, SignError, flatten};
+
+/// A key of the CA's operator and its name. Prints the name only, and is wiped when dropped.
+#[derive(Clone)]
+pub struct Binding {
+    key_id: String,
+    algorithm: MacAlgorithm,
+    key: Zeroizing<Vec<u8>>,
+}
+
+/// How the binding is signed (RFC 7518 section 3.2).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MacAlgorithm {
+    /// What all CAs take.
+    #[default]
+    Hs256,
+    /// With SHA-384.
+    Hs384,
+    /// With SHA-512.
+    Hs512,
+}
+
+/// Why a binding cannot be used. Never quotes the key. The words are upstream's where it has some.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BindingError {
+    /// Another alphabet, padding, or not base64 at all.
+    #[error("acme: could not decode hmac key: illegal base64 data at input byte {position}")]
+    NotBase64 {
+        /// Where the first wrong byte is.
+        position: usize,
+    },
+    /// RFC 7518 section 3.2 wants a key as long as the hash.
+    #[error(
+        "acme: the hmac key has an invalid key size for algorithm {algorithm}: it has {bytes} bytes \
+         and needs at least {needed}"
+    )]
+    TooShort {
+        /// What it was to be used with.
+        algorithm: MacAlgorithm,
+        /// How long it is.
+        bytes: usize,
+        /// How long it must be.
+        needed: usize,
+    },
+}
+
+impl Binding {
+    /// A binding by the key named `key_id`, `encoded` in URL-safe base64 without padding. A line end
+    /// after it does no harm.
+    ///
+    /// # Errors
+    /// See [`BindingError`].
+    pub fn new(
+        key_id: impl Into<String>,
+        algorithm: MacAlgorithm,
+        encoded: impl AsRef<[u8]>,
+    ) -> Result<Self, BindingError> {
+        let encoded = encoded.as_ref().trim_ascii_end();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let wrong = encoded.iter().position(|byte| !allowed(*byte));
+        let position = wrong.unwrap_or(encoded.len());
+        let key = BASE64URL.decode(encoded).map(Zeroizing::new);
+        let key = key.map_err(|_| BindingError::NotBase64 { position })?;
+        let (bytes, needed) = (key.len(), algorithm.hash_length());
+        if bytes < needed {
+            return Err(BindingError::TooShort { algorithm, bytes, needed });
+        }
+        Ok(Self { key_id: key_id.into(), algorithm, key })
+    }
+
+    /// The account key, signed by the CA's.
+    pub(super) fn bind(
+        &self,
+        account: &AccountKey,
+        new_account: &str,
+    ) -> Result<Flattened, SignError> {
+        let alg = self.algorithm.name();
+        let header =
+            Header { alg, jwk: None, kid: Some(&self.key_id), nonce: None, url: new_account };
+        let payload = serde_json::to_string(account.jwk()).map_err(|_| SignError)?;
+        let key = hmac::Key::new(self.algorithm.hmac(), &self.key);
+        flatten(&header, &payload, |message| Ok(hmac::sign(&key, message).as_ref().to_vec()))
+    }
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Binding")
+            .field("key_id", &self.key_id)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MacAlgorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+        }
+    }
+
+    fn hmac(self) -> hmac::Algorithm {
+        match self {
+            Self::Hs256 => hmac::HMAC_SHA256,
+            Self::Hs384 => hmac::HMAC_SHA384,
+            Self::Hs512 => hmac::HMAC_SHA512,
+        }
+    }
+
+    fn hash_length(self) -> usize {
+        match self {
+            Self::Hs256 => 32,
+            Self::Hs384 => 48,
+            Self::Hs512 => 64,
+        }
+    }
+}
+
+impl fmt::Display for MacAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const URL: &str = "https://ca/new-account";
+
+    #[test]
+    fn a_binding_is_the_account_key_signed_by_the_key_of_the_ca() {
+        let account = AccountKey::generate().unwrap();
+        for (algorithm, name) in [
+            (MacAlgorithm::Hs256, "HS256"),
+            (MacAlgorithm::Hs384, "HS384"),
+            (MacAlgorithm::Hs512, "HS512"),
+        ] {
+            let secret = [7; 64];
+            let encoded = format!("{}\n", BASE64URL.encode(secret));
+            let binding = Binding::new("kid-1", algorithm, &encoded).unwrap();
+            let flat = serde_json::to_value(binding.bind(&account, URL).unwrap()).unwrap();
+            let part = |name: &str| flat[name].as_str().unwrap().to_owned();
+            let key = hmac::Key::new(algorithm.hmac(), &secret);
+            let signed = format!("{}.{}", part("protected"), part("payload"));
+            let signature = BASE64URL.decode(part("signature")).unwrap();
+            hmac::verify(&key, signed.as_bytes(), &signature).unwrap();
+            let read = |name: &str| -> Value {
+                serde_json::from_slice(&BASE64URL.decode(part(name)).unwrap()).unwrap()
+            };
+            assert_eq!(read("protected"), json!({"alg": name, "kid": "kid-1", "url": URL}));
+            assert_eq!(read("payload"), serde_json::to_value(account.jwk()).unwrap());
+            assert!(!format!("{binding:?}").contains("key:"), "{binding:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_told_by_its_fault_and_not_quoted() {
+        let short = BASE64URL.encode([1; 47]);
+        for (algorithm, encoded, want) in [
+            (MacAlgorithm::Hs256, "ab+/", "decode hmac key: illegal base64 data at input byte 2"),
+            (MacAlgorithm::Hs256, "YWI=", "decode hmac key: illegal base64 data at input byte 3"),
+            (MacAlgorithm::Hs256, "A", "decode hmac key: illegal base64 data at input byte"),
+            (MacAlgorithm::Hs256, "AAAA", "algorithm HS256: it has 3 bytes and needs at least 32"),
+            (MacAlgorithm::Hs384, &short, "algorithm HS384: it has 47 bytes and needs at least 48"),
+            (MacAlgorithm::Hs512, &short, "algorithm HS512: it has 47 bytes and needs at least 64"),
+        ] {
+            let error = Binding::new("k", algorithm, encoded).unwrap_err().to_string();
+            assert!(error.contains(want), "{encoded}: {error}");
+        }
+    }
+}

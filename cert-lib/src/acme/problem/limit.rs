@@ -1,0 +1,190 @@
+//! Which limit a problem is about. RFC 8555 section 6.6 says no more than `rateLimited`; the rest is
+//! in words, those of Let's Encrypt's Boulder here. What is not understood concerns the whole account,
+//! because somebody who asks less than he might does no harm.
+
+use jiff::Timestamp;
+
+use super::{Concern, Problem, Subproblem, word_of};
+use crate::{issue::About, model::name::DnsName};
+
+impl Problem {
+    /// Whom the refusal of a new order concerns besides this very order; `None` where it is about
+    /// nothing else.
+    #[must_use]
+    pub fn limit(&self, concern: Concern) -> Option<About> {
+        let busy = self.status == Some(503) && self.retry_after.is_some();
+        if concern != Concern::NewOrder || self.is_pause() || !(self.is_limit() || busy) {
+            return None;
+        }
+        let said = about(&self.detail);
+        let per_name = || self.subproblems.iter().find_map(about_one);
+        Some(said.or_else(per_name).unwrap_or(About::Account))
+    }
+
+    /// Whether the CA has stopped listening to this account for a name until somebody follows the
+    /// link in the text: Let's Encrypt does so after months of failures.
+    #[must_use]
+    pub fn is_pause(&self) -> bool {
+        let said = [PAUSED, UNPAUSE].iter().any(|text| self.detail.contains(text));
+        self.is_limit() && said
+    }
+
+    /// When to try again: in the header, or else in the words.
+    pub(super) fn again(&self) -> Option<Timestamp> {
+        self.retry_after.or_else(|| time_in(&self.detail))
+    }
+
+    fn is_limit(&self) -> bool {
+        self.word() == "rateLimited" || self.status == Some(429)
+    }
+}
+
+fn about_one(sub: &Subproblem) -> Option<About> {
+    if word_of(&sub.kind) != "rateLimited" {
+        return None;
+    }
+    let name = || sub.identifier.as_ref()?.value.parse().ok().map(About::Name);
+    about(&sub.detail).or_else(name)
+}
+
+fn about(text: &str) -> Option<About> {
+    let has = |words: &str| text.contains(words);
+    if has("exact set") {
+        return Some(About::Set);
+    }
+    if has("from this account") || has("new orders") {
+        return Some(About::Account);
+    }
+    let quoted = text.split('"').nth(1).filter(|it| !it.is_empty());
+    // As it was before the names were quoted: `already issued for: example.com: see https://…`.
+    let bare =
+        || text.split_once("issued for")?.1.trim_start_matches([':', ' ']).split([':', ' ']).next();
+    let name = quoted.or_else(bare).filter(|it| it.contains('.'));
+    match name.map(str::parse::<DnsName>) {
+        Some(Ok(name)) if has("failed authorization") => Some(About::Name(name.base())),
+        Some(Ok(name)) => Some(About::Domain(name.base())),
+        // An IP address, or nothing that we know: the names of this order are all that is certain.
+        Some(Err(_)) => Some(About::Set),
+        None => has("failed authorization").then_some(About::Set),
+    }
+}
+
+/// `… retry after 2026-11-22 10:00:00 UTC: see …`
+fn time_in(text: &str) -> Option<Timestamp> {
+    let time = text.split_once("retry after ")?.1.get(..19)?;
+    format!("{}Z", time.replace(' ', "T")).parse().ok()
+}
+
+const PAUSED: &str = "temporarily prevented from requesting certificates";
+const UNPAUSE: &str = "/unpause";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        acme::wire::Identifier,
+        issue::{Disposition, Ladder},
+    };
+
+    fn limited(detail: &str) -> Problem {
+        let kind = "urn:ietf:params:acme:error:rateLimited".to_owned();
+        Problem { kind, detail: detail.to_owned(), status: Some(429), ..Problem::default() }
+    }
+
+    fn name(text: &str) -> DnsName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_words_of_a_limit_say_whom_it_concerns() {
+        for (detail, about) in [
+            (
+                "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/",
+                About::Domain(name("example.com")),
+            ),
+            (
+                "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/",
+                About::Set,
+            ),
+            (
+                "Error creating new order :: too many certificates already issued for exact set of domains: a.example.com: see https://letsencrypt.org/docs/rate-limits/",
+                About::Set,
+            ),
+            (
+                "too many failed authorizations (5) for \"www.example.com\" in the last 1h0m0s, retry after 2026-11-22 10:00:00 UTC",
+                About::Name(name("www.example.com")),
+            ),
+            (
+                "too many failed authorizations recently: see https://letsencrypt.org/docs/",
+                About::Set,
+            ),
+            (
+                "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-11-22 10:00:00 UTC",
+                About::Account,
+            ),
+            (
+                "too many certificates already issued for: example.com: see https://x",
+                About::Domain(name("example.com")),
+            ),
+            ("too many certificates (50) already issued for \"192.0.2.7\" in the last", About::Set),
+            ("Service busy; retry later.", About::Account),
+            ("", About::Account),
+        ] {
+            assert_eq!(limited(detail).limit(Concern::NewOrder), Some(about), "{detail}");
+            assert_eq!(limited(detail).limit(Concern::Order), None, "an order that stands");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_said_per_name_concerns_that_name() {
+        let sub = |detail: &str| Subproblem {
+            kind: limited("").kind,
+            detail: detail.to_owned(),
+            identifier: Some(Identifier { kind: "dns".into(), value: "a.example.com".into() }),
+        };
+        let with = |detail| Problem { subproblems: vec![sub(detail)], ..limited("see below") };
+        assert_eq!(
+            with("too many").limit(Concern::NewOrder),
+            Some(About::Name(name("a.example.com")))
+        );
+        let domain = "too many certificates (50) already issued for \"example.com\"";
+        assert_eq!(with(domain).limit(Concern::NewOrder), Some(About::Domain(name("example.com"))));
+    }
+
+    /// faults.md 6
+    #[test]
+    fn a_busy_ca_that_names_a_time_concerns_the_account_and_another_failure_nobody() {
+        let time = Some("2026-11-22T10:00:00Z".parse().unwrap());
+        let busy = Problem { retry_after: time, ..Problem::from_text(503, b"<h1>busy</h1>") };
+        assert_eq!(busy.limit(Concern::NewOrder), Some(About::Account));
+        assert_eq!(Problem::from_text(503, b"").limit(Concern::NewOrder), None);
+        assert_eq!(Problem::from_text(500, b"").limit(Concern::NewOrder), None);
+    }
+
+    /// faults.md 5
+    #[test]
+    fn a_limit_without_a_header_lasts_until_the_time_in_its_words_or_follows_the_ladder() {
+        let said = limited(
+            "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-11-22 10:00:00 UTC: see",
+        );
+        let time = "2026-11-22T10:00:00Z".parse().unwrap();
+        assert_eq!(said.disposition(Concern::NewOrder), Disposition::Until(time));
+        for detail in ["too many", "retry after a while", "retry after 2026-99-99 10:00:00 UTC"] {
+            let disposition = limited(detail).disposition(Concern::NewOrder);
+            assert_eq!(disposition, Disposition::Retry(Ladder::Validation), "{detail}");
+        }
+    }
+
+    /// faults.md 33
+    #[test]
+    fn a_paused_name_is_left_alone_for_a_day_and_its_link_is_shown_whole() {
+        let link = format!("https://portal.letsencrypt.org/sfe/v1/unpause?jwt={}", "x".repeat(900));
+        let detail = format!(
+            "Your account is temporarily prevented from requesting certificates for www.example.com and possibly others. Please visit: {link}"
+        );
+        let paused = limited(&detail);
+        assert_eq!(paused.disposition(Concern::NewOrder), Disposition::Retry(Ladder::Daily));
+        assert_eq!(paused.limit(Concern::NewOrder), None, "other names are not paused");
+        assert!(paused.to_string().contains(&format!("{link} (HTTP 429)")), "{paused}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Giving authorizations up (RFC 8555 section 7.5.2).
+//!
+//! Those that wait for a proof that will not come, because CAs limit how many there may be, and those
+//! that were used, where the issuer shall prove control for each order anew. Best effort: a CA that
+//! does not answer is not asked again, and nothing is fetched only to find out what could be given
+//! up. An authorization that another running order of this issuer has, too, is left alone, as CAs
+//! share them between orders. Orders of other processes with the same account are not known here:
+//! they fail with a clear word and are tried again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{StreamExt, future, stream};
+use serde_json::json;
+
+use crate::{
+    acme::order::{View, is_open},
+    issue::acme::AcmeIssuer,
+};
+
+/// Which authorizations the running orders have, by the order.
+#[derive(Debug, Default)]
+pub(super) struct InUse(Mutex<BTreeMap<String, BTreeSet<String>>>);
+
+impl InUse {
+    /// The order runs.
+    pub(super) fn hold(&self, order: &str, authorizations: &[String]) {
+        let mut all = self.lock();
+        if !all.contains_key(order) {
+            all.insert(order.to_owned(), authorizations.iter().cloned().collect());
+        }
+    }
+
+    /// The order is over. Returns its authorizations that no other order has; nothing the next time.
+    fn release(&self, order: &str) -> BTreeSet<String> {
+        let mut all = self.lock();
+        let Some(mut mine) = all.remove(order) else { return BTreeSet::new() };
+        mine.retain(|url| !all.values().any(|others| others.contains(url)));
+        mine
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AcmeIssuer {
+    /// The order has its certificate.
+    pub(super) async fn used_up(&self, order: &str) {
+        if !self.conduct.deactivate_authorizations {
+            self.in_use.release(order);
+            return;
+        }
+        // While this waits its turn, no order can be placed that would be given one of them.
+        let _turn = self.placing.acquire().await;
+        let mine = self.in_use.release(order);
+        self.deactivate(mine.into_iter().collect()).await;
+    }
+
+    /// The order failed or is not wanted any more. Gives up what is known to be still unproved; with
+    /// `in_vain` nothing, as the CA would not hear of it.
+    pub(super) async fn unused(&self, order: &str, view: &View, in_vain: bool) {
+        let open: Vec<&str> = view
+            .authorizations
+            .iter()
+            .flatten()
+            .filter(|one| is_open(one))
+            .map(|one| one.url.as_str())
+            .collect();
+        if in_vain || open.is_empty() {
+            self.in_use.release(order);
+            return;
+        }
+        let _turn = self.placing.acquire().await;
+        let mine = self.in_use.release(order);
+        let mine = open.into_iter().filter(|url| mine.contains(*url)).map(str::to_owned);
+        self.deactivate(mine.collect()).await;
+    }
+
+    /// The first tells whether the CA listens.
+    async fn deactivate(&self, urls: Vec<String>) {
+        let payload = json!({"status": "deactivated"});
+        let Some((first, rest)) = urls.split_first() else { return };
+        if let Err(error) = self.account.post(first, &payload).await {
+            tracing::debug!(%error, "an authorization could not be given up");
+            return;
+        }
+        let posts: Vec<_> = rest.iter().map(|url| self.account.post(url, &payload)).collect();
+        stream::iter(posts).buffer_unordered(AT_ONCE).for_each(|_| future::ready(())).await;
+    }
+}
+
+/// See `steps`.
+const AT_ONCE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_order_has_too_is_not_given_up() {
+        let urls = |all: &[&str]| all.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        let in_use = InUse::default();
+        in_use.hold("order/1", &urls(&["a", "b"]));
+        in_use.hold("order/2", &urls(&["b", "c"]));
+        assert_eq!(in_use.release("order/1"), urls(&["a"]).into_iter().collect());
+        assert_eq!(in_use.release("order/1"), BTreeSet::new(), "once is enough");
+        assert_eq!(in_use.release("order/2"), urls(&["b", "c"]).into_iter().collect());
+    }
+}

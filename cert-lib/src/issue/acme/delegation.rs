@@ -1,0 +1,119 @@
+//! Proofs that are published where a CNAME at the challenge name leads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    model::name::DnsName,
+    solve::{Proof, SolveError, Solver},
+};
+
+/// Moves each of `proofs` to where its name leads. Those that meet there become one, because all
+/// values of one name are published together.
+pub(super) async fn follow(
+    solver: &dyn Solver,
+    proofs: Vec<Proof>,
+) -> Result<Vec<Proof>, SolveError> {
+    let moves: Vec<_> = proofs
+        .into_iter()
+        .map(|Proof::Txt { fqdn, values }| async move { Ok((solver.follow(&fqdn).await?, values)) })
+        .collect();
+    let moved: Vec<_> = stream::iter(moves).buffered(AT_ONCE).try_collect().await?;
+    let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
+    for (fqdn, of_one) in moved {
+        values.entry(fqdn).or_default().extend(of_one);
+    }
+    let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
+        fqdn,
+        values: values.into_iter().collect(),
+    };
+    Ok(values.into_iter().map(proof).collect())
+}
+
+/// `why` the proofs are not seen yet, and where they are, unless that is at the challenges of `names`
+/// themselves: whoever reads it must know which zone to look into.
+pub(super) fn shown(why: String, names: &[DnsName], proofs: &[Proof]) -> String {
+    let own: BTreeSet<DnsName> = names.iter().map(DnsName::challenge).collect();
+    let elsewhere = proofs.iter().map(|Proof::Txt { fqdn, .. }| fqdn);
+    let elsewhere: Vec<&DnsName> = elsewhere.filter(|fqdn| !own.contains(fqdn)).collect();
+    let more = elsewhere.len().saturating_sub(MAX_NAMES);
+    let listed: Vec<&str> = elsewhere.iter().take(MAX_NAMES).map(|fqdn| fqdn.as_str()).collect();
+    match (listed.join(", "), more) {
+        (listed, _) if listed.is_empty() => why,
+        (listed, 0) => format!("{why} (CNAMEs lead to {listed})"),
+        (listed, more) => format!("{why} (CNAMEs lead to {listed} and {more} more)"),
+    }
+}
+
+/// Chains that are followed at the same time.
+const AT_ONCE: usize = 8;
+/// Names in one message.
+const MAX_NAMES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::solve::{Owner, Readiness};
+
+    /// `*.a.test` is delegated name by name, `*.b.test` to one name, and `loop.test` to nowhere.
+    struct World;
+
+    #[async_trait]
+    impl Solver for World {
+        async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+            match challenge.as_str() {
+                it if it.ends_with("b.test") => Ok(name("all.acme.test")),
+                it if it.ends_with("loop.test") => Err(SolveError::Misconfigured(it.to_owned())),
+                _ => Ok(challenge.clone()),
+            }
+        }
+
+        async fn present(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
+            Ok(())
+        }
+
+        async fn ready(&self, _: &Owner, _: &[Proof]) -> Result<Readiness, SolveError> {
+            Ok(Readiness::Ready)
+        }
+
+        async fn cleanup(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
+            Ok(())
+        }
+    }
+
+    fn name(text: &str) -> DnsName {
+        text.parse().unwrap()
+    }
+
+    fn proof(fqdn: &str, values: &[&str]) -> Proof {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        Proof::Txt { fqdn: name(fqdn), values }
+    }
+
+    #[tokio::test]
+    async fn names_that_lead_to_one_place_share_one_proof() {
+        let proofs = vec![
+            proof("_acme-challenge.a.test", &["1"]),
+            proof("_acme-challenge.x.b.test", &["3", "5"]),
+            proof("_acme-challenge.y.b.test", &["2"]),
+        ];
+        let followed = follow(&World, proofs).await.unwrap();
+        let all = proof("all.acme.test", &["2", "3", "5"]);
+        assert!(followed == [proof("_acme-challenge.a.test", &["1"]), all.clone()]);
+
+        let names = ["a.test", "x.b.test", "y.b.test"].map(name);
+        let said = shown("not yet".to_owned(), &names, &followed);
+        assert_eq!(said, "not yet (CNAMEs lead to all.acme.test)");
+        let said = shown("not yet".to_owned(), &names[..1], &followed[..1]);
+        assert_eq!(said, "not yet");
+    }
+
+    #[tokio::test]
+    async fn one_name_that_leads_nowhere_stops_all() {
+        let proofs = vec![proof("_acme-challenge.a.test", &["1"]), proof("x.loop.test", &["2"])];
+        assert!(matches!(follow(&World, proofs).await, Err(SolveError::Misconfigured(_))));
+    }
+}

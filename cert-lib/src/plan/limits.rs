@@ -1,0 +1,367 @@
+//! Our own picture of a CA's limits, and what the CA said of them itself. Pure: values and the time in,
+//! values out.
+//!
+//! The picture is advisory: it spares the CA requests that it would refuse, and it shares what there is
+//! between those who ask. It may be wrong in both directions – others may use the same domain, and a
+//! restart forgets – so the CA is asked in the end, and only [what it said](Limits::heard) is certain.
+
+use std::{collections::HashMap, fmt};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{issue::About, model::name::DnsName};
+
+/// So many at once, and one more after each interval: a token bucket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// How many at once after a long rest.
+    pub burst: i32,
+    /// In what time the CA says that so many are allowed.
+    pub per: SignedDuration,
+}
+
+/// What a CA limits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Numbers {
+    /// New orders of an account.
+    pub orders: Rate,
+    /// Certificates for names below a registered domain, of whatever account.
+    pub domain: Rate,
+    /// Certificates for exactly the same names, of whatever account.
+    pub set: Rate,
+    /// Failed validations of a name by an account.
+    pub failures: Rate,
+}
+
+/// <https://letsencrypt.org/docs/rate-limits/> as of August 2026: `#new-orders-per-account`,
+/// `#new-certificates-per-registered-domain`, `#new-certificates-per-exact-set-of-identifiers` and
+/// `#authorization-failures-per-identifier-per-account`.
+pub const LETS_ENCRYPT: Numbers = Numbers {
+    orders: Rate { burst: 300, per: SignedDuration::from_hours(3) },
+    domain: Rate { burst: 50, per: SignedDuration::from_hours(7 * 24) },
+    set: Rate { burst: 5, per: SignedDuration::from_hours(7 * 24) },
+    failures: Rate { burst: 5, per: SignedDuration::from_hours(1) },
+};
+
+/// What is limited. The text form is stored.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// An account.
+    Account(String),
+    /// A registered domain.
+    Domain(String),
+    /// A set of names, by its hash.
+    Set(String),
+    /// A name, for an account.
+    Name {
+        /// The account.
+        account: String,
+        /// The name.
+        name: String,
+    },
+}
+
+/// Why an order may cost less than others (`#limit-exemptions-for-renewals`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Novelty {
+    /// Names that were not certified together before.
+    New,
+    /// The same names as before: counts for their set only.
+    Renewal,
+    /// It says which certificate it replaces (RFC 9773 section 5): counts for nothing.
+    Replacement,
+}
+
+/// A new order.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    /// The account that asks.
+    pub account: &'a str,
+    /// The names.
+    pub names: &'a [DnsName],
+    /// Whether they are new.
+    pub novelty: Novelty,
+}
+
+/// Why an order has to wait.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wait {
+    /// Until when.
+    pub until: Timestamp,
+    /// For what.
+    pub key: Key,
+    /// Who says so.
+    pub by: By,
+}
+
+/// Who says that an order has to wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum By {
+    /// The CA.
+    Ca,
+    /// Our own picture.
+    Us(Rate),
+}
+
+/// What is known of the limits of one CA.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    numbers: Option<Numbers>,
+    /// When each bucket is full again. One that is full is not there.
+    full_at: HashMap<Key, Timestamp>,
+    /// What the CA said.
+    heard: HashMap<Key, Timestamp>,
+}
+
+impl Limits {
+    /// What a CA with these numbers limits; without numbers, only what it says counts.
+    #[must_use]
+    pub fn new(numbers: Option<Numbers>) -> Self {
+        Self { numbers, ..Self::default() }
+    }
+
+    /// Whether there is a picture at all.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.numbers.is_some()
+    }
+
+    /// Until when the CA wants no such order, in its own words.
+    #[must_use]
+    pub fn said(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
+        if self.heard.is_empty() {
+            return None;
+        }
+        let keys = concerned(order).into_iter();
+        let waits = keys.filter_map(|key| Some((*self.heard.get(&key)?, key)));
+        let (until, key) = waits.filter(|(until, _)| *until > now).max()?;
+        Some(Wait { until, key, by: By::Ca })
+    }
+
+    /// Until when our picture leaves no room for the order. `before` says how many come first at a
+    /// key.
+    #[must_use]
+    pub fn room(
+        &self,
+        order: &Order<'_>,
+        before: impl Fn(&Key) -> i64,
+        now: Timestamp,
+    ) -> Option<Wait> {
+        let numbers = self.numbers?;
+        let charged = charged(order, numbers).into_iter().map(|(key, rate)| {
+            let until = self.when(&key, rate, before(&key), now);
+            Wait { until, key, by: By::Us(rate) }
+        });
+        // A failure is not counted in advance, but there must be room for one.
+        let failing = names_of(order).map(|key| {
+            let until = self.when(&key, numbers.failures, 0, now);
+            Wait { until, key, by: By::Us(numbers.failures) }
+        });
+        let exempt = order.novelty == Novelty::Replacement;
+        let failing = failing.filter(|_| !exempt);
+        charged.chain(failing).filter(|wait| wait.until > now).max_by_key(|wait| wait.until)
+    }
+
+    /// The order is placed. That it was refused costs nothing.
+    pub fn ordered(&mut self, order: &Order<'_>, at: Timestamp) {
+        self.heard.retain(|_, until| *until > at);
+        self.full_at.retain(|_, full_at| *full_at > at);
+        if let (Some(numbers), Novelty::New) = (self.numbers, order.novelty) {
+            self.take(Key::Account(order.account.to_owned()), numbers.orders, at);
+        }
+    }
+
+    /// Its certificate is there: a CA counts certificates, not tries.
+    pub fn issued(&mut self, order: &Order<'_>, at: Timestamp) {
+        let Some(numbers) = self.numbers else { return };
+        let charged = charged(order, numbers).into_iter();
+        for (key, rate) in charged.filter(|(key, _)| !matches!(key, Key::Account(_))) {
+            self.take(key, rate, at);
+        }
+    }
+
+    /// The CA found the proof of `name` wanting.
+    pub fn failed(&mut self, account: &str, name: &DnsName, at: Timestamp) {
+        if let Some(numbers) = self.numbers {
+            self.take(name_key(account, name), numbers.failures, at);
+        }
+    }
+
+    /// The CA said that an order met a limit. Returns what is limited now.
+    pub fn met(&mut self, order: &Order<'_>, about: &About, until: Timestamp) -> Key {
+        let key = match about {
+            About::Account => Key::Account(order.account.to_owned()),
+            About::Domain(name) => Key::Domain(registered_domain(name)),
+            About::Set => set_key(order.names),
+            About::Name(name) => name_key(order.account, name),
+        };
+        self.hear(key.clone(), until);
+        key
+    }
+
+    /// What the CA said, now or to an earlier process.
+    pub fn hear(&mut self, key: Key, until: Timestamp) {
+        let known = self.heard.entry(key).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    /// What the CA said that still holds, the last to end first.
+    #[must_use]
+    pub fn heard(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
+        let mut heard: Vec<_> = self.heard.iter().filter(|(_, until)| **until > now).collect();
+        heard.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
+        heard.into_iter().map(|(key, until)| (key.clone(), *until)).collect()
+    }
+
+    fn when(&self, key: &Key, rate: Rate, before: i64, now: Timestamp) -> Timestamp {
+        let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now);
+        // One more fits when what is missing is no more than the rest of the bucket.
+        let ahead = i32::try_from(before).unwrap_or(i32::MAX);
+        let rest = rate.burst.saturating_sub(1).saturating_sub(ahead);
+        let wait = full_at.duration_since(now) - rate.interval().saturating_mul(rest);
+        now.saturating_add(wait.max(SignedDuration::ZERO)).unwrap_or(Timestamp::MAX)
+    }
+
+    fn take(&mut self, key: Key, rate: Rate, at: Timestamp) {
+        let full_at = self.full_at.entry(key).or_insert(at);
+        let from = (*full_at).max(at);
+        *full_at = from.saturating_add(rate.interval()).unwrap_or(from);
+    }
+}
+
+impl Rate {
+    fn interval(self) -> SignedDuration {
+        self.per / self.burst.max(1)
+    }
+}
+
+/// The registered domain of a name (the public suffix and one label more); the name itself where it is
+/// none.
+#[must_use]
+pub fn registered_domain(name: &DnsName) -> String {
+    let base = name.base();
+    psl::domain_str(base.as_str()).unwrap_or(base.as_str()).to_owned()
+}
+
+fn set_key(names: &[DnsName]) -> Key {
+    let mut names: Vec<&str> = names.iter().map(DnsName::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    Key::Set(crate::model::request::digest(names.join(" ").as_bytes()))
+}
+
+fn name_key(account: &str, name: &DnsName) -> Key {
+    Key::Name { account: account.to_owned(), name: name.base().to_string() }
+}
+
+fn names_of(order: &Order<'_>) -> impl Iterator<Item = Key> {
+    order.names.iter().map(|name| name_key(order.account, name))
+}
+
+fn domains_of(order: &Order<'_>) -> Vec<Key> {
+    let mut domains: Vec<Key> =
+        order.names.iter().map(|name| Key::Domain(registered_domain(name))).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    domains
+}
+
+/// What an order counts for.
+fn charged(order: &Order<'_>, numbers: Numbers) -> Vec<(Key, Rate)> {
+    let mut keys = Vec::new();
+    if order.novelty == Novelty::New {
+        keys.push((Key::Account(order.account.to_owned()), numbers.orders));
+        keys.extend(domains_of(order).into_iter().map(|key| (key, numbers.domain)));
+    }
+    if order.novelty != Novelty::Replacement {
+        keys.push((set_key(order.names), numbers.set));
+    }
+    keys
+}
+
+/// What the CA may have said that concerns an order. It knows its exemptions better than we do, but a
+/// renewal does not wait for the new names of others, which it does not count with.
+fn concerned(order: &Order<'_>) -> Vec<Key> {
+    let mut keys = vec![Key::Account(order.account.to_owned())];
+    if order.novelty == Novelty::New {
+        keys.extend(domains_of(order));
+    }
+    if order.novelty != Novelty::Replacement {
+        keys.push(set_key(order.names));
+    }
+    keys.extend(names_of(order));
+    keys
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = Timestamp::from_second(self.until.as_second()).unwrap_or(self.until);
+        match self.by {
+            By::Ca => write!(f, "the CA takes no more orders for {} until {until}", self.key),
+            By::Us(Rate { burst, per }) => write!(
+                f,
+                "the CA allows {burst} {} in {}, and by our count they are used up for {}: it goes on at {until}",
+                self.key.what(),
+                span(per),
+                self.key
+            ),
+        }
+    }
+}
+
+fn span(per: SignedDuration) -> String {
+    match per.as_hours() {
+        1 => "an hour".to_owned(),
+        hours if hours % 24 == 0 && hours > 24 => format!("{} days", hours / 24),
+        hours => format!("{hours} hours"),
+    }
+}
+
+impl Key {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Account(_) => "new orders",
+            Self::Domain(_) => "new certificates",
+            Self::Set(_) => "certificates for the same names",
+            Self::Name { .. } => "failed validations",
+        }
+    }
+
+    /// The text form without the account, which the place where it is stored says.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Account(_) => "account".to_owned(),
+            Self::Domain(domain) => format!("domain {domain}"),
+            Self::Set(hash) => format!("set {hash}"),
+            Self::Name { name, .. } => format!("name {name}"),
+        }
+    }
+
+    /// Reads [`encode`](Self::encode), for `account`.
+    #[must_use]
+    pub fn decode(text: &str, account: &str) -> Option<Self> {
+        let account = account.to_owned();
+        Some(match text.split_once(' ') {
+            None if text == "account" => Self::Account(account),
+            Some(("domain", domain)) => Self::Domain(domain.to_owned()),
+            Some(("set", hash)) => Self::Set(hash.to_owned()),
+            Some(("name", name)) => Self::Name { account, name: name.to_owned() },
+            None | Some(_) => return None,
+        })
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account(_) => f.write_str("the account"),
+            Self::Domain(domain) => write!(f, "{domain}"),
+            Self::Set(_) => f.write_str("this set of names"),
+            Self::Name { name, .. } => write!(f, "{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

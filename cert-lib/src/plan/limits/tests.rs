@@ -1,0 +1,206 @@
+//! Tables of the limits: who waits for what, and until when.
+
+use super::*;
+
+const HOUR: i64 = 3_600;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn names(names: &[&str]) -> Vec<DnsName> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn order<'a>(names: &'a [DnsName], novelty: Novelty) -> Order<'a> {
+    Order { account: "le", names, novelty }
+}
+
+/// Places as many orders for new names as there is room for, and says when there is room again.
+fn fill(limits: &mut Limits, name: impl Fn(u32) -> String, now: Timestamp) -> (u32, Wait) {
+    for number in 0.. {
+        let names = names(&[&name(number)]);
+        let order = order(&names, Novelty::New);
+        match limits.room(&order, |_| 0, now) {
+            None => {
+                limits.ordered(&order, now);
+                limits.issued(&order, now);
+            }
+            Some(wait) => return (number, wait),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn lets_encrypts_numbers_hold_and_come_back_one_by_one() {
+    for (what, name, burst, interval) in [
+        ("an account", (|number| format!("www.d{number}.example")) as fn(u32) -> String, 300, 36),
+        ("a domain", |number| format!("n{number}.example.co.uk"), 50, 12_096),
+        ("a set", |_| "www.example.org".to_owned(), 5, 120_960),
+    ] {
+        let mut limits = Limits::new(Some(LETS_ENCRYPT));
+        let (placed, wait) = fill(&mut limits, name, at(0));
+        assert_eq!((placed, wait.until), (burst, at(interval)), "{what}");
+        let (placed, wait) = fill(&mut limits, name, at(interval));
+        assert_eq!((placed, wait.until), (1, at(2 * interval)), "{what}");
+        let (placed, _) = fill(&mut limits, name, at(60 * 24 * HOUR));
+        assert_eq!(placed, burst, "{what} after a long rest");
+    }
+}
+
+#[test]
+fn a_renewal_counts_for_its_set_only_and_a_replacement_for_nothing() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    fill(&mut limits, |number| format!("n{number}.example.org"), at(0));
+    let names = names(&["old.example.org"]);
+    for _ in 0..5 {
+        assert_eq!(limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)), None);
+        limits.ordered(&order(&names, Novelty::Renewal), at(0));
+        limits.issued(&order(&names, Novelty::Renewal), at(0));
+    }
+    let wait = limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)).unwrap();
+    assert_eq!(wait.key, set_key(&names));
+    assert_eq!(limits.room(&order(&names, Novelty::Replacement), |_| 0, at(0)), None);
+}
+
+#[test]
+fn tries_that_bring_no_certificate_count_for_the_account_only() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    let names = names(&["never.example.org"]);
+    for _ in 0..299 {
+        limits.ordered(&order(&names, Novelty::New), at(0));
+        assert_eq!(limits.room(&order(&names, Novelty::New), |_| 0, at(0)), None);
+    }
+    limits.ordered(&order(&names, Novelty::New), at(0));
+    let wait = limits.room(&order(&names, Novelty::New), |_| 0, at(0)).unwrap();
+    assert_eq!((wait.key, wait.until), (Key::Account("le".into()), at(36)));
+}
+
+#[test]
+fn a_name_that_failed_five_times_in_an_hour_waits_for_whoever_asks_for_it() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    let (bad, good) =
+        (names(&["bad.example.org", "good.example.org"]), names(&["good.example.org"]));
+    for _ in 0..5 {
+        limits.failed("le", &bad[0], at(0));
+    }
+    let wait = limits.room(&order(&bad, Novelty::New), |_| 0, at(0)).unwrap();
+    assert_eq!(wait.until, at(720));
+    assert_eq!(
+        wait.to_string(),
+        "the CA allows 5 failed validations in an hour, and by our count they are used up for bad.example.org: it goes on at 2027-01-15T08:12:00Z"
+    );
+    assert_eq!(limits.room(&order(&good, Novelty::New), |_| 0, at(0)), None);
+    let other = Order { account: "other", ..order(&bad, Novelty::New) };
+    assert_eq!(limits.room(&other, |_| 0, at(0)), None, "the CA counts it per account");
+}
+
+#[test]
+fn those_in_line_are_told_times_of_their_own() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    fill(&mut limits, |number| format!("www.d{number}.example"), at(0));
+    let names = names(&["late.example"]);
+    let order = order(&names, Novelty::New);
+    for (before, until) in [(0, 36), (1, 72), (9, 360)] {
+        let before = |key: &Key| if matches!(key, Key::Account(_)) { before } else { 0 };
+        assert_eq!(limits.room(&order, before, at(0)).unwrap().until, at(until));
+    }
+}
+
+#[test]
+fn without_numbers_nobody_waits_for_a_guess() {
+    let mut limits = Limits::new(None);
+    let names = names(&["a.example.org"]);
+    for _ in 0..1_000 {
+        limits.ordered(&order(&names, Novelty::New), at(0));
+        limits.failed("le", &names[0], at(0));
+    }
+    assert_eq!(limits.room(&order(&names, Novelty::New), |_| 0, at(0)), None);
+    assert!(limits.full_at.is_empty());
+}
+
+/// faults.md 3 and 4
+#[test]
+fn what_the_ca_said_holds_for_all_whom_it_concerns_and_for_nobody_else() {
+    let (here, there) = (names(&["a.example.org"]), names(&["a.example.net"]));
+    let name = |text: &str| text.parse::<DnsName>().unwrap();
+    for (about, same_set, same_domain, other_domain, other_account) in [
+        (About::Account, true, true, true, false),
+        (About::Domain(name("example.org")), true, true, false, true),
+        (About::Set, true, false, false, true),
+        (About::Name(name("a.example.org")), true, false, false, false),
+    ] {
+        let mut limits = Limits::new(None);
+        limits.met(&order(&here, Novelty::New), &about, at(60));
+        let sister = names(&["b.example.org"]);
+        for (names, account, waits) in [
+            (&here, "le", same_set),
+            (&sister, "le", same_domain),
+            (&there, "le", other_domain),
+            (&here, "other", other_account),
+        ] {
+            let order = Order { account, names, novelty: Novelty::New };
+            let said = limits.said(&order, at(59));
+            assert_eq!(said.is_some(), waits, "{about:?} {names:?} {account}");
+            assert!(said.is_none_or(|wait| wait.until == at(60) && wait.by == By::Ca));
+            assert_eq!(limits.said(&order, at(60)), None, "{about:?}");
+        }
+    }
+}
+
+#[test]
+fn a_renewal_does_not_wait_for_the_domain_but_for_the_account() {
+    let mut limits = Limits::new(None);
+    let names = names(&["a.example.org"]);
+    let renewal = order(&names, Novelty::Renewal);
+    limits.met(&renewal, &About::Domain(names[0].clone()), at(60));
+    assert_eq!(limits.said(&renewal, at(0)), None);
+    limits.met(&renewal, &About::Account, at(50));
+    assert_eq!(limits.said(&renewal, at(0)).unwrap().until, at(50));
+}
+
+#[test]
+fn what_the_ca_said_is_stored_as_text_and_read_again() {
+    let name = |text: &str| text.parse::<DnsName>().unwrap();
+    let names = names(&["a.example.org"]);
+    let mut limits = Limits::new(None);
+    for (number, about) in [
+        About::Account,
+        About::Domain(name("b.example.org")),
+        About::Set,
+        About::Name(name("*.a.example.org")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        limits.met(&order(&names, Novelty::New), about, at(60 - i64::try_from(number).unwrap()));
+    }
+    let heard = limits.heard(at(0));
+    let texts: Vec<String> = heard.iter().map(|(key, _)| key.encode()).collect();
+    let Key::Set(hash) = set_key(&names) else { unreachable!() };
+    assert_eq!(
+        texts,
+        ["account", "domain example.org", &format!("set {hash}"), "name a.example.org"]
+    );
+    for ((key, _), text) in heard.iter().zip(&texts) {
+        assert_eq!(Key::decode(text, "le").as_ref(), Some(key));
+    }
+    for foreign in ["", "domain", "planet earth", "accounts"] {
+        assert_eq!(Key::decode(foreign, "le"), None, "{foreign}");
+    }
+    assert_eq!(limits.heard(at(60)), []);
+}
+
+#[test]
+fn the_registered_domain_is_one_label_below_the_public_suffix() {
+    for (name, domain) in [
+        ("a.b.example.com", "example.com"),
+        ("*.example.co.uk", "example.co.uk"),
+        ("app.user.github.io", "user.github.io"),
+        ("co.uk", "co.uk"),
+        ("localhost", "localhost"),
+    ] {
+        assert_eq!(registered_domain(&name.parse().unwrap()), domain, "{name}");
+    }
+}

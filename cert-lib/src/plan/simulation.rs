@@ -1,0 +1,377 @@
+//! Two years of a thousand certificates, with the real plan and a CA that is played.
+//!
+//! Here is what the manager does with a plan: it places orders, takes them further, remembers failures
+//! and asks for renewal information. The CA is in [`ca`]; nothing waits, the clock jumps from event to
+//! event.
+
+mod ca;
+
+use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap};
+
+use super::{renewal::lot, *};
+use crate::{
+    clock::{Clock, Manual},
+    issue::{Disposition, Ladder},
+    model::request::{KeyChoice, Subject},
+    solve::Owner,
+};
+use ca::{Answer, Ca};
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+const POLICY: Policy =
+    Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
+/// 6, 45 and 90 days, as Let's Encrypt has them: one, two and two of five.
+const LIVES: [SignedDuration; 3] = [
+    SignedDuration::from_hours(160),
+    SignedDuration::from_hours(1_080),
+    SignedDuration::from_hours(2_160),
+];
+const COUNT: usize = 1_000;
+/// How soon after an outage everything serves again.
+const RECOVERY: SignedDuration = SignedDuration::from_hours(3);
+/// How soon after a revocation a CA makes it real: Let's Encrypt gives a day.
+const GRACE: SignedDuration = SignedDuration::from_hours(24);
+
+/// A Certificate and what the manager knows of it.
+struct Certificate {
+    want: Want,
+    have: Have,
+    life: SignedDuration,
+    /// The wait after the last hiccup of the running order.
+    hiccup: Option<SignedDuration>,
+    /// What the running order replaces.
+    replaces: Option<CertId>,
+    /// The CA said: not before.
+    told: Option<Timestamp>,
+    failed_questions: u32,
+    /// Only the newest event of each kind counts.
+    looks: u32,
+    questions: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Event {
+    Look { certificate: usize, number: u32 },
+    Ask { certificate: usize, number: u32 },
+    Restart,
+    Revoke,
+}
+
+struct World {
+    clock: Manual,
+    ca: Ca,
+    certificates: Vec<Certificate>,
+    events: BinaryHeap<Reverse<(Timestamp, Event)>>,
+    /// When renewals came, by life.
+    renewed: Vec<(Timestamp, SignedDuration)>,
+    /// Certificates that ended before there was a new one: from when to when.
+    gaps: Vec<(Timestamp, Timestamp)>,
+    /// Revoked ones: when the new one came.
+    replaced: Vec<Timestamp>,
+}
+
+fn start() -> Timestamp {
+    "2027-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn day(number: i32) -> Timestamp {
+    start() + DAY * number
+}
+
+/// Something that looks random, between nothing and all of `span`.
+fn some(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
+    let lot = lot(&[what.as_bytes(), &number.to_be_bytes()]);
+    SignedDuration::from_secs(renewal::part(span, lot).as_secs())
+}
+
+impl Certificate {
+    fn new(number: usize) -> Self {
+        // Ten of each registered domain.
+        let name = format!("host-{number}.domain-{}.example", number / 10).parse().unwrap();
+        let subject = Subject::Names {
+            common_name: Some(name),
+            dns_names: vec![],
+            key: KeyChoice::default(),
+        };
+        let owner = Owner(format!("ns/{number}"));
+        let request = Request::new(owner, Fingerprint::stored(&number.to_string()), subject);
+        Self {
+            want: Want {
+                request: Ok(request),
+                renew: false,
+                renewed_after: None,
+                renew_before: None,
+                renew_before_percentage: None,
+                renewal_windows: vec![],
+            },
+            have: Have {
+                responsible: true,
+                rival: None,
+                issuer: IssuerState::Ready,
+                running: None,
+                secret: SecretState::Missing,
+                backoff: None,
+                quota: Quota::Open,
+                brake: Brake::Off,
+                slot: Slot::Free,
+            },
+            life: LIVES[[0, 1, 1, 2, 2][number % 5]],
+            hiccup: None,
+            replaces: None,
+            told: None,
+            failed_questions: 0,
+            looks: 0,
+            questions: 0,
+        }
+    }
+
+    fn stored(&mut self) -> Option<&mut Stored> {
+        match &mut self.have.secret {
+            SecretState::Holds(stored) => Some(stored),
+            _ => None,
+        }
+    }
+}
+
+impl World {
+    fn new(ca: Ca) -> Self {
+        Self {
+            clock: Manual::at(start()),
+            ca,
+            certificates: (0..COUNT).map(Certificate::new).collect(),
+            events: BinaryHeap::new(),
+            renewed: Vec::new(),
+            gaps: Vec::new(),
+            replaced: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, until: Timestamp) {
+        while let Some(Reverse((time, event))) = self.events.pop() {
+            if time > until {
+                break;
+            }
+            self.clock.step(time.duration_since(self.clock.now()));
+            match event {
+                Event::Look { certificate, number } => {
+                    if self.certificates[certificate].looks == number {
+                        self.pass(certificate);
+                    }
+                }
+                Event::Ask { certificate, number } => {
+                    if self.certificates[certificate].questions == number {
+                        self.ask(certificate);
+                    }
+                }
+                Event::Restart => self.restart(),
+                Event::Revoke => self.ca.revoke_all(LIVES[2], time),
+            }
+        }
+    }
+
+    fn look_at(&mut self, certificate: usize, time: Timestamp) {
+        let number = self.certificates[certificate].looks + 1;
+        self.certificates[certificate].looks = number;
+        self.events.push(Reverse((time, Event::Look { certificate, number })));
+    }
+
+    fn ask_at(&mut self, certificate: usize, time: Timestamp) {
+        let number = self.certificates[certificate].questions + 1;
+        self.certificates[certificate].questions = number;
+        self.events.push(Reverse((time, Event::Ask { certificate, number })));
+    }
+
+    /// What is in memory only is lost; everything is looked at.
+    fn restart(&mut self) {
+        let now = self.clock.now();
+        for number in 0..COUNT {
+            self.certificates[number].hiccup = None;
+            self.certificates[number].failed_questions = 0;
+            self.look_at(number, now);
+            let wait = some(SECOND * 200, "restart", number);
+            self.ask_at(number, now + wait);
+        }
+    }
+
+    /// As the manager's pass: plan, do, and again until there is something to wait for.
+    fn pass(&mut self, number: usize) {
+        let now = self.clock.now();
+        loop {
+            let it = &mut self.certificates[number];
+            let plan = plan(&it.want, &it.have, &POLICY, now);
+            match plan.action {
+                Action::Keep | Action::Hold => {
+                    assert!(plan.look_again > now, "{plan:?}");
+                    return self.look_at(number, plan.look_again);
+                }
+                Action::Start => self.order(number, plan.replaces),
+                Action::Resume => self.finish(number),
+                Action::Rewrite | Action::Refuse => panic!("{plan:?}"),
+            }
+        }
+    }
+
+    fn order(&mut self, number: usize, replaces: Option<CertId>) {
+        let now = self.clock.now();
+        let it = &mut self.certificates[number];
+        assert!(it.told.is_none_or(|told| now >= told), "earlier than the CA said");
+        match self.ca.order(number, replaces.as_ref(), now) {
+            Ok(()) => {
+                let fingerprint = Fingerprint::stored(&number.to_string());
+                it.have.running =
+                    Some(Running { fingerprint, not_before: Some(now + SECOND * 20) });
+                (it.replaces, it.told) = (replaces, None);
+            }
+            Err(failure) => {
+                if let Disposition::Until(time) = failure {
+                    it.told = Some(time);
+                }
+                let previous = it.have.backoff.map(|backoff| backoff.interval);
+                it.have.backoff = Some(backoff::after(failure, previous, now));
+            }
+        }
+    }
+
+    fn finish(&mut self, number: usize) {
+        let now = self.clock.now();
+        let it = &mut self.certificates[number];
+        if let Err(failure) = self.ca.answers(now) {
+            let wait = backoff::after(failure, it.hiccup, now);
+            it.hiccup = Some(wait.interval);
+            it.have.running.as_mut().unwrap().not_before = Some(wait.until);
+            return;
+        }
+        let leaf = self.ca.issue(number, it.life, it.replaces.take().as_ref(), now);
+        (it.have.running, it.have.backoff, it.hiccup) = (None, None, None);
+        if let Some(old) = it.stored().map(|stored| stored.leaf.clone()) {
+            if old.not_after < now {
+                self.gaps.push((old.not_after, now));
+            }
+            if self.ca.is_revoked(&old) {
+                self.replaced.push(now);
+            }
+            self.renewed.push((now, self.certificates[number].life));
+        }
+        let it = &mut self.certificates[number];
+        it.have.secret = SecretState::Holds(Stored {
+            leaf,
+            fingerprint: Some(Fingerprint::stored(&number.to_string())),
+            requested_at: now,
+            revoked: false,
+            layout_is_current: true,
+            suggested: None,
+        });
+        let wait = HOUR + some(HOUR * 5, "rest", self.renewed.len());
+        self.ask_at(number, now + wait);
+    }
+
+    /// As the manager asks for renewal information.
+    fn ask(&mut self, number: usize) {
+        let now = self.clock.now();
+        let it = &mut self.certificates[number];
+        let Some(stored) = it.stored() else { return };
+        let Some(id) = stored.leaf.id.clone() else { return };
+        let next = match self.ca.renewal_info(&id, now) {
+            Answer::Nothing => return,
+            Answer::Failure => {
+                let wait = SECOND * 300 * 2_i32.pow(it.failed_questions.min(7));
+                it.failed_questions += 1;
+                return self.ask_at(number, now + wait.min(HOUR * 6));
+            }
+            Answer::Window { window, explanation_url, again } => {
+                let known = stored.suggested.as_ref().map(|it| (it.start, it.end));
+                if known != Some(window) {
+                    stored.suggested = Some(Suggested::new(id, window, explanation_url));
+                    self.look_at(number, now);
+                }
+                self.certificates[number].failed_questions = 0;
+                again
+            }
+        };
+        self.ask_at(number, next);
+    }
+}
+
+/// How many renewals per hour: the most, and the mean.
+fn spread(renewed: &[(Timestamp, SignedDuration)], what: &str) -> (usize, f64) {
+    let mut hours = BTreeMap::<i64, usize>::new();
+    for (time, _) in renewed {
+        *hours.entry(time.duration_since(start()).as_hours()).or_default() += 1;
+    }
+    let span = hours.keys().max().unwrap_or(&0) - hours.keys().min().unwrap_or(&0) + 1;
+    let most = hours.values().copied().max().unwrap_or_default();
+    let mean = renewed.len() as f64 / span as f64;
+    println!("{what}: {} renewals, {mean:.2} per hour on average, {most} at most", renewed.len());
+    (most, mean)
+}
+
+#[test]
+fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
+    let down = [(day(120), day(127)), (day(480), day(487))];
+    let revoked_at = day(300);
+    let mut world = World::new(Ca::new(&down, true));
+    // They come in the course of a week, as people make them.
+    for number in 0..COUNT {
+        world.look_at(number, start() + some(DAY * 7, "created", number));
+    }
+    world.events.push(Reverse((revoked_at, Event::Revoke)));
+    for number in [30, 123, 487, 600] {
+        world.events.push(Reverse((day(number), Event::Restart)));
+    }
+    // In the middle of the rush that a revocation is.
+    world.events.push(Reverse((revoked_at + HOUR * 2, Event::Restart)));
+    world.run(day(730));
+
+    let calm = |time: &Timestamp| {
+        let upset = |from: Timestamp, to: Timestamp| from <= *time && *time <= to;
+        !down.iter().any(|(from, to)| upset(*from, *to + DAY))
+            && !upset(revoked_at, revoked_at + GRACE)
+    };
+    for (life, name) in LIVES.iter().zip(["6 days", "45 days", "90 days"]) {
+        let of_it: Vec<_> =
+            world.renewed.iter().filter(|(time, it)| it == life && calm(time)).copied().collect();
+        // The first renewals come as the certificates did, and the later ones ever more evenly.
+        let (most, mean) = spread(&of_it, name);
+        assert!(
+            most as f64 <= 10.0 * mean.max(1.0),
+            "{name}: {most} in an hour, {mean} on average"
+        );
+    }
+    spread(&world.renewed, "all, with outages and revocation");
+
+    for (ended, renewed) in &world.gaps {
+        let excused = down.iter().any(|(from, to)| ended >= from && *renewed <= *to + RECOVERY);
+        assert!(excused, "one ended at {ended} and was renewed at {renewed}");
+    }
+    println!("{} ended during outages, of those of 6 days", world.gaps.len());
+    for certificate in &mut world.certificates {
+        let stored = certificate.stored().unwrap();
+        assert!(stored.leaf.not_after > day(730), "{}", stored.leaf.not_after);
+    }
+    let late = world.replaced.iter().max().unwrap().duration_since(revoked_at);
+    println!("{} were revoked, the last was replaced after {late:#}", world.replaced.len());
+    assert!(world.replaced.len() > COUNT / 4 && late < GRACE, "{late:#}");
+    let Ca { orders, exempt, refused, .. } = world.ca;
+    println!("{orders} orders, {exempt} exempt from limits, {refused} refused by limits");
+    // Those that ended during an outage are new to the CA, and come all at once.
+    assert!(refused <= 1_000, "{refused} refused");
+    assert!(exempt * 100 >= orders * 98, "{exempt} of {orders}");
+}
+
+#[test]
+fn those_that_were_issued_in_one_hour_are_not_renewed_in_one_hour_without_the_cas_help() {
+    let mut world = World::new(Ca::new(&[], false).without_account_limit());
+    for number in 0..COUNT {
+        world.look_at(number, start() + some(HOUR, "created", number));
+    }
+    world.run(day(365));
+    assert!(world.gaps.is_empty());
+    for (life, most_allowed) in LIVES.into_iter().zip([60, 20, 15]) {
+        let of_it: Vec<_> = world.renewed.iter().filter(|(_, it)| *it == life).copied().collect();
+        let (most, _) = spread(&of_it, &format!("{life:#}"));
+        assert!(most <= most_allowed, "{most} of {life:#} in an hour");
+    }
+    assert_eq!(world.ca.refused, 0);
+}

@@ -1,0 +1,197 @@
+//! A CA as Let's Encrypt is: its limits, its renewal information, and days on which it is away.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{DAY, Disposition, GRACE, HOUR, Ladder, SECOND};
+use crate::model::{bundle::Leaf, cert_id::CertId};
+
+/// See the [module](self).
+pub(super) struct Ca {
+    /// From when to when nobody answers.
+    down: Vec<(Timestamp, Timestamp)>,
+    has_renewal_info: bool,
+    issued: Vec<Issued>,
+    account: Bucket,
+    domains: HashMap<usize, Bucket>,
+    sets: HashMap<usize, Bucket>,
+    /// Orders that were placed.
+    pub(super) orders: usize,
+    /// Those of them that no limit holds for.
+    pub(super) exempt: usize,
+    /// Orders that a limit refused.
+    pub(super) refused: usize,
+}
+
+struct Issued {
+    owner: usize,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    life: SignedDuration,
+    replaced: bool,
+    revoked: Option<Timestamp>,
+}
+
+/// What the CA says about a renewal.
+pub(super) enum Answer {
+    /// It has no renewal information.
+    Nothing,
+    /// It is away.
+    Failure,
+    /// RFC 9773
+    Window { window: (Timestamp, Timestamp), explanation_url: Option<String>, again: Timestamp },
+}
+
+/// A token bucket.
+struct Bucket {
+    burst: i32,
+    refill: SignedDuration,
+    empty_at: Timestamp,
+}
+
+impl Bucket {
+    fn new(burst: i32, refill: SignedDuration) -> Self {
+        Self { burst, refill, empty_at: Timestamp::UNIX_EPOCH }
+    }
+
+    /// When there is a token: `now` or earlier if there is one.
+    fn next(&self, now: Timestamp) -> Timestamp {
+        self.empty_at.max(now - self.refill * self.burst) + self.refill
+    }
+
+    fn take(&mut self, now: Timestamp) {
+        self.empty_at = self.next(now);
+    }
+}
+
+impl Ca {
+    pub(super) fn new(down: &[(Timestamp, Timestamp)], has_renewal_info: bool) -> Self {
+        Self {
+            down: down.to_vec(),
+            has_renewal_info,
+            issued: Vec::new(),
+            account: Bucket::new(300, SECOND * 36),
+            domains: HashMap::new(),
+            sets: HashMap::new(),
+            orders: 0,
+            exempt: 0,
+            refused: 0,
+        }
+    }
+
+    /// For certificates that were there before.
+    pub(super) fn without_account_limit(mut self) -> Self {
+        self.account = Bucket::new(i32::MAX / 100, SECOND);
+        self
+    }
+
+    /// The first outage is one of the network, the others are told with a time.
+    pub(super) fn answers(&self, now: Timestamp) -> Result<(), Disposition> {
+        let outage = self.down.iter().position(|(from, to)| (*from..*to).contains(&now));
+        match outage {
+            None => Ok(()),
+            Some(0) => Err(Disposition::Retry(Ladder::Transport)),
+            Some(_) => Err(Disposition::Until(now + HOUR)),
+        }
+    }
+
+    /// Takes an order of `owner`, or says when it would: a renewal that says what it replaces is free,
+    /// one that does not may not come too often, and anything else counts as new.
+    pub(super) fn order(
+        &mut self,
+        owner: usize,
+        replaces: Option<&CertId>,
+        now: Timestamp,
+    ) -> Result<(), Disposition> {
+        self.answers(now)?;
+        self.orders += 1;
+        let replaced = replaces.and_then(|id| self.issued.get(serial(id)));
+        if self.has_renewal_info
+            && replaced.is_some_and(|it| it.owner == owner && !it.replaced && it.not_after > now)
+        {
+            self.exempt += 1;
+            return Ok(());
+        }
+        let is_renewal = self.sets.contains_key(&owner);
+        let domain =
+            self.domains.entry(owner / 10).or_insert_with(|| Bucket::new(50, HOUR * 7 * 24 / 50));
+        let set = self.sets.entry(owner).or_insert_with(|| Bucket::new(5, HOUR * 7 * 24 / 5));
+        let mut limits = vec![set];
+        // That of a set that ended is like any other here: stricter than Let's Encrypt.
+        if !is_renewal || self.has_renewal_info {
+            limits.extend([domain, &mut self.account]);
+        }
+        if let Some(time) = limits.iter().map(|limit| limit.next(now)).filter(|it| *it > now).max()
+        {
+            self.refused += 1;
+            return Err(Disposition::Until(time + SignedDuration::from_millis(500)));
+        }
+        limits.into_iter().for_each(|limit| limit.take(now));
+        Ok(())
+    }
+
+    /// Signs.
+    pub(super) fn issue(
+        &mut self,
+        owner: usize,
+        life: SignedDuration,
+        replaces: Option<&CertId>,
+        now: Timestamp,
+    ) -> Leaf {
+        if let Some(old) = replaces.and_then(|id| self.issued.get_mut(serial(id))) {
+            old.replaced = true;
+        }
+        let number = self.issued.len();
+        let (not_before, not_after) = (now - HOUR, now - HOUR + life - SECOND);
+        let (replaced, revoked) = (false, None);
+        self.issued.push(Issued { owner, not_before, not_after, life, replaced, revoked });
+        let name = format!("host-{owner}.domain-{}.example", owner / 10).parse().unwrap();
+        Leaf {
+            serial: format!("{number:08x}"),
+            not_before,
+            not_after,
+            names: [name].into(),
+            public_key: vec![],
+            id: Some(serde_json::from_value(serde_json::json!(format!("a.{number}"))).unwrap()),
+        }
+    }
+
+    /// Everything of this life that serves must go.
+    pub(super) fn revoke_all(&mut self, life: SignedDuration, now: Timestamp) {
+        let serving =
+            |it: &&mut Issued| it.life == life && !it.replaced && it.not_after > now + GRACE;
+        self.issued.iter_mut().filter(serving).for_each(|it| it.revoked = Some(now));
+    }
+
+    pub(super) fn is_revoked(&self, leaf: &Leaf) -> bool {
+        let issued = leaf.id.as_ref().and_then(|id| self.issued.get(serial(id)));
+        issued.is_some_and(|it| it.revoked.is_some())
+    }
+
+    /// As Boulder draws its windows: around two thirds of the life, half of a short one, a hundredth
+    /// to both sides; what is revoked was to be renewed half an hour ago.
+    pub(super) fn renewal_info(&self, id: &CertId, now: Timestamp) -> Answer {
+        if !self.has_renewal_info {
+            return Answer::Nothing;
+        }
+        if self.answers(now).is_err() {
+            return Answer::Failure;
+        }
+        let it = &self.issued[serial(id)];
+        let again = now + HOUR * 12;
+        if it.revoked.is_some() {
+            let window = (now - HOUR, now - HOUR / 2);
+            let explanation_url = Some("https://ca.example/incident".to_owned());
+            return Answer::Window { window, explanation_url, again };
+        }
+        let left = if it.life < DAY * 10 { it.life / 2 } else { it.life / 3 };
+        let (centre, reach) = (it.not_before + it.life - left, it.life / 100);
+        Answer::Window { window: (centre - reach, centre + reach), explanation_url: None, again }
+    }
+}
+
+/// The number of a certificate in its identifier.
+fn serial(id: &CertId) -> usize {
+    id.as_str().strip_prefix("a.").and_then(|text| text.parse().ok()).unwrap_or(usize::MAX)
+}

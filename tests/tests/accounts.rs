@@ -1,0 +1,469 @@
+//! Accounts at a CA that wants them bound: how they are made, found, changed and lost.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cert_lib::{
+    acme::{
+        account::{
+            self, Enrolled,
+            rollover::{Rollover, roll_over},
+        },
+        client::Client,
+        jws::AccountKey,
+    },
+    clock::System,
+    net::http::{HttpsClient, Roots},
+};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use tests::{
+    Look, eventually, locate,
+    namespace::Namespace,
+    objects::{api, apply, documents, state},
+    pebble::PebbleOptions,
+    rig::{Rig, RigOptions},
+    run,
+};
+use tokio::sync::OnceCell;
+
+const SOON: Duration = Duration::from_secs(20);
+const EXAMPLE: &str = "examples/21-issuer-eab.yaml";
+const KEY_ID: &str = "kid-1";
+const OTHER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// Upstream's annotation.
+const OPERATION: &str = "gardener.cloud/operation";
+
+/// The Secret and the Issuer of the example, for a CA that wants exactly this key.
+fn example(rig: &Rig, name: &str) -> Result<(Value, Value)> {
+    let [mut secret, mut issuer]: [Value; 2] = documents(&locate::read(EXAMPLE)?)?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("{EXAMPLE} is a Secret and an Issuer"))?;
+    secret["metadata"]["name"] = json!(format!("{name}-key"));
+    issuer["metadata"]["name"] = json!(name);
+    let acme = &mut issuer["spec"]["acme"];
+    acme["server"] = json!(rig.pebble.directory());
+    acme["privateKeySecretRef"]["name"] = json!(format!("{name}-account"));
+    acme["externalAccountBinding"]["keySecretRef"]["name"] = json!(format!("{name}-key"));
+    Ok((secret, issuer))
+}
+
+/// A CA that wants accounts to be bound with the key of the example.
+async fn start() -> Result<Rig> {
+    let secret = documents(&locate::read(EXAMPLE)?)?.swap_remove(0);
+    let key = secret["stringData"]["hmacKey"].as_str().context("there is no key")?.to_owned();
+    // Requests are counted, so that none may be repeated.
+    let eab = Some((KEY_ID.to_owned(), key));
+    let pebble = PebbleOptions { nonce_reject: 0, eab, ..PebbleOptions::default() };
+    Rig::start(RigOptions { pebble, ..RigOptions::default() }).await
+}
+
+/// For the tests that leave the CA and the manager alone.
+async fn shared() -> Result<&'static Rig> {
+    static SHARED: OnceCell<Rig> = OnceCell::const_new();
+    SHARED.get_or_try_init(start).await
+}
+
+async fn apply_one(rig: &Rig, object: &Value) -> Result<DynamicObject> {
+    apply(&rig.control_plane.client(), "default", object).await
+}
+
+async fn patch(rig: &Rig, kind: &str, name: &str, patch: Value) -> Result<DynamicObject> {
+    let objects = api(&rig.control_plane.client(), kind, "default")?;
+    Ok(objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
+}
+
+/// Waits until an Issuer, as it is specified now, meets `wanted`.
+async fn until(
+    rig: &Rig,
+    name: &str,
+    what: &str,
+    wanted: impl Fn(&Value, &str) -> bool,
+) -> Result<Value> {
+    let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+    eventually(SOON, &format!("Issuer {name} {what}"), || async {
+        rig.check_manager().await?;
+        let issuer = issuers.get(name).await?;
+        let status = &issuer.data["status"];
+        let current = status["observedGeneration"].as_i64() == issuer.metadata.generation;
+        let (_, message) = state(&issuer);
+        Ok(if current && wanted(status, &message) {
+            Look::Done(status.clone())
+        } else {
+            Look::NotYet(status.to_string())
+        })
+    })
+    .await
+}
+
+async fn until_ready(rig: &Rig, name: &str) -> Result<Value> {
+    until(rig, name, "is Ready", |status, _| status["state"] == "Ready").await
+}
+
+async fn until_says(rig: &Rig, name: &str, words: &str) -> Result<Value> {
+    until(rig, name, &format!("says {words:?}"), |status, message| {
+        status["state"] == "Error" && message.contains(words)
+    })
+    .await
+}
+
+/// An entry of a Secret, if it is there.
+async fn entry(rig: &Rig, secret: &str, name: &str) -> Result<Option<String>> {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let secrets = api(&rig.control_plane.client(), "Secret", "default")?;
+    let Some(secret) = secrets.get_opt(secret).await? else { return Ok(None) };
+    let Some(text) = secret.data["data"][name].as_str() else { return Ok(None) };
+    Ok(Some(String::from_utf8(BASE64_STANDARD.decode(text)?)?))
+}
+
+/// What the CA knows of a key.
+async fn at_the_ca(rig: &Rig, key: &AccountKey) -> Result<Enrolled> {
+    Ok(account::find(&client(rig)?, key).await?)
+}
+
+fn client(rig: &Rig) -> Result<Arc<Client>> {
+    let roots = Roots::only_pem(&std::fs::read(rig.pebble.trust())?)?;
+    let http = Arc::new(HttpsClient::new(&roots)?);
+    Ok(Arc::new(Client::new(http, Arc::new(System), rig.pebble.directory())))
+}
+
+/// The certificate `name` is issued by `issuer`.
+async fn issues(namespace: &Namespace, issuer: &str, name: &str) -> Result<()> {
+    let spec = json!({
+        "commonName": format!("{name}.{}", namespace.domain),
+        "secretName": format!("{name}-tls"),
+        "issuerRef": { "name": issuer },
+    });
+    namespace.certificate(name, spec).await?;
+    namespace.until(name, "Ready", Duration::from_secs(30)).await.map(drop)
+}
+
+/// faults.md 28
+#[test]
+fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        let namespace = Namespace::new(rig, "bound").await?;
+        let (secret, issuer) = example(rig, "bound")?;
+        let mut unbound = issuer.clone();
+        let spec = unbound["spec"]["acme"].as_object_mut().context("it is no ACME issuer")?;
+        spec.remove("externalAccountBinding");
+        apply_one(rig, &unbound).await?;
+        until_says(rig, "bound", "set externalAccountBinding to the key identifier").await?;
+        apply_one(rig, &issuer).await?;
+        let missing = "loading EAB secret failed: fetching issuer EAB secret failed: Secret \
+                       default/bound-key does not exist";
+        until_says(rig, "bound", missing).await?;
+        for (data, words) in [
+            (json!({}), "key hmacKey not found in EAB secret default/bound-key"),
+            (json!({ "hmacKey": "" }), "key hmacKey in EAB secret default/bound-key is empty"),
+            (
+                json!({ "hmacKey": OTHER_KEY, "b": "", "a": "" }),
+                "EAB secret default/bound-key contains unexpected keys: a, b",
+            ),
+            (
+                json!({ "hmacKey": "%" }),
+                "creating registration user failed: acme: could not decode hmac key: illegal \
+                 base64 data at input byte 0",
+            ),
+            (json!({ "hmacKey": "AAAA" }), "invalid key size for algorithm"),
+            // It reaches the CA, which finds it wanting.
+            (json!({ "hmacKey": OTHER_KEY }), "(HTTP 4"),
+        ] {
+            let mut wrong = secret.clone();
+            wrong["stringData"] = data;
+            replace(rig, &wrong).await?;
+            let status = until_says(rig, "bound", words).await?;
+            ensure!(!status.to_string().contains(OTHER_KEY), "{status}");
+        }
+        replace(rig, &secret).await?;
+        let status = until_ready(rig, "bound").await?;
+        ensure!(status["acme"]["accountURL"].is_string(), "{status}");
+        issues(&namespace, "bound", "a").await?;
+
+        // It has served, and may go.
+        api(&rig.control_plane.client(), "Secret", "default")?
+            .delete("bound-key", &DeleteParams::default())
+            .await?;
+        let email = json!({ "spec": { "acme": { "email": "other@my-company.test" } } });
+        patch(rig, "Issuer", "bound", email).await?;
+        until_ready(rig, "bound").await?;
+        rig.check_manager().await
+    })
+}
+
+/// Entries that are not mentioned any more go.
+async fn replace(rig: &Rig, secret: &Value) -> Result<()> {
+    let name = secret["metadata"]["name"].as_str().context("it has no name")?;
+    let secrets = api(&rig.control_plane.client(), "Secret", "default")?;
+    if secrets.get_opt(name).await?.is_some() {
+        secrets.delete(name, &DeleteParams::default()).await?;
+    }
+    apply_one(rig, secret).await.map(drop)
+}
+
+/// faults.md 27
+#[test]
+fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        let (secret, issuer) = example(rig, "keys")?;
+        apply_one(rig, &secret).await?;
+        apply_one(rig, &issuer).await?;
+        let first = until_ready(rig, "keys").await?["acme"]["accountURL"].clone();
+        let good = entry(rig, "keys-account", "privateKey").await?.context("there is no key")?;
+        let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem();
+        for (value, words) in [
+            ("garbage", "value for key privateKey is invalid: "),
+            ("", "there is no privateKey"),
+            (ed25519.as_str(), "it must be P-256, P-384, or RSA with 2048 to 4096 bits"),
+        ] {
+            let data = json!({ "stringData": { "privateKey": value } });
+            patch(rig, "Secret", "keys-account", data).await?;
+            until_says(rig, "keys", words).await?;
+        }
+        let data = json!({ "stringData": { "privateKey": good } });
+        patch(rig, "Secret", "keys-account", data).await?;
+        let status = until_ready(rig, "keys").await?;
+        ensure!(status["acme"]["accountURL"] == first, "{status}");
+
+        api(&rig.control_plane.client(), "Secret", "default")?
+            .delete("keys-account", &DeleteParams::default())
+            .await?;
+        until(rig, "keys", "has another account", |status, _| {
+            status["state"] == "Ready" && status["acme"]["accountURL"] != first
+        })
+        .await?;
+        rig.check_manager().await
+    })
+}
+
+/// faults.md 34, 12
+#[test]
+fn a_profile_that_is_unknown_and_a_server_that_is_not_trusted_are_told() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        let (secret, mut issuer) = example(rig, "profiled")?;
+        issuer["spec"]["acme"]["profile"] = json!("fast");
+        apply_one(rig, &secret).await?;
+        apply_one(rig, &issuer).await?;
+        until_says(rig, "profiled", "the CA has no profile \"fast\": it offers default").await?;
+        issuer["spec"]["acme"]["profile"] = json!("default");
+        apply_one(rig, &issuer).await?;
+        until_ready(rig, "profiled").await?;
+
+        // The API server is one that nobody named as to be trusted.
+        let server = format!("{}/dir", rig.control_plane.url());
+        issuer["spec"]["acme"]["server"] = json!(server);
+        apply_one(rig, &issuer).await?;
+        until_says(rig, "profiled", "name the authority to trust with --ca-certificates").await?;
+        rig.check_manager().await
+    })
+}
+
+/// Everything that may become of one account, in a row: each step needs the manager or the CA for
+/// itself. faults.md 11, 26, 36
+#[test]
+fn an_account_outlives_changes_of_its_email_and_key_crashes_and_a_ca_that_forgets() -> Result<()> {
+    run(async {
+        let rig = start().await?;
+        let namespace = Namespace::new(&rig, "lives").await?;
+        let (secret, issuer) = example(&rig, "lives")?;
+        apply_one(&rig, &secret).await?;
+        apply_one(&rig, &issuer).await?;
+        let url = until_ready(&rig, "lives").await?["acme"]["accountURL"].clone();
+        issues(&namespace, "lives", "one").await?;
+
+        the_email_reaches_the_ca(&rig).await?;
+        the_key_changes_by_annotation(&rig, &url).await?;
+        issues(&namespace, "lives", "two").await?;
+        for done in [false, true] {
+            a_change_that_was_begun_is_finished(&rig, &url, done).await?;
+            issues(&namespace, "lives", if done { "four" } else { "three" }).await?;
+        }
+
+        // 26: the CA has forgotten everything, and so the account is made again, once.
+        rig.pebble.stop().await?;
+        rig.pebble.resume().await?;
+        issues(&namespace, "lives", "five").await?;
+        let key = current_key(&rig).await?;
+        let enrolled = at_the_ca(&rig, &key).await?;
+        let status = until_ready(&rig, "lives").await?;
+        ensure!(status["acme"]["accountURL"] == json!(enrolled.account.url()), "{status}");
+        let asked = rig.pebble.requests()?;
+        let registrations = asked.get("POST /sign-me-up").copied().unwrap_or_default();
+        // Found missing, made, and found again: twice by the manager at most, once by this test.
+        ensure!(registrations <= 6, "{asked:?}");
+        ensure!(rig.pebble.signed_count()? == 1, "{asked:?}");
+
+        // 11: nobody there at the start; an issuer that is remembered is not put off by it, a new one
+        // waits.
+        rig.pebble.stop().await?;
+        rig.replace_manager().await?;
+        let (secret, issuer) = example(&rig, "late")?;
+        apply_one(&rig, &secret).await?;
+        apply_one(&rig, &issuer).await?;
+        until_says(&rig, "late", "cannot reach 127.0.0.1").await?;
+        until_ready(&rig, "lives").await?;
+        rig.pebble.resume().await?;
+        until_ready(&rig, "late").await?;
+        issues(&namespace, "late", "six").await?;
+        issues(&namespace, "lives", "seven").await
+    })
+}
+
+async fn current_key(rig: &Rig) -> Result<AccountKey> {
+    let text = entry(rig, "lives-account", "privateKey").await?.context("there is no key")?;
+    Ok(AccountKey::from_pem(&text)?)
+}
+
+async fn the_email_reaches_the_ca(rig: &Rig) -> Result<()> {
+    let email = "new@my-company.test";
+    let change = json!({ "spec": { "acme": { "email": email } } });
+    patch(rig, "Issuer", "lives", change).await?;
+    until(rig, "lives", "has the email", |status, _| status["acme"]["email"] == email).await?;
+    let enrolled = at_the_ca(rig, &current_key(rig).await?).await?;
+    let contact = &enrolled.registration.contact;
+    ensure!(*contact == [format!("mailto:{email}")], "{contact:?}");
+
+    // Another pass asks the CA nothing.
+    let before = rig.pebble.requests()?;
+    let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
+    patch(rig, "Issuer", "lives", again).await?;
+    until_annotation_is_gone(rig).await?;
+    let change = json!({ "spec": { "requestsPerDayQuota": 4711 } });
+    patch(rig, "Issuer", "lives", change).await?;
+    until(rig, "lives", "has the quota", |it, _| it["requestsPerDayQuota"] == 4711).await?;
+    ensure!(rig.pebble.requests()? == before, "{:?}, before {before:?}", rig.pebble.requests()?);
+    Ok(())
+}
+
+async fn until_annotation_is_gone(rig: &Rig) -> Result<()> {
+    let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+    eventually(SOON, "the annotation is gone", || async {
+        let annotations = issuers.get("lives").await?.metadata.annotations.unwrap_or_default();
+        Ok(match annotations.get(OPERATION) {
+            None => Look::Done(()),
+            Some(operation) => Look::NotYet(operation.clone()),
+        })
+    })
+    .await
+}
+
+/// Waits until the key that counts is another one than `old` and no other is kept.
+async fn until_the_key_is_not(rig: &Rig, old: &AccountKey, url: &Value) -> Result<AccountKey> {
+    let key = eventually(SOON, "the key has changed", || async {
+        rig.check_manager().await?;
+        if entry(rig, "lives-account", "nextPrivateKey").await?.is_some() {
+            return Ok(Look::NotYet("the next one is still there".to_owned()));
+        }
+        let key = current_key(rig).await?;
+        let changed = key.thumbprint() != old.thumbprint();
+        Ok(if changed { Look::Done(key) } else { Look::NotYet("it is the old one".to_owned()) })
+    })
+    .await?;
+    let enrolled = at_the_ca(rig, &key).await?;
+    ensure!(json!(enrolled.account.url()) == *url, "{}", enrolled.account.url());
+    ensure!(at_the_ca(rig, old).await.is_err(), "the old key is still good");
+    let status = until_ready(rig, "lives").await?;
+    ensure!(status["acme"]["accountURL"] == *url, "{status}");
+    Ok(key)
+}
+
+async fn the_key_changes_by_annotation(rig: &Rig, url: &Value) -> Result<()> {
+    let old = current_key(rig).await?;
+    let rotate = json!({ "metadata": { "annotations": { OPERATION: "rotate-account-key" } } });
+    patch(rig, "Issuer", "lives", rotate).await?;
+    let new = until_the_key_is_not(rig, &old, url).await?;
+    until_annotation_is_gone(rig).await?;
+    // One annotation is one change.
+    let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
+    patch(rig, "Issuer", "lives", again).await?;
+    until_annotation_is_gone(rig).await?;
+    ensure!(current_key(rig).await?.thumbprint() == new.thumbprint(), "it has changed twice");
+    Ok(())
+}
+
+/// As a manager leaves it that was killed before or after the CA had acted.
+async fn a_change_that_was_begun_is_finished(rig: &Rig, url: &Value, done: bool) -> Result<()> {
+    rig.stop_manager().await?;
+    let (old, next) = (current_key(rig).await?, AccountKey::generate()?);
+    let data = json!({ "stringData": { "nextPrivateKey": next.to_pem()?.as_str() } });
+    patch(rig, "Secret", "lives-account", data).await?;
+    if done {
+        let outcome = roll_over(&client(rig)?, &old, &next, url.as_str()).await?;
+        let Rollover::Changed(_) = outcome else { bail!("{outcome:?}") };
+    }
+    rig.start_manager().await?;
+    let key = until_the_key_is_not(rig, &old, url).await?;
+    ensure!(key.thumbprint() == next.thumbprint(), "it is neither key");
+    Ok(())
+}
+
+/// faults.md 26
+#[test]
+fn an_account_that_was_deactivated_is_told_and_another_key_helps() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        let namespace = Namespace::new(rig, "closed").await?;
+        let (secret, issuer) = example(rig, "closed")?;
+        apply_one(rig, &secret).await?;
+        apply_one(rig, &issuer).await?;
+        until_ready(rig, "closed").await?;
+        let text = entry(rig, "closed-account", "privateKey").await?.context("there is no key")?;
+        let key = AccountKey::from_pem(&text)?;
+        at_the_ca(rig, &key).await?.account.deactivate().await?;
+
+        let spec = json!({
+            "commonName": format!("a.{}", namespace.domain), "secretName": "a-tls",
+            "issuerRef": { "name": "closed" },
+        });
+        namespace.certificate("a", spec).await?;
+        until_says(rig, "closed", "use another account key").await?;
+        // Nobody makes another account without being asked to.
+        let kept = entry(rig, "closed-account", "privateKey").await?;
+        ensure!(kept == Some(text), "the key was replaced");
+
+        api(&rig.control_plane.client(), "Secret", "default")?
+            .delete("closed-account", &DeleteParams::default())
+            .await?;
+        until_ready(rig, "closed").await?;
+        namespace.until("a", "Ready", Duration::from_secs(30)).await?;
+        rig.check_manager().await
+    })
+}
+
+/// Upstream shows the first CA for ever.
+#[test]
+fn a_ca_whose_secret_is_replaced_is_shown_and_used_at_once() -> Result<()> {
+    run(async {
+        let rig = shared().await?;
+        for name in ["first root", "second root"] {
+            let key = rcgen::KeyPair::generate()?;
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+                "metadata": { "name": "replaced-ca", "namespace": "default" },
+                "stringData": {
+                    "tls.crt": params.self_signed(&key)?.pem(), "tls.key": key.serialize_pem(),
+                },
+            });
+            apply_one(rig, &secret).await?;
+            let issuer = json!({
+                "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+                "metadata": { "name": "replaced-ca", "namespace": "default" },
+                "spec": { "ca": { "privateKeySecretRef": {
+                    "name": "replaced-ca", "namespace": "default",
+                } } },
+            });
+            apply_one(rig, &issuer).await?;
+            until(rig, "replaced-ca", &format!("shows {name}"), |status, _| {
+                status["ca"]["Subject"]["CommonName"] == name
+            })
+            .await?;
+        }
+        rig.check_manager().await
+    })
+}

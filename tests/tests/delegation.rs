@@ -1,0 +1,113 @@
+//! Challenge names that are CNAMEs, in zones of a real DNS server.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use cert_lib::{
+    clock::System,
+    net::dns::Udp,
+    solve::dns01::{Nameserver, Propagation, Sight},
+};
+use tests::{
+    bind::{Bind, Zone},
+    processes::logs,
+    run,
+};
+
+/// What people have there: delegation name by name, wildcards for web servers, and mistakes.
+const COMPANY: &str = "
+_acme-challenge.app        CNAME app.acme.test.
+_acme-challenge.twice      CNAME once
+once                       CNAME twice.acme.test.
+_acme-challenge.taken      TXT   something
+*.lazy                     CNAME web.company.test.
+_acme-challenge.own.lazy   CNAME own.acme.test.
+_acme-challenge.web.lazy   CNAME web.company.test.
+www                        A     127.0.0.1
+_acme-challenge.loop       CNAME _acme-challenge.pool
+_acme-challenge.pool       CNAME _acme-challenge.loop
+renamed                    DNAME acme.test.
+_acme-challenge.long       CNAME h1
+h1 CNAME h2
+h2 CNAME h3
+h3 CNAME h4
+h4 CNAME h5
+h5 CNAME h6
+h6 CNAME h7
+h7 CNAME h8
+h8 CNAME h9
+h9 CNAME h10
+h10 CNAME h11
+h11 CNAME h12
+";
+const WIDE: &str = "* CNAME web.company.test.";
+const ACME: &str = "
+app TXT v1
+app TXT \"v\" \"2\"
+app TXT somebody-elses
+";
+
+async fn server() -> Result<(Bind, Propagation, Udp)> {
+    let zones = [
+        ("company.test", Zone::Primary(COMPANY)),
+        ("wide.test", Zone::Primary(WIDE)),
+        ("acme.test", Zone::Primary(ACME)),
+    ];
+    let bind = Bind::start(&zones, &logs()?).await?;
+    let nameserver: Nameserver = format!("127.0.0.1:{}", bind.port()).parse()?;
+    let propagation = Propagation::new(vec![nameserver], Arc::new(System));
+    Ok((bind, propagation, Udp::with_servers(vec![])))
+}
+
+#[test]
+fn explicit_cnames_are_followed_and_those_that_a_wildcard_makes_up_are_named() {
+    run(async {
+        let (_bind, propagation, resolver) = server().await?;
+        for (host, want) in [
+            ("app.company.test", Ok("app.acme.test")),
+            ("twice.company.test", Ok("twice.acme.test")),
+            ("none.company.test", Ok("_acme-challenge.none.company.test")),
+            ("taken.company.test", Ok("_acme-challenge.taken.company.test")),
+            ("own.lazy.company.test", Ok("own.acme.test")),
+            ("renamed.company.test", Ok("_acme-challenge.acme.test")),
+            ("lazy.company.test", Err("comes from the wildcard *.lazy.company.test:")),
+            ("deep.app.wide.test", Err("comes from the wildcard *.wide.test:")),
+            ("wide.test", Err("comes from the wildcard *.wide.test:")),
+            ("loop.company.test", Err("found recursive CNAME record to _acme-challenge.loop")),
+            ("long.company.test", Err("more than 10 CNAMEs")),
+        ] {
+            let challenge = host.parse::<cert_lib::model::name::DnsName>()?.challenge();
+            let found = propagation.follow(&resolver, &challenge).await;
+            match (found, want) {
+                (Ok(found), Ok(want)) => assert_eq!(found.as_str(), want, "{host}"),
+                (Err(found), Err(want)) => {
+                    assert!(found.to_string().contains(want), "{host}: {found}");
+                }
+                (found, _) => panic!("{host}: {found:?}"),
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn values_are_seen_at_the_end_of_a_cname_and_one_in_the_way_is_named() {
+    run(async {
+        let (_bind, propagation, resolver) = server().await?;
+        let values = ["v1".to_owned(), "v2".to_owned()];
+        for name in ["app.acme.test", "_acme-challenge.app.company.test"] {
+            let sight = propagation.look(&resolver, &name.parse()?, &values).await;
+            assert!(matches!(sight, Sight::Seen { .. }), "{name}: {sight:?}");
+        }
+        let name = "_acme-challenge.twice.company.test".parse()?;
+        let sight = propagation.look(&resolver, &name, &values).await;
+        let Sight::NotSeen { why } = sight else { panic!("{sight:?}") };
+        assert!(
+            why.contains("answers with a CNAME to once.company.test; set followCNAME"),
+            "{why}"
+        );
+        Ok(())
+    })
+    .unwrap();
+}

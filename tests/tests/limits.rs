@@ -1,0 +1,109 @@
+//! Limits, fairness and loops, seen from outside.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use serde_json::json;
+use tests::{
+    Look, eventually,
+    namespace::Namespace,
+    objects::{self, condition},
+    rig::{Rig, RigOptions},
+    run,
+};
+use tokio::sync::OnceCell;
+
+const SOON: Duration = Duration::from_secs(30);
+const ORDERS_AT_ONCE: usize = 4;
+const HOPELESS: usize = 60;
+
+async fn rig() -> Result<&'static Rig> {
+    static RIG: OnceCell<Rig> = OnceCell::const_new();
+    let arguments = vec![format!("--orders-at-once={ORDERS_AT_ONCE}")];
+    RIG.get_or_try_init(|| Rig::with_issuer(RigOptions { arguments, ..RigOptions::default() }))
+        .await
+}
+
+fn reason(object: &kube::api::DynamicObject) -> String {
+    let ready = condition(object, "Ready");
+    ready.and_then(|it| it["reason"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// faults.md 55
+#[test]
+fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_asks_for_it() {
+    run(async {
+        let rig = rig().await?;
+        let namespace = Namespace::new(rig, "undone").await?;
+        namespace.simple("web").await?;
+        for _ in 0..4 {
+            eventually(SOON, "the Secret is there", || async {
+                let secret = namespace.secret("web-tls").await?;
+                Ok(secret.map_or_else(|| Look::NotYet("no Secret".to_owned()), |_| Look::Done(())))
+            })
+            .await?;
+            namespace.until("web", "Ready", SOON).await?;
+            namespace.delete("Secret", "web-tls").await?;
+        }
+        let suspects = |object: &kube::api::DynamicObject| reason(object) == "LoopSuspected";
+        let stopped =
+            namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await?;
+        let (state, message) = objects::state(&stopped);
+        ensure!(state == "Error" && message.contains("Secret undone/web-tls"), "{message}");
+        ensure!(message.contains("deletes or overwrites it"), "{message}");
+        ensure!(stopped.data["status"]["reissued"].as_array().is_some_and(|it| it.len() == 3));
+
+        rig.replace_manager().await?;
+        namespace.simple("bystander").await?;
+        namespace.until("bystander", "Ready", SOON).await?;
+        let after = namespace.read("Certificate", "web").await?;
+        ensure!(suspects(&after), "a restart forgets: {}", after.data["status"]);
+        ensure!(namespace.secret("web-tls").await?.is_none());
+
+        let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
+        namespace.patch("web", mark).await?;
+        namespace.until("web", "Ready", SOON).await?;
+        let signed = rig.pebble.signed_by_names().await?;
+        let host = format!("web.{}", namespace.domain);
+        ensure!(signed.get(&vec![host]) == Some(&5), "{signed:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// faults.md 60
+#[test]
+fn a_namespace_full_of_hopeless_names_does_not_delay_another() {
+    run(async {
+        let rig = rig().await?;
+        let hopeless = Namespace::new(rig, "hopeless").await?;
+        let modest = Namespace::new(rig, "modest").await?;
+        // Nobody answers for this zone, so no proof is ever seen.
+        try_join_all((0..HOPELESS).map(|number| {
+            let host = format!("n{number}.nobody-has-this.test");
+            let name = format!("bad-{number}");
+            let hopeless = &hopeless;
+            async move { hopeless.certificate(&name, json!({"commonName": host})).await }
+        }))
+        .await?;
+        let client = rig.control_plane.client();
+        eventually(SOON, "hopeless orders run and others wait in line", || async {
+            let all = objects::list(&client, "Certificate", &hopeless.name).await?;
+            let count = |word: &str| all.iter().filter(|it| reason(it) == word).count();
+            let (running, queued) = (count("Issuing"), count("Queued"));
+            let text = format!("{running} run, {queued} wait");
+            let as_wanted = running == ORDERS_AT_ONCE - 1 && queued == HOPELESS - running;
+            Ok(if as_wanted { Look::Done(()) } else { Look::NotYet(text) })
+        })
+        .await?;
+        let began = Instant::now();
+        for number in 0..5 {
+            modest.simple(&format!("good-{number}")).await?;
+        }
+        modest.until_all_ready(5, Duration::from_secs(20)).await?;
+        println!("5 Certificates beside {HOPELESS} hopeless ones: {:?}", began.elapsed());
+        Ok(())
+    })
+    .unwrap();
+}

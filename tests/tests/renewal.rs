@@ -1,0 +1,113 @@
+//! Certificates are renewed when their CA asks for it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use kube::api::DynamicObject;
+use serde_json::json;
+use tests::{
+    Look, eventually,
+    namespace::Namespace,
+    rig::{Rig, RigOptions},
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// The leaf in a Secret, in PEM.
+async fn leaf(namespace: &Namespace, secret: &str) -> Result<String> {
+    let secret = namespace.secret(secret).await?.context("there is no Secret")?;
+    let data = secret.data.unwrap_or_default();
+    Ok(String::from_utf8(data.get("tls.crt").context("no tls.crt")?.0.clone())?)
+}
+
+fn window(start: Timestamp, end: Timestamp) -> String {
+    json!({
+        "suggestedWindow": { "start": start.to_string(), "end": end.to_string() },
+        "explanationURL": "https://ca.example/incident",
+    })
+    .to_string()
+}
+
+/// What the status says about the certificate that is there now.
+async fn suggested(namespace: &Namespace, name: &str) -> Result<DynamicObject> {
+    namespace
+        .until_some("Certificate", name, "shows what its CA says", SOON, |object| {
+            object.data["status"]["renewalInfo"]["certificate"].is_string()
+        })
+        .await
+}
+
+fn time(object: &DynamicObject, field: &str) -> Result<Timestamp> {
+    let text = object.data["status"].pointer(field).and_then(|value| value.as_str());
+    Ok(text.with_context(|| format!("no {field}"))?.parse()?)
+}
+
+/// A window in the past (scenarios 31 and 32 of the faults), one that is nonsense, and the CA's own.
+#[test]
+fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_shows_the_usual_one()
+{
+    run(async {
+        let rig = Rig::with_issuer(RigOptions::default()).await?;
+        let namespace = Namespace::new(&rig, "renewal").await?;
+        for name in ["past", "malformed", "usual"] {
+            namespace.simple(name).await?;
+        }
+        namespace.until_all_ready(3, SOON).await?;
+        ensure!(rig.pebble.renewal_questions()? == 0, "a new certificate needs no question");
+        let hour = SignedDuration::from_hours(1);
+        let now = Timestamp::now();
+        let past = leaf(&namespace, "past-tls").await?;
+        rig.pebble.set_renewal_info(&past, &window(now - hour, now - hour / 2)).await?;
+        let malformed = leaf(&namespace, "malformed-tls").await?;
+        let turned = window(now - hour / 2, now - hour);
+        rig.pebble.set_renewal_info(&malformed, &turned).await?;
+
+        // After a start, the CA is asked about all.
+        rig.replace_manager().await?;
+        eventually(SOON, "the certificate whose window is past is renewed", || async {
+            rig.check_manager().await?;
+            Ok(match leaf(&namespace, "past-tls").await? {
+                same if same == past => Look::NotYet(
+                    namespace.read("Certificate", "past").await?.data["status"].to_string(),
+                ),
+                _ => Look::Done(()),
+            })
+        })
+        .await?;
+        let renewed = namespace.until("past", "Ready", SOON).await?;
+        // It is a new certificate, of which nothing is known yet.
+        ensure!(renewed.data["status"]["renewalInfo"].is_null(), "{}", renewed.data["status"]);
+        let events = namespace.events("past").await?;
+        ensure!(
+            events
+                .iter()
+                .any(|it| it.contains("RenewalDue") && it.contains("https://ca.example/incident")),
+            "{events:?}"
+        );
+
+        let usual = suggested(&namespace, "usual").await?;
+        let (start, end) =
+            (time(&usual, "/renewalInfo/windowStart")?, time(&usual, "/renewalInfo/windowEnd")?);
+        let selected = time(&usual, "/renewalInfo/selected")?;
+        ensure!(
+            start < end && start - hour < selected && selected <= end,
+            "{start} {selected} {end}"
+        );
+        ensure!(time(&usual, "/renewalDate")? == selected, "{}", usual.data["status"]);
+
+        eventually(SOON, "the CA was asked about all", || async {
+            let asked = rig.pebble.renewal_questions()?;
+            Ok(if asked >= 3 { Look::Done(()) } else { Look::NotYet(asked.to_string()) })
+        })
+        .await?;
+        let untouched = namespace.read("Certificate", "malformed").await?;
+        ensure!(untouched.data["status"]["state"] == "Ready", "{}", untouched.data["status"]);
+        ensure!(untouched.data["status"]["renewalInfo"].is_null(), "{}", untouched.data["status"]);
+        ensure!(leaf(&namespace, "malformed-tls").await? == malformed, "it was renewed");
+        ensure!(rig.pebble.signed_count()? == 4, "one certificate and no other was renewed");
+        rig.check_manager().await
+    })
+    .unwrap();
+}

@@ -1,0 +1,374 @@
+//! CertificateRevocations, with a real CA that says what it has revoked.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+};
+use rcgen::{CertificateParams, KeyPair, SerialNumber};
+use serde_json::{Value, json};
+use tests::{
+    Look, eventually,
+    namespace::Namespace,
+    objects::{acme_issuer, api, apply, example, state},
+    rig::Rig,
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+const REVOKED: &str = "cert.gardener.cloud/revoked";
+const HASH: &str = "cert.gardener.cloud/hash";
+
+/// A CertificateRevocation of the Certificate `of`.
+fn revocation(name: &str, namespace: &str, of: &str, renew: Option<bool>) -> Value {
+    let mut object = json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1",
+        "kind": "CertificateRevocation",
+        "metadata": {"name": name},
+        "spec": {"certificateRef": {"name": of, "namespace": namespace}},
+    });
+    if let Some(renew) = renew {
+        object["spec"]["renew"] = json!(renew);
+    }
+    object
+}
+
+/// Waits until the CertificateRevocation is in a state.
+async fn until(namespace: &Namespace, name: &str, wanted: &str) -> Result<DynamicObject> {
+    let is = |object: &DynamicObject| state(object).0 == wanted;
+    let what = format!("is {wanted}");
+    namespace.until_some("CertificateRevocation", name, &what, SOON, is).await
+}
+
+/// Applies a revocation without renewal and waits until it is in a state. Returns its message.
+async fn revoked(namespace: &Namespace, name: &str, of: &str, wanted: &str) -> Result<String> {
+    namespace.apply(&revocation(name, &namespace.name, of, None)).await?;
+    Ok(state(&until(namespace, name, wanted).await?).1)
+}
+
+/// A Certificate that is Ready, and the serial number of its certificate.
+async fn ready(namespace: &Namespace, name: &str) -> Result<String> {
+    namespace.simple(name).await?;
+    namespace.until(name, "Ready", SOON).await?;
+    // Old is what was requested in a second before: within one, nobody can tell.
+    Ok(namespace.leaf(&format!("{name}-tls")).await?.serial)
+}
+
+async fn is_revoked(rig: &Rig, serial: &str) -> Result<bool> {
+    Ok(rig.pebble.status(serial).await? == "Revoked")
+}
+
+fn secrets(rig: &Rig, namespace: &str) -> Api<Secret> {
+    Api::namespaced(rig.control_plane.client(), namespace)
+}
+
+/// The backup of a certificate.
+async fn backup(rig: &Rig, serial: &str) -> Result<Secret> {
+    let number = serial.trim_start_matches('0');
+    let selector = format!("cert.gardener.cloud/certificate-serialnumber={number}");
+    let params = ListParams::default().labels(&selector);
+    let found = secrets(rig, "kube-system").list(&params).await?;
+    found.items.into_iter().next().context("no backup")
+}
+
+async fn annotate(rig: &Rig, secret: &Secret, annotations: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    let namespace = secret.namespace().unwrap_or_default();
+    let api = secrets(rig, &namespace);
+    api.patch(&secret.name_any(), &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect()
+}
+
+#[test]
+fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is_renewed() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "revoke").await?;
+        let serial = ready(&namespace, "a").await?;
+        namespace.apply(&revocation("now", "revoke", "a", None)).await?;
+        let object = until(&namespace, "now", "Applied").await?;
+        assert_eq!(state(&object).1, "certificate(s) revoked");
+        ensure!(is_revoked(rig, &serial).await?);
+        let status = &object.data["status"];
+        assert_eq!(status["objects"], json!({"revoked": [{"name": "a", "namespace": "revoke"}]}));
+        let secret = &status["secrets"]["revoked"][0];
+        let text = secret["serialNumber"].as_str().context("no serial number")?;
+        assert_eq!(text.replace(':', ""), serial);
+        ensure!(text.split(':').all(|pair| pair.len() == 2), "{text}");
+        assert_eq!(secret["name"], backup(rig, &serial).await?.name_any());
+        for field in [&status["revocationApplied"], &object.data["spec"]["qualifyingDate"]] {
+            field.as_str().context("no date")?.parse::<jiff::Timestamp>()?;
+        }
+
+        let certificate = namespace.until("a", "Revoked", SOON).await?;
+        assert_eq!(state(&certificate).1, "certificate has been revoked");
+        ensure!(namespace.secret("a-tls").await?.context("gone")?.annotations()[REVOKED] == "true");
+        ensure!(backup(rig, &serial).await?.annotations()[REVOKED] == "true");
+        let events = namespace.events("now").await?;
+        ensure!(events.iter().any(|it| it.starts_with("Normal Applied ")), "{events:?}");
+
+        // A second one has nothing to do.
+        let why = revoked(&namespace, "again", "a", "Error").await?;
+        assert_eq!(why, "certficate already revoked");
+
+        namespace.patch("a", json!({"spec": {"renew": true}})).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        let newer = namespace.leaf("a-tls").await?.serial;
+        ensure!(newer != serial && !is_revoked(rig, &newer).await?);
+        let secret = namespace.secret("a-tls").await?.context("gone")?;
+        ensure!(!secret.annotations().contains_key(REVOKED));
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// faults.md 72: revoke and renew in this order: the old certificate serves until there is a new one.
+#[test]
+fn the_example_renews_and_then_revokes_the_old_certificate() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "renew").await?;
+        let serial = ready(&namespace, "cert-simple").await?;
+        let text = example("50-revocation.yaml")?.to_string();
+        let object = serde_json::from_str(&text.replace("\"default\"", "\"renew\""))?;
+        namespace.apply(&object).await?;
+        let object = until(&namespace, "revocation", "Applied").await?;
+        assert_eq!(state(&object).1, "certificate renewed and old certificate(s) revoked");
+        assert_eq!(names(&object.data["status"]["objects"]["renewed"]), ["cert-simple"]);
+        let newer = namespace.leaf("cert-simple-tls").await?.serial;
+        ensure!(newer != serial, "it was not renewed");
+        ensure!(is_revoked(rig, &serial).await? && !is_revoked(rig, &newer).await?);
+        let secret = namespace.secret("cert-simple-tls").await?.context("gone")?;
+        ensure!(!secret.annotations().contains_key(REVOKED));
+        namespace.until("cert-simple", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_are_not() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let (here, there) =
+            (Namespace::new(rig, "twins").await?, Namespace::new(rig, "strangers").await?);
+        let host = format!("same.{}", here.domain);
+        let mut serials = Vec::new();
+        for (namespace, name) in [(&here, "a"), (&here, "b"), (&there, "c")] {
+            let spec = json!({"commonName": host, "secretName": format!("{name}-tls")});
+            namespace.certificate(name, spec).await?;
+            namespace.until(name, "Ready", SOON).await?;
+            serials.push(namespace.leaf(&format!("{name}-tls")).await?.serial);
+        }
+        here.apply(&revocation("both", "twins", "a", None)).await?;
+        let object = until(&here, "both", "Applied").await?;
+        assert_eq!(names(&object.data["status"]["objects"]["revoked"]), ["a", "b"]);
+        for name in ["a", "b"] {
+            here.until(name, "Revoked", SOON).await?;
+        }
+        ensure!(is_revoked(rig, &serials[0]).await? && is_revoked(rig, &serials[1]).await?);
+        ensure!(!is_revoked(rig, &serials[2]).await?, "another tenant's was revoked");
+        there.until("c", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A CertificateRevocation, its status and a Certificate are written by people who are not trusted.
+#[test]
+fn nobody_revokes_what_is_of_another_namespace() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let (victim, thief) =
+            (Namespace::new(rig, "victim").await?, Namespace::new(rig, "thief").await?);
+        let serial = ready(&victim, "a").await?;
+        let hash = victim.read("Certificate", "a").await?.labels()[HASH].clone();
+
+        thief.apply(&revocation("plain", "victim", "a", None)).await?;
+        let (_, why) = state(&until(&thief, "plain", "Error").await?);
+        ensure!(why.contains("--allow-cross-namespace-secrets"), "{why}");
+
+        // A Certificate that claims the same request and the same Secret.
+        let spec = json!({
+            "commonName": format!("a.{}", victim.domain),
+            "secretRef": {"name": "a-tls", "namespace": "victim"},
+        });
+        let mut claim = tests::namespace::certificate("claim", spec);
+        claim["metadata"]["labels"] = json!({HASH: hash});
+        thief.apply(&claim).await?;
+        thief.until("claim", "Error", SOON).await?;
+        let why = revoked(&thief, "claimed", "claim", "Error").await?;
+        ensure!(why.starts_with("find all old secrets failed: no valid secrets found"), "{why}");
+
+        // A status that says that it has begun with the backup of the other.
+        let own = ready(&thief, "own").await?;
+        let mut forged = revocation("forged", "thief", "own", None);
+        forged["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "nobody"});
+        thief.apply(&forged).await?;
+        let name = backup(rig, &serial).await?.name_any();
+        let begun = json!({"status": {"state": "Pending", "secrets": {"processing": [
+            {"name": name, "namespace": "kube-system", "serialNumber": serial},
+        ]}}});
+        let revocations = api(&rig.control_plane.client(), "CertificateRevocation", "thief")?;
+        revocations.patch_status("forged", &PatchParams::default(), &Patch::Merge(begun)).await?;
+        forged["metadata"]["annotations"] = json!({});
+        thief.apply(&forged).await?;
+        let (_, why) = state(&until(&thief, "forged", "Error").await?);
+        ensure!(why.starts_with("revocation of certificate failed"), "{why}");
+
+        ensure!(!is_revoked(rig, &serial).await? && !is_revoked(rig, &own).await?);
+        victim.until("a", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn only_acme_issuers_revoke_and_a_certificate_that_is_missing_is_waited_for() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "kinds").await?;
+        let issuer = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": {"name": "kinds-self", "namespace": "default"}, "spec": {"selfSigned": {}},
+        });
+        apply(&rig.control_plane.client(), "default", &issuer).await?;
+        rig.until_issuer("kinds-self", "Ready", SOON).await?;
+        let why = revoked(&namespace, "early", "own", "Error").await?;
+        assert_eq!(why, "the Certificate does not exist");
+        let spec = json!({
+            "commonName": "own.example", "secretName": "own-tls", "isCA": true,
+            "issuerRef": {"name": "kinds-self"},
+        });
+        namespace.certificate("own", spec).await?;
+        namespace.until("own", "Ready", SOON).await?;
+        let wanted = "certificate revocation only supported for issuers of type ACME";
+        let says = |object: &DynamicObject| state(object).1 == wanted;
+        namespace.until_some("CertificateRevocation", "early", "says why", SOON, says).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// faults.md 72: already revoked, of another account, unknown to the CA.
+#[test]
+fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let client = rig.control_plane.client();
+        let namespace = Namespace::new(rig, "refused").await?;
+
+        // Already revoked, and nobody has noted it: a crash between the two.
+        let serial = ready(&namespace, "twice").await?;
+        revoked(&namespace, "twice-1", "twice", "Applied").await?;
+        namespace.until("twice", "Revoked", SOON).await?;
+        let secret = namespace.secret("twice-tls").await?.context("gone")?;
+        for marked in [secret, backup(rig, &serial).await?] {
+            annotate(rig, &marked, json!({REVOKED: null})).await?;
+        }
+        namespace.until("twice", "Ready", SOON).await?;
+        let message = revoked(&namespace, "twice-2", "twice", "Applied").await?;
+        assert_eq!(message, "certificate(s) revoked");
+        namespace.until("twice", "Revoked", SOON).await?;
+
+        // Issued to another account.
+        let other = acme_issuer("refused-other", &rig.pebble.directory())?;
+        apply(&client, "default", &other).await?;
+        rig.until_issuer("refused-other", "Ready", SOON).await?;
+        let serial = ready(&namespace, "alien").await?;
+        let issuer = json!({"cert.gardener.cloud/backup-issuer": "refused-other"});
+        annotate(rig, &backup(rig, &serial).await?, issuer).await?;
+        let why = revoked(&namespace, "alien", "alien", "Error").await?;
+        ensure!(why.starts_with("revocation of certificate failed: errors during revocation: "));
+        ensure!(why.contains("unauthorized"), "{why}");
+        let object = namespace.read("CertificateRevocation", "alien").await?;
+        ensure!(object.data["status"]["revocationApplied"].is_string(), "it is not finished");
+        assert_eq!(names(&object.data["status"]["objects"]["failed"]), ["alien"]);
+        ensure!(!is_revoked(rig, &serial).await?);
+
+        // Beside a good one, one that the CA does not know.
+        let serial = ready(&namespace, "part").await?;
+        let good = backup(rig, &serial).await?;
+        secrets(rig, "kube-system").create(&PostParams::default(), &unknown(&good)?).await?;
+        let message = revoked(&namespace, "part", "part", "PartialApplied").await?;
+        assert_eq!(message, "certificate(s) revoked (ony partially successful)");
+        ensure!(is_revoked(rig, &serial).await?);
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A backup like this one with a certificate that no CA has signed.
+fn unknown(like: &Secret) -> Result<Secret> {
+    let mut params = CertificateParams::new(vec!["unknown.example".to_owned()])?;
+    params.serial_number = Some(SerialNumber::from(vec![0x0a, 0xbc]));
+    params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    let pem = params.self_signed(&KeyPair::generate()?)?.pem();
+    let mut secret = Secret {
+        metadata: kube::api::ObjectMeta {
+            name: Some("cert-backup-unknown".to_owned()),
+            namespace: Some("kube-system".to_owned()),
+            labels: like.metadata.labels.clone(),
+            annotations: like.metadata.annotations.clone(),
+            ..Default::default()
+        },
+        type_: like.type_.clone(),
+        data: like.data.clone(),
+        ..Default::default()
+    };
+    let serial = "cert.gardener.cloud/certificate-serialnumber".to_owned();
+    secret.labels_mut().insert(serial, "abc".to_owned());
+    let data = secret.data.get_or_insert_default();
+    data.insert("tls.crt".to_owned(), k8s_openapi::ByteString(pem.into_bytes()));
+    Ok(secret)
+}
+
+#[test]
+fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let client = rig.control_plane.client();
+        let namespace = Namespace::new(rig, "patient").await?;
+        let issuer = acme_issuer("patient", &rig.pebble.directory())?;
+        apply(&client, "default", &issuer).await?;
+        rig.until_issuer("patient", "Ready", SOON).await?;
+        let spec = json!({
+            "commonName": format!("a.{}", namespace.domain), "secretName": "a-tls",
+            "issuerRef": {"name": "patient"},
+        });
+        namespace.certificate("a", spec).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        let serial = namespace.leaf("a-tls").await?.serial;
+        let lost = backup(rig, &serial).await?.name_any();
+        secrets(rig, "kube-system").delete(&lost, &Default::default()).await?;
+
+        // The CA is away: nothing listens there.
+        let mut away = issuer.clone();
+        away["spec"]["acme"]["server"] = json!("https://127.0.0.1:1/dir");
+        apply(&client, "default", &away).await?;
+        rig.until_issuer("patient", "Error", SOON).await?;
+        namespace.apply(&revocation("later", "patient", "a", None)).await?;
+        let waits = |object: &DynamicObject| state(object).1.contains("issuer patient not ready");
+        namespace.until_some("CertificateRevocation", "later", "waits", SOON, waits).await?;
+        let object = until(&namespace, "later", "Pending").await?;
+        ensure!(object.data["status"]["revocationApplied"].is_null(), "it was given up");
+        ensure!(!is_revoked(rig, &serial).await?);
+
+        apply(&client, "default", &issuer).await?;
+        until(&namespace, "later", "Applied").await?;
+        ensure!(is_revoked(rig, &serial).await?);
+        eventually(SOON, "the backup says so", || async {
+            let noted = backup(rig, &serial).await?.annotations().get(REVOKED).cloned();
+            Ok(noted.map_or_else(|| Look::NotYet("not yet".to_owned()), |_| Look::Done(())))
+        })
+        .await
+    })
+    .unwrap();
+}
