@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use cert_lib::{
-    issue::{Issuer as _, RevocationReason},
+    issue::{Issuer as _, RenewalInfo, RevocationReason},
     model::cert_id::CertId,
+    plan::renewal::Suggested,
 };
 use serde_json::{Value, json};
 use tests::{
@@ -172,7 +173,7 @@ fn s31_the_next_question_is_neither_at_once_nor_in_a_year() {
 }
 
 #[test]
-fn s32_a_revoked_certificate_has_a_window_in_the_past() {
+fn s32_a_certificate_that_its_ca_revoked_is_renewed_within_minutes() {
     run(async {
         let bench = Bench::new().await?;
         let mut job = job("revoked")?;
@@ -188,7 +189,14 @@ fn s32_a_revoked_certificate_has_a_window_in_the_past() {
         bench.desk.issuer.revoke(leaf, RevocationReason::Superseded).await?;
         let info = bench.desk.issuer.renewal_info(&id).await?.context("no information")?;
         ensure!(info.end < bench.desk.now(), "{info:?}");
-        bench.cost(4, 1)
+        bench.cost(4, 1)?;
+        let RenewalInfo { start, end, explanation_url, .. } = info;
+        let certificate = id.clone();
+        job.suggested = Some(Suggested { certificate, start, end, explanation_url });
+        let took = bench.issue(&mut job).await?;
+        ensure!(took < seconds(300), "{took:#}");
+        assert_eq!((job.stored, replaced(&bench)), (2, vec![json!(id.as_str())]));
+        bench.cost(MINIMUM, 2)
     })
     .unwrap();
 }

@@ -18,8 +18,7 @@ use crate::{
         acme::{
             AcmeIssuer,
             chain::{self, ChainError},
-            delegation,
-            failure,
+            delegation, failure,
         },
         progress::Durable,
         x509,
