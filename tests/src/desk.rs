@@ -225,7 +225,10 @@ impl Desk {
             self.give_up(job).await;
         }
         if let (Action::Start, Some(predecessor)) = (plan.action, &plan.replaces) {
-            job.ask(|request| request.replaces = Some(predecessor.clone()));
+            // Unless a test names another one.
+            job.ask(|request| {
+                request.replaces.get_or_insert_with(|| predecessor.clone());
+            });
         }
         let say = match plan.action {
             Action::Start => self.drive(job, None).await?,
@@ -284,7 +287,7 @@ impl Desk {
             return Say { reason, message, look_again, reached: None };
         }
         self.give_up(job).await;
-        let wait = backoff::after(disposition, job.backoff.map(|it| it.interval), now);
+        let wait = backoff::next(disposition, job.backoff, now);
         job.backoff = Some(wait);
         let reason = match disposition {
             Disposition::FixRequest => Reason::SpecRefused,

@@ -9,8 +9,7 @@ use cert_lib::{
     },
     plan::{
         Brake, Have, IssuerState, Policy, Quota, Running, SecretState, Slot, Stored, Want,
-        backoff::Backoff,
-        renewal::Suggested,
+        backoff::Backoff, renewal::Suggested,
     },
     solve::Owner,
 };
@@ -19,10 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Point, Say};
 
 /// As the manager has it unless it is told otherwise.
-pub(super) const POLICY: Policy = Policy {
-    renewal_window: SignedDuration::from_hours(30 * 24),
-    renew_before_percentage: None,
-};
+pub(super) const POLICY: Policy =
+    Policy { renewal_window: SignedDuration::from_hours(30 * 24), renew_before_percentage: None };
 
 /// A certificate.
 pub struct Job {
@@ -178,6 +175,7 @@ impl Job {
             self.secret = Some(Kept { bundle, fingerprint, requested_at });
             self.stored += 1;
         }
+        self.ask(|request| request.replaces = None);
         self.forget_order();
         self.backoff = None;
         self.revoked = false;

@@ -174,7 +174,8 @@ fn s34_a_profile_that_the_ca_takes_away_or_that_does_not_fit_is_told_in_its_word
             assert_eq!(say.reason, Reason::SpecRefused, "{}", say.message);
             ensure!(say.message.contains(detail), "{}", say.message);
             ensure!(say.look_again >= bench.desk.now() + seconds(3600), "at once again");
-            bench.cost(2, 0)?;
+            // The order, a nonce, and what the directory says now.
+            bench.cost(3, 0)?;
         }
         Ok(())
     })

@@ -71,7 +71,7 @@ fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
             // What the CA signed was of no use, so another one is ordered.
             bench.proxy.behave();
             bench.issue(&mut job).await?;
-            bench.cost(2 * MINIMUM, 1 + 2 * (number + 1))?;
+            bench.cost(2 * MINIMUM + 2, 1 + 2 * (number + 1))?;
         }
         Ok(())
     })

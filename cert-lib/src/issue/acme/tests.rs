@@ -1,10 +1,10 @@
 //! Whole orders against a scripted CA and a scripted solver, with a clock that is moved by hand.
 
 mod ca;
-mod faults;
-mod wishes;
-mod limits;
 mod delegated;
+mod faults;
+mod limits;
+mod wishes;
 
 use std::{
     collections::VecDeque,
