@@ -174,7 +174,15 @@ impl Controller {
                     }
                     order = Some(saved);
                 }
-                Err(error) => return self.stumble(pass, order, &error).await,
+                Err(error) if self.issuers.still_offers(&pass.observed.issuer.key, &issuer) => {
+                    return self.stumble(pass, order, &error).await;
+                }
+                // It has another key or account since, and may have been refused for that only.
+                Err(error) => {
+                    let retry = Disposition::Retry(cert_lib::issue::Ladder::Transport);
+                    let error = IssueError::passing(error.to_string(), retry);
+                    return self.stumble(pass, order, &error).await;
+                }
             }
         }
     }

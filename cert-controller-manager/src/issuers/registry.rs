@@ -80,6 +80,12 @@ impl Registry {
         entries.get(key).cloned().unwrap_or(Lookup::Missing)
     }
 
+    /// Whether `issuer` is what issues for `key` now.
+    #[must_use]
+    pub fn still_offers(&self, key: &IssuerKey, issuer: &Arc<dyn Issuer>) -> bool {
+        matches!(self.lookup(key), Lookup::Ready { issuer: now, .. } if Arc::ptr_eq(&now, issuer))
+    }
+
     /// An issuer did not work for somebody, who was told `why`: its controller asks the CA. Until then
     /// it stays what it is, as it may have been that one request.
     pub fn doubt(&self, key: &IssuerKey, why: String) {

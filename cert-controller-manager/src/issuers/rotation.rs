@@ -4,12 +4,15 @@
 //! whoever finds that key there finishes what was begun, after a crash at any instant. The annotation
 //! goes when the key is stored: one annotation is one change.
 
+use std::{sync::Arc, time::Duration};
+
 use cert_lib::acme::account::{
     Account, AccountError,
     rollover::{Rollover, roll_over},
 };
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     account::{self, Applicant, StoredKey, Trouble, secret},
@@ -58,10 +61,14 @@ impl Controller {
             let off = self.take_off_operation(key, applicant.issuer).await;
             off.map_err(|error| Trouble::cluster("taking the annotation off", &error))?;
         }
-        // Whoever signs with the old key from now on may be refused.
+        // Whoever signs with the old key while it is changed may be refused.
+        let before = self.registry.lookup(key);
         let why = "the key of the account is being changed".to_owned();
         self.registry.put(key, Lookup::NotReady(why));
         lock(&self.known.announced).remove(key);
+        if let Lookup::Ready { issuer, .. } = before {
+            until_unused(&issuer).await;
+        }
         self.finish(key, applicant, secret, stored).await
     }
 
@@ -138,6 +145,18 @@ impl Controller {
         self.reports(key).warning(issuer.object_ref(&()), "AccountKeyNotChanged", &note);
     }
 }
+
+/// Waits until no order is being taken further with what issued before, for as long as a request may
+/// take: nobody gets it any more.
+async fn until_unused(issuer: &Arc<dyn cert_lib::issue::Issuer>) {
+    let deadline = Instant::now() + LONGEST_REQUEST;
+    while Arc::strong_count(issuer) > 1 && Instant::now() < deadline {
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+const LONGEST_REQUEST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 fn changing(error: &AccountError) -> Trouble {
     Trouble::account("changing the account key", error)
