@@ -366,8 +366,12 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
             Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{state}: {message}")) })
         })
         .await?;
-        let events = namespace.events("cert-keystores").await?;
-        assert!(events.iter().any(|it| it.starts_with("Warning Ready")), "{events:?}");
+        eventually(SOON, "an event says it, too", || async {
+            let events = namespace.events("cert-keystores").await?;
+            let is = events.iter().any(|event| event.starts_with("Warning Ready"));
+            Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{events:?}")) })
+        })
+        .await?;
         namespace.patch("cert-keystores", json!({"spec": {"renew": true}})).await?;
         let third = until(&namespace, "it is renewed", |secret| {
             Ok(data(secret, "tls.crt")? != data(&second, "tls.crt")?)
