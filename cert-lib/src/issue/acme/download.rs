@@ -43,7 +43,7 @@ impl Running<'_> {
         };
         let bundle = self.check(&reply).map_err(|error| self.unusable(&error))?;
         let bundle = self.prefer(bundle, &reply, url).await;
-        self.issuer.used_up(&self.durable.order).await;
+        self.issuer.used_up(&self.request.owner, &self.durable.order).await;
         Ok(bundle)
     }
 

@@ -54,7 +54,7 @@ impl AcmeIssuer {
             let outcome = self.new_order(request).await;
             self.remember(outcome.as_ref().err());
             let (url, order) = outcome?;
-            self.in_use.hold(&url, &order.authorizations);
+            self.in_use.hold(&request.owner, &url, &order.authorizations);
             (url, order)
         };
         let now = self.clock.now();
