@@ -418,7 +418,7 @@ impl Pass<'_> {
             ready: self.plan.ready,
             leaf: stored.map(|stored| stored.leaf.clone()),
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
-            suggested: stored.and_then(|stored| stored.suggested.clone()),
+            suggested: stored.and_then(|stored| stored.suggested.as_deref().cloned()),
             backoff,
             pending_since: None,
         }

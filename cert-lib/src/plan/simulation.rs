@@ -283,7 +283,7 @@ impl World {
             Answer::Window { window, explanation_url, again } => {
                 let known = stored.suggested.as_ref().map(|it| (it.start, it.end));
                 if known != Some(window) {
-                    stored.suggested = Some(Suggested::new(id, window, explanation_url));
+                    stored.suggested = Some(Box::new(Suggested::new(id, window, explanation_url)));
                     self.look_at(number, now);
                 }
                 self.certificates[number].failed_questions = 0;
