@@ -357,9 +357,9 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
     let late = world.replaced.iter().max().unwrap().duration_since(revoked_at);
     println!("{} were revoked, the last was replaced after {late:#}", world.replaced.len());
     assert!(world.replaced.len() > COUNT / 4 && late < GRACE, "{late:#}");
-    // Those that ended during an outage are new to the CA, and come all at once.
+    // The first of each, and those that ended during an outage, are new to the CA.
     assert!(refused <= 1_000, "{refused} refused");
-    assert!(exempt * 100 >= orders * 98, "{exempt} of {orders}");
+    assert!(exempt * 100 >= orders * 97, "{exempt} of {orders}");
 }
 
 #[test]
