@@ -114,7 +114,7 @@ pub struct Stored {
     /// Whether labels and entries are as asked for.
     pub layout_is_current: bool,
     /// What its CA says about its renewal, as far as it was asked.
-    pub suggested: Option<Suggested>,
+    pub suggested: Option<Box<Suggested>>,
 }
 
 impl Stored {
@@ -122,7 +122,7 @@ impl Stored {
     #[must_use]
     pub fn serving(&self) -> Serving<'_> {
         let Self { leaf, requested_at, suggested, .. } = self;
-        Serving { leaf, requested_at: *requested_at, suggested: suggested.as_ref() }
+        Serving { leaf, requested_at: *requested_at, suggested: suggested.as_deref() }
     }
 }
 

@@ -433,7 +433,7 @@ impl Pass<'_> {
             ready: self.plan.ready,
             leaf: stored.map(|stored| stored.leaf.clone()),
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
-            suggested: stored.and_then(|stored| stored.suggested.clone()),
+            suggested: stored.and_then(|stored| stored.suggested.as_deref().cloned()),
             backoff,
             reissued: self.observed.reissued.clone(),
             pending_since: None,

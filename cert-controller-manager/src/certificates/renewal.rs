@@ -158,7 +158,7 @@ impl Controller {
         let lookup = self.issuers.lookup(&observed.issuer.key);
         let SecretState::Holds(stored) = &mut observed.have.secret else { return };
         let Some(id) = stored.leaf.id.clone() else { return };
-        stored.suggested = self.renewals.suggested(key, certificate, &id);
+        stored.suggested = self.renewals.suggested(key, certificate, &id).map(Box::new);
         let Lookup::Ready { issuer, .. } = lookup else { return };
         if !self.renewals.on
             || !may_ask
@@ -170,10 +170,10 @@ impl Controller {
             return self.renewals.postpone(key, now);
         };
         if let Some(answer) = self.ask(key, issuer.as_ref(), &id).await
-            && stored.suggested.as_ref() != Some(&answer)
+            && stored.suggested.as_deref() != Some(&answer)
         {
             self.tell_of_renewal(key, certificate, &answer, now);
-            stored.suggested = Some(answer);
+            stored.suggested = Some(Box::new(answer));
         }
     }
 

@@ -283,7 +283,7 @@ impl World {
             Answer::Window { window, explanation_url, again } => {
                 let known = stored.suggested.as_ref().map(|it| (it.start, it.end));
                 if known != Some(window) {
-                    stored.suggested = Some(Suggested::new(id, window, explanation_url));
+                    stored.suggested = Some(Box::new(Suggested::new(id, window, explanation_url)));
                     self.look_at(number, now);
                 }
                 self.certificates[number].failed_questions = 0;
@@ -329,18 +329,22 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
         !down.iter().any(|(from, to)| upset(*from, *to + DAY))
             && !upset(revoked_at, revoked_at + GRACE)
     };
-    for (life, name) in LIVES.iter().zip(["6 days", "45 days", "90 days"]) {
+    for (life, name, count) in
+        [(LIVES[0], "6 days", 200), (LIVES[1], "45 days", 400), (LIVES[2], "90 days", 400)]
+    {
         let of_it: Vec<_> =
-            world.renewed.iter().filter(|(time, it)| it == life && calm(time)).copied().collect();
-        // The first renewals come as the certificates did, and the later ones ever more evenly.
-        let (most, mean) = spread(&of_it, name);
-        assert!(
-            most as f64 <= 10.0 * mean.max(1.0),
-            "{name}: {most} in an hour, {mean} on average"
-        );
+            world.renewed.iter().filter(|(time, it)| *it == life && calm(time)).copied().collect();
+        let (most, _) = spread(&of_it, name);
+        // An outage gathers what falls due meanwhile, and from then on it is the CA's windows, of two
+        // hundredths of the life, that spread it.
+        let window = f64::from(i32::try_from(life.as_hours()).unwrap()) / 50.0;
+        let together = f64::from(count) / window;
+        assert!(most as f64 <= 1.5 * together + 10.0, "{name}: {most} in an hour");
     }
     spread(&world.renewed, "all, with outages and revocation");
 
+    let Ca { orders, exempt, refused, .. } = world.ca;
+    println!("{orders} orders, {exempt} exempt from limits, {refused} refused by limits");
     for (ended, renewed) in &world.gaps {
         let excused = down.iter().any(|(from, to)| ended >= from && *renewed <= *to + RECOVERY);
         assert!(excused, "one ended at {ended} and was renewed at {renewed}");
@@ -353,11 +357,9 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
     let late = world.replaced.iter().max().unwrap().duration_since(revoked_at);
     println!("{} were revoked, the last was replaced after {late:#}", world.replaced.len());
     assert!(world.replaced.len() > COUNT / 4 && late < GRACE, "{late:#}");
-    let Ca { orders, exempt, refused, .. } = world.ca;
-    println!("{orders} orders, {exempt} exempt from limits, {refused} refused by limits");
-    // Those that ended during an outage are new to the CA, and come all at once.
+    // The first of each, and those that ended during an outage, are new to the CA.
     assert!(refused <= 1_000, "{refused} refused");
-    assert!(exempt * 100 >= orders * 98, "{exempt} of {orders}");
+    assert!(exempt * 100 >= orders * 97, "{exempt} of {orders}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Given {
             let certificate: CertId = serde_json::from_value(serde_json::json!("a.b")).unwrap();
             stored.leaf.id = Some(certificate.clone());
             let window = (now() + from, now() + to);
-            stored.suggested = Some(Suggested::new(certificate, window, None));
+            stored.suggested = Some(Box::new(Suggested::new(certificate, window, None)));
         })
     }
     fn on(mut self, day: &str) -> Self {

@@ -71,7 +71,7 @@ fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
         let renewals = Renewals::new(true);
         let mut last = at(0);
         for number in 0..1_000 {
-            let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", &number.to_string()));
+            let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", number.to_string()));
             renewals.is_time(&key, &id(&format!("a.{number}")), count, at(0));
             last = last.max(renewals.next(&key, at(-1)).unwrap());
         }
