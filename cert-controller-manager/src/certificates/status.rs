@@ -123,7 +123,7 @@ pub fn of(
             recheck_interval: go_duration(backoff.interval),
             failures: Some(backoff.failures.into()).filter(|failures| *failures > 0),
         }),
-        reissued: Some(outcome.reissued.iter().map(|time| time.to_string()).collect())
+        reissued: Some(outcome.reissued.iter().map(ToString::to_string).collect())
             .filter(|times: &Vec<String>| !times.is_empty()),
         conditions: Some(vec![condition(certificate, outcome, now)]),
     }

@@ -72,7 +72,11 @@ async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it
         let crowd: Vec<Request> =
             (0..CROWD).map(|number| request(&[&format!("n{number}.example.org")])).collect();
         let tries = crowd.iter().map(|request| bench.issuer.advance(request, None));
-        for outcome in futures::future::join_all(tries).await {
+        // All of them wait for their turn before the first has it.
+        let turn = bench.issuer.placing.acquire().await.unwrap();
+        let crowd = futures::future::join_all(tries);
+        let (outcomes, ()) = futures::future::join(crowd, async { drop(turn) }).await;
+        for outcome in outcomes {
             let error = outcome.unwrap_err();
             assert_eq!(error.disposition(), disposition);
             assert_eq!(error.limit(), Some(&About::Account));
