@@ -191,8 +191,7 @@ fn s32_a_certificate_that_its_ca_revoked_is_renewed_within_minutes() {
         ensure!(info.end < bench.desk.now(), "{info:?}");
         bench.cost(4, 1)?;
         let RenewalInfo { start, end, explanation_url, .. } = info;
-        let certificate = id.clone();
-        job.suggested = Some(Suggested { certificate, start, end, explanation_url });
+        job.suggested = Some(Suggested::new(id.clone(), (start, end), explanation_url));
         let took = bench.issue(&mut job).await?;
         ensure!(took < seconds(300), "{took:#}");
         assert_eq!((job.stored, replaced(&bench)), (2, vec![json!(id.as_str())]));
