@@ -44,8 +44,8 @@ impl Desk {
         let key = AccountKey::generate()?;
         let mut tries = 0;
         let account = loop {
-            match register(&client, &key, None, false).await {
-                Ok((account, _)) => break account,
+            match register(&client, &key, None, None).await {
+                Ok(enrolled) => break enrolled.account,
                 // Most nonces may be refused.
                 Err(error) if tries > 50 => return Err(error.into()),
                 Err(_) => tries += 1,

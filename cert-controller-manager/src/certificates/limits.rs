@@ -214,17 +214,21 @@ fn earlier(
     Some((at.min(now), names.collect(), novelty))
 }
 
-/// What a CA sees in an order. Names that were certified for this request before are no new ones, even
-/// if their Secret is gone.
+/// What a CA sees in an order. One for a certificate that the Secret holds says which it replaces; names
+/// that were certified for this request before are no new ones, even if their Secret is gone.
 fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
-    let in_secret = match secret {
-        SecretState::Holds(stored) => {
-            stored.leaf.names
-                == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
-        }
-        SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => false,
+    let stored = match secret {
+        SecretState::Holds(stored) => Some(stored),
+        SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
     };
-    if request.replaces.is_some() {
+    let replaces = stored.is_some_and(|stored| {
+        stored.fingerprint.as_ref() == Some(&request.fingerprint) && stored.leaf.id.is_some()
+    });
+    let in_secret = stored.is_some_and(|stored| {
+        stored.leaf.names
+            == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
+    });
+    if replaces {
         Novelty::Replacement
     } else if in_secret || status::is_fulfilled(certificate, &request.fingerprint) {
         Novelty::Renewal
