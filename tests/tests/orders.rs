@@ -1,6 +1,9 @@
 //! What an order may ask of a real CA, with the engine alone: a table of features, each with what it
 //! costs in requests. Proofs are covered by `oracle.rs`: this CA takes every challenge as met.
 
+#![expect(clippy::print_stdout, reason = "what a row costs is a result of this test")]
+#![expect(clippy::unwrap_used, reason = "the helpers below are part of the tests")]
+
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use anyhow::{Context, Result, bail};
