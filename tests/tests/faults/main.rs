@@ -12,7 +12,8 @@
 //! | 11 | `protocol`; an Issuer whose directory is away: `tests/issuers.rs` |
 //! | 12 | `protocol` |
 //! | 3, 6 across a restart of the manager | `manager` |
-//! | 13 to 25 | `orders` |
+//! | 13 to 22 | `orders` |
+//! | 23 to 25 | `wrong_certificates` |
 //! | 26 | `accounts`; the account is registered again by the manager: `tests/accounts.rs` |
 //! | 27 | `accounts` for the key; the Secret that holds it: `tests/accounts.rs` |
 //! | 28, 36 | `tests/accounts.rs`, where there is an account binding and a second key |
