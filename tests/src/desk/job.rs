@@ -141,7 +141,7 @@ impl Job {
                     requested_at: kept.requested_at,
                     revoked: self.revoked,
                     layout_is_current: true,
-                    suggested: self.suggested.clone(),
+                    suggested: self.suggested.clone().map(Box::new),
                 })
             }),
             backoff: self.backoff,
