@@ -9,8 +9,8 @@
 //! | scenario | where |
 //! |---|---|
 //! | 1 to 10 | `protocol` |
-//! | 11 | `protocol`; an Issuer whose directory is away: `tests/issuers.rs` |
-//! | 12 | `protocol` |
+//! | 11 | `protocol`; a CA that is down while the manager issues: `endurance/outages.rs` |
+//! | 12 | `protocol`; an Issuer whose server is not trusted: `tests/accounts.rs` |
 //! | 3, 6 across a restart of the manager | `manager` |
 //! | 13 to 22 | `orders` |
 //! | 23 to 25 | `wrong_certificates` |
