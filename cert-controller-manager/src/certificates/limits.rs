@@ -225,8 +225,7 @@ fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -
         stored.fingerprint.as_ref() == Some(&request.fingerprint) && stored.leaf.id.is_some()
     });
     let in_secret = stored.is_some_and(|stored| {
-        stored.leaf.names
-            == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
+        stored.leaf.names == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
     });
     if replaces {
         Novelty::Replacement

@@ -330,14 +330,14 @@ fn demand(snapshot: &Snapshot<'_>) -> Option<&'static str> {
     (snapshot.stored()?.requested_at < after).then_some("a renewal after an instant was asked for")
 }
 
+/// Whether no issuer is needed: what is around a certificate can be put in order without one.
 fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
-    const NEEDS: [Check; 6] = [
+    const NEEDS: [Check; 5] = [
         secret_missing,
         secret_unusable,
         names_key_or_issuer_differ,
         renewal_demanded,
         renewal_due,
-        layout_differs,
     ];
     NEEDS.iter().all(|check| check(snapshot).is_none())
 }

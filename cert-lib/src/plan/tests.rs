@@ -510,6 +510,15 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
+            "what is around a certificate needs no issuer",
+            given()
+                .issuer(IssuerState::Missing("no such issuer".into()))
+                .stored(|s| s.layout_is_current = false),
+            Rewrite,
+            Reason::LayoutOutdated,
+            true,
+        ),
+        (
             "the last try failed",
             given().secret(SecretState::Missing).backing_off_for(minute),
             Hold,

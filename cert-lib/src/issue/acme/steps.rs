@@ -123,6 +123,11 @@ impl Running<'_> {
             // The CA went on by itself, or the authorization is over. Of the latter the order need
             // not tell.
             self.authorize(view).await?;
+            if view.open().unwrap_or_default().iter().any(|one| !one.answered) {
+                let message = "the CA did not take the answer to a challenge that it waits for";
+                let retry = Disposition::Retry(Ladder::Transport);
+                return Err(IssueError::passing(message, retry));
+            }
         }
         Ok(())
     }
