@@ -185,6 +185,8 @@ pub struct IssueError {
     ends_order: bool,
     limit: Option<About>,
     unproved: Vec<DnsName>,
+    /// The CA has not seen what was asked: anybody else would have met the same.
+    unheard: bool,
 }
 
 impl IssueError {
@@ -201,7 +203,18 @@ impl IssueError {
     }
 
     fn new(message: String, disposition: Disposition, ends_order: bool) -> Self {
-        Self { message, disposition, ends_order, limit: None, unproved: Vec::new() }
+        Self { message, disposition, ends_order, limit: None, unproved: Vec::new(), unheard: false }
+    }
+
+    /// The CA has not seen what was asked.
+    #[must_use]
+    pub(crate) fn unheard(self, unheard: bool) -> Self {
+        Self { unheard, ..self }
+    }
+
+    /// Whether the CA has not seen what was asked, so that anybody else would have met the same.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard
     }
 
     /// It is a limit of the CA that concerns others, too.

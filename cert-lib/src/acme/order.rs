@@ -91,11 +91,16 @@ pub(crate) fn next(view: &View, now: Timestamp) -> Step {
             Some(url) => Step::Download(url.clone()),
             None => view.poll(Phase::Signing, now),
         },
-        OrderStatus::Pending | OrderStatus::Ready if view.is_expired(now) => Step::Expire,
-        // A CA whose parts lag behind each other may go on calling it ready for a moment.
-        OrderStatus::Ready if view.stage == Stage::Finalized && view.polls < LAGGING_POLLS => {
-            view.poll(Phase::Signing, now)
+        // A CA whose parts lag behind each other may go on calling it ready for a moment. After some
+        // looks, each later than the one before, it is asked again.
+        OrderStatus::Ready if view.stage == Stage::Finalized => {
+            let asks_again = view.polls > 0 && view.polls.is_multiple_of(LAGGING_POLLS);
+            match asks_again && now >= view.next_poll && !view.is_expired(now) {
+                true => Step::Finalize,
+                false => view.poll(Phase::Signing, now),
+            }
         }
+        OrderStatus::Pending | OrderStatus::Ready if view.is_expired(now) => Step::Expire,
         OrderStatus::Ready => Step::Finalize,
         OrderStatus::Processing => view.poll(Phase::Signing, now),
         OrderStatus::Pending => prove(view, now),
@@ -179,8 +184,9 @@ impl View {
 
     /// The signing request was sent; it is to be asked for the result at `next_poll`.
     pub(crate) fn finalized(&mut self, order: Option<Order>, next_poll: Timestamp) {
+        // Whoever has to be asked again is not asked faster.
+        self.polls = if self.is_finalized() { self.polls.saturating_add(1) } else { 0 };
         self.stage = Stage::Finalized;
-        self.polls = 0;
         self.next_poll = next_poll;
         self.order = order.unwrap_or_else(|| self.order.clone());
     }
@@ -224,7 +230,7 @@ impl View {
         }
     }
 
-    fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|time| time <= now)
     }
 }
@@ -340,7 +346,7 @@ const PATIENCE: [(u32, i32); 2] = [(120, 120), (60, 12)];
 /// People are told from when on that the CA is slow.
 const LONG: SignedDuration = SignedDuration::from_mins(10);
 /// The age at which an order that makes no progress is given up, if the CA does not say.
-const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
+pub(crate) const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -397,6 +403,19 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_stays_ready_is_finalized_again_after_some_looks_and_never_faster() {
+        let view = |polls| given("ready").at_stage(Stage::Finalized).after_polls(polls);
+        for (polls, step) in [(3, Step::Poll), (4, Step::Finalize), (5, Step::Poll)] {
+            let wait = Step::Wait { doing: Phase::Signing, until: at(10) };
+            assert_eq!(next(&view(polls), at(5)), wait, "{polls}");
+            assert_eq!(next(&view(polls), at(10)), step, "{polls}");
+        }
+        let mut again = view(4);
+        again.finalized(None, at(20));
+        assert_eq!(again.polls(), 5);
+    }
+
+    #[test]
     fn the_step_table() {
         let wait = |doing| Step::Wait { doing, until: at(10) };
         let validating = || wait(Phase::Validating);
@@ -432,7 +451,6 @@ mod tests {
             // Signing.
             (given("processing").at_stage(Stage::Finalized), signing()),
             (given("ready").at_stage(Stage::Finalized), signing()),
-            (given("ready").at_stage(Stage::Finalized).after_polls(4), Step::Finalize),
             (given("pondering").at_stage(Stage::Finalized), signing()),
             (given("invalid").at_stage(Stage::Finalized), Step::Explain),
         ];

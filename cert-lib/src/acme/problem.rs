@@ -220,10 +220,13 @@ pub(crate) fn line(text: &str, limit: usize) -> String {
 /// nowhere.
 fn shortened(text: &str, end: usize) -> String {
     let starts = text.match_indices("http").map(|(at, _)| at);
-    let mut links = starts.filter_map(|at| {
+    let starts = starts.filter(|at| {
+        let rest = &text[*at..];
+        rest.starts_with("https://") || rest.starts_with("http://")
+    });
+    let mut links = starts.take(MAX_LINKS).filter_map(|at| {
         let link = text[at..].split(' ').next()?;
-        let is_link = link.starts_with("https://") || link.starts_with("http://");
-        (is_link && at + link.len() > end && link.len() <= MAX_LINK).then_some((at, link))
+        (at + link.len() > end && link.len() <= MAX_LINK).then_some((at, link))
     });
     match links.next() {
         Some((at, link)) if at + link.len() == text.len() && at <= end => text.to_owned(),
@@ -251,6 +254,8 @@ fn excerpt(text: &str) -> String {
     line(&plain, MAX_EXCERPT)
 }
 
+/// Links that are looked at in one text.
+const MAX_LINKS: usize = 20;
 const MAX_WORD: usize = 64;
 /// Let's Encrypt's longest details quote a TXT record of 255 bytes and two names.
 const MAX_DETAIL: usize = 800;

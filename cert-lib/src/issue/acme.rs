@@ -135,7 +135,10 @@ impl AcmeIssuer {
         let running = Running { issuer: self, request, durable: &durable };
         let mut view = match view {
             Some(view) => view,
-            None => Box::new(running.find().await?),
+            None => match running.find().await {
+                Ok(view) => Box::new(view),
+                Err(error) => return Err(running.in_time(error, None)),
+            },
         };
         view.signed_by(self.account.key().thumbprint());
         self.in_use.hold(&request.owner, &durable.order, &view.order.authorizations);
@@ -147,6 +150,7 @@ impl AcmeIssuer {
                 until,
             }),
             Err(error) => {
+                let error = running.in_time(error, Some(&view));
                 if error.ends_order() {
                     // Where the account or the order is gone, its authorizations are, too.
                     let in_vain = matches!(
@@ -177,6 +181,23 @@ enum Stop {
 }
 
 impl Running<'_> {
+    /// An order that fails again and again, but never for good, must not be in the way for ever: a
+    /// CA may have lost it and say nothing of the kind.
+    fn in_time(&self, error: IssueError, view: Option<&View>) -> IssueError {
+        let now = self.issuer.clock.now();
+        let patience = match view {
+            Some(view) if !view.is_finalized() => order::GIVE_UP,
+            // It may be signed already, so that it is worth more patience.
+            Some(_) | None => order::GIVE_UP * 3,
+        };
+        let is_over = view.is_some_and(|view| !view.is_finalized() && view.is_expired(now))
+            || now.duration_since(self.durable.started) >= patience;
+        if is_over && !error.ends_order() {
+            return failure::expired_after(self.durable.started, &error);
+        }
+        error
+    }
+
     /// Step by step until there is something to wait for.
     async fn go_on(&self, view: &mut View) -> Result<Stop, IssueError> {
         for _ in 0..MAX_STEPS {

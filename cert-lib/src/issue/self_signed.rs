@@ -52,8 +52,11 @@ impl Issuer for SelfSignedIssuer {
                 (key.kind(), own::subject(&[], extras.common_name.as_deref()))
             }
         };
-        let key = self.keys.generate(kind).await;
-        let key = key.map_err(|error| own::broken(&error))?;
+        let again = request.key.as_ref().filter(|_| matches!(request.subject, Subject::Names { .. }));
+        let key = match again {
+            Some(key) => key.clone(),
+            None => self.keys.generate(kind).await.map_err(|error| own::broken(&error))?,
+        };
         let public_key = key.public_key().map_err(|error| own::broken(&error))?;
         let now = self.clock.now();
         let template = Template {

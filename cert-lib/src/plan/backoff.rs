@@ -17,6 +17,16 @@ pub struct Backoff {
     pub failures: u32,
 }
 
+impl Backoff {
+    /// Whether it is a rung of the ladder of failed validations, and nobody else's time.
+    #[must_use]
+    pub fn is_of_validations(&self) -> bool {
+        let [.., last] = VALIDATION;
+        let below = usize::try_from(self.failures).ok().and_then(|it| it.checked_sub(1));
+        below.is_some_and(|rung| *VALIDATION.get(rung).unwrap_or(&last) == self.interval)
+    }
+}
+
 /// 1 min, 10 min, 100 min, then daily: Let's Encrypt's own recommendation, and below its limit of
 /// five failures per name and hour.
 const VALIDATION: [SignedDuration; 4] = [

@@ -55,8 +55,8 @@ const ISSUER_LOOK: SignedDuration = SignedDuration::from_mins(10);
 /// Whoever leaves calls the next; this is for a call that was missed.
 const LINE_LOOK: SignedDuration = SignedDuration::from_mins(1);
 const FOREIGN_LOOK: SignedDuration = SignedDuration::from_mins(1);
-/// The wait after the third failure.
-const DOUBTS: SignedDuration = SignedDuration::from_mins(100);
+/// After so many failures in a row the predecessor is under suspicion.
+const DOUBTS: u32 = 3;
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
@@ -132,7 +132,11 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
             verdict.reason,
             Reason::OtherClass | Reason::IssuerMissing | Reason::IssuerRefuses
         ),
-        Action::Keep | Action::Start | Action::Rewrite | Action::Refuse => false,
+        // Its certificate may be signed already, and somebody is about to make room for it.
+        Action::Refuse => {
+            matches!(verdict.reason, Reason::SecretConflict | Reason::SecretNotWritable)
+        }
+        Action::Keep | Action::Start | Action::Rewrite => false,
     };
     !(is_wanted && can_go_on)
 }
@@ -142,7 +146,7 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
 pub(super) fn replaces(snapshot: &Snapshot<'_>, verdict: &Verdict) -> Option<CertId> {
     let (stored, request) = (snapshot.stored()?, snapshot.request()?);
     let is_ours = stored.fingerprint.as_ref() == Some(&request.fingerprint);
-    let failed = snapshot.have.backoff.is_some_and(|it| it.interval >= DOUBTS);
+    let failed = snapshot.have.backoff.is_some_and(|it| it.failures >= DOUBTS);
     let wanted = verdict.action == Action::Start && is_ours && !failed;
     wanted.then(|| stored.leaf.id.clone()).flatten()
 }
@@ -339,7 +343,7 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
         renewal_demanded,
         renewal_due,
     ];
-    NEEDS.iter().all(|check| check(snapshot).is_none())
+    revoked(snapshot).is_some() || NEEDS.iter().all(|check| check(snapshot).is_none())
 }
 
 /// Whether the certificate has all names and the kind of key that is asked for. More names than

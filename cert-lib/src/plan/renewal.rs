@@ -141,11 +141,11 @@ pub(super) fn is_emergency(leaf: &Leaf, requested_at: Timestamp, now: Timestamp)
     last <= now && now.duration_since(leaf.not_after) <= reserve
 }
 
-/// When a try may follow a failure in an emergency: after an hour at most, unless it was the CA that
-/// named the time. Our own waits are whole minutes; those of a CA are counted from its answer.
+/// When a try may follow a failure in an emergency: after an hour at most where validations failed. A
+/// time that the CA named stays, and so does the wait for somebody who must change something.
 #[must_use]
 pub(super) fn hurried(backoff: &Backoff) -> Timestamp {
-    let ours = backoff.interval.subsec_nanos() == 0 && backoff.interval.as_secs() % 60 == 0;
+    let ours = backoff.is_of_validations();
     let failed_at = backoff.until.saturating_sub(backoff.interval);
     let soon = failed_at.and_then(|time| time.saturating_add(PATIENCE));
     if ours { soon.map_or(backoff.until, |soon| soon.min(backoff.until)) } else { backoff.until }

@@ -157,7 +157,11 @@ impl Given {
         self
     }
     fn backing_off_for(mut self, wait: SignedDuration) -> Self {
-        self.have.backoff = Some(Backoff { until: now() + wait, interval: wait, failures: 0 });
+        self.have.backoff = Some(Backoff {
+            until: now() + wait,
+            interval: wait,
+            failures: backoff::rung(wait),
+        });
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {
@@ -778,7 +782,7 @@ fn an_order_says_what_it_replaces_if_that_was_issued_for_the_same_request() {
             "the third try failed",
             {
                 let mut it = held().backing_off_for(-hour);
-                it.have.backoff.as_mut().unwrap().interval = hour * 24;
+                it.have.backoff.as_mut().unwrap().failures = 3;
                 it
             },
             false,

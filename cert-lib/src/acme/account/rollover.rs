@@ -51,9 +51,20 @@ pub async fn roll_over(
     // Something on the way may have refused after the CA had acted.
     match find(client, next).await {
         Ok(found) => settle(client, current, found, Some(account.url())).await,
+        Err(AccountError::NotRegistered) if may_pass(&refusal) => Err(refusal),
         Err(AccountError::NotRegistered) => Ok(Rollover::Refused(refusal)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether another try may go better: what stands before a CA says 4xx, too, and some mean later.
+fn may_pass(refusal: &AccountError) -> bool {
+    let AccountError::Request(error) = refusal else { return false };
+    error.problem().is_none_or(|problem| {
+        matches!(problem.status, Some(408 | 425 | 429))
+            || matches!(problem.word(), "" | "rateLimited")
+            || problem.retry_after.is_some()
+    })
 }
 
 /// The CA knows the new key; but is it for the account that is meant?

@@ -90,12 +90,13 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Timestamp> {
     Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
 }
 
-/// A date in the past means now, and nobody is put off for years by a broken proxy. Only with 429
-/// the CA is taken at its word: a limit may well last a week.
+/// A date in the past means now, and nobody is put off for years by a broken proxy. With 429 the CA is
+/// taken at its word for longer: a limit may well last a week.
 fn sane(time: Timestamp, status: StatusCode, now: Timestamp) -> Timestamp {
     let limit = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
+    let longest = now.saturating_add(SignedDuration::from_hours(14 * 24));
     match status {
-        StatusCode::TOO_MANY_REQUESTS => time.max(now),
+        StatusCode::TOO_MANY_REQUESTS => time.clamp(now, longest.unwrap_or(Timestamp::MAX)),
         _ => time.clamp(now, limit),
     }
 }

@@ -36,6 +36,10 @@ impl Running<'_> {
             Err(error @ RequestError::Transport(HttpError::TooLarge { .. })) => {
                 return Err(self.unusable(&ChainError::None(error.to_string())));
             }
+            // A part of the CA may not have it yet.
+            Err(RequestError::Problem(problem)) if problem.is_gone() => {
+                return Err(self.unusable(&ChainError::None(problem.to_string())));
+            }
             Err(error) => {
                 let doing = "fetching the certificate";
                 return Err(failure::failed(doing, &error, Concern::Order));

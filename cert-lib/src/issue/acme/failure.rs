@@ -16,7 +16,7 @@ use crate::{
 /// A request failed while `doing` something. The order stands when trying again is all it takes.
 pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> IssueError {
     let message = format!("{doing} failed: {error}");
-    if concern == Concern::Order && error.problem().is_some_and(Problem::is_gone) {
+    if concern == Concern::Order && error.problem().is_some_and(is_lost) {
         return gone(&message);
     }
     let limit = error.problem().and_then(|problem| problem.limit(concern));
@@ -31,7 +31,24 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
     };
-    failure.limited(limit)
+    failure.limited(limit).unheard(is_unheard(error))
+}
+
+/// No answer, or one of what stands before the CA.
+fn is_unheard(error: &RequestError) -> bool {
+    match error {
+        RequestError::Transport(_) => true,
+        RequestError::Problem(problem) => {
+            problem.kind.is_empty() && problem.status.is_some_and(|status| status >= 500)
+        }
+        RequestError::Unusable { .. } | RequestError::Unsigned(_) => false,
+    }
+}
+
+/// A 404 counts where the CA itself says it: what stands before it says 404, too, while the CA is
+/// moved or started.
+fn is_lost(problem: &Problem) -> bool {
+    problem.is_gone() && (!problem.kind.is_empty() || problem.status == Some(410))
 }
 
 /// A limit says nothing about the order, not even where it does not say until when.
@@ -42,6 +59,11 @@ fn is_limit(problem: &Problem) -> bool {
 /// The time of the order, which is of this instant, ran out.
 pub(super) fn expired(placed: Timestamp) -> IssueError {
     gone(&format!("the order of {placed:.0} was not finished in time"))
+}
+
+/// The same, after it failed all the time.
+pub(super) fn expired_after(placed: Timestamp, last: &IssueError) -> IssueError {
+    gone(&format!("the order of {placed:.0} was not finished in time: {last}"))
 }
 
 /// The CA answered with an order that it has already signed for.
@@ -122,11 +144,15 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
             problems.map(|problem| (shown(authorization), problem))
         })
         .collect();
-    let disposition = match (per_name.first(), &order.error) {
-        (Some((_, problem)), _) => problem.disposition(Concern::Order),
-        (None, Some(problem)) => problem.disposition(Concern::Order),
-        (None, None) => Disposition::Retry(Ladder::Validation),
+    let problems = per_name.iter().map(|(_, problem)| *problem).chain(&order.error);
+    // A try that was refused counts at the CA, whatever the reason: no hurry.
+    let hurried = |it: &Disposition| {
+        matches!(it, Disposition::Retry(Ladder::Transport) | Disposition::Until(_))
     };
+    let disposition = problems
+        .map(|problem| problem.disposition(Concern::Order))
+        .find(|disposition| !hurried(disposition))
+        .unwrap_or(Disposition::Retry(Ladder::Validation));
     let mut said: Vec<String> =
         per_name.iter().map(|(name, problem)| format!("{name}: {problem}")).collect();
     if said.is_empty() && order.error.is_none() {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::failure::failed;
 use crate::{
-    acme::{account::Account, problem::Concern},
+    acme::{account::Account, problem::{Concern, Problem}},
     issue::{Disposition, IssueError, Ladder, RenewalInfo},
     model::cert_id::CertId,
 };
@@ -22,7 +22,12 @@ pub(super) async fn ask(
     let directory = client.directory().await.map_err(failed)?;
     let Some(base) = &directory.renewal_info else { return Ok(None) };
     let url = format!("{}/{certificate}", base.trim_end_matches('/'));
-    let reply = client.get(&url).await.map_err(failed)?;
+    let reply = client.get(&url).await.map_err(|error| {
+        if error.problem().is_some_and(Problem::is_gone) {
+            client.forget_directory();
+        }
+        failed(error)
+    })?;
     let Answer { suggested_window: Window { start, end }, explanation_url } =
         reply.json().map_err(failed)?;
     if start >= end {

@@ -38,6 +38,11 @@ impl Running<'_> {
 
     /// Fetches the authorizations (RFC 8555 section 7.5).
     pub(super) async fn authorize(&self, view: &mut View) -> Result<(), IssueError> {
+        let names = self.request.names().len() + self.request.acme.addresses.len();
+        if view.order.authorizations.len() > names {
+            let message = "the CA wants more to be proved than was asked for";
+            return Err(IssueError::fatal(message, Disposition::Retry(Ladder::Validation)));
+        }
         let all = self.fetch_authorizations(&view.order).await;
         let failed = |error| failure::failed("fetching an authorization", &error, Concern::Order);
         view.authorized(all.into_iter().collect::<Result<_, _>>().map_err(failed)?);
@@ -64,12 +69,23 @@ impl Running<'_> {
         let mut proofs = proofs(&open, |token| key.dns_value(token));
         if self.request.acme.follow_cname {
             let followed = delegation::follow(self.issuer.solver.as_ref(), proofs).await;
-            proofs = followed.map_err(|error| failure::unsolved("following CNAMEs", &error))?;
+            proofs = followed.map_err(|error| self.unfollowed(&error))?;
         }
         let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
         outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
         view.presented(proofs, self.issuer.clock.now());
         Ok(())
+    }
+
+    /// Name servers that do not answer are whoever's who owns the name: they are waited for as long as
+    /// for a record, and no order is held up by them for longer.
+    fn unfollowed(&self, error: &SolveError) -> IssueError {
+        let failed = failure::unsolved("following CNAMEs", error);
+        let age = self.issuer.clock.now().duration_since(self.durable.started);
+        if failed.ends_order() || age < self.issuer.conduct.timing.propagation_timeout {
+            return failed;
+        }
+        IssueError::fatal(failed.to_string(), Disposition::Retry(Ladder::Validation))
     }
 
     /// Looks once whether the proofs, published at `since`, can be seen. Returns what to wait for.
@@ -153,11 +169,16 @@ impl Running<'_> {
         match outcome {
             Ok(reply) => {
                 let order: Order = reply.json().map_err(failed)?;
-                view.finalized(Some(order), self.issuer.next_poll(reply.retry_after, 0));
+                let polls = if view.is_finalized() { view.polls() } else { 0 };
+                view.finalized(Some(order), self.issuer.next_poll(reply.retry_after, polls));
             }
             // It was finalized before, and the answer got lost: look at once how far it is.
             Err(RequestError::Problem(problem)) if problem.word() == "orderNotReady" => {
-                view.finalized(None, self.issuer.clock.now());
+                let again = view.is_finalized();
+                let at_once = self.issuer.clock.now();
+                let later = || self.issuer.next_poll(None, view.polls());
+                let next_poll = if again { later() } else { at_once };
+                view.finalized(None, next_poll);
             }
             Err(error) => return Err(failed(error)),
         }

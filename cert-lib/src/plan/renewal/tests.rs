@@ -205,13 +205,16 @@ fn the_last_twentieth_of_the_life_is_an_emergency_and_so_is_as_much_after_it() {
 #[test]
 fn in_an_emergency_we_wait_for_an_hour_but_as_long_as_the_ca_says() {
     let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
-    for (interval, wanted) in [
-        (DAY, at(3_600)),
-        (SignedDuration::from_mins(100), at(3_600)),
-        (SignedDuration::from_mins(10), at(600)),
-        (SignedDuration::from_millis(86_399_990), at(0) + SignedDuration::from_millis(86_399_990)),
+    for (interval, failures, wanted) in [
+        (DAY, 4, at(3_600)),
+        (DAY, 7, at(3_600)),
+        (SignedDuration::from_mins(100), 3, at(3_600)),
+        (SignedDuration::from_mins(10), 2, at(600)),
+        // Somebody must change something, or the CA named the time.
+        (DAY, 0, at(86_400)),
+        (SignedDuration::from_hours(2), 3, at(7_200)),
     ] {
-        let backoff = Backoff { until: at(0) + interval, interval, failures: 1 };
-        assert_eq!(hurried(&backoff), wanted, "{interval:?}");
+        let backoff = Backoff { until: at(0) + interval, interval, failures };
+        assert_eq!(hurried(&backoff), wanted, "{interval:?} {failures}");
     }
 }

@@ -86,7 +86,7 @@ async fn a_ca_that_refuses_leaves_the_old_key_and_says_why() {
     let book = Arc::default();
     let current = registered(&book).await;
     let next = AccountKey::generate().unwrap();
-    for (status, word) in [(400, "badPublicKey"), (429, "rateLimited"), (409, "conflict")] {
+    for (status, word) in [(400, "badPublicKey"), (409, "conflict")] {
         let (client, _) = booked(&book, move |seen, _| {
             (seen.path() == "/key-change").then(|| Ok(answer(status).json(&problem(word))))
         });
@@ -95,6 +95,19 @@ async fn a_ca_that_refuses_leaves_the_old_key_and_says_why() {
         assert!(why.to_string().starts_with(word), "{why}");
     }
     assert_eq!(book.lock().unwrap().accounts, [(mark_of(&current), url_of(1))]);
+}
+
+#[tokio::test]
+async fn a_ca_that_says_later_is_asked_again() {
+    let book = Arc::default();
+    let current = registered(&book).await;
+    let next = AccountKey::generate().unwrap();
+    for status in [429, 408, 403] {
+        let (client, _) = booked(&book, move |seen, _| {
+            (seen.path() == "/key-change").then(|| Ok(answer(status).html("<h1>later</h1>")))
+        });
+        assert!(roll_over(&client, &current, &next, None).await.is_err(), "{status}");
+    }
 }
 
 #[tokio::test]
