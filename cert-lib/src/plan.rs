@@ -194,6 +194,8 @@ pub struct Plan {
     pub gives_up: bool,
     /// The certificate of the same issuer that a new order replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
+    /// Whether a new certificate cannot wait: no budget of ours stands in its way.
+    pub urgent: bool,
     /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
     pub ready: bool,
     /// When to plan again if nothing changes before.
@@ -232,6 +234,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     Plan {
         gives_up: checks::gives_up(&snapshot, &verdict),
         replaces: checks::replaces(&snapshot, &verdict),
+        urgent: checks::is_urgent(&snapshot, &verdict),
         action: verdict.action,
         reason: verdict.reason,
         message: verdict.message,

@@ -3,7 +3,10 @@
 use cert_lib::{
     issue::{Advance, Disposition, IssueError},
     model::{bundle::Bundle, reason::Reason, request::Request},
-    plan::{Action, Plan, Quota, SecretState, Slot, Want, backoff},
+    plan::{
+        Action, Plan, Quota, SecretState, Slot, Want,
+        backoff::{self, Backoff},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -43,6 +46,8 @@ pub(super) enum Step {
 /// After issuing we look once more, whether the proofs are really gone.
 const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);
 
+const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
+
 /// One Certificate in one pass.
 pub(super) struct Pass<'a> {
     pub(super) key: &'a CertificateKey,
@@ -64,7 +69,7 @@ impl Controller {
         }
         let claims_slot = matches!(pass.plan.action, Action::Start | Action::Resume)
             || pass.plan.reason == Reason::Queued
-            || self.order_runs(pass.key);
+            || (self.order_runs(pass.key) && pass.plan.action != Action::Refuse);
         if !claims_slot {
             self.call_next(pass.key);
         }
@@ -88,6 +93,7 @@ impl Controller {
                 let request = &self.keeping_key(pass, request).await?;
                 if let Some(quota) = self.quota(&pass.observed.issuer.key)
                     && !quota.spend(whose(pass.key)).await?
+                    && !pass.plan.urgent
                 {
                     return Ok(Step::Again);
                 }
@@ -225,6 +231,9 @@ impl Controller {
         if let (Some(order), false) = (&order, error.ends_order()) {
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
+            // An order that stands is worth a look a day, whatever somebody on the way says.
+            let latest = now.saturating_add(LONGEST_REST).unwrap_or(now);
+            let wait = Backoff { until: wait.until.min(latest), ..wait };
             match error.disposition() {
                 Disposition::Until(_) => self.orders.rest(pass.key, wait).await,
                 Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
@@ -289,9 +298,11 @@ impl Controller {
             self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await;
         }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
+        // Until the order is gone all of this may be repeated, so it is counted after that.
+        self.orders.delete(pass.key).await?;
         self.note_issued(pass, request);
         let reissued = self.reissued_now(pass, &request.fingerprint, why);
-        self.orders.delete(pass.key).await?;
+        self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
         self.setbacks.succeeded(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     api::{
-        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus, marks,
+        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus,
+        is_served, marks,
     },
     issuers::quota::Asks,
     runtime::{errors::brief, fence::NotLeading},
@@ -154,7 +155,15 @@ impl Controller {
     ) -> Vec<Timestamp> {
         let undone = [Reason::SecretMissing, Reason::SecretUnusable, Reason::SecretMismatch];
         let before = pass.observed.reissued.clone();
-        if !undone.contains(&why) || !status::is_fulfilled(pass.certificate, request) {
+        let is_undone = undone.contains(&why) && status::is_fulfilled(pass.certificate, request);
+        // Who puts an old Secret back each time makes a renewal due each time.
+        let is_old = match &pass.observed.have.secret {
+            SecretState::Holds(stored) => {
+                self.setbacks.issued_since(pass.key, stored.leaf.not_before)
+            }
+            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => false,
+        };
+        if !is_undone && !is_old {
             return before;
         }
         let now = self.clock.now();
@@ -179,7 +188,10 @@ impl Controller {
         self.index.each(|_, certificate| {
             let status = certificate.status.as_ref();
             let by = status.and_then(|status| status.issuer_ref.as_ref());
-            if by.is_some_and(|it| it.name == object.name && it.namespace == object.namespace) {
+            // Nobody corrects the status of what is not ours to serve.
+            if is_served(certificate, &self.settings.classes)
+                && by.is_some_and(|it| it.name == object.name && it.namespace == object.namespace)
+            {
                 issued.extend(status.and_then(|status| earlier(certificate, status, now)));
             }
         });

@@ -215,7 +215,9 @@ impl Controller {
 
     /// Nobody tells when the password of a keystore changes.
     fn before_passwords_change(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
-        if pass.observed.wishes.stores.is_empty() || pass.plan.reason == Reason::OtherClass {
+        let is_written = pass.observed.facts.is_some()
+            && matches!(pass.plan.action, Action::Keep | Action::Rewrite);
+        if pass.observed.wishes.stores.is_empty() || !is_written {
             return look_again;
         }
         look_again.min(pass.now + self.secrets.keystores.pace())

@@ -26,6 +26,8 @@ struct Memory {
     asked: Vec<Timestamp>,
     /// When it was issued again, and for which request.
     reissued: Option<(Fingerprint, Vec<Timestamp>)>,
+    /// The first instant of the certificate that this process issued last.
+    issued: Option<Timestamp>,
 }
 
 /// How often in a row a Secret was put in order, and when last.
@@ -110,6 +112,18 @@ impl Setbacks {
         let memories = self.lock();
         let asked = memories.get(key).map(|memory| memory.asked.as_slice()).unwrap_or_default();
         asked.iter().any(|asked| *asked >= time)
+    }
+
+    /// A certificate was issued that is valid from `not_before` on.
+    pub fn note_issued(&self, key: &CertificateKey, not_before: Timestamp) {
+        self.lock().entry(key.clone()).or_default().issued = Some(not_before);
+    }
+
+    /// Whether this process has issued a newer certificate than one that is valid from `not_before` on.
+    #[must_use]
+    pub fn issued_since(&self, key: &CertificateKey, not_before: Timestamp) -> bool {
+        let issued = self.lock().get(key).and_then(|memory| memory.issued);
+        issued.is_some_and(|issued| issued > not_before)
     }
 
     /// It went well.

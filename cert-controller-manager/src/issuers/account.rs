@@ -126,8 +126,21 @@ impl Applicant<'_> {
             && let Some(url) = remembered_url(registration, &stored.hash, self.ca.directory_url())
         {
             let account = Account::known(Arc::clone(self.ca), stored.key.clone(), url);
-            if remembered_email(registration) == Some(email) {
-                return Ok(Found { account, registration: registration.clone(), is_new: false });
+            match remembered_email(registration) {
+                Some(known) if known == email => {
+                    return Ok(Found {
+                        account,
+                        registration: registration.clone(),
+                        is_new: false,
+                    });
+                }
+                Some(_) => {}
+                // Upstream did not note it, and its issuers work.
+                None => {
+                    let mut registration = registration.clone();
+                    registration["email"] = json!(email);
+                    return Ok(Found { account, registration, is_new: false });
+                }
             }
             match account.set_contact(email).await {
                 Ok(told) => return Ok(self.found(stored, account, &told, false)),

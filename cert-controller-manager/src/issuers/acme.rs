@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{
     account::{self, Applicant, Trouble},
     nameservers,
-    quota::Quota,
+    quota::{Quota, limits::Origin},
     reconcile::{Controller, lock},
     registry::Lookup,
     status::{self, Facts},
@@ -115,7 +115,11 @@ impl Controller {
         quota.set_per_day(per_day);
         if let Some(acme) = &issuer.spec.acme {
             let ca = self.limits.at(&acme.server);
-            quota.ask(ca, &key.to_string(), issuer.status.as_ref());
+            let origin = match key {
+                IssuerKey::Default(_) => Origin::Ours,
+                IssuerKey::Target(_) => Origin::Tenant,
+            };
+            quota.ask(ca, &key.to_string(), issuer.status.as_ref(), origin);
         }
         quota.clone()
     }

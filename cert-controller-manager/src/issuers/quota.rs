@@ -23,7 +23,10 @@ use kube::{
 };
 use serde_json::json;
 
-use self::{limits::Ca, turns::Turns};
+use self::{
+    limits::{Ca, Origin},
+    turns::Turns,
+};
 use crate::api::{
     Issuer,
     issuer::{IssuerStatus, Requests},
@@ -91,14 +94,15 @@ impl Quota {
         }
     }
 
-    /// Says whom the issuer asks. The CA is told what its `status` remembers of it.
-    pub fn ask(&self, ca: Arc<Ca>, account: &str, status: Option<&IssuerStatus>) {
+    /// Says whom the issuer asks. The CA is told what its `status` remembers of it; of a status that
+    /// somebody else may write, only what concerns nobody but this account.
+    pub fn ask(&self, ca: Arc<Ca>, account: &str, status: Option<&IssuerStatus>, origin: Origin) {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         if asks.as_ref().is_some_and(|asks| asks.ca.server() == ca.server()) {
             return;
         }
         let stored = status.and_then(|status| status.limits.as_deref()).unwrap_or_default();
-        ca.hear(account, stored);
+        ca.hear(account, stored, origin, self.clock.now());
         *asks = Some(Asks { ca, account: account.to_owned() });
     }
 

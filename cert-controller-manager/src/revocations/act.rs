@@ -78,9 +78,16 @@ impl Controller {
         let certificates = self.certificates(key, &name.namespace);
         let Some(certificate) = certificates.get_opt(&name.name).await? else { return Ok(()) };
         let secret = convert::secret_key(&certificate);
+        // It may name another Secret by now than when it was looked at.
+        if secret.namespace != name.namespace && !self.settings.cross_namespace_secrets {
+            return Ok(());
+        }
         let Some(secret) = self.secrets(&secret.namespace).get_opt(&secret.name).await? else {
             return Ok(());
         };
+        if !look::has_key(&secret) {
+            return Ok(());
+        }
         let Some((leaf, _)) = look::read(&secret) else { return Ok(()) };
         let tenants = self.places.tenants(key.home, &name.namespace);
         let copy =

@@ -118,13 +118,17 @@ impl Controller {
         let is_near = key.namespace == object.namespace;
         let held = secret.as_ref().and_then(|secret| {
             let (leaf, requested_at) = read(secret)?;
-            // Beside a Certificate of the same request: nobody else has it there.
+            // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
+            // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
+            // elsewhere only the note on the backup tells.
             let is_same = secret.labels().get(marks::HASH).map(String::as_str) == hash(certificate);
             Some(Held {
                 serial: backup::label(&leaf.serial),
                 requested_at,
                 revoked: is_revoked(secret),
-                is_own: is_same && (is_near || self.settings.cross_namespace_secrets),
+                is_own: is_same
+                    && has_key(secret)
+                    && (is_near || self.settings.cross_namespace_secrets),
             })
         });
         Ok(Holder {
@@ -200,6 +204,16 @@ pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
     let estimate = || leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before);
     let requested_at = noted.unwrap_or_else(estimate);
     Some((leaf, requested_at))
+}
+
+/// Whether a Secret holds the private key of its certificate.
+pub(super) fn has_key(secret: &Secret) -> bool {
+    let entry = |name: &str| secret.data.as_ref().and_then(|data| data.get(name));
+    let key = entry("tls.key").and_then(|key| std::str::from_utf8(&key.0).ok());
+    let (Some(chain), Some(key)) = (entry("tls.crt"), key.filter(|key| !key.is_empty())) else {
+        return false;
+    };
+    Bundle::from_pem(&chain.0, Some(key)).is_ok()
 }
 
 /// The chain in a Secret.

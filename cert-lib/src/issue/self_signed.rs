@@ -52,7 +52,8 @@ impl Issuer for SelfSignedIssuer {
                 (key.kind(), own::subject(&[], extras.common_name.as_deref()))
             }
         };
-        let again = request.key.as_ref().filter(|_| matches!(request.subject, Subject::Names { .. }));
+        let again =
+            request.key.as_ref().filter(|_| matches!(request.subject, Subject::Names { .. }));
         let key = match again {
             Some(key) => key.clone(),
             None => self.keys.generate(kind).await.map_err(|error| own::broken(&error))?,

@@ -65,10 +65,10 @@ pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
 /// Stands before every new order: back-off, then the issuer's quota, then the number of orders at
 /// once.
 ///
-/// Where a certificate is about to end, we wait for an hour at most after a failure, and our own
-/// picture of the CA's limits does not count: the CA itself may know better.
+/// Where a certificate is about to end, we wait for an hour at most after a failure, and neither
+/// the issuer's quota nor our own picture of the CA's limits counts: the CA itself may know better.
 pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
-    let emergency = start.reason == Reason::RenewalDue && snapshot.is_emergency();
+    let emergency = is_urgent(snapshot, &start);
     if let Some(backoff) = &snapshot.have.backoff {
         let until = if emergency { renewal::hurried(backoff) } else { backoff.until };
         if snapshot.now < until {
@@ -82,6 +82,7 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     }
     if let Quota::Until { time, per_day } = snapshot.have.quota
         && snapshot.now < time
+        && !emergency
     {
         return Verdict {
             look_again: Some(time),
@@ -98,6 +99,12 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
+}
+
+/// Whether a new certificate cannot wait.
+pub(super) fn is_urgent(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
+    let starts = verdict.action == Action::Start && verdict.reason == Reason::RenewalDue;
+    starts && snapshot.is_emergency()
 }
 
 /// What the CA or our own limits have against one more order. Whoever puts an old Secret back each time

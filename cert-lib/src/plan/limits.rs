@@ -225,7 +225,9 @@ impl Limits {
     fn take(&mut self, key: Key, rate: Rate, at: Timestamp) {
         let full_at = self.full_at.entry(key).or_insert(at);
         let from = (*full_at).max(at);
-        *full_at = from.saturating_add(rate.interval()).unwrap_or(from);
+        // A bucket is empty at worst: whatever was counted besides did not happen at this CA.
+        let latest = at.saturating_add(rate.per).unwrap_or(from);
+        *full_at = from.saturating_add(rate.interval()).unwrap_or(from).min(latest);
     }
 }
 

@@ -157,11 +157,8 @@ impl Given {
         self
     }
     fn backing_off_for(mut self, wait: SignedDuration) -> Self {
-        self.have.backoff = Some(Backoff {
-            until: now() + wait,
-            interval: wait,
-            failures: backoff::rung(wait),
-        });
+        self.have.backoff =
+            Some(Backoff { until: now() + wait, interval: wait, failures: backoff::rung(wait) });
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {
@@ -274,9 +271,16 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "the issuer's quota is exhausted and renewal is due",
-            given().quota_open_in(minute).expires_in(DAY),
+            given().quota_open_in(minute).expires_in(DAY * 10),
             Hold,
             Reason::QuotaExhausted,
+            true,
+        ),
+        (
+            "the issuer's quota is exhausted and the certificate is about to end",
+            given().quota_open_in(minute).expires_in(DAY),
+            Start,
+            Reason::RenewalDue,
             true,
         ),
         (

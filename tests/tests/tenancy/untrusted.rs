@@ -138,7 +138,6 @@ fn a_source_cannot_choose_how_challenges_are_solved() {
             ("cert.gardener.cloud/dnsrecord-provider-type", "aws-route53"),
             ("cert.gardener.cloud/dnsrecord-secret-ref", "default/issuer-acme-account"),
             ("cert.gardener.cloud/dnsrecord-class", "theirs"),
-            ("cert.gardener.cloud/follow-cname", "true"),
             ("dns.gardener.cloud/class", "theirs"),
             ("dns.gardener.cloud/owner-id", "theirs"),
             ("dns.gardener.cloud/ttl", "86400"),

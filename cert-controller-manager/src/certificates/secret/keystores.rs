@@ -155,7 +155,9 @@ impl Keystores {
     /// A cluster that says no is told; one that is away changes nothing of what is known.
     fn unreadable(&self, key: &ObjectKey, secret: &ObjectKey, error: &kube::Error) -> Stores {
         match error {
-            kube::Error::Api(_) => Stores::Unable(cannot_read(secret, error)),
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                Stores::Unable(cannot_read(secret, error))
+            }
             _ => {
                 let known = self.lock();
                 known.verdicts.get(key).map(|it| it.stores.clone()).unwrap_or_default()

@@ -44,9 +44,19 @@ struct State {
 }
 
 /// Most entries in the status of an Issuer: those that end last.
+const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 const MOST_STORED: usize = 20;
 /// A limit that ends so much later than what is known is the same.
 const SAME: SignedDuration = SignedDuration::from_secs(30);
+
+/// Who may have written what is stored of limits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// We.
+    Ours,
+    /// Whoever owns an issuer outside of our cluster.
+    Tenant,
+}
 
 impl Cas {
     /// CAs whose limits are known as `policy` says.
@@ -156,12 +166,17 @@ impl Ca {
             .then_some(key)
     }
 
-    /// What an earlier process heard.
-    pub fn hear(&self, account: &str, stored: &[Limit]) {
+    /// What an earlier process heard, as it is stored where `origin` says.
+    pub fn hear(&self, account: &str, stored: &[Limit], origin: Origin, now: Timestamp) {
         let mut state = lock(&self.state);
-        for limit in stored.iter().filter(|limit| limit.server == self.server) {
-            if let (Some(key), Ok(until)) = (Key::decode(&limit.of, account), limit.until.parse()) {
-                state.limits.hear(key, until);
+        let latest = now.saturating_add(LONGEST).unwrap_or(now);
+        let ours = stored.iter().filter(|limit| limit.server == self.server);
+        for limit in ours.take(MOST_STORED) {
+            let until = limit.until.parse::<Timestamp>().map(|until| until.min(latest));
+            match (Key::decode(&limit.of, account), until) {
+                (Some(Key::Domain(_) | Key::Set(_)), _) if origin == Origin::Tenant => {}
+                (Some(key), Ok(until)) => state.limits.hear(key, until),
+                (None, _) | (_, Err(_)) => {}
             }
         }
     }
@@ -287,14 +302,18 @@ mod tests {
         assert_eq!(texts, ["domain example.org", "account"]);
 
         let again = Cas::default().at("https://ca/dir");
-        again.hear("one", &stored);
+        again.hear("one", &stored, Origin::Ours, at(10));
         assert_eq!(again.said(&order("one"), at(20)).unwrap().until, at(600));
         assert_eq!(again.said(&order("two"), at(20)).unwrap().until, at(600));
+        let tenants = Cas::default().at("https://ca/dir");
+        tenants.hear("one", &stored, Origin::Tenant, at(10));
+        assert_eq!(tenants.said(&order("one"), at(20)).unwrap().until, at(300), "his account");
+        assert_eq!(tenants.said(&order("two"), at(20)), None, "he speaks for nobody else");
         let elsewhere = Cas::default().at("https://other/dir");
-        elsewhere.hear("one", &stored);
+        elsewhere.hear("one", &stored, Origin::Ours, at(10));
         assert_eq!(elsewhere.said(&order("one"), at(20)), None, "another CA");
         let foreign =
             Limit { of: "?".into(), until: "soon".into(), server: "https://ca/dir".into() };
-        again.hear("one", &[foreign]);
+        again.hear("one", &[foreign], Origin::Ours, at(10));
     }
 }

@@ -79,9 +79,8 @@ impl AcmeIssuer {
 
     /// Remembers a failure that everybody would meet, and forgets it after a success.
     fn remember(&self, error: Option<&IssueError>) {
-        let common = error.filter(|error| {
-            error.is_unheard() || error.limit() == Some(&About::Account)
-        });
+        let common =
+            error.filter(|error| error.is_unheard() || error.limit() == Some(&About::Account));
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = common.map(|error| (self.clock.now(), error.clone()));
     }

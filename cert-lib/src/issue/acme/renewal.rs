@@ -5,7 +5,10 @@ use serde::Deserialize;
 
 use super::failure::failed;
 use crate::{
-    acme::{account::Account, problem::{Concern, Problem}},
+    acme::{
+        account::Account,
+        problem::{Concern, Problem},
+    },
     issue::{Disposition, IssueError, Ladder, RenewalInfo},
     model::cert_id::CertId,
 };
@@ -23,7 +26,8 @@ pub(super) async fn ask(
     let Some(base) = &directory.renewal_info else { return Ok(None) };
     let url = format!("{}/{certificate}", base.trim_end_matches('/'));
     let reply = client.get(&url).await.map_err(|error| {
-        if error.problem().is_some_and(Problem::is_gone) {
+        // A CA that does not know the certificate says so in its own words.
+        if error.problem().is_some_and(|problem| problem.is_gone() && problem.kind.is_empty()) {
             client.forget_directory();
         }
         failed(error)
