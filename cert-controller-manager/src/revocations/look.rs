@@ -257,6 +257,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whoever_has_the_certificate_alone_has_no_right_to_revoke_it() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for (text, owns) in [
+            (key.serialize_pem(), true),
+            (other, false),
+            (String::new(), false),
+            ("?".into(), false),
+        ] {
+            let entry = |name: &str, text: &str| (name.to_owned(), ByteString(text.into()));
+            let data = [entry("tls.crt", &chain), entry("tls.key", &text)];
+            let secret = Secret { data: Some(data.into()), ..Secret::default() };
+            assert_eq!(has_key(&secret), owns, "{text}");
+        }
+    }
+
     fn owners(anywhere: bool, serials: &[&str]) -> Owners {
         Owners {
             anywhere,

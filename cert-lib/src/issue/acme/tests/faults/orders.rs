@@ -260,3 +260,50 @@ async fn a_refused_name_among_others_is_told_in_one_line() {
     );
     assert_eq!((error.disposition(), error.ends_order()), (Disposition::FixRequest, true));
 }
+
+/// Calls again after each error that leaves the order, as late as a controller would at most. Returns
+/// the error that ends it, and after how many hours.
+async fn until_given_up(bench: &Bench) -> (IssueError, i64) {
+    let start = bench.clock.now();
+    let mut progress = None;
+    loop {
+        match bench.issuer.advance(&app(), progress.clone()).await {
+            Ok(Advance::Waiting { progress: next, until, .. }) => {
+                bench.wait_until(until);
+                progress = Some(next);
+            }
+            Ok(Advance::Issued(_)) => panic!("issued"),
+            Err(error) if error.ends_order() => {
+                return (error, bench.clock.now().duration_since(start).as_hours());
+            }
+            Err(_) => bench.clock.step(SignedDuration::from_mins(5)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_whose_url_fails_for_good_is_in_the_way_for_days_and_not_for_ever() {
+    for (path, hours) in [("/order/1", 24), ("/cert/1", 72)] {
+        let manner = Manner { fails: Some((path, 500, "serverInternal")), ..Manner::default() };
+        let bench = Bench::new(manner, Board::default()).await;
+        let (error, took) = until_given_up(&bench).await;
+        assert!(error.to_string().contains("was not finished in time: "), "{error}");
+        assert!((hours..=hours + 1).contains(&took), "{path}: {took} hours");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_for_a_moment_costs_no_order() {
+    for path in ["/order/1", "/cert/1"] {
+        let left = Arc::new(Mutex::new(3));
+        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+            let mut left = left.lock().unwrap();
+            let lags = seen.path() == path && *left > 0;
+            *left -= u32::from(lags);
+            lags.then(|| reply(404).nonce("n").html("<h1>default backend</h1>"))
+        })
+        .await;
+        bench.issue(&app()).await.unwrap();
+        assert_eq!((bench.count(NEW_ORDER), signatures(&bench)), (1, 1), "{path}");
+    }
+}
