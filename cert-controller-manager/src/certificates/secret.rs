@@ -1,5 +1,5 @@
 //! The certificate Secret: reading what one holds, and rendering one. Pure, but for what is in
-//! [`keystores`] and [`write`].
+//! [`keystores`] and [`mod@write`].
 
 pub mod keystores;
 pub mod layout;

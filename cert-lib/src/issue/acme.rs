@@ -1,6 +1,6 @@
 //! Certificates from an ACME CA (RFC 8555), proved by DNS-01.
 //!
-//! The order at the CA is the truth, [`Durable`] is what it takes to find it again and to use its
+//! The order at the CA is the truth, [`Durable`](crate::issue::progress::Durable) is what it takes to find it again and to use its
 //! certificate, and everything else in a [`Progress`] is memory that may be lost. What to do next is
 //! decided in [`crate::acme::order`]; this asks, does and remembers until there is something to wait
 //! for. Not here: when to try again, how many orders run at once, and who publishes proofs.

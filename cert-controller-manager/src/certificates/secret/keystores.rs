@@ -1,7 +1,7 @@
 //! The keystores in a Secret: whether they open with the password as it is now, and new ones.
 //!
 //! Nothing tells us when a password changes, because its Secret has no label of ours and to follow all
-//! Secrets of a cluster would cost its memory. So whoever has keystores looks again after [`pace`],
+//! Secrets of a cluster would cost its memory. So whoever has keystores looks again after `pace`,
 //! which costs one read of metadata; passwords are read when a version is another one.
 
 use std::{

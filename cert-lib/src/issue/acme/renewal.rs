@@ -5,10 +5,7 @@ use serde::Deserialize;
 
 use super::failure::failed;
 use crate::{
-    acme::{
-        account::Account,
-        problem::{Concern, Problem},
-    },
+    acme::{account::Account, problem::Concern},
     issue::{Disposition, IssueError, Ladder, RenewalInfo},
     model::cert_id::CertId,
 };
