@@ -1,7 +1,7 @@
 //! Certificates: the one controller that turns them into Secrets.
 //!
 //! A pass over a Certificate goes [`convert`] (specification to request) → [`observe`] (what there
-//! is) → `cert_lib::plan` (what to do) → [`act`] (do it) → [`status`] and [`say`] (say it). Each file
+//! is) → `cert_lib::plan` (what to do) → [`act`] (do it, up to [`finish`]) → [`status`] and [`say`] (say it). Each file
 //! does its part only; the pass itself is in [`reconcile`].
 
 pub mod act;
@@ -10,6 +10,7 @@ pub mod bond;
 pub mod census;
 pub mod consent;
 pub mod convert;
+pub mod finish;
 pub mod garbage;
 pub mod gate;
 pub mod index;

@@ -2,23 +2,19 @@
 
 use cert_lib::{
     issue::{Advance, Disposition, IssueError},
-    model::{bundle::Bundle, reason::Reason, request::Request},
+    model::{reason::Reason, request::Request},
     plan::{
         Action, Plan, Quota, SecretState, Slot, Want,
         backoff::{self, Backoff},
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, issuer::IssuerKind, marks},
+    api::{Certificate, CertificateKey, IssuerKey},
     certificates::{
-        census,
         observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
@@ -26,11 +22,7 @@ use crate::{
         status::{Outcome, State, ready_message},
     },
     issuers::registry::Lookup,
-    runtime::{
-        errors::brief,
-        fence::NotLeading,
-        metrics::{Issuance, IssuanceResult},
-    },
+    runtime::{errors::brief, metrics::IssuanceResult},
 };
 
 /// What a pass came to.
@@ -43,9 +35,7 @@ pub(super) enum Step {
     Silent,
 }
 
-/// After issuing we look once more, whether the proofs are really gone.
-const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);
-
+/// Longest rest of an order that stands.
 const LONGEST_REST: SignedDuration = SignedDuration::from_hours(24);
 
 /// One Certificate in one pass.
@@ -265,111 +255,6 @@ impl Controller {
         Ok(Step::Say(Box::new(outcome), backoff.until))
     }
 
-    /// Writes the Secret and forgets the order, in this order: a crash between them repeats the
-    /// download and writes the same Secret again.
-    async fn finish(
-        &self,
-        pass: &Pass<'_>,
-        request: &Request,
-        bundle: &Bundle,
-        order: Option<&Order>,
-    ) -> kube::Result<Step> {
-        let requested_at = order.map_or(pass.now, |order| order.progress.started());
-        let key = &pass.observed.secret;
-        let ready = match self.fill(pass, request, bundle, requested_at).await {
-            Ok(ready) => ready,
-            Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
-        };
-        match self.put(pass, &ready.secret).await {
-            Ok(()) => {}
-            // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
-            // fetched again all the time.
-            Err(error) if !NotLeading::is(&error) => {
-                return Ok(self.not_writable(pass, &brief(&error)));
-            }
-            Err(error) => return Err(error),
-        }
-        if pass.observed.facts.as_ref().is_some_and(|facts| facts.revoked) {
-            let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
-            self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
-        }
-        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
-            let issuer = &pass.observed.issuer.key;
-            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await;
-        }
-        let why = order.map_or(pass.plan.reason, |order| order.reason);
-        // Until the order is gone all of this may be repeated, so it is counted after that.
-        self.orders.delete(pass.key).await?;
-        self.note_issued(pass, request);
-        let reissued = self.reissued_now(pass, &request.fingerprint, why);
-        self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
-        self.setbacks.succeeded(pass.key);
-        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
-            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
-        }
-        self.call_next(pass.key);
-        self.count(pass, order, IssuanceResult::Issued);
-        if let Some(remark) = &bundle.remark {
-            self.remark(pass, remark);
-        }
-        let outcome = Outcome {
-            reason: Reason::Ready,
-            ready: true,
-            leaf: Some(bundle.leaf.clone()),
-            requested_at,
-            suggested: None,
-            reissued,
-            warns: ready.trouble.is_some(),
-            ..pass.outcome(
-                State::Ready,
-                write::with_trouble(ready_message(&bundle.leaf), ready.trouble.as_deref()),
-            )
-        };
-        let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
-        Ok(Step::Say(Box::new(outcome), look_again))
-    }
-
-    /// Counts a try to issue that came to its end.
-    fn count(&self, pass: &Pass<'_>, order: Option<&Order>, result: IssuanceResult) {
-        let at = self.clock.now();
-        let start = order.map_or(pass.now, |order| order.progress.started());
-        let challenges = order.map_or(0, |_| census::challenges(pass.certificate));
-        self.metrics.issuance(&Issuance {
-            issuer: &pass.observed.issuer.key,
-            reason: order.map_or(pass.plan.reason, |order| order.reason),
-            result,
-            challenges: usize::try_from(challenges).unwrap_or(usize::MAX),
-            took: std::time::Duration::try_from(at.duration_since(start)).unwrap_or_default(),
-            at,
-        });
-    }
-
-    /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
-    fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
-        // An issuer whose key we hold has no order that could remember it.
-        let order = self.orders.get(pass.key);
-        let previous = match &order {
-            Some(order) => order.hiccup,
-            None => self.setbacks.backoff(pass.key, pass.certificate),
-        };
-        let previous = previous.map(|hiccup| hiccup.interval);
-        let ladder = Disposition::Retry(cert_lib::issue::Ladder::Transport);
-        let wait = backoff::after(ladder, previous, self.clock.now());
-        self.orders.hiccup(pass.key, wait);
-        if order.is_none() {
-            self.setbacks.note(pass.key, pass.certificate.metadata.generation, wait);
-        }
-        // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
-        self.call_next(pass.key);
-        let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
-        let outcome = Outcome {
-            reason: Reason::SecretNotWritable,
-            backoff: order.is_none().then_some(wait),
-            ..pass.outcome(State::Error, message)
-        };
-        Step::Say(Box::new(outcome), wait.until)
-    }
-
     /// `renew: true` becomes a date, which is fulfilled by any newer certificate: a crash neither
     /// forgets nor repeats the renewal.
     async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
@@ -401,7 +286,7 @@ impl Controller {
         self.orders.delete(key).await
     }
 
-    fn call_next(&self, key: &CertificateKey) {
+    pub(super) fn call_next(&self, key: &CertificateKey) {
         for next in self.gate.leave(key) {
             self.queue.push(next);
         }

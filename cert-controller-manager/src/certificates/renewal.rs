@@ -11,7 +11,7 @@ use std::{
 };
 
 use cert_lib::{
-    issue::{Issuer, RenewalInfo},
+    issue::{Disposition, Issuer, RenewalInfo},
     model::{bundle::Leaf, cert_id::CertId, reason::Reason},
     plan::{
         SecretState, Stored, Want,
@@ -122,12 +122,14 @@ impl Renewals {
         }
     }
 
-    /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours.
-    fn failed(&self, key: &CertificateKey, now: Timestamp) {
+    /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours, and not before the time
+    /// that it named.
+    fn failed(&self, key: &CertificateKey, named: Option<Timestamp>, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(USUAL);
             known.failures = known.failures.saturating_add(1);
-            known.next = later(now, wait);
+            let next = later(now, wait);
+            known.next = named.map_or(next, |named| named.max(next));
         }
     }
 
@@ -185,7 +187,7 @@ impl Controller {
     ) -> Option<Suggested> {
         let outcome = tokio::time::timeout(PATIENCE, issuer.renewal_info(id)).await;
         let now = self.clock.now();
-        let why = match outcome {
+        let (why, named) = match outcome {
             Ok(Ok(None)) => {
                 self.renewals.heard(key, None, later(now, USUAL));
                 return None;
@@ -196,10 +198,15 @@ impl Controller {
                 self.renewals.heard(key, Some(answer.clone()), next);
                 return Some(answer);
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the CA takes too long".to_owned(),
+            Ok(Err(error)) => match error.disposition() {
+                Disposition::Until(time) => (error.to_string(), Some(time)),
+                Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
+                    (error.to_string(), None)
+                }
+            },
+            Err(_) => ("the CA takes too long".to_owned(), None),
         };
-        self.renewals.failed(key, now);
+        self.renewals.failed(key, named, now);
         tracing::debug!(certificate = %key, "no renewal information for certificate {key}: {why}");
         None
     }

@@ -184,9 +184,11 @@ impl CaIssuer {
         }
         let end = own::end(now, extras);
         if end > ca.not_after {
+            // Without the instant of now: the same trouble has the same words each time.
             let why = format!(
-                "certificate lifetime ({end}) is longer than the lifetime of the CA certificate \
-                 ({}): set a shorter duration or renew the CA",
+                "certificate lifetime ({} hours) is longer than the lifetime of the CA certificate \
+                 (until {}): set a shorter duration or renew the CA",
+                end.duration_since(now).as_hours(),
                 ca.not_after
             );
             return Err(IssueError::fatal(why, Disposition::FixIssuer));

@@ -112,13 +112,16 @@ fn failures_are_repeated_ever_more_rarely_and_disturb_nobody() {
     renewals.is_time(&key(), &id("a.b"), 0, at(0));
     let mut waits = Vec::new();
     for _ in 0..9 {
-        renewals.failed(&key(), at(0));
+        renewals.failed(&key(), None, at(0));
         waits.push(renewals.next(&key(), at(0)).unwrap().duration_since(at(0)).as_mins());
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
     // It does not keep a pass busy where it cannot be asked.
     assert_eq!(renewals.next(&key(), at(360)), None);
     renewals.heard(&key(), None, at(10));
-    renewals.failed(&key(), at(10));
+    renewals.failed(&key(), None, at(10));
     assert_eq!(renewals.next(&key(), at(10)), Some(at(15)));
+    // A CA that says when is taken at its word.
+    renewals.failed(&key(), Some(at(500)), at(20));
+    assert_eq!(renewals.next(&key(), at(20)), Some(at(500)));
 }

@@ -24,7 +24,7 @@ use crate::{
     certificates::{
         act::{Pass, Step},
         reconcile::Controller,
-        status::State,
+        status::{Outcome, State, ready_message},
     },
 };
 
@@ -156,7 +156,12 @@ impl Controller {
         ready.secret.metadata.uid = held.uid();
         ready.secret.metadata.resource_version = held.resource_version();
         self.put(pass, &ready.secret).await?;
-        Ok(Step::Again)
+        let Some(trouble) = ready.trouble else { return Ok(Step::Again) };
+        // What could not be made would not be there in the next pass either.
+        let message = with_trouble(ready_message(&bundle.leaf), Some(&trouble));
+        let outcome =
+            Outcome { reason: Reason::Ready, warns: true, ..pass.outcome(State::Ready, message) };
+        Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
     }
 
     /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
