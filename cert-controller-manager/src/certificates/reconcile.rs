@@ -157,6 +157,7 @@ impl Controller {
             return Ok(again);
         }
         let now = self.clock.now();
+        self.setbacks.meet(key, &certificate);
         let mut asked_again = None;
         if self.is_asked_to_try(&certificate) {
             match self.setbacks.may_try_again(key, now) {

@@ -19,6 +19,8 @@ pub struct Setbacks(Mutex<HashMap<CertificateKey, Memory>>);
 
 #[derive(Debug, Default)]
 struct Memory {
+    /// The Certificate that this is about, as far as is known: another one may get its name.
+    uid: Option<String>,
     /// With the generation of the specification that failed.
     backoff: Option<(Option<i64>, Backoff)>,
     rewrites: Option<Rewrites>,
@@ -55,6 +57,19 @@ impl Setbacks {
         let here = memory.filter(|(generation, _)| *generation == certificate.metadata.generation);
         let here = here.map(|(_, backoff)| backoff);
         status::backoff(certificate).into_iter().chain(here).max_by_key(|backoff| backoff.until)
+    }
+
+    /// There is this Certificate. What is remembered of an earlier one of its name is forgotten: when
+    /// one is deleted and made anew at once, nobody notices that it was gone.
+    pub fn meet(&self, key: &CertificateKey, certificate: &Certificate) {
+        let mut memories = self.lock();
+        let Some(memory) = memories.get_mut(key) else { return };
+        let uid = &certificate.metadata.uid;
+        if memory.uid.is_some() && memory.uid != *uid {
+            memories.remove(key);
+        } else if memory.uid.is_none() {
+            memory.uid.clone_from(uid);
+        }
     }
 
     /// The specification of this generation has failed.
@@ -202,6 +217,19 @@ mod tests {
         assert_eq!(setbacks.backoff(&key(), &certificate(2)), None);
         setbacks.forget(&key());
         assert_eq!(setbacks.backoff(&key(), &certificate(1)), None);
+
+        // Another one gets its name.
+        let made = |uid: &str| {
+            let mut made = certificate(1);
+            made.metadata.uid = Some(uid.to_owned());
+            made
+        };
+        setbacks.note(&key(), Some(1), backoff);
+        setbacks.meet(&key(), &made("first"));
+        setbacks.meet(&key(), &made("first"));
+        assert_eq!(setbacks.backoff(&key(), &made("first")), Some(backoff));
+        setbacks.meet(&key(), &made("second"));
+        assert_eq!(setbacks.backoff(&key(), &made("second")), None);
     }
 
     #[test]
