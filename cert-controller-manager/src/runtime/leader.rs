@@ -183,7 +183,10 @@ impl Election {
                 Tried::Outdated => OUTDATED,
                 Tried::Failed(why) => {
                     warn!("the lease {} could not be renewed: {why}", self.place());
-                    trouble = why;
+                    // At the end it is our own fence that refuses, which is no reason.
+                    if self.fence.permits() {
+                        trouble = why;
+                    }
                     self.settings.retry_period / 4
                 }
             };

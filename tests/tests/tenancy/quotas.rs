@@ -20,12 +20,13 @@ use super::*;
 const PER_DAY: i64 = 43_200;
 const MANY: usize = 30;
 
-/// How many Certificates of a tenant are Ready, and what the others say.
-async fn ready(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>)> {
+/// How many Certificates of a tenant have had their turn, and what the others say. An order that runs
+/// has had it, and takes as long as the machine is slow.
+async fn served(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>)> {
     let all = objects::list(&fleet.client(Cluster::Source), "Certificate", &tenant.name).await?;
-    let (ready, others): (Vec<_>, Vec<_>) =
-        all.iter().map(state).partition(|(state, _)| state == "Ready");
-    Ok((ready.len(), others.into_iter().map(|(state, why)| format!("{state}: {why}")).collect()))
+    let (served, others): (Vec<_>, Vec<_>) =
+        all.iter().map(state).partition(|(state, _)| state == "Ready" || state == "Pending");
+    Ok((served.len(), others.into_iter().map(|(state, why)| format!("{state}: {why}")).collect()))
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         }
         fleet.restart(0).await?;
         eventually(SOON, "everybody waits in line", || async {
-            let (done, waiting) = ready(&fleet, &greedy).await?;
+            let (done, waiting) = served(&fleet, &greedy).await?;
             let told = waiting.iter().filter(|it| it.starts_with("Waiting: "));
             let told = told.filter(|it| it.contains("43200") && it.contains("20")).count();
             Ok(if told + done >= MANY - 1 {
@@ -68,18 +69,18 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         for number in 0..3 {
             modest.simple(&format!("c{number}")).await?;
         }
-        let before = ready(&fleet, &greedy).await?.0;
+        let before = served(&fleet, &greedy).await?.0;
         modest.until_all_ready(3, LATER).await?;
-        let (after, waiting) = ready(&fleet, &greedy).await?;
+        let (after, waiting) = served(&fleet, &greedy).await?;
         ensure!(after - before <= 4, "{} of the greedy came before: {waiting:?}", after - before);
 
         // What was used is noted: a restart does not give any of it back.
         fleet.kill(0).await?;
-        let (done, _) = ready(&fleet, &greedy).await?;
+        let (done, _) = served(&fleet, &greedy).await?;
         fleet.restart(0).await?;
         modest.simple("after").await?;
         modest.until("after", "Ready", LATER).await?;
-        let (now, waiting) = ready(&fleet, &greedy).await?;
+        let (now, waiting) = served(&fleet, &greedy).await?;
         ensure!(now - done <= 4, "{} at once after a restart", now - done);
         let time = waiting.first().context("nobody waits")?;
         println!("{now} of {MANY} when all 4 of the other are Ready; another: {time}");
