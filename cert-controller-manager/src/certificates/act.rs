@@ -80,6 +80,11 @@ impl Controller {
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
             (Action::Start, Ok(request)) => {
+                // Others have seen the same slot free: it is taken before anything is waited for.
+                let issuer = pass.observed.issuer.key.to_string();
+                if self.gate.wait(&issuer, pass.key, pass.observed.standing) == Slot::Taken {
+                    return Ok(Step::Again);
+                }
                 let request = &self.keeping_key(pass, request).await?;
                 if let Some(quota) = self.quota(&pass.observed.issuer.key)
                     && !quota.spend(whose(pass.key)).await?
