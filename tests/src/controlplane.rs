@@ -28,6 +28,7 @@ use crate::{
     metrics::Writes,
     objects::apply,
     processes::Process,
+    tls::Serving,
 };
 use launch::Launch;
 
@@ -106,6 +107,12 @@ impl ControlPlane {
     #[must_use]
     pub fn url(&self) -> String {
         self.launch.url()
+    }
+
+    /// How the API server serves.
+    #[must_use]
+    pub fn serving(&self) -> &Serving {
+        &self.launch.serving
     }
 
     /// Where the logs of this rig are.

@@ -1,4 +1,4 @@
-//! A proxy that misbehaves as it is told. It stands before an ACME server (or an API server) and
+//! A proxy that misbehaves as it is told. It stands before an ACME server or an API server and
 //! passes everything on until a [`Rule`] says otherwise.
 //!
 //! Pebble makes its URLs from the Host header of a request, which is passed on as it comes: so all of
@@ -11,17 +11,18 @@ mod serve;
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{pebble::Pebble, processes::free_port, tls::Serving};
+use crate::{controlplane::ControlPlane, pebble::Pebble, processes::free_port, tls::Serving};
 
 pub use rule::{Answer, Fault, Kind, Rule};
 
@@ -68,6 +69,28 @@ impl Proxy {
         let directory = pebble.directory();
         let upstream = directory.trim_end_matches("/dir");
         Self::start(upstream, pebble.trust(), pebble.serving().clone()).await
+    }
+
+    /// Starts one before an API server, with its own TLS certificate. Whoever shall go through it needs
+    /// a [kubeconfig](Proxy::lead_through) that leads here.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn before_api_server(plane: &ControlPlane) -> Result<Self> {
+        let serving = plane.serving();
+        Self::start(&plane.url(), &serving.authority, serving.clone()).await
+    }
+
+    /// Writes a kubeconfig beside this one that leads through the proxy.
+    ///
+    /// # Errors
+    /// The one cannot be read, or the other not be written.
+    pub fn lead_through(&self, kubeconfig: &Path) -> Result<PathBuf> {
+        let through = kubeconfig.with_extension("proxy.yaml");
+        let text = fs::read_to_string(kubeconfig)?;
+        ensure!(text.contains(&self.state.upstream), "{} leads elsewhere", kubeconfig.display());
+        fs::write(&through, text.replace(&self.state.upstream, &self.url()))?;
+        Ok(through)
     }
 
     /// Starts one before the server at `upstream` (scheme, host and port), whose TLS certificate is

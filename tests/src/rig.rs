@@ -58,6 +58,8 @@ pub struct RigOptions {
     pub arguments: Vec<String>,
     /// Whether a proxy that can misbehave stands between the manager and the CA.
     pub proxy: bool,
+    /// Whether one stands between the manager and the API server.
+    pub api_proxy: bool,
     /// Further zones, as lines of zone files: a BIND serves them, and the CA asks it about everything.
     pub zones: Vec<(&'static str, String)>,
 }
@@ -70,6 +72,8 @@ pub struct Rig {
     _responder: Option<Manager>,
     /// What stands before the CA, if anything does.
     pub proxy: Option<Proxy>,
+    /// What stands before the API server, for the manager, if anything does.
+    pub api_proxy: Option<Proxy>,
     /// The CA.
     pub pebble: Pebble,
     /// The server of the further zones, if there are some.
@@ -115,7 +119,13 @@ impl Rig {
         let pebble = PebbleOptions { dns: Some(asked), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
         let proxy = if options.proxy { Some(Proxy::before(&pebble).await?) } else { None };
-        let kubeconfig = control_plane.kubeconfig("manager")?;
+        let mut kubeconfig = control_plane.kubeconfig("manager")?;
+        let mut api_proxy = None;
+        if options.api_proxy {
+            let proxy = Proxy::before_api_server(&control_plane).await?;
+            kubeconfig = proxy.lead_through(&kubeconfig)?;
+            api_proxy = Some(proxy);
+        }
         let logs = control_plane.logs();
         let (answer_dns, responder) = match options.responder {
             Responder::Embedded => (Some(dns), None),
@@ -134,7 +144,17 @@ impl Rig {
         let manager = Mutex::new(Manager::start(&options, logs)?);
         let zone = ZONE.to_owned();
         let _responder = responder;
-        let rig = Self { manager, _responder, proxy, pebble, bind, control_plane, zone, options };
+        let rig = Self {
+            manager,
+            _responder,
+            proxy,
+            api_proxy,
+            pebble,
+            bind,
+            control_plane,
+            zone,
+            options,
+        };
         rig.until_manager_is_up().await?;
         Ok(rig)
     }

@@ -1,0 +1,105 @@
+//! An API server that fails the manager in the middle of issuing: each write of a Certificate on its way
+//! to a Secret is lost before or after the server has done it, or refused for a while. Whatever happens,
+//! the Certificate becomes Ready with one order and one certificate, and nothing is left.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use http::Method;
+use tests::{
+    namespace::Namespace,
+    pebble::PebbleOptions,
+    proxy::{Answer, Fault, Kind, Rule},
+    rig::{Rig, RigOptions},
+    run,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Where the manager keeps the progress of orders.
+const PROGRESS: &str = "/api/v1/namespaces/default/secrets";
+
+/// What goes wrong, in a namespace.
+type Faults = fn(&str) -> Vec<Rule>;
+
+fn secret(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets/")
+}
+
+fn certificate(namespace: &str) -> String {
+    format!("/apis/cert.gardener.cloud/v1alpha1/namespaces/{namespace}/certificates/")
+}
+
+fn entries(namespace: &str) -> String {
+    format!("/apis/dns.gardener.cloud/v1alpha1/namespaces/{namespace}/dnsentries")
+}
+
+fn on(method: Method, path: &str, fault: Fault) -> Rule {
+    Rule::all(fault).method(method).path(path)
+}
+
+fn unavailable() -> Fault {
+    Fault::Answer(Answer::text(503, "text/plain", "the server is on its way").retry_after("1"))
+}
+
+/// Each row: a name that is a DNS label, and what goes wrong.
+const SCENARIOS: [(&str, Faults); 12] = [
+    ("progress-stored-unheard", |_| vec![on(Method::PATCH, PROGRESS, Fault::ResetAfter).once()]),
+    ("progress-not-stored", |_| vec![on(Method::PATCH, PROGRESS, unavailable()).first(3)]),
+    ("progress-deleted-unheard", |_| vec![on(Method::DELETE, PROGRESS, Fault::ResetAfter).once()]),
+    ("entry-made-unheard", |ns| vec![on(Method::PATCH, &entries(ns), Fault::ResetAfter).once()]),
+    ("entry-not-made", |ns| vec![on(Method::PATCH, &entries(ns), Fault::ResetBefore).first(2)]),
+    ("entry-stays", |ns| vec![on(Method::DELETE, &entries(ns), unavailable()).first(2)]),
+    ("secret-written-unheard", |ns| vec![on(Method::PATCH, &secret(ns), Fault::ResetAfter).once()]),
+    ("secret-not-written", |ns| vec![on(Method::PATCH, &secret(ns), unavailable()).first(2)]),
+    ("secret-answer-is-no-json", |ns| {
+        vec![on(Method::PATCH, &secret(ns), Fault::body("<html>ok</html>")).once()]
+    }),
+    ("status-written-unheard", |ns| {
+        vec![on(Method::PATCH, &certificate(ns), Fault::ResetAfter).first(2)]
+    }),
+    ("status-answer-breaks-off", |ns| {
+        vec![on(Method::PATCH, &certificate(ns), Fault::BreakOff).first(2)]
+    }),
+    ("a-tenth-of-all-is-lost", |_| vec![Rule::all(Fault::ResetBefore).percent(10)]),
+];
+
+#[test]
+fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
+    run(async {
+        let exact = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
+        let options =
+            RigOptions { pebble: exact, proxy: true, api_proxy: true, ..RigOptions::default() };
+        let rig = Rig::with_issuer(options).await?;
+        let acme = rig.proxy.as_ref().context("there is no proxy before the CA")?;
+        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        for (name, faults) in SCENARIOS {
+            let namespace = Namespace::new(&rig, name).await?;
+            acme.forget();
+            api.forget();
+            api.misbehave(faults(name));
+            namespace.simple("a").await?;
+            let done = namespace.until("a", "Ready", SOON).await;
+            let hit = api.seen().iter().filter(|seen| seen.faulted).count();
+            api.behave();
+            done.with_context(|| format!("{name}, after {hit} faults"))?;
+            rig.until_nothing_is_left(SOON).await.context(name)?;
+            let orders = acme.count(Kind::NewOrder);
+            let signed = rig.pebble.signed_by_names().await?;
+            let signed = signed.get(&vec![format!("a.{}", namespace.domain)]).copied();
+            println!("{name}: {hit} faults, {orders} orders, {signed:?} certificates");
+            ensure!(hit > 0, "{name}: nothing went wrong: {:#?}", lines(api));
+            ensure!(
+                (orders, signed) == (1, Some(1)),
+                "{name}: {orders} orders, signed: {signed:?}"
+            );
+            ensure!(namespace.secret("a-tls").await?.is_some(), "{name}: there is no Secret");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn lines(proxy: &tests::proxy::Proxy) -> Vec<String> {
+    proxy.seen().into_iter().map(|seen| seen.line).filter(|line| !line.starts_with("GET")).collect()
+}
