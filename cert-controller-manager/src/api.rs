@@ -1,5 +1,6 @@
 //! Our custom resources, and the shapes of foreign ones as far as we read or write them.
 
+pub mod backup;
 pub mod certificate;
 pub mod dnsentry;
 pub mod gateway;
@@ -8,12 +9,16 @@ pub mod istio;
 pub mod marks;
 pub mod names;
 pub mod owners;
+pub mod places;
 pub mod revocation;
+pub mod secret;
 pub mod source;
+pub mod time;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
 pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
+pub use places::Places;
 pub use revocation::CertificateRevocation;
 
 use kube::{Resource, ResourceExt};

@@ -1,6 +1,6 @@
 //! What the layout of the workspace promises.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Result, ensure};
 use cert_controller_manager::generate::{self, What};
@@ -84,4 +84,80 @@ fn no_banned_crate_is_built() {
     for name in banned {
         assert!(!tree.lines().any(|line| line.split(' ').next() == Some(name)), "{name} is built");
     }
+}
+
+/// The parts of the manager, and which other parts each may use: they meet in Kubernetes objects, in the
+/// issuers that there are, and in the place for proofs.
+const PARTS: [(&str, &[&str]); 8] = [
+    ("api", &[]),
+    ("runtime", &[]),
+    ("answer", &[]),
+    ("solvers", &[]),
+    ("sources", &[]),
+    ("issuers", &["solvers"]),
+    ("revocations", &["issuers"]),
+    ("certificates", &["issuers", "solvers"]),
+];
+
+#[test]
+fn the_parts_of_the_manager_use_no_other_part_than_they_may() -> Result<()> {
+    let sources = locate::checkout().join("cert-controller-manager/src");
+    for (part, others) in PARTS {
+        let mut files = vec![sources.join(format!("{part}.rs"))];
+        let mut directories = vec![sources.join(part)];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory)? {
+                let path = entry?.path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        ensure!(files.len() > 3, "{part} has no files");
+        for file in files {
+            for used in modules_used(&fs::read_to_string(&file)?) {
+                let is_part = PARTS
+                    .iter()
+                    .any(|(name, _)| *name == used && !["api", "runtime"].contains(name));
+                ensure!(
+                    !is_part || used == part || others.contains(&used.as_str()),
+                    "{} uses crate::{used}, which {part} may not",
+                    file.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The modules of its crate that a file names: after `crate::`, alone or in braces.
+fn modules_used(text: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        let text = text.trim_start();
+        text.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect()
+    };
+    let mut used = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            used.insert(word(rest));
+            continue;
+        };
+        used.insert(word(list));
+        let mut depth = 0;
+        for (at, letter) in list.char_indices() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => drop(used.insert(word(&list[at + 1..]))),
+                _ => {}
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn the_modules_that_a_file_uses_are_found() {
+    let text = "use crate::{\n    api::{A, b::C},\n    runtime::x,\n};\nuse crate::config::Y;\nlet z = crate::access::z(); // {";
+    let used: Vec<String> = modules_used(text).into_iter().filter(|it| !it.is_empty()).collect();
+    assert_eq!(used, ["access", "api", "config", "runtime"]);
 }

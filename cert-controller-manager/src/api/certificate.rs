@@ -344,6 +344,35 @@ pub struct CertificateStatus {
     pub conditions: Option<Vec<Condition>>,
 }
 
+/// Upstream's words for how a certificate is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// An order is running.
+    Pending,
+    /// Something else must happen before an order is placed.
+    Waiting,
+    /// The Secret holds what is asked for.
+    Ready,
+    /// Something is wrong.
+    Error,
+    /// The certificate was revoked.
+    Revoked,
+}
+
+impl State {
+    /// The word in `status.state`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Waiting => "Waiting",
+            Self::Ready => "Ready",
+            Self::Error => "Error",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
 /// What the CA says about the renewal of a certificate (RFC 9773), and what we made of it.
 // Text, as above: dates of a CA may be anything.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]

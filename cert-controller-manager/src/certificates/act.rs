@@ -13,13 +13,13 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey},
+    api::{Certificate, CertificateKey, IssuerKey, certificate::State, time::seconds_up},
     certificates::{
         observe::{Observed, whose},
         progress::Order,
         reconcile::Controller,
-        secret::{self, write},
-        status::{Outcome, State, ready_message},
+        secret::write,
+        status::{Outcome, ready_message},
     },
     issuers::registry::Lookup,
     runtime::{errors::brief, metrics::IssuanceResult},
@@ -265,7 +265,7 @@ impl Controller {
     async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
         let patch = json!({
             "metadata": { "resourceVersion": pass.certificate.resource_version() },
-            "spec": { "renew": null, "ensureRenewedAfter": secret::seconds_up(pass.now) },
+            "spec": { "renew": null, "ensureRenewedAfter": seconds_up(pass.now) },
         });
         self.write(pass.key, &patch).await?;
         Ok(Step::Again)

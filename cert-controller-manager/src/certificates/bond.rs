@@ -7,7 +7,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{Certificate, CertificateKey, ClusterId, Home, ObjectKey, marks};
+use crate::api::{Certificate, CertificateKey, ObjectKey, Places, marks};
 
 /// How a Secret is tied to its Certificate.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,49 +18,6 @@ pub enum Bond {
     Owners(Vec<OwnerReference>),
     /// By our finalizer on the Certificate, and this annotation on the Secret.
     Finalizer(String),
-}
-
-/// Where the clusters are, as far as ownership goes.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// The cluster of [`Home::Source`].
-    pub source: ClusterId,
-    /// The cluster of [`Home::Target`] and of all Secrets.
-    pub target: ClusterId,
-    /// Whether they are one.
-    pub one_cluster: bool,
-}
-
-impl Places {
-    fn id(&self, home: Home) -> &ClusterId {
-        match home {
-            Home::Source => &self.source,
-            Home::Target => &self.target,
-        }
-    }
-
-    /// What the annotation of a Secret may say that belongs to the Certificate `key`: its cluster may
-    /// have had other names before.
-    #[must_use]
-    pub fn owners(&self, key: &CertificateKey) -> Vec<String> {
-        let id = self.id(key.home);
-        let ids = std::iter::once(&id.id).chain(&id.former);
-        ids.map(|id| owner(id, key)).collect()
-    }
-
-    /// Who the Certificates of a namespace belong to, in the words of a backup Secret; first as it is
-    /// written now, then as it may have been written before.
-    #[must_use]
-    pub fn tenants(&self, home: Home, namespace: &str) -> Vec<String> {
-        let id = self.id(home);
-        let ids = std::iter::once(&id.id).chain(&id.former);
-        ids.map(|id| format!("{id}:{namespace}")).collect()
-    }
-
-    /// Whether owner references work between a Certificate at home there and its Secret.
-    fn share_cluster(&self, home: Home) -> bool {
-        self.one_cluster || home == Home::Target
-    }
 }
 
 /// The bond between a Certificate and its Secret.
@@ -76,7 +33,7 @@ pub fn bond(
         return Bond::Loose;
     }
     if !places.share_cluster(key.home) || key.object.namespace != secret.namespace {
-        return Bond::Finalizer(owner(&places.id(key.home).id, key));
+        return Bond::Finalizer(places.owner(key));
     }
     let mut owners: Vec<_> = certificate.owner_ref(&()).into_iter().collect();
     let forwards =
@@ -91,10 +48,6 @@ pub fn bond(
         }));
     }
     Bond::Owners(owners)
-}
-
-fn owner(cluster: &str, key: &CertificateKey) -> String {
-    format!("{cluster}:cert.gardener.cloud/Certificate/{}", key.object)
 }
 
 /// Whether the Certificate has our finalizer.
@@ -127,6 +80,8 @@ pub fn is_tied(bond: &Bond, owners: &[OwnerReference], annotation: Option<&str>)
 mod tests {
     use super::*;
     use serde_json::json;
+
+    use crate::api::{ClusterId, Home};
 
     fn certificate(forward: bool) -> Certificate {
         serde_json::from_value(json!({

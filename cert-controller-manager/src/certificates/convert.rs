@@ -7,30 +7,24 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use cert_lib::{
     model::{
-        key::KeyType,
         name::DnsName,
-        request::{
-            AcmeWishes, Csr, Fingerprint, Ingredients, KeyChoice, Refusal, Request, Subject, names,
-        },
+        request::{AcmeWishes, Csr, KeyChoice, Refusal, Request, Subject, names},
     },
     plan::Want,
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
 use crate::{
-    api::{
-        Certificate, CertificateKey, IssuerKey, ObjectKey,
-        certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
-        issuer::IssuerKind,
-        marks,
-    },
+    api::{Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind, marks},
     certificates::{
         consent::{Consent, Consents},
         syntax,
     },
     config::{CertificateSettings, duration},
-    issuers::choice::{Asked, Chosen},
+    issuers::{
+        asked::{common_name, fingerprint, key_type},
+        choice::Chosen,
+    },
 };
 
 /// Shortest `renewBefore`, as upstream has it.
@@ -62,86 +56,6 @@ pub fn want(
         renew_before_percentage,
         renewal_windows,
     }
-}
-
-/// The Secret that the Certificate's result goes to. Where the Certificate names none, the name is
-/// made from its own and its uid: the same after a crash, and nobody else's.
-#[must_use]
-pub fn secret_key(certificate: &Certificate) -> ObjectKey {
-    let spec = &certificate.spec;
-    let own = certificate.namespace().unwrap_or_default();
-    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let reference = spec.secret_ref.as_ref();
-    let name = reference
-        .and_then(|reference| some(&reference.name))
-        .or_else(|| some(&spec.secret_name))
-        .unwrap_or_else(|| {
-            let uid: String = certificate.uid().unwrap_or_default().chars().take(8).collect();
-            let head: String = certificate.name_any().chars().take(240).collect();
-            format!("{head}-{uid}")
-        });
-    let namespace = reference.and_then(|reference| some(&reference.namespace)).unwrap_or(own);
-    ObjectKey { namespace, name }
-}
-
-/// What the Certificate says about its issuer.
-#[must_use]
-pub fn asked(certificate: &Certificate, settings: &CertificateSettings) -> Asked {
-    let spec = &certificate.spec;
-    let reference = spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
-    let names = match (common_name(spec), spec.dns_names.as_deref(), &spec.csr) {
-        (None, None | Some([]), Some(csr)) => Csr::for_own_issuer(&csr.0)
-            .map(|csr| csr.names.iter().map(ToString::to_string).collect())
-            .unwrap_or_default(),
-        (common_name, dns_names, _) => {
-            let dns_names = dns_names.unwrap_or_default().iter().map(String::as_str);
-            common_name.into_iter().chain(dns_names).map(str::to_owned).collect()
-        }
-    };
-    Asked {
-        namespace: certificate.namespace().unwrap_or_default(),
-        reference: reference.map(|it| (it.name.clone(), it.namespace.clone())),
-        names,
-        current: current(certificate, settings),
-    }
-}
-
-/// The issuer that issued what the Certificate asks for now, whatever else has changed since: with
-/// it, the request has the fingerprint that is noted on the Certificate.
-fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<IssuerKey> {
-    let used = certificate.status.as_ref()?.issuer_ref.as_ref()?;
-    let key = if used.cluster.as_deref() == Some("target") {
-        IssuerKey::Target(ObjectKey::new(&used.namespace, &used.name))
-    } else if used.namespace == settings.issuer_namespace {
-        IssuerKey::Default(used.name.clone())
-    } else {
-        return None;
-    };
-    let noted = certificate.labels().get(marks::HASH)?;
-    (fingerprint(&certificate.spec, settings, &key).as_str() == noted).then_some(key)
-}
-
-fn common_name(spec: &CertificateSpec) -> Option<&str> {
-    spec.common_name.as_deref().filter(|name| !name.is_empty())
-}
-
-fn fingerprint(
-    spec: &CertificateSpec,
-    settings: &CertificateSettings,
-    issuer: &IssuerKey,
-) -> Fingerprint {
-    // Upstream leaves out the key that it would take anyway.
-    let anyway = settings.default_key.unwrap_or(KeyType::Rsa2048);
-    let key = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
-    Fingerprint::of(&Ingredients {
-        common_name: common_name(spec),
-        dns_names: spec.dns_names.as_deref().unwrap_or_default(),
-        other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris]
-            .map(|names| names.as_deref().unwrap_or_default()),
-        csr: spec.csr.as_ref().map(|csr| csr.0.as_slice()),
-        issuer: &issuer.to_string(),
-        key: key.filter(|key| *key != anyway),
-    })
 }
 
 fn request(
@@ -209,7 +123,7 @@ fn check_secret(
             "conflicting names in secretRef.Name and secretName: {by_reference} != {by_name}"
         )));
     }
-    let target = secret_key(certificate);
+    let target = certificate.secret_key();
     if !syntax::is_subdomain(&target.name) || !syntax::is_subdomain(&target.namespace) {
         return Err(Refusal::Other(format!(
             "{:?} is no name of a Secret: use lower-case letters, digits, '-' and '.'",
@@ -254,18 +168,6 @@ fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusa
 fn key_choice(spec: &CertificateSpec, settings: &CertificateSettings) -> KeyChoice {
     let asked = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
     asked.map_or(KeyChoice::Free(settings.default_key.unwrap_or_default()), KeyChoice::Asked)
-}
-
-fn key_type(spec: &PrivateKeySpec, settings: &CertificateSettings) -> Option<KeyType> {
-    Some(match (spec.algorithm?, spec.size) {
-        (KeyAlgorithm::Rsa, Some(2048)) => KeyType::Rsa2048,
-        (KeyAlgorithm::Rsa, Some(3072)) => KeyType::Rsa3072,
-        (KeyAlgorithm::Rsa, Some(4096)) => KeyType::Rsa4096,
-        (KeyAlgorithm::Rsa, _) => settings.default_rsa,
-        (KeyAlgorithm::Ecdsa, Some(256)) => KeyType::P256,
-        (KeyAlgorithm::Ecdsa, Some(384)) => KeyType::P384,
-        (KeyAlgorithm::Ecdsa, _) => settings.default_ecdsa,
-    })
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    api::{issuer::IssuerKind, marks},
+    api::{certificate::State, issuer::IssuerKind, marks},
     certificates::{
         act::{Pass, Step},
         census,
         progress::Order,
         reconcile::Controller,
         secret::write,
-        status::{Outcome, State, ready_message},
+        status::{Outcome, ready_message},
     },
     runtime::{
         errors::brief,

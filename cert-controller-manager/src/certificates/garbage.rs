@@ -10,9 +10,9 @@ use kube::{
     api::{DeleteParams, ListParams, Preconditions},
 };
 
-use super::{convert, reconcile::Controller, secret};
+use super::{reconcile::Controller, secret};
 use crate::{
-    api::{ObjectKey, marks},
+    api::{Certificate, ObjectKey, marks},
     runtime::errors::brief,
 };
 
@@ -71,7 +71,7 @@ impl Controller {
     }
 
     fn wanted_secrets(&self) -> HashSet<ObjectKey> {
-        self.index.map(convert::secret_key).into_iter().collect()
+        self.index.map(Certificate::secret_key).into_iter().collect()
     }
 
     /// Deletes exactly this version: if anybody has touched it, it is looked at next time.

@@ -15,8 +15,6 @@ use crate::{
     runtime::{few::Few, follow},
 };
 
-use super::convert;
-
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Index(RwLock<Maps>);
@@ -163,7 +161,7 @@ impl Maps {
         key: CertificateKey,
         certificate: Arc<Certificate>,
     ) -> BTreeSet<CertificateKey> {
-        let sharing = self.by_secret.entry(convert::secret_key(&certificate)).or_default();
+        let sharing = self.by_secret.entry(certificate.secret_key()).or_default();
         let others = sharing.iter().cloned().collect();
         sharing.insert(key.clone());
         self.certificates.insert(key, certificate);
@@ -173,7 +171,7 @@ impl Maps {
     /// Removes; returns the others that want the same Secret.
     fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
         let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
-        let secret = convert::secret_key(&known);
+        let secret = known.secret_key();
         let Some(sharing) = self.by_secret.get_mut(&secret) else { return BTreeSet::new() };
         sharing.remove(key);
         if sharing.is_empty() {

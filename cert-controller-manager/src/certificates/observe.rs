@@ -24,7 +24,6 @@ use crate::{
     certificates::{
         bond::{self, Bond},
         consent::Consent,
-        convert,
         gate::Standing,
         limits::Situation,
         reconcile::Controller,
@@ -72,7 +71,7 @@ impl Controller {
         want: &Want,
         issuer: Chosen,
     ) -> kube::Result<Observed> {
-        let secret = convert::secret_key(certificate);
+        let secret = certificate.secret_key();
         // What is refused has no business with anybody's Secret.
         let facts = match &want.request {
             Ok(_) => self.secrets.get(&secret).await?,

@@ -20,8 +20,7 @@ use kube::{
 };
 
 use crate::{
-    api::{CertificateKey, Realm, marks},
-    certificates::secret::seconds_up,
+    api::{CertificateKey, Realm, marks, time::seconds_up},
     runtime::{clusters::DefaultCluster, errors::brief},
 };
 

@@ -10,16 +10,16 @@ use cert_lib::{
 };
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, Home, is_served, marks},
+    api::{Certificate, CertificateKey, Places, certificate::State, is_served, marks},
     certificates::{
         act::{Pass, Step},
-        bond::{self, Bond, Places},
+        bond::{self, Bond},
         consent::{Consent, Consents},
         convert,
         gate::Gate,
@@ -28,25 +28,28 @@ use crate::{
         progress::Store,
         renewal::Renewals,
         setbacks::Setbacks,
-        status::{Outcome, State},
+        status::Outcome,
         wake::Lists,
     },
     config::CertificateSettings,
     issuers::{
+        asked::asked,
         choice::Chosen,
         registry::{Lookup, Registry},
     },
-    runtime::{errors::brief, fence::NotLeading, metrics::Metrics, queue::Shared, report::Reports},
+    runtime::{
+        errors::{UNREACHABLE, brief, is_news, is_refusal, pause},
+        fence::NotLeading,
+        homes::Homes,
+        metrics::Metrics,
+        queue::Shared,
+    },
     solvers::Challenges,
 };
 
-/// When a cluster cannot be reached, a pass is repeated after this.
-const UNREACHABLE: Duration = Duration::from_secs(5);
-/// Somebody else has written meanwhile: most likely the watch tells sooner.
-const CONFLICT: Duration = Duration::from_secs(1);
 /// A Certificate whose issuer was not looked at yet is looked at again after this.
 const AFTER_START: Duration = Duration::from_secs(2);
-/// What a cluster refuses is tried again after this.
+/// What a cluster refuses is tried again after this, once the Certificate says so.
 const REFUSED: Duration = Duration::from_secs(60);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
@@ -89,38 +92,6 @@ pub struct Controller {
     pub queue: Shared<CertificateKey>,
 }
 
-/// The clusters that hold Certificates.
-pub struct Homes {
-    /// [`Home::Source`]
-    pub source: Place,
-    /// [`Home::Target`]; the same where the clusters are one, and then never asked for.
-    pub target: Place,
-}
-
-/// A cluster that holds Certificates.
-pub struct Place {
-    /// To read and write them.
-    pub client: Client,
-    /// Events on them.
-    pub reports: Reports,
-}
-
-impl Homes {
-    /// The cluster of `home`.
-    #[must_use]
-    pub fn at(&self, home: Home) -> &Place {
-        match home {
-            Home::Source => &self.source,
-            Home::Target => &self.target,
-        }
-    }
-
-    /// The Certificates in the namespace of `key`.
-    pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
-        Api::namespaced(self.at(key.home).client.clone(), &key.object.namespace)
-    }
-}
-
 impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
@@ -130,18 +101,17 @@ impl Controller {
                 Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
             }
             Ok(None) => None,
-            Err(kube::Error::Api(status)) if status.code == 409 => Some(CONFLICT),
             // The watch will tell that it is gone.
             Err(kube::Error::Api(status))
                 if status.code == 404 && self.index.get(&key).is_none() =>
             {
                 None
             }
-            // The process is about to end.
-            Err(error) if NotLeading::is(&error) => Some(UNREACHABLE),
             Err(error) => {
-                tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
-                Some(UNREACHABLE)
+                if is_news(&error) {
+                    tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
+                }
+                Some(pause(&error))
             }
         }
     }
@@ -202,8 +172,8 @@ impl Controller {
             },
             Ok(Step::Again) => return Ok(Some(now)),
             Ok(Step::Silent) => return Ok(None),
-            Err(kube::Error::Api(status)) if is_refusal(&status) => {
-                self.say_refused(&pass, &status.message).await?;
+            Err(error) if is_refusal(&error) => {
+                self.say_refused(&pass, &brief(&error)).await?;
                 now + REFUSED
             }
             Err(error) => return Err(error),
@@ -255,7 +225,7 @@ impl Controller {
     async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
         if certificate.status.as_ref().is_some_and(|status| status.backoff.is_some()) {
             let patch = Patch::Merge(json!({ "status": { "backoff": null } }));
-            let api = self.homes.api(key);
+            let api = self.api(key);
             let written =
                 api.patch_status(&key.object.name, &PatchParams::default(), &patch).await?;
             self.index.update(key, written);
@@ -297,7 +267,7 @@ impl Controller {
         if !bond::is_held(certificate) || !is_served(certificate, &self.settings.classes) {
             return Ok(());
         }
-        let secret = convert::secret_key(certificate);
+        let secret = certificate.secret_key();
         let bond =
             bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
         if matches!(bond, Bond::Finalizer(_)) {
@@ -325,13 +295,18 @@ impl Controller {
         }
     }
 
+    /// The Certificates in the namespace of `key`.
+    pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
+        Api::namespaced(self.homes.at(key.home).client.clone(), &key.object.namespace)
+    }
+
     /// The issuer that a Certificate means.
     pub(super) fn chosen(&self, certificate: &Certificate) -> Chosen {
-        self.issuers.choose(&convert::asked(certificate, &self.settings))
+        self.issuers.choose(&asked(certificate, &self.settings))
     }
 
     fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
-        let secret = convert::secret_key(certificate);
+        let secret = certificate.secret_key();
         !self.settings.cross_namespace_secrets
             && self.consents.of(&key.object.namespace, &secret) == Consent::Unknown
     }
@@ -350,9 +325,4 @@ impl Controller {
             }
         }
     }
-}
-
-/// Whether the API server said no, in contrast to not now.
-fn is_refusal(status: &kube::core::Status) -> bool {
-    (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code)
 }

@@ -24,8 +24,10 @@ use tokio::sync::Semaphore;
 
 use super::{observe::Observed, reconcile::Controller};
 use crate::{
-    api::{Certificate, CertificateKey, certificate::RenewalInfoStatus, issuer::IssuerKind},
-    certificates::secret::seconds,
+    api::{
+        Certificate, CertificateKey, certificate::RenewalInfoStatus, issuer::IssuerKind,
+        time::seconds,
+    },
     issuers::registry::Lookup,
 };
 

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use super::{
     act::Pass,
     reconcile::Controller,
-    secret,
-    status::{self, Outcome, State},
+    status::{self, Outcome},
 };
 use crate::{
     api::{
         Certificate, CertificateKey, IssuerKey,
-        certificate::{CertificateStatus, UsedIssuer},
+        certificate::{CertificateStatus, State, UsedIssuer},
         marks,
+        time::seconds,
     },
     runtime::merge,
 };
@@ -54,7 +54,6 @@ impl Controller {
         let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
         patch["metadata"] = json!({ "uid": certificate.uid() });
         let written = self
-            .homes
             .api(pass.key)
             .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
@@ -89,8 +88,8 @@ impl Controller {
         let secret = &pass.observed.secret;
         let labels = json!({ marks::HASH: request.fingerprint.as_str() });
         let annotations = json!({
-            marks::NOT_BEFORE: secret::seconds(leaf.not_before),
-            marks::NOT_AFTER: secret::seconds(leaf.not_after),
+            marks::NOT_BEFORE: seconds(leaf.not_before),
+            marks::NOT_AFTER: seconds(leaf.not_after),
         });
         let reference = json!({ "name": secret.name, "namespace": secret.namespace });
         let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
@@ -126,7 +125,7 @@ impl Controller {
         key: &CertificateKey,
         patch: &Value,
     ) -> kube::Result<Arc<Certificate>> {
-        let api = self.homes.api(key);
+        let api = self.api(key);
         let params = PatchParams::default();
         let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
         Ok(self.index.update(key, written))

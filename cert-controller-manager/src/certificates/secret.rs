@@ -16,7 +16,7 @@ use cert_lib::{
     },
     plan::{SecretState, Stored},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
@@ -28,13 +28,14 @@ use self::{
     wishes::Wishes,
 };
 use super::bond::{self, Bond};
-use crate::api::{ObjectKey, marks};
+use crate::api::{
+    ObjectKey, marks,
+    secret::{assumed_request, entry, is_revoked, noted_request},
+    time::seconds,
+};
 
 /// Type of the Secrets that we create.
 pub const TLS: &str = "kubernetes.io/tls";
-/// A CA may back-date; without a note of ours a certificate counts as requested this long after its
-/// first instant (Let's Encrypt back-dates by an hour).
-const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
 
 /// What is remembered of a Secret: no body, no key.
 #[derive(Clone, Debug)]
@@ -90,19 +91,15 @@ pub fn facts(secret: &Secret) -> Facts {
         kind: secret.type_.clone().unwrap_or_default(),
         immutable: secret.immutable == Some(true),
         labels: secret.labels().clone().into_iter().collect(),
-        revoked: annotations.get(marks::REVOKED).is_some_and(|text| text == "true"),
+        revoked: is_revoked(secret),
         owners: secret.owner_references().to_vec(),
         foreign_owners: annotations.get(marks::OWNERS).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
-        requested_at: annotations.get(marks::REQUESTED_AT).and_then(|text| text.parse().ok()),
+        requested_at: noted_request(secret),
         has_key: !entry(secret, "tls.key").is_empty(),
         layout: layout::of(secret, bundle.as_ref().ok()),
         leaf: bundle.map(|bundle| bundle.leaf),
     }
-}
-
-fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
-    secret.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |value| &value.0)
 }
 
 /// Certificate, chain and key of a Secret, or why they are of no use.
@@ -159,7 +156,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
         Err(why) => SecretState::Unusable(why.clone()),
         Ok(leaf) => SecretState::Holds(Stored {
             fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
-            requested_at: facts.requested_at.unwrap_or_else(|| estimate(leaf)),
+            requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
             revoked: facts.revoked,
             layout_is_current: has_labels(facts, &expected.wishes.labels)
                 && facts.layout.fits(expected.wishes, facts.has_key)
@@ -169,10 +166,6 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             leaf: leaf.clone(),
         }),
     }
-}
-
-fn estimate(leaf: &Leaf) -> Timestamp {
-    leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before)
 }
 
 fn is_marked(facts: &Facts) -> bool {
@@ -323,18 +316,4 @@ fn labels(
     labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
     labels.insert(marks::HASH.to_owned(), fingerprint.as_str().to_owned());
     labels
-}
-
-/// RFC 3339 in whole seconds, as upstream writes times.
-#[must_use]
-pub fn seconds(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
-}
-
-/// The same, rounded up: a demand must lie after everything that was requested before it, also
-/// within the same second.
-#[must_use]
-pub fn seconds_up(time: Timestamp) -> String {
-    let whole = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(whole).unwrap_or(time).to_string()
 }

@@ -19,44 +19,13 @@ use kube::ResourceExt;
 use crate::{
     api::{
         Certificate,
-        certificate::{BackoffState, CertificateStatus, Condition, UsedIssuer},
+        certificate::{BackoffState, CertificateStatus, Condition, State, UsedIssuer},
         marks,
+        time::{seconds, seconds_up},
     },
-    certificates::{
-        renewal::note,
-        secret::{seconds, seconds_up},
-    },
+    certificates::renewal::note,
     config::{duration, go_duration},
 };
-
-/// Upstream's words for how a certificate is doing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum State {
-    /// An order is running.
-    Pending,
-    /// Something else must happen before an order is placed.
-    Waiting,
-    /// The Secret holds what is asked for.
-    Ready,
-    /// Something is wrong.
-    Error,
-    /// The certificate was revoked.
-    Revoked,
-}
-
-impl State {
-    /// The word in `status.state`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Waiting => "Waiting",
-            Self::Ready => "Ready",
-            Self::Error => "Error",
-            Self::Revoked => "Revoked",
-        }
-    }
-}
 
 /// What came out of a pass.
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use std::sync::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 
-use super::{convert, reconcile::Controller, status::State};
+use super::reconcile::Controller;
 use crate::{
-    api::{Certificate, CertificateKey, Home, IssuerKey, ObjectKey, is_served},
+    api::{Certificate, CertificateKey, Home, IssuerKey, ObjectKey, certificate::State, is_served},
     runtime::follow::Follower,
 };
 
@@ -34,7 +34,7 @@ impl Controller {
     /// A namespace of the target cluster takes other Secrets than before.
     pub(super) fn consent_changed(&self, namespace: &str) {
         self.wake_matching(|key, certificate| {
-            let secret = convert::secret_key(certificate);
+            let secret = certificate.secret_key();
             secret.namespace == namespace && key.object.namespace != namespace
         });
     }

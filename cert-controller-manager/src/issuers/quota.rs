@@ -30,6 +30,7 @@ use self::{
 use crate::api::{
     Issuer,
     issuer::{IssuerStatus, Requests},
+    time::whole_up,
 };
 
 /// See the [module](self).
@@ -212,7 +213,7 @@ impl State {
             return Verdict::Open;
         }
         let time = bucket.when(needed, now);
-        Verdict::Until { time: seconds_up(time), per_day: bucket.per_day() }
+        Verdict::Until { time: whole_up(time), per_day: bucket.per_day() }
     }
 
     /// Uses a request that is in hand; `None` where a portion must be noted first.
@@ -235,12 +236,6 @@ fn read(requests: &Requests) -> Option<Left> {
 
 fn render(left: Left) -> Requests {
     Requests { available: left.available, at: left.at.to_string() }
-}
-
-/// Whoever looks again at that second finds it come.
-fn seconds_up(time: Timestamp) -> Timestamp {
-    let second = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(second).unwrap_or(time)
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ use super::{
     status::{self, Said, State},
 };
 use crate::{
-    api::{CertificateRevocation, IssuerKey, ObjectKey, marks, revocation::CertificateName},
-    certificates::{backup, convert},
+    api::{
+        CertificateRevocation, IssuerKey, ObjectKey, backup, marks, revocation::CertificateName,
+    },
     issuers::registry::Lookup,
 };
 
@@ -77,7 +78,7 @@ impl Controller {
     ) -> kube::Result<()> {
         let certificates = self.certificates(key, &name.namespace);
         let Some(certificate) = certificates.get_opt(&name.name).await? else { return Ok(()) };
-        let secret = convert::secret_key(&certificate);
+        let secret = certificate.secret_key();
         // It may name another Secret by now than when it was looked at.
         if secret.namespace != name.namespace && !self.settings.cross_namespace_secrets {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cert_lib::model::bundle::{Bundle, Leaf};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -14,15 +14,14 @@ use super::{
 };
 use crate::{
     api::{
-        Certificate, CertificateRevocation, IssuerKey, ObjectKey, is_served, marks,
+        Certificate, CertificateRevocation, IssuerKey, ObjectKey, backup,
+        certificate::State,
+        is_served, marks,
         revocation::CertificateName,
+        secret::{assumed_request, entry, is_revoked, noted_request},
     },
-    certificates::{backup, convert, status::State},
+    issuers::asked::asked,
 };
-
-/// A CA may back-date; without a note a certificate counts as requested this long after its first
-/// instant (Let's Encrypt back-dates by an hour).
-const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
 
 impl Controller {
     /// Looks at everything that a revocation depends on.
@@ -72,7 +71,7 @@ impl Controller {
                 .status
                 .as_ref()
                 .is_some_and(|status| status.state == State::Revoked.word()),
-            issuer: self.issuers.choose(&convert::asked(&certificate, &self.settings)),
+            issuer: self.issuers.choose(&asked(&certificate, &self.settings)),
         };
         let mut found = Found { subject: Some(subject), ..Found::default() };
         let Some(hash) = hash(&certificate) else { return Ok(found) };
@@ -113,7 +112,7 @@ impl Controller {
 
     async fn holder(&self, certificate: &Certificate) -> kube::Result<Holder> {
         let object = ObjectKey::of(certificate);
-        let key = convert::secret_key(certificate);
+        let key = certificate.secret_key();
         let secret = self.secrets(&key.namespace).get_opt(&key.name).await?;
         let is_near = key.namespace == object.namespace;
         let held = secret.as_ref().and_then(|secret| {
@@ -200,29 +199,19 @@ impl Owners {
 /// The leaf in a Secret, and when it was requested.
 pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
     let leaf = bundle(secret)?.leaf;
-    let noted = secret.annotations().get(marks::REQUESTED_AT).and_then(|text| text.parse().ok());
-    let estimate = || leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before);
-    let requested_at = noted.unwrap_or_else(estimate);
+    let requested_at = noted_request(secret).unwrap_or_else(|| assumed_request(&leaf));
     Some((leaf, requested_at))
 }
 
 /// Whether a Secret holds the private key of its certificate.
 pub(super) fn has_key(secret: &Secret) -> bool {
-    let entry = |name: &str| secret.data.as_ref().and_then(|data| data.get(name));
-    let key = entry("tls.key").and_then(|key| std::str::from_utf8(&key.0).ok());
-    let (Some(chain), Some(key)) = (entry("tls.crt"), key.filter(|key| !key.is_empty())) else {
-        return false;
-    };
-    Bundle::from_pem(&chain.0, Some(key)).is_ok()
+    let key = std::str::from_utf8(entry(secret, "tls.key")).unwrap_or_default();
+    !key.is_empty() && Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok()
 }
 
 /// The chain in a Secret.
 pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
-    Bundle::from_pem(&secret.data.as_ref()?.get("tls.crt")?.0, None).ok()
-}
-
-fn is_revoked(secret: &Secret) -> bool {
-    secret.annotations().get(marks::REVOKED).is_some_and(|text| text == "true")
+    Bundle::from_pem(entry(secret, "tls.crt"), None).ok()
 }
 
 fn hash(certificate: &Certificate) -> Option<&str> {

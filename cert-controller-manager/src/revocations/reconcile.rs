@@ -18,19 +18,17 @@ use super::{
     status::{self, Said},
 };
 use crate::{
-    api::{CertificateRevocation, is_served},
-    certificates::{bond::Places, reconcile::Homes, secret::seconds_up},
+    api::{CertificateRevocation, Places, is_served, time::seconds_up},
     config::CertificateSettings,
     issuers::registry::Registry,
-    runtime::{clusters::TargetCluster, errors::brief, fence::NotLeading, queue::Shared},
+    runtime::{
+        clusters::TargetCluster,
+        errors::{brief, is_news, pause},
+        homes::Homes,
+        queue::Shared,
+    },
 };
 
-/// When a cluster cannot be reached, a pass is repeated after this.
-const UNREACHABLE: Duration = Duration::from_secs(5);
-/// Somebody else has written meanwhile.
-const CONFLICT: Duration = Duration::from_secs(1);
-/// What a cluster refuses is tried again after this.
-const REFUSED: Duration = Duration::from_secs(60);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Whoever waits is woken; this is for what nobody tells.
@@ -67,15 +65,13 @@ impl Controller {
                 Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
             }
             Ok(None) => None,
-            Err(kube::Error::Api(status)) if status.code == 409 => Some(CONFLICT),
             // The watch will tell that it is gone.
             Err(_) if self.index.get(&key).is_none() => None,
-            // The process is about to end.
-            Err(error) if NotLeading::is(&error) => Some(UNREACHABLE),
             Err(error) => {
-                tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
-                let is_refusal = matches!(error, kube::Error::Api(status) if status.code == 403);
-                Some(if is_refusal { REFUSED } else { UNREACHABLE })
+                if is_news(&error) {
+                    tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
+                }
+                Some(pause(&error))
             }
         }
     }

@@ -16,8 +16,8 @@ use crate::{
         CertificateRevocation,
         certificate::BackoffState,
         revocation::{CertificateRevocationStatus, RevokedObjects, RevokedSecrets},
+        time::{seconds, seconds_up},
     },
-    certificates::secret::{seconds, seconds_up},
     config::{duration, go_duration},
     runtime::merge,
 };

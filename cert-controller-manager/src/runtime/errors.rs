@@ -1,22 +1,105 @@
-//! Errors of API servers in words for a person.
+//! Errors of API servers: in words for a person, and how long to wait after them.
 
-/// What an API server said, in one line: its own message where there is one. kube prints the whole
-/// status object, twice.
+use std::{error::Error, time::Duration};
+
+use super::fence::NotLeading;
+
+/// When a cluster cannot be reached, a pass is repeated after this.
+pub const UNREACHABLE: Duration = Duration::from_secs(5);
+/// Somebody else has written meanwhile: most likely the watch tells sooner.
+const CONFLICT: Duration = Duration::from_secs(1);
+/// What a cluster refuses is asked for again after this: a right that was missing may be given.
+const REFUSED: Duration = Duration::from_secs(15);
+
+/// After how long a pass is repeated that ended with this error.
+#[must_use]
+pub fn pause(error: &kube::Error) -> Duration {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => CONFLICT,
+        error if is_refusal(error) => REFUSED,
+        _ => UNREACHABLE,
+    }
+}
+
+/// Whether an error says something about a cluster: who does not lead any more is about to end, and a
+/// conflict is a matter of course.
+#[must_use]
+pub fn is_news(error: &kube::Error) -> bool {
+    !NotLeading::is(error) && !matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether the API server said no, in contrast to not now.
+#[must_use]
+pub fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status)
+        if (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code))
+}
+
+/// What an API server said, in one line: its own message where there is one, and the cause alone where
+/// it said nothing. kube prints the whole status object, twice, and all layers of a connection.
 #[must_use]
 pub fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        kube::Error::Service(cause) => no_answer(cause.as_ref()),
+        kube::Error::HyperError(cause) => no_answer(cause),
         other => {
             let mut line = other.to_string();
-            let mut cause = std::error::Error::source(other);
-            while let Some(error) = cause {
-                let text = error.to_string();
+            for cause in causes(other).skip(1) {
+                let text = cause.to_string();
                 if !line.contains(&text) {
                     line = format!("{line}: {text}");
                 }
-                cause = error.source();
             }
             line
+        }
+    }
+}
+
+fn no_answer(error: &(dyn Error + 'static)) -> String {
+    let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    // rustls adds the address of its manual.
+    let cause = cause.split(": https://").next().unwrap_or_default();
+    format!("the API server does not answer: {cause}")
+}
+
+/// The error, what caused it, what caused that.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: u16) -> kube::Error {
+        let status = kube::core::Status { code, ..kube::core::Status::failure("no", "Reason") };
+        kube::Error::Api(Box::new(status))
+    }
+
+    #[test]
+    fn a_connection_that_broke_says_why_in_one_layer() {
+        let eof = "peer closed connection: https://docs.rs/rustls/manual";
+        let outer = std::io::Error::other(std::io::Error::other(eof));
+        let error = kube::Error::Service(Box::new(outer));
+        assert_eq!(brief(&error), "the API server does not answer: peer closed connection");
+        assert_eq!(brief(&self::error(403)), "no (403)");
+    }
+
+    #[test]
+    fn only_what_is_refused_waits_for_a_person() {
+        for (code, refused, seconds) in [
+            (403, true, 15),
+            (422, true, 15),
+            (401, true, 15),
+            (404, false, 5),
+            (409, false, 1),
+            (429, false, 5),
+            (500, false, 5),
+            (503, false, 5),
+        ] {
+            let error = error(code);
+            assert_eq!((is_refusal(&error), pause(&error).as_secs()), (refused, seconds), "{code}");
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{Certificate, Home, ObjectKey},
-    runtime::errors::brief,
+    runtime::errors::{self, brief},
 };
 
 /// What could not be done.
@@ -185,7 +185,7 @@ fn is(error: &kube::Error, code: u16) -> bool {
 
 fn failure(what: String, error: &kube::Error) -> Failure {
     // A conflict is settled by looking again, and a server in trouble by waiting.
-    let is_refusal = matches!(error, kube::Error::Api(status)
-        if (400..500).contains(&status.code) && ![409, 429].contains(&status.code));
+    // What is missing is a namespace or a definition, which somebody must make.
+    let is_refusal = errors::is_refusal(error) || is(error, 404);
     Failure { what, why: brief(error), is_refusal }
 }

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use crate::{
     api::{certificate::CertificateSpec, issuer::IssuerKind},
     config::{CertificateSettings, duration, go_duration},
+    issuers::asked::common_name,
 };
 
 const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
@@ -37,9 +38,7 @@ pub(super) fn of(
         Some(IssuerKind::SelfSigned) if spec.is_ca != Some(true) => {
             return refuse("self signed certificates must set 'spec.isCA: true'");
         }
-        Some(IssuerKind::SelfSigned)
-            if spec.csr.is_none() && super::common_name(spec).is_none() =>
-        {
+        Some(IssuerKind::SelfSigned) if spec.csr.is_none() && common_name(spec).is_none() => {
             return refuse("common name must be set");
         }
         Some(IssuerKind::SelfSigned) => SELF_SIGNED_DURATION,
@@ -54,7 +53,7 @@ pub(super) fn of(
         return refuse(&format!("certificate duration must be at least {shortest}"));
     }
     Ok(Some(Extras {
-        common_name: super::common_name(spec).map(str::to_owned),
+        common_name: common_name(spec).map(str::to_owned),
         other_names,
         duration,
         is_ca: spec.is_ca == Some(true),

@@ -1,11 +1,15 @@
 //! Tables of the conversion.
 
-use super::*;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::*;
 use crate::{
-    api::{Home, issuer::IssuerKind},
-    issuers::choice::{Offer, Rules, choose},
+    api::{Home, IssuerKey, ObjectKey, issuer::IssuerKind},
+    issuers::{
+        asked::asked,
+        choice::{Offer, Rules, choose},
+    },
 };
 
 fn chosen(name: &str, kind: IssuerKind) -> Chosen {
@@ -145,12 +149,6 @@ fn data(bytes: &[u8]) -> Value {
     serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec())).unwrap()
 }
 
-#[test]
-fn a_secret_without_a_name_gets_one_that_stays() {
-    let certificate = certificate(&json!({ "commonName": "a.example" }));
-    assert_eq!(secret_key(&certificate), ObjectKey::new("ns", "cert-01234567"));
-}
-
 fn fixture() -> Vec<Value> {
     let text = include_str!("../../../../tests/fixtures/adoption/objects.json");
     let list: Value = serde_json::from_str(text).unwrap();
@@ -183,7 +181,7 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
         let label = certificate.labels().get(marks::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
         // Without the default issuer being told, it stays with the one that it was issued by.
-        let used = current(&certificate, &settings()).map(|key| key.to_string());
+        let used = asked(&certificate, &settings()).current.map(|key| key.to_string());
         assert_eq!(used, certificate.status.unwrap().issuer_ref.map(|it| it.name), "{name}");
     }
 }
@@ -284,9 +282,9 @@ fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
 fn an_issuer_is_the_current_one_only_for_what_it_issued() {
     let item = fixture().into_iter().find(|item| item["metadata"]["name"] == "web-ingress-nxcld");
     let mut certificate: Certificate = serde_json::from_value(item.unwrap()).unwrap();
-    assert_eq!(current(&certificate, &settings()), Some(IssuerKey::Default("pebble".into())));
+    assert_eq!(asked(&certificate, &settings()).current, Some(IssuerKey::Default("pebble".into())));
     let elsewhere = CertificateSettings { issuer_namespace: "other".to_owned(), ..settings() };
-    assert_eq!(current(&certificate, &elsewhere), None);
+    assert_eq!(asked(&certificate, &elsewhere).current, None);
     certificate.spec.common_name = Some("another.example.com".into());
-    assert_eq!(current(&certificate, &settings()), None);
+    assert_eq!(asked(&certificate, &settings()).current, None);
 }

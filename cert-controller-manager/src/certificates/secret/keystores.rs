@@ -18,11 +18,15 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Api;
 
 use super::{
-    Facts, entry,
+    Facts,
     layout::{self, JKS, JKS_TRUST, PKCS12, PKCS12_TRUST},
     wishes::{PasswordKey, StoreWishes},
 };
-use crate::{api::ObjectKey, certificates::syntax, runtime::errors::brief};
+use crate::{
+    api::{ObjectKey, secret::entry},
+    certificates::syntax,
+    runtime::errors::brief,
+};
 
 /// Shortest time between two looks at a password.
 const LOOK: SignedDuration = SignedDuration::from_secs(15);

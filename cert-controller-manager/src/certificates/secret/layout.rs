@@ -13,11 +13,8 @@ use cert_lib::{
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
-use super::{
-    entry,
-    wishes::{StoreWishes, Wishes},
-};
-use crate::api::marks;
+use super::wishes::{StoreWishes, Wishes};
+use crate::api::{marks, secret::entry};
 
 /// Key, then chain.
 pub const COMBINED: &str = "tls-combined.pem";

@@ -15,16 +15,21 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Body, Content, Facts, bundle, entry,
+    Body, Content, Facts, bundle,
     keystores::{self, Stores},
     layout, render,
 };
 use crate::{
-    api::{certificate::RotationPolicy, issuer::IssuerKind, marks},
+    api::{
+        certificate::{RotationPolicy, State},
+        issuer::IssuerKind,
+        marks,
+        secret::{assumed_request, entry},
+    },
     certificates::{
         act::{Pass, Step},
         reconcile::Controller,
-        status::{Outcome, State, ready_message},
+        status::{Outcome, ready_message},
     },
 };
 
@@ -145,7 +150,7 @@ impl Controller {
             return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
         };
         let requested_at = super::facts(&held).requested_at;
-        let requested_at = requested_at.unwrap_or_else(|| super::estimate(&bundle.leaf));
+        let requested_at = requested_at.unwrap_or_else(|| assumed_request(&bundle.leaf));
         let body = match Body::held(&held, &bundle, pass.observed.wishes.encoding) {
             Ok(body) => body,
             Err(error) => return Ok(unwritable(pass, &error)),

@@ -14,18 +14,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::Ground;
 use crate::{
-    api::{ClusterId, IssuerKey, Realm},
+    api::{ClusterId, IssuerKey, Places, Realm},
     certificates::{
-        bond::Places,
-        consent::Consents,
-        gate::Gate,
-        index::Index,
-        observe::Secrets,
-        progress::Store,
-        reconcile::{Controller as Certificates, Homes, Place},
-        renewal::Renewals,
-        setbacks::Setbacks,
-        wake::Lists,
+        consent::Consents, gate::Gate, index::Index, observe::Secrets, progress::Store,
+        reconcile::Controller as Certificates, renewal::Renewals, setbacks::Setbacks, wake::Lists,
     },
     config::SourceSettings,
     issuers::{
@@ -37,6 +29,7 @@ use crate::{
     revocations::{index as revocations, reconcile::Controller as Revocations},
     runtime::{
         fence::outbound::FencedHttp,
+        homes::{Homes, Place},
         keys::Pool,
         metrics::calls::{CountedHttp, CountedResolver},
         queue::Queue,

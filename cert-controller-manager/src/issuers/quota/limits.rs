@@ -14,9 +14,12 @@ use cert_lib::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Whose, seconds_up, turns::Turns};
+use super::{Whose, turns::Turns};
 use crate::{
-    api::issuer::Limit,
+    api::{
+        issuer::Limit,
+        time::{seconds_up, whole_up},
+    },
     config::AcmeLimits,
     issuers::{account::authority, reconcile::lock},
 };
@@ -193,7 +196,7 @@ impl Ca {
         own.map(|(key, until)| Limit {
             server: self.server.clone(),
             of: key.encode(),
-            until: seconds_up(until).to_string(),
+            until: seconds_up(until),
         })
         .collect()
     }
@@ -227,7 +230,7 @@ impl State {
 
 /// Whoever looks again at that second finds it come.
 fn rounded(wait: Wait) -> Wait {
-    Wait { until: seconds_up(wait.until), ..wait }
+    Wait { until: whole_up(wait.until), ..wait }
 }
 
 #[cfg(test)]

@@ -1,0 +1,56 @@
+//! Which cluster is which, in the words of owners and tenants.
+
+use super::{CertificateKey, ClusterId, Home};
+
+/// Where the clusters are, as far as ownership goes.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The cluster of [`Home::Source`].
+    pub source: ClusterId,
+    /// The cluster of [`Home::Target`] and of all Secrets.
+    pub target: ClusterId,
+    /// Whether they are one.
+    pub one_cluster: bool,
+}
+
+impl Places {
+    fn id(&self, home: Home) -> &ClusterId {
+        match home {
+            Home::Source => &self.source,
+            Home::Target => &self.target,
+        }
+    }
+
+    /// What the annotation of a Secret says that belongs to the Certificate `key`.
+    #[must_use]
+    pub fn owner(&self, key: &CertificateKey) -> String {
+        owner(&self.id(key.home).id, key)
+    }
+
+    /// The same, and what it may say besides: the cluster may have had other names before.
+    #[must_use]
+    pub fn owners(&self, key: &CertificateKey) -> Vec<String> {
+        let id = self.id(key.home);
+        let ids = std::iter::once(&id.id).chain(&id.former);
+        ids.map(|id| owner(id, key)).collect()
+    }
+
+    /// Who the Certificates of a namespace belong to, in the words of a backup Secret; first as it is
+    /// written now, then as it may have been written before.
+    #[must_use]
+    pub fn tenants(&self, home: Home, namespace: &str) -> Vec<String> {
+        let id = self.id(home);
+        let ids = std::iter::once(&id.id).chain(&id.former);
+        ids.map(|id| format!("{id}:{namespace}")).collect()
+    }
+
+    /// Whether owner references work between a Certificate at home there and its Secret.
+    #[must_use]
+    pub fn share_cluster(&self, home: Home) -> bool {
+        self.one_cluster || home == Home::Target
+    }
+}
+
+fn owner(cluster: &str, key: &CertificateKey) -> String {
+    format!("{cluster}:cert.gardener.cloud/Certificate/{}", key.object)
+}

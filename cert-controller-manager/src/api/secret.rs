@@ -1,0 +1,84 @@
+//! Which Secret a Certificate means, and what a Secret with a certificate says, whoever reads it.
+
+use cert_lib::model::bundle::Leaf;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::{Certificate, ObjectKey, marks};
+
+/// A CA may back-date; without a note of ours a certificate counts as requested this long after its
+/// first instant (Let's Encrypt back-dates by an hour).
+const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
+
+impl Certificate {
+    /// The Secret that the Certificate's result goes to. Where the Certificate names none, the name is
+    /// made from its own and its uid: the same after a crash, and nobody else's.
+    #[must_use]
+    pub fn secret_key(&self) -> ObjectKey {
+        let spec = &self.spec;
+        let own = self.namespace().unwrap_or_default();
+        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let reference = spec.secret_ref.as_ref();
+        let name = reference
+            .and_then(|reference| some(&reference.name))
+            .or_else(|| some(&spec.secret_name))
+            .unwrap_or_else(|| {
+                let uid: String = self.uid().unwrap_or_default().chars().take(8).collect();
+                let head: String = self.name_any().chars().take(240).collect();
+                format!("{head}-{uid}")
+            });
+        let namespace = reference.and_then(|reference| some(&reference.namespace)).unwrap_or(own);
+        ObjectKey { namespace, name }
+    }
+}
+
+/// An entry of a Secret; empty where there is none.
+#[must_use]
+pub fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
+    secret.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |value| &value.0)
+}
+
+/// When the certificate in a Secret was requested, if that is noted on it.
+#[must_use]
+pub fn noted_request(secret: &Secret) -> Option<Timestamp> {
+    secret.annotations().get(marks::REQUESTED_AT)?.parse().ok()
+}
+
+/// When a certificate was requested of which nothing is noted.
+#[must_use]
+pub fn assumed_request(leaf: &Leaf) -> Timestamp {
+    leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before)
+}
+
+/// Whether the certificate in a Secret was revoked.
+#[must_use]
+pub fn is_revoked(secret: &Secret) -> bool {
+    secret.annotations().get(marks::REVOKED).is_some_and(|text| text == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_the_one_that_is_named_or_has_a_name_that_stays() {
+        for (spec, key) in [
+            (json!({}), "ns/cert-01234567"),
+            (json!({ "secretName": "tls" }), "ns/tls"),
+            (json!({ "secretName": "", "secretRef": {} }), "ns/cert-01234567"),
+            (json!({ "secretRef": { "name": "tls", "namespace": "other" } }), "other/tls"),
+            (json!({ "secretName": "tls", "secretRef": { "namespace": "other" } }), "other/tls"),
+        ] {
+            let certificate: Certificate = serde_json::from_value(json!({
+                "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+                "metadata": { "namespace": "ns", "name": "cert", "uid": "0123456789" },
+                "spec": spec,
+            }))
+            .unwrap();
+            assert_eq!(certificate.secret_key().to_string(), key, "{spec}");
+        }
+    }
+}
