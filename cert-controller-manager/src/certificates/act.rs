@@ -79,27 +79,36 @@ impl Controller {
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
-            (Action::Start, Ok(request)) => {
-                // Others have seen the same slot free: it is taken before anything is waited for.
-                let issuer = pass.observed.issuer.key.to_string();
-                if self.gate.wait(&issuer, pass.key, pass.observed.standing) == Slot::Taken {
-                    return Ok(Step::Again);
-                }
-                let request = &self.keeping_key(pass, request).await?;
-                if let Some(quota) = self.quota(&pass.observed.issuer.key)
-                    && !quota.spend(whose(pass.key)).await?
-                    && !pass.plan.urgent
-                {
-                    return Ok(Step::Again);
-                }
-                let replaces = pass.plan.replaces.clone();
-                self.drive(pass, &Request { replaces, ..request.clone() }, None).await
-            }
+            (Action::Start, Ok(request)) => self.start(pass, request).await,
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
                 self.drive(pass, request, order).await
             }
         }
+    }
+
+    /// Places an order, where there is a slot and a request left for it.
+    async fn start(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
+        let issuer = pass.observed.issuer.key.to_string();
+        let permit = self.permit(pass, request);
+        let call = |next| self.queue.push(next);
+        let claim = self.gate.claim(&issuer, pass.key, pass.observed.standing, permit, call);
+        match claim.await? {
+            Some(request) => self.drive(pass, &request, None).await,
+            None => Ok(Step::Again),
+        }
+    }
+
+    /// What the CA is to be asked for; `None` where the day's quota is used up.
+    async fn permit(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Option<Request>> {
+        let request = self.keeping_key(pass, request).await?;
+        if let Some(quota) = self.quota(&pass.observed.issuer.key)
+            && !quota.spend(whose(pass.key)).await?
+            && !pass.plan.urgent
+        {
+            return Ok(None);
+        }
+        Ok(Some(Request { replaces: pass.plan.replaces.clone(), ..request }))
     }
 
     fn hold(&self, pass: &Pass<'_>) -> Step {

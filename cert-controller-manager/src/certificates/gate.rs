@@ -76,6 +76,7 @@ impl Gate {
         let line = issuers.entry(issuer.to_owned()).or_default();
         if line.look(self.at_once, key, standing) == Slot::Free {
             line.drop_out(key);
+            line.running.remove(key);
             line.called.insert(key.clone(), standing);
             return Slot::Free;
         }
@@ -84,6 +85,30 @@ impl Gate {
             own.queue(standing).push_back(key.clone());
         }
         Slot::Taken
+    }
+
+    /// Takes a slot for `key`, and only then waits for `permit`: many have seen the same slot free, and
+    /// it would be gone by the time that the permit comes. `None` where there is no slot, or no permit.
+    /// Without a permit the slot is given back, and `call` is told who may come instead.
+    ///
+    /// # Errors
+    /// Those of `permit`; the slot is given back.
+    pub async fn claim<P, E>(
+        &self,
+        issuer: &str,
+        key: &CertificateKey,
+        standing: Standing,
+        permit: impl Future<Output = Result<Option<P>, E>>,
+        call: impl Fn(CertificateKey),
+    ) -> Result<Option<P>, E> {
+        if self.wait(issuer, key, standing) == Slot::Taken {
+            return Ok(None);
+        }
+        let permitted = permit.await;
+        if !matches!(permitted, Ok(Some(_))) {
+            self.leave(key).into_iter().for_each(call);
+        }
+        permitted
     }
 
     /// `key` has an order running.
