@@ -121,11 +121,17 @@ impl Gate {
 
     /// `key` needs no slot any more. Returns who may come now.
     pub fn leave(&self, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.lock().values_mut().for_each(|line| line.drop_out(key));
+        self.pass_on(key)
+    }
+
+    /// `key` cannot use its slot now; a place in line stays. Returns who may come instead.
+    pub fn pass_on(&self, key: &CertificateKey) -> Vec<CertificateKey> {
         let mut issuers = self.lock();
         let mut called = Vec::new();
         for line in issuers.values_mut() {
             line.running.remove(key);
-            line.drop_out(key);
+            line.called.remove(key);
             while let Some((next, standing)) = line.next(self.at_once) {
                 line.called.insert(next.clone(), standing);
                 called.push(next);

@@ -198,6 +198,20 @@ fn who_finds_no_slot_stays_in_line_and_asks_for_no_permit() {
 }
 
 #[test]
+fn who_is_called_and_fails_on_the_way_lets_the_next_in_and_who_waits_keeps_its_place() {
+    let gate = Gate::new(1);
+    gate.enter("ca", &key("a", "0"), Hopeful);
+    for name in ["1", "2", "3"] {
+        assert_eq!(gate.wait("ca", &key("a", name), Hopeful), Slot::Taken);
+    }
+    assert!(gate.pass_on(&key("a", "2")).is_empty());
+    assert_eq!(gate.leave(&key("a", "0")), [key("a", "1")]);
+    assert_eq!(gate.pass_on(&key("a", "1")), [key("a", "2")]);
+    assert_eq!(gate.leave(&key("a", "2")), [key("a", "3")]);
+    assert!(gate.leave(&key("a", "3")).is_empty());
+}
+
+#[test]
 fn who_has_an_order_and_starts_another_has_one_slot() {
     let gate = Gate::new(2);
     gate.enter("ca", &key("a", "1"), Hopeful);
