@@ -175,7 +175,7 @@ impl Controller {
                     let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
-                        self.note_order(pass, request);
+                        pass.note_order();
                         self.announce(pass, doing.to_string(), &saved).await;
                     }
                     if until > self.clock.now() {

@@ -26,7 +26,7 @@ use crate::{
         consent::Consent,
         convert,
         gate::Standing,
-        limits::Situation,
+        limits::{Counted, Situation},
         reconcile::Controller,
         secret::{
             self, Expectation, Facts,
@@ -56,6 +56,8 @@ pub struct Observed {
     pub issuer: Chosen,
     /// When the certificate was issued again lately.
     pub reissued: Vec<Timestamp>,
+    /// How the CA counts a new order; `None` where nobody counts.
+    pub counted: Option<Counted>,
     /// Who comes before it in line.
     pub standing: Standing,
 }
@@ -110,7 +112,8 @@ impl Controller {
             secret: &state,
             reissued: &reissued,
         };
-        let brake = self.brake(&situation, now);
+        let counted = self.counted(&situation);
+        let brake = self.brake(&situation, counted.as_ref(), now);
         let backoff = self.setbacks.backoff(key, certificate);
         let standing = standing(backoff, &state);
         let have = Have {
@@ -124,7 +127,18 @@ impl Controller {
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, reissued, standing })
+        Ok(Observed {
+            have,
+            secret,
+            facts,
+            wishes,
+            stores,
+            bond,
+            issuer,
+            reissued,
+            counted,
+            standing,
+        })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.

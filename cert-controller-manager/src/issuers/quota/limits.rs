@@ -43,8 +43,9 @@ struct State {
     recalled: HashSet<String>,
 }
 
+/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// Most entries in the status of an Issuer: those that end last.
-const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 const MOST_STORED: usize = 20;
 /// A limit that ends so much later than what is known is the same.
 const SAME: SignedDuration = SignedDuration::from_secs(30);
