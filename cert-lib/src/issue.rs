@@ -187,6 +187,8 @@ pub struct IssueError {
     unproved: Vec<DnsName>,
     /// The CA has not seen what was asked: anybody else would have met the same.
     unheard: bool,
+    /// What was asked never left.
+    unsent: bool,
 }
 
 impl IssueError {
@@ -203,7 +205,15 @@ impl IssueError {
     }
 
     fn new(message: String, disposition: Disposition, ends_order: bool) -> Self {
-        Self { message, disposition, ends_order, limit: None, unproved: Vec::new(), unheard: false }
+        Self {
+            message,
+            disposition,
+            ends_order,
+            limit: None,
+            unproved: Vec::new(),
+            unheard: false,
+            unsent: false,
+        }
     }
 
     /// The CA has not seen what was asked.
@@ -215,6 +225,18 @@ impl IssueError {
     /// Whether the CA has not seen what was asked, so that anybody else would have met the same.
     pub(crate) fn is_unheard(&self) -> bool {
         self.unheard
+    }
+
+    /// What was asked never left.
+    #[must_use]
+    pub(crate) fn unsent(self, unsent: bool) -> Self {
+        Self { unsent, ..self }
+    }
+
+    /// Whether it is certain that the CA was not asked: where no order was running, there is none now.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
     }
 
     /// It is a limit of the CA that concerns others, too.

@@ -31,7 +31,7 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
     };
-    failure.limited(limit).unheard(is_unheard(error))
+    failure.limited(limit).unheard(is_unheard(error)).unsent(error.is_unsent())
 }
 
 /// No answer, or one of what stands before the CA.
