@@ -189,6 +189,8 @@ pub struct IssueError {
     unheard: bool,
     /// What was asked never left.
     unsent: bool,
+    /// The CA met a limit from which it exempts renewals.
+    denies_renewal: bool,
 }
 
 impl IssueError {
@@ -213,6 +215,7 @@ impl IssueError {
             unproved: Vec::new(),
             unheard: false,
             unsent: false,
+            denies_renewal: false,
         }
     }
 
@@ -237,6 +240,20 @@ impl IssueError {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.unsent
+    }
+
+    /// The CA met a limit from which it exempts renewals.
+    #[must_use]
+    pub(crate) fn denying_renewal(self, denies_renewal: bool) -> Self {
+        Self { denies_renewal, ..self }
+    }
+
+    /// Whether the CA has let know that this order is no renewal, by a limit from which it exempts
+    /// those.
+    #[must_use]
+    pub fn denies_renewal(&self) -> bool {
+        // What was not sent was refused for the sake of another one.
+        self.denies_renewal && !self.unsent
     }
 
     /// It is a limit of the CA that concerns others, too.

@@ -64,10 +64,11 @@ impl Counted {
 
 impl Controller {
     /// How the CA would count an order; `None` where there is nothing to order, or nobody counts.
-    pub(super) fn counted(&self, it: &Situation<'_>) -> Option<Counted> {
+    pub(super) fn counted(&self, it: &Situation<'_>, now: Timestamp) -> Option<Counted> {
         let request = it.want.request.as_ref().ok()?;
         let asks = self.quota(it.issuer)?.asks()?;
-        let novelty = novelty(request, it.certificate, it.secret);
+        let claimed = novelty(request, it.certificate, it.secret);
+        let novelty = asks.ca.believed(claimed, whose(it.key), now);
         Some(Counted { asks, names: request.names(), novelty })
     }
 
@@ -117,6 +118,9 @@ impl Controller {
         let Some(counted) = &pass.observed.counted else { return };
         let (asks, now) = (&counted.asks, self.clock.now());
         asks.ca.failed(&asks.account, error.unproved(), now);
+        if error.denies_renewal() {
+            asks.ca.denied(counted.novelty, whose(pass.key), now);
+        }
         let Some(about) = error.limit() else { return };
         let until = match error.disposition() {
             Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
@@ -229,7 +233,7 @@ fn earlier(
     Some((at.min(now), names.collect(), novelty))
 }
 
-/// What a CA sees in an order. One for a certificate that the Secret holds says which it replaces; names
+/// What a CA sees in an order, as far as Certificate and Secret can be believed. One for a certificate that the Secret holds says which it replaces; names
 /// that were certified for this request before are no new ones, even if their Secret is gone.
 fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
     let stored = match secret {

@@ -112,7 +112,7 @@ impl Controller {
             secret: &state,
             reissued: &reissued,
         };
-        let counted = self.counted(&situation);
+        let counted = self.counted(&situation, now);
         let brake = self.brake(&situation, counted.as_ref(), now);
         let backoff = self.setbacks.backoff(key, certificate);
         let standing = standing(backoff, &state);

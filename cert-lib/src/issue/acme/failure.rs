@@ -21,7 +21,9 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
     }
     let limit = error.problem().and_then(|problem| problem.limit(concern));
     if error.problem().is_some_and(is_limit) {
-        return IssueError::passing(message, error.disposition(concern)).limited(limit);
+        let denied = error.problem().is_some_and(|problem| problem.denies_renewal(concern));
+        let failure = IssueError::passing(message, error.disposition(concern));
+        return failure.limited(limit).denying_renewal(denied);
     }
     let failure = match error.disposition(concern) {
         disposition @ (Disposition::Retry(Ladder::Transport) | Disposition::Until(_)) => {
