@@ -186,6 +186,23 @@ async fn a_slot_that_gets_no_permit_goes_to_the_next_in_line() {
 }
 
 #[test]
+fn who_turns_to_another_issuer_gives_back_its_slot_and_its_place_in_line() {
+    let gate = Gate::new(1);
+    let moves = [key("a", "runs"), key("a", "waits")];
+    gate.enter("old", &moves[0], Hopeful);
+    assert_eq!(gate.wait("old", &moves[1], Hopeful), Slot::Taken);
+    assert_eq!(gate.wait("old", &key("b", "1"), Hopeful), Slot::Taken);
+    let called = Mutex::new(Vec::new());
+    for key in moves.iter().rev() {
+        let permit = async { Ok::<_, Infallible>(Some(())) };
+        let call = |next| called.lock().unwrap().push(next);
+        let claim = gate.claim("new", key, Hopeful, permit, call);
+        claim.now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(*called.lock().unwrap(), [key("b", "1")]);
+}
+
+#[test]
 fn who_finds_no_slot_stays_in_line_and_asks_for_no_permit() {
     let gate = Gate::new(1);
     let (first, second) = (key("a", "1"), key("b", "1"));
