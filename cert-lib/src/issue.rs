@@ -187,6 +187,10 @@ pub struct IssueError {
     unproved: Vec<DnsName>,
     /// The CA has not seen what was asked: anybody else would have met the same.
     unheard: bool,
+    /// What was asked never left.
+    unsent: bool,
+    /// The CA met a limit from which it exempts renewals.
+    denies_renewal: bool,
 }
 
 impl IssueError {
@@ -203,7 +207,16 @@ impl IssueError {
     }
 
     fn new(message: String, disposition: Disposition, ends_order: bool) -> Self {
-        Self { message, disposition, ends_order, limit: None, unproved: Vec::new(), unheard: false }
+        Self {
+            message,
+            disposition,
+            ends_order,
+            limit: None,
+            unproved: Vec::new(),
+            unheard: false,
+            unsent: false,
+            denies_renewal: false,
+        }
     }
 
     /// The CA has not seen what was asked.
@@ -215,6 +228,32 @@ impl IssueError {
     /// Whether the CA has not seen what was asked, so that anybody else would have met the same.
     pub(crate) fn is_unheard(&self) -> bool {
         self.unheard
+    }
+
+    /// What was asked never left.
+    #[must_use]
+    pub(crate) fn unsent(self, unsent: bool) -> Self {
+        Self { unsent, ..self }
+    }
+
+    /// Whether it is certain that the CA was not asked: where no order was running, there is none now.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
+    /// The CA met a limit from which it exempts renewals.
+    #[must_use]
+    pub(crate) fn denying_renewal(self, denies_renewal: bool) -> Self {
+        Self { denies_renewal, ..self }
+    }
+
+    /// Whether the CA has let know that this order is no renewal, by a limit from which it exempts
+    /// those.
+    #[must_use]
+    pub fn denies_renewal(&self) -> bool {
+        // What was not sent was refused for the sake of another one.
+        self.denies_renewal && !self.unsent
     }
 
     /// It is a limit of the CA that concerns others, too.

@@ -38,9 +38,17 @@ pub enum HttpError {
         /// What the verifier said.
         reason: String,
     },
-    /// No connection, or it broke.
+    /// No connection.
     #[error("cannot reach {host}: {reason}")]
     Unreachable {
+        /// Host that was to be asked.
+        host: String,
+        /// What the transport said.
+        reason: String,
+    },
+    /// The connection broke: nobody knows what the server has seen.
+    #[error("cannot reach {host}: {reason}")]
+    Broken {
         /// Host that was asked.
         host: String,
         /// What the transport said.
@@ -62,6 +70,17 @@ pub enum HttpError {
         /// The cap in bytes.
         limit: usize,
     },
+}
+
+impl HttpError {
+    /// Whether the request never left, so that the server did nothing for it.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Untrusted { .. } | Self::Unreachable { .. } => true,
+            Self::Broken { .. } | Self::TimedOut { .. } | Self::TooLarge { .. } => false,
+        }
+    }
 }
 
 /// Asks one DNS server one question.

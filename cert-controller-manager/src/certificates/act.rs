@@ -21,7 +21,7 @@ use crate::{
         secret::write,
         status::{Outcome, ready_message},
     },
-    issuers::registry::Lookup,
+    issuers::{quota::Spent, registry::Lookup},
     runtime::{errors::brief, metrics::IssuanceResult},
 };
 
@@ -79,27 +79,44 @@ impl Controller {
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
-            (Action::Start, Ok(request)) => {
-                // Others have seen the same slot free: it is taken before anything is waited for.
-                let issuer = pass.observed.issuer.key.to_string();
-                if self.gate.wait(&issuer, pass.key, pass.observed.standing) == Slot::Taken {
-                    return Ok(Step::Again);
-                }
-                let request = &self.keeping_key(pass, request).await?;
-                if let Some(quota) = self.quota(&pass.observed.issuer.key)
-                    && !quota.spend(whose(pass.key)).await?
-                    && !pass.plan.urgent
-                {
-                    return Ok(Step::Again);
-                }
-                let replaces = pass.plan.replaces.clone();
-                self.drive(pass, &Request { replaces, ..request.clone() }, None).await
-            }
+            (Action::Start, Ok(request)) => self.start(pass, request).await,
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
-                self.drive(pass, request, order).await
+                self.drive(pass, request, order, None).await
             }
         }
+    }
+
+    /// Places an order, where there is a slot and a request left for it.
+    async fn start(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
+        let issuer = pass.observed.issuer.key.to_string();
+        let permit = self.permit(pass, request);
+        let call = |next| self.queue.push(next);
+        let claim = self.gate.claim(&issuer, pass.key, pass.observed.standing, permit, call);
+        match claim.await? {
+            Some((request, spent)) => self.drive(pass, &request, None, spent).await,
+            None => Ok(Step::Again),
+        }
+    }
+
+    /// What the CA is to be asked for, and what of the day's quota is used for it; `None` where that is
+    /// used up.
+    async fn permit(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+    ) -> kube::Result<Option<(Request, Option<Spent>)>> {
+        let request = self.keeping_key(pass, request).await?;
+        let quota = self.quota(&pass.observed.issuer.key);
+        let spent = match &quota {
+            Some(quota) => quota.spend(whose(pass.key)).await?,
+            None => None,
+        };
+        if quota.is_some() && spent.is_none() && !pass.plan.urgent {
+            return Ok(None);
+        }
+        let request = Request { replaces: pass.plan.replaces.clone(), ..request };
+        Ok(Some((request, spent)))
     }
 
     fn hold(&self, pass: &Pass<'_>) -> Step {
@@ -136,14 +153,19 @@ impl Controller {
         Step::Say(Box::new(outcome), pass.plan.look_again)
     }
 
-    /// Takes the order as far as it goes without waiting.
+    /// Takes the order as far as it goes without waiting. What was spent on a new one is given back where
+    /// it is certain that nobody was asked for it.
     async fn drive(
         &self,
         pass: &Pass<'_>,
         request: &Request,
         mut order: Option<Order>,
+        mut spent: Option<Spent>,
     ) -> kube::Result<Step> {
         let Lookup::Ready { issuer, .. } = self.issuers.lookup(&pass.observed.issuer.key) else {
+            if let Some(spent) = spent {
+                spent.give_back();
+            }
             return Ok(Step::Again);
         };
         let name = pass.observed.issuer.key.to_string();
@@ -166,7 +188,8 @@ impl Controller {
                     let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
-                        self.note_order(pass, request);
+                        spent = None;
+                        pass.note_order();
                         self.announce(pass, doing.to_string(), &saved).await;
                     }
                     if until > self.clock.now() {
@@ -175,13 +198,19 @@ impl Controller {
                     }
                     order = Some(saved);
                 }
-                Err(error) if self.issuers.still_offers(&pass.observed.issuer.key, &issuer) => {
-                    return self.stumble(pass, order, &error).await;
-                }
-                // It has another key or account since, and may have been refused for that only.
                 Err(error) => {
-                    let retry = Disposition::Retry(cert_lib::issue::Ladder::Transport);
-                    let error = IssueError::passing(error.to_string(), retry);
+                    if let Some(spent) = spent.filter(|_| error.is_unsent()) {
+                        spent.give_back();
+                    }
+                    // It has another key or account since, and may have been refused for that only.
+                    let error = match self.issuers.still_offers(&pass.observed.issuer.key, &issuer)
+                    {
+                        true => error,
+                        false => {
+                            let retry = Disposition::Retry(cert_lib::issue::Ladder::Transport);
+                            IssueError::passing(error.to_string(), retry)
+                        }
+                    };
                     return self.stumble(pass, order, &error).await;
                 }
             }

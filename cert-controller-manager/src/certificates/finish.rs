@@ -62,7 +62,7 @@ impl Controller {
         let why = order.map_or(pass.plan.reason, |order| order.reason);
         // Until the order is gone all of this may be repeated, so it is counted after that.
         self.orders.delete(pass.key).await?;
-        self.note_issued(pass, request);
+        pass.note_issued();
         let reissued = self.reissued_now(pass, &request.fingerprint, why);
         self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
         self.setbacks.succeeded(pass.key);

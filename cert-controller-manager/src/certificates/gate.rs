@@ -75,7 +75,7 @@ impl Gate {
         let mut issuers = self.lock();
         let line = issuers.entry(issuer.to_owned()).or_default();
         if line.look(self.at_once, key, standing) == Slot::Free {
-            line.drop_out(key);
+            line.forget(key);
             line.called.insert(key.clone(), standing);
             return Slot::Free;
         }
@@ -84,6 +84,37 @@ impl Gate {
             own.queue(standing).push_back(key.clone());
         }
         Slot::Taken
+    }
+
+    /// Takes a slot for `key`, and only then waits for `permit`: many have seen the same slot free, and
+    /// it would be gone by the time that the permit comes. `None` where there is no slot, or no permit.
+    /// Without a permit the slot is given back, and so is one of another issuer in any case, as what it
+    /// was for is not wanted any more; `call` is told who may come instead.
+    ///
+    /// # Errors
+    /// Those of `permit`; the slot is given back.
+    pub async fn claim<P, E>(
+        &self,
+        issuer: &str,
+        key: &CertificateKey,
+        standing: Standing,
+        permit: impl Future<Output = Result<Option<P>, E>>,
+        call: impl Fn(CertificateKey),
+    ) -> Result<Option<P>, E> {
+        let elsewhere = self.change(|other, line| {
+            if other != issuer {
+                line.forget(key);
+            }
+        });
+        elsewhere.into_iter().for_each(&call);
+        if self.wait(issuer, key, standing) == Slot::Taken {
+            return Ok(None);
+        }
+        let permitted = permit.await;
+        if !matches!(permitted, Ok(Some(_))) {
+            self.leave(key).into_iter().for_each(call);
+        }
+        permitted
     }
 
     /// `key` has an order running.
@@ -96,11 +127,23 @@ impl Gate {
 
     /// `key` needs no slot any more. Returns who may come now.
     pub fn leave(&self, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.change(|_, line| line.forget(key))
+    }
+
+    /// `key` cannot use its slot now; a place in line stays. Returns who may come instead.
+    pub fn pass_on(&self, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.change(|_, line| {
+            line.running.remove(key);
+            line.called.remove(key);
+        })
+    }
+
+    /// Changes the lines of all issuers. Returns who may come now.
+    fn change(&self, change: impl Fn(&str, &mut Line)) -> Vec<CertificateKey> {
         let mut issuers = self.lock();
         let mut called = Vec::new();
-        for line in issuers.values_mut() {
-            line.running.remove(key);
-            line.drop_out(key);
+        for (issuer, line) in issuers.iter_mut() {
+            change(issuer, line);
             while let Some((next, standing)) = line.next(self.at_once) {
                 line.called.insert(next.clone(), standing);
                 called.push(next);
@@ -147,6 +190,11 @@ impl Line {
     fn count(&self, counts: impl Fn(&CertificateKey, Standing) -> bool) -> usize {
         let taken = self.running.iter().chain(&self.called);
         taken.filter(|(key, standing)| counts(key, **standing)).count()
+    }
+
+    fn forget(&mut self, key: &CertificateKey) {
+        self.running.remove(key);
+        self.drop_out(key);
     }
 
     fn drop_out(&mut self, key: &CertificateKey) {

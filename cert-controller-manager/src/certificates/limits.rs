@@ -28,14 +28,12 @@ use crate::{
         Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus,
         is_served, marks,
     },
-    issuers::quota::Asks,
+    issuers::quota::{Asks, limits::LONGEST},
     runtime::{errors::brief, fence::NotLeading},
 };
 
 /// A limit without a time: the others of the account try again after this, one first.
 const UNTIMED: SignedDuration = SignedDuration::from_mins(1);
-/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
-const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// How far back limits reach that are counted here.
 const REACH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -51,18 +49,40 @@ pub(super) struct Situation<'a> {
     pub(super) reissued: &'a [Timestamp],
 }
 
+/// A new order for a Certificate, as its CA counts it. Made once per pass.
+pub struct Counted {
+    asks: Asks,
+    names: Vec<DnsName>,
+    novelty: Novelty,
+}
+
+impl Counted {
+    fn order(&self) -> Order<'_> {
+        Order { account: &self.asks.account, names: &self.names, novelty: self.novelty }
+    }
+}
+
 impl Controller {
+    /// How the CA would count an order; `None` where there is nothing to order, or nobody counts.
+    pub(super) fn counted(&self, it: &Situation<'_>, now: Timestamp) -> Option<Counted> {
+        let request = it.want.request.as_ref().ok()?;
+        let asks = self.quota(it.issuer)?.asks()?;
+        let claimed = novelty(request, it.certificate, it.secret);
+        let novelty = asks.ca.believed(claimed, whose(it.key), now);
+        Some(Counted { asks, names: request.names(), novelty })
+    }
+
     /// What holds a new order back.
-    pub(super) fn brake(&self, it: &Situation<'_>, now: Timestamp) -> Brake {
-        let Ok(request) = &it.want.request else { return Brake::Off };
-        let asks = self.quota(it.issuer).and_then(|quota| quota.asks());
-        let names = request.names();
-        let novelty = novelty(request, it.certificate, it.secret);
-        if let Some(Asks { ca, account }) = &asks {
-            let order = Order { account, names: &names, novelty };
-            if let Some(wait) = ca.said(&order, now) {
-                return Brake::ByCa { time: wait.until, why: wait.to_string() };
-            }
+    pub(super) fn brake(
+        &self,
+        it: &Situation<'_>,
+        counted: Option<&Counted>,
+        now: Timestamp,
+    ) -> Brake {
+        if let Some(counted) = counted
+            && let Some(wait) = counted.asks.ca.said(&counted.order(), now)
+        {
+            return Brake::ByCa { time: wait.until, why: wait.to_string() };
         }
         // A person who asks for another try has found out who it was, or wants to.
         let holds =
@@ -74,10 +94,9 @@ impl Controller {
                 why: undone(it.target, found),
             };
         }
-        let Some(asks) = asks else { return Brake::Off };
-        self.recall(it.issuer, &asks, now);
-        let order = Order { account: &asks.account, names: &names, novelty };
-        match asks.ca.room(&order, whose(it.key), now) {
+        let Some(counted) = counted else { return Brake::Off };
+        self.recall(it.issuer, &counted.asks, now);
+        match counted.asks.ca.room(&counted.order(), whose(it.key), now) {
             Some(wait) => Brake::Until {
                 time: wait.until,
                 reason: Reason::RateLimited,
@@ -89,40 +108,19 @@ impl Controller {
 
     /// Lines a Certificate up that waits for our picture of the limits. Returns whether it waits.
     pub(super) fn line_up(&self, pass: &Pass<'_>) -> bool {
-        let (Ok(request), Some(asks)) = (&pass.want.request, self.asks(pass)) else { return true };
-        if matches!(pass.observed.have.brake, Brake::ByCa { .. }) {
-            return true;
-        }
-        let names = request.names();
-        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
-        let order = Order { account: &asks.account, names: &names, novelty };
-        asks.ca.wait(&order, whose(pass.key), pass.now).is_some()
-    }
-
-    /// An order is placed.
-    pub(super) fn note_order(&self, pass: &Pass<'_>, request: &Request) {
-        self.note(pass, request, |Asks { ca, .. }, order| {
-            ca.ordered(order, whose(pass.key), pass.now);
-        });
-    }
-
-    /// Its certificate is there.
-    pub(super) fn note_issued(&self, pass: &Pass<'_>, request: &Request) {
-        self.note(pass, request, |Asks { ca, .. }, order| ca.issued(order, pass.now));
-    }
-
-    fn note(&self, pass: &Pass<'_>, request: &Request, how: impl FnOnce(&Asks, &Order<'_>)) {
-        let Some(asks) = self.asks(pass) else { return };
-        let names = request.names();
-        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
-        how(&asks, &Order { account: &asks.account, names: &names, novelty });
+        let Some(counted) = &pass.observed.counted else { return true };
+        let by_ca = matches!(pass.observed.have.brake, Brake::ByCa { .. });
+        by_ca || counted.asks.ca.wait(&counted.order(), whose(pass.key), pass.now).is_some()
     }
 
     /// What a failure says about limits.
     pub(super) async fn note_failure(&self, pass: &Pass<'_>, error: &IssueError) {
-        let (Ok(request), Some(asks)) = (&pass.want.request, self.asks(pass)) else { return };
-        let now = self.clock.now();
+        let Some(counted) = &pass.observed.counted else { return };
+        let (asks, now) = (&counted.asks, self.clock.now());
         asks.ca.failed(&asks.account, error.unproved(), now);
+        if error.denies_renewal() {
+            asks.ca.denied(counted.novelty, whose(pass.key), now);
+        }
         let Some(about) = error.limit() else { return };
         let until = match error.disposition() {
             Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
@@ -130,10 +128,7 @@ impl Controller {
                 now.saturating_add(UNTIMED).unwrap_or(now)
             }
         };
-        let names = request.names();
-        let novelty = novelty(request, pass.certificate, &pass.observed.have.secret);
-        let order = Order { account: &asks.account, names: &names, novelty };
-        let Some(limited) = asks.ca.met(&order, about, until, now) else { return };
+        let Some(limited) = asks.ca.met(&counted.order(), about, until, now) else { return };
         let issuer = &pass.observed.issuer.key;
         tracing::warn!(issuer = %issuer, "the CA of issuer {issuer} takes no more orders for {limited} until {until}");
         let Some(quota) = self.quota(issuer) else { return };
@@ -172,10 +167,6 @@ impl Controller {
         times
     }
 
-    fn asks(&self, pass: &Pass<'_>) -> Option<Asks> {
-        self.quota(&pass.observed.issuer.key)?.asks()
-    }
-
     /// What was issued before this process began is in the statuses: it counts, too.
     fn recall(&self, issuer: &IssuerKey, asks: &Asks, now: Timestamp) {
         let all_are_known = self.lists.has(crate::api::Home::Source)
@@ -204,6 +195,22 @@ impl Controller {
     }
 }
 
+impl Pass<'_> {
+    /// An order is placed.
+    pub(super) fn note_order(&self) {
+        if let Some(counted) = &self.observed.counted {
+            counted.asks.ca.ordered(&counted.order(), whose(self.key), self.now);
+        }
+    }
+
+    /// Its certificate is there.
+    pub(super) fn note_issued(&self) {
+        if let Some(counted) = &self.observed.counted {
+            counted.asks.ca.issued(&counted.order(), self.now);
+        }
+    }
+}
+
 /// The last certificate of a Certificate, if limits still count it. What is older than they reach was
 /// renewed, which costs less.
 fn earlier(
@@ -226,7 +233,7 @@ fn earlier(
     Some((at.min(now), names.collect(), novelty))
 }
 
-/// What a CA sees in an order. One for a certificate that the Secret holds says which it replaces; names
+/// What a CA sees in an order, as far as Certificate and Secret can be believed. One for a certificate that the Secret holds says which it replaces; names
 /// that were certified for this request before are no new ones, even if their Secret is gone.
 fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
     let stored = match secret {

@@ -25,7 +25,7 @@ use crate::{
         bond::{self, Bond},
         consent::Consent,
         gate::Standing,
-        limits::Situation,
+        limits::{Counted, Situation},
         reconcile::Controller,
         secret::{
             self, Expectation, Facts,
@@ -55,6 +55,8 @@ pub struct Observed {
     pub issuer: Chosen,
     /// When the certificate was issued again lately.
     pub reissued: Vec<Timestamp>,
+    /// How the CA counts a new order; `None` where nobody counts.
+    pub counted: Option<Counted>,
     /// Who comes before it in line.
     pub standing: Standing,
 }
@@ -109,7 +111,8 @@ impl Controller {
             secret: &state,
             reissued: &reissued,
         };
-        let brake = self.brake(&situation, now);
+        let counted = self.counted(&situation, now);
+        let brake = self.brake(&situation, counted.as_ref(), now);
         let backoff = self.setbacks.backoff(key, certificate);
         let standing = standing(backoff, &state);
         let have = Have {
@@ -123,7 +126,18 @@ impl Controller {
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, reissued, standing })
+        Ok(Observed {
+            have,
+            secret,
+            facts,
+            wishes,
+            stores,
+            bond,
+            issuer,
+            reissued,
+            counted,
+            standing,
+        })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.

@@ -95,7 +95,12 @@ pub struct Controller {
 impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
-        match self.pass(&key).await {
+        let outcome = self.pass(&key).await;
+        // A pass that fails again and again, because its cluster is away, must not keep a slot from others.
+        if outcome.is_err() && !self.order_runs(&key) {
+            self.gate.pass_on(&key).into_iter().for_each(|next| self.queue.push(next));
+        }
+        match outcome {
             Ok(Some(look_again)) => {
                 let wait = look_again.duration_since(self.clock.now());
                 Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))

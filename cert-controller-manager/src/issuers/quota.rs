@@ -156,11 +156,16 @@ impl Quota {
         }
     }
 
-    /// Uses one request for `whose`. Returns whether it was its turn.
+    /// Uses one request for `whose`; `None` where it is not its turn.
     ///
     /// # Errors
     /// When it could not be noted that a portion is used; nothing was used then.
-    pub async fn spend(&self, whose: Whose<'_>) -> kube::Result<bool> {
+    pub async fn spend(self: &Arc<Self>, whose: Whose<'_>) -> kube::Result<Option<Spent>> {
+        let spent = || Spent { quota: self.clone(), namespace: whose.namespace.to_owned() };
+        Ok(self.take(whose).await?.then(spent))
+    }
+
+    async fn take(&self, whose: Whose<'_>) -> kube::Result<bool> {
         if let Some(done) = self.lock().spend(whose, self.clock.now()) {
             return Ok(done);
         }
@@ -195,6 +200,22 @@ impl Quota {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request that was used.
+pub struct Spent {
+    quota: Arc<Quota>,
+    namespace: String,
+}
+
+impl Spent {
+    /// It is certain that nobody was asked, so that another one may use it. In this process only: what
+    /// was noted stays used after a restart.
+    pub fn give_back(self) {
+        let mut state = self.quota.lock();
+        state.bucket.return_one();
+        state.turns.forget_one(&self.namespace);
     }
 }
 

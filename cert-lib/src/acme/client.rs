@@ -78,6 +78,16 @@ impl RequestError {
         }
     }
 
+    /// Whether the request never left, so that the CA did nothing for it.
+    #[must_use]
+    pub(crate) fn is_unsent(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.is_unsent(),
+            Self::Unsigned(_) => true,
+            Self::Problem(_) | Self::Unusable { .. } => false,
+        }
+    }
+
     /// Whether the thing that was asked for does not exist, or no more.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{
@@ -155,7 +155,7 @@ impl HttpsClient {
             if error.is::<LengthLimitError>() {
                 HttpError::TooLarge { host: host.to_owned(), limit: MAX_BODY }
             } else {
-                unreachable(host, error.as_ref())
+                broken(host, error.as_ref())
             }
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
@@ -215,19 +215,29 @@ fn tls(roots: &Roots) -> Result<ClientConfig, RootsError> {
     Ok(config.with_no_client_auth())
 }
 
-/// Names the innermost cause: the outer ones of hyper say only that it was a client's error.
-fn unreachable(host: &str, error: &(dyn StdError + 'static)) -> HttpError {
-    let host = host.to_owned();
+fn unreachable(host: &str, error: &legacy::Error) -> HttpError {
+    match innermost(error).downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            HttpError::Untrusted { host: host.to_owned(), reason: untrusted(why) }
+        }
+        _ if error.is_connect() => {
+            HttpError::Unreachable { host: host.to_owned(), reason: innermost(error).to_string() }
+        }
+        _ => broken(host, error),
+    }
+}
+
+fn broken(host: &str, error: &(dyn StdError + 'static)) -> HttpError {
+    HttpError::Broken { host: host.to_owned(), reason: innermost(error).to_string() }
+}
+
+/// The innermost cause: the outer ones of hyper say only that it was a client's error.
+fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut innermost = error;
     while let Some(cause) = cause(innermost) {
         innermost = cause;
     }
-    match innermost.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            HttpError::Untrusted { host, reason: untrusted(why) }
-        }
-        _ => HttpError::Unreachable { host, reason: innermost.to_string() },
-    }
+    innermost
 }
 
 /// An `io::Error` hides what it carries from `source`.
@@ -373,7 +383,17 @@ mod tests {
             assert_eq!(check_scheme(&uri, "x").is_err(), refused, "{url}");
         }
         let request = Request::get("http://127.0.0.1:1/").body(Bytes::new()).unwrap();
-        let error = client.send(request).await.unwrap_err().to_string();
-        assert!(error.starts_with("cannot reach 127.0.0.1:1: "), "{error}");
+        let error = client.send(request).await.unwrap_err();
+        assert!(error.to_string().starts_with("cannot reach 127.0.0.1:1: "), "{error}");
+        assert!(error.is_unsent());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_may_have_carried_the_request() {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"] {
+            let error = served(answer.as_bytes().to_vec()).await.0.unwrap_err();
+            assert!(matches!(error, HttpError::Broken { .. }), "{answer}: {error:?}");
+            assert!(!error.is_unsent());
+        }
     }
 }

@@ -92,6 +92,11 @@ impl Bucket {
         has_one
     }
 
+    /// One that was [used](Self::use_one) was not needed after all.
+    pub fn return_one(&mut self) {
+        self.in_hand = (self.in_hand + 1).min(self.burst());
+    }
+
     /// Takes a portion out, a twentieth of the burst at most; none where the bucket is empty. It is in
     /// hand after [`give`](Self::give).
     pub fn take_out(&mut self, now: Timestamp) -> i64 {
@@ -220,6 +225,19 @@ mod tests {
         let portion = bucket.take_out(at(0));
         bucket.put_back(portion);
         assert_eq!(bucket.available(at(0)), 1);
+    }
+
+    #[test]
+    fn one_that_was_not_needed_can_be_used_again_and_a_bucket_does_not_run_over() {
+        let mut bucket = Bucket::full(8, at(0));
+        assert_eq!(drain(&mut bucket, at(0)), 2);
+        bucket.return_one();
+        assert_eq!(bucket.available(at(0)), 1);
+        assert!(bucket.use_one() && !bucket.use_one());
+        bucket.return_one();
+        assert_eq!(bucket.available(at(10 * 86_400)), 2, "it is full");
+        (0..3).for_each(|_| bucket.return_one());
+        assert_eq!(bucket.available(at(10 * 86_400)), 2, "no more than full");
     }
 
     #[test]

@@ -1,5 +1,12 @@
 //! Who comes when, and who holds up whom.
 
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use futures::{FutureExt, future::join_all};
+
 use super::{Standing::*, *};
 use crate::api::{Home, ObjectKey};
 
@@ -137,4 +144,94 @@ fn one_namespace_alone_has_three_quarters_and_the_rest_waits_for_others() {
     let running = all.iter().filter(|key| ask(&gate, key, Hopeful) == Slot::Free).count();
     assert_eq!(running, 75);
     assert_eq!(gate.leave(&all[0]).len(), 1, "its own next");
+}
+
+/// faults.md 60
+#[tokio::test]
+async fn no_more_orders_than_slots_wait_for_a_permit_though_all_saw_the_same_slot_free() {
+    let gate = Gate::new(4);
+    let keys: Vec<_> = (0..60).map(|number| key(&format!("ns-{number}"), "a")).collect();
+    assert!(keys.iter().all(|key| gate.look("ca", key, Hopeful) == Slot::Free));
+    let asked = AtomicUsize::new(0);
+    let tries = keys.iter().map(|key| {
+        let permit = async {
+            asked.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(Some(()))
+        };
+        gate.claim("ca", key, Hopeful, permit, |_| panic!("nobody leaves"))
+    });
+    let permitted = join_all(tries).await.into_iter().flat_map(Result::unwrap).count();
+    assert_eq!((asked.into_inner(), permitted), (4, 4));
+}
+
+#[tokio::test]
+async fn a_slot_that_gets_no_permit_goes_to_the_next_in_line() {
+    for permit in [Ok(None), Err("the cluster is away")] {
+        let gate = Gate::new(1);
+        let called = Mutex::new(Vec::new());
+        let call = |next| called.lock().unwrap().push(next);
+        let asking = async {
+            // Somebody comes while it waits.
+            assert_eq!(gate.wait("ca", &key("b", "1"), Hopeful), Slot::Taken);
+            permit
+        };
+        let outcome: Result<Option<()>, _> =
+            gate.claim("ca", &key("a", "1"), Hopeful, asking, call).await;
+        assert_eq!(outcome, permit);
+        assert_eq!(*called.lock().unwrap(), [key("b", "1")]);
+        assert!(gate.leave(&key("b", "1")).is_empty());
+        assert_eq!(gate.look("ca", &key("c", "1"), Hopeful), Slot::Free, "no slot is lost");
+    }
+}
+
+#[test]
+fn who_turns_to_another_issuer_gives_back_its_slot_and_its_place_in_line() {
+    let gate = Gate::new(1);
+    let moves = [key("a", "runs"), key("a", "waits")];
+    gate.enter("old", &moves[0], Hopeful);
+    assert_eq!(gate.wait("old", &moves[1], Hopeful), Slot::Taken);
+    assert_eq!(gate.wait("old", &key("b", "1"), Hopeful), Slot::Taken);
+    let called = Mutex::new(Vec::new());
+    for key in moves.iter().rev() {
+        let permit = async { Ok::<_, Infallible>(Some(())) };
+        let call = |next| called.lock().unwrap().push(next);
+        let claim = gate.claim("new", key, Hopeful, permit, call);
+        claim.now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(*called.lock().unwrap(), [key("b", "1")]);
+}
+
+#[test]
+fn who_finds_no_slot_stays_in_line_and_asks_for_no_permit() {
+    let gate = Gate::new(1);
+    let (first, second) = (key("a", "1"), key("b", "1"));
+    gate.enter("ca", &first, Hopeful);
+    // Whoever asks for it waits for ever.
+    let permit = std::future::pending::<Result<Option<()>, Infallible>>();
+    let claim = gate.claim("ca", &second, Hopeful, permit, |_| panic!("nobody leaves"));
+    assert_eq!(claim.now_or_never(), Some(Ok(None)));
+    assert_eq!(gate.leave(&first), [second]);
+}
+
+#[test]
+fn who_is_called_and_fails_on_the_way_lets_the_next_in_and_who_waits_keeps_its_place() {
+    let gate = Gate::new(1);
+    gate.enter("ca", &key("a", "0"), Hopeful);
+    for name in ["1", "2", "3"] {
+        assert_eq!(gate.wait("ca", &key("a", name), Hopeful), Slot::Taken);
+    }
+    assert!(gate.pass_on(&key("a", "2")).is_empty());
+    assert_eq!(gate.leave(&key("a", "0")), [key("a", "1")]);
+    assert_eq!(gate.pass_on(&key("a", "1")), [key("a", "2")]);
+    assert_eq!(gate.leave(&key("a", "2")), [key("a", "3")]);
+    assert!(gate.leave(&key("a", "3")).is_empty());
+}
+
+#[test]
+fn who_has_an_order_and_starts_another_has_one_slot() {
+    let gate = Gate::new(2);
+    gate.enter("ca", &key("a", "1"), Hopeful);
+    assert_eq!(gate.wait("ca", &key("a", "1"), Hopeful), Slot::Free);
+    assert_eq!(gate.look("ca", &key("b", "1"), Hopeful), Slot::Free);
 }

@@ -10,7 +10,7 @@ use std::{
 use cert_lib::{
     issue::About,
     model::name::DnsName,
-    plan::limits::{Key, LETS_ENCRYPT, Limits, Order, Wait},
+    plan::limits::{Key, LETS_ENCRYPT, Limits, Novelty, Order, Wait},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -44,10 +44,13 @@ struct State {
     turns: HashMap<Key, Turns>,
     /// Accounts whose earlier certificates are in the picture.
     recalled: HashSet<String>,
+    /// Until when namespaces are not believed that they renew.
+    doubted: HashMap<String, Timestamp>,
 }
 
+/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
+pub const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// Most entries in the status of an Issuer: those that end last.
-const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 const MOST_STORED: usize = 20;
 /// A limit that ends so much later than what is known is the same.
 const SAME: SignedDuration = SignedDuration::from_secs(30);
@@ -93,7 +96,12 @@ fn is_known(policy: AcmeLimits, server: &str) -> bool {
 
 impl Ca {
     fn new(server: &str, limits: Limits) -> Self {
-        let state = State { limits, turns: HashMap::new(), recalled: HashSet::new() };
+        let state = State {
+            limits,
+            turns: HashMap::new(),
+            recalled: HashSet::new(),
+            doubted: HashMap::new(),
+        };
         Self { server: server.to_owned(), state: Mutex::new(state) }
     }
 
@@ -143,6 +151,27 @@ impl Ca {
     /// Its certificate is there.
     pub fn issued(&self, order: &Order<'_>, now: Timestamp) {
         lock(&self.state).limits.issued(order, now);
+    }
+
+    /// What an order counts as that looks like `claimed`. Whoever owns the namespace can write what we
+    /// see that by, so it is believed until the CA has denied it.
+    #[must_use]
+    pub fn believed(&self, claimed: Novelty, whose: Whose<'_>, now: Timestamp) -> Novelty {
+        match lock(&self.state).doubted.get(whose.namespace) {
+            Some(until) if *until > now => Novelty::New,
+            Some(_) | None => claimed,
+        }
+    }
+
+    /// The CA refused, as no renewal, an order that counted as `novelty`.
+    pub fn denied(&self, novelty: Novelty, whose: Whose<'_>, now: Timestamp) {
+        if novelty == Novelty::New {
+            return;
+        }
+        let mut state = lock(&self.state);
+        state.doubted.retain(|_, until| *until > now);
+        let until = now.saturating_add(LONGEST).unwrap_or(now);
+        state.doubted.insert(whose.namespace.to_owned(), until);
     }
 
     /// The CA found the proofs of these names wanting.
@@ -235,8 +264,6 @@ fn rounded(wait: Wait) -> Wait {
 
 #[cfg(test)]
 mod tests {
-    use cert_lib::plan::limits::Novelty;
-
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -288,6 +315,44 @@ mod tests {
         let order = Order { account: "le", names: &names, novelty: Novelty::New };
         let wait = ca.wait(&order, whose("modest"), at(0)).unwrap();
         assert!(wait.until <= at(72), "{wait:?}");
+    }
+
+    #[test]
+    fn a_namespace_whose_renewal_the_ca_denied_is_not_believed_for_a_while() {
+        let ca = Cas::default().at("https://ca/dir");
+        let end = LONGEST.as_secs();
+        ca.denied(Novelty::New, whose("honest"), at(0));
+        ca.denied(Novelty::Renewal, whose("liar"), at(0));
+        for claimed in [Novelty::Renewal, Novelty::Replacement] {
+            for (namespace, seconds, counts_as) in [
+                ("honest", 0, claimed),
+                ("liar", 0, Novelty::New),
+                ("liar", end - 1, Novelty::New),
+                ("liar", end, claimed),
+            ] {
+                let believed = ca.believed(claimed, whose(namespace), at(seconds));
+                assert_eq!(believed, counts_as, "{namespace} {seconds}");
+            }
+        }
+    }
+
+    /// What a liar has hidden is not in the picture, but from then on he waits like everybody else.
+    #[test]
+    fn whoever_passes_for_a_renewal_is_in_line_after_the_ca_has_found_out() {
+        let ca = Cas::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
+        let place = |number: u32| {
+            let names = [format!("www.d{number}.example").parse().unwrap()];
+            let novelty = ca.believed(Novelty::Replacement, whose("liar"), at(0));
+            let order = Order { account: "le", names: &names, novelty };
+            let room = ca.room(&order, whose("liar"), at(0)).is_none();
+            if room {
+                ca.ordered(&order, whose("liar"), at(0));
+            }
+            room
+        };
+        assert!((0..400).all(place), "nothing is counted");
+        ca.denied(Novelty::Replacement, whose("liar"), at(0));
+        assert_eq!((400..800).filter(|number| place(*number)).count(), 300);
     }
 
     #[test]

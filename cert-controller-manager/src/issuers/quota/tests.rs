@@ -27,7 +27,7 @@ fn whose<'a>(namespace: &'a str, certificate: &'a str) -> Whose<'a> {
 
 /// A quota of an Issuer that the API server keeps, or refuses to keep.
 struct Given {
-    quota: Quota,
+    quota: Arc<Quota>,
     clock: Arc<Manual>,
     writes: Arc<Mutex<VecDeque<String>>>,
     refusals: Arc<AtomicUsize>,
@@ -55,11 +55,15 @@ fn given(per_day: i64, requests: Option<Requests>) -> Given {
     let api = Api::namespaced(kube::Client::new(service, "default"), "default");
     let status = IssuerStatus { requests, ..IssuerStatus::default() };
     let quota = Quota::new(api, "ca", per_day, Some(&status), clock.clone());
-    Given { quota, clock, writes, refusals }
+    Given { quota: Arc::new(quota), clock, writes, refusals }
 }
 
 impl Given {
     async fn spend(&self, namespace: &str, certificate: &str) -> bool {
+        self.spent(namespace, certificate).await.is_some()
+    }
+
+    async fn spent(&self, namespace: &str, certificate: &str) -> Option<Spent> {
         self.quota.spend(whose(namespace, certificate)).await.unwrap()
     }
 
@@ -116,6 +120,29 @@ async fn what_cannot_be_noted_is_not_used() {
     assert!(given.quota.spend(whose("web", "a")).await.is_err());
     assert!(given.spend("web", "a").await);
     assert!(!given.spend("web", "a").await);
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_is_used_by_another_without_a_write() {
+    let given = given(1, None);
+    let spent = given.spent("web", "a").await.unwrap();
+    assert!(!given.spend("mail", "b").await);
+    spent.give_back();
+    assert!(given.spend("mail", "b").await);
+    assert!(!given.spend("web", "a").await);
+    assert_eq!(given.writes.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_does_not_count_as_the_share_of_its_namespace() {
+    let given = given(16, None);
+    for number in 0..20 {
+        given.spent("unlucky", &number.to_string()).await.unwrap().give_back();
+    }
+    for number in 0..4 {
+        assert!(given.spend("unlucky", &number.to_string()).await, "{number}");
+    }
+    assert!(!given.spend("unlucky", "more").await);
 }
 
 #[tokio::test]

@@ -44,6 +44,12 @@ impl Had {
         }
     }
 
+    fn forget_one(&mut self) {
+        if let Some((_, count)) = self.0.back_mut() {
+            *count = (*count - 1).max(0);
+        }
+    }
+
     fn count(&self, now: Timestamp) -> i64 {
         let hour = now.as_second() / HOUR;
         self.0.iter().filter(|(at, _)| *at > hour - HOURS).map(|(_, count)| count).sum()
@@ -81,6 +87,13 @@ impl Turns {
     pub fn note(&mut self, whose: Whose<'_>, now: Timestamp) {
         self.had.retain(|_, had| had.count(now) > 0);
         self.had.entry(whose.namespace.to_owned()).or_default().note(now);
+    }
+
+    /// The last request that the namespace had was none.
+    pub fn forget_one(&mut self, namespace: &str) {
+        if let Some(had) = self.had.get_mut(namespace) {
+            had.forget_one();
+        }
     }
 
     /// How many come before `whose`: those before it in its own namespace, and of each other

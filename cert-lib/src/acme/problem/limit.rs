@@ -21,6 +21,18 @@ impl Problem {
         Some(said.or_else(per_name).unwrap_or(About::Account))
     }
 
+    /// Whether it says in so many words that a limit is met from which Let's Encrypt exempts renewals
+    /// (`#limit-exemptions-for-renewals`): then what was asked for is none.
+    #[must_use]
+    pub(crate) fn denies_renewal(&self, concern: Concern) -> bool {
+        let has = |words: &str| self.detail.contains(words);
+        match self.limit(concern) {
+            Some(About::Account) => has("new orders"),
+            Some(About::Domain(_)) => has("already issued for"),
+            Some(About::Set | About::Name(_)) | None => false,
+        }
+    }
+
     /// Whether the CA has stopped listening to this account for a name until somebody follows the
     /// link in the text: Let's Encrypt does so after months of failures.
     #[must_use]
@@ -133,6 +145,23 @@ mod tests {
             assert_eq!(limited(detail).limit(Concern::NewOrder), Some(about), "{detail}");
             assert_eq!(limited(detail).limit(Concern::Order), None, "an order that stands");
         }
+    }
+
+    #[test]
+    fn a_renewal_is_denied_by_the_limits_that_renewals_are_exempt_from_and_by_nothing_else() {
+        for (detail, denied) in [
+            ("too many new orders (300) from this account in the last 3h0m0s", true),
+            ("too many certificates (50) already issued for \"example.com\" in the last", true),
+            ("too many certificates (5) already issued for this exact set of identifiers", false),
+            ("too many failed authorizations (5) for \"www.example.com\" in the last", false),
+            ("Service busy; retry later.", false),
+            ("", false),
+        ] {
+            assert_eq!(limited(detail).denies_renewal(Concern::NewOrder), denied, "{detail}");
+        }
+        let elsewhere = Problem { status: Some(403), kind: "unauthorized".into(), ..limited("") };
+        let elsewhere = Problem { detail: "too many new orders".into(), ..elsewhere };
+        assert!(!elsewhere.denies_renewal(Concern::NewOrder), "no limit");
     }
 
     #[test]

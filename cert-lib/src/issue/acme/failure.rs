@@ -21,7 +21,9 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
     }
     let limit = error.problem().and_then(|problem| problem.limit(concern));
     if error.problem().is_some_and(is_limit) {
-        return IssueError::passing(message, error.disposition(concern)).limited(limit);
+        let denied = error.problem().is_some_and(|problem| problem.denies_renewal(concern));
+        let failure = IssueError::passing(message, error.disposition(concern));
+        return failure.limited(limit).denying_renewal(denied);
     }
     let failure = match error.disposition(concern) {
         disposition @ (Disposition::Retry(Ladder::Transport) | Disposition::Until(_)) => {
@@ -31,7 +33,7 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
     };
-    failure.limited(limit).unheard(is_unheard(error))
+    failure.limited(limit).unheard(is_unheard(error)).unsent(error.is_unsent())
 }
 
 /// No answer, or one of what stands before the CA.

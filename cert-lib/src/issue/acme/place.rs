@@ -22,6 +22,7 @@ use crate::{
     },
     model::{
         cert_id::CertId,
+        key::PrivateKey,
         name::DnsName,
         request::{Request, Subject},
     },
@@ -32,24 +33,16 @@ impl AcmeIssuer {
     /// CA certifies it.
     pub(super) async fn place(&self, request: &Request) -> Result<Advance, IssueError> {
         if !request.acme.addresses.is_empty() && !self.solver.proves_addresses() {
-            return Err(failure::unprovable_address());
+            return Err(unsent(failure::unprovable_address()));
         }
-        let key = match &request.subject {
-            Subject::Csr(_) => None,
-            Subject::Names { .. } if request.key.is_some() => request.key.clone(),
-            Subject::Names { key, .. } => {
-                let made = self.keys.generate(key.kind()).await;
-                let retry = Disposition::Retry(Ladder::Transport);
-                Some(made.map_err(|error| IssueError::passing(error.to_string(), retry))?)
-            }
-        };
+        let key = self.key(request).await.map_err(unsent)?;
         let (url, order) = {
             let waited_since = self.clock.now();
             // It is never closed; and without a permit the order would only be placed at once.
             let _turn = self.placing.acquire().await;
             // Whoever waited while the CA did not answer need not find that out again, one by one.
             if let Some(error) = self.recent_failure(waited_since) {
-                return Err(error);
+                return Err(unsent(error));
             }
             let outcome = self.new_order(request).await;
             self.remember(outcome.as_ref().err());
@@ -71,6 +64,19 @@ impl AcmeIssuer {
         Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
     }
 
+    /// The key to be certified, unless it is somebody else's.
+    async fn key(&self, request: &Request) -> Result<Option<PrivateKey>, IssueError> {
+        match &request.subject {
+            Subject::Csr(_) => Ok(None),
+            Subject::Names { .. } if request.key.is_some() => Ok(request.key.clone()),
+            Subject::Names { key, .. } => {
+                let made = self.keys.generate(key.kind()).await;
+                let retry = Disposition::Retry(Ladder::Transport);
+                made.map(Some).map_err(|error| IssueError::passing(error.to_string(), retry))
+            }
+        }
+    }
+
     /// Why placing an order failed for the last one, if that was after `since`.
     fn recent_failure(&self, since: Timestamp) -> Option<IssueError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,11 +94,11 @@ impl AcmeIssuer {
     async fn new_order(&self, request: &Request) -> Result<(String, Order), IssueError> {
         let failed = |error| failed("placing the order", &error, Concern::NewOrder);
         let client = self.account.client();
-        let directory = client.directory().await.map_err(failed)?;
+        let directory = client.directory().await.map_err(failed).map_err(unsent)?;
         let replaces = request.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
         let mut payload = NewOrder {
             identifiers: identifiers(request),
-            profile: self.profile(request, &directory)?,
+            profile: self.profile(request, &directory).map_err(unsent)?,
             replaces: replaces.map(CertId::as_str),
         };
         let mut outcome = self.account.post(&directory.new_order, &payload).await;
@@ -166,6 +172,11 @@ struct NewOrder<'a> {
     profile: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<&'a str>,
+}
+
+/// It came before the CA was asked for an order.
+fn unsent(error: IssueError) -> IssueError {
+    error.unsent(true)
 }
 
 /// Who must change the profile.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn lost() -> HttpError {
-    HttpError::Unreachable { host: "ca".to_owned(), reason: "reset".to_owned() }
+    HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() }
 }
 
 /// When a change is interrupted.

@@ -71,7 +71,7 @@ impl Ca {
         self.served += u32::from(seen.method == "POST");
         if seen.method == "POST" && self.manner.lose_answer == Some(self.served) {
             let reason = "connection reset".to_owned();
-            return Err(HttpError::Unreachable { host: "ca".to_owned(), reason });
+            return Err(HttpError::Broken { host: "ca".to_owned(), reason });
         }
         Ok(answer)
     }

@@ -76,11 +76,15 @@ async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it
         let turn = bench.issuer.placing.acquire().await.unwrap();
         let crowd = futures::future::join_all(tries);
         let (outcomes, ()) = futures::future::join(crowd, async { drop(turn) }).await;
+        let (mut asked, mut denied) = (0, 0);
         for outcome in outcomes {
             let error = outcome.unwrap_err();
             assert_eq!(error.disposition(), disposition);
             assert_eq!(error.limit(), Some(&About::Account));
+            asked += u32::from(!error.is_unsent());
+            denied += u32::from(error.denies_renewal());
         }
+        assert_eq!((asked, denied), (1, 1), "nobody else was asked or refused");
         assert_eq!(bench.count("POST /new-order"), 1);
     }
 }

@@ -21,6 +21,47 @@ async fn a_connection_that_breaks_after_finalizing_is_resumed_and_not_ordered_an
     }
 }
 
+/// faults.md 13
+#[tokio::test]
+async fn a_new_order_that_never_left_is_told_from_one_whose_answer_is_lost() {
+    fn unreachable() -> HttpError {
+        HttpError::Unreachable { host: "ca".to_owned(), reason: "refused".to_owned() }
+    }
+    fn broken() -> HttpError {
+        HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() }
+    }
+    for (path, answer, unsent) in [
+        ("/new-order", Err(unreachable as fn() -> HttpError), true),
+        ("/new-order", Err(broken), false),
+        ("/new-order", Ok((429, "rateLimited")), false),
+        ("/new-order", Ok((400, "malformed")), false),
+        ("/dir", Err(broken), true),
+        ("/dir", Ok((503, "serverInternal")), true),
+    ] {
+        let mut fetched = false;
+        let hook = move |seen: &Seen, _: &mut Ca| {
+            // The bench itself fetches the directory first.
+            let is_first = seen.path() == "/dir" && !std::mem::replace(&mut fetched, true);
+            (seen.path() == path && !is_first).then(|| match answer {
+                Ok((status, word)) => Ok(reply(status).nonce("n").json(&problem(word))),
+                Err(error) => Err(error()),
+            })
+        };
+        let bench =
+            Bench::with(Manner::default(), Board::default(), Conduct::default(), Box::new(hook))
+                .await;
+        if path == "/dir" {
+            bench.issuer.account.client().forget_directory();
+        }
+        let error = bench.issuer.advance(&app(), None).await.unwrap_err();
+        assert_eq!(error.is_unsent(), unsent, "{path}: {error:?}");
+    }
+    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let mut unknown = app();
+    unknown.acme.profile = Some("tomorrow".to_owned());
+    assert!(bench.issuer.advance(&unknown, None).await.unwrap_err().is_unsent());
+}
+
 /// faults.md 17
 #[tokio::test]
 async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
