@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tests::{
-    Look, eventually, janitor,
-    objects::{self, apply, example, list, state},
+    eventually, janitor,
+    objects::{self, apply, example, has_state, list},
     rig::{Rig, RigOptions},
     run,
     table::{Table, Width, align},
@@ -87,13 +87,7 @@ async fn until_ready(rig: &Rig, example: &Value) -> Result<DynamicObject> {
     let certificates = objects::api(&rig.control_plane.client(), "Certificate", "default")?;
     eventually(DEADLINE, &format!("Certificate {name} is Ready"), || async {
         rig.check_manager().await?;
-        let object = certificates.get(name).await?;
-        let (state, message) = state(&object);
-        Ok(if state == "Ready" {
-            Look::Done(object)
-        } else {
-            Look::NotYet(format!("'{state}' ({message})"))
-        })
+        Ok(has_state(certificates.get(name).await?, "Ready"))
     })
     .await
 }
