@@ -133,6 +133,12 @@ fn a_process_ends_with_its_owner() {
 }
 
 #[test]
+fn what_fails_prints_its_causes_and_no_backtrace() {
+    let error = run(async { Err::<(), _>(anyhow::anyhow!("why").context("what")) }).unwrap_err();
+    assert_eq!((format!("{error:?}"), error.to_string()), ("what: why".into(), "what: why".into()));
+}
+
+#[test]
 fn a_wait_that_fails_says_what_was_seen_last() {
     let error = run(eventually(Duration::from_millis(60), "the moon is full", || async {
         Ok(Look::<()>::NotYet("a crescent".to_owned()))

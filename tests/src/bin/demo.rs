@@ -25,7 +25,7 @@ const EXAMPLES: &[&str] = &["30-cert-simple.yaml", "30-cert-csr.yaml", "30-cert-
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let ended = run(demonstrate());
+    let ended = run(demonstrate()).map_err(anyhow::Error::from);
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use tests::{
     Look, eventually,
     namespace::Namespace,
@@ -15,7 +15,7 @@ use tests::{
 const RETRY_AFTER: i64 = 8;
 
 #[test]
-fn a_time_that_the_ca_named_is_kept_by_the_next_manager() -> Result<()> {
+fn a_time_that_the_ca_named_is_kept_by_the_next_manager() {
     run(async {
         let rig = Rig::with_issuer(RigOptions { proxy: true, ..Default::default() }).await?;
         let proxy = rig.proxy.as_ref().context("there is no proxy")?;
@@ -44,4 +44,5 @@ fn a_time_that_the_ca_named_is_kept_by_the_next_manager() -> Result<()> {
         assert_eq!(rig.pebble.signed_count()?, 1);
         Ok(())
     })
+    .unwrap();
 }
