@@ -38,14 +38,15 @@ pub async fn register(pebble: &Pebble) -> Result<Account> {
     Ok(account)
 }
 
-/// A CA that looks into a DNS server of its own, and an account there.
+/// A CA that looks into a DNS server of its own, and an account there. It refuses no nonce, so that
+/// what it is asked can be counted.
 ///
 /// # Errors
 /// Something does not start.
 pub async fn with_dns() -> Result<(Pebble, ChallTestSrv, Account)> {
     let logs = logs()?;
     let dns = ChallTestSrv::start(&logs).await?;
-    let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
+    let options = PebbleOptions { nonce_reject: 0, dns: Some(dns.dns()), ..Default::default() };
     let pebble = Pebble::start(&options, &scratch()?, &logs).await?;
     let account = register(&pebble).await?;
     Ok((pebble, dns, account))

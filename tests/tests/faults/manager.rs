@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use tests::{
     Look, eventually,
     namespace::Namespace,
+    pebble::PebbleOptions,
     proxy::{Answer, Fault, Kind, Rule},
     rig::{Rig, RigOptions},
     run,
@@ -17,7 +18,10 @@ const RETRY_AFTER: i64 = 8;
 #[test]
 fn a_time_that_the_ca_named_is_kept_by_the_next_manager() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions { proxy: true, ..Default::default() }).await?;
+        // A nonce that is refused would be one more order to count.
+        let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
+        let options = RigOptions { pebble, proxy: true, ..Default::default() };
+        let rig = Rig::with_issuer(options).await?;
         let proxy = rig.proxy.as_ref().context("there is no proxy")?;
         let namespace = Namespace::new(&rig, "overloaded").await?;
         proxy.forget();
