@@ -244,6 +244,8 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
 }
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,11 @@ use rcgen::{CertificateParams, CertificateSigningRequest, DistinguishedName, Key
 
 use tokio::sync::Semaphore;
 
-use crate::pebble::Pebble;
+use crate::{
+    challtestsrv::ChallTestSrv,
+    pebble::{Pebble, PebbleOptions},
+    processes::{logs, scratch},
+};
 
 /// Polls begin after 5 ms: Pebble takes a few milliseconds for everything.
 const POLL: RetryPolicy = RetryPolicy::new()
@@ -34,10 +38,40 @@ pub async fn register(pebble: &Pebble) -> Result<Account> {
     Ok(account)
 }
 
+/// A CA that looks into a DNS server of its own, and an account there. It refuses no nonce, so that
+/// what it is asked can be counted.
+///
+/// # Errors
+/// Something does not start.
+pub async fn with_dns() -> Result<(Pebble, ChallTestSrv, Account)> {
+    let logs = logs()?;
+    let dns = ChallTestSrv::start(&logs).await?;
+    let options = PebbleOptions { nonce_reject: 0, dns: Some(dns.dns()), ..Default::default() };
+    let pebble = Pebble::start(&options, &scratch()?, &logs).await?;
+    let account = register(&pebble).await?;
+    Ok((pebble, dns, account))
+}
+
 /// Publishes a TXT value under a name, before the CA looks for it.
 pub trait Publish {
     /// Makes `value` visible at `name`, which has no dot at its end.
     fn publish(&self, name: String, value: String) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Publish for ChallTestSrv {
+    async fn publish(&self, name: String, value: String) -> Result<()> {
+        self.set_txt(&format!("{name}."), &value).await
+    }
+}
+
+/// Publishes nothing: for a CA that does not look, or one that shall find nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Nowhere;
+
+impl Publish for Nowhere {
+    async fn publish(&self, _name: String, _value: String) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Orders are placed one after the other, as our engine does it, too: Pebble 2.10 can lock up for

@@ -151,6 +151,8 @@ impl Desk {
         self.clock.step(wait);
         if job.runs() {
             let wait = Duration::try_from(wait).unwrap_or_default();
+            // There is no condition to wait for: whether the CA is done it says only to whoever asks,
+            // and how often it is asked is what the tests count.
             tokio::time::sleep(wait.min(self.pace)).await;
         }
     }

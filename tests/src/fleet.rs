@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Look,
+    audit::Request,
     controlplane::{ControlPlane, ControlPlaneOptions},
     eventually,
     manager::{Manager, ManagerOptions, Usage},
@@ -121,14 +122,10 @@ impl Fleet {
         let issuers = objects::api(&client, "Issuer", "default")?;
         eventually(START, &format!("Issuer {name} is Ready"), || async {
             self.check().await?;
-            let (state, message) = objects::state(&issuers.get(name).await?);
-            Ok(if state == "Ready" {
-                Look::Done(())
-            } else {
-                Look::NotYet(format!("'{state}' ({message})"))
-            })
+            Ok(objects::has_state(issuers.get(name).await?, "Ready"))
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     /// Fails with the end of its log when a manager has ended that was not asked to.
@@ -279,22 +276,26 @@ impl Fleet {
         Ok(leases.iter().find(foreign).and_then(holder).filter(|holder| !holder.is_empty()))
     }
 
+    /// What was refused for want of a right, as far as the API servers record it.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub fn forbidden(&self) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for plane in &self.planes {
+            let requests = plane.audit()?;
+            all.extend(requests.iter().filter(|one| one.is_forbidden()).map(Request::to_string));
+        }
+        Ok(all)
+    }
+
     /// Waits until neither a challenge record nor an order in flight is left anywhere.
     ///
     /// # Errors
     /// Some are left.
     pub async fn until_nothing_is_left(&self, deadline: Duration) -> Result<()> {
-        eventually(deadline, "no DNSEntry and no Progress is left", || async {
-            let entries = objects::list(&self.client(Cluster::Dns), "DNSEntry", "").await?;
-            let progress = objects::progress(&self.client(Cluster::Default)).await?;
-            Ok(if entries.is_empty() && progress.is_empty() {
-                Look::Done(())
-            } else {
-                let (entries, progress) = (objects::names(&entries), objects::names(&progress));
-                Look::NotYet(format!("DNSEntries: {entries}; Progress: {progress}"))
-            })
-        })
-        .await
+        let (dns, default) = (self.client(Cluster::Dns), self.client(Cluster::Default));
+        objects::until_nothing_is_left(&dns, &default, deadline).await
     }
 
     fn member(&self, number: usize) -> Result<&Member> {

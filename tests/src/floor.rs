@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    acme::{self, Publish},
+    acme::{self, Nowhere},
     metrics::{Write, Writes},
     pebble::Pebble,
 };
@@ -35,15 +35,6 @@ pub struct Floor<'a> {
     pub concurrency: usize,
     /// The writes to repeat, of `count` certificates together.
     pub writes: &'a Writes,
-}
-
-/// The CA does not look, so there is nothing to publish.
-struct Nowhere;
-
-impl Publish for Nowhere {
-    async fn publish(&self, _name: String, _value: String) -> Result<()> {
-        Ok(())
-    }
 }
 
 impl Floor<'_> {

@@ -1,5 +1,5 @@
-//! A small HTTPS client that trusts one CA: for Pebble's management interface, for readiness, and for
-//! instant-acme.
+//! HTTPS to servers of one CA: a small client for Pebble's management interface, for readiness, and for
+//! instant-acme; and what other clients are built from.
 
 use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -82,19 +82,28 @@ impl HttpClient for Https {
 }
 
 fn connector(authority: &Path) -> Result<HttpsConnector<HttpConnector>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority)?)?;
-    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
     Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
+        .with_tls_config(trusting(authority)?)
         .https_only()
         .enable_http1()
         .enable_http2()
-        .wrap_connector(tcp))
+        .wrap_connector(tcp()))
+}
+
+/// Trusts the CA in this PEM file and no other.
+pub(crate) fn trusting(authority: &Path) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// Connects also for URLs that are not `http`, and sends at once what is small.
+pub(crate) fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp
 }

@@ -33,12 +33,26 @@ pub mod table;
 pub mod tls;
 pub mod x509;
 
-use std::{future::Future, sync::OnceLock};
+use std::{fmt, future::Future, sync::OnceLock};
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 
 pub use eventually::{Look, eventually};
+
+/// Why a task failed. It prints what failed and its causes on one line, also where a test unwraps it.
+///
+/// An [`anyhow::Error`] prints a backtrace besides where `RUST_BACKTRACE` is set, as it is in many a
+/// CI: a hundred lines of the runtime, in which the cause is hard to find.
+#[derive(thiserror::Error)]
+#[error("{0:#}")]
+pub struct Failure(anyhow::Error);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// Runs a test or a program on the one runtime of this process.
 ///
@@ -47,10 +61,11 @@ pub use eventually::{Look, eventually};
 ///
 /// # Errors
 /// What `task` fails with, or that no runtime can be had.
-pub fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+pub fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T, Failure> {
     static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
-    match RUNTIME.get_or_init(Runtime::new) {
+    let ended = match RUNTIME.get_or_init(Runtime::new) {
         Ok(runtime) => runtime.block_on(task),
         Err(error) => Err(anyhow::anyhow!("{error}")).context("cannot start a runtime"),
-    }
+    };
+    ended.map_err(Failure)
 }

@@ -42,6 +42,9 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("VirtualService", "networking.istio.io", "v1", "virtualservices", true),
 ];
 
+/// The resources that we define, plural.
+pub const OURS: [&str; 3] = ["issuers", "certificates", "certificaterevocations"];
+
 /// The objects of one kind in one namespace, `""` for all namespaces. Where two groups have a kind of
 /// this name, `<kind>.<group>` says which is meant; alone, it is the first of the list.
 ///
@@ -101,14 +104,45 @@ pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
     Ok(api(client, "Secret", "default")?.list(&params).await?.items)
 }
 
+/// Waits until neither a challenge record in the cluster `dns` nor an order in flight in the cluster
+/// `default` is left.
+///
+/// # Errors
+/// Some are left.
+pub async fn until_nothing_is_left(
+    dns: &Client,
+    default: &Client,
+    deadline: Duration,
+) -> Result<()> {
+    eventually(deadline, "no DNSEntry and no Progress is left", || async {
+        let (entries, progress) = (list(dns, "DNSEntry", "").await?, progress(default).await?);
+        Ok(if entries.is_empty() && progress.is_empty() {
+            Look::Done(())
+        } else {
+            let (entries, progress) = (names(&entries), names(&progress));
+            Look::NotYet(format!("DNSEntries: {entries}; Progress: {progress}"))
+        })
+    })
+    .await
+}
+
 /// Applies our own definitions, as `kubectl apply -f` of the chart's does.
 ///
 /// # Errors
 /// They are not accepted.
 pub async fn define_ours(client: &Client) -> Result<()> {
-    for plural in ["issuers", "certificates", "certificaterevocations"] {
+    define_changed(client, |_| {}).await
+}
+
+/// Applies our own definitions, each after a change.
+///
+/// # Errors
+/// They are not accepted.
+pub async fn define_changed(client: &Client, change: impl Fn(&mut Value)) -> Result<()> {
+    for plural in OURS {
         let name = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
-        for definition in documents(&crate::locate::read(&name)?)? {
+        for mut definition in documents(&crate::locate::read(&name)?)? {
+            change(&mut definition);
             apply(client, "", &definition).await?;
         }
         until_established(client, &format!("{plural}.cert.gardener.cloud")).await?;
@@ -168,6 +202,17 @@ pub fn state(object: &DynamicObject) -> (String, String) {
     let status = &object.data["status"];
     let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
     (text("state"), text("message"))
+}
+
+/// Looks whether an object has this state.
+#[must_use]
+pub fn has_state(object: DynamicObject, wanted: &str) -> Look<DynamicObject> {
+    let (state, message) = state(&object);
+    if state == wanted {
+        Look::Done(object)
+    } else {
+        Look::NotYet(format!("'{state}' ({message})"))
+    }
 }
 
 /// Names of objects, for messages.

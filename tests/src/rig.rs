@@ -5,11 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{Look, eventually};
 use crate::{
     bind::{self, Bind},
     controlplane::ControlPlane,
-    locate,
+    eventually, locate,
     manager::{Manager, ManagerOptions, Usage},
     objects::{self, acme_issuer, apply, is_established, until_established},
     pebble::{Pebble, PebbleOptions},
@@ -102,7 +101,7 @@ impl Rig {
             define_dns_entry(&client).await?;
         }
         if options.definitions == Definitions::Lenient {
-            define_leniently(&client).await?;
+            objects::define_changed(&client, without_rules).await?;
             for cluster in ["kubeconfig", "source"] {
                 arguments.push(format!("--{cluster}.disable-deploy-crds"));
             }
@@ -206,16 +205,12 @@ impl Rig {
         deadline: Duration,
     ) -> Result<String> {
         let issuers = objects::api(&self.control_plane.client(), "Issuer", "default")?;
-        eventually(deadline, &format!("Issuer {name} is {wanted}"), || async {
+        let issuer = eventually(deadline, &format!("Issuer {name} is {wanted}"), || async {
             self.check_manager().await?;
-            let (state, message) = objects::state(&issuers.get(name).await?);
-            Ok(if state == wanted {
-                Look::Done(message)
-            } else {
-                Look::NotYet(format!("'{state}' ({message})"))
-            })
+            Ok(objects::has_state(issuers.get(name).await?, wanted))
         })
-        .await
+        .await?;
+        Ok(objects::state(&issuer).1)
     }
 
     /// Fails with the end of the manager's log when it has ended.
@@ -273,22 +268,12 @@ impl Rig {
     /// Some are left.
     pub async fn until_nothing_is_left(&self, deadline: Duration) -> Result<()> {
         let client = self.control_plane.client();
-        eventually(deadline, "no DNSEntry and no Progress is left", || async {
-            let entries = objects::list(&client, "DNSEntry", "").await?;
-            let progress = objects::progress(&client).await?;
-            Ok(if entries.is_empty() && progress.is_empty() {
-                Look::Done(())
-            } else {
-                let (entries, progress) = (objects::names(&entries), objects::names(&progress));
-                Look::NotYet(format!("DNSEntries: {entries}; Progress: {progress}"))
-            })
-        })
-        .await
+        objects::until_nothing_is_left(&client, &client, deadline).await
     }
 
     async fn until_manager_is_up(&self) -> Result<()> {
         let client = self.control_plane.client();
-        for plural in ["issuers", "certificates", "certificaterevocations"] {
+        for plural in objects::OURS {
             let definition = format!("{plural}.cert.gardener.cloud");
             let what = format!("the manager has applied {definition}");
             eventually(Duration::from_secs(20), &what, || async {
@@ -312,19 +297,7 @@ pub async fn define_dns_entry(client: &kube::Client) -> Result<()> {
     until_established(client, "dnsentries.dns.gardener.cloud").await
 }
 
-/// Applies our definitions without the rules in them.
-async fn define_leniently(client: &kube::Client) -> Result<()> {
-    for plural in ["issuers", "certificates", "certificaterevocations"] {
-        let file = format!("charts/cert-controller-manager/crds/cert.gardener.cloud_{plural}.yaml");
-        for mut definition in objects::documents(&locate::read(&file)?)? {
-            without_rules(&mut definition);
-            apply(client, "", &definition).await?;
-        }
-        until_established(client, &format!("{plural}.cert.gardener.cloud")).await?;
-    }
-    Ok(())
-}
-
+/// Takes the rules out of a definition.
 fn without_rules(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {

@@ -13,7 +13,7 @@ use tests::{
     eventually,
     fleet::{
         Fleet,
-        options::{Access, FleetOptions, Layout},
+        options::{FleetOptions, Layout},
     },
     namespace::Namespace,
     objects::{api, apply, define_gateways},
@@ -22,26 +22,10 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// What was refused for want of a right.
-fn forbidden(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    let mut all = Vec::new();
-    for plane in &fleet.planes {
-        let requests = plane.audit()?;
-        all.extend(requests.iter().filter(|one| one.is_forbidden()).map(Request::to_string));
-    }
-    Ok(all)
-}
-
 #[test]
 fn a_certificate_is_issued_across_three_clusters_with_no_right_but_those_of_the_table() {
     run(async {
-        let fleet = Fleet::with_issuer(FleetOptions {
-            layout: Layout::THREE,
-            access: Access::Granted,
-            audit: tests::controlplane::Audit::All,
-            ..FleetOptions::default()
-        })
-        .await?;
+        let fleet = Fleet::with_issuer(FleetOptions::least_rights(Layout::THREE)).await?;
         let namespace = Namespace::in_fleet(&fleet, "across").await?;
         namespace.simple("host").await?;
         namespace.until("host", "Ready", SOON).await?;
@@ -55,7 +39,7 @@ fn a_certificate_is_issued_across_three_clusters_with_no_right_but_those_of_the_
             requests.iter().filter(|one| one.user == by && one.resource == "secrets").count()
         };
         ensure!(secrets(&source) == 0 && secrets(&target) > 0, "Secrets in the wrong cluster");
-        let forbidden = forbidden(&fleet)?;
+        let forbidden = fleet.forbidden()?;
         ensure!(forbidden.is_empty(), "{forbidden:#?}");
         fleet.check().await
     })

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use serde_json::json;
 use tests::{
     Look,
-    acme::{self, Publish},
-    challtestsrv::ChallTestSrv,
+    acme::{self, Nowhere},
     controlplane::ControlPlane,
     eventually,
     floor::Floor,
@@ -15,18 +13,10 @@ use tests::{
     metrics::{Write, Writes},
     objects::{api, apply, documents, until_established},
     pebble::{Pebble, PebbleOptions},
-    processes::{Process, logs, scratch},
+    processes::{Process, logs},
     run,
     x509::Leaf,
 };
-
-struct Txt<'a>(&'a ChallTestSrv);
-
-impl Publish for Txt<'_> {
-    async fn publish(&self, name: String, value: String) -> Result<()> {
-        self.0.set_txt(&format!("{name}."), &value).await
-    }
-}
 
 #[test]
 fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
@@ -55,13 +45,9 @@ fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
 #[test]
 fn pebble_counts_what_it_signed_by_name() {
     run(async {
-        let (data, logs) = (scratch()?, logs()?);
-        let dns = ChallTestSrv::start(&logs).await?;
-        let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
-        let pebble = Pebble::start(&options, &data, &logs).await?;
-        let account = acme::register(&pebble).await?;
+        let (pebble, dns, account) = acme::with_dns().await?;
         let names = ["*.rig.test".to_owned(), "rig.test".to_owned()];
-        let pem = acme::issue(&account, &names, &Txt(&dns)).await?;
+        let pem = acme::issue(&account, &names, &dns).await?;
         let leaf = Leaf::parse(pem.as_bytes())?;
         assert_eq!((leaf.key.as_str(), leaf.chain), ("EC 256 bit", 2));
         assert_eq!(pebble.signed_by_names().await?, [(names.to_vec(), 1)].into());
@@ -121,18 +107,8 @@ fn the_floor_does_the_writes_that_it_is_given() {
 #[test]
 fn a_challenge_that_is_not_in_the_dns_is_refused() {
     run(async {
-        struct Nothing;
-        impl Publish for Nothing {
-            async fn publish(&self, _name: String, _value: String) -> Result<()> {
-                Ok(())
-            }
-        }
-        let (data, logs) = (scratch()?, logs()?);
-        let dns = ChallTestSrv::start(&logs).await?;
-        let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
-        let pebble = Pebble::start(&options, &data, &logs).await?;
-        let account = acme::register(&pebble).await?;
-        let error = acme::issue(&account, &["rig.test".to_owned()], &Nothing).await.unwrap_err();
+        let (pebble, _dns, account) = acme::with_dns().await?;
+        let error = acme::issue(&account, &["rig.test".to_owned()], &Nowhere).await.unwrap_err();
         assert!(error.to_string().contains("No TXT records"), "{error:#}");
         assert_eq!(pebble.signed_count()?, 0);
         Ok(())
@@ -154,6 +130,12 @@ fn a_process_ends_with_its_owner() {
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn what_fails_prints_its_causes_and_no_backtrace() {
+    let error = run(async { Err::<(), _>(anyhow::anyhow!("why").context("what")) }).unwrap_err();
+    assert_eq!((format!("{error:?}"), error.to_string()), ("what: why".into(), "what: why".into()));
 }
 
 #[test]

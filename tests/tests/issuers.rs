@@ -63,7 +63,7 @@ fn chains(pem: &[u8], roots: &[u8]) -> Result<()> {
 }
 
 #[test]
-fn a_self_signed_ca_signs_a_certificate_and_shows_itself() -> Result<()> {
+fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
     run(async {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "own-issuers").await?;
@@ -119,10 +119,11 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() -> Result<()> {
         assert_eq!(entry(&namespace, "leaf-tls", "tls.crt").await?, chain);
         rig.check_manager().await
     })
+    .unwrap();
 }
 
 #[test]
-fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again() -> Result<()> {
+fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again() {
     run(async {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "by-domains").await?;
@@ -159,10 +160,11 @@ fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again
         );
         rig.check_manager().await
     })
+    .unwrap();
 }
 
 #[test]
-fn an_issuer_in_a_foreign_namespace_is_refused() -> Result<()> {
+fn an_issuer_in_a_foreign_namespace_is_refused() {
     run(async {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "foreign-issuer").await?;
@@ -175,10 +177,11 @@ fn an_issuer_in_a_foreign_namespace_is_refused() -> Result<()> {
         ensure!(said.contains("target issuers not allowed"), "{said}");
         rig.check_manager().await
     })
+    .unwrap();
 }
 
 #[test]
-fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() -> Result<()> {
+fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
     run(async {
         let rig = Rig::start(RigOptions::default()).await?;
         let namespace = Namespace::new(&rig, "quota").await?;
@@ -202,4 +205,5 @@ fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() -> Res
         namespace.until("second", "Ready", SOON).await?;
         rig.check_manager().await
     })
+    .unwrap();
 }

@@ -308,7 +308,7 @@ fn kubectl_prints_the_documented_columns() {
 }
 
 #[test]
-fn what_happens_to_a_certificate_is_told_as_events() -> Result<()> {
+fn what_happens_to_a_certificate_is_told_as_events() {
     run(async {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "events").await?;
@@ -323,4 +323,5 @@ fn what_happens_to_a_certificate_is_told_as_events() -> Result<()> {
         })
         .await
     })
+    .unwrap();
 }

@@ -2,25 +2,8 @@
 //! Ours runs as the program of `examples/issue.rs`, so that the documented example is run, too.
 
 use anyhow::{Context, Result, ensure};
-use tests::{
-    acme::{self, Publish},
-    challtestsrv::ChallTestSrv,
-    locate,
-    pebble::{Pebble, PebbleOptions},
-    processes::{logs, scratch},
-    run,
-    x509::Leaf,
-};
+use tests::{acme, challtestsrv::ChallTestSrv, locate, pebble::Pebble, run, x509::Leaf};
 use tokio::process::Command;
-
-/// The DNS side of the independent client.
-struct Txt<'a>(&'a ChallTestSrv);
-
-impl Publish for Txt<'_> {
-    async fn publish(&self, name: String, value: String) -> Result<()> {
-        self.0.set_txt(&format!("{name}."), &value).await
-    }
-}
 
 /// What our engine gets for `names`: the chain in PEM.
 async fn ours(pebble: &Pebble, dns: &ChallTestSrv, names: &[String]) -> Result<String> {
@@ -43,18 +26,14 @@ async fn ours(pebble: &Pebble, dns: &ChallTestSrv, names: &[String]) -> Result<S
 #[test]
 fn both_engines_get_the_same_certificate_for_the_same_order() {
     run(async {
-        let logs = logs()?;
-        let dns = ChallTestSrv::start(&logs).await?;
-        let options = PebbleOptions { dns: Some(dns.dns()), ..Default::default() };
-        let pebble = Pebble::start(&options, &scratch()?, &logs).await?;
-        let account = acme::register(&pebble).await?;
+        let (pebble, dns, account) = acme::with_dns().await?;
         for names in [
             vec!["single.my-company.test"],
             vec!["apex.my-company.test", "*.apex.my-company.test"],
             vec!["a.my-company.test", "b.my-company.test", "c.d.my-company.test"],
         ] {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-            let theirs = acme::issue(&account, &names, &Txt(&dns)).await?;
+            let theirs = acme::issue(&account, &names, &dns).await?;
             let ours = ours(&pebble, &dns, &names).await?;
             let (theirs, ours) = (Leaf::parse(theirs.as_bytes())?, Leaf::parse(ours.as_bytes())?);
             let mut wanted = names.clone();

@@ -1,6 +1,7 @@
 //! The certificate Secret: reading what one holds, and rendering one. Pure, but for what is in
-//! [`keystores`] and [`mod@write`].
+//! [`cache`], [`keystores`] and [`mod@write`].
 
+pub mod cache;
 pub mod keystores;
 pub mod layout;
 pub mod wishes;

@@ -1,11 +1,12 @@
 //! The manager: starts, leads when it is its turn, and stops.
 //!
 //! All watches run from the start, so that a standby is as well informed as the leader; only the
-//! leader has passes. [`parts`] puts the controllers together, [`watches`] feeds them, [`lead`] lets
-//! them work.
+//! leader has passes. [`parts`] puts the controllers together, [`watches`] feeds them, [`lead`] starts
+//! both, and in our [`turn`] they work.
 
 mod lead;
 mod parts;
+mod turn;
 mod watches;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

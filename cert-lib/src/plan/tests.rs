@@ -2,15 +2,13 @@
 
 mod braked;
 
-use super::*;
-use crate::{
-    model::{key::PrivateKey, name::DnsName, request::Subject},
-    solve::Owner,
+use super::{
+    fixtures::{POLICY, have, want},
+    *,
 };
+use crate::model::{key::PrivateKey, request::Subject};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-const POLICY: Policy =
-    Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
 
 fn now() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -23,52 +21,26 @@ struct Given {
 }
 
 fn given() -> Given {
-    let name: DnsName = "example.org".parse().unwrap();
-    let fingerprint = Fingerprint::stored("wanted");
     let leaf = Leaf {
         serial: "0a0b".into(),
         not_before: now() - DAY * 45,
         not_after: now() + DAY * 45,
-        names: [name.clone()].into(),
+        names: ["example.org".parse().unwrap()].into(),
         public_key: PrivateKey::generate(crate::model::key::KeyType::P256)
             .unwrap()
             .public_key()
             .unwrap(),
         id: None,
     };
-    let subject = Subject::Names {
-        common_name: Some(name),
-        dns_names: vec![],
-        key: crate::model::request::KeyChoice::default(),
+    let stored = Stored {
+        leaf,
+        fingerprint: Some(Fingerprint::stored("wanted")),
+        requested_at: now() - DAY * 45,
+        revoked: false,
+        layout_is_current: true,
+        suggested: None,
     };
-    Given {
-        want: Want {
-            request: Ok(Request::new(Owner("default/cert".into()), fingerprint.clone(), subject)),
-            renew: false,
-            renewed_after: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            renewal_windows: vec![],
-        },
-        have: Have {
-            responsible: true,
-            rival: None,
-            issuer: IssuerState::Ready,
-            running: None,
-            secret: SecretState::Holds(Stored {
-                leaf,
-                fingerprint: Some(fingerprint),
-                requested_at: now() - DAY * 45,
-                revoked: false,
-                layout_is_current: true,
-                suggested: None,
-            }),
-            backoff: None,
-            quota: Quota::Open,
-            brake: Brake::Off,
-            slot: Slot::Free,
-        },
-    }
+    Given { want: want(), have: have(SecretState::Holds(stored)) }
 }
 
 impl Given {

@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const CONCURRENCY: usize = 20;
 
 fn main() -> ExitCode {
-    let ended = run(bench());
+    let ended = run(bench()).map_err(anyhow::Error::from);
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(true) => ExitCode::SUCCESS,

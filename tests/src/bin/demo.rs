@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
 use serde_json::Value;
 use tests::{
-    Look, eventually, janitor,
-    objects::{self, apply, example, list, state},
+    eventually, janitor,
+    objects::{self, apply, example, has_state, list},
     rig::{Rig, RigOptions},
     run,
     table::{Table, Width, align},
@@ -25,7 +25,7 @@ const EXAMPLES: &[&str] = &["30-cert-simple.yaml", "30-cert-csr.yaml", "30-cert-
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let ended = run(demonstrate());
+    let ended = run(demonstrate()).map_err(anyhow::Error::from);
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,13 +87,7 @@ async fn until_ready(rig: &Rig, example: &Value) -> Result<DynamicObject> {
     let certificates = objects::api(&rig.control_plane.client(), "Certificate", "default")?;
     eventually(DEADLINE, &format!("Certificate {name} is Ready"), || async {
         rig.check_manager().await?;
-        let object = certificates.get(name).await?;
-        let (state, message) = state(&object);
-        Ok(if state == "Ready" {
-            Look::Done(object)
-        } else {
-            Look::NotYet(format!("'{state}' ({message})"))
-        })
+        Ok(has_state(certificates.get(name).await?, "Ready"))
     })
     .await
 }

@@ -112,6 +112,13 @@ impl Default for FleetOptions {
 }
 
 impl FleetOptions {
+    /// Managers with no right but those of the access table, and API servers that record every
+    /// request: see [`super::Fleet::forbidden`].
+    #[must_use]
+    pub fn least_rights(layout: Layout) -> Self {
+        Self { layout, access: Access::Granted, audit: Audit::All, ..Self::default() }
+    }
+
     /// The user that a manager is.
     pub(super) fn user(&self, number: usize) -> String {
         self.user.clone().unwrap_or_else(|| super::Fleet::user(number))

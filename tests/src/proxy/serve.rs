@@ -18,7 +18,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use jiff::Timestamp;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::Value;
 use tokio::{
@@ -29,7 +29,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Fault, Kind, Seen, State};
-use crate::tls::Serving;
+use crate::{
+    http::{tcp, trusting},
+    tls::Serving,
+};
 
 pub(super) type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
@@ -39,20 +42,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of the server behind the proxy. HTTP/1.1, because there the Host header is what we say.
 pub(super) fn upstream(authority: &Path) -> Result<Upstream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority)?)?;
-    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
+        .with_tls_config(trusting(authority)?)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(tcp);
+        .wrap_connector(tcp());
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 

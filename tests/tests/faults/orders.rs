@@ -16,7 +16,7 @@ use tests::{
 use crate::{Bench, KINDS, MINIMUM, counts, days, job, seconds};
 
 #[test]
-fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() -> Result<()> {
+fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() {
     run(async {
         let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
         let bench = Bench::with(options).await?;
@@ -40,6 +40,7 @@ fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() -
         assert_eq!(table[1], counts(reused.map(|kind| (kind, 1))));
         bench.cost(0, 2)
     })
+    .unwrap();
 }
 
 #[test]

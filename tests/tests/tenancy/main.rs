@@ -17,12 +17,10 @@ use cert_controller_manager::access::Cluster;
 use kube::{Client, api::DynamicObject};
 use serde_json::{Value, json};
 use tests::{
-    Look,
-    audit::Request,
-    eventually,
+    Look, eventually,
     fleet::{Fleet, options::Layout},
     namespace::Namespace,
-    objects::{self, api, apply, names, state},
+    objects::{self, api, apply, has_state, names, state},
 };
 
 /// What happens at once takes a moment.
@@ -76,15 +74,11 @@ async fn until_issuer(client: &Client, issuer: &Value, wanted: &str) -> Result<S
     let text = |field: &str| issuer["metadata"][field].as_str().unwrap_or_default();
     apply(client, text("namespace"), issuer).await?;
     let issuers = api(client, "Issuer", text("namespace"))?;
-    eventually(SOON, &format!("Issuer {} is {wanted}", text("name")), || async {
-        let (state, message) = state(&issuers.get(text("name")).await?);
-        Ok(if state == wanted {
-            Look::Done(message)
-        } else {
-            Look::NotYet(format!("'{state}' ({message})"))
-        })
+    let issuer = eventually(SOON, &format!("Issuer {} is {wanted}", text("name")), || async {
+        Ok(has_state(issuers.get(text("name")).await?, wanted))
     })
-    .await
+    .await?;
+    Ok(state(&issuer).1)
 }
 
 /// Lets the second end in which something was made: who was there before is known in whole seconds,
@@ -101,11 +95,7 @@ async fn refused(namespace: &Namespace, name: &str, spec: Value) -> Result<Strin
 
 /// Nothing was refused for want of a right.
 fn nothing_forbidden(fleet: &Fleet) -> Result<()> {
-    for plane in &fleet.planes {
-        let requests = plane.audit()?;
-        let forbidden: Vec<String> =
-            requests.iter().filter(|it| it.is_forbidden()).map(Request::to_string).collect();
-        ensure!(forbidden.is_empty(), "{forbidden:#?}");
-    }
+    let forbidden = fleet.forbidden()?;
+    ensure!(forbidden.is_empty(), "{forbidden:#?}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 use serde_json::json;
 use tests::{
     Look,
-    controlplane::{Audit, ControlPlane},
+    controlplane::ControlPlane,
     eventually,
     fleet::{
         Fleet,
@@ -36,11 +36,8 @@ fn an_ingress_takes_certificate_dns_entry_and_secret_along_over_three_clusters()
 
 async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
     let fleet = Fleet::with_issuer(FleetOptions {
-        layout,
-        access: Access::Granted,
-        audit: Audit::All,
         arguments: arguments(&["--cascade-delete"]),
-        ..FleetOptions::default()
+        ..FleetOptions::least_rights(layout)
     })
     .await?;
     let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));
@@ -206,9 +203,6 @@ fn without_cascading_deletion_the_secret_stays() {
 fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             arguments: arguments(&[
                 "--cert-class=Mine,theirs",
                 "--cert-target-class=theirs",
@@ -216,7 +210,7 @@ fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
                 "--target-name-prefix=shoot1-",
                 "--cascade-delete",
             ]),
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));

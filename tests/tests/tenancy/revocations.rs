@@ -5,11 +5,7 @@ use cert_controller_manager::access::Cluster;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tests::{
-    controlplane::Audit,
-    fleet::{
-        Fleet,
-        options::{Access, FleetOptions},
-    },
+    fleet::{Fleet, options::FleetOptions},
     namespace::Namespace,
     objects::{self, state},
     run,
@@ -38,11 +34,8 @@ async fn applied(namespace: &Namespace, object: &Value) -> Result<()> {
 fn a_revocation_on_source_needs_no_more_than_its_rights_and_reaches_all_with_the_flag() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             arguments: arguments(&["--allow-cross-namespace-secrets"]),
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         let here = Namespace::in_fleet(&fleet, "here").await?;

@@ -5,10 +5,9 @@ use anyhow::ensure;
 use cert_controller_manager::access::Cluster;
 use serde_json::{Value, json};
 use tests::{
-    controlplane::Audit,
     fleet::{
         Fleet,
-        options::{Access, FleetOptions, Layout},
+        options::{FleetOptions, Layout},
     },
     namespace::Namespace,
     objects::{self, acme_issuer, api, state},
@@ -35,11 +34,8 @@ fn of(name: &str, namespace: &Namespace, issuer: &str, of: &Namespace) -> Value 
 fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            layout: Layout::TWO,
-            access: Access::Granted,
-            audit: Audit::All,
             arguments: arguments(&["--allow-target-issuers"]),
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;
         let target = fleet.client(Cluster::Target);

@@ -6,13 +6,8 @@ use cert_controller_manager::access::Cluster;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tests::{
-    Look,
-    controlplane::Audit,
-    eventually,
-    fleet::{
-        Fleet,
-        options::{Access, FleetOptions},
-    },
+    Look, eventually,
+    fleet::{Fleet, options::FleetOptions},
     namespace::Namespace,
     objects::{self, acme_issuer, api, apply, define_gateways, define_ours, state},
     run,
@@ -29,12 +24,9 @@ pub(super) async fn fleet() -> Result<&'static Fleet> {
     static FLEET: OnceCell<Fleet> = OnceCell::const_new();
     let start = || async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             definitions: true,
             idle: true,
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         define_ours(&fleet.client(Cluster::Source)).await?;

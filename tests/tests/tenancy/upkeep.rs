@@ -10,13 +10,8 @@ use kube::{ResourceExt as _, api::DynamicObject};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tests::{
-    Look,
-    controlplane::Audit,
-    eventually,
-    fleet::{
-        Fleet,
-        options::{Access, FleetOptions},
-    },
+    Look, eventually,
+    fleet::{Fleet, options::FleetOptions},
     namespace::Namespace,
     objects::{self, api, apply},
     run,
@@ -53,12 +48,9 @@ fn ended(name: &str, days: i64, labels: &Value) -> Result<Value> {
 fn only_what_nobody_refers_to_and_what_ended_two_weeks_ago_is_collected() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             definitions: true,
             idle: true,
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         let target = fleet.client(Cluster::Target);
@@ -110,11 +102,8 @@ async fn backups(fleet: &Fleet) -> Result<BTreeMap<String, DynamicObject>> {
 fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             arguments: arguments(&["--cascade-delete"]),
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         let target = fleet.client(Cluster::Target);

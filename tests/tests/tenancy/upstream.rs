@@ -6,13 +6,8 @@ use cert_controller_manager::access::Cluster;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tests::{
-    Look,
-    controlplane::Audit,
-    eventually,
-    fleet::{
-        Fleet,
-        options::{Access, FleetOptions},
-    },
+    Look, eventually,
+    fleet::{Fleet, options::FleetOptions},
     namespace::{Namespace, certificate},
     objects::{self, api, apply},
     run,
@@ -43,13 +38,10 @@ fn left(name: &str, cluster: &str, namespace: &Namespace) -> Value {
 fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingress() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
-            access: Access::Granted,
-            audit: Audit::All,
             arguments: arguments(&["--source.migration-ids=landscape-7", "--cascade-delete"]),
             definitions: true,
             idle: true,
-            ..FleetOptions::default()
+            ..FleetOptions::least_rights(HOME)
         })
         .await?;
         let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));

@@ -16,8 +16,9 @@ use super::Ground;
 use crate::{
     api::{ClusterId, IssuerKey, Places, Realm},
     certificates::{
-        consent::Consents, gate::Gate, index::Index, observe::Secrets, progress::Store,
-        reconcile::Controller as Certificates, renewal::Renewals, setbacks::Setbacks, wake::Lists,
+        consent::Consents, gate::Gate, index::Index, progress::Store,
+        reconcile::Controller as Certificates, renewal::Renewals, secret::cache::Secrets,
+        setbacks::Setbacks, wake::Lists,
     },
     config::SourceSettings,
     issuers::{

@@ -21,7 +21,7 @@ use crate::{
         follow::{self, Availability, Fan, Follower, Listing, follow},
         tasks::Tasks,
     },
-    sources::sync::Sources,
+    sources::{self, sync::Sources},
 };
 
 type Shared<K> = Arc<dyn Follower<K> + Send + Sync>;
@@ -142,8 +142,27 @@ where
     }
 }
 
+/// Follows Certificates, and what a pass over one looks at besides.
+pub(super) fn issuing(
+    ground: &Ground,
+    issuing: Option<&Issuing>,
+    sources: &[Arc<Sources>],
+    tasks: &mut Tasks,
+) -> IssuingLists {
+    let mut at = |home| certificates(ground, issuing, sources, home, tasks);
+    let source = at(Home::Source);
+    let target = other_home(ground).map(at);
+    let others = issuing.map_or_else(Vec::new, |it| surroundings(ground, it, tasks));
+    IssuingLists { source, target, others }
+}
+
+/// Where Certificates are besides the source cluster.
+fn other_home(ground: &Ground) -> Option<Home> {
+    (!ground.clusters.target_is_source()).then_some(Home::Target)
+}
+
 /// Follows Certificates for everybody who wants to hear of them.
-pub(super) fn certificates(
+fn certificates(
     ground: &Ground,
     issuing: Option<&Issuing>,
     sources: &[Arc<Sources>],
@@ -166,25 +185,8 @@ pub(super) fn certificates(
     Watch::new(api, Arc::new(follow::Shared(Fan(followers)))).needed(what).start(ground, tasks)
 }
 
-/// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
-/// definitions, and not this one.
-pub(super) fn revocations(
-    ground: &Ground,
-    issuing: &Issuing,
-    home: Home,
-    tasks: &mut Tasks,
-) -> Listing {
-    let client = match home {
-        Home::Source => &ground.clusters.source.0,
-        Home::Target => &ground.clusters.target.0,
-    };
-    let api: Api<CertificateRevocation> = Api::all(client.clone());
-    let follower = revocations::AtHome::new(home, issuing.revocations.clone());
-    Watch::new(api, Arc::new(follower)).start(ground, tasks).listing
-}
-
 /// Follows what a pass over a Certificate looks at besides.
-pub(super) fn surroundings(
+fn surroundings(
     ground: &Ground,
     Issuing { certificates, entries, .. }: &Issuing,
     tasks: &mut Tasks,
@@ -205,4 +207,40 @@ pub(super) fn surroundings(
         Watch { availability: entries.sender(), ..Watch::new(dns, entries.clone() as Shared<_>) };
     let others = [secrets, namespaces.start(ground, tasks), dns.start(ground, tasks)];
     others.map(|known| known.listing).into()
+}
+
+/// Follows the objects that get certificates, and what is attached to them.
+pub(super) fn sources(
+    ground: &Ground,
+    sources: &[Arc<Sources>],
+    tasks: &mut Tasks,
+) -> Vec<Vec<Listing>> {
+    let all = sources.iter().map(|sources| {
+        let start = |watch: sources::watches::Watch| {
+            tasks.run(watch.kind, watch.run);
+            watch.listing
+        };
+        sources.watches(&ground.relist).into_iter().filter_map(start).collect()
+    });
+    all.collect()
+}
+
+/// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
+/// definitions, and not this one.
+pub(super) fn revocations(
+    ground: &Ground,
+    issuing: Option<&Issuing>,
+    tasks: &mut Tasks,
+) -> Vec<Listing> {
+    let Some(issuing) = issuing else { return Vec::new() };
+    let at = |home| {
+        let client = match home {
+            Home::Source => &ground.clusters.source.0,
+            Home::Target => &ground.clusters.target.0,
+        };
+        let api: Api<CertificateRevocation> = Api::all(client.clone());
+        let follower = revocations::AtHome::new(home, issuing.revocations.clone());
+        Watch::new(api, Arc::new(follower)).start(ground, tasks).listing
+    };
+    [Home::Source].into_iter().chain(other_home(ground)).map(at).collect()
 }

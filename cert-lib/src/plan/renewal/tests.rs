@@ -1,13 +1,8 @@
 use super::*;
-use crate::{
-    model::request::{Fingerprint, KeyChoice, Request, Subject},
-    solve::Owner,
-};
+use crate::plan::fixtures::{POLICY, want};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-const POLICY: Policy =
-    Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
 
 fn begin() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -26,23 +21,6 @@ fn leaf(life: SignedDuration) -> Leaf {
 
 fn id(text: &str) -> CertId {
     serde_json::from_value(serde_json::json!(text)).unwrap()
-}
-
-fn want() -> Want {
-    let subject = Subject::Names {
-        common_name: Some("example.org".parse().unwrap()),
-        dns_names: vec![],
-        key: KeyChoice::default(),
-    };
-    let owner = Owner("default/cert".into());
-    Want {
-        request: Ok(Request::new(owner, Fingerprint::stored("wanted"), subject)),
-        renew: false,
-        renewed_after: None,
-        renew_before: None,
-        renew_before_percentage: None,
-        renewal_windows: vec![],
-    }
 }
 
 /// What is left of the life when it is renewed.
