@@ -72,6 +72,47 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
     .unwrap();
 }
 
+/// A tool that keeps objects as they are in a repository sets `renew` at each sync.
+#[test]
+fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_on() {
+    run(async {
+        let rig = rig().await?;
+        let namespace = Namespace::new(rig, "synced").await?;
+        namespace.simple("web").await?;
+        let renew = json!({"spec": {"renew": true}});
+        let until_renewed = |times: usize| {
+            let renewed = move |object: &kube::api::DynamicObject| {
+                let status = &object.data["status"];
+                let reissued = status["reissued"].as_array().map_or(0, Vec::len);
+                status["state"] == "Ready" && reissued == times
+            };
+            namespace.until_some("Certificate", "web", "is renewed", SOON, renewed)
+        };
+        for times in 0..4 {
+            until_renewed(times).await?;
+            namespace.patch("web", renew.clone()).await?;
+        }
+        let suspects = |object: &kube::api::DynamicObject| reason(object) == "LoopSuspected";
+        let stopped =
+            namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await?;
+        let (_, message) = objects::state(&stopped);
+        ensure!(message.contains("sets renew again and again"), "{message}");
+        let conditions = &stopped.data["status"]["conditions"];
+        ensure!(conditions[0]["status"] == "True", "the Secret serves: {conditions}");
+        ensure!(stopped.data["spec"]["renew"] == true, "it is not fulfilled: {}", stopped.data);
+
+        let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
+        namespace.patch("web", mark).await?;
+        // The person's word counts for one: one of the three is forgotten with it, and one is new.
+        until_renewed(3).await?;
+        let signed = rig.pebble.signed_by_names().await?;
+        let host = format!("web.{}", namespace.domain);
+        ensure!(signed.get(&vec![host]) == Some(&5), "{signed:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
 /// faults.md 60
 #[test]
 fn a_namespace_full_of_hopeless_names_does_not_delay_another() {

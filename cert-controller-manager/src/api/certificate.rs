@@ -333,8 +333,9 @@ pub struct CertificateStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<BackoffState>,
     /// When a certificate was requested again lately because the Secret was gone or held something
-    /// else, the latest last. Where that happens again and again, somebody else deletes or overwrites
-    /// the Secret, and requests are made ever more rarely.
+    /// else, or because a renewal was demanded, the latest last. Where that happens again and again,
+    /// somebody else deletes or overwrites the Secret, or sets `renew` each time, and requests are made
+    /// ever more rarely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_times")]
     pub reissued: Option<Vec<String>>,

@@ -84,10 +84,7 @@ impl Controller {
         {
             return Brake::ByCa { time: wait.until, why: wait.to_string() };
         }
-        // A person who asks for another try has found out who it was, or wants to.
-        let holds =
-            |found: &Loop| found.until > now && !self.setbacks.was_asked_since(it.key, found.last);
-        if let Some(found) = repeats::suspected(it.reissued).filter(holds) {
+        if let Some(found) = repeats::suspected(it.reissued).filter(|found| found.until > now) {
             return Brake::Until {
                 time: found.until,
                 reason: Reason::LoopSuspected,
@@ -141,7 +138,7 @@ impl Controller {
     }
 
     /// When the certificate was issued again, this time included: only what replaces a Secret that was
-    /// as it should be before counts.
+    /// as it should be before counts, and a renewal that was demanded soon after the last certificate.
     pub(super) fn reissued_now(
         &self,
         pass: &Pass<'_>,
@@ -158,10 +155,14 @@ impl Controller {
             }
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => false,
         };
-        if !is_undone && !is_old {
+        let now = self.clock.now();
+        // A tool that applies `renew: true` again and again never sees it fulfilled.
+        let is_demanded = why == Reason::RenewalDemanded
+            && matches!(&pass.observed.have.secret, SecretState::Holds(stored)
+                if repeats::is_soon_after(stored.requested_at, now));
+        if !is_undone && !is_old && !is_demanded {
             return before;
         }
-        let now = self.clock.now();
         let times = repeats::kept(before.into_iter().chain([now]), now);
         self.setbacks.note_reissued(pass.key, request, times.clone());
         times
@@ -259,8 +260,9 @@ fn undone(secret: &ObjectKey, Loop { times, until, .. }: Loop) -> String {
     let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
     format!(
         "the certificate was issued again {times} times in two days because the Secret {secret} was gone \
-         or held something else each time: somebody deletes or overwrites it. It is not requested again \
-         before {until}, unless the annotation {}={} asks for it",
+         or held something else each time, or a renewal was demanded: somebody deletes or overwrites it, \
+         or sets renew again and again. It is not requested again before {until}, unless the annotation \
+         {}={} asks for it",
         marks::OPERATION,
         marks::RECONCILE
     )

@@ -27,6 +27,7 @@ use crate::{
         observe::whose,
         progress::Store,
         renewal::Renewals,
+        repeats,
         secret::cache::Secrets,
         setbacks::Setbacks,
         status::Outcome,
@@ -227,10 +228,15 @@ impl Controller {
             && is_served(certificate, &self.settings.classes)
     }
 
-    /// Forgets the last failure, then takes the annotation off.
+    /// Forgets the last failure and the suspicion of a loop, then takes the annotation off.
     async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
-        if certificate.status.as_ref().is_some_and(|status| status.backoff.is_some()) {
-            let patch = Patch::Merge(json!({ "status": { "backoff": null } }));
+        let status = certificate.status.as_ref();
+        let reissued = status.and_then(|status| status.reissued.as_deref()).unwrap_or_default();
+        let pardoned = repeats::pardoned(reissued);
+        if status.is_some_and(|status| status.backoff.is_some()) || pardoned != reissued {
+            let pardoned = Some(pardoned).filter(|times| !times.is_empty());
+            let patch = json!({ "status": { "backoff": null, "reissued": pardoned } });
+            let patch = Patch::Merge(patch);
             let api = self.api(key);
             let written =
                 api.patch_status(&key.object.name, &PatchParams::default(), &patch).await?;

@@ -1,6 +1,7 @@
-//! Notices that a Secret is deleted or overwritten by somebody else again and again: each time a
-//! certificate is requested anew, and after five of them in a week Let's Encrypt gives no more for the
-//! same names. Pure; the instants are kept in `status.reissued`.
+//! Notices that a Secret is deleted or overwritten by somebody else again and again, or that a renewal
+//! is demanded again and again: each time a certificate is requested anew, and after five of them in a
+//! week Let's Encrypt gives no more for the same names. Pure; the instants are kept in
+//! `status.reissued`.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,8 +19,6 @@ const MOST: usize = FREE + PAUSES.len();
 pub struct Loop {
     /// How many were requested again lately.
     pub times: usize,
-    /// The last of them.
-    pub last: Timestamp,
     /// When the next one is.
     pub until: Timestamp,
 }
@@ -33,7 +32,20 @@ pub fn suspected(times: &[Timestamp]) -> Option<Loop> {
     let [.., longest] = PAUSES;
     let pause = PAUSES.get(step).copied().unwrap_or(longest);
     let until = last.saturating_add(pause).unwrap_or(last);
-    Some(Loop { times: lately, last, until })
+    Some(Loop { times: lately, until })
+}
+
+/// Whether a certificate that is requested now has to do with one that was requested before.
+#[must_use]
+pub fn is_soon_after(requested_at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(requested_at) < MEMORY
+}
+
+/// What is left of these instants, the latest last, when a person asks for another try: one more is no
+/// loop, whatever there was, and the next one is.
+#[must_use]
+pub fn pardoned<T>(times: &[T]) -> &[T] {
+    times.get(times.len().saturating_sub(FREE - 1)..).unwrap_or_default()
 }
 
 /// What is worth keeping of these instants, in any order.
@@ -82,6 +94,17 @@ mod tests {
             assert_eq!(suspected(&times), None, "{day}");
             times.push(now);
         }
+    }
+
+    #[test]
+    fn who_asks_for_another_try_gets_one() {
+        let mut times: Vec<Timestamp> = (0..5).map(at).collect();
+        times = pardoned(&times).to_vec();
+        assert_eq!((times.as_slice(), suspected(&times)), ([at(3), at(4)].as_slice(), None));
+        times.push(at(5));
+        assert_eq!(suspected(&times).map(|it| it.until), Some(at(65)));
+        assert_eq!(pardoned(&[at(0)]), [at(0)]);
+        assert_eq!(pardoned::<Timestamp>(&[]), []);
     }
 
     #[test]

@@ -113,20 +113,15 @@ impl Setbacks {
             return Err(first.saturating_add(HOUR).unwrap_or(now));
         }
         (memory.backoff, memory.rewrites) = (None, None);
+        if let Some((_, times)) = &mut memory.reissued {
+            *times = repeats::pardoned(times).to_vec();
+        }
         Ok(())
     }
 
     /// Another try was asked for.
     pub fn note_try(&self, key: &CertificateKey, now: Timestamp) {
         self.lock().entry(key.clone()).or_default().asked.push(now);
-    }
-
-    /// Whether another try was asked for since `time`.
-    #[must_use]
-    pub fn was_asked_since(&self, key: &CertificateKey, time: Timestamp) -> bool {
-        let memories = self.lock();
-        let asked = memories.get(key).map(|memory| memory.asked.as_slice()).unwrap_or_default();
-        asked.iter().any(|asked| *asked >= time)
     }
 
     /// A certificate was issued that is valid from `not_before` on.
@@ -252,8 +247,6 @@ mod tests {
         }
         assert_eq!(tries, [0, 1, 2, 3, 60, 61, 62, 63, 120, 121, 122, 123]);
         assert_eq!(setbacks.may_try_again(&key(), time(130)), Err(time(180)));
-        assert!(setbacks.was_asked_since(&key(), time(123)));
-        assert!(!setbacks.was_asked_since(&key(), time(124)));
     }
 
     /// faults.md 3, 4 and 9
