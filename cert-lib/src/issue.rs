@@ -63,20 +63,28 @@ pub trait Issuer: Send + Sync {
     /// Tells everybody that `certificate` must not be trusted any more (RFC 8555 section 7.6).
     /// *Idempotent*: one that is revoked already is fine.
     ///
+    /// An issuer that publishes nothing about its certificates, as those whose key we hold, cannot.
+    ///
     /// # Errors
     /// When the issuer cannot revoke, or did not.
     async fn revoke(
         &self,
-        certificate: &CertificateDer<'_>,
-        why: RevocationReason,
-    ) -> Result<(), IssueError>;
+        _certificate: &CertificateDer<'_>,
+        _why: RevocationReason,
+    ) -> Result<(), IssueError> {
+        let why = "certificate revocation only supported for issuers of type ACME";
+        Err(IssueError::fatal(why, Disposition::FixRequest))
+    }
 
-    /// When the CA wants the certificate to be renewed (RFC 9773); `None` where it does not say.
+    /// When the CA wants the certificate to be renewed (RFC 9773); `None` where it does not say, as
+    /// where nobody has an opinion but ourselves.
     ///
     /// # Errors
     /// When the CA was asked and did not answer well. Nothing depends on it: without an answer, a
     /// certificate is renewed by its age.
-    async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError>;
+    async fn renewal_info(&self, _certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
+        Ok(None)
+    }
 }
 
 /// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program
