@@ -46,7 +46,8 @@ pub trait Issuer: Send + Sync {
     ///
     /// # Errors
     /// See [`IssueError`]. Where [`IssueError::ends_order`] is true, [`abandon`](Issuer::abandon)
-    /// the progress; otherwise keep it and call again when [`IssueError::disposition`] says.
+    /// the progress; otherwise keep it, or rather [`IssueError::progress`], and call again when
+    /// [`IssueError::disposition`] says.
     async fn advance(
         &self,
         request: &Request,
@@ -195,6 +196,7 @@ pub struct IssueError {
     unproved: Vec<DnsName>,
     /// The CA has not seen what was asked: anybody else would have met the same.
     unheard: bool,
+    progress: Option<Box<Progress>>,
 }
 
 impl IssueError {
@@ -211,7 +213,8 @@ impl IssueError {
     }
 
     fn new(message: String, disposition: Disposition, ends_order: bool) -> Self {
-        Self { message, disposition, ends_order, limit: None, unproved: Vec::new(), unheard: false }
+        let (limit, unproved, unheard, progress) = (None, Vec::new(), false, None);
+        Self { message, disposition, ends_order, limit, unproved, unheard, progress }
     }
 
     /// The CA has not seen what was asked.
@@ -235,6 +238,20 @@ impl IssueError {
     #[must_use]
     pub fn with_unproved(self, names: Vec<DnsName>) -> Self {
         Self { unproved: names, ..self }
+    }
+
+    /// The order stands, and some steps were taken before the one that failed.
+    #[must_use]
+    pub(crate) fn with_progress(self, progress: Progress) -> Self {
+        Self { progress: Some(Box::new(progress)), ..self }
+    }
+
+    /// Where the order stands, if it stands: with it the next call repeats only what failed. It is
+    /// stored by the same bytes as the progress that the failed call was given, so nothing needs to be
+    /// written.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_deref()
     }
 
     /// Whom it concerns besides this order, where the CA's limit was met.
