@@ -46,7 +46,8 @@ pub trait Issuer: Send + Sync {
     ///
     /// # Errors
     /// See [`IssueError`]. Where [`IssueError::ends_order`] is true, [`abandon`](Issuer::abandon)
-    /// the progress; otherwise keep it and call again when [`IssueError::disposition`] says.
+    /// the progress; otherwise keep it, or rather [`IssueError::progress`], and call again when
+    /// [`IssueError::disposition`] says.
     async fn advance(
         &self,
         request: &Request,
@@ -63,20 +64,28 @@ pub trait Issuer: Send + Sync {
     /// Tells everybody that `certificate` must not be trusted any more (RFC 8555 section 7.6).
     /// *Idempotent*: one that is revoked already is fine.
     ///
+    /// An issuer that publishes nothing about its certificates, as those whose key we hold, cannot.
+    ///
     /// # Errors
     /// When the issuer cannot revoke, or did not.
     async fn revoke(
         &self,
-        certificate: &CertificateDer<'_>,
-        why: RevocationReason,
-    ) -> Result<(), IssueError>;
+        _certificate: &CertificateDer<'_>,
+        _why: RevocationReason,
+    ) -> Result<(), IssueError> {
+        let why = "certificate revocation only supported for issuers of type ACME";
+        Err(IssueError::fatal(why, Disposition::FixRequest))
+    }
 
-    /// When the CA wants the certificate to be renewed (RFC 9773); `None` where it does not say.
+    /// When the CA wants the certificate to be renewed (RFC 9773); `None` where it does not say, as
+    /// where nobody has an opinion but ourselves.
     ///
     /// # Errors
     /// When the CA was asked and did not answer well. Nothing depends on it: without an answer, a
     /// certificate is renewed by its age.
-    async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError>;
+    async fn renewal_info(&self, _certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
+        Ok(None)
+    }
 }
 
 /// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program
@@ -191,6 +200,7 @@ pub struct IssueError {
     unsent: bool,
     /// The CA met a limit from which it exempts renewals.
     denies_renewal: bool,
+    progress: Option<Box<Progress>>,
 }
 
 impl IssueError {
@@ -216,6 +226,7 @@ impl IssueError {
             unheard: false,
             unsent: false,
             denies_renewal: false,
+            progress: None,
         }
     }
 
@@ -266,6 +277,20 @@ impl IssueError {
     #[must_use]
     pub fn with_unproved(self, names: Vec<DnsName>) -> Self {
         Self { unproved: names, ..self }
+    }
+
+    /// The order stands, and some steps were taken before the one that failed.
+    #[must_use]
+    pub(crate) fn with_progress(self, progress: Progress) -> Self {
+        Self { progress: Some(Box::new(progress)), ..self }
+    }
+
+    /// Where the order stands, if it stands: with it the next call repeats only what failed. It is
+    /// stored by the same bytes as the progress that the failed call was given, so nothing needs to be
+    /// written.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Progress> {
+        self.progress.as_deref()
     }
 
     /// Whom it concerns besides this order, where the CA's limit was met.

@@ -282,6 +282,9 @@ impl Desk {
     async fn stumble(&self, job: &mut Job, error: &IssueError) -> Say {
         let (disposition, now) = (error.disposition(), self.now());
         if job.runs() && !error.ends_order() {
+            if let Some(progress) = error.progress() {
+                job.progress = Some(progress.clone());
+            }
             let wait = backoff::after(disposition, job.hiccup.map(|it| it.interval), now);
             job.hiccup = Some(wait);
             let message = format!("certificate requested, trying again: {error}");

@@ -253,6 +253,9 @@ impl Controller {
     ) -> kube::Result<Step> {
         let now = self.clock.now();
         if let (Some(order), false) = (&order, error.ends_order()) {
+            if let Some(progress) = error.progress() {
+                self.orders.came_to(pass.key, progress);
+            }
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
             // An order that stands is worth a look a day, whatever somebody on the way says.

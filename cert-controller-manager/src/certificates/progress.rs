@@ -129,6 +129,16 @@ impl Store {
         Ok(order)
     }
 
+    /// Remembers how far a running order came in a call that failed, in memory only: nothing of it needs
+    /// to be stored.
+    pub fn came_to(&self, key: &CertificateKey, progress: &Progress) {
+        if let Some(order) = self.lock().get_mut(key)
+            && progress.is_stored_by(&order.progress)
+        {
+            order.progress = progress.clone();
+        }
+    }
+
     /// Remembers a hiccup, in memory only.
     pub fn hiccup(&self, key: &CertificateKey, hiccup: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
@@ -236,29 +246,56 @@ mod tests {
     use super::*;
     use crate::api::{ClusterId, Home, ObjectKey};
 
-    /// faults.md 3, 4 and 6
-    #[tokio::test]
-    async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
+    fn store() -> Store {
         let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>("nobody is asked")
         });
         let cluster = DefaultCluster(kube::Client::new(nobody, "default"));
         let source = ClusterId { id: "here".into(), former: vec![] };
-        let store = Store::new(&cluster, "default", Realm::new("gardencert", &source));
+        Store::new(&cluster, "default", Realm::new("gardencert", &source))
+    }
+
+    fn progress(order: u32, started: &str) -> Progress {
+        let stored = format!(
+            r#"{{"version":1,"fingerprint":"f","order":"https://ca/order/{order}",
+            "account":"https://ca/account/1","started":"{started}","names":[],"key":null}}"#
+        );
+        Progress::decode(stored.as_bytes()).unwrap()
+    }
+
+    fn order(hiccup: Option<Backoff>) -> Order {
+        Order {
+            progress: progress(1, "2026-11-22T10:00:00Z"),
+            issuer: "ca".into(),
+            reason: Reason::SecretMissing,
+            hiccup,
+            stored: true,
+            found_in: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_failed_call_came_to_is_kept_for_the_same_order_only() {
+        let store = store();
         let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
-        let stored = br#"{"version":1,"fingerprint":"f","order":"https://ca/order/1",
-            "account":"https://ca/account/1","started":"2026-11-22T10:00:00Z","names":[],"key":null}"#;
+        store.came_to(&key, &progress(1, "2026-11-22T11:00:00Z"));
+        assert!(store.get(&key).is_none(), "it has ended meanwhile");
+        store.lock().insert(key.clone(), order(None));
+        for (number, kept) in [(2, "2026-11-22T10:00:00Z"), (1, "2026-11-22T11:00:00Z")] {
+            store.came_to(&key, &progress(number, "2026-11-22T11:00:00Z"));
+            assert_eq!(store.get(&key).unwrap().progress.started().to_string(), kept);
+        }
+    }
+
+    /// faults.md 3, 4 and 6
+    #[tokio::test]
+    async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
+        let store = store();
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
         let until = "2026-11-22T11:00:00.5Z".parse().unwrap();
         for (seconds, found) in [(3_600, Some("2026-11-22T11:00:01Z")), (5, None)] {
             let interval = SignedDuration::from_secs(seconds);
-            let order = Order {
-                progress: Progress::decode(stored).unwrap(),
-                issuer: "ca".into(),
-                reason: Reason::SecretMissing,
-                hiccup: Some(Backoff { until, interval, failures: 0 }),
-                stored: true,
-                found_in: None,
-            };
+            let order = order(Some(Backoff { until, interval, failures: 0 }));
             let secret = store.render(&key, &order).unwrap();
             let (whose, again) = read(&secret).unwrap();
             assert_eq!(whose, key);

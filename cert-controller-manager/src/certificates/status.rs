@@ -83,9 +83,7 @@ pub fn of(
         dns_names,
         issuer_ref: issuer,
         issuance_date: leaf.map(|leaf| seconds(leaf.not_before)),
-        renewal_date: leaf
-            .map(|leaf| renewal_date(leaf, outcome, want, policy, now))
-            .map(|date| said_before(certificate, date, now).unwrap_or_else(|| seconds(date))),
+        renewal_date: leaf.map(|leaf| seconds(renewal_date(leaf, outcome, want, policy, now))),
         renewal_info: outcome.suggested.as_ref().map(note),
         expiration_date: leaf.map(|leaf| seconds(leaf.not_after)),
         backoff: outcome.backoff.map(|backoff| BackoffState {
@@ -98,13 +96,6 @@ pub fn of(
             .filter(|times: &Vec<String>| !times.is_empty()),
         conditions: Some(vec![condition(certificate, outcome, now)]),
     }
-}
-
-/// In an open weekly window a renewal is due at any instant of it: the first that was said stays.
-fn said_before(certificate: &Certificate, date: Timestamp, now: Timestamp) -> Option<String> {
-    let said = certificate.status.as_ref()?.renewal_date.clone()?;
-    let was_due = said.parse::<Timestamp>().is_ok_and(|said| said <= now);
-    (was_due && date == now).then_some(said)
 }
 
 fn renewal_date(

@@ -191,6 +191,12 @@ impl View {
         self.order = order.unwrap_or_else(|| self.order.clone());
     }
 
+    /// The signing request is on its way. If no answer comes, the order is to be looked at before the
+    /// request is sent again: it may have been taken.
+    pub(crate) fn in_doubt(&mut self) {
+        self.order.status = OrderStatus::Unknown;
+    }
+
     /// The order was fetched again.
     pub(crate) fn polled(&mut self, order: Order, next_poll: Timestamp) {
         self.order = order;

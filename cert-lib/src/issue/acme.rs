@@ -151,14 +151,15 @@ impl AcmeIssuer {
             }),
             Err(error) => {
                 let error = running.in_time(error, Some(&view));
-                if error.ends_order() {
-                    // Where the account or the order is gone, its authorizations are, too.
-                    let in_vain = matches!(
-                        error.disposition(),
-                        Disposition::FixIssuer | Disposition::Retry(Ladder::Transport)
-                    );
-                    self.unused(&request.owner, &durable.order, &view, in_vain).await;
+                if !error.ends_order() {
+                    return Err(error.with_progress(Progress { durable, view: Some(view) }));
                 }
+                // Where the account or the order is gone, its authorizations are, too.
+                let in_vain = matches!(
+                    error.disposition(),
+                    Disposition::FixIssuer | Disposition::Retry(Ladder::Transport)
+                );
+                self.unused(&request.owner, &durable.order, &view, in_vain).await;
                 Err(error)
             }
         }
@@ -198,7 +199,8 @@ impl Running<'_> {
         error
     }
 
-    /// Step by step until there is something to wait for.
+    /// Step by step until there is something to wait for. A step tells the view only what it has
+    /// done, so after a failure the view is worth keeping.
     async fn go_on(&self, view: &mut View) -> Result<Stop, IssueError> {
         for _ in 0..MAX_STEPS {
             match order::next(view, self.issuer.clock.now()) {

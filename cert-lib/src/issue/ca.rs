@@ -12,14 +12,13 @@ use x509_parser::{
 };
 
 use super::{
-    Advance, Disposition, IssueError, Issuer, Keys, Progress, RenewalInfo, RevocationReason,
+    Advance, Disposition, IssueError, Issuer, Keys, Progress,
     own::{self, Signer, Template},
 };
 use crate::{
     clock::Clock,
     model::{
         bundle::{Bundle, BundleError, is_self_issued},
-        cert_id::CertId,
         key::PrivateKey,
         request::{Request, Subject},
     },
@@ -233,19 +232,6 @@ impl Issuer for CaIssuer {
     /// There never is an order.
     async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), IssueError> {
         Ok(())
-    }
-
-    async fn revoke(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _why: RevocationReason,
-    ) -> Result<(), IssueError> {
-        Err(own::cannot_revoke())
-    }
-
-    /// Nobody has an opinion but ourselves.
-    async fn renewal_info(&self, _certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
-        Ok(None)
     }
 }
 

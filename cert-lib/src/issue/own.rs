@@ -68,12 +68,6 @@ pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder,
     Ok(Holder { public_key, key: Some(key) })
 }
 
-/// Nobody publishes what such an issuer revokes.
-pub(super) fn cannot_revoke() -> IssueError {
-    let why = "certificate revocation only supported for issuers of type ACME";
-    IssueError::fatal(why, Disposition::FixRequest)
-}
-
 /// What only our own issuers do, which a request for them has.
 pub(super) fn extras(request: &Request) -> Result<&Extras, IssueError> {
     request.extras.as_ref().ok_or_else(|| {

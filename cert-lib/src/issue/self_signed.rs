@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustls_pki_types::CertificateDer;
 
 use super::{
-    Advance, IssueError, Issuer, Keys, Progress, RenewalInfo, RevocationReason,
+    Advance, IssueError, Issuer, Keys, Progress,
     own::{self, Signer, Template},
 };
 use crate::{
     clock::Clock,
     model::{
-        cert_id::CertId,
         key::KeyType,
         request::{Request, Subject},
     },
@@ -78,18 +76,5 @@ impl Issuer for SelfSignedIssuer {
     /// There never is an order.
     async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), IssueError> {
         Ok(())
-    }
-
-    async fn revoke(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _why: RevocationReason,
-    ) -> Result<(), IssueError> {
-        Err(own::cannot_revoke())
-    }
-
-    /// Nobody has an opinion but ourselves.
-    async fn renewal_info(&self, _certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
-        Ok(None)
     }
 }

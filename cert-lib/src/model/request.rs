@@ -104,13 +104,16 @@ impl Request {
     #[must_use]
     pub fn names(&self) -> Vec<DnsName> {
         let mut seen = BTreeSet::new();
-        let all = match &self.subject {
-            Subject::Names { common_name, dns_names, .. } => {
-                common_name.iter().chain(dns_names).cloned().collect::<Vec<_>>()
-            }
-            Subject::Csr(csr) => csr.names.clone(),
+        self.each_name().filter(|name| seen.insert(*name)).cloned().collect()
+    }
+
+    /// [`names`](Self::names) as they were written, so that one may come twice.
+    pub(crate) fn each_name(&self) -> impl Iterator<Item = &DnsName> {
+        let (first, others) = match &self.subject {
+            Subject::Names { common_name, dns_names, .. } => (common_name.as_ref(), dns_names),
+            Subject::Csr(csr) => (None, &csr.names),
         };
-        all.into_iter().filter(|name| seen.insert(name.clone())).collect()
+        first.into_iter().chain(others)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The checks of the plan, in their order. Each is one question; the first that has an answer wins.
 
+use std::cell::OnceCell;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -19,6 +21,9 @@ pub(super) struct Snapshot<'a> {
     have: &'a Have,
     policy: &'a Policy,
     now: Timestamp,
+    /// What several checks ask for is found out once.
+    due: OnceCell<Option<Due>>,
+    covers: OnceCell<bool>,
 }
 
 /// What a check says.
@@ -160,17 +165,13 @@ pub(super) fn replaces(snapshot: &Snapshot<'_>, verdict: &Verdict) -> Option<Cer
 
 impl<'a> Snapshot<'a> {
     pub(super) fn new(want: &'a Want, have: &'a Have, policy: &'a Policy, now: Timestamp) -> Self {
-        Self { want, have, policy, now }
+        Self { want, have, policy, now, due: OnceCell::new(), covers: OnceCell::new() }
     }
 
     /// Whether somebody who uses the Secret now is served.
     pub(super) fn serves(&self) -> bool {
-        match (self.stored(), self.request()) {
-            (Some(stored), Some(request)) => {
-                !stored.revoked && stored.leaf.not_after > self.now && covers(stored, request)
-            }
-            _ => false,
-        }
+        let is_valid = |it: &Stored| !it.revoked && it.leaf.not_after > self.now;
+        self.stored().is_some_and(is_valid) && self.covers()
     }
 
     /// Whether the certificate is about to end.
@@ -185,9 +186,15 @@ impl<'a> Snapshot<'a> {
         last.filter(|last| *last > self.now).map_or(time, |last| last.min(time))
     }
 
-    fn due(&self) -> Option<Due> {
-        let certificate = self.stored()?.serving();
-        Some(renewal::due(&certificate, self.want, self.policy, self.now))
+    fn due(&self) -> Option<&Due> {
+        let due = |it: &Stored| renewal::due(&it.serving(), self.want, self.policy, self.now);
+        self.due.get_or_init(|| self.stored().map(due)).as_ref()
+    }
+
+    /// Whether the certificate, if there is one, is one for the request.
+    fn covers(&self) -> bool {
+        let both = || self.stored().zip(self.request());
+        *self.covers.get_or_init(|| both().is_some_and(|(stored, request)| covers(stored, request)))
     }
 
     fn request(&self) -> Option<&'a Request> {
@@ -276,7 +283,7 @@ fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     if stored.fingerprint.as_ref() != Some(&request.fingerprint) {
         return Some(start(Reason::SecretMismatch, "the Secret was issued for another request"));
     }
-    (!covers(stored, request)).then(|| {
+    (!snapshot.covers()).then(|| {
         start(
             Reason::SecretMismatch,
             "the certificate in the Secret has other names or another key",
@@ -300,7 +307,7 @@ fn renewal_demanded(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 
 fn renewal_due(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let due = snapshot.due().filter(|due| due.at <= snapshot.now)?;
-    let Due { at, why } = &due;
+    let Due { at, why } = due;
     let end = snapshot.stored()?.leaf.not_after;
     let message = match why {
         Cause::Age | Cause::LastResort => {
@@ -366,7 +373,7 @@ fn covers(stored: &Stored, request: &Request) -> bool {
         Subject::Csr(_) if request.extras.is_some() => true,
         Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
     };
-    key_fits && request.names().iter().all(|name| stored.leaf.names.contains(name))
+    key_fits && request.each_name().all(|name| stored.leaf.names.contains(name))
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

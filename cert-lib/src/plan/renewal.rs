@@ -96,6 +96,9 @@ pub enum Cause {
 /// The instant that was drawn from the CA's window or, where the CA says nothing, by its age; what the
 /// Certificate itself asks for where that is earlier; then in the next weekly window, unless the CA is
 /// in a hurry; and in any case before the last twentieth of its life.
+///
+/// `now` tells only which weekly windows were missed: between the begins and ends of windows the instant
+/// does not move.
 #[must_use]
 pub fn due(certificate: &Serving<'_>, want: &Want, policy: &Policy, now: Timestamp) -> Due {
     let leaf = certificate.leaf;

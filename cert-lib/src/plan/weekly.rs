@@ -74,22 +74,27 @@ impl Weekly {
 
 /// When a renewal that is due at `due` takes place, seen from `now`. Those that wait for the same
 /// stretch are spread over its first half; the place of each follows from its `lot`.
+///
+/// Where the renewal was missed, it is due from the beginning of the stretch that is open. So the
+/// instant does not move with `now`, but only when a stretch begins or ends: whoever tells it says the
+/// same each time.
 pub(super) fn next(weekly: &[Weekly], due: Timestamp, now: Timestamp, lot: u32) -> Timestamp {
-    if weekly.is_empty() {
-        return due;
-    }
-    let place = |time: Timestamp| {
-        let stretch = weekly.iter().filter_map(|weekly| weekly.at(time)).min();
-        stretch.map_or(time, |(start, length)| {
-            if start <= time {
-                return time;
-            }
+    let at = |time: Timestamp| weekly.iter().filter_map(|weekly| weekly.at(time)).min();
+    let place = |time: Timestamp| match at(time) {
+        Some((start, length)) if start > time => {
             start.saturating_add(part(length / 2, lot)).unwrap_or(start)
-        })
+        }
+        Some(_) | None => time,
     };
     let planned = place(due);
+    if planned >= now {
+        return planned;
+    }
     // It did not take place then: at once if something is open, otherwise with the next.
-    if planned < now { place(now) } else { planned }
+    match at(now) {
+        Some((start, _)) if start <= now => planned.max(start),
+        Some(_) | None => place(now),
+    }
 }
 
 fn day(text: &str) -> Result<Weekday, String> {
@@ -167,8 +172,37 @@ mod tests {
         let night = [weekly(&["Sun"], "22:00", 6, "UTC")];
         let due = at("2026-11-22T12:00:00Z");
         let open = at("2026-11-23T03:00:00Z");
-        assert_eq!(next(&night, due, open, 0), open);
+        assert_eq!(next(&night, due, open, 0), at("2026-11-22T22:00:00Z"));
         assert_eq!(next(&night, due, at("2026-11-23T05:00:00Z"), 0), at("2026-11-29T22:00:00Z"));
+    }
+
+    #[test]
+    fn the_instant_stays_while_a_stretch_is_open_and_while_none_is() {
+        let night = weekly(&["Sun"], "22:00", 6, "UTC");
+        let early = weekly(&["Mon"], "02:00", 4, "UTC");
+        // The lot puts those that wait one and a half hours after the beginning of a night.
+        let lot = 1 << 31;
+        for (due, now, wanted) in [
+            // Planned, and then due, in the same night.
+            ("2026-11-22T12:00:00Z", "2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-22T22:10:00Z", "2026-11-22T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z", "2026-11-22T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-22T23:30:01Z", "2026-11-22T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-23T03:59:59Z", "2026-11-22T23:30:00Z"),
+            // The early hours are open after it.
+            ("2026-11-22T12:00:00Z", "2026-11-23T04:00:00Z", "2026-11-23T02:00:00Z"),
+            // Due within the night.
+            ("2026-11-22T22:30:00Z", "2026-11-23T03:00:00Z", "2026-11-22T22:30:00Z"),
+            // Not done in that night.
+            ("2026-11-22T12:00:00Z", "2026-11-23T06:00:00Z", "2026-11-29T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-29T21:59:59Z", "2026-11-29T23:30:00Z"),
+            // In the next one at once, and by that what is said is over.
+            ("2026-11-22T12:00:00Z", "2026-11-29T22:00:00Z", "2026-11-29T22:00:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-30T03:59:59Z", "2026-11-29T22:00:00Z"),
+        ] {
+            let planned = next(&[night.clone(), early.clone()], at(due), at(now), lot);
+            assert_eq!(planned, at(wanted), "due at {due}, seen at {now}");
+        }
     }
 
     #[test]

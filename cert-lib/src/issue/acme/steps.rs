@@ -134,7 +134,6 @@ impl Running<'_> {
                 }
             }
         }
-        view.answered(self.issuer.next_poll(retry_after, 0));
         if refused {
             // The CA went on by itself, or the authorization is over. Of the latter the order need
             // not tell.
@@ -145,6 +144,7 @@ impl Running<'_> {
                 return Err(IssueError::passing(message, retry));
             }
         }
+        view.answered(self.issuer.next_poll(retry_after, 0));
         Ok(())
     }
 
@@ -163,6 +163,7 @@ impl Running<'_> {
                 IssueError::fatal(error.to_string(), Disposition::Retry(Ladder::Transport))
             })?;
         let payload = json!({"csr": base64url(&csr)});
+        view.in_doubt();
         let finalize = self.issuer.account.post(&view.order.finalize, &payload);
         let (outcome, ()) = future::join(finalize, self.cleanup(view)).await;
         let failed = |error| failure::failed("finalizing the order", &error, Concern::Order);

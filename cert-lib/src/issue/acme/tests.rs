@@ -39,6 +39,8 @@ use self::ca::{Ca, Manner};
 struct Board {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
+    /// Why it publishes nothing at first, each time.
+    hiccups: Mutex<VecDeque<SolveError>>,
     cleanup_fails: bool,
     addresses: bool,
     /// Where the CNAMEs at challenge names lead.
@@ -63,7 +65,7 @@ impl Solver for Board {
 
     async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.note("present", proofs);
-        Ok(())
+        self.hiccups.lock().unwrap().pop_front().map_or(Ok(()), Err)
     }
 
     async fn ready(&self, _: &Owner, _: &[Proof]) -> Result<Readiness, SolveError> {
@@ -146,7 +148,7 @@ impl Bench {
                     progress = Some(next);
                 }
                 Err(error) if error.ends_order() => return Err(error),
-                Err(_) => {}
+                Err(error) => progress = kept(&error, progress),
             }
         }
         panic!("100 steps are too many: {:?}", self.http.log());
@@ -178,6 +180,14 @@ fn request(names: &[&str]) -> Request {
         key: KeyChoice::default(),
     };
     Request::new(Owner("default/x".to_owned()), Fingerprint::stored("f"), subject)
+}
+
+/// What a controller goes on with after an error that leaves the order.
+fn kept(error: &IssueError, before: Option<Progress>) -> Option<Progress> {
+    if let (Some(before), Some(after)) = (&before, error.progress()) {
+        assert!(after.is_stored_by(before));
+    }
+    error.progress().cloned().or(before)
 }
 
 /// What the next process finds.
@@ -320,6 +330,30 @@ async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
     assert_eq!(bench.count("POST /challenge/0"), 1);
 }
 
+#[tokio::test]
+async fn a_solver_that_fails_once_costs_no_second_look_at_a_hundred_authorizations() {
+    let names: Vec<String> = (0..100).map(|n| format!("n{n}.example.org")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let hiccups = Mutex::new([SolveError::Unavailable("down".to_owned())].into());
+    let board = Board { hiccups, ..Board::default() };
+    let bench = Bench::new(Manner::default(), board).await;
+    let request = request(&names);
+    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
+    else {
+        panic!("issued")
+    };
+    let error = bench.issuer.advance(&request, Some(progress.clone())).await.unwrap_err();
+    assert_eq!(error.to_string(), "publishing the proofs failed: down");
+    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport));
+    assert_eq!(bench.http.log().len(), 1 + 100);
+    bench.http.clear();
+    bench.drive(&request, kept(&error, Some(progress))).await.unwrap();
+    let log = bench.http.log();
+    assert!(!log.iter().any(|line| line.starts_with("POST /authz/")), "{log:?}");
+    // Each name answered once; the order asked for, finalized and asked for, the certificate fetched.
+    assert_eq!(log.len(), 100 + 4);
+}
+
 /// faults.md 13
 #[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
@@ -331,6 +365,7 @@ async fn a_lost_answer_at_any_point_costs_no_second_signature() {
             assert!(bundle.key.is_some());
             assert_eq!(bench.count("POST /new-order"), 1, "lost answer {lost}");
             assert_eq!(bench.ca.lock().unwrap().signatures, 1, "lost answer {lost}");
+            assert_eq!(bench.count("POST /finalize/1"), 1, "lost answer {lost}");
         }
     }
 }

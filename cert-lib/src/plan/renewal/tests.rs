@@ -170,6 +170,24 @@ fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
 }
 
 #[test]
+fn what_is_due_in_an_open_window_was_due_at_the_same_instant_all_the_time() {
+    // It was missed in the week before; the CA or a quota holds it back in this one.
+    let sundays = super::weekly::Weekly::new(&["Sun".into()], "12:00", HOUR * 6, None).unwrap();
+    let want = Want { renewal_windows: vec![sundays], ..want() };
+    let leaf = leaf(DAY * 90);
+    let serving = Serving { leaf: &leaf, requested_at: leaf.not_before, suggested: None };
+    let opened = begin() + DAY * 70;
+    let seen = |after: SignedDuration| due(&serving, &want, &POLICY, opened + after);
+    for after in [SignedDuration::ZERO, SignedDuration::from_secs(1), HOUR, HOUR * 5] {
+        assert_eq!(seen(after), Due { at: opened, why: Cause::Age }, "{after:?}");
+    }
+    // Then it waits for the next one, where it has a place of its own.
+    let next = seen(HOUR * 6);
+    assert!(next.at >= opened + DAY * 7 && next.at <= opened + DAY * 7 + HOUR * 3, "{next:?}");
+    assert_eq!(seen(DAY * 3), next);
+}
+
+#[test]
 fn the_last_twentieth_of_the_life_is_an_emergency_and_so_is_as_much_after_it() {
     let leaf = leaf(DAY * 100);
     for (day, wanted) in [(94, false), (96, true), (99, true), (101, true), (106, false)] {

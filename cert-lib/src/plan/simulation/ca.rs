@@ -11,6 +11,8 @@ use crate::model::{bundle::Leaf, cert_id::CertId};
 pub(super) struct Ca {
     /// From when to when nobody answers.
     down: Vec<(Timestamp, Timestamp)>,
+    /// When it begins to say something else than before.
+    changes: Vec<Timestamp>,
     has_renewal_info: bool,
     issued: Vec<Issued>,
     account: Bucket,
@@ -69,6 +71,7 @@ impl Ca {
     pub(super) fn new(down: &[(Timestamp, Timestamp)], has_renewal_info: bool) -> Self {
         Self {
             down: down.to_vec(),
+            changes: down.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             has_renewal_info,
             issued: Vec::new(),
             account: Bucket::new(300, SECOND * 36),
@@ -83,6 +86,12 @@ impl Ca {
     /// For certificates that were there before.
     pub(super) fn without_account_limit(mut self) -> Self {
         self.account = Bucket::new(i32::MAX / 100, SECOND);
+        self
+    }
+
+    /// At `time` something will be revoked.
+    pub(super) fn will_revoke(mut self, time: Timestamp) -> Self {
+        self.changes.push(time);
         self
     }
 
@@ -180,17 +189,31 @@ impl Ca {
             return Answer::Failure;
         }
         let it = &self.issued[serial(id)];
-        let again = now + HOUR * 12;
         if it.revoked.is_some() {
             let window = (now - HOUR, now - HOUR / 2);
             let explanation_url = Some("https://ca.example/incident".to_owned());
-            return Answer::Window { window, explanation_url, again };
+            return Answer::Window { window, explanation_url, again: now + PAUSE };
         }
         let left = if it.life < DAY * 10 { it.life / 2 } else { it.life / 3 };
         let (centre, reach) = (it.not_before + it.life - left, it.life / 100);
+        let again = self.next_question(now);
         Answer::Window { window: (centre - reach, centre + reach), explanation_url: None, again }
     }
+
+    /// Of the questions that come each [`PAUSE`], the next that may be answered otherwise: those before
+    /// it change nothing, and there are a million of them.
+    fn next_question(&self, now: Timestamp) -> Timestamp {
+        let change = self.changes.iter().filter(|time| **time >= now).min();
+        change.map_or(Timestamp::MAX, |change| {
+            let (wait, pause) = (change.duration_since(now).as_nanos(), PAUSE.as_nanos());
+            let pauses = i32::try_from((wait + pause - 1) / pause).unwrap();
+            now + PAUSE * pauses.max(1)
+        })
+    }
 }
+
+/// How long after a question about a renewal the next one comes.
+const PAUSE: SignedDuration = SignedDuration::from_hours(12);
 
 /// The number of a certificate in its identifier.
 fn serial(id: &CertId) -> usize {

@@ -35,7 +35,10 @@ async fn stumble(bench: &Bench) -> (IssueError, Option<Progress>) {
                 progress = Some(next);
             }
             Ok(Advance::Issued(_)) => panic!("issued: {:?}", bench.http.log()),
-            Err(error) => return (error, progress),
+            Err(error) => {
+                let progress = kept(&error, progress);
+                return (error, progress);
+            }
         }
     }
 }

@@ -317,7 +317,10 @@ async fn until_given_up(bench: &Bench) -> (IssueError, i64) {
             Err(error) if error.ends_order() => {
                 return (error, bench.clock.now().duration_since(start).as_hours());
             }
-            Err(_) => bench.clock.step(SignedDuration::from_mins(5)),
+            Err(error) => {
+                progress = kept(&error, progress);
+                bench.clock.step(SignedDuration::from_mins(5));
+            }
         }
     }
 }
