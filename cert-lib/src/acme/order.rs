@@ -192,9 +192,23 @@ impl View {
     }
 
     /// The signing request is on its way. If no answer comes, the order is to be looked at before the
-    /// request is sent again: it may have been taken.
-    pub(crate) fn in_doubt(&mut self) {
-        self.order.status = OrderStatus::Unknown;
+    /// request is sent again: it may have been taken. Returns what is known until then.
+    pub(crate) fn in_doubt(&mut self) -> OrderStatus {
+        std::mem::replace(&mut self.order.status, OrderStatus::Unknown)
+    }
+
+    /// The signing request was certainly not taken.
+    pub(crate) fn in_no_doubt(&mut self, known: OrderStatus) {
+        self.order.status = known;
+    }
+
+    /// The CA was told to look at the challenge at `url`.
+    pub(crate) fn told(&mut self, url: &str) {
+        let authorizations = self.authorizations.iter_mut().flatten();
+        let mut challenges = authorizations.flat_map(|it| &mut it.challenges);
+        if let Some(challenge) = challenges.find(|it| it.url == url) {
+            challenge.status = ChallengeStatus::Processing;
+        }
     }
 
     /// The order was fetched again.
@@ -207,6 +221,13 @@ impl View {
     /// Whether the signing request was sent, and the proofs taken away with it.
     pub(crate) fn is_finalized(&self) -> bool {
         self.stage == Stage::Finalized
+    }
+
+    /// Whether the CA may have signed already, as far as is known.
+    pub(crate) fn may_be_signed(&self) -> bool {
+        let status = self.order.status;
+        let may = [OrderStatus::Processing, OrderStatus::Valid, OrderStatus::Unknown];
+        self.is_finalized() || may.contains(&status)
     }
 
     /// How often the CA was asked since it got something to do.

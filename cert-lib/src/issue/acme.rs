@@ -187,11 +187,11 @@ impl Running<'_> {
     fn in_time(&self, error: IssueError, view: Option<&View>) -> IssueError {
         let now = self.issuer.clock.now();
         let patience = match view {
-            Some(view) if !view.is_finalized() => order::GIVE_UP,
+            Some(view) if !view.may_be_signed() => order::GIVE_UP,
             // It may be signed already, so that it is worth more patience.
             Some(_) | None => order::GIVE_UP * 3,
         };
-        let is_over = view.is_some_and(|view| !view.is_finalized() && view.is_expired(now))
+        let is_over = view.is_some_and(|view| !view.may_be_signed() && view.is_expired(now))
             || now.duration_since(self.durable.started) >= patience;
         if is_over && !error.ends_order() {
             return failure::expired_after(self.durable.started, &error);

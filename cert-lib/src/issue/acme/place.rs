@@ -101,11 +101,13 @@ impl AcmeIssuer {
             profile: self.profile(request, &directory).map_err(unsent)?,
             replaces: replaces.map(CertId::as_str),
         };
+        let mut was_asked = false;
         let mut outcome = self.account.post(&directory.new_order, &payload).await;
         if payload.replaces.is_some() && outcome.as_ref().is_err_and(may_be_about_replaces) {
             // It only spares us limits. Whatever is wrong with it, the order is wanted without, too.
             payload.replaces = None;
             outcome = self.account.post(&directory.new_order, &payload).await;
+            was_asked = true;
         }
         let reply = outcome.map_err(|error| match error.problem() {
             Some(problem) if problem.word() == "invalidProfile" => {
@@ -118,7 +120,9 @@ impl AcmeIssuer {
                 if problem.is_some_and(Problem::is_gone) {
                     client.forget_directory();
                 }
-                failed(error)
+                let error = failed(error);
+                let unsent = error.is_unsent() && !was_asked;
+                error.unsent(unsent)
             }
         })?;
         let url = reply.location().map_err(failed)?.to_owned();

@@ -119,20 +119,26 @@ impl Running<'_> {
     pub(super) async fn answer(&self, view: &mut View) -> Result<(), IssueError> {
         let open = view.open().unwrap_or_default();
         let waiting = open.iter().filter(|one| !one.answered);
+        let waiting: Vec<String> = waiting.map(|one| one.url.to_owned()).collect();
         let empty = json!({});
-        let posts: Vec<_> = waiting.map(|one| self.issuer.account.post(one.url, &empty)).collect();
+        let posts: Vec<_> =
+            waiting.iter().map(|url| self.issuer.account.post(url, &empty)).collect();
         let replies: Vec<_> = stream::iter(posts).buffered(AT_ONCE).collect().await;
-        let (mut retry_after, mut refused) = (None, false);
-        for reply in replies {
+        let (mut retry_after, mut refused, mut failed) = (None, false, None);
+        for (url, reply) in waiting.iter().zip(replies) {
             match reply {
-                Ok(reply) => retry_after = retry_after.max(reply.retry_after),
+                Ok(reply) => {
+                    retry_after = retry_after.max(reply.retry_after);
+                    view.told(url);
+                }
                 Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {
                     refused = true;
                 }
-                Err(error) => {
-                    return Err(failure::failed("answering a challenge", &error, Concern::Order));
-                }
+                Err(error) => failed = Some(error),
             }
+        }
+        if let Some(error) = failed {
+            return Err(failure::failed("answering a challenge", &error, Concern::Order));
         }
         if refused {
             // The CA went on by itself, or the authorization is over. Of the latter the order need
@@ -163,7 +169,7 @@ impl Running<'_> {
                 IssueError::fatal(error.to_string(), Disposition::Retry(Ladder::Transport))
             })?;
         let payload = json!({"csr": base64url(&csr)});
-        view.in_doubt();
+        let known = view.in_doubt();
         let finalize = self.issuer.account.post(&view.order.finalize, &payload);
         let (outcome, ()) = future::join(finalize, self.cleanup(view)).await;
         let failed = |error| failure::failed("finalizing the order", &error, Concern::Order);
@@ -181,7 +187,13 @@ impl Running<'_> {
                 let next_poll = if again { later() } else { at_once };
                 view.finalized(None, next_poll);
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => {
+                let error = failed(error);
+                if error.is_unsent() || error.limit().is_some() {
+                    view.in_no_doubt(known);
+                }
+                return Err(error);
+            }
         }
         view.proofs.clear();
         Ok(())

@@ -354,6 +354,24 @@ async fn a_solver_that_fails_once_costs_no_second_look_at_a_hundred_authorizatio
     assert_eq!(log.len(), 100 + 4);
 }
 
+#[tokio::test]
+async fn of_a_hundred_challenges_only_the_one_whose_answer_is_lost_is_answered_again() {
+    let names: Vec<String> = (0..100).map(|n| format!("n{n}.example.org")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut is_first = true;
+    let hook = move |seen: &Seen, _: &mut Ca| {
+        let lost = seen.path() == "/challenge/42" && std::mem::take(&mut is_first);
+        let broken = || HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() };
+        lost.then(|| Err(broken()))
+    };
+    let (board, conduct) = (Board::default(), Conduct::default());
+    let bench = Bench::with(Manner::default(), board, conduct, Box::new(hook)).await;
+    bench.issue(&request(&names)).await.unwrap();
+    let answers = bench.http.log().into_iter().filter(|line| line.starts_with("POST /challenge/"));
+    assert_eq!(answers.count(), 100 + 1);
+    assert_eq!(bench.count("POST /challenge/42"), 2);
+}
+
 /// faults.md 13
 #[tokio::test]
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
