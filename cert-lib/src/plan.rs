@@ -40,6 +40,21 @@ pub struct Want {
     pub renewal_windows: Vec<Weekly>,
 }
 
+impl Want {
+    /// A certificate for this request, renewed when the policy says.
+    #[must_use]
+    pub fn new(request: Request) -> Self {
+        Self {
+            request: Ok(request),
+            renew: false,
+            renewed_after: None,
+            renew_before: None,
+            renew_before_percentage: None,
+            renewal_windows: Vec::new(),
+        }
+    }
+}
+
 /// What there is.
 #[derive(Clone, Debug)]
 pub struct Have {
@@ -61,6 +76,24 @@ pub struct Have {
     pub brake: Brake,
     /// Whether one more order may run.
     pub slot: Slot,
+}
+
+impl Have {
+    /// This Secret, an issuer that is ready, and nothing that holds anybody back.
+    #[must_use]
+    pub fn new(secret: SecretState) -> Self {
+        Self {
+            responsible: true,
+            rival: None,
+            issuer: IssuerState::Ready,
+            running: None,
+            secret,
+            backoff: None,
+            quota: Quota::Open,
+            brake: Brake::Off,
+            slot: Slot::Free,
+        }
+    }
 }
 
 /// What is known of the issuer.

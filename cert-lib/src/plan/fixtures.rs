@@ -1,4 +1,4 @@
-//! What tests of the plan begin with: a certificate that is wanted, and nothing in its way.
+//! What tests of the plan begin with.
 
 use super::*;
 use crate::{
@@ -18,27 +18,5 @@ pub(super) fn want() -> Want {
         key: KeyChoice::default(),
     };
     let owner = Owner("default/cert".into());
-    Want {
-        request: Ok(Request::new(owner, Fingerprint::stored("wanted"), subject)),
-        renew: false,
-        renewed_after: None,
-        renew_before: None,
-        renew_before_percentage: None,
-        renewal_windows: vec![],
-    }
-}
-
-/// Everybody is ready, no order runs, and nothing is held back.
-pub(super) fn have(secret: SecretState) -> Have {
-    Have {
-        responsible: true,
-        rival: None,
-        issuer: IssuerState::Ready,
-        running: None,
-        secret,
-        backoff: None,
-        quota: Quota::Open,
-        brake: Brake::Off,
-        slot: Slot::Free,
-    }
+    Want::new(Request::new(owner, Fingerprint::stored("wanted"), subject))
 }

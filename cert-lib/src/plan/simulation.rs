@@ -8,7 +8,7 @@ mod ca;
 
 use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap};
 
-use super::{renewal::lot, *};
+use super::{fixtures::POLICY, renewal::lot, *};
 use crate::{
     issue::{Disposition, Ladder},
     model::request::{KeyChoice, Subject},
@@ -19,8 +19,6 @@ use ca::{Answer, Ca};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-const POLICY: Policy =
-    Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
 /// 6, 45 and 90 days, as Let's Encrypt has them: one, two and two of five.
 const LIVES: [SignedDuration; 3] = [
     SignedDuration::from_hours(160),
@@ -100,25 +98,8 @@ impl Certificate {
         let owner = Owner(format!("ns/{number}"));
         let request = Request::new(owner, Fingerprint::stored(&number.to_string()), subject);
         Self {
-            want: Want {
-                request: Ok(request),
-                renew: false,
-                renewed_after: None,
-                renew_before: None,
-                renew_before_percentage: None,
-                renewal_windows: vec![],
-            },
-            have: Have {
-                responsible: true,
-                rival: None,
-                issuer: IssuerState::Ready,
-                running: None,
-                secret: SecretState::Missing,
-                backoff: None,
-                quota: Quota::Open,
-                brake: Brake::Off,
-                slot: Slot::Free,
-            },
+            want: Want::new(request),
+            have: Have::new(SecretState::Missing),
             life: LIVES[[0, 1, 1, 2, 2][number % 5]],
             hiccup: None,
             replaces: None,

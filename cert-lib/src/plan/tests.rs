@@ -3,7 +3,7 @@
 mod braked;
 
 use super::{
-    fixtures::{POLICY, have, want},
+    fixtures::{POLICY, want},
     *,
 };
 use crate::model::{key::PrivateKey, request::Subject};
@@ -40,7 +40,7 @@ fn given() -> Given {
         layout_is_current: true,
         suggested: None,
     };
-    Given { want: want(), have: have(SecretState::Holds(stored)) }
+    Given { want: want(), have: Have::new(SecretState::Holds(stored)) }
 }
 
 impl Given {
@@ -103,10 +103,11 @@ impl Given {
             stored.suggested = Some(Box::new(Suggested::new(certificate, window, None)));
         })
     }
+    /// From 11:15 on for an hour, the first half of which is over now.
     fn on(mut self, day: &str) -> Self {
         let hour = SignedDuration::from_hours(1);
         self.want.renewal_windows =
-            vec![Weekly::new(&[day.to_owned()], "12:00", hour, None).unwrap()];
+            vec![Weekly::new(&[day.to_owned()], "11:15", hour, None).unwrap()];
         self
     }
     fn braked(mut self, wait: SignedDuration, reason: Reason) -> Self {

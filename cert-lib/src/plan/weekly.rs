@@ -75,25 +75,26 @@ impl Weekly {
 /// When a renewal that is due at `due` takes place, seen from `now`. Those that wait for the same
 /// stretch are spread over its first half; the place of each follows from its `lot`.
 ///
-/// Where the renewal was missed, it is due from the beginning of the stretch that is open. So the
-/// instant does not move with `now`, but only when a stretch begins or ends: whoever tells it says the
-/// same each time.
+/// Where the renewal was missed, it has such a place in the stretch that is open, or in the next one. So
+/// the instant does not move with `now`, but only when a stretch ends: whoever tells it says the same
+/// each time.
 pub(super) fn next(weekly: &[Weekly], due: Timestamp, now: Timestamp, lot: u32) -> Timestamp {
     let at = |time: Timestamp| weekly.iter().filter_map(|weekly| weekly.at(time)).min();
+    let place_in =
+        |(start, length): Stretch| start.saturating_add(part(length / 2, lot)).unwrap_or(start);
     let place = |time: Timestamp| match at(time) {
-        Some((start, length)) if start > time => {
-            start.saturating_add(part(length / 2, lot)).unwrap_or(start)
-        }
+        Some(stretch) if stretch.0 > time => place_in(stretch),
         Some(_) | None => time,
     };
     let planned = place(due);
     if planned >= now {
         return planned;
     }
-    // It did not take place then: at once if something is open, otherwise with the next.
+    // It did not take place then.
     match at(now) {
-        Some((start, _)) if start <= now => planned.max(start),
-        Some(_) | None => place(now),
+        Some((start, _)) if start <= planned => planned,
+        Some(stretch) => place_in(stretch),
+        None => planned,
     }
 }
 
@@ -190,15 +191,15 @@ mod tests {
             ("2026-11-22T12:00:00Z", "2026-11-22T23:30:01Z", "2026-11-22T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-23T03:59:59Z", "2026-11-22T23:30:00Z"),
             // The early hours are open after it.
-            ("2026-11-22T12:00:00Z", "2026-11-23T04:00:00Z", "2026-11-23T02:00:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-23T04:00:00Z", "2026-11-23T03:00:00Z"),
             // Due within the night.
             ("2026-11-22T22:30:00Z", "2026-11-23T03:00:00Z", "2026-11-22T22:30:00Z"),
             // Not done in that night.
             ("2026-11-22T12:00:00Z", "2026-11-23T06:00:00Z", "2026-11-29T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-29T21:59:59Z", "2026-11-29T23:30:00Z"),
-            // In the next one at once, and by that what is said is over.
-            ("2026-11-22T12:00:00Z", "2026-11-29T22:00:00Z", "2026-11-29T22:00:00Z"),
-            ("2026-11-22T12:00:00Z", "2026-11-30T03:59:59Z", "2026-11-29T22:00:00Z"),
+            // In the next one at its place there, as was said before.
+            ("2026-11-22T12:00:00Z", "2026-11-29T22:00:00Z", "2026-11-29T23:30:00Z"),
+            ("2026-11-22T12:00:00Z", "2026-11-30T03:59:59Z", "2026-11-29T23:30:00Z"),
         ] {
             let planned = next(&[night.clone(), early.clone()], at(due), at(now), lot);
             assert_eq!(planned, at(wanted), "due at {due}, seen at {now}");

@@ -8,8 +8,8 @@ use cert_lib::{
         request::{Fingerprint, Ingredients, KeyChoice, Request, Subject, names},
     },
     plan::{
-        Brake, Have, IssuerState, Policy, Quota, Running, SecretState, Slot, Stored, Want,
-        backoff::Backoff, renewal::Suggested,
+        Have, IssuerState, Policy, Running, SecretState, Stored, Want, backoff::Backoff,
+        renewal::Suggested,
     },
     solve::Owner,
 };
@@ -77,14 +77,7 @@ impl Job {
     #[must_use]
     pub fn for_request(request: Request) -> Self {
         Self {
-            want: Want {
-                request: Ok(request),
-                renew: false,
-                renewed_after: None,
-                renew_before: None,
-                renew_before_percentage: None,
-                renewal_windows: Vec::new(),
-            },
+            want: Want::new(request),
             secret: None,
             revoked: false,
             suggested: None,
@@ -126,28 +119,24 @@ impl Job {
 
     pub(super) fn have(&self) -> Have {
         let fingerprint = |progress: &Progress| progress.fingerprint().clone();
+        let secret = self.secret.as_ref().map_or(SecretState::Missing, |kept| {
+            SecretState::Holds(Stored {
+                leaf: kept.bundle.leaf.clone(),
+                fingerprint: Some(kept.fingerprint.clone()),
+                requested_at: kept.requested_at,
+                revoked: self.revoked,
+                layout_is_current: true,
+                suggested: self.suggested.clone().map(Box::new),
+            })
+        });
         Have {
-            responsible: true,
-            rival: None,
             issuer: self.doubt.clone().map_or(IssuerState::Ready, IssuerState::NotReady),
             running: self.progress.as_ref().map(|progress| Running {
                 fingerprint: fingerprint(progress),
                 not_before: self.hiccup.map(|hiccup| hiccup.until),
             }),
-            secret: self.secret.as_ref().map_or(SecretState::Missing, |kept| {
-                SecretState::Holds(Stored {
-                    leaf: kept.bundle.leaf.clone(),
-                    fingerprint: Some(kept.fingerprint.clone()),
-                    requested_at: kept.requested_at,
-                    revoked: self.revoked,
-                    layout_is_current: true,
-                    suggested: self.suggested.clone().map(Box::new),
-                })
-            }),
             backoff: self.backoff,
-            quota: Quota::Open,
-            brake: Brake::Off,
-            slot: Slot::Free,
+            ..Have::new(secret)
         }
     }
 

@@ -178,8 +178,13 @@ fn what_is_due_in_an_open_window_was_due_at_the_same_instant_all_the_time() {
     let serving = Serving { leaf: &leaf, requested_at: leaf.not_before, suggested: None };
     let opened = begin() + DAY * 70;
     let seen = |after: SignedDuration| due(&serving, &want, &POLICY, opened + after);
+    let told = seen(-DAY);
+    assert!(
+        told.at >= opened && told.at <= opened + HOUR * 3 && told.why == Cause::Age,
+        "{told:?}"
+    );
     for after in [SignedDuration::ZERO, SignedDuration::from_secs(1), HOUR, HOUR * 5] {
-        assert_eq!(seen(after), Due { at: opened, why: Cause::Age }, "{after:?}");
+        assert_eq!(seen(after), told, "{after:?}");
     }
     // Then it waits for the next one, where it has a place of its own.
     let next = seen(HOUR * 6);
