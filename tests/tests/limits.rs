@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
+use kube::api::DynamicObject;
 use serde_json::json;
 use tests::{
     Look, eventually,
@@ -25,9 +26,32 @@ async fn rig() -> Result<&'static Rig> {
         .await
 }
 
-fn reason(object: &kube::api::DynamicObject) -> String {
+fn reason(object: &DynamicObject) -> String {
     let ready = condition(object, "Ready");
     ready.and_then(|it| it["reason"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn suspects(object: &DynamicObject) -> bool {
+    reason(object) == "LoopSuspected"
+}
+
+/// Waits until a loop is suspected of the Certificate `web`.
+async fn until_suspected(namespace: &Namespace) -> Result<DynamicObject> {
+    namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await
+}
+
+/// A person asks for another try of `web`.
+async fn ask_for_another_try(namespace: &Namespace) -> Result<()> {
+    let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
+    namespace.patch("web", mark).await.map(drop)
+}
+
+/// `web` was signed so many times, and no more.
+async fn was_signed(rig: &Rig, namespace: &Namespace, times: usize) -> Result<()> {
+    let signed = rig.pebble.signed_by_names().await?;
+    let host = format!("web.{}", namespace.domain);
+    ensure!(signed.get(&vec![host]) == Some(&times), "{signed:?}");
+    Ok(())
 }
 
 /// faults.md 55
@@ -46,9 +70,7 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
             namespace.until("web", "Ready", SOON).await?;
             namespace.delete("Secret", "web-tls").await?;
         }
-        let suspects = |object: &kube::api::DynamicObject| reason(object) == "LoopSuspected";
-        let stopped =
-            namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await?;
+        let stopped = until_suspected(&namespace).await?;
         let (state, message) = objects::state(&stopped);
         ensure!(state == "Error" && message.contains("Secret undone/web-tls"), "{message}");
         ensure!(message.contains("deletes or overwrites it"), "{message}");
@@ -61,13 +83,9 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
         ensure!(suspects(&after), "a restart forgets: {}", after.data["status"]);
         ensure!(namespace.secret("web-tls").await?.is_none());
 
-        let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
-        namespace.patch("web", mark).await?;
+        ask_for_another_try(&namespace).await?;
         namespace.until("web", "Ready", SOON).await?;
-        let signed = rig.pebble.signed_by_names().await?;
-        let host = format!("web.{}", namespace.domain);
-        ensure!(signed.get(&vec![host]) == Some(&5), "{signed:?}");
-        Ok(())
+        was_signed(rig, &namespace, 5).await
     })
     .unwrap();
 }
@@ -81,7 +99,7 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
         namespace.simple("web").await?;
         let renew = json!({"spec": {"renew": true}});
         let until_renewed = |times: usize| {
-            let renewed = move |object: &kube::api::DynamicObject| {
+            let renewed = move |object: &DynamicObject| {
                 let status = &object.data["status"];
                 let reissued = status["reissued"].as_array().map_or(0, Vec::len);
                 status["state"] == "Ready" && reissued == times
@@ -92,23 +110,17 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
             until_renewed(times).await?;
             namespace.patch("web", renew.clone()).await?;
         }
-        let suspects = |object: &kube::api::DynamicObject| reason(object) == "LoopSuspected";
-        let stopped =
-            namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await?;
+        let stopped = until_suspected(&namespace).await?;
         let (_, message) = objects::state(&stopped);
         ensure!(message.contains("sets renew again and again"), "{message}");
         let conditions = &stopped.data["status"]["conditions"];
         ensure!(conditions[0]["status"] == "True", "the Secret serves: {conditions}");
         ensure!(stopped.data["spec"]["renew"] == true, "it is not fulfilled: {}", stopped.data);
 
-        let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
-        namespace.patch("web", mark).await?;
+        ask_for_another_try(&namespace).await?;
         // The person's word counts for one: one of the three is forgotten with it, and one is new.
         until_renewed(3).await?;
-        let signed = rig.pebble.signed_by_names().await?;
-        let host = format!("web.{}", namespace.domain);
-        ensure!(signed.get(&vec![host]) == Some(&5), "{signed:?}");
-        Ok(())
+        was_signed(rig, &namespace, 5).await
     })
     .unwrap();
 }

@@ -57,7 +57,10 @@ impl Controller {
         if pass.plan.gives_up {
             self.drop_order(pass.key).await?;
         }
-        let claims_slot = matches!(pass.plan.action, Action::Start | Action::Resume)
+        // What only notes a demand places no order yet.
+        let starts = pass.plan.action == Action::Start && !pass.want.renew;
+        let claims_slot = starts
+            || pass.plan.action == Action::Resume
             || pass.plan.reason == Reason::Queued
             || (self.order_runs(pass.key) && pass.plan.action != Action::Refuse);
         if !claims_slot {
@@ -125,6 +128,7 @@ impl Controller {
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
                 let issuer = pass.observed.issuer.key.to_string();
+                self.call(self.gate.turn_to(&issuer, pass.key));
                 match self.gate.wait(&issuer, pass.key, pass.observed.standing) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
@@ -199,8 +203,14 @@ impl Controller {
                     order = Some(saved);
                 }
                 Err(error) => {
-                    if let Some(spent) = spent.filter(|_| error.is_unsent()) {
+                    // A request that cannot be made is paid for: else it could be tried for ever.
+                    let is_free =
+                        error.is_unsent() && error.disposition() != Disposition::FixRequest;
+                    if let Some(spent) = spent.filter(|_| is_free) {
                         spent.give_back();
+                    }
+                    if let Some(progress) = error.progress() {
+                        self.orders.came_to(pass.key, progress);
                     }
                     // It has another key or account since, and may have been refused for that only.
                     let error = match self.issuers.still_offers(&pass.observed.issuer.key, &issuer)
@@ -253,9 +263,6 @@ impl Controller {
     ) -> kube::Result<Step> {
         let now = self.clock.now();
         if let (Some(order), false) = (&order, error.ends_order()) {
-            if let Some(progress) = error.progress() {
-                self.orders.came_to(pass.key, progress);
-            }
             let previous = order.hiccup.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
             // An order that stands is worth a look a day, whatever somebody on the way says.
@@ -324,9 +331,12 @@ impl Controller {
     }
 
     pub(super) fn call_next(&self, key: &CertificateKey) {
-        for next in self.gate.leave(key) {
-            self.queue.push(next);
-        }
+        self.call(self.gate.leave(key));
+    }
+
+    /// Slots are free for these.
+    pub(super) fn call(&self, next: Vec<CertificateKey>) {
+        next.into_iter().for_each(|next| self.queue.push(next));
     }
 }
 

@@ -101,12 +101,7 @@ impl Gate {
         permit: impl Future<Output = Result<Option<P>, E>>,
         call: impl Fn(CertificateKey),
     ) -> Result<Option<P>, E> {
-        let elsewhere = self.change(|other, line| {
-            if other != issuer {
-                line.forget(key);
-            }
-        });
-        elsewhere.into_iter().for_each(&call);
+        self.turn_to(issuer, key).into_iter().for_each(&call);
         if self.wait(issuer, key, standing) == Slot::Taken {
             return Ok(None);
         }
@@ -115,6 +110,16 @@ impl Gate {
             self.leave(key).into_iter().for_each(call);
         }
         permitted
+    }
+
+    /// `key` wants nothing of other issuers any more: slots and places there are given back. Returns who
+    /// may come instead.
+    pub fn turn_to(&self, issuer: &str, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.change(|other, line| {
+            if other != issuer {
+                line.forget(key);
+            }
+        })
     }
 
     /// `key` has an order running.

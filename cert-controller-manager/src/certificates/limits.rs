@@ -84,7 +84,8 @@ impl Controller {
         {
             return Brake::ByCa { time: wait.until, why: wait.to_string() };
         }
-        if let Some(found) = repeats::suspected(it.reissued).filter(|found| found.until > now) {
+        let suspected = repeats::suspected(it.reissued).filter(|found| found.until > now);
+        if let Some(found) = suspected.filter(|_| self.is_about_a_loop(it)) {
             return Brake::Until {
                 time: found.until,
                 reason: Reason::LoopSuspected,
@@ -101,6 +102,17 @@ impl Controller {
             },
             None => Brake::Off,
         }
+    }
+
+    /// Whether an order now would be one of those that look like a loop: the Secret was undone, or
+    /// `renew` is set once more. A date in the specification is fulfilled once, and what was revoked
+    /// serves nobody.
+    fn is_about_a_loop(&self, it: &Situation<'_>) -> bool {
+        let SecretState::Holds(stored) = it.secret else { return true };
+        let wanted = it.want.request.as_ref().ok().map(|request| &request.fingerprint);
+        let is_undone = stored.fingerprint.as_ref() != wanted
+            || self.setbacks.issued_since(it.key, stored.leaf.not_before);
+        !stored.revoked && (it.want.renew || is_undone)
     }
 
     /// Lines a Certificate up that waits for our picture of the limits. Returns whether it waits.
@@ -159,7 +171,7 @@ impl Controller {
         // A tool that applies `renew: true` again and again never sees it fulfilled.
         let is_demanded = why == Reason::RenewalDemanded
             && matches!(&pass.observed.have.secret, SecretState::Holds(stored)
-                if repeats::is_soon_after(stored.requested_at, now));
+                if repeats::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now));
         if !is_undone && !is_old && !is_demanded {
             return before;
         }

@@ -98,9 +98,10 @@ impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
         let outcome = self.pass(&key).await;
-        // A pass that fails again and again, because its cluster is away, must not keep a slot from others.
-        if outcome.is_err() && !self.order_runs(&key) {
-            self.gate.pass_on(&key).into_iter().for_each(|next| self.queue.push(next));
+        // What is refused is so again and again: it must not keep a slot from others. While a cluster is
+        // away nobody else would come further.
+        if outcome.as_ref().is_err_and(is_refusal) && !self.order_runs(&key) {
+            self.call(self.gate.pass_on(&key));
         }
         match outcome {
             Ok(Some(look_again)) => {
@@ -180,6 +181,9 @@ impl Controller {
             Ok(Step::Again) => return Ok(Some(now)),
             Ok(Step::Silent) => return Ok(None),
             Err(error) if is_refusal(&error) => {
+                if !self.order_runs(key) {
+                    self.call(self.gate.pass_on(key));
+                }
                 self.say_refused(&pass, &brief(&error)).await?;
                 now + REFUSED
             }

@@ -23,12 +23,14 @@ use crate::{
     issuers::registry::Registry,
     runtime::{
         clusters::TargetCluster,
-        errors::{brief, is_news, pause},
+        errors::{brief, is_news, is_refusal, pause},
         homes::Homes,
         queue::Shared,
     },
 };
 
+/// What a cluster refuses is tried again after this.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Whoever waits is woken; this is for what nobody tells.
@@ -71,7 +73,8 @@ impl Controller {
                 if is_news(&error) {
                     tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
                 }
-                Some(pause(&error))
+                // What is refused after the CA was asked makes it be asked again.
+                Some(if is_refusal(&error) { REFUSED } else { pause(&error) })
             }
         }
     }

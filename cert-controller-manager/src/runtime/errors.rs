@@ -4,19 +4,17 @@ use std::{error::Error, time::Duration};
 
 use super::fence::NotLeading;
 
-/// When a cluster cannot be reached, a pass is repeated after this.
+/// When a cluster cannot be reached, a pass is repeated after this; when it refuses, too: one that has
+/// just started refuses everything until it knows its roles.
 pub const UNREACHABLE: Duration = Duration::from_secs(5);
 /// Somebody else has written meanwhile: most likely the watch tells sooner.
 const CONFLICT: Duration = Duration::from_secs(1);
-/// What a cluster refuses is asked for again after this: a right that was missing may be given.
-const REFUSED: Duration = Duration::from_secs(15);
 
 /// After how long a pass is repeated that ended with this error.
 #[must_use]
 pub fn pause(error: &kube::Error) -> Duration {
     match error {
         kube::Error::Api(status) if status.code == 409 => CONFLICT,
-        error if is_refusal(error) => REFUSED,
         _ => UNREACHABLE,
     }
 }
@@ -87,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_refused_waits_for_a_person() {
+    fn a_refusal_is_told_from_an_outage_and_a_conflict_is_settled_soon() {
         for (code, refused, seconds) in [
-            (403, true, 15),
-            (422, true, 15),
-            (401, true, 15),
+            (403, true, 5),
+            (422, true, 5),
+            (401, true, 5),
             (404, false, 5),
             (409, false, 1),
             (429, false, 5),

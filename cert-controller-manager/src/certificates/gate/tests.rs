@@ -203,6 +203,18 @@ fn who_turns_to_another_issuer_gives_back_its_slot_and_its_place_in_line() {
 }
 
 #[test]
+fn who_waits_for_another_issuer_keeps_no_slot_of_the_first() {
+    let gate = Gate::new(1);
+    gate.enter("old", &key("a", "1"), Hopeful);
+    gate.enter("new", &key("c", "1"), Hopeful);
+    assert_eq!(gate.wait("old", &key("b", "1"), Hopeful), Slot::Taken);
+    assert_eq!(gate.turn_to("new", &key("a", "1")), [key("b", "1")]);
+    assert_eq!(gate.wait("new", &key("a", "1"), Hopeful), Slot::Taken);
+    assert!(gate.turn_to("new", &key("a", "1")).is_empty(), "it stays in line there");
+    assert_eq!(gate.leave(&key("c", "1")), [key("a", "1")]);
+}
+
+#[test]
 fn who_finds_no_slot_stays_in_line_and_asks_for_no_permit() {
     let gate = Gate::new(1);
     let (first, second) = (key("a", "1"), key("b", "1"));

@@ -44,8 +44,23 @@ struct State {
     turns: HashMap<Key, Turns>,
     /// Accounts whose earlier certificates are in the picture.
     recalled: HashSet<String>,
-    /// Until when namespaces are not believed that they renew.
-    doubted: HashMap<String, Timestamp>,
+    /// The namespaces that are not believed that they renew.
+    doubted: HashMap<String, Doubt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    until: Timestamp,
+    /// Whether it goes for orders that say which certificate they replace, too. Whoever comes from
+    /// another CA with the same names is refused as no renewal once, and replaces its certificates
+    /// later like everybody else.
+    of_replacements: bool,
+}
+
+impl Doubt {
+    fn covers(self, claimed: Novelty) -> bool {
+        claimed == Novelty::Renewal || self.of_replacements
+    }
 }
 
 /// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
@@ -158,7 +173,7 @@ impl Ca {
     #[must_use]
     pub fn believed(&self, claimed: Novelty, whose: Whose<'_>, now: Timestamp) -> Novelty {
         match lock(&self.state).doubted.get(whose.namespace) {
-            Some(until) if *until > now => Novelty::New,
+            Some(doubt) if doubt.until > now && doubt.covers(claimed) => Novelty::New,
             Some(_) | None => claimed,
         }
     }
@@ -169,9 +184,12 @@ impl Ca {
             return;
         }
         let mut state = lock(&self.state);
-        state.doubted.retain(|_, until| *until > now);
+        state.doubted.retain(|_, doubt| doubt.until > now);
         let until = now.saturating_add(LONGEST).unwrap_or(now);
-        state.doubted.insert(whose.namespace.to_owned(), until);
+        let known = state.doubted.get(whose.namespace);
+        let of_replacements =
+            novelty == Novelty::Replacement || known.is_some_and(|it| it.of_replacements);
+        state.doubted.insert(whose.namespace.to_owned(), Doubt { until, of_replacements });
     }
 
     /// The CA found the proofs of these names wanting.
@@ -322,7 +340,12 @@ mod tests {
         let ca = Cas::default().at("https://ca/dir");
         let end = LONGEST.as_secs();
         ca.denied(Novelty::New, whose("honest"), at(0));
+        ca.denied(Novelty::Replacement, whose("liar"), at(0));
         ca.denied(Novelty::Renewal, whose("liar"), at(0));
+        ca.denied(Novelty::Renewal, whose("newcomer"), at(0));
+        let newcomer = |claimed| ca.believed(claimed, whose("newcomer"), at(0));
+        assert_eq!(newcomer(Novelty::Renewal), Novelty::New);
+        assert_eq!(newcomer(Novelty::Replacement), Novelty::Replacement);
         for claimed in [Novelty::Renewal, Novelty::Replacement] {
             for (namespace, seconds, counts_as) in [
                 ("honest", 0, claimed),
