@@ -10,7 +10,7 @@ use tests::{
     Look, eventually,
     namespace::Namespace,
     objects::{self, condition},
-    rig::{Rig, RigOptions},
+    rig::{Responder, Rig, RigOptions},
     run,
 };
 use tokio::sync::OnceCell;
@@ -21,9 +21,13 @@ const HOPELESS: usize = 60;
 
 async fn rig() -> Result<&'static Rig> {
     static RIG: OnceCell<Rig> = OnceCell::const_new();
-    let arguments = vec![format!("--orders-at-once={ORDERS_AT_ONCE}")];
-    RIG.get_or_try_init(|| Rig::with_issuer(RigOptions { arguments, ..RigOptions::default() }))
-        .await
+    let options = RigOptions {
+        arguments: vec![format!("--orders-at-once={ORDERS_AT_ONCE}")],
+        // One of the tests kills the manager, and the others' proofs are not to go with it.
+        responder: Responder::StandAlone,
+        ..RigOptions::default()
+    };
+    RIG.get_or_try_init(|| Rig::with_issuer(options)).await
 }
 
 fn reason(object: &DynamicObject) -> String {
