@@ -13,6 +13,7 @@ pub mod keys;
 pub mod leader;
 pub mod merge;
 pub mod metrics;
+pub mod pause;
 pub mod profile;
 pub mod queue;
 pub mod report;

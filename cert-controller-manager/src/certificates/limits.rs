@@ -246,8 +246,9 @@ fn earlier(
     Some((at.min(now), names.collect(), novelty))
 }
 
-/// What a CA sees in an order, as far as Certificate and Secret can be believed. One for a certificate that the Secret holds says which it replaces; names
-/// that were certified for this request before are no new ones, even if their Secret is gone.
+/// What a CA sees in an order, as far as Certificate and Secret can be believed. One for a certificate
+/// that the Secret holds says which it replaces; names that were certified for this request before are
+/// no new ones, even if their Secret is gone.
 fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
     let stored = match secret {
         SecretState::Holds(stored) => Some(stored),

@@ -40,10 +40,11 @@ use crate::{
         registry::{Lookup, Registry},
     },
     runtime::{
-        errors::{UNREACHABLE, brief, is_news, is_refusal, pause},
+        errors::{brief, is_news, is_refusal},
         fence::NotLeading,
         homes::Homes,
         metrics::Metrics,
+        pause,
         queue::Shared,
     },
     solvers::Challenges,
@@ -51,10 +52,6 @@ use crate::{
 
 /// A Certificate whose issuer was not looked at yet is looked at again after this.
 const AFTER_START: Duration = Duration::from_secs(2);
-/// What a cluster refuses is tried again after this, once the Certificate says so.
-const REFUSED: Duration = Duration::from_secs(60);
-/// Longest sleep: a suspended machine or a moved clock is noticed within it.
-const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
 pub struct Controller {
@@ -104,10 +101,7 @@ impl Controller {
             self.call(self.gate.pass_on(&key));
         }
         match outcome {
-            Ok(Some(look_again)) => {
-                let wait = look_again.duration_since(self.clock.now());
-                Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
-            }
+            Ok(Some(look_again)) => Some(pause::until(look_again, self.clock.now())),
             Ok(None) => None,
             // The watch will tell that it is gone.
             Err(kube::Error::Api(status))
@@ -119,7 +113,7 @@ impl Controller {
                 if is_news(&error) {
                     tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 }
-                Some(pause(&error))
+                Some(pause::after(&error))
             }
         }
     }
@@ -185,7 +179,7 @@ impl Controller {
                     self.call(self.gate.pass_on(key));
                 }
                 self.say_refused(&pass, &brief(&error)).await?;
-                now + REFUSED
+                now + pause::REFUSED
             }
             Err(error) => return Err(error),
         };
@@ -207,7 +201,7 @@ impl Controller {
 
     /// Where no order runs any more, nothing that it published may stay.
     async fn clean_up_after(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
-        let soon = pass.now + UNREACHABLE;
+        let soon = pass.now + pause::UNREACHABLE;
         match pass.plan.action {
             _ if self.order_runs(pass.key) => look_again,
             // It took its records away itself; the next pass looks whether they are gone.
@@ -259,7 +253,7 @@ impl Controller {
         self.issuers.leave_quotas(whose(key));
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
-        Ok((!swept).then(|| self.clock.now() + UNREACHABLE))
+        Ok((!swept).then(|| self.clock.now() + pause::UNREACHABLE))
     }
 
     /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is

@@ -33,6 +33,7 @@ use crate::{
         errors::brief,
         merge,
         metrics::Metrics,
+        pause,
         queue::Shared,
         report::Reports,
     },
@@ -95,9 +96,6 @@ pub struct Known {
     pub(super) announced: Mutex<HashMap<IssuerKey, News>>,
 }
 
-/// A cluster that is away is tried again after this.
-const UNREACHABLE: Duration = Duration::from_secs(5);
-
 impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, name: IssuerKey) -> Option<Duration> {
@@ -136,7 +134,7 @@ impl Controller {
             Ok(()) => again,
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
-                Some(UNREACHABLE)
+                Some(pause::after(&error))
             }
         }
     }

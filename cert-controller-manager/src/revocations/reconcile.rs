@@ -23,16 +23,13 @@ use crate::{
     issuers::registry::Registry,
     runtime::{
         clusters::TargetCluster,
-        errors::{brief, is_news, is_refusal, pause},
+        errors::{brief, is_news, is_refusal},
         homes::Homes,
+        pause,
         queue::Shared,
     },
 };
 
-/// What a cluster refuses is tried again after this.
-const REFUSED: Duration = Duration::from_secs(60);
-/// Longest sleep: a suspended machine or a moved clock is noticed within it.
-const LONGEST: Duration = Duration::from_secs(3_600);
 /// Whoever waits is woken; this is for what nobody tells.
 pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
 /// The same where somebody must change something.
@@ -62,10 +59,7 @@ impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, key: RevocationKey) -> Option<Duration> {
         match self.pass(&key).await {
-            Ok(Some(look_again)) => {
-                let wait = look_again.duration_since(self.clock.now());
-                Some(Duration::try_from(wait).unwrap_or_default().min(LONGEST))
-            }
+            Ok(Some(look_again)) => Some(pause::until(look_again, self.clock.now())),
             Ok(None) => None,
             // The watch will tell that it is gone.
             Err(_) if self.index.get(&key).is_none() => None,
@@ -74,7 +68,7 @@ impl Controller {
                     tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
                 }
                 // What is refused after the CA was asked makes it be asked again.
-                Some(if is_refusal(&error) { REFUSED } else { pause(&error) })
+                Some(if is_refusal(&error) { pause::REFUSED } else { pause::after(&error) })
             }
         }
     }

@@ -1,23 +1,8 @@
-//! Errors of API servers: in words for a person, and how long to wait after them.
+//! Errors of API servers: what they mean, and in words for a person.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use super::fence::NotLeading;
-
-/// When a cluster cannot be reached, a pass is repeated after this; when it refuses, too: one that has
-/// just started refuses everything until it knows its roles.
-pub const UNREACHABLE: Duration = Duration::from_secs(5);
-/// Somebody else has written meanwhile: most likely the watch tells sooner.
-const CONFLICT: Duration = Duration::from_secs(1);
-
-/// After how long a pass is repeated that ended with this error.
-#[must_use]
-pub fn pause(error: &kube::Error) -> Duration {
-    match error {
-        kube::Error::Api(status) if status.code == 409 => CONFLICT,
-        _ => UNREACHABLE,
-    }
-}
 
 /// Whether an error says something about a cluster: who does not lead any more is about to end, and a
 /// conflict is a matter of course.
@@ -85,19 +70,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_an_outage_and_a_conflict_is_settled_soon() {
-        for (code, refused, seconds) in [
-            (403, true, 5),
-            (422, true, 5),
-            (401, true, 5),
-            (404, false, 5),
-            (409, false, 1),
-            (429, false, 5),
-            (500, false, 5),
-            (503, false, 5),
+    fn a_refusal_is_told_from_an_outage_and_from_a_conflict() {
+        for (code, refused) in [
+            (403, true),
+            (422, true),
+            (401, true),
+            (404, false),
+            (409, false),
+            (429, false),
+            (500, false),
+            (503, false),
         ] {
-            let error = error(code);
-            assert_eq!((is_refusal(&error), pause(&error).as_secs()), (refused, seconds), "{code}");
+            assert_eq!(is_refusal(&error(code)), refused, "{code}");
         }
     }
 }
