@@ -91,7 +91,7 @@ impl Desk {
     /// # Errors
     /// The CA refuses it.
     pub async fn conducted(directory: &str, trust: &Path, conduct: Conduct) -> Result<Self> {
-        let clock = Arc::new(Manual::at(Timestamp::now()));
+        let clock = Arc::new(Manual::at(Timestamp::now().saturating_add(AHEAD)?));
         let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(trust)?)?)?;
         let client = Arc::new(Client::new(Arc::new(http.clone()), clock.clone(), directory));
         let key = AccountKey::generate()?;
@@ -328,6 +328,11 @@ fn point_of(doing: &Phase) -> Option<Point> {
     ];
     points.into_iter().find(|(phase, _)| phase == doing).map(|(_, point)| point)
 }
+
+/// How far the clock of a desk is ahead of its CA's from the beginning. Pebble's orders end a day after
+/// they are placed, to the second: a desk that jumped over exactly a day would find the end of a new
+/// order a moment ahead or a moment past, by chance. So it is past, as after any longer jump.
+const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The first poll of an order comes after 50 ms of the desk's time: longer than Pebble takes for
 /// anything.
