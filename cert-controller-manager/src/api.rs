@@ -17,7 +17,7 @@ pub mod time;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;
-pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm};
+pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm, Tenant};
 pub use places::Places;
 pub use revocation::CertificateRevocation;
 

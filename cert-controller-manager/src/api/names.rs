@@ -67,6 +67,12 @@ impl CertificateKey {
         Self { home, object }
     }
 
+    /// Who shares what there is with others.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        Tenant { home: self.home, namespace: self.object.namespace.clone() }
+    }
+
     /// The Certificate as the engine names it.
     #[must_use]
     pub fn owner(&self) -> Owner {
@@ -87,6 +93,24 @@ impl CertificateKey {
             None => (Home::Source, text),
         };
         ObjectKey::parse(object).map(|object| Self { home, object })
+    }
+}
+
+/// Who shares quotas, limits and slots with others: a namespace of one cluster. One of the same name
+/// in another cluster is somebody else.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Tenant {
+    /// Which cluster.
+    pub home: Home,
+    /// The namespace there.
+    pub namespace: String,
+}
+
+impl Tenant {
+    /// Whether the Certificate is one of its own.
+    #[must_use]
+    pub fn has(&self, key: &CertificateKey) -> bool {
+        self.home == key.home && self.namespace == key.object.namespace
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, certificate::State, time::seconds_up},
     certificates::{
-        observe::{Observed, whose},
+        observe::Observed,
         progress::Order,
         reconcile::Controller,
         secret::write,
@@ -71,7 +71,7 @@ impl Controller {
             && let Some(quota) = self.quota(&pass.observed.issuer.key)
             && pass.plan.action != Action::Start
         {
-            quota.leave(whose(pass.key));
+            quota.leave(pass.key);
         }
         match (pass.plan.action, pass.want.request.as_ref()) {
             (Action::Keep, _) => Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again)),
@@ -112,7 +112,7 @@ impl Controller {
         let request = self.keeping_key(pass, request).await?;
         let quota = self.quota(&pass.observed.issuer.key);
         let spent = match &quota {
-            Some(quota) => quota.spend(whose(pass.key)).await?,
+            Some(quota) => quota.spend(pass.key).await?,
             None => None,
         };
         if quota.is_some() && spent.is_none() && !pass.plan.urgent {
@@ -136,7 +136,7 @@ impl Controller {
             }
             Reason::QuotaExhausted => {
                 let quota = self.quota(&pass.observed.issuer.key);
-                match quota.map_or(Quota::Open, |quota| quota.wait(whose(pass.key))) {
+                match quota.map_or(Quota::Open, |quota| quota.wait(pass.key)) {
                     Quota::Open => return Step::Again,
                     Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
                 }

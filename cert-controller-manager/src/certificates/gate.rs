@@ -8,12 +8,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ops::Bound,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::plan::Slot;
 
-use crate::api::CertificateKey;
+use crate::api::{CertificateKey, Tenant};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -36,9 +37,9 @@ struct Line {
     running: HashMap<CertificateKey, Standing>,
     /// Admitted by a leaver, not yet running.
     called: HashMap<CertificateKey, Standing>,
-    waiting: BTreeMap<String, Waiting>,
+    waiting: BTreeMap<Tenant, Waiting>,
     /// The namespace that had the last turn.
-    last: String,
+    last: Option<Tenant>,
     /// Turns since the last of those that failed.
     hopeful_turns: u32,
 }
@@ -79,7 +80,7 @@ impl Gate {
             line.called.insert(key.clone(), standing);
             return Slot::Free;
         }
-        let own = line.waiting.entry(key.object.namespace.clone()).or_default();
+        let own = line.waiting.entry(key.tenant()).or_default();
         if own.known.insert(key.clone()) {
             own.queue(standing).push_back(key.clone());
         }
@@ -167,14 +168,14 @@ impl Line {
     /// Whoever waits does so because there is no slot for it, so nobody is passed over by a look.
     fn look(&self, at_once: usize, key: &CertificateKey, standing: Standing) -> Slot {
         let is_in = self.running.contains_key(key) || self.called.contains_key(key);
-        match is_in || self.has_room(at_once, &key.object.namespace, standing) {
+        match is_in || self.has_room(at_once, &key.tenant(), standing) {
             true => Slot::Free,
             false => Slot::Taken,
         }
     }
 
-    fn has_room(&self, at_once: usize, namespace: &str, standing: Standing) -> bool {
-        let others_wait = self.waiting.keys().any(|other| other != namespace);
+    fn has_room(&self, at_once: usize, tenant: &Tenant, standing: Standing) -> bool {
+        let others_wait = self.waiting.keys().any(|other| other != tenant);
         let most = match others_wait {
             true => at_once / 2,
             false => at_once.saturating_sub((at_once / 4).max(1)),
@@ -184,7 +185,7 @@ impl Line {
             Standing::Failed => self.count(|_, standing| standing == Standing::Failed),
         };
         self.taken() < at_once
-            && self.count(|key, _| key.object.namespace == namespace) < most.max(1)
+            && self.count(|key, _| tenant.has(key)) < most.max(1)
             && (failed == 0 || failed < at_once / 2)
     }
 
@@ -204,13 +205,14 @@ impl Line {
 
     fn drop_out(&mut self, key: &CertificateKey) {
         self.called.remove(key);
-        let Some(own) = self.waiting.get_mut(&key.object.namespace) else { return };
+        let tenant = key.tenant();
+        let Some(own) = self.waiting.get_mut(&tenant) else { return };
         if own.known.remove(key) {
             own.hopeful.retain(|other| other != key);
             own.failed.retain(|other| other != key);
         }
         if own.known.is_empty() {
-            self.waiting.remove(&key.object.namespace);
+            self.waiting.remove(&tenant);
         }
     }
 
@@ -232,10 +234,10 @@ impl Line {
         at_once: usize,
         standing: Standing,
     ) -> Option<(CertificateKey, Standing)> {
-        let after = (std::ops::Bound::Excluded(self.last.as_str()), std::ops::Bound::Unbounded);
-        let mut turns = self.waiting.range::<str, _>(after).chain(self.waiting.iter());
-        let turn = turns.find(|(namespace, own)| {
-            !own.of(standing).is_empty() && self.has_room(at_once, namespace, standing)
+        let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let after = self.waiting.range((after, Bound::Unbounded));
+        let turn = after.chain(self.waiting.iter()).find(|(tenant, own)| {
+            !own.of(standing).is_empty() && self.has_room(at_once, tenant, standing)
         });
         let turn = turn?.0.clone();
         let own = self.waiting.get_mut(&turn)?;
@@ -244,7 +246,7 @@ impl Line {
         if own.known.is_empty() {
             self.waiting.remove(&turn);
         }
-        self.last = turn;
+        self.last = Some(turn);
         self.hopeful_turns = match standing {
             Standing::Hopeful => self.hopeful_turns.saturating_add(1),
             Standing::Failed => 0,

@@ -18,7 +18,6 @@ use kube::ResourceExt;
 
 use super::{
     act::Pass,
-    observe::whose,
     reconcile::Controller,
     repeats::{self, Loop},
     status,
@@ -68,7 +67,7 @@ impl Controller {
         let request = it.want.request.as_ref().ok()?;
         let asks = self.quota(it.issuer)?.asks()?;
         let claimed = novelty(request, it.certificate, it.secret);
-        let novelty = asks.ca.believed(claimed, whose(it.key), now);
+        let novelty = asks.ca.believed(claimed, it.key, now);
         Some(Counted { asks, names: request.names(), novelty })
     }
 
@@ -94,7 +93,7 @@ impl Controller {
         }
         let Some(counted) = counted else { return Brake::Off };
         self.recall(it.issuer, &counted.asks, now);
-        match counted.asks.ca.room(&counted.order(), whose(it.key), now) {
+        match counted.asks.ca.room(&counted.order(), it.key, now) {
             Some(wait) => Brake::Until {
                 time: wait.until,
                 reason: Reason::RateLimited,
@@ -119,7 +118,7 @@ impl Controller {
     pub(super) fn line_up(&self, pass: &Pass<'_>) -> bool {
         let Some(counted) = &pass.observed.counted else { return true };
         let by_ca = matches!(pass.observed.have.brake, Brake::ByCa { .. });
-        by_ca || counted.asks.ca.wait(&counted.order(), whose(pass.key), pass.now).is_some()
+        by_ca || counted.asks.ca.wait(&counted.order(), pass.key, pass.now).is_some()
     }
 
     /// What a failure says about limits.
@@ -128,7 +127,7 @@ impl Controller {
         let (asks, now) = (&counted.asks, self.clock.now());
         asks.ca.failed(&asks.account, error.unproved(), now);
         if error.denies_renewal() {
-            asks.ca.denied(counted.novelty, whose(pass.key), now);
+            asks.ca.denied(counted.novelty, pass.key, now);
         }
         let Some(about) = error.limit() else { return };
         let until = match error.disposition() {
@@ -212,7 +211,7 @@ impl Pass<'_> {
     /// An order is placed.
     pub(super) fn note_order(&self) {
         if let Some(counted) = &self.observed.counted {
-            counted.asks.ca.ordered(&counted.order(), whose(self.key), self.now);
+            counted.asks.ca.ordered(&counted.order(), self.key, self.now);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
         reconcile::Controller,
         secret::{self, Expectation, Facts, keystores::Stores, wishes::Wishes},
     },
-    issuers::{self, choice::Chosen, quota::Whose, registry::Lookup},
+    issuers::{self, choice::Chosen, registry::Lookup},
 };
 
 /// What a pass found.
@@ -107,7 +107,7 @@ impl Controller {
             running: self.orders.running(key),
             secret: state,
             backoff,
-            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(whose(key))),
+            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
@@ -183,9 +183,4 @@ fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Standing {
             Standing::Hopeful
         }
     }
-}
-
-/// The Certificate, as quotas count it.
-pub(super) fn whose(key: &CertificateKey) -> Whose<'_> {
-    Whose { namespace: &key.object.namespace, certificate: &key.object.name }
 }

@@ -24,7 +24,6 @@ use crate::{
         convert,
         gate::Gate,
         index::Index,
-        observe::whose,
         progress::Store,
         renewal::Renewals,
         repeats,
@@ -250,7 +249,7 @@ impl Controller {
     async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.setbacks.forget(key);
         self.renewals.forget(key);
-        self.issuers.leave_quotas(whose(key));
+        self.issuers.leave_quotas(key);
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + pause::UNREACHABLE))

@@ -28,7 +28,7 @@ use self::{
     turns::Turns,
 };
 use crate::api::{
-    Issuer,
+    CertificateKey, Issuer, Tenant,
     issuer::{IssuerStatus, Requests},
     time::whole_up,
 };
@@ -57,15 +57,6 @@ pub struct Asks {
 struct State {
     bucket: Bucket,
     turns: Turns,
-}
-
-/// Whom a request is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Whose<'a> {
-    /// Namespace of the Certificate: namespaces take turns.
-    pub namespace: &'a str,
-    /// Names the Certificate.
-    pub certificate: &'a str,
 }
 
 impl Quota {
@@ -132,12 +123,12 @@ impl Quota {
 
     /// Whether it is the turn of `whose`. Changes nothing.
     #[must_use]
-    pub fn look(&self, whose: Whose<'_>) -> Verdict {
+    pub fn look(&self, whose: &CertificateKey) -> Verdict {
         self.lock().look(whose, self.clock.now())
     }
 
     /// Puts `whose` in line. Where it can go on at once instead, it is not.
-    pub fn wait(&self, whose: Whose<'_>) -> Verdict {
+    pub fn wait(&self, whose: &CertificateKey) -> Verdict {
         let now = self.clock.now();
         let mut state = self.lock();
         let verdict = state.look(whose, now);
@@ -149,7 +140,7 @@ impl Quota {
     }
 
     /// `certificate` does not wait any more.
-    pub fn leave(&self, whose: Whose<'_>) {
+    pub fn leave(&self, whose: &CertificateKey) {
         self.lock().turns.leave(whose);
         if let Some(asks) = self.asks() {
             asks.ca.leave(whose);
@@ -160,12 +151,12 @@ impl Quota {
     ///
     /// # Errors
     /// When it could not be noted that a portion is used; nothing was used then.
-    pub async fn spend(self: &Arc<Self>, whose: Whose<'_>) -> kube::Result<Option<Spent>> {
-        let spent = || Spent { quota: self.clone(), namespace: whose.namespace.to_owned() };
+    pub async fn spend(self: &Arc<Self>, whose: &CertificateKey) -> kube::Result<Option<Spent>> {
+        let spent = || Spent { quota: self.clone(), tenant: whose.tenant() };
         Ok(self.take(whose).await?.then(spent))
     }
 
-    async fn take(&self, whose: Whose<'_>) -> kube::Result<bool> {
+    async fn take(&self, whose: &CertificateKey) -> kube::Result<bool> {
         if let Some(done) = self.lock().spend(whose, self.clock.now()) {
             return Ok(done);
         }
@@ -206,7 +197,7 @@ impl Quota {
 /// One request that was used.
 pub struct Spent {
     quota: Arc<Quota>,
-    namespace: String,
+    tenant: Tenant,
 }
 
 impl Spent {
@@ -215,12 +206,12 @@ impl Spent {
     pub fn give_back(self) {
         let mut state = self.quota.lock();
         state.bucket.return_one();
-        state.turns.forget_one(&self.namespace);
+        state.turns.forget_one(&self.tenant);
     }
 }
 
 impl State {
-    fn look(&self, whose: Whose<'_>, now: Timestamp) -> Verdict {
+    fn look(&self, whose: &CertificateKey, now: Timestamp) -> Verdict {
         let bucket = &self.bucket;
         let before = self.turns.before(whose, now);
         // The last quarter is for namespaces that have not had their share. Where only one request
@@ -238,7 +229,7 @@ impl State {
     }
 
     /// Uses a request that is in hand; `None` where a portion must be noted first.
-    fn spend(&mut self, whose: Whose<'_>, now: Timestamp) -> Option<bool> {
+    fn spend(&mut self, whose: &CertificateKey, now: Timestamp) -> Option<bool> {
         match self.look(whose, now) {
             Verdict::Until { time, .. } if time > now => return Some(false),
             Verdict::Until { .. } | Verdict::Open => {}

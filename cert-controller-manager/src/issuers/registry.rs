@@ -12,9 +12,12 @@ use jiff::Timestamp;
 use super::{
     choice::{Asked, Chosen, Offer, Rules, choose},
     doubts::Doubts,
-    quota::{Quota, Whose},
+    quota::Quota,
 };
-use crate::{api::IssuerKey, runtime::queue::Shared};
+use crate::{
+    api::{CertificateKey, IssuerKey},
+    runtime::queue::Shared,
+};
 
 /// See the [module](self).
 pub struct Registry {
@@ -108,7 +111,7 @@ impl Registry {
     }
 
     /// A Certificate wants nothing more of any issuer.
-    pub fn leave_quotas(&self, whose: Whose<'_>) {
+    pub fn leave_quotas(&self, whose: &CertificateKey) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         for lookup in entries.values() {
             if let Lookup::Ready { quota: Some(quota), .. } = lookup {

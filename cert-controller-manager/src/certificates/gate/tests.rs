@@ -64,6 +64,19 @@ fn issuers_have_gates_of_their_own() {
     assert_eq!(gate.look("two", &key("a", "1"), Hopeful), Slot::Free);
 }
 
+#[test]
+fn a_namespace_of_the_same_name_in_another_cluster_is_somebody_else() {
+    let gate = Gate::new(4);
+    let at_target = |name| CertificateKey::new(Home::Target, ObjectKey::new("web", name));
+    for number in 0..100 {
+        ask(&gate, &key("web", &number.to_string()), Hopeful);
+    }
+    assert_eq!(ask(&gate, &at_target("a"), Hopeful), Slot::Free);
+    assert_eq!(ask(&gate, &at_target("b"), Hopeful), Slot::Taken);
+    let next = gate.leave(&key("web", "0"));
+    assert_eq!(next, [at_target("b")]);
+}
+
 /// Asks for a slot as a pass does, and takes it where there is one.
 fn ask(gate: &Gate, key: &CertificateKey, standing: Standing) -> Slot {
     let slot = match gate.look("ca", key, standing) {

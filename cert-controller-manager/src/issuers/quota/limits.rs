@@ -14,9 +14,10 @@ use cert_lib::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Whose, turns::Turns};
+use super::turns::Turns;
 use crate::{
     api::{
+        CertificateKey, Tenant,
         issuer::Limit,
         time::{seconds_up, whole_up},
     },
@@ -45,7 +46,7 @@ struct State {
     /// Accounts whose earlier certificates are in the picture.
     recalled: HashSet<String>,
     /// The namespaces that are not believed that they renew.
-    doubted: HashMap<String, Doubt>,
+    doubted: HashMap<Tenant, Doubt>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,12 +135,12 @@ impl Ca {
 
     /// Until when our picture leaves no room for an order, as far as it is the turn of `whose`.
     #[must_use]
-    pub fn room(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+    pub fn room(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
         lock(&self.state).room(order, whose, now)
     }
 
     /// Puts `whose` in line. `None` where it can go on at once instead.
-    pub fn wait(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+    pub fn wait(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
         let mut state = lock(&self.state);
         let wait = state.room(order, whose, now)?;
         state.turns.entry(wait.key.clone()).or_default().wait(whose, wait.until);
@@ -147,14 +148,14 @@ impl Ca {
     }
 
     /// `whose` does not wait any more. *Idempotent*.
-    pub fn leave(&self, whose: Whose<'_>) {
+    pub fn leave(&self, whose: &CertificateKey) {
         let mut state = lock(&self.state);
         state.turns.values_mut().for_each(|turns| turns.leave(whose));
         state.turns.retain(|_, turns| !turns.is_empty());
     }
 
     /// The order is placed.
-    pub fn ordered(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) {
+    pub fn ordered(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) {
         let mut state = lock(&self.state);
         state.limits.ordered(order, now);
         for turns in state.turns.values_mut() {
@@ -171,25 +172,25 @@ impl Ca {
     /// What an order counts as that looks like `claimed`. Whoever owns the namespace can write what we
     /// see that by, so it is believed until the CA has denied it.
     #[must_use]
-    pub fn believed(&self, claimed: Novelty, whose: Whose<'_>, now: Timestamp) -> Novelty {
-        match lock(&self.state).doubted.get(whose.namespace) {
+    pub fn believed(&self, claimed: Novelty, whose: &CertificateKey, now: Timestamp) -> Novelty {
+        match lock(&self.state).doubted.get(&whose.tenant()) {
             Some(doubt) if doubt.until > now && doubt.covers(claimed) => Novelty::New,
             Some(_) | None => claimed,
         }
     }
 
     /// The CA refused, as no renewal, an order that counted as `novelty`.
-    pub fn denied(&self, novelty: Novelty, whose: Whose<'_>, now: Timestamp) {
+    pub fn denied(&self, novelty: Novelty, whose: &CertificateKey, now: Timestamp) {
         if novelty == Novelty::New {
             return;
         }
         let mut state = lock(&self.state);
         state.doubted.retain(|_, doubt| doubt.until > now);
         let until = now.saturating_add(LONGEST).unwrap_or(now);
-        let known = state.doubted.get(whose.namespace);
+        let known = state.doubted.get(&whose.tenant());
         let of_replacements =
             novelty == Novelty::Replacement || known.is_some_and(|it| it.of_replacements);
-        state.doubted.insert(whose.namespace.to_owned(), Doubt { until, of_replacements });
+        state.doubted.insert(whose.tenant(), Doubt { until, of_replacements });
     }
 
     /// The CA found the proofs of these names wanting.
@@ -269,7 +270,7 @@ impl Ca {
 }
 
 impl State {
-    fn room(&self, order: &Order<'_>, whose: Whose<'_>, now: Timestamp) -> Option<Wait> {
+    fn room(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
         let before = |key: &Key| self.turns.get(key).map_or(0, |turns| turns.before(whose, now));
         self.limits.room(order, before, now).map(rounded)
     }
@@ -283,13 +284,18 @@ fn rounded(wait: Wait) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{Home, ObjectKey};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn whose(namespace: &str) -> Whose<'_> {
-        Whose { namespace, certificate: "x" }
+    fn whose(namespace: &str) -> CertificateKey {
+        named(namespace, "x")
+    }
+
+    fn named(namespace: &str, name: &str) -> CertificateKey {
+        CertificateKey::new(Home::Source, ObjectKey::new(namespace, name))
     }
 
     #[test]
@@ -316,22 +322,25 @@ mod tests {
         for number in 0..300 {
             let names = [format!("www.d{number}.example").parse().unwrap()];
             let order = Order { account: "le", names: &names, novelty: Novelty::New };
-            assert_eq!(ca.room(&order, whose("greedy"), at(0)), None);
-            ca.ordered(&order, whose("greedy"), at(0));
+            assert_eq!(ca.room(&order, &whose("greedy"), at(0)), None);
+            ca.ordered(&order, &whose("greedy"), at(0));
         }
         let waits: Vec<i64> = (0..20)
             .map(|number| {
                 let name = format!("more-{number}");
                 let names = [format!("www.m{number}.example").parse().unwrap()];
                 let order = Order { account: "le", names: &names, novelty: Novelty::New };
-                let whose = Whose { namespace: "greedy", certificate: &name };
-                ca.wait(&order, whose, at(0)).unwrap().until.duration_since(at(0)).as_secs()
+                ca.wait(&order, &named("greedy", &name), at(0))
+                    .unwrap()
+                    .until
+                    .duration_since(at(0))
+                    .as_secs()
             })
             .collect();
         assert_eq!(waits[..3], [36, 72, 108]);
         let names = ["www.modest.example".parse().unwrap()];
         let order = Order { account: "le", names: &names, novelty: Novelty::New };
-        let wait = ca.wait(&order, whose("modest"), at(0)).unwrap();
+        let wait = ca.wait(&order, &whose("modest"), at(0)).unwrap();
         assert!(wait.until <= at(72), "{wait:?}");
     }
 
@@ -339,11 +348,11 @@ mod tests {
     fn a_namespace_whose_renewal_the_ca_denied_is_not_believed_for_a_while() {
         let ca = Cas::default().at("https://ca/dir");
         let end = LONGEST.as_secs();
-        ca.denied(Novelty::New, whose("honest"), at(0));
-        ca.denied(Novelty::Replacement, whose("liar"), at(0));
-        ca.denied(Novelty::Renewal, whose("liar"), at(0));
-        ca.denied(Novelty::Renewal, whose("newcomer"), at(0));
-        let newcomer = |claimed| ca.believed(claimed, whose("newcomer"), at(0));
+        ca.denied(Novelty::New, &whose("honest"), at(0));
+        ca.denied(Novelty::Replacement, &whose("liar"), at(0));
+        ca.denied(Novelty::Renewal, &whose("liar"), at(0));
+        ca.denied(Novelty::Renewal, &whose("newcomer"), at(0));
+        let newcomer = |claimed| ca.believed(claimed, &whose("newcomer"), at(0));
         assert_eq!(newcomer(Novelty::Renewal), Novelty::New);
         assert_eq!(newcomer(Novelty::Replacement), Novelty::Replacement);
         for claimed in [Novelty::Renewal, Novelty::Replacement] {
@@ -353,7 +362,7 @@ mod tests {
                 ("liar", end - 1, Novelty::New),
                 ("liar", end, claimed),
             ] {
-                let believed = ca.believed(claimed, whose(namespace), at(seconds));
+                let believed = ca.believed(claimed, &whose(namespace), at(seconds));
                 assert_eq!(believed, counts_as, "{namespace} {seconds}");
             }
         }
@@ -365,16 +374,16 @@ mod tests {
         let ca = Cas::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
         let place = |number: u32| {
             let names = [format!("www.d{number}.example").parse().unwrap()];
-            let novelty = ca.believed(Novelty::Replacement, whose("liar"), at(0));
+            let novelty = ca.believed(Novelty::Replacement, &whose("liar"), at(0));
             let order = Order { account: "le", names: &names, novelty };
-            let room = ca.room(&order, whose("liar"), at(0)).is_none();
+            let room = ca.room(&order, &whose("liar"), at(0)).is_none();
             if room {
-                ca.ordered(&order, whose("liar"), at(0));
+                ca.ordered(&order, &whose("liar"), at(0));
             }
             room
         };
         assert!((0..400).all(place), "nothing is counted");
-        ca.denied(Novelty::Replacement, whose("liar"), at(0));
+        ca.denied(Novelty::Replacement, &whose("liar"), at(0));
         assert_eq!((400..800).filter(|number| place(*number)).count(), 300);
     }
 

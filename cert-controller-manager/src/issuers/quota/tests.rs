@@ -16,13 +16,14 @@ use jiff::SignedDuration;
 use kube::client::Body;
 
 use super::{limits::Cas, *};
+use crate::api::{Home, ObjectKey};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-fn whose<'a>(namespace: &'a str, certificate: &'a str) -> Whose<'a> {
-    Whose { namespace, certificate }
+fn whose(namespace: &str, certificate: &str) -> CertificateKey {
+    CertificateKey::new(Home::Source, ObjectKey::new(namespace, certificate))
 }
 
 /// A quota of an Issuer that the API server keeps, or refuses to keep.
@@ -64,12 +65,12 @@ impl Given {
     }
 
     async fn spent(&self, namespace: &str, certificate: &str) -> Option<Spent> {
-        self.quota.spend(whose(namespace, certificate)).await.unwrap()
+        self.quota.spend(&whose(namespace, certificate)).await.unwrap()
     }
 
     /// Waits, and after how many seconds it is told to look again.
     fn wait(&self, namespace: &str, certificate: &str) -> Option<i64> {
-        match self.quota.wait(whose(namespace, certificate)) {
+        match self.quota.wait(&whose(namespace, certificate)) {
             Verdict::Open => None,
             Verdict::Until { time, .. } => Some(time.duration_since(self.clock.now()).as_secs()),
         }
@@ -117,7 +118,7 @@ async fn a_busy_issuer_is_written_once_per_portion() {
 async fn what_cannot_be_noted_is_not_used() {
     let given = given(1, None);
     given.refusals.store(1, Ordering::Relaxed);
-    assert!(given.quota.spend(whose("web", "a")).await.is_err());
+    assert!(given.quota.spend(&whose("web", "a")).await.is_err());
     assert!(given.spend("web", "a").await);
     assert!(!given.spend("web", "a").await);
 }
@@ -158,7 +159,7 @@ async fn each_who_waits_is_told_a_time_of_its_own() {
     given.pass(600);
     assert!(!given.spend("web", "b").await, "it is not its turn");
     assert!(given.spend("web", "a").await);
-    given.quota.leave(whose("web", "b"));
+    given.quota.leave(&whose("web", "b"));
     assert_eq!(given.wait("web", "c"), Some(600));
 }
 
@@ -200,12 +201,12 @@ async fn the_last_quarter_is_kept_for_those_who_have_not_had_their_share() {
 fn who_does_not_look_again_does_not_hold_up_the_others() {
     let mut turns = Turns::default();
     let now = start();
-    turns.wait(whose("a", "gone"), now);
-    turns.wait(whose("a", "alive"), now);
-    assert_eq!(turns.before(whose("a", "alive"), now), 1);
+    turns.wait(&whose("a", "gone"), now);
+    turns.wait(&whose("a", "alive"), now);
+    assert_eq!(turns.before(&whose("a", "alive"), now), 1);
     let later = now + SignedDuration::from_mins(3);
-    turns.wait(whose("a", "alive"), later);
-    assert_eq!(turns.before(whose("a", "alive"), later), 0);
+    turns.wait(&whose("a", "alive"), later);
+    assert_eq!(turns.before(&whose("a", "alive"), later), 0);
 }
 
 #[test]
@@ -213,14 +214,18 @@ fn what_a_namespace_had_counts_for_a_day() {
     let mut turns = Turns::default();
     let now = start();
     for _ in 0..5 {
-        turns.note(whose("a", "x"), now);
+        turns.note(&whose("a", "x"), now);
     }
-    turns.note(whose("b", "x"), now);
+    turns.note(&whose("b", "x"), now);
     for (namespace, hours, has) in
         [("a", 0, true), ("a", 23, true), ("a", 25, false), ("b", 0, false), ("c", 0, false)]
     {
         let now = now + SignedDuration::from_hours(hours);
-        assert_eq!(turns.has_its_share(whose(namespace, "y"), 10, now), has, "{namespace} {hours}");
+        assert_eq!(
+            turns.has_its_share(&whose(namespace, "y"), 10, now),
+            has,
+            "{namespace} {hours}"
+        );
     }
 }
 

@@ -4,11 +4,11 @@
 //! What a namespace has had is remembered for a day and by this process only: after a restart all
 //! begin anew.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Whose;
+use crate::api::{CertificateKey, Tenant};
 
 const HOUR: i64 = 3_600;
 const HOURS: i64 = 24;
@@ -18,13 +18,13 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Turns {
-    waiting: BTreeMap<String, VecDeque<Waiter>>,
-    had: HashMap<String, Had>,
+    waiting: BTreeMap<Tenant, VecDeque<Waiter>>,
+    had: HashMap<Tenant, Had>,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    certificate: String,
+    certificate: CertificateKey,
     looks_again: Timestamp,
 }
 
@@ -58,21 +58,21 @@ impl Had {
 
 impl Turns {
     /// `whose` waits and will look again at `time`. Its place in line stays if it has one.
-    pub fn wait(&mut self, whose: Whose<'_>, time: Timestamp) {
-        let line = self.waiting.entry(whose.namespace.to_owned()).or_default();
-        match line.iter_mut().find(|it| it.certificate == whose.certificate) {
+    pub fn wait(&mut self, whose: &CertificateKey, time: Timestamp) {
+        let line = self.waiting.entry(whose.tenant()).or_default();
+        match line.iter_mut().find(|it| it.certificate == *whose) {
             Some(known) => known.looks_again = time,
-            None => line
-                .push_back(Waiter { certificate: whose.certificate.to_owned(), looks_again: time }),
+            None => line.push_back(Waiter { certificate: whose.clone(), looks_again: time }),
         }
     }
 
     /// `whose` does not wait any more. *Idempotent*.
-    pub fn leave(&mut self, whose: Whose<'_>) {
-        if let Some(line) = self.waiting.get_mut(whose.namespace) {
-            line.retain(|it| it.certificate != whose.certificate);
+    pub fn leave(&mut self, whose: &CertificateKey) {
+        let tenant = whose.tenant();
+        if let Some(line) = self.waiting.get_mut(&tenant) {
+            line.retain(|it| it.certificate != *whose);
             if line.is_empty() {
-                self.waiting.remove(whose.namespace);
+                self.waiting.remove(&tenant);
             }
         }
     }
@@ -84,14 +84,14 @@ impl Turns {
     }
 
     /// `whose` has had a request.
-    pub fn note(&mut self, whose: Whose<'_>, now: Timestamp) {
+    pub fn note(&mut self, whose: &CertificateKey, now: Timestamp) {
         self.had.retain(|_, had| had.count(now) > 0);
-        self.had.entry(whose.namespace.to_owned()).or_default().note(now);
+        self.had.entry(whose.tenant()).or_default().note(now);
     }
 
     /// The last request that the namespace had was none.
-    pub fn forget_one(&mut self, namespace: &str) {
-        if let Some(had) = self.had.get_mut(namespace) {
+    pub fn forget_one(&mut self, tenant: &Tenant) {
+        if let Some(had) = self.had.get_mut(tenant) {
             had.forget_one();
         }
     }
@@ -99,19 +99,19 @@ impl Turns {
     /// How many come before `whose`: those before it in its own namespace, and of each other
     /// namespace as many, and one more where it has had less.
     #[must_use]
-    pub fn before(&self, whose: Whose<'_>, now: Timestamp) -> i64 {
+    pub fn before(&self, whose: &CertificateKey, now: Timestamp) -> i64 {
         if self.waiting.is_empty() {
             return 0;
         }
         let alive = |it: &&Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
-        let own = self.waiting.get(whose.namespace);
-        let own = own.into_iter().flatten().take_while(|it| it.certificate != whose.certificate);
+        let tenant = whose.tenant();
+        let own = self.waiting.get(&tenant);
+        let own = own.into_iter().flatten().take_while(|it| it.certificate != *whose);
         let own = own.filter(alive).count();
-        let rank = |namespace: &str| (self.had(namespace, now), namespace.to_owned());
-        let own_rank = rank(whose.namespace);
-        let others = self.waiting.iter().filter(|(namespace, _)| *namespace != whose.namespace);
-        let others = others.map(|(namespace, line)| {
-            let most = own + usize::from(rank(namespace) < own_rank);
+        let own_rank = (self.had(&tenant, now), &tenant);
+        let others = self.waiting.iter().filter(|(other, _)| **other != tenant);
+        let others = others.map(|(other, line)| {
+            let most = own + usize::from((self.had(other, now), other) < own_rank);
             line.iter().filter(alive).take(most).count()
         });
         i64::try_from(own + others.sum::<usize>()).unwrap_or(i64::MAX)
@@ -120,17 +120,18 @@ impl Turns {
     /// Whether the namespace has had its share of `per_day`: as much as there is for each that has
     /// had or wants something.
     #[must_use]
-    pub fn has_its_share(&self, whose: Whose<'_>, per_day: i64, now: Timestamp) -> bool {
+    pub fn has_its_share(&self, whose: &CertificateKey, per_day: i64, now: Timestamp) -> bool {
         let alive = |it: &Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
-        let had = self.had.iter().filter(|(_, had)| had.count(now) > 0).map(|(name, _)| name);
+        let had = self.had.iter().filter(|(_, had)| had.count(now) > 0).map(|(tenant, _)| tenant);
         let waiting = self.waiting.iter().filter(|(_, line)| line.iter().any(alive));
-        let active = had.chain(waiting.map(|(name, _)| name)).map(String::as_str);
-        let active: std::collections::HashSet<&str> = active.chain([whose.namespace]).collect();
+        let active = had.chain(waiting.map(|(tenant, _)| tenant));
+        let tenant = whose.tenant();
+        let active: HashSet<&Tenant> = active.chain([&tenant]).collect();
         let share = per_day / i64::try_from(active.len()).unwrap_or(i64::MAX);
-        self.had(whose.namespace, now) >= share
+        self.had(&tenant, now) >= share
     }
 
-    fn had(&self, namespace: &str, now: Timestamp) -> i64 {
-        self.had.get(namespace).map_or(0, |had| had.count(now))
+    fn had(&self, tenant: &Tenant, now: Timestamp) -> i64 {
+        self.had.get(tenant).map_or(0, |had| had.count(now))
     }
 }
