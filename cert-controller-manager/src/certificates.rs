@@ -19,7 +19,6 @@ pub mod observe;
 pub mod progress;
 pub mod reconcile;
 pub mod renewal;
-pub mod repeats;
 pub mod say;
 pub mod secret;
 pub mod setbacks;

@@ -9,6 +9,7 @@ mod checks;
 pub mod limits;
 pub mod quota;
 pub mod renewal;
+pub mod repeats;
 pub mod weekly;
 
 use jiff::{SignedDuration, Timestamp};
@@ -72,7 +73,12 @@ pub struct Have {
     pub backoff: Option<Backoff>,
     /// Whether the issuer may be asked for one more certificate today.
     pub quota: Quota,
-    /// Whether our own limits let one more order through.
+    /// When the certificate was issued again lately, the latest last, as far as that
+    /// [may be a loop](repeats).
+    pub reissued: Vec<Timestamp>,
+    /// The first instant of the certificate that was issued last, as far as is known.
+    pub last_issued: Option<Timestamp>,
+    /// Whether the CA's limits let one more order through.
     pub brake: Brake,
     /// Whether one more order may run.
     pub slot: Slot,
@@ -90,9 +96,19 @@ impl Have {
             secret,
             backoff: None,
             quota: Quota::Open,
+            reissued: Vec::new(),
+            last_issued: None,
             brake: Brake::Off,
             slot: Slot::Free,
         }
+    }
+
+    /// Whether the Secret holds an older certificate than the one that was issued last: somebody put it
+    /// back.
+    #[must_use]
+    pub fn is_put_back(&self) -> bool {
+        let SecretState::Holds(stored) = &self.secret else { return false };
+        self.last_issued.is_some_and(|last| last > stored.leaf.not_before)
     }
 }
 
@@ -182,17 +198,15 @@ pub enum Quota {
     },
 }
 
-/// What holds a new order back although the issuer would take it.
+/// Whether a limit of the CA holds a new order back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Brake {
-    /// Nothing.
+    /// None does.
     Off,
-    /// No new order before.
-    Until {
+    /// By our own [picture](limits) of them, no new order before.
+    ByUs {
         /// When it lets go, as far as is known.
         time: Timestamp,
-        /// [`Reason::RateLimited`] or [`Reason::LoopSuspected`]
-        reason: Reason,
         /// What is the matter, for people.
         why: String,
     },

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, certificate::State, time::seconds_up},
+    api::{Certificate, CertificateKey, IssuerKey, certificate::State, marks, time::seconds_up},
     certificates::{
         observe::Observed,
         progress::Order,
@@ -145,6 +145,7 @@ impl Controller {
                 true => (State::Waiting, pass.plan.message.clone()),
                 false => return Step::Again,
             },
+            Reason::LoopSuspected => (State::Error, pass.with_a_way_out()),
             Reason::Issuing => (State::Pending, pass.said()),
             Reason::BackingOff => (State::Error, pass.said()),
             _ => (State::Error, pass.plan.message.clone()),
@@ -359,6 +360,17 @@ impl Pass<'_> {
         status.and_then(|status| status.message.clone()).unwrap_or_default()
     }
 
+    /// What the plan says, and how a person overrides it.
+    fn with_a_way_out(&self) -> String {
+        format!(
+            "{}, unless the annotation {}={} asks for it. The Secret is {}",
+            self.plan.message,
+            marks::OPERATION,
+            marks::RECONCILE,
+            self.observed.secret
+        )
+    }
+
     pub(super) fn outcome(&self, state: State, message: String) -> Outcome {
         let have = &self.observed.have;
         let stored = match &have.secret {
@@ -378,7 +390,7 @@ impl Pass<'_> {
             requested_at: stored.map_or(self.now, |stored| stored.requested_at),
             suggested: stored.and_then(|stored| stored.suggested.as_deref().cloned()),
             backoff,
-            reissued: self.observed.reissued.clone(),
+            reissued: have.reissued.clone(),
             pending_since: None,
             warns: false,
         }

@@ -1,5 +1,5 @@
-//! What holds a new order back although the issuer is ready: what the CA said of its limits, a Secret
-//! that is undone again and again, and our own picture of the CA's limits, in this order.
+//! What a CA's limits mean for a Certificate: what the CA said of them, and our own picture; and what
+//! its orders mean for that picture.
 
 use cert_lib::{
     issue::{Disposition, IssueError},
@@ -11,22 +11,15 @@ use cert_lib::{
     plan::{
         Brake, SecretState, Want,
         limits::{Novelty, Order},
+        repeats,
     },
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{
-    act::Pass,
-    reconcile::Controller,
-    repeats::{self, Loop},
-    status,
-};
+use super::{act::Pass, reconcile::Controller, status};
 use crate::{
-    api::{
-        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::CertificateStatus,
-        is_served, marks,
-    },
+    api::{Certificate, CertificateKey, IssuerKey, certificate::CertificateStatus, is_served},
     issuers::quota::{Asks, limits::LONGEST},
     runtime::{errors::brief, fence::NotLeading},
 };
@@ -42,10 +35,7 @@ pub(super) struct Situation<'a> {
     pub(super) certificate: &'a Certificate,
     pub(super) want: &'a Want,
     pub(super) issuer: &'a IssuerKey,
-    pub(super) target: &'a ObjectKey,
     pub(super) secret: &'a SecretState,
-    /// When it was issued again lately.
-    pub(super) reissued: &'a [Timestamp],
 }
 
 /// A new order for a Certificate, as its CA counts it. Made once per pass.
@@ -78,40 +68,15 @@ impl Controller {
         counted: Option<&Counted>,
         now: Timestamp,
     ) -> Brake {
-        if let Some(counted) = counted
-            && let Some(wait) = counted.asks.ca.said(&counted.order(), now)
-        {
+        let Some(counted) = counted else { return Brake::Off };
+        if let Some(wait) = counted.asks.ca.said(&counted.order(), now) {
             return Brake::ByCa { time: wait.until, why: wait.to_string() };
         }
-        let suspected = repeats::suspected(it.reissued).filter(|found| found.until > now);
-        if let Some(found) = suspected.filter(|_| self.is_about_a_loop(it)) {
-            return Brake::Until {
-                time: found.until,
-                reason: Reason::LoopSuspected,
-                why: undone(it.target, found),
-            };
-        }
-        let Some(counted) = counted else { return Brake::Off };
         self.recall(it.issuer, &counted.asks, now);
         match counted.asks.ca.room(&counted.order(), it.key, now) {
-            Some(wait) => Brake::Until {
-                time: wait.until,
-                reason: Reason::RateLimited,
-                why: wait.to_string(),
-            },
+            Some(wait) => Brake::ByUs { time: wait.until, why: wait.to_string() },
             None => Brake::Off,
         }
-    }
-
-    /// Whether an order now would be one of those that look like a loop: the Secret was undone, or
-    /// `renew` is set once more. A date in the specification is fulfilled once, and what was revoked
-    /// serves nobody.
-    fn is_about_a_loop(&self, it: &Situation<'_>) -> bool {
-        let SecretState::Holds(stored) = it.secret else { return true };
-        let wanted = it.want.request.as_ref().ok().map(|request| &request.fingerprint);
-        let is_undone = stored.fingerprint.as_ref() != wanted
-            || self.setbacks.issued_since(it.key, stored.leaf.not_before);
-        !stored.revoked && (it.want.renew || is_undone)
     }
 
     /// Lines a Certificate up that waits for our picture of the limits. Returns whether it waits.
@@ -157,21 +122,15 @@ impl Controller {
         why: Reason,
     ) -> Vec<Timestamp> {
         let undone = [Reason::SecretMissing, Reason::SecretUnusable, Reason::SecretMismatch];
-        let before = pass.observed.reissued.clone();
+        let before = pass.observed.have.reissued.clone();
         let is_undone = undone.contains(&why) && status::is_fulfilled(pass.certificate, request);
-        // Who puts an old Secret back each time makes a renewal due each time.
-        let is_old = match &pass.observed.have.secret {
-            SecretState::Holds(stored) => {
-                self.setbacks.issued_since(pass.key, stored.leaf.not_before)
-            }
-            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => false,
-        };
         let now = self.clock.now();
         // A tool that applies `renew: true` again and again never sees it fulfilled.
         let is_demanded = why == Reason::RenewalDemanded
             && matches!(&pass.observed.have.secret, SecretState::Holds(stored)
                 if repeats::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now));
-        if !is_undone && !is_old && !is_demanded {
+        // Who puts an old Secret back each time makes a renewal due each time.
+        if !is_undone && !pass.observed.have.is_put_back() && !is_demanded {
             return before;
         }
         let times = repeats::kept(before.into_iter().chain([now]), now);
@@ -266,16 +225,4 @@ fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -
     } else {
         Novelty::New
     }
-}
-
-fn undone(secret: &ObjectKey, Loop { times, until, .. }: Loop) -> String {
-    let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
-    format!(
-        "the certificate was issued again {times} times in two days because the Secret {secret} was gone \
-         or held something else each time, or a renewal was demanded: somebody deletes or overwrites it, \
-         or sets renew again and again. It is not requested again before {until}, unless the annotation \
-         {}={} asks for it",
-        marks::OPERATION,
-        marks::RECONCILE
-    )
 }

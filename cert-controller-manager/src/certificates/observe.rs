@@ -7,7 +7,6 @@ use cert_lib::{
     model::request::Subject,
     plan::{Have, IssuerState, Quota, SecretState, Want, backoff::Backoff},
 };
-use jiff::Timestamp;
 
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served},
@@ -38,8 +37,6 @@ pub struct Observed {
     pub bond: Bond,
     /// The issuer that is meant.
     pub issuer: Chosen,
-    /// When the certificate was issued again lately.
-    pub reissued: Vec<Timestamp>,
     /// How the CA counts a new order; `None` where nobody counts.
     pub counted: Option<Counted>,
     /// Who comes before it in line.
@@ -86,16 +83,7 @@ impl Controller {
             .request
             .as_ref()
             .map(|request| self.setbacks.reissued(key, certificate, &request.fingerprint, now));
-        let reissued = reissued.unwrap_or_default();
-        let situation = Situation {
-            key,
-            certificate,
-            want,
-            issuer: &issuer.key,
-            target: &secret,
-            secret: &state,
-            reissued: &reissued,
-        };
+        let situation = Situation { key, certificate, want, issuer: &issuer.key, secret: &state };
         let counted = self.counted(&situation, now);
         let brake = self.brake(&situation, counted.as_ref(), now);
         let backoff = self.setbacks.backoff(key, certificate);
@@ -108,21 +96,12 @@ impl Controller {
             secret: state,
             backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
+            reissued: reissued.unwrap_or_default(),
+            last_issued: self.setbacks.last_issued(key),
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
         };
-        Ok(Observed {
-            have,
-            secret,
-            facts,
-            wishes,
-            stores,
-            bond,
-            issuer,
-            reissued,
-            counted,
-            standing,
-        })
+        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, counted, standing })
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use cert_lib::{
     clock::Clock,
     model::reason::Reason,
-    plan::{Action, Policy, plan},
+    plan::{Action, Policy, plan, repeats},
 };
 use jiff::Timestamp;
 use kube::{
@@ -26,7 +26,6 @@ use crate::{
         index::Index,
         progress::Store,
         renewal::Renewals,
-        repeats,
         secret::cache::Secrets,
         setbacks::Setbacks,
         status::Outcome,

@@ -7,10 +7,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cert_lib::{model::request::Fingerprint, plan::backoff::Backoff};
+use cert_lib::{
+    model::request::Fingerprint,
+    plan::{backoff::Backoff, repeats},
+};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{repeats, status};
+use super::status;
 use crate::api::{Certificate, CertificateKey};
 
 /// See the [module](self).
@@ -129,11 +132,10 @@ impl Setbacks {
         self.lock().entry(key.clone()).or_default().issued = Some(not_before);
     }
 
-    /// Whether this process has issued a newer certificate than one that is valid from `not_before` on.
+    /// The first instant of the certificate that this process issued last.
     #[must_use]
-    pub fn issued_since(&self, key: &CertificateKey, not_before: Timestamp) -> bool {
-        let issued = self.lock().get(key).and_then(|memory| memory.issued);
-        issued.is_some_and(|issued| issued > not_before)
+    pub fn last_issued(&self, key: &CertificateKey) -> Option<Timestamp> {
+        self.lock().get(key)?.issued
     }
 
     /// It went well.

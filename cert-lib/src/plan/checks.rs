@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Action, Brake, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want,
     renewal::{self, Cause, Due},
+    repeats::{self, Loop},
 };
 use crate::model::{
     cert_id::CertId,
@@ -67,8 +68,8 @@ pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
 }
 
-/// Stands before every new order: back-off, then the issuer's quota, then the number of orders at
-/// once.
+/// Stands before every new order: back-off, then the issuer's quota, what the CA said of its limits,
+/// the suspicion of a loop, our own picture of the CA's limits, and the number of orders at once.
 ///
 /// Where a certificate is about to end, we wait for an hour at most after a failure, and neither
 /// the issuer's quota nor our own picture of the CA's limits counts: the CA itself may know better.
@@ -94,7 +95,11 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
     }
-    if let Some(verdict) = braked(snapshot, emergency) {
+    let suspected = || suspected(snapshot, &start);
+    if let Some(verdict) = said_by_ca(snapshot).or_else(suspected) {
+        return verdict;
+    }
+    if let Some(verdict) = our_picture(snapshot).filter(|_| !emergency) {
         return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
@@ -112,17 +117,57 @@ pub(super) fn is_urgent(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     starts && snapshot.is_emergency()
 }
 
-/// What the CA or our own limits have against one more order. Whoever puts an old Secret back each time
-/// makes a renewal due each time, so a loop is no less of one for that.
-fn braked(snapshot: &Snapshot<'_>, emergency: bool) -> Option<Verdict> {
-    let (time, reason, why) = match &snapshot.have.brake {
-        Brake::Off => return None,
-        Brake::Until { reason: Reason::RateLimited, .. } if emergency => return None,
-        Brake::Until { time, reason, why } => (snapshot.or_emergency(*time), *reason, why),
-        Brake::ByCa { time, why } => (*time, Reason::RateLimited, why),
+fn said_by_ca(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.brake {
+        Brake::ByCa { time, why } => limited(snapshot, *time, *time, why),
+        Brake::ByUs { .. } | Brake::Off => None,
+    }
+}
+
+fn our_picture(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.brake {
+        Brake::ByUs { time, why } => limited(snapshot, *time, snapshot.or_emergency(*time), why),
+        Brake::ByCa { .. } | Brake::Off => None,
+    }
+}
+
+fn limited(
+    snapshot: &Snapshot<'_>,
+    until: Timestamp,
+    look_again: Timestamp,
+    why: &str,
+) -> Option<Verdict> {
+    (snapshot.now < until).then(|| Verdict {
+        look_again: Some(look_again),
+        ..hold(Reason::RateLimited, why.to_owned())
+    })
+}
+
+/// Somebody undoes what was issued, or demands a renewal, again and again. Whoever puts an old Secret
+/// back each time makes a renewal due each time, so a loop is no less of one for that. A date in the
+/// specification is fulfilled once.
+fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
+    let Loop { times, until } = repeats::suspected(&snapshot.have.reissued)?;
+    let is_put_back = snapshot.have.is_put_back();
+    let is_about_it = match start.reason {
+        // What was revoked serves nobody.
+        _ if snapshot.stored().is_some_and(|stored| stored.revoked) => false,
+        Reason::RenewalDemanded => is_put_back || snapshot.want.renew,
+        Reason::RenewalDue => is_put_back,
+        _ => true,
     };
-    let holds = snapshot.now < time;
-    holds.then(|| Verdict { look_again: Some(time), ..hold(reason, why.clone()) })
+    let second = Timestamp::from_second(until.as_second()).unwrap_or(until);
+    (is_about_it && snapshot.now < until).then(|| Verdict {
+        look_again: Some(until),
+        ..hold(
+            Reason::LoopSuspected,
+            format!(
+                "the certificate was issued again {times} times in two days because the Secret was gone \
+                 or held something else each time, or a renewal was demanded: somebody deletes or \
+                 overwrites it, or sets renew again and again. It is not requested again before {second}"
+            ),
+        )
+    })
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.

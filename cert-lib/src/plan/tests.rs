@@ -110,8 +110,19 @@ impl Given {
             vec![Weekly::new(&[day.to_owned()], "11:15", hour, None).unwrap()];
         self
     }
-    fn braked(mut self, wait: SignedDuration, reason: Reason) -> Self {
-        self.have.brake = Brake::Until { time: now() + wait, reason, why: "why".to_owned() };
+    fn limited(mut self, wait: SignedDuration) -> Self {
+        self.have.brake = Brake::ByUs { time: now() + wait, why: "why".to_owned() };
+        self
+    }
+    /// Issued again thrice, the last time just now.
+    fn repeated(mut self) -> Self {
+        self.have.reissued =
+            [2, 1, 0].map(|hours| now() - SignedDuration::from_hours(hours)).into();
+        self
+    }
+    /// There was a newer certificate than the one in the Secret.
+    fn put_back(mut self) -> Self {
+        self.have.last_issued = Some(now());
         self
     }
     fn revoked(self) -> Self {
@@ -694,25 +705,25 @@ fn each_rule_of_renewal_has_its_row() {
         ),
         (
             "due, and our limits are reached",
-            given().of_90_days_with(DAY * 20).braked(DAY, Reason::RateLimited),
+            given().of_90_days_with(DAY * 20).limited(DAY),
             Hold,
             Reason::RateLimited,
         ),
         (
             "about to end, and our limits are reached",
-            given().of_90_days_with(DAY * 4).braked(DAY, Reason::RateLimited),
+            given().of_90_days_with(DAY * 4).limited(DAY),
             Start,
             Reason::RenewalDue,
         ),
         (
             "about to end, and somebody undoes what is written",
-            given().of_90_days_with(DAY * 4).braked(DAY, Reason::LoopSuspected),
+            given().of_90_days_with(DAY * 4).repeated().put_back(),
             Hold,
             Reason::LoopSuspected,
         ),
         (
             "ended long ago, and our limits are reached",
-            given().of_90_days_with(-DAY * 6).braked(DAY, Reason::RateLimited),
+            given().of_90_days_with(-DAY * 6).limited(DAY),
             Hold,
             Reason::RateLimited,
         ),
@@ -727,11 +738,7 @@ fn each_rule_of_renewal_has_its_row() {
 fn what_waits_is_looked_at_again_when_it_becomes_an_emergency() {
     let minute = SignedDuration::from_mins(1);
     let almost = || given().of_90_days_with(DAY * 90 / 20 + minute);
-    for given in [
-        almost().backing_off_for(DAY),
-        almost().braked(DAY, Reason::RateLimited),
-        almost().on("Thu"),
-    ] {
+    for given in [almost().backing_off_for(DAY), almost().limited(DAY), almost().on("Thu")] {
         let plan = given.plan();
         assert!(plan.look_again <= now() + minute, "{plan:?}");
     }

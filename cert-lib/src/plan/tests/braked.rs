@@ -9,8 +9,8 @@ impl Given {
     }
 }
 
-fn ours(reason: Reason) -> Brake {
-    Brake::Until { time: now() + DAY, reason, why: "why".into() }
+fn by_us() -> Brake {
+    Brake::ByUs { time: now() + DAY, why: "why".into() }
 }
 
 fn by_ca() -> Brake {
@@ -18,28 +18,21 @@ fn by_ca() -> Brake {
 }
 
 #[test]
-fn a_brake_holds_new_orders_until_its_time_and_nothing_else() {
+fn a_limit_holds_new_orders_until_its_time_and_nothing_else() {
     use Action::{Hold, Keep, Resume, Start};
     let missing = || given().secret(SecretState::Missing);
     for (what, given, action, reason) in [
-        ("our limit", missing().brake(ours(Reason::RateLimited)), Hold, Reason::RateLimited),
+        ("our limit", missing().brake(by_us()), Hold, Reason::RateLimited),
         ("the CA's limit", missing().brake(by_ca()), Hold, Reason::RateLimited),
-        ("a loop", missing().brake(ours(Reason::LoopSuspected)), Hold, Reason::LoopSuspected),
-        (
-            "a loop, and renewal is due",
-            given().expires_in(DAY).brake(ours(Reason::LoopSuspected)),
-            Hold,
-            Reason::LoopSuspected,
-        ),
-        (
-            "a loop, and somebody asks for a renewal",
-            given().renew().brake(ours(Reason::LoopSuspected)),
-            Hold,
-            Reason::LoopSuspected,
-        ),
         (
             "the CA's limit, and renewal is due",
             given().expires_in(DAY).brake(by_ca()),
+            Hold,
+            Reason::RateLimited,
+        ),
+        (
+            "the CA's limit, and a loop",
+            missing().repeated().brake(by_ca()),
             Hold,
             Reason::RateLimited,
         ),
@@ -59,4 +52,51 @@ fn a_brake_holds_new_orders_until_its_time_and_nothing_else() {
     }
     let over = Brake::ByCa { time: now(), why: "why".into() };
     assert_eq!(missing().brake(over).plan().action, Start);
+}
+
+/// faults.md 55
+#[test]
+fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
+    use Action::{Hold, Keep, Resume, Start};
+    let missing = || given().secret(SecretState::Missing).repeated();
+    let due = || given().expires_in(DAY).repeated();
+    let of_another =
+        given().stored(|stored| stored.fingerprint = Some(Fingerprint::stored("another")));
+    let demanded = || given().renewed_after(now() - DAY).repeated();
+    for (what, given, action, reason) in [
+        ("the Secret is gone", missing(), Hold, Reason::LoopSuspected),
+        (
+            "it holds junk",
+            given().secret(SecretState::Unusable("junk".into())).repeated(),
+            Hold,
+            Reason::LoopSuspected,
+        ),
+        ("it holds another one", of_another.repeated(), Hold, Reason::LoopSuspected),
+        ("an old one was put back", due().put_back(), Hold, Reason::LoopSuspected),
+        ("renewal is due", due(), Start, Reason::RenewalDue),
+        ("renew is set again", given().renew().repeated(), Hold, Reason::LoopSuspected),
+        ("a date is new", demanded(), Start, Reason::RenewalDemanded),
+        ("a date, and an old one", demanded().put_back(), Hold, Reason::LoopSuspected),
+        ("a date, and it is revoked", demanded().revoked(), Start, Reason::RenewalDemanded),
+        (
+            "renew, and it is revoked",
+            given().renew().revoked().repeated(),
+            Start,
+            Reason::RenewalDemanded,
+        ),
+        ("nothing is needed", given().repeated(), Keep, Reason::Ready),
+        ("an order runs", missing().with_progress(), Resume, Reason::Issuing),
+        ("our limit, too", missing().brake(by_us()), Hold, Reason::LoopSuspected),
+    ] {
+        let plan = given.plan();
+        assert_eq!((plan.action, plan.reason), (action, reason), "{what}");
+        if reason == Reason::LoopSuspected {
+            let hour = SignedDuration::from_hours(1);
+            assert_eq!(plan.look_again, now() + hour, "{what}");
+            assert!(plan.message.starts_with("the certificate was issued again 3 times"), "{what}");
+        }
+    }
+    let mut twice = missing();
+    twice.have.reissued.pop();
+    assert_eq!(twice.plan().action, Start, "twice is no loop");
 }

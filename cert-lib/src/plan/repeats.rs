@@ -1,7 +1,6 @@
 //! Notices that a Secret is deleted or overwritten by somebody else again and again, or that a renewal
 //! is demanded again and again: each time a certificate is requested anew, and after five of them in a
-//! week Let's Encrypt gives no more for the same names. Pure; the instants are kept in
-//! `status.reissued`.
+//! week Let's Encrypt gives no more for the same names.
 
 use jiff::{SignedDuration, Timestamp};
 
