@@ -162,7 +162,7 @@ impl Controller {
         let orders = issued
             .iter()
             .map(|(at, names, novelty)| (Order { account, names, novelty: *novelty }, *at));
-        asks.ca.recall(account, orders);
+        asks.ca.recall(account, orders, now);
     }
 }
 

@@ -180,6 +180,25 @@ impl Limits {
         }
     }
 
+    /// Certificates that were issued before the picture began, in the order of time, as somebody else
+    /// remembers them. Whoever that is may have made them up to hold up others, so that they fill no
+    /// bucket by more than half: the CA is asked sooner than it could be, and says so.
+    pub fn recalled<'a>(
+        &mut self,
+        issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
+        now: Timestamp,
+    ) {
+        let Some(numbers) = self.numbers else { return };
+        let mut told = Self::new(self.numbers);
+        issued.into_iter().for_each(|(order, at)| told.issued(&order, at));
+        for (key, full_at) in told.full_at {
+            let half = numbers.of(&key).half();
+            let latest = now.saturating_add(half).unwrap_or(now);
+            let known = self.full_at.entry(key).or_insert(now);
+            *known = full_at.min(latest).max(*known);
+        }
+    }
+
     /// The CA found the proof of `name` wanting.
     pub fn failed(&mut self, account: &str, name: &DnsName, at: Timestamp) {
         if let Some(numbers) = self.numbers {
@@ -231,9 +250,25 @@ impl Limits {
     }
 }
 
+impl Numbers {
+    fn of(self, key: &Key) -> Rate {
+        match key {
+            Key::Account(_) => self.orders,
+            Key::Domain(_) => self.domain,
+            Key::Set(_) => self.set,
+            Key::Name { .. } => self.failures,
+        }
+    }
+}
+
 impl Rate {
     fn interval(self) -> SignedDuration {
         self.per / self.burst.max(1)
+    }
+
+    /// In what time half of the burst comes back.
+    fn half(self) -> SignedDuration {
+        self.interval() * (self.burst / 2)
     }
 }
 

@@ -256,15 +256,17 @@ impl Ca {
         state.limits.counts() && !state.recalled.contains(account)
     }
 
-    /// What `account` had before this process knew of it, in the order of time. Counts once.
+    /// What `account` had before this process knew of it, in the order of time, as statuses tell it.
+    /// Counts once.
     pub fn recall<'a>(
         &self,
         account: &str,
         issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
+        now: Timestamp,
     ) {
         let mut state = lock(&self.state);
         if state.recalled.insert(account.to_owned()) {
-            issued.into_iter().for_each(|(order, at)| state.limits.issued(&order, at));
+            state.limits.recalled(issued, now);
         }
     }
 }

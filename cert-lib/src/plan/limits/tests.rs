@@ -109,6 +109,24 @@ fn those_in_line_are_told_times_of_their_own() {
 }
 
 #[test]
+fn what_others_remember_counts_up_to_half_of_a_limit() {
+    let name = |number: u32| format!("n{number}.example.org");
+    for (told, room) in [(0, 50), (10, 40), (25, 25), (10_000, 25)] {
+        let all: Vec<_> = (0..told).map(|number| names(&[&name(number)])).collect();
+        let told_orders = all.iter().map(|names| (order(names, Novelty::New), at(0)));
+        let mut limits = Limits::new(Some(LETS_ENCRYPT));
+        limits.recalled(told_orders, at(0));
+        let (placed, wait) = fill(&mut limits, |number| name(20_000 + number), at(0));
+        assert_eq!((placed, wait.until), (room, at(12_096)), "{told}");
+    }
+    let (mut limits, one) = (Limits::new(Some(LETS_ENCRYPT)), names(&["www.example.org"]));
+    (0..5).for_each(|_| limits.issued(&order(&one, Novelty::New), at(0)));
+    limits.recalled([(order(&one, Novelty::New), at(0))], at(0));
+    let wait = limits.room(&order(&one, Novelty::New), |_| 0, at(0)).unwrap();
+    assert_eq!(wait.until, at(120_960), "what we know ourselves stays");
+}
+
+#[test]
 fn without_numbers_nobody_waits_for_a_guess() {
     let mut limits = Limits::new(None);
     let names = names(&["a.example.org"]);
