@@ -151,10 +151,16 @@ impl Desk {
         self.clock.step(wait);
         if job.runs() {
             let wait = Duration::try_from(wait).unwrap_or_default();
-            // There is no condition to wait for: whether the CA is done it says only to whoever asks,
-            // and how often it is asked is what the tests count.
-            tokio::time::sleep(wait.min(self.pace)).await;
+            if !wait.is_zero() {
+                self.let_the_ca_go_on().await;
+            }
         }
+    }
+
+    /// There is no condition to wait for: whether the CA is done it says only to whoever asks, and how
+    /// often it is asked is what the tests count.
+    async fn let_the_ca_go_on(&self) {
+        tokio::time::sleep(self.pace).await;
     }
 
     /// Passes again and again until the Secret is as it should be.
@@ -213,6 +219,8 @@ impl Desk {
         anyhow::ensure!(say.reached == Some(point), "it never came to {point:?}");
         job.stop_at = None;
         job.die();
+        // Another process takes a moment to start.
+        self.let_the_ca_go_on().await;
         Ok(())
     }
 
@@ -334,6 +342,5 @@ fn point_of(doing: &Phase) -> Option<Point> {
 /// order a moment ahead or a moment past, by chance. So it is past, as after any longer jump.
 const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
-/// The first poll of an order comes after 50 ms of the desk's time: longer than Pebble takes for
-/// anything.
-const MOMENT: Duration = Duration::from_millis(50);
+/// Longer than Pebble takes for anything, also where others use the processor.
+const MOMENT: Duration = Duration::from_millis(100);

@@ -26,6 +26,8 @@ use tests::{Look, controlplane::ControlPlane, eventually, processes::free_port, 
 use tokio::sync::OnceCell;
 
 const SOON: Duration = Duration::from_secs(15);
+/// For an API server that is started again, and what notices it.
+const RESTART: Duration = Duration::from_secs(60);
 
 /// The control plane that most tests here share, and the manager's kubeconfig: written once, for a
 /// file that is being written is none.
@@ -145,7 +147,7 @@ fn a_cluster_that_is_away_is_known_and_so_is_its_return() {
         let mut default = clusters.reachability(Role::Default);
         let mut source = clusters.reachability(Role::Target);
         let is_away = |known: &Reachability| matches!(known, Reachability::Away { .. });
-        tokio::time::timeout(SOON, async {
+        tokio::time::timeout(RESTART, async {
             default.wait_for(|known| *known == Reachability::Reachable).await?;
             source.wait_for(is_away).await?;
             let client = clusters.default.0.clone();

@@ -1,15 +1,38 @@
 //! Nothing changes, so nothing is written.
 
-use std::time::Duration;
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use tests::{
+    Look, eventually,
+    metrics::Writes,
     namespace::Namespace,
     rig::{Rig, RigOptions},
     run,
 };
 
 const OBSERVED: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Events are written behind the status. Waits until nothing was written for a while, and returns what
+/// was written before.
+async fn until_quiet(rig: &Rig) -> Result<Writes> {
+    let last = Mutex::new((0, Instant::now()));
+    eventually(Duration::from_secs(30), "nothing is written any more", || async {
+        let writes = rig.control_plane.writes().await?;
+        let mut last = last.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+        if last.0 != writes.total() {
+            *last = (writes.total(), Instant::now());
+        }
+        let is_quiet = last.1.elapsed() > QUIET;
+        let seen = format!("{} writes", writes.total());
+        Ok(if is_quiet { Look::Done(writes) } else { Look::NotYet(seen) })
+    })
+    .await
+}
 
 #[test]
 fn a_hundred_ready_certificates_cause_no_write_in_a_minute() {
@@ -21,7 +44,7 @@ fn a_hundred_ready_certificates_cause_no_write_in_a_minute() {
         }
         namespace.until_all_ready(100, Duration::from_secs(90)).await?;
         rig.until_nothing_is_left(Duration::from_secs(30)).await?;
-        let before = rig.control_plane.writes().await?;
+        let before = until_quiet(&rig).await?;
         let requests = rig.pebble.requests()?;
         // Not a wait for anything: the time for which nothing may happen.
         tokio::time::sleep(OBSERVED).await;

@@ -80,14 +80,14 @@ fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
 
 #[test]
 fn s23_a_lifetime_that_nobody_asked_for_is_taken_and_renewed_in_time() {
-    fn two_days(params: &mut CertificateParams) {
+    fn three_days(params: &mut CertificateParams) {
         let now = std::time::SystemTime::now();
         params.not_before = now.into();
-        params.not_after = (now + std::time::Duration::from_secs(2 * 24 * 3600)).into();
+        params.not_after = (now + std::time::Duration::from_secs(3 * 24 * 3600)).into();
     }
     run(async {
         let bench = Bench::new().await?;
-        bench.proxy.misbehave([Rule::on(Kind::Certificate, forged(&bench, two_days)).once()]);
+        bench.proxy.misbehave([Rule::on(Kind::Certificate, forged(&bench, three_days)).once()]);
         let mut job = job("short")?;
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM, 1)?;

@@ -1,6 +1,8 @@
 //! The quota of an issuer is everybody's: no tenant spends what is another's, a restart does not fill
 //! it again, and who waits is told until when.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::access::Cluster;
 use jiff::Timestamp;
@@ -27,6 +29,11 @@ async fn served(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>
     let (served, others): (Vec<_>, Vec<_>) =
         all.iter().map(state).partition(|(state, _)| state == "Ready" || state == "Pending");
     Ok((served.len(), others.into_iter().map(|(state, why)| format!("{state}: {why}")).collect()))
+}
+
+/// How many more may be asked for since then.
+fn came_back(since: Instant) -> usize {
+    usize::try_from(since.elapsed().as_secs() / 2).unwrap_or(usize::MAX)
 }
 
 #[test]
@@ -69,19 +76,26 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         for number in 0..3 {
             modest.simple(&format!("c{number}")).await?;
         }
-        let before = served(&fleet, &greedy).await?.0;
+        let (before, began) = (served(&fleet, &greedy).await?.0, Instant::now());
         modest.until_all_ready(3, LATER).await?;
         let (after, waiting) = served(&fleet, &greedy).await?;
-        ensure!(after - before <= 4, "{} of the greedy came before: {waiting:?}", after - before);
+        // They take turns, and what the modest one has no use for any more goes to the greedy one.
+        let most = 3 + came_back(began);
+        ensure!(
+            after - before <= most,
+            "{} of the greedy came before: {waiting:?}",
+            after - before
+        );
 
         // What was used is noted: a restart does not give any of it back.
         fleet.kill(0).await?;
-        let (done, _) = served(&fleet, &greedy).await?;
+        let ((done, _), began) = (served(&fleet, &greedy).await?, Instant::now());
         fleet.restart(0).await?;
         modest.simple("after").await?;
         modest.until("after", "Ready", LATER).await?;
         let (now, waiting) = served(&fleet, &greedy).await?;
-        ensure!(now - done <= 4, "{} at once after a restart", now - done);
+        let most = 2 + came_back(began);
+        ensure!(now - done <= most, "{} at once after a restart, not {most}", now - done);
         let time = waiting.first().context("nobody waits")?;
         println!("{now} of {MANY} when all 4 of the other are Ready; another: {time}");
         Ok(())
