@@ -85,10 +85,13 @@ impl Propagation {
             if passed.len() > MAX_HOPS {
                 return Err(Unfollowed::TooLong { start: start.clone(), last: target });
             }
-            if let Some(wildcard) = wildcard(resolver, &servers, &name, &target).await {
-                return Err(Unfollowed::Wildcard { name, target, wildcard });
+            match wildcard(resolver, &servers, &name, &target).await {
+                Ok(None) => name = target,
+                Ok(Some(wildcard)) => {
+                    return Err(Unfollowed::Wildcard { name, target, wildcard });
+                }
+                Err(why) => return Err(Unfollowed::Unknown { name, why }),
             }
-            name = target;
         }
     }
 
@@ -206,33 +209,48 @@ impl Said {
 
 /// The wildcard that makes up the CNAME from `name` to `target`: the one that gives it to a sibling
 /// which nobody can have written.
+///
+/// # Errors
+/// Nobody answers the question for the sibling, so that there may be one.
 async fn wildcard(
     resolver: &dyn Resolver,
     servers: &[SocketAddr],
     name: &DnsName,
     target: &DnsName,
-) -> Option<DnsName> {
+) -> Result<Option<DnsName>, String> {
     let leads_there = async |name: &DnsName| {
         let answers = servers.iter().map(|server| resolver.query(*server, name, RecordKind::Cname));
-        let mut answers = join_all(answers).await.into_iter().flatten();
-        answers.any(|answer| answer.alias.as_ref() == Some(target))
+        let mut said = Err("there is no name server to ask".to_owned());
+        for answer in join_all(answers).await {
+            match answer {
+                Ok(answer) if answer.alias.as_ref() == Some(target) => return Ok(true),
+                Ok(_) => said = Ok(false),
+                Err(error) => {
+                    said = said.map_err(|_| {
+                        format!("whether a wildcard makes up the CNAME is unknown: {error}")
+                    });
+                }
+            }
+        }
+        said
     };
-    let parent = name.parent()?;
-    if !leads_there(&sibling(&parent)?).await {
-        return None;
+    let Some(parent) = name.parent() else { return Ok(None) };
+    let Some(sibling) = sibling(&parent) else { return Ok(None) };
+    if !leads_there(&sibling).await? {
+        return Ok(None);
     }
     // A wildcard makes up the wildcards below it, too: the highest one that answers is real.
-    let mut real = below(&parent)?;
+    let Some(mut real) = below(&parent) else { return Ok(None) };
     let mut parent = parent.parent();
     for _ in 0..MAX_LEVELS {
         let Some(higher) = parent.as_ref().and_then(below) else { break };
-        if !leads_there(&higher).await {
+        if !leads_there(&higher).await.unwrap_or(false) {
             break;
         }
         real = higher;
         parent = parent.as_ref().and_then(DnsName::parent);
     }
-    Some(real)
+    Ok(Some(real))
 }
 
 fn below(parent: &DnsName) -> Option<DnsName> {
