@@ -60,6 +60,9 @@ pub enum KeystoreError {
     /// The password is no text.
     #[error("the password is not UTF-8")]
     NotText,
+    /// PKCS#12 writes passwords in two bytes a letter (RFC 7292 appendix B.1).
+    #[error("a PKCS#12 keystore cannot have a password with letters beyond the Unicode plane 0")]
+    BeyondBmp,
     /// The password is too long.
     #[error("the password is longer than {MAX_PASSWORD} characters")]
     TooLong,
@@ -91,6 +94,17 @@ impl Password {
             0 => Err(KeystoreError::NoPassword),
             1..=MAX_PASSWORD => Ok(Self(Zeroizing::new(text.to_owned()))),
             _ => Err(KeystoreError::TooLong),
+        }
+    }
+
+    /// Whether a PKCS#12 keystore can have it.
+    ///
+    /// # Errors
+    /// When it has letters that the format has no form for.
+    pub fn for_pkcs12(self) -> Result<Self, KeystoreError> {
+        match self.0.chars().all(|letter| u32::from(letter) <= 0xffff) {
+            true => Ok(self),
+            false => Err(KeystoreError::BeyondBmp),
         }
     }
 

@@ -92,6 +92,8 @@ fn a_password_is_text_of_a_decent_length_and_is_not_printed() {
     assert_eq!(of(b"\xff"), Err(KeystoreError::NotText));
     assert_eq!(of("€".repeat(256).as_bytes()), Ok("Password(…)".to_owned()));
     assert_eq!(of("€".repeat(257).as_bytes()), Err(KeystoreError::TooLong));
+    let for_pkcs12 = |text: &str| password(text).for_pkcs12().map(drop);
+    assert_eq!((for_pkcs12("€"), for_pkcs12("🔑")), (Ok(()), Err(KeystoreError::BeyondBmp)));
 }
 
 #[test]

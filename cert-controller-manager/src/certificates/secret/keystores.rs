@@ -10,7 +10,7 @@ use std::{
 };
 
 use cert_lib::{
-    keystore::{Material, Password, jks, pkcs12},
+    keystore::{KeystoreError, Material, Password, jks, pkcs12},
     model::bundle::{self, Bundle},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -230,11 +230,11 @@ impl Passwords {
         namespace: &str,
         wishes: &StoreWishes,
     ) -> kube::Result<Result<Self, String>> {
-        let jks = match password(api, namespace, wishes.jks.as_ref()).await? {
+        let jks = match password(api, namespace, wishes.jks.as_ref(), Ok).await? {
             Ok(jks) => jks,
             Err(why) => return Ok(Err(why)),
         };
-        let pkcs12 = password(api, namespace, wishes.pkcs12.as_ref()).await?;
+        let pkcs12 = password(api, namespace, wishes.pkcs12.as_ref(), Password::for_pkcs12).await?;
         Ok(pkcs12.map(|pkcs12| Self { jks, pkcs12 }))
     }
 
@@ -257,6 +257,7 @@ async fn password(
     api: &Api<Secret>,
     namespace: &str,
     wanted: Option<&PasswordKey>,
+    fits: impl Fn(Password) -> Result<Password, KeystoreError>,
 ) -> kube::Result<Result<Option<Password>, String>> {
     let Some(PasswordKey { secret, key }) = wanted else { return Ok(Ok(None)) };
     let name = ObjectKey::new(namespace, secret);
@@ -269,7 +270,7 @@ async fn password(
     let Some(value) = found.data.as_ref().and_then(|data| data.get(key)) else {
         return Ok(Err(format!("keystore password Secret {name} has no key {key:?}: add it")));
     };
-    let password = Password::new(&value.0);
+    let password = Password::new(&value.0).and_then(fits);
     Ok(password
         .map(Some)
         .map_err(|why| format!("keystore password Secret {name}, key {key}: {why}")))
