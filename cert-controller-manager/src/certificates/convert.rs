@@ -15,7 +15,10 @@ use cert_lib::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind, marks},
+    api::{
+        Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind, marks,
+        time::whole_up,
+    },
     certificates::{
         consent::{Consent, Consents},
         syntax,
@@ -151,9 +154,11 @@ fn check_secret(
 
 fn renewed_after(spec: &CertificateSpec) -> Result<Option<Timestamp>, Refusal> {
     let time = spec.ensure_renewed_after.as_deref().map(str::parse).transpose();
-    time.map_err(|_| {
+    let time = time.map_err(|_| {
         Refusal::Other("ensureRenewedAfter is no time between the years 0 and 9999".to_owned())
-    })
+    })?;
+    // When a certificate was requested is kept in whole seconds.
+    Ok(time.map(whole_up))
 }
 
 fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusal> {

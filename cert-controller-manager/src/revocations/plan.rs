@@ -15,6 +15,7 @@ use crate::api::{
     revocation::{
         CertificateName, CertificateRevocationSpec, CertificateRevocationStatus, CertificateSecret,
     },
+    time::whole_up,
 };
 
 /// What can be said before anything else is looked at.
@@ -53,7 +54,8 @@ pub fn admit(
     match spec.qualifying_date.as_deref().filter(|text| !text.is_empty()) {
         None => Admission::Date,
         Some(text) => match text.parse() {
-            Ok(date) => Admission::Go(date),
+            // When a certificate was requested is kept in whole seconds.
+            Ok(date) => Admission::Go(whole_up(date)),
             Err(_) => Admission::Refuse(
                 "qualifyingDate is no time between the years 0 and 9999".to_owned(),
             ),

@@ -56,6 +56,20 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
     );
 }
 
+/// When a certificate was requested is known to the second: one of the same second would be too old.
+#[test]
+fn a_demand_within_a_second_is_one_for_the_next() {
+    for (text, wanted) in [
+        ("2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"),
+        ("2026-11-22T10:00:00.5Z", "2026-11-22T10:00:01Z"),
+        ("2026-11-22T11:00:00.000001+01:00", "2026-11-22T10:00:01Z"),
+    ] {
+        let spec = json!({ "commonName": "a.example", "ensureRenewedAfter": text });
+        let want = want_of(&certificate(&spec), &chosen("pebble", IssuerKind::Acme));
+        assert_eq!(want.renewed_after, Some(wanted.parse().unwrap()), "{text}");
+    }
+}
+
 #[test]
 fn what_cannot_be_fulfilled_is_refused_in_words() {
     let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();

@@ -112,6 +112,9 @@ fn a_missing_date_is_filled_in_and_an_impossible_one_refused() {
         ..spec()
     };
     assert_eq!(admit(true, "ns", &date(None), None, false), Admission::Date);
+    let split = date(Some("2026-11-22T10:00:00.5Z"));
+    let whole = at("2026-11-22T10:00:01Z");
+    assert_eq!(admit(true, "ns", &split, None, false), Admission::Go(whole));
     let admitted = admit(true, "ns", &date(Some("10000-01-01T00:00:00Z")), None, false);
     assert!(matches!(admitted, Admission::Refuse(why) if why.starts_with("qualifyingDate")));
 }
