@@ -101,6 +101,12 @@ fn names_that_no_ca_takes_are_refused() {
         let mut spec = named("labelled", &host, &[]);
         spec["secretLabels"] = json!({"cert.gardener.cloud/hash": "mine"});
         is_refused(&space, "labelled", spec, &["is set by the manager"]).await?;
+        let spec = json!({"ipAddresses": ["192.0.2.1"], "secretName": "bare-tls"});
+        is_refused(&space, "bare", spec, &["either domains or csr must be specified"]).await?;
+        // The API server lets it pass; there is nobody to prove it.
+        let spec =
+            json!({"ipAddresses": ["192.0.2.1"], "profile": "default", "secretName": "ip-tls"});
+        is_refused(&space, "ip", spec, &["an IP address is proved by HTTP01"]).await?;
         let spec = named("address", &host, &one("192.0.2.1"));
         is_refused(&space, "address", spec, &["IP address"]).await?;
         none_is_written_again(&space).await

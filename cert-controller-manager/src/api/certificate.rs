@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.csr) || (has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0)")
+    validation = Rule::new("has(self.csr) || (has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0) || (has(self.profile) && has(self.ipAddresses) && self.ipAddresses.size() > 0)")
         .message("either domains or csr must be specified"),
     validation = Rule::new("!has(self.csr) || !((has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0))")
         .message("cannot specify both commonName and csr"),
