@@ -200,6 +200,8 @@ pub struct IssueError {
     unsent: bool,
     /// The CA met a limit from which it exempts renewals.
     denies_renewal: bool,
+    /// The CA has something against the signing request, so perhaps against its key.
+    refuses_csr: bool,
     progress: Option<Box<Progress>>,
 }
 
@@ -226,6 +228,7 @@ impl IssueError {
             unheard: false,
             unsent: false,
             denies_renewal: false,
+            refuses_csr: false,
             progress: None,
         }
     }
@@ -265,6 +268,19 @@ impl IssueError {
     pub fn denies_renewal(&self) -> bool {
         // What was not sent was refused for the sake of another one.
         self.denies_renewal && !self.unsent
+    }
+
+    /// The CA has something against the signing request.
+    #[must_use]
+    pub(crate) fn refusing_csr(self, refuses_csr: bool) -> Self {
+        Self { refuses_csr, ..self }
+    }
+
+    /// Whether the CA has something against the signing request (`badCSR`), as where its key is known to
+    /// have leaked: the same key does not help.
+    #[must_use]
+    pub fn refuses_csr(&self) -> bool {
+        self.refuses_csr
     }
 
     /// It is a limit of the CA that concerns others, too.

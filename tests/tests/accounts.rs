@@ -424,32 +424,62 @@ async fn a_change_that_was_begun_is_finished(rig: &Rig, url: &Value, done: bool)
 
 /// faults.md 26
 #[test]
-fn an_account_that_was_deactivated_is_told_and_another_key_helps() {
+fn an_account_that_was_deactivated_is_registered_anew_with_another_key() {
     run(async {
         let rig = shared().await?;
         let namespace = Namespace::new(rig, "closed").await?;
         let (secret, issuer) = example(rig, "closed")?;
         apply_one(rig, &secret).await?;
         apply_one(rig, &issuer).await?;
-        until_ready(rig, "closed").await?;
-        let text = entry(rig, "closed-account", "privateKey").await?.context("there is no key")?;
-        let key = AccountKey::from_pem(&text)?;
-        at_the_ca(rig, &key).await?.account.deactivate().await?;
-
+        let closed = close(rig, "closed").await?;
         namespace.certificate("a", spec(&namespace, "closed", "a")).await?;
-        until_says(rig, "closed", "use another account key").await?;
-        // Nobody makes another account without being asked to.
-        let kept = entry(rig, "closed-account", "privateKey").await?;
-        ensure!(kept == Some(text), "the key was replaced");
+        namespace.until("a", "Ready", Duration::from_secs(30)).await?;
+        let now = entry(rig, "closed-account", "privateKey").await?;
+        ensure!(now.is_some() && now != Some(closed), "it is the same key");
+        rig.check_manager().await
+    })
+    .unwrap();
+}
+
+/// faults.md 26
+#[test]
+fn somebodys_own_key_is_not_thrown_away_when_its_account_was_deactivated() {
+    run(async {
+        let rig = shared().await?;
+        let namespace = Namespace::new(rig, "brought").await?;
+        let (secret, issuer) = example(rig, "brought")?;
+        apply_one(rig, &secret).await?;
+        let key = AccountKey::generate()?.to_pem()?;
+        let account = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": "brought-account", "namespace": "default" },
+            "stringData": { "privateKey": key.as_str() },
+        });
+        apply_one(rig, &account).await?;
+        apply_one(rig, &issuer).await?;
+        let closed = close(rig, "brought").await?;
+        namespace.certificate("a", spec(&namespace, "brought", "a")).await?;
+        until_says(rig, "brought", "use another account key").await?;
+        let kept = entry(rig, "brought-account", "privateKey").await?;
+        ensure!(kept == Some(closed), "the key was replaced");
 
         api(&rig.control_plane.client(), "Secret", "default")?
-            .delete("closed-account", &DeleteParams::default())
+            .delete("brought-account", &DeleteParams::default())
             .await?;
-        until_ready(rig, "closed").await?;
+        until_ready(rig, "brought").await?;
         namespace.until("a", "Ready", Duration::from_secs(30)).await?;
         rig.check_manager().await
     })
     .unwrap();
+}
+
+/// Waits for an issuer to be Ready, and closes its account behind its back. Returns the key.
+async fn close(rig: &Rig, issuer: &str) -> Result<String> {
+    until_ready(rig, issuer).await?;
+    let key = entry(rig, &format!("{issuer}-account"), "privateKey").await?;
+    let key = key.context("there is no key")?;
+    at_the_ca(rig, &AccountKey::from_pem(&key)?).await?.account.deactivate().await?;
+    Ok(key)
 }
 
 /// Upstream shows the first CA for ever.
@@ -457,24 +487,31 @@ fn an_account_that_was_deactivated_is_told_and_another_key_helps() {
 fn a_ca_whose_secret_is_replaced_is_shown_and_used_at_once() {
     run(async {
         let rig = shared().await?;
-        for name in ["first root", "second root"] {
+        // Nobody watches the second one.
+        let vault = Namespace::new(rig, "vault").await?.name;
+        for (namespace, name) in [
+            ("default", "first root"),
+            ("default", "second root"),
+            (vault.as_str(), "third root"),
+            (vault.as_str(), "fourth root"),
+        ] {
             let key = rcgen::KeyPair::generate()?;
             let mut params = rcgen::CertificateParams::default();
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
             params.distinguished_name.push(rcgen::DnType::CommonName, name);
             let secret = json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-                "metadata": { "name": "replaced-ca", "namespace": "default" },
+                "metadata": { "name": "replaced-ca", "namespace": namespace },
                 "stringData": {
                     "tls.crt": params.self_signed(&key)?.pem(), "tls.key": key.serialize_pem(),
                 },
             });
-            apply_one(rig, &secret).await?;
+            apply(&rig.control_plane.client(), namespace, &secret).await?;
             let issuer = json!({
                 "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
                 "metadata": { "name": "replaced-ca", "namespace": "default" },
                 "spec": { "ca": { "privateKeySecretRef": {
-                    "name": "replaced-ca", "namespace": "default",
+                    "name": "replaced-ca", "namespace": namespace,
                 } } },
             });
             apply_one(rig, &issuer).await?;

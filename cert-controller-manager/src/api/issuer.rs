@@ -181,6 +181,11 @@ pub struct IssuerStatus {
     /// What is wrong, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Until when the CA is asked nothing, where it said so (RFC 8555 section 6.6) while it was asked for
+    /// an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_time")]
+    pub recheck_after: Option<String>,
     /// `acme`, `ca` or `selfSigned`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,

@@ -1,7 +1,7 @@
 //! Does what the plan says: one match on the action, and no policy of its own.
 
 use cert_lib::{
-    issue::{Advance, Disposition, IssueError},
+    issue::{Advance, Disposition, IssueError, Ladder},
     model::{reason::Reason, request::Request},
     plan::{
         Action, Plan, Quota, SecretState, Slot, Want,
@@ -13,7 +13,12 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, certificate::State, marks, time::seconds_up},
+    api::{
+        Certificate, CertificateKey, IssuerKey,
+        certificate::{RotationPolicy, State},
+        marks,
+        time::seconds_up,
+    },
     certificates::{
         observe::Observed,
         progress::Order,
@@ -218,14 +223,30 @@ impl Controller {
                     {
                         true => error,
                         false => {
-                            let retry = Disposition::Retry(cert_lib::issue::Ladder::Transport);
+                            let retry = Disposition::Retry(Ladder::Transport);
                             IssueError::passing(error.to_string(), retry)
                         }
                     };
+                    let error = self.without_kept_key(pass, error);
                     return self.stumble(pass, order, &error).await;
                 }
             }
         }
+    }
+
+    /// A key that leaked is refused for ever, and with it everything that was to keep it: the next try
+    /// has a new one.
+    fn without_kept_key(&self, pass: &Pass<'_>, error: IssueError) -> IssueError {
+        let policy = pass.certificate.spec.private_key.as_ref().and_then(|it| it.rotation_policy);
+        let keeps =
+            policy == Some(RotationPolicy::Never) && !self.setbacks.key_is_refused(pass.key);
+        if !error.refuses_csr() || !keeps {
+            return error;
+        }
+        self.setbacks.note_refused_key(pass.key);
+        let message =
+            format!("{error}; rotationPolicy Never is left aside: the next try has a new key");
+        IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
     }
 
     /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
@@ -363,7 +384,7 @@ impl Pass<'_> {
     /// What the plan says, and how a person overrides it.
     fn with_a_way_out(&self) -> String {
         format!(
-            "{}, unless the annotation {}={} asks for it. The Secret is {}",
+            "{}, unless the annotation {}={} asks for it (Secret {})",
             self.plan.message,
             marks::OPERATION,
             marks::RECONCILE,

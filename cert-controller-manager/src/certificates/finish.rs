@@ -42,16 +42,17 @@ impl Controller {
             Ok(ready) => ready,
             Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
-        match self.put(pass, &ready.secret).await {
-            Ok(()) => {}
+        let written = match self.put(pass, &ready.secret).await {
+            Ok(written) => written,
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
             // fetched again all the time.
             Err(error) if !NotLeading::is(&error) => {
                 return Ok(self.not_writable(pass, &brief(&error)));
             }
             Err(error) => return Err(error),
-        }
-        if pass.observed.facts.as_ref().is_some_and(|facts| facts.revoked) {
+        };
+        // The mark was for the certificate before, which may have been revoked while this one was made.
+        if written.is_some_and(|facts| facts.revoked) {
             let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
             self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
         }
@@ -63,7 +64,7 @@ impl Controller {
         // Until the order is gone all of this may be repeated, so it is counted after that.
         self.orders.delete(pass.key).await?;
         pass.note_issued();
-        let reissued = self.reissued_now(pass, &request.fingerprint, why);
+        let reissued = self.reissued_now(pass, request, why);
         self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
         self.setbacks.succeeded(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {

@@ -3,11 +3,7 @@
 
 use cert_lib::{
     issue::{Disposition, IssueError},
-    model::{
-        name::DnsName,
-        reason::Reason,
-        request::{Fingerprint, Request},
-    },
+    model::{name::DnsName, reason::Reason, request::Request},
     plan::{
         Brake, SecretState, Want,
         limits::{Novelty, Order},
@@ -113,28 +109,42 @@ impl Controller {
         }
     }
 
-    /// When the certificate was issued again, this time included: only what replaces a Secret that was
-    /// as it should be before counts, and a renewal that was demanded soon after the last certificate.
+    /// When a certificate for these names was issued again, this time included: only what replaces a
+    /// Secret that was as it should be before counts, and what was wanted, for whatever reason, soon after
+    /// the last certificate.
     pub(super) fn reissued_now(
         &self,
         pass: &Pass<'_>,
-        request: &Fingerprint,
+        request: &Request,
         why: Reason,
     ) -> Vec<Timestamp> {
-        let undone = [Reason::SecretMissing, Reason::SecretUnusable, Reason::SecretMismatch];
-        let before = pass.observed.have.reissued.clone();
-        let is_undone = undone.contains(&why) && status::is_fulfilled(pass.certificate, request);
-        let now = self.clock.now();
-        // A tool that applies `renew: true` again and again never sees it fulfilled.
-        let is_demanded = why == Reason::RenewalDemanded
-            && matches!(&pass.observed.have.secret, SecretState::Holds(stored)
-                if repeats::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now));
+        let (have, now) = (&pass.observed.have, self.clock.now());
+        let stored = match &have.secret {
+            SecretState::Holds(stored) => Some(stored),
+            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
+        };
+        let is_fulfilled = status::is_fulfilled(pass.certificate, &request.fingerprint);
+        let is_soon = stored.is_some_and(|stored| {
+            repeats::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now)
+        });
+        let is_repeated = match why {
+            Reason::SecretMissing | Reason::SecretUnusable => is_fulfilled,
+            // Whoever changes a request to and fro never finds it fulfilled.
+            Reason::SecretMismatch => {
+                let names = request.names().into_iter().collect();
+                is_fulfilled || (is_soon && stored.is_some_and(|it| it.leaf.names == names))
+            }
+            // A tool that applies `renew: true` again and again never sees it fulfilled.
+            Reason::RenewalDemanded => is_soon,
+            Reason::RenewalDue => stored.is_some_and(|stored| repeats::is_young(stored, now)),
+            _ => false,
+        };
         // Who puts an old Secret back each time makes a renewal due each time.
-        if !is_undone && !pass.observed.have.is_put_back() && !is_demanded {
-            return before;
+        if !is_repeated && !have.is_put_back() {
+            return have.reissued.clone();
         }
-        let times = repeats::kept(before.into_iter().chain([now]), now);
-        self.setbacks.note_reissued(pass.key, request, times.clone());
+        let times = repeats::kept(have.reissued.iter().copied().chain([now]), now);
+        self.setbacks.note_reissued(pass.key, request.names(), times.clone());
         times
     }
 
@@ -142,7 +152,7 @@ impl Controller {
     fn recall(&self, issuer: &IssuerKey, asks: &Asks, now: Timestamp) {
         let all_are_known = self.lists.has(crate::api::Home::Source)
             && (self.places.one_cluster || self.lists.has(crate::api::Home::Target));
-        if !all_are_known || !asks.ca.wants_recall(&asks.account) {
+        if !all_are_known || !asks.ca.wants_recall(issuer) {
             return;
         }
         let object = self.object(issuer);
@@ -162,7 +172,7 @@ impl Controller {
         let orders = issued
             .iter()
             .map(|(at, names, novelty)| (Order { account, names, novelty: *novelty }, *at));
-        asks.ca.recall(account, orders, now);
+        asks.ca.recall(issuer, orders, now);
     }
 }
 

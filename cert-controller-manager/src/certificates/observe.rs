@@ -9,7 +9,7 @@ use cert_lib::{
 };
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served},
+    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
     certificates::{
         bond::{self, Bond},
         consent::Consent,
@@ -61,8 +61,9 @@ impl Controller {
             Ok(_) => self.secrets.get(&secret).await?,
             Err(_) => None,
         };
-        let key_is_elsewhere =
-            matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
+        // Nobody but us has the key of a certificate that signed itself.
+        let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
+            && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let bond =
             bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
         let wishes = Wishes::of(&certificate.spec);
@@ -82,7 +83,7 @@ impl Controller {
         let reissued = want
             .request
             .as_ref()
-            .map(|request| self.setbacks.reissued(key, certificate, &request.fingerprint, now));
+            .map(|request| self.setbacks.reissued(key, certificate, request, now));
         let situation = Situation { key, certificate, want, issuer: &issuer.key, secret: &state };
         let counted = self.counted(&situation, now);
         let brake = self.brake(&situation, counted.as_ref(), now);

@@ -3,12 +3,12 @@
 //! cannot be written must not mean that there is no back-off.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::{
-    model::request::Fingerprint,
+    model::{name::DnsName, request::Request},
     plan::{backoff::Backoff, repeats},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -29,10 +29,12 @@ struct Memory {
     rewrites: Option<Rewrites>,
     /// When another try was asked for.
     asked: Vec<Timestamp>,
-    /// When it was issued again, and for which request.
-    reissued: Option<(Fingerprint, Vec<Timestamp>)>,
+    /// When it was issued again, and for which names.
+    reissued: Option<(BTreeSet<DnsName>, Vec<Timestamp>)>,
     /// The first instant of the certificate that this process issued last.
     issued: Option<Timestamp>,
+    /// Whether the CA refused a request with the key that was to be kept.
+    key_is_refused: bool,
 }
 
 /// How often in a row a Secret was put in order, and when last.
@@ -142,34 +144,43 @@ impl Setbacks {
     pub fn succeeded(&self, key: &CertificateKey) {
         if let Some(memory) = self.lock().get_mut(key) {
             (memory.backoff, memory.rewrites) = (None, None);
+            memory.key_is_refused = false;
         }
     }
 
-    /// When the certificate for `request` was issued again lately, in the status or in memory.
+    /// The CA refused a request with the key that was to be kept.
+    pub fn note_refused_key(&self, key: &CertificateKey) {
+        self.lock().entry(key.clone()).or_default().key_is_refused = true;
+    }
+
+    /// Whether it did since the last certificate, as far as this process knows.
+    #[must_use]
+    pub fn key_is_refused(&self, key: &CertificateKey) -> bool {
+        self.lock().get(key).is_some_and(|memory| memory.key_is_refused)
+    }
+
+    /// When a certificate for the names of `request` was issued again lately, in the status or in memory.
     #[must_use]
     pub fn reissued(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
-        request: &Fingerprint,
+        request: &Request,
         now: Timestamp,
     ) -> Vec<Timestamp> {
+        let names: BTreeSet<DnsName> = request.names().into_iter().collect();
         let memories = self.lock();
         let here = memories.get(key).and_then(|memory| memory.reissued.as_ref());
-        let here = here.filter(|(of, _)| of == request).map(|(_, times)| times.clone());
-        let told = status::reissued(certificate, request);
+        let here = here.filter(|(of, _)| *of == names).map(|(_, times)| times.clone());
+        let told = status::reissued(certificate, &names);
         repeats::kept(here.into_iter().flatten().chain(told), now)
     }
 
-    /// These are the instants at which the certificate for `request` was issued again.
-    pub fn note_reissued(
-        &self,
-        key: &CertificateKey,
-        request: &Fingerprint,
-        times: Vec<Timestamp>,
-    ) {
+    /// These are the instants at which a certificate for `names` was issued again.
+    pub fn note_reissued(&self, key: &CertificateKey, names: Vec<DnsName>, times: Vec<Timestamp>) {
         let mut memories = self.lock();
-        memories.entry(key.clone()).or_default().reissued = Some((request.clone(), times));
+        let names = names.into_iter().collect();
+        memories.entry(key.clone()).or_default().reissued = Some((names, times));
     }
 
     /// The Certificate is gone.

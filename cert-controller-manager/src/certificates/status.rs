@@ -1,5 +1,7 @@
 //! What a Certificate says of itself. Pure: the status as it should be, and the patch to it.
 
+use std::collections::BTreeSet;
+
 use cert_lib::{
     model::{
         bundle::Leaf,
@@ -125,15 +127,17 @@ pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     })
 }
 
-/// When the certificate for `request` was issued again lately, if it is the request that was
-/// fulfilled last.
+/// When a certificate for `names` was issued again lately, if they are those that the status is about.
 #[must_use]
-pub fn reissued(certificate: &Certificate, request: &Fingerprint) -> Vec<Timestamp> {
-    if !is_fulfilled(certificate, request) {
+pub fn reissued(certificate: &Certificate, names: &BTreeSet<DnsName>) -> Vec<Timestamp> {
+    let Some(status) = &certificate.status else { return Vec::new() };
+    let told = status.common_name.iter().chain(status.dns_names.iter().flatten());
+    let told: BTreeSet<DnsName> = told.filter_map(|name| name.parse().ok()).collect();
+    if told != *names {
         return Vec::new();
     }
-    let told = certificate.status.as_ref().and_then(|status| status.reissued.as_deref());
-    told.unwrap_or_default().iter().filter_map(|time| time.parse().ok()).collect()
+    let times = status.reissued.iter().flatten();
+    times.filter_map(|time| time.parse().ok()).collect()
 }
 
 /// Whether `request` was fulfilled before.
@@ -191,6 +195,7 @@ mod tests {
             not_after: "2046-11-17T02:31:02Z".parse().unwrap(),
             names: std::collections::BTreeSet::new(),
             public_key: vec![],
+            is_ca: false,
             id: None,
         };
         assert_eq!(

@@ -43,6 +43,9 @@ pub enum Trouble {
     /// Somebody must change something; the text says what.
     #[error("{0}")]
     Mend(String),
+    /// The account was deactivated.
+    #[error("{0}")]
+    Deactivated(String),
     /// The CA or a cluster did not do what it was asked for.
     #[error("{message}")]
     Failed {
@@ -72,9 +75,18 @@ impl Trouble {
             _ if error.problem().map(Problem::word) == Some(AGREE) => MUST_AGREE,
             _ => "",
         };
-        Self::Failed {
-            message: format!("{what} failed: {error}{hint}"),
-            disposition: error.disposition(),
+        let message = format!("{what} failed: {error}{hint}");
+        match error.is_deactivated() {
+            true => Self::Deactivated(message),
+            false => Self::Failed { message, disposition: error.disposition() },
+        }
+    }
+
+    /// Until when the CA wants to be asked nothing.
+    pub(super) fn until(&self) -> Option<jiff::Timestamp> {
+        match self {
+            Self::Failed { disposition: Disposition::Until(until), .. } => Some(*until),
+            Self::Failed { .. } | Self::Deactivated(_) | Self::Mend(_) => None,
         }
     }
 

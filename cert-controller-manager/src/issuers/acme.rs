@@ -26,7 +26,7 @@ use super::{
     status::{self, Facts},
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec},
+    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, marks},
     runtime::errors::brief,
     solvers,
 };
@@ -57,6 +57,7 @@ impl Controller {
         spec: &AcmeSpec,
     ) -> Result<Facts, Trouble> {
         check(spec)?;
+        self.leave_in_peace(key, issuer)?;
         let secret = account::key_secret(issuer, spec);
         own_namespace(key, &secret)?;
         if let Some(binding) = &spec.external_account_binding {
@@ -77,8 +78,18 @@ impl Controller {
         let rotated = self.rotate(key, &applicant, &secret, stored).await?;
         let status = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
-        let stored = rotated.stored;
-        let found = applicant.find(&stored, remembered).await?;
+        let (stored, found) = match applicant.find(&rotated.stored, remembered).await {
+            Err(Trouble::Deactivated(why))
+                if spec.auto_registration == Some(true) && rotated.stored.is_ours(issuer) =>
+            {
+                tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
+                let another =
+                    account::secret::replace(self.home(key), &secret, &rotated.stored).await?;
+                let found = applicant.find(&another, None).await?;
+                (another, found)
+            }
+            found => (rotated.stored, found?),
+        };
         if found.is_new && doubt.is_some() {
             self.registry.made_anew(key, now);
         }
@@ -99,13 +110,26 @@ impl Controller {
             preferred_chain: spec.preferred_chain.clone(),
             nameservers,
         };
-        let quota = self.quota(key, issuer);
+        let quota = self.quota(key, issuer, found.account.url());
         self.install(key, recipe, ca, found.account, quota);
         Ok(Facts::Acme(found.registration))
     }
 
+    /// Asks a CA nothing that has said until when, unless somebody wants it to be asked.
+    fn leave_in_peace(&self, key: &IssuerKey, issuer: &Issuer) -> Result<(), Trouble> {
+        let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
+        let is_asked =
+            issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE);
+        match status::rests(issuer, self.clock.now()) {
+            Some((message, until)) if !is_ready && !is_asked => {
+                Err(Trouble::Failed { message, disposition: Disposition::Until(until) })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// What is left of the issuer's quota, which outlives whatever else of it changes.
-    fn quota(&self, key: &IssuerKey, issuer: &Issuer) -> Arc<Quota> {
+    fn quota(&self, key: &IssuerKey, issuer: &Issuer, account: &str) -> Arc<Quota> {
         let per_day = status::quota(issuer, self.default_quota);
         let mut quotas = lock(&self.known.quotas);
         let quota = quotas.entry(key.clone()).or_insert_with(|| {
@@ -115,11 +139,12 @@ impl Controller {
         quota.set_per_day(per_day);
         if let Some(acme) = &issuer.spec.acme {
             let ca = self.limits.at(&acme.server);
-            let origin = match key {
-                IssuerKey::Default(_) => Origin::Ours,
-                IssuerKey::Target(_) => Origin::Tenant,
+            let (origin, name) = match key {
+                IssuerKey::Default(_) => (Origin::Ours, account.to_owned()),
+                // Its status is a tenant's, who must not speak for an account of ours.
+                IssuerKey::Target(_) => (Origin::Tenant, key.to_string()),
             };
-            quota.ask(ca, &key.to_string(), issuer.status.as_ref(), origin);
+            quota.ask(ca, &name, issuer.status.as_ref(), origin);
         }
         quota.clone()
     }

@@ -52,6 +52,8 @@ pub struct Asks {
     pub ca: Arc<Ca>,
     /// The account, as limits name it.
     pub account: String,
+    /// Who may read and write what is stored of limits.
+    origin: Origin,
 }
 
 struct State {
@@ -90,12 +92,13 @@ impl Quota {
     /// somebody else may write, only what concerns nobody but this account.
     pub fn ask(&self, ca: Arc<Ca>, account: &str, status: Option<&IssuerStatus>, origin: Origin) {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        if asks.as_ref().is_some_and(|asks| asks.ca.server() == ca.server()) {
+        let is_known = |asks: &Asks| asks.ca.server() == ca.server() && asks.account == account;
+        if asks.as_ref().is_some_and(is_known) {
             return;
         }
         let stored = status.and_then(|status| status.limits.as_deref()).unwrap_or_default();
         ca.hear(account, stored, origin, self.clock.now());
-        *asks = Some(Asks { ca, account: account.to_owned() });
+        *asks = Some(Asks { ca, account: account.to_owned(), origin });
     }
 
     /// Whom the issuer asks.
@@ -109,8 +112,9 @@ impl Quota {
     /// # Errors
     /// When it could not be stored; this process knows it all the same.
     pub async fn store_limits(&self) -> kube::Result<()> {
-        let Some(Asks { ca, account }) = self.asks() else { return Ok(()) };
-        let patch = json!({ "status": { "limits": ca.heard(&account, self.clock.now()) } });
+        let Some(Asks { ca, account, origin }) = self.asks() else { return Ok(()) };
+        let heard = ca.heard(&account, origin, self.clock.now());
+        let patch = json!({ "status": { "limits": heard } });
         let params = PatchParams::default();
         self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await.map(drop)
     }

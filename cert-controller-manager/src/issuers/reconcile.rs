@@ -24,9 +24,10 @@ use super::{
     quota::{Quota, limits::Cas},
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
+    watched,
 };
 use crate::{
-    api::{Issuer, IssuerKey, is_served, marks},
+    api::{Issuer, IssuerKey, ObjectKey, is_served, marks},
     config::Classes,
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
@@ -39,6 +40,9 @@ use crate::{
     },
     solvers::late::Late,
 };
+
+/// How often a Secret is looked at that nobody watches.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Everything that a pass needs.
 pub struct Controller {
@@ -123,7 +127,7 @@ impl Controller {
             Ok(facts) => Outcome::Ready(facts),
             Err(trouble) => {
                 self.registry.put(&name, Lookup::NotReady(trouble.to_string()));
-                Outcome::Error(trouble.to_string())
+                Outcome::Error { message: trouble.to_string(), until: trouble.until() }
             }
         };
         if let Some(facts) = status::for_metrics(&issuer, &said) {
@@ -131,11 +135,22 @@ impl Controller {
         }
         self.announce(&name, &issuer, &said);
         match self.say(&name, &issuer, &said).await {
-            Ok(()) => again,
+            Ok(()) => again.or_else(|| self.before_secrets_change(&name, &issuer)),
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
                 Some(pause::after(&error))
             }
+        }
+    }
+
+    /// Nobody tells when a Secret changes in a namespace that is not watched.
+    fn before_secrets_change(&self, name: &IssuerKey, issuer: &Issuer) -> Option<Duration> {
+        let is_unwatched = |secret: &ObjectKey| secret.namespace != self.namespace;
+        match name {
+            IssuerKey::Default(_) => {
+                watched::secrets(issuer).any(|it| is_unwatched(&it)).then_some(LOOK)
+            }
+            IssuerKey::Target(_) => None,
         }
     }
 
@@ -160,7 +175,7 @@ impl Controller {
     fn announce(&self, name: &IssuerKey, issuer: &Issuer, said: &Outcome) {
         let trouble = match said {
             Outcome::Ready(_) => None,
-            Outcome::Error(message) => Some(message.clone()),
+            Outcome::Error { message, .. } => Some(message.clone()),
         };
         let news = (issuer.metadata.generation, trouble);
         let known = lock(&self.known.announced).insert(name.clone(), news.clone());
@@ -196,9 +211,10 @@ impl Controller {
             // Whoever mends it changes the Issuer or a Secret that we watch; the look is for the rest.
             Err(Trouble::Mend(_)) => Disposition::Retry(Ladder::Transport),
             // The CA said no to this very account, and is not asked the same every few minutes.
-            Err(Trouble::Failed { disposition: Disposition::FixIssuer, .. }) => {
-                Disposition::Retry(Ladder::Validation)
-            }
+            Err(
+                Trouble::Deactivated(_)
+                | Trouble::Failed { disposition: Disposition::FixIssuer, .. },
+            ) => Disposition::Retry(Ladder::Validation),
             Err(Trouble::Failed { disposition, .. }) => *disposition,
         };
         let now = self.clock.now();
@@ -230,7 +246,7 @@ impl Controller {
                     tracing::info!(issuer = %name, "issuer {name} is ready");
                     self.reports(name).normal(about, "Ready", "certificates can be issued");
                 }
-                Outcome::Error(message) => {
+                Outcome::Error { message, .. } => {
                     tracing::warn!(issuer = %name, "issuer {name}: {message}");
                     self.reports(name).warning(about, "IssuerNotReady", message);
                 }

@@ -1,6 +1,7 @@
 //! What an Issuer says of itself. Pure.
 
 use cert_lib::issue::ca::Description;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::account;
@@ -8,6 +9,7 @@ use crate::{
     api::{
         Issuer,
         issuer::{IssuerKind, IssuerStatus},
+        time::seconds_up,
     },
     runtime::metrics::{Account, IssuerFacts},
 };
@@ -17,8 +19,13 @@ use crate::{
 pub enum Outcome {
     /// Certificates can be issued.
     Ready(Facts),
-    /// Certificates cannot be issued; the text says why and what to do.
-    Error(String),
+    /// Certificates cannot be issued.
+    Error {
+        /// Why, and what to do.
+        message: String,
+        /// Until when the CA wants to be asked nothing, where it said so.
+        until: Option<Timestamp>,
+    },
 }
 
 /// What the status keeps of an issuer that can issue.
@@ -41,22 +48,25 @@ const UNLIMITED: i64 = i32::MAX as i64;
 pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
     let kind = IssuerKind::of(&issuer.spec);
-    let (state, message) = match outcome {
-        Outcome::Ready(_) => ("Ready", None),
-        Outcome::Error(message) => ("Error", Some(message.clone())),
+    let (state, message, recheck_after) = match outcome {
+        Outcome::Ready(_) => ("Ready", None, None),
+        Outcome::Error { message, until } => {
+            ("Error", Some(message.clone()), until.map(seconds_up))
+        }
     };
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
         (_, Outcome::Ready(Facts::Ca(ca))) => (None, Some(ca.clone())),
         (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
-        (Some(IssuerKind::Acme), Outcome::Error(_)) => (before.acme, None),
-        (Some(IssuerKind::Ca), Outcome::Error(_)) => (None, before.ca),
-        (Some(IssuerKind::SelfSigned) | None, Outcome::Error(_)) => (before.acme, before.ca),
+        (Some(IssuerKind::Acme), Outcome::Error { .. }) => (before.acme, None),
+        (Some(IssuerKind::Ca), Outcome::Error { .. }) => (None, before.ca),
+        (Some(IssuerKind::SelfSigned) | None, Outcome::Error { .. }) => (before.acme, before.ca),
     };
     IssuerStatus {
         observed_generation: issuer.metadata.generation,
         state: state.to_owned(),
         message,
+        recheck_after,
         kind: kind.map(|kind| kind.word().to_owned()),
         acme,
         ca,
@@ -69,13 +79,22 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
     }
 }
 
+/// What is wrong with an issuer whose CA has yet to be left alone, and until when, as its status says.
+#[must_use]
+pub fn rests(issuer: &Issuer, now: Timestamp) -> Option<(String, Timestamp)> {
+    let status = issuer.status.as_ref()?;
+    let until: Timestamp = status.recheck_after.as_ref()?.parse().ok()?;
+    let is_about_it = status.observed_generation == issuer.metadata.generation;
+    (is_about_it && now < until).then(|| (status.message.clone().unwrap_or_default(), until))
+}
+
 /// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.
 #[must_use]
 pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     let acme = issuer.spec.acme.as_ref();
     let account = match outcome {
         Outcome::Ready(Facts::Acme(registration)) => account::url(registration),
-        Outcome::Ready(Facts::Ca(_) | Facts::SelfSigned) | Outcome::Error(_) => None,
+        Outcome::Ready(Facts::Ca(_) | Facts::SelfSigned) | Outcome::Error { .. } => None,
     };
     Some(IssuerFacts {
         kind: IssuerKind::of(&issuer.spec)?,

@@ -52,19 +52,20 @@ impl Watched {
 
     fn wake_users(&self, secret: &ObjectKey) {
         let issuers = lock(&self.controller.known.issuers);
-        let users =
-            issuers.iter().filter(|(key, issuer)| self.is_here(key) && uses(issuer, secret));
+        let uses = |issuer: &Issuer| secrets(issuer).any(|used| used == *secret);
+        let users = issuers.iter().filter(|(key, issuer)| self.is_here(key) && uses(issuer));
         users.for_each(|(key, _)| self.controller.queue.push(key.clone()));
     }
 }
 
-fn uses(issuer: &Issuer, secret: &ObjectKey) -> bool {
+/// The Secrets that an issuer needs.
+pub(super) fn secrets(issuer: &Issuer) -> impl Iterator<Item = ObjectKey> {
     let acme = issuer.spec.acme.as_ref();
     let account = acme.map(|spec| account::key_secret(issuer, spec));
     let binding = acme.and_then(|spec| spec.external_account_binding.as_ref());
     let binding = binding.map(|binding| account::binding::secret_of(issuer, binding));
     let ca = issuer.spec.ca.as_ref().and_then(|spec| own::key_secret(issuer, spec));
-    [account, binding, ca].iter().flatten().any(|used| used == secret)
+    [account, binding, ca].into_iter().flatten()
 }
 
 impl Follower<Issuer> for Watched {

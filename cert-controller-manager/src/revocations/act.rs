@@ -243,10 +243,16 @@ impl Controller {
                 && look::read(other)
                     .is_some_and(|(leaf, _)| backup::label(&leaf.serial) == backup.serial)
         };
-        let others = others.iter().filter(holds_it).map(ObjectKey::of);
-        let patch = annotate(&json!({ marks::REVOKED: "true" }));
-        for key in others.chain([backup.secret.clone()]) {
+        for marked in others.iter().filter(holds_it).chain([secret]) {
+            let key = ObjectKey::of(marked);
             let api = self.secrets(&key.namespace);
+            // Another certificate may come into it at any moment, which is not revoked: then it is looked
+            // at again.
+            let patch = json!({ "metadata": {
+                "uid": marked.uid(),
+                "resourceVersion": marked.resource_version(),
+                "annotations": { marks::REVOKED: "true" },
+            }});
             match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}

@@ -90,6 +90,22 @@ impl AccountError {
         }
     }
 
+    /// Whether the account was closed by somebody who had its key: nobody is barred who comes with
+    /// another one. What the CA itself closed (`revoked`) is another matter.
+    #[must_use]
+    pub fn is_deactivated(&self) -> bool {
+        match self {
+            Self::Closed { status, .. } => *status == AccountStatus::Deactivated,
+            // Boulder's words, and Pebble's.
+            Self::Barred(problem) => problem.detail.contains("deactivated"),
+            Self::NotRegistered
+            | Self::BindingRequired
+            | Self::NoKeyChange
+            | Self::KeyInUse { .. }
+            | Self::Request(_) => false,
+        }
+    }
+
     /// The CA's own words, where it said any.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {

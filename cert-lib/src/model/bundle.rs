@@ -45,6 +45,8 @@ pub struct Leaf {
     pub names: BTreeSet<DnsName>,
     /// SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
+    /// Whether it may sign others (RFC 5280 section 4.2.1.9).
+    pub is_ca: bool,
     /// What its CA calls it; `None` where it does not say which key signed it.
     pub id: Option<CertId>,
 }
@@ -160,6 +162,7 @@ impl Leaf {
             not_after: time(validity.not_after)?,
             names: names_of(&certificate),
             public_key: certificate.public_key().raw.to_vec(),
+            is_ca: certificate.is_ca(),
             id: CertId::of(&certificate),
         })
     }

@@ -37,8 +37,11 @@ const VALIDATION: [SignedDuration; 4] = [
 ];
 const TRANSPORT_FIRST: SignedDuration = SignedDuration::from_secs(2);
 const TRANSPORT_LAST: SignedDuration = SignedDuration::from_mins(5);
-/// Only a change mends it, and a change starts anew; this is for a change that we cannot see.
-const FIX: SignedDuration = SignedDuration::from_hours(24);
+/// Whoever fails at an issuer that is in order goes on failing.
+const ISSUER_LAST: SignedDuration = SignedDuration::from_hours(1);
+/// Only a change mends it, and a change starts anew; this is for a change that we cannot see. A second
+/// more than a day, so that nobody takes it for a rung of the ladder of validations.
+const FIX: SignedDuration = SignedDuration::from_secs(24 * 3_600 + 1);
 
 /// The wait after a failure, given how long the wait was after the failure before it.
 #[must_use]
@@ -53,9 +56,8 @@ pub fn next(failure: Disposition, previous: Option<Backoff>, now: Timestamp) -> 
     let before = previous.map(|previous| previous.interval);
     let failures = previous.map_or(0, |previous| previous.failures);
     let (interval, failures) = match failure {
-        Disposition::Retry(Ladder::Transport) | Disposition::FixIssuer => {
-            (doubled(before), failures)
-        }
+        Disposition::Retry(Ladder::Transport) => (doubled(before, TRANSPORT_LAST), failures),
+        Disposition::FixIssuer => (doubled(before, ISSUER_LAST), failures),
         Disposition::Retry(Ladder::Validation) => {
             let [.., last] = VALIDATION;
             let rung = usize::try_from(failures).ok();
@@ -64,7 +66,7 @@ pub fn next(failure: Disposition, previous: Option<Backoff>, now: Timestamp) -> 
         }
         // A time that is over is none: whoever names such a one again and again is not asked at once
         // again and again.
-        Disposition::Until(time) if time <= now => (doubled(before), failures),
+        Disposition::Until(time) if time <= now => (doubled(before, TRANSPORT_LAST), failures),
         Disposition::Until(time) => (time.duration_since(now), failures),
         Disposition::FixRequest | Disposition::Retry(Ladder::Daily) => (FIX, failures),
     };
@@ -79,13 +81,11 @@ pub fn rung(interval: SignedDuration) -> u32 {
 }
 
 /// An issuer that must be mended is looked at by its own controller, which stops new orders until it
-/// is; this only bridges the time until it has noticed.
-fn doubled(previous: Option<SignedDuration>) -> SignedDuration {
+/// is. Where that finds nothing wrong, the CA has something against this very order.
+fn doubled(previous: Option<SignedDuration>, last: SignedDuration) -> SignedDuration {
     match previous {
-        Some(previous) if previous < TRANSPORT_LAST => {
-            (previous * 2).clamp(TRANSPORT_FIRST, TRANSPORT_LAST)
-        }
-        Some(_) => TRANSPORT_LAST,
+        Some(previous) if previous < last => (previous * 2).clamp(TRANSPORT_FIRST, last),
+        Some(_) => last,
         None => TRANSPORT_FIRST,
     }
 }
@@ -115,6 +115,24 @@ mod tests {
     fn a_hiccup_is_tried_again_after_seconds_and_never_waits_over_five_minutes() {
         let failure = Disposition::Retry(Ladder::Transport);
         assert_eq!(ladder(failure, 10), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    }
+
+    /// Its own controller stops an issuer that is at fault. Where it does not, an order is at fault.
+    #[test]
+    fn an_issuer_that_is_in_order_is_asked_ever_less_by_whom_it_refuses() {
+        let waits = ladder(Disposition::FixIssuer, 14);
+        assert_eq!(waits[..4], [2, 4, 8, 16]);
+        assert_eq!(waits[10..], [2_048, 3_600, 3_600, 3_600]);
+    }
+
+    #[test]
+    fn a_wait_for_somebody_is_no_rung_of_the_ladder_of_validations() {
+        let known = Backoff { until: Timestamp::UNIX_EPOCH, interval: VALIDATION[3], failures: 4 };
+        assert!(known.is_of_validations());
+        for failure in [Disposition::FixRequest, Disposition::Retry(Ladder::Daily)] {
+            let backoff = next(failure, Some(known), Timestamp::UNIX_EPOCH);
+            assert!(!backoff.is_of_validations(), "{backoff:?}");
+        }
     }
 
     #[test]
@@ -152,6 +170,6 @@ mod tests {
             waits.push(next.interval.as_secs());
             backoff = Some(next);
         }
-        assert_eq!(waits, [604_800, 60, 120, 600, 604_800, 86_400, 6_000]);
+        assert_eq!(waits, [604_800, 60, 120, 600, 604_800, 86_401, 6_000]);
     }
 }

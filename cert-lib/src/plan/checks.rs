@@ -144,16 +144,17 @@ fn limited(
 }
 
 /// Somebody undoes what was issued, or demands a renewal, again and again. Whoever puts an old Secret
-/// back each time makes a renewal due each time, so a loop is no less of one for that. A date in the
-/// specification is fulfilled once.
+/// back each time makes a renewal due each time, and so does whoever can make a CA's window lie in the
+/// past. A date in the specification is fulfilled once.
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     let Loop { times, until } = repeats::suspected(&snapshot.have.reissued)?;
     let is_put_back = snapshot.have.is_put_back();
+    let is_young = snapshot.stored().is_some_and(|it| repeats::is_young(it, snapshot.now));
     let is_about_it = match start.reason {
         // What was revoked serves nobody.
         _ if snapshot.stored().is_some_and(|stored| stored.revoked) => false,
         Reason::RenewalDemanded => is_put_back || snapshot.want.renew,
-        Reason::RenewalDue => is_put_back,
+        Reason::RenewalDue => is_put_back || is_young,
         _ => true,
     };
     let second = Timestamp::from_second(until.as_second()).unwrap_or(until);
@@ -163,8 +164,9 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
             Reason::LoopSuspected,
             format!(
                 "the certificate was issued again {times} times in two days because the Secret was gone \
-                 or held something else each time, or a renewal was demanded: somebody deletes or \
-                 overwrites it, or sets renew again and again. It is not requested again before {second}"
+                 or held something else each time, or was to be renewed at once: somebody deletes or \
+                 overwrites it, changes the Certificate to and fro, or sets renew again and again. It is \
+                 not requested again before {second}"
             ),
         )
     })
@@ -331,7 +333,7 @@ fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     (!snapshot.covers()).then(|| {
         start(
             Reason::SecretMismatch,
-            "the certificate in the Secret has other names or another key",
+            "the certificate in the Secret has other names or another key, or isCA was changed",
         )
     })
 }
@@ -405,8 +407,9 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
     revoked(snapshot).is_some() || NEEDS.iter().all(|check| check(snapshot).is_none())
 }
 
-/// Whether the certificate has all names and the kind of key that is asked for. More names than
-/// that (a CA may add `www.`) are no reason to issue again.
+/// Whether the certificate has all names, the kind of key and the power that is asked for. More names
+/// than that (a CA may add `www.`) are no reason to issue again. The fingerprint says nothing of
+/// `isCA`, as upstream's does not, but nobody may go on as a CA who is not to be one.
 fn covers(stored: &Stored, request: &Request) -> bool {
     let key_fits = match &request.subject {
         Subject::Names { key: KeyChoice::Free(_), .. } => true,
@@ -418,7 +421,9 @@ fn covers(stored: &Stored, request: &Request) -> bool {
         Subject::Csr(_) if request.extras.is_some() => true,
         Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
     };
-    key_fits && request.each_name().all(|name| stored.leaf.names.contains(name))
+    let extras = request.extras.as_ref();
+    let power_fits = extras.is_none_or(|extras| extras.is_ca == stored.leaf.is_ca);
+    key_fits && power_fits && request.each_name().all(|name| stored.leaf.names.contains(name))
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

@@ -55,7 +55,9 @@ impl Suggested {
 
     /// Whether the CA wants the certificate to go well before it would have to: it will be revoked.
     fn is_urgent(&self, leaf: &Leaf) -> bool {
-        let early = leaf.not_before.saturating_add(lifetime(leaf) * 2 / 5);
+        // CAs draw their usual windows around two thirds of a life, and half of a short one.
+        let early = if lifetime(leaf) < SHORT_LIVED { 2 } else { 3 };
+        let early = leaf.not_before.saturating_add(lifetime(leaf) * early / 5);
         self.explanation_url.is_some() || early.is_ok_and(|early| self.end < early)
     }
 }

@@ -4,6 +4,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Stored;
+
 /// So many in a row may be bad luck, or a person who tries something.
 const FREE: usize = 3;
 /// Instants further apart than this have nothing to do with each other.
@@ -38,6 +40,17 @@ pub fn suspected(times: &[Timestamp]) -> Option<Loop> {
 #[must_use]
 pub fn is_soon_after(requested_at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(requested_at) < MEMORY
+}
+
+/// Whether a certificate is younger than any is that is renewed for its age: a renewal that is due now
+/// nevertheless has to do with the one before, and a CA that wants it each time, or whoever speaks for
+/// it, wants it for ever.
+#[must_use]
+pub fn is_young(stored: &Stored, now: Timestamp) -> bool {
+    let Stored { leaf, requested_at, .. } = stored;
+    let begin = leaf.not_before.max(*requested_at);
+    let tenth = leaf.not_after.duration_since(leaf.not_before) / 10;
+    now.duration_since(begin) < tenth.min(MEMORY)
 }
 
 /// What is left of these instants, the latest last, when a person asks for another try: one more is no

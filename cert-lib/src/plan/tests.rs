@@ -6,7 +6,10 @@ use super::{
     fixtures::{POLICY, want},
     *,
 };
-use crate::model::{key::PrivateKey, request::Subject};
+use crate::model::{
+    key::PrivateKey,
+    request::{Extras, Subject},
+};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -30,6 +33,7 @@ fn given() -> Given {
             .unwrap()
             .public_key()
             .unwrap(),
+        is_ca: false,
         id: None,
     };
     let stored = Stored {
@@ -123,6 +127,11 @@ impl Given {
     /// There was a newer certificate than the one in the Secret.
     fn put_back(mut self) -> Self {
         self.have.last_issued = Some(now());
+        self
+    }
+    fn to_be_ca(mut self, is_ca: bool) -> Self {
+        let request = self.want.request.as_mut().unwrap();
+        request.extras = Some(Extras { is_ca, ..Extras::default() });
         self
     }
     fn revoked(self) -> Self {
@@ -386,6 +395,21 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             Reason::SecretMismatch,
             true,
         ),
+        (
+            "a certificate of a CA, which it is not to be any more",
+            given().stored(|s| s.leaf.is_ca = true).to_be_ca(false),
+            Start,
+            Reason::SecretMismatch,
+            false,
+        ),
+        (
+            "no CA, and it is to be one",
+            given().to_be_ca(true),
+            Start,
+            Reason::SecretMismatch,
+            false,
+        ),
+        ("no CA, as asked for", given().to_be_ca(false), Keep, Reason::Ready, true),
         (
             "a Secret without a label",
             given().stored(|s| s.fingerprint = None),

@@ -11,7 +11,7 @@
 //! | 1 to 10 | `protocol` |
 //! | 11 | `protocol`; a CA that is down while the manager issues: `endurance/outages.rs` |
 //! | 12 | `protocol`; an Issuer whose server is not trusted: `tests/accounts.rs` |
-//! | 3, 6 across a restart of the manager | `manager` |
+//! | 3, 6 across a restart of the manager, a key that is refused | `manager` |
 //! | 13 to 22 | `orders` |
 //! | 23 to 25 | `wrong_certificates` |
 //! | 26 | `accounts`; the account is registered again by the manager: `tests/accounts.rs` |

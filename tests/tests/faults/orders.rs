@@ -361,7 +361,7 @@ fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today()
         assert_eq!(say.reason, Reason::SpecRefused);
         ensure!(say.message.contains("the CA offers no "), "{}", say.message);
         ensure!(say.message.contains("alpn.my-company.test"), "{}", say.message);
-        assert_eq!(say.look_again, bench.desk.now() + days(1));
+        assert_eq!(say.look_again, bench.desk.now() + days(1) + seconds(1));
         bench.cost(3, 0)?;
         bench.proxy.behave();
         bench.issue(&mut job).await?;

@@ -105,6 +105,7 @@ impl Controller {
 
     /// Writes a Secret. Entries of ours that nobody asks for any more go: an apply takes away what an
     /// apply of ours has put there, and the rest, which upstream has put there, is taken away by name.
+    /// Returns what is there now.
     ///
     /// # Errors
     /// When it could not be written.
@@ -112,20 +113,20 @@ impl Controller {
         &self,
         pass: &Pass<'_>,
         secret: &Secret,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<Option<Facts>> {
         let key = &pass.observed.secret;
         let params = PatchParams::apply(marks::FIELD_MANAGER).force();
         let facts = self.secrets.write(key, &params, &Patch::Apply(secret)).await?;
         let superfluous =
-            |facts: Facts| facts.layout.superfluous(&pass.observed.wishes, facts.has_key);
-        let superfluous = facts.map(superfluous).unwrap_or_default();
+            |facts: &Facts| facts.layout.superfluous(&pass.observed.wishes, facts.has_key);
+        let superfluous = facts.as_ref().map(superfluous).unwrap_or_default();
         if superfluous.is_empty() {
-            return Ok(());
+            return Ok(facts);
         }
         let nothing: Map<String, Value> =
             superfluous.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
         let patch = Patch::Merge(json!({ "data": nothing }));
-        self.secrets.write(key, &PatchParams::default(), &patch).await.map(drop)
+        self.secrets.write(key, &PatchParams::default(), &patch).await
     }
 
     /// Writes a Secret again, with the certificate that it holds.
@@ -170,7 +171,7 @@ impl Controller {
     }
 
     /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
-    /// for, and was not given away with a certificate that had to be revoked.
+    /// for, was not given away with a certificate that had to be revoked, and the CA takes it.
     ///
     /// # Errors
     /// When the Secret could not be read.
@@ -186,7 +187,7 @@ impl Controller {
         else {
             return Ok(request);
         };
-        if facts.revoked || !facts.has_key {
+        if facts.revoked || !facts.has_key || self.setbacks.key_is_refused(pass.key) {
             return Ok(request);
         }
         let key = &pass.observed.secret;

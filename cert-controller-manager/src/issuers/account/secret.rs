@@ -29,6 +29,16 @@ pub struct StoredKey {
     pub hash: String,
     /// As it was read.
     version: Option<String>,
+    /// The uid of the issuer whose manager made the Secret.
+    made_for: Option<String>,
+}
+
+impl StoredKey {
+    /// Whether we have made it: then it was registered by us and is nobody else's.
+    #[must_use]
+    pub fn is_ours(&self, issuer: &Issuer) -> bool {
+        self.made_for.is_some() && self.made_for == issuer.uid()
+    }
 }
 
 /// Where the account key is. Where the issuer does not say, the name is made from its own and its
@@ -143,6 +153,20 @@ async fn write(
     read(name, &patched.map_err(|error| Trouble::cluster(what, &error))?)
 }
 
+/// Another key takes the place of one whose account is closed for good.
+///
+/// # Errors
+/// See [`Trouble`].
+pub async fn replace(
+    client: &Client,
+    name: &ObjectKey,
+    stored: &StoredKey,
+) -> Result<StoredKey, Trouble> {
+    let (_, text) = generate()?;
+    write(client, name, stored, &json!({ KEY: text, NEXT: null }), "storing another account key")
+        .await
+}
+
 fn generate() -> Result<(AccountKey, ByteString), Trouble> {
     let key = AccountKey::generate().map_err(|error| Trouble::Mend(error.to_string()))?;
     let text = pem(&key)?;
@@ -177,7 +201,13 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
         next: key_of(NEXT)?,
         hash: hash(data),
         version: secret.resource_version(),
+        made_for: made_for(secret),
     })
+}
+
+fn made_for(secret: &Secret) -> Option<String> {
+    let owners = secret.owner_references().iter();
+    owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next()
 }
 
 /// Upstream's hash of a Secret's data: key, NUL, value, in the order of the keys. The key that is to

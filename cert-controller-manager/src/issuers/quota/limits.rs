@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::turns::Turns;
 use crate::{
     api::{
-        CertificateKey, Tenant,
+        CertificateKey, IssuerKey, Tenant,
         issuer::Limit,
         time::{seconds_up, whole_up},
     },
@@ -43,8 +43,8 @@ pub struct Ca {
 struct State {
     limits: Limits,
     turns: HashMap<Key, Turns>,
-    /// Accounts whose earlier certificates are in the picture.
-    recalled: HashSet<String>,
+    /// Issuers whose earlier certificates are in the picture.
+    recalled: HashSet<IssuerKey>,
     /// The namespaces that are not believed that they renew.
     doubted: HashMap<Tenant, Doubt>,
 }
@@ -66,12 +66,12 @@ impl Doubt {
 
 /// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
-/// Most entries in the status of an Issuer: those that end last.
+/// Most entries in the status of an Issuer: that of the account, and those that end last.
 const MOST_STORED: usize = 20;
 /// A limit that ends so much later than what is known is the same.
 const SAME: SignedDuration = SignedDuration::from_secs(30);
 
-/// Who may have written what is stored of limits.
+/// Who may read what is stored of limits, and may have written it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// We.
@@ -232,40 +232,41 @@ impl Ca {
         }
     }
 
-    /// What must be stored of what `account` heard.
+    /// What must be stored of what `account` heard: first what concerns all its orders. Where others read
+    /// it as `origin` says, what concerns them all is none of their business.
     #[must_use]
-    pub fn heard(&self, account: &str, now: Timestamp) -> Vec<Limit> {
-        let heard = lock(&self.state).limits.heard(now).into_iter();
-        let is_its_own = |key: &Key| match key {
+    pub fn heard(&self, account: &str, origin: Origin, now: Timestamp) -> Vec<Limit> {
+        let mut heard = lock(&self.state).limits.heard(now);
+        heard.retain(|(key, _)| match key {
             Key::Account(of) | Key::Name { account: of, .. } => of == account,
-            Key::Domain(_) | Key::Set(_) => true,
-        };
-        let own = heard.filter(|(key, _)| is_its_own(key)).take(MOST_STORED);
-        own.map(|(key, until)| Limit {
+            Key::Domain(_) | Key::Set(_) => origin == Origin::Ours,
+        });
+        heard.sort_by_key(|(key, _)| !matches!(key, Key::Account(_)));
+        let stored = heard.into_iter().take(MOST_STORED).map(|(key, until)| Limit {
             server: self.server.clone(),
             of: key.encode(),
             until: seconds_up(until),
-        })
-        .collect()
+        });
+        stored.collect()
     }
 
-    /// Whether certificates that `account` had earlier are still to be [recalled](Self::recall).
+    /// Whether certificates that `issuer` made earlier are still to be [recalled](Self::recall).
     #[must_use]
-    pub fn wants_recall(&self, account: &str) -> bool {
+    pub fn wants_recall(&self, issuer: &IssuerKey) -> bool {
         let state = lock(&self.state);
-        state.limits.counts() && !state.recalled.contains(account)
+        state.limits.counts() && !state.recalled.contains(issuer)
     }
 
-    /// What `account` had before this process knew of it, in the order of time, as statuses tell it.
+    /// What `issuer` made before this process knew of it, in the order of time, as statuses tell it.
     /// Counts once.
     pub fn recall<'a>(
         &self,
-        account: &str,
+        issuer: &IssuerKey,
         issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
         now: Timestamp,
     ) {
         let mut state = lock(&self.state);
-        if state.recalled.insert(account.to_owned()) {
+        if state.recalled.insert(issuer.clone()) {
             state.limits.recalled(issued, now);
         }
     }
@@ -399,9 +400,11 @@ mod tests {
         assert!(ca.met(&order("one"), &domain, at(600), at(0)).is_some());
         assert!(ca.met(&order("one"), &domain, at(600), at(1)).is_none(), "no news");
         assert!(ca.met(&order("one"), &About::Account, at(300), at(0)).is_some());
-        let stored = ca.heard("one", at(10));
+        let stored = ca.heard("one", Origin::Ours, at(10));
         let texts: Vec<&str> = stored.iter().map(|limit| limit.of.as_str()).collect();
-        assert_eq!(texts, ["domain example.org", "account"]);
+        assert_eq!(texts, ["account", "domain example.org"]);
+        let to_a_tenant = ca.heard("one", Origin::Tenant, at(10));
+        assert_eq!(to_a_tenant.iter().map(|limit| &limit.of).collect::<Vec<_>>(), ["account"]);
 
         let again = Cas::default().at("https://ca/dir");
         again.hear("one", &stored, Origin::Ours, at(10));

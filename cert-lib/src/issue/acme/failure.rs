@@ -33,7 +33,9 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
     };
-    failure.limited(limit).unheard(is_unheard(error)).unsent(error.is_unsent())
+    let refuses_csr = error.problem().is_some_and(|problem| problem.word() == "badCSR");
+    let failure = failure.limited(limit).refusing_csr(refuses_csr);
+    failure.unheard(is_unheard(error)).unsent(error.is_unsent())
 }
 
 /// No answer, or one of what stands before the CA.

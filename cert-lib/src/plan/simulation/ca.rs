@@ -163,6 +163,7 @@ impl Ca {
             not_after,
             names: [name].into(),
             public_key: vec![],
+            is_ca: false,
             id: Some(serde_json::from_value(serde_json::json!(format!("a.{number}"))).unwrap()),
         }
     }

@@ -62,6 +62,9 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
     let due = || given().expires_in(DAY).repeated();
     let of_another =
         given().stored(|stored| stored.fingerprint = Some(Fingerprint::stored("another")));
+    let young = given().suggested(-DAY, -DAY / 2).stored(|stored| {
+        stored.requested_at = now() - SignedDuration::from_hours(1);
+    });
     let demanded = || given().renewed_after(now() - DAY).repeated();
     for (what, given, action, reason) in [
         ("the Secret is gone", missing(), Hold, Reason::LoopSuspected),
@@ -74,6 +77,7 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
         ("it holds another one", of_another.repeated(), Hold, Reason::LoopSuspected),
         ("an old one was put back", due().put_back(), Hold, Reason::LoopSuspected),
         ("renewal is due", due(), Start, Reason::RenewalDue),
+        ("renewal is due at once each time", young.repeated(), Hold, Reason::LoopSuspected),
         ("renew is set again", given().renew().repeated(), Hold, Reason::LoopSuspected),
         ("a date is new", demanded(), Start, Reason::RenewalDemanded),
         ("a date, and an old one", demanded().put_back(), Hold, Reason::LoopSuspected),
