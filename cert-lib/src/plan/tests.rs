@@ -129,7 +129,7 @@ impl Given {
         self.have.last_issued = Some(now());
         self
     }
-    fn to_be_ca(mut self, is_ca: bool) -> Self {
+    fn wanted_as_ca(mut self, is_ca: bool) -> Self {
         let request = self.want.request.as_mut().unwrap();
         request.extras = Some(Extras { is_ca, ..Extras::default() });
         self
@@ -397,19 +397,19 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "a certificate of a CA, which it is not to be any more",
-            given().stored(|s| s.leaf.is_ca = true).to_be_ca(false),
+            given().stored(|s| s.leaf.is_ca = true).wanted_as_ca(false),
             Start,
             Reason::SecretMismatch,
             false,
         ),
         (
             "no CA, and it is to be one",
-            given().to_be_ca(true),
+            given().wanted_as_ca(true),
             Start,
             Reason::SecretMismatch,
             false,
         ),
-        ("no CA, as asked for", given().to_be_ca(false), Keep, Reason::Ready, true),
+        ("no CA, as asked for", given().wanted_as_ca(false), Keep, Reason::Ready, true),
         (
             "a Secret without a label",
             given().stored(|s| s.fingerprint = None),
