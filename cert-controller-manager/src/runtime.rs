@@ -7,6 +7,7 @@ pub mod errors;
 pub mod fence;
 pub mod few;
 pub mod follow;
+pub mod guests;
 pub mod homes;
 pub mod identity;
 pub mod keys;

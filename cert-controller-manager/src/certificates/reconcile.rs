@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, Places, certificate::State, is_served, marks},
+    api::{Certificate, CertificateKey, IssuerKey, Places, certificate::State, is_served, marks},
     certificates::{
         act::{Pass, Step},
         bond::{self, Bond},
@@ -40,6 +40,7 @@ use crate::{
     runtime::{
         errors::{brief, is_news, is_refusal},
         fence::NotLeading,
+        guests::{self, Guests},
         homes::Homes,
         metrics::Metrics,
         pause,
@@ -73,6 +74,8 @@ pub struct Controller {
     pub orders: Store,
     /// How many of them.
     pub gate: Gate,
+    /// How many passes are for issuers of tenants.
+    pub guests: Guests,
     /// Who issues.
     pub issuers: Arc<Registry>,
     /// Where proofs are published.
@@ -145,6 +148,13 @@ impl Controller {
         if unknown || self.consent_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
+        let _room = match &issuer.key {
+            IssuerKey::Target(object) => match self.guests.enter(&object.namespace) {
+                Some(room) => Some(room),
+                None => return Ok(Some(now + guests::LATER)),
+            },
+            IssuerKey::Default(_) => None,
+        };
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;
         self.consult(key, &certificate, &want, &mut observed, now).await;

@@ -32,6 +32,7 @@ use crate::{
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
         errors::brief,
+        guests::{self, Guests},
         merge,
         metrics::Metrics,
         pause,
@@ -82,6 +83,8 @@ pub struct Controller {
     pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
     /// What is counted.
     pub metrics: Metrics,
+    /// How many passes are for issuers of tenants.
+    pub guests: Guests,
     /// What this process knows of issuers.
     pub known: Known,
 }
@@ -114,6 +117,13 @@ impl Controller {
             lock(&self.known.announced).remove(&name);
             let _ = self.changed.send(name);
             return None;
+        };
+        let _room = match &name {
+            IssuerKey::Target(object) => match self.guests.enter(&object.namespace) {
+                Some(room) => Some(room),
+                None => return Some(guests::LATER),
+            },
+            IssuerKey::Default(_) => None,
         };
         if issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE) {
             lock(&self.known.waits).remove(&name);

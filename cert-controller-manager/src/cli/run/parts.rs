@@ -12,7 +12,10 @@ use cert_lib::{
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::Ground;
+use super::{
+    Ground,
+    turn::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE},
+};
 use crate::{
     api::{ClusterId, IssuerKey, Places, Realm},
     certificates::{
@@ -30,6 +33,7 @@ use crate::{
     revocations::{index as revocations, reconcile::Controller as Revocations},
     runtime::{
         fence::outbound::FencedHttp,
+        guests::Guests,
         homes::{Homes, Place},
         keys::Pool,
         metrics::calls::{CountedHttp, CountedResolver},
@@ -108,6 +112,7 @@ pub(super) fn issuers(
         queue,
         changed,
         metrics: ground.metrics.clone(),
+        guests: Guests::new(ISSUERS_AT_ONCE / 2, 1),
         known: Known::default(),
     })
 }
@@ -150,6 +155,7 @@ pub(super) async fn issuing(
         renewals: Renewals::new(settings.certificates.renewal_info),
         orders: Store::new(&clusters.default, &settings.issuers.namespace, realm),
         gate: Gate::new(settings.certificates.orders_at_once),
+        guests: Guests::new(CERTIFICATES_AT_ONCE / 2, CERTIFICATES_AT_ONCE / 16),
         issuers: issuers.registry.clone(),
         challenges: Arc::new(Challenges::new(
             entries.clone(),

@@ -30,8 +30,8 @@ use crate::{
 /// How many Certificates have a pass at the same time. A pass does nothing but wait for answers, and
 /// the ones that wait for a CA that does not answer must leave room for the others: the gate admits
 /// fewer of each issuer.
-const CERTIFICATES_AT_ONCE: usize = 512;
-const ISSUERS_AT_ONCE: usize = 8;
+pub(super) const CERTIFICATES_AT_ONCE: usize = 512;
+pub(super) const ISSUERS_AT_ONCE: usize = 8;
 const SOURCES_AT_ONCE: usize = 16;
 /// Few, as each asks the CA for all that it revokes.
 const REVOCATIONS_AT_ONCE: usize = 4;
