@@ -184,8 +184,7 @@ pub struct IssuerStatus {
     /// Until when the CA is asked nothing, where it said so (RFC 8555 section 6.6) while it was asked for
     /// an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "date_time")]
-    pub recheck_after: Option<String>,
+    pub rest: Option<Rest>,
     /// `acme`, `ca` or `selfSigned`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -207,6 +206,20 @@ pub struct IssuerStatus {
     /// is placed before. What is over is taken out with the next entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<Limit>>,
+}
+
+/// A time for which a CA wants to be left alone. Another CA, or with another key, may be asked.
+// Text, as below.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rest {
+    /// Until when.
+    #[schemars(schema_with = "date_time")]
+    pub until: String,
+    /// URL of the directory of the CA.
+    pub server: String,
+    /// Hash of the Secret with the key of the account.
+    pub secret_hash: String,
 }
 
 /// A limit that the CA named.

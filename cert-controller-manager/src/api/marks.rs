@@ -42,6 +42,9 @@ pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
 /// Annotation of ours on progress Secrets: the order must not go on before this instant.
 pub const PROGRESS_NOT_BEFORE: &str = "cert.gardener.cloud/progress-not-before";
 
+/// Annotation of ours on Secrets of account keys: the thumbprint (RFC 7638) of the key that we made and
+/// nobody else has.
+pub const MADE_KEY: &str = "cert.gardener.cloud/made-key";
 /// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";
 /// Annotation with the owners of an object that are in another namespace or cluster.

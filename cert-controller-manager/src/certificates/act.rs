@@ -13,12 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{
-        Certificate, CertificateKey, IssuerKey,
-        certificate::{RotationPolicy, State},
-        marks,
-        time::seconds_up,
-    },
+    api::{Certificate, CertificateKey, IssuerKey, certificate::State, marks, time::seconds_up},
     certificates::{
         observe::Observed,
         progress::Order,
@@ -232,21 +227,6 @@ impl Controller {
                 }
             }
         }
-    }
-
-    /// A key that leaked is refused for ever, and with it everything that was to keep it: the next try
-    /// has a new one.
-    fn without_kept_key(&self, pass: &Pass<'_>, error: IssueError) -> IssueError {
-        let policy = pass.certificate.spec.private_key.as_ref().and_then(|it| it.rotation_policy);
-        let keeps =
-            policy == Some(RotationPolicy::Never) && !self.setbacks.key_is_refused(pass.key);
-        if !error.refuses_csr() || !keeps {
-            return error;
-        }
-        self.setbacks.note_refused_key(pass.key);
-        let message =
-            format!("{error}; rotationPolicy Never is left aside: the next try has a new key");
-        IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
     }
 
     /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may

@@ -136,7 +136,7 @@ impl Controller {
             }
             // A tool that applies `renew: true` again and again never sees it fulfilled.
             Reason::RenewalDemanded => is_soon,
-            Reason::RenewalDue => stored.is_some_and(|stored| repeats::is_young(stored, now)),
+            Reason::RenewalDue => stored.is_some_and(|stored| now < repeats::grown_up(stored)),
             _ => false,
         };
         // Who puts an old Secret back each time makes a renewal due each time.

@@ -33,8 +33,9 @@ struct Memory {
     reissued: Option<(BTreeSet<DnsName>, Vec<Timestamp>)>,
     /// The first instant of the certificate that this process issued last.
     issued: Option<Timestamp>,
-    /// Whether the CA refused a request with the key that was to be kept.
-    key_is_refused: bool,
+    /// The generation of the specification with which the CA refused a request for the key that was to
+    /// be kept.
+    key_refused: Option<Option<i64>>,
 }
 
 /// How often in a row a Secret was put in order, and when last.
@@ -144,19 +145,19 @@ impl Setbacks {
     pub fn succeeded(&self, key: &CertificateKey) {
         if let Some(memory) = self.lock().get_mut(key) {
             (memory.backoff, memory.rewrites) = (None, None);
-            memory.key_is_refused = false;
+            memory.key_refused = None;
         }
     }
 
-    /// The CA refused a request with the key that was to be kept.
-    pub fn note_refused_key(&self, key: &CertificateKey) {
-        self.lock().entry(key.clone()).or_default().key_is_refused = true;
+    /// The CA refused a request of this generation with the key that was to be kept.
+    pub fn note_refused_key(&self, key: &CertificateKey, generation: Option<i64>) {
+        self.lock().entry(key.clone()).or_default().key_refused = Some(generation);
     }
 
     /// Whether it did since the last certificate, as far as this process knows.
     #[must_use]
-    pub fn key_is_refused(&self, key: &CertificateKey) -> bool {
-        self.lock().get(key).is_some_and(|memory| memory.key_is_refused)
+    pub fn key_is_refused(&self, key: &CertificateKey, generation: Option<i64>) -> bool {
+        self.lock().get(key).is_some_and(|memory| memory.key_refused == Some(generation))
     }
 
     /// When a certificate for the names of `request` was issued again lately, in the status or in memory.

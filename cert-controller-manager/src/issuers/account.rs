@@ -16,12 +16,18 @@ use cert_lib::{
     issue::{Disposition, Ladder},
     net::HttpError,
 };
+use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
 
 pub use self::secret::{StoredKey, key_secret, load_key};
+use super::quota::limits::LONGEST;
 use crate::{
-    api::{Issuer, issuer::AcmeSpec},
+    api::{
+        Issuer,
+        issuer::{AcmeSpec, IssuerStatus, Rest},
+        time::seconds_up,
+    },
     runtime::errors::brief,
 };
 
@@ -46,6 +52,18 @@ pub enum Trouble {
     /// The account was deactivated.
     #[error("{0}")]
     Deactivated(String),
+    /// The CA wants to be left alone for a while.
+    #[error("{message}")]
+    Resting {
+        /// What failed, and why.
+        message: String,
+        /// Until when.
+        until: Timestamp,
+        /// The CA.
+        server: String,
+        /// Hash of the Secret with the key that it was asked for.
+        secret_hash: String,
+    },
     /// The CA or a cluster did not do what it was asked for.
     #[error("{message}")]
     Failed {
@@ -82,16 +100,47 @@ impl Trouble {
         }
     }
 
-    /// Until when the CA wants to be asked nothing.
-    pub(super) fn until(&self) -> Option<jiff::Timestamp> {
+    /// What was said while this key was asked for at this server.
+    pub(super) fn of(self, server: &str, secret_hash: &str, now: Timestamp) -> Self {
         match self {
-            Self::Failed { disposition: Disposition::Until(until), .. } => Some(*until),
+            Self::Failed { message, disposition: Disposition::Until(until) } => {
+                let latest = now.saturating_add(LONGEST).unwrap_or(until);
+                let (server, secret_hash) = (server.to_owned(), secret_hash.to_owned());
+                Self::Resting { message, until: until.min(latest), server, secret_hash }
+            }
+            other => other,
+        }
+    }
+
+    /// The same, as an issuer's status remembers it for this key and server.
+    pub(super) fn remembered(
+        status: &IssuerStatus,
+        server: &str,
+        secret_hash: &str,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let rest = status.rest.as_ref()?;
+        let until: Timestamp = rest.until.parse().ok()?;
+        let is_about_it = rest.server == server && rest.secret_hash == secret_hash && now < until;
+        let message = status.message.clone().unwrap_or_default();
+        let disposition = Disposition::Until(until);
+        is_about_it.then(|| Self::Failed { message, disposition }.of(server, secret_hash, now))
+    }
+
+    /// What the status remembers of it.
+    pub(super) fn rest(&self) -> Option<Rest> {
+        match self {
+            Self::Resting { until, server, secret_hash, .. } => Some(Rest {
+                until: seconds_up(*until),
+                server: server.clone(),
+                secret_hash: secret_hash.clone(),
+            }),
             Self::Failed { .. } | Self::Deactivated(_) | Self::Mend(_) => None,
         }
     }
 
     /// An order was refused because the CA's terms have changed.
-    pub(super) fn terms(why: &str, until: jiff::Timestamp) -> Option<Self> {
+    pub(super) fn terms(why: &str, until: Timestamp) -> Option<Self> {
         why.contains(AGREE).then(|| Self::Failed {
             message: format!("{why}{MUST_AGREE}"),
             disposition: Disposition::Until(until),
@@ -314,7 +363,7 @@ mod tests {
 
     #[test]
     fn terms_that_have_changed_are_told_with_what_to_do() {
-        let until = jiff::Timestamp::UNIX_EPOCH;
+        let until = Timestamp::UNIX_EPOCH;
         assert!(Trouble::terms("rateLimited: no", until).is_none());
         let said = Trouble::terms("userActionRequired: new terms, see https://ca/tos", until);
         let said = said.map(|trouble| trouble.to_string()).unwrap_or_default();

@@ -18,7 +18,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    account::{self, Applicant, Trouble},
+    account::{self, Applicant, Found, StoredKey, Trouble},
     nameservers,
     quota::{Quota, limits::Origin},
     reconcile::{Controller, lock},
@@ -57,7 +57,6 @@ impl Controller {
         spec: &AcmeSpec,
     ) -> Result<Facts, Trouble> {
         check(spec)?;
-        self.leave_in_peace(key, issuer)?;
         let secret = account::key_secret(issuer, spec);
         own_namespace(key, &secret)?;
         if let Some(binding) = &spec.external_account_binding {
@@ -66,6 +65,21 @@ impl Controller {
         let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
         let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
         self.note_secret(key, issuer, spec, &secret).await?;
+        let (hash, now) = (stored.hash.clone(), self.clock.now());
+        self.leave_in_peace(key, issuer, spec, &hash)?;
+        let established = self.establish(key, issuer, spec, (&secret, stored), nameservers).await;
+        established.map_err(|trouble| trouble.of(&spec.server, &hash, now))
+    }
+
+    /// Asks the CA what has to be asked, and makes the issuer usable.
+    async fn establish(
+        &self,
+        key: &IssuerKey,
+        issuer: &Issuer,
+        spec: &AcmeSpec,
+        (secret, stored): (&ObjectKey, StoredKey),
+        nameservers: Vec<Nameserver>,
+    ) -> Result<Facts, Trouble> {
         let ca = self.client(key, &spec.server);
         // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
         let now = self.clock.now();
@@ -75,20 +89,11 @@ impl Controller {
             ca.forget_directory();
         }
         let applicant = Applicant { home: self.home(key), issuer, spec, ca: &ca };
-        let rotated = self.rotate(key, &applicant, &secret, stored).await?;
-        let status = issuer.status.as_ref().and_then(|status| status.acme.as_ref());
-        let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
-        let (stored, found) = match applicant.find(&rotated.stored, remembered).await {
-            Err(Trouble::Deactivated(why))
-                if spec.auto_registration == Some(true) && rotated.stored.is_ours(issuer) =>
-            {
-                tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
-                let another =
-                    account::secret::replace(self.home(key), &secret, &rotated.stored).await?;
-                let found = applicant.find(&another, None).await?;
-                (another, found)
+        let (stored, found) = match self.account(key, &applicant, secret, stored, asks).await {
+            Err(Trouble::Deactivated(why)) => {
+                self.another_account(key, &applicant, secret, why).await?
             }
-            found => (rotated.stored, found?),
+            found => found?,
         };
         if found.is_new && doubt.is_some() {
             self.registry.made_anew(key, now);
@@ -115,15 +120,61 @@ impl Controller {
         Ok(Facts::Acme(found.registration))
     }
 
+    /// The account of a key, which is changed before where somebody asks for that.
+    async fn account(
+        &self,
+        key: &IssuerKey,
+        applicant: &Applicant<'_>,
+        secret: &ObjectKey,
+        stored: StoredKey,
+        asks: bool,
+    ) -> Result<(StoredKey, Found), Trouble> {
+        let rotated = self.rotate(key, applicant, secret, stored).await?;
+        let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
+        let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
+        let found = applicant.find(&rotated.stored, remembered).await?;
+        Ok((rotated.stored, found))
+    }
+
+    /// An account in place of one that was deactivated, which is for good: with another key where we
+    /// have made the key, and not again and again.
+    async fn another_account(
+        &self,
+        key: &IssuerKey,
+        applicant: &Applicant<'_>,
+        secret: &ObjectKey,
+        why: String,
+    ) -> Result<(StoredKey, Found), Trouble> {
+        let Applicant { home, issuer, spec, .. } = applicant;
+        // A key that was to follow may have been stored meanwhile.
+        let stored = account::load_key(home, issuer, spec, secret).await?;
+        let may = spec.auto_registration == Some(true) && stored.is_ours;
+        if !may || !self.registry.may_replace_account(key, self.clock.now()) {
+            return Err(Trouble::Deactivated(why));
+        }
+        tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
+        let another = account::secret::replace(home, secret, &stored).await?;
+        let found = applicant.find(&another, None).await?;
+        Ok((another, found))
+    }
+
     /// Asks a CA nothing that has said until when, unless somebody wants it to be asked.
-    fn leave_in_peace(&self, key: &IssuerKey, issuer: &Issuer) -> Result<(), Trouble> {
+    fn leave_in_peace(
+        &self,
+        key: &IssuerKey,
+        issuer: &Issuer,
+        spec: &AcmeSpec,
+        hash: &str,
+    ) -> Result<(), Trouble> {
         let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
         let is_asked =
             issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE);
-        match status::rests(issuer, self.clock.now()) {
-            Some((message, until)) if !is_ready && !is_asked => {
-                Err(Trouble::Failed { message, disposition: Disposition::Until(until) })
-            }
+        let rests = issuer
+            .status
+            .as_ref()
+            .and_then(|status| Trouble::remembered(status, &spec.server, hash, self.clock.now()));
+        match rests {
+            Some(trouble) if !is_ready && !is_asked => Err(trouble),
             Some(_) | None => Ok(()),
         }
     }
@@ -144,7 +195,12 @@ impl Controller {
                 // Its status is a tenant's, who must not speak for an account of ours.
                 IssuerKey::Target(_) => (Origin::Tenant, key.to_string()),
             };
-            quota.ask(ca, &name, issuer.status.as_ref(), origin);
+            // What was said to another account does not concern this one.
+            let status = issuer.status.as_ref().filter(|status| {
+                let known = status.acme.as_ref().and_then(account::url);
+                known.is_none_or(|known| known == account)
+            });
+            quota.ask(ca, &name, status, origin);
         }
         quota.clone()
     }

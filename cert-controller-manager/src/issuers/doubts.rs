@@ -18,12 +18,23 @@ pub(super) struct Doubts {
     /// What was said of issuers, and is to be looked at.
     said: HashMap<IssuerKey, String>,
     looks: HashMap<IssuerKey, Look>,
+    /// When accounts that were deactivated were replaced.
+    replaced: HashMap<IssuerKey, Look>,
 }
 
 struct Look {
     at: Timestamp,
     /// No other before it is over.
     pause: SignedDuration,
+}
+
+impl Look {
+    fn after(before: Option<&Self>, now: Timestamp, ladder: Ladder) -> Self {
+        let recent = |look: &&Self| now.duration_since(look.at) < look.pause + FORGET;
+        let before = before.filter(recent).map(|look| look.pause);
+        let pause = backoff::after(Disposition::Retry(ladder), before, now).interval;
+        Self { at: now, pause: pause.max(before.unwrap_or_default()) }
+    }
 }
 
 /// After so much time without a look, it is a new matter.
@@ -52,18 +63,28 @@ impl Doubts {
         self.note(key, now, Ladder::Validation);
     }
 
+    /// Whether an account that was deactivated may be replaced now; then it counts as done. Somebody may
+    /// put the key of the closed account back each time.
+    pub(super) fn may_replace(&mut self, key: &IssuerKey, now: Timestamp) -> bool {
+        let before = self.replaced.get(key);
+        if before.is_some_and(|look| now.duration_since(look.at) < look.pause) {
+            return false;
+        }
+        let look = Look::after(before, now, Ladder::Validation);
+        self.replaced.insert(key.clone(), look);
+        true
+    }
+
     /// There is no such issuer any more.
     pub(super) fn forget(&mut self, key: &IssuerKey) {
         self.said.remove(key);
         self.looks.remove(key);
+        self.replaced.remove(key);
     }
 
     fn note(&mut self, key: &IssuerKey, now: Timestamp, ladder: Ladder) {
-        let recent = |look: &&Look| now.duration_since(look.at) < look.pause + FORGET;
-        let before = self.looks.get(key).filter(recent).map(|look| look.pause);
-        let pause = backoff::after(Disposition::Retry(ladder), before, now).interval;
-        let pause = pause.max(before.unwrap_or_default());
-        self.looks.insert(key.clone(), Look { at: now, pause });
+        let look = Look::after(self.looks.get(key), now, ladder);
+        self.looks.insert(key.clone(), look);
     }
 }
 
@@ -100,6 +121,14 @@ mod tests {
     #[test]
     fn an_account_that_was_made_anew_in_vain_is_left_alone() {
         assert_eq!(looks(7_000, true), [0, 60, 660, 6_660]);
+    }
+
+    #[test]
+    fn an_account_whose_old_key_is_put_back_each_time_is_replaced_ever_more_rarely() {
+        let (mut doubts, key) = (Doubts::default(), IssuerKey::Default("acme".to_owned()));
+        let replaced: Vec<i64> =
+            (0..7_000).filter(|second| doubts.may_replace(&key, at(*second))).collect();
+        assert_eq!(replaced, [0, 60, 660, 6_660]);
     }
 
     #[test]

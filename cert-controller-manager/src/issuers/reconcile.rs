@@ -137,7 +137,7 @@ impl Controller {
             Ok(facts) => Outcome::Ready(facts),
             Err(trouble) => {
                 self.registry.put(&name, Lookup::NotReady(trouble.to_string()));
-                Outcome::Error { message: trouble.to_string(), until: trouble.until() }
+                Outcome::Error { message: trouble.to_string(), rest: trouble.rest() }
             }
         };
         if let Some(facts) = status::for_metrics(&issuer, &said) {
@@ -225,6 +225,7 @@ impl Controller {
                 Trouble::Deactivated(_)
                 | Trouble::Failed { disposition: Disposition::FixIssuer, .. },
             ) => Disposition::Retry(Ladder::Validation),
+            Err(Trouble::Resting { until, .. }) => Disposition::Until(*until),
             Err(Trouble::Failed { disposition, .. }) => *disposition,
         };
         let now = self.clock.now();

@@ -106,6 +106,11 @@ impl Registry {
         self.doubts().made_anew(key, now);
     }
 
+    /// Whether an account that was deactivated may be replaced now; then it counts as done.
+    pub(super) fn may_replace_account(&self, key: &IssuerKey, now: Timestamp) -> bool {
+        self.doubts().may_replace(key, now)
+    }
+
     fn doubts(&self) -> MutexGuard<'_, Doubts> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }

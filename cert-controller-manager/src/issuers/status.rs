@@ -1,15 +1,13 @@
 //! What an Issuer says of itself. Pure.
 
 use cert_lib::issue::ca::Description;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::account;
 use crate::{
     api::{
         Issuer,
-        issuer::{IssuerKind, IssuerStatus},
-        time::seconds_up,
+        issuer::{IssuerKind, IssuerStatus, Rest},
     },
     runtime::metrics::{Account, IssuerFacts},
 };
@@ -23,8 +21,8 @@ pub enum Outcome {
     Error {
         /// Why, and what to do.
         message: String,
-        /// Until when the CA wants to be asked nothing, where it said so.
-        until: Option<Timestamp>,
+        /// For how long the CA wants to be left alone, where it said so.
+        rest: Option<Rest>,
     },
 }
 
@@ -48,11 +46,9 @@ const UNLIMITED: i64 = i32::MAX as i64;
 pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
     let kind = IssuerKind::of(&issuer.spec);
-    let (state, message, recheck_after) = match outcome {
+    let (state, message, rest) = match outcome {
         Outcome::Ready(_) => ("Ready", None, None),
-        Outcome::Error { message, until } => {
-            ("Error", Some(message.clone()), until.map(seconds_up))
-        }
+        Outcome::Error { message, rest } => ("Error", Some(message.clone()), rest.clone()),
     };
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
@@ -66,7 +62,7 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         observed_generation: issuer.metadata.generation,
         state: state.to_owned(),
         message,
-        recheck_after,
+        rest,
         kind: kind.map(|kind| kind.word().to_owned()),
         acme,
         ca,
@@ -77,15 +73,6 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         requests: before.requests.filter(|_| kind == Some(IssuerKind::Acme)),
         limits: before.limits.filter(|_| kind == Some(IssuerKind::Acme)),
     }
-}
-
-/// What is wrong with an issuer whose CA has yet to be left alone, and until when, as its status says.
-#[must_use]
-pub fn rests(issuer: &Issuer, now: Timestamp) -> Option<(String, Timestamp)> {
-    let status = issuer.status.as_ref()?;
-    let until: Timestamp = status.recheck_after.as_ref()?.parse().ok()?;
-    let is_about_it = status.observed_generation == issuer.metadata.generation;
-    (is_about_it && now < until).then(|| (status.message.clone().unwrap_or_default(), until))
 }
 
 /// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.

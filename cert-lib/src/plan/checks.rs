@@ -149,16 +149,15 @@ fn limited(
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     let Loop { times, until } = repeats::suspected(&snapshot.have.reissued)?;
     let is_put_back = snapshot.have.is_put_back();
-    let is_young = snapshot.stored().is_some_and(|it| repeats::is_young(it, snapshot.now));
-    let is_about_it = match start.reason {
+    let until = match (start.reason, snapshot.stored()) {
         // What was revoked serves nobody.
-        _ if snapshot.stored().is_some_and(|stored| stored.revoked) => false,
-        Reason::RenewalDemanded => is_put_back || snapshot.want.renew,
-        Reason::RenewalDue => is_put_back || is_young,
-        _ => true,
+        (_, Some(stored)) if stored.revoked => return None,
+        (Reason::RenewalDemanded, _) if !is_put_back && !snapshot.want.renew => return None,
+        (Reason::RenewalDue, Some(stored)) if !is_put_back => until.min(repeats::grown_up(stored)),
+        _ => until,
     };
     let second = Timestamp::from_second(until.as_second()).unwrap_or(until);
-    (is_about_it && snapshot.now < until).then(|| Verdict {
+    (snapshot.now < until).then(|| Verdict {
         look_again: Some(until),
         ..hold(
             Reason::LoopSuspected,

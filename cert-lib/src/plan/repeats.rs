@@ -42,15 +42,15 @@ pub fn is_soon_after(requested_at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(requested_at) < MEMORY
 }
 
-/// Whether a certificate is younger than any is that is renewed for its age: a renewal that is due now
-/// nevertheless has to do with the one before, and a CA that wants it each time, or whoever speaks for
-/// it, wants it for ever.
+/// Until when a certificate is younger than any that is renewed for its age: a renewal that is due by
+/// then has to do with the one before, and a CA that wants it each time, or whoever speaks for it, wants
+/// it for ever.
 #[must_use]
-pub fn is_young(stored: &Stored, now: Timestamp) -> bool {
+pub fn grown_up(stored: &Stored) -> Timestamp {
     let Stored { leaf, requested_at, .. } = stored;
     let begin = leaf.not_before.max(*requested_at);
-    let tenth = leaf.not_after.duration_since(leaf.not_before) / 10;
-    now.duration_since(begin) < tenth.min(MEMORY)
+    let tenth = leaf.not_after.duration_since(begin) / 10;
+    begin.saturating_add(tenth.min(MEMORY)).unwrap_or(begin)
 }
 
 /// What is left of these instants, the latest last, when a person asks for another try: one more is no

@@ -81,13 +81,13 @@ fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
                 .await
             }
         };
-        until("says until when", |it| it["state"] == "Error" && it["recheckAfter"].is_string())
+        until("says until when", |it| it["state"] == "Error" && it["rest"]["until"].is_string())
             .await?;
         rig.replace_manager().await?;
         // What wakes it in between changes nothing.
-        issuer["metadata"]["labels"] = json!({ "touched": "yes" });
+        issuer["spec"]["acme"]["email"] = json!("somebody.else@my-company.test");
         apply(&client, "default", &issuer).await?;
-        until("is ready", |it| it["state"] == "Ready" && it["recheckAfter"].is_null()).await?;
+        until("is ready", |it| it["state"] == "Ready" && it["rest"].is_null()).await?;
         let asked: Vec<_> = proxy.seen_of(Kind::NewAccount).iter().map(|seen| seen.at).collect();
         let [refused, taken, ..] = asked[..] else { anyhow::bail!("{} requests", asked.len()) };
         let waited = taken.duration_since(refused);

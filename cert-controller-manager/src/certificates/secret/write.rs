@@ -1,10 +1,13 @@
 //! Writes certificate Secrets: with a new certificate, or with the one that they hold.
 
-use cert_lib::model::{
-    bundle::Bundle,
-    key::{Encoding, KeyError},
-    reason::Reason,
-    request::{KeyChoice, Request, Subject},
+use cert_lib::{
+    issue::{Disposition, IssueError, Ladder},
+    model::{
+        bundle::Bundle,
+        key::{Encoding, KeyError},
+        reason::Reason,
+        request::{KeyChoice, Request, Subject},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -187,7 +190,9 @@ impl Controller {
         else {
             return Ok(request);
         };
-        if facts.revoked || !facts.has_key || self.setbacks.key_is_refused(pass.key) {
+        let generation = pass.certificate.metadata.generation;
+        let is_refused = self.setbacks.key_is_refused(pass.key, generation);
+        if facts.revoked || !facts.has_key || is_refused {
             return Ok(request);
         }
         let key = &pass.observed.secret;
@@ -199,6 +204,27 @@ impl Controller {
             KeyChoice::Asked(kind) => key.kind() == kind,
         });
         Ok(Request { key: kept, ..request })
+    }
+
+    /// A key that leaked is refused for ever, and with it everything that was to keep it: the next try
+    /// has a new one.
+    pub(in crate::certificates) fn without_kept_key(
+        &self,
+        pass: &Pass<'_>,
+        error: IssueError,
+    ) -> IssueError {
+        let policy = pass.certificate.spec.private_key.as_ref().and_then(|it| it.rotation_policy);
+        let generation = pass.certificate.metadata.generation;
+        let is_kept = policy == Some(RotationPolicy::Never)
+            && pass.observed.facts.as_ref().is_some_and(|facts| facts.has_key)
+            && !self.setbacks.key_is_refused(pass.key, generation);
+        if !error.refuses_csr() || !is_kept {
+            return error;
+        }
+        self.setbacks.note_refused_key(pass.key, generation);
+        let message =
+            format!("{error}; rotationPolicy Never is left aside: the next try has a new key");
+        IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
     }
 }
 

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::Trouble;
-use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec};
+use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec, marks};
 
 const KEY: &str = "privateKey";
 /// The key that is to follow, from before the CA hears of it until it is the key.
@@ -29,16 +29,8 @@ pub struct StoredKey {
     pub hash: String,
     /// As it was read.
     version: Option<String>,
-    /// The uid of the issuer whose manager made the Secret.
-    made_for: Option<String>,
-}
-
-impl StoredKey {
-    /// Whether we have made it: then it was registered by us and is nobody else's.
-    #[must_use]
-    pub fn is_ours(&self, issuer: &Issuer) -> bool {
-        self.made_for.is_some() && self.made_for == issuer.uid()
-    }
+    /// Whether we have made it, so that nobody else has it.
+    pub is_ours: bool,
 }
 
 /// Where the account key is. Where the issuer does not say, the name is made from its own and its
@@ -80,7 +72,7 @@ pub async fn load_key(
             _ => "neither privateKeySecretRef nor autoRegistration is set: name the Secret of an existing account key, or let one be made".to_owned(),
         }));
     }
-    let (_, text) = generate()?;
+    let (made, text) = generate()?;
     let owner = (issuer.namespace().as_deref() == Some(&key.namespace))
         .then(|| issuer.controller_owner_ref(&()))
         .flatten();
@@ -88,6 +80,7 @@ pub async fn load_key(
         metadata: ObjectMeta {
             name: Some(key.name.clone()),
             owner_references: owner.map(|owner| vec![owner]),
+            annotations: Some([(marks::MADE_KEY.to_owned(), made.thumbprint().to_owned())].into()),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
@@ -110,7 +103,7 @@ pub async fn store_next(
     stored: &StoredKey,
 ) -> Result<StoredKey, Trouble> {
     let (_, text) = generate()?;
-    write(client, name, stored, &json!({ NEXT: text }), "storing the next account key").await
+    write(client, name, stored, None, &json!({ NEXT: text }), "storing the next account key").await
 }
 
 /// The key that was to follow is the key.
@@ -124,7 +117,7 @@ pub async fn promote_next(
     next: &AccountKey,
 ) -> Result<StoredKey, Trouble> {
     let data = json!({ KEY: pem(next)?, NEXT: null });
-    write(client, name, stored, &data, "storing the new account key").await
+    write(client, name, stored, Some(next), &data, "storing the new account key").await
 }
 
 /// The key that was to follow is not taken.
@@ -136,19 +129,24 @@ pub async fn drop_next(
     name: &ObjectKey,
     stored: &StoredKey,
 ) -> Result<StoredKey, Trouble> {
-    write(client, name, stored, &json!({ NEXT: null }), "dropping the next account key").await
+    write(client, name, stored, None, &json!({ NEXT: null }), "dropping the next account key").await
 }
 
-/// Changes a Secret that is still as it was read.
+/// Changes a Secret that is still as it was read; `made` is the key that counts from now on.
 async fn write(
     client: &Client,
     name: &ObjectKey,
     stored: &StoredKey,
+    made: Option<&AccountKey>,
     data: &Value,
     what: &str,
 ) -> Result<StoredKey, Trouble> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &name.namespace);
-    let patch = json!({ "metadata": { "resourceVersion": stored.version }, "data": data });
+    let mut metadata = json!({ "resourceVersion": stored.version });
+    if let Some(made) = made {
+        metadata["annotations"] = json!({ marks::MADE_KEY: made.thumbprint() });
+    }
+    let patch = json!({ "metadata": metadata, "data": data });
     let patched = api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await;
     read(name, &patched.map_err(|error| Trouble::cluster(what, &error))?)
 }
@@ -162,9 +160,9 @@ pub async fn replace(
     name: &ObjectKey,
     stored: &StoredKey,
 ) -> Result<StoredKey, Trouble> {
-    let (_, text) = generate()?;
-    write(client, name, stored, &json!({ KEY: text, NEXT: null }), "storing another account key")
-        .await
+    let (made, text) = generate()?;
+    let data = json!({ KEY: text, NEXT: null });
+    write(client, name, stored, Some(&made), &data, "storing another account key").await
 }
 
 fn generate() -> Result<(AccountKey, ByteString), Trouble> {
@@ -196,18 +194,15 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
         let text = std::str::from_utf8(&value.0).map_err(|_| invalid(&"it is not PEM"))?;
         AccountKey::from_pem(text).map(Some).map_err(|error| invalid(&error))
     };
+    let key = key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?;
+    let made = secret.annotations().get(marks::MADE_KEY);
     Ok(StoredKey {
-        key: key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?,
+        is_ours: made.is_some_and(|made| made == key.thumbprint()),
+        key,
         next: key_of(NEXT)?,
         hash: hash(data),
         version: secret.resource_version(),
-        made_for: made_for(secret),
     })
-}
-
-fn made_for(secret: &Secret) -> Option<String> {
-    let owners = secret.owner_references().iter();
-    owners.filter(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).next()
 }
 
 /// Upstream's hash of a Secret's data: key, NUL, value, in the order of the keys. The key that is to
