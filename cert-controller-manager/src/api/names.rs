@@ -136,6 +136,15 @@ pub enum IssuerKey {
 }
 
 impl IssuerKey {
+    /// The namespace of the tenant who brought it; `None` for one of ours.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Default(_) => None,
+            Self::Target(object) => Some(&object.namespace),
+        }
+    }
+
     /// The issuer that is named so, as [`Display`](fmt::Display) does it.
     #[must_use]
     pub fn from_text(text: &str) -> Self {

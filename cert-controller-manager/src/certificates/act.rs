@@ -323,8 +323,10 @@ impl Controller {
     /// Ends the order of a Certificate, if one runs: proofs, then progress. *Idempotent*.
     async fn drop_order(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
-        if let Lookup::Ready { issuer, .. } =
-            self.issuers.lookup(&IssuerKey::from_text(&order.issuer))
+        let by = IssuerKey::from_text(&order.issuer);
+        // Without room the CA is not told; the records are swept in any case.
+        if let Some(_room) = self.guests.enter(by.tenant())
+            && let Lookup::Ready { issuer, .. } = self.issuers.lookup(&by)
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
         {
             tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, Places, certificate::State, is_served, marks},
+    api::{Certificate, CertificateKey, Places, certificate::State, is_served, marks},
     certificates::{
         act::{Pass, Step},
         bond::{self, Bond},
@@ -148,12 +148,13 @@ impl Controller {
         if unknown || self.consent_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
-        let _room = match &issuer.key {
-            IssuerKey::Target(object) => match self.guests.enter(&object.namespace) {
-                Some(room) => Some(room),
-                None => return Ok(Some(now + guests::LATER)),
-            },
-            IssuerKey::Default(_) => None,
+        let Some(_room) = self.guests.enter(issuer.key.tenant()) else {
+            // Who waits for room keeps no slot from others, least of all at the issuer before.
+            self.call(self.gate.turn_to(&issuer.key.to_string(), key));
+            if !self.order_runs(key) {
+                self.call(self.gate.pass_on(key));
+            }
+            return Ok(Some(now + guests::LATER));
         };
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;

@@ -89,9 +89,10 @@ impl Controller {
             ca.forget_directory();
         }
         let applicant = Applicant { home: self.home(key), issuer, spec, ca: &ca };
+        let asked_for = stored.key.thumbprint().to_owned();
         let (stored, found) = match self.account(key, &applicant, secret, stored, asks).await {
             Err(Trouble::Deactivated(why)) => {
-                self.another_account(key, &applicant, secret, why).await?
+                self.another_account(key, &applicant, secret, (&asked_for, why)).await?
             }
             found => found?,
         };
@@ -132,7 +133,9 @@ impl Controller {
         let rotated = self.rotate(key, applicant, secret, stored).await?;
         let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
-        let found = applicant.find(&rotated.stored, remembered).await?;
+        let found = applicant.find(&rotated.stored, remembered).await;
+        let (server, now) = (&applicant.spec.server, self.clock.now());
+        let found = found.map_err(|trouble| trouble.of(server, &rotated.stored.hash, now))?;
         Ok((rotated.stored, found))
     }
 
@@ -143,19 +146,24 @@ impl Controller {
         key: &IssuerKey,
         applicant: &Applicant<'_>,
         secret: &ObjectKey,
-        why: String,
+        (closed, why): (&str, String),
     ) -> Result<(StoredKey, Found), Trouble> {
-        let Applicant { home, issuer, spec, .. } = applicant;
-        // A key that was to follow may have been stored meanwhile.
-        let stored = account::load_key(home, issuer, spec, secret).await?;
-        let may = spec.auto_registration == Some(true) && stored.is_ours;
-        if !may || !self.registry.may_replace_account(key, self.clock.now()) {
-            return Err(Trouble::Deactivated(why));
+        let (Applicant { home, issuer, spec, .. }, now) = (applicant, self.clock.now());
+        // A key that was to follow may have been stored meanwhile, or another one by another issuer.
+        let mut stored = account::load_key(home, issuer, spec, secret).await?;
+        if stored.key.thumbprint() == closed {
+            let may = spec.auto_registration == Some(true) && stored.is_ours;
+            if !may || !self.registry.may_replace_account(key, now) {
+                return Err(Trouble::Deactivated(why));
+            }
+            tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
+            stored = account::secret::replace(home, secret, &stored).await?;
+            self.registry.replaced_account(key, now);
         }
-        tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
-        let another = account::secret::replace(home, secret, &stored).await?;
-        let found = applicant.find(&another, None).await?;
-        Ok((another, found))
+        let found = applicant.find(&stored, None).await;
+        // What the CA says to this key is not said to the one before.
+        let found = found.map_err(|trouble| trouble.of(&spec.server, &stored.hash, now))?;
+        Ok((stored, found))
     }
 
     /// Asks a CA nothing that has said until when, unless somebody wants it to be asked.
@@ -193,14 +201,10 @@ impl Controller {
             let (origin, name) = match key {
                 IssuerKey::Default(_) => (Origin::Ours, account.to_owned()),
                 // Its status is a tenant's, who must not speak for an account of ours.
-                IssuerKey::Target(_) => (Origin::Tenant, key.to_string()),
+                IssuerKey::Target(_) => (Origin::Tenant, format!("{key} {account}")),
             };
-            // What was said to another account does not concern this one.
-            let status = issuer.status.as_ref().filter(|status| {
-                let known = status.acme.as_ref().and_then(account::url);
-                known.is_none_or(|known| known == account)
-            });
-            quota.ask(ca, &name, status, origin);
+            let stored = issuer.status.as_ref().map(|status| status::limits(status, account));
+            quota.ask(ca, &name, &stored.unwrap_or_default(), origin);
         }
         quota.clone()
     }

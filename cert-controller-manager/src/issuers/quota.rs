@@ -29,7 +29,7 @@ use self::{
 };
 use crate::api::{
     CertificateKey, Issuer, Tenant,
-    issuer::{IssuerStatus, Requests},
+    issuer::{IssuerStatus, Limit, Requests},
     time::whole_up,
 };
 
@@ -88,15 +88,14 @@ impl Quota {
         }
     }
 
-    /// Says whom the issuer asks. The CA is told what its `status` remembers of it; of a status that
+    /// Says whom the issuer asks. The CA is told what the status has `stored` of it; of a status that
     /// somebody else may write, only what concerns nobody but this account.
-    pub fn ask(&self, ca: Arc<Ca>, account: &str, status: Option<&IssuerStatus>, origin: Origin) {
+    pub fn ask(&self, ca: Arc<Ca>, account: &str, stored: &[Limit], origin: Origin) {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = |asks: &Asks| asks.ca.server() == ca.server() && asks.account == account;
         if asks.as_ref().is_some_and(is_known) {
             return;
         }
-        let stored = status.and_then(|status| status.limits.as_deref()).unwrap_or_default();
         ca.hear(account, stored, origin, self.clock.now());
         *asks = Some(Asks { ca, account: account.to_owned(), origin });
     }

@@ -118,13 +118,7 @@ impl Controller {
             let _ = self.changed.send(name);
             return None;
         };
-        let _room = match &name {
-            IssuerKey::Target(object) => match self.guests.enter(&object.namespace) {
-                Some(room) => Some(room),
-                None => return Some(guests::LATER),
-            },
-            IssuerKey::Default(_) => None,
-        };
+        let Some(_room) = self.guests.enter(name.tenant()) else { return Some(guests::LATER) };
         if issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE) {
             lock(&self.known.waits).remove(&name);
             if let Err(error) = self.take_off_operation(&name, &issuer).await {

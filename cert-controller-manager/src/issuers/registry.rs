@@ -106,9 +106,14 @@ impl Registry {
         self.doubts().made_anew(key, now);
     }
 
-    /// Whether an account that was deactivated may be replaced now; then it counts as done.
+    /// Whether an account that was deactivated may be replaced now.
     pub(super) fn may_replace_account(&self, key: &IssuerKey, now: Timestamp) -> bool {
         self.doubts().may_replace(key, now)
+    }
+
+    /// An account that was deactivated was replaced.
+    pub(super) fn replaced_account(&self, key: &IssuerKey, now: Timestamp) {
+        self.doubts().replaced(key, now);
     }
 
     fn doubts(&self) -> MutexGuard<'_, Doubts> {

@@ -7,7 +7,7 @@ use super::account;
 use crate::{
     api::{
         Issuer,
-        issuer::{IssuerKind, IssuerStatus, Rest},
+        issuer::{IssuerKind, IssuerStatus, Limit, Rest},
     },
     runtime::metrics::{Account, IssuerFacts},
 };
@@ -54,9 +54,15 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
         (_, Outcome::Ready(Facts::Ca(ca))) => (None, Some(ca.clone())),
         (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
-        (Some(IssuerKind::Acme), Outcome::Error { .. }) => (before.acme, None),
-        (Some(IssuerKind::Ca), Outcome::Error { .. }) => (None, before.ca),
-        (Some(IssuerKind::SelfSigned) | None, Outcome::Error { .. }) => (before.acme, before.ca),
+        (Some(IssuerKind::Acme), Outcome::Error { .. }) => (before.acme.clone(), None),
+        (Some(IssuerKind::Ca), Outcome::Error { .. }) => (None, before.ca.clone()),
+        (Some(IssuerKind::SelfSigned) | None, Outcome::Error { .. }) => {
+            (before.acme.clone(), before.ca.clone())
+        }
+    };
+    let limits = match acme.as_ref().and_then(account::url) {
+        Some(account) => Some(limits(&before, account)).filter(|limits| !limits.is_empty()),
+        None => before.limits,
     };
     IssuerStatus {
         observed_generation: issuer.metadata.generation,
@@ -71,8 +77,18 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
             IssuerKind::Ca | IssuerKind::SelfSigned => UNLIMITED,
         }),
         requests: before.requests.filter(|_| kind == Some(IssuerKind::Acme)),
-        limits: before.limits.filter(|_| kind == Some(IssuerKind::Acme)),
+        limits: limits.filter(|_| kind == Some(IssuerKind::Acme)),
     }
+}
+
+/// What a status remembers of a CA's limits, as far as it concerns `account`: what was said to another
+/// one holds for that one.
+#[must_use]
+pub fn limits(status: &IssuerStatus, account: &str) -> Vec<Limit> {
+    let known = status.acme.as_ref().and_then(account::url);
+    let is_the_same = known.is_none_or(|known| known == account);
+    let all = status.limits.iter().flatten();
+    all.filter(|limit| is_the_same || !limit.is_of_an_account()).cloned().collect()
 }
 
 /// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.
@@ -119,4 +135,30 @@ pub fn authority(ca: &Description) -> Value {
             "CommonName": ca.common_name,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_to_another_account_is_forgotten_and_what_holds_for_all_is_not() {
+        let account = |url: &str| json!({ "accountURL": url });
+        let limit = |of: &str| Limit { of: of.to_owned(), ..Limit::default() };
+        let all = ["account", "name a.example", "domain example", "set 0"].map(limit);
+        let issuer: Issuer = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": { "name": "ca" },
+            "spec": { "acme": { "server": "https://ca/dir", "email": "a@b.example" } },
+            "status": { "state": "Ready", "acme": account("https://ca/1"), "limits": all },
+        }))
+        .unwrap();
+        for (url, kept) in [("https://ca/1", 4), ("https://ca/2", 2)] {
+            let ready = Outcome::Ready(Facts::Acme(account(url)));
+            let limits = of(&issuer, &ready, 1).limits.unwrap_or_default();
+            assert_eq!(limits, all[4 - kept..], "{url}");
+        }
+        let failed = Outcome::Error { message: "away".to_owned(), rest: None };
+        assert_eq!(of(&issuer, &failed, 1).limits.unwrap_or_default(), all);
+    }
 }

@@ -22,7 +22,7 @@ pub struct Guests {
 #[derive(Debug)]
 pub struct Guest<'a> {
     guests: &'a Guests,
-    tenant: String,
+    tenant: Option<String>,
 }
 
 impl Guests {
@@ -32,15 +32,16 @@ impl Guests {
         Self { most, most_each, inside: Mutex::default() }
     }
 
-    /// Room for a pass of `tenant`, if there is any.
-    pub fn enter(&self, tenant: &str) -> Option<Guest<'_>> {
+    /// Room for a pass of `tenant`, if there is any. For one of nobody's there always is.
+    pub fn enter(&self, tenant: Option<&str>) -> Option<Guest<'_>> {
+        let Some(tenant) = tenant else { return Some(Guest { guests: self, tenant: None }) };
         let mut inside = self.lock();
         let own = inside.get(tenant).copied().unwrap_or_default();
         if own >= self.most_each || inside.values().sum::<usize>() >= self.most {
             return None;
         }
         inside.insert(tenant.to_owned(), own + 1);
-        Some(Guest { guests: self, tenant: tenant.to_owned() })
+        Some(Guest { guests: self, tenant: Some(tenant.to_owned()) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -50,8 +51,9 @@ impl Guests {
 
 impl Drop for Guest<'_> {
     fn drop(&mut self) {
+        let Some(tenant) = &self.tenant else { return };
         let mut inside = self.guests.lock();
-        if let Some(own) = inside.get_mut(&self.tenant) {
+        if let Some(own) = inside.get_mut(tenant) {
             *own -= 1;
         }
         inside.retain(|_, own| *own > 0);
@@ -65,13 +67,14 @@ mod tests {
     #[test]
     fn there_is_room_for_some_of_each_and_who_leaves_makes_room() {
         let guests = Guests::new(3, 2);
-        let first = guests.enter("a").unwrap();
-        let _second = guests.enter("a").unwrap();
-        assert!(guests.enter("a").is_none(), "it has its share");
-        let _third = guests.enter("b").unwrap();
-        assert!(guests.enter("c").is_none(), "all room is taken");
+        let first = guests.enter(Some("a")).unwrap();
+        let _second = guests.enter(Some("a")).unwrap();
+        assert!(guests.enter(Some("a")).is_none(), "it has its share");
+        let _third = guests.enter(Some("b")).unwrap();
+        assert!(guests.enter(Some("c")).is_none(), "all room is taken");
+        assert!(guests.enter(None).is_some(), "we are no guests");
         drop(first);
-        assert!(guests.enter("c").is_some());
-        assert!(guests.enter("a").is_some());
+        assert!(guests.enter(Some("c")).is_some());
+        assert!(guests.enter(Some("a")).is_some());
     }
 }

@@ -237,7 +237,7 @@ async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() 
     let until = start() + SignedDuration::from_secs(600);
     let first = given(1, None);
     let ca = Cas::default().at("https://ca/dir");
-    first.quota.ask(ca.clone(), "ca", None, Origin::Ours);
+    first.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
     ca.met(&order, &About::Account, until, start()).unwrap();
     first.quota.store_limits().await.unwrap();
     let written = first.writes.lock().unwrap().pop_back().unwrap();
@@ -248,7 +248,7 @@ async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() 
     let status = IssuerStatus { limits: Some(stored), ..IssuerStatus::default() };
     let second = given(1, None);
     let ca = Cas::default().at("https://ca/dir");
-    second.quota.ask(ca.clone(), "ca", Some(&status), Origin::Ours);
+    second.quota.ask(ca.clone(), "ca", &status.limits.unwrap_or_default(), Origin::Ours);
     assert_eq!(ca.said(&order, start()).unwrap().until, until);
     assert_eq!(ca.said(&order, until), None);
 }
