@@ -41,13 +41,13 @@ impl Process {
     pub fn spawn(name: &str, command: &mut Command, logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        let child = {
+            let _nobody_looks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+            command.spawn()
+        };
+        let child =
+            child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
         janitor::own(child.id())?;
         Ok(Self { name: name.to_owned(), child, log })
     }
@@ -158,6 +158,10 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
+/// A process that begins has the sockets of this one for a moment, until it is another program: a port
+/// that is looked at just then is taken for a moment longer than the look takes.
+static FORKING: Mutex<()> = Mutex::new(());
+
 /// A port of 127.0.0.1 that is free for TCP and UDP, below the range that the system hands out for
 /// outgoing connections, and never the same one twice in this process.
 ///
@@ -167,6 +171,7 @@ pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    let _nobody_forks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT))?;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;

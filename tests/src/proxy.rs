@@ -15,16 +15,22 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{controlplane::ControlPlane, pebble::Pebble, processes::free_port, tls::Serving};
+use crate::{
+    Look, controlplane::ControlPlane, eventually, pebble::Pebble, processes::free_port,
+    tls::Serving,
+};
 
 pub use rule::{Answer, Fault, Kind, Rule};
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running proxy. It ends when dropped.
 pub struct Proxy {
@@ -116,8 +122,11 @@ impl Proxy {
     /// # Errors
     /// The port is taken.
     pub async fn open(&self) -> Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await;
-        let listener = listener.context("the port of the proxy is taken")?;
+        // A process that begins just now has the socket that was closed for a moment longer.
+        let listener = eventually(PATIENCE, "the port of the proxy is free", || async {
+            Ok(Look::Done(TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await?))
+        });
+        let listener = listener.await?;
         let tls = serve::acceptor(&self.serving)?;
         let task = tokio::spawn(serve::accept(listener, tls, Arc::clone(&self.state)));
         *lock(&self.task) = Some(task);

@@ -1,6 +1,10 @@
 //! The rig itself: what the other tests stand on.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::json;
 use tests::{
@@ -13,10 +17,27 @@ use tests::{
     metrics::{Write, Writes},
     objects::{api, apply, documents, until_established},
     pebble::{Pebble, PebbleOptions},
-    processes::{Process, logs},
+    processes::{Process, free_port, logs},
     run,
     x509::Leaf,
 };
+
+/// A process that begins has the sockets of the one that starts it for a moment.
+#[test]
+fn a_port_that_was_found_free_can_be_had_while_processes_begin() {
+    let logs = logs().unwrap();
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| {
+            for _ in 0..200 {
+                Process::spawn("true", &mut Command::new("true"), &logs).unwrap();
+            }
+        });
+        while !starting.is_finished() {
+            let port = free_port().unwrap();
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+    });
+}
 
 #[test]
 fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
