@@ -236,14 +236,6 @@ pub struct Limit {
     pub until: String,
 }
 
-impl Limit {
-    /// Whether it was said to one account, and holds for no other.
-    #[must_use]
-    pub fn is_of_an_account(&self) -> bool {
-        self.of == "account" || self.of.starts_with("name ")
-    }
-}
-
 /// How many certificates could be requested at an instant; more may be from then on as time goes by.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct Requests {

@@ -1,6 +1,6 @@
 //! What an Issuer says of itself. Pure.
 
-use cert_lib::issue::ca::Description;
+use cert_lib::{issue::ca::Description, plan::limits::Key};
 use serde_json::{Value, json};
 
 use super::account;
@@ -88,7 +88,10 @@ pub fn limits(status: &IssuerStatus, account: &str) -> Vec<Limit> {
     let known = status.acme.as_ref().and_then(account::url);
     let is_the_same = known.is_none_or(|known| known == account);
     let all = status.limits.iter().flatten();
-    all.filter(|limit| is_the_same || !limit.is_of_an_account()).cloned().collect()
+    let holds_for_all = |limit: &&Limit| {
+        matches!(Key::decode(&limit.of, account), Some(Key::Domain(_) | Key::Set(_)))
+    };
+    all.filter(|limit| is_the_same || holds_for_all(limit)).cloned().collect()
 }
 
 /// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.

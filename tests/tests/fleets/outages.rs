@@ -32,7 +32,7 @@ const OUTAGE: Duration = Duration::from_secs(60);
 const AFTERWARDS: Duration = Duration::from_secs(10);
 /// An API server that has just come back refuses everything for a while, and each refusal costs a pass
 /// five seconds.
-const CONVERGED: Duration = Duration::from_secs(30);
+const CONVERGED: Duration = Duration::from_secs(20);
 /// The requests of the time afterwards, most of them lists of kinds that are not there, that are no burst.
 const BURST: usize = 200;
 /// A namespace with a DNSEntry that is not ours.
