@@ -4,6 +4,7 @@
 //! hands out ServiceAccount tokens; [`ControlPlane::collect_garbage`] starts one for the first two.
 
 mod launch;
+mod service;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,6 +32,7 @@ use crate::{
     tls::Serving,
 };
 use launch::Launch;
+pub use service::UID as SERVICE_UID;
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -84,7 +86,8 @@ impl ControlPlane {
     /// As [`ControlPlane::start`].
     pub async fn start_with(options: ControlPlaneOptions) -> Result<Self> {
         let launch = Launch::prepare(options).await?;
-        let etcd = launch.spawn_etcd()?;
+        let mut etcd = launch.spawn_etcd()?;
+        service::store(&mut etcd, &launch.etcd_url()).await?;
         let apiserver = launch.spawn_apiserver()?;
         let plane = Self {
             client: connect(&launch.kubeconfig("admin")?).await?,

@@ -97,7 +97,7 @@ fn sample(line: &str) -> Option<(Write, u64)> {
 fn is_ours(group: &str, resource: &str) -> bool {
     match group {
         "cert.gardener.cloud" | "dns.gardener.cloud" => true,
-        "" => matches!(resource, "secrets" | "events" | "configmaps"),
+        "" => matches!(resource, "secrets" | "events"),
         "events.k8s.io" => true,
         _ => false,
     }

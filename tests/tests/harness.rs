@@ -10,7 +10,7 @@ use serde_json::json;
 use tests::{
     Look,
     acme::{self, Nowhere},
-    controlplane::ControlPlane,
+    controlplane::{self, ControlPlane},
     eventually,
     floor::Floor,
     locate,
@@ -47,6 +47,9 @@ fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept"}, "type": "Opaque",
         });
+        // The server has not made its own Service: it would write Events about it at times.
+        let service = api(&client, "Service", "default")?.get("kubernetes").await?;
+        assert_eq!(service.metadata.uid.as_deref(), Some(controlplane::SERVICE_UID));
         let before = plane.writes().await?;
         apply(&client, "default", &secret).await?;
         let applied = Write {

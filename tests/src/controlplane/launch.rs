@@ -72,7 +72,7 @@ impl Launch {
         if self.name.is_empty() { program.to_owned() } else { format!("{program}-{}", self.name) }
     }
 
-    fn etcd_url(&self) -> String {
+    pub(super) fn etcd_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.etcd_port)
     }
 
