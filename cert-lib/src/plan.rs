@@ -33,6 +33,9 @@ pub struct Want {
     pub renew: bool,
     /// `spec.ensureRenewedAfter`: one that was requested after this instant.
     pub renewed_after: Option<Timestamp>,
+    /// The key of a certificate that was requested before this instant is not certified again: that
+    /// certificate is about to be revoked.
+    pub new_key_after: Option<Timestamp>,
     /// `spec.renewBefore`: how long before its end a certificate is renewed.
     pub renew_before: Option<SignedDuration>,
     /// `spec.renewBeforePercentage`: the same in hundredths of the certificate's life.
@@ -49,10 +52,17 @@ impl Want {
             request: Ok(request),
             renew: false,
             renewed_after: None,
+            new_key_after: None,
             renew_before: None,
             renew_before_percentage: None,
             renewal_windows: Vec::new(),
         }
+    }
+
+    /// Whether the key of this certificate is not to be certified again.
+    #[must_use]
+    pub fn gives_up_key(&self, stored: &Stored) -> bool {
+        self.new_key_after.is_some_and(|after| stored.requested_at < after)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -104,7 +105,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
         ensure!(text.split(':').all(|pair| pair.len() == 2), "{text}");
         assert_eq!(secret["name"], backup(rig, &serial).await?.name_any());
         for field in [&status["revocationApplied"], &object.data["spec"]["qualifyingDate"]] {
-            field.as_str().context("no date")?.parse::<jiff::Timestamp>()?;
+            field.as_str().context("no date")?.parse::<Timestamp>()?;
         }
 
         let certificate = namespace.until("a", "Revoked", SOON).await?;
@@ -148,6 +149,43 @@ fn the_example_renews_and_then_revokes_the_old_certificate() {
         let secret = namespace.secret("cert-simple-tls").await?.context("gone")?;
         ensure!(!secret.annotations().contains_key(REVOKED));
         namespace.until("cert-simple", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// The key may be why it is revoked. And what was to be renewed next week is renewed now.
+#[test]
+fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "leaked").await?;
+        let next_week = (Timestamp::now() + SignedDuration::from_hours(7 * 24)).to_string();
+        let spec = json!({
+            "commonName": format!("a.{}", namespace.domain),
+            "secretName": "a-tls",
+            "privateKey": {"rotationPolicy": "Never"},
+            "ensureRenewedAfter": next_week,
+        });
+        namespace.certificate("a", spec).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        let first = namespace.leaf("a-tls").await?;
+        namespace.apply(&revocation("renewing", "leaked", "a", Some(true))).await?;
+        until(&namespace, "renewing", "Applied").await?;
+        let second = namespace.leaf("a-tls").await?;
+        ensure!(is_revoked(rig, &first.serial).await?);
+        ensure!(!is_revoked(rig, &second.serial).await?);
+        ensure!(second.public_key != first.public_key, "the key is certified again");
+
+        // From then on it is kept, as asked for.
+        namespace.patch("a", json!({"spec": {"renew": true}})).await?;
+        let third = eventually(SOON, "there is a third certificate", || async {
+            let leaf = namespace.leaf("a-tls").await?;
+            let is_new = leaf.serial != second.serial;
+            Ok(if is_new { Look::Done(leaf) } else { Look::NotYet(leaf.serial) })
+        })
+        .await?;
+        ensure!(third.public_key == second.public_key, "another key");
         Ok(())
     })
     .unwrap();

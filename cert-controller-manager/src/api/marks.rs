@@ -42,6 +42,10 @@ pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
 /// Annotation of ours on progress Secrets: the order must not go on before this instant.
 pub const PROGRESS_NOT_BEFORE: &str = "cert.gardener.cloud/progress-not-before";
 
+/// Annotation of ours on Certificates: the key of a certificate that was requested before this instant
+/// (RFC 3339) is not certified again, whatever the rotation policy says. A revocation that renews sets
+/// it, as the key may be why.
+pub const NEW_KEY_AFTER: &str = "cert.gardener.cloud/new-key-after";
 /// Annotation of ours on Secrets of account keys: the thumbprint (RFC 7638) of the key that we made and
 /// nobody else has.
 pub const MADE_KEY: &str = "cert.gardener.cloud/made-key";

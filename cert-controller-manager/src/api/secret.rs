@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{Certificate, ObjectKey, marks};
+use super::{Certificate, ObjectKey, marks, time::whole_up};
 
 /// A CA may back-date; without a note of ours a certificate counts as requested this long after its
 /// first instant (Let's Encrypt back-dates by an hour).
@@ -30,6 +30,12 @@ impl Certificate {
             });
         let namespace = reference.and_then(|reference| some(&reference.namespace)).unwrap_or(own);
         ObjectKey { namespace, name }
+    }
+
+    /// The key of a certificate that was requested before this instant is not to be kept.
+    #[must_use]
+    pub fn new_key_after(&self) -> Option<Timestamp> {
+        self.annotations().get(marks::NEW_KEY_AFTER)?.parse().ok().map(whole_up)
     }
 }
 

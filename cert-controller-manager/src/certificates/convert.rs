@@ -55,6 +55,7 @@ pub fn want(
             .and_then(|()| request(key, certificate, settings, issuer)),
         renew: spec.renew == Some(true),
         renewed_after,
+        new_key_after: certificate.new_key_after(),
         renew_before,
         renew_before_percentage,
         renewal_windows,

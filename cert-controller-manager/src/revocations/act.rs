@@ -125,7 +125,12 @@ impl Controller {
         lists: Lists,
         to_tell: &[CertificateName],
     ) -> kube::Result<Option<Timestamp>> {
-        let patch = json!({ "spec": { "ensureRenewedAfter": pass.date.to_string() } });
+        // A date that lies in the future already would be waited for.
+        let date = pass.date.to_string();
+        let patch = json!({
+            "metadata": { "annotations": { marks::NEW_KEY_AFTER: date } },
+            "spec": { "ensureRenewedAfter": date },
+        });
         for name in to_tell {
             let api = self.certificates(pass.key, &name.namespace);
             match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {

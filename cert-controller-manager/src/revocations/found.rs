@@ -28,8 +28,8 @@ pub struct Subject {
 pub struct Holder {
     /// The Certificate.
     pub name: CertificateName,
-    /// `spec.ensureRenewedAfter`
-    pub renewed_after: Option<Timestamp>,
+    /// Up to which instant it was told to renew, with another key.
+    pub told: Option<Timestamp>,
     /// What its Secret holds.
     pub held: Option<Held>,
 }

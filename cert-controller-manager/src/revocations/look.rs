@@ -132,11 +132,7 @@ impl Controller {
         });
         Ok(Holder {
             name: CertificateName { name: object.name, namespace: object.namespace },
-            renewed_after: certificate
-                .spec
-                .ensure_renewed_after
-                .as_deref()
-                .and_then(|text| text.parse().ok()),
+            told: told(certificate),
             held,
         })
     }
@@ -216,6 +212,12 @@ pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
 
 fn hash(certificate: &Certificate) -> Option<&str> {
     certificate.labels().get(marks::HASH).map(String::as_str).filter(|hash| !hash.is_empty())
+}
+
+/// Both are needed: without the date nothing is renewed, and without the annotation the key may stay.
+fn told(certificate: &Certificate) -> Option<Timestamp> {
+    let after = certificate.spec.ensure_renewed_after.as_deref()?.parse().ok()?;
+    Some(certificate.new_key_after()?.min(after))
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp) -> Step 
         lists.processing.retain(|name| !renewed.contains(name));
         lists.renewed.extend(renewed);
         if !lists.processing.is_empty() {
-            let is_told = |it: &Holder| it.renewed_after.is_some_and(|after| after >= date);
+            let is_told = |it: &Holder| it.told.is_some_and(|told| told >= date);
             let to_tell = lists.processing.iter().filter(|name| !holder(name).is_some_and(is_told));
             let to_tell = to_tell.cloned().collect();
             return Step::Renew(lists, to_tell);

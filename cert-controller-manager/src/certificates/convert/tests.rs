@@ -71,6 +71,21 @@ fn a_demand_within_a_second_is_one_for_the_next() {
 }
 
 #[test]
+fn a_revocation_gives_up_the_key_of_what_was_requested_before_it() {
+    let mut object = certificate(&json!({ "commonName": "a.example" }));
+    let annotate = |text: &str| Some([(marks::NEW_KEY_AFTER.to_owned(), text.to_owned())].into());
+    for (text, after) in [
+        ("2026-11-22T10:00:00Z", Some("2026-11-22T10:00:00Z")),
+        ("2026-11-22T10:00:00.5Z", Some("2026-11-22T10:00:01Z")),
+        ("some day", None),
+    ] {
+        object.metadata.annotations = annotate(text);
+        let want = want_of(&object, &chosen("pebble", IssuerKind::Acme));
+        assert_eq!(want.new_key_after, after.map(|time| time.parse().unwrap()), "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_fulfilled_is_refused_in_words() {
     let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();
     let long = format!("{}.example.org", vec!["a".repeat(50); 5].join("."));

@@ -8,6 +8,7 @@ use cert_lib::{
         reason::Reason,
         request::{KeyChoice, Request, Subject},
     },
+    plan::SecretState,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -174,7 +175,7 @@ impl Controller {
     }
 
     /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
-    /// for, was not given away with a certificate that had to be revoked, and the CA takes it.
+    /// for, was not given away with a certificate that had to be revoked or is about to be, and the CA takes it.
     ///
     /// # Errors
     /// When the Secret could not be read.
@@ -192,7 +193,11 @@ impl Controller {
         };
         let generation = pass.certificate.metadata.generation;
         let is_refused = self.setbacks.key_is_refused(pass.key, generation);
-        if facts.revoked || !facts.has_key || is_refused {
+        let is_given_up = matches!(
+            &pass.observed.have.secret,
+            SecretState::Holds(stored) if pass.want.gives_up_key(stored)
+        );
+        if facts.revoked || is_given_up || !facts.has_key || is_refused {
             return Ok(request);
         }
         let key = &pass.observed.secret;

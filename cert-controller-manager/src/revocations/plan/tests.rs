@@ -37,7 +37,7 @@ fn holder(certificate: &str, serial: &str, requested_at: &str) -> Holder {
         revoked: false,
         is_own: true,
     };
-    Holder { name: name(certificate), renewed_after: None, held: Some(held) }
+    Holder { name: name(certificate), told: None, held: Some(held) }
 }
 
 fn backup(serial: &str, requested_at: &str) -> Backup {
@@ -214,7 +214,7 @@ fn an_old_certificate_is_revoked_though_its_certificate_has_a_newer_one() {
 fn with_renew_all_are_told_once_and_waited_for() {
     let mut found = found();
     assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![name("a")]));
-    found.holders[0].renewed_after = Some(at(DATE));
+    found.holders[0].told = Some(at(DATE));
     assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![]));
     found.holders[0] = holder("a", "a2", NEW);
     let renewed = Lists { processing: [].into(), renewed: [name("a")].into(), ..lists() };
