@@ -211,6 +211,12 @@ impl Controller {
                 return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
             }
         };
+        let Some(_room) = self.guests.enter(key.tenant()) else {
+            return Ok(Outcome::Later(
+                format!("issuer {key} is busy with other revocations"),
+                None,
+            ));
+        };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
         let chain = look::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
         let Some(leaf) = chain.first() else {

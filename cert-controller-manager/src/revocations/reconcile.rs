@@ -24,6 +24,7 @@ use crate::{
     runtime::{
         clusters::TargetCluster,
         errors::{brief, is_news, is_refusal},
+        guests::Guests,
         homes::Homes,
         pause,
         queue::Shared,
@@ -53,6 +54,8 @@ pub struct Controller {
     pub index: Index,
     /// Which of them need a pass.
     pub queue: Shared<RevocationKey>,
+    /// How many passes wait for servers of tenants.
+    pub guests: Guests,
 }
 
 impl Controller {

@@ -7,15 +7,27 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 /// Who finds no room looks again after this.
 pub const LATER: Duration = Duration::from_secs(1);
+/// Who has not looked again for so long does not wait any more. Revocations look every 15 seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Guests {
     most: usize,
     most_each: usize,
-    inside: Mutex<HashMap<String, usize>>,
+    house: Mutex<House>,
+}
+
+#[derive(Debug, Default)]
+struct House {
+    /// How many of each tenant are inside.
+    inside: HashMap<String, usize>,
+    /// Tenants that found all room taken, the first one first, and when they looked last.
+    waiting: Vec<(String, Instant)>,
 }
 
 /// One pass. Makes room when it is dropped.
@@ -29,34 +41,57 @@ impl Guests {
     /// Room for so many, and for so many of each tenant.
     #[must_use]
     pub fn new(most: usize, most_each: usize) -> Self {
-        Self { most, most_each, inside: Mutex::default() }
+        Self { most, most_each, house: Mutex::default() }
     }
 
-    /// Room for a pass of `tenant`, if there is any. For one of nobody's there always is.
+    /// Room for a pass of `tenant`, if there is any. For one of nobody's there always is. Tenants that
+    /// find all room taken come in in the order in which they asked first: what looks most often has
+    /// nothing from it.
     pub fn enter(&self, tenant: Option<&str>) -> Option<Guest<'_>> {
         let Some(tenant) = tenant else { return Some(Guest { guests: self, tenant: None }) };
-        let mut inside = self.lock();
-        let own = inside.get(tenant).copied().unwrap_or_default();
-        if own >= self.most_each || inside.values().sum::<usize>() >= self.most {
-            return None;
-        }
-        inside.insert(tenant.to_owned(), own + 1);
-        Some(Guest { guests: self, tenant: Some(tenant.to_owned()) })
+        let may_enter = self.lock().enter(tenant, self.most, self.most_each, Instant::now());
+        may_enter.then(|| Guest { guests: self, tenant: Some(tenant.to_owned()) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, House> {
+        self.house.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl House {
+    fn enter(&mut self, tenant: &str, most: usize, most_each: usize, now: Instant) -> bool {
+        self.waiting.retain(|(_, looked)| now.duration_since(*looked) < PATIENCE);
+        let own = self.inside.get(tenant).copied().unwrap_or_default();
+        if own >= most_each {
+            return false;
+        }
+        let place = self.waiting.iter().position(|(other, _)| other == tenant);
+        let before = place.unwrap_or(self.waiting.len());
+        if self.inside.values().sum::<usize>() + before >= most {
+            match place.and_then(|place| self.waiting.get_mut(place)) {
+                Some((_, looked)) => *looked = now,
+                None => self.waiting.push((tenant.to_owned(), now)),
+            }
+            return false;
+        }
+        self.waiting.retain(|(other, _)| other != tenant);
+        self.inside.insert(tenant.to_owned(), own + 1);
+        true
+    }
+
+    fn leave(&mut self, tenant: &str) {
+        if let Some(own) = self.inside.get_mut(tenant) {
+            *own -= 1;
+        }
+        self.inside.retain(|_, own| *own > 0);
     }
 }
 
 impl Drop for Guest<'_> {
     fn drop(&mut self) {
-        let Some(tenant) = &self.tenant else { return };
-        let mut inside = self.guests.lock();
-        if let Some(own) = inside.get_mut(tenant) {
-            *own -= 1;
+        if let Some(tenant) = &self.tenant {
+            self.guests.lock().leave(tenant);
         }
-        inside.retain(|_, own| *own > 0);
     }
 }
 
@@ -76,5 +111,20 @@ mod tests {
         drop(first);
         assert!(guests.enter(Some("c")).is_some());
         assert!(guests.enter(Some("a")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asked_first_enters_first_however_often_others_ask() {
+        let guests = Guests::new(1, 1);
+        let greedy = guests.enter(Some("greedy")).unwrap();
+        assert!(guests.enter(Some("modest")).is_none(), "all room is taken");
+        drop(greedy);
+        assert!(guests.enter(Some("greedy")).is_none(), "somebody waits");
+        let modest = guests.enter(Some("modest")).unwrap();
+        assert!(guests.enter(Some("other")).is_none(), "all room is taken, and greedy waits");
+        drop(modest);
+        assert!(guests.enter(Some("other")).is_none(), "greedy waits");
+        tokio::time::advance(PATIENCE).await;
+        assert!(guests.enter(Some("other")).is_some(), "greedy has gone");
     }
 }

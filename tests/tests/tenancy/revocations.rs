@@ -1,17 +1,25 @@
 //! A revocation across clusters, with the least rights, and across namespaces that trust each other.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use cert_controller_manager::access::Cluster;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tests::{
-    fleet::{Fleet, options::FleetOptions},
+    Look, eventually,
+    fleet::{
+        Fleet,
+        options::{FleetOptions, Layout},
+    },
     namespace::Namespace,
     objects::{self, state},
+    proxy::{Fault, Kind, Proxy, Rule},
     run,
 };
 
-use super::{HOME, SOON, arguments, nothing_forbidden};
+use super::{HOME, SOON, arguments, nothing_forbidden, until_issuer};
 
 fn revocation(name: &str, of: &str, namespace: &str, renew: bool) -> Value {
     json!({
@@ -62,6 +70,57 @@ fn a_revocation_on_source_needs_no_more_than_its_rights_and_reaches_all_with_the
             it.annotations().get("cert.gardener.cloud/revoked").is_some_and(|it| it == "true")
         });
         ensure!(marked.count() == 4, "not all backups are marked");
+        nothing_forbidden(&fleet)
+    })
+    .unwrap();
+}
+
+/// What is revoked waits for nobody's server but that of its own issuer.
+#[test]
+fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() {
+    const TIME: Duration = Duration::from_secs(25);
+    const HELD: SignedDuration = SignedDuration::from_secs(24);
+    run(async {
+        let fleet = Fleet::with_issuer(FleetOptions {
+            arguments: arguments(&["--allow-target-issuers"]),
+            ..FleetOptions::least_rights(Layout::TWO)
+        })
+        .await?;
+        let proxy = Proxy::before(&fleet.pebble).await?;
+        let slow = Namespace::in_fleet(&fleet, "slow").await?;
+        let other = Namespace::in_fleet(&fleet, "other").await?;
+        let mut issuer = objects::acme_issuer("own", &proxy.directory())?;
+        issuer["metadata"]["namespace"] = json!("slow");
+        issuer["spec"]["acme"]["privateKeySecretRef"] =
+            json!({"name": "account", "namespace": "slow"});
+        until_issuer(&fleet.client(Cluster::Target), &issuer, "Ready").await?;
+        // More than are worked on at once.
+        let names: Vec<String> = (0..5).map(|number| format!("host-{number}")).collect();
+        for name in &names {
+            let spec = json!({
+                "commonName": format!("{name}.{}", slow.domain), "secretName": format!("{name}-tls"),
+                "issuerRef": {"name": "own", "namespace": "slow"},
+            });
+            slow.certificate(name, spec).await?;
+        }
+        other.simple("host").await?;
+        slow.until_all_ready(names.len(), SOON).await?;
+        other.until("host", "Ready", SOON).await?;
+
+        proxy.misbehave([Rule::on(Kind::Revoke, Fault::Delay(TIME))]);
+        for name in &names {
+            slow.apply(&revocation(name, name, "slow", false)).await?;
+        }
+        eventually(SOON, "the slow server is asked", || async {
+            let seen = proxy.seen_of(Kind::Revoke).len();
+            Ok(if seen > 0 { Look::Done(()) } else { Look::NotYet("not yet".to_owned()) })
+        })
+        .await?;
+        applied(&other, &revocation("quick", "host", "other", false)).await?;
+        // One at a time waits for it, and leaves all others to the others.
+        let seen: Vec<_> = proxy.seen_of(Kind::Revoke).iter().map(|seen| seen.at).collect();
+        let is_held = |pair: &[Timestamp]| pair[1].duration_since(pair[0]) >= HELD;
+        ensure!(seen.windows(2).all(is_held), "at the same time: {seen:?}");
         nothing_forbidden(&fleet)
     })
     .unwrap();

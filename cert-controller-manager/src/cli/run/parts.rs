@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::{
     Ground,
-    turn::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE},
+    turn::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE},
 };
 use crate::{
     api::{ClusterId, IssuerKey, Places, Realm},
@@ -190,6 +190,7 @@ fn revocations(ground: &Ground, certificates: &Certificates, tasks: &mut Tasks) 
         settings: certificates.settings.clone(),
         clock: ground.clock.clone(),
         index: revocations::Index::default(),
+        guests: Guests::new(REVOCATIONS_AT_ONCE / 2, 1),
         queue: Arc::new(Queue::default()),
     }
 }

@@ -34,7 +34,7 @@ pub(super) const CERTIFICATES_AT_ONCE: usize = 512;
 pub(super) const ISSUERS_AT_ONCE: usize = 8;
 const SOURCES_AT_ONCE: usize = 16;
 /// Few, as each asks the CA for all that it revokes.
-const REVOCATIONS_AT_ONCE: usize = 4;
+pub(super) const REVOCATIONS_AT_ONCE: usize = 4;
 /// How long a leader waits for definitions and for lists that it can do without.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A controller whose task has not been polled for so long is stuck.
