@@ -9,7 +9,11 @@
 mod job;
 mod solver;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use cert_lib::{
@@ -160,7 +164,14 @@ impl Desk {
     /// There is no condition to wait for: whether the CA is done it says only to whoever asks, and how
     /// often it is asked is what the tests count.
     async fn let_the_ca_go_on(&self) {
-        tokio::time::sleep(self.pace).await;
+        // In a moment in which the machine stood still nobody went on.
+        for _ in 0..10 {
+            let began = Instant::now();
+            tokio::time::sleep(self.pace).await;
+            if began.elapsed() < self.pace + STANDSTILL {
+                break;
+            }
+        }
     }
 
     /// Passes again and again until the Secret is as it should be.
@@ -342,5 +353,7 @@ fn point_of(doing: &Phase) -> Option<Point> {
 /// order a moment ahead or a moment past, by chance. So it is past, as after any longer jump.
 const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
+/// A sleep that is longer by this was none.
+const STANDSTILL: Duration = Duration::from_millis(30);
 /// Longer than Pebble takes for anything, also where others use the processor.
 const MOMENT: Duration = Duration::from_millis(100);

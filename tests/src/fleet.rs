@@ -48,7 +48,7 @@ struct Member {
     process: Mutex<Option<Manager>>,
 }
 
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 impl Fleet {
     /// Starts everything but the issuer. Waits for the managers' definitions where all API servers

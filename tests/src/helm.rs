@@ -3,13 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{locate, objects::documents, processes::scratch};
+use crate::{
+    locate,
+    objects::documents,
+    processes::{output, scratch},
+};
 
 /// The helm binary with a home of its own.
 pub struct Helm {
@@ -85,7 +89,7 @@ impl Helm {
 }
 
 fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().context("cannot run helm")?;
+    let output = output(command.stderr(Stdio::piped())).context("cannot run helm")?;
     if !output.status.success() {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         bail!("{}{}", text(&output.stdout), text(&output.stderr));

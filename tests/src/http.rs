@@ -17,7 +17,7 @@ use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client for the servers of one CA.
 #[derive(Clone)]

@@ -14,6 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::processes::begin;
+
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 pids=
@@ -76,11 +78,7 @@ fn hired() -> MutexGuard<'static, Option<Child>> {
 }
 
 fn hire() -> std::io::Result<Child> {
-    Command::new("sh")
-        .args(["-c", SCRIPT, "janitor"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, "janitor"]).stdin(Stdio::piped());
+    begin(command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0))
 }

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tokio::sync::OnceCell;
 
+use crate::processes::output;
+
 /// The root of the checkout.
 #[must_use]
 pub fn checkout() -> PathBuf {
@@ -103,10 +105,7 @@ fn build() -> Result<PathBuf> {
 /// Runs a script that prints a path on its last line.
 fn run_script(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let script = checkout().join("tests/controlplane").join(name);
-    let output = Command::new(&script)
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
+    let output = output(Command::new(&script).args(arguments).stderr(Stdio::inherit()))
         .with_context(|| format!("cannot run {}", script.display()))?;
     ensure!(output.status.success(), "{} failed", script.display());
     let stdout = String::from_utf8(output.stdout)?;

@@ -97,9 +97,9 @@ impl Manager {
     /// Asks it to end, and waits.
     ///
     /// # Errors
-    /// It has not ended after ten seconds.
+    /// It has not ended after half a minute.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
-        self.process.stop(Duration::from_secs(10)).await
+        self.process.stop(Duration::from_secs(30)).await
     }
 
     /// Lets it stand still, with all its connections open, until [`Manager::wake`].

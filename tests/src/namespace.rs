@@ -269,6 +269,24 @@ impl Namespace {
             })
             .collect())
     }
+
+    /// Waits until there is such an event of an object: events are written behind the status.
+    ///
+    /// # Errors
+    /// There is none in time; the message has those that there are.
+    pub async fn until_event(
+        &self,
+        name: &str,
+        deadline: Duration,
+        is: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        eventually(deadline, &format!("an event of {name} tells"), || async {
+            let events = self.events(name).await?;
+            let is_there = events.iter().any(|text| is(text));
+            Ok(if is_there { Look::Done(()) } else { Look::NotYet(events.join("\n")) })
+        })
+        .await
+    }
 }
 
 async fn create(client: &Client, name: &str) -> Result<()> {

@@ -174,7 +174,7 @@ pub async fn define_gateways(client: &Client) -> Result<()> {
 /// It is not there in time.
 pub async fn until_established(client: &Client, definition: &str) -> Result<()> {
     let what = format!("the definition {definition} is established");
-    eventually(Duration::from_secs(20), &what, || is_established(client, definition)).await
+    eventually(Duration::from_secs(60), &what, || is_established(client, definition)).await
 }
 
 /// Whether a custom resource definition can be used.

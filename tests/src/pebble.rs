@@ -91,7 +91,7 @@ struct Status {
     status: String,
 }
 
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Pebble {
     /// Starts it, with its files in `data` and its log in `logs`.

@@ -3,11 +3,11 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU16, AtomicU32, Ordering},
@@ -42,12 +42,8 @@ impl Process {
         let log = logs.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-        let child = {
-            let _nobody_looks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
-            command.spawn()
-        };
-        let child =
-            child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let child = begin(command)
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         janitor::own(child.id())?;
         Ok(Self { name: name.to_owned(), child, log })
     }
@@ -161,6 +157,23 @@ fn tail(log: &Path) -> String {
 /// A process that begins has the sockets of this one for a moment, until it is another program: a port
 /// that is looked at just then is taken for a moment longer than the look takes.
 static FORKING: Mutex<()> = Mutex::new(());
+
+/// Begins a process while nobody looks for free ports.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn begin(command: &mut Command) -> io::Result<Child> {
+    let _nobody_looks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Runs a program to its end, and returns what it wrote to where `command` has it piped.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    begin(command.stdin(Stdio::null()).stdout(Stdio::piped()))?.wait_with_output()
+}
 
 /// A port of 127.0.0.1 that is free for TCP and UDP, below the range that the system hands out for
 /// outgoing connections, and never the same one twice in this process.

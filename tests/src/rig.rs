@@ -190,7 +190,7 @@ impl Rig {
     pub async fn issuer(&self, name: &str, server: &str) -> Result<()> {
         let client = self.control_plane.client();
         apply(&client, "default", &acme_issuer(name, server)?).await?;
-        self.until_issuer(name, "Ready", Duration::from_secs(20)).await?;
+        self.until_issuer(name, "Ready", Duration::from_secs(60)).await?;
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl Rig {
         for plural in objects::OURS {
             let definition = format!("{plural}.cert.gardener.cloud");
             let what = format!("the manager has applied {definition}");
-            eventually(Duration::from_secs(20), &what, || async {
+            eventually(Duration::from_secs(60), &what, || async {
                 self.check_manager().await?;
                 is_established(&client, &definition).await
             })

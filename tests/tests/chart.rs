@@ -14,6 +14,7 @@ use tests::{
     locate,
     namespace::Namespace,
     objects::{api, example, is_established},
+    processes,
     rig::ISSUER,
     run,
 };
@@ -250,7 +251,7 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
 
 /// Whether this manager reads a configuration file.
 fn reads_a_file() -> Result<bool> {
-    let output = Command::new(locate::manager()?).arg("--help").output()?;
+    let output = processes::output(Command::new(locate::manager()?).arg("--help"))?;
     Ok(String::from_utf8(output.stdout)?.contains("--config "))
 }
 
@@ -287,7 +288,7 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
             serde_json::from_str(&text.replace("my-company.test", &namespace.domain))?;
         namespace.apply(&certificate).await?;
         namespace.until("cert-simple", "Ready", SOON).await?;
-        ensure!(!namespace.events("cert-simple").await?.is_empty(), "no event");
+        namespace.until_event("cert-simple", SOON, |_| true).await?;
         fleet.until_nothing_is_left(SOON).await?;
         fleet.stop(0).await?;
         let requests = plane.audit()?;

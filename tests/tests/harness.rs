@@ -121,8 +121,11 @@ fn the_floor_does_the_writes_that_it_is_given() {
         floor.run().await?;
         assert_eq!(plane.writes().await?.since(&before), writes);
         assert_eq!(pebble.signed_count()?, 10);
-        let requests: u64 = pebble.requests()?.values().sum();
-        assert!(requests < 120, "{requests} requests: {:?}", pebble.requests()?);
+        // How often an order is looked at depends on how long the CA takes.
+        let requests = pebble.requests()?;
+        let counted = requests.iter().filter(|(line, _)| !line.contains("/my-order/"));
+        let count: u64 = counted.map(|(_, count)| count).sum();
+        assert!(count < 80, "{count} requests: {requests:?}");
         Ok(())
     })
     .unwrap();

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use tests::{
     Look, eventually, locate,
     namespace::Namespace,
     objects::{apply, documents},
+    processes,
     rig::Rig,
     run,
 };
@@ -58,7 +59,7 @@ impl Drop for Directory {
 
 /// What a program prints, if it ends well.
 fn output(program: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(arguments).output();
+    let output = processes::output(Command::new(program).args(arguments).stderr(Stdio::piped()));
     let output = output.with_context(|| format!("cannot run {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
@@ -366,12 +367,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
             Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{state}: {message}")) })
         })
         .await?;
-        eventually(SOON, "an event says it, too", || async {
-            let events = namespace.events("cert-keystores").await?;
-            let is = events.iter().any(|event| event.starts_with("Warning Ready"));
-            Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{events:?}")) })
-        })
-        .await?;
+        namespace.until_event("cert-keystores", SOON, |it| it.starts_with("Warning Ready")).await?;
         namespace.patch("cert-keystores", json!({"spec": {"renew": true}})).await?;
         let third = until(&namespace, "it is renewed", |secret| {
             Ok(data(secret, "tls.crt")? != data(&second, "tls.crt")?)

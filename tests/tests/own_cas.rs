@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -23,12 +23,16 @@ use cert_lib::{
     solve::Owner,
 };
 use jiff::SignedDuration;
-use tests::{processes::scratch, run};
+use tests::{
+    processes::{output, scratch},
+    run,
+};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 fn openssl(arguments: &[&str], directory: &Path) -> Result<String> {
-    let output = Command::new("openssl").args(arguments).current_dir(directory).output()?;
+    let mut command = Command::new("openssl");
+    let output = output(command.args(arguments).current_dir(directory).stderr(Stdio::piped()))?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     ensure!(
         output.status.success(),

@@ -112,8 +112,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
         assert_eq!(state(&certificate).1, "certificate has been revoked");
         ensure!(namespace.secret("a-tls").await?.context("gone")?.annotations()[REVOKED] == "true");
         ensure!(backup(rig, &serial).await?.annotations()[REVOKED] == "true");
-        let events = namespace.events("now").await?;
-        ensure!(events.iter().any(|it| it.starts_with("Normal Applied ")), "{events:?}");
+        namespace.until_event("now", SOON, |it| it.starts_with("Normal Applied ")).await?;
 
         // A second one has nothing to do.
         let why = revoked(&namespace, "again", "a", "Error").await?;

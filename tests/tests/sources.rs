@@ -75,12 +75,7 @@ async fn until_certificates(
 }
 
 async fn until_event(namespace: &Namespace, object: &str, wanted: &str) -> Result<()> {
-    eventually(SOON, &format!("event {wanted:?} on {object}"), || async {
-        let events = namespace.events(object).await?;
-        let found = events.iter().any(|event| event.contains(wanted));
-        Ok(if found { Look::Done(()) } else { Look::NotYet(format!("{events:?}")) })
-    })
-    .await
+    namespace.until_event(object, SOON, |it| it.contains(wanted)).await
 }
 
 async fn until_secret(namespace: &Namespace, secret: &str) -> Result<()> {

@@ -226,7 +226,7 @@ mod tests {
             let began = Instant::now();
             assert!(Bundle::from_pem(text.as_bytes(), None).is_err());
             // A quadratic reader takes a minute; a machine that is busy does not.
-            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         }
     }
 }

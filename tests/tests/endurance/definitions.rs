@@ -11,7 +11,7 @@ use tests::{
     run,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {

@@ -15,13 +15,13 @@ use tests::{
 };
 
 const OBSERVED: Duration = Duration::from_secs(60);
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Events are written behind the status. Waits until nothing was written for a while, and returns what
 /// was written before.
 async fn until_quiet(rig: &Rig) -> Result<Writes> {
     let last = Mutex::new((0, Instant::now()));
-    eventually(Duration::from_secs(30), "nothing is written any more", || async {
+    eventually(Duration::from_secs(90), "nothing is written any more", || async {
         let writes = rig.control_plane.writes().await?;
         let mut last = last.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
         if last.0 != writes.total() {

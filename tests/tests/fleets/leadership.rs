@@ -23,8 +23,8 @@ use crate::{SOON, asked, signed, tell, until_orders_run, until_ready, written};
 
 /// `--lease-duration` by default, and what a takeover may take besides.
 const LEASE: Duration = Duration::from_secs(15);
-/// It is two seconds at most on a machine that has nothing else to do.
-const MARGIN: Duration = Duration::from_secs(5);
+/// It is two seconds at most on a machine that has nothing else to do, and does not stand still.
+const MARGIN: Duration = Duration::from_secs(10);
 /// A lease that is given back is taken much sooner than one that runs out.
 const AT_ONCE: Duration = Duration::from_secs(10);
 /// How long one is frozen.

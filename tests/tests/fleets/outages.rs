@@ -32,7 +32,7 @@ const OUTAGE: Duration = Duration::from_secs(60);
 const AFTERWARDS: Duration = Duration::from_secs(10);
 /// An API server that has just come back refuses everything for a while, and each refusal costs a pass
 /// five seconds.
-const CONVERGED: Duration = Duration::from_secs(20);
+const CONVERGED: Duration = Duration::from_secs(30);
 /// The requests of the time afterwards, most of them lists of kinds that are not there, that are no burst.
 const BURST: usize = 200;
 /// A namespace with a DNSEntry that is not ours.
@@ -155,7 +155,7 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
         let first = [namespace.leaf("due-0-tls").await?, namespace.leaf("due-1-tls").await?];
 
         // Some fall due when it is down, others have an order that cannot get on before.
-        let due = Timestamp::now() + Duration::from_secs(20);
+        let due = Timestamp::now() + Duration::from_secs(30);
         for name in ["due-0", "due-1"] {
             let patch = json!({"spec": {"ensureRenewedAfter": format!("{due:.0}")}});
             let wanted = namespace.patch(name, patch).await?.metadata.generation;
@@ -191,7 +191,7 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
             })
             .await?;
         }
-        tell("source down until renewals due after 20 s have their Secrets", down.elapsed())?;
+        tell("source down until renewals due after 30 s have their Secrets", down.elapsed())?;
         // The outage itself, whose length is what is required.
         tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
         until_missed(&fleet, Cluster::Source).await?;

@@ -1,6 +1,8 @@
 //! What whoever writes to the source cluster may never do, one test for each: see "Clusters" in the
 //! guide to operations. The quota of others is in [`quotas`](super::quotas).
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::access::Cluster;
 use kube::ResourceExt as _;
@@ -10,6 +12,7 @@ use tests::{
     fleet::{Fleet, options::FleetOptions},
     namespace::Namespace,
     objects::{self, acme_issuer, api, apply, define_gateways, define_ours, state},
+    processes::free_port,
     run,
 };
 use tokio::{net::TcpListener, net::UdpSocket, sync::OnceCell, time::timeout};
@@ -296,7 +299,7 @@ fn a_source_cannot_make_the_manager_connect_to_an_address() {
     run(async {
         let fleet = fleet().await?;
         let tenant = Namespace::in_fleet(fleet, "addresses").await?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port()?)).await?;
         let address = listener.local_addr()?;
         let datagrams = UdpSocket::bind(address).await?;
         let url = format!("https://{address}/directory");
