@@ -145,14 +145,16 @@ fn limited(
 
 /// Somebody undoes what was issued, or demands a renewal, again and again. Whoever puts an old Secret
 /// back each time makes a renewal due each time, and so does whoever can make a CA's window lie in the
-/// past. A date in the specification is fulfilled once.
+/// past.
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     let Loop { times, until } = repeats::suspected(&snapshot.have.reissued)?;
     let is_put_back = snapshot.have.is_put_back();
     let until = match (start.reason, snapshot.stored()) {
         // What was revoked serves nobody.
         (_, Some(stored)) if stored.revoked => return None,
-        (Reason::RenewalDemanded, _) if !is_put_back && !snapshot.want.renew => return None,
+        (Reason::RenewalDemanded, Some(stored)) if is_new_date(snapshot, stored, times) => {
+            return None;
+        }
         (Reason::RenewalDue, Some(stored)) if !is_put_back => until.min(repeats::grown_up(stored)),
         _ => until,
     };
@@ -164,11 +166,18 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
             format!(
                 "the certificate was issued again {times} times in two days because the Secret was gone \
                  or held something else each time, or was to be renewed at once: somebody deletes or \
-                 overwrites it, changes the Certificate to and fro, or sets renew again and again. It is \
-                 not requested again before {second}"
+                 overwrites it, changes the Certificate to and fro, or sets renew again and again, or \
+                 ensureRenewedAfter. It is not requested again before {second}"
             ),
         )
     })
+}
+
+/// Whether a renewal is demanded by a date, which is fulfilled once. Whoever sets another one with each
+/// sync of a tool is in a loop, too; what is about to be revoked does not wait.
+fn is_new_date(snapshot: &Snapshot<'_>, stored: &Stored, times: usize) -> bool {
+    let is_date = !snapshot.want.renew && !snapshot.have.is_put_back();
+    is_date && (times < repeats::MANY || snapshot.want.gives_up_key(stored))
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.

@@ -104,3 +104,14 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
     twice.have.reissued.pop();
     assert_eq!(twice.plan().action, Start, "twice is no loop");
 }
+
+#[test]
+fn a_date_that_is_moved_again_and_again_waits_and_a_revocation_does_not() {
+    let mut moved = given().renewed_after(now() - DAY);
+    moved.have.reissued = (0..6).rev().map(|hours| now() - DAY / 24 * hours).collect();
+    let plan = moved.plan();
+    assert_eq!((plan.action, plan.reason), (Action::Hold, Reason::LoopSuspected));
+    assert_eq!(plan.look_again, now() + DAY);
+    moved.want.new_key_after = Some(now() - DAY);
+    assert_eq!(moved.plan().action, Action::Start);
+}
