@@ -103,7 +103,8 @@ impl Controller {
         let Some(quota) = self.quota(issuer) else { return };
         match quota.store_limits().await {
             Err(error) if !NotLeading::is(&error) => {
-                tracing::warn!(issuer = %issuer, "issuer {issuer}: what the CA said of its limits cannot be stored: {}", brief(&error));
+                tracing::warn!(issuer = %issuer, "issuer {issuer}: what the CA said of its limits cannot be stored yet: {}", brief(&error));
+                self.issuers.wake(issuer);
             }
             Ok(()) | Err(_) => {}
         }

@@ -7,7 +7,10 @@
 pub mod limits;
 pub mod turns;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use cert_lib::{
     clock::Clock,
@@ -43,6 +46,8 @@ pub struct Quota {
     noting: tokio::sync::Mutex<()>,
     /// Who is asked, and in whose name.
     asks: Mutex<Option<Asks>>,
+    /// Whether something that the CA said is not stored yet.
+    owes: AtomicBool,
 }
 
 /// Whom an issuer asks.
@@ -85,6 +90,7 @@ impl Quota {
             state,
             noting: tokio::sync::Mutex::default(),
             asks: Mutex::default(),
+            owes: AtomicBool::default(),
         }
     }
 
@@ -109,13 +115,24 @@ impl Quota {
     /// Stores what the CA said of its limits.
     ///
     /// # Errors
-    /// When it could not be stored; this process knows it all the same.
+    /// When it could not be stored; this process knows it all the same, and
+    /// [owes](Self::store_owed) it.
     pub async fn store_limits(&self) -> kube::Result<()> {
         let Some(Asks { ca, account, origin }) = self.asks() else { return Ok(()) };
         let heard = ca.heard(&account, origin, self.clock.now());
         let patch = json!({ "status": { "limits": heard } });
         let params = PatchParams::default();
-        self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await.map(drop)
+        let stored = self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await;
+        self.owes.store(stored.is_err(), Ordering::Relaxed);
+        stored.map(drop)
+    }
+
+    /// Stores what could not be stored when the CA said it. *Idempotent*.
+    ///
+    /// # Errors
+    /// When it could not be stored this time either.
+    pub async fn store_owed(&self) -> kube::Result<()> {
+        if self.owes.load(Ordering::Relaxed) { self.store_limits().await } else { Ok(()) }
     }
 
     /// Another number per day.

@@ -138,12 +138,26 @@ impl Controller {
             self.metrics.know_issuer(&name, &facts);
         }
         self.announce(&name, &issuer, &said);
-        match self.say(&name, &issuer, &said).await {
+        match self.write_status(&name, &issuer, &said).await {
             Ok(()) => again.or_else(|| self.before_secrets_change(&name, &issuer)),
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
                 Some(pause::after(&error))
             }
+        }
+    }
+
+    async fn write_status(
+        &self,
+        name: &IssuerKey,
+        issuer: &Issuer,
+        said: &Outcome,
+    ) -> kube::Result<()> {
+        self.say(name, issuer, said).await?;
+        let quota = lock(&self.known.quotas).get(name).cloned();
+        match quota {
+            Some(quota) => quota.store_owed().await,
+            None => Ok(()),
         }
     }
 

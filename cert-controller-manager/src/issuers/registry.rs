@@ -69,6 +69,11 @@ impl Registry {
         &self.rules
     }
 
+    /// Its controller has something to do for this issuer.
+    pub fn wake(&self, key: &IssuerKey) {
+        self.queue.push(key.clone());
+    }
+
     /// The issuer that a Certificate means.
     #[must_use]
     pub fn choose(&self, asked: &Asked) -> Chosen {

@@ -252,3 +252,21 @@ async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() 
     assert_eq!(ca.said(&order, start()).unwrap().until, until);
     assert_eq!(ca.said(&order, until), None);
 }
+
+#[tokio::test]
+async fn what_the_ca_said_is_stored_later_where_it_cannot_be_at_once() {
+    let names = ["www.example.org".parse().unwrap()];
+    let order = Order { account: "ca", names: &names, novelty: Novelty::New };
+    let given = given(1, None);
+    let ca = Cas::default().at("https://ca/dir");
+    given.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
+    ca.met(&order, &About::Account, start() + SignedDuration::from_secs(600), start()).unwrap();
+    given.refusals.store(2, Ordering::Relaxed);
+    given.quota.store_limits().await.unwrap_err();
+    given.quota.store_owed().await.unwrap_err();
+    given.quota.store_owed().await.unwrap();
+    let written = || given.writes.lock().unwrap().len();
+    assert_eq!(written(), 3);
+    given.quota.store_owed().await.unwrap();
+    assert_eq!(written(), 3, "nothing is owed any more");
+}
