@@ -325,7 +325,7 @@ impl Controller {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
         let by = IssuerKey::from_text(&order.issuer);
         // Without room the CA is not told; the records are swept in any case.
-        if let Some(_room) = self.guests.enter(by.tenant())
+        if let Some(_room) = self.guests.enter_once(by.tenant())
             && let Lookup::Ready { issuer, .. } = self.issuers.lookup(&by)
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
         {

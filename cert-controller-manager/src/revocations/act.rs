@@ -17,7 +17,7 @@ use super::{
     index::RevocationKey,
     look,
     plan::{self, Step},
-    reconcile::{Controller, FALLBACK},
+    reconcile::{Controller, FALLBACK, IN_LINE},
     status::{self, Said, State},
 };
 use crate::{
@@ -44,6 +44,8 @@ enum Outcome {
     Refused(String),
     /// Another try is worth it: at once when the issuer is well again, or at the pace of this.
     Later(String, Option<Disposition>),
+    /// Others are at servers of tenants. Nothing was tried.
+    Busy,
 }
 
 impl Controller {
@@ -125,7 +127,6 @@ impl Controller {
         lists: Lists,
         to_tell: &[CertificateName],
     ) -> kube::Result<Option<Timestamp>> {
-        // A date that lies in the future already would be waited for.
         let date = pass.date.to_string();
         let patch = json!({
             "metadata": { "annotations": { marks::NEW_KEY_AFTER: date } },
@@ -155,6 +156,7 @@ impl Controller {
     ) -> kube::Result<Option<Timestamp>> {
         let previous = status::backoff(pass.revocation).map(|backoff| backoff.interval);
         let (mut errors, mut waits, mut waits_for_issuer) = (Vec::new(), Vec::new(), false);
+        let mut in_line = 0;
         for backup in backups {
             let mut complain = |why| errors.push(format!("{}: {why}", backup.text));
             match self.revoke_one(backup, pass.renew).await? {
@@ -175,7 +177,11 @@ impl Controller {
                     complain(why);
                     waits.push(backoff::after(disposition, previous, pass.now));
                 }
+                Outcome::Busy => in_line += 1,
             }
+        }
+        if in_line == backups.len() {
+            return Ok(Some(pass.now + IN_LINE));
         }
         let errors = (!errors.is_empty())
             .then(|| format!("errors during revocation: {}", errors.join("; ")));
@@ -186,8 +192,9 @@ impl Controller {
                 let message = errors.unwrap_or_else(|| "revoking old certificate".to_owned());
                 let said = Said { backoff, ..Said::pending(message, Some(lists)) };
                 self.say(pass.key, pass.revocation, &said).await?;
-                let fallback = pass.now + FALLBACK;
-                Ok(Some(backoff.filter(|_| !waits_for_issuer).map_or(fallback, |it| it.until)))
+                let soon = pass.now + if in_line > 0 { IN_LINE } else { FALLBACK };
+                let waits = backoff.filter(|_| !waits_for_issuer && in_line == 0);
+                Ok(Some(waits.map_or(soon, |it| it.until)))
             }
             Step::Refuse(_) | Step::Secure { .. } | Step::Begin(..) | Step::Renew(..) => {
                 Ok(Some(pass.now + FALLBACK))
@@ -212,10 +219,7 @@ impl Controller {
             }
         };
         let Some(_room) = self.guests.enter(key.tenant()) else {
-            return Ok(Outcome::Later(
-                format!("issuer {key} is busy with other revocations"),
-                None,
-            ));
+            return Ok(Outcome::Busy);
         };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
         let chain = look::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();

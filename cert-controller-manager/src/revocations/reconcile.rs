@@ -33,6 +33,8 @@ use crate::{
 
 /// Whoever waits is woken; this is for what nobody tells.
 pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
+/// The same for room among passes that wait for servers of tenants.
+pub(super) const IN_LINE: SignedDuration = SignedDuration::from_secs(5);
 /// The same where somebody must change something.
 const PATIENT: SignedDuration = SignedDuration::from_mins(10);
 

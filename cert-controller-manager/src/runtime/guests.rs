@@ -9,9 +9,10 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Who finds no room looks again after this.
+/// Who finds no room looks again after this, where a look costs little.
 pub const LATER: Duration = Duration::from_secs(1);
-/// Who has not looked again for so long does not wait any more. Revocations look every 15 seconds.
+/// Who has not looked again for so long does not wait any more. Nobody looks less often than every five
+/// seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the [module](self).
@@ -48,8 +49,17 @@ impl Guests {
     /// find all room taken come in in the order in which they asked first: what looks most often has
     /// nothing from it.
     pub fn enter(&self, tenant: Option<&str>) -> Option<Guest<'_>> {
+        let room = self.enter_once(tenant);
+        if let (None, Some(tenant)) = (&room, tenant) {
+            self.lock().wait(tenant, self.most_each);
+        }
+        room
+    }
+
+    /// The same for one who does not come again.
+    pub fn enter_once(&self, tenant: Option<&str>) -> Option<Guest<'_>> {
         let Some(tenant) = tenant else { return Some(Guest { guests: self, tenant: None }) };
-        let may_enter = self.lock().enter(tenant, self.most, self.most_each, Instant::now());
+        let may_enter = self.lock().enter(tenant, self.most, self.most_each);
         may_enter.then(|| Guest { guests: self, tenant: Some(tenant.to_owned()) })
     }
 
@@ -59,24 +69,33 @@ impl Guests {
 }
 
 impl House {
-    fn enter(&mut self, tenant: &str, most: usize, most_each: usize, now: Instant) -> bool {
-        self.waiting.retain(|(_, looked)| now.duration_since(*looked) < PATIENCE);
-        let own = self.inside.get(tenant).copied().unwrap_or_default();
-        if own >= most_each {
-            return false;
-        }
+    fn enter(&mut self, tenant: &str, most: usize, most_each: usize) -> bool {
+        self.waiting.retain(|(_, looked)| looked.elapsed() < PATIENCE);
         let place = self.waiting.iter().position(|(other, _)| other == tenant);
         let before = place.unwrap_or(self.waiting.len());
-        if self.inside.values().sum::<usize>() + before >= most {
-            match place.and_then(|place| self.waiting.get_mut(place)) {
-                Some((_, looked)) => *looked = now,
-                None => self.waiting.push((tenant.to_owned(), now)),
-            }
+        let own = self.own(tenant);
+        if own >= most_each || self.inside.values().sum::<usize>() + before >= most {
             return false;
         }
         self.waiting.retain(|(other, _)| other != tenant);
         self.inside.insert(tenant.to_owned(), own + 1);
         true
+    }
+
+    /// Puts `tenant` in line, or keeps its place there. Who has its share is not in line.
+    fn wait(&mut self, tenant: &str, most_each: usize) {
+        if self.own(tenant) >= most_each {
+            return;
+        }
+        let now = Instant::now();
+        match self.waiting.iter_mut().find(|(other, _)| other == tenant) {
+            Some((_, looked)) => *looked = now,
+            None => self.waiting.push((tenant.to_owned(), now)),
+        }
+    }
+
+    fn own(&self, tenant: &str) -> usize {
+        self.inside.get(tenant).copied().unwrap_or_default()
     }
 
     fn leave(&mut self, tenant: &str) {
@@ -121,10 +140,11 @@ mod tests {
         drop(greedy);
         assert!(guests.enter(Some("greedy")).is_none(), "somebody waits");
         let modest = guests.enter(Some("modest")).unwrap();
+        assert!(guests.enter_once(Some("passing")).is_none(), "all room is taken");
         assert!(guests.enter(Some("other")).is_none(), "all room is taken, and greedy waits");
         drop(modest);
         assert!(guests.enter(Some("other")).is_none(), "greedy waits");
         tokio::time::advance(PATIENCE).await;
-        assert!(guests.enter(Some("other")).is_some(), "greedy has gone");
+        assert!(guests.enter(Some("other")).is_some(), "greedy has gone, passing was not in line");
     }
 }
