@@ -155,7 +155,9 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
         (Reason::RenewalDemanded, Some(stored)) if is_new_date(snapshot, stored, times) => {
             return None;
         }
-        (Reason::RenewalDue, Some(stored)) if !is_put_back => until.min(repeats::grown_up(stored)),
+        (Reason::RenewalDue | Reason::RenewalDemanded, Some(stored)) if !is_put_back => {
+            until.min(repeats::grown_up(stored))
+        }
         _ => until,
     };
     let second = Timestamp::from_second(until.as_second()).unwrap_or(until);
@@ -173,11 +175,13 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     })
 }
 
-/// Whether a renewal is demanded by a date, which is fulfilled once. Whoever sets another one with each
-/// sync of a tool is in a loop, too; what is about to be revoked does not wait.
+/// Whether a renewal is demanded by a date, which is fulfilled once, or by a revocation, which waits for
+/// nothing. Whoever sets another date with each sync of a tool is in a loop, too.
 fn is_new_date(snapshot: &Snapshot<'_>, stored: &Stored, times: usize) -> bool {
-    let is_date = !snapshot.want.renew && !snapshot.have.is_put_back();
-    is_date && (times < repeats::MANY || snapshot.want.gives_up_key(stored))
+    let want = snapshot.want;
+    let is_condemned =
+        want.new_key_after.is_some_and(|after| after <= snapshot.now) && want.gives_up_key(stored);
+    !snapshot.have.is_put_back() && (is_condemned || !want.renew && times < repeats::MANY)
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.

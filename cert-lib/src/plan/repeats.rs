@@ -14,7 +14,7 @@ const PAUSES: [SignedDuration; 3] =
     [SignedDuration::from_hours(1), SignedDuration::from_hours(6), SignedDuration::from_hours(24)];
 /// Most instants that are kept: no more are needed for the longest pause.
 const MOST: usize = FREE + PAUSES.len();
-/// So often in two days no person sets another date.
+/// After so many in two days, whatever their reasons, another date is no person's any more.
 pub const MANY: usize = MOST;
 
 /// Why no certificate is requested now.

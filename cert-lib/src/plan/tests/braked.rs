@@ -65,6 +65,7 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
     let young = given().suggested(-DAY, -DAY / 2).stored(|stored| {
         stored.requested_at = now() - SignedDuration::from_hours(1);
     });
+    let new = || given().stored(|stored| stored.requested_at = now() - DAY / 24);
     let demanded = || given().renewed_after(now() - DAY).repeated();
     for (what, given, action, reason) in [
         ("the Secret is gone", missing(), Hold, Reason::LoopSuspected),
@@ -78,7 +79,8 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
         ("an old one was put back", due().put_back(), Hold, Reason::LoopSuspected),
         ("renewal is due", due(), Start, Reason::RenewalDue),
         ("renewal is due at once each time", young.repeated(), Hold, Reason::LoopSuspected),
-        ("renew is set again", given().renew().repeated(), Hold, Reason::LoopSuspected),
+        ("renew is set again", new().renew().repeated(), Hold, Reason::LoopSuspected),
+        ("renew is set after days", given().renew().repeated(), Start, Reason::RenewalDemanded),
         ("a date is new", demanded(), Start, Reason::RenewalDemanded),
         ("a date, and an old one", demanded().put_back(), Hold, Reason::LoopSuspected),
         ("a date, and it is revoked", demanded().revoked(), Start, Reason::RenewalDemanded),
@@ -107,11 +109,33 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
 
 #[test]
 fn a_date_that_is_moved_again_and_again_waits_and_a_revocation_does_not() {
-    let mut moved = given().renewed_after(now() - DAY);
-    moved.have.reissued = (0..6).rev().map(|hours| now() - DAY / 24 * hours).collect();
-    let plan = moved.plan();
-    assert_eq!((plan.action, plan.reason), (Action::Hold, Reason::LoopSuspected));
-    assert_eq!(plan.look_again, now() + DAY);
-    moved.want.new_key_after = Some(now() - DAY);
-    assert_eq!(moved.plan().action, Action::Start);
+    use Action::{Hold, Start};
+    let often = |mut given: Given| {
+        given.have.reissued = (0..6).rev().map(|hours| now() - DAY / 24 * hours).collect();
+        given.stored(|stored| stored.requested_at = now() - SignedDuration::from_secs(1))
+    };
+    let moved = || often(given()).renewed_after(now());
+    let revoked = |mut given: Given, after| {
+        given.want.new_key_after = Some(after);
+        given
+    };
+    let of_a_day = |given: Given| {
+        given.stored(|stored| {
+            stored.leaf.not_before = now() - DAY / 2;
+            stored.leaf.not_after = now() + DAY / 2;
+            stored.requested_at = now() - DAY / 2;
+        })
+    };
+    for (what, given, action) in [
+        ("a date", moved(), Hold),
+        ("renew", moved().renew(), Hold),
+        ("a revocation", revoked(moved(), now()), Start),
+        ("renew, and a revocation", revoked(moved().renew(), now()), Start),
+        ("an instant that has not come", revoked(moved(), now() + DAY), Hold),
+        ("an old one, and a revocation", revoked(moved().put_back(), now()), Hold),
+        ("a date, and it lives a day", of_a_day(moved()), Start),
+    ] {
+        assert_eq!(given.plan().action, action, "{what}");
+    }
+    assert_eq!(moved().plan().look_again, now() + DAY);
 }
