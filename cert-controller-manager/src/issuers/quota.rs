@@ -42,7 +42,7 @@ pub struct Quota {
     name: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Held while a portion is noted.
+    /// Held while a portion or a limit is noted.
     noting: tokio::sync::Mutex<()>,
     /// Who is asked, and in whose name.
     asks: Mutex<Option<Asks>>,
@@ -119,6 +119,8 @@ impl Quota {
     /// [owes](Self::store_owed) it.
     pub async fn store_limits(&self) -> kube::Result<()> {
         let Some(Asks { ca, account, origin }) = self.asks() else { return Ok(()) };
+        // What was heard later is written later.
+        let _noting = self.noting.lock().await;
         let heard = ca.heard(&account, origin, self.clock.now());
         let patch = json!({ "status": { "limits": heard } });
         let params = PatchParams::default();

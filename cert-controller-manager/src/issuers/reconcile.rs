@@ -31,7 +31,7 @@ use crate::{
     config::Classes,
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
-        errors::brief,
+        errors::{brief, is_refusal},
         guests::{self, Guests},
         merge,
         metrics::Metrics,
@@ -142,7 +142,8 @@ impl Controller {
             Ok(()) => again.or_else(|| self.before_secrets_change(&name, &issuer)),
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
-                Some(pause::after(&error))
+                let wait = if is_refusal(&error) { pause::REFUSED } else { pause::after(&error) };
+                Some(again.map_or(wait, |again| again.max(wait)))
             }
         }
     }
