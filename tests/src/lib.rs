@@ -29,6 +29,7 @@ pub mod processes;
 pub mod proxy;
 pub mod rig;
 pub mod scrape;
+pub mod standstill;
 pub mod table;
 pub mod tls;
 pub mod x509;

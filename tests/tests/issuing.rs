@@ -43,9 +43,9 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
         let rig = Rig::shared().await?;
         let namespace = Namespace::new(rig, "simple").await?;
         let example = example_in(&namespace, "30-cert-simple.yaml")?;
-        // The fastest of some: all tests of this file begin at once with a manager that just began.
+        // The fastest of three: all tests of this file begin at once with a manager that just began.
         let mut fastest = Duration::MAX;
-        for number in 0..10 {
+        for number in 0..3 {
             let mut one = example.clone();
             if number > 0 {
                 let name = format!("cert-again-{number}");
@@ -63,9 +63,6 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
             })
             .await?;
             fastest = fastest.min(began.elapsed());
-            if number >= 2 && fastest < Duration::from_secs(2) {
-                break;
-            }
         }
         assert!(fastest < Duration::from_secs(2), "took {fastest:?}");
         let secret = namespace.secret("cert-simple-tls").await?.context("it is gone")?;

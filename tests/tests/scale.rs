@@ -34,8 +34,8 @@ const SETUP: Duration = Duration::from_secs(400);
 const QUIET: Duration = Duration::from_secs(10);
 const OBSERVED: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
-/// Two percent of a core. It is a third of one percent, or twice that beside a noisy neighbour.
-const CPU: Duration = Duration::from_millis(1_200);
+/// One percent of a core.
+const CPU: Duration = Duration::from_millis(600);
 /// Of everything but the program's file: that of a debug build is larger than the one that people
 /// run, and not what this is about.
 const MEMORY: u64 = 80 * MIB;

@@ -28,8 +28,10 @@ pub struct Subject {
 pub struct Holder {
     /// The Certificate.
     pub name: CertificateName,
-    /// Up to which instant it was told to renew, with another key.
-    pub told: Option<Timestamp>,
+    /// `spec.ensureRenewedAfter`
+    pub renewed_after: Option<Timestamp>,
+    /// The key of what was requested before this is given up.
+    pub new_key_after: Option<Timestamp>,
     /// What its Secret holds.
     pub held: Option<Held>,
 }

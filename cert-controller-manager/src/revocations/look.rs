@@ -132,7 +132,12 @@ impl Controller {
         });
         Ok(Holder {
             name: CertificateName { name: object.name, namespace: object.namespace },
-            told: told(certificate, self.clock.now()),
+            renewed_after: certificate
+                .spec
+                .ensure_renewed_after
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            new_key_after: certificate.new_key_after(),
             held,
         })
     }
@@ -212,15 +217,6 @@ pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
 
 fn hash(certificate: &Certificate) -> Option<&str> {
     certificate.labels().get(marks::HASH).map(String::as_str).filter(|hash| !hash.is_empty())
-}
-
-/// Up to which instant a Certificate was told to renew with another key. Both are needed: without the
-/// date nothing is renewed, and without the annotation the key may stay. A date that somebody moved on
-/// would be waited for, and so it tells nothing.
-fn told(certificate: &Certificate, now: Timestamp) -> Option<Timestamp> {
-    let after: Timestamp = certificate.spec.ensure_renewed_after.as_deref()?.parse().ok()?;
-    let new_key_after = certificate.new_key_after()?;
-    (after <= now.max(new_key_after)).then(|| after.min(new_key_after))
 }
 
 #[cfg(test)]
@@ -316,33 +312,5 @@ mod tests {
         assert_eq!(noted.issuer, Some(IssuerKey::Target(ObjectKey::new("ns", "le"))));
         assert_eq!(noted.requested_at, "2026-11-22T08:00:00Z".parse().unwrap());
         assert_eq!((noted.revoked, noted.is_marked), (true, true));
-    }
-
-    #[test]
-    fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
-        let (past, now, future) =
-            ("2026-11-22T09:00:00Z", "2026-11-22T10:00:00Z", "2026-11-29T10:00:00Z");
-        let later = "2026-11-30T10:00:00Z";
-        for (date, annotation, is_told) in [
-            (None, None, None),
-            (Some(past), None, None),
-            (None, Some(past), None),
-            (Some(past), Some(past), Some(past)),
-            (Some(past), Some(now), Some(past)),
-            (Some(now), Some(past), Some(past)),
-            (Some(future), Some(past), None),
-            (Some(future), Some(future), Some(future)),
-            (Some(later), Some(future), None),
-        ] {
-            let certificate: Certificate = serde_json::from_value(serde_json::json!({
-                "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
-                "metadata": { "annotations": annotation.map(|it| [(marks::NEW_KEY_AFTER, it)])
-                    .map(BTreeMap::from) },
-                "spec": { "ensureRenewedAfter": date },
-            }))
-            .unwrap();
-            let wanted = is_told.map(|it| it.parse().unwrap());
-            assert_eq!(told(&certificate, now.parse().unwrap()), wanted, "{date:?} {annotation:?}");
-        }
     }
 }

@@ -98,7 +98,7 @@ pub fn next(
 ) -> Step {
     match begun {
         None => begin(found, renew, date, secured, now),
-        Some(lists) => go_on(found, lists, renew, date),
+        Some(lists) => go_on(found, lists, renew, date, now),
     }
 }
 
@@ -164,7 +164,19 @@ impl Subject {
     }
 }
 
-fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp) -> Step {
+impl Holder {
+    /// Whether it was told to renew what was requested before `date`, with another key. Both are
+    /// needed: without the date nothing is renewed, and without the annotation the key may stay. A date
+    /// that somebody moved on would be waited for, and so it tells nothing.
+    fn is_told(&self, date: Timestamp, now: Timestamp) -> bool {
+        let (Some(after), Some(new_key_after)) = (self.renewed_after, self.new_key_after) else {
+            return false;
+        };
+        after.min(new_key_after) >= date && after <= now.max(new_key_after)
+    }
+}
+
+fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp, now: Timestamp) -> Step {
     let holder = |name: &CertificateName| found.holders.iter().find(|it| it.name == *name);
     if renew {
         // Who is gone needs no certificate any more.
@@ -179,7 +191,7 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp) -> Step 
         lists.processing.retain(|name| !renewed.contains(name));
         lists.renewed.extend(renewed);
         if !lists.processing.is_empty() {
-            let is_told = |it: &Holder| it.told.is_some_and(|told| told >= date);
+            let is_told = |it: &Holder| it.is_told(date, now);
             let to_tell = lists.processing.iter().filter(|name| !holder(name).is_some_and(is_told));
             let to_tell = to_tell.cloned().collect();
             return Step::Renew(lists, to_tell);

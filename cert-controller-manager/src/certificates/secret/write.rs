@@ -175,7 +175,8 @@ impl Controller {
     }
 
     /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
-    /// for, was not given away with a certificate that had to be revoked or is about to be, and the CA takes it.
+    /// for, was not given away with a certificate that had to be revoked or is about to be, and the CA
+    /// takes it.
     ///
     /// # Errors
     /// When the Secret could not be read.

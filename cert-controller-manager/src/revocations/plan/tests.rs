@@ -37,7 +37,7 @@ fn holder(certificate: &str, serial: &str, requested_at: &str) -> Holder {
         revoked: false,
         is_own: true,
     };
-    Holder { name: name(certificate), told: None, held: Some(held) }
+    Holder { name: name(certificate), renewed_after: None, new_key_after: None, held: Some(held) }
 }
 
 fn backup(serial: &str, requested_at: &str) -> Backup {
@@ -214,11 +214,39 @@ fn an_old_certificate_is_revoked_though_its_certificate_has_a_newer_one() {
 fn with_renew_all_are_told_once_and_waited_for() {
     let mut found = found();
     assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![name("a")]));
-    found.holders[0].told = Some(at(DATE));
+    found.holders[0].renewed_after = Some(at(DATE));
+    found.holders[0].new_key_after = Some(at(DATE));
     assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![]));
     found.holders[0] = holder("a", "a2", NEW);
     let renewed = Lists { processing: [].into(), renewed: [name("a")].into(), ..lists() };
     assert_eq!(then(&found, lists(), true), Step::Revoke(renewed, vec![backup("a1", OLD)]));
+}
+
+#[test]
+fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
+    const NEXT_WEEK: &str = "2026-11-29T10:00:00Z";
+    const LATER: &str = "2026-11-30T10:00:00Z";
+    for (renewed_after, new_key_after, date, is_told) in [
+        (None, None, DATE, false),
+        (Some(DATE), None, DATE, false),
+        (None, Some(DATE), DATE, false),
+        (Some(DATE), Some(DATE), DATE, true),
+        (Some(NEW), Some(DATE), DATE, true),
+        (Some(DATE), Some(NEW), DATE, true),
+        (Some(OLD), Some(DATE), DATE, false),
+        (Some(DATE), Some(OLD), DATE, false),
+        (Some(NEXT_WEEK), Some(DATE), DATE, false),
+        (Some(NEXT_WEEK), Some(NEXT_WEEK), NEXT_WEEK, true),
+        (Some(LATER), Some(NEXT_WEEK), NEXT_WEEK, false),
+    ] {
+        let holder = Holder {
+            renewed_after: renewed_after.map(at),
+            new_key_after: new_key_after.map(at),
+            ..holder("a", "a1", OLD)
+        };
+        let told = holder.is_told(at(date), at(NEW));
+        assert_eq!(told, is_told, "{renewed_after:?} {new_key_after:?} {date}");
+    }
 }
 
 /// faults.md 72: deleted in between.
