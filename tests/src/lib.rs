@@ -32,6 +32,7 @@ pub mod scrape;
 pub mod standstill;
 pub mod table;
 pub mod tls;
+pub mod vitals;
 pub mod x509;
 
 use std::{fmt, future::Future, sync::OnceLock};

@@ -1,0 +1,81 @@
+//! Input that untrusted people write, in large numbers: no panic, and bounded time and memory for each.
+//!
+//! A short run belongs to `make test`. `INPUTS=1000000 cargo test --release -p tests --test inputs` makes
+//! a long one, with that many inputs for each property.
+
+use std::{
+    env,
+    fmt::Debug,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use peak_alloc::PeakAlloc;
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Inputs of a short run, for each property.
+const INPUTS: u32 = 2_000;
+
+/// What one input may cost.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    time: Duration,
+    memory: usize,
+}
+
+/// Feeds inputs to `subject` until the run is over, and fails with the smallest input that panics,
+/// that violates what `subject` asserts, or that costs more than it may.
+fn check<S>(
+    name: &str,
+    inputs: &S,
+    allowed: Cost,
+    subject: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) where
+    S: Strategy,
+    S::Value: Debug,
+{
+    // One property at a time: the allocator counts for the whole process.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let cases = env::var("INPUTS").map_or(INPUTS, |text| text.parse().expect("a number"));
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let worst = Mutex::new(Cost { time: Duration::ZERO, memory: 0 });
+    let began = Instant::now();
+    let ended = TestRunner::new(config).run(inputs, |input| {
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let start = Instant::now();
+        let verdict = subject(input);
+        let cost =
+            Cost { time: start.elapsed(), memory: MEMORY.peak_usage().saturating_sub(before) };
+        let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
+        worst.time = worst.time.max(cost.time);
+        worst.memory = worst.memory.max(cost.memory);
+        verdict?;
+        if cost.time > allowed.time || cost.memory > allowed.memory {
+            return Err(TestCaseError::fail(format!("costs {cost:?}, allowed is {allowed:?}")));
+        }
+        Ok(())
+    });
+    let worst = *worst.lock().unwrap_or_else(PoisonError::into_inner);
+    eprintln!("{name}: {cases} inputs in {:.1?}, the worst of each: {worst:?}", began.elapsed());
+    ended.unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+#[test]
+fn the_harness_finds_an_input_that_costs_too_much() {
+    let allowed = Cost { time: Duration::from_secs(5), memory: 1 << 20 };
+    let result = std::panic::catch_unwind(|| {
+        check("too large", &(0_usize..4 << 20), allowed, |size| {
+            std::hint::black_box(vec![1_u8; size]);
+            Ok(())
+        });
+    });
+    assert!(result.is_err(), "an allocation of more than 1 MiB went unnoticed");
+}
