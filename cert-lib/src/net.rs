@@ -2,10 +2,13 @@
 //! HTTP ([`Http`], adapter [`http::HttpsClient`]) and DNS ([`Resolver`], adapter [`dns::Udp`]).
 //! Every call of an adapter has a deadline.
 
+pub mod cidr;
 pub mod dns;
 pub mod http;
+pub mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
+pub mod tunnel;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,114 @@
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// What a client got by way of a proxy that says `answer`, and what it asked the proxy.
+async fn by_proxy(url: &str, answer: &'static [u8]) -> (Result<String, String>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut asked = Vec::new();
+        if !answer.is_empty() {
+            while !is_complete(&asked) {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(answer).await.unwrap();
+            if stream.read_u8().await.is_ok() {
+                stream.write_all(b"hello").await.unwrap();
+            }
+        }
+        String::from_utf8(asked).unwrap()
+    };
+    let client = async {
+        let settings = Arc::new(ProxySettings::only(proxy.parse().unwrap()));
+        let mut connector = ProxyConnector::new(settings, tcp(), tls());
+        let tunnel = connector.call(url.parse().unwrap()).await;
+        let tunnel = tunnel.map_err(|error| error.to_string().replace(&proxy[17..], "PROXY"))?;
+        let absolute_form = tunnel.connected().is_proxied();
+        if absolute_form {
+            return Ok("absolute form".to_owned());
+        }
+        let mut heard = String::new();
+        let mut tunnel = TokioIo::new(tunnel);
+        tunnel.write_u8(0).await.unwrap();
+        tunnel.read_to_string(&mut heard).await.unwrap();
+        Ok(heard)
+    };
+    futures::future::join(client, server).await
+}
+
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector
+}
+
+fn tls() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+}
+
+#[tokio::test]
+async fn a_server_with_tls_is_reached_by_connect() {
+    for (url, server) in [
+        ("https://ca.example/dir?x=1", "ca.example:443"),
+        ("https://ca.example:8443/", "ca.example:8443"),
+        ("https://[2001:db8::1]/", "[2001:db8::1]:443"),
+    ] {
+        let (heard, asked) = by_proxy(url, b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+        assert_eq!(heard, Ok("hello".to_owned()));
+        let want = format!(
+            "CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n\
+             Proxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n"
+        );
+        assert_eq!(asked, want);
+    }
+}
+
+#[tokio::test]
+async fn plain_http_goes_to_the_proxy_in_absolute_form() {
+    let (way, asked) = by_proxy("http://api.example/version", b"").await;
+    assert_eq!((way.unwrap().as_str(), asked.as_str()), ("absolute form", ""));
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_connect_is_named_without_its_credentials() {
+    let url = "https://ca.example/dir";
+    for (answer, want) in [
+        (
+            &b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 5\r\n\r\n"[..],
+            "proxy http://PROXY refuses to connect to ca.example:443: HTTP 407, \
+             put the right user and password into its URL",
+        ),
+        (
+            b"HTTP/1.0 503 Service Unavailable\r\n\r\n<h1>",
+            "proxy http://PROXY refuses to connect to ca.example:443: HTTP 503",
+        ),
+        (
+            b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+            "proxy http://PROXY does not answer CONNECT to ca.example:443 as an HTTP proxy",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\n\r\nmore than the head",
+            "proxy http://PROXY does not answer CONNECT to ca.example:443 as an HTTP proxy",
+        ),
+    ] {
+        let (outcome, _) = by_proxy(url, answer).await;
+        assert_eq!(outcome, Err(want.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn without_a_proxy_the_server_is_reached_directly() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let mut connector = ProxyConnector::new(Arc::default(), tcp(), tls());
+    let (tunnel, accepted) =
+        futures::future::join(connector.call(url.parse().unwrap()), listener.accept()).await;
+    accepted.unwrap();
+    assert!(!tunnel.unwrap().connected().is_proxied());
+}
