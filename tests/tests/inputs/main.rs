@@ -31,6 +31,12 @@ struct Cost {
 
 /// Feeds inputs to `subject` until the run is over, and fails with the smallest input that panics,
 /// that violates what `subject` asserts, or that costs more than it may.
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "the body of tests: it fails as they do, and prints what inputs cost"
+)]
 fn check<S>(
     name: &str,
     inputs: &S,
