@@ -5,6 +5,7 @@
 pub mod cidr;
 pub mod dns;
 pub mod http;
+pub mod own_certificate;
 pub mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;

@@ -319,13 +319,19 @@ fn offered<'a>(
     if profiles.clone().any(|offered| offered == profile) {
         return Ok(());
     }
-    let all: Vec<&str> = profiles.collect();
+    // The CA's text, which a status has to hold.
+    let short = |name: &str| name.chars().take(MAX_PROFILE).collect::<String>();
+    let all: Vec<String> = profiles.take(MAX_PROFILES).map(short).collect();
     let offers = match all.as_slice() {
         [] => "it offers none, so leave spec.acme.profile away".to_owned(),
         all => format!("it offers {}", all.join(", ")),
     };
     Err(format!("the CA has no profile {profile:?}: {offers}"))
 }
+
+/// Profiles in one message, and characters of each.
+const MAX_PROFILES: usize = 10;
+const MAX_PROFILE: usize = 64;
 
 #[cfg(test)]
 mod tests {

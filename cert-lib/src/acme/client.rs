@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ::http::{Method, Request, Response, header};
+use ::http::{Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -22,7 +22,7 @@ use crate::{
     acme::{
         client::nonces::Nonces,
         jws::{self, AccountKey, SignError, Signer},
-        problem::{Concern, Problem},
+        problem::{self, Concern, Problem},
         wire::Directory,
     },
     clock::Clock,
@@ -189,13 +189,26 @@ impl Client {
         }
     }
 
+    /// Follows redirections, which RFC 8555 does not mention and CAs use when they move: only of the
+    /// directory, which is asked for without a signature.
     async fn fetch_directory(&self) -> Result<Arc<Directory>, RequestError> {
-        let url = &self.directory_url;
-        let response = self.exchange(Method::GET, url, Bytes::new()).await?;
-        // Some CAs give the first nonce along.
-        self.nonces.put(nonces::of(&response));
-        let directory = Reply::read(url, response, self.clock.now())?.json()?;
-        Ok(Arc::new(directory))
+        let mut url = self.directory_url.clone();
+        for _ in 0..MAX_REDIRECTS {
+            let response = self.exchange(Method::GET, &url, Bytes::new()).await?;
+            let next = reply::redirection(&url, response.headers());
+            match next.filter(|_| response.status().is_redirection()) {
+                Some(next) if may_lead_to(&url, &next) => url = next,
+                Some(_) | None => {
+                    // Some CAs give the first nonce along.
+                    self.nonces.put(nonces::of(&response));
+                    let directory = Reply::read(&url, response, self.clock.now())?.json()?;
+                    return Ok(Arc::new(directory));
+                }
+            }
+        }
+        let url = problem::line(&self.directory_url, MAX_SHOWN);
+        let why = format!("it redirects more than {MAX_REDIRECTS} times");
+        Err(RequestError::Unusable { url, why })
     }
 
     /// RFC 8555 section 7.2.
@@ -207,7 +220,12 @@ impl Client {
             return Ok(nonce);
         }
         let url = &directory.new_nonce;
-        let response = self.exchange(Method::HEAD, url, Bytes::new()).await?;
+        let mut response = self.exchange(Method::HEAD, url, Bytes::new()).await?;
+        if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+        {
+            // The section allows GET as well, and some servers take nothing else.
+            response = self.exchange(Method::GET, url, Bytes::new()).await?;
+        }
         match nonces::of(&response) {
             Some(nonce) => Ok(nonce),
             None => {
@@ -248,6 +266,20 @@ impl fmt::Debug for Client {
     }
 }
 
+/// Whether a redirection from `url` to `next` is followed: never to a worse scheme.
+fn may_lead_to(url: &str, next: &str) -> bool {
+    let scheme = |url: &str| url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme(next).as_deref() {
+        Some("https") => true,
+        Some("http") => scheme(url).as_deref() == Some("http"),
+        _ => false,
+    }
+}
+
+/// Requests for one directory, the last of which is answered with it.
+const MAX_REDIRECTS: usize = 5;
+/// Characters of a URL in a message.
+const MAX_SHOWN: usize = 200;
 /// Retries of one request. Pebble can be told to refuse every second nonce.
 const MAX_BAD_NONCES: usize = 10;
 /// Nonces that are fetched at the same time.
@@ -362,7 +394,7 @@ mod tests {
             }
         });
         let error = client.directory().await.unwrap_err();
-        assert_eq!(error.to_string(), "Bad Gateway (HTTP 502)");
+        assert_eq!(error.to_string(), "the answer is no ACME problem document (HTTP 502)");
         for _ in 0..3 {
             assert_eq!(client.directory().await.unwrap().new_order, "https://ca/order");
         }
@@ -370,6 +402,54 @@ mod tests {
         client.forget_directory();
         client.directory().await.unwrap();
         assert_eq!(http.log().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_moved_is_followed_and_the_target_named_where_not() {
+        for (status, target, want) in [
+            (301, "/new", Ok(3)),
+            (302, "https://other/new", Ok(3)),
+            (307, "new", Ok(3)),
+            (308, "//other/new", Ok(3)),
+            (308, "http://ca/new", Err("it redirects to http://ca/new (HTTP 308)")),
+            (301, "ftp://ca/new", Err("it redirects to ftp://ca/new (HTTP 301)")),
+            (301, "/dir", Err("it redirects more than 5 times")),
+            (304, "", Err("it redirects to nowhere (HTTP 304)")),
+        ] {
+            let (client, http) = client(move |seen| match (seen.method.as_str(), seen.path()) {
+                ("GET", "/dir") => {
+                    let moved = reply(status);
+                    let moved =
+                        if target.is_empty() { moved } else { moved.header("location", target) };
+                    moved.html("a secret")
+                }
+                ("GET", "/new") => directory(),
+                _ => reply(200).nonce("n").empty(),
+            });
+            let outcome = post(&client).await;
+            match want {
+                Ok(requests) => {
+                    outcome.unwrap();
+                    assert_eq!(http.log().len(), requests + 1, "{:?}", http.log());
+                }
+                Err(why) => {
+                    let want = format!("the answer to https://ca/dir cannot be used: {why}");
+                    assert_eq!(outcome.unwrap_err().to_string(), want);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_nonce_is_fetched_by_get_where_head_is_not_allowed() {
+        let (client, http) = client(|seen| match (seen.method.as_str(), seen.path()) {
+            ("HEAD", _) => reply(405).empty(),
+            ("GET", "/nonce") => reply(204).nonce("n").empty(),
+            ("GET", _) => directory(),
+            _ => reply(200).empty(),
+        });
+        post(&client).await.unwrap();
+        assert_eq!(http.log(), ["GET /dir", "HEAD /nonce", "GET /nonce", "POST /x"]);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    acme::wire::{Identifier, or_default},
+    acme::wire::{Identifier, bounds},
     issue::{Disposition, Ladder},
 };
 
@@ -18,17 +18,18 @@ use crate::{
 #[serde(default)]
 pub struct Problem {
     /// `urn:ietf:params:acme:error:` and a word.
-    #[serde(rename = "type", deserialize_with = "or_default")]
+    #[serde(rename = "type", deserialize_with = "bounds::text")]
     pub kind: String,
     /// For people.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounds::text")]
     pub detail: String,
     /// The HTTP status. Problems inside of orders and challenges may have none.
     pub status: Option<u16>,
     /// Where to read on; with `userActionRequired` the terms to agree to.
+    #[serde(deserialize_with = "bounds::some_text")]
     pub instance: Option<String>,
     /// One per identifier.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounds::list")]
     pub subproblems: Vec<Subproblem>,
     /// The Retry-After of the response, as the CA said it.
     #[serde(skip)]
@@ -40,10 +41,10 @@ pub struct Problem {
 #[serde(default)]
 pub struct Subproblem {
     /// As in [`Problem::kind`].
-    #[serde(rename = "type", deserialize_with = "or_default")]
+    #[serde(rename = "type", deserialize_with = "bounds::text")]
     pub kind: String,
     /// For people.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "bounds::text")]
     pub detail: String,
     /// Which one.
     pub identifier: Option<Identifier>,
@@ -61,11 +62,17 @@ pub enum Concern {
 }
 
 impl Problem {
-    /// A response that is no problem document: its status and the beginning of what it says.
+    /// A response that is no problem document: a page of a proxy, or an answer of some other server.
+    /// Nothing of it is kept, because the server may be one that only we can reach.
     #[must_use]
-    pub fn from_text(status: u16, body: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT_SOURCE)]);
-        Self { status: Some(status), detail: excerpt(&text), ..Self::default() }
+    pub fn foreign(status: u16) -> Self {
+        Self { status: Some(status), ..Self::default() }
+    }
+
+    /// Whether its type is one of ACME's (RFC 8555 section 6.7).
+    #[must_use]
+    pub fn is_acme(&self) -> bool {
+        self.kind.starts_with(NAMESPACE)
     }
 
     /// The word of the type (RFC 8555 section 6.7), empty where there is none.
@@ -157,7 +164,7 @@ fn classify(word: &str, concern: Concern) -> Option<Class> {
 }
 
 fn word_of(kind: &str) -> &str {
-    kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind)
+    kind.strip_prefix(NAMESPACE).unwrap_or(kind)
 }
 
 /// One line: `rateLimited: too many certificates … (429)`, then what is said per identifier.
@@ -171,7 +178,10 @@ impl fmt::Display for Problem {
             parts.push(line(&self.detail, MAX_DETAIL));
         }
         if parts.is_empty() {
-            parts.push("the CA gave no reason".to_owned());
+            parts.push(match self.status {
+                Some(_) => "the answer is no ACME problem document".to_owned(),
+                None => "the CA gave no reason".to_owned(),
+            });
         }
         f.write_str(&parts.join(": "))?;
         if let Some(status) = self.status {
@@ -236,24 +246,6 @@ fn shortened(text: &str, end: usize) -> String {
     }
 }
 
-/// The text of a document that may be HTML, without its tags.
-fn excerpt(text: &str) -> String {
-    let mut plain = String::new();
-    let mut in_tag = false;
-    for c in text.chars() {
-        match c {
-            '<' => in_tag = true,
-            '>' if in_tag => {
-                in_tag = false;
-                plain.push(' ');
-            }
-            c if !in_tag => plain.push(c),
-            _ => {}
-        }
-    }
-    line(&plain, MAX_EXCERPT)
-}
-
 /// Links that are looked at in one text.
 const MAX_LINKS: usize = 20;
 const MAX_WORD: usize = 64;
@@ -262,8 +254,8 @@ const MAX_DETAIL: usize = 800;
 /// Let's Encrypt's link to end a pause carries a token.
 const MAX_LINK: usize = 2000;
 const MAX_SUBPROBLEMS: usize = 10;
-const MAX_EXCERPT: usize = 120;
-const MAX_EXCERPT_SOURCE: usize = 4096;
+/// What the types of RFC 8555 begin with.
+const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 
 #[cfg(test)]
 mod tests {
@@ -311,7 +303,7 @@ mod tests {
             let problem = Problem { retry_after: Some(time), ..problem(word) };
             assert_eq!(problem.disposition(Concern::Account), Disposition::Until(time));
         }
-        let html = Problem { retry_after: Some(time), ..Problem::from_text(503, b"") };
+        let html = Problem { retry_after: Some(time), ..Problem::foreign(503) };
         assert_eq!(html.disposition(Concern::Order), Disposition::Until(time));
         let refused = Problem { retry_after: Some(time), ..problem("badCSR") };
         assert_eq!(refused.disposition(Concern::Order), Disposition::FixRequest);
@@ -346,12 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn html_becomes_its_text() {
-        let html = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\n<body>nginx</body>";
-        let problem = Problem::from_text(502, html);
-        assert_eq!(problem.to_string(), "502 Bad Gateway nginx (HTTP 502)");
+    fn an_answer_that_is_not_acme_s_is_tried_again() {
+        let problem = Problem::foreign(502);
+        assert_eq!(problem.to_string(), "the answer is no ACME problem document (HTTP 502)");
         assert_eq!(problem.disposition(Concern::Order), Disposition::Retry(Ladder::Transport));
-        let proxy = Problem::from_text(403, b"<h1>blocked by proxy</h1>");
+        let proxy = Problem::foreign(403);
         assert_eq!(proxy.disposition(Concern::Account), Disposition::Retry(Ladder::Transport));
     }
 }

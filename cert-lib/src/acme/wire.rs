@@ -1,7 +1,10 @@
 //! What the CA sends, as it is written (RFC 8555 section 7.1).
 //!
 //! Everything here is read tolerantly: unknown members are ignored, unknown words become
-//! `Unknown`, and members that we can do without may be missing. No decisions here.
+//! `Unknown`, and members that we can do without may be missing. Everything is bounded, too: an order
+//! keeps these values for as long as it runs, and the CA may be a tenant's. No decisions here.
+
+pub(super) mod bounds;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,16 +18,22 @@ use crate::acme::problem::Problem;
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
     /// Gives nonces.
+    #[serde(deserialize_with = "bounds::url")]
     pub new_nonce: String,
     /// Creates and finds accounts.
+    #[serde(deserialize_with = "bounds::url")]
     pub new_account: String,
     /// Takes orders.
+    #[serde(deserialize_with = "bounds::url")]
     pub new_order: String,
     /// Revokes certificates.
+    #[serde(default, deserialize_with = "bounds::some_url")]
     pub revoke_cert: Option<String>,
     /// Changes the key of an account.
+    #[serde(default, deserialize_with = "bounds::some_url")]
     pub key_change: Option<String>,
     /// Renewal information (RFC 9773).
+    #[serde(default, deserialize_with = "bounds::some_url")]
     pub renewal_info: Option<String>,
     /// About the CA.
     #[serde(default, deserialize_with = "or_default")]
@@ -36,6 +45,7 @@ pub struct Directory {
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
     /// What one agrees to.
+    #[serde(deserialize_with = "bounds::some_url")]
     pub terms_of_service: Option<String>,
     /// Whether accounts must be bound to one that exists elsewhere.
     pub external_account_required: bool,
@@ -50,9 +60,10 @@ pub struct Registration {
     /// Whether it can be used.
     pub status: AccountStatus,
     /// Whom the CA writes to, as `mailto:` URLs. Let's Encrypt no longer tells.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "bounds::list")]
     pub contact: Vec<String>,
     /// Where its orders are listed. Let's Encrypt has no such list.
+    #[serde(default, deserialize_with = "bounds::some_url")]
     pub orders: Option<String>,
 }
 
@@ -80,14 +91,16 @@ pub struct Order {
     #[serde(default, deserialize_with = "instant_or_none")]
     pub expires: Option<Timestamp>,
     /// What it is for.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "bounds::list")]
     pub identifiers: Vec<Identifier>,
     /// Where to prove control.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "bounds::urls")]
     pub authorizations: Vec<String>,
     /// Where the signing request goes.
+    #[serde(deserialize_with = "bounds::url")]
     pub finalize: String,
     /// Where the certificate is, once there is one.
+    #[serde(default, deserialize_with = "bounds::some_url")]
     pub certificate: Option<String>,
     /// Why it failed.
     pub error: Option<Problem>,
@@ -116,9 +129,10 @@ pub enum OrderStatus {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, serde::Serialize)]
 pub struct Identifier {
     /// `dns` or `ip`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "bounds::word")]
     pub kind: String,
     /// The name. An authorization for a wildcard has it without `*.` (section 7.1.4).
+    #[serde(deserialize_with = "bounds::word")]
     pub value: String,
 }
 
@@ -133,7 +147,7 @@ pub struct Authorization {
     /// How far it is.
     pub status: AuthorizationStatus,
     /// The ways to prove it.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "bounds::list")]
     pub challenges: Vec<Challenge>,
     /// Whether it is for `*.` and the identifier.
     #[serde(default, deserialize_with = "or_default")]
@@ -183,6 +197,7 @@ pub struct Challenge {
     #[serde(rename = "type")]
     pub kind: ChallengeKind,
     /// Where to say that the proof is published.
+    #[serde(deserialize_with = "bounds::url")]
     pub url: String,
     /// How far it is.
     pub status: ChallengeStatus,
@@ -225,7 +240,7 @@ pub enum ChallengeStatus {
 
 /// The random part of a challenge. A bearer token while the order runs, so it is not printed.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
-pub struct Token(String);
+pub struct Token(#[serde(deserialize_with = "bounds::word")] String);
 
 impl Token {
     /// As text.
@@ -249,8 +264,9 @@ impl fmt::Debug for Token {
 /// Only the names matter: a description that is none must not cost the directory.
 fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let all: BTreeMap<String, serde_json::Value> = or_default(from)?;
-    let text = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(all.into_iter().map(|(name, value)| (name, text(value))).collect())
+    let all = all.into_iter().filter(|(name, _)| bounds::is_word(name));
+    let text = |value: serde_json::Value| bounds::cut(value.as_str().unwrap_or_default());
+    Ok(all.take(bounds::MAX_ITEMS).map(|(name, value)| (name, text(value))).collect())
 }
 
 /// An expiry that nobody can read is as good as none: the CA says by 404 when it is over.

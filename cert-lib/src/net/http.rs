@@ -1,9 +1,11 @@
 //! [`Http`] over hyper and rustls: one connection pool, one TLS configuration, HTTP/2 where the
 //! server speaks it, so that one connection per CA carries everything.
 //!
-//! Not here: redirects, cookies, proxies, retries. A CA's answers are final and its URLs absolute.
+//! Not here: redirects, cookies, retries. A CA's answers are final and its URLs absolute.
 
-use std::{error::Error as StdError, io, net::IpAddr, sync::Arc, time::Duration};
+mod roots;
+
+use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
 
 use ::http::{HeaderValue, Request, Response, Uri, header::USER_AGENT, uri::Scheme};
 use async_trait::async_trait;
@@ -14,101 +16,10 @@ use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    CertificateError, ClientConfig, RootCertStore,
-    crypto::{CryptoProvider, aws_lc_rs},
-};
-use rustls_pki_types::CertificateDer;
-use rustls_platform_verifier::Verifier;
+use rustls::CertificateError;
 
+pub use self::roots::{Roots, RootsError};
 use crate::net::{Http, HttpError};
-
-/// Whose certificates are trusted.
-#[derive(Clone, Debug)]
-pub struct Roots {
-    /// What this machine trusts. Where it is false, only `extra` counts.
-    pub system: bool,
-    /// What is trusted besides.
-    pub extra: Vec<CertificateDer<'static>>,
-}
-
-/// Why nothing can be trusted.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum RootsError {
-    /// No certificate in the bundle.
-    #[error("the CA bundle holds no certificate in PEM")]
-    Empty,
-    /// The bundle is damaged.
-    #[error("the CA bundle is not PEM: {0}")]
-    NotPem(String),
-    /// One of the blocks is no certificate.
-    #[error("certificate {position} of the CA bundle cannot be used: {reason}")]
-    NotCertificate {
-        /// Which one, counted from 1.
-        position: usize,
-        /// What the library said.
-        reason: String,
-    },
-    /// TLS cannot be set up on this machine.
-    #[error("cannot set up TLS: {0}")]
-    Setup(String),
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self::system()
-    }
-}
-
-impl Roots {
-    /// What this machine trusts.
-    #[must_use]
-    pub fn system() -> Self {
-        Self { system: true, extra: Vec::new() }
-    }
-
-    /// The certificates of a PEM bundle and nothing else.
-    ///
-    /// # Errors
-    /// When there is none in it, or one that cannot be used.
-    pub fn only_pem(bundle: &[u8]) -> Result<Self, RootsError> {
-        Ok(Self { system: false, extra: certificates(bundle)? })
-    }
-
-    /// What this machine trusts, and the certificates of a PEM bundle.
-    ///
-    /// # Errors
-    /// When there is none in it, or one that cannot be used.
-    pub fn system_and_pem(bundle: &[u8]) -> Result<Self, RootsError> {
-        Ok(Self { system: true, extra: certificates(bundle)? })
-    }
-}
-
-fn certificates(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let blocks = pem::parse_many(bundle).map_err(|error| RootsError::NotPem(error.to_string()))?;
-    let found: Vec<CertificateDer<'static>> = blocks
-        .into_iter()
-        .filter(|block| matches!(block.tag(), "CERTIFICATE" | "TRUSTED CERTIFICATE"))
-        .map(|block| CertificateDer::from(block.into_contents()))
-        .collect();
-    if found.is_empty() {
-        return Err(RootsError::Empty);
-    }
-    // Looked at now, so that a bad bundle is an error of the issuer and not of its first request.
-    store(&found)?;
-    Ok(found)
-}
-
-fn store(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, RootsError> {
-    let mut store = RootCertStore::empty();
-    for (index, certificate) in certificates.iter().enumerate() {
-        store.add(certificate.clone()).map_err(|error| RootsError::NotCertificate {
-            position: index + 1,
-            reason: error.to_string(),
-        })?;
-    }
-    Ok(store)
-}
 
 /// The real [`Http`]. Cheap to clone: clones share their connections.
 #[derive(Clone, Debug)]
@@ -128,7 +39,7 @@ impl HttpsClient {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(roots)?)
+            .with_tls_config(roots::tls(roots)?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
@@ -197,22 +108,6 @@ fn host_of(uri: &Uri) -> String {
     // Without the userinfo that an authority may carry: this goes into messages.
     let host = uri.host().unwrap_or("(no host)");
     uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn tls(roots: &Roots) -> Result<ClientConfig, RootsError> {
-    let setup = |error: rustls::Error| RootsError::Setup(error.to_string());
-    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(setup)?;
-    let config = if roots.system {
-        let verifier =
-            Verifier::new_with_extra_roots(roots.extra.clone(), provider).map_err(setup)?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-    } else {
-        builder.with_root_certificates(store(&roots.extra)?)
-    };
-    Ok(config.with_no_client_auth())
 }
 
 fn unreachable(host: &str, error: &legacy::Error) -> HttpError {

@@ -32,7 +32,7 @@ pub enum MacAlgorithm {
 /// Why a binding cannot be used. Never quotes the key. The words are upstream's where it has some.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BindingError {
-    /// Another alphabet, padding, or not base64 at all.
+    /// Not base64.
     #[error("acme: could not decode hmac key: illegal base64 data at input byte {position}")]
     NotBase64 {
         /// Where the first wrong byte is.
@@ -54,8 +54,8 @@ pub enum BindingError {
 }
 
 impl Binding {
-    /// A binding by the key named `key_id`, `encoded` in URL-safe base64 without padding. A line end
-    /// after it does no harm.
+    /// A binding by the key named `key_id`, `encoded` in base64: in the URL-safe or the standard
+    /// alphabet, with or without padding. Blanks around it do no harm.
     ///
     /// # Errors
     /// See [`BindingError`].
@@ -64,11 +64,17 @@ impl Binding {
         algorithm: MacAlgorithm,
         encoded: impl AsRef<[u8]>,
     ) -> Result<Self, BindingError> {
-        let encoded = encoded.as_ref().trim_ascii_end();
+        let encoded = without_padding(encoded.as_ref().trim_ascii());
+        let url_safe = |byte: &u8| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        };
+        let url_safe: Zeroizing<Vec<u8>> = Zeroizing::new(encoded.iter().map(url_safe).collect());
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let wrong = encoded.iter().position(|byte| !allowed(*byte));
+        let wrong = url_safe.iter().position(|byte| !allowed(*byte));
         let position = wrong.unwrap_or(encoded.len());
-        let key = BASE64URL.decode(encoded).map(Zeroizing::new);
+        let key = BASE64URL.decode(&*url_safe).map(Zeroizing::new);
         let key = key.map_err(|_| BindingError::NotBase64 { position })?;
         let (bytes, needed) = (key.len(), algorithm.hash_length());
         if bytes < needed {
@@ -90,6 +96,12 @@ impl Binding {
         let key = hmac::Key::new(self.algorithm.hmac(), &self.key);
         flatten(&header, &payload, |message| Ok(hmac::sign(&key, message).as_ref().to_vec()))
     }
+}
+
+/// At most two `=` end a text in base64.
+fn without_padding(encoded: &[u8]) -> &[u8] {
+    let once = encoded.strip_suffix(b"=").unwrap_or(encoded);
+    once.strip_suffix(b"=").unwrap_or(once)
 }
 
 impl fmt::Debug for Binding {
@@ -168,11 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn padding_and_the_standard_alphabet_are_read() {
+        let secret = [0xfb; 32];
+        let standard = base64::prelude::BASE64_STANDARD.encode(secret);
+        assert!(standard.contains('+') && standard.ends_with('='));
+        let plain = BASE64URL.encode(secret);
+        for encoded in [&plain, &standard, &format!("{plain}="), &format!(" {standard}\r\n")] {
+            let binding = Binding::new("kid-1", MacAlgorithm::Hs256, encoded).unwrap();
+            assert_eq!(*binding.key, secret, "{encoded}");
+        }
+    }
+
+    #[test]
     fn a_key_that_cannot_be_used_is_told_by_its_fault_and_not_quoted() {
         let short = BASE64URL.encode([1; 47]);
         for (algorithm, encoded, want) in [
-            (MacAlgorithm::Hs256, "ab+/", "decode hmac key: illegal base64 data at input byte 2"),
-            (MacAlgorithm::Hs256, "YWI=", "decode hmac key: illegal base64 data at input byte 3"),
+            (MacAlgorithm::Hs256, "ab!/", "decode hmac key: illegal base64 data at input byte 2"),
+            (MacAlgorithm::Hs256, "YW=I", "decode hmac key: illegal base64 data at input byte 2"),
+            (MacAlgorithm::Hs256, "Y===", "decode hmac key: illegal base64 data at input byte 1"),
             (MacAlgorithm::Hs256, "A", "decode hmac key: illegal base64 data at input byte"),
             (MacAlgorithm::Hs256, "AAAA", "algorithm HS256: it has 3 bytes and needs at least 32"),
             (MacAlgorithm::Hs384, &short, "algorithm HS384: it has 47 bytes and needs at least 48"),

@@ -7,7 +7,11 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use url::Url;
 
-use crate::acme::{client::RequestError, problem::Problem};
+use crate::acme::{
+    client::RequestError,
+    problem::{Problem, line},
+    wire::bounds,
+};
 
 /// An answer with a status of success.
 #[derive(Clone, Debug)]
@@ -37,11 +41,15 @@ impl Reply {
         let retry_after = text(&head.headers, &header::RETRY_AFTER)
             .and_then(|text| retry_after(text, now))
             .map(|time| sane(time, head.status, now));
+        if head.status.is_redirection() {
+            let target = redirection(url, &head.headers);
+            return Err(unusable(url, elsewhere(target.as_deref(), head.status)));
+        }
         if !head.status.is_success() {
-            let problem = Problem { retry_after, ..problem(head.status, &body) };
+            let problem = Problem { retry_after, ..problem(head.status, &head.headers, &body) };
             return Err(RequestError::Problem(Box::new(problem)));
         }
-        let location = text(&head.headers, &header::LOCATION).and_then(|text| absolute(url, text));
+        let location = redirection(url, &head.headers);
         Ok(Self {
             url: url.to_owned(),
             created: head.status == StatusCode::CREATED,
@@ -54,7 +62,7 @@ impl Reply {
 
     /// The body as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
-        serde_json::from_slice(&self.body).map_err(|error| self.unusable(error))
+        serde_json::from_slice(&self.body).map_err(|error| self.unusable(unreadable(&error)))
     }
 
     /// The URL of what was created.
@@ -64,18 +72,48 @@ impl Reply {
 
     /// This answer does not say what it should.
     pub(crate) fn unusable(&self, why: impl fmt::Display) -> RequestError {
-        RequestError::Unusable { url: self.url.clone(), why: why.to_string() }
+        unusable(&self.url, why)
     }
 }
 
-/// The problem document of an answer, or what comes nearest. The status of the answer counts, as
-/// the document may have none or lie.
-fn problem(status: StatusCode, body: &[u8]) -> Problem {
+fn unusable(url: &str, why: impl fmt::Display) -> RequestError {
+    RequestError::Unusable { url: line(url, MAX_SHOWN), why: why.to_string() }
+}
+
+/// What is wrong with a document, without quoting it: it may be another server's.
+fn unreadable(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let is_ours = text.starts_with("missing field") || text.starts_with(bounds::TOO_LONG);
+    match error.classify() {
+        serde_json::error::Category::Data if is_ours => text,
+        serde_json::error::Category::Data => "it is not what RFC 8555 describes".to_owned(),
+        _ => "it is no JSON".to_owned(),
+    }
+}
+
+/// Where an answer leads, as an absolute URL.
+pub(super) fn redirection(url: &str, headers: &HeaderMap) -> Option<String> {
+    absolute(url, text(headers, &header::LOCATION)?)
+}
+
+/// An answer that leads to `target`, which is not followed.
+pub(super) fn elsewhere(target: Option<&str>, status: StatusCode) -> String {
+    let target = target.map_or_else(|| "nowhere".to_owned(), |target| line(target, MAX_SHOWN));
+    format!("it redirects to {target} (HTTP {})", status.as_u16())
+}
+
+/// The problem document of an answer. The status of the answer counts, as the document may have none
+/// or lie. What is neither declared as one (RFC 7807) nor has a type of ACME's is another server's
+/// answer, of which nothing is shown.
+fn problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
+    let media_type = text(headers, &header::CONTENT_TYPE).and_then(|it| it.split(';').next());
+    let declared =
+        media_type.is_some_and(|it| it.trim().eq_ignore_ascii_case("application/problem+json"));
     match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if !(problem.kind.is_empty() && problem.detail.is_empty()) => {
+        Ok(problem) if declared || problem.is_acme() => {
             Problem { status: Some(status.as_u16()), ..problem }
         }
-        _ => Problem::from_text(status.as_u16(), body),
+        _ => Problem::foreign(status.as_u16()),
     }
 }
 
@@ -113,16 +151,23 @@ fn links(base: &str, headers: &HeaderMap) -> Vec<(String, String)> {
         })?;
         Some((relation.to_owned(), absolute(base, target)?))
     })
+    .take(MAX_LINKS)
     .collect()
 }
 
 fn absolute(base: &str, target: &str) -> Option<String> {
-    Some(Url::parse(base).ok()?.join(target.trim()).ok()?.into())
+    let url: String = Url::parse(base).ok()?.join(target.trim()).ok()?.into();
+    Some(url).filter(|url| bounds::is_url(url))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
+
+/// More than a certificate has chains.
+const MAX_LINKS: usize = 32;
+/// Characters of a URL in a message.
+const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_cannot_be_read_is_not_quoted() {
+        for (body, want) in [
+            ("<html>a secret", "it is no JSON"),
+            (r#""a secret""#, "it is not what RFC 8555 describes"),
+            (r#"{"status":"ready","finalize":7}"#, "it is not what RFC 8555 describes"),
+            (r#"{"status":"ready"}"#, "missing field `finalize` at line 1 column 18"),
+        ] {
+            let reply = Reply::read("https://ca/order/1", reply(200).html(body), now()).unwrap();
+            let error = reply.json::<crate::acme::wire::Order>().unwrap_err().to_string();
+            let want = format!("the answer to https://ca/order/1 cannot be used: {want}");
+            assert_eq!(error, want, "{body}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let reply = read(reply(200)).unwrap();
         assert_eq!(
@@ -202,13 +262,33 @@ mod tests {
     #[test]
     fn an_error_without_a_problem_document_becomes_one() {
         for (answer, want) in [
-            (reply(502).html("<h1>502</h1>\n<hr>nginx"), "502 nginx (HTTP 502)"),
-            (reply(500).html(""), "the CA gave no reason (HTTP 500)"),
-            (reply(400).html("{}"), "{} (HTTP 400)"),
-            (reply(301).html(""), "the CA gave no reason (HTTP 301)"),
             (
-                reply(404).html(r#"{"detail":"no such order","status":400}"#),
+                reply(502).html("<h1>502</h1>\n<hr>nginx"),
+                "the answer is no ACME problem document (HTTP 502)",
+            ),
+            (reply(500).html(""), "the answer is no ACME problem document (HTTP 500)"),
+            (reply(400).html("{}"), "the answer is no ACME problem document (HTTP 400)"),
+            (
+                reply(404).html(r#"{"detail":"a secret of another server"}"#),
+                "the answer is no ACME problem document (HTTP 404)",
+            ),
+            (
+                reply(404)
+                    .header("content-type", "application/problem+json; charset=utf-8")
+                    .html(r#"{"detail":"no such order","status":400}"#),
                 "no such order (HTTP 404)",
+            ),
+            (
+                reply(400).html(r#"{"type":"urn:ietf:params:acme:error:badCSR","detail":"no"}"#),
+                "badCSR: no (HTTP 400)",
+            ),
+            (
+                reply(301).html("moved"),
+                "the answer to https://ca/x cannot be used: it redirects to nowhere (HTTP 301)",
+            ),
+            (
+                reply(308).header("location", "/y").html("moved"),
+                "the answer to https://ca/x cannot be used: it redirects to https://ca/y (HTTP 308)",
             ),
         ] {
             let error = Reply::read("https://ca/x", answer, now()).unwrap_err();

@@ -184,10 +184,10 @@ mod tests {
     #[test]
     fn a_busy_ca_that_names_a_time_concerns_the_account_and_another_failure_nobody() {
         let time = Some("2026-11-22T10:00:00Z".parse().unwrap());
-        let busy = Problem { retry_after: time, ..Problem::from_text(503, b"<h1>busy</h1>") };
+        let busy = Problem { retry_after: time, ..Problem::foreign(503) };
         assert_eq!(busy.limit(Concern::NewOrder), Some(About::Account));
-        assert_eq!(Problem::from_text(503, b"").limit(Concern::NewOrder), None);
-        assert_eq!(Problem::from_text(500, b"").limit(Concern::NewOrder), None);
+        assert_eq!(Problem::foreign(503).limit(Concern::NewOrder), None);
+        assert_eq!(Problem::foreign(500).limit(Concern::NewOrder), None);
     }
 
     /// faults.md 5

@@ -10,6 +10,7 @@ use crate::{
         wire::{Authorization, AuthorizationStatus, Order},
     },
     issue::{Disposition, IssueError, Ladder},
+    model::request::Request,
     solve::{Proof, SolveError},
 };
 
@@ -76,6 +77,20 @@ pub(super) fn finished_before() -> IssueError {
         "the CA answered with an order that is finished already, for a key that is not known here",
         Disposition::Retry(Ladder::Validation),
     )
+}
+
+/// How many names and addresses an order for `request` is for.
+pub(super) fn asked_for(request: &Request) -> usize {
+    request.names().len() + request.acme.addresses.len()
+}
+
+/// Each name has one authorization, at most.
+pub(super) fn check_count(order: &Order, request: &Request) -> Result<(), IssueError> {
+    if order.authorizations.len() > asked_for(request) {
+        let message = "the CA wants more to be proved than was asked for";
+        return Err(IssueError::fatal(message, Disposition::Retry(Ladder::Validation)));
+    }
+    Ok(())
 }
 
 /// Nobody is there to publish what would be needed.

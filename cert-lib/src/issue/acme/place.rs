@@ -127,6 +127,7 @@ impl AcmeIssuer {
         })?;
         let url = reply.location().map_err(failed)?.to_owned();
         let order: Order = reply.json().map_err(failed)?;
+        failure::check_count(&order, request)?;
         self.check_unfinished(request, &order)?;
         Ok((url, order))
     }

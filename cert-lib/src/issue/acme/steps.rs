@@ -38,11 +38,7 @@ impl Running<'_> {
 
     /// Fetches the authorizations (RFC 8555 section 7.5).
     pub(super) async fn authorize(&self, view: &mut View) -> Result<(), IssueError> {
-        let names = self.request.names().len() + self.request.acme.addresses.len();
-        if view.order.authorizations.len() > names {
-            let message = "the CA wants more to be proved than was asked for";
-            return Err(IssueError::fatal(message, Disposition::Retry(Ladder::Validation)));
-        }
+        failure::check_count(&view.order, self.request)?;
         let all = self.fetch_authorizations(&view.order).await;
         let failed = |error| failure::failed("fetching an authorization", &error, Concern::Order);
         view.authorized(all.into_iter().collect::<Result<_, _>>().map_err(failed)?);
@@ -233,11 +229,12 @@ impl Running<'_> {
         Ok((reply.json().map_err(failed)?, reply))
     }
 
+    /// Of as many as were asked for, however many the CA lists.
     async fn fetch_authorizations(
         &self,
         order: &Order,
     ) -> Vec<Result<Authorization, RequestError>> {
-        let urls = order.authorizations.iter();
+        let urls = order.authorizations.iter().take(failure::asked_for(self.request));
         let fetches: Vec<_> = urls.map(|url| self.fetch_authorization(url)).collect();
         stream::iter(fetches).buffered(AT_ONCE).collect().await
     }

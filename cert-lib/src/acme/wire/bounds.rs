@@ -1,0 +1,84 @@
+//! How much of what a CA sends is kept. Bodies are bounded when they are received; these bounds are
+//! for the values that stay in memory, in stored progress and in a status.
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// A URL that must be there.
+pub(super) fn url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(String::deserialize(from)?, MAX_URL)
+}
+
+/// A URL that may be missing.
+pub(super) fn some_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Option::<String>::deserialize(from)?.map(|url| checked(url, MAX_URL)).transpose()
+}
+
+/// URLs. More than an order can have are cut off: one too many is noticed by their number.
+pub(super) fn urls<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let mut all: Vec<String> = super::or_default(from)?;
+    all.truncate(MAX_URLS);
+    all.into_iter().map(|url| checked(url, MAX_URL)).collect()
+}
+
+/// A name, a token, a keyword.
+pub(super) fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    checked(String::deserialize(from)?, MAX_WORD)
+}
+
+/// Several values, the first of them only.
+pub(in crate::acme) fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let mut all: Vec<T> = super::or_default(from)?;
+    all.truncate(MAX_ITEMS);
+    all.shrink_to_fit();
+    Ok(all)
+}
+
+/// A text for people, the beginning of it only.
+pub(in crate::acme) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(cut(&super::or_default::<_, String>(from)?))
+}
+
+/// A text for people that may be missing, the beginning of it only.
+pub(in crate::acme) fn some_text<'de, D>(from: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(Option::<String>::deserialize(from)?.map(|text| cut(&text)))
+}
+
+/// The beginning of `text`.
+pub(super) fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
+/// Whether `text` is short enough for a [`word`].
+pub(super) fn is_word(text: &str) -> bool {
+    text.len() <= MAX_WORD
+}
+
+/// Whether `text` is short enough for a [`url`].
+pub(in crate::acme) fn is_url(text: &str) -> bool {
+    text.len() <= MAX_URL
+}
+
+fn checked<E: Error>(text: String, most: usize) -> Result<String, E> {
+    match text.len() {
+        length if length <= most => Ok(text),
+        length => Err(E::custom(format_args!("{TOO_LONG} {length} bytes, more than {most}"))),
+    }
+}
+
+/// How the message of a text begins that is too long. It quotes nothing.
+pub(in crate::acme) const TOO_LONG: &str = "a text has";
+const MAX_URL: usize = 2048;
+const MAX_WORD: usize = 1024;
+/// Let's Encrypt's longest details are below one kilobyte, and its links below two.
+const MAX_TEXT: usize = 8 * 1024;
+/// Contacts, challenges of a name, problems of an order, profiles, identifiers that are shown.
+pub(super) const MAX_ITEMS: usize = 32;
+/// Authorizations of an order: no CA takes as many names.
+const MAX_URLS: usize = 1001;
