@@ -139,7 +139,7 @@ impl Controller {
     }
 
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
-        let (word, message) = (outcome.reason.word(), &outcome.message);
+        let (word, message) = (outcome.reason.word(), status::bounded(&outcome.message));
         let about = certificate.object_ref(&());
         let reports = &self.homes.at(key.home).reports;
         if outcome.state == State::Error || outcome.warns {

@@ -7,7 +7,7 @@ use cert_lib::{
         bundle::Leaf,
         name::DnsName,
         reason::Reason,
-        request::{Fingerprint, Request, Subject},
+        request::{Fingerprint, MAX_DNS_NAMES, Request, Subject},
     },
     plan::{
         Policy, Want,
@@ -63,6 +63,21 @@ pub fn ready_message(leaf: &Leaf) -> String {
     format!("certificate ({leaf}) valid from {} to {}", time(leaf.not_before), time(leaf.not_after))
 }
 
+/// The beginning of a message: it may repeat what somebody wrote, as long as that is.
+#[must_use]
+pub fn bounded(message: &str) -> &str {
+    let mut end = message.len().min(MAX_MESSAGE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.get(..end).unwrap_or_default()
+}
+
+/// Longest message, in bytes.
+const MAX_MESSAGE: usize = 4_096;
+/// Longest name that is repeated: no name in Kubernetes or DNS is longer.
+const MAX_NAME: usize = 255;
+
 /// The status of `certificate` after `outcome`.
 #[must_use]
 pub fn of(
@@ -74,12 +89,13 @@ pub fn of(
     now: Timestamp,
 ) -> CertificateStatus {
     let (common_name, dns_names) = names(certificate, want.request.as_ref().ok());
+    let issuer = issuer.filter(|it| it.name.len() <= MAX_NAME && it.namespace.len() <= MAX_NAME);
     let leaf = outcome.leaf.as_ref();
     let generation = certificate.metadata.generation;
     CertificateStatus {
         observed_generation: generation,
         state: outcome.state.word().to_owned(),
-        message: Some(outcome.message.clone()),
+        message: Some(bounded(&outcome.message).to_owned()),
         last_pending_timestamp: outcome.pending_since.map(seconds),
         common_name,
         dns_names,
@@ -158,7 +174,11 @@ fn names(
         }
         Some(Subject::Names { .. }) | None => {
             let spec = &certificate.spec;
-            (spec.common_name.clone(), spec.dns_names.clone())
+            let others = spec.dns_names.as_ref().map(|names| {
+                let names = names.iter().filter(|name| name.len() <= MAX_NAME);
+                names.take(MAX_DNS_NAMES).cloned().collect()
+            });
+            (spec.common_name.clone(), others)
         }
     }
 }
@@ -176,7 +196,7 @@ fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Co
         type_: "Ready".to_owned(),
         status: status.to_owned(),
         reason: outcome.reason.word().to_owned(),
-        message: outcome.message.clone(),
+        message: bounded(&outcome.message).to_owned(),
         observed_generation: certificate.metadata.generation,
         last_transition_time: since
             .map_or_else(|| seconds(now), |it| it.last_transition_time.clone()),
@@ -186,6 +206,50 @@ fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Co
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_small_however_large_the_specification_is() {
+        let large = "ä".repeat(500_000);
+        let names: Vec<String> = (0..5_000).map(|i| format!("n{i}.example.org")).collect();
+        let names = std::iter::once(large.clone()).chain(names).collect::<Vec<_>>();
+        let certificate = serde_json::from_value(serde_json::json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": { "namespace": "ns", "name": "c" }, "spec": { "dnsNames": names },
+        }));
+        let refusal = cert_lib::model::request::Refusal::Other(large.clone());
+        let outcome = Outcome {
+            state: State::Error,
+            reason: Reason::SpecRefused,
+            message: refusal.to_string(),
+            ready: false,
+            leaf: None,
+            requested_at: Timestamp::UNIX_EPOCH,
+            suggested: None,
+            backoff: None,
+            reissued: vec![],
+            pending_since: None,
+            warns: true,
+        };
+        let want = Want {
+            request: Err(refusal),
+            renew: false,
+            renewed_after: None,
+            new_key_after: None,
+            renew_before: None,
+            renew_before_percentage: None,
+            renewal_windows: vec![],
+        };
+        let issuer = UsedIssuer { cluster: None, name: large, namespace: "ns".to_owned() };
+        let policy = Policy {
+            renewal_window: jiff::SignedDuration::from_hours(720),
+            renew_before_percentage: None,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let status = of(&certificate.unwrap(), &want, Some(issuer), &outcome, &policy, now);
+        assert_eq!(status.dns_names.as_ref().map(Vec::len), Some(MAX_DNS_NAMES));
+        let size = serde_json::to_string(&status).unwrap().len();
+        assert!(size < 16 << 10, "{size} bytes");
+    }
 
     #[test]
     fn the_ready_message_is_the_one_that_upstream_writes() {

@@ -2,7 +2,7 @@
 
 use cert_lib::model::{
     key::KeyType,
-    request::{Csr, Fingerprint, Ingredients},
+    request::{Csr, Fingerprint, Ingredients, MAX_DNS_NAMES},
 };
 use kube::ResourceExt;
 
@@ -27,7 +27,9 @@ pub fn asked(certificate: &Certificate, settings: &CertificateSettings) -> Asked
             .unwrap_or_default(),
         (common_name, dns_names, _) => {
             let dns_names = dns_names.unwrap_or_default().iter().map(String::as_str);
-            common_name.into_iter().chain(dns_names).map(str::to_owned).collect()
+            // A certificate has no more of them: the rest is refused, and need not be looked at.
+            let names = common_name.into_iter().chain(dns_names).take(MAX_DNS_NAMES + 2);
+            names.map(str::to_owned).collect()
         }
     };
     Asked {

@@ -1,6 +1,10 @@
 //! What is asked for: names or a signing request, parsed once and valid ever after.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    net::IpAddr,
+};
 
 use aws_lc_rs::digest;
 use jiff::SignedDuration;
@@ -25,6 +29,12 @@ use crate::{
 pub const MAX_DNS_NAMES: usize = 99;
 /// Longest common name (X.520 ub-common-name).
 pub const MAX_COMMON_NAME: usize = 64;
+
+/// Longest signing request in PEM: a hundred names of 253 characters and a key of 4096 bits fit.
+const MAX_CSR: usize = 64 * 1024;
+/// Most names that are no DNS names, and most bytes in all of them.
+const MAX_OTHER_NAMES: usize = 1_000;
+const MAX_OTHER_BYTES: usize = 64 * 1024;
 
 /// A request that an issuer can work on. Two requests with the same fingerprint want the same
 /// certificate.
@@ -270,6 +280,9 @@ impl Csr {
 
     fn parse(text: &[u8], audience: Audience) -> Result<Self, Refusal> {
         let refuse = |why: &dyn fmt::Display| Refusal::Csr(why.to_string());
+        if text.len() > MAX_CSR {
+            return Err(refuse(&format_args!("it is longer than {MAX_CSR} bytes")));
+        }
         let block = pem::parse(text).map_err(|_| refuse(&"it is not PEM"))?;
         if !matches!(block.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
             return Err(refuse(&format_args!("it is PEM of a {}", block.tag())));
@@ -305,6 +318,7 @@ impl Csr {
 struct Found {
     common_name: Option<DnsName>,
     names: Vec<DnsName>,
+    seen: HashSet<DnsName>,
     other_names: Vec<OtherName>,
 }
 
@@ -344,7 +358,7 @@ impl Found {
     }
 
     fn add(&mut self, name: DnsName) {
-        if !self.names.contains(&name) {
+        if self.seen.insert(name.clone()) {
             self.names.push(name);
         }
     }
@@ -459,6 +473,17 @@ pub fn other_names(
             Refusal::Other(format!("invalid IP address in 'spec.IPAddresses': {text}"))
         })
     };
+    let lists = [emails, addresses, uris];
+    let (count, bytes) = lists
+        .into_iter()
+        .flatten()
+        .fold((0, 0), |(count, bytes), text| (count + 1, bytes + text.len()));
+    if count > MAX_OTHER_NAMES || bytes > MAX_OTHER_BYTES {
+        return Err(Refusal::Other(format!(
+            "emailAddresses, ipAddresses and uris have {count} names with {bytes} bytes: at most \
+             {MAX_OTHER_NAMES} names with {MAX_OTHER_BYTES} bytes are certified; use fewer"
+        )));
+    }
     let emails = emails.iter().map(|text| email(text));
     emails.chain(addresses.iter().map(address)).chain(uris.iter().map(|text| uri(text))).collect()
 }

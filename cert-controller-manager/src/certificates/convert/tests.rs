@@ -90,6 +90,7 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
     let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();
     let long = format!("{}.example.org", vec!["a".repeat(50); 5].join("."));
     let csr = |text: &str| json!({ "csr": data(text.as_bytes()) });
+    let uris: Vec<String> = (0..1_001).map(|i| format!("urn:n{i}")).collect();
     for (spec, message) in [
         (json!({}), "either domains or csr must be specified"),
         (
@@ -106,6 +107,12 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
         (json!({ "dnsNames": ["10.1.2.3"] }), "10.1.2.3 is an IP address"),
         (json!({ "dnsNames": ["a.example", "A.example"] }), "duplicate domain: a.example"),
         (csr("no pem"), "parsing CSR failed: it is not PEM"),
+        (csr(&"x".repeat(65_537)), "parsing CSR failed: it is longer than 65536 bytes"),
+        (json!({ "commonName": "a.example", "uris": uris }), "at most 1000 names"),
+        (
+            json!({ "commonName": "a.example", "emailAddresses": ["x".repeat(65_537)] }),
+            "have 1 names with 65537 bytes",
+        ),
         (
             json!({ "commonName": "a.example", "renewBefore": "4m" }),
             "renewBefore must be at least 5 minutes",
