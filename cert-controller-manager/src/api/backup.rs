@@ -4,7 +4,7 @@ use cert_lib::model::bundle::Leaf;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
 
-use super::{IssuerKey, marks};
+use super::{IssuerKey, marks, names};
 
 /// Where backups are, as upstream has them.
 pub const NAMESPACE: &str = "kube-system";
@@ -51,7 +51,7 @@ fn name(issuer: &str, serial: &str, hash: &str) -> String {
     let issuer: String = issuer.chars().take(200).collect();
     let tail = serial.get(serial.len().saturating_sub(8)..).unwrap_or(serial);
     let hash: String = hash.chars().take(5).collect();
-    format!("cert-backup-{issuer}-{tail}-{hash}")
+    names::derived(&format!("cert-backup-{issuer}"), &format!("{tail}-{hash}"))
 }
 
 /// A number without leading zeros, as upstream writes it and looks for it. Serial numbers have at most

@@ -41,6 +41,22 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// The name of an object that is made from another one, `stem-tail`: cut to what Kubernetes takes,
+/// without a dot at the cut, which no label ends with. `tail` keeps apart what is cut alike.
+#[must_use]
+pub fn derived(stem: &str, tail: &str) -> String {
+    let mut end = stem.len().min(MAX_NAME.saturating_sub(1 + tail.len()));
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    let stem = stem.get(..end).unwrap_or_default();
+    let stem = if stem.ends_with('.') { stem.trim_end_matches(['.', '-']) } else { stem };
+    format!("{stem}-{tail}")
+}
+
+/// Longest name of an object (RFC 1123 section 2.1).
+const MAX_NAME: usize = 253;
+
 /// Which cluster an object lives in, where it may live in either.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Home {
@@ -221,6 +237,21 @@ impl Realm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_derived_name_has_no_dot_at_its_cut_and_fits() {
+        let long = "a".repeat(300);
+        for (stem, name) in [
+            ("web", "web-t".to_owned()),
+            ("web-", "web--t".to_owned()),
+            ("web.", "web-t".to_owned()),
+            ("web-.", "web-t".to_owned()),
+            (&long, format!("{}-t", "a".repeat(251))),
+            (&format!("{}.b", "a".repeat(250)), format!("{}-t", "a".repeat(250))),
+        ] {
+            assert_eq!(derived(stem, "t"), name);
+        }
+    }
 
     #[test]
     fn a_certificate_is_found_again_by_what_the_engine_calls_it() {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{Certificate, ObjectKey, marks, time::whole_up};
+use super::{Certificate, ObjectKey, marks, names, time::whole_up};
 
 /// A CA may back-date; without a note of ours a certificate counts as requested this long after its
 /// first instant (Let's Encrypt back-dates by an hour).
@@ -26,7 +26,7 @@ impl Certificate {
             .unwrap_or_else(|| {
                 let uid: String = self.uid().unwrap_or_default().chars().take(8).collect();
                 let head: String = self.name_any().chars().take(240).collect();
-                format!("{head}-{uid}")
+                names::derived(&head, &uid)
             });
         let namespace = reference.and_then(|reference| some(&reference.namespace)).unwrap_or(own);
         ObjectKey { namespace, name }
@@ -68,6 +68,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_name_of_a_secret_is_valid_whatever_is_at_the_cut() {
+        let long = format!("{}.{}", "a".repeat(239), "b".repeat(13));
+        let mut certificate = Certificate::new(&long, serde_json::from_value(json!({})).unwrap());
+        certificate.metadata.uid = Some("0123456789".to_owned());
+        assert_eq!(certificate.secret_key().name, format!("{}-01234567", "a".repeat(239)));
+    }
 
     #[test]
     fn a_secret_is_the_one_that_is_named_or_has_a_name_that_stays() {
