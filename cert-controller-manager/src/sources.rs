@@ -20,6 +20,7 @@ pub mod index;
 pub mod ingress;
 pub mod istio;
 pub mod kind;
+pub mod names;
 pub mod object;
 pub mod service;
 pub mod slaves;

@@ -4,11 +4,21 @@
 //! has a default, and what has another type than expected is taken as absent. A value of these types
 //! never replaces an object: write by patches.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::{
+    borrow::Cow,
+    fmt::{self, Debug},
+    marker::PhantomData,
+};
 
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer,
+    },
+};
+use serde_json::Value;
 
 /// What a foreign kind is called.
 #[derive(Debug, Eq, PartialEq)]
@@ -40,6 +50,35 @@ pub trait Shape: Clone + Debug + Default + DeserializeOwned + Send + Sync + 'sta
     const NAME: KindName;
 }
 
+/// What is neither a list nor a structure is taken as absent.
+macro_rules! absent {
+    ($value:expr) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+    };
+}
+
 /// A foreign object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(bound(deserialize = "S: DeserializeOwned + Default"))]
@@ -48,7 +87,7 @@ pub struct Foreign<S> {
     #[serde(default)]
     pub metadata: ObjectMeta,
     /// What is read of the specification.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_fields")]
     pub spec: S,
 }
 
@@ -95,11 +134,46 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,
 {
-    let value = serde_json::Value::deserialize(deserializer)?;
+    let value = Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-/// Reads a list without the elements of another type, and of endless lists only the beginning.
+/// Reads a structure field by field, so that a large one is in memory once; the default where the
+/// value is of another type.
+///
+/// # Errors
+/// When the text is no JSON, or has a field twice.
+pub fn lenient_fields<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    struct Fields<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Fields<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("anything")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(fields))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(T::default())
+        }
+
+        absent!(T::default());
+    }
+
+    deserializer.deserialize_any(Fields(PhantomData))
+}
+
+/// Reads a list without the elements of another type, and of endless lists only the beginning. One
+/// element after the other, so that a long list is in memory once.
 ///
 /// # Errors
 /// Only when the text is no JSON at all.
@@ -108,15 +182,39 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned,
 {
-    let serde_json::Value::Array(items) = serde_json::Value::deserialize(deserializer)? else {
-        return Ok(Vec::new());
-    };
-    let items = items.into_iter().take(MAX_ITEMS);
-    Ok(items.filter_map(|item| serde_json::from_value(item).ok()).collect())
+    struct Items<T>(PhantomData<T>);
+
+    impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("anything")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut read = Vec::new();
+            while read.len() < MAX_ITEMS
+                && let Some(item) = items.next_element::<Value>()?
+            {
+                read.extend(serde_json::from_value::<T>(item).ok());
+            }
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(read)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Vec<T>, A::Error> {
+            while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(Vec::new())
+        }
+
+        absent!(Vec::new());
+    }
+
+    deserializer.deserialize_any(Items(PhantomData))
 }
 
-/// How much of a list is read.
-const MAX_ITEMS: usize = 1_000;
+/// How much of a list is read: one more than is looked at, so that more are noticed.
+const MAX_ITEMS: usize = 1_001;
 
 /// `spec` of an Ingress.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -163,14 +261,31 @@ mod tests {
     #[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
     fn hosts(spec: Value) -> Vec<(String, Vec<String>)> {
         let object = json!({ "apiVersion": "v1", "kind": "Ingress", "metadata": {"name": "a"}, "spec": spec });
-        let object: Foreign<IngressSpec> = serde_json::from_value(object).unwrap();
+        let text = object.to_string();
+        let of_value: Foreign<IngressSpec> = serde_json::from_value(object).unwrap();
+        let object: Foreign<IngressSpec> = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{of_value:?}"), format!("{object:?}"));
         object.spec.tls.into_iter().map(|tls| (tls.secret_name, tls.hosts)).collect()
     }
 
     #[test]
     fn an_object_of_any_shape_is_read_and_what_has_a_wrong_type_is_absent() {
         let nothing: Vec<(String, Vec<String>)> = Vec::new();
-        for spec in [json!(null), json!(7), json!({}), json!({"tls": "x"}), json!({"tls": [1]})] {
+        for spec in [
+            json!(null),
+            json!(true),
+            json!(7),
+            json!(-7),
+            json!(0.5),
+            json!("x"),
+            json!([{"tls": []}]),
+            json!({}),
+            json!({"tls": "x"}),
+            json!({"tls": null}),
+            json!({"tls": -1}),
+            json!({"tls": {"a": [1]}, "more": {"b": 1}}),
+            json!({"tls": [1]}),
+        ] {
             assert_eq!(hosts(spec), nothing);
         }
         let mixed = json!({"tls": [{"hosts": ["a", 1], "secretName": {}}, {"hosts": {}}, "x"]});

@@ -1,9 +1,10 @@
 //! The annotations on source objects, as upstream has them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::SignedDuration;
 
+use super::names::NameList;
 use crate::{
     api::{
         certificate::{IssuerRef, KeyAlgorithm, KeyEncoding, PrivateKeySpec},
@@ -67,16 +68,56 @@ const INHERITED: [&str; 12] = [
 
 /// The shortest time before its end at which a certificate is renewed.
 const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_mins(5);
-/// How many names are read: more than a certificate may have, so that it is refused.
-const MAX_NAMES: usize = 200;
+/// Longest list of names, in bytes: a hundred names of 253 fit.
+const MAX_NAMES_TEXT: usize = 32 * 1024;
+/// Longest list of labels, in bytes.
+const MAX_LABELS_TEXT: usize = 8 * 1024;
+/// Longest value of every other annotation, in bytes.
+const MAX_TEXT: usize = 256;
+/// Most labels that an annotation gives to a Secret.
+const MAX_LABELS: usize = 64;
 
 /// Annotations by name.
 pub type Annotations = BTreeMap<String, String>;
 
-/// Whether an annotation is read here at all.
+/// How many bytes an annotation may have; `None` where it is not read here.
+fn bound(name: &str) -> Option<usize> {
+    match name {
+        DNS_NAMES | DNS_NAMES_OF_DNS => Some(MAX_NAMES_TEXT),
+        SECRET_LABELS => Some(MAX_LABELS_TEXT),
+        SECRET_NAME | SECRET_NAMESPACE | COMMON_NAME => Some(MAX_TEXT),
+        name => (INHERITED.contains(&name) || COPIED.contains(&name)).then_some(MAX_TEXT),
+    }
+}
+
+/// What is kept of an object's annotations: those that are read here. Of a value that is too long
+/// so much is kept that it still is too long.
 #[must_use]
-pub fn is_read(name: &str) -> bool {
-    name.starts_with("cert.gardener.cloud/") || name == DNS_NAMES_OF_DNS
+pub fn keep(all: &Annotations) -> Annotations {
+    let kept = all.iter().filter_map(|(name, value)| {
+        let mut end = value.len().min(bound(name)? + 1);
+        while !value.is_char_boundary(end) {
+            end += 1;
+        }
+        Some((name.clone(), value.get(..end).unwrap_or_default().to_owned()))
+    });
+    kept.collect()
+}
+
+/// Why an annotation is not read, where it is too long.
+fn too_long(name: &str, value: &str) -> Option<String> {
+    let most = bound(name).filter(|most| value.len() > *most)?;
+    Some(format!("annotation {name} is longer than {most} bytes"))
+}
+
+/// Why nothing may be made of an object's annotations: without the one that cannot be read, the
+/// certificate would be another than the one that is asked for. `of_dns` as for [`names`].
+#[must_use]
+pub fn refusal(annotations: &Annotations, of_dns: bool) -> Option<String> {
+    let read = [ISSUER, COMMON_NAME, DNS_NAMES, DNS_NAMES_OF_DNS];
+    let read = read.iter().filter(|name| of_dns || **name != DNS_NAMES_OF_DNS);
+    read.filter_map(|name| annotations.get_key_value(*name))
+        .find_map(|(name, value)| too_long(name, value))
 }
 
 /// The annotations that count for an object that belongs to another.
@@ -114,6 +155,8 @@ pub struct Options {
 /// Reads them. What makes no sense is left out and complained about.
 #[must_use]
 pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Options {
+    let short = within_bounds(annotations, complaints);
+    let annotations = short.as_ref();
     let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
     let copied = COPIED.iter().filter_map(|name| annotations.get_key_value(*name));
     Options {
@@ -123,9 +166,24 @@ pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
         profile: text(PROFILE).cloned(),
         private_key: private_key(annotations, complaints),
         renew_before: text(RENEW_BEFORE).and_then(|text| renew_before(text, complaints)),
-        secret_labels: text(SECRET_LABELS).and_then(|text| labels(text)),
+        secret_labels: text(SECRET_LABELS).and_then(|text| labels(text, complaints)),
         copied: copied.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
+}
+
+/// The annotations without those that are too long.
+fn within_bounds<'a>(
+    annotations: &'a Annotations,
+    complaints: &mut Vec<String>,
+) -> Cow<'a, Annotations> {
+    let mut short = Cow::Borrowed(annotations);
+    for (name, value) in annotations {
+        if let Some(why) = too_long(name, value) {
+            complaints.push(format!("{why}: it is ignored"));
+            short.to_mut().remove(name);
+        }
+    }
+    short
 }
 
 fn issuer(text: &str) -> IssuerRef {
@@ -142,12 +200,19 @@ fn is_true(text: &str) -> bool {
     ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
 
-fn labels(text: &str) -> Option<BTreeMap<String, String>> {
+fn labels(text: &str, complaints: &mut Vec<String>) -> Option<BTreeMap<String, String>> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     let labels: BTreeMap<_, _> = pairs
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
         .filter(|(name, _)| !name.is_empty())
+        .take(MAX_LABELS + 1)
         .collect();
+    if labels.len() > MAX_LABELS {
+        complaints.push(format!(
+            "annotation {SECRET_LABELS} is ignored: it has more than {MAX_LABELS} labels"
+        ));
+        return None;
+    }
     (!labels.is_empty()).then_some(labels)
 }
 
@@ -192,33 +257,34 @@ fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
 }
 
 /// Where the names of a certificate come from.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Names {
     /// From annotations alone.
-    Annotated(Vec<String>),
+    Annotated(NameList),
     /// From the object; this one is the first, if there is one.
     OfHosts(Option<String>),
 }
 
 /// Reads the annotations about names. `of_dns`: whether the DNS manager's annotation counts where
 /// ours is missing, and whether the common name alone is enough.
+///
+/// People separate names by commas, blanks and line ends. What else is in a name stays there, so
+/// that it is refused where names are parsed, and shown to them.
 #[must_use]
 pub fn names(annotations: &Annotations, of_dns: bool) -> Names {
-    let common_name = annotations.get(COMMON_NAME).map(|name| name.trim().to_owned());
+    let common_name = annotations.get(COMMON_NAME).map(|name| name.trim());
+    let common_name = common_name.filter(|name| !name.is_empty());
     let listed = annotations.get(DNS_NAMES).or_else(|| {
         let of_dns = annotations.get(DNS_NAMES_OF_DNS).filter(|_| of_dns);
         of_dns.filter(|text| *text != "*" && *text != "all")
     });
-    let common_name = common_name.filter(|name| !name.is_empty());
-    let Some(listed) = listed else {
-        return match common_name {
-            Some(name) if of_dns => Names::Annotated(vec![name]),
-            other => Names::OfHosts(other),
-        };
-    };
-    let listed = listed.split(',').map(|name| name.trim().to_owned());
-    let listed = listed.filter(|name| !name.is_empty() && Some(name) != common_name.as_ref());
-    Names::Annotated(common_name.iter().cloned().chain(listed).take(MAX_NAMES).collect())
+    let separated = |text| str::split(text, |c: char| c == ',' || c.is_whitespace());
+    let listed = listed.map(|text| separated(text).filter(|name| !name.is_empty()));
+    match (common_name, listed) {
+        (first, Some(listed)) => Names::Annotated(first.into_iter().chain(listed).collect()),
+        (Some(first), None) if of_dns => Names::Annotated([first].into_iter().collect()),
+        (first, None) => Names::OfHosts(first.map(str::to_owned)),
+    }
 }
 
 #[cfg(test)]
@@ -234,12 +300,10 @@ mod tests {
 
     #[test]
     fn names_are_taken_from_annotations_as_upstream_does() {
-        let annotated = |names: &[&str]| {
-            Names::Annotated(names.iter().map(|name| (*name).to_owned()).collect())
-        };
+        let annotated = |names: &[&str]| Names::Annotated(names.iter().copied().collect());
         let of_hosts = |name: Option<&str>| Names::OfHosts(name.map(str::to_owned));
         type Row<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Names, Names);
-        let rows: [Row<'_>; 8] = [
+        let rows: [Row<'_>; 12] = [
             (&[], None, of_hosts(None), of_hosts(None)),
             (&[("commonname", " a ")], None, of_hosts(Some("a")), annotated(&["a"])),
             (&[("dnsnames", "a, b,,")], None, annotated(&["a", "b"]), annotated(&["a", "b"])),
@@ -250,6 +314,25 @@ mod tests {
                 annotated(&["b", "a"]),
             ),
             (&[("commonname", "a"), ("dnsnames", "")], None, annotated(&["a"]), annotated(&["a"])),
+            (
+                &[("dnsnames", "a b\nc\r\n\td,\u{a0}e")],
+                None,
+                annotated(&["a", "b", "c", "d", "e"]),
+                annotated(&["a", "b", "c", "d", "e"]),
+            ),
+            (
+                &[("commonname", "A.x"), ("dnsnames", "b,a.x,B.,b,c")],
+                None,
+                annotated(&["A.x", "b", "c"]),
+                annotated(&["A.x", "b", "c"]),
+            ),
+            (
+                &[("dnsnames", "\"a b\";c")],
+                None,
+                annotated(&["\"a", "b\";c"]),
+                annotated(&["\"a", "b\";c"]),
+            ),
+            (&[("commonname", "a b")], None, of_hosts(Some("a b")), annotated(&["a b"])),
             (&[], Some("d"), of_hosts(None), annotated(&["d"])),
             (&[], Some("*"), of_hosts(None), of_hosts(None)),
             (&[("commonname", "a")], Some("all"), of_hosts(Some("a")), annotated(&["a"])),
@@ -304,6 +387,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_ignored_and_complained_about() {
+        let crowd: String = (0..65).map(|number| format!("l{number}=,")).collect();
+        let long = "x".repeat(257);
         for (name, value, why) in [
             ("renew-before", "", None),
             ("renew-before", "soon", Some("is no duration")),
@@ -314,6 +399,11 @@ mod tests {
             ("private-key-encoding", "PKCS8", None),
             ("follow-cname", "yes", None),
             ("secret-labels", "x", None),
+            ("secret-labels", &crowd, Some("more than 64 labels")),
+            ("secret-labels", &"a=b,".repeat(2_049), Some("longer than 8192 bytes: it is ignored")),
+            ("preferred-chain", &long, Some("longer than 256 bytes: it is ignored")),
+            ("profile", &long, Some("longer than 256 bytes: it is ignored")),
+            ("dnsrecord-class", &long, Some("longer than 256 bytes: it is ignored")),
         ] {
             let mut complaints = Vec::new();
             assert_eq!(options(&of(&[(name, value)]), &mut complaints), Options::default());
@@ -322,6 +412,27 @@ mod tests {
                 None => assert_eq!(complaints, Vec::<String>::new(), "{name}={value}"),
             }
         }
+    }
+
+    #[test]
+    fn of_a_value_that_is_too_long_so_much_is_kept_that_it_is_refused() {
+        let large = "ä".repeat(100_000);
+        let names = ["issuer", "commonname", "dnsnames", "secret-labels", "profile", "purpose"];
+        let mut all = of(&names.map(|name| (name, large.as_str())));
+        all.insert("example.org/foreign".to_owned(), large.clone());
+        all.insert("cert.gardener.cloud/unknown".to_owned(), large.clone());
+        let kept = keep(&all);
+        assert_eq!(kept.len(), names.len());
+        let size: usize = kept.values().map(String::len).sum();
+        assert!(size <= MAX_NAMES_TEXT + MAX_LABELS_TEXT + 4 * MAX_TEXT + 12, "{size}");
+        for name in ["issuer", "commonname", "dnsnames"] {
+            let one = keep(&of(&[(name, &large)]));
+            assert!(refusal(&one, false).is_some_and(|why| why.contains(name)), "{name}");
+        }
+        let of_dns = keep(&[(DNS_NAMES_OF_DNS.to_owned(), large)].into());
+        assert!(refusal(&of_dns, true).is_some() && refusal(&of_dns, false).is_none());
+        let fits = of(&[("issuer", &"x".repeat(256)), ("dnsnames", &"x".repeat(32 << 10))]);
+        assert_eq!((refusal(&keep(&fits), true), keep(&fits)), (None, fits));
     }
 
     #[test]

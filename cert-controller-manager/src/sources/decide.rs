@@ -1,8 +1,9 @@
 //! What to do so that the Certificates of an object are the ones that it asks for. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_lc_rs::digest;
+use cert_lib::model::name::DnsName;
 use k8s_openapi::{
     api::core::v1::SecretReference, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
@@ -18,14 +19,14 @@ use super::{
     want::{Wanted, WantedCertificate},
 };
 use crate::{
-    api::{Certificate, Home, ObjectKey, certificate::CertificateSpec, marks},
+    api::{Certificate, Home, ObjectKey, certificate::CertificateSpec, marks, names},
     runtime::merge::difference,
 };
 
 /// Longest common name (RFC 5280 appendix A.1, ub-common-name), in bytes as upstream counts.
 const MAX_COMMON_NAME: usize = 64;
-/// Longest name of an object.
-const MAX_NAME: usize = 253;
+/// Most Certificates that an object gets. Those that it has already are not counted away.
+const MAX_CERTIFICATES: usize = 200;
 
 /// Something to do.
 #[derive(Clone, Debug)]
@@ -58,17 +59,27 @@ pub struct Situation<'a> {
     pub settings: &'a SourceSettings,
 }
 
-/// Everything to do, in order. Nothing where everything is as it should be.
+/// What is to be done for an object.
+#[derive(Debug, Default)]
+pub struct Decision {
+    /// Everything to do, in order. Nothing where everything is as it should be.
+    pub changes: Vec<Change>,
+    /// What is left out, in words for a person.
+    pub complaint: Option<String>,
+}
+
+/// Decides what to do.
 #[must_use]
-pub fn decide(situation: &Situation<'_>) -> Vec<Change> {
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let places = situation.places();
     let mut changes = Vec::new();
     let mut served = vec![false; situation.wanted.certificates.len()];
     let mut keeps_finalizer = false;
     for slave in situation.slaves {
-        let fate = situation.fate(slave);
+        let fate = situation.fate(slave, &places);
         keeps_finalizer |= slave.key.home == Home::Target && fate != Fate::LeaveAlone;
         match fate {
-            Fate::LeaveAlone => {}
+            Fate::LeaveAlone | Fate::Hold => {}
             Fate::Delete if slave.deleting => {}
             Fate::Delete => changes.push(Change::Delete(Box::new(slave.clone()))),
             Fate::Keep(index) => {
@@ -78,8 +89,9 @@ pub fn decide(situation: &Situation<'_>) -> Vec<Change> {
             }
         }
     }
-    let missing = situation.wanted.certificates.iter().zip(served).filter(|(_, served)| !served);
-    for (certificate, _) in missing {
+    let there = served.iter().filter(|served| **served).count();
+    let missing = situation.wanted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
+    for (certificate, _) in missing.take(MAX_CERTIFICATES.saturating_sub(there)) {
         if let Some(object) = situation.object {
             changes.push(Change::Create(Box::new(situation.certificate(object, certificate))));
         }
@@ -93,21 +105,47 @@ pub fn decide(situation: &Situation<'_>) -> Vec<Change> {
             _ => {}
         }
     }
-    changes
+    Decision { changes, complaint: left_out(served.len(), there) }
 }
+
+/// Says how many of the certificates that are asked for are not made.
+fn left_out(asked: usize, there: usize) -> Option<String> {
+    let count = asked - there.max(asked.min(MAX_CERTIFICATES));
+    (count > 0).then(|| {
+        format!(
+            "{count} of {asked} certificates are left out: an object gets at most {MAX_CERTIFICATES}; \
+             divide it into several objects"
+        )
+    })
+}
+
+/// The certificates that are wanted, by where they go to.
+type Places = HashMap<ObjectKey, usize>;
 
 #[derive(Eq, PartialEq)]
 enum Fate {
     LeaveAlone,
+    /// It is ours, and stays as it is.
+    Hold,
     Delete,
     /// It is the one for the wanted certificate at this index.
     Keep(usize),
 }
 
 impl Situation<'_> {
-    fn fate(&self, slave: &Slave) -> Fate {
+    fn places(&self) -> Places {
+        let mut places = Places::new();
+        for (index, certificate) in self.wanted.certificates.iter().enumerate() {
+            places.entry(certificate.secret.clone()).or_insert(index);
+            places.entry(self.secret(certificate)).or_insert(index);
+        }
+        places
+    }
+
+    fn fate(&self, slave: &Slave, places: &Places) -> Fate {
+        let index = slave.secret.as_ref().and_then(|secret| places.get(secret).copied());
         // Who belongs to several goes with the last.
-        if slave.owners.len() > 1 && self.index_of(slave).is_none() {
+        if slave.owners.len() > 1 && index.is_none() {
             return Fate::LeaveAlone;
         }
         let Some(object) = self.object else { return Fate::Delete };
@@ -133,14 +171,10 @@ impl Situation<'_> {
             let by_finalizer = slave.key.home == Home::Target && has_finalizer;
             return if is_ours || by_finalizer { Fate::Delete } else { Fate::LeaveAlone };
         }
-        self.index_of(slave).map_or(Fate::Delete, Fate::Keep)
-    }
-
-    fn index_of(&self, slave: &Slave) -> Option<usize> {
-        let secret = slave.secret.as_ref()?;
-        let certificates = &self.wanted.certificates;
-        let is_for = |one: &WantedCertificate| one.secret == *secret || self.secret(one) == *secret;
-        certificates.iter().position(is_for)
+        if self.wanted.held {
+            return Fate::Hold;
+        }
+        index.map_or(Fate::Delete, Fate::Keep)
     }
 
     /// Where the certificate goes to.
@@ -180,8 +214,7 @@ impl Situation<'_> {
         let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let kind = self.key.kind.name().kind;
         let name = format!("{prefix}{}-{kind}", self.key.object.name).to_lowercase();
-        let head: String = name.chars().take(MAX_NAME - 1 - hash.len()).collect();
-        format!("{head}-{hash}")
+        names::derived(&name, &hash)
     }
 
     fn owner(&self, object: &Object) -> OwnerReference {
@@ -217,11 +250,12 @@ impl Situation<'_> {
     /// Secret it is for stays as it is.
     #[must_use]
     pub(super) fn patch(&self, slave: &Slave, wanted: &WantedCertificate) -> Option<Value> {
-        let should = serde_json::to_value(spec(wanted)).ok()?;
-        let is = serde_json::to_value(&slave.managed).ok()?;
         let mut patch = Map::new();
-        if let Some(spec) = difference(&is, &should) {
-            patch.insert("spec".to_owned(), spec);
+        let should = spec(wanted);
+        if should != slave.managed {
+            let should = serde_json::to_value(should).ok()?;
+            let is = serde_json::to_value(&slave.managed).ok()?;
+            patch.extend(difference(&is, &should).map(|spec| ("spec".to_owned(), spec)));
         }
         let annotations = self.changed_annotations(slave, wanted);
         if !annotations.is_empty() {
@@ -267,10 +301,14 @@ pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
 }
 
 /// The fields of a Certificate that follow the source object.
+///
+/// Among the DNS names a first name that is none is refused. As the common name an issuer whose key
+/// we hold would certify it, and the names that were meant would be missing.
 fn spec(wanted: &WantedCertificate) -> CertificateSpec {
     let options = &wanted.options;
-    let (common_name, dns_names) = match wanted.domains.split_first() {
-        Some((first, rest)) if first.len() <= MAX_COMMON_NAME => (Some(first.clone()), rest),
+    let fits = |name: &str| name.len() <= MAX_COMMON_NAME && name.parse::<DnsName>().is_ok();
+    let (common_name, dns_names) = match wanted.domains.as_slice().split_first() {
+        Some((first, rest)) if fits(first) => (Some(first.clone()), rest),
         _ => (None, wanted.domains.as_slice()),
     };
     CertificateSpec {

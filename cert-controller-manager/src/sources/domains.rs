@@ -1,6 +1,14 @@
 //! Which names of routes belong to the certificate of a server or listener.
 
-use super::object::{Entry, Host, Place};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
+
+use super::{
+    names::{NameList, plain},
+    object::{Entry, Place},
+};
 
 /// A route, as far as one of the things that it is attached to sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,26 +29,19 @@ pub struct Attachment {
 /// attach, not to another listener, and no name outside the entry's own ones, so that the
 /// certificates of two servers do not get each other's names.
 #[must_use]
-pub fn of_entry(entry: &Entry, routes: &[Attachment], here: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in entry.hosts.iter().filter_map(|host| host.name.as_ref()) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
+pub fn of_entry(entry: &Entry, routes: &[Attachment], here: &str) -> NameList {
+    let mut names: NameList = entry.hosts.iter().filter_map(|host| host.name.as_deref()).collect();
     let open = names.is_empty();
+    let mut served: HashMap<&str, Served<'_>> = HashMap::new();
     for route in routes.iter().filter(|route| is_meant(&entry.place, route)) {
+        let from = route.namespace.as_str();
+        let served = served.entry(from).or_insert_with(|| Served::of(entry, open, from, here));
         for hostname in &route.hostnames {
-            let serves = |host: &Host| {
-                let named = match &host.name {
-                    Some(own) => is_below(hostname, own),
-                    None => open,
-                };
-                named && host.from.admits(&route.namespace, here)
-            };
-            let is_new = hostname != "*" && !names.iter().any(|name| covers(name, hostname));
-            if is_new && entry.hosts.iter().any(serves) {
-                names.push(hostname.clone());
+            if names.is_full() {
+                return names;
+            }
+            if hostname != "*" && served.has(hostname) && !names.covers(hostname) {
+                names.add(hostname);
             }
         }
     }
@@ -52,25 +53,42 @@ fn is_meant(place: &Place, route: &Attachment) -> bool {
     section && route.port.is_none_or(|port| Some(port) == place.port)
 }
 
-/// Whether a certificate for `name` is one for `host`, too: a wildcard stands for one label
-/// (RFC 6125 section 6.4.3).
-fn covers(name: &str, host: &str) -> bool {
-    let one_label =
-        |(label, rest): (&str, &str)| label != "*" && name.strip_prefix("*.") == Some(rest);
-    name == host || host.split_once('.').is_some_and(one_label)
+/// What an entry serves of the routes of one namespace.
+struct Served<'a> {
+    everything: bool,
+    names: HashSet<Cow<'a, str>>,
+    /// The wildcards among them without their `*`.
+    below: HashSet<String>,
 }
 
-/// Whether a server for `own` serves `host`: a wildcard there stands for any number of labels.
-fn is_below(host: &str, own: &str) -> bool {
-    let under = |suffix: &str| host.len() > suffix.len() && host.ends_with(suffix);
-    host == own
-        || own.strip_prefix('*').is_some_and(|suffix| suffix.starts_with('.') && under(suffix))
+impl<'a> Served<'a> {
+    fn of(entry: &'a Entry, open: bool, from: &str, here: &str) -> Self {
+        let admitted = || entry.hosts.iter().filter(|host| host.from.admits(from, here));
+        let names = || admitted().filter_map(|host| host.name.as_deref()).map(plain);
+        let suffix = |name: Cow<'_, str>| Some(name.strip_prefix('*')?.to_owned());
+        let is_parent = |suffix: &String| suffix.starts_with('.');
+        Self {
+            everything: open && admitted().any(|host| host.name.is_none()),
+            names: names().collect(),
+            below: names().filter_map(suffix).filter(is_parent).collect(),
+        }
+    }
+
+    /// Whether `host` is served: a wildcard here stands for any number of labels.
+    fn has(&self, host: &str) -> bool {
+        let host = plain(host);
+        let is_below = || {
+            let dots = host.match_indices('.').filter(|(at, _)| *at > 0);
+            dots.filter_map(|(at, _)| host.get(at..)).any(|suffix| self.below.contains(suffix))
+        };
+        self.everything || self.names.contains(&host) || (!self.below.is_empty() && is_below())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::object::From;
+    use crate::sources::object::{From, Host};
 
     #[test]
     fn wildcards_stand_for_one_label_in_certificates_and_for_many_in_servers() {
@@ -86,9 +104,15 @@ mod tests {
             ("*.a.b", "*.b", false, false),
             ("a.b", "c.b", false, false),
             ("*b", "ab", false, false),
+            ("*.B", "a.b.", true, true),
+            ("A.b.", "a.B", true, true),
         ] {
-            assert_eq!(covers(own, host), covered, "{own} covers {host}");
-            assert_eq!(is_below(host, own), served, "{own} serves {host}");
+            let list: NameList = [own].into_iter().collect();
+            assert_eq!(list.covers(host), covered, "{own} covers {host}");
+            let host_of = |name: &str| Host { name: Some(name.to_owned()), from: From::Everywhere };
+            let entry = Entry { hosts: vec![host_of(own)], ..Entry::default() };
+            let served_here = Served::of(&entry, false, "ns", "ns").has(host);
+            assert_eq!(served_here, served, "{own} serves {host}");
         }
     }
 
@@ -130,7 +154,7 @@ mod tests {
                 vec!["c.x"],
             ),
         ] {
-            assert_eq!(of_entry(entry, &[route], "infra"), names);
+            assert_eq!(of_entry(entry, &[route], "infra").as_slice(), names);
         }
     }
 }

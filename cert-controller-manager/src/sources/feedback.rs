@@ -71,9 +71,8 @@ impl Feedback {
     /// Says in which state the Certificates are.
     pub fn states(&self, key: &SourceKey, object: &Object, slaves: &[Slave]) {
         if let Some(memory) = self.lock().get_mut(key) {
-            memory.states.retain(|secret, _| {
-                slaves.iter().any(|slave| slave.secret.as_ref() == Some(secret))
-            });
+            let there: BTreeSet<_> = slaves.iter().filter_map(|it| it.secret.as_ref()).collect();
+            memory.states.retain(|secret, _| there.contains(secret));
         }
         for (secret, word) in
             slaves.iter().filter_map(|slave| Some((slave.secret.clone()?, word(slave)?)))

@@ -6,7 +6,7 @@ use super::{
     domains::Attachment,
     index::{Attached, RouteKind},
     kind::{Kind, SourceKey},
-    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
 };
 use crate::api::{
     ObjectKey,
@@ -20,7 +20,7 @@ use crate::api::{
 impl Source for GatewaySpec {
     const KIND: Kind = Kind::Gateway;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         (object.spec.listeners.iter().filter_map(entry).collect(), None)
     }
 
@@ -38,7 +38,7 @@ impl Source for GatewaySpec {
 impl Source for ListenerSet {
     const KIND: Kind = Kind::ListenerSet;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         listeners(&object.spec.0, object.namespace())
     }
 }
@@ -46,12 +46,12 @@ impl Source for ListenerSet {
 impl Source for XListenerSet {
     const KIND: Kind = Kind::XListenerSet;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         listeners(&object.spec.0, object.namespace())
     }
 }
 
-fn listeners(spec: &ListenersSpec, namespace: Option<String>) -> (Vec<Entry>, Option<Parent>) {
+fn listeners(spec: &ListenersSpec, namespace: Option<String>) -> (Entries, Option<Parent>) {
     let parent = target(&spec.parent_ref, &namespace.unwrap_or_default());
     let parent = parent.filter(|key| key.kind == Kind::Gateway).map(|key| Parent(key.object));
     (spec.listeners.iter().filter_map(entry).collect(), parent)

@@ -2,14 +2,14 @@
 
 use super::{
     kind::Kind,
-    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source, quote},
 };
 use crate::api::source::{Foreign, IngressSpec, IngressTls};
 
 impl Source for IngressSpec {
     const KIND: Kind = Kind::Ingress;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         (object.spec.tls.iter().map(entry).collect(), None)
     }
 }
@@ -17,10 +17,8 @@ impl Source for IngressSpec {
 fn entry(tls: &IngressTls) -> Entry {
     let hosts = tls.hosts.iter().filter(|name| *name != "*");
     let secret = if tls.secret_name.is_empty() {
-        SecretName::Unclear(format!(
-            "tls entry for hosts {} has no secretName",
-            tls.hosts.join(",")
-        ))
+        let hosts = quote(&tls.hosts.join(","));
+        SecretName::Unclear(format!("tls entry for hosts {hosts} has no secretName"))
     } else {
         SecretName::here(&tls.secret_name)
     };

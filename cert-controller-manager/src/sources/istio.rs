@@ -8,7 +8,7 @@ use super::{
     domains::Attachment,
     index::{Attached, RouteKind},
     kind::{Kind, SourceKey},
-    object::{Entry, From, Host, Parent, Place, SecretName, Source},
+    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
 };
 use crate::api::{
     ObjectKey,
@@ -19,7 +19,7 @@ use crate::api::{
 impl Source for GatewaySpec {
     const KIND: Kind = Kind::IstioGateway;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         let namespace =
             object.annotations().get(SECRET_NAMESPACE).filter(|value| !value.is_empty());
         let servers = object.spec.servers.iter();

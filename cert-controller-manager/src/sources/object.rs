@@ -1,6 +1,6 @@
 //! What is kept of an object that may get certificates: all kinds look the same from here on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::ResourceExt;
 
@@ -13,13 +13,22 @@ use crate::api::{
     source::{Foreign, Shape},
 };
 
+/// Most entries of an object. A list is read a little further, so that more are noticed.
+pub const MAX_ENTRIES: usize = 1_000;
+/// Most names in all entries of an object together: two hundred certificates are full then.
+pub const MAX_HOSTS: usize = 20_000;
+/// Longest name that is kept: no name of DNS or Kubernetes is as long, so that it is refused.
+const MAX_NAME: usize = 255;
+/// Longest part of an object that is repeated to people.
+const MAX_QUOTE: usize = 200;
+
 /// A kind of objects that get certificates.
 pub trait Source: Shape {
     /// Which kind.
     const KIND: Kind;
 
     /// What asks for a certificate in an object, and the object that it belongs to, if any.
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>);
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>);
 
     /// Whose ListenerSets belong to it.
     fn listeners_from(_: &Foreign<Self>) -> From {
@@ -43,7 +52,7 @@ pub struct Object {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// What asks for a certificate.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// What it belongs to.
     pub parent: Option<Parent>,
     /// Whose ListenerSets belong to it.
@@ -54,6 +63,37 @@ pub struct Object {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Parent(pub ObjectKey);
 
+/// The parts of an object that ask for certificates. Who looks at them shares them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entries {
+    /// All of them.
+    All(Arc<[Entry]>),
+    /// More than are looked at, or more names in them: none is kept.
+    TooMany,
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self::All(Arc::default())
+    }
+}
+
+impl FromIterator<Entry> for Entries {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let mut kept = Vec::new();
+        let mut hosts = 0_usize;
+        for mut entry in entries {
+            hosts = hosts.saturating_add(entry.hosts.len());
+            if kept.len() == MAX_ENTRIES || hosts > MAX_HOSTS {
+                return Self::TooMany;
+            }
+            entry.bound();
+            kept.push(entry);
+        }
+        Self::All(kept.into())
+    }
+}
+
 /// A part of an object that asks for a certificate.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
@@ -63,6 +103,40 @@ pub struct Entry {
     pub secret: SecretName,
     /// What is served.
     pub hosts: Vec<Host>,
+}
+
+impl Entry {
+    /// Cuts what is too long to be anything.
+    fn bound(&mut self) {
+        for name in self.hosts.iter_mut().filter_map(|host| host.name.as_mut()) {
+            if name.len() > MAX_NAME {
+                *name = head(name, MAX_NAME).to_owned();
+            }
+        }
+        let is_long = |name: &str| name.len() > MAX_NAME;
+        if let SecretName::Named { namespace, name } = &self.secret
+            && (is_long(name) || namespace.as_deref().is_some_and(is_long))
+        {
+            let why = format!("{} is too long for a name of a Secret", quote(name));
+            self.secret = SecretName::Unclear(why);
+        }
+    }
+}
+
+/// The beginning of a text of others, for messages.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let head = head(text, MAX_QUOTE);
+    if head.len() == text.len() { head.to_owned() } else { format!("{head}…") }
+}
+
+/// The first `length` bytes, or a few more where a letter would be cut.
+fn head(text: &str, length: usize) -> &str {
+    let mut end = text.len().min(length);
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// How an entry is named.
@@ -142,9 +216,7 @@ impl From {
 pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey, Object) {
     let key = SourceKey { kind: S::KIND, object: ObjectKey::of(object) };
     let is_ours = |name: &&String| name.ends_with(S::KIND.finalizer());
-    let annotations = object.annotations().iter().filter(|(name, _)| annotations::is_read(name));
-    let annotations: BTreeMap<_, _> =
-        annotations.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let annotations = annotations::keep(object.annotations());
     let labelled = object.labels().get(PURPOSE_LABEL).is_some_and(|value| value == "managed-cert");
     // Most objects of a cluster ask for nothing, and nothing is what is kept of them. Only what has
     // a parent may be asked for by that.
@@ -157,9 +229,44 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
         labelled,
         finalizers: object.finalizers().iter().filter(is_ours).cloned().collect(),
         deleting: object.metadata.deletion_timestamp.is_some(),
-        entries: if asks { entries } else { Vec::new() },
+        entries: if asks { entries } else { Entries::default() },
         parent,
         listeners_from: S::listeners_from(object),
     };
     (key, kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(secret: &str, hosts: usize) -> Entry {
+        let host = |number| Host { name: Some(format!("h{number}")), from: From::Nowhere };
+        let hosts = (0..hosts).map(host).collect();
+        Entry { secret: SecretName::here(secret), hosts, ..Entry::default() }
+    }
+
+    #[test]
+    fn an_object_with_more_than_is_looked_at_is_not_kept() {
+        for (entries, hosts, all) in
+            [(1_000, 20, true), (1_000, 21, false), (1_001, 0, false), (143, 140, false)]
+        {
+            let kept: Entries = (0..entries).map(|_| entry("s", hosts)).collect();
+            assert_eq!(kept != Entries::TooMany, all, "{entries} entries with {hosts} hosts");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_still_too_long() {
+        let long = "ä".repeat(1_000_000);
+        let mut host = entry("s", 1);
+        host.hosts[0].name = Some(long.clone());
+        let Entries::All(kept) = [host, entry(&long, 0)].into_iter().collect() else {
+            panic!("two entries are too many");
+        };
+        let name = kept[0].hosts[0].name.as_ref().unwrap();
+        assert!((254..260).contains(&name.len()), "{}", name.len());
+        let SecretName::Unclear(why) = &kept[1].secret else { panic!("{:?}", kept[1].secret) };
+        assert!(why.len() < 300 && why.contains("too long"), "{why}");
+    }
 }

@@ -5,14 +5,14 @@ use kube::ResourceExt;
 use super::{
     annotations::{SECRET_NAME, SECRET_NAMESPACE},
     kind::Kind,
-    object::{Entry, Parent, SecretName, Source},
+    object::{Entries, Entry, Parent, SecretName, Source},
 };
 use crate::api::source::{Foreign, ServiceSpec};
 
 impl Source for ServiceSpec {
     const KIND: Kind = Kind::Service;
 
-    fn entries(object: &Foreign<Self>) -> (Vec<Entry>, Option<Parent>) {
+    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         let annotation =
             |name: &str| object.annotations().get(name).filter(|value| !value.is_empty()).cloned();
         let name = annotation(SECRET_NAME).filter(|_| object.spec.kind == "LoadBalancer");

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     SourceSettings,
     act::{Act, Failure},
-    decide::{Situation, decide},
+    decide::{Decision, Situation, decide},
     feedback::Feedback,
     index::{Index, Known},
     kind::{Kind, SourceKey},
@@ -154,11 +154,12 @@ impl Sources {
         if let Some(wait) = self.missing(&key, &known, &slaves) {
             return wait;
         }
-        let wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
+        let mut wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
             let classes = &self.settings.classes;
             wanted(&key, object, known.parent.as_ref(), &known.routes, classes)
         });
-        let failures = self.sync(&key, &known, &wanted, &slaves).await;
+        let (failures, left_out) = self.sync(&key, &known, &wanted, &slaves).await;
+        wanted.complaints.extend(left_out);
         self.tell(&key, &known, &wanted, &slaves, &failures);
         self.next_look(key, &failures)
     }
@@ -195,20 +196,21 @@ impl Sources {
         known: &Known,
         wanted: &Wanted,
         slaves: &[Slave],
-    ) -> Vec<Failure> {
+    ) -> (Vec<Failure>, Option<String>) {
         let object = known.object.as_ref();
         let apart = self.clusters.target.is_some();
         let settings = &self.settings;
         let situation = Situation { key, object, wanted, slaves, apart, settings };
         let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
         let mut failures = Vec::new();
-        for change in decide(&situation) {
+        let Decision { changes, complaint } = decide(&situation);
+        for change in changes {
             if let Err(failure) = act.run(&change).await {
                 tracing::info!(source = %key, "{key}: {failure}");
                 failures.push(failure);
             }
         }
-        failures
+        (failures, complaint)
     }
 
     fn tell(

@@ -1,18 +1,24 @@
 //! Which certificates an object asks for. Pure: the object and its routes in, a list out.
 
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
 use super::{
     annotations::{self, Annotations, Names, Options, PURPOSE},
     domains::{self, Attachment},
     kind::{Kind, SourceKey},
-    object::{Object, SecretName},
+    names::NameList,
+    object::{Entries, Entry, MAX_ENTRIES, MAX_HOSTS, Object, SecretName},
 };
 use crate::{
     api::{ObjectKey, marks},
     config::Classes,
 };
 
-/// How many names of a certificate are passed on: more than it may have, so that it is refused.
-const MAX_NAMES: usize = 200;
+/// How many complaints about one object are worth an event.
+const MAX_COMPLAINTS: usize = 20;
 
 /// What an object asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +27,9 @@ pub struct Wanted {
     pub responsible: bool,
     /// One for each Secret.
     pub certificates: Vec<WantedCertificate>,
+    /// Whether the object cannot be read in full. What there is of its certificates stays as it is:
+    /// one without the names that are asked for is none that was asked for.
+    pub held: bool,
     /// What cannot be fulfilled, in words for a person.
     pub complaints: Vec<String>,
 }
@@ -30,10 +39,10 @@ pub struct Wanted {
 pub struct WantedCertificate {
     /// Where it goes to, as the object says.
     pub secret: ObjectKey,
-    /// Its names, the first one first; never empty.
-    pub domains: Vec<String>,
-    /// Everything else.
-    pub options: Options,
+    /// Its names, the first one first; never empty. Certificates that have the same share them.
+    pub domains: Arc<NameList>,
+    /// Everything else, the same for all certificates of an object.
+    pub options: Arc<Options>,
 }
 
 /// What `object` asks for. `parent` is the Gateway of a ListenerSet, where it is known.
@@ -53,9 +62,45 @@ pub fn wanted(
     let labelled = object.labelled || parent.is_some_and(|gateway| gateway.labelled);
     let mut wanted = Wanted { responsible, ..Wanted::default() };
     if responsible && !object.deleting && asks(key.kind, labelled, annotations) {
-        collect(key, object, annotations, routes, &mut wanted);
+        match readable(key, object, annotations) {
+            Ok(entries) => collect(key, entries, annotations, routes, &mut wanted),
+            Err(why) => {
+                wanted.held = true;
+                let what = "its certificates are neither made nor changed";
+                wanted.complaints.push(format!("{why}: {what}"));
+            }
+        }
     }
+    bound(&mut wanted.complaints);
     wanted
+}
+
+/// What asks for certificates, where the object and its annotations can be read in full.
+fn readable<'a>(
+    key: &SourceKey,
+    object: &'a Object,
+    annotations: &Annotations,
+) -> Result<&'a [Entry], String> {
+    if let Some(why) = annotations::refusal(annotations, key.kind == Kind::Service) {
+        return Err(why);
+    }
+    match &object.entries {
+        Entries::All(entries) => Ok(entries),
+        Entries::TooMany => Err(format!(
+            "it has more than {MAX_ENTRIES} entries or more than {MAX_HOSTS} names in them"
+        )),
+    }
+}
+
+/// Keeps the first complaints, each once, and counts the others.
+fn bound(complaints: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    complaints.retain(|text| seen.insert(text.clone()));
+    let more = complaints.len().saturating_sub(MAX_COMPLAINTS);
+    if more > 0 {
+        complaints.truncate(MAX_COMPLAINTS);
+        complaints.push(format!("there is more to complain about: {more} things"));
+    }
 }
 
 /// Whether a Gateway takes the listeners of a ListenerSet.
@@ -72,14 +117,16 @@ fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
 
 fn collect(
     key: &SourceKey,
-    object: &Object,
+    entries: &[Entry],
     annotations: &Annotations,
     routes: &[Attachment],
     wanted: &mut Wanted,
 ) {
-    let options = annotations::options(annotations, &mut wanted.complaints);
+    let options = Arc::new(annotations::options(annotations, &mut wanted.complaints));
     let names = annotations::names(annotations, key.kind == Kind::Service);
-    for entry in &object.entries {
+    let mut secrets = Vec::new();
+    let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
+    for entry in entries {
         let secret = match &entry.secret {
             SecretName::Unclear(complaint) => {
                 wanted.complaints.push(complaint.clone());
@@ -90,50 +137,35 @@ fn collect(
                 ObjectKey::new(namespace, name)
             }
         };
-        let domains = match &names {
-            Names::Annotated(domains) => domains.clone(),
-            Names::OfHosts(first) => {
-                let mut domains: Vec<String> = first.iter().cloned().collect();
-                extend(&mut domains, domains::of_entry(entry, routes, &key.object.namespace));
-                domains
+        let list = lists.entry(secret).or_insert_with_key(|secret| {
+            secrets.push(secret.clone());
+            match &names {
+                Names::Annotated(_) => NameList::default(),
+                Names::OfHosts(first) => first.iter().map(String::as_str).collect(),
             }
-        };
-        let known = wanted.certificates.iter_mut().find(|one| one.secret == secret);
+        });
         // Two servers with one Secret need the names of both in it.
-        match known {
-            Some(known) => extend(&mut known.domains, domains),
-            None => wanted.certificates.push(WantedCertificate {
-                secret,
-                domains,
-                options: options.clone(),
-            }),
+        if matches!(names, Names::OfHosts(_)) && !list.is_full() {
+            let more = domains::of_entry(entry, routes, &key.object.namespace);
+            more.as_slice().iter().for_each(|name| list.add(name));
         }
     }
-    for certificate in &mut wanted.certificates {
-        certificate.domains.truncate(MAX_NAMES);
-    }
-    drop_nameless(wanted);
-}
-
-fn extend(domains: &mut Vec<String>, more: Vec<String>) {
-    for domain in more {
-        if !domains.contains(&domain) {
-            domains.push(domain);
+    let annotated = match names {
+        Names::Annotated(list) => Some(Arc::new(list)),
+        Names::OfHosts(_) => None,
+    };
+    for secret in secrets {
+        let listed = || Arc::new(lists.remove(&secret).unwrap_or_default());
+        let domains = annotated.clone().unwrap_or_else(listed);
+        if domains.is_empty() {
+            let complaint =
+                format!("there is no domain name for the certificate of Secret {secret}");
+            wanted.complaints.push(complaint);
+        } else {
+            let options = options.clone();
+            wanted.certificates.push(WantedCertificate { secret, domains, options });
         }
     }
-}
-
-fn drop_nameless(wanted: &mut Wanted) {
-    let complaints = &mut wanted.complaints;
-    wanted.certificates.retain(|certificate| {
-        let named = !certificate.domains.is_empty();
-        if !named {
-            let secret = &certificate.secret;
-            complaints
-                .push(format!("there is no domain name for the certificate of Secret {secret}"));
-        }
-        named
-    });
 }
 
 #[cfg(test)]

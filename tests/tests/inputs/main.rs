@@ -3,6 +3,8 @@
 //! A short run belongs to `make test`. `INPUTS=1000000 cargo test --release -p tests --test inputs` makes
 //! a long one, with that many inputs for each property.
 
+mod annotations;
+
 use std::{
     env,
     fmt::Debug,
@@ -31,14 +33,29 @@ struct Cost {
 
 /// Feeds inputs to `subject` until the run is over, and fails with the smallest input that panics,
 /// that violates what `subject` asserts, or that costs more than it may.
+#[expect(clippy::expect_used, reason = "the body of tests: it fails as they do")]
+fn check<S>(
+    name: &str,
+    inputs: &S,
+    allowed: Cost,
+    subject: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) where
+    S: Strategy,
+    S::Value: Debug,
+{
+    let cases = env::var("INPUTS").map_or(INPUTS, |text| text.parse().expect("a number"));
+    check_some(name, cases, inputs, allowed, subject);
+}
+
+/// [`check`] with so many inputs, whatever the run.
 #[expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
     reason = "the body of tests: it fails as they do, and prints what inputs cost"
 )]
-fn check<S>(
+fn check_some<S>(
     name: &str,
+    cases: u32,
     inputs: &S,
     allowed: Cost,
     subject: impl Fn(S::Value) -> Result<(), TestCaseError>,
@@ -49,7 +66,6 @@ fn check<S>(
     // One property at a time: the allocator counts for the whole process.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let cases = env::var("INPUTS").map_or(INPUTS, |text| text.parse().expect("a number"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let worst = Mutex::new(Cost { time: Duration::ZERO, memory: 0 });
     let began = Instant::now();

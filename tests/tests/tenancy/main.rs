@@ -2,6 +2,7 @@
 //! trusted may not do, and what becomes of Secrets over time.
 
 mod hostile;
+mod large_sources;
 mod ownership;
 mod quotas;
 mod revocations;

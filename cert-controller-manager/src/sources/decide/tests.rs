@@ -1,9 +1,15 @@
-use std::slice::from_ref;
+use std::{slice::from_ref, sync::Arc};
 
 use super::*;
 use crate::{
     api::{CertificateKey, ClusterId},
-    sources::{annotations::Options, kind::Kind, object::From, slaves::Masters},
+    sources::{
+        annotations::Options,
+        kind::Kind,
+        names::NameList,
+        object::{Entries, From},
+        slaves::Masters,
+    },
 };
 
 fn key() -> SourceKey {
@@ -18,19 +24,23 @@ fn object() -> Object {
         labelled: false,
         finalizers: Vec::new(),
         deleting: false,
-        entries: Vec::new(),
+        entries: Entries::default(),
         parent: None,
         listeners_from: From::Nowhere,
     }
 }
 
+fn domains(names: &[&str]) -> Arc<NameList> {
+    Arc::new(names.iter().copied().collect())
+}
+
 fn want(names: &[&str]) -> Wanted {
     let certificates = names.iter().map(|name| WantedCertificate {
         secret: ObjectKey::new("ns", *name),
-        domains: vec![format!("{name}.x"), "b.x".into()],
-        options: Options::default(),
+        domains: domains(&[&format!("{name}.x"), "b.x"]),
+        options: Arc::default(),
     });
-    Wanted { responsible: true, certificates: certificates.collect(), complaints: Vec::new() }
+    Wanted { responsible: true, certificates: certificates.collect(), ..Wanted::default() }
 }
 
 fn settings() -> SourceSettings {
@@ -100,7 +110,7 @@ fn decided(object: Option<&Object>, wanted: &Wanted, slaves: &[Slave]) -> Vec<St
         Change::Patch(slave, patch) => format!("patch {}: {patch}", slave.secret.unwrap()),
         Change::Delete(slave) => format!("delete {}", slave.secret.unwrap()),
     };
-    decide(&situation).into_iter().map(line).collect()
+    decide(&situation).changes.into_iter().map(line).collect()
 }
 
 #[test]
@@ -122,22 +132,68 @@ fn certificates_are_made_kept_and_deleted_with_what_is_wanted() {
 fn only_what_differs_is_patched() {
     let object = object();
     let (mut wanted, a) = (want(&["a"]), slave("a", Home::Source));
-    wanted.certificates[0].domains = vec!["c.x".into()];
-    wanted.certificates[0].options.renew_before = Some("720h0m0s".into());
+    wanted.certificates[0].domains = domains(&["c.x"]);
+    let renew_before = Some("720h0m0s".into());
+    wanted.certificates[0].options = Arc::new(Options { renew_before, ..Options::default() });
     let patch = r#"{"spec":{"commonName":"c.x","renewBefore":"720h0m0s","dnsNames":null},"metadata":{"uid":"uid of a"}}"#;
     assert_eq!(decided(Some(&object), &wanted, &[a]), [format!("patch ns/a: {patch}")]);
 }
 
 #[test]
-fn a_long_first_name_is_no_common_name() {
+fn a_first_name_that_is_too_long_or_no_name_is_no_common_name() {
     let long = format!("{}.x", "a".repeat(63));
-    for (first, common_name) in [("a.x".to_owned(), true), (long, false)] {
+    for (first, common_name) in
+        [("a.x", true), ("*.x", true), (&long, false), ("\"a.x", false), ("a.x\nb.x", false)]
+    {
         let mut wanted = want(&["a"]).certificates.remove(0);
-        wanted.domains[0] = first.clone();
+        wanted.domains = domains(&[first, "b.x"]);
         let spec = spec(&wanted);
-        assert_eq!(spec.common_name.is_some(), common_name);
-        assert_eq!(spec.dns_names.unwrap().contains(&first), !common_name);
+        assert_eq!(spec.common_name.is_some(), common_name, "{first}");
+        assert_eq!(spec.dns_names.unwrap().contains(&first.to_owned()), !common_name);
     }
+}
+
+#[test]
+fn an_object_gets_two_hundred_certificates_and_keeps_those_it_has() {
+    let names: Vec<String> = (0..1_000).map(|number| format!("s{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (key, settings, object, wanted) = (key(), settings(), object(), want(&names));
+    // What is there is at the end of the list, as where others were put before it.
+    for (there, made, left_out) in
+        [(0, 200, Some(800)), (150, 50, Some(800)), (300, 0, Some(700)), (1_000, 0, None)]
+    {
+        let slaves: Vec<_> =
+            names[1_000 - there..].iter().map(|name| slave(name, Home::Source)).collect();
+        let situation = Situation {
+            key: &key,
+            object: Some(&object),
+            wanted: &wanted,
+            slaves: &slaves,
+            apart: false,
+            settings: &settings,
+        };
+        let decision = decide(&situation);
+        let all_made = decision.changes.iter().all(|it| matches!(it, Change::Create(_)));
+        assert_eq!((decision.changes.len(), all_made), (made, true), "{there} are there");
+        let said = decision.complaint.as_deref().and_then(|text| text.split_once(' '));
+        let count = said.map(|(count, _)| count.parse().unwrap());
+        assert_eq!(count, left_out, "{there} are there");
+    }
+}
+
+#[test]
+fn what_an_object_has_that_cannot_be_read_stays_as_it_is() {
+    let object = object();
+    let held = Wanted { responsible: true, held: true, ..Wanted::default() };
+    let (here, there) = (slave("a", Home::Source), slave("a", Home::Target));
+    assert_eq!(decided(Some(&object), &held, from_ref(&here)), [""; 0]);
+    assert_eq!(decided(Some(&object), &held, from_ref(&there)), ["finalizer"]);
+    let deleting = Object {
+        deleting: true,
+        finalizers: vec!["cert.gardener.cloud/ingress-cert".to_owned()],
+        ..object
+    };
+    assert_eq!(decided(Some(&deleting), &held, from_ref(&there)), ["delete ns/a"]);
 }
 
 #[test]
@@ -167,6 +223,29 @@ fn the_name_is_the_same_at_every_try_and_another_for_another_object() {
     assert_eq!(apart.metadata.namespace.as_deref(), Some("ns"));
     assert_eq!(apart.metadata.annotations.as_ref().unwrap()["cert.gardener.cloud/class"], "c");
     assert!(name(apart).starts_with("p-web-ingress-"));
+}
+
+#[test]
+fn the_name_is_valid_whatever_is_at_the_cut() {
+    let (settings, object, wanted) = (settings(), object(), want(&["a"]));
+    for length in 225..=253 {
+        for filler in [".a", "a.", "a-", "a"] {
+            let name: String = filler.chars().cycle().skip(1).take(length - 1).collect();
+            let name = format!("a{name}").trim_end_matches(['.', '-']).to_owned();
+            let key = SourceKey { kind: Kind::Ingress, object: ObjectKey::new("ns", name) };
+            let situation = Situation {
+                key: &key,
+                object: Some(&object),
+                wanted: &wanted,
+                slaves: &[],
+                apart: false,
+                settings: &settings,
+            };
+            let made = situation.certificate(&object, &wanted.certificates[0]);
+            let made = made.metadata.name.unwrap();
+            assert!(crate::certificates::syntax::is_subdomain(&made), "{made}");
+        }
+    }
 }
 
 #[test]

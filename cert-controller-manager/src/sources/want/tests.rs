@@ -36,7 +36,8 @@ fn route(namespace: &str, hostnames: &[&str]) -> Attachment {
 
 /// Secrets with their names, and complaints.
 fn summary(wanted: &Wanted) -> (Vec<String>, String) {
-    let line = |one: &WantedCertificate| format!("{}: {}", one.secret, one.domains.join(" "));
+    let line =
+        |one: &WantedCertificate| format!("{}: {}", one.secret, one.domains.as_slice().join(" "));
     (wanted.certificates.iter().map(line).collect(), wanted.complaints.join("; "))
 }
 

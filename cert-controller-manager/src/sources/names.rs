@@ -1,0 +1,110 @@
+//! The names of one certificate while they are collected: each once, however it is written, and no
+//! more than go on.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use cert_lib::model::request::MAX_DNS_NAMES;
+
+/// Most names that are passed on: more than a certificate may have beside its common name, so that
+/// it is refused.
+pub const MAX_NAMES: usize = MAX_DNS_NAMES + 2;
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default)]
+pub struct NameList {
+    names: Vec<String>,
+    /// The names as DNS compares them.
+    seen: HashSet<String>,
+}
+
+impl NameList {
+    /// Adds a name, unless it is there.
+    pub fn add(&mut self, name: &str) {
+        if self.is_full() {
+            return;
+        }
+        let plain = plain(name);
+        if !self.seen.contains(plain.as_ref()) {
+            self.seen.insert(plain.into_owned());
+            self.names.push(name.to_owned());
+        }
+    }
+
+    /// Whether there are as many as go on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.names.len() >= MAX_NAMES
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The names as they were written, in the order in which they came.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether a certificate for these names is one for `host`, too: a wildcard stands for one label
+    /// (RFC 6125 section 6.4.3).
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
+        let host = plain(host);
+        let by_wildcard = |(label, rest): (&str, &str)| {
+            label != "*" && self.seen.contains(format!("*.{rest}").as_str())
+        };
+        self.seen.contains(host.as_ref()) || host.split_once('.').is_some_and(by_wildcard)
+    }
+}
+
+impl PartialEq for NameList {
+    fn eq(&self, other: &Self) -> bool {
+        self.names == other.names
+    }
+}
+
+impl<'a> FromIterator<&'a str> for NameList {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        let mut list = Self::default();
+        for name in names {
+            // The rest may be long.
+            if list.is_full() {
+                break;
+            }
+            list.add(name);
+        }
+        list
+    }
+}
+
+/// A name as DNS compares it: in lower case and without the dot at its end.
+#[must_use]
+pub fn plain(name: &str) -> Cow<'_, str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_counts_once_however_it_is_written() {
+        let list: NameList = ["b.x", "B.X", "b.x.", "a.x", "b.x"].into_iter().collect();
+        assert_eq!(list.as_slice(), ["b.x", "a.x"]);
+    }
+
+    #[test]
+    fn no_more_names_go_on_than_make_a_certificate_refused() {
+        let all: Vec<String> = (0..100_000).map(|number| format!("h{number}.x")).collect();
+        let list: NameList = all.iter().map(String::as_str).collect();
+        assert_eq!(list.as_slice().len(), MAX_DNS_NAMES + 2);
+    }
+}

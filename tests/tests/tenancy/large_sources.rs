@@ -1,0 +1,121 @@
+//! Source objects that are made to cost much: what one of them may take, while others are served.
+
+use anyhow::{Result, ensure};
+use cert_controller_manager::access::Cluster;
+use serde_json::{Value, json};
+use tests::{
+    Look, eventually,
+    fleet::{Fleet, options::FleetOptions},
+    namespace::Namespace,
+    objects, run,
+    vitals::{Bounds, Vitals},
+};
+
+use super::*;
+
+/// Most Certificates of one object.
+const MOST: usize = 200;
+
+/// An Ingress with 1,000 tls entries, each with a Secret and hosts of its own. No issuer issues what
+/// is made of it: what the object itself costs is looked at.
+fn crowd(name: &str, annotation: &str, value: String, tls: impl Fn(usize) -> Value) -> Value {
+    let mut object = ingress(name, "unused.my-company.test", "unused");
+    object["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("nobody");
+    object["metadata"]["annotations"][format!("cert.gardener.cloud/{annotation}")] = json!(value);
+    object["spec"]["tls"] = (0..1_000).map(tls).collect();
+    object
+}
+
+fn own_secret(number: usize, prefix: &str) -> Value {
+    json!({"hosts": ["a.my-company.test"], "secretName": format!("{prefix}{number}")})
+}
+
+/// 51,000 different labels in as many characters as annotations may have.
+fn labels() -> String {
+    let letters: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').collect();
+    let letter = |number: usize| letters[number % letters.len()];
+    (0..51_000)
+        .map(|n| [letter(n), letter(n / 62), letter(n / 3_844), '=', ','])
+        .flat_map(IntoIterator::into_iter)
+        .collect()
+}
+
+/// 140 hosts for each of 1,000 entries, no two of them the same, and one Secret for all.
+fn many_hosts(number: usize) -> Value {
+    let hosts: Vec<_> = (0..140).map(|host| format!("h{:x}", 140 * number + host)).collect();
+    json!({"hosts": hosts, "secretName": "one-tls"})
+}
+
+async fn certificates(fleet: &Fleet, namespace: &str) -> Result<usize> {
+    Ok(objects::list(&fleet.client(Cluster::Source), "Certificate", namespace).await?.len())
+}
+
+#[test]
+fn a_large_object_costs_little_and_others_are_served() {
+    run(async {
+        let options = FleetOptions { layout: HOME, http: true, ..FleetOptions::default() };
+        let fleet = Fleet::start(options).await?;
+        fleet.issuer("issuer-acme", &fleet.pebble.directory()).await?;
+        let hostile = Namespace::in_fleet(&fleet, "hostile").await?;
+        let victim = Namespace::in_fleet(&fleet, "victim").await?;
+        victim.simple("before").await?;
+        victim.until("before", "Ready", SOON).await?;
+
+        let vitals = Vitals::watch(&fleet, 0).await?;
+        let all = [
+            crowd("labels", "secret-labels", labels(), |number| own_secret(number, "l")),
+            crowd("chain", "preferred-chain", "x".repeat(255_000), |it| own_secret(it, "c")),
+            crowd("hosts-1", "profile", String::new(), many_hosts),
+            crowd("hosts-2", "profile", String::new(), many_hosts),
+        ];
+        for object in &all {
+            hostile.apply(object).await?;
+        }
+        victim.simple("meanwhile").await?;
+        victim.until("meanwhile", "Ready", SOON).await?;
+        for (name, annotation) in [("labels", "secret-labels"), ("chain", "preferred-chain")] {
+            let ignored = format!("annotation cert.gardener.cloud/{annotation} is longer than");
+            hostile.until_event(name, SOON, |it| it.contains(&ignored)).await?;
+            let left_out = "800 of 1000 certificates are left out";
+            hostile.until_event(name, SOON, |it| it.contains(left_out)).await?;
+        }
+        for name in ["hosts-1", "hosts-2"] {
+            let held = "its certificates are neither made nor changed";
+            hostile.until_event(name, SOON, |it| it.contains(held)).await?;
+        }
+        eventually(LATER, "no more than allowed is made", || async {
+            let made = certificates(&fleet, "hostile").await?;
+            ensure!(made <= 2 * MOST, "{made} Certificates");
+            Ok(if made == 2 * MOST { Look::Done(()) } else { Look::NotYet(made.to_string()) })
+        })
+        .await?;
+        // A release build needs a tenth of this time; a page of four such objects is in memory once.
+        let bounds = Bounds {
+            memory: 80 << 20,
+            cpu: Duration::from_secs(20),
+            silence: Duration::from_secs(2),
+        };
+        vitals.check("four large Ingresses", bounds).await?;
+
+        // Also from the beginning, and when they grow no more.
+        fleet.stop(0).await?;
+        fleet.restart(0).await?;
+        victim.simple("after").await?;
+        victim.until("after", "Ready", SOON).await?;
+        let usage = fleet.usage(0).await?;
+        ensure!(usage.peak_memory < 128 << 20, "{} MiB", usage.peak_memory >> 20);
+        ensure!(certificates(&fleet, "hostile").await? == 2 * MOST);
+        for object in &all {
+            hostile
+                .delete(
+                    "Ingress.networking.k8s.io",
+                    object["metadata"]["name"].as_str().unwrap_or_default(),
+                )
+                .await?;
+        }
+        until_only(&fleet.client(Cluster::Source), "Certificate", "hostile", &[]).await?;
+        victim.until("before", "Ready", SOON).await?;
+        fleet.check().await
+    })
+    .unwrap();
+}
