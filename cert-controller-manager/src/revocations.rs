@@ -4,14 +4,19 @@
 //! [`status`] (say it). Everything is read from the API servers when a pass needs it: a revocation is
 //! rare, and must see what is, not what was.
 //!
-//! **Whose certificates.** Whoever writes CertificateRevocations, and their status, is not trusted. So
-//! nothing in them permits anything: each pass finds out anew which backups may be revoked. These are
-//! the backups that carry the namespace of the Certificate (an annotation in `kube-system` of target,
-//! written when the certificate was issued), and those whose serial number is in a certificate Secret
-//! of a Certificate in that namespace, in the same namespace: whoever has the private key may revoke
-//! the certificate. The request's hash alone proves nothing, as it is the same wherever the same names
-//! are asked for. With `--allow-cross-namespace-secrets` namespaces trust each other, and it is all
-//! that counts, as upstream has it.
+//! **Whose certificates.** The authors of CertificateRevocations, of their status, of Certificates and
+//! of certificate Secrets are not trusted. Labels, names and serial numbers choose what is read, and
+//! permit nothing. Each pass finds out anew what may be revoked:
+//! - a backup (a Secret in `kube-system` of target, written when the certificate was issued) that carries
+//!   the namespace of the Certificate;
+//! - a backup of exactly the certificate that is in the Secret of a Certificate of that namespace, in
+//!   the same namespace, with its private key: its holder may revoke it (RFC 8555 section 7.6);
+//! - where no backup has the serial number, that certificate itself, without renewal: the CA knows whether
+//!   it has issued it.
+//!
+//! The request's hash alone proves nothing, as it is the same wherever the same names are asked for. With
+//! `--allow-cross-namespace-secrets` namespaces trust each other, and it is all that counts, as upstream
+//! has it.
 //!
 //! A CertificateRevocation is for Certificates of its own cluster and namespace; another namespace
 //! takes the same flag.
@@ -20,6 +25,7 @@ pub mod act;
 pub mod found;
 pub mod index;
 pub mod look;
+pub mod mark;
 pub mod plan;
 pub mod reconcile;
 pub mod status;

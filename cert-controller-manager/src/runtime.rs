@@ -14,6 +14,7 @@ pub mod keys;
 pub mod leader;
 pub mod merge;
 pub mod metrics;
+pub mod pages;
 pub mod pause;
 pub mod profile;
 pub mod queue;

@@ -44,6 +44,15 @@ impl Places {
         ids.map(|id| format!("{id}:{namespace}")).collect()
     }
 
+    /// The namespace that `tenant` names, where it is one of our clusters': the reverse of
+    /// [`tenants`](Self::tenants). A source and its target have Secrets in namespaces of the same name.
+    #[must_use]
+    pub fn namespace_of<'a>(&self, tenant: &'a str) -> Option<&'a str> {
+        // Ids may hold colons, namespaces none.
+        let (cluster, namespace) = tenant.rsplit_once(':')?;
+        (self.source.is(cluster) || self.target.is(cluster)).then_some(namespace)
+    }
+
     /// Whether owner references work between a Certificate at home there and its Secret.
     #[must_use]
     pub fn share_cluster(&self, home: Home) -> bool {

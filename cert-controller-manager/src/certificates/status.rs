@@ -254,6 +254,7 @@ mod tests {
     #[test]
     fn the_ready_message_is_the_one_that_upstream_writes() {
         let leaf = Leaf {
+            digest: cert_lib::model::bundle::LeafDigest::of(b"leaf"),
             serial: "74827d582f4a321a".into(),
             not_before: "2026-11-22T02:31:03Z".parse().unwrap(),
             not_after: "2046-11-17T02:31:02Z".parse().unwrap(),

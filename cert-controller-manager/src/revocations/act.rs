@@ -2,13 +2,13 @@
 
 use cert_lib::{
     issue::{Disposition, RevocationReason},
+    model::bundle::LeafDigest,
     plan::backoff::{self, Backoff},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
@@ -21,9 +21,7 @@ use super::{
     status::{self, Said, State},
 };
 use crate::{
-    api::{
-        CertificateRevocation, IssuerKey, ObjectKey, backup, marks, revocation::CertificateName,
-    },
+    api::{CertificateRevocation, IssuerKey, ObjectKey, marks, revocation::CertificateName},
     issuers::registry::Lookup,
 };
 
@@ -49,57 +47,23 @@ enum Outcome {
 }
 
 impl Controller {
-    /// Makes sure that what will be revoked can be found when its Secret holds something else.
-    /// *Idempotent*.
+    /// Makes sure that the backups that will be revoked are found when the Secrets hold something
+    /// else. *Idempotent*.
     pub(super) async fn secure(
         &self,
         key: &RevocationKey,
         namespace: &str,
         found: &Found,
-        holders: &[CertificateName],
         backups: &[ObjectKey],
     ) -> kube::Result<()> {
         let Some(subject) = &found.subject else { return Ok(()) };
         let issuer = &subject.issuer.key;
-        for name in holders {
-            self.back_up(key, name, issuer).await?;
-        }
         for backup in backups {
             let tenants = self.places.tenants(key.home, namespace);
             let tenant = tenants.first().map_or("", String::as_str);
             self.note(backup, tenant, issuer).await?;
         }
         Ok(())
-    }
-
-    async fn back_up(
-        &self,
-        key: &RevocationKey,
-        name: &CertificateName,
-        issuer: &IssuerKey,
-    ) -> kube::Result<()> {
-        let certificates = self.certificates(key, &name.namespace);
-        let Some(certificate) = certificates.get_opt(&name.name).await? else { return Ok(()) };
-        let secret = certificate.secret_key();
-        // It may name another Secret by now than when it was looked at.
-        if secret.namespace != name.namespace && !self.settings.cross_namespace_secrets {
-            return Ok(());
-        }
-        let Some(secret) = self.secrets(&secret.namespace).get_opt(&secret.name).await? else {
-            return Ok(());
-        };
-        if !look::has_key(&secret) {
-            return Ok(());
-        }
-        let Some((leaf, _)) = look::read(&secret) else { return Ok(()) };
-        let tenants = self.places.tenants(key.home, &name.namespace);
-        let copy =
-            backup::render(tenants.first().map_or("", String::as_str), issuer, &leaf, &secret);
-        match self.secrets(backup::NAMESPACE).create(&PostParams::default(), &copy).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Writes on a backup whose it is. Others who have the same certificate stay on it.
@@ -159,7 +123,7 @@ impl Controller {
         let mut in_line = 0;
         for backup in backups {
             let mut complain = |why| errors.push(format!("{}: {why}", backup.text));
-            match self.revoke_one(backup, pass.renew).await? {
+            match self.revoke_one(&pass, backup).await? {
                 Outcome::Revoked => {
                     let done = pass.found.backups.iter_mut().filter(|it| *it == backup);
                     done.for_each(|it| it.revoked = true);
@@ -196,13 +160,13 @@ impl Controller {
                 let waits = backoff.filter(|_| !waits_for_issuer && in_line == 0);
                 Ok(Some(waits.map_or(soon, |it| it.until)))
             }
-            Step::Refuse(_) | Step::Secure { .. } | Step::Begin(..) | Step::Renew(..) => {
+            Step::Refuse(_) | Step::Secure(_) | Step::Begin(..) | Step::Renew(..) => {
                 Ok(Some(pass.now + FALLBACK))
             }
         }
     }
 
-    async fn revoke_one(&self, backup: &Backup, renewed: bool) -> kube::Result<Outcome> {
+    async fn revoke_one(&self, pass: &Pass<'_>, backup: &Backup) -> kube::Result<Outcome> {
         let Some(key) = &backup.issuer else {
             return Ok(Outcome::Refused("nobody knows its issuer".to_owned()));
         };
@@ -223,10 +187,12 @@ impl Controller {
         };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
         let chain = look::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
-        let Some(leaf) = chain.first() else {
-            return Ok(Outcome::Refused("its backup holds no certificate any more".to_owned()));
+        // A tenant may have put somebody else's certificate there since it was looked at.
+        let Some(leaf) = chain.first().filter(|leaf| LeafDigest::of(leaf) == backup.leaf) else {
+            let why = format!("Secret {} does not hold it any more", backup.secret);
+            return Ok(Outcome::Refused(why));
         };
-        let why = match renewed {
+        let why = match pass.renew {
             true => RevocationReason::Superseded,
             false => RevocationReason::Unspecified,
         };
@@ -242,39 +208,8 @@ impl Controller {
                 return Ok(Outcome::Later(error.to_string(), Some(error.disposition())));
             }
         }
-        self.mark(backup, &secret).await?;
+        self.mark(pass, backup, &secret).await?;
         Ok(Outcome::Revoked)
-    }
-
-    /// Marks all Secrets with the certificate, whoever has them: what is said is true. The backup is
-    /// the last one: it says that all are marked.
-    async fn mark(&self, backup: &Backup, secret: &Secret) -> kube::Result<()> {
-        let hash = secret.labels().get(marks::HASH).map_or("", String::as_str);
-        let same = format!("{}=true,{}={hash}", marks::CERTIFICATE, marks::HASH);
-        let all: Api<Secret> = Api::all(self.target.0.clone());
-        let others = all.list(&ListParams::default().labels(&same)).await?.items;
-        let holds_it = |other: &&Secret| {
-            ObjectKey::of(*other) != backup.secret
-                && look::read(other)
-                    .is_some_and(|(leaf, _)| backup::label(&leaf.serial) == backup.serial)
-        };
-        for marked in others.iter().filter(holds_it).chain([secret]) {
-            let key = ObjectKey::of(marked);
-            let api = self.secrets(&key.namespace);
-            // Another certificate may come into it at any moment, which is not revoked: then it is looked
-            // at again.
-            let patch = json!({ "metadata": {
-                "uid": marked.uid(),
-                "resourceVersion": marked.resource_version(),
-                "annotations": { marks::REVOKED: "true" },
-            }});
-            match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Says how it ended. Nothing happens after that.

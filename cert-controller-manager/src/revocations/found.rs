@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cert_lib::model::bundle::LeafDigest;
 use jiff::Timestamp;
 
 use crate::{
@@ -28,6 +29,8 @@ pub struct Subject {
 pub struct Holder {
     /// The Certificate.
     pub name: CertificateName,
+    /// Its Secret.
+    pub secret: ObjectKey,
     /// `spec.ensureRenewedAfter`
     pub renewed_after: Option<Timestamp>,
     /// The key of what was requested before this is given up.
@@ -39,8 +42,8 @@ pub struct Holder {
 /// A certificate in a Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Held {
-    /// Lower-case hexadecimal digits, without leading zeros.
-    pub serial: String,
+    /// Which one.
+    pub leaf: LeafDigest,
     /// When it was requested.
     pub requested_at: Timestamp,
     /// Whether it is marked as revoked.
@@ -49,12 +52,15 @@ pub struct Held {
     pub is_own: bool,
 }
 
-/// A backup that may be revoked.
+/// A certificate that may be revoked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Backup {
-    /// The Secret.
+    /// The Secret: a backup or, where there is none, the certificate Secret itself.
     pub secret: ObjectKey,
-    /// As in [`Held::serial`].
+    /// Which certificate.
+    pub leaf: LeafDigest,
+    /// Its serial number: lower-case hexadecimal digits, without leading zeros. It is for people and for
+    /// the status, and identifies nothing.
     pub serial: String,
     /// The same with colons, as people see it.
     pub text: String,
@@ -68,6 +74,9 @@ pub struct Backup {
     pub issuer: Option<IssuerKey>,
     /// Whether it says itself whose it is and who issued it.
     pub is_marked: bool,
+    /// Whether a backup records that it was issued. Where none does, the CA decides alone, and a
+    /// renewal would leave nothing to revoke.
+    pub is_recorded: bool,
 }
 
 impl Backup {
@@ -75,9 +84,12 @@ impl Backup {
         !self.revoked && self.not_after > now && self.requested_at < date
     }
 
-    /// Whether the status means it. Upstream leaves leading zeros out and groups what is left.
+    /// Whether the status means it. Upstream leaves leading zeros out and groups what is left. This
+    /// chooses among what may be revoked, and permits nothing.
     pub(super) fn is(&self, listed: &CertificateSecret) -> bool {
-        self.secret.name == listed.name && self.serial == plain(&listed.serial_number)
+        self.secret.name == listed.name
+            && self.secret.namespace == listed.namespace
+            && self.serial == plain(&listed.serial_number)
     }
 
     /// As the status names it.
@@ -99,9 +111,14 @@ pub struct Found {
     /// All Certificates that are concerned: before the begin, those with the same hash; then those
     /// that the status names.
     pub holders: Vec<Holder>,
-    /// The backups of this request that may be revoked.
+    /// The certificates of this request that may be revoked.
     pub backups: Vec<Backup>,
+    /// Whether there are more Certificates than one revocation is for.
+    pub too_many: bool,
 }
+
+/// Most Certificates and most certificates that one revocation is for.
+pub const MOST: usize = 100;
 
 /// The lists in the status.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -126,8 +143,9 @@ impl Lists {
     /// The lists of a status; `None` where nothing was begun.
     #[must_use]
     pub fn of(status: Option<&CertificateRevocationStatus>) -> Option<Self> {
+        // A status is written by people, too.
         fn set<T: Clone + Ord>(list: Option<&Vec<T>>) -> BTreeSet<T> {
-            list.into_iter().flatten().cloned().collect()
+            list.into_iter().flatten().take(MOST).cloned().collect()
         }
         let status = status?;
         let secrets = status.secrets.as_ref()?;

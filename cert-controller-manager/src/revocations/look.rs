@@ -1,14 +1,18 @@
-//! What there is: Certificates, their Secrets, the backups. Decides nothing but whose a backup is.
+//! What there is: Certificates, their Secrets, the backups. Decides nothing but whose a certificate is.
+//!
+//! Labels, names and serial numbers choose what is read. Whether it is the same certificate is decided
+//! by all of it ([`LeafDigest`]), and whose it is by a private key or by the note on a backup. Lists
+//! bring metadata in small pages, and bodies are read one at a time.
 
 use std::collections::BTreeSet;
 
-use cert_lib::model::bundle::{Bundle, Leaf};
+use cert_lib::model::bundle::{Bundle, Leaf, LeafDigest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    found::{Backup, Found, Held, Holder, Lists, Subject},
+    found::{Backup, Found, Held, Holder, Lists, MOST, Subject},
     index::RevocationKey,
     reconcile::Controller,
 };
@@ -21,6 +25,7 @@ use crate::{
         secret::{assumed_request, entry, is_revoked, noted_request},
     },
     issuers::asked::asked,
+    runtime::pages,
 };
 
 impl Controller {
@@ -35,10 +40,19 @@ impl Controller {
         begun: Option<&Lists>,
     ) -> kube::Result<Found> {
         let name = &revocation.spec.certificate_ref;
-        let certificates = self.certificates(key, &name.namespace);
-        let Some(lists) = begun else {
-            return self.look_first(key, &certificates, name).await;
-        };
+        match begun {
+            None => self.look_first(key, name).await,
+            Some(lists) => self.look_again(key, name, lists).await,
+        }
+    }
+
+    /// What the status names. That is a claim: whose it is is found out anew.
+    async fn look_again(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+        lists: &Lists,
+    ) -> kube::Result<Found> {
         let mut found = Found::default();
         for name in &lists.processing {
             if let Some(certificate) = self.listed(key, name).await? {
@@ -46,54 +60,78 @@ impl Controller {
             }
         }
         let owners = self.owners(key, name, &found.holders);
-        for listed in &lists.secrets {
-            let secret = ObjectKey::new(backup::NAMESPACE, &listed.name);
-            let Some(secret) = self.secrets(&secret.namespace).get_opt(&secret.name).await? else {
-                continue;
-            };
-            found.backups.extend(owners.backup(&secret));
+        let listed =
+            lists.secrets.iter().chain(&lists.revoked_secrets).chain(&lists.failed_secrets);
+        let issuer = match listed.clone().any(|it| it.namespace != backup::NAMESPACE) {
+            true => self.issuer_of(key, name).await?,
+            false => None,
+        };
+        for listed in listed {
+            let secret = ObjectKey::new(&listed.namespace, &listed.name);
+            if secret.namespace == backup::NAMESPACE {
+                found.backups.extend(self.record(&secret, &owners).await?);
+            } else if let Some(issuer) = &issuer
+                && let Some(holder) = found.holders.iter().find(|holder| holder.secret == secret)
+            {
+                found.backups.extend(self.unrecorded(holder, issuer).await?);
+            }
         }
         Ok(found)
     }
 
-    async fn look_first(
+    /// The issuer of the Certificate that is named, if there is one.
+    async fn issuer_of(
         &self,
         key: &RevocationKey,
-        certificates: &Api<Certificate>,
         name: &CertificateName,
-    ) -> kube::Result<Found> {
+    ) -> kube::Result<Option<IssuerKey>> {
+        let found = self.certificates(key, &name.namespace).get_opt(&name.name).await?;
+        Ok(found.map(|found| self.issuers.choose(&asked(&found, &self.settings)).key))
+    }
+
+    async fn look_first(&self, key: &RevocationKey, name: &CertificateName) -> kube::Result<Found> {
+        let certificates = self.certificates(key, &name.namespace);
         let Some(certificate) = certificates.get_opt(&name.name).await? else {
             return Ok(Found::default());
         };
+        let issuer = self.issuers.choose(&asked(&certificate, &self.settings));
         let subject = Subject {
             hash: hash(&certificate).map(str::to_owned),
             revoked: certificate
                 .status
                 .as_ref()
                 .is_some_and(|status| status.state == State::Revoked.word()),
-            issuer: self.issuers.choose(&asked(&certificate, &self.settings)),
+            issuer: issuer.clone(),
         };
         let mut found = Found { subject: Some(subject), ..Found::default() };
         let Some(hash) = hash(&certificate) else { return Ok(found) };
-        let same = ListParams::default().labels(&format!("{}={hash}", marks::HASH));
         let scope = match self.settings.cross_namespace_secrets {
             true => self.all_certificates(key),
-            false => certificates.clone(),
+            false => certificates,
         };
-        for certificate in scope.list(&same).await?.items {
-            if is_served(&certificate, &self.settings.classes) {
+        let same = format!("{}={hash}", marks::HASH);
+        let names = pages::select(&scope, &same, MOST + 1, |it| Some(ObjectKey::of(&it))).await?;
+        found.too_many = names.len() > MOST;
+        for one in names.into_iter().take(MOST) {
+            let name = CertificateName { name: one.name, namespace: one.namespace };
+            if let Some(certificate) = self.listed(key, &name).await? {
                 found.holders.push(self.holder(&certificate).await?);
             }
         }
         let owners = self.owners(key, name, &found.holders);
-        let same = format!("{}=true,{}={hash}", marks::BACKUP, marks::HASH);
-        let backups = self.secrets(backup::NAMESPACE);
-        let backups = backups.list(&ListParams::default().labels(&same)).await?;
-        found.backups.extend(backups.items.iter().filter_map(|secret| owners.backup(secret)));
+        for secret in self.records(hash, &owners).await? {
+            found.backups.extend(self.record(&secret, &owners).await?);
+        }
+        for holder in &found.holders {
+            let Some(held) = holder.held.as_ref().filter(|held| held.is_own) else { continue };
+            if found.backups.iter().all(|backup| backup.leaf != held.leaf) {
+                found.backups.extend(self.of_holder(holder, &owners, &issuer.key).await?);
+            }
+        }
         Ok(found)
     }
 
-    /// A Certificate that the status names. What it names elsewhere is not ours to look at.
+    /// A Certificate of that name. One elsewhere is not ours to look at.
     async fn listed(
         &self,
         key: &RevocationKey,
@@ -122,7 +160,7 @@ impl Controller {
             // elsewhere only the note on the backup tells.
             let is_same = secret.labels().get(marks::HASH).map(String::as_str) == hash(certificate);
             Some(Held {
-                serial: backup::label(&leaf.serial),
+                leaf: leaf.digest,
                 requested_at,
                 revoked: is_revoked(secret),
                 is_own: is_same
@@ -132,6 +170,7 @@ impl Controller {
         });
         Ok(Holder {
             name: CertificateName { name: object.name, namespace: object.namespace },
+            secret: key,
             renewed_after: certificate
                 .spec
                 .ensure_renewed_after
@@ -142,12 +181,74 @@ impl Controller {
         })
     }
 
+    /// The backups of a request that may be of these owners, by what their metadata say.
+    async fn records(&self, hash: &str, owners: &Owners) -> kube::Result<Vec<ObjectKey>> {
+        let same = format!("{}=true,{}={hash}", marks::BACKUP, marks::HASH);
+        let pick = |it: PartialObjectMeta<Secret>| {
+            let is_open = it.annotations().get(marks::REVOKED).is_none_or(|text| text != "true");
+            (is_open && (owners.anywhere || owners.are_noted(&it))).then(|| ObjectKey::of(&it))
+        };
+        pages::select(&self.secrets(backup::NAMESPACE), &same, MOST, pick).await
+    }
+
+    async fn record(&self, secret: &ObjectKey, owners: &Owners) -> kube::Result<Option<Backup>> {
+        let secret = self.secrets(&secret.namespace).get_opt(&secret.name).await?;
+        Ok(secret.and_then(|secret| owners.backup(&secret)))
+    }
+
+    /// The backup of what a Certificate holds, wherever it was issued for; or, where no backup has its
+    /// serial number, the Secret itself. A number that is taken by another certificate is made up.
+    async fn of_holder(
+        &self,
+        holder: &Holder,
+        owners: &Owners,
+        issuer: &IssuerKey,
+    ) -> kube::Result<Option<Backup>> {
+        let Some(own) = self.unrecorded(holder, issuer).await? else { return Ok(None) };
+        let same = format!("{}=true,{}={}", marks::BACKUP, marks::SERIAL, own.serial);
+        let api = self.secrets(backup::NAMESPACE);
+        let records = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+        let is_taken = !records.is_empty();
+        for secret in records {
+            let record = self.record(&secret, owners).await?;
+            if let Some(record) = record.filter(|record| record.leaf == own.leaf) {
+                return Ok(Some(record));
+            }
+        }
+        Ok(Some(own).filter(|_| !is_taken))
+    }
+
+    /// The certificate in the Secret of a Certificate that has its key.
+    async fn unrecorded(
+        &self,
+        holder: &Holder,
+        issuer: &IssuerKey,
+    ) -> kube::Result<Option<Backup>> {
+        let Some(held) = holder.held.as_ref().filter(|held| held.is_own) else { return Ok(None) };
+        let secret = self.secrets(&holder.secret.namespace).get_opt(&holder.secret.name).await?;
+        let Some(secret) = secret else { return Ok(None) };
+        let Some((leaf, requested_at)) = read(&secret) else { return Ok(None) };
+        // It may hold another one by now.
+        Ok((leaf.digest == held.leaf).then(|| Backup {
+            secret: holder.secret.clone(),
+            leaf: leaf.digest,
+            serial: backup::label(&leaf.serial),
+            text: leaf.serial_with_colons(),
+            requested_at,
+            not_after: leaf.not_after,
+            revoked: is_revoked(&secret),
+            issuer: Some(issuer.clone()),
+            is_marked: true,
+            is_recorded: false,
+        }))
+    }
+
     fn owners(&self, key: &RevocationKey, name: &CertificateName, holders: &[Holder]) -> Owners {
         let held = holders.iter().filter_map(|holder| holder.held.as_ref());
         Owners {
             anywhere: self.settings.cross_namespace_secrets,
             tenants: self.places.tenants(key.home, &name.namespace),
-            serials: held.filter(|held| held.is_own).map(|held| held.serial.clone()).collect(),
+            leafs: held.filter(|held| held.is_own).map(|held| held.leaf).collect(),
         }
     }
 
@@ -168,31 +269,37 @@ impl Controller {
 struct Owners {
     anywhere: bool,
     tenants: Vec<String>,
-    /// What their own Secrets hold.
-    serials: BTreeSet<String>,
+    /// What their own Secrets hold, with the key.
+    leafs: BTreeSet<LeafDigest>,
 }
 
 impl Owners {
+    /// Whether a backup says that it is theirs.
+    fn are_noted<K: ResourceExt>(&self, backup: &K) -> bool {
+        let noted = backup.annotations().get(marks::BACKUP_OF).map_or("", String::as_str);
+        noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()))
+    }
+
     /// The backup in `secret`; `None` where there is none, or it belongs to somebody else.
     fn backup(&self, secret: &Secret) -> Option<Backup> {
         secret.labels().get(marks::BACKUP).filter(|text| *text == "true")?;
         let (leaf, requested_at) = read(secret)?;
-        let serial = backup::label(&leaf.serial);
-        let annotations = secret.annotations();
-        let noted = annotations.get(marks::BACKUP_OF).map_or("", String::as_str);
-        let is_noted = noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()));
-        if !is_noted && !self.anywhere && !self.serials.contains(&serial) {
+        let is_noted = self.are_noted(secret);
+        if !is_noted && !self.anywhere && !self.leafs.contains(&leaf.digest) {
             return None;
         }
+        let annotations = secret.annotations();
         Some(Backup {
             secret: ObjectKey::of(secret),
+            leaf: leaf.digest,
+            serial: backup::label(&leaf.serial),
             text: leaf.serial_with_colons(),
             requested_at,
             not_after: leaf.not_after,
             revoked: is_revoked(secret),
             is_marked: is_noted && annotations.contains_key(marks::BACKUP_ISSUER),
             issuer: annotations.get(marks::BACKUP_ISSUER).map(|text| IssuerKey::from_text(text)),
-            serial,
+            is_recorded: true,
         })
     }
 }
@@ -266,33 +373,42 @@ mod tests {
         }
     }
 
-    fn owners(anywhere: bool, serials: &[&str]) -> Owners {
+    fn owners(anywhere: bool, leafs: &[LeafDigest]) -> Owners {
         Owners {
             anywhere,
             tenants: vec!["now:ns".to_owned(), "before:ns".to_owned()],
-            serials: serials.iter().map(|text| (*text).to_owned()).collect(),
+            leafs: leafs.iter().copied().collect(),
         }
     }
 
     #[test]
     fn a_backup_is_of_whom_it_names_or_of_whoever_has_its_certificate() {
         let of = |text| [(marks::BACKUP_OF, text)];
-        for (annotations, anywhere, serials, is_ours) in [
+        let noted = secret(&[]);
+        let one = read(&noted).unwrap().0;
+        // The same serial number, names and dates: everything that can be copied.
+        let copy = read(&secret(&[])).unwrap().0;
+        assert_eq!((&one.serial, one.not_before), (&copy.serial, copy.not_before));
+        for (annotations, anywhere, leafs, is_ours) in [
             (&of("now:ns")[..], false, &[][..], true),
             (&of("x:ns, before:ns"), false, &[], true),
             (&of("now:other"), false, &[], false),
-            (&of("now:other"), false, &["abc"], true),
+            (&of("now:other"), false, &[one.digest], true),
+            (&of("now:other"), false, &[copy.digest], false),
             (&of("now:other"), true, &[], true),
-            (&[], false, &["abc"], true),
-            (&[], false, &["abd"], false),
+            (&[], false, &[one.digest], true),
+            (&[], false, &[copy.digest], false),
             (&[], true, &[], true),
         ] {
-            let found = owners(anywhere, serials).backup(&secret(annotations));
-            assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {serials:?}");
+            let mut noted = noted.clone();
+            let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            noted.metadata.annotations = Some(annotations.iter().map(text).collect());
+            let found = owners(anywhere, leafs).backup(&noted);
+            assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {leafs:?}");
         }
         let mut plain = secret(&of("now:ns"));
         plain.metadata.labels = None;
-        assert_eq!(owners(true, &["abc"]).backup(&plain), None, "it is no backup");
+        assert_eq!(owners(true, &[]).backup(&plain), None, "it is no backup");
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::found::{Backup, Found, Held, Holder, Lists, Subject, plain};
+use super::found::{Backup, Found, Held, Holder, Lists, MOST, Subject};
 use crate::api::{
-    ObjectKey,
+    ObjectKey, backup,
     issuer::IssuerKind,
+    marks,
     revocation::{
         CertificateName, CertificateRevocationSpec, CertificateRevocationStatus, CertificateSecret,
     },
@@ -68,13 +69,8 @@ pub fn admit(
 pub enum Step {
     /// Nothing can be done as things are; somebody must change something.
     Refuse(String),
-    /// These Certificates need a backup of their Secret, or these backups a note whose they are.
-    Secure {
-        /// Certificates whose Secret has no backup.
-        holders: Vec<CertificateName>,
-        /// Backups without a note.
-        backups: Vec<ObjectKey>,
-    },
+    /// These backups need a note whose they are.
+    Secure(Vec<ObjectKey>),
     /// This is what it is about: it must be remembered.
     Begin(Lists, String),
     /// These must be told to renew, then waited for.
@@ -109,23 +105,36 @@ fn begin(found: &Found, renew: bool, date: Timestamp, secured: bool, now: Timest
     if let Some(refusal) = subject.refusal() {
         return Step::Refuse(refusal);
     }
+    if found.too_many {
+        return Step::Refuse(format!(
+            "more than {MOST} Certificates have the same label {}: give them a request of their own, \
+             or delete those that are not needed",
+            marks::HASH
+        ));
+    }
     let has_old = |held: &Held| !held.revoked && held.requested_at < date;
     let holders: Vec<&Holder> =
         found.holders.iter().filter(|holder| holder.held.as_ref().is_some_and(has_old)).collect();
     let backups: Vec<&Backup> =
         found.backups.iter().filter(|backup| backup.qualifies(date, now)).collect();
+    let (recorded, unrecorded): (Vec<&Backup>, Vec<&Backup>) =
+        backups.into_iter().partition(|backup| backup.is_recorded);
     if !secured {
-        let is_missing = |held: &Held| {
-            held.is_own && !found.backups.iter().any(|backup| backup.serial == held.serial)
-        };
-        let missing = holders.iter().filter(|holder| holder.held.as_ref().is_some_and(is_missing));
-        let missing: Vec<_> = missing.map(|holder| holder.name.clone()).collect();
-        let unmarked = backups.iter().filter(|backup| !backup.is_marked);
+        let unmarked = recorded.iter().filter(|backup| !backup.is_marked);
         let unmarked: Vec<_> = unmarked.map(|backup| backup.secret.clone()).collect();
-        if !missing.is_empty() || !unmarked.is_empty() {
-            return Step::Secure { holders: missing, backups: unmarked };
+        if !unmarked.is_empty() {
+            return Step::Secure(unmarked);
         }
     }
+    if renew && let Some(lost) = unrecorded.first() {
+        return Step::Refuse(format!(
+            "no backup in {} records that the certificate in Secret {} was issued, and a renewal would \
+             overwrite it: revoke it without renew, then set renew on the Certificate",
+            backup::NAMESPACE,
+            lost.secret
+        ));
+    }
+    let backups: Vec<&Backup> = recorded.into_iter().chain(unrecorded).take(MOST).collect();
     if backups.is_empty() {
         return Step::Refuse(format!(
             "find all old secrets failed: no valid secrets found older than {date}"
@@ -213,22 +222,25 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp, now: Tim
     if !to_revoke.is_empty() {
         return Step::Revoke(lists, to_revoke);
     }
-    settle(found, &mut lists);
+    settle(found, &mut lists, date);
     Step::Finish(lists)
 }
 
 /// Nothing is left to be revoked: says of each Certificate what that means for it.
-fn settle(found: &Found, lists: &mut Lists) {
+fn settle(found: &Found, lists: &mut Lists, date: Timestamp) {
+    let record = |held: &Held| found.backups.iter().find(|backup| backup.leaf == held.leaf);
     let among = |list: &BTreeSet<CertificateSecret>, held: &Held| {
-        list.iter().any(|it| plain(&it.serial_number) == held.serial)
+        record(held).is_some_and(|record| list.iter().any(|listed| record.is(listed)))
     };
+    // Its backup was deleted, or was never its own.
+    let is_lost = |held: &Held| record(held).is_none() && held.requested_at < date;
     for name in std::mem::take(&mut lists.processing) {
         let Some(holder) = found.holders.iter().find(|it| it.name == name) else { continue };
         match &holder.held {
             Some(held) if held.revoked || among(&lists.revoked_secrets, held) => {
                 lists.revoked.insert(name);
             }
-            Some(held) if among(&lists.failed_secrets, held) => {
+            Some(held) if among(&lists.failed_secrets, held) || is_lost(held) => {
                 lists.failed.insert(name);
             }
             // It has another one meanwhile, or none.

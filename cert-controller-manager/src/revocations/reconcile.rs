@@ -129,9 +129,9 @@ impl Controller {
         let renew = revocation.spec.renew == Some(true);
         let mut found = self.look(key, revocation, begun.as_ref()).await?;
         let mut step = plan::next(&found, begun.clone(), renew, date, false, now);
-        if let Step::Secure { holders, backups } = &step {
+        if let Step::Secure(backups) = &step {
             let namespace = &revocation.spec.certificate_ref.namespace;
-            self.secure(key, namespace, &found, holders, backups).await?;
+            self.secure(key, namespace, &found, backups).await?;
             found = self.look(key, revocation, begun.as_ref()).await?;
             step = plan::next(&found, begun, renew, date, true, now);
         }
@@ -141,7 +141,7 @@ impl Controller {
                 self.say(key, revocation, &Said::error(why)).await?;
                 Ok(Some(now + PATIENT))
             }
-            Step::Secure { .. } => Ok(Some(now + FALLBACK)),
+            Step::Secure(_) => Ok(Some(now + FALLBACK)),
             Step::Begin(lists, message) => {
                 self.say(key, revocation, &Said::pending(message, Some(lists))).await?;
                 Ok(Some(now))

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use x509_parser::{
@@ -18,6 +19,11 @@ use crate::model::{
 
 /// Largest chain in PEM that is read: Go's verifiers, and so most clients, give up well before.
 const MAX_PEM: usize = 256 * 1024;
+/// What is remembered of a certificate is remembered for every Secret that a tenant writes: most names,
+/// and most octets of a serial number (20 by RFC 5280 section 4.1.2.2) and of a public key.
+const MAX_NAMES: usize = 1_000;
+const MAX_SERIAL: usize = 64;
+const MAX_PUBLIC_KEY: usize = 8 * 1024;
 
 /// A certificate with its chain, and its key where it is ours.
 #[derive(Clone, Debug)]
@@ -32,9 +38,32 @@ pub struct Bundle {
     pub remark: Option<String>,
 }
 
+/// Identifies a certificate: SHA-256 of all of it. A serial number does not: a certificate of one's own
+/// carries any number that its maker likes.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LeafDigest([u8; 32]);
+
+impl LeafDigest {
+    /// The digest of a certificate in DER.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for LeafDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
 /// What a leaf certificate says, as far as anybody decides on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Leaf {
+    /// Which certificate it is.
+    pub digest: LeafDigest,
     /// Serial number in lower-case hexadecimal, leading zeros kept.
     pub serial: String,
     /// First instant of its validity.
@@ -63,6 +92,11 @@ pub enum BundleError {
     /// The first block is no certificate.
     #[error("its first certificate cannot be read")]
     NotX509,
+    /// No CA writes such a one: it would take memory out of proportion.
+    #[error(
+        "its first certificate has more than {MAX_NAMES} names or a serial number or key of unusual size"
+    )]
+    Unusual,
     /// The key is another one's.
     #[error("the private key does not match the certificate")]
     OtherKey,
@@ -156,12 +190,18 @@ impl Leaf {
             Timestamp::from_second(time.timestamp()).map_err(|_| BundleError::NotX509)
         };
         let validity = certificate.validity();
+        let names = names_of(&certificate);
+        let (serial, key) = (certificate.raw_serial(), certificate.public_key().raw);
+        if names.len() > MAX_NAMES || serial.len() > MAX_SERIAL || key.len() > MAX_PUBLIC_KEY {
+            return Err(BundleError::Unusual);
+        }
         Ok(Self {
-            serial: data_encoding::HEXLOWER.encode(certificate.raw_serial()),
+            digest: LeafDigest::of(der),
+            serial: data_encoding::HEXLOWER.encode(serial),
             not_before: time(validity.not_before)?,
             not_after: time(validity.not_after)?,
-            names: names_of(&certificate),
-            public_key: certificate.public_key().raw.to_vec(),
+            names,
+            public_key: key.to_vec(),
             is_ca: certificate.is_ca(),
             id: CertId::of(&certificate),
         })
@@ -188,10 +228,12 @@ fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {
         let ParsedExtension::SubjectAlternativeName(found) = extension.parsed_extension() else {
             continue;
         };
-        names.extend(found.general_names.iter().filter_map(|name| match name {
+        let dns_names = found.general_names.iter().filter_map(|name| match name {
             GeneralName::DNSName(text) => text.parse::<DnsName>().ok(),
             _ => None,
-        }));
+        });
+        // One too many is enough to refuse them all.
+        names.extend(dns_names.take(MAX_NAMES + 1));
     }
     names
 }
@@ -228,5 +270,20 @@ mod tests {
             // A quadratic reader takes a minute; a machine that is busy does not.
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         }
+    }
+
+    #[test]
+    fn a_certificate_of_unusual_size_is_refused() {
+        let made = |count: usize, serial: usize| {
+            let names: Vec<String> =
+                (0..count).map(|number| format!("h{number}.example")).collect();
+            let mut params = rcgen::CertificateParams::new(names).unwrap();
+            params.serial_number = Some(rcgen::SerialNumber::from(vec![1; serial]));
+            let key = rcgen::KeyPair::generate().unwrap();
+            Leaf::from_der(params.self_signed(&key).unwrap().der()).map(|leaf| leaf.names.len())
+        };
+        assert_eq!(made(MAX_NAMES - 1, MAX_SERIAL), Ok(MAX_NAMES));
+        assert_eq!(made(5 * MAX_NAMES, 20), Err(BundleError::Unusual));
+        assert_eq!(made(1, MAX_SERIAL + 1), Err(BundleError::Unusual));
     }
 }

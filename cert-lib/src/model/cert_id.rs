@@ -5,6 +5,9 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension};
 
+/// Most octets of a key identifier: CAs write a digest.
+const MAX_ISSUER: usize = 64;
+
 /// The identifier of a certificate: the key identifier of its issuer and its own serial number. It
 /// follows from the certificate, so nobody has to be asked for it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
@@ -22,6 +25,9 @@ impl CertId {
         })?;
         // With the leading zero that keeps a number positive: it is the serial number as it is in DER.
         let serial = certificate.raw_serial();
+        if issuer.0.len() > MAX_ISSUER {
+            return None;
+        }
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Some(Self(format!("{}.{}", text(issuer.0), text(serial)).into()))
     }

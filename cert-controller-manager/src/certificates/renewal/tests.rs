@@ -84,6 +84,7 @@ fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
     let renewals = Renewals::new(true);
     for number in 0..100 {
         let leaf = Leaf {
+            digest: cert_lib::model::bundle::LeafDigest::of(b"leaf"),
             serial: "0a".into(),
             not_before: at(0),
             not_after: at(10_000),

@@ -1,5 +1,7 @@
 //! The table: what is there, and the step that follows.
 
+use cert_lib::model::bundle::LeafDigest;
+
 use super::*;
 use crate::{
     api::{IssuerKey, revocation::RevokedSecrets},
@@ -32,17 +34,24 @@ fn subject() -> Subject {
 
 fn holder(certificate: &str, serial: &str, requested_at: &str) -> Holder {
     let held = Held {
-        serial: serial.to_owned(),
+        leaf: LeafDigest::of(serial.as_bytes()),
         requested_at: at(requested_at),
         revoked: false,
         is_own: true,
     };
-    Holder { name: name(certificate), renewed_after: None, new_key_after: None, held: Some(held) }
+    Holder {
+        name: name(certificate),
+        secret: ObjectKey::new("ns", certificate),
+        renewed_after: None,
+        new_key_after: None,
+        held: Some(held),
+    }
 }
 
 fn backup(serial: &str, requested_at: &str) -> Backup {
     Backup {
         secret: ObjectKey::new("kube-system", format!("backup-{serial}")),
+        leaf: LeafDigest::of(serial.as_bytes()),
         serial: serial.to_owned(),
         text: format!("0{serial}"),
         requested_at: at(requested_at),
@@ -50,6 +59,7 @@ fn backup(serial: &str, requested_at: &str) -> Backup {
         revoked: false,
         issuer: Some(IssuerKey::Default("le".to_owned())),
         is_marked: true,
+        is_recorded: true,
     }
 }
 
@@ -59,6 +69,7 @@ fn found() -> Found {
         subject: Some(subject()),
         holders: vec![holder("a", "a1", OLD)],
         backups: vec![backup("a1", OLD)],
+        too_many: false,
     }
 }
 
@@ -185,21 +196,41 @@ fn certificates_with_one_hash_are_begun_together() {
 }
 
 #[test]
-fn what_a_renewal_will_replace_is_secured_first_and_once() {
-    let found = Found { backups: vec![], ..found() };
-    let holders = vec![name("a")];
-    assert_eq!(first(&found), Step::Secure { holders, backups: vec![] });
-    assert!(matches!(next(&found, None, false, at(DATE), true, at(NEW)), Step::Refuse(_)));
-
-    // What is in another namespace may be somebody else's.
-    let mut elsewhere = found.clone();
-    elsewhere.holders[0].held.as_mut().unwrap().is_own = false;
-    assert!(matches!(first(&elsewhere), Step::Refuse(_)));
-
+fn a_backup_without_a_note_is_secured_first_and_once() {
     let unmarked = Backup { is_marked: false, ..backup("a1", OLD) };
-    let found = Found { backups: vec![unmarked.clone()], ..found };
-    let backups = vec![unmarked.secret];
-    assert_eq!(first(&found), Step::Secure { holders: vec![], backups });
+    let found = Found { backups: vec![unmarked.clone()], ..found() };
+    assert_eq!(first(&found), Step::Secure(vec![unmarked.secret]));
+    assert!(matches!(next(&found, None, false, at(DATE), true, at(NEW)), Step::Begin(..)));
+}
+
+#[test]
+fn without_a_backup_the_secret_itself_is_revoked_and_nothing_is_renewed() {
+    let secret = ObjectKey::new("ns", "a");
+    let itself = Backup { is_recorded: false, secret: secret.clone(), ..backup("a1", OLD) };
+    let found = Found { backups: vec![itself.clone()], ..found() };
+    let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
+    assert_eq!(lists.secrets, [itself.listed()].into());
+    assert_eq!(then(&found, lists.clone(), false), Step::Revoke(lists, vec![itself]));
+    let Step::Refuse(why) = next(&found, None, true, at(DATE), false, at(NEW)) else {
+        panic!("it would be lost")
+    };
+    assert!(why.contains("Secret ns/a") && why.contains("without renew"), "{why}");
+}
+
+#[test]
+fn what_only_looks_like_a_certificate_that_was_revoked_is_not_said_to_be() {
+    let mut found = found();
+    found.holders[0].held.as_mut().unwrap().leaf = LeafDigest::of(b"another with the same number");
+    let Step::Revoke(mut lists, _) = then(&found, lists(), false) else { panic!("not revoked") };
+    lists.revoked_secrets.append(&mut lists.secrets);
+    let Step::Finish(lists) = then(&found, lists, false) else { panic!("not finished") };
+    assert!(lists.revoked.is_empty(), "{lists:?}");
+}
+
+#[test]
+fn more_certificates_than_one_revocation_is_for_are_refused() {
+    let why = refused(&Found { too_many: true, ..found() });
+    assert!(why.starts_with("more than 100 Certificates have the same label"), "{why}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn begin() -> Timestamp {
 
 fn leaf(life: SignedDuration) -> Leaf {
     Leaf {
+        digest: crate::model::bundle::LeafDigest::of(b"leaf"),
         serial: "0a0b".into(),
         not_before: begin(),
         not_after: begin() + life - SignedDuration::from_secs(1),

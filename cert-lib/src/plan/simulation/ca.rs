@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{DAY, Disposition, GRACE, HOUR, Ladder, SECOND};
-use crate::model::{bundle::Leaf, cert_id::CertId};
+use crate::model::{
+    bundle::{Leaf, LeafDigest},
+    cert_id::CertId,
+};
 
 /// See the [module](self).
 pub(super) struct Ca {
@@ -158,6 +161,7 @@ impl Ca {
         self.issued.push(Issued { owner, not_before, not_after, life, replaced, revoked });
         let name = format!("host-{owner}.domain-{}.example", owner / 10).parse().unwrap();
         Leaf {
+            digest: LeafDigest::of(&number.to_be_bytes()),
             serial: format!("{number:08x}"),
             not_before,
             not_after,

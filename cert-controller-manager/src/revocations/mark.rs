@@ -1,0 +1,88 @@
+//! Marks the Secrets that hold a certificate that was revoked.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{
+    act::Pass,
+    found::{Backup, MOST},
+    look,
+    reconcile::Controller,
+};
+use crate::{
+    api::{IssuerKey, ObjectKey, marks},
+    runtime::pages,
+};
+
+impl Controller {
+    /// Marks all Secrets with the certificate in the namespaces that it was issued for. The record is
+    /// the last one: it says that all are marked.
+    pub(super) async fn mark(
+        &self,
+        pass: &Pass<'_>,
+        backup: &Backup,
+        record: &Secret,
+    ) -> kube::Result<()> {
+        let own = &pass.revocation.spec.certificate_ref.namespace;
+        let holders = pass.found.holders.iter().map(|holder| &holder.secret);
+        let holders = holders.filter(|key| !is_of_tenant(backup) || key.namespace == *own);
+        let mut candidates: BTreeSet<ObjectKey> = holders.cloned().collect();
+        let hash = record.labels().get(marks::HASH).map_or("", String::as_str);
+        let same = format!("{}=true,{}={hash}", marks::CERTIFICATE, marks::HASH);
+        for api in self.scope(pass, backup, record) {
+            candidates
+                .extend(pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?);
+        }
+        candidates.remove(&backup.secret);
+        for key in candidates {
+            let Some(secret) = self.secrets(&key.namespace).get_opt(&key.name).await? else {
+                continue;
+            };
+            if look::read(&secret).is_some_and(|(leaf, _)| leaf.digest == backup.leaf) {
+                self.mark_one(&key, &secret).await?;
+            }
+        }
+        self.mark_one(&backup.secret, record).await
+    }
+
+    /// Where Secrets are marked. A CA of the operator's is believed by all for whom the certificate is
+    /// noted. What a server of a tenant says concerns the namespace of the Certificate alone.
+    fn scope(&self, pass: &Pass<'_>, backup: &Backup, record: &Secret) -> Vec<Api<Secret>> {
+        let own = &pass.revocation.spec.certificate_ref.namespace;
+        let is_of_tenant = is_of_tenant(backup);
+        if self.settings.cross_namespace_secrets && !is_of_tenant {
+            return vec![Api::all(self.target.0.clone())];
+        }
+        let noted = record.annotations().get(marks::BACKUP_OF).filter(|_| !is_of_tenant);
+        let noted = noted.into_iter().flat_map(|text| text.split(','));
+        let noted = noted.filter_map(|tenant| self.places.namespace_of(tenant.trim()));
+        let namespaces: BTreeSet<&str> = noted.chain([own.as_str()]).take(MOST).collect();
+        namespaces.into_iter().map(|namespace| self.secrets(namespace)).collect()
+    }
+
+    async fn mark_one(&self, key: &ObjectKey, secret: &Secret) -> kube::Result<()> {
+        // Another certificate may come into it at any moment, which is not revoked: then it is looked at
+        // again.
+        let patch = json!({ "metadata": {
+            "uid": secret.uid(),
+            "resourceVersion": secret.resource_version(),
+            "annotations": { marks::REVOKED: "true" },
+        }});
+        let api = self.secrets(&key.namespace);
+        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_of_tenant(backup: &Backup) -> bool {
+    backup.issuer.as_ref().and_then(IssuerKey::tenant).is_some()
+}
