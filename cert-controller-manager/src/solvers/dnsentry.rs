@@ -129,13 +129,29 @@ impl DnsEntrySolver {
         let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace);
         let namespace = self.settings.namespace.clone().or(of_owner).unwrap_or_default();
         let class = self.settings.class.as_deref().unwrap_or_default();
-        let name = name::of_entry(owner, &self.settings.realm, class, fqdn);
-        ObjectKey { namespace, name }
+        let realm = &self.settings.realm;
+        // An order that an older version began goes on with its entry: two would be two records.
+        let older = name::of_older(owner, realm, class, fqdn);
+        let older = ObjectKey { namespace, name: older };
+        if self.entries.owner(&older).as_ref() == Some(owner) {
+            return older;
+        }
+        ObjectKey { name: name::of_entry(owner, realm, class, fqdn), ..older }
+    }
+
+    /// Whose entry is there is not only a matter of its name.
+    fn may_touch(&self, owner: &Owner, key: &ObjectKey) -> bool {
+        self.entries.owner(key).is_none_or(|other| other == *owner)
     }
 
     async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
         let Proof::Txt { fqdn, values } = proof;
         let key = self.key(owner, fqdn);
+        if !self.may_touch(owner, &key) {
+            return Err(SolveError::Misconfigured(format!(
+                "DNSEntry {key} belongs to another Certificate: rename this one"
+            )));
+        }
         let entry = render(&key, owner, &self.settings, fqdn, values);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api: Api<DNSEntry> = Api::namespaced(self.client.clone(), &key.namespace);
@@ -288,7 +304,8 @@ impl Solver for DnsEntrySolver {
         if proofs.iter().any(|Proof::Txt { values, .. }| values.is_empty()) {
             keys.extend(self.keys_of(owner));
         }
-        self.delete_all(keys.into_iter().collect()).await?;
+        let own = keys.into_iter().filter(|key| self.may_touch(owner, key));
+        self.delete_all(own.collect()).await?;
         self.memory().remove(owner);
         Ok(())
     }

@@ -88,6 +88,11 @@ impl Entries {
         self.index().get(key).cloned()
     }
 
+    /// Whose entry is there, as far as it is one of ours.
+    pub(super) fn owner(&self, key: &ObjectKey) -> Option<Owner> {
+        self.index().get(key).map(|entry| entry.owner.clone())
+    }
+
     pub(super) fn availability_now(&self) -> Availability {
         *self.availability.borrow()
     }

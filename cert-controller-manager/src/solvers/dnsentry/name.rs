@@ -5,11 +5,21 @@ use cert_lib::{model::name::DnsName, solve::Owner};
 
 use crate::api::Realm;
 
-/// `cert--<domain>-<8 hex digits>`. The digits stand for owner, realm, class and challenge name, so that
-/// names that are cut off or had to be changed for Kubernetes stay apart.
+/// `cert--<domain>-<32 hex digits>`. The digits stand for owner, realm, class and challenge name, so that
+/// names that are cut off or had to be changed for Kubernetes stay apart. Tenants choose the names of
+/// their Certificates: with fewer digits they could find one that has the entry of somebody else.
 pub(super) fn of_entry(owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
+    with_digits(16, owner, realm, class, fqdn)
+}
+
+/// The same with the 8 digits that older versions wrote.
+pub(super) fn of_older(owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
+    with_digits(4, owner, realm, class, fqdn)
+}
+
+fn with_digits(bytes: usize, owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
     let digest = digest([owner.0.as_str(), realm.as_str(), class, fqdn.as_str()]);
-    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
     let fqdn = fqdn.as_str().trim_start_matches("*.");
     // The end of a CNAME chain may have underscores anywhere, and no object's name has any.
     let domain = fqdn.strip_prefix("_acme-challenge.").unwrap_or(fqdn).replace('_', "x");
@@ -62,7 +72,8 @@ mod tests {
     #[test]
     fn a_name_says_the_domain_and_keeps_owners_classes_and_domains_apart() {
         let one = name("default/web", "", "_acme-challenge.example.org");
-        assert!(one.starts_with("cert--example.org-"), "{one}");
+        let digits = one.strip_prefix("cert--example.org-").unwrap();
+        assert!(digits.len() >= 32 && digits.bytes().all(|it| it.is_ascii_hexdigit()), "{one}");
         assert_eq!(one, name("default/web", "", "_acme-challenge.example.org"));
         for other in [
             name("default/api", "", "_acme-challenge.example.org"),

@@ -221,6 +221,45 @@ async fn two_owners_of_one_name_have_two_entries_and_sweeping_takes_one() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_of_another_owner_is_neither_written_nor_deleted() {
+    let rig = Rig::new(Settings::default());
+    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
+    for object in rig.api.lock().unwrap().objects.values_mut() {
+        object["metadata"]["annotations"]["cert.gardener.cloud/challenge-owner"] =
+            json!("ns/other");
+    }
+    rig.observe("Ready");
+    let before = rig.objects();
+    let error = rig.solver.present(&rig.owner, &proof(&["b"])).await.unwrap_err();
+    assert!(error.to_string().ends_with("belongs to another Certificate: rename this one"));
+    rig.solver.cleanup(&rig.owner, &proof(&["b"])).await.unwrap();
+    assert_eq!(rig.objects(), before);
+}
+
+#[tokio::test]
+async fn an_order_that_an_older_version_began_goes_on_with_its_entry() {
+    let rig = Rig::new(Settings::default());
+    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
+    let Proof::Txt { fqdn, .. } = &proof(&[])[0];
+    let older = name::of_older(&rig.owner, &Realm::default(), "", fqdn);
+    let mut object = rig.objects().remove(0);
+    object["metadata"]["name"] = json!(older);
+    let entry = serde_json::from_value(object.clone()).unwrap();
+    {
+        let objects = &mut rig.api.lock().unwrap().objects;
+        let (mut place, _) = objects.drain().next().unwrap();
+        place.truncate(place.rfind('/').unwrap() + 1);
+        objects.insert(format!("{place}{older}"), object);
+    }
+    rig.solver.entries.applied(entry);
+    rig.solver.present(&rig.owner, &proof(&["b"])).await.unwrap();
+    let objects = rig.objects();
+    assert_eq!((objects.len(), &objects[0]["spec"]["text"]), (1, &json!(["b"])));
+    rig.solver.cleanup(&rig.owner, &proof(&["b"])).await.unwrap();
+    assert_eq!(rig.objects(), [json!(null); 0]);
+}
+
+#[tokio::test]
 async fn ready_needs_the_entry_then_the_world_then_the_wait_behind_caches() {
     let rig = Rig::new(Settings::default());
     let proofs = proof(&["a"]);
