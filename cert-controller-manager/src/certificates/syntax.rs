@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::secret::layout::is_reserved;
-use crate::api::marks;
 
 /// The API server takes 256 KiB of annotations in one object, and we and others have some, too.
 const MAX_ANNOTATIONS: usize = 192 * 1024;
@@ -47,8 +46,7 @@ pub fn bad_annotation(
 #[must_use]
 pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'static str)> {
     labels.into_iter().flatten().find_map(|(name, value)| {
-        let ours = [marks::HASH, marks::CERTIFICATE, marks::BACKUP, marks::PROGRESS];
-        let why = if ours.contains(&name.as_str()) {
+        let why = if is_reserved(name) {
             "is set by the manager"
         } else if !is_label_name(name) {
             "is no name of a label"
@@ -99,6 +97,23 @@ mod tests {
         ] {
             let annotations = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(bad_annotation(Some(&annotations)).map(|(_, why)| why), why, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_label_that_says_something_to_us_is_for_a_certificate_to_set() {
+        for (name, value, why) in [
+            ("team", "blue", None),
+            ("example.com/team", "", None),
+            ("cert.gardener.cloud/hash", "x", Some("is set by the manager")),
+            ("cert.gardener.cloud/backup", "true", Some("is set by the manager")),
+            ("cert.gardener.cloud/certificate-serialnumber", "a", Some("is set by the manager")),
+            ("cert.gardener.cloud/of-the-future", "", Some("is set by the manager")),
+            ("a b", "", Some("is no name of a label")),
+            ("team", "a b", Some("has a value that is none of a label")),
+        ] {
+            let labels = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(bad_label(Some(&labels)).map(|(_, why)| why), why, "{name}");
         }
     }
 
