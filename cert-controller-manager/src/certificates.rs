@@ -18,6 +18,7 @@ pub mod limits;
 pub mod observe;
 pub mod progress;
 pub mod reconcile;
+pub mod records;
 pub mod renewal;
 pub mod say;
 pub mod secret;

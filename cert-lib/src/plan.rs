@@ -92,6 +92,8 @@ pub struct Have {
     pub brake: Brake,
     /// Whether one more order may run.
     pub slot: Slot,
+    /// Whether a certificate that is about to end is urgent although there is no record of it.
+    pub may_hurry: bool,
 }
 
 impl Have {
@@ -110,6 +112,7 @@ impl Have {
             last_issued: None,
             brake: Brake::Off,
             slot: Slot::Free,
+            may_hurry: false,
         }
     }
 
@@ -174,6 +177,21 @@ pub struct Stored {
     pub layout_is_current: bool,
     /// What its CA says about its renewal, as far as it was asked.
     pub suggested: Option<Box<Suggested>>,
+    /// Whether it is known that its issuer issued it.
+    pub record: Record,
+}
+
+/// Whether there is a record, where only we write, that the issuer issued a certificate. Anybody can put
+/// one of his own making into a Secret: that is neither urgent nor one that an order replaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Record {
+    /// It was not looked for. It counts as found, and a plan that [relies on it](Plan::needs_record) must
+    /// not be carried out.
+    Unknown,
+    /// There is one.
+    Found,
+    /// There is none.
+    Missing,
 }
 
 impl Stored {
@@ -253,6 +271,8 @@ pub struct Plan {
     pub replaces: Option<CertId>,
     /// Whether a new certificate cannot wait: no budget of ours stands in its way.
     pub urgent: bool,
+    /// Whether this depends on a record that was [not looked for](Record::Unknown).
+    pub needs_record: bool,
     /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
     pub ready: bool,
     /// When to plan again if nothing changes before.
@@ -284,6 +304,7 @@ const MAX_LOOK: SignedDuration = SignedDuration::from_hours(24);
 pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     let snapshot = checks::Snapshot::new(want, have, policy, now);
     let verdict = checks::first(&snapshot);
+    let needs_record = checks::needs_record(&snapshot, &verdict);
     let verdict =
         if verdict.action == Action::Start { checks::gate(&snapshot, verdict) } else { verdict };
     let latest = now.saturating_add(MAX_LOOK).unwrap_or(now);
@@ -292,6 +313,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
         gives_up: checks::gives_up(&snapshot, &verdict),
         replaces: checks::replaces(&snapshot, &verdict),
         urgent: checks::is_urgent(&snapshot, &verdict),
+        needs_record,
         action: verdict.action,
         reason: verdict.reason,
         message: verdict.message,

@@ -1,18 +1,37 @@
 //! How a backup looks: a copy of a certificate Secret, for a revocation of what was renewed since.
 
-use cert_lib::model::bundle::Leaf;
-use k8s_openapi::api::core::v1::Secret;
+use cert_lib::model::{bundle::Leaf, request};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::ObjectMeta;
 
-use super::{IssuerKey, marks, names};
+use super::{IssuerKey, Realm, marks, names, secret::entry, time::seconds};
 
 /// Where backups are, as upstream has them.
 pub const NAMESPACE: &str = "kube-system";
 
-/// The copy, for whom and by which issuer. It has no owner, and no labels and annotations but ours:
-/// nobody may select it by mistake. Keystores stay out of it.
+/// Largest chain that is copied as it is; of a larger one the leaf is.
+const MAX_CHAIN: usize = 32 * 1024;
+
+/// Most backups for one namespace: of what issuers of the operator issued, which have quotas and limits,
+/// and of what a server of the tenant's own did.
 #[must_use]
-pub fn render(tenant: &str, issuer: &IssuerKey, leaf: &Leaf, secret: &Secret) -> Secret {
+pub fn most(issuer: &IssuerKey) -> u32 {
+    match issuer {
+        IssuerKey::Default(_) => 10_000,
+        IssuerKey::Target(_) => 100,
+    }
+}
+
+/// The copy, for whom and by which issuer. It has no owner, and no labels and annotations but ours:
+/// nobody may select it by mistake. It has the chain and its key, and nothing else.
+#[must_use]
+pub fn render(
+    tenant: &str,
+    realm: &Realm,
+    issuer: &IssuerKey,
+    leaf: &Leaf,
+    secret: &Secret,
+) -> Secret {
     let labels = secret.metadata.labels.as_ref();
     let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
     let true_ = || "true".to_owned();
@@ -20,12 +39,14 @@ pub fn render(tenant: &str, issuer: &IssuerKey, leaf: &Leaf, secret: &Secret) ->
     annotations.retain(|name, _| [marks::REQUESTED_AT, marks::REVOKED].contains(&name.as_str()));
     annotations.insert(marks::BACKUP_OF.to_owned(), tenant.to_owned());
     annotations.insert(marks::BACKUP_ISSUER.to_owned(), issuer.to_string());
-    let mut data = secret.data.clone().unwrap_or_default();
-    data.retain(|name, _| ["tls.crt", "tls.key", "ca.crt"].contains(&name.as_str()));
+    annotations.insert(marks::REALM.to_owned(), realm.as_str().to_owned());
+    annotations.insert(marks::NOT_AFTER.to_owned(), seconds(leaf.not_after));
+    let data = [("tls.crt", chain(secret)), ("tls.key", entry(secret, "tls.key").to_vec())];
+    let data = data.map(|(name, bytes)| (name.to_owned(), ByteString(bytes)));
     Secret {
         metadata: ObjectMeta {
             namespace: Some(NAMESPACE.to_owned()),
-            name: Some(name(&issuer.to_string(), &leaf.serial, &hash)),
+            name: Some(name(tenant, &issuer.to_string(), leaf, &hash)),
             labels: Some(
                 [
                     (marks::CERTIFICATE.to_owned(), true_()),
@@ -39,19 +60,30 @@ pub fn render(tenant: &str, issuer: &IssuerKey, leaf: &Leaf, secret: &Secret) ->
             ..ObjectMeta::default()
         },
         type_: secret.type_.clone(),
-        data: Some(data),
+        data: Some(data.into()),
         ..Secret::default()
     }
 }
 
-/// `cert-backup-<issuer>-<last 8 hex digits of the serial number>-<5 of the request's hash>`;
-/// upstream has 5 random characters at the end.
-fn name(issuer: &str, serial: &str, hash: &str) -> String {
+fn chain(secret: &Secret) -> Vec<u8> {
+    const END: &[u8] = b"-----END CERTIFICATE-----\n";
+    let whole = entry(secret, "tls.crt");
+    let leaf = whole.windows(END.len()).position(|window| window == END).map(|at| at + END.len());
+    let kept = leaf.filter(|_| whole.len() > MAX_CHAIN).unwrap_or(whole.len());
+    whole.get(..kept).unwrap_or_default().to_vec()
+}
+
+/// `cert-backup-<issuer>-<last 8 hex digits of the serial number>-<32 of a digest>`; upstream has 5 random
+/// characters at the end. The digest stands for tenant, certificate and request, so that a repetition
+/// after a crash has the same name, and nothing else has.
+fn name(tenant: &str, issuer: &str, leaf: &Leaf, hash: &str) -> String {
     let issuer = issuer.rsplit('/').next().unwrap_or(issuer);
-    let issuer: String = issuer.chars().take(200).collect();
+    let serial = &leaf.serial;
     let tail = serial.get(serial.len().saturating_sub(8)..).unwrap_or(serial);
-    let hash: String = hash.chars().take(5).collect();
-    names::derived(&format!("cert-backup-{issuer}"), &format!("{tail}-{hash}"))
+    let parts = format!("{tenant}\n{issuer}\n{:?}\n{hash}", leaf.digest);
+    let digest = request::digest(parts.as_bytes());
+    let digits = digest.get(..32).unwrap_or(&digest);
+    names::derived(&format!("cert-backup-{issuer}"), &format!("{tail}-{digits}"))
 }
 
 /// A number without leading zeros, as upstream writes it and looks for it. Serial numbers have at most
@@ -72,12 +104,50 @@ mod tests {
         }
     }
 
+    fn certificate() -> (Leaf, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.serial_number = Some(rcgen::SerialNumber::from(vec![0x3b, 0xdc, 0xf1, 0x06, 0xe1]));
+        let pem = params.self_signed(&key).unwrap().pem();
+        let leaf = cert_lib::model::bundle::Bundle::from_pem(pem.as_bytes(), None).unwrap().leaf;
+        (leaf, pem)
+    }
+
     #[test]
-    fn a_backup_is_named_after_issuer_serial_number_and_request() {
-        assert_eq!(
-            name("pebble", "3bdcf106e13edefd", "ca5b9ed0d4"),
-            "cert-backup-pebble-e13edefd-ca5b9"
-        );
-        assert_eq!(name("target:ns/le", "1", "ab"), "cert-backup-le-1-ab");
+    fn a_backup_is_named_after_all_that_it_is_of() {
+        let (leaf, _) = certificate();
+        let of = |tenant: &str, issuer: &str, hash: &str| name(tenant, issuer, &leaf, hash);
+        let one = of("s:ns", "pebble", "ca5b9");
+        let digits = one.strip_prefix("cert-backup-pebble-dcf106e1-").unwrap();
+        assert!(digits.len() == 32 && digits.bytes().all(|it| it.is_ascii_hexdigit()), "{one}");
+        assert_eq!(one, of("s:ns", "pebble", "ca5b9"));
+        let other = name("s:ns", "pebble", &certificate().0, "ca5b9");
+        for other in [of("s:other", "pebble", "ca5b9"), of("s:ns", "pebble", "ca5b8"), other] {
+            assert_ne!(one, other);
+        }
+        assert!(of("s:ns", "target:ns/le", "").starts_with("cert-backup-le-"));
+        let long = of("s:ns", &format!("{}.{}", "a".repeat(189), "b".repeat(60)), "");
+        assert!(long.len() <= 253 && !long.contains(".-"), "{long}");
+    }
+
+    #[test]
+    fn a_backup_has_the_chain_and_its_key_and_no_more_than_that() {
+        let (leaf, pem) = certificate();
+        let copy = |chain: &str| {
+            let entry = |name: &str, text: &str| (name.to_owned(), ByteString(text.into()));
+            let all = [
+                entry("tls.crt", chain),
+                entry("tls.key", "key"),
+                entry("ca.crt", &"x".repeat(500_000)),
+                entry("keystore.jks", "x"),
+            ];
+            let secret = Secret { data: Some(all.into()), ..Secret::default() };
+            let issuer = IssuerKey::Default("le".to_owned());
+            render("s:ns", &Realm::default(), &issuer, &leaf, &secret).data.unwrap()
+        };
+        let data = copy(&pem.repeat(3));
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["tls.crt", "tls.key"]);
+        assert_eq!(data["tls.crt"].0, pem.repeat(3).into_bytes());
+        assert_eq!(copy(&pem.repeat(500))["tls.crt"].0, pem.into_bytes());
     }
 }

@@ -12,11 +12,14 @@ pub const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 pub const REQUESTED_AT: &str = "cert.gardener.cloud/requestedAt";
 /// Annotation on Secrets: `true` after a revocation.
 pub const REVOKED: &str = "cert.gardener.cloud/revoked";
+/// Annotation of ours on certificate Secrets and backups: which manager wrote them, see
+/// [`Realm`](super::Realm). Only what carries its own is collected by a manager.
+pub const REALM: &str = "cert.gardener.cloud/realm";
 /// Annotation of ours on Secrets: which certificate their keystores were made for.
 pub const KEYSTORES: &str = "cert.gardener.cloud/keystores";
 /// Annotation on Certificates: first instant of the current certificate's validity.
 pub const NOT_BEFORE: &str = "cert.gardener.cloud/not-before";
-/// Annotation on Certificates: last instant of the current certificate's validity.
+/// Annotation on Certificates and, of ours, on backups: last instant of the certificate's validity.
 pub const NOT_AFTER: &str = "cert.gardener.cloud/not-after";
 /// Annotation on Issuers and Certificates: which manager is responsible.
 pub const CLASS: &str = "cert.gardener.cloud/class";

@@ -4,7 +4,7 @@ use cert_lib::{
     issue::{Advance, Disposition, IssueError, Ladder},
     model::{reason::Reason, request::Request},
     plan::{
-        Action, Plan, Quota, SecretState, Slot, Want,
+        Action, Plan, Quota, Record, SecretState, Slot, Stored, Want,
         backoff::{self, Backoff},
     },
 };
@@ -109,6 +109,9 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
     ) -> kube::Result<Option<(Request, Option<Spent>)>> {
+        if pass.hurries_without_record() && !self.records.hurry(&pass.key.tenant(), pass.now) {
+            return Ok(None);
+        }
         let request = self.keeping_key(pass, request).await?;
         let quota = self.quota(&pass.observed.issuer.key);
         let spent = match &quota {
@@ -345,6 +348,13 @@ impl Controller {
 }
 
 impl Pass<'_> {
+    /// Whether it passes limits because of a certificate that nothing records.
+    fn hurries_without_record(&self) -> bool {
+        let is_missing = |stored: &Stored| stored.record == Record::Missing;
+        let secret = &self.observed.have.secret;
+        self.plan.urgent && matches!(secret, SecretState::Holds(stored) if is_missing(stored))
+    }
+
     pub(super) fn well(&self) -> Outcome {
         let message = match &self.observed.have.secret {
             SecretState::Holds(stored) => ready_message(&stored.leaf),

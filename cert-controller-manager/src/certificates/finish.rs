@@ -58,7 +58,7 @@ impl Controller {
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             let issuer = &pass.observed.issuer.key;
-            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await;
+            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await?;
         }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
         // Until the order is gone all of this may be repeated, so it is counted after that.
@@ -67,6 +67,7 @@ impl Controller {
         let reissued = self.reissued_now(pass, request, why);
         self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
         self.setbacks.succeeded(pass.key);
+        self.records.forget(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }

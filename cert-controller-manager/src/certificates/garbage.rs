@@ -1,18 +1,25 @@
 //! Certificate Secrets that nobody refers to and whose certificate ended long ago are deleted: once
 //! when a process begins to lead, and weekly.
+//!
+//! Only Secrets that carry the realm of this manager are: a manager knows its own Certificates, and
+//! several of them may have their Secrets in one cluster. Which ones come into question is known from
+//! the watch, so nothing is listed, and bodies are read one at a time.
 
-use std::{collections::HashSet, convert::Infallible, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, Preconditions},
+    ResourceExt,
+    api::{DeleteParams, Preconditions},
 };
 
-use super::{reconcile::Controller, secret};
+use super::{
+    reconcile::Controller,
+    secret::{self, seen::Seen},
+};
 use crate::{
-    api::{Certificate, ObjectKey, marks},
+    api::{IssuerKey, ObjectKey, Realm, backup, marks},
     runtime::errors::brief,
 };
 
@@ -21,8 +28,6 @@ const GRACE: SignedDuration = SignedDuration::from_hours(14 * 24);
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// After a failure.
 const AGAIN: Duration = Duration::from_secs(600);
-/// How many Secrets, with their data, are in memory at once.
-const PAGE: u32 = 100;
 
 impl Controller {
     /// Collects for ever. Call it when all Certificates are known: a Secret whose Certificate is not
@@ -33,7 +38,7 @@ impl Controller {
                 Ok(0) => PERIOD,
                 Ok(deleted) => {
                     tracing::info!(
-                        "deleted {deleted} Secrets that ended two weeks ago or more and that no Certificate refers to"
+                        "deleted {deleted} Secrets of this manager that no Certificate refers to: their certificates ended two weeks ago or more, or they are more backups than a namespace may have"
                     );
                     PERIOD
                 }
@@ -47,31 +52,26 @@ impl Controller {
     }
 
     async fn collect_once(&self) -> kube::Result<usize> {
-        let api: Api<Secret> = self.secrets.all();
-        let selector = format!("{}=true", marks::CERTIFICATE);
-        let mut params = ListParams::default().labels(&selector).limit(PAGE);
+        let now = self.clock.now();
+        let most = backup::most(&IssuerKey::Default(String::new()));
+        let surplus = self.secrets.surplus(most);
+        let suspects = self
+            .secrets
+            .matching(|key, seen| may_be_over(seen, now) && self.index.of_secret(key).is_empty());
         let mut deleted = 0;
-        loop {
-            let page = api.list(&params).await?;
-            // Looked at after the page: a Certificate that came meanwhile keeps its Secret.
-            let wanted = self.wanted_secrets();
-            for secret in &page.items {
-                let key = ObjectKey::of(secret);
-                if is_garbage(secret, wanted.contains(&key), self.clock.now())
-                    && self.delete_version(&key, secret).await?
-                {
-                    deleted += 1;
-                }
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(deleted),
+        for (key, is_surplus) in
+            suspects.iter().map(|key| (key, false)).chain(surplus.iter().map(|key| (key, true)))
+        {
+            let Some(secret) = self.secrets.api(key).get_opt(&key.name).await? else { continue };
+            // Looked at after the Secret: a Certificate that came meanwhile keeps it.
+            let is_wanted = !self.index.of_secret(key).is_empty();
+            if is_garbage(&secret, is_wanted, is_surplus, &self.realm, now)
+                && self.delete_version(key, &secret).await?
+            {
+                deleted += 1;
             }
         }
-    }
-
-    fn wanted_secrets(&self) -> HashSet<ObjectKey> {
-        self.index.map(Certificate::secret_key).into_iter().collect()
+        Ok(deleted)
     }
 
     /// Deletes exactly this version: if anybody has touched it, it is looked at next time.
@@ -86,9 +86,20 @@ impl Controller {
     }
 }
 
-fn is_garbage(secret: &Secret, wanted: bool, now: Timestamp) -> bool {
-    let ended = secret::facts(secret).not_after();
-    !wanted && ended.is_some_and(|ended| now.duration_since(ended) >= GRACE)
+/// Whether its body is worth a look.
+fn may_be_over(seen: &Seen, now: Timestamp) -> bool {
+    let ends = seen.record.as_ref().and_then(|record| record.ends);
+    seen.is_ours && ends.is_none_or(|ends| is_over(ends, now))
+}
+
+fn is_over(ends: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(ends) >= GRACE
+}
+
+fn is_garbage(secret: &Secret, wanted: bool, surplus: bool, realm: &Realm, now: Timestamp) -> bool {
+    let is_ours = secret.annotations().get(marks::REALM).is_some_and(|text| realm.is(text));
+    let ends = || secret::facts(secret).not_after();
+    is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_over(ends, now)))
 }
 
 #[cfg(test)]
@@ -98,10 +109,18 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
+    use crate::api::ClusterId;
+
+    fn realm(cluster: &str) -> Realm {
+        Realm::new("gardencert", &ClusterId { id: cluster.into(), former: vec![] })
+    }
 
     fn secret(pem: &str) -> Secret {
         let data = BTreeMap::from([("tls.crt".to_owned(), ByteString(pem.as_bytes().to_vec()))]);
-        Secret { data: Some(data), ..Secret::default() }
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
+        let mark = realm("one").as_str().to_owned();
+        secret.annotations_mut().insert(marks::REALM.to_owned(), mark);
+        secret
     }
 
     fn certificate() -> String {
@@ -121,9 +140,45 @@ mod tests {
             (true, "2030-01-01T00:00:00Z", false),
             (false, "2020-01-15T00:00:00Z", false),
         ] {
-            assert_eq!(is_garbage(&over, wanted, now.parse().unwrap()), garbage, "{now} {wanted}");
+            let now = now.parse().unwrap();
+            let found = is_garbage(&over, wanted, false, &realm("one"), now);
+            assert_eq!(found, garbage, "{now} {wanted}");
         }
         let unreadable = secret("no certificate");
-        assert!(!is_garbage(&unreadable, false, "2030-01-01T00:00:00Z".parse().unwrap()));
+        let late = "2030-01-01T00:00:00Z".parse().unwrap();
+        assert!(!is_garbage(&unreadable, false, false, &realm("one"), late));
+    }
+
+    #[test]
+    fn what_another_manager_or_an_older_version_wrote_is_left_alone() {
+        let late = "2030-01-01T00:00:00Z".parse().unwrap();
+        let mut over = secret(&certificate());
+        assert!(is_garbage(&over, false, false, &realm("one"), late));
+        assert!(!is_garbage(&over, false, false, &realm("two"), late));
+        over.annotations_mut().clear();
+        assert!(!is_garbage(&over, false, true, &realm("one"), late));
+    }
+
+    #[test]
+    fn a_backup_is_looked_at_when_its_end_says_so() {
+        let record = |ends: &str| crate::certificates::secret::seen::Record {
+            serial: 1,
+            tenant: 1,
+            ends: ends.parse().ok(),
+            made: None,
+        };
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        for (is_ours, ends, suspect) in [
+            (true, Some("2026-11-01T00:00:00Z"), true),
+            (true, Some("2026-11-20T00:00:00Z"), false),
+            (true, Some("not noted"), true),
+            (true, None, true),
+            (false, Some("2026-11-01T00:00:00Z"), false),
+            (false, None, false),
+        ] {
+            let record = ends.map(|ends| Box::new(record(ends)));
+            let seen = Seen { is_ours, record, ..Seen::default() };
+            assert_eq!(may_be_over(&seen, now), suspect, "{is_ours} {ends:?}");
+        }
     }
 }

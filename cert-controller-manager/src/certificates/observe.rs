@@ -101,6 +101,7 @@ impl Controller {
             last_issued: self.setbacks.last_issued(key),
             brake,
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
+            may_hurry: self.records.may_hurry(&key.tenant(), now),
         };
         Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, counted, standing })
     }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use cert_lib::{
     clock::Clock,
     model::reason::Reason,
-    plan::{Action, Policy, plan, repeats},
+    plan::{Action, Policy, repeats},
 };
 use jiff::Timestamp;
 use kube::{
@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, Places, certificate::State, is_served, marks},
+    api::{Certificate, CertificateKey, Places, Realm, certificate::State, is_served, marks},
     certificates::{
         act::{Pass, Step},
         bond::{self, Bond},
@@ -25,6 +25,7 @@ use crate::{
         gate::Gate,
         index::Index,
         progress::Store,
+        records::Records,
         renewal::Renewals,
         secret::cache::Secrets,
         setbacks::Setbacks,
@@ -60,6 +61,8 @@ pub struct Controller {
     pub lists: Lists,
     /// Which cluster is which, for ownership.
     pub places: Places,
+    /// What tells our Secrets from those of other managers.
+    pub realm: Realm,
     /// The Certificates.
     pub index: Index,
     /// The Secrets.
@@ -70,6 +73,8 @@ pub struct Controller {
     pub setbacks: Setbacks,
     /// What CAs say about renewals.
     pub renewals: Renewals,
+    /// What is known to be issued.
+    pub records: Records,
     /// Running orders.
     pub orders: Store,
     /// How many of them.
@@ -159,7 +164,11 @@ impl Controller {
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;
         self.consult(key, &certificate, &want, &mut observed, now).await;
-        let plan = plan(&want, &observed.have, &self.policy, now);
+        let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
+        if plan.needs_record {
+            self.look_for_record(key, &mut observed, now).await?;
+            plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
+        }
         if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
             return Ok(Some(now));
         }
@@ -259,6 +268,7 @@ impl Controller {
     async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.setbacks.forget(key);
         self.renewals.forget(key);
+        self.records.forget(key);
         self.issuers.leave_quotas(key);
         self.give_up(key).await?;
         let swept = self.sweep(key).await;

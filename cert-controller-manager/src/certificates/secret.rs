@@ -4,6 +4,8 @@
 pub mod cache;
 pub mod keystores;
 pub mod layout;
+pub mod pairs;
+pub mod seen;
 pub mod wishes;
 pub mod write;
 
@@ -15,7 +17,7 @@ use cert_lib::{
         key::{Encoding, KeyError},
         request::Fingerprint,
     },
-    plan::{SecretState, Stored},
+    plan::{Record, SecretState, Stored},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -26,11 +28,12 @@ use kube::{ResourceExt, api::ObjectMeta};
 use self::{
     keystores::Stores,
     layout::{COMBINED, DER, Layout, STORES},
+    pairs::Pairs,
     wishes::Wishes,
 };
 use super::bond::{self, Bond};
 use crate::api::{
-    ObjectKey, marks,
+    ObjectKey, Realm, marks,
     secret::{assumed_request, entry, is_revoked, noted_request},
     time::seconds,
 };
@@ -47,8 +50,10 @@ pub struct Facts {
     pub kind: String,
     /// Whether the API server refuses changes of the data.
     pub immutable: bool,
-    /// All labels, in order: a map would have room for eleven.
-    labels: Vec<(String, String)>,
+    /// Those of its labels that say something to us.
+    marks: Vec<(&'static str, String)>,
+    /// Stands for all labels.
+    labels: Pairs,
     /// Whether the certificate was revoked.
     pub revoked: bool,
     /// Owners in the same namespace.
@@ -74,27 +79,33 @@ impl Facts {
         self.leaf.as_ref().ok().map(|leaf| leaf.not_after)
     }
 
-    /// The value of a label.
+    /// The value of a label that says something to us.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|(label, _)| label.as_str().cmp(name)).ok()?;
-        self.labels.get(at).map(|(_, value)| value.as_str())
+        self.marks.iter().find(|(mark, _)| *mark == name).map(|(_, value)| value.as_str())
     }
 }
+
+/// The labels that say something to us.
+const MARKS: [&str; 3] = [marks::HASH, marks::CERTIFICATE, marks::BACKUP];
+/// Of a Secret's owners so many are remembered.
+const MOST_OWNERS: usize = 64;
 
 /// Reads a Secret.
 #[must_use]
 pub fn facts(secret: &Secret) -> Facts {
     let annotations = secret.annotations();
     let bundle = bundle(secret);
+    let mark = |name| secret.labels().get(name).map(|value| (name, value.clone()));
     Facts {
         resource_version: secret.resource_version().unwrap_or_default(),
         kind: secret.type_.clone().unwrap_or_default(),
         immutable: secret.immutable == Some(true),
-        labels: secret.labels().clone().into_iter().collect(),
+        marks: MARKS.into_iter().filter_map(mark).collect(),
+        labels: Pairs::of(secret.labels()),
         revoked: is_revoked(secret),
-        owners: secret.owner_references().to_vec(),
-        foreign_owners: annotations.get(marks::OWNERS).cloned(),
+        owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
+        foreign_owners: annotations.get(marks::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
         requested_at: noted_request(secret),
         has_key: !entry(secret, "tls.key").is_empty(),
@@ -112,6 +123,12 @@ fn bundle(secret: &Secret) -> Result<Bundle, String> {
     };
     Bundle::from_pem(entry(secret, "tls.crt"), key)
         .map_err(|error| format!("the Secret cannot be used: {error}"))
+}
+
+/// The leaf in a Secret, if it holds one.
+#[must_use]
+pub fn leaf(secret: &Secret) -> Option<Leaf> {
+    Bundle::from_pem(entry(secret, "tls.crt"), None).ok().map(|bundle| bundle.leaf)
 }
 
 /// What a Certificate expects of its Secret.
@@ -164,6 +181,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
                 && *expected.stores != Stores::Outdated
                 && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),
             suggested: None,
+            record: Record::Unknown,
             leaf: leaf.clone(),
         }),
     }
@@ -174,7 +192,7 @@ fn is_marked(facts: &Facts) -> bool {
 }
 
 fn has_labels(facts: &Facts, labels: &BTreeMap<String, String>) -> bool {
-    is_marked(facts) && labels.iter().all(|(name, value)| facts.label(name) == Some(value.as_str()))
+    is_marked(facts) && labels.iter().all(|(name, value)| facts.labels.has(name, value))
 }
 
 /// Certificate and key as they are written.
@@ -233,6 +251,8 @@ pub struct Content<'a> {
     pub fingerprint: &'a Fingerprint,
     /// When it was requested.
     pub requested_at: Timestamp,
+    /// Whose Secret it is, among several managers.
+    pub realm: &'a Realm,
     /// What the Certificate asks for besides.
     pub wishes: &'a Wishes,
     /// The keystores.
@@ -251,6 +271,7 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     let data = data(content);
     let mut annotations = content.wishes.annotations.clone();
     annotations.insert(marks::REQUESTED_AT.to_owned(), seconds(content.requested_at));
+    annotations.insert(marks::REALM.to_owned(), content.realm.as_str().to_owned());
     if data.keys().any(|name| STORES.contains(&name.as_str())) {
         let profile = content.wishes.stores.profile.unwrap_or_default();
         let note = if content.stores_are_old {

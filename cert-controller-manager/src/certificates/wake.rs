@@ -138,4 +138,8 @@ impl Follower<PartialObjectMeta<Secret>> for Controller {
     fn keys(&self) -> Vec<ObjectKey> {
         self.secrets.keys()
     }
+
+    fn complete(&self) {
+        self.secrets.all_are_seen();
+    }
 }

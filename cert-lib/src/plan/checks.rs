@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Brake, Have, IssuerState, Policy, Quota, SecretState, Slot, Stored, Want,
+    Action, Brake, Have, IssuerState, Policy, Quota, Record, SecretState, Slot, Stored, Want,
     renewal::{self, Cause, Due},
     repeats::{self, Loop},
 };
@@ -91,7 +91,7 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         && !emergency
     {
         return Verdict {
-            look_again: Some(time),
+            look_again: Some(snapshot.or_emergency(time)),
             ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
         };
     }
@@ -115,6 +115,12 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
 pub(super) fn is_urgent(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     let starts = verdict.action == Action::Start && verdict.reason == Reason::RenewalDue;
     starts && snapshot.is_emergency()
+}
+
+/// Whether what is to be done depends on a record that was not looked for.
+pub(super) fn needs_record(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
+    let is_unknown = snapshot.stored().is_some_and(|it| it.record == Record::Unknown);
+    is_unknown && (is_urgent(snapshot, verdict) || replaces(snapshot, verdict).is_some())
 }
 
 fn said_by_ca(snapshot: &Snapshot<'_>) -> Option<Verdict> {
@@ -212,13 +218,14 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     !(is_wanted && can_go_on)
 }
 
-/// The certificate that a new order replaces: one for the same request, so of the same issuer. Where
+/// The certificate that a new order replaces: one of the same issuer for the same request. Where
 /// the third try in a row failed it is left out, in case that it is what the CA does not like.
 pub(super) fn replaces(snapshot: &Snapshot<'_>, verdict: &Verdict) -> Option<CertId> {
     let (stored, request) = (snapshot.stored()?, snapshot.request()?);
     let is_ours = stored.fingerprint.as_ref() == Some(&request.fingerprint);
     let failed = snapshot.have.backoff.is_some_and(|it| it.failures >= DOUBTS);
-    let wanted = verdict.action == Action::Start && is_ours && !failed;
+    let is_issued = stored.record != Record::Missing;
+    let wanted = verdict.action == Action::Start && is_ours && is_issued && !failed;
     wanted.then(|| stored.leaf.id.clone()).flatten()
 }
 
@@ -233,9 +240,12 @@ impl<'a> Snapshot<'a> {
         self.stored().is_some_and(is_valid) && self.covers()
     }
 
-    /// Whether the certificate is about to end.
+    /// Whether the certificate is about to end, and it is one that counts.
     fn is_emergency(&self) -> bool {
-        let is_emergency = |it: &Stored| renewal::is_emergency(&it.leaf, it.requested_at, self.now);
+        let is_emergency = |it: &Stored| {
+            (it.record != Record::Missing || self.have.may_hurry)
+                && renewal::is_emergency(&it.leaf, it.requested_at, self.now)
+        };
         self.stored().is_some_and(is_emergency)
     }
 

@@ -258,6 +258,7 @@ impl World {
             revoked: false,
             layout_is_current: true,
             suggested: None,
+            record: crate::plan::Record::Found,
         });
         let wait = HOUR + some(HOUR * 5, "rest", self.renewed.len());
         self.ask_at(number, now + wait);

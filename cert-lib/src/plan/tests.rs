@@ -25,6 +25,7 @@ struct Given {
 
 fn given() -> Given {
     let leaf = Leaf {
+        digest: crate::model::bundle::LeafDigest::of(b"leaf"),
         serial: "0a0b".into(),
         not_before: now() - DAY * 45,
         not_after: now() + DAY * 45,
@@ -43,6 +44,7 @@ fn given() -> Given {
         revoked: false,
         layout_is_current: true,
         suggested: None,
+        record: Record::Found,
     };
     Given { want: want(), have: Have::new(SecretState::Holds(stored)) }
 }
@@ -762,7 +764,12 @@ fn each_rule_of_renewal_has_its_row() {
 fn what_waits_is_looked_at_again_when_it_becomes_an_emergency() {
     let minute = SignedDuration::from_mins(1);
     let almost = || given().of_90_days_with(DAY * 90 / 20 + minute);
-    for given in [almost().backing_off_for(DAY), almost().limited(DAY), almost().on("Thu")] {
+    for given in [
+        almost().backing_off_for(DAY),
+        almost().quota_open_in(DAY),
+        almost().limited(DAY),
+        almost().on("Thu"),
+    ] {
         let plan = given.plan();
         assert!(plan.look_again <= now() + minute, "{plan:?}");
     }
@@ -798,6 +805,44 @@ fn an_order_says_what_it_replaces_if_that_was_issued_for_the_same_request() {
     ] {
         let plan = given.plan();
         assert_eq!(plan.replaces.is_some(), replaces, "{row}: {plan:?}");
+    }
+}
+
+#[test]
+fn what_nothing_records_is_neither_urgent_nor_replaced_beyond_a_small_budget() {
+    let hour = SignedDuration::from_hours(1);
+    let late = || given().of_90_days_with(DAY * 4);
+    let of = |given: Given, record| given.stored(|it| it.record = record);
+    let limited = |record| of(late().limited(DAY), record);
+    for (row, given, urgent, action) in [
+        ("there is a record", limited(Record::Found), true, Action::Start),
+        ("there is none", limited(Record::Missing), false, Action::Hold),
+        ("there is none, and no limit", of(late(), Record::Missing), false, Action::Start),
+        (
+            "there is none, and the budget is not used up",
+            {
+                let mut it = limited(Record::Missing);
+                it.have.may_hurry = true;
+                it
+            },
+            true,
+            Action::Start,
+        ),
+    ] {
+        let plan = given.plan();
+        assert_eq!((plan.urgent, plan.action), (urgent, action), "{row}: {plan:?}");
+        assert!(!plan.needs_record, "{row}");
+    }
+    let held = || given().suggested(-hour * 2, -hour);
+    assert_eq!(of(held(), Record::Missing).plan().replaces, None);
+    for (row, given, needed) in [
+        ("about to end", of(late(), Record::Unknown), true),
+        ("about to end, and limits are reached", limited(Record::Unknown), true),
+        ("an order that names its predecessor", of(held(), Record::Unknown), true),
+        ("nothing is due", of(given(), Record::Unknown), false),
+        ("a renewal like any other", of(given().of_90_days_with(DAY * 20), Record::Unknown), false),
+    ] {
+        assert_eq!(given.plan().needs_record, needed, "{row}");
     }
 }
 

@@ -127,6 +127,7 @@ impl Job {
                 revoked: self.revoked,
                 layout_is_current: true,
                 suggested: self.suggested.clone().map(Box::new),
+                record: cert_lib::plan::Record::Found,
             })
         });
         Have {

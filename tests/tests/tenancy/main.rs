@@ -1,6 +1,7 @@
 //! Several clusters and several tenants: whose objects go with whose, what a source cluster that is not
 //! trusted may not do, and what becomes of Secrets over time.
 
+mod claims;
 mod hostile;
 mod large_sources;
 mod ownership;

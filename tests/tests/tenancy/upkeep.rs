@@ -21,6 +21,7 @@ use super::*;
 
 const DAY: i64 = 86_400;
 const BACKUP: &str = "cert.gardener.cloud/backup";
+const REALM: &str = "cert.gardener.cloud/realm";
 const REVOKED: &str = "cert.gardener.cloud/revoked";
 
 /// A Secret with a certificate that ended so many days ago.
@@ -44,32 +45,54 @@ fn ended(name: &str, days: i64, labels: &Value) -> Result<Value> {
     }))
 }
 
+/// Among several managers with one target: what another manager or an older version wrote stays.
 #[test]
-fn only_what_nobody_refers_to_and_what_ended_two_weeks_ago_is_collected() {
+fn only_what_it_wrote_itself_nobody_refers_to_and_ended_two_weeks_ago_is_collected() {
     run(async {
-        let fleet = Fleet::start(FleetOptions {
-            definitions: true,
-            idle: true,
-            ..FleetOptions::least_rights(HOME)
-        })
-        .await?;
+        let fleet =
+            Fleet::start(FleetOptions { definitions: true, ..FleetOptions::least_rights(HOME) })
+                .await?;
         let target = fleet.client(Cluster::Target);
         let old = Namespace::in_fleet(&fleet, "old").await?;
+        let issuer = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": {"name": "self", "namespace": "default"}, "spec": {"selfSigned": {}},
+        });
+        until_issuer(&fleet.client(Cluster::Default), &issuer, "Ready").await?;
+        let spec = json!({
+            "commonName": "own.my-company.test", "secretName": "own", "isCA": true,
+            "issuerRef": {"name": "self"},
+        });
+        old.certificate("own", spec).await?;
+        old.until("own", "Ready", SOON).await?;
+        let own = old.secret("own").await?.context("no Secret")?;
+        let realm = own.annotations().get(REALM).context("it says not whose it is")?.clone();
+        fleet.stop(0).await?;
+
         let ours = json!({"cert.gardener.cloud/certificate": "true"});
         let backup = json!({"cert.gardener.cloud/certificate": "true", BACKUP: "true"});
         let (wanted_here, wanted_there) = ("wanted-from-source", "wanted-from-target");
-        for (name, days, labels) in [
-            ("long-over", 40, &ours),
-            ("just-over", 16, &ours),
-            ("over", 12, &ours),
-            ("valid", -30, &ours),
-            (wanted_here, 40, &ours),
-            (wanted_there, 40, &ours),
-            ("of-somebody", 40, &json!({})),
-            ("backup-over", 40, &backup),
-            ("backup", -30, &backup),
+        let (here, other) = (realm.as_str(), "gardencert@another-cluster");
+        for (name, days, labels, realm) in [
+            ("long-over", 40, &ours, here),
+            ("just-over", 16, &ours, here),
+            ("over", 12, &ours, here),
+            ("valid", -30, &ours, here),
+            (wanted_here, 40, &ours, here),
+            (wanted_there, 40, &ours, here),
+            ("of-somebody", 40, &json!({}), here),
+            ("of-another-manager", 40, &ours, other),
+            ("of-another-class", 40, &ours, &realm.replace("gardencert@", "other@")),
+            ("of-an-older-version", 40, &ours, ""),
+            ("backup-over", 40, &backup, here),
+            ("backup-over-of-another", 40, &backup, other),
+            ("backup", -30, &backup, here),
         ] {
-            apply(&target, "old", &ended(name, days, labels)?).await?;
+            let mut object = ended(name, days, labels)?;
+            if !realm.is_empty() {
+                object["metadata"]["annotations"] = json!({REALM: realm});
+            }
+            apply(&target, "old", &object).await?;
         }
         // Its issuer does not exist, so what it refers to stays as it is.
         let spec = |secret: &str| {
@@ -80,8 +103,19 @@ fn only_what_nobody_refers_to_and_what_ended_two_weeks_ago_is_collected() {
         let there = tests::namespace::certificate("from-target", spec(wanted_there));
         apply(&target, "old", &there).await?;
         fleet.restart(0).await?;
-        let left =
-            ["backup", "of-somebody", "over", "valid", "wanted-from-source", "wanted-from-target"];
+        let left = [
+            "backup",
+            "backup-over-of-another",
+            "of-an-older-version",
+            "of-another-class",
+            "of-another-manager",
+            "of-somebody",
+            "over",
+            "own",
+            "valid",
+            "wanted-from-source",
+            "wanted-from-target",
+        ];
         until_only(&target, "Secret", "old", &left).await?;
         fleet.check().await?;
         nothing_forbidden(&fleet)

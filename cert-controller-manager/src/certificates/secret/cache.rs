@@ -21,16 +21,18 @@ use serde::Serialize;
 use super::{
     Facts, facts,
     keystores::{Keystores, Stores},
+    seen::{self, Seen},
     wishes::Wishes,
 };
 use crate::{
-    api::{ObjectKey, marks},
-    runtime::clusters::TargetCluster,
+    api::{ObjectKey, Realm, backup, marks},
+    runtime::{clusters::TargetCluster, pages},
 };
 
 /// Facts of the target's Secrets, each read once per version.
 pub struct Secrets {
     cluster: TargetCluster,
+    realm: Realm,
     known: Mutex<Known>,
     /// Their keystores.
     pub keystores: Keystores,
@@ -40,7 +42,11 @@ pub struct Secrets {
 struct Known {
     facts: HashMap<ObjectKey, Facts>,
     /// All Secrets with our label.
-    seen: HashMap<ObjectKey, Kind>,
+    seen: HashMap<ObjectKey, Seen>,
+    /// Whether that was listed once.
+    is_complete: bool,
+    /// How many backups there are, by what stands for their tenants.
+    backups: HashMap<u64, u32>,
     /// Secrets that are being read or written.
     under_way: HashMap<ObjectKey, UnderWay>,
 }
@@ -52,13 +58,6 @@ struct UnderWay {
     /// The watch saw news meanwhile, or there were several calls: then nobody knows which answer is
     /// the oldest, and none is remembered.
     overtaken: bool,
-}
-
-/// What a Secret with our label is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Kind {
-    backup: bool,
-    revoked: bool,
 }
 
 /// How many Secrets there are with our label.
@@ -75,8 +74,8 @@ pub struct Count {
 impl Secrets {
     /// Nothing known yet.
     #[must_use]
-    pub fn new(cluster: TargetCluster) -> Self {
-        Self { cluster, known: Mutex::default(), keystores: Keystores::default() }
+    pub fn new(cluster: TargetCluster, realm: Realm) -> Self {
+        Self { cluster, realm, known: Mutex::default(), keystores: Keystores::default() }
     }
 
     /// The facts of a Secret; `None` where there is no Secret. What is known is not read again:
@@ -142,13 +141,10 @@ impl Secrets {
     /// The watch saw a version of a Secret, or that it is gone. Returns whether it is news.
     pub fn seen(&self, key: &ObjectKey, secret: Option<&PartialObjectMeta<Secret>>) -> bool {
         let mut known = self.lock();
-        match secret {
-            Some(secret) => known.seen.insert(key.clone(), kind(secret)),
-            None => {
-                self.keystores.forget(key);
-                known.seen.remove(key)
-            }
-        };
+        if secret.is_none() {
+            self.keystores.forget(key);
+        }
+        known.note(key, secret.map(|secret| Seen::of(secret, &self.realm)));
         let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
         let facts = known.facts.get(key);
         let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
@@ -171,11 +167,57 @@ impl Secrets {
     #[must_use]
     pub fn count(&self) -> Count {
         let known = self.lock();
-        known.seen.values().fold(Count::default(), |count, kind| Count {
+        known.seen.values().fold(Count::default(), |count, seen| Count {
             total: count.total + 1,
-            backup: count.backup + usize::from(kind.backup),
-            revoked: count.revoked + usize::from(kind.revoked),
+            backup: count.backup + usize::from(seen.is_backup),
+            revoked: count.revoked + usize::from(seen.revoked),
         })
+    }
+
+    /// How many backups there are of what was issued for a tenant.
+    #[must_use]
+    pub fn backups_of(&self, tenant: &str) -> u32 {
+        self.lock().backups.get(&seen::number(tenant)).copied().unwrap_or_default()
+    }
+
+    /// The watch has seen all Secrets with our label.
+    pub fn all_are_seen(&self) {
+        self.lock().is_complete = true;
+    }
+
+    /// The backups that may have this serial number, `most` at most.
+    ///
+    /// # Errors
+    /// When they are not known yet and could not be listed.
+    pub async fn backups_with(&self, serial: &str, most: usize) -> kube::Result<Vec<ObjectKey>> {
+        if self.lock().is_complete {
+            let number = seen::number(serial);
+            let is_of = |seen: &Seen| seen.record.as_ref().is_some_and(|it| it.serial == number);
+            let mut found = self.matching(|_, seen| is_of(seen));
+            found.truncate(most);
+            return Ok(found);
+        }
+        let api: Api<Secret> = Api::namespaced(self.cluster.0.clone(), backup::NAMESPACE);
+        let same = format!("{}=true,{}={serial}", marks::BACKUP, marks::SERIAL);
+        pages::select(&api, &same, most, |it| Some(ObjectKey::of(&it))).await
+    }
+
+    /// The Secrets of which this holds.
+    #[must_use]
+    pub fn matching(&self, filter: impl Fn(&ObjectKey, &Seen) -> bool) -> Vec<ObjectKey> {
+        let known = self.lock();
+        known
+            .seen
+            .iter()
+            .filter(|(key, seen)| filter(key, seen))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// Of the backups of tenants with more than `most`, the oldest ones.
+    #[must_use]
+    pub fn surplus(&self, most: u32) -> Vec<ObjectKey> {
+        self.lock().surplus(most)
     }
 
     /// Deletes a Secret whose annotation names one of `owners`; leaves any other. *Idempotent*.
@@ -199,12 +241,6 @@ impl Secrets {
         }
     }
 
-    /// The API of all namespaces.
-    #[must_use]
-    pub fn all(&self) -> Api<Secret> {
-        Api::all(self.cluster.0.clone())
-    }
-
     /// The API of the Secret's namespace.
     #[must_use]
     pub fn api(&self, key: &ObjectKey) -> Api<Secret> {
@@ -217,6 +253,41 @@ impl Secrets {
 }
 
 impl Known {
+    /// Takes what there is now.
+    fn note(&mut self, key: &ObjectKey, now: Option<Seen>) {
+        let tenant = |seen: &Seen| seen.record.as_ref().map(|record| record.tenant);
+        if let Some(tenant) = now.as_ref().and_then(tenant) {
+            *self.backups.entry(tenant).or_default() += 1;
+        }
+        let before = match now {
+            Some(now) => self.seen.insert(key.clone(), now),
+            None => self.seen.remove(key),
+        };
+        let Some(tenant) = before.as_ref().and_then(tenant) else { return };
+        if let Some(count) = self.backups.get_mut(&tenant) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.backups.remove(&tenant);
+            }
+        }
+    }
+
+    fn surplus(&self, most: u32) -> Vec<ObjectKey> {
+        let too_many = self.backups.iter().filter(|(_, count)| **count > most);
+        let mut surplus = Vec::new();
+        for (tenant, count) in too_many {
+            let of_tenant = self.seen.iter().filter_map(|(key, seen)| {
+                let record = seen.record.as_ref().filter(|record| record.tenant == *tenant)?;
+                seen.is_ours.then_some((record.made, key))
+            });
+            let mut of_tenant: Vec<_> = of_tenant.collect();
+            of_tenant.sort_unstable();
+            let over = usize::try_from(count - most).unwrap_or(usize::MAX);
+            surplus.extend(of_tenant.into_iter().take(over).map(|(_, key)| key.clone()));
+        }
+        surplus
+    }
+
     fn begin(&mut self, key: &ObjectKey) {
         let under_way = self.under_way.entry(key.clone()).or_default();
         under_way.calls += 1;
@@ -235,10 +306,32 @@ impl Known {
     }
 }
 
-fn kind(secret: &PartialObjectMeta<Secret>) -> Kind {
-    let is_true = |text: Option<&String>| text.is_some_and(|text| text == "true");
-    Kind {
-        backup: is_true(secret.labels().get(marks::BACKUP)),
-        revoked: is_true(secret.annotations().get(marks::REVOKED)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backup(tenant: u64, made: i64) -> Seen {
+        let made = Timestamp::from_second(made).ok();
+        let record = seen::Record { serial: 1, tenant, ends: None, made };
+        Seen { is_ours: true, record: Some(Box::new(record)), ..Seen::default() }
+    }
+
+    #[test]
+    fn backups_are_counted_for_each_tenant_and_the_oldest_are_too_many() {
+        let key = |number: i64| ObjectKey::new("kube-system", number.to_string());
+        let mut known = Known::default();
+        for number in 0..5 {
+            known.note(&key(number), Some(backup(1, number)));
+            known.note(&key(number), Some(backup(1, number)));
+        }
+        known.note(&key(9), Some(backup(2, 9)));
+        known.note(&ObjectKey::new("ns", "tls"), Some(Seen { is_ours: true, ..Seen::default() }));
+        assert_eq!((known.backups[&1], known.backups[&2]), (5, 1));
+        assert_eq!(known.surplus(3), [key(0), key(1)]);
+        assert_eq!(known.surplus(5), []);
+        for number in 0..5 {
+            known.note(&key(number), None);
+        }
+        assert_eq!(known.backups.get(&1), None);
     }
 }

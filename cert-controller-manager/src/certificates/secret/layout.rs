@@ -13,7 +13,10 @@ use cert_lib::{
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
-use super::wishes::{StoreWishes, Wishes};
+use super::{
+    pairs::Pairs,
+    wishes::{StoreWishes, Wishes},
+};
 use crate::api::{marks, secret::entry};
 
 /// Key, then chain.
@@ -44,8 +47,8 @@ pub struct Layout {
     /// Whether there is a CA to trust.
     has_ca: bool,
     note: Note,
-    /// Without ours and kubectl's, which may be large.
-    annotations: Vec<(String, String)>,
+    /// Stands for those that are not reserved.
+    annotations: Pairs,
 }
 
 /// What the annotation on a Secret says about its keystores.
@@ -77,7 +80,7 @@ pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
         ours: ours(secret),
         has_ca: certificates(entry(secret, "ca.crt")).is_ok_and(|ca| !ca.is_empty()),
         note: noted(secret),
-        annotations: annotations.map(|(a, b)| (a.clone(), b.clone())).collect(),
+        annotations: Pairs::of(annotations),
     }
 }
 
@@ -94,14 +97,10 @@ impl Layout {
     /// what is asked for in so many words counts: what upstream wrote stays as it is.
     #[must_use]
     pub fn fits(&self, wishes: &Wishes, has_key: bool) -> bool {
-        let has = |name: &String, value: &String| {
-            let at = self.annotations.binary_search_by(|(known, _)| known.cmp(name)).ok();
-            at.and_then(|at| self.annotations.get(at)).is_some_and(|(_, is)| is == value)
-        };
         let encoding_fits = !has_key || wishes.encoding.is_none_or(|it| self.encoding == Some(it));
         let is_there = |name: &str| self.present.contains(&name);
         encoding_fits
-            && wishes.annotations.iter().all(|(name, value)| has(name, value))
+            && wishes.annotations.iter().all(|(name, value)| self.annotations.has(name, value))
             && (!has_key || !wishes.combined || is_there(COMBINED))
             && (!has_key || !wishes.der || is_there(DER))
             && self.superfluous(wishes, has_key).is_empty()

@@ -98,6 +98,7 @@ impl Controller {
             body,
             fingerprint: &request.fingerprint,
             requested_at,
+            realm: &self.realm,
             wishes,
             stores,
             stores_are_old: trouble.is_some(),

@@ -22,7 +22,9 @@ fn bundle() -> Bundle {
 fn secret(bundle: &Bundle, wishes: &Wishes, encoding: Encoding) -> Secret {
     let body = Body::fresh(bundle, encoding).unwrap();
     let stores = stores(&wishes.stores, !body.ca.is_empty());
+    let realm = crate::api::Realm::default();
     let content = Content {
+        realm: &realm,
         body,
         fingerprint: &Fingerprint::stored("abc"),
         requested_at: Timestamp::UNIX_EPOCH,

@@ -1,0 +1,221 @@
+//! Whether a certificate in a Secret is one that its issuer issued.
+//!
+//! The record is its backup in `kube-system` of target, where no tenant writes. It is looked for only
+//! where something depends on it: a renewal that passes quota and limits because the certificate is about
+//! to end, and an order that names its predecessor. That costs a read for each renewal and no write. A
+//! certificate without a record may be urgent a few times a day for each tenant: backups get lost, too.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cert_lib::{
+    model::bundle::{Leaf, LeafDigest},
+    plan::{Record, SecretState},
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::{observe::Observed, reconcile::Controller, secret};
+use crate::api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, marks};
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Records {
+    known: Mutex<HashMap<CertificateKey, Known>>,
+    hurried: Mutex<HashMap<Tenant, Vec<Timestamp>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    leaf: LeafDigest,
+    record: Record,
+    at: Timestamp,
+}
+
+impl Records {
+    /// Whether a tenant may hurry once more because of a certificate without a record.
+    #[must_use]
+    pub fn may_hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
+        let hurried = lock(&self.hurried);
+        hurried.get(tenant).is_none_or(|times| lately(times, now) < HURRIED_A_DAY)
+    }
+
+    /// Lets it; `false` where it may not.
+    pub fn hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
+        let mut hurried = lock(&self.hurried);
+        let times = hurried.entry(tenant.clone()).or_default();
+        times.retain(|time| now.duration_since(*time) < DAY);
+        let may = times.len() < HURRIED_A_DAY;
+        if may {
+            times.push(now);
+        }
+        may
+    }
+
+    /// The Certificate is gone, or has another certificate.
+    pub fn forget(&self, key: &CertificateKey) {
+        lock(&self.known).remove(key);
+    }
+
+    fn known(&self, key: &CertificateKey, leaf: LeafDigest, now: Timestamp) -> Option<Record> {
+        let known = lock(&self.known).get(key).copied().filter(|known| known.leaf == leaf)?;
+        let is_fresh = known.record == Record::Found || now.duration_since(known.at) < AGAIN;
+        is_fresh.then_some(known.record)
+    }
+}
+
+impl Controller {
+    /// Finds out whether the issuer issued what the Secret holds.
+    ///
+    /// # Errors
+    /// When a backup could not be read.
+    pub(super) async fn look_for_record(
+        &self,
+        key: &CertificateKey,
+        observed: &mut Observed,
+        now: Timestamp,
+    ) -> kube::Result<()> {
+        let SecretState::Holds(stored) = &mut observed.have.secret else { return Ok(()) };
+        // Nobody counts what other issuers issue.
+        if observed.issuer.kind != Some(IssuerKind::Acme) {
+            stored.record = Record::Found;
+            return Ok(());
+        }
+        let leaf = &stored.leaf;
+        stored.record = match self.records.known(key, leaf.digest, now) {
+            Some(record) => record,
+            None => {
+                let record = self.find_record(key, leaf, &observed.issuer.key).await?;
+                let known = Known { leaf: leaf.digest, record, at: now };
+                lock(&self.records.known).insert(key.clone(), known);
+                record
+            }
+        };
+        Ok(())
+    }
+
+    async fn find_record(
+        &self,
+        key: &CertificateKey,
+        leaf: &Leaf,
+        issuer: &IssuerKey,
+    ) -> kube::Result<Record> {
+        let tenants = self.places.tenants(key.home, &key.object.namespace);
+        let serial = backup::label(&leaf.serial);
+        for key in self.secrets.backups_with(&serial, MOST).await? {
+            let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };
+            if records(&key, &secret, leaf, issuer, &tenants) {
+                return Ok(Record::Found);
+            }
+        }
+        Ok(Record::Missing)
+    }
+}
+
+/// Whether a backup records that `issuer` issued exactly this certificate for one of these tenants. What
+/// upstream has written says neither whom it was for nor, but for its name, by whom.
+fn records(
+    key: &ObjectKey,
+    secret: &Secret,
+    leaf: &Leaf,
+    issuer: &IssuerKey,
+    tenants: &[String],
+) -> bool {
+    let noted = |name: &str| secret.annotations().get(name).map(String::as_str);
+    let is_for = noted(marks::BACKUP_OF)
+        .is_none_or(|of| of.split(',').any(|one| tenants.iter().any(|own| own == one.trim())));
+    let is_by = match (noted(marks::BACKUP_ISSUER), issuer) {
+        (Some(by), issuer) => by == issuer.to_string(),
+        (None, IssuerKey::Default(name)) => key.name.starts_with(&format!("cert-backup-{name}-")),
+        (None, IssuerKey::Target(_)) => false,
+    };
+    let is_backup = secret.labels().get(marks::BACKUP).is_some_and(|text| text == "true");
+    is_backup
+        && is_for
+        && is_by
+        && secret::leaf(secret).is_some_and(|found| found.digest == leaf.digest)
+}
+
+fn lately(times: &[Timestamp], now: Timestamp) -> usize {
+    times.iter().filter(|time| now.duration_since(**time) < DAY).count()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often a tenant may pass quota and limits in a day for certificates without a record.
+const HURRIED_A_DAY: usize = 2;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// After this a record that was missing is looked for again.
+const AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// Most backups with one serial number that are read.
+const MOST: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+    use crate::api::Home;
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + 3_600 * hour).unwrap()
+    }
+
+    #[test]
+    fn a_tenant_hurries_twice_a_day_without_a_record_and_no_other_pays_for_it() {
+        let tenant = |namespace: &str| Tenant { home: Home::Source, namespace: namespace.into() };
+        let (greedy, other) = (tenant("greedy"), tenant("other"));
+        let records = Records::default();
+        let hurried = (0..24).filter(|hour| records.hurry(&greedy, at(*hour))).count();
+        assert_eq!((hurried, records.may_hurry(&greedy, at(23))), (2, false));
+        assert!(records.may_hurry(&other, at(23)) && records.may_hurry(&greedy, at(24)));
+    }
+
+    #[test]
+    fn a_record_is_of_the_whole_certificate_its_issuer_and_its_tenant() {
+        let certificate = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            params.serial_number = Some(rcgen::SerialNumber::from(vec![0x0a, 0xbc]));
+            params.self_signed(&key).unwrap().pem()
+        };
+        let (issued, copy) = (certificate(), certificate());
+        let secret = |of: &str, by: &str| {
+            let data = [("tls.crt".to_owned(), ByteString(issued.clone().into_bytes()))];
+            let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+            secret.labels_mut().insert(marks::BACKUP.to_owned(), "true".to_owned());
+            for (name, text) in [(marks::BACKUP_OF, of), (marks::BACKUP_ISSUER, by)] {
+                if !text.is_empty() {
+                    secret.annotations_mut().insert(name.to_owned(), text.to_owned());
+                }
+            }
+            secret
+        };
+        let leaf = |pem: &str| {
+            cert_lib::model::bundle::Bundle::from_pem(pem.as_bytes(), None).unwrap().leaf
+        };
+        let le = IssuerKey::Default("le".to_owned());
+        let theirs = IssuerKey::Target(ObjectKey::new("ns", "le"));
+        for (of, by, pem, issuer, found) in [
+            ("s:ns", "le", &issued, &le, true),
+            ("s:x, s:ns", "le", &issued, &le, true),
+            ("s:ns", "le", &copy, &le, false),
+            ("s:other", "le", &issued, &le, false),
+            ("s:ns", "target:ns/le", &issued, &le, false),
+            ("s:ns", "target:ns/le", &issued, &theirs, true),
+            ("", "", &issued, &le, true),
+            ("", "", &issued, &IssuerKey::Default("other".to_owned()), false),
+            ("", "", &issued, &theirs, false),
+        ] {
+            let key = ObjectKey::new(backup::NAMESPACE, "cert-backup-le-abc-x1y2z");
+            let tenants = ["s:ns".to_owned()];
+            let is = records(&key, &secret(of, by), &leaf(pem), issuer, &tenants);
+            assert_eq!(is, found, "{of} {by} {issuer}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Labels or annotations of a Secret, as far as they are compared with what a Certificate asks for.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Stands for pairs of names and values, of which a tenant can write a megabyte to each Secret: a number
+/// for each pair, up to [`MOST`] of them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pairs(Box<[u64]>);
+
+/// More labels or annotations than a Certificate can ask for in earnest.
+const MOST: usize = 2_048;
+
+impl Pairs {
+    /// Of these pairs the first ones.
+    #[must_use]
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut numbers: Vec<u64> =
+            pairs.into_iter().take(MOST).map(|(name, value)| number(name, value)).collect();
+        numbers.sort_unstable();
+        Self(numbers.into())
+    }
+
+    /// Whether this pair is among them. Two pairs with one number are as rare as they are harmless: a
+    /// label of one's own would not be written.
+    #[must_use]
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        self.0.binary_search(&number(name, value)).is_ok()
+    }
+}
+
+fn number(name: &str, value: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_pair_is_found_by_name_and_value_and_many_take_little_room() {
+        let pair = |number: usize| (format!("l{number:06}"), "x".repeat(number % 60));
+        let all: BTreeMap<String, String> = (0..51_000).map(pair).collect();
+        let pairs = Pairs::of(&all);
+        assert!(pairs.has("l000003", "xxx") && !pairs.has("l000003", "xx") && !pairs.has("", ""));
+        assert_eq!(pairs.0.len(), MOST);
+        assert!(!Pairs::default().has("l000003", "xxx"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What is remembered of every Secret with our label: what its metadata say. Pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt, core::PartialObjectMeta};
+
+use crate::api::{Realm, backup, marks};
+
+/// See the [module](self).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// Whether it calls itself a backup, wherever it is.
+    pub is_backup: bool,
+    /// Whether its certificate was revoked.
+    pub revoked: bool,
+    /// Whether it says that this manager wrote it. In a namespace of a tenant that is a claim, about a
+    /// Secret that is the tenant's in any case.
+    pub is_ours: bool,
+    /// Where only we and operators write: the record of a certificate that was issued.
+    pub record: Option<Box<Record>>,
+}
+
+/// A backup, without its certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// Stands for the serial number.
+    pub serial: u64,
+    /// Stands for whom it was issued.
+    pub tenant: u64,
+    /// When the certificate ends, where that is noted.
+    pub ends: Option<Timestamp>,
+    /// When it was made.
+    pub made: Option<Timestamp>,
+}
+
+impl Seen {
+    /// What the metadata of a Secret say to the manager of `realm`.
+    #[must_use]
+    pub fn of(secret: &PartialObjectMeta<Secret>, realm: &Realm) -> Self {
+        let is_true = |text: Option<&String>| text.is_some_and(|text| text == "true");
+        let (labels, annotations) = (secret.labels(), secret.annotations());
+        let is_backup = is_true(labels.get(marks::BACKUP));
+        let is_record = is_backup && secret.namespace().as_deref() == Some(backup::NAMESPACE);
+        Self {
+            is_backup,
+            revoked: is_true(annotations.get(marks::REVOKED)),
+            is_ours: annotations.get(marks::REALM).is_some_and(|text| realm.is(text)),
+            record: is_record.then(|| Box::new(Record::of(secret))),
+        }
+    }
+}
+
+impl Record {
+    fn of(secret: &PartialObjectMeta<Secret>) -> Self {
+        let annotations = secret.annotations();
+        let tenants = annotations.get(marks::BACKUP_OF).map_or("", String::as_str);
+        let serial = secret.labels().get(marks::SERIAL).map_or("", String::as_str);
+        Self {
+            serial: number(serial),
+            tenant: number(tenants.split(',').next().unwrap_or_default().trim()),
+            ends: annotations.get(marks::NOT_AFTER).and_then(|text| text.parse().ok()),
+            made: secret.meta().creation_timestamp.as_ref().map(|time| time.0),
+        }
+    }
+}
+
+/// Stands for a text: equal texts have equal numbers, and the others hardly ever.
+#[must_use]
+pub fn number(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::ClusterId;
+
+    fn secret(namespace: &str, realm: &str) -> PartialObjectMeta<Secret> {
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {
+                "namespace": namespace, "name": "a", "creationTimestamp": "2026-11-22T10:00:00Z",
+                "labels": { marks::BACKUP: "true", marks::SERIAL: "abc" },
+                "annotations": {
+                    marks::BACKUP_OF: "s:ns, s:other", marks::NOT_AFTER: "2027-02-20T10:00:00Z",
+                    marks::REALM: realm,
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_record_is_where_no_tenant_writes() {
+        let realm = Realm::new("c", &ClusterId { id: "s".into(), former: vec!["old".into()] });
+        let seen = Seen::of(&secret("kube-system", "c@s"), &realm);
+        let record = Record {
+            serial: number("abc"),
+            tenant: number("s:ns"),
+            ends: "2027-02-20T10:00:00Z".parse().ok(),
+            made: "2026-11-22T10:00:00Z".parse().ok(),
+        };
+        assert_eq!(
+            (seen.is_ours, seen.is_backup, seen.record.as_deref()),
+            (true, true, Some(&record))
+        );
+        let claimed = Seen::of(&secret("ns", "c@old"), &realm);
+        assert_eq!((claimed.is_ours, claimed.is_backup, claimed.record), (true, true, None));
+        for other in ["c@t", "d@s", ""] {
+            assert!(!Seen::of(&secret("ns", other), &realm).is_ours, "{other}");
+        }
+    }
+}
