@@ -18,7 +18,7 @@ const MOST: usize = 200;
 
 /// An Ingress with 1,000 tls entries, each with a Secret and hosts of its own. No issuer issues what
 /// is made of it: what the object itself costs is looked at.
-fn crowd(name: &str, annotation: &str, value: String, tls: impl Fn(usize) -> Value) -> Value {
+fn crowd(name: &str, annotation: &str, value: &str, tls: impl Fn(usize) -> Value) -> Value {
     let mut object = ingress(name, "unused.my-company.test", "unused");
     object["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("nobody");
     object["metadata"]["annotations"][format!("cert.gardener.cloud/{annotation}")] = json!(value);
@@ -63,10 +63,10 @@ fn a_large_object_costs_little_and_others_are_served() {
 
         let vitals = Vitals::watch(&fleet, 0).await?;
         let all = [
-            crowd("labels", "secret-labels", labels(), |number| own_secret(number, "l")),
-            crowd("chain", "preferred-chain", "x".repeat(255_000), |it| own_secret(it, "c")),
-            crowd("hosts-1", "profile", String::new(), many_hosts),
-            crowd("hosts-2", "profile", String::new(), many_hosts),
+            crowd("labels", "secret-labels", &labels(), |number| own_secret(number, "l")),
+            crowd("chain", "preferred-chain", &"x".repeat(255_000), |it| own_secret(it, "c")),
+            crowd("hosts-1", "profile", "", many_hosts),
+            crowd("hosts-2", "profile", "", many_hosts),
         ];
         for object in &all {
             hostile.apply(object).await?;
