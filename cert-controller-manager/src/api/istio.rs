@@ -6,7 +6,8 @@ use serde::Deserialize;
 use super::source::{KindName, Shape, lenient, lenient_list};
 
 const GROUP: &str = "networking.istio.io";
-const VERSIONS: &[&str] = &["v1", "v1beta1"];
+/// Istio before 1.5 and clusters that were upgraded from it serve `v1alpha3` only.
+const VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 /// Istio's `Gateway`
 pub const GATEWAY: KindName =
