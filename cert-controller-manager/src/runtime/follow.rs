@@ -11,6 +11,7 @@
 mod absence;
 mod fan;
 mod lenient;
+mod pages;
 mod relist;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
     fmt::Debug,
     hash::{BuildHasher, RandomState},
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,11 +36,11 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::lenient::Lenient;
 pub use self::{
     fan::{Fan, Shared},
     relist::{Lister, Listing, Relist},
 };
+use self::{lenient::Lenient, pages::Pages};
 use crate::api::ObjectKey;
 
 /// Whether a kind can be followed.
@@ -84,13 +86,16 @@ where
     F: Follower<K> + Sync,
 {
     let kind = K::kind(&K::DynamicType::default()).into_owned();
-    let (api, client) = lenient(api);
+    let pages = lister.pages();
+    let (api, client) = lenient(api, &pages);
     let mut pause = FIRST_PAUSE;
     let mut missing_since = None;
     loop {
         let wish = lister.hear();
         let made = Made { wish, teller: lister.teller() };
-        let once = follow_once(&api, &config, &kind, follower, availability, &made);
+        // The one before may have been given up in the middle of a page.
+        pages.decoded();
+        let once = follow_once(&api, &config, &kind, follower, availability, &made, &pages);
         let (progress, found) = tokio::select! {
             failed = once => failed,
             () = lister.asked() => continue,
@@ -130,8 +135,8 @@ where
     }
 }
 
-/// The same objects, whatever is in them.
-fn lenient<K>(api: Api<K>) -> (Api<Lenient<K>>, Client)
+/// The same objects, whatever is in them, listed in such pages.
+fn lenient<K>(api: Api<K>, pages: &Arc<Pages>) -> (Api<Lenient<K>>, Client)
 where
     K: Resource,
     K::DynamicType: Default,
@@ -139,9 +144,10 @@ where
     let kind = K::DynamicType::default();
     let namespace = api.namespace().map(str::to_owned);
     let client = api.into_client();
+    let paged = pages.client(&client);
     let api = match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
-        None => Api::all_with(client.clone(), &kind),
+        Some(namespace) => Api::namespaced_with(paged, &namespace, &kind),
+        None => Api::all_with(paged, &kind),
     };
     (api, client)
 }
@@ -197,6 +203,7 @@ async fn follow_once<K, F>(
     follower: &F,
     availability: &Sender<Availability>,
     made: &Made,
+    pages: &Pages,
 ) -> (Progress, Option<Availability>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -209,12 +216,14 @@ where
     loop {
         // A watch that says nothing is a quiet kind, and the watcher bounds it; a list is not.
         let next = match progress {
+            // Also a watch lists again, when it is too old.
             Progress::Listed => events.next().await,
             Progress::None => match timeout(LIST_DEADLINE, events.next()).await {
                 Ok(next) => next,
                 Err(_) => return (progress, None),
             },
         };
+        pages.decoded();
         let Some(event) = next else { return (progress, None) };
         match event {
             Ok(Event::Init) => unseen = follower.keys().into_iter().collect(),

@@ -1,17 +1,35 @@
 //! Asking watches for new lists, and waiting for them.
 
-use tokio::sync::watch::{self, Receiver, Sender};
+use std::sync::Arc;
+
+use tokio::sync::{
+    Semaphore,
+    watch::{self, Receiver, Sender},
+};
+
+use super::pages::Pages;
 
 /// Asks all watches that it was given to for a new list: what one that has just become leader
 /// knows from a watch may be older than what the leader before it wrote. Clones ask the same watches.
-#[derive(Clone, Debug, Default)]
-pub struct Relist(Sender<u64>);
+#[derive(Clone, Debug)]
+pub struct Relist {
+    wanted: Sender<u64>,
+    /// All of them list at the same time, and their pages are decoded one after the other.
+    decoding: Arc<Semaphore>,
+}
+
+impl Default for Relist {
+    fn default() -> Self {
+        Self { wanted: Sender::default(), decoding: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 /// One watch's end: hears that a list is wanted, says that it was made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lister {
     wanted: Receiver<u64>,
     made: Sender<u64>,
+    decoding: Arc<Semaphore>,
 }
 
 /// What is known about the lists of one watch.
@@ -23,14 +41,15 @@ impl Relist {
     #[must_use]
     pub fn watch(&self) -> (Lister, Listing) {
         let (made, listing) = watch::channel(NEVER);
-        (Lister { wanted: self.0.subscribe(), made }, Listing(listing))
+        let (wanted, decoding) = (self.wanted.subscribe(), self.decoding.clone());
+        (Lister { wanted, made, decoding }, Listing(listing))
     }
 
     /// Wants a list of everything that begins after now. Returns the number of this wish, for
     /// [`Listing::since`].
     pub fn signal(&self) -> u64 {
         let mut number = 0;
-        self.0.send_modify(|known| {
+        self.wanted.send_modify(|known| {
             *known += 1;
             number = *known;
         });
@@ -56,6 +75,20 @@ impl Listing {
         let made = *self.0.borrow();
         made != NEVER && made >= number
     }
+
+    /// Waits until a list is made.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether a list was made since the last call.
+    pub fn take_change(&mut self) -> bool {
+        let changed = self.0.has_changed().unwrap_or_default();
+        self.0.mark_unchanged();
+        changed
+    }
 }
 
 impl Lister {
@@ -63,6 +96,11 @@ impl Lister {
     #[must_use]
     pub fn unasked() -> Self {
         Relist::default().watch().0
+    }
+
+    /// How its lists are read.
+    pub(super) fn pages(&self) -> Arc<Pages> {
+        Pages::new(self.decoding.clone())
     }
 
     /// The last wish. From now on only later ones are heard.
@@ -75,6 +113,11 @@ impl Lister {
         if self.wanted.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Says that the list was made that was wanted by the wish of this number.
+    pub fn tell(&self, number: u64) {
+        self.made.send_replace(number);
     }
 
     /// The half that tells.

@@ -187,7 +187,8 @@ async fn a_right_that_is_taken_away_takes_no_objects_away() {
     let answers = vec![list(&["a"]), status(403), status(500), list(&["a"])];
     let (lines, published) = told(answers).await;
     assert_eq!(lines, "+a complete +a complete");
-    assert_eq!(published, [Availability::Denied, Availability::Present]);
+    use Availability::{Denied, Present};
+    assert_eq!(published, [Present, Denied, Present]);
 }
 
 #[tokio::test(start_paused = true)]
