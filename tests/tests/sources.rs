@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use kube::api::DynamicObject;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use tests::{
     Look, eventually, locate,
@@ -141,6 +144,77 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
         until_certificates(rig, &namespace, &[], SOON).await
     })
     .unwrap();
+}
+
+#[test]
+fn an_ingress_with_the_label_of_former_times_becomes_a_secret() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "labelled").await?;
+        apply_example(&namespace, "40-ingress-label.yaml").await?;
+        let wanted: &[(&str, &[&str])] = &[("labelled-ingress-tls", &["labelled"])];
+        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_secret(&namespace, "labelled-ingress-tls").await
+    })
+    .unwrap();
+}
+
+#[test]
+fn istio_is_served_where_v1alpha3_is_the_only_version() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "v1alpha3").await?;
+        for text in locate::gateway_definitions()? {
+            for mut definition in documents(&text)? {
+                let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+                if ISTIO.contains(&name) {
+                    only_version(&mut definition, "v1alpha3")?;
+                    apply(&client(rig), "", &definition).await?;
+                }
+            }
+        }
+        for name in ISTIO {
+            until_established(&client(rig), name).await?;
+        }
+        for mut object in example_in(&namespace, "41-gateways.yaml")? {
+            if object["apiVersion"] == "networking.istio.io/v1" {
+                object["apiVersion"] = json!("networking.istio.io/v1alpha3");
+                object["metadata"]["namespace"] = json!(namespace.name);
+                apply_as_v1alpha3(&client(rig), &namespace, &object).await?;
+            }
+        }
+        let wanted: &[(&str, &[&str])] = &[("web-istio-tls", &["istio"])];
+        until_certificates(rig, &namespace, wanted, LATER).await?;
+        until_secret(&namespace, "web-istio-tls").await
+    })
+    .unwrap();
+}
+
+const ISTIO: [&str; 2] = ["gateways.networking.istio.io", "virtualservices.networking.istio.io"];
+
+/// Applies an object of Istio through the only version that is served.
+async fn apply_as_v1alpha3(
+    client: &kube::Client,
+    namespace: &Namespace,
+    object: &Value,
+) -> Result<()> {
+    let [kind, name] = [&object["kind"], &object["metadata"]["name"]].map(Value::as_str);
+    let (kind, name) = (kind.context("no kind")?, name.context("no name")?);
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1alpha3", kind);
+    let resource = ApiResource::from_gvk(&kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace.name, &resource);
+    api.patch(name, &PatchParams::apply("test"), &Patch::Apply(object)).await?;
+    Ok(())
+}
+
+/// Leaves one version in a definition.
+fn only_version(definition: &mut Value, version: &str) -> Result<()> {
+    let versions = definition["spec"]["versions"].as_array_mut().context("no versions")?;
+    versions.retain(|one| one["name"] == version);
+    let only = versions.first_mut().with_context(|| format!("no version {version}"))?;
+    only["served"] = json!(true);
+    only["storage"] = json!(true);
+    Ok(())
 }
 
 #[test]

@@ -4,16 +4,15 @@
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use futures::future::select_all;
 use kube::Client;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     SourceSettings,
@@ -29,7 +28,7 @@ use super::{
 use crate::{
     api::{ClusterId, Home},
     runtime::{
-        follow::{Availability, Relist},
+        follow::Relist,
         queue::{Queue, Shared},
         report::Reports,
     },
@@ -65,6 +64,8 @@ pub struct Sources {
     clusters: Clusters,
     feedback: Feedback,
     trouble: Mutex<HashMap<SourceKey, Trouble>>,
+    /// The wish for lists of the leader that we are.
+    since: AtomicU64,
 }
 
 /// What is remembered of an object that is not as it should be.
@@ -75,13 +76,15 @@ struct Trouble {
 }
 
 impl Sources {
-    /// Serves objects of `kinds`. Events go to `reports`, which posts on the source cluster.
+    /// Serves objects of `kinds`, whose watches `relist` can ask for new lists. Events go to
+    /// `reports`, which posts on the source cluster.
     #[must_use]
     pub fn new(
         kinds: &[Kind],
         settings: SourceSettings,
         clusters: Clusters,
         reports: Reports,
+        relist: &Relist,
     ) -> Self {
         let queue = Arc::new(Queue::default());
         let collected_in = settings.target_namespace.clone().filter(|_| clusters.target.is_some());
@@ -89,7 +92,8 @@ impl Sources {
         Self {
             index: Arc::new(Index::new(queue.clone())),
             slaves: Arc::new(Slaves::new(masters, queue.clone())),
-            watches: Watches::new(kinds),
+            watches: Watches::new(kinds, relist),
+            since: AtomicU64::new(0),
             settings,
             feedback: Feedback::new(reports),
             trouble: Mutex::default(),
@@ -110,43 +114,62 @@ impl Sources {
         SlavesAt { slaves: self.slaves.clone(), home }
     }
 
-    /// The watches of objects and routes, which `relist` can ask for new lists. Run all of them.
+    /// The watches of objects and routes. Run all of them.
     #[must_use]
-    pub fn watches(&self, relist: &Relist) -> Vec<Watch> {
-        self.watches.run(&self.clusters.source, &self.index, relist)
+    pub fn watches(&self) -> Vec<Watch> {
+        self.watches.run(&self.clusters.source, &self.index)
     }
 
-    /// What is known of each kind and version.
-    #[must_use]
-    pub fn availability(&self) -> Vec<(&'static str, watch::Receiver<Availability>)> {
-        self.watches.availability()
+    /// For probes: every kind that is followed, and what is missing of it.
+    pub fn checks(
+        self: &Arc<Self>,
+    ) -> impl Iterator<Item = (String, impl Fn() -> Result<(), String> + use<>)> {
+        self.watches.checks().map(|(kind, check)| {
+            let this = self.clone();
+            (kind, move || check(this.since()))
+        })
+    }
+
+    /// From now on decisions rest on lists that were made after the wish of this number.
+    pub fn require_lists(&self, since: u64) {
+        self.since.store(since, Ordering::Relaxed);
     }
 
     /// Has everything looked at again when more is known than before. Never ends.
     pub async fn wake(&self) -> Infallible {
-        let mut kinds: Vec<_> =
-            self.availability().into_iter().map(|(_, receiver)| receiver).collect();
+        let mut news = self.watches.news();
         let mut homes = self.slaves.completed();
+        self.look_at(&Kind::ALL);
         loop {
-            self.look_at_all();
-            change(&mut kinds, &mut homes).await;
+            let new_home = tokio::select! {
+                () = news.wait() => false,
+                _ = homes.changed() => true,
+            };
             // When a cluster comes back, all kinds do at about the same time: one look is enough.
             sleep(TOGETHER).await;
-            kinds.iter_mut().for_each(watch::Receiver::mark_unchanged);
+            let kinds = news.take();
+            let all = new_home || homes.has_changed().unwrap_or_default();
             homes.mark_unchanged();
+            self.look_at(if all { &Kind::ALL } else { &kinds });
         }
     }
 
-    fn look_at_all(&self) {
+    /// Has all objects of these kinds looked at, and those that are gone and left Certificates.
+    fn look_at(&self, kinds: &[Kind]) {
         let mut all: BTreeSet<SourceKey> = self.slaves.owners().into_iter().collect();
-        all.extend(Kind::ALL.into_iter().flat_map(|kind| self.index.of_kind(kind)));
+        all.retain(|key| kinds.contains(&key.kind));
+        all.extend(kinds.iter().flat_map(|kind| self.index.of_kind(*kind)));
         all.into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
     }
 
     /// One pass over an object. Returns after how long it wants another.
     pub async fn reconcile(&self, key: SourceKey) -> Option<Duration> {
         // Who is woken too early is woken again when the rest is known.
-        if !self.watches.known(key.kind) || !self.slaves.complete(self.homes()) {
+        if !self.watches.known(key.kind, self.since()) || !self.slaves.complete(self.homes()) {
             return None;
         }
         let known = self.index.find(&key);
@@ -251,18 +274,5 @@ impl Sources {
 
     fn trouble(&self) -> MutexGuard<'_, HashMap<SourceKey, Trouble>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Waits until one of these changes. Their senders live.
-async fn change<T>(kinds: &mut [watch::Receiver<Availability>], homes: &mut watch::Receiver<T>) {
-    let changes: Vec<_> = kinds.iter_mut().map(|receiver| Box::pin(receiver.changed())).collect();
-    if changes.is_empty() {
-        let _ = homes.changed().await;
-    } else {
-        tokio::select! {
-            _ = select_all(changes) => {}
-            _ = homes.changed() => {}
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! Of each kind the first version that is served is read; whether a kind is there may change at any
 //! time, and nothing is restarted for it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 use futures::{
     FutureExt,
@@ -40,83 +40,162 @@ pub enum Followed {
 pub struct Watch {
     /// The kind.
     pub kind: &'static str,
-    /// Tells when a list was made; only of the version that is always looked for.
-    pub listing: Option<Listing>,
     /// Never ends; its owner runs it.
     pub run: BoxFuture<'static, Infallible>,
 }
 
-/// The state of the watches of some kinds.
+/// The state of the watches of some kinds. Each kind is by itself: one that cannot be listed delays
+/// only those whose certificates depend on it.
 pub struct Watches {
-    known: Vec<(Followed, &'static str, Versions)>,
+    known: Vec<Arc<Known>>,
+}
+
+/// What is known of one kind.
+struct Known {
+    followed: Followed,
+    versions: Versions,
+    /// One for each version.
+    lists: Vec<(Lister, Listing)>,
 }
 
 /// One sender for each version of a kind, the preferred one first.
 type Versions = Arc<Vec<watch::Sender<Availability>>>;
 
 impl Watches {
-    /// The watches that `kinds` need.
+    /// The watches that `kinds` need, which `relist` can ask for new lists.
     #[must_use]
-    pub fn new(kinds: &[Kind]) -> Self {
+    pub fn new(kinds: &[Kind], relist: &Relist) -> Self {
         let mut followed: Vec<Followed> = kinds.iter().flat_map(|kind| needs(*kind)).collect();
         followed.sort();
         followed.dedup();
-        let known = followed.into_iter().map(|followed| {
-            let name = name(followed);
-            let sender = |_: &&str| watch::Sender::new(Availability::Unknown);
-            (followed, name.kind, Arc::new(name.versions.iter().map(sender).collect()))
-        });
+        let known = followed.into_iter().map(|followed| Arc::new(Known::new(followed, relist)));
         Self { known: known.collect() }
     }
 
-    /// Whether everything that a decision about objects of `kind` rests on is known.
+    /// Whether everything that a decision about objects of `kind` rests on is known, from lists that
+    /// were made after the wish of this number.
     #[must_use]
-    pub fn known(&self, kind: Kind) -> bool {
-        needs(kind).into_iter().all(|needed| self.is_known(needed))
+    pub fn known(&self, kind: Kind, since: u64) -> bool {
+        needs(kind).into_iter().all(|needed| {
+            let known = self.known.iter().find(|known| known.followed == needed);
+            known.is_some_and(|known| known.check(since).is_ok())
+        })
     }
 
-    fn is_known(&self, followed: Followed) -> bool {
-        let Some((_, _, versions)) = self.known.iter().find(|known| known.0 == followed) else {
-            return false;
+    /// For probes: what is followed, and what is missing of it since the wish of this number.
+    pub fn checks(
+        &self,
+    ) -> impl Iterator<Item = (String, impl Fn(u64) -> Result<(), String> + use<>)> {
+        self.known.iter().map(|known| {
+            let name = name(known.followed);
+            let group = if name.group.is_empty() { "" } else { "." };
+            let known = known.clone();
+            (format!("{}{group}{}", name.plural, name.group), move |since| known.check(since))
+        })
+    }
+
+    /// Tells of what has become known of these kinds.
+    #[must_use]
+    pub fn news(&self) -> News {
+        let of = |known: &Arc<Known>| {
+            let versions = known.versions.iter().map(watch::Sender::subscribe).collect();
+            let listings = known.lists.iter().map(|(_, listing)| listing.clone()).collect();
+            (known.followed, versions, listings)
         };
-        for version in versions.iter() {
-            match *version.borrow() {
-                Availability::Present => return true,
-                Availability::Absent => {}
-                Availability::Unknown => return false,
-                // Roles for upstream allow what it reads; without the rest everything else works.
-                Availability::Denied => {
-                    return matches!(followed, Followed::Routes(RouteKind::Grpc | RouteKind::Tls));
-                }
-            }
-        }
-        true
+        News { of: self.known.iter().map(of).collect() }
     }
 
-    /// What is known, by kind and version, for people and probes.
+    /// The watches.
     #[must_use]
-    pub fn availability(&self) -> Vec<(&'static str, watch::Receiver<Availability>)> {
-        let receivers = |(_, kind, versions): &(Followed, &'static str, Versions)| {
-            let kind = *kind;
-            versions.iter().map(move |version| (kind, version.subscribe())).collect::<Vec<_>>()
-        };
-        self.known.iter().flat_map(receivers).collect()
-    }
-
-    /// The watches, which `relist` can ask for new lists.
-    #[must_use]
-    pub fn run(&self, client: &Client, index: &Arc<Index>, relist: &Relist) -> Vec<Watch> {
+    pub fn run(&self, client: &Client, index: &Arc<Index>) -> Vec<Watch> {
         let mut all = Vec::new();
-        for (followed, kind, versions) in &self.known {
-            for (place, version) in name(*followed).versions.iter().enumerate() {
-                let (lister, listing) = relist.watch();
-                let (versions, relist) = (versions.clone(), relist.clone());
-                let turn = Turn { versions, place, version, relist, lister };
-                let run = turn.watch(*followed, client, index);
-                all.push(Watch { kind, listing: (place == 0).then_some(listing), run });
+        for known in &self.known {
+            let name = name(known.followed);
+            for (place, (version, (lister, _))) in
+                name.versions.iter().zip(&known.lists).enumerate()
+            {
+                let (versions, lister) = (known.versions.clone(), lister.clone());
+                let turn = Turn { versions, place, version, lister };
+                all.push(Watch { kind: name.kind, run: turn.watch(known.followed, client, index) });
             }
         }
         all
+    }
+}
+
+impl Known {
+    fn new(followed: Followed, relist: &Relist) -> Self {
+        let versions = name(followed).versions;
+        let sender = |_: &&str| watch::Sender::new(Availability::Unknown);
+        Self {
+            followed,
+            versions: Arc::new(versions.iter().map(sender).collect()),
+            lists: versions.iter().map(|_| relist.watch()).collect(),
+        }
+    }
+
+    /// Whether all objects that there were at the wish of this number are known; what is missing
+    /// where they are not.
+    fn check(&self, since: u64) -> Result<(), String> {
+        for (version, (_, listing)) in self.versions.iter().zip(&self.lists) {
+            let availability = *version.borrow();
+            if availability == Availability::Unknown || !listing.is_since(since) {
+                return Err("not complete yet".to_owned());
+            }
+            match availability {
+                Availability::Present => return Ok(()),
+                Availability::Absent | Availability::Unknown => {}
+                // Roles for upstream allow what it reads; without the rest everything else works.
+                Availability::Denied if is_extra(self.followed) => return Ok(()),
+                Availability::Denied => return Err("no right to list and watch".to_owned()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether upstream does not read this kind.
+fn is_extra(followed: Followed) -> bool {
+    matches!(followed, Followed::Routes(RouteKind::Grpc | RouteKind::Tls))
+}
+
+/// What becomes known of some kinds.
+pub struct News {
+    of: Vec<(Followed, Vec<watch::Receiver<Availability>>, Vec<Listing>)>,
+}
+
+impl News {
+    /// Waits until there is some. Their senders live.
+    pub async fn wait(&mut self) {
+        let mut changes: Vec<BoxFuture<'_, ()>> = Vec::new();
+        for (_, versions, listings) in &mut self.of {
+            changes.extend(versions.iter_mut().map(|it| it.changed().map(|_| ()).boxed()));
+            changes.extend(listings.iter_mut().map(|it| it.changed().boxed()));
+        }
+        if changes.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(changes).await;
+    }
+
+    /// The kinds of objects that there is news about since the last call.
+    pub fn take(&mut self) -> Vec<Kind> {
+        let mut changed = BTreeSet::new();
+        for (followed, versions, listings) in &mut self.of {
+            let mut is_new = false;
+            for version in versions {
+                is_new |= version.has_changed().unwrap_or_default();
+                version.mark_unchanged();
+            }
+            for listing in listings {
+                is_new |= listing.take_change();
+            }
+            if is_new {
+                changed.insert(*followed);
+            }
+        }
+        let is_concerned = |kind: &Kind| needs(*kind).iter().any(|it| changed.contains(it));
+        Kind::ALL.into_iter().filter(is_concerned).collect()
     }
 }
 
@@ -125,7 +204,6 @@ struct Turn {
     versions: Versions,
     place: usize,
     version: &'static str,
-    relist: Relist,
     lister: Lister,
 }
 
@@ -174,7 +252,7 @@ impl Turn {
 
     /// Follows while it is this version's turn.
     async fn follow<S: Shape>(
-        mut self,
+        self,
         client: Client,
         follower: impl Follower<Foreign<S>> + Send + Sync,
     ) -> Infallible {
@@ -184,7 +262,7 @@ impl Turn {
         loop {
             changed_until(before, true).await;
             let api: Api<Foreign<S>> = Api::all_with(client.clone(), &Version(self.version));
-            let lister = std::mem::replace(&mut self.lister, self.relist.watch().0);
+            let lister = self.lister.clone();
             let config = watcher::Config::default();
             tokio::select! {
                 never = follow(api, config, &follower, availability, lister) => match never {},
@@ -250,37 +328,82 @@ mod tests {
     use super::*;
 
     fn set(watches: &Watches, followed: Followed, availability: &[Availability]) {
-        let (_, _, versions) = watches.known.iter().find(|known| known.0 == followed).unwrap();
-        for (sender, availability) in versions.iter().zip(availability) {
-            sender.send_replace(*availability);
+        let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
+        for (version, availability) in known.versions.iter().zip(availability) {
+            version.send_replace(*availability);
         }
     }
+
+    /// Says of all versions of a kind that they were listed after the wish of this number.
+    fn listed(watches: &Watches, followed: Followed, number: u64) {
+        let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
+        known.lists.iter().for_each(|(lister, _)| lister.tell(number));
+    }
+
+    const ISTIO: Followed = Followed::Objects(Kind::IstioGateway);
+    const SERVICES: Followed = Followed::Routes(RouteKind::VirtualService);
 
     #[test]
     fn a_kind_is_known_when_the_first_served_version_of_all_that_it_needs_is() {
         use Availability::{Absent, Denied, Present, Unknown};
-        let gateway = Followed::Objects(Kind::IstioGateway);
-        let services = Followed::Routes(RouteKind::VirtualService);
         for (gateways, virtual_services, known) in [
-            ([Unknown, Unknown], [Present, Unknown], false),
-            ([Present, Unknown], [Unknown, Unknown], false),
-            ([Present, Unknown], [Present, Unknown], true),
-            ([Absent, Unknown], [Present, Unknown], false),
-            ([Absent, Present], [Absent, Absent], true),
-            ([Absent, Absent], [Absent, Absent], true),
-            ([Denied, Unknown], [Present, Unknown], false),
-            ([Present, Unknown], [Denied, Unknown], false),
+            ([Unknown, Unknown, Unknown], [Present, Unknown, Unknown], false),
+            ([Present, Unknown, Unknown], [Unknown, Unknown, Unknown], false),
+            ([Present, Unknown, Unknown], [Present, Unknown, Unknown], true),
+            ([Absent, Unknown, Unknown], [Present, Unknown, Unknown], false),
+            ([Absent, Present, Unknown], [Absent, Absent, Present], true),
+            ([Absent, Absent, Absent], [Absent, Absent, Absent], true),
+            ([Denied, Unknown, Unknown], [Present, Unknown, Unknown], false),
+            ([Present, Unknown, Unknown], [Denied, Unknown, Unknown], false),
         ] {
-            let watches = Watches::new(&[Kind::IstioGateway]);
-            set(&watches, gateway, &gateways);
-            set(&watches, services, &virtual_services);
-            assert_eq!(
-                watches.known(Kind::IstioGateway),
-                known,
-                "{gateways:?} {virtual_services:?}"
-            );
-            assert!(!watches.known(Kind::Ingress));
+            let watches = Watches::new(&[Kind::IstioGateway], &Relist::default());
+            set(&watches, ISTIO, &gateways);
+            set(&watches, SERVICES, &virtual_services);
+            assert!(!watches.known(Kind::IstioGateway, 0), "nothing was listed");
+            listed(&watches, ISTIO, 0);
+            listed(&watches, SERVICES, 0);
+            let found = watches.known(Kind::IstioGateway, 0);
+            assert_eq!(found, known, "{gateways:?} {virtual_services:?}");
+            assert!(!watches.known(Kind::Ingress, 0));
         }
+    }
+
+    #[test]
+    fn a_kind_that_cannot_be_listed_delays_only_those_that_need_it_and_is_named() {
+        use Availability::Present;
+        let watches =
+            Watches::new(&[Kind::Ingress, Kind::Gateway, Kind::IstioGateway], &Relist::default());
+        let mut news = watches.news();
+        for known in &watches.known {
+            set(&watches, known.followed, &[Present]);
+            listed(&watches, known.followed, 1);
+        }
+        assert_eq!(
+            news.take(),
+            [
+                Kind::Ingress,
+                Kind::IstioGateway,
+                Kind::Gateway,
+                Kind::ListenerSet,
+                Kind::XListenerSet
+            ]
+        );
+        // A new leader wants all again, and one list fails.
+        for known in
+            watches.known.iter().filter(|it| it.followed != Followed::Routes(RouteKind::Http))
+        {
+            listed(&watches, known.followed, 2);
+        }
+        let known =
+            [Kind::Ingress, Kind::IstioGateway, Kind::Gateway].map(|kind| watches.known(kind, 2));
+        assert_eq!(known, [true, true, false]);
+        let missing = watches.checks().filter(|(_, check)| check(2).is_err());
+        let missing: Vec<String> = missing.map(|(kind, _)| kind).collect();
+        assert_eq!(missing, ["httproutes.gateway.networking.k8s.io"]);
+        news.take();
+        listed(&watches, Followed::Routes(RouteKind::Http), 2);
+        assert!(watches.known(Kind::Gateway, 2));
+        assert_eq!(news.take(), [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet]);
     }
 
     #[tokio::test]

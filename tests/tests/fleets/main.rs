@@ -1,6 +1,7 @@
 //! Several managers and several clusters: who leads, and what happens when one of them is away.
 
 mod classes;
+mod kinds;
 mod leadership;
 mod outages;
 

@@ -11,6 +11,7 @@ mod target_issuers;
 mod untrusted;
 mod upkeep;
 mod upstream;
+mod watched;
 
 use std::time::Duration;
 

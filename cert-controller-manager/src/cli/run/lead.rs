@@ -64,7 +64,7 @@ pub(super) async fn lead(
     };
     let sources = parts::sources(&ground, &identity, tasks);
     let lists = watches::issuing(&ground, issuing.as_ref(), &sources, tasks);
-    let source_lists = watches::sources(&ground, &sources, tasks);
+    watches::sources(&ground, &sources, tasks);
     let revocation_lists = watches::revocations(&ground, issuing.as_ref(), tasks);
     ground.admin.readiness.complete();
     answer(&ground, tasks);
@@ -77,7 +77,7 @@ pub(super) async fn lead(
     if let Some(issuers) = &issuers {
         turn.issuers(issuers, &issuer_lists, tasks);
     }
-    turn.sources(&sources, &lists, source_lists, tasks);
+    turn.sources(&sources, &lists, tasks);
     if let Some(issuing) = &issuing {
         turn.certificates(issuing, lists, &issuer_lists, tasks).await;
         turn.revocations(issuing, revocation_lists, tasks);

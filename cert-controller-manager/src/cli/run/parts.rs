@@ -255,7 +255,8 @@ pub(super) fn sources(
     };
     let reports = reports(ground.clusters.source.0.clone(), tasks);
     let one = |(settings, kinds): (&SourceSettings, Vec<Kind>)| {
-        Arc::new(Sources::new(&kinds, settings.clone(), clusters.clone(), reports.clone()))
+        let (settings, clusters, reports) = (settings.clone(), clusters.clone(), reports.clone());
+        Arc::new(Sources::new(&kinds, settings, clusters, reports, &ground.relist))
     };
     groups.into_iter().map(one).collect()
 }

@@ -137,17 +137,19 @@ impl<'a> Turn<'a> {
         });
     }
 
-    /// Lets the sources' controllers work.
+    /// Lets the sources' controllers work. Passes over objects of a kind wait for the lists of that
+    /// kind by themselves, so that one that cannot be listed delays no other.
     pub(super) fn sources(
         &self,
         sources: &[Arc<Sources>],
         lists: &IssuingLists,
-        source_lists: Vec<Vec<Listing>>,
         tasks: &mut Tasks,
     ) {
-        for (sources, mut after) in sources.iter().zip(source_lists) {
-            after.push(lists.source.listing.clone());
+        let number = self.number();
+        for sources in sources {
+            let mut after = vec![lists.source.listing.clone()];
             after.extend(lists.target.as_ref().map(|list| list.listing.clone()));
+            sources.require_lists(number);
             let waking = sources.clone();
             tasks.run("waking of sources", async move { waking.wake().await });
             let passes =

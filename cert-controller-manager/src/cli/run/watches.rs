@@ -21,7 +21,7 @@ use crate::{
         follow::{self, Availability, Fan, Follower, Listing, follow},
         tasks::Tasks,
     },
-    sources::{self, sync::Sources},
+    sources::sync::Sources,
 };
 
 type Shared<K> = Arc<dyn Follower<K> + Send + Sync>;
@@ -209,20 +209,17 @@ fn surroundings(
     others.map(|known| known.listing).into()
 }
 
-/// Follows the objects that get certificates, and what is attached to them.
-pub(super) fn sources(
-    ground: &Ground,
-    sources: &[Arc<Sources>],
-    tasks: &mut Tasks,
-) -> Vec<Vec<Listing>> {
-    let all = sources.iter().map(|sources| {
-        let start = |watch: sources::watches::Watch| {
+/// Follows the objects that get certificates, and what is attached to them. The readiness names
+/// each kind that is missing.
+pub(super) fn sources(ground: &Ground, sources: &[Arc<Sources>], tasks: &mut Tasks) {
+    for sources in sources {
+        for (kind, check) in sources.checks() {
+            ground.admin.readiness.require(format!("list of {kind}"), check);
+        }
+        for watch in sources.watches() {
             tasks.run(watch.kind, watch.run);
-            watch.listing
-        };
-        sources.watches(&ground.relist).into_iter().filter_map(start).collect()
-    });
-    all.collect()
+        }
+    }
 }
 
 /// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
