@@ -5,7 +5,7 @@
 //! `istio`, `gateway`: how each kind becomes that. `annotations`, `domains`, `want`: what an object
 //! asks for, pure. `index`, `slaves`: what is there, kept warm by watches. `decide`: what to do
 //! about the difference, pure. `act`, `feedback`: doing it, and telling people. `watches`: which
-//! versions of which kinds are followed.
+//! versions of which kinds are followed. `routes`: what adds names to the Gateways of others.
 //!
 //! Reads source objects and routes on the source cluster and Certificates on source and target.
 //! Writes Certificates, finalizers of source objects, and events on them. Never a Secret.
@@ -22,6 +22,7 @@ pub mod istio;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod routes;
 pub mod service;
 pub mod slaves;
 pub mod sync;

@@ -277,6 +277,36 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
             [("web-gateway-tls", &["more", "gateway"]), ("web-istio-tls", &["extra", "istio"])];
         until_certificates(&rig, &namespace, &both, SOON).await?;
 
+        // Names of a neighbour that are none, or that are there in another spelling, spoil nothing.
+        let mut bad = more(3, "hosts", "EXTRA");
+        bad["metadata"]["name"] = json!("bad");
+        bad["spec"]["hosts"].as_array_mut().context("no hosts")?.extend([json!("10.0.0.9"), json!("a..b")]);
+        namespace.apply(&bad).await?;
+        let told = "Warning reconcile left out of the certificates of its gateways: 10.0.0.9 is an IP address";
+        until_event(&namespace, "bad", told).await?;
+        until_certificates(&rig, &namespace, &both, SOON).await?;
+        namespace.until_all_ready(2, SOON).await?;
+        namespace.delete("VirtualService", "bad").await?;
+
+        // Routes of the namespaces that a selector means.
+        let selected = Namespace::new(&rig, "selected").await?;
+        let mut selecting = of_test[0].clone();
+        let names = json!(["gateways", "selected"]);
+        selecting["spec"]["listeners"][0]["allowedRoutes"]["namespaces"] = json!({
+            "from": "Selector",
+            "selector": {"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": names},
+            ]},
+        });
+        let mut route = more(1, "hostnames", "deep.team");
+        route["spec"]["parentRefs"] = json!([{"name": "web-gateway", "namespace": "gateways"}]);
+        selected.apply(&route).await?;
+        namespace.apply(&selecting).await?;
+        let names: &[&str] = &["more", "gateway", "deep.team"];
+        until_certificates(&rig, &namespace, &[("web-gateway-tls", names), both[1]], SOON).await?;
+        namespace.apply(&of_test[0]).await?;
+        until_certificates(&rig, &namespace, &both, SOON).await?;
+
         // A ListenerSet, which has its own Secret and the Gateway's annotations.
         let mut open = of_test[0].clone();
         open["spec"]["allowedListeners"] = json!({"namespaces": {"from": "Same"}});

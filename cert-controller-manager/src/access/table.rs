@@ -101,6 +101,12 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         (Cluster::Source, Part::Objects),
+        ("", "namespaces"),
+        READ,
+        "Labels of namespaces, for Gateways whose selectors say whose routes and listeners they take",
+    ),
+    row(
+        (Cluster::Source, Part::Objects),
         ("gateway.networking.x-k8s.io", "xlistenersets"),
         READ_AND_MARK,
         "The earlier name of ListenerSets",

@@ -1,5 +1,6 @@
 //! The Gateway API: the fields that we read. See [`source`](super::source).
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
 use super::source::{KindName, Shape, lenient, lenient_list};
@@ -130,6 +131,9 @@ pub struct AllowedNamespaces {
     /// `All`, `Same`, `Selector` or `None`; what it is without it depends on the place.
     #[serde(default, deserialize_with = "lenient")]
     pub from: Option<String>,
+    /// Labels of the namespaces, for `Selector`.
+    #[serde(default, deserialize_with = "lenient")]
+    pub selector: Option<LabelSelector>,
 }
 
 /// `spec` of a ListenerSet.

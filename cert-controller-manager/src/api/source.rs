@@ -44,6 +44,10 @@ pub const INGRESS: KindName = KindName {
 pub const SERVICE: KindName =
     KindName { group: "", versions: &["v1"], kind: "Service", plural: "services" };
 
+/// `Namespace`
+pub const NAMESPACE: KindName =
+    KindName { group: "", versions: &["v1"], kind: "Namespace", plural: "namespaces" };
+
 /// The fields that we read of the specification of a kind.
 pub trait Shape: Clone + Debug + Default + DeserializeOwned + Send + Sync + 'static {
     /// The kind.
@@ -250,6 +254,14 @@ pub struct ServiceSpec {
 
 impl Shape for ServiceSpec {
     const NAME: KindName = SERVICE;
+}
+
+/// `spec` of a Namespace, of which nothing is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NamespaceSpec {}
+
+impl Shape for NamespaceSpec {
+    const NAME: KindName = NAMESPACE;
 }
 
 #[cfg(test)]

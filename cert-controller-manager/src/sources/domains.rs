@@ -3,49 +3,95 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    sync::Arc,
 };
+
+use jiff::Timestamp;
 
 use super::{
     names::{NameList, plain},
-    object::{Entry, Place},
+    object::{Entry, Labels, Place},
 };
 
+/// So many names of the routes of one namespace are looked at for one entry.
+const MAX_LOOKED: usize = 1_000;
+
 /// A route, as far as one of the things that it is attached to sees it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attachment {
     /// The namespace of the route.
     pub namespace: String,
+    /// Its labels, where they are known.
+    pub labels: Option<Arc<Labels>>,
     /// The only listener that is meant, where one is.
     pub section: Option<String>,
     /// The only port that is meant, where one is.
     pub port: Option<i64>,
-    /// Names that the route serves.
-    pub hostnames: Vec<String>,
+    /// When the route was made.
+    pub created: Option<Timestamp>,
+    /// Names that the route serves. All attachments of a route share them.
+    pub hostnames: Arc<[String]>,
 }
 
-/// The names of an entry: its own, then those of its routes that it serves and does not cover yet.
+/// The names of an entry: its own, then those of its routes that it serves and does not cover yet,
+/// and how many of the latter are left out because there would be more than `room`.
 ///
 /// A route adds nothing to an entry that would not serve it: not from a namespace that may not
 /// attach, not to another listener, and no name outside the entry's own ones, so that the
-/// certificates of two servers do not get each other's names.
+/// certificates of two servers do not get each other's names. Names of older routes stay when there
+/// is no room for those of newer ones, so that nobody takes the place of others.
 #[must_use]
-pub fn of_entry(entry: &Entry, routes: &[Attachment], here: &str) -> NameList {
+pub fn of_entry(
+    entry: &Entry,
+    routes: &[Attachment],
+    here: &str,
+    room: usize,
+) -> (NameList, usize) {
     let mut names: NameList = entry.hosts.iter().filter_map(|host| host.name.as_deref()).collect();
-    let open = names.is_empty();
-    let mut served: HashMap<&str, Served<'_>> = HashMap::new();
+    let mut added = candidates(entry, routes, here, &names);
+    let room = room.saturating_sub(names.as_slice().len());
+    let left_out = added.len().saturating_sub(room);
+    if left_out > 0 {
+        let mut oldest: Vec<usize> = (0..added.len()).collect();
+        oldest.sort_by_key(|at| added.get(*at).map(|(created, _)| *created));
+        let kept: HashSet<usize> = oldest.into_iter().take(room).collect();
+        let mut at = 0..added.len();
+        added.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
+    }
+    for (_, name) in added {
+        if !names.covers(name) {
+            names.add(name);
+        }
+    }
+    (names, left_out)
+}
+
+/// The names of routes that an entry serves and that its own names do not cover, each with the age of
+/// its route. Of each namespace only so many are looked at.
+fn candidates<'a>(
+    entry: &Entry,
+    routes: &'a [Attachment],
+    here: &str,
+    own: &NameList,
+) -> Vec<(Option<Timestamp>, &'a str)> {
+    let open = own.is_empty();
+    let mut served: HashMap<&str, (Served<'_>, usize)> = HashMap::new();
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for route in routes.iter().filter(|route| is_meant(&entry.place, route)) {
-        let from = route.namespace.as_str();
-        let served = served.entry(from).or_insert_with(|| Served::of(entry, open, from, here));
-        for hostname in &route.hostnames {
-            if names.is_full() {
-                return names;
+        let fresh = || (Served::of(entry, open, route, here), 0);
+        let (served, looked) = served.entry(route.namespace.as_str()).or_insert_with(fresh);
+        for name in route.hostnames.iter() {
+            *looked += 1;
+            if *looked > MAX_LOOKED {
+                break;
             }
-            if hostname != "*" && served.has(hostname) && !names.covers(hostname) {
-                names.add(hostname);
+            let is_new = name != "*" && served.has(name) && !own.covers(name);
+            if is_new && seen.insert(name.as_str()) {
+                found.push((route.created, name.as_str()));
             }
         }
     }
-    names
+    found
 }
 
 fn is_meant(place: &Place, route: &Attachment) -> bool {
@@ -62,8 +108,9 @@ struct Served<'a> {
 }
 
 impl<'a> Served<'a> {
-    fn of(entry: &'a Entry, open: bool, from: &str, here: &str) -> Self {
-        let admitted = || entry.hosts.iter().filter(|host| host.from.admits(from, here));
+    fn of(entry: &'a Entry, open: bool, route: &Attachment, here: &str) -> Self {
+        let (from, labels) = (route.namespace.as_str(), route.labels.as_deref());
+        let admitted = || entry.hosts.iter().filter(|host| host.from.admits(from, labels, here));
         let names = || admitted().filter_map(|host| host.name.as_deref()).map(plain);
         let suffix = |name: Cow<'_, str>| Some(name.strip_prefix('*')?.to_owned());
         let is_parent = |suffix: &String| suffix.starts_with('.');
@@ -111,7 +158,7 @@ mod tests {
             assert_eq!(list.covers(host), covered, "{own} covers {host}");
             let host_of = |name: &str| Host { name: Some(name.to_owned()), from: From::Everywhere };
             let entry = Entry { hosts: vec![host_of(own)], ..Entry::default() };
-            let served_here = Served::of(&entry, false, "ns", "ns").has(host);
+            let served_here = Served::of(&entry, false, &Attachment::default(), "ns").has(host);
             assert_eq!(served_here, served, "{own} serves {host}");
         }
     }
@@ -131,6 +178,7 @@ mod tests {
             section: section.map(str::to_owned),
             port,
             hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect(),
+            ..Attachment::default()
         };
         let all = From::Everywhere;
         let wild = entry(&[(Some("*.x"), all.clone())]);
@@ -154,7 +202,29 @@ mod tests {
                 vec!["c.x"],
             ),
         ] {
-            assert_eq!(of_entry(entry, &[route], "infra").as_slice(), names);
+            assert_eq!(of_entry(entry, &[route], "infra", 100).0.as_slice(), names);
         }
+    }
+
+    #[test]
+    fn newer_routes_do_not_take_the_place_of_older_ones() {
+        let any = Host { name: None, from: From::Everywhere };
+        let entry = Entry { hosts: vec![any], ..Entry::default() };
+        let route = |namespace: &str, second, hostnames: Vec<String>| Attachment {
+            namespace: namespace.into(),
+            created: Timestamp::from_second(second).ok(),
+            hostnames: hostnames.into(),
+            ..Attachment::default()
+        };
+        let many = (0..5_000).map(|it| format!("h{it}.evil")).collect();
+        let routes = [
+            route("a-newer", 2, many),
+            route("older", 1, vec!["one.x".to_owned(), "two.x".to_owned()]),
+        ];
+        let (names, left_out) = of_entry(&entry, &routes, "infra", 4);
+        assert_eq!(names.as_slice(), ["h0.evil", "h1.evil", "one.x", "two.x"]);
+        assert_eq!(left_out, 998);
+        let (names, left_out) = of_entry(&entry, &routes[1..], "infra", 2);
+        assert_eq!((names.as_slice().len(), left_out), (2, 0));
     }
 }

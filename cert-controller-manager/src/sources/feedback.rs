@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::{kind::SourceKey, object::Object, slaves::Slave};
+use super::{kind::SourceKey, object::Object, routes::Complaint, slaves::Slave};
 use crate::{api::ObjectKey, runtime::report::Reports};
 
 /// Reason of events about what is done.
@@ -65,6 +65,13 @@ impl Feedback {
         };
         for complaint in fresh {
             self.reports.warning(reference(key, object), RECONCILE, &complaint);
+        }
+    }
+
+    /// Says on routes what is wrong with them.
+    pub fn routes(&self, complaints: Vec<Complaint>) {
+        for Complaint { about, text } in complaints {
+            self.reports.warning(about, RECONCILE, &text);
         }
     }
 

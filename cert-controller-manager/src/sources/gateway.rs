@@ -1,21 +1,27 @@
 //! Gateway API: one certificate for each listener that ends TLS; routes add their hostnames.
 
-use kube::ResourceExt;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{ResourceExt, core::Selector};
 
 use super::{
     domains::Attachment,
-    index::{Attached, RouteKind},
     kind::{Kind, SourceKey},
     object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
+    routes::{Attached, RouteKind},
 };
 use crate::api::{
     ObjectKey,
     gateway::{
-        GROUP, GatewaySpec, GrpcRoute, HttpRoute, Listener, ListenerSet, ListenerTls,
-        ListenersSpec, Reference, RouteSpec, TlsRoute, XListenerSet,
+        AllowedNamespaces, GROUP, GatewaySpec, GrpcRoute, HttpRoute, Listener, ListenerSet,
+        ListenerTls, ListenersSpec, Reference, RouteSpec, TlsRoute, XListenerSet,
     },
     source::Foreign,
 };
+
+/// The largest selector that is looked at, in bytes: it is compared with every route.
+const MAX_SELECTOR: usize = 16 << 10;
 
 impl Source for GatewaySpec {
     const KIND: Kind = Kind::Gateway;
@@ -25,13 +31,7 @@ impl Source for GatewaySpec {
     }
 
     fn listeners_from(object: &Foreign<Self>) -> From {
-        // Which namespaces a selector means is not known here. Whose listeners are not taken has a
-        // Certificate in his own namespace, as he could write one himself.
-        match object.spec.allowed_listeners.namespaces.from.as_deref() {
-            Some("All" | "Selector") => From::Everywhere,
-            Some("Same") => From::Here,
-            _ => From::Nowhere,
-        }
+        from(&object.spec.allowed_listeners.namespaces, From::Nowhere)
     }
 }
 
@@ -62,19 +62,37 @@ fn entry(listener: &Listener) -> Option<Entry> {
         let ends = tls.mode.as_deref().is_none_or(|mode| mode == "Terminate");
         ends && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
     })?;
-    let from = match listener.allowed_routes.namespaces.from.as_deref() {
-        Some("All") => From::Everywhere,
-        Some("None") => From::Nowhere,
-        // Which namespaces a selector means is not known here, and a name that somebody else adds
-        // is in this certificate: only the own namespace is sure.
-        _ => From::Here,
-    };
+    let from = from(&listener.allowed_routes.namespaces, From::Here);
     let name = listener.hostname.clone().filter(|name| !name.is_empty() && name != "*");
     Some(Entry {
         place: Place { section: listener.name.clone(), port: listener.port },
         secret: secret(&listener.name, tls),
         hosts: vec![Host { name, from }],
     })
+}
+
+/// From which namespaces something is taken; `unset` where that is not said.
+fn from(allowed: &AllowedNamespaces, unset: From) -> From {
+    match allowed.from.as_deref() {
+        Some("All") => From::Everywhere,
+        Some("Same") => From::Here,
+        Some("None") => From::Nowhere,
+        // Without a selector, or with one that means nothing, no namespace is selected.
+        Some("Selector") => allowed.selector.as_ref().map_or(From::Nowhere, selected),
+        _ => unset,
+    }
+}
+
+fn selected(selector: &LabelSelector) -> From {
+    let labels = selector.match_labels.iter().flatten();
+    let terms = selector.match_expressions.iter().flatten();
+    let values = terms.flat_map(|term| term.values.iter().flatten().chain([&term.key]));
+    let size: usize = labels.map(|(key, value)| key.len() + value.len()).sum::<usize>()
+        + values.map(String::len).sum::<usize>();
+    match Selector::try_from(selector.clone()) {
+        Ok(selector) if size <= MAX_SELECTOR => From::Selected(Arc::new(selector)),
+        _ => From::Nowhere,
+    }
 }
 
 fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
@@ -105,14 +123,19 @@ fn target(reference: &Reference, namespace: &str) -> Option<SourceKey> {
     has_listeners.then_some(SourceKey { kind, object })
 }
 
-fn attachments(spec: &RouteSpec, namespace: Option<String>) -> Vec<(SourceKey, Attachment)> {
+fn attachments(
+    spec: &RouteSpec,
+    namespace: Option<String>,
+    hostnames: &Arc<[String]>,
+) -> Vec<(SourceKey, Attachment)> {
     let namespace = namespace.unwrap_or_default();
     let attachment = |reference: &Reference| {
         let attachment = Attachment {
             namespace: namespace.clone(),
             section: reference.section_name.clone().filter(|name| !name.is_empty()),
             port: reference.port,
-            hostnames: spec.hostnames.clone(),
+            hostnames: hostnames.clone(),
+            ..Attachment::default()
         };
         Some((target(reference, &namespace)?, attachment))
     };
@@ -122,23 +145,44 @@ fn attachments(spec: &RouteSpec, namespace: Option<String>) -> Vec<(SourceKey, A
 impl Attached for HttpRoute {
     const KIND: RouteKind = RouteKind::Http;
 
-    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace())
+    fn hostnames(object: &Foreign<Self>) -> &[String] {
+        &object.spec.0.hostnames
+    }
+
+    fn attachments(
+        object: &Foreign<Self>,
+        hostnames: &Arc<[String]>,
+    ) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace(), hostnames)
     }
 }
 
 impl Attached for GrpcRoute {
     const KIND: RouteKind = RouteKind::Grpc;
 
-    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace())
+    fn hostnames(object: &Foreign<Self>) -> &[String] {
+        &object.spec.0.hostnames
+    }
+
+    fn attachments(
+        object: &Foreign<Self>,
+        hostnames: &Arc<[String]>,
+    ) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace(), hostnames)
     }
 }
 
 impl Attached for TlsRoute {
     const KIND: RouteKind = RouteKind::Tls;
 
-    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace())
+    fn hostnames(object: &Foreign<Self>) -> &[String] {
+        &object.spec.0.hostnames
+    }
+
+    fn attachments(
+        object: &Foreign<Self>,
+        hostnames: &Arc<[String]>,
+    ) -> Vec<(SourceKey, Attachment)> {
+        attachments(&object.spec.0, object.namespace(), hostnames)
     }
 }

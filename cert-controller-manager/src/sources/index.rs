@@ -4,7 +4,7 @@
 //! is put into the queue.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,12 +13,13 @@ use std::{
 use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Object, Source, keep},
+    object::{Labels, Object, Source, keep},
+    routes::{Complaint, Route, RouteKey, RouteKind},
 };
 use crate::{
     api::{
         ObjectKey,
-        source::{Foreign, Shape},
+        source::{Foreign, NamespaceSpec},
     },
     runtime::{follow::Follower, queue::Shared},
 };
@@ -26,30 +27,10 @@ use crate::{
 /// How long after an object vanished those that it concerns are looked at: when its kind, or the
 /// version that we read, went away with it, that is heard of only afterwards.
 const AFTER_GONE: Duration = Duration::from_secs(5);
-
-/// A kind whose objects are attached to Gateways.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum RouteKind {
-    /// `VirtualService`
-    VirtualService,
-    /// `HTTPRoute`
-    Http,
-    /// `GRPCRoute`
-    Grpc,
-    /// `TLSRoute`
-    Tls,
-}
-
-/// A kind whose objects are attached to Gateways.
-pub trait Attached: Shape {
-    /// Which kind.
-    const KIND: RouteKind;
-
-    /// What `object` is attached to, and how.
-    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)>;
-}
-
-type RouteKey = (RouteKind, ObjectKey);
+/// So many labels of a namespace are kept, the first ones in the order of their names.
+const MAX_LABELS: usize = 100;
+/// So many complaints about routes are told in one pass.
+const COMPLAINTS_AT_ONCE: usize = 20;
 
 /// See the [module](self).
 pub struct Index {
@@ -66,12 +47,12 @@ struct State {
     /// Routes by what they are attached to, in the order of their names: the order of the names in a
     /// certificate depends on it.
     attached: HashMap<SourceKey, BTreeSet<RouteKey>>,
-}
-
-#[derive(PartialEq)]
-struct Route {
-    version: &'static str,
-    attachments: Vec<(SourceKey, Attachment)>,
+    /// Routes whose complaint was told.
+    told: HashSet<RouteKey>,
+    /// Labels of namespaces.
+    labels: HashMap<String, Arc<Labels>>,
+    /// Objects for which labels of namespaces matter.
+    selecting: BTreeSet<SourceKey>,
 }
 
 /// What is known about one object.
@@ -83,6 +64,8 @@ pub struct Known {
     pub parent: Option<Object>,
     /// What is attached to it.
     pub routes: Vec<Attachment>,
+    /// The labels of its namespace, where they are known.
+    pub labels: Option<Arc<Labels>>,
 }
 
 impl Index {
@@ -104,11 +87,32 @@ impl Index {
         let routes = state.attached.get(key).into_iter().flatten();
         let routes = routes.filter_map(|route| state.routes.get(route));
         let mine = routes.flat_map(|route| route.attachments.iter().filter(|(to, _)| to == key));
+        let labelled = |(_, attachment): &(SourceKey, Attachment)| Attachment {
+            labels: state.labels.get(&attachment.namespace).cloned(),
+            ..attachment.clone()
+        };
         Known {
             parent: parent.cloned(),
-            routes: mine.map(|(_, attachment)| attachment.clone()).collect(),
+            routes: mine.map(labelled).collect(),
+            labels: state.labels.get(&key.object.namespace).cloned(),
             object,
         }
+    }
+
+    /// What is wrong with routes that are attached to this object, each thing once until it has
+    /// changed. A few at a time.
+    pub fn complaints(&self, key: &SourceKey) -> Vec<Complaint> {
+        let mut state = self.lock();
+        let routes = state.attached.get(key).into_iter().flatten();
+        let untold = routes.filter(|route| !state.told.contains(*route));
+        let complaint =
+            |key: &RouteKey| Some((key.clone(), state.routes.get(key)?.complaint(key)?));
+        let fresh: Vec<_> = untold.filter_map(complaint).take(COMPLAINTS_AT_ONCE).collect();
+        let tell = |(key, complaint)| {
+            state.told.insert(key);
+            complaint
+        };
+        fresh.into_iter().map(tell).collect()
     }
 
     /// Every object of a kind.
@@ -120,6 +124,11 @@ impl Index {
     fn put(&self, key: SourceKey, object: Object) {
         let mut state = self.lock();
         let parent = object.parent.clone();
+        if object.selects() {
+            state.selecting.insert(key.clone());
+        } else {
+            state.selecting.remove(&key);
+        }
         let before = state.objects.insert(key.clone(), object);
         if before.as_ref() == state.objects.get(&key) {
             return;
@@ -135,6 +144,7 @@ impl Index {
     fn remove(&self, key: &SourceKey) {
         let mut state = self.lock();
         let Some(object) = state.objects.remove(key) else { return };
+        state.selecting.remove(key);
         state.adopt(key, object.parent.map(|parent| parent.0), false);
         let children = state.children_of(key);
         drop(state);
@@ -144,12 +154,49 @@ impl Index {
         self.queue.push(key.clone());
     }
 
-    fn put_route(&self, key: RouteKey, route: Option<Route>) {
+    /// Replaces the labels of a namespace. They matter to few objects, and then to all of them.
+    fn put_labels(&self, namespace: String, labels: Option<Labels>) {
+        let mut state = self.lock();
+        let before = match &labels {
+            Some(labels) => state.labels.insert(namespace, Arc::new(labels.clone())),
+            None => state.labels.remove(&namespace),
+        };
+        let concerned = if before.as_deref() == labels.as_ref() {
+            BTreeSet::new()
+        } else {
+            state.selecting.clone()
+        };
+        drop(state);
+        self.push(concerned);
+    }
+
+    #[cfg(test)]
+    fn selecting(&self) -> Vec<SourceKey> {
+        self.lock().selecting.iter().cloned().collect()
+    }
+
+    /// The version of the API that a route was read in.
+    pub(super) fn route_version(&self, key: &RouteKey) -> Option<&'static str> {
+        self.lock().routes.get(key).map(|route| route.version)
+    }
+
+    /// The routes of a kind that were read in a version.
+    pub(super) fn routes(&self, kind: RouteKind, version: &str) -> Vec<ObjectKey> {
+        let state = self.lock();
+        let ours = state.routes.iter().filter(|(_, known)| known.version == version);
+        ours.filter(|(key, _)| key.0 == kind).map(|(key, _)| key.1.clone()).collect()
+    }
+
+    /// Replaces what is known about a route.
+    pub(super) fn put_route(&self, key: RouteKey, route: Option<Route>) {
         let mut state = self.lock();
         let before = match &route {
             Some(route) if state.routes.get(&key) == Some(route) => return,
             _ => state.routes.remove(&key),
         };
+        if !route.as_ref().is_some_and(|route| route.complains_as(before.as_ref())) {
+            state.told.remove(&key);
+        }
         let mut concerned = BTreeSet::new();
         for (parent, _) in before.iter().flat_map(|route| &route.attachments) {
             if let Some(routes) = state.attached.get_mut(parent) {
@@ -239,36 +286,31 @@ impl<S: Source> Follower<Foreign<S>> for Objects<S> {
     }
 }
 
-/// Feeds the index with the routes of one kind, read in one version of the API.
-pub struct Routes<S> {
+/// Feeds the index with the labels of namespaces.
+pub struct Namespaces {
     index: Arc<Index>,
-    version: &'static str,
-    kind: PhantomData<fn(S)>,
 }
 
-impl<S> Routes<S> {
-    pub(super) fn new(index: Arc<Index>, version: &'static str) -> Self {
-        Self { index, version, kind: PhantomData }
+impl Namespaces {
+    pub(super) fn new(index: Arc<Index>) -> Self {
+        Self { index }
     }
 }
 
-impl<S: Attached> Follower<Foreign<S>> for Routes<S> {
-    fn applied(&self, object: Foreign<S>) {
-        let route = Route { version: self.version, attachments: S::attachments(&object) };
-        self.index.put_route((S::KIND, ObjectKey::of(&object)), Some(route));
+impl Follower<Foreign<NamespaceSpec>> for Namespaces {
+    fn applied(&self, namespace: Foreign<NamespaceSpec>) {
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        let labels: Labels = labels.into_iter().take(MAX_LABELS).collect();
+        self.index.put_labels(namespace.metadata.name.unwrap_or_default(), Some(labels));
     }
 
     fn gone(&self, key: &ObjectKey) {
-        let key = (S::KIND, key.clone());
-        if self.index.lock().routes.get(&key).is_some_and(|known| known.version == self.version) {
-            self.index.put_route(key, None);
-        }
+        self.index.put_labels(key.name.clone(), None);
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
         let state = self.index.lock();
-        let ours = state.routes.iter().filter(|(_, known)| known.version == self.version);
-        ours.filter(|(key, _)| key.0 == S::KIND).map(|(key, _)| key.1.clone()).collect()
+        state.labels.keys().map(|name| ObjectKey::new("", name)).collect()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Istio: one certificate for each server of a Gateway that has a credential; VirtualServices add
 //! their hosts.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 
 use super::{
     annotations::SECRET_NAMESPACE,
     domains::Attachment,
-    index::{Attached, RouteKind},
     kind::{Kind, SourceKey},
     object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
+    routes::{Attached, RouteKind},
 };
 use crate::api::{
     ObjectKey,
@@ -49,7 +51,14 @@ fn host(text: &str) -> Host {
 impl Attached for VirtualServiceSpec {
     const KIND: RouteKind = RouteKind::VirtualService;
 
-    fn attachments(object: &Foreign<Self>) -> Vec<(SourceKey, Attachment)> {
+    fn hostnames(object: &Foreign<Self>) -> &[String] {
+        &object.spec.hosts
+    }
+
+    fn attachments(
+        object: &Foreign<Self>,
+        hostnames: &Arc<[String]>,
+    ) -> Vec<(SourceKey, Attachment)> {
         let namespace = object.namespace().unwrap_or_default();
         let gateway = |text: &String| match text.split_once('/') {
             Some((".", name)) => ObjectKey::new(&namespace, name),
@@ -60,9 +69,8 @@ impl Attached for VirtualServiceSpec {
         let attachment = |key| {
             let attachment = Attachment {
                 namespace: namespace.clone(),
-                section: None,
-                port: None,
-                hostnames: object.spec.hosts.clone(),
+                hostnames: hostnames.clone(),
+                ..Attachment::default()
             };
             (SourceKey { kind: Kind::IstioGateway, object: key }, attachment)
         };

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt as _},
+};
 
 use super::{
     annotations::{self, PURPOSE_LABEL},
@@ -59,6 +62,16 @@ pub struct Object {
     pub listeners_from: From,
 }
 
+impl Object {
+    /// Whether labels of namespaces decide what belongs to it.
+    #[must_use]
+    pub fn selects(&self) -> bool {
+        let selects = |from: &From| matches!(from, From::Selected(_));
+        let mut hosts = self.entries.as_slice().iter().flat_map(|entry| &entry.hosts);
+        selects(&self.listeners_from) || hosts.any(|host| selects(&host.from))
+    }
+}
+
 /// The Gateway of a ListenerSet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Parent(pub ObjectKey);
@@ -75,6 +88,17 @@ pub enum Entries {
 impl Default for Entries {
     fn default() -> Self {
         Self::All(Arc::default())
+    }
+}
+
+impl Entries {
+    /// Those that are kept.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Entry] {
+        match self {
+            Self::All(entries) => entries,
+            Self::TooMany => &[],
+        }
     }
 }
 
@@ -185,6 +209,9 @@ pub struct Host {
     pub from: From,
 }
 
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
 /// From which namespaces something is taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum From {
@@ -194,15 +221,20 @@ pub enum From {
     Here,
     /// This one
     Namespace(String),
+    /// Those with such labels; only that of the object where the labels are not known.
+    Selected(Arc<Selector>),
     /// All
     Everywhere,
 }
 
 impl From {
-    /// Whether it is taken from `namespace` by an object in `here`.
+    /// Whether it is taken from `namespace`, which has these labels, by an object in `here`.
     #[must_use]
-    pub fn admits(&self, namespace: &str, here: &str) -> bool {
+    pub fn admits(&self, namespace: &str, labels: Option<&Labels>, here: &str) -> bool {
         match self {
+            Self::Selected(selector) => {
+                labels.map_or(namespace == here, |labels| selector.matches(labels))
+            }
             Self::Nowhere => false,
             Self::Here => namespace == here,
             Self::Namespace(name) => namespace == name,

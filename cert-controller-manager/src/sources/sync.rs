@@ -179,7 +179,8 @@ impl Sources {
         }
         let mut wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
             let classes = &self.settings.classes;
-            wanted(&key, object, known.parent.as_ref(), &known.routes, classes)
+            let parent = known.parent.as_ref().map(|gateway| (gateway, known.labels.as_deref()));
+            wanted(&key, object, parent, &known.routes, classes)
         });
         let (failures, left_out) = self.sync(&key, &known, &wanted, &slaves).await;
         wanted.complaints.extend(left_out);
@@ -250,6 +251,7 @@ impl Sources {
         self.feedback.complain(key, object, &complaints);
         if !wanted.certificates.is_empty() {
             self.feedback.states(key, object, slaves);
+            self.feedback.routes(self.index.complaints(key));
         }
     }
 

@@ -5,18 +5,23 @@ use std::{
     sync::Arc,
 };
 
+use cert_lib::model::request::MAX_DNS_NAMES;
+
 use super::{
     annotations::{self, Annotations, Names, Options, PURPOSE},
     domains::{self, Attachment},
     kind::{Kind, SourceKey},
     names::NameList,
-    object::{Entries, Entry, MAX_ENTRIES, MAX_HOSTS, Object, SecretName},
+    object::{Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName},
 };
 use crate::{
     api::{ObjectKey, marks},
     config::Classes,
 };
 
+/// How many names a certificate may have that routes add to: all but the common name, which may be
+/// too long to be one.
+const ROOM: usize = MAX_DNS_NAMES;
 /// How many complaints about one object are worth an event.
 const MAX_COMPLAINTS: usize = 20;
 
@@ -45,16 +50,18 @@ pub struct WantedCertificate {
     pub options: Arc<Options>,
 }
 
-/// What `object` asks for. `parent` is the Gateway of a ListenerSet, where it is known.
+/// What `object` asks for. `parent` is the Gateway of a ListenerSet, where it is known, with the
+/// labels of the namespace of `object`.
 #[must_use]
 pub fn wanted(
     key: &SourceKey,
     object: &Object,
-    parent: Option<&Object>,
+    parent: Option<(&Object, Option<&Labels>)>,
     routes: &[Attachment],
     classes: &Classes,
 ) -> Wanted {
-    let parent = parent.filter(|gateway| belongs(key, object, gateway));
+    let belongs = |(gateway, labels): &(&Object, _)| belongs(key, object, gateway, *labels);
+    let parent = parent.filter(belongs).map(|(gateway, _)| gateway);
     let inherited =
         parent.map(|gateway| annotations::inherit(&object.annotations, &gateway.annotations));
     let annotations = inherited.as_ref().unwrap_or(&object.annotations);
@@ -104,9 +111,10 @@ fn bound(complaints: &mut Vec<String>) {
 }
 
 /// Whether a Gateway takes the listeners of a ListenerSet.
-fn belongs(key: &SourceKey, object: &Object, gateway: &Object) -> bool {
+fn belongs(key: &SourceKey, object: &Object, gateway: &Object, labels: Option<&Labels>) -> bool {
+    let namespace = key.object.namespace.as_str();
     let gateway_namespace = object.parent.as_ref().map(|parent| parent.0.namespace.as_str());
-    gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(&key.object.namespace, here))
+    gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(namespace, labels, here))
 }
 
 fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
@@ -126,6 +134,7 @@ fn collect(
     let names = annotations::names(annotations, key.kind == Kind::Service);
     let mut secrets = Vec::new();
     let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
+    let mut left_out = 0;
     for entry in entries {
         let secret = match &entry.secret {
             SecretName::Unclear(complaint) => {
@@ -146,9 +155,16 @@ fn collect(
         });
         // Two servers with one Secret need the names of both in it.
         if matches!(names, Names::OfHosts(_)) && !list.is_full() {
-            let more = domains::of_entry(entry, routes, &key.object.namespace);
+            let room = ROOM.saturating_sub(list.as_slice().len());
+            let (more, out) = domains::of_entry(entry, routes, &key.object.namespace, room);
             more.as_slice().iter().for_each(|name| list.add(name));
+            left_out += out;
         }
+    }
+    if left_out > 0 {
+        let why =
+            format!("{left_out} names of routes are left out: no certificate has more than {ROOM}");
+        wanted.complaints.push(why);
     }
     let annotated = match names {
         Names::Annotated(list) => Some(Arc::new(list)),

@@ -13,18 +13,22 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::sync::watch;
 
 use super::{
-    index::{Attached, Index, Objects, RouteKind, Routes},
+    index::{Index, Namespaces, Objects},
     kind::Kind,
     object::Source,
+    routes::{Attached, RouteKind, Routes},
 };
 use crate::{
     api::{
         ObjectKey,
         gateway::{self, GrpcRoute, HttpRoute, ListenerSet, TlsRoute, XListenerSet},
         istio,
-        source::{Foreign, IngressSpec, ServiceSpec, Shape, Version},
+        source::{Foreign, IngressSpec, NAMESPACE, ServiceSpec, Shape, Version},
     },
-    runtime::follow::{Availability, Follower, Lister, Listing, Relist, follow},
+    runtime::{
+        clusters::of_metadata,
+        follow::{Availability, Follower, Lister, Listing, Relist, follow},
+    },
 };
 
 /// What is followed.
@@ -34,6 +38,8 @@ pub enum Followed {
     Objects(Kind),
     /// What is attached to them.
     Routes(RouteKind),
+    /// Namespaces, whose labels decide what may be attached.
+    Namespaces,
 }
 
 /// A watch of one version of a kind.
@@ -156,7 +162,7 @@ impl Known {
 
 /// Whether upstream does not read this kind.
 fn is_extra(followed: Followed) -> bool {
-    matches!(followed, Followed::Routes(RouteKind::Grpc | RouteKind::Tls))
+    matches!(followed, Followed::Namespaces | Followed::Routes(RouteKind::Grpc | RouteKind::Tls))
 }
 
 /// What becomes known of some kinds.
@@ -229,6 +235,9 @@ impl Turn {
             Followed::Routes(RouteKind::Http) => self.routes::<HttpRoute>(client, index),
             Followed::Routes(RouteKind::Grpc) => self.routes::<GrpcRoute>(client, index),
             Followed::Routes(RouteKind::Tls) => self.routes::<TlsRoute>(client, index),
+            Followed::Namespaces => {
+                self.follow(of_metadata(client), Namespaces::new(index.clone())).boxed()
+            }
         }
     }
 
@@ -306,9 +315,10 @@ fn needs(kind: Kind) -> Vec<Followed> {
     match kind {
         Kind::Ingress | Kind::Service => vec![own],
         Kind::IstioGateway => vec![own, Followed::Routes(RouteKind::VirtualService)],
-        Kind::Gateway => [vec![own], routes.to_vec()].concat(),
+        Kind::Gateway => [vec![own, Followed::Namespaces], routes.to_vec()].concat(),
         Kind::ListenerSet | Kind::XListenerSet => {
-            [vec![own, Followed::Objects(Kind::Gateway)], routes.to_vec()].concat()
+            let others = vec![own, Followed::Objects(Kind::Gateway), Followed::Namespaces];
+            [others, routes.to_vec()].concat()
         }
     }
 }
@@ -316,10 +326,8 @@ fn needs(kind: Kind) -> Vec<Followed> {
 fn name(followed: Followed) -> &'static crate::api::source::KindName {
     match followed {
         Followed::Objects(kind) => kind.name(),
-        Followed::Routes(RouteKind::VirtualService) => &istio::VIRTUAL_SERVICE,
-        Followed::Routes(RouteKind::Http) => &gateway::HTTP_ROUTE,
-        Followed::Routes(RouteKind::Grpc) => &gateway::GRPC_ROUTE,
-        Followed::Routes(RouteKind::Tls) => &gateway::TLS_ROUTE,
+        Followed::Routes(kind) => kind.name(),
+        Followed::Namespaces => &NAMESPACE,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
         source::IngressSpec,
     },
     runtime::queue::Queue,
+    sources::routes::Routes,
 };
 
 fn index() -> Arc<Index> {
@@ -80,4 +81,62 @@ async fn a_listener_set_is_woken_by_its_gateway() {
     assert!(index.find(&key(Kind::XListenerSet, "set")).parent.is_some());
     gateways.gone(&ObjectKey::new("ns", "g"));
     assert!(index.find(&key(Kind::XListenerSet, "set")).parent.is_none());
+}
+
+#[tokio::test]
+async fn labels_of_namespaces_wake_those_that_select_by_them() {
+    let index = index();
+    let namespaces = Namespaces::new(index.clone());
+    let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
+    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let namespace = |team: &str| {
+        let metadata = json!({"name": "ns", "labels": {"team": team}});
+        serde_json::from_value::<Foreign<NamespaceSpec>>(json!({ "metadata": metadata })).unwrap()
+    };
+    let allowed =
+        json!({"namespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "web"}}}});
+    let listener = json!({
+        "name": "l", "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "s"}]},
+        "allowedRoutes": allowed,
+    });
+    gateways.applied(object("plain", json!({})));
+    gateways.applied(object("g", json!({ "listeners": [listener] })));
+    routes.applied(object("r", json!({"parentRefs": [{"name": "g"}], "hostnames": ["a.x"]})));
+    let found = || index.find(&key(Kind::Gateway, "g"));
+    assert_eq!(found().routes[0].labels, None);
+    let before = index.queue.len();
+    assert_eq!(index.selecting(), [key(Kind::Gateway, "g")]);
+    namespaces.applied(namespace("web"));
+    let team = |known: &Known| known.routes[0].labels.as_ref().map(|labels| labels["team"].clone());
+    assert_eq!(team(&found()).as_deref(), Some("web"));
+    assert_eq!(found().labels.unwrap()["team"], "web");
+    assert_eq!((namespaces.keys(), index.queue.len()), (vec![ObjectKey::new("", "ns")], before));
+    namespaces.gone(&ObjectKey::new("", "ns"));
+    assert_eq!(found().routes[0].labels, None);
+    gateways.gone(&ObjectKey::new("ns", "g"));
+    assert_eq!(index.selecting(), []);
+}
+
+#[tokio::test]
+async fn a_route_is_told_once_what_is_wrong_with_it_until_that_changes() {
+    let index = index();
+    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let route = |hostnames: &[&str]| {
+        object("r", json!({"parentRefs": [{"name": "g"}], "hostnames": hostnames}))
+    };
+    let told = || {
+        let all = index.complaints(&key(Kind::Gateway, "g"));
+        all.into_iter().map(|it| (it.about.name.unwrap(), it.text)).collect::<Vec<_>>()
+    };
+    routes.applied(route(&["a.x", "10.0.0.9"]));
+    let first = told();
+    assert!(first[0].0 == "r" && first[0].1.contains("10.0.0.9 is an IP address"), "{first:?}");
+    assert_eq!(told(), []);
+    routes.applied(route(&["b.x", "10.0.0.9"]));
+    assert_eq!(told(), []);
+    routes.applied(route(&["b.x", "a..b"]));
+    assert_eq!(told().len(), 1);
+    routes.applied(route(&["b.x"]));
+    assert_eq!(told(), []);
+    assert_eq!(*index.find(&key(Kind::Gateway, "g")).routes[0].hostnames, ["b.x".to_owned()]);
 }

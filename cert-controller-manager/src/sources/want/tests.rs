@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use kube::Resource;
 use serde_json::{Value, json};
 
@@ -28,9 +30,8 @@ fn kept<S: Source>(annotations: Value, spec: Value) -> (SourceKey, Object) {
 fn route(namespace: &str, hostnames: &[&str]) -> Attachment {
     Attachment {
         namespace: namespace.into(),
-        section: None,
-        port: None,
         hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect(),
+        ..Attachment::default()
     }
 }
 
@@ -324,6 +325,60 @@ fn a_gateway_wants_a_certificate_for_each_listener_that_ends_tls() {
 }
 
 #[test]
+fn a_selector_takes_routes_and_listener_sets_of_namespaces_with_such_labels() {
+    let labels = |team: &str| Some(Arc::new([("team".to_owned(), team.to_owned())].into()));
+    let in_team = |team, host| Attachment { labels: labels(team), ..route(team, &[host]) };
+    let unknown = route("apps", &["unknown.x"]);
+    let own = Attachment { labels: None, ..route("ns", &["own.x"]) };
+    let routes = [in_team("web", "deep.web.x"), in_team("db", "db.x"), unknown, own];
+    let web = json!({"matchLabels": {"team": "web"}});
+    let not_web =
+        json!({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["web"]}]});
+    let wrong = json!({"matchExpressions": [{"key": "team", "operator": "Maybe"}]});
+    let huge = json!({"matchLabels": {"team": "x".repeat(20_000)}});
+    for (selector, names) in [
+        (web.clone(), "*.x deep.web.x own.x"),
+        (not_web, "*.x own.x"),
+        (json!({}), "*.x deep.web.x own.x"),
+        (wrong, "*.x"),
+        (huge, "*.x"),
+        (json!(null), "*.x"),
+    ] {
+        let allowed = json!({"namespaces": {"from": "Selector", "selector": selector}});
+        let listener = |hostname: Value| {
+            json!({
+                "name": "l", "protocol": "HTTPS", "hostname": hostname, "allowedRoutes": allowed,
+                "tls": {"certificateRefs": [{"name": "s"}]},
+            })
+        };
+        let (found, _) =
+            of::<GatewaySpec>(managed(), json!({"listeners": [listener(json!("*.x"))]}), &routes);
+        // What one label covers is not there by its own name.
+        let names: Vec<_> = names.split(' ').filter(|name| *name != "own.x").collect();
+        assert_eq!(found, [format!("ns/s: {}", names.join(" "))], "{selector}");
+    }
+    let open = json!({"listeners": [{
+        "name": "l", "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "s"}]},
+        "allowedRoutes": {"namespaces": {"from": "Selector", "selector": web}},
+    }], "allowedListeners": {"namespaces": {"from": "Selector", "selector": web}}});
+    assert_eq!(of::<GatewaySpec>(managed(), open.clone(), &routes).0, ["ns/s: deep.web.x own.x"]);
+
+    let gateway = kept::<GatewaySpec>(managed(), open).1;
+    assert!(gateway.selects());
+    let set = json!({
+        "parentRef": {"name": "gateway", "namespace": "infra"},
+        "listeners": [{"name": "l", "protocol": "HTTPS", "hostname": "a.x", "tls": {"certificateRefs": [{"name": "s"}]}}],
+    });
+    let (key, set) = kept::<XListenerSet>(json!({}), set);
+    for (team, taken) in [("web", true), ("db", false)] {
+        let labels = labels(team);
+        let found =
+            wanted(&key, &set, Some((&gateway, labels.as_deref())), &[], &Classes::default());
+        assert_eq!(!found.certificates.is_empty(), taken, "{team}");
+    }
+}
+
+#[test]
 fn a_listener_set_follows_its_gateway_where_that_takes_its_listeners() {
     let set = json!({
         "parentRef": {"name": "gateway", "namespace": "infra"},
@@ -338,7 +393,7 @@ fn a_listener_set_follows_its_gateway_where_that_takes_its_listeners() {
     };
     let of = |annotations: Value, gateway: &Object| {
         let (key, object) = kept::<XListenerSet>(annotations, set.clone());
-        summary(&wanted(&key, &object, Some(gateway), &[], &Classes::default())).0
+        summary(&wanted(&key, &object, Some((gateway, None)), &[], &Classes::default())).0
     };
     let open = gateway(managed_with("commonname", "gateway.x"), "All");
     assert_eq!(of(json!({}), &open), ["ns/s: a.x"]);
