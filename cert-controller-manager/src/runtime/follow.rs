@@ -78,16 +78,32 @@ pub async fn follow<K, F>(
     config: watcher::Config,
     follower: &F,
     availability: &Sender<Availability>,
-    mut lister: Lister,
+    lister: Lister,
 ) -> Infallible
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default,
     F: Follower<K> + Sync,
 {
-    let kind = K::kind(&K::DynamicType::default()).into_owned();
+    follow_as(K::DynamicType::default(), api, config, follower, availability, lister).await
+}
+
+/// The same for a kind that `api` speaks of as `dynamic` says, in another version for example.
+pub async fn follow_as<K, F>(
+    dynamic: K::DynamicType,
+    api: Api<K>,
+    config: watcher::Config,
+    follower: &F,
+    availability: &Sender<Availability>,
+    mut lister: Lister,
+) -> Infallible
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: Follower<K> + Sync,
+{
+    let kind = K::kind(&dynamic).into_owned();
     let pages = lister.pages();
-    let (api, client) = lenient(api, &pages);
+    let (api, client) = lenient(api, &dynamic, &pages);
     let mut pause = FIRST_PAUSE;
     let mut missing_since = None;
     loop {
@@ -102,7 +118,7 @@ where
         };
         let found = match found {
             Some(Availability::Absent) if *availability.borrow() != Availability::Absent => {
-                absence::is_absent::<K>(&client).await.then_some(Availability::Absent)
+                absence::is_absent::<K>(&client, &dynamic).await.then_some(Availability::Absent)
             }
             found => found,
         };
@@ -136,18 +152,20 @@ where
 }
 
 /// The same objects, whatever is in them, listed in such pages.
-fn lenient<K>(api: Api<K>, pages: &Arc<Pages>) -> (Api<Lenient<K>>, Client)
+fn lenient<K>(
+    api: Api<K>,
+    dynamic: &K::DynamicType,
+    pages: &Arc<Pages>,
+) -> (Api<Lenient<K>>, Client)
 where
     K: Resource,
-    K::DynamicType: Default,
 {
-    let kind = K::DynamicType::default();
     let namespace = api.namespace().map(str::to_owned);
     let client = api.into_client();
     let paged = pages.client(&client);
     let api = match namespace {
-        Some(namespace) => Api::namespaced_with(paged, &namespace, &kind),
-        None => Api::all_with(paged, &kind),
+        Some(namespace) => Api::namespaced_with(paged, &namespace, dynamic),
+        None => Api::all_with(paged, dynamic),
     };
     (api, client)
 }

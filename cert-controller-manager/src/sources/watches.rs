@@ -27,7 +27,7 @@ use crate::{
     },
     runtime::{
         clusters::of_metadata,
-        follow::{Availability, Follower, Lister, Listing, Relist, follow},
+        follow::{Availability, Follower, Lister, Listing, Relist, follow_as},
     },
 };
 
@@ -270,11 +270,12 @@ impl Turn {
         let Some(availability) = from_here.first() else { return std::future::pending().await };
         loop {
             changed_until(before, true).await;
-            let api: Api<Foreign<S>> = Api::all_with(client.clone(), &Version(self.version));
+            let version = Version(self.version);
+            let api: Api<Foreign<S>> = Api::all_with(client.clone(), &version);
             let lister = self.lister.clone();
             let config = watcher::Config::default();
             tokio::select! {
-                never = follow(api, config, &follower, availability, lister) => match never {},
+                never = follow_as(version, api, config, &follower, availability, lister) => match never {},
                 () = changed_until(before, false) => {}
             }
             // The version before has told what there is; what only this one knew is gone.

@@ -120,7 +120,11 @@ fn certificates<S: Source>(gateway: &Foreign<S>, routes: &[Attachment]) -> Wante
 }
 
 /// What holds for every Gateway with these routes, of which the last one is bad.
-fn holds<S: Source>(gateway: &Foreign<S>, routes: &[Attachment], bad: &[Attachment]) -> Result<(), TestCaseError> {
+fn holds<S: Source>(
+    gateway: &Foreign<S>,
+    routes: &[Attachment],
+    bad: &[Attachment],
+) -> Result<(), TestCaseError> {
     let found = certificates(gateway, routes);
     prop_assert_eq!(&found, &certificates(gateway, routes), "the order is stable");
     for certificate in &found.certificates {
@@ -151,7 +155,8 @@ fn gateways_of_istio_and_their_services() {
 
 #[test]
 fn gateways_of_the_gateway_api_and_their_routes() {
-    let spec = |hosts| json!({"parentRefs": [{"name": "web", "namespace": "ns"}], "hostnames": hosts});
+    let spec =
+        |hosts| json!({"parentRefs": [{"name": "web", "namespace": "ns"}], "hostnames": hosts});
     let routes = vec(odd(names().prop_map(spec)), 0..5);
     check("Gateway API", &(listeners(), routes), ALLOWED, |(listeners, routes)| {
         let gateway = object::<gateway::GatewaySpec>("ns", listeners)?;

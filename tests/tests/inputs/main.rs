@@ -4,6 +4,7 @@
 //! a long one, with that many inputs for each property.
 
 mod annotations;
+mod gateways;
 
 use std::{
     env,

@@ -4,13 +4,8 @@
 use kube::{Client, Resource};
 
 /// Whether the API server itself says that it has no such kind.
-pub(super) async fn is_absent<K>(client: &Client) -> bool
-where
-    K: Resource,
-    K::DynamicType: Default,
-{
-    let kind = K::DynamicType::default();
-    let (group, version) = (K::group(&kind), K::version(&kind));
+pub(super) async fn is_absent<K: Resource>(client: &Client, kind: &K::DynamicType) -> bool {
+    let (group, version) = (K::group(kind), K::version(kind));
     if group.is_empty() {
         return false;
     }
@@ -20,5 +15,5 @@ where
         return true;
     }
     let resources = client.list_api_group_resources(&format!("{group}/{version}")).await;
-    resources.is_ok_and(|list| !list.resources.iter().any(|it| it.name == K::plural(&kind)))
+    resources.is_ok_and(|list| !list.resources.iter().any(|it| it.name == K::plural(kind)))
 }

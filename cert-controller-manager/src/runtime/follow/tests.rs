@@ -237,3 +237,36 @@ fn all_who_follow_one_watch_are_told() {
     let lines = diaries.map(|diary| diary.lines.lock().unwrap().join(" "));
     assert_eq!(lines, ["+a -a complete", "+b +a -a complete"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_is_asked_for_in_the_version_that_is_wanted() {
+    use crate::api::{
+        istio::GatewaySpec,
+        source::{Foreign, Version},
+    };
+    #[derive(Default)]
+    struct Nobody;
+    impl Follower<Foreign<GatewaySpec>> for Nobody {
+        fn applied(&self, _: Foreign<GatewaySpec>) {}
+        fn gone(&self, _: &ObjectKey) {}
+        fn keys(&self) -> Vec<ObjectKey> {
+            Vec::new()
+        }
+    }
+    let paths = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = paths.clone();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        seen.lock().unwrap().insert(request.uri().path().to_owned());
+        let (code, body) = status(404);
+        let body = Body::from(format!("{body}\n").into_bytes());
+        async move { Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap()) }
+    });
+    let (client, version) = (Client::new(service, "default"), Version("v1alpha3"));
+    let api: Api<Foreign<GatewaySpec>> = Api::all_with(client, &version);
+    let sender = watch::Sender::new(Availability::Unknown);
+    let config = watcher::Config::default();
+    let following = follow_as(version, api, config, &Nobody, &sender, Lister::unasked());
+    assert!(timeout(Duration::from_secs(1), following).await.is_err());
+    let paths: Vec<String> = paths.lock().unwrap().iter().cloned().collect();
+    assert_eq!(paths, ["/apis", "/apis/networking.istio.io/v1alpha3/gateways"]);
+}

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::{
         gateway::{GatewaySpec, HttpRoute, XListenerSet},
-        source::IngressSpec,
+        source::{IngressSpec, Shape},
     },
     runtime::queue::Queue,
     sources::routes::Routes,
