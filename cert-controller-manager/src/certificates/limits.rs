@@ -5,7 +5,7 @@ use cert_lib::{
     issue::{Disposition, IssueError},
     model::{name::DnsName, reason::Reason, request::Request},
     plan::{
-        Brake, SecretState, Want,
+        Brake, Record, SecretState, Want,
         limits::{Novelty, Order},
         repeats,
     },
@@ -220,7 +220,8 @@ fn earlier(
 /// no new ones, even if their Secret is gone.
 fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
     let stored = match secret {
-        SecretState::Holds(stored) => Some(stored),
+        // One of somebody's own making is not known to the CA.
+        SecretState::Holds(stored) => Some(stored).filter(|it| it.record != Record::Missing),
         SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
     };
     let replaces = stored.is_some_and(|stored| {

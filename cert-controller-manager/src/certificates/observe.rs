@@ -7,6 +7,7 @@ use cert_lib::{
     model::request::Subject,
     plan::{Have, IssuerState, Quota, SecretState, Want, backoff::Backoff},
 };
+use jiff::Timestamp;
 
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
@@ -104,6 +105,23 @@ impl Controller {
             may_hurry: self.records.may_hurry(&key.tenant(), now),
         };
         Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, counted, standing })
+    }
+
+    /// What holds a new order back, once it is known whether the certificate in the Secret was issued.
+    pub(super) fn count_again(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        want: &Want,
+        observed: &mut Observed,
+        now: Timestamp,
+    ) {
+        let (issuer, secret) = (&observed.issuer.key, &observed.have.secret);
+        let situation = Situation { key, certificate, want, issuer, secret };
+        let counted = self.counted(&situation, now);
+        let brake = self.brake(&situation, counted.as_ref(), now);
+        observed.have.brake = brake;
+        observed.counted = counted;
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.

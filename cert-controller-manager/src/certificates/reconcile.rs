@@ -167,6 +167,7 @@ impl Controller {
         let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         if plan.needs_record {
             self.look_for_record(key, &mut observed, now).await?;
+            self.count_again(key, &certificate, &want, &mut observed, now);
             plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         }
         if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
