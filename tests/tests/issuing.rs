@@ -76,7 +76,7 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
         assert_eq!(json!(secret.metadata.labels), labels);
         let annotations = secret.metadata.annotations.clone().unwrap_or_default();
         let keys: Vec<&str> = annotations.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["cert.gardener.cloud/requestedAt"]);
+        assert_eq!(keys, ["cert.gardener.cloud/realm", "cert.gardener.cloud/requestedAt"]);
         annotations["cert.gardener.cloud/requestedAt"].parse::<jiff::Timestamp>()?;
         let keys: Vec<&String> = secret.data.as_ref().unwrap().keys().collect();
         assert_eq!(keys, ["ca.crt", "tls.crt", "tls.key"]);
