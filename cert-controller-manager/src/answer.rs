@@ -12,6 +12,7 @@ pub mod server;
 pub mod zone;
 
 mod entries;
+mod tcp;
 
 use std::{
     net::{IpAddr, SocketAddr},

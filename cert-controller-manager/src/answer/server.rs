@@ -1,12 +1,13 @@
 //! The sockets: questions in, answers out, over UDP and TCP.
 //!
-//! hickory-server reads and writes; what is said is [`Table::answer`](super::zone::Table::answer).
+//! hickory-server reads and writes over UDP, [`tcp`](super::tcp) over TCP; what is said is
+//! [`Table::answer`](super::zone::Table::answer).
 //! Questions are hostile: everything that is no plain question is refused in one line.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,11 +20,15 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinSet,
+};
 use tracing::{debug, info};
 
 use super::{
     AnswerError,
+    tcp::{self, Limits},
     zone::{Reply, Table},
 };
 
@@ -48,7 +53,9 @@ impl Shared {
 
 /// A DNS server that is bound.
 pub struct Server {
-    inner: hickory_server::Server<Handler>,
+    udp: hickory_server::Server<Handler>,
+    /// Ends with this value.
+    tcp: JoinSet<Infallible>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -58,17 +65,19 @@ impl Server {
     /// # Errors
     /// When an address cannot be bound.
     pub async fn bind(listen: &[SocketAddr], table: Arc<Shared>) -> Result<Self, AnswerError> {
-        let mut inner = hickory_server::Server::new(Handler(table));
-        let mut addresses = Vec::new();
+        let handler = Handler::new(table);
+        let mut server = hickory_server::Server::new(handler.clone());
+        let limits = Limits::of_this_process(listen.len());
+        let (mut over_tcp, mut addresses) = (JoinSet::new(), Vec::new());
         for &address in listen {
             let bound = bind_both(address).await;
             let (udp, tcp) = bound.map_err(|source| AnswerError::Bind { address, source })?;
             addresses.push(udp.local_addr().unwrap_or(address));
-            inner.register_socket(udp);
-            inner.register_listener(tcp, TCP_IDLE, TCP_ANSWERS);
+            server.register_socket(udp);
+            over_tcp.spawn(tcp::serve(tcp, handler.clone(), limits));
         }
         info!(?addresses, "answering DNS questions on {addresses:?}");
-        Ok(Self { inner, addresses })
+        Ok(Self { udp: server, tcp: over_tcp, addresses })
     }
 
     /// Where it can be asked.
@@ -82,15 +91,24 @@ impl Server {
     /// # Errors
     /// Says how it broke.
     pub async fn run(&mut self) -> Result<(), AnswerError> {
-        self.inner.block_until_done().await.map_err(|e| AnswerError::Server(e.to_string()))
+        tokio::select! {
+            ended = self.udp.block_until_done() => {
+                ended.map_err(|error| AnswerError::Server(error.to_string()))
+            }
+            Some(ended) = self.tcp.join_next() => match ended {
+                Ok(never) => match never {},
+                Err(error) => Err(AnswerError::Server(error.to_string())),
+            },
+        }
     }
 
-    /// Stops listening and waits for the answers under way.
+    /// Stops listening and waits for the answers under way over UDP.
     ///
     /// # Errors
     /// When it had broken before.
     pub async fn stop(&mut self) -> Result<(), AnswerError> {
-        self.inner.shutdown_gracefully().await.map_err(|e| AnswerError::Server(e.to_string()))
+        self.tcp.shutdown().await;
+        self.udp.shutdown_gracefully().await.map_err(|e| AnswerError::Server(e.to_string()))
     }
 }
 
@@ -109,14 +127,31 @@ async fn bind_both(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListen
     }
 }
 
-struct Handler(Arc<Shared>);
+/// Answers a question.
+#[derive(Clone)]
+pub(super) struct Handler(Arc<Shared>);
 
 #[async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(
         &self,
         request: &Request,
-        mut response_handle: R,
+        response_handle: R,
+    ) -> ResponseInfo {
+        self.answer(request, response_handle).await
+    }
+}
+
+impl Handler {
+    pub(super) fn new(table: Arc<Shared>) -> Self {
+        Self(table)
+    }
+
+    /// Answers `request` through `response_handle`.
+    pub(super) async fn answer(
+        &self,
+        request: &Request,
+        mut response_handle: impl ResponseHandler,
     ) -> ResponseInfo {
         let reply = reply(&self.0, request);
         let mut metadata = Metadata::response_from_request(&request.metadata);
@@ -178,10 +213,6 @@ fn edns_for(asked: &Edns, code: ResponseCode) -> Edns {
 }
 
 const MAX_DATAGRAM: u16 = 1232;
-/// How long a connection may be silent.
-const TCP_IDLE: Duration = Duration::from_secs(5);
-/// How many answers of one connection may wait to be taken.
-const TCP_ANSWERS: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,71 @@
+//! Which connections there are, and which may be added.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use tokio::task::{AbortHandle, Id};
+
+use super::Limits;
+
+/// Who is counted as one: an IPv4 address, or the network of an IPv6 address (/64), whose owner may
+/// use all of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Source(IpAddr);
+
+impl Source {
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            }
+        })
+    }
+}
+
+/// Whether one more connection is served.
+pub(super) enum Admission {
+    Open,
+    /// Its source has enough.
+    Refused,
+    /// It is, and this one is closed for it.
+    InPlaceOf(AbortHandle),
+}
+
+/// The open connections, the oldest first. They are few, so they are looked through.
+pub(super) struct Connections {
+    limits: Limits,
+    all: VecDeque<(Source, AbortHandle)>,
+}
+
+impl Connections {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, all: VecDeque::with_capacity(limits.connections) }
+    }
+
+    /// Whether a connection of `source` may be [added](Self::add).
+    pub(super) fn admit(&mut self, source: Source) -> Admission {
+        let its = self.all.iter().filter(|(other, _)| *other == source).count();
+        if its >= self.limits.per_source {
+            return Admission::Refused;
+        }
+        if self.all.len() < self.limits.connections {
+            return Admission::Open;
+        }
+        self.oldest().map_or(Admission::Open, Admission::InPlaceOf)
+    }
+
+    pub(super) fn add(&mut self, source: Source, task: AbortHandle) {
+        self.all.push_back((source, task));
+    }
+
+    /// The connection of this task has ended.
+    pub(super) fn remove(&mut self, id: Id) {
+        self.all.retain(|(_, task)| task.id() != id);
+    }
+
+    /// Takes the oldest out, to be closed.
+    pub(super) fn oldest(&mut self) -> Option<AbortHandle> {
+        self.all.pop_front().map(|(_, task)| task)
+    }
+}

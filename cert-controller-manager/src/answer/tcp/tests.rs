@@ -1,0 +1,142 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+};
+use tokio::net::TcpSocket;
+
+use super::*;
+use crate::{
+    answer::{
+        server::Shared,
+        zone::{Source as Entry, Table},
+    },
+    api::ObjectKey,
+};
+
+const LIMITS: Limits = Limits {
+    connections: 8,
+    per_source: 4,
+    patience: Duration::from_millis(500),
+    life: Duration::from_secs(20),
+};
+
+async fn start(limits: Limits) -> SocketAddr {
+    let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
+    table.complete();
+    let key = ObjectKey { namespace: "ns".into(), name: "a".into() };
+    let name = "_c.acme.test".parse().unwrap();
+    table.put(&key, Entry { name, values: vec!["v".to_owned()], ttl: 10 });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, Handler::new(Arc::new(Shared::new(table))), limits));
+    address
+}
+
+/// A connection from the address 127.0.0.`last`.
+async fn connect(server: SocketAddr, last: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((IpAddr::from(Ipv4Addr::new(127, 0, 0, last)), 0).into()).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
+/// How many values the server shows; none where it closes the connection.
+async fn ask(stream: &mut TcpStream) -> io::Result<usize> {
+    let mut message = Message::query();
+    let name = Name::from_ascii("_c.acme.test.").unwrap();
+    message.add_query(Query::query(name, RecordType::TXT));
+    let wire = message.to_vec().unwrap();
+    stream.write_u16(u16::try_from(wire.len()).unwrap()).await?;
+    stream.write_all(&wire).await?;
+    let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut buffer).await?;
+    Ok(Message::from_vec(&buffer).unwrap().answers.len())
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = timeout(Duration::from_secs(5), stream.read(&mut [0; 16])).await;
+    matches!(read, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test]
+async fn a_connection_carries_several_questions() {
+    let server = start(LIMITS).await;
+    let mut stream = connect(server, 1).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut stream).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_source_has_so_many_connections_and_others_are_served() {
+    let server = start(Limits { patience: Duration::from_secs(20), ..LIMITS }).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(connect(server, 1).await);
+        assert_eq!(ask(held.last_mut().unwrap()).await.unwrap(), 1);
+    }
+    assert!(is_closed(&mut connect(server, 1).await).await);
+    assert_eq!(ask(&mut connect(server, 2).await).await.unwrap(), 1);
+    held.pop();
+    // The server learns of the end in its own time.
+    while ask(&mut connect(server, 1).await).await.is_err() {}
+}
+
+#[tokio::test]
+async fn where_all_are_taken_the_oldest_makes_room() {
+    let server = start(Limits { patience: Duration::from_secs(20), ..LIMITS }).await;
+    let mut held = Vec::new();
+    for last in 1..=8 {
+        held.push(connect(server, last).await);
+        assert_eq!(ask(held.last_mut().unwrap()).await.unwrap(), 1);
+    }
+    assert_eq!(ask(&mut connect(server, 9).await).await.unwrap(), 1);
+    assert!(is_closed(&mut held[0]).await);
+    assert_eq!(ask(&mut held[7]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_is_slow_too_long_or_no_question_is_closed() {
+    let server = start(LIMITS).await;
+    let response = {
+        let mut message = Message::query();
+        message.metadata.message_type = MessageType::Response;
+        message.to_vec().unwrap()
+    };
+    let framed = [&u16::try_from(response.len()).unwrap().to_be_bytes()[..], &response].concat();
+    for sent in [&[][..], &[0], &[255, 255], &[0, 40, 1, 2], &[0, 3, 1, 2, 3], &framed] {
+        let mut stream = connect(server, 1).await;
+        stream.write_all(sent).await.unwrap();
+        assert!(is_closed(&mut stream).await, "{sent:?}");
+    }
+}
+
+#[test]
+fn most_descriptors_are_kept_in_reserve() {
+    for (descriptors, listeners, connections, per_source) in [
+        (1_048_576, 1, 256, 16),
+        (1_024, 1, 256, 16),
+        (1_024, 2, 128, 16),
+        (256, 1, 64, 16),
+        (32, 1, 8, 8),
+        (2, 3, 1, 1),
+    ] {
+        let limits = Limits::with(descriptors, listeners);
+        assert_eq!((limits.connections, limits.per_source), (connections, per_source));
+    }
+}
+
+#[test]
+fn the_addresses_of_one_network_are_one_source() {
+    for (one, other, same) in [
+        ("192.0.2.1", "192.0.2.1", true),
+        ("192.0.2.1", "::ffff:192.0.2.1", true),
+        ("192.0.2.1", "192.0.2.2", false),
+        ("2001:db8::1", "2001:db8::2:3:4:5", true),
+        ("2001:db8::1", "2001:db8:0:1::1", false),
+    ] {
+        let (a, b) = (Source::of(one.parse().unwrap()), Source::of(other.parse().unwrap()));
+        assert_eq!(a == b, same, "{one} {other}");
+    }
+}
