@@ -6,6 +6,7 @@ mod run;
 
 use std::{io::Write, process::ExitCode};
 
+use cert_lib::net::proxy::ProxySettings;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{self, Command, LogSettings, Outcome, Surroundings};
@@ -64,6 +65,16 @@ fn log(settings: &LogSettings) -> anyhow::Result<()> {
         builder.with_ansi(colours).with_target(false).init();
     }
     Ok(())
+}
+
+/// The proxies on the way to servers, named once in the log.
+fn proxies() -> anyhow::Result<ProxySettings> {
+    let proxies = ProxySettings::from_env()?;
+    let shown = proxies.to_string();
+    if !shown.is_empty() {
+        tracing::info!("connections lead through proxies: {shown}");
+    }
+    Ok(proxies)
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod http;
 pub mod own_certificate;
 pub mod proxy;
+pub mod reach;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod tunnel;

@@ -394,6 +394,7 @@ fn member(
         precheck: dns,
         trust: pebble.trust().to_owned(),
         arguments,
+        environment: Vec::new(),
     };
     Ok(Member { options, http, process: Mutex::new(None) })
 }

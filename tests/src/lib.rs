@@ -11,6 +11,7 @@ pub mod acme;
 pub mod audit;
 pub mod bind;
 pub mod challtestsrv;
+pub mod connect;
 pub mod controlplane;
 pub mod desk;
 pub mod eventually;

@@ -30,6 +30,8 @@ pub struct ManagerOptions {
     pub trust: PathBuf,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running manager or responder. It ends when dropped.
@@ -60,6 +62,7 @@ impl Manager {
             }
         }
         command.args(&options.arguments);
+        command.envs(options.environment.iter().cloned());
         Ok(Self { process: Process::spawn(&options.name, &mut command, logs)? })
     }
 

@@ -55,6 +55,8 @@ pub struct RigOptions {
     pub definitions: Definitions,
     /// Further arguments for the manager.
     pub arguments: Vec<String>,
+    /// Further variables of the manager's environment.
+    pub environment: Vec<(String, String)>,
     /// Whether a proxy that can misbehave stands between the manager and the CA.
     pub proxy: bool,
     /// Whether one stands between the manager and the API server.
@@ -139,6 +141,7 @@ impl Rig {
             precheck: dns,
             trust: pebble.trust().to_owned(),
             arguments,
+            environment: options.environment,
         };
         let manager = Mutex::new(Manager::start(&options, logs)?);
         let zone = ZONE.to_owned();
@@ -181,6 +184,15 @@ impl Rig {
     #[must_use]
     pub fn directory(&self) -> String {
         self.proxy.as_ref().map_or_else(|| self.pebble.directory(), Proxy::directory)
+    }
+
+    /// The log of the manager.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn manager_log(&self) -> Result<String> {
+        let name = format!("{}.log", self.options.name);
+        Ok(std::fs::read_to_string(self.control_plane.logs().join(name))?)
     }
 
     /// Applies an ACME issuer in the namespace `default` and waits until it is Ready.

@@ -22,6 +22,9 @@ pub struct Serving {
     pub key: PathBuf,
 }
 
+/// A name in serving certificates that no DNS has, for a proxy to lead to.
+pub const PROXIED: &str = "behind-the-proxy.test";
+
 /// What is wrong with a serving certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flaw {
@@ -72,7 +75,10 @@ fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
 
 fn leaf(flaw: Flaw) -> Result<CertificateParams> {
     let names = match flaw {
-        Flaw::None | Flaw::Expired => vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        Flaw::None | Flaw::Expired => {
+            // The last one only a proxy can find.
+            ["localhost", "127.0.0.1", PROXIED].map(str::to_owned).to_vec()
+        }
         Flaw::OtherName => vec!["elsewhere.test".to_owned()],
     };
     let mut params = CertificateParams::new(names)?;

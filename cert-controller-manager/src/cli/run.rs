@@ -11,7 +11,10 @@ mod watches;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use cert_lib::clock::{Clock, System};
+use cert_lib::{
+    clock::{Clock, System},
+    net::proxy::ProxySettings,
+};
 
 use crate::{
     config::{self, Settings},
@@ -39,6 +42,7 @@ struct Ground {
     admin: Admin,
     relist: Relist,
     clock: Arc<dyn Clock>,
+    proxies: Arc<ProxySettings>,
 }
 
 pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
@@ -57,6 +61,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags are accepted and have no effect: {flags}");
     }
+    let proxies = Arc::new(super::proxies()?);
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
     let clusters = Clusters::connect(&settings.clusters, &fence).await?;
     let election = match settings.lease.clone() {
@@ -82,6 +87,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         admin,
         relist: Relist::default(),
         clock: Arc::new(System),
+        proxies,
     };
     // Whatever ends this ends all tasks with it, so that nobody writes any more below.
     let ended = tokio::select! {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use cert_lib::{model::key::KeyType, net::http::Roots};
+use cert_lib::{
+    model::key::KeyType,
+    net::{http::Roots, reach::AddressPolicy},
+};
 use jiff::SignedDuration;
 
 use super::{
@@ -43,6 +46,7 @@ pub fn settings(values: &Values, around: &Surroundings) -> anyhow::Result<Settin
         server: server(values, around)?,
         cpu_profile: values.path("cpuprofile"),
         roots: roots(values)?,
+        address_policy: AddressPolicy::new(values.parsed_list("allowed-private-ranges")?),
         certificates: certificates(values, &issuers)?,
         dns: dns(values)?,
         sources: SourcesSettings {

@@ -7,7 +7,7 @@ use std::{
 
 use cert_lib::{
     model::{key::KeyType, name::DnsName},
-    net::http::Roots,
+    net::{http::Roots, reach::AddressPolicy},
     solve::dns01::Nameserver,
 };
 use jiff::SignedDuration;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub cpu_profile: Option<PathBuf>,
     /// Whom to trust as ACME server.
     pub roots: Roots,
+    /// Where servers may be that others than the operator choose.
+    pub address_policy: AddressPolicy,
     /// Whom to ask for certificates.
     pub issuers: IssuerSettings,
     /// What certificates are made of.

@@ -246,7 +246,13 @@ impl Controller {
         let built = lock(&self.known.built);
         match built.get(key).filter(|built| built.recipe.server == server) {
             Some(built) => built.client.clone(),
-            None => Arc::new(AcmeClient::new(self.http.clone(), self.clock.clone(), server)),
+            None => {
+                let http = match key {
+                    IssuerKey::Default(_) => &self.http,
+                    IssuerKey::Target(_) => &self.tenants_http,
+                };
+                Arc::new(AcmeClient::new(http.clone(), self.clock.clone(), server))
+            }
         }
     }
 

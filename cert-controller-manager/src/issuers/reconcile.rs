@@ -61,8 +61,10 @@ pub struct Controller {
     pub classes: Classes,
     /// Whom Certificates ask.
     pub registry: Arc<Registry>,
-    /// The way to CAs.
+    /// The way to CAs that the operator names.
     pub http: Arc<dyn Http>,
+    /// The way to CAs that tenants name: to public addresses, unless the operator permits others.
+    pub tenants_http: Arc<dyn Http>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Makes keys of certificates.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use cert_lib::{
     clock::Clock,
     model::name::DnsName,
+    net::reach::AddressPolicy,
     solve::{
         Owner, Proof, Readiness, SolveError, Solver,
         dns01::{Nameserver, Propagation},
@@ -20,13 +21,15 @@ use super::dnsentry::DnsEntrySolver;
 pub struct Late {
     solver: OnceLock<Arc<DnsEntrySolver>>,
     nameservers: Vec<Nameserver>,
+    policy: Arc<AddressPolicy>,
 }
 
 impl Late {
-    /// None yet. It will look at `nameservers`, which are the operator's.
+    /// None yet. It will look at `nameservers`, which are the operator's, and at those of zones where
+    /// `policy` permits it.
     #[must_use]
-    pub fn new(nameservers: Vec<Nameserver>) -> Self {
-        Self { solver: OnceLock::new(), nameservers }
+    pub fn new(nameservers: Vec<Nameserver>, policy: AddressPolicy) -> Self {
+        Self { solver: OnceLock::new(), nameservers, policy: Arc::new(policy) }
     }
 
     /// Puts the solver in place. The first one stays.
@@ -50,8 +53,8 @@ impl Late {
         if nameservers.is_empty() {
             return Arc::new(View { late: self.clone(), propagation: None });
         }
-        let propagation = Some(Arc::new(Propagation::new(nameservers, clock)));
-        Arc::new(View { late: self.clone(), propagation })
+        let propagation = Propagation::new(nameservers, clock).within(self.policy.clone());
+        Arc::new(View { late: self.clone(), propagation: Some(Arc::new(propagation)) })
     }
 }
 

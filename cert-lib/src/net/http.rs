@@ -2,10 +2,11 @@
 //! server speaks it, so that one connection per CA carries everything.
 //!
 //! Not here: redirects, cookies, retries. A CA's answers are final and its URLs absolute.
+//! How a server is reached, by way of a proxy or not, is a [`Route`].
 
 mod roots;
 
-use std::{error::Error as StdError, io, net::IpAddr, time::Duration};
+use std::{error::Error as StdError, io, net::IpAddr, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, Request, Response, Uri, header::USER_AGENT, uri::Scheme};
 use async_trait::async_trait;
@@ -13,33 +14,54 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
+    client::legacy::{self, Client},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::CertificateError;
 
 pub use self::roots::{Roots, RootsError};
-use crate::net::{Http, HttpError};
+use crate::net::{
+    Http, HttpError,
+    proxy::ProxySettings,
+    reach::{AddressPolicy, TcpConnector},
+    tunnel::ProxyConnector,
+};
+
+/// How servers are reached. The default is directly, and wherever they are.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// The proxies on the way.
+    pub proxies: Arc<ProxySettings>,
+    /// Which addresses may be connected to, where others than the operator choose the servers; `None`
+    /// is all.
+    pub policy: Option<Arc<AddressPolicy>>,
+}
 
 /// The real [`Http`]. Cheap to clone: clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HttpsClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<ProxyConnector<TcpConnector>>, Full<Bytes>>,
 }
 
 impl HttpsClient {
-    /// A client that trusts `roots`.
+    /// A client that trusts `roots` and reaches servers directly.
     ///
     /// # Errors
     /// When the system's roots cannot be loaded, or an extra one cannot be used.
     pub fn new(roots: &Roots) -> Result<Self, RootsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        // Without it the body of every HTTP/2 POST waits 40 ms for the acknowledgement of its head.
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        Self::by(&Route::default(), roots)
+    }
+
+    /// A client that trusts `roots`, also those of proxies, and reaches servers by `route`.
+    ///
+    /// # Errors
+    /// When the system's roots cannot be loaded, or an extra one cannot be used.
+    pub fn by(route: &Route, roots: &Roots) -> Result<Self, RootsError> {
+        let tls = roots::tls(roots)?;
+        let tcp = TcpConnector::new(route.policy.clone());
+        let tcp = ProxyConnector::within(route.proxies.clone(), tcp, tls.clone());
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(roots::tls(roots)?)
+            .with_tls_config(tls)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
@@ -49,7 +71,7 @@ impl HttpsClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         Ok(Self { client })
     }
@@ -162,8 +184,8 @@ fn untrusted(why: &CertificateError) -> String {
 }
 
 const AGENT: &str = concat!("cert-controller-manager/", env!("CARGO_PKG_VERSION"));
-/// For TCP, and for the answer to an HTTP/2 ping.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the answer to an HTTP/2 ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first look-up to the last byte.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Shorter than what load balancers in front of CAs keep.

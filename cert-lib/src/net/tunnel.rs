@@ -21,7 +21,10 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_service::Service;
 
-use super::proxy::{Proxy, ProxySettings};
+use super::{
+    proxy::{Proxy, ProxySettings},
+    reach::{Lookup, TcpConnector, host_and_port},
+};
 
 /// A connector that takes the way through a proxy where [`ProxySettings`] say so, and the wrapped
 /// connector's way where not.
@@ -30,6 +33,8 @@ pub struct ProxyConnector<C> {
     settings: Arc<ProxySettings>,
     connector: HttpsConnector<C>,
     direct: C,
+    /// Looks a server up before a proxy is asked for it; `None` leaves that to the proxy.
+    lookup: Option<Lookup>,
 }
 
 /// A connection to a server, perhaps by way of a proxy.
@@ -86,7 +91,22 @@ impl<C: Clone> ProxyConnector<C> {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        Self { settings, connector, direct }
+        Self { settings, connector, direct, lookup: None }
+    }
+}
+
+impl ProxyConnector<TcpConnector> {
+    /// Connects to proxies wherever they are, and to servers by `direct`. Where that one checks
+    /// addresses, a proxy is asked for an address that was checked and never for a name, so that it
+    /// is not the way around the check.
+    #[must_use]
+    pub(super) fn within(
+        settings: Arc<ProxySettings>,
+        direct: TcpConnector,
+        tls: ClientConfig,
+    ) -> Self {
+        let lookup = direct.lookup();
+        Self { direct, lookup, ..Self::new(settings, TcpConnector::new(None), tls) }
     }
 }
 
@@ -119,7 +139,8 @@ where
             });
         };
         let connecting = self.connector.call(proxy.uri().clone());
-        Box::pin(async move { through(&proxy, &uri, connecting).await })
+        let lookup = self.lookup.clone();
+        Box::pin(async move { through(&proxy, &uri, lookup, connecting).await })
     }
 }
 
@@ -127,19 +148,25 @@ where
 async fn through<S>(
     proxy: &Proxy,
     uri: &Uri,
+    lookup: Option<Lookup>,
     connecting: impl Future<Output = Result<MaybeHttpsStream<S>, BoxError>>,
 ) -> Result<Tunnel<S>, BoxError>
 where
     S: Connection + Read + Write + Send + Unpin + 'static,
 {
-    let server = authority(uri);
+    let (host, port) = host_and_port(uri);
+    let server = format!("{host}:{port}");
     let opened = tokio::time::timeout(DEADLINE, async {
+        let asked_for = match &lookup {
+            Some(lookup) => lookup.first(host, port).await?.to_string(),
+            None => server.clone(),
+        };
         let stream = connecting.await?;
-        if uri.scheme() == Some(&Scheme::HTTP) {
+        if lookup.is_none() && uri.scheme() == Some(&Scheme::HTTP) {
             return Ok(Tunnel { stream, absolute_form: true });
         }
         let mut stream = TokioIo::new(stream);
-        ask(&mut stream, proxy, &server).await?;
+        ask(&mut stream, proxy, &asked_for).await?;
         Ok(Tunnel { stream: stream.into_inner(), absolute_form: false })
     });
     let late = TunnelError::TimedOut { proxy: proxy.to_string(), server: server.clone() };
@@ -195,13 +222,6 @@ fn status(head: &[u8]) -> Option<u16> {
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     words.next().filter(|version| version.starts_with("HTTP/1."))?;
     words.next().filter(|code| code.len() == 3)?.parse().ok()
-}
-
-/// Host and port as CONNECT wants them.
-fn authority(uri: &Uri) -> String {
-    let default = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
-    let port = uri.port_u16().unwrap_or(default);
-    format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
 impl<S: Connection + Read + Write + Unpin> Connection for Tunnel<S> {

@@ -28,12 +28,14 @@ use self::authority::{Astray, authoritative_servers};
 use crate::{
     clock::Clock,
     model::name::DnsName,
-    net::{Answer, Record, RecordKind, ResolveError, Resolver},
+    net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
 };
 
 /// Looks whether TXT values have reached the servers that the CA will ask.
 pub struct Propagation {
     nameservers: Vec<Nameserver>,
+    /// Where servers may be that a zone names.
+    policy: Arc<AddressPolicy>,
     clock: Arc<dyn Clock>,
     /// Zone's servers by the name that the walk began at, and until when they are believed.
     known: Mutex<Believed<DnsName>>,
@@ -75,7 +77,20 @@ impl Propagation {
     /// the zone when there are none.
     #[must_use]
     pub fn new(nameservers: Vec<Nameserver>, clock: Arc<dyn Clock>) -> Self {
-        Self { nameservers, clock, known: Mutex::default(), hosts: Mutex::default() }
+        Self {
+            nameservers,
+            policy: Arc::default(),
+            clock,
+            known: Mutex::default(),
+            hosts: Mutex::default(),
+        }
+    }
+
+    /// Asks servers that a zone names where `policy` permits it, which by default is at public
+    /// addresses. The name servers of [`new`](Self::new) are the operator's and may be anywhere.
+    #[must_use]
+    pub fn within(self, policy: Arc<AddressPolicy>) -> Self {
+        Self { policy, ..self }
     }
 
     /// Looks once whether all `values` are records of `fqdn`. Other records beside them are fine:
@@ -124,7 +139,10 @@ impl Propagation {
     ) -> Result<Sight, Astray> {
         let servers = match self.recall(start) {
             Some(servers) => servers,
-            None => self.remember(start, authoritative_servers(resolver, start).await?),
+            None => {
+                let servers = authoritative_servers(resolver, &self.policy, start).await?;
+                self.remember(start, servers)
+            }
         };
         let views = ask_all(resolver, &servers, fqdn, values).await;
         let useful =

@@ -4,6 +4,7 @@
 mod claims;
 mod hostile;
 mod large_sources;
+mod network;
 mod ownership;
 mod quotas;
 mod revocations;
@@ -32,6 +33,10 @@ const SOON: Duration = Duration::from_secs(30);
 const LATER: Duration = Duration::from_secs(60);
 /// Everything is at the operator's, but what tenants write.
 const HOME: Layout = Layout { default: 0, source: 1, dns: 0, target: 0 };
+
+/// Tenants bring issuers, and their servers may be on this machine.
+const TENANTS_ISSUERS: [&str; 2] =
+    ["--allow-target-issuers", "--allowed-private-ranges=127.0.0.0/8,::1"];
 
 fn arguments(all: &[&str]) -> Vec<String> {
     all.iter().map(|one| (*one).to_owned()).collect()

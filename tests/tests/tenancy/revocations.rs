@@ -82,7 +82,7 @@ fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() 
     const HELD: SignedDuration = SignedDuration::from_secs(24);
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            arguments: arguments(&["--allow-target-issuers"]),
+            arguments: arguments(&super::TENANTS_ISSUERS),
             ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;

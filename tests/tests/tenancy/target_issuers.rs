@@ -34,7 +34,7 @@ fn of(name: &str, namespace: &Namespace, issuer: &str, of: &Namespace) -> Value 
 fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            arguments: arguments(&["--allow-target-issuers"]),
+            arguments: arguments(&TENANTS_ISSUERS),
             ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;

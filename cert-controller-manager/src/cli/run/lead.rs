@@ -30,7 +30,10 @@ pub(super) async fn lead(
     election: Option<Arc<Election>>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
-    let late = Arc::new(Late::new(ground.settings.dns.nameservers.clone()));
+    let late = Arc::new(Late::new(
+        ground.settings.dns.nameservers.clone(),
+        ground.settings.address_policy.clone(),
+    ));
     let (changed, changed_issuers) = mpsc::unbounded_channel();
     let issuers = ground.settings.controllers.issuer;
     let issuers = match issuers.then(|| parts::issuers(&ground, late.clone(), changed, tasks)) {

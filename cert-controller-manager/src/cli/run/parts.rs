@@ -5,7 +5,12 @@ use std::sync::Arc;
 use cert_lib::{
     issue::acme::Timing,
     model::scope::Ranges,
-    net::{Resolver, dns::Udp, http::HttpsClient},
+    net::{
+        Http, Resolver,
+        dns::Udp,
+        http::{HttpsClient, Route},
+        reach::AddressPolicy,
+    },
     plan::Policy,
     solve::dns01::Propagation,
 };
@@ -88,8 +93,7 @@ pub(super) fn issuers(
     };
     let target = settings.issuers.allow_target_issuers.then(|| ground.clusters.target.clone());
     let target_reports = target.as_ref().map(|target| reports(target.0.clone(), tasks));
-    let http = Arc::new(HttpsClient::new(&settings.roots)?);
-    let http = Arc::new(CountedHttp::new(http, ground.metrics.clone()));
+    let policy = Arc::new(settings.address_policy.clone());
     Ok(Issuers {
         cluster: ground.clusters.default.clone(),
         namespace: settings.issuers.namespace.clone(),
@@ -98,7 +102,8 @@ pub(super) fn issuers(
         limits: Cas::new(settings.issuers.acme_limits),
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
-        http: Arc::new(FencedHttp::new(http, ground.fence.clone())),
+        http: http(ground, None)?,
+        tenants_http: http(ground, Some(policy))?,
         clock: ground.clock.clone(),
         keys: Arc::new(Pool::default()),
         solver,
@@ -115,6 +120,14 @@ pub(super) fn issuers(
         guests: Guests::new(ISSUERS_AT_ONCE / 2, 1),
         known: Known::default(),
     })
+}
+
+/// How ACME servers are asked; at what `policy` permits where a tenant names them.
+fn http(ground: &Ground, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result<Arc<dyn Http>> {
+    let route = Route { proxies: ground.proxies.clone(), policy };
+    let http = Arc::new(HttpsClient::by(&route, &ground.settings.roots)?);
+    let http = Arc::new(CountedHttp::new(http, ground.metrics.clone()));
+    Ok(Arc::new(FencedHttp::new(http, ground.fence.clone())))
 }
 
 /// The Certificates' controller.
@@ -209,12 +222,15 @@ fn target_namespaces(ground: &Ground) -> Vec<String> {
 
 fn solver(ground: &Ground, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
     let settings = &ground.settings.dns;
+    let policy = Arc::new(ground.settings.address_policy.clone());
+    let propagation =
+        Propagation::new(settings.nameservers.clone(), ground.clock.clone()).within(policy);
     let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
     DnsEntrySolver::new(
         ground.clusters.dns.0.clone(),
         entries,
         Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
-        Arc::new(Propagation::new(settings.nameservers.clone(), ground.clock.clone())),
+        Arc::new(propagation),
         ground.clock.clone(),
         dnsentry::Settings {
             namespace: settings.namespace.clone(),

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use cert_lib::{model::name::DnsName, solve::dns01::Nameserver};
+use cert_lib::{model::name::DnsName, net::cidr::Cidr, solve::dns01::Nameserver};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::duration;
@@ -39,6 +39,8 @@ pub enum Kind {
     List(&'static str),
     /// Name servers with a comma between them.
     Nameservers,
+    /// Ranges of IP addresses with a comma between them.
+    Ranges,
     /// A level, or a filter.
     LogLevel,
     /// An address with a port; the flag may be repeated.
@@ -64,6 +66,7 @@ impl Kind {
             Self::Number { .. } => "N",
             Self::Duration => "DURATION",
             Self::Nameservers => "SERVER",
+            Self::Ranges => "CIDR,…",
             Self::LogLevel => "LEVEL",
             Self::Sockets => "ADDRESS:PORT",
             Self::Zones => "ZONE",
@@ -86,6 +89,7 @@ impl Kind {
             | Self::Word(_)
             | Self::List(_)
             | Self::Nameservers
+            | Self::Ranges
             | Self::LogLevel
             | Self::Sockets
             | Self::Zones
@@ -103,7 +107,7 @@ impl Kind {
     #[must_use]
     pub fn separator(self) -> Option<&'static str> {
         match self {
-            Self::List(_) | Self::Nameservers => Some(","),
+            Self::List(_) | Self::Nameservers | Self::Ranges => Some(","),
             Self::Paths => Some(":"),
             _ => None,
         }
@@ -128,6 +132,7 @@ impl Kind {
             },
             Self::Duration => duration(text).map(drop),
             Self::Nameservers => items(text, ",").try_for_each(is::<Nameserver>),
+            Self::Ranges => items(text, ",").try_for_each(is::<Cidr>),
             Self::LogLevel => log_filter(text).map(drop),
             Self::Sockets => is::<SocketAddr>(text)
                 .map_err(|_| format!("{text:?} is no ADDRESS:PORT, such as 0.0.0.0:53")),

@@ -8,7 +8,7 @@ use super::{
     },
     Kind::{
         Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path, Paths,
-        Sockets, Text, Word, Zones,
+        Ranges, Sockets, Text, Word, Zones,
     },
     flag,
     kind::NUMBER,
@@ -51,6 +51,7 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER),
     flag("default-requests-per-day-quota", POSITIVE, Issuers, QUOTA).of(ISSUER).default("10000"),
     flag("allow-target-issuers", Bool, Issuers, TARGET_ISSUERS).of(ISSUER).default("false"),
+    flag("allowed-private-ranges", Ranges, Issuers, PRIVATE_RANGES).unset("none").ours(),
     flag("acme-deactivate-authorizations", Bool, Issuers, DEACTIVATE).of(ISSUER).default("false"),
     flag("ca-certificates", Paths, Issuers, CA_CERTIFICATES)
         .variable("LEGO_CA_CERTIFICATES")
@@ -261,6 +262,9 @@ const DOMAIN_RANGES: &str = "Domains that the default issuer is for";
 const QUOTA: &str = "Orders per day of an issuer that has no requestsPerDayQuota";
 const TARGET_ISSUERS: &str = "Serve Issuers in the target cluster, too; it must differ from \
      the default cluster";
+const PRIVATE_RANGES: &str = "Ranges of addresses that are not public and that may be connected to \
+     where others than the operator choose the server: Issuers in the target cluster, and the name \
+     servers of a zone; such as 10.0.0.0/8";
 const DEACTIVATE: &str = "Deactivate authorizations after every order";
 const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; several are \
      separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";

@@ -2,6 +2,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::net::reach::AddressPolicy;
 
 /// What a client got by way of a proxy that says `answer`, and what it asked the proxy.
 async fn by_proxy(url: &str, answer: &'static [u8]) -> (Result<String, String>, String) {
@@ -99,6 +100,51 @@ async fn a_proxy_that_does_not_connect_is_named_without_its_credentials() {
     ] {
         let (outcome, _) = by_proxy(url, answer).await;
         assert_eq!(outcome, Err(want.to_owned()));
+    }
+}
+
+/// The proxy must not be the way around the check of addresses.
+#[tokio::test]
+async fn a_proxy_is_asked_for_an_address_that_was_checked() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", nobody.local_addr().unwrap());
+    let settings = Arc::new(ProxySettings::only(proxy.parse().unwrap()));
+    for (url, range, want) in [
+        ("https://localhost:8443/dir", "127.0.0.0/8", Some("CONNECT 127.0.0.1:8443 HTTP/1.1\r\n")),
+        ("https://127.0.0.1:8443/dir", "127.0.0.0/8", Some("CONNECT 127.0.0.1:8443 HTTP/1.1\r\n")),
+        ("http://1.1.1.1/dir", "10.0.0.0/8", Some("CONNECT 1.1.1.1:80 HTTP/1.1\r\n")),
+        (
+            "https://[2606:4700::1111]/dir",
+            "10.0.0.0/8",
+            Some("CONNECT [2606:4700::1111]:443 HTTP/1.1\r\n"),
+        ),
+        ("https://localhost:8443/dir", "10.0.0.0/8", None),
+        ("https://169.254.169.254/latest", "10.0.0.0/8", None),
+        ("http://metadata.invalid/latest", "10.0.0.0/8", None),
+    ] {
+        let policy = Arc::new(AddressPolicy::new(vec![range.parse().unwrap()]));
+        let direct = TcpConnector::new(Some(policy));
+        let mut connector = ProxyConnector::within(settings.clone(), direct, tls());
+        let server = async {
+            let (mut stream, _) = nobody.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // Refused connections say nothing to the proxy.
+            while !is_complete(&asked) {
+                let Ok(byte) = stream.read_u8().await else { break };
+                asked.push(byte);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            String::from_utf8(asked).unwrap()
+        };
+        let tunnel = connector.call(url.parse().unwrap());
+        let Some(want) = want else {
+            let error = tunnel.await.map(drop).unwrap_err();
+            assert_eq!(error.to_string(), crate::net::reach::NotPublic.to_string(), "{url}");
+            continue;
+        };
+        let (tunnel, asked) = futures::future::join(tunnel, server).await;
+        assert!(!tunnel.unwrap().connected().is_proxied());
+        assert!(asked.starts_with(want), "{url}: {asked}");
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     model::name::DnsName,
-    net::{Answer, Record, RecordKind, ResolveError, Resolver},
+    net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
 };
 
 /// Why the walk to the authoritative servers led nowhere.
@@ -24,6 +24,8 @@ pub(super) enum Astray {
     Resolver(ResolveError),
     NoZone,
     NoServers(DnsName),
+    /// They have addresses, but none that may be connected to.
+    NotPublic(DnsName),
 }
 
 impl Astray {
@@ -39,13 +41,19 @@ impl Astray {
             Self::NoServers(zone) => {
                 format!("{fqdn}: the name servers of zone {zone} have no address")
             }
+            Self::NotPublic(zone) => format!(
+                "{fqdn}: the name servers of zone {zone} have no public address; set \
+                 --precheck-nameservers, or permit their addresses by --allowed-private-ranges"
+            ),
         }
     }
 }
 
-/// SOA, NS and addresses: from any name in a zone to everybody who answers for it.
+/// SOA, NS and addresses: from any name in a zone to everybody who answers for it. The owner of a zone
+/// says where its name servers are, so `policy` decides which addresses are asked.
 pub(super) async fn authoritative_servers(
     resolver: &dyn Resolver,
+    policy: &AddressPolicy,
     start: &DnsName,
 ) -> Result<Vec<SocketAddr>, Astray> {
     let zone = zone_of(resolver, start).await?;
@@ -61,7 +69,7 @@ pub(super) async fn authoritative_servers(
         .collect();
     let both = hosts.iter().flat_map(|host| [(host, RecordKind::A), (host, RecordKind::Aaaa)]);
     let answers = join_all(both.map(|(host, kind)| recurse(resolver, host, kind))).await;
-    let addresses: BTreeSet<IpAddr> = answers
+    let found: BTreeSet<IpAddr> = answers
         .into_iter()
         .filter_map(Result::ok)
         .flat_map(|answer| answer.records)
@@ -69,25 +77,15 @@ pub(super) async fn authoritative_servers(
             Record::Address(address) => Some(address),
             Record::NameServer(_) | Record::Text(_) => None,
         })
-        .filter(is_somewhere_else)
-        .take(MAX_ADDRESSES)
+        .take(MAX_FOUND)
         .collect();
-    if addresses.is_empty() {
+    if found.is_empty() {
         return Err(Astray::NoServers(zone));
     }
-    Ok(addresses.into_iter().map(|address| SocketAddr::new(address, PORT)).collect())
-}
-
-/// Whoever owns a zone says where its name servers are, and we ask there. So not at this machine,
-/// nor at what only its own link reaches, such as a cloud's metadata service. Private addresses are
-/// the rule in split-horizon networks and stay.
-fn is_somewhere_else(address: &IpAddr) -> bool {
-    let address = address.to_canonical();
-    let of_this_link = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !(of_this_link || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+    let permitted = found.into_iter().filter(|address| policy.permits(*address));
+    let addresses: Vec<_> =
+        permitted.take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, PORT)).collect();
+    if addresses.is_empty() { Err(Astray::NotPublic(zone)) } else { Ok(addresses) }
 }
 
 /// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.
@@ -131,4 +129,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The root zone has 13 servers, and few zones have more.
 const MAX_HOSTS: usize = 16;
 const MAX_ADDRESSES: usize = 32;
+/// Addresses that are looked through.
+const MAX_FOUND: usize = 256;
 const MAX_LABELS: usize = 128;

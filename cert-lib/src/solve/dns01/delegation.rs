@@ -148,7 +148,10 @@ impl Propagation {
     ) -> Result<Vec<SocketAddr>, Astray> {
         match self.recall(start) {
             Some(servers) => Ok(servers),
-            None => Ok(self.remember(start, authoritative_servers(resolver, start).await?)),
+            None => {
+                let servers = authoritative_servers(resolver, &self.policy, start).await?;
+                Ok(self.remember(start, servers))
+            }
         }
     }
 }

@@ -43,7 +43,7 @@ impl Script {
 
     async fn look(&self, nameservers: &[&str]) -> Sight {
         let nameservers = nameservers.iter().map(|server| at(server).into()).collect();
-        let propagation = Propagation::new(nameservers, clock());
+        let propagation = propagation(nameservers, clock());
         propagation.look(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
     }
 }
@@ -75,6 +75,12 @@ impl Resolver for Script {
             _ => Err(ResolveError::NoAddress { name: name.clone(), reason: "nowhere".into() }),
         }
     }
+}
+
+/// The addresses of zones' servers here are those for documentation.
+pub(super) fn propagation(nameservers: Vec<Nameserver>, clock: Arc<Manual>) -> Propagation {
+    let ranges = ["192.0.2.0/24", "2001:db8::/32"].map(|range| range.parse().unwrap());
+    Propagation::new(nameservers, clock).within(Arc::new(AddressPolicy::new(ranges.to_vec())))
 }
 
 pub(super) const SYSTEM: &str = "10.0.0.10";
@@ -295,7 +301,7 @@ async fn the_absence_of_a_challenge_name_is_never_put_into_a_cache() {
 async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
     let script = Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]);
     let clock = clock();
-    let propagation = Propagation::new(vec![], clock.clone());
+    let propagation = propagation(vec![], clock.clone());
     let mut soa_questions = Vec::new();
     for minutes in [0, 1, 5] {
         clock.step(SignedDuration::from_mins(minutes));
@@ -308,6 +314,31 @@ async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
         soa_questions.push(asked.iter().filter(soa).count());
     }
     assert_eq!(soa_questions, [1, 1, 2]);
+}
+
+/// Item 7 of issue 11: the owner of a zone must not make us ask whatever answers at port 53 inside.
+#[tokio::test]
+async fn servers_of_a_zone_are_asked_at_public_addresses_only() {
+    let hidden = ["10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.2"];
+    let script = hidden.iter().fold(Script::zone(&hidden), |it, one| it.txt(one, &["v1", "v2"]));
+    let none = script.look(&[]).await;
+    check(
+        "none is public",
+        &none,
+        &Want::Not("have no public address; set --precheck-nameservers"),
+    );
+    let mixed = Script::zone(&["10.0.0.1", "192.0.2.1"]);
+    let mixed = mixed.txt("10.0.0.1", &["v1", "v2"]).txt("192.0.2.1", &["v1"]);
+    check("one is", &mixed.look(&[]).await, &Want::Not("192.0.2.1:53 shows 1 of 2 values"));
+    for script in [script, mixed] {
+        let asked = script.asked.lock().unwrap();
+        let inside = |it: &&(SocketAddr, DnsName, RecordKind)| {
+            it.0 != at(SYSTEM) && it.0 != at("192.0.2.1") && it.0 != at("10.9.9.9")
+        };
+        assert_eq!(asked.iter().find(inside), None);
+    }
+    let configured = Script::default().txt("10.0.0.1", &["v1", "v2"]);
+    check("the operator's", &configured.look(&["10.0.0.1"]).await, &Want::Seen);
 }
 
 #[test]
@@ -350,7 +381,7 @@ impl Resolver for BlackHole {
 #[tokio::test(start_paused = true)]
 async fn a_first_resolver_that_swallows_questions_is_passed_over() {
     let script = BlackHole(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
-    let propagation = Propagation::new(vec![], clock());
+    let propagation = propagation(vec![], clock());
     let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
     assert_eq!(sight, Sight::Seen { authoritative: true });
 }

@@ -36,7 +36,8 @@ fn ends(script: Script, at: &str) -> Script {
 
 async fn follow(script: &Script, nameservers: &[&str]) -> Result<String, String> {
     let nameservers = nameservers.iter().map(|server| at(server).into()).collect();
-    let followed = Propagation::new(nameservers, clock()).follow(script, &name(FQDN)).await;
+    let followed =
+        super::super::tests::propagation(nameservers, clock()).follow(script, &name(FQDN)).await;
     followed.map(|name| name.to_string()).map_err(|error| error.to_string())
 }
 

@@ -1,0 +1,49 @@
+//! ACME servers that only a proxy reaches.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tests::{
+    connect::ConnectProxy,
+    namespace::Namespace,
+    rig::{ISSUER, Rig, RigOptions},
+    run,
+    tls::PROXIED,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[test]
+fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credentials() {
+    run(async {
+        let proxy = ConnectProxy::start().await?;
+        let address = proxy.address();
+        let variable = |name: &str, value: String| (name.to_owned(), value);
+        let rig = Rig::start(RigOptions {
+            environment: vec![
+                variable("HTTPS_PROXY", format!("http://user:hidden@{address}")),
+                variable("NO_PROXY", "10.0.0.0/8,.cluster.local".to_owned()),
+            ],
+            ..RigOptions::default()
+        })
+        .await?;
+        let server = rig.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
+        rig.issuer(ISSUER, &server).await?;
+        let namespace = Namespace::new(&rig, "proxied").await?;
+        namespace.simple("web").await?;
+        namespace.until("web", "Ready", SOON).await?;
+
+        let seen = proxy.seen();
+        ensure!(!seen.is_empty(), "the proxy was not used");
+        for (target, credentials) in &seen {
+            ensure!(target.starts_with(PROXIED), "{target}");
+            ensure!(credentials.as_deref() == Some("Basic dXNlcjpoaWRkZW4="), "{credentials:?}");
+        }
+        let log = rig.manager_log()?;
+        let shown = format!("proxies: https through http://{address}, not for 10.0.0.0/8");
+        ensure!(log.matches(&shown).count() == 1, "{log}");
+        ensure!(!log.contains("hidden"), "the log shows the password");
+        Ok(())
+    })
+    .unwrap();
+}
