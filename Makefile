@@ -56,6 +56,7 @@ controlplane: ## Builds etcd, kube-apiserver and Pebble into a cache, unless the
 tools: ## Builds or installs what only some tests need, unless it is there
 	@tests/controlplane/tool helm >/dev/null
 	@tests/controlplane/tool kube-controller-manager >/dev/null
+	@tests/controlplane/tool kubectl >/dev/null
 	@tests/controlplane/tool gateway-crds >/dev/null
 	@tests/controlplane/tool keytool >/dev/null
 	@tests/controlplane/tool openssl >/dev/null
