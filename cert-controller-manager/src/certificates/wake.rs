@@ -48,6 +48,15 @@ impl Controller {
         known.chain(ordered).for_each(|key| self.queue.push(key));
     }
 
+    /// This manager has no cluster for `home`: `--target` was removed, or names the source cluster now. Orders of
+    /// Certificates there are given up by their next passes, as those of deleted Certificates.
+    pub fn home_is_gone(&self, home: Home) {
+        for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.home == home) {
+            tracing::warn!(certificate = %key, "the order of {key} is given up: this manager has no cluster for its Certificate; --target was removed or names the source cluster");
+        }
+        self.all_are_known(home);
+    }
+
     fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
         self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
     }

@@ -3,6 +3,7 @@
 mod classes;
 mod kinds;
 mod leadership;
+mod lost_target;
 mod outages;
 
 use std::{fmt, io::Write as _, time::Duration};

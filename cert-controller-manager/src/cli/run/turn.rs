@@ -206,7 +206,10 @@ impl<'a> Turn<'a> {
         let number = self.number();
         let mut complete = Vec::new();
         for (home, list) in homes {
-            let Some(list) = list else { continue };
+            let Some(list) = list else {
+                certificates.home_is_gone(home);
+                continue;
+            };
             let (controller, done) = (certificates.clone(), Arc::new(Notify::new()));
             complete.push(done.clone());
             tasks.once("first list of Certificates", async move {
