@@ -5,7 +5,9 @@
 pub mod cidr;
 pub mod dns;
 pub mod http;
+pub mod identity;
 pub mod own_certificate;
+pub mod platform;
 pub mod proxy;
 pub mod reach;
 #[cfg(test)]

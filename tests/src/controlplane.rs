@@ -46,6 +46,8 @@ pub struct ControlPlaneOptions {
     pub logs: Option<PathBuf>,
     /// Users who may do nothing until [`ControlPlane::grant`] lets them, beside the usual ones.
     pub users: Vec<String>,
+    /// Further arguments of the API server.
+    pub arguments: Vec<String>,
     /// What [`ControlPlane::audit`] knows.
     pub audit: Audit,
 }

@@ -333,6 +333,7 @@ async fn planes(options: &FleetOptions, logs: &Path) -> Result<Vec<ControlPlane>
             logs: Some(logs.to_owned()),
             users: options.users(),
             audit: options.audit,
+            ..ControlPlaneOptions::default()
         })
         .await?;
         prepare(&plane, &roles, options).await?;

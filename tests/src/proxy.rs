@@ -5,6 +5,7 @@
 //! its URLs lead through the proxy, and the `url` in a signed request is right. Towards clients it
 //! speaks HTTP/2 and HTTP/1.1 over TLS, as they negotiate; towards the server HTTP/1.1.
 
+pub mod connect;
 pub mod forge;
 pub mod rule;
 mod serve;

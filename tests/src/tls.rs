@@ -3,13 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
+
+use crate::{locate::tool, processes::output};
 
 /// The files of a serving certificate for `localhost` and 127.0.0.1, and of the CA that signed it.
 #[derive(Clone, Debug)]
@@ -62,6 +66,104 @@ impl Serving {
         fs::write(&files.certificate, leaf.pem())?;
         fs::write(&files.key, key.serialize_pem())?;
         Ok(files)
+    }
+}
+
+/// A CA of client certificates.
+pub struct Clients {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+    directory: PathBuf,
+}
+
+/// A client certificate with its key, both in PEM.
+#[derive(Clone, Debug)]
+pub struct ClientPair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Clients {
+    /// Makes a new CA with its files in `directory`.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let authority = authority("clients")?;
+        let file = directory.join("clients-ca.pem");
+        fs::write(&file, authority.pem())?;
+        fs::write(directory.join("clients-ca-key.pem"), authority.key().serialize_pem())?;
+        Ok(Self { authority, file, directory: directory.to_owned() })
+    }
+
+    /// The CA's certificate, for `--client-ca-file`.
+    #[must_use]
+    pub fn authority(&self) -> &Path {
+        &self.file
+    }
+
+    /// A certificate for a user of a group, which is valid for so many seconds from now.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn issue(&self, user: &str, group: &str, seconds: i64) -> Result<ClientPair> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let now = SystemTime::now();
+        // The other side may have looked at its clock before.
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + Duration::from_secs(seconds.unsigned_abs())).into();
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.authority)?;
+        Ok(ClientPair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// A certificate of X.509 version 1, as openssl makes it where nothing asks for an extension.
+    ///
+    /// # Errors
+    /// openssl fails.
+    pub fn issue_version_1(&self, user: &str, group: &str) -> Result<ClientPair> {
+        let key = KeyPair::generate()?.serialize_pem();
+        fs::write(self.directory.join("version-1.key"), &key)?;
+        let subject = format!("/CN={user}/O={group}");
+        let openssl = |arguments: &[&str]| -> Result<()> {
+            let mut command = Command::new(tool("openssl")?);
+            let done = output(command.args(arguments).current_dir(&self.directory))?;
+            ensure!(done.status.success(), "openssl {arguments:?} fails");
+            Ok(())
+        };
+        openssl(&[
+            "req",
+            "-new",
+            "-key",
+            "version-1.key",
+            "-subj",
+            &subject,
+            "-out",
+            "version-1.csr",
+        ])?;
+        openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            "version-1.csr",
+            "-CA",
+            "clients-ca.pem",
+            "-CAkey",
+            "clients-ca-key.pem",
+            "-set_serial",
+            "1",
+            "-days",
+            "1",
+            "-out",
+            "version-1.crt",
+        ])?;
+        let certificate = fs::read_to_string(self.directory.join("version-1.crt"))?;
+        Ok(ClientPair { certificate, key })
     }
 }
 

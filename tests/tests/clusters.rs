@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -21,8 +21,15 @@ use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
-use serde_json::json;
-use tests::{Look, controlplane::ControlPlane, eventually, processes::free_port, run};
+use serde_json::{Value, json};
+use tests::{
+    Look,
+    controlplane::{ControlPlane, ControlPlaneOptions},
+    eventually,
+    processes::{free_port, scratch},
+    run,
+    tls::Clients,
+};
 use tokio::sync::OnceCell;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -163,6 +170,81 @@ fn a_cluster_that_is_away_is_known_and_so_is_its_return() {
         })
         .await??;
         ensure!(!looking.is_finished());
+        looking.abort();
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A plugin whose answer is whatever the test has put into a file.
+fn plugin(plane: &ControlPlane, directory: &Path) -> Result<PathBuf> {
+    let mut config: Value = serde_json::from_slice(&fs::read(plane.kubeconfig("manager")?)?)?;
+    config["users"][0]["user"] = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+        "command": "cat", "args": [directory.join("credential.json")],
+    }});
+    let file = directory.join("plugin.yaml");
+    fs::write(&file, config.to_string())?;
+    Ok(file)
+}
+
+/// Lets the plugin hand out a client certificate that is valid for so long.
+fn hand_out(clients: &Clients, directory: &Path, seconds: i64) -> Result<()> {
+    let pair = clients.issue("manager", "system:masters", seconds)?;
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    let credential = json!({
+        "kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1",
+        "status": {
+            "clientCertificateData": pair.certificate, "clientKeyData": pair.key,
+            "expirationTimestamp": expires.to_string(),
+        },
+    });
+    let new = directory.join("credential.new");
+    fs::write(&new, credential.to_string())?;
+    Ok(fs::rename(new, directory.join("credential.json"))?)
+}
+
+#[test]
+fn a_client_certificate_of_a_plugin_is_replaced_before_it_ends_and_a_refusal_is_told() {
+    const LIFE: i64 = 8;
+    run(async {
+        let directory = scratch()?;
+        let clients = Clients::create(&directory)?;
+        let arguments = vec![format!("--client-ca-file={}", clients.authority().display())];
+        let options = ControlPlaneOptions { arguments, ..ControlPlaneOptions::default() };
+        let plane = ControlPlane::start_with(options).await?;
+        hand_out(&clients, &directory, LIFE)?;
+        let default = cluster(&plugin(&plane, &directory)?);
+        let settings = ClusterSettings { default, ..ClusterSettings::default() };
+        let clusters = Clusters::connect(&settings, &Fence::always()).await?;
+        let looking = tokio::spawn(clusters.clone().run());
+        let client = clusters.default.0.clone();
+        // Three lives of a certificate, and no call is refused.
+        let (began, mut handed) = (Instant::now(), Instant::now());
+        while began.elapsed() < Duration::from_secs(3 * LIFE.unsigned_abs()) {
+            ensure!(code(&client).await == 200, "refused after {:?}", began.elapsed());
+            if handed.elapsed() > Duration::from_secs(1) {
+                hand_out(&clients, &directory, LIFE)?;
+                handed = Instant::now();
+            }
+        }
+        // The plugin hands out the last one again and again, which ends.
+        let mut known = clusters.reachability(Role::Source);
+        let refused = |known: &Reachability| matches!(known, Reachability::Refused { .. });
+        let told = async {
+            while !refused(&known.borrow_and_update()) {
+                code(&client).await;
+            }
+        };
+        tokio::time::timeout(RESTART, told).await?;
+        let Reachability::Refused { why, .. } = known.borrow().clone() else {
+            anyhow::bail!("it was accepted again")
+        };
+        ensure!(why.contains("401"), "{why}");
+        hand_out(&clients, &directory, 3_600)?;
+        let accepted = known.wait_for(|known| *known == Reachability::Reachable);
+        tokio::time::timeout(RESTART, accepted).await??;
+        ensure!(code(&client).await == 200);
         looking.abort();
         Ok(())
     })

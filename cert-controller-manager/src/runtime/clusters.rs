@@ -8,11 +8,16 @@
 //! Not here: which clusters are the same by their own word ([`identity`](super::identity)).
 
 mod bucket;
+mod connection;
+mod credentials;
+mod dial;
 mod health;
 mod kubeconfig;
 mod member;
 mod metadata;
+mod plugin;
 mod stack;
+mod tls;
 
 use std::sync::Arc;
 
@@ -24,7 +29,7 @@ use tokio::sync::watch;
 use self::member::Member;
 pub use self::{
     health::Reachability,
-    kubeconfig::{Kubeconfig, Surroundings},
+    kubeconfig::{Kubeconfig, Surroundings, check as check_kubeconfig},
     metadata::of_metadata,
 };
 use crate::runtime::{fence::Fence, metrics::Metrics};

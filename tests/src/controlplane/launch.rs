@@ -28,6 +28,7 @@ const USERS: &[(&str, &str, &str)] = &[
 pub(super) struct Launch {
     name: String,
     users: Vec<String>,
+    arguments: Vec<String>,
     audit: Audit,
     binaries: PathBuf,
     etcd_port: u16,
@@ -47,6 +48,7 @@ impl Launch {
         let launch = Self {
             name: options.name,
             users: options.users,
+            arguments: options.arguments,
             audit: options.audit,
             binaries: locate::binaries().await?.to_owned(),
             etcd_port: free_port()?,
@@ -126,6 +128,7 @@ impl Launch {
             .arg(self.data.join("tokens-public.pem"))
             .arg("--service-account-signing-key-file")
             .arg(self.data.join("tokens-key.pem"));
+        command.args(&self.arguments);
         if self.audit.policy().is_some() {
             // The default of 100 MB begins another file.
             command

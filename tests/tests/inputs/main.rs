@@ -5,6 +5,7 @@
 
 mod annotations;
 mod gateways;
+mod kubeconfig;
 
 use std::{
     env,

@@ -46,6 +46,9 @@ impl Readiness {
         self.require(format!("{} cluster", role.name()), move || match &*reachability.borrow() {
             Reachability::Reachable => Ok(()),
             Reachability::Unknown => Err("was not asked yet".to_owned()),
+            Reachability::Refused { since, why } => {
+                Err(format!("refuses us since {since:.0}: {why}"))
+            }
             Reachability::Away { since, why } => {
                 Err(format!("does not answer since {since:.0}: {why}"))
             }
@@ -143,10 +146,15 @@ mod tests {
             since: "2026-01-01T00:00:00.5Z".parse().unwrap(),
             why: "connection refused".to_owned(),
         };
+        let refused = Reachability::Refused {
+            since: "2026-01-01T00:00:00.5Z".parse().unwrap(),
+            why: "GET /version is answered with 401".to_owned(),
+        };
         for (role, known) in [
             (Role::Default, Reachability::Reachable),
             (Role::Source, away),
             (Role::Dns, Reachability::Unknown),
+            (Role::Target, refused),
         ] {
             readiness.require_cluster(role, watch::channel(known).1);
         }
@@ -165,6 +173,7 @@ mod tests {
              default cluster: ok\n\
              source cluster: does not answer since 2026-01-01T00:00:00Z: connection refused\n\
              dns cluster: was not asked yet\n\
+             target cluster: refuses us since 2026-01-01T00:00:00Z: GET /version is answered with 401\n\
              list of Certificates: ok\n\
              list of Gateways: ok\n\
              list of Ingresses: no right to list and watch\n\

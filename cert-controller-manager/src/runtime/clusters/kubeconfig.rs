@@ -1,15 +1,22 @@
 //! Where kubeconfigs are, which one a cluster has that names none, and what they contain.
 
+mod file;
+mod in_cluster;
+mod node;
+mod read;
+mod select;
+
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use aws_lc_rs::digest::{Context as Hash, SHA256};
-use kube::{Config, config::KubeConfigOptions};
 
-use super::{ClusterSettings, Role};
+pub(super) use self::select::{header, token_in};
+use self::{file::File, read::Reader, select::select};
+use super::{ClusterSettings, Role, connection::Connection};
+use crate::runtime::fence::Fence;
 
 /// Where a kubeconfig is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -36,63 +43,59 @@ impl Kubeconfig {
 
     /// Reads it, with the files that it names.
     pub(super) async fn load(&self) -> anyhow::Result<Loaded> {
-        let what = || self.to_string();
-        if *self == Self::InCluster {
-            let config = Config::incluster().with_context(what)?;
-            return Ok(Loaded { config, digest: None });
-        }
-        // The digest comes first: what changes in between is read again.
         let here = self.clone();
-        let (digest, file) = tokio::task::spawn_blocking(move || {
-            Ok::<_, anyhow::Error>((here.digest()?, here.read()?))
-        })
-        .await
-        .context("reading")?
-        .with_context(what)?;
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(file, &options).await.with_context(what)?;
-        Ok(Loaded { config, digest: Some(digest) })
+        tokio::task::spawn_blocking(move || here.read())
+            .await
+            .context("reading")?
+            .with_context(|| self.to_string())
     }
 
-    /// What its files contain now; `None` for what needs no reading again: kube reads the token and
-    /// the authority of a service account by itself.
-    pub(super) async fn look(&self) -> anyhow::Result<Option<Digest>> {
-        if *self == Self::InCluster {
-            return Ok(None);
-        }
-        let here = self.clone();
-        let digest = tokio::task::spawn_blocking(move || here.digest()).await.context("reading")?;
-        Ok(Some(digest.with_context(|| self.to_string())?))
+    fn read(&self) -> anyhow::Result<Loaded> {
+        let mut reader = Reader::new();
+        let connection = match self {
+            Self::Path(path) => {
+                let content = reader.read(path)?;
+                select(&parse(&content, path)?, &mut reader)?
+            }
+            Self::Environment => select(&of_environment(&mut reader)?, &mut reader)?,
+            Self::InCluster => in_cluster::connection(&mut reader)?,
+        };
+        Ok(Loaded { connection, digest: reader.digest() })
     }
+}
 
-    fn digest(&self) -> anyhow::Result<Digest> {
-        let mut hash = Hash::new(&SHA256);
-        for path in self.paths() {
-            add(&mut hash, &path)?;
-        }
-        for path in named(&self.read()?) {
-            add(&mut hash, Path::new(&path))?;
-        }
-        Ok(hash.finish().as_ref().to_vec())
-    }
+fn parse(content: &[u8], path: &Path) -> anyhow::Result<File> {
+    File::parse(&read::text(content)?, &read::directory(path)?)
+}
 
-    fn paths(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Path(path) => vec![path.clone()],
-            Self::InCluster => Vec::new(),
-            Self::Environment => env::var_os(KUBECONFIG)
-                .map(|list| env::split_paths(&list).collect())
-                .unwrap_or_default(),
+/// The files that `KUBECONFIG` lists, merged. As kubectl: parts that are empty and files that do not exist are passed
+/// over.
+fn of_environment(reader: &mut Reader) -> anyhow::Result<File> {
+    let list = env::var_os(KUBECONFIG).unwrap_or_default();
+    let mut merged: Option<File> = None;
+    for path in env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()) {
+        match path.try_exists() {
+            Ok(false) => reader.names(&path),
+            Ok(true) | Err(_) => {
+                let file = parse(&reader.read(&path)?, &path)
+                    .with_context(|| path.display().to_string())?;
+                merged = Some(merged.unwrap_or_default().merge(file));
+            }
         }
     }
+    merged.context("none of the files in KUBECONFIG exists")
+}
 
-    fn read(&self) -> anyhow::Result<kube::config::Kubeconfig> {
-        let mut read = kube::config::Kubeconfig::default();
-        for path in self.paths().iter().filter(|path| !path.as_os_str().is_empty()) {
-            read = read.merge(kube::config::Kubeconfig::read_from(path)?)?;
-        }
-        Ok(read)
-    }
+/// Reads a kubeconfig from a text and makes what a client needs of it, without connecting. Relative paths begin at
+/// `directory`.
+///
+/// # Errors
+/// With file and field, where there is no such client.
+pub fn check(text: &str, directory: &Path) -> anyhow::Result<()> {
+    let connection = select(&File::parse(text, directory)?, &mut Reader::new())?;
+    let credentials = super::credentials::Credentials::new(connection.identity.clone());
+    super::stack::build(&connection, &credentials, super::stack::Purpose::Calls, &Fence::closed())?;
+    Ok(())
 }
 
 impl std::fmt::Display for Kubeconfig {
@@ -107,30 +110,12 @@ impl std::fmt::Display for Kubeconfig {
 
 /// A kubeconfig that was read.
 pub(super) struct Loaded {
-    pub(super) config: Config,
-    /// Of all that was read; see [`Kubeconfig::look`].
-    pub(super) digest: Option<Digest>,
+    pub(super) connection: Connection,
+    /// Of all that was read: another one is another kubeconfig.
+    pub(super) digest: Digest,
 }
 
 pub(super) type Digest = Vec<u8>;
-
-fn add(hash: &mut Hash, path: &Path) -> anyhow::Result<()> {
-    let content = std::fs::read(path).with_context(|| path.display().to_string())?;
-    hash.update(&content.len().to_be_bytes());
-    hash.update(&content);
-    Ok(())
-}
-
-/// The files that a kubeconfig names: certificates, keys and tokens.
-fn named(file: &kube::config::Kubeconfig) -> Vec<String> {
-    let clusters = file.clusters.iter().filter_map(|it| it.cluster.as_ref());
-    let authorities = clusters.filter_map(|it| it.certificate_authority.clone());
-    let users = file.auth_infos.iter().filter_map(|it| it.auth_info.as_ref());
-    let credentials = users
-        .flat_map(|it| [&it.client_certificate, &it.client_key, &it.token_file])
-        .filter_map(Clone::clone);
-    authorities.chain(credentials).collect()
-}
 
 /// What there is where no kubeconfig is named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use kube::{Client, client::Body};
 use tokio::{
@@ -19,7 +19,9 @@ use tracing::{info, warn};
 use super::{
     ClusterOptions, Reachability, Role,
     bucket::Bucket,
-    health::Health,
+    connection::Connection,
+    credentials::{Credentials, NoCredentials},
+    health::{Health, Met},
     kubeconfig::{Digest, Kubeconfig, Loaded},
     stack::{Purpose, Stack, build},
 };
@@ -32,6 +34,8 @@ use crate::runtime::{
 const ANSWER: Duration = Duration::from_secs(20);
 /// How often kubeconfigs are looked at: mounted Secrets change within a minute or two.
 const KUBECONFIGS: Duration = Duration::from_secs(10);
+/// What a server that is away, or refuses us, is asked: everybody may ask it.
+const PROBE: &str = "/version";
 /// How often a server that is away is asked.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -39,7 +43,6 @@ const AWAY: Duration = Duration::from_secs(2);
 pub(super) struct Member {
     line: Arc<Line>,
     client: Client,
-    lease_client: Client,
     server: String,
     fence: Fence,
     /// Several where files are equal; any of them may change.
@@ -48,18 +51,31 @@ pub(super) struct Member {
 
 /// What all clients of a member share, and what goes on when its kubeconfig changes.
 struct Line {
-    calls: RwLock<Stack>,
-    lease: RwLock<Stack>,
+    stacks: RwLock<Stacks>,
     bucket: Bucket,
     health: Health,
     roles: Mutex<Vec<Role>>,
     metrics: OnceLock<Metrics>,
 }
 
+/// The ways to a server with one kubeconfig; they share its credentials.
+struct Stacks {
+    calls: Stack,
+    lease: Stack,
+}
+
+impl Stacks {
+    fn build(connection: &Connection, fence: &Fence) -> anyhow::Result<Self> {
+        let credentials = Credentials::new(connection.identity.clone());
+        let stack = |purpose| build(connection, &credentials, purpose, fence);
+        Ok(Self { calls: stack(Purpose::Calls)?, lease: stack(Purpose::Lease)? })
+    }
+}
+
 #[derive(Clone)]
 struct Source {
     kubeconfig: Kubeconfig,
-    digest: Option<Digest>,
+    digest: Digest,
     /// What was wrong with it at the last look, so that it is told once.
     trouble: Option<String>,
 }
@@ -76,21 +92,14 @@ impl Member {
     ) -> anyhow::Result<Arc<Self>> {
         let what = || kubeconfig.to_string();
         let line = Arc::new(Line {
-            calls: RwLock::new(build(&loaded.config, Purpose::Calls, fence).with_context(what)?),
-            lease: RwLock::new(build(&loaded.config, Purpose::Lease, fence).with_context(what)?),
+            stacks: RwLock::new(Stacks::build(&loaded.connection, fence).with_context(what)?),
             bucket: Bucket::new(options.qps, options.burst),
             health: Health::new(),
             roles: Mutex::new(vec![role]),
             metrics: OnceLock::new(),
         });
-        let client = |purpose| {
-            let line = line.clone();
-            let send = service_fn(move |request| line.clone().send(purpose, request));
-            Client::new(send, loaded.config.default_namespace.clone())
-        };
         Ok(Arc::new(Self {
-            client: client(Purpose::Calls),
-            lease_client: client(Purpose::Lease),
+            client: client(&line, Purpose::Calls, &loaded.connection.namespace),
             line: line.clone(),
             server: server(&loaded),
             fence: fence.clone(),
@@ -100,15 +109,13 @@ impl Member {
 
     /// Whether this is the client for such a kubeconfig: of the same place, or with the same content.
     pub(super) fn has(&self, kubeconfig: &Kubeconfig, loaded: &Loaded) -> bool {
-        let same = |known: &Source| {
-            known.kubeconfig == *kubeconfig
-                || (loaded.digest.is_some() && known.digest == loaded.digest)
-        };
+        let same =
+            |known: &Source| known.kubeconfig == *kubeconfig || (known.digest == loaded.digest);
         lock(&self.sources).iter().any(same)
     }
 
     /// Gives it another role.
-    pub(super) fn join(&self, role: Role, kubeconfig: Kubeconfig, digest: Option<Digest>) {
+    pub(super) fn join(&self, role: Role, kubeconfig: Kubeconfig, digest: Digest) {
         lock(&self.line.roles).push(role);
         let mut sources = lock(&self.sources);
         if !sources.iter().any(|known| known.kubeconfig == kubeconfig) {
@@ -125,8 +132,9 @@ impl Member {
         self.client.clone()
     }
 
+    /// A client for the Lease, whose tasks run where this is called.
     pub(super) fn lease_client(&self) -> Client {
-        self.lease_client.clone()
+        client(&self.line, Purpose::Lease, self.client.default_namespace())
     }
 
     pub(super) fn server(&self) -> &str {
@@ -143,7 +151,7 @@ impl Member {
         let mut known = self.reachability();
         loop {
             known.wait_for(|known| *known != Reachability::Reachable).await?;
-            let request = Request::get("/version").body(Vec::new())?;
+            let request = Request::get(PROBE).body(Vec::new())?;
             // The call itself is noted, whatever it says.
             let _ = self.client.request_text(request).await;
             if *known.borrow() != Reachability::Reachable {
@@ -203,17 +211,14 @@ impl Member {
     /// Reads a kubeconfig again if it has changed; uses it if it names the same server.
     async fn reload(&self, source: &Source) -> anyhow::Result<Option<Loaded>> {
         let kubeconfig = &source.kubeconfig;
-        if kubeconfig.look().await? == source.digest {
+        let loaded = kubeconfig.load().await?;
+        if loaded.digest == source.digest {
             return Ok(None);
         }
-        let loaded = kubeconfig.load().await?;
         if server(&loaded) == self.server {
-            let stack = |purpose| {
-                build(&loaded.config, purpose, &self.fence).with_context(|| kubeconfig.to_string())
-            };
-            let (calls, lease) = (stack(Purpose::Calls)?, stack(Purpose::Lease)?);
-            *self.line.calls.write().unwrap_or_else(PoisonError::into_inner) = calls;
-            *self.line.lease.write().unwrap_or_else(PoisonError::into_inner) = lease;
+            let stacks = Stacks::build(&loaded.connection, &self.fence)
+                .with_context(|| kubeconfig.to_string())?;
+            *self.line.stacks.write().unwrap_or_else(PoisonError::into_inner) = stacks;
         }
         Ok(Some(loaded))
     }
@@ -226,23 +231,24 @@ impl Line {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, BoxError> {
         let verb = Verb::of(request.method(), request.uri().path(), request.uri().query());
-        let stack = match purpose {
-            Purpose::Calls => {
-                self.bucket.turn().await;
-                &self.calls
+        if purpose == Purpose::Calls {
+            self.bucket.turn().await;
+        }
+        let asked = format!("{} {}", request.method(), request.uri().path());
+        let stack = {
+            let stacks = self.stacks.read().unwrap_or_else(PoisonError::into_inner);
+            match purpose {
+                Purpose::Calls => stacks.calls.clone(),
+                Purpose::Lease => stacks.lease.clone(),
             }
-            Purpose::Lease => &self.lease,
         };
-        let stack = stack.read().unwrap_or_else(PoisonError::into_inner).clone();
         let answer = match timeout(ANSWER, stack.oneshot(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {ANSWER:?}").into()),
         };
         self.count(verb, &answer);
-        match &answer {
-            Ok(_) => self.health.note(|| self.name(), Ok(())),
-            Err(error) if error.is::<NotLeading>() => {}
-            Err(error) => self.health.note(|| self.name(), Err(chain(error.as_ref()))),
+        if let Some(met) = met(&asked, &answer) {
+            self.health.note(|| self.name(), met);
         }
         answer
     }
@@ -263,6 +269,31 @@ impl Line {
     }
 }
 
+fn client(line: &Arc<Line>, purpose: Purpose, namespace: &str) -> Client {
+    let line = line.clone();
+    let send = service_fn(move |request| line.clone().send(purpose, request));
+    Client::new(send, namespace)
+}
+
+/// What an answer says of the server; `None` where nothing was sent.
+fn met(asked: &str, answer: &Result<Response<Incoming>, BoxError>) -> Option<Met> {
+    match answer {
+        Err(error) if error.is::<NotLeading>() => None,
+        Err(error) if error.is::<NoCredentials>() => Some(Met::Unauthorized(error.to_string())),
+        Err(error) => Some(Met::Nothing(chain(error.as_ref()))),
+        Ok(answer) => Some(match answer.status() {
+            StatusCode::UNAUTHORIZED => Met::Unauthorized(format!(
+                "{asked} is answered with 401, our credentials are not valid"
+            )),
+            StatusCode::FORBIDDEN => {
+                Met::Forbidden(format!("{asked} is answered with 403, as all calls before"))
+            }
+            _ if asked.ends_with(PROBE) => Met::Answered,
+            _ => Met::Accepted,
+        }),
+    }
+}
+
 /// An error with its causes, in one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
@@ -275,7 +306,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn server(loaded: &Loaded) -> String {
-    loaded.config.cluster_url.to_string().trim_end_matches('/').to_owned()
+    loaded.connection.server.to_string().trim_end_matches('/').to_owned()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

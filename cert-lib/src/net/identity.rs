@@ -1,0 +1,91 @@
+//! A client certificate with its key, for TLS.
+//!
+//! rustls compares the two through WebPKI, which takes no certificates of X.509 version 1. Servers decide whom they take,
+//! so the comparison is made here, and the version does not matter.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+/// What proves to a server who we are. Its key is not shown.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// For rustls.
+    pub key: Arc<CertifiedKey>,
+    /// The end of the certificate.
+    pub not_after: Timestamp,
+}
+
+/// Why certificate and key cannot be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum IdentityError {
+    /// No certificate.
+    #[error("there is no certificate in PEM")]
+    NoCertificate,
+    /// Not X.509.
+    #[error("the certificate is damaged")]
+    Damaged,
+    /// No key.
+    #[error("there is no private key in PEM; encrypted keys are not supported")]
+    NoKey,
+    /// Not an algorithm of ours.
+    #[error(
+        "the private key is of an unsupported kind; use RSA of 2048 bits or more, ECDSA or Ed25519"
+    )]
+    Unsupported,
+    /// They do not belong together.
+    #[error("the private key does not belong to the certificate")]
+    Mismatch,
+}
+
+/// Reads a chain, its first certificate being the client's, and the key of that, both in PEM.
+///
+/// # Errors
+/// See [`IdentityError`].
+pub fn client_identity(chain: &[u8], key: &[u8]) -> Result<ClientIdentity, IdentityError> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|_| IdentityError::Damaged)?;
+    let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| IdentityError::Damaged)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey)?;
+    let key = any_supported_type(&key).map_err(|_| IdentityError::Unsupported)?;
+    if key.public_key().is_some_and(|public| public.as_ref() != leaf.public_key().raw) {
+        return Err(IdentityError::Mismatch);
+    }
+    let not_after = leaf.validity().not_after.timestamp();
+    let not_after = Timestamp::from_second(not_after).unwrap_or(Timestamp::MAX);
+    Ok(ClientIdentity { key: Arc::new(CertifiedKey::new(chain, key)), not_after })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn certificate_and_key_belong_together() {
+        let key = KeyPair::generate().unwrap();
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let certificate = CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        for (chain, key, expected) in [
+            (&*certificate, &*key, Ok(())),
+            (&certificate, &other, Err(IdentityError::Mismatch)),
+            ("", &key, Err(IdentityError::NoCertificate)),
+            (&certificate, "", Err(IdentityError::NoKey)),
+            (&certificate, &certificate, Err(IdentityError::NoKey)),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                &key,
+                Err(IdentityError::Damaged),
+            ),
+        ] {
+            assert_eq!(client_identity(chain.as_bytes(), key.as_bytes()).map(|_| ()), expected);
+        }
+    }
+}
