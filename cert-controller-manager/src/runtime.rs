@@ -12,6 +12,7 @@ pub mod homes;
 pub mod identity;
 pub mod keys;
 pub mod leader;
+pub mod lease_thread;
 pub mod merge;
 pub mod metrics;
 pub mod pages;

@@ -9,11 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::runtime::{
+    admin::{Admin, Heartbeats, Readiness, listen},
     clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig},
     fence::{Fence, NotLeading, boottime},
     leader::{Election, LeaseSettings, Lost},
+    lease_thread::{Duties, LeaseThread},
+    metrics::{Limits, Metrics},
 };
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
+use k8s_openapi::api::{
+    coordination::v1::{Lease, LeaseSpec},
+    core::v1::ConfigMap,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -132,6 +138,88 @@ fn a_lease_that_is_given_back_is_taken_at_once() {
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
+    const WORKERS: usize = 2;
+    let lease = LeaseSettings {
+        duration: Duration::from_secs(5),
+        renew_deadline: Duration::from_secs(3),
+        retry_period: Duration::from_millis(500),
+        ..LeaseSettings::new("default", "starved")
+    };
+    // The manager's runtime, apart from the one that looks on.
+    let starved = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .unwrap();
+    let admin = Admin {
+        heartbeats: Heartbeats::default(),
+        readiness: Readiness::default(),
+        metrics: Metrics::new(Limits::default()).unwrap(),
+    };
+    let file = run(async { Ok(shared().await?.manager.clone()) }).unwrap();
+    let fence = Fence::closed();
+    let (thread, port) = starved
+        .block_on(async {
+            let port = listen("127.0.0.1:0".parse()?).await?.into_std()?;
+            let address = port.local_addr()?;
+            let clusters = connect(&file, &fence).await?;
+            let (lease, fence) = (Some(lease), fence.clone());
+            let duties = Duties { lease, fence, clusters, admin: admin.clone(), port: Some(port) };
+            let thread = LeaseThread::start(duties)?;
+            thread.candidate().context("no candidate")?.acquire().await;
+            anyhow::Ok((thread, address.port()))
+        })
+        .unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+    let (begun, all_begun) = std::sync::mpsc::channel();
+    for _ in 0..WORKERS {
+        let (held, begun) = (held.clone(), begun.clone());
+        starved.spawn(async move {
+            let _ = begun.send(());
+            // It holds its worker until the other side is gone.
+            let _ = held.lock().map(|held| held.recv());
+        });
+    }
+    (0..WORKERS).for_each(|_| all_begun.recv().unwrap());
+    run(async {
+        let client = shared().await?.plane.client();
+        let of = async |name| anyhow::Ok(lease_spec(&client, name).await?);
+        let first = of("starved").await?;
+        let began = Instant::now();
+        let mut silence = Duration::ZERO;
+        while began.elapsed() < 3 * Duration::from_secs(5) {
+            let asked = Instant::now();
+            let (status, _) = tests::scrape::page(port, "/healthz").await?;
+            silence = silence.max(asked.elapsed());
+            ensure!(status == http::StatusCode::OK, "/healthz says {status}");
+            ensure!(fence.permits(), "the fence has closed after {:?}", began.elapsed());
+            tokio::task::yield_now().await;
+        }
+        ensure!(silence < AT_ONCE, "/healthz was silent for {silence:?}");
+        let last = of("starved").await?;
+        ensure!(last.renew_time > first.renew_time, "the lease was not renewed");
+        ensure!(last.lease_transitions == Some(0) && last.holder_identity == first.holder_identity);
+        // A controller that stands still for too long is worse than no leader.
+        let _still = admin.heartbeats.register("certificates", Duration::ZERO);
+        let lost = thread.candidate().context("no candidate")?.lost();
+        let lost = timeout(AT_ONCE, lost).await?.unwrap_err().to_string();
+        ensure!(lost.contains("not working: certificates"), "{lost}");
+        thread.stop().await;
+        ensure!(!fence.permits(), "the fence is open after the end");
+        ensure!(of("starved").await?.holder_identity.unwrap_or_default().is_empty());
+        Ok(())
+    })
+    .unwrap();
+    drop(release);
+}
+
+async fn lease_spec(client: &Client, name: &str) -> Result<LeaseSpec> {
+    lease(client, name).await?.spec.context("a lease without spec")
 }
 
 #[test]

@@ -23,15 +23,15 @@ use crate::{
         clusters::{Clusters, Role},
         fence::Fence,
         follow::Relist,
-        leader::{self, Election},
+        lease_thread::{Candidate, Duties, LeaseThread},
         metrics::{Limits, Metrics},
         profile,
         tasks::Tasks,
     },
 };
 
-/// The Lease is given back within this, or it runs out by itself.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a worker that is stuck may hold up the end of the process.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What everything here is made from.
 struct Ground {
@@ -48,7 +48,9 @@ struct Ground {
 pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
     super::log(&settings.log)?;
     let profile = settings.cpu_profile.as_deref().map(profile::start).transpose()?;
-    let ended = super::runtime()?.block_on(run(settings));
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(run(settings));
+    runtime.shutdown_timeout(PATIENCE);
     if let Some(profile) = profile {
         profile.finish()?;
     }
@@ -64,13 +66,6 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let proxies = Arc::new(super::proxies()?);
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
     let clusters = Clusters::connect(&settings.clusters, &fence).await?;
-    let election = match settings.lease.clone() {
-        Some(lease) => {
-            let (client, identity) = (clusters.lease_client(), leader::identity()?);
-            Some(Arc::new(Election::new(client, lease, identity, fence.clone())))
-        }
-        None => None,
-    };
     let limits = Limits { certificates: settings.metrics_per_certificate, ..Limits::default() };
     let metrics = Metrics::new(limits)?;
     clusters.count(&metrics);
@@ -79,6 +74,17 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         readiness: admin::Readiness::default(),
         metrics: metrics.clone(),
     };
+    let port = match settings.server {
+        Some(address) => Some(admin::listen(address).await?.into_std()?),
+        None => None,
+    };
+    let mut lease_thread = LeaseThread::start(Duties {
+        lease: settings.lease.clone(),
+        fence: fence.clone(),
+        clusters: clusters.clone(),
+        admin: admin.clone(),
+        port,
+    })?;
     let ground = Ground {
         settings,
         clusters,
@@ -91,27 +97,20 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     // Whatever ends this ends all tasks with it, so that nobody writes any more below.
     let ended = tokio::select! {
-        ended = manage(ground, election.clone()) => ended.map(|never| match never {}),
+        ended = manage(ground, lease_thread.candidate()) => ended.map(|never| match never {}),
+        failed = lease_thread.failed() => failed.map(|never| match never {}),
         asked = super::asked_to_stop() => asked,
     };
     fence.close();
-    if let Some(election) = election
-        && tokio::time::timeout(FAREWELL, election.release()).await.is_err()
-    {
-        tracing::warn!("the lease was not given back in time, it runs out by itself");
-    }
+    lease_thread.stop().await;
     ended
 }
 
-async fn manage(ground: Ground, election: Option<Arc<Election>>) -> anyhow::Result<Infallible> {
+async fn manage(ground: Ground, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {
     let (mut tasks, mut deaths) = Tasks::new();
-    if let Some(address) = ground.settings.server {
-        let listener = admin::listen(address).await?;
-        tasks.run("administration port", ground.admin.clone().serve(listener));
-    }
     tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
     tell_reachability(&ground);
-    let led = lead::lead(ground, election, &mut tasks);
+    let led = lead::lead(ground, candidate, &mut tasks);
     // Whatever ends, ends the process: also while it waits for its turn, or for a cluster.
     tokio::select! {
         led = led => led,

@@ -18,7 +18,7 @@ use crate::{
     runtime::{
         clusters::{Clusters, Role},
         identity::identify,
-        leader::Election,
+        lease_thread::Candidate,
         tasks::Tasks,
     },
     solvers::late::Late,
@@ -27,7 +27,7 @@ use crate::{
 /// Puts everything together, follows everything, and leads when it is our turn.
 pub(super) async fn lead(
     ground: Ground,
-    election: Option<Arc<Election>>,
+    candidate: Option<Candidate>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
     let late = Arc::new(Late::new(
@@ -44,7 +44,7 @@ pub(super) async fn lead(
         Some(issuers) => watches::issuers(&ground, issuers, tasks),
         None => IssuerLists::default(),
     };
-    let mut turn = Turn::new(&ground, election);
+    let mut turn = Turn::new(&ground, candidate);
     // Issuers need the default cluster only; for all else it must be known which cluster is which.
     let identity = {
         let identify = identify_both(&ground);

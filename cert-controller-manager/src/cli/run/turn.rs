@@ -19,7 +19,7 @@ use crate::{
         crds,
         errors::brief,
         follow::Listing,
-        leader::Election,
+        lease_thread::Candidate,
         metrics::QueueSize,
         queue::{Queue, drain},
         tasks::Tasks,
@@ -43,7 +43,7 @@ const STUCK: Duration = Duration::from_secs(60);
 /// Our turn to lead.
 pub(super) struct Turn<'a> {
     ground: &'a Ground,
-    election: Option<Arc<Election>>,
+    candidate: Option<Candidate>,
     /// Whether the lease is ours and kept. [`take`](Self::take) may be given up and called again.
     holds: bool,
     /// Once we lead: the number of the lists that show all that others wrote before.
@@ -66,8 +66,8 @@ struct Passes<K> {
 
 impl<'a> Turn<'a> {
     /// One that has not come yet; without an election it comes at once.
-    pub(super) fn new(ground: &'a Ground, election: Option<Arc<Election>>) -> Self {
-        Self { ground, election, holds: false, wish: None }
+    pub(super) fn new(ground: &'a Ground, candidate: Option<Candidate>) -> Self {
+        Self { ground, candidate, holds: false, wish: None }
     }
 
     /// Waits until we lead, and asks for new lists of everything: what we know from watches may be
@@ -76,13 +76,10 @@ impl<'a> Turn<'a> {
         if self.wish.is_some() {
             return Ok(());
         }
-        if let Some(election) = self.election.clone().filter(|_| !self.holds) {
-            election.acquire().await;
+        if let Some(candidate) = self.candidate.clone().filter(|_| !self.holds) {
+            candidate.acquire().await;
             self.holds = true;
-            tasks.try_run("keeping the lease", async move {
-                let lost = election.keep().await;
-                anyhow::bail!("{lost}; whoever restarts this process gives it another turn")
-            });
+            tasks.try_run("keeping the lease", candidate.lost());
         }
         self.ground.metrics.leads(true);
         tracing::info!("this process leads");
