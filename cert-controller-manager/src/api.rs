@@ -14,6 +14,7 @@ pub mod revocation;
 pub mod secret;
 pub mod source;
 pub mod time;
+pub mod trim;
 
 pub use certificate::Certificate;
 pub use issuer::Issuer;

@@ -11,7 +11,7 @@ use std::{
 use kube::ResourceExt;
 
 use crate::{
-    api::{Certificate, CertificateKey, Home, ObjectKey, marks},
+    api::{Certificate, CertificateKey, Home, ObjectKey, marks, trim::trim},
     runtime::{few::Few, follow},
 };
 
@@ -36,6 +36,7 @@ impl Index {
     /// now: only the watch says what is there. Returns what is worth keeping of it.
     pub fn update(&self, key: &CertificateKey, mut certificate: Certificate) -> Arc<Certificate> {
         follow::strip(&mut certificate);
+        trim(&mut certificate);
         let certificate = Arc::new(certificate);
         let older = self.get(key).is_some_and(|known| {
             known.uid() == certificate.uid() && version(&known) < version(&certificate)

@@ -9,7 +9,9 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use super::{Ground, parts::Issuing};
 use crate::{
-    api::{Certificate, CertificateRevocation, Home, Issuer, dnsentry::DNSEntry, marks},
+    api::{
+        Certificate, CertificateRevocation, Home, Issuer, dnsentry::DNSEntry, marks, trim::trim,
+    },
     certificates::wake::AtHome,
     issuers::{
         reconcile::Controller as Issuers,
@@ -182,7 +184,9 @@ fn certificates(
         Home::Target => (&ground.clusters.target.0, "Certificates of the target cluster"),
     };
     let api: Api<Certificate> = Api::all(client.clone());
-    Watch::new(api, Arc::new(follow::Shared(Fan(followers)))).needed(what).start(ground, tasks)
+    Watch::new(api, Arc::new(follow::Shared(Fan(followers), trim)))
+        .needed(what)
+        .start(ground, tasks)
 }
 
 /// Follows what a pass over a Certificate looks at besides.

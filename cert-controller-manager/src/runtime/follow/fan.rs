@@ -31,11 +31,12 @@ impl<K: Clone> Follower<K> for Fan<K> {
     }
 }
 
-/// Tells all of them, and all get the same copy.
-pub struct Shared<K>(pub Fan<Arc<K>>);
+/// Tells all of them, and all get the same copy, of which only what this leaves is kept.
+pub struct Shared<K>(pub Fan<Arc<K>>, pub fn(&mut K));
 
 impl<K> Follower<K> for Shared<K> {
-    fn applied(&self, object: K) {
+    fn applied(&self, mut object: K) {
+        (self.1)(&mut object);
         self.0.applied(Arc::new(object));
     }
 
