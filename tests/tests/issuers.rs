@@ -62,6 +62,31 @@ fn chains(pem: &[u8], roots: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// As people write them into annotations: no issuer certifies less than what was asked for.
+async fn lists_of_names_are_certified_or_refused(namespace: &Namespace) -> Result<()> {
+    let domain = &namespace.domain;
+    let service = |name: &str, names: String| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "annotations": {
+                "cert.gardener.cloud/secretname": format!("{name}-tls"),
+                "cert.gardener.cloud/issuer": "own-ca",
+                "cert.gardener.cloud/dnsnames": names,
+            }},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 443}]},
+        })
+    };
+    namespace.apply(&service("lines", format!("a.{domain}\nb.{domain} c.{domain}\n"))).await?;
+    namespace.apply(&service("quotes", format!("\"d.{domain}\ne.{domain}\""))).await?;
+    namespace.until_some("Secret", "lines-tls", "is there", SOON, |_| true).await?;
+    let names = ["a", "b", "c"].map(|name| format!("{name}.{domain}"));
+    assert_eq!(namespace.leaf("lines-tls").await?.names, names);
+    let refused = format!("invalid domain: \"d.{domain} has a character");
+    namespace.until_event("quotes", SOON, |it| it.contains(&refused)).await?;
+    ensure!(namespace.secret("quotes-tls").await?.is_none(), "it was issued");
+    Ok(())
+}
+
 #[test]
 fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
     run(async {
@@ -108,6 +133,8 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
         assert_eq!(leaf.names, [format!("leaf.{domain}")]);
         chains(&chain, &root)?;
         assert_eq!(entry(&namespace, "leaf-tls", "ca.crt").await?, root);
+
+        lists_of_names_are_certified_or_refused(&namespace).await?;
 
         // Both stay as they are.
         let wrong = json!({
