@@ -8,6 +8,7 @@ pub mod fence;
 pub mod few;
 pub mod follow;
 pub mod guests;
+pub mod heavy;
 pub mod homes;
 pub mod identity;
 pub mod keys;

@@ -13,10 +13,10 @@ use crate::{
 impl Census for Controller {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateEntry<'_>)) {
         let now = self.clock.now();
-        self.index.each(|key, certificate| {
+        self.index.each(|certificate| {
             if is_served(certificate, &self.settings.classes) {
                 let issuer = self.used_issuer(certificate);
-                visit(&self.entry(&key.object, certificate, &issuer, now));
+                visit(&self.entry(certificate, &issuer, now));
             }
         });
     }
@@ -54,7 +54,6 @@ impl Controller {
 
     fn entry<'a>(
         &self,
-        key: &'a ObjectKey,
         certificate: &'a Certificate,
         issuer: &'a IssuerKey,
         now: Timestamp,
@@ -66,8 +65,8 @@ impl Controller {
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
         CertificateEntry {
-            namespace: &key.namespace,
-            name: &key.name,
+            namespace: certificate.metadata.namespace.as_deref().unwrap_or_default(),
+            name: certificate.metadata.name.as_deref().unwrap_or_default(),
             issuer,
             state: status.map_or("", |status| status.state.as_str()),
             reason: ready.map_or("", |condition| condition.reason.as_str()),

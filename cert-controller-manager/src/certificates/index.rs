@@ -135,9 +135,10 @@ impl Index {
             .collect()
     }
 
-    /// Shows each Certificate. `f` must be quick: nothing else is read or written meanwhile.
-    pub fn each(&self, mut f: impl FnMut(&CertificateKey, &Certificate)) {
-        self.read().certificates.iter().for_each(|(key, certificate)| f(key, certificate));
+    /// Shows each Certificate. Others read and write meanwhile.
+    pub fn each(&self, f: impl FnMut(&Certificate)) {
+        let all: Vec<_> = self.read().certificates.values().cloned().collect();
+        all.iter().map(AsRef::as_ref).for_each(f);
     }
 
     /// What `f` makes of each Certificate.

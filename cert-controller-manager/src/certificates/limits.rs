@@ -3,7 +3,11 @@
 
 use cert_lib::{
     issue::{Disposition, IssueError},
-    model::{name::DnsName, reason::Reason, request::Request},
+    model::{
+        name::DnsName,
+        reason::Reason,
+        request::{MAX_DNS_NAMES, Request},
+    },
     plan::{
         Brake, Record, SecretState, Want,
         limits::{Novelty, Order},
@@ -17,7 +21,7 @@ use super::{act::Pass, reconcile::Controller, status};
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, certificate::CertificateStatus, is_served},
     issuers::quota::{Asks, limits::LONGEST},
-    runtime::{errors::brief, fence::NotLeading},
+    runtime::{errors::brief, fence::NotLeading, heavy::heavy},
 };
 
 /// A limit without a time: the others of the account try again after this, one first.
@@ -68,7 +72,9 @@ impl Controller {
         if let Some(wait) = counted.asks.ca.said(&counted.order(), now) {
             return Brake::ByCa { time: wait.until, why: wait.to_string() };
         }
-        self.recall(it.issuer, &counted.asks, now);
+        if counted.asks.ca.wants_recall(it.issuer) {
+            heavy(|| self.recall(it.issuer, &counted.asks, now));
+        }
         match counted.asks.ca.room(&counted.order(), it.key, now) {
             Some(wait) => Brake::ByUs { time: wait.until, why: wait.to_string() },
             None => Brake::Off,
@@ -158,7 +164,7 @@ impl Controller {
         }
         let object = self.object(issuer);
         let mut issued = Vec::new();
-        self.index.each(|_, certificate| {
+        self.index.each(|certificate| {
             let status = certificate.status.as_ref();
             let by = status.and_then(|status| status.issuer_ref.as_ref());
             // Nobody corrects the status of what is not ours to serve.
@@ -206,7 +212,8 @@ fn earlier(
         return None;
     }
     let others = status.dns_names.iter().flatten();
-    let names = status.common_name.iter().chain(others).filter_map(|name| name.parse().ok());
+    let names = status.common_name.iter().chain(others).take(MAX_DNS_NAMES + 1);
+    let names = names.filter_map(|name| name.parse().ok());
     let created = certificate.creation_timestamp().map(|time| time.0);
     let novelty = match created.is_some_and(is_recent) {
         true => Novelty::New,
