@@ -19,6 +19,7 @@ pub mod observe;
 pub mod progress;
 pub mod reconcile;
 pub mod records;
+pub mod release;
 pub mod renewal;
 pub mod say;
 pub mod secret;

@@ -79,6 +79,10 @@ pub struct Have {
     pub running: Option<Running>,
     /// The Secret.
     pub secret: SecretState,
+    /// The fingerprint of what was issued last for the owner, where that was for the same request: as
+    /// it is now, or with its names in another order or spelling. What a Certificate says of itself,
+    /// so it is believed of a certificate that fits in all other respects only.
+    pub noted: Option<Fingerprint>,
     /// What is left of the last failure. Counts only while the specification is the one that failed.
     pub backoff: Option<Backoff>,
     /// Whether the issuer may be asked for one more certificate today.
@@ -106,6 +110,7 @@ impl Have {
             issuer: IssuerState::Ready,
             running: None,
             secret,
+            noted: None,
             backoff: None,
             quota: Quota::Open,
             reissued: Vec::new(),

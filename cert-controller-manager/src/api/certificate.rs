@@ -27,9 +27,7 @@ use std::collections::BTreeMap;
     validation = Rule::new("has(self.csr) || (has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0) || (has(self.profile) && has(self.ipAddresses) && self.ipAddresses.size() > 0)")
         .message("either domains or csr must be specified"),
     validation = Rule::new("!has(self.csr) || !((has(self.commonName) && self.commonName != '') || (has(self.dnsNames) && self.dnsNames.size() > 0))")
-        .message("cannot specify both commonName and csr"),
-    validation = Rule::new("!has(self.secretName) || !has(self.secretRef) || !has(self.secretRef.name) || self.secretName == self.secretRef.name")
-        .message("conflicting names in secretRef.name and secretName")
+        .message("cannot specify both commonName and csr")
 )]
 pub struct CertificateSpec {
     /// Common name of the subject. It is also proved and listed as an alternative name.
@@ -55,7 +53,8 @@ pub struct CertificateSpec {
     /// The issuer; without it, the manager's default issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
-    /// Name of the Secret, in the namespace of the Certificate.
+    /// Name of the Secret, in the namespace of the Certificate. Where it is changed, the manager
+    /// changes `secretRef`, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
     /// The Secret; filled in by the manager where it is missing.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{Certificate, ObjectKey, marks, names, time::whole_up};
+use super::{Certificate, ObjectKey, certificate::CertificateSpec, marks, names, time::whole_up};
 
 /// A CA may back-date; without a note of ours a certificate counts as requested this long after its
 /// first instant (Let's Encrypt back-dates by an hour).
@@ -14,22 +14,29 @@ const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
 impl Certificate {
     /// The Secret that the Certificate's result goes to. Where the Certificate names none, the name is
     /// made from its own and its uid: the same after a crash, and nobody else's.
+    ///
+    /// `secretName` wins over another name in `secretRef`: a person writes the former, the manager
+    /// the latter, and it is outdated when the person changes his mind.
     #[must_use]
     pub fn secret_key(&self) -> ObjectKey {
-        let spec = &self.spec;
         let own = self.namespace().unwrap_or_default();
-        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let reference = spec.secret_ref.as_ref();
-        let name = reference
-            .and_then(|reference| some(&reference.name))
-            .or_else(|| some(&spec.secret_name))
-            .unwrap_or_else(|| {
-                let uid: String = self.uid().unwrap_or_default().chars().take(8).collect();
-                let head: String = self.name_any().chars().take(240).collect();
-                names::derived(&head, &uid)
-            });
-        let namespace = reference.and_then(|reference| some(&reference.namespace)).unwrap_or(own);
-        ObjectKey { namespace, name }
+        named_secret(&self.spec, &own).unwrap_or_else(|| {
+            let uid: String = self.uid().unwrap_or_default().chars().take(8).collect();
+            let head: String = self.name_any().chars().take(240).collect();
+            ObjectKey { namespace: own, name: names::derived(&head, &uid) }
+        })
+    }
+
+    /// The Secret that `secretRef` names where `secretName` names another one: it had the result
+    /// before `secretName` was changed. `None` where it is in another namespace than the Certificate.
+    #[must_use]
+    pub fn former_secret(&self) -> Option<ObjectKey> {
+        let own = self.namespace().unwrap_or_default();
+        let reference = self.spec.secret_ref.as_ref()?;
+        let name = full(&reference.name)?;
+        let is_here = full(&reference.namespace).is_none_or(|namespace| namespace == own);
+        let is_other = full(&self.spec.secret_name).is_some_and(|current| current != name);
+        (is_here && is_other).then(|| ObjectKey::new(&own, name))
     }
 
     /// The key of a certificate that was requested before this instant is not to be kept.
@@ -37,6 +44,25 @@ impl Certificate {
     pub fn new_key_after(&self) -> Option<Timestamp> {
         self.annotations().get(marks::NEW_KEY_AFTER)?.parse().ok().map(whole_up)
     }
+}
+
+/// The Secret that `spec` names, for a Certificate in the namespace `own`. Blank is unset.
+#[must_use]
+pub fn named_secret(spec: &CertificateSpec, own: &str) -> Option<ObjectKey> {
+    let reference = spec.secret_ref.as_ref();
+    let referenced = reference.and_then(|reference| full(&reference.name));
+    let elsewhere = reference.and_then(|reference| full(&reference.namespace));
+    match (full(&spec.secret_name), referenced) {
+        (Some(name), Some(other)) if name != other => Some(ObjectKey::new(own, name)),
+        (Some(name), _) | (None, Some(name)) => {
+            Some(ObjectKey::new(elsewhere.unwrap_or(own), name))
+        }
+        (None, None) => None,
+    }
+}
+
+fn full(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
 }
 
 /// An entry of a Secret; empty where there is none.
@@ -85,6 +111,19 @@ mod tests {
             (json!({ "secretName": "", "secretRef": {} }), "ns/cert-01234567"),
             (json!({ "secretRef": { "name": "tls", "namespace": "other" } }), "other/tls"),
             (json!({ "secretName": "tls", "secretRef": { "namespace": "other" } }), "other/tls"),
+            // What we wrote before the name was changed.
+            (
+                json!({ "secretName": "new", "secretRef": { "name": "old", "namespace": "ns" } }),
+                "ns/new",
+            ),
+            (
+                json!({ "secretName": "new", "secretRef": { "name": "old", "namespace": "other" } }),
+                "ns/new",
+            ),
+            (
+                json!({ "secretName": "", "secretRef": { "name": "old", "namespace": "ns" } }),
+                "ns/old",
+            ),
         ] {
             let certificate: Certificate = serde_json::from_value(json!({
                 "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
@@ -93,6 +132,32 @@ mod tests {
             }))
             .unwrap();
             assert_eq!(certificate.secret_key().to_string(), key, "{spec}");
+        }
+    }
+
+    #[test]
+    fn the_secret_before_a_change_of_secret_name_is_the_one_of_secret_ref() {
+        for (spec, former) in [
+            (json!({ "secretName": "new", "secretRef": { "name": "old" } }), Some("ns/old")),
+            (
+                json!({ "secretName": "new", "secretRef": { "name": "old", "namespace": "ns" } }),
+                Some("ns/old"),
+            ),
+            (
+                json!({ "secretName": "new", "secretRef": { "name": "old", "namespace": "x" } }),
+                None,
+            ),
+            (json!({ "secretName": "same", "secretRef": { "name": "same" } }), None),
+            (json!({ "secretName": "", "secretRef": { "name": "old" } }), None),
+            (json!({ "secretName": "new" }), None),
+        ] {
+            let certificate: Certificate = serde_json::from_value(json!({
+                "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+                "metadata": { "namespace": "ns", "name": "cert" }, "spec": spec,
+            }))
+            .unwrap();
+            let found = certificate.former_secret().map(|key| key.to_string());
+            assert_eq!(found.as_deref(), former, "{spec}");
         }
     }
 }

@@ -13,6 +13,7 @@ use cert_lib::{
     plan::Want,
 };
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use crate::{
     api::{
@@ -92,7 +93,11 @@ fn request(
         },
     };
     let fingerprint = fingerprint(spec, settings, &issuer.key);
-    Ok(Request { extras, acme, ..Request::new(key.owner(), fingerprint, subject) })
+    let request = Request { extras, acme, ..Request::new(key.owner(), fingerprint, subject) };
+    if issuer.kind == Some(IssuerKind::Acme) {
+        request.check_challenges()?;
+    }
+    Ok(request)
 }
 
 /// What only an ACME server can be asked for. Addresses are certified by some profiles only; without
@@ -122,7 +127,9 @@ fn check_secret(
     let reference = spec.secret_ref.as_ref();
     let by_name = spec.secret_name.as_deref().unwrap_or_default();
     let by_reference = reference.and_then(|it| it.name.as_deref()).unwrap_or_default();
-    if !by_name.is_empty() && !by_reference.is_empty() && by_name != by_reference {
+    // Where there was a certificate before, the reference is what we wrote for an earlier secretName.
+    let is_new = !certificate.labels().contains_key(marks::HASH);
+    if is_new && !by_name.is_empty() && !by_reference.is_empty() && by_name != by_reference {
         return Err(Refusal::Other(format!(
             "conflicting names in secretRef.Name and secretName: {by_reference} != {by_name}"
         )));

@@ -19,7 +19,7 @@ use crate::{
         reconcile::Controller,
         secret::{self, Expectation, Facts, keystores::Stores, wishes::Wishes},
     },
-    issuers::{self, choice::Chosen, registry::Lookup},
+    issuers::{self, asked::noted, choice::Chosen, registry::Lookup},
 };
 
 /// What a pass found.
@@ -96,6 +96,7 @@ impl Controller {
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
             secret: state,
+            noted: noted(certificate, &self.settings, &issuer.key),
             backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
             reissued: reissued.unwrap_or_default(),

@@ -19,7 +19,6 @@ use crate::{
     api::{Certificate, CertificateKey, Places, Realm, certificate::State, is_served, marks},
     certificates::{
         act::{Pass, Step},
-        bond::{self, Bond},
         consent::{Consent, Consents},
         convert,
         gate::Gate,
@@ -119,7 +118,10 @@ impl Controller {
                 if is_news(&error) {
                     tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 }
-                Some(pause::after(&error))
+                match is_refusal(&error) {
+                    true => Some(pause::refused(pause::UNREACHABLE, self.setbacks.refused(&key))),
+                    false => Some(pause::after(&error)),
+                }
             }
         }
     }
@@ -131,8 +133,8 @@ impl Controller {
         let Some(certificate) = self.index.get(key) else { return self.gone(key).await };
         if certificate.metadata.deletion_timestamp.is_some() {
             let again = self.gone(key).await?;
-            self.let_go(key, &certificate).await?;
-            return Ok(again);
+            let kept_until = self.let_go(key, &certificate).await?;
+            return Ok(again.into_iter().chain(kept_until).min());
         }
         let now = self.clock.now();
         self.setbacks.meet(key, &certificate);
@@ -170,9 +172,6 @@ impl Controller {
             self.count_again(key, &certificate, &want, &mut observed, now);
             plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         }
-        if plan.reason != Reason::OtherClass && self.tie(key, &certificate, &observed.bond).await? {
-            return Ok(Some(now));
-        }
         let pass = Pass {
             key,
             certificate: &certificate,
@@ -181,24 +180,15 @@ impl Controller {
             plan: &plan,
             now,
         };
-        let look_again = match self.act(&pass).await {
-            Ok(Step::Say(outcome, look_again)) => match self.say(&pass, &outcome).await {
-                Ok(()) => look_again,
-                // The order does not wait for the cluster of its Certificate.
-                Err(error) if self.order_runs(key) && !NotLeading::is(&error) => {
-                    tracing::debug!(certificate = %key, "the status of {key} cannot be written now: {}", brief(&error));
-                    look_again
-                }
-                Err(error) => return Err(error),
-            },
-            Ok(Step::Again) => return Ok(Some(now)),
-            Ok(Step::Silent) => return Ok(None),
+        let look_again = match self.carry_out(&pass).await {
+            Ok(Some(look_again)) => look_again,
+            Ok(None) => return Ok(None),
             Err(error) if is_refusal(&error) => {
                 if !self.order_runs(key) {
                     self.call(self.gate.pass_on(key));
                 }
                 self.say_refused(&pass, &brief(&error)).await?;
-                now + pause::REFUSED
+                now + pause::refused(pause::REFUSED, self.setbacks.refused(key))
             }
             Err(error) => return Err(error),
         };
@@ -206,6 +196,33 @@ impl Controller {
         let look_again = asked_again.map_or(look_again, |from| from.min(look_again));
         let look_again = self.clean_up_after(&pass, look_again).await;
         Ok(Some(self.before_passwords_change(&pass, look_again)))
+    }
+
+    /// Does what the plan says, and says what came of it. Returns when to look again; `None` where the
+    /// Certificate is another manager's.
+    async fn carry_out(&self, pass: &Pass<'_>) -> kube::Result<Option<Timestamp>> {
+        let Pass { key, certificate, now, .. } = *pass;
+        let is_ours = pass.plan.reason != Reason::OtherClass;
+        if is_ours && self.tie(key, certificate, &pass.observed.bond).await? {
+            return Ok(Some(now));
+        }
+        let (outcome, look_again) = match self.act(pass).await? {
+            Step::Say(outcome, look_again) => (outcome, look_again),
+            Step::Again => return Ok(Some(now)),
+            Step::Silent => return Ok(None),
+        };
+        match self.say(pass, &outcome).await {
+            Ok(()) => {
+                self.setbacks.accepted(key);
+                Ok(Some(look_again))
+            }
+            // The order does not wait for the cluster of its Certificate.
+            Err(error) if self.order_runs(key) && !NotLeading::is(&error) => {
+                tracing::debug!(certificate = %key, "the status of {key} cannot be written now: {}", brief(&error));
+                Ok(Some(look_again))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Nobody tells when the password of a keystore changes.
@@ -233,7 +250,10 @@ impl Controller {
 
     /// A cluster refuses what a pass has to do: no outage, but a right or an object that is missing.
     async fn say_refused(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
-        let message = format!("a cluster refuses what has to be written: {why}");
+        let message = format!(
+            "a cluster refuses what has to be written: {why}; grant the right, or change the object or \
+             the rule that is named"
+        );
         let outcome =
             Outcome { reason: Reason::ClusterRefused, ..pass.outcome(State::Error, message) };
         self.say(pass, &outcome).await
@@ -274,55 +294,6 @@ impl Controller {
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + pause::UNREACHABLE))
-    }
-
-    /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
-    /// written, and takes it off where it is not needed. Returns whether something was written.
-    async fn tie(
-        &self,
-        key: &CertificateKey,
-        certificate: &Certificate,
-        bond: &Bond,
-    ) -> kube::Result<bool> {
-        let needed = matches!(bond, Bond::Finalizer(_));
-        if needed == bond::is_held(certificate) {
-            return Ok(false);
-        }
-        self.write_finalizers(key, certificate, needed).await?;
-        Ok(true)
-    }
-
-    /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours.
-    async fn let_go(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
-        if !bond::is_held(certificate) || !is_served(certificate, &self.settings.classes) {
-            return Ok(());
-        }
-        let secret = certificate.secret_key();
-        let bond =
-            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
-        if matches!(bond, Bond::Finalizer(_)) {
-            let owners = self.places.owners(key);
-            self.secrets.delete_if_owned(&secret, &owners).await?;
-        }
-        self.write_finalizers(key, certificate, false).await
-    }
-
-    async fn write_finalizers(
-        &self,
-        key: &CertificateKey,
-        certificate: &Certificate,
-        ours: bool,
-    ) -> kube::Result<()> {
-        let patch = json!({ "metadata": {
-            "uid": certificate.uid(),
-            "resourceVersion": certificate.resource_version(),
-            "finalizers": bond::finalizers(certificate, ours),
-        }});
-        match self.write(key, &patch).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// The Certificates in the namespace of `key`.

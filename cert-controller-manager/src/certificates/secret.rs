@@ -224,7 +224,7 @@ impl<'a> Body<'a> {
     }
 
     /// Of what a Secret holds: byte by byte the same, but for the encoding of the key where one is
-    /// asked for.
+    /// asked for, and with the issuers of its chain where it has none.
     ///
     /// # Errors
     /// When the key cannot be written so.
@@ -238,7 +238,12 @@ impl<'a> Body<'a> {
             (Some(encoding), Some(key)) => key.pem_in(encoding)?.as_bytes().to_vec(),
             (Some(_) | None, _) => bytes("tls.key"),
         };
-        Ok(Self { bundle, chain: bytes("tls.crt"), key, ca: bytes("ca.crt") })
+        let ca = match bytes("ca.crt") {
+            // As `kubectl create secret tls` makes it.
+            none if none.is_empty() => bundle.issuers_pem().into_bytes(),
+            ca => ca,
+        };
+        Ok(Self { bundle, chain: bytes("tls.crt"), key, ca })
     }
 }
 

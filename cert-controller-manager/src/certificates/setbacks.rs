@@ -27,6 +27,8 @@ struct Memory {
     /// With the generation of the specification that failed.
     backoff: Option<(Option<i64>, Backoff)>,
     rewrites: Option<Rewrites>,
+    /// How often in a row a cluster refused a write.
+    refusals: u32,
     /// When another try was asked for.
     asked: Vec<Timestamp>,
     /// When it was issued again, and for which names.
@@ -81,6 +83,21 @@ impl Setbacks {
     /// The specification of this generation has failed.
     pub fn note(&self, key: &CertificateKey, generation: Option<i64>, backoff: Backoff) {
         self.lock().entry(key.clone()).or_default().backoff = Some((generation, backoff));
+    }
+
+    /// A cluster refused a write for the Certificate. Returns how often it did so in a row.
+    pub fn refused(&self, key: &CertificateKey) -> u32 {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        memory.refusals = memory.refusals.saturating_add(1);
+        memory.refusals
+    }
+
+    /// All that had to be written for the Certificate was written.
+    pub fn accepted(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.refusals = 0;
+        }
     }
 
     /// Whether a Secret may be put in order now; if not, when.

@@ -27,6 +27,7 @@ use crate::{
     },
     certificates::renewal::note,
     config::{duration, go_duration},
+    issuers::asked::has_same_names,
 };
 
 /// What came out of a pass.
@@ -174,11 +175,21 @@ fn names(
         }
         Some(Subject::Names { .. }) | None => {
             let spec = &certificate.spec;
-            let others = spec.dns_names.as_ref().map(|names| {
-                let names = names.iter().filter(|name| name.len() <= MAX_NAME);
-                names.take(MAX_DNS_NAMES).cloned().collect()
-            });
-            (spec.common_name.clone(), others)
+            // As they were when the certificate was issued, until the Secret is for the request as it
+            // is now: they are what shows that it is the same.
+            let is_old = certificate.labels().contains_key(marks::HASH)
+                && request.is_some_and(|it| !is_fulfilled(certificate, &it.fingerprint));
+            let status = certificate.status.as_ref();
+            match status.filter(|status| is_old && has_same_names(spec, status)) {
+                Some(status) => (status.common_name.clone(), status.dns_names.clone()),
+                None => {
+                    let others = spec.dns_names.as_ref().map(|names| {
+                        let names = names.iter().filter(|name| name.len() <= MAX_NAME);
+                        names.take(MAX_DNS_NAMES).cloned().collect()
+                    });
+                    (spec.common_name.clone(), others)
+                }
+            }
         }
     }
 }
@@ -261,6 +272,7 @@ mod tests {
             names: std::collections::BTreeSet::new(),
             public_key: vec![],
             is_ca: false,
+            is_self_issued: false,
             id: None,
         };
         assert_eq!(

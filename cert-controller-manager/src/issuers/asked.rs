@@ -1,7 +1,10 @@
 //! What a Certificate says about its issuer, and what tells its request from others. Pure.
 
+use std::collections::BTreeSet;
+
 use cert_lib::model::{
     key::KeyType,
+    name::DnsName,
     request::{Csr, Fingerprint, Ingredients, MAX_DNS_NAMES},
 };
 use kube::ResourceExt;
@@ -10,7 +13,7 @@ use super::choice::Asked;
 use crate::{
     api::{
         Certificate, IssuerKey, ObjectKey,
-        certificate::{CertificateSpec, KeyAlgorithm, PrivateKeySpec},
+        certificate::{CertificateSpec, CertificateStatus, KeyAlgorithm, PrivateKeySpec},
         marks,
     },
     config::CertificateSettings,
@@ -40,8 +43,7 @@ pub fn asked(certificate: &Certificate, settings: &CertificateSettings) -> Asked
     }
 }
 
-/// The issuer that issued what the Certificate asks for now, whatever else has changed since: with
-/// it, the request has the fingerprint that is noted on the Certificate.
+/// The issuer that issued what the Certificate asks for now, whatever else has changed since.
 fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<IssuerKey> {
     let used = certificate.status.as_ref()?.issuer_ref.as_ref()?;
     let key = if used.cluster.as_deref() == Some("target") {
@@ -51,8 +53,60 @@ fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<
     } else {
         return None;
     };
+    noted(certificate, settings, &key).map(|_| key)
+}
+
+/// The fingerprint that is noted on the Certificate, where it is that of what it asks `issuer` for now:
+/// as it is written, or as it was written in the status, with the same names in another order or
+/// spelling.
+#[must_use]
+pub fn noted(
+    certificate: &Certificate,
+    settings: &CertificateSettings,
+    issuer: &IssuerKey,
+) -> Option<Fingerprint> {
     let noted = certificate.labels().get(marks::HASH)?;
-    (fingerprint(&certificate.spec, settings, &key).as_str() == noted).then_some(key)
+    let spec = &certificate.spec;
+    let is_noted =
+        |spec: &CertificateSpec| fingerprint(spec, settings, issuer).as_str() == noted.as_str();
+    if is_noted(spec) {
+        return Some(Fingerprint::stored(noted));
+    }
+    let status = certificate.status.as_ref().filter(|status| has_same_names(spec, status))?;
+    let before = CertificateSpec {
+        common_name: status.common_name.clone(),
+        dns_names: status.dns_names.clone(),
+        ..spec.clone()
+    };
+    is_noted(&before).then(|| Fingerprint::stored(noted))
+}
+
+/// Whether the status is about the names of the specification: the same common name and the same set,
+/// whatever their order and spelling, and whether or not the common name is listed, too.
+#[must_use]
+pub fn has_same_names(spec: &CertificateSpec, status: &CertificateStatus) -> bool {
+    let is_short =
+        |list: &Option<Vec<String>>| list.as_ref().is_none_or(|list| list.len() <= MAX_DNS_NAMES);
+    if !is_short(&spec.dns_names) || !is_short(&status.dns_names) {
+        return false;
+    }
+    let before = (status.common_name.as_deref(), status.dns_names.as_deref());
+    names(spec.common_name.as_deref(), spec.dns_names.as_deref()) == names(before.0, before.1)
+}
+
+/// Common name, and all names with it, as certificates spell them.
+fn names(
+    common_name: Option<&str>,
+    dns_names: Option<&[String]>,
+) -> (Option<String>, BTreeSet<String>) {
+    let spelled = |text: &str| match text.parse::<DnsName>() {
+        Ok(name) => name.into(),
+        Err(_) => text.to_owned(),
+    };
+    let common_name = common_name.filter(|name| !name.is_empty()).map(spelled);
+    let others = dns_names.unwrap_or_default().iter().map(|name| spelled(name));
+    let all = others.chain(common_name.clone()).collect();
+    (common_name, all)
 }
 
 /// The common name, where there is one.
@@ -94,4 +148,77 @@ pub fn key_type(spec: &PrivateKeySpec, settings: &CertificateSettings) -> Option
         (KeyAlgorithm::Ecdsa, Some(384)) => KeyType::P384,
         (KeyAlgorithm::Ecdsa, _) => settings.default_ecdsa,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec(value: Value) -> CertificateSpec {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// What was issued as `before` and is asked for as `now`.
+    fn certificate(before: &Value, now: &Value) -> Certificate {
+        let settings = CertificateSettings::default();
+        let before_spec = spec(before.clone());
+        let issued = fingerprint(&before_spec, &settings, &IssuerKey::Default("acme".into()));
+        serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": {
+                "namespace": "ns", "name": "a", "labels": { marks::HASH: issued.as_str() },
+            },
+            "spec": now,
+            "status": {
+                "state": "Ready", "commonName": before["commonName"],
+                "dnsNames": before["dnsNames"],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn names_are_a_set_whatever_their_order_and_spelling() {
+        let before = json!({ "commonName": "a.example", "dnsNames": ["b.example", "c.example"] });
+        for (now, same) in [
+            (before.clone(), true),
+            (json!({ "commonName": "a.example", "dnsNames": ["c.example", "b.example"] }), true),
+            (json!({ "commonName": "A.Example.", "dnsNames": ["C.example.", "b.EXAMPLE"] }), true),
+            (
+                json!({
+                    "commonName": "a.example", "dnsNames": ["a.example", "b.example", "c.example"],
+                }),
+                true,
+            ),
+            (
+                json!({
+                    "commonName": "a.example", "dnsNames": ["c.example", "b.example"],
+                    "secretName": "other", "renewBefore": "24h",
+                }),
+                true,
+            ),
+            (json!({ "commonName": "a.example", "dnsNames": ["b.example"] }), false),
+            (json!({ "commonName": "b.example", "dnsNames": ["a.example", "c.example"] }), false),
+            // Upstream's fingerprint does not tell these from each other.
+            (json!({ "dnsNames": ["a.example", "b.example", "c.example"] }), true),
+            (json!({ "dnsNames": ["b.example", "a.example", "c.example"] }), false),
+            (
+                json!({
+                    "commonName": "a.example", "dnsNames": ["c.example", "b.example"],
+                    "privateKey": { "algorithm": "RSA", "size": 4096 },
+                }),
+                false,
+            ),
+        ] {
+            let certificate = certificate(&before, &now);
+            let settings = CertificateSettings::default();
+            let of = |issuer: &str| {
+                noted(&certificate, &settings, &IssuerKey::Default(issuer.to_owned())).is_some()
+            };
+            assert_eq!(of("acme"), same, "{now}");
+            assert!(!of("another"), "{now}");
+        }
+    }
 }

@@ -14,6 +14,15 @@ const CONFLICT: Duration = Duration::from_secs(1);
 /// Longest sleep: a suspended machine or a moved clock is noticed within it.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// Longest wait after refusals: by then a right that was granted meanwhile is noticed.
+const LONGEST_REFUSED: Duration = Duration::from_secs(1_800);
+
+/// After so many refusals in a row, of which the first is worth this wait.
+#[must_use]
+pub fn refused(first: Duration, times: u32) -> Duration {
+    (first * (1 << times.saturating_sub(1).min(10))).min(LONGEST_REFUSED)
+}
+
 /// After a pass that wants to look again at `time`.
 #[must_use]
 pub fn until(time: Timestamp, now: Timestamp) -> Duration {
@@ -39,6 +48,13 @@ mod tests {
             let status = kube::core::Status { code, ..kube::core::Status::failure("no", "Reason") };
             assert_eq!(after(&kube::Error::Api(Box::new(status))).as_secs(), seconds, "{code}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_ever_more_rarely() {
+        let waits = [0, 1, 2, 3, 5, 6, 99].map(|times| refused(REFUSED, times).as_secs());
+        assert_eq!(waits, [60, 60, 120, 240, 960, 1_800, 1_800]);
+        assert_eq!(refused(UNREACHABLE, 1), UNREACHABLE);
     }
 
     #[test]

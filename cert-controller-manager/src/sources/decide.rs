@@ -75,6 +75,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut changes = Vec::new();
     let mut served = vec![false; situation.wanted.certificates.len()];
     let mut keeps_finalizer = false;
+    let mut orphans = Vec::new();
     for slave in situation.slaves {
         let fate = situation.fate(slave, &places);
         keeps_finalizer |= slave.key.home == Home::Target && fate != Fate::LeaveAlone;
@@ -87,6 +88,20 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
                 let patch = situation.patch(slave, &situation.wanted.certificates[index]);
                 changes.extend(patch.map(|patch| Change::Patch(Box::new(slave.clone()), patch)));
             }
+            Fate::Adopt(index) => orphans.push((slave, index)),
+        }
+    }
+    for (slave, index) in orphans {
+        let slave = Box::new(slave.clone());
+        match situation.object {
+            // One that was made since takes its place.
+            Some(object) if !served[index] => {
+                served[index] = true;
+                let wanted = &situation.wanted.certificates[index];
+                let patch = situation.adoption(object, &slave, wanted);
+                changes.push(Change::Patch(slave, patch));
+            }
+            Some(_) | None => changes.push(Change::Delete(slave)),
         }
     }
     let there = served.iter().filter(|served| **served).count();
@@ -130,6 +145,8 @@ enum Fate {
     Delete,
     /// It is the one for the wanted certificate at this index.
     Keep(usize),
+    /// It was the one for it when its object had another uid: a cluster that is restored has new ones.
+    Adopt(usize),
 }
 
 impl Situation<'_> {
@@ -153,8 +170,12 @@ impl Situation<'_> {
             key == self.key && uid.as_ref().is_none_or(|uid| *uid == object.uid)
         };
         if !slave.owners.iter().any(of_this) {
-            // Of an object of the same name that was here before.
-            return Fate::Delete;
+            return match index {
+                _ if !self.wanted.responsible || object.deleting || slave.deleting => Fate::Delete,
+                _ if self.wanted.held => Fate::Hold,
+                Some(index) => Fate::Adopt(index),
+                None => Fate::Delete,
+            };
         }
         let has_finalizer = object.finalizers.contains(&finalizer(self.key, self.settings));
         if object.deleting {
@@ -268,6 +289,25 @@ impl Situation<'_> {
         // Only this very object: one that took its name is another.
         patch["metadata"]["uid"] = json!(slave.uid);
         Some(patch)
+    }
+
+    /// What must be merged into a Certificate whose object came back with another uid.
+    fn adoption(&self, object: &Object, slave: &Slave, wanted: &WantedCertificate) -> Value {
+        let mut patch = self.patch(slave, wanted).unwrap_or_else(|| json!({}));
+        let owner = self.owner(object);
+        let is_of_this = |one: &&OwnerReference| {
+            let group = |one: &OwnerReference| {
+                one.api_version.rsplit_once('/').map(|(group, _)| group.to_owned())
+            };
+            (group(one), &one.kind, &one.name) == (group(&owner), &owner.kind, &owner.name)
+        };
+        let others = slave.references.iter().filter(|one| !is_of_this(one)).cloned();
+        let references: Vec<_> = std::iter::once(owner.clone()).chain(others).collect();
+        // The list is replaced as a whole, so nobody may have changed it meanwhile.
+        patch["metadata"]["uid"] = json!(slave.uid);
+        patch["metadata"]["resourceVersion"] = json!(slave.resource_version);
+        patch["metadata"]["ownerReferences"] = json!(references);
+        patch
     }
 
     fn changed_annotations(&self, slave: &Slave, wanted: &WantedCertificate) -> Map<String, Value> {

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use tokio::sync::watch;
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     api::{
         Certificate, CertificateKey, ClusterId, Home, ObjectKey, certificate::CertificateSpec,
-        marks, owners,
+        marks, owners, secret::named_secret,
     },
     config::{duration, go_duration},
     runtime::{few::Few, follow::Follower, queue::Shared},
@@ -35,6 +36,8 @@ pub struct Slave {
     pub resource_version: String,
     /// The objects that it belongs to, with their uid where that is known.
     pub owners: Vec<(SourceKey, Option<String>)>,
+    /// Its owner references, whatever they are to.
+    pub references: Vec<OwnerReference>,
     /// The Secret that it is for.
     pub secret: Option<ObjectKey>,
     /// The fields that follow the source object.
@@ -78,8 +81,9 @@ impl Slave {
         Some(Self {
             uid: certificate.uid().unwrap_or_default(),
             resource_version: certificate.resource_version().unwrap_or_default(),
-            secret: secret_of(&certificate.spec, &object.namespace),
+            secret: named_secret(&certificate.spec, &object.namespace),
             owners,
+            references: certificate.owner_references().to_vec(),
             managed: managed(&certificate.spec),
             annotations: annotations.map(|(name, text)| (name.clone(), text.clone())).collect(),
             migrated: annotation.and_then(|text| owners::migrate(text, source)),
@@ -130,15 +134,6 @@ fn owners_of(
         Some((SourceKey { kind, object: entry.object }, None))
     });
     referenced.chain(annotated).collect()
-}
-
-fn secret_of(spec: &CertificateSpec, namespace: &str) -> Option<ObjectKey> {
-    let reference = spec.secret_ref.as_ref();
-    let name =
-        reference.and_then(|secret| secret.name.clone()).or_else(|| spec.secret_name.clone())?;
-    let elsewhere = reference.and_then(|secret| secret.namespace.as_deref());
-    let namespace = elsewhere.filter(|namespace| !namespace.is_empty()).unwrap_or(namespace);
-    Some(ObjectKey::new(namespace, name))
 }
 
 /// The fields that follow the source object, so written that equal things are equal.

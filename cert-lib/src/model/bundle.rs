@@ -76,6 +76,8 @@ pub struct Leaf {
     pub public_key: Vec<u8>,
     /// Whether it may sign others (RFC 5280 section 4.2.1.9).
     pub is_ca: bool,
+    /// Whether its subject is its issuer: no CA vouches for it.
+    pub is_self_issued: bool,
     /// What its CA calls it; `None` where it does not say which key signed it.
     pub id: Option<CertId>,
 }
@@ -203,6 +205,7 @@ impl Leaf {
             names,
             public_key: key.to_vec(),
             is_ca: certificate.is_ca(),
+            is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
             id: CertId::of(&certificate),
         })
     }

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Longest name in text form without the trailing dot (RFC 1035 section 3.1).
-const MAX_NAME: usize = 253;
+pub const MAX_NAME: usize = 253;
 /// Longest label (RFC 1035 section 2.3.4).
 const MAX_LABEL: usize = 63;
 
@@ -36,6 +36,12 @@ impl DnsName {
     #[must_use]
     pub fn challenge(&self) -> Self {
         Self(format!("_acme-challenge.{}", self.base()))
+    }
+
+    /// Whether [`challenge`](Self::challenge) is a name.
+    #[must_use]
+    pub fn challenge_fits(&self) -> bool {
+        self.challenge().0.len() <= MAX_NAME
     }
 
     /// The name without its first label, or `None` at the top.
@@ -171,6 +177,18 @@ mod tests {
         let apex: DnsName = "example.org".parse().unwrap();
         assert_eq!(wildcard.challenge(), apex.challenge());
         assert_eq!(apex.challenge().as_str(), "_acme-challenge.example.org");
+    }
+
+    #[test]
+    fn a_name_whose_proof_is_longer_than_a_name_may_be_is_known_at_once() {
+        let labels = vec!["a".repeat(47); 4].join(".");
+        for (length, fits) in [(237, true), (238, false), (253, false)] {
+            let rest = "b".repeat(length - labels.len() - 1);
+            let name: DnsName = format!("{rest}.{labels}").parse().unwrap();
+            assert_eq!((name.as_str().len(), name.challenge_fits()), (length, fits));
+        }
+        let wildcard: DnsName = format!("*.{}.{labels}", "b".repeat(45)).parse().unwrap();
+        assert!(wildcard.as_str().len() == 239 && wildcard.challenge_fits());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     model::{
         cert_id::CertId,
         key::{KeyType, PrivateKey},
-        name::{DnsName, NameError},
+        name::{DnsName, MAX_NAME, NameError},
     },
     solve::Owner,
 };
@@ -115,6 +115,17 @@ impl Request {
     pub fn names(&self) -> Vec<DnsName> {
         let mut seen = BTreeSet::new();
         self.each_name().filter(|name| seen.insert(*name)).cloned().collect()
+    }
+
+    /// Whether the proof of each name has a place in the DNS (RFC 8555 section 8.4).
+    ///
+    /// # Errors
+    /// [`Refusal::LongChallenge`] for the first name that leaves no room for `_acme-challenge.`.
+    pub fn check_challenges(&self) -> Result<(), Refusal> {
+        match self.each_name().find(|name| !name.challenge_fits()) {
+            Some(name) => Err(Refusal::LongChallenge(name.as_str().chars().take(40).collect())),
+            None => Ok(()),
+        }
     }
 
     /// [`names`](Self::names) as they were written, so that one may come twice.
@@ -220,6 +231,11 @@ pub enum Refusal {
     /// A name twice.
     #[error("duplicate domain: {0}")]
     Duplicate(DnsName),
+    /// Its proof would be over 253 characters long.
+    #[error(
+        "invalid domain: {0}… is too long for DNS01: with _acme-challenge. before it, it has more than {MAX_NAME} characters; choose a shorter name"
+    )]
+    LongChallenge(String),
     /// Something that is no name.
     #[error("invalid domain: {0}")]
     Name(#[from] NameError),

@@ -266,6 +266,21 @@ impl<'a> Snapshot<'a> {
         *self.covers.get_or_init(|| both().is_some_and(|(stored, request)| covers(stored, request)))
     }
 
+    /// Whether the certificate was issued for the request, as the Secret says. A Secret that says
+    /// nothing, because somebody put it back from files, and one that says what the same request was
+    /// before its names were put into another order, is believed where the owner had such a
+    /// certificate and this one has exactly the names. One that nobody signed is no such certificate.
+    fn was_issued_for(&self, stored: &Stored, request: &Request) -> bool {
+        let says = stored.fingerprint.as_ref();
+        if says == Some(&request.fingerprint) {
+            return true;
+        }
+        let noted = self.have.noted.as_ref();
+        let is_noted = noted.is_some_and(|noted| says.is_none_or(|says| says == noted));
+        let is_signed = !stored.leaf.is_self_issued || request.extras.is_some();
+        is_noted && is_signed && has_exactly(stored, request) && self.covers()
+    }
+
     fn request(&self) -> Option<&'a Request> {
         self.want.request.as_ref().ok()
     }
@@ -349,7 +364,7 @@ fn secret_unusable(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 
 fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let (stored, request) = (snapshot.stored()?, snapshot.request()?);
-    if stored.fingerprint.as_ref() != Some(&request.fingerprint) {
+    if !snapshot.was_issued_for(stored, request) {
         return Some(start(Reason::SecretMismatch, "the Secret was issued for another request"));
     }
     (!snapshot.covers()).then(|| {
@@ -389,7 +404,10 @@ fn renewal_due(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 }
 
 fn layout_differs(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    (!snapshot.stored()?.layout_is_current).then(|| Verdict {
+    let (stored, request) = (snapshot.stored()?, snapshot.request()?);
+    let is_current =
+        stored.layout_is_current && stored.fingerprint.as_ref() == Some(&request.fingerprint);
+    (!is_current).then(|| Verdict {
         action: Action::Rewrite,
         reason: Reason::LayoutOutdated,
         message: String::new(),
@@ -446,6 +464,11 @@ fn covers(stored: &Stored, request: &Request) -> bool {
     let extras = request.extras.as_ref();
     let power_fits = extras.is_none_or(|extras| extras.is_ca == stored.leaf.is_ca);
     key_fits && power_fits && request.each_name().all(|name| stored.leaf.names.contains(name))
+}
+
+/// Whether the certificate has the names that are asked for and no others.
+fn has_exactly(stored: &Stored, request: &Request) -> bool {
+    stored.leaf.names == request.each_name().cloned().collect()
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

@@ -35,6 +35,7 @@ fn given() -> Given {
             .public_key()
             .unwrap(),
         is_ca: false,
+        is_self_issued: false,
         id: None,
     };
     let stored = Stored {
@@ -163,6 +164,14 @@ impl Given {
     fn queued(mut self) -> Self {
         self.have.slot = Slot::Taken;
         self
+    }
+    /// The Certificate had a certificate for what it asks for, under this fingerprint.
+    fn noted(mut self, fingerprint: &str) -> Self {
+        self.have.noted = Some(Fingerprint::stored(fingerprint));
+        self
+    }
+    fn labelled(self, fingerprint: Option<&str>) -> Self {
+        self.stored(|stored| stored.fingerprint = fingerprint.map(Fingerprint::stored))
     }
     fn wants_key(mut self, kind: crate::model::key::KeyType) -> Self {
         if let Ok(Request { subject: Subject::Names { key, .. }, .. }) = &mut self.want.request {
@@ -417,6 +426,71 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             given().stored(|s| s.fingerprint = None),
             Start,
             Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "a Secret without a label, put back for a Certificate that had one",
+            given().labelled(None).noted("wanted"),
+            Rewrite,
+            Reason::LayoutOutdated,
+            true,
+        ),
+        (
+            "the same, nearly at its end",
+            given().labelled(None).noted("wanted").expires_in(DAY),
+            Start,
+            Reason::RenewalDue,
+            true,
+        ),
+        (
+            "the same, revoked",
+            given().labelled(None).noted("wanted").revoked(),
+            Hold,
+            Reason::Revoked,
+            false,
+        ),
+        (
+            "a Secret without a label and with one name more",
+            given().labelled(None).noted("wanted").stored(|s| {
+                s.leaf.names.insert("other.example.org".parse().unwrap());
+            }),
+            Start,
+            Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "a Secret without a label and with another kind of key",
+            given().labelled(None).noted("wanted").wants_key(KeyType::Rsa2048),
+            Start,
+            Reason::SecretMismatch,
+            false,
+        ),
+        (
+            "a Secret without a label whose certificate nobody signed",
+            given().labelled(None).noted("wanted").stored(|s| s.leaf.is_self_issued = true),
+            Start,
+            Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "names in another order than when the certificate was issued",
+            given().labelled(Some("ordered")).noted("ordered"),
+            Rewrite,
+            Reason::LayoutOutdated,
+            true,
+        ),
+        (
+            "names in another order, and the Secret is for something else yet",
+            given().labelled(Some("other")).noted("ordered"),
+            Start,
+            Reason::SecretMismatch,
+            true,
+        ),
+        (
+            "no issuer, and names in another order",
+            given().issuer(missing()).labelled(Some("ordered")).noted("ordered"),
+            Rewrite,
+            Reason::LayoutOutdated,
             true,
         ),
         (

@@ -172,6 +172,10 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
             "conflicting names in secretRef.Name and secretName: b != a",
         ),
         (
+            json!({ "dnsNames": [long_name(238)] }),
+            "is too long for DNS01: with _acme-challenge. before it, it has more than 253",
+        ),
+        (
             json!({ "commonName": "a.example", "secretRef": { "name": "b", "namespace": "other" } }),
             "--allow-cross-namespace-secrets",
         ),
@@ -179,6 +183,39 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
         let said = refusal(&spec);
         assert!(said.contains(message), "{spec}: {said}");
     }
+}
+
+fn long_name(length: usize) -> String {
+    let labels = format!("{}.example", ["a"; 4].map(|a| a.repeat(50)).join("."));
+    format!("{}.{labels}", "b".repeat(length - labels.len() - 1))
+}
+
+#[test]
+fn a_name_that_leaves_no_room_for_a_proof_is_refused_by_acme_issuers_only() {
+    for (length, kind, refused) in [
+        (237, IssuerKind::Acme, false),
+        (238, IssuerKind::Acme, true),
+        (253, IssuerKind::Acme, true),
+        (253, IssuerKind::Ca, false),
+    ] {
+        let certificate = certificate(&json!({ "dnsNames": [long_name(length)] }));
+        let request = want_of(&certificate, &chosen("issuer", kind)).request;
+        assert_eq!(request.is_err(), refused, "{length} {kind:?}");
+    }
+}
+
+#[test]
+fn a_secret_name_that_is_changed_later_does_not_conflict_with_what_we_wrote() {
+    let spec = json!({
+        "commonName": "a.example", "secretName": "new",
+        "secretRef": { "name": "old", "namespace": "ns" },
+    });
+    let mut certificate = certificate(&spec);
+    let issuer = chosen("pebble", IssuerKind::Acme);
+    assert!(want_of(&certificate, &issuer).request.is_err(), "both were written by a person");
+    certificate.labels_mut().insert(marks::HASH.to_owned(), "any".to_owned());
+    assert!(want_of(&certificate, &issuer).request.is_ok());
+    assert_eq!(certificate.secret_key().name, "new");
 }
 
 fn data(bytes: &[u8]) -> Value {

@@ -91,6 +91,7 @@ fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
             names: std::collections::BTreeSet::new(),
             public_key: vec![],
             is_ca: false,
+            is_self_issued: false,
             id: Some(id(&format!("a.{number}"))),
         };
         renewals.issued(&key(), &leaf, at(0));

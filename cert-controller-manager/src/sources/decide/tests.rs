@@ -129,6 +129,39 @@ fn certificates_are_made_kept_and_deleted_with_what_is_wanted() {
 }
 
 #[test]
+fn an_object_that_came_back_with_another_uid_keeps_its_certificates() {
+    let back = Object { uid: "uid of its second life".into(), ..object() };
+    let (there, a) = (Some(&back), slave("a", Home::Source));
+    let a = Slave { resource_version: "7".into(), ..a };
+    let lines = decided(there, &want(&["a"]), from_ref(&a));
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    let patch: Value = serde_json::from_str(line.strip_prefix("patch ns/a: ").unwrap()).unwrap();
+    let owner = json!([{
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "Web",
+        "uid": back.uid, "controller": true,
+    }]);
+    let wanted = json!({ "uid": "uid of a", "resourceVersion": "7", "ownerReferences": owner });
+    assert_eq!(patch, json!({ "metadata": wanted }));
+    // Not where it asks for it no more, or goes, or where the Certificate goes.
+    assert_eq!(decided(there, &want(&["b"]), from_ref(&a)), ["delete ns/a", "create ns/b"]);
+    let going = Slave { deleting: true, ..a.clone() };
+    assert_eq!(decided(there, &want(&["a"]), &[going]), ["create ns/a"]);
+    // One was made already for its second life.
+    let mut made = a.clone();
+    made.key.object.name = "z".into();
+    made.owners[0].1 = Some(back.uid.clone());
+    let both = [a.clone(), made];
+    assert_eq!(decided(there, &want(&["a"]), &both), ["delete ns/a"]);
+    // An owner that somebody else added stays.
+    let mut shared = a;
+    let other =
+        OwnerReference { kind: "Team".into(), name: "blue".into(), ..OwnerReference::default() };
+    shared.references.push(other);
+    let [line] = &decided(there, &want(&["a"]), &[shared])[..] else { panic!() };
+    assert!(line.contains("Team") && line.contains("its second life"), "{line}");
+}
+
+#[test]
 fn only_what_differs_is_patched() {
     let object = object();
     let (mut wanted, a) = (want(&["a"]), slave("a", Home::Source));
@@ -285,7 +318,7 @@ fn certificates_of_other_objects_are_not_taken_for_ours() {
     let object = object();
     let mut before = slave("a", Home::Source);
     before.owners[0].1 = Some("another uid".into());
-    assert_eq!(decided(Some(&object), &want(&["a"]), &[before])[0], "delete ns/a");
+    assert_eq!(decided(Some(&object), &want(&["b"]), &[before])[0], "delete ns/a");
     let mut shared = slave("b", Home::Source);
     shared.owners.push((SourceKey { kind: Kind::Service, ..key() }, None));
     assert_eq!(decided(Some(&object), &want(&[]), &[shared]), [""; 0]);

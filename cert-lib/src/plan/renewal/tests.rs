@@ -17,6 +17,7 @@ fn leaf(life: SignedDuration) -> Leaf {
         names: ["example.org".parse().unwrap()].into(),
         public_key: vec![],
         is_ca: false,
+        is_self_issued: false,
         id: Some(id("a.b")),
     }
 }

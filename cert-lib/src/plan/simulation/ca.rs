@@ -168,6 +168,7 @@ impl Ca {
             names: [name].into(),
             public_key: vec![],
             is_ca: false,
+            is_self_issued: false,
             id: Some(serde_json::from_value(serde_json::json!(format!("a.{number}"))).unwrap()),
         }
     }

@@ -1,0 +1,170 @@
+//! Holds a Certificate by our finalizer while its Secret must go with it, and releases both.
+//!
+//! A Certificate may go only to come back: in a cluster that was restored its owner has another uid, and
+//! Kubernetes deletes what belonged to the former one. Then the Secret stays for the Certificate that is
+//! made next.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde_json::json;
+
+use super::{
+    bond::{self, Bond},
+    consent::Consent,
+    reconcile::Controller,
+};
+use crate::{
+    api::{Certificate, CertificateKey, ObjectKey, is_served},
+    runtime::pause,
+};
+
+/// How long a Secret waits for the next Certificate of an owner that came back.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+impl Controller {
+    /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
+    /// written, and takes it off where it is not needed. Returns whether something was written.
+    pub(super) async fn tie(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        bond: &Bond,
+    ) -> kube::Result<bool> {
+        let needed = matches!(bond, Bond::Finalizer(_));
+        if needed == bond::is_held(certificate) {
+            return Ok(false);
+        }
+        self.write_finalizers(key, certificate, needed).await?;
+        Ok(true)
+    }
+
+    /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours and no
+    /// other Certificate has it by now. Returns when to look again where one may come.
+    pub(super) async fn let_go(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+    ) -> kube::Result<Option<Timestamp>> {
+        if !bond::is_held(certificate) || !is_served(certificate, &self.settings.classes) {
+            return Ok(None);
+        }
+        let secret = certificate.secret_key();
+        let bond =
+            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        if matches!(bond, Bond::Finalizer(_)) && !self.has_heir(key, &secret) {
+            if let Some(soon) = self.heir_is_near(key, certificate).await? {
+                return Ok(Some(soon));
+            }
+            let owners = self.places.owners(key);
+            self.secrets.delete_if_owned(&secret, &owners).await?;
+        }
+        self.write_finalizers(key, certificate, false).await?;
+        Ok(None)
+    }
+
+    /// Whether another Certificate has this Secret now, and may.
+    fn has_heir(&self, key: &CertificateKey, secret: &ObjectKey) -> bool {
+        let others = self.index.of_secret(secret).into_iter().filter(|other| other != key);
+        let mut others = others.filter_map(|other| Some((self.index.get(&other)?, other)));
+        others.any(|(certificate, other)| {
+            let may_write = self.settings.cross_namespace_secrets
+                || self.consents.of(&other.object.namespace, secret) == Consent::Given;
+            may_write
+                && certificate.metadata.deletion_timestamp.is_none()
+                && is_served(certificate.as_ref(), &self.settings.classes)
+        })
+    }
+
+    /// When to look for another Certificate: the owner of this one came back with another uid, and one
+    /// is made for it.
+    async fn heir_is_near(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+    ) -> kube::Result<Option<Timestamp>> {
+        let now = self.clock.now();
+        let since = certificate.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+        let owner = certificate.owner_references().iter().find(|it| it.controller == Some(true));
+        let is_near = |owner: &&OwnerReference| {
+            now.duration_since(since) < PATIENCE && can_be_asked_for(owner)
+        };
+        let Some(owner) = owner.filter(is_near) else { return Ok(None) };
+        let found = match self.owners_of_kind(key, owner).get_metadata_opt(&owner.name).await {
+            Ok(found) => found,
+            // A kind that there is not, or that is none of ours.
+            Err(kube::Error::Api(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let is_back = found.is_some_and(|found| {
+            found.metadata.deletion_timestamp.is_none() && found.uid().as_ref() != Some(&owner.uid)
+        });
+        Ok(is_back.then(|| now + pause::UNREACHABLE))
+    }
+
+    /// The objects of the kind of an owner, beside the Certificate.
+    fn owners_of_kind(&self, key: &CertificateKey, owner: &OwnerReference) -> Api<DynamicObject> {
+        let (group, version) =
+            owner.api_version.split_once('/').unwrap_or(("", owner.api_version.as_str()));
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &owner.kind));
+        Api::namespaced_with(self.homes.at(key.home).client.clone(), &key.object.namespace, &kind)
+    }
+
+    async fn write_finalizers(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        ours: bool,
+    ) -> kube::Result<()> {
+        let patch = json!({ "metadata": {
+            "uid": certificate.uid(),
+            "resourceVersion": certificate.resource_version(),
+            "finalizers": bond::finalizers(certificate, ours),
+        }});
+        match self.write(key, &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether an owner reference, which anybody may have written, makes a path of an API server.
+fn can_be_asked_for(owner: &OwnerReference) -> bool {
+    let is_plain = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+    };
+    let (group, version) =
+        owner.api_version.split_once('/').unwrap_or(("core", owner.api_version.as_str()));
+    [group, version, &owner.kind, &owner.name].into_iter().all(is_plain)
+        && !owner.name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_asked_for_only_where_its_reference_names_one() {
+        let owner = |api_version: &str, kind: &str, name: &str| OwnerReference {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            ..OwnerReference::default()
+        };
+        for (owner, can) in [
+            (owner("networking.k8s.io/v1", "Ingress", "web"), true),
+            (owner("v1", "Service", "a.b-c"), true),
+            (owner("v1", "../../secrets?x=", "web"), false),
+            (owner("v1", "Service", "../web"), false),
+            (owner("v1", "Service", ".."), false),
+            (owner("", "Service", "web"), false),
+            (owner("a/b/c", "Service", "web"), false),
+        ] {
+            assert_eq!(can_be_asked_for(&owner), can, "{owner:?}");
+        }
+    }
+}
