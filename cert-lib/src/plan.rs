@@ -83,6 +83,8 @@ pub struct Have {
     /// it is now, or with its names in another order or spelling. What a Certificate says of itself,
     /// so it is believed of a certificate that fits in all other respects only.
     pub noted: Option<Fingerprint>,
+    /// What other owners have of the same request, as far as somebody looked: see [`Plan::wants_new`].
+    pub shared: Shared,
     /// What is left of the last failure. Counts only while the specification is the one that failed.
     pub backoff: Option<Backoff>,
     /// Whether the issuer may be asked for one more certificate today.
@@ -111,6 +113,7 @@ impl Have {
             running: None,
             secret,
             noted: None,
+            shared: Shared::default(),
             backoff: None,
             quota: Quota::Open,
             reissued: Vec::new(),
@@ -208,6 +211,25 @@ impl Stored {
     }
 }
 
+/// What other owners have whose request is the same in all that it says about the certificate. One
+/// certificate serves them all: a CA counts each of several for the same names.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Shared {
+    /// The certificate of one of them.
+    pub held: Option<Stored>,
+    /// The order of one of them.
+    pub ordered: Option<Ordered>,
+}
+
+/// An order of another owner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ordered {
+    /// Whose it is, for people.
+    pub by: String,
+    /// How long its certificate is worth waiting for.
+    pub until: Timestamp,
+}
+
 /// Whether one more order may run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Slot {
@@ -278,6 +300,9 @@ pub struct Plan {
     pub urgent: bool,
     /// Whether this depends on a record that was [not looked for](Record::Unknown).
     pub needs_record: bool,
+    /// Whether a new certificate is needed that another owner may have: it is worth looking, and
+    /// planning again with [`Have::shared`].
+    pub wants_new: bool,
     /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
     pub ready: bool,
     /// When to plan again if nothing changes before.
@@ -291,6 +316,8 @@ pub enum Action {
     Keep,
     /// Place an order. A running one for something else is given up first.
     Start,
+    /// Take the certificate and key that another owner has for the same request: no order.
+    Share,
     /// Take the running order further.
     Resume,
     /// The certificate is right, the Secret around it is not: write the Secret again.
@@ -310,8 +337,14 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     let snapshot = checks::Snapshot::new(want, have, policy, now);
     let verdict = checks::first(&snapshot);
     let needs_record = checks::needs_record(&snapshot, &verdict);
-    let verdict =
-        if verdict.action == Action::Start { checks::gate(&snapshot, verdict) } else { verdict };
+    let wants_new = verdict.action == Action::Start && !want.renew;
+    let verdict = match (verdict.action, checks::share(&snapshot, &verdict)) {
+        (Action::Start, Some(shared)) => shared,
+        (Action::Start, None) => checks::gate(&snapshot, verdict),
+        _ => verdict,
+    };
+    // What another owner has depends on no record of what is replaced.
+    let needs_record = needs_record && verdict.action != Action::Share;
     let latest = now.saturating_add(MAX_LOOK).unwrap_or(now);
     let look_again = verdict.look_again.unwrap_or(latest).min(latest);
     Plan {
@@ -322,6 +355,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
         action: verdict.action,
         reason: verdict.reason,
         message: verdict.message,
+        wants_new,
         ready: snapshot.serves(),
         look_again,
     }

@@ -260,6 +260,7 @@ impl Desk {
                 Say { reason, message, look_again, reached: None }
             }
             Action::Rewrite => bail!("there is no Secret here that could be written again"),
+            Action::Share => bail!("there is nobody here to share with"),
         };
         job.hear(&say);
         Ok(say)

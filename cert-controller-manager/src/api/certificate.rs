@@ -148,7 +148,7 @@ pub struct PrivateKeySpec {
 }
 
 /// Whether a renewed certificate gets a new key.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, schemars::JsonSchema, Serialize)]
 pub enum RotationPolicy {
     /// A new one each time.
     Always,
@@ -192,7 +192,7 @@ pub struct RenewalWindow {
 }
 
 /// Algorithm of a private key.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, schemars::JsonSchema, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum KeyAlgorithm {
     /// RSA

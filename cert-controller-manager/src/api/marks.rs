@@ -52,6 +52,9 @@ pub const NEW_KEY_AFTER: &str = "cert.gardener.cloud/new-key-after";
 /// Annotation of ours on Secrets of account keys: the thumbprint (RFC 7638) of the key that we made and
 /// nobody else has.
 pub const MADE_KEY: &str = "cert.gardener.cloud/made-key";
+/// Annotation of ours on Certificates and source objects: `false` where its certificate is not shared
+/// with others that ask for the same.
+pub const REUSE: &str = "cert.gardener.cloud/reuse";
 /// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";
 /// Annotation with the owners of an object that are in another namespace or cluster.

@@ -83,6 +83,7 @@ impl Controller {
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
             (Action::Start, Ok(request)) => self.start(pass, request).await,
+            (Action::Share, Ok(request)) => self.share(pass, request).await,
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
                 self.drive(pass, request, order, None).await
@@ -92,6 +93,9 @@ impl Controller {
 
     /// Places an order, where there is a slot and a request left for it.
     async fn start(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
+        if !self.claims_order(pass) {
+            return Ok(Step::Again);
+        }
         let issuer = pass.observed.issuer.key.to_string();
         let permit = self.permit(pass, request);
         let call = |next| self.queue.push(next);
@@ -148,6 +152,7 @@ impl Controller {
                 true => (State::Waiting, pass.plan.message.clone()),
                 false => return Step::Again,
             },
+            Reason::SameRequest => (State::Waiting, pass.plan.message.clone()),
             Reason::LoopSuspected => (State::Error, pass.with_a_way_out()),
             Reason::Issuing => (State::Pending, pass.said()),
             Reason::BackingOff => (State::Error, pass.said()),
@@ -353,6 +358,14 @@ impl Pass<'_> {
         let is_missing = |stored: &Stored| stored.record == Record::Missing;
         let secret = &self.observed.have.secret;
         self.plan.urgent && matches!(secret, SecretState::Holds(stored) if is_missing(stored))
+    }
+
+    /// Whether the Secret says that it is for `request`, as it is written.
+    pub(super) fn is_labelled(&self, request: &Request) -> bool {
+        matches!(
+            &self.observed.have.secret,
+            SecretState::Holds(stored) if stored.fingerprint.as_ref() == Some(&request.fingerprint)
+        )
     }
 
     pub(super) fn well(&self) -> Outcome {

@@ -4,12 +4,14 @@
 //! sees what the first one wrote.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use kube::ResourceExt;
 
+use super::identity::Identity;
 use crate::{
     api::{Certificate, CertificateKey, Home, ObjectKey, marks, trim::trim},
     runtime::{few::Few, follow},
@@ -23,9 +25,62 @@ pub struct Index(RwLock<Maps>);
 struct Maps {
     certificates: HashMap<CertificateKey, Arc<Certificate>>,
     by_secret: HashMap<ObjectKey, Few<CertificateKey>>,
+    /// Those that may share a certificate, by the hash of what they ask for.
+    by_identity: HashMap<u64, Few<CertificateKey>>,
+    /// A tenant who knew the numbers could make those of others collide.
+    hasher: RandomState,
+    /// Whether those of several namespaces may.
+    across: bool,
+}
+
+/// Certificates that ask for the same.
+#[derive(Debug, Default)]
+pub struct Twins {
+    /// What stands for what they ask for, in this process; `None` where nothing is shared.
+    pub number: Option<u64>,
+    /// The others.
+    pub others: Vec<(CertificateKey, Arc<Certificate>)>,
 }
 
 impl Index {
+    /// An index of Certificates that may share certificates within a namespace, or `across` all.
+    #[must_use]
+    pub fn sharing(across: bool) -> Self {
+        Self(RwLock::new(Maps { across, ..Maps::default() }))
+    }
+
+    /// Those that ask for the same as `certificate`, `most` at most. One that asks for nothing that can
+    /// be shared has none.
+    #[must_use]
+    pub fn twins(&self, key: &CertificateKey, certificate: &Certificate, most: usize) -> Twins {
+        let maps = self.read();
+        let Some(identity) = Identity::of(key, certificate, maps.across) else {
+            return Twins::default();
+        };
+        let number = maps.hasher.hash_one(&identity);
+        let others = maps.by_identity.get(&number).into_iter().flatten();
+        let others = others.filter(|other| *other != key).take(most);
+        let others = others.filter_map(|key| Some((key, maps.certificates.get(key)?)));
+        let others = others
+            .filter(|(key, other)| {
+                Identity::of(key, other, maps.across).as_ref() == Some(&identity)
+            })
+            .map(|(key, other)| (key.clone(), other.clone()));
+        Twins { number: Some(number), others: others.collect() }
+    }
+
+    /// Whether there is a Certificate `other`, and it asks for the same as `this`.
+    #[must_use]
+    pub fn are_twins(&self, this: (&CertificateKey, &Certificate), other: &CertificateKey) -> bool {
+        let maps = self.read();
+        let identity = Identity::of(this.0, this.1, maps.across);
+        let other = maps
+            .certificates
+            .get(other)
+            .and_then(|certificate| Identity::of(other, certificate, maps.across));
+        identity.is_some() && identity == other
+    }
+
     /// The Certificate, if there is one.
     #[must_use]
     pub fn get(&self, key: &CertificateKey) -> Option<Arc<Certificate>> {
@@ -157,6 +212,11 @@ impl Index {
 }
 
 impl Maps {
+    fn number(&self, key: &CertificateKey, certificate: &Certificate) -> Option<u64> {
+        let identity = Identity::of(key, certificate, self.across)?;
+        Some(self.hasher.hash_one(&identity))
+    }
+
     /// Adds; returns the others that want the same Secret.
     fn insert(
         &mut self,
@@ -166,6 +226,9 @@ impl Maps {
         let sharing = self.by_secret.entry(certificate.secret_key()).or_default();
         let others = sharing.iter().cloned().collect();
         sharing.insert(key.clone());
+        if let Some(number) = self.number(&key, &certificate) {
+            self.by_identity.entry(number).or_default().insert(key.clone());
+        }
         self.certificates.insert(key, certificate);
         others
     }
@@ -173,6 +236,14 @@ impl Maps {
     /// Removes; returns the others that want the same Secret.
     fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
         let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
+        if let Some(number) = self.number(key, &known)
+            && let Entry::Occupied(mut same) = self.by_identity.entry(number)
+        {
+            same.get_mut().remove(key);
+            if same.get().is_empty() {
+                same.remove();
+            }
+        }
         let secret = known.secret_key();
         let Some(sharing) = self.by_secret.get_mut(&secret) else { return BTreeSet::new() };
         sharing.remove(key);
@@ -279,5 +350,31 @@ mod tests {
         assert_eq!(index.rival(&elder, &secret("shared"), |_, _| true), None);
         assert_eq!(index.remove(&key("elder")), [key("a-younger")]);
         assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), None);
+    }
+
+    #[test]
+    fn those_that_ask_for_the_same_are_found_in_their_namespace_only_unless_all_share() {
+        let made = |namespace: &str, name: &str| {
+            let mut made = certificate(name, name, 1, "2026-01-01T00:00:00Z");
+            made.metadata.namespace = Some(namespace.to_owned());
+            made
+        };
+        for (across, wanted) in [(false, vec!["ns/b"]), (true, vec!["ns/b", "other/c"])] {
+            let index = Index::sharing(across);
+            let all = [made("ns", "a"), made("ns", "b"), made("other", "c")];
+            all.iter().for_each(|it| drop(index.put(Home::Source, it.clone())));
+            index.put(Home::Target, made("ns", "d"));
+            let mut another = made("ns", "e");
+            another.spec.common_name = Some("other.example.org".to_owned());
+            index.put(Home::Source, another);
+            let found = |most| index.twins(&key("a"), &all[0], most).others;
+            let names: Vec<_> = found(9).iter().map(|(key, _)| key.object.to_string()).collect();
+            assert_eq!(names, wanted, "{across}");
+            assert_eq!(found(1).len(), 1);
+            let are = |name| index.are_twins((&key("a"), &all[0]), &key(name));
+            assert!(are("b") && !are("e") && !are("gone"));
+            index.remove(&key("b"));
+            assert_eq!(found(9).len(), wanted.len() - 1);
+        }
     }
 }

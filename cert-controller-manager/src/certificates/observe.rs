@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cert_lib::{
     model::request::Subject,
-    plan::{Have, IssuerState, Quota, SecretState, Want, backoff::Backoff},
+    plan::{Have, IssuerState, Quota, SecretState, Shared, Want, backoff::Backoff},
 };
 use jiff::Timestamp;
 
@@ -18,6 +18,7 @@ use crate::{
         limits::{Counted, Situation},
         reconcile::Controller,
         secret::{self, Expectation, Facts, keystores::Stores, wishes::Wishes},
+        share::Sharing,
     },
     issuers::{self, asked::noted, choice::Chosen, registry::Lookup},
 };
@@ -42,6 +43,8 @@ pub struct Observed {
     pub counted: Option<Counted>,
     /// Who comes before it in line.
     pub standing: Standing,
+    /// What it may share with others; see [`share`](super::share).
+    pub sharing: Sharing,
 }
 
 impl Controller {
@@ -96,6 +99,7 @@ impl Controller {
             issuer: self.issuer_state(&issuer),
             running: self.orders.running(key),
             secret: state,
+            shared: Shared::default(),
             noted: noted(certificate, &self.settings, &issuer.key),
             backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
@@ -105,7 +109,18 @@ impl Controller {
             slot: self.gate.look(&issuer.key.to_string(), key, standing),
             may_hurry: self.records.may_hurry(&key.tenant(), now),
         };
-        Ok(Observed { have, secret, facts, wishes, stores, bond, issuer, counted, standing })
+        Ok(Observed {
+            have,
+            secret,
+            facts,
+            wishes,
+            stores,
+            bond,
+            issuer,
+            counted,
+            standing,
+            sharing: Sharing::default(),
+        })
     }
 
     /// What holds a new order back, once it is known whether the certificate in the Secret was issued.
@@ -126,7 +141,11 @@ impl Controller {
     }
 
     /// Only those count as rivals that may write into the namespace of the Secret.
-    fn rival(&self, certificate: &Certificate, secret: &ObjectKey) -> Option<CertificateKey> {
+    pub(super) fn rival(
+        &self,
+        certificate: &Certificate,
+        secret: &ObjectKey,
+    ) -> Option<CertificateKey> {
         self.index.rival(certificate, secret, |key, other| {
             let may_write = self.settings.cross_namespace_secrets
                 || self.consents.of(&key.object.namespace, secret) == Consent::Given;

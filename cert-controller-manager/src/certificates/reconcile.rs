@@ -28,6 +28,7 @@ use crate::{
         renewal::Renewals,
         secret::cache::Secrets,
         setbacks::Setbacks,
+        share::Claims,
         status::Outcome,
         wake::Lists,
     },
@@ -64,6 +65,8 @@ pub struct Controller {
     pub realm: Realm,
     /// The Certificates.
     pub index: Index,
+    /// Who orders for all that ask for the same.
+    pub claims: Claims,
     /// The Secrets.
     pub secrets: Secrets,
     /// Who may have a Secret where.
@@ -167,6 +170,11 @@ impl Controller {
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;
         self.consult(key, &certificate, &want, &mut observed, now).await;
         let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
+        if plan.wants_new
+            && self.look_for_shared(key, &certificate, &want, &mut observed, now).await
+        {
+            plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
+        }
         if plan.needs_record {
             self.look_for_record(key, &mut observed, now).await?;
             self.count_again(key, &certificate, &want, &mut observed, now);
@@ -242,8 +250,12 @@ impl Controller {
             _ if self.order_runs(pass.key) => look_again,
             // It took its records away itself; the next pass looks whether they are gone.
             Action::Start | Action::Resume => look_again.min(soon),
-            Action::Keep | Action::Rewrite | Action::Hold | Action::Refuse => {
-                if self.sweep(pass.key).await { look_again } else { look_again.min(soon) }
+            Action::Keep | Action::Share | Action::Rewrite | Action::Hold | Action::Refuse => {
+                if self.sweep(pass.key).await {
+                    look_again
+                } else {
+                    look_again.min(soon)
+                }
             }
         }
     }

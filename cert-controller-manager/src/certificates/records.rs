@@ -97,7 +97,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn find_record(
+    pub(super) async fn find_record(
         &self,
         key: &CertificateKey,
         leaf: &Leaf,

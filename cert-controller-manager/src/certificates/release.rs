@@ -60,10 +60,26 @@ impl Controller {
                 return Ok(Some(soon));
             }
             let owners = self.places.owners(key);
-            self.secrets.delete_if_owned(&secret, &owners).await?;
+            self.secrets.delete_if_owned(&secret, &owners, None).await?;
         }
         self.write_finalizers(key, certificate, false).await?;
         Ok(None)
+    }
+
+    /// The Certificate has another Secret by now. With cascading deletion the one before goes where it says
+    /// that it is this Certificate's, and no other one has it; else it stays, as after a deletion.
+    /// *Idempotent*.
+    pub(super) async fn release_former(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        former: &ObjectKey,
+    ) -> kube::Result<()> {
+        if !self.settings.cascade_delete || self.has_heir(key, former) {
+            return Ok(());
+        }
+        let owners = self.places.owners(key);
+        self.secrets.delete_if_owned(former, &owners, certificate.uid().as_deref()).await
     }
 
     /// Whether another Certificate has this Secret now, and may.

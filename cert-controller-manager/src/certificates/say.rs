@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cert_lib::model::reason::Reason;
+use cert_lib::{model::reason::Reason, plan::Action};
 use kube::{
     Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -85,6 +85,11 @@ impl Controller {
         else {
             return Ok(current);
         };
+        if pass.plan.action == Action::Rewrite && !pass.is_labelled(request) {
+            // The Secret is for the same request in other words, and could not be written now: what is
+            // noted is what shows that.
+            return Ok(current);
+        }
         let secret = &pass.observed.secret;
         let labels = json!({ marks::HASH: request.fingerprint.as_str() });
         let annotations = json!({
@@ -107,6 +112,9 @@ impl Controller {
         {
             return Ok(current);
         }
+        if let Some(former) = current.former_secret() {
+            self.release_former(pass.key, &current, &former).await?;
+        }
         let patch = json!({
             "metadata": {
                 "resourceVersion": current.resource_version(),
@@ -116,7 +124,12 @@ impl Controller {
             },
             "spec": { "secretRef": reference },
         });
-        self.write(pass.key, &patch).await
+        let marked = self.write(pass.key, &patch).await?;
+        // They look at the marks, and only a new certificate is news for them.
+        if matches!(pass.plan.action, Action::Start | Action::Resume) {
+            self.wake_twins(pass);
+        }
+        Ok(marked)
     }
 
     /// Patches a Certificate outside its status.

@@ -115,7 +115,7 @@ pub fn facts(secret: &Secret) -> Facts {
 }
 
 /// Certificate, chain and key of a Secret, or why they are of no use.
-fn bundle(secret: &Secret) -> Result<Bundle, String> {
+pub(super) fn bundle(secret: &Secret) -> Result<Bundle, String> {
     let key = match std::str::from_utf8(entry(secret, "tls.key")) {
         Ok("") => None,
         Ok(text) => Some(text),
@@ -185,6 +185,22 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             leaf: leaf.clone(),
         }),
     }
+}
+
+/// The certificate in a certificate Secret with its key, whoever's it is; `None` where there is none.
+#[must_use]
+pub fn held(facts: &Facts) -> Option<Stored> {
+    let leaf = facts.leaf.as_ref().ok()?;
+    let is_one = is_marked(facts) && facts.label(marks::BACKUP).is_none() && facts.has_key;
+    is_one.then(|| Stored {
+        fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
+        requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
+        revoked: facts.revoked,
+        layout_is_current: true,
+        suggested: None,
+        record: Record::Unknown,
+        leaf: leaf.clone(),
+    })
 }
 
 fn is_marked(facts: &Facts) -> bool {

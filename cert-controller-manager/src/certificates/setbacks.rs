@@ -158,6 +158,13 @@ impl Setbacks {
         self.lock().get(key)?.issued
     }
 
+    /// What failed is not needed any more.
+    pub fn forgive(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.backoff = None;
+        }
+    }
+
     /// It went well.
     pub fn succeeded(&self, key: &CertificateKey) {
         if let Some(memory) = self.lock().get_mut(key) {

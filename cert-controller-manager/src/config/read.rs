@@ -288,6 +288,7 @@ fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<Cer
         renewal_info: values.is_on("acme-renewal-info")?,
         renewal_overdue_window: duration(values, "issuer.renewal-overdue-window")?,
         cross_namespace_secrets: values.is_on("allow-cross-namespace-secrets")?,
+        reuse_across_namespaces: values.is_on("reuse-across-namespaces")?,
         orders_at_once: usize::try_from(values.number("orders-at-once")?)?,
         cascade_delete: values.is_on("issuer.cascade-delete")?,
         default_key,

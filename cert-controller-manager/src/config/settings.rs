@@ -138,6 +138,8 @@ pub struct CertificateSettings {
     pub renewal_overdue_window: SignedDuration,
     /// Whether a Certificate may name a Secret in another namespace, without asking there.
     pub cross_namespace_secrets: bool,
+    /// Whether Certificates of several namespaces share certificates.
+    pub reuse_across_namespaces: bool,
     /// How many orders of one issuer run at once.
     pub orders_at_once: usize,
     /// Whether Secrets are owned by their Certificates.
@@ -166,6 +168,7 @@ impl Default for CertificateSettings {
             renewal_info: true,
             renewal_overdue_window: SignedDuration::from_hours(600),
             cross_namespace_secrets: false,
+            reuse_across_namespaces: false,
             orders_at_once: 100,
             cascade_delete: false,
             default_key: None,

@@ -43,10 +43,11 @@ const SECRET_LABELS: &str = "cert.gardener.cloud/secret-labels";
 const RENEW_BEFORE: &str = "cert.gardener.cloud/renew-before";
 
 /// Copied to the Certificate as they are.
-pub const COPIED: [&str; 3] = [
+pub const COPIED: [&str; 4] = [
     "cert.gardener.cloud/dnsrecord-provider-type",
     "cert.gardener.cloud/dnsrecord-secret-ref",
     "cert.gardener.cloud/dnsrecord-class",
+    marks::REUSE,
 ];
 
 /// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are

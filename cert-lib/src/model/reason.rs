@@ -51,13 +51,15 @@ pub enum Reason {
     LoopSuspected,
     /// Too many orders run already.
     Queued,
+    /// Another Certificate asks for the same, and its order runs.
+    SameRequest,
     /// A cluster refuses what must be read or written.
     ClusterRefused,
 }
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Ready,
         Self::SpecRefused,
         Self::OtherClass,
@@ -80,6 +82,7 @@ impl Reason {
         Self::RateLimited,
         Self::LoopSuspected,
         Self::Queued,
+        Self::SameRequest,
         Self::ClusterRefused,
     ];
 
@@ -109,6 +112,7 @@ impl Reason {
             Self::RateLimited => "RateLimited",
             Self::LoopSuspected => "LoopSuspected",
             Self::Queued => "Queued",
+            Self::SameRequest => "SameRequest",
             Self::ClusterRefused => "ClusterRefused",
         }
     }

@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Brake, Have, IssuerState, Policy, Quota, Record, SecretState, Slot, Stored, Want,
+    Action, Brake, Have, IssuerState, Ordered, Policy, Quota, Record, SecretState, Shared, Slot,
+    Stored, Want,
     renewal::{self, Cause, Due},
     repeats::{self, Loop},
 };
@@ -66,6 +67,28 @@ const DOUBTS: u32 = 3;
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
+}
+
+/// Stands before every new order, and before all that holds one back: the certificate of another owner
+/// for the same request costs nothing, and one that is ordered is waited for.
+///
+/// A renewal that is demanded gets a certificate that was requested after the demand, by whomever.
+pub(super) fn share(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
+    if start.action != Action::Start || snapshot.want.renew {
+        return None;
+    }
+    let Shared { held, ordered } = &snapshot.have.shared;
+    if held.as_ref().is_some_and(|other| snapshot.can_take(other)) {
+        let (reason, message) = (start.reason, start.message.clone());
+        return Some(Verdict { action: Action::Share, reason, message, look_again: None });
+    }
+    let Ordered { by, until } = ordered.as_ref().filter(|it| snapshot.now < it.until)?;
+    let message = format!(
+        "Certificate {by} asks for the same, and its order runs: its certificate is taken when it is there"
+    );
+    let soon = snapshot.now.saturating_add(LINE_LOOK).unwrap_or(*until);
+    let look_again = Some(soon.min(*until));
+    Some(Verdict { look_again, ..hold(Reason::SameRequest, message) })
 }
 
 /// Stands before every new order: back-off, then the issuer's quota, what the CA said of its limits,
@@ -213,7 +236,7 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
         Action::Refuse => {
             matches!(verdict.reason, Reason::SecretConflict | Reason::SecretNotWritable)
         }
-        Action::Keep | Action::Start | Action::Rewrite => false,
+        Action::Keep | Action::Start | Action::Share | Action::Rewrite => false,
     };
     !(is_wanted && can_go_on)
 }
@@ -264,6 +287,25 @@ impl<'a> Snapshot<'a> {
     fn covers(&self) -> bool {
         let both = || self.stored().zip(self.request());
         *self.covers.get_or_init(|| both().is_some_and(|(stored, request)| covers(stored, request)))
+    }
+
+    /// Whether the certificate of another owner, which was issued for the same request, is as good as a
+    /// new one.
+    fn can_take(&self, other: &Stored) -> bool {
+        let Some(request) = self.request() else { return false };
+        let demanded = self.want.renewed_after.filter(|after| *after <= self.now);
+        let is_new_enough = demanded.is_none_or(|after| other.requested_at >= after)
+            && !self.want.gives_up_key(other);
+        let is_revoked =
+            other.revoked || self.stored().is_some_and(|own| own.revoked && own.leaf == other.leaf);
+        let due = renewal::due(&other.serving(), self.want, self.policy, self.now).at;
+        let is_signed = !other.leaf.is_self_issued || request.extras.is_some();
+        is_new_enough
+            && !is_revoked
+            && is_signed
+            && self.now < due.min(other.leaf.not_after)
+            && has_exactly(other, request)
+            && covers(other, request)
     }
 
     /// Whether the certificate was issued for the request, as the Secret says. A Secret that says

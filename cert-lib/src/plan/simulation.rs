@@ -204,7 +204,7 @@ impl World {
                 }
                 Action::Start => self.order(number, plan.replaces),
                 Action::Resume => self.finish(number),
-                Action::Rewrite | Action::Refuse => panic!("{plan:?}"),
+                Action::Share | Action::Rewrite | Action::Refuse => panic!("{plan:?}"),
             }
         }
     }

@@ -170,6 +170,23 @@ impl Given {
         self.have.noted = Some(Fingerprint::stored(fingerprint));
         self
     }
+    /// Another Certificate has this for the same request: 90 days, all of them left.
+    fn shared(mut self, change: impl FnOnce(&mut Stored)) -> Self {
+        let SecretState::Holds(mut other) = given().have.secret else { unreachable!() };
+        other.leaf.serial = "0c0d".into();
+        other.requested_at = now();
+        (other.leaf.not_before, other.leaf.not_after) = (now(), now() + DAY * 90);
+        change(&mut other);
+        self.have.shared.held = Some(other);
+        self
+    }
+    fn ordered_by_another(mut self, wait: SignedDuration) -> Self {
+        self.have.shared.ordered = Some(Ordered { by: "default/twin".into(), until: now() + wait });
+        self
+    }
+    fn missing(self) -> Self {
+        self.secret(SecretState::Missing)
+    }
     fn labelled(self, fingerprint: Option<&str>) -> Self {
         self.stored(|stored| stored.fingerprint = fingerprint.map(Fingerprint::stored))
     }
@@ -182,6 +199,162 @@ impl Given {
     fn plan(&self) -> Plan {
         plan(&self.want, &self.have, &POLICY, now())
     }
+}
+
+#[test]
+fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
+    use crate::model::key::KeyType;
+    use Action::{Hold, Keep, Resume, Share, Start};
+    let minute = SignedDuration::from_mins(1);
+    let due = || given().of_90_days_with(DAY * 2);
+    let of_90_days = |stored: &mut Stored, left: SignedDuration| {
+        stored.leaf.not_after = now() + left;
+        stored.leaf.not_before = now() + left - DAY * 90;
+        stored.requested_at = stored.leaf.not_before;
+    };
+    let rows: Vec<(&str, Given, Action, Reason)> = vec![
+        ("another has it", given().missing().shared(|_| {}), Share, Reason::SecretMissing),
+        ("another has it, and nothing is needed", given().shared(|_| {}), Keep, Reason::Ready),
+        (
+            "another has it, and the quota is exhausted",
+            given().missing().shared(|_| {}).quota_open_in(minute),
+            Share,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has it, and all slots are taken",
+            given().missing().shared(|_| {}).queued(),
+            Share,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has it, and the last try failed",
+            given().missing().shared(|_| {}).backing_off_for(minute),
+            Share,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has it, but its issuer is gone",
+            given().missing().shared(|_| {}).issuer(IssuerState::Missing("why".into())),
+            Hold,
+            Reason::IssuerMissing,
+        ),
+        (
+            "another has it, and an order of its own runs",
+            given().missing().shared(|_| {}).with_progress(),
+            Resume,
+            Reason::Issuing,
+        ),
+        (
+            "another has one that was revoked",
+            given().missing().shared(|s| s.revoked = true),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that is to be renewed itself",
+            given().missing().shared(|s| of_90_days(s, DAY)),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that is over",
+            given().missing().shared(|s| s.leaf.not_after = now()),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that this one would renew at once",
+            given().missing().shared(|_| {}).renew_before(DAY * 80).shared(|s| {
+                s.leaf.not_before = now() - DAY * 11;
+                s.leaf.not_after = now() + DAY * 79;
+                s.requested_at = s.leaf.not_before;
+            }),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one with one name more",
+            given().missing().shared(|s| {
+                s.leaf.names.insert("other.example.org".parse().unwrap());
+            }),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one with another kind of key",
+            given().missing().wants_key(KeyType::Rsa2048).shared(|_| {}),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that nobody signed",
+            given().missing().shared(|s| s.leaf.is_self_issued = true),
+            Start,
+            Reason::SecretMissing,
+        ),
+        ("another was renewed first", due().shared(|_| {}), Share, Reason::RenewalDue),
+        ("another is as old", due().shared(|s| of_90_days(s, DAY * 2)), Start, Reason::RenewalDue),
+        (
+            "a renewal is asked for, and another has one that is older",
+            given().renewed_after(now()).shared(|s| s.requested_at = now() - minute),
+            Start,
+            Reason::RenewalDemanded,
+        ),
+        (
+            "a renewal is asked for, and another was renewed since",
+            given().renewed_after(now() - minute).shared(|_| {}),
+            Share,
+            Reason::RenewalDemanded,
+        ),
+        (
+            "a renewal is asked for now",
+            given().renew().shared(|_| {}),
+            Start,
+            Reason::RenewalDemanded,
+        ),
+        (
+            "revoked, and another has it: nobody asked for a new one",
+            given().revoked().shared(|_| {}),
+            Hold,
+            Reason::Revoked,
+        ),
+        (
+            "another has ordered it",
+            given().missing().ordered_by_another(minute),
+            Hold,
+            Reason::SameRequest,
+        ),
+        (
+            "another has ordered it long ago",
+            given().missing().ordered_by_another(SignedDuration::ZERO),
+            Start,
+            Reason::SecretMissing,
+        ),
+        ("another renews it", due().ordered_by_another(minute), Hold, Reason::SameRequest),
+        (
+            "another renews it, and one more was renewed",
+            due().shared(|_| {}).ordered_by_another(minute),
+            Share,
+            Reason::RenewalDue,
+        ),
+    ];
+    for (name, given, action, reason) in rows {
+        let plan = given.plan();
+        assert_eq!((plan.action, plan.reason), (action, reason), "{name}");
+        let looks =
+            matches!(action, Action::Share | Action::Start) || reason == Reason::SameRequest;
+        assert_eq!(plan.wants_new, looks && !given.want.renew, "{name}");
+    }
+}
+
+#[test]
+fn a_key_that_is_given_up_is_not_taken_from_another() {
+    let mut given = given().missing().shared(|_| {});
+    given.want.new_key_after = Some(now() + DAY);
+    assert_eq!(given.plan().action, Action::Start);
+    given.want.new_key_after = Some(now());
+    assert_eq!(given.plan().action, Action::Share);
 }
 
 #[test]

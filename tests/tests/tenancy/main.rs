@@ -7,6 +7,7 @@ mod large_sources;
 mod network;
 mod ownership;
 mod quotas;
+mod restored;
 mod revocations;
 mod target_issuers;
 mod untrusted;

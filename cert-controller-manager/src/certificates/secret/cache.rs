@@ -220,16 +220,24 @@ impl Secrets {
         self.lock().surplus(most)
     }
 
-    /// Deletes a Secret whose annotation names one of `owners`; leaves any other. *Idempotent*.
+    /// Deletes a Secret whose annotation names one of `owners`, or that the object `uid` owns; leaves any
+    /// other. *Idempotent*.
     ///
     /// # Errors
     /// When it could not be read or deleted.
-    pub async fn delete_if_owned(&self, key: &ObjectKey, owners: &[String]) -> kube::Result<()> {
+    pub async fn delete_if_owned(
+        &self,
+        key: &ObjectKey,
+        owners: &[String],
+        uid: Option<&str>,
+    ) -> kube::Result<()> {
         let api = self.api(key);
         let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(()) };
         let noted = found.annotations().get(marks::OWNERS);
         let is_ours = |it: &str| owners.iter().any(|owner| owner == it.trim());
-        if !noted.is_some_and(|noted| noted.split(',').any(is_ours)) {
+        let is_owned =
+            uid.is_some_and(|uid| found.owner_references().iter().any(|it| it.uid == uid));
+        if !is_owned && !noted.is_some_and(|noted| noted.split(',').any(is_ours)) {
             return Ok(());
         }
         let same = Preconditions { uid: found.uid(), resource_version: None };

@@ -65,7 +65,7 @@ impl Controller {
     /// Adds what the Certificate asks for besides. Where the keystores cannot be made, those that are
     /// there stay: a program that finds the old certificate in them can work, one that finds no
     /// keystore cannot.
-    async fn complete(
+    pub(in crate::certificates) async fn complete(
         &self,
         pass: &Pass<'_>,
         request: &Request,
@@ -243,7 +243,7 @@ fn usual(issuer: Option<IssuerKind>) -> Encoding {
     }
 }
 
-fn unwritable(pass: &Pass<'_>, error: &KeyError) -> Step {
+pub(in crate::certificates) fn unwritable(pass: &Pass<'_>, error: &KeyError) -> Step {
     let message = format!("the private key cannot be written as asked for: {error}");
     let mut outcome = pass.outcome(State::Error, message);
     outcome.reason = Reason::LayoutOutdated;

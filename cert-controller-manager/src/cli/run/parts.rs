@@ -26,7 +26,7 @@ use crate::{
     certificates::{
         consent::Consents, gate::Gate, index::Index, progress::Store,
         reconcile::Controller as Certificates, records::Records, renewal::Renewals,
-        secret::cache::Secrets, setbacks::Setbacks, wake::Lists,
+        secret::cache::Secrets, setbacks::Setbacks, share::Claims, wake::Lists,
     },
     config::SourceSettings,
     issuers::{
@@ -161,7 +161,8 @@ pub(super) async fn issuing(
             target: identity.target.clone(),
             one_cluster: clusters.target_is_source(),
         },
-        index: Index::default(),
+        index: Index::sharing(settings.certificates.reuse_across_namespaces),
+        claims: Claims::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
         consents: Consents::new(target_namespaces(ground)),

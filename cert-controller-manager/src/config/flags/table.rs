@@ -101,6 +101,7 @@ pub const MANAGER: &[Flag] = &[
         .default("false")
         .ours()
         .common(),
+    flag("reuse-across-namespaces", Bool, Certificates, REUSE).default("false").ours(),
     //
     flag("dns-namespace", Text("NAMESPACE"), Challenges, DNS_NAMESPACE)
         .unset("the namespace of the Certificate")
@@ -280,6 +281,8 @@ const RENEW_BEFORE_PERCENTAGE: &str = "How much of its life is left when a certi
 const RENEWAL_INFO: &str = "Ask ACME servers when they want a certificate to be renewed (RFC 9773)";
 const OVERDUE: &str = "How long before its end a certificate counts as overdue in the metrics";
 const CASCADE_DELETE: &str = "Delete Secrets with their Certificates";
+const REUSE: &str = "Share one certificate and key between Certificates of all namespaces of a cluster \
+                     that ask for the same, not only within each namespace";
 const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA";
 const ECDSA: &str = "smaller and faster; existing Secrets are kept until they are renewed";
 const RSA_SIZE: &str = "Size of RSA keys where the Certificate names none: 2048, 3072 or 4096";

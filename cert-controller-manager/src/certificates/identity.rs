@@ -1,0 +1,136 @@
+//! What makes two Certificates ask for the same certificate. Pure.
+
+use std::collections::BTreeSet;
+
+use cert_lib::model::{name::DnsName, request::MAX_DNS_NAMES};
+use kube::ResourceExt;
+
+use crate::api::{
+    Certificate, CertificateKey, Home,
+    certificate::{KeyAlgorithm, RotationPolicy},
+    marks,
+};
+
+/// All that a Certificate says about the certificate itself, but for its issuer, with names as sets.
+/// Where it goes to, how it is laid out there and when it is renewed do not count.
+#[derive(Debug, Eq, Hash, PartialEq)]
+pub struct Identity {
+    home: Home,
+    /// `None` where those of all namespaces may be the same.
+    namespace: Option<String>,
+    common_name: Option<String>,
+    names: BTreeSet<String>,
+    other_names: [BTreeSet<String>; 3],
+    algorithm: Option<KeyAlgorithm>,
+    size: Option<i32>,
+    keeps_key: bool,
+    is_ca: bool,
+    duration: Option<String>,
+    profile: Option<String>,
+    preferred_chain: Option<String>,
+}
+
+impl Identity {
+    /// Of a Certificate; `None` where its certificate is nobody else's: its key is elsewhere, it wants
+    /// one of its own, or it asks for more than there can be.
+    #[must_use]
+    pub fn of(key: &CertificateKey, certificate: &Certificate, across: bool) -> Option<Self> {
+        let spec = &certificate.spec;
+        let opts_out = certificate.annotations().get(marks::REUSE).is_some_and(|it| it == "false");
+        let lists = [&spec.dns_names, &spec.email_addresses, &spec.ip_addresses, &spec.uris];
+        let are_too_many =
+            lists.iter().any(|list| list.as_ref().is_some_and(|it| it.len() > MAX_DNS_NAMES));
+        if opts_out || spec.csr.is_some() || are_too_many {
+            return None;
+        }
+        let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let spelled = |text: &str| match text.parse::<DnsName>() {
+            Ok(name) => name.into(),
+            Err(_) => text.to_owned(),
+        };
+        let common_name = full(&spec.common_name).map(|name| spelled(&name));
+        let names = spec.dns_names.iter().flatten().map(|name| spelled(name));
+        let private_key = spec.private_key.clone().unwrap_or_default();
+        let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
+        Some(Self {
+            home: key.home,
+            namespace: (!across).then(|| key.object.namespace.clone()),
+            names: names.chain(common_name.clone()).collect(),
+            common_name,
+            other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris].map(set),
+            algorithm: private_key.algorithm,
+            size: private_key.size,
+            keeps_key: private_key.rotation_policy == Some(RotationPolicy::Never),
+            is_ca: spec.is_ca == Some(true),
+            duration: full(&spec.duration),
+            profile: full(&spec.profile),
+            preferred_chain: full(&spec.preferred_chain),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::ObjectKey;
+
+    fn identity(spec: &Value, reuse: Option<&str>) -> Option<Identity> {
+        let mut certificate: Certificate = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": { "namespace": "ns", "name": "a" }, "spec": spec,
+        }))
+        .unwrap();
+        if let Some(text) = reuse {
+            certificate.annotations_mut().insert(marks::REUSE.to_owned(), text.to_owned());
+        }
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        Identity::of(&key, &certificate, false)
+    }
+
+    #[test]
+    fn only_what_is_in_the_certificate_tells_one_from_another() {
+        let base = json!({ "commonName": "a.example", "dnsNames": ["b.example", "c.example"] });
+        let with = |name: &str, value: Value| {
+            let mut spec = base.clone();
+            spec[name] = value;
+            spec
+        };
+        let wanted = identity(&base, None);
+        assert!(wanted.is_some());
+        for (spec, same) in [
+            (with("dnsNames", json!(["C.example.", "b.example"])), true),
+            (with("dnsNames", json!(["a.example", "b.example", "c.example"])), true),
+            (with("secretName", json!("other")), true),
+            (with("secretLabels", json!({ "a": "b" })), true),
+            (with("privateKey", json!({ "encoding": "PKCS8" })), true),
+            (with("privateKey", json!({ "rotationPolicy": "Always" })), true),
+            (with("renewBefore", json!("24h")), true),
+            (with("followCNAME", json!(true)), true),
+            (with("isCA", json!(false)), true),
+            (with("dnsNames", json!(["b.example"])), false),
+            (with("commonName", json!("b.example")), false),
+            (with("commonName", json!("")), false),
+            (with("ipAddresses", json!(["10.0.0.1"])), false),
+            (with("uris", json!(["spiffe://a"])), false),
+            (with("privateKey", json!({ "algorithm": "RSA" })), false),
+            (with("privateKey", json!({ "rotationPolicy": "Never" })), false),
+            (with("isCA", json!(true)), false),
+            (with("duration", json!("2160h")), false),
+            (with("profile", json!("short")), false),
+            (with("preferredChain", json!("Root")), false),
+        ] {
+            assert_eq!(identity(&spec, None) == wanted, same, "{spec}");
+        }
+        assert_eq!(identity(&json!({ "csr": "eA==" }), None), None);
+        assert_eq!(identity(&with("dnsNames", json!(vec!["x.example"; 100])), None), None);
+    }
+
+    #[test]
+    fn who_opts_out_shares_with_nobody() {
+        let spec = json!({ "commonName": "a.example" });
+        assert_eq!(identity(&spec, Some("false")), None);
+        assert_eq!(identity(&spec, Some("true")), identity(&spec, None));
+    }
+}
