@@ -49,6 +49,26 @@ impl Serving {
         Self::flawed(name, directory, Flaw::None)
     }
 
+    /// A certificate that is its own authority, as `openssl req -x509` makes it.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn own(name: &str, directory: &Path) -> Result<Self> {
+        let certificate = directory.join(format!("{name}.pem"));
+        let key = KeyPair::generate()?;
+        let mut params = leaf(Flaw::None)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages.clear();
+        let files = Self {
+            authority: certificate.clone(),
+            certificate,
+            key: directory.join(format!("{name}-key.pem")),
+        };
+        fs::write(&files.certificate, params.self_signed(&key)?.pem())?;
+        fs::write(&files.key, key.serialize_pem())?;
+        Ok(files)
+    }
+
     /// The same with something wrong in the certificate.
     ///
     /// # Errors

@@ -349,6 +349,20 @@ fn s12_a_ca_that_cannot_be_trusted_is_told_why_and_asked_nothing() {
 }
 
 #[test]
+fn a_ca_whose_own_certificate_was_given_is_trusted() {
+    run(async {
+        let bench = Bench::new().await?;
+        let upstream = bench.pebble.directory().replace("/dir", "");
+        let serving = Serving::own("own", &scratch()?)?;
+        let trust = serving.authority.clone();
+        let proxy = Proxy::start(&upstream, bench.pebble.trust(), serving).await?;
+        Desk::open(&proxy.directory(), &trust).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn an_order_is_not_slowed_down_by_a_proxy_that_behaves() {
     run(async {
         let bench = Bench::new().await?;

@@ -274,6 +274,32 @@ async fn a_challenge_that_is_not_offered_is_named_and_nothing_is_published() {
     assert_eq!(bench.http.log(), [NEW_ORDER, "POST /authz/0", "POST /authz/0"]);
 }
 
+/// Item 10 of issue 11: the CA may be a tenant's.
+#[tokio::test]
+async fn a_ca_that_lists_more_authorizations_than_names_is_asked_for_none_of_them() {
+    let many: Vec<String> =
+        (0..10_000).map(|number| format!("https://ca/authz/{number}")).collect();
+    for (path, status, want) in [
+        ("/new-order", "pending", "the CA wants more to be proved than was asked for"),
+        ("/order/1", "invalid", "the CA refused the order: it gave no reason"),
+    ] {
+        let urls = many.clone();
+        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+            (seen.path() == path).then(|| {
+                let order = json!({
+                    "status": status, "finalize": "https://ca/finalize/1", "authorizations": urls,
+                });
+                reply(201).nonce("n").header("location", "https://ca/order/1").json(&order)
+            })
+        })
+        .await;
+        let error = bench.issue(&app()).await.unwrap_err();
+        assert_eq!(error.to_string(), want);
+        let asked = bench.http.log().iter().filter(|line| line.contains("/authz/")).count();
+        assert!(asked <= 3, "{path}: {asked}");
+    }
+}
+
 /// faults.md 35
 #[tokio::test]
 async fn a_refused_name_among_others_is_told_in_one_line() {
