@@ -157,15 +157,14 @@ impl Index {
     /// Replaces the labels of a namespace. They matter to few objects, and then to all of them.
     fn put_labels(&self, namespace: String, labels: Option<Labels>) {
         let mut state = self.lock();
-        let before = match &labels {
-            Some(labels) => state.labels.insert(namespace, Arc::new(labels.clone())),
+        if state.labels.get(&namespace).map(Arc::as_ref) == labels.as_ref() {
+            return;
+        }
+        match labels {
+            Some(labels) => state.labels.insert(namespace, Arc::new(labels)),
             None => state.labels.remove(&namespace),
         };
-        let concerned = if before.as_deref() == labels.as_ref() {
-            BTreeSet::new()
-        } else {
-            state.selecting.clone()
-        };
+        let concerned = state.selecting.clone();
         drop(state);
         self.push(concerned);
     }

@@ -40,7 +40,7 @@ fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
             let found = namespace.read("Certificate", "patient").await?;
             let status = &found.data["status"];
             let message = status["message"].as_str().unwrap_or_default();
-            Ok(match message.contains("busy") && status["state"] == "Error" {
+            Ok(match message.contains("HTTP 503") && status["state"] == "Error" {
                 true => Look::Done(()),
                 false => Look::NotYet(status.to_string()),
             })

@@ -38,7 +38,7 @@ fn large_ingress(number: usize) -> Value {
 
 fn small(number: usize) -> Value {
     let name = format!("small-{number}");
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let mut ingress = ingress(&name, "small.my-company.test", "small-tls");
         ingress["metadata"]["annotations"] = json!({"example.org/text": "x".repeat(1_000)});
         return ingress;
