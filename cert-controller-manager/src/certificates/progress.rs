@@ -160,14 +160,15 @@ impl Store {
         }
     }
 
-    /// Forgets the order of a Certificate. *Idempotent*.
+    /// Forgets the order of a Certificate. *Idempotent*. Nothing is asked of the cluster where no order
+    /// is known: each one is known before its Secret is written, or was read at the start.
     ///
     /// # Errors
     /// When the Secret could not be deleted; the order is then still known.
     pub async fn delete(&self, key: &CertificateKey) -> kube::Result<()> {
+        let Some(order) = self.get(key) else { return Ok(()) };
         let name = self.secret_name(key);
-        let found_in = self.get(key).and_then(|order| order.found_in);
-        for name in found_in.into_iter().filter(|found| *found != name).chain([name.clone()]) {
+        for name in order.found_in.into_iter().filter(|found| *found != name).chain([name.clone()]) {
             match self.api.delete(&name, &DeleteParams::default()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -285,6 +286,17 @@ mod tests {
             store.came_to(&key, &progress(number, "2026-11-22T11:00:00Z"));
             assert_eq!(store.get(&key).unwrap().progress.started().to_string(), kept);
         }
+    }
+
+    /// The cluster of the test refuses every request.
+    #[tokio::test]
+    async fn only_the_secret_of_a_known_order_is_deleted() {
+        let store = store();
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        store.delete(&key).await.unwrap();
+        store.lock().insert(key.clone(), Order { stored: false, ..order(None) });
+        store.delete(&key).await.unwrap_err();
+        assert!(store.get(&key).is_some(), "its Secret may be there");
     }
 
     /// faults.md 3, 4 and 6
