@@ -5,6 +5,7 @@ pub mod ca;
 pub mod renewal;
 pub mod revocation;
 pub mod self_signed;
+pub mod verify;
 pub mod x509;
 
 use async_trait::async_trait;

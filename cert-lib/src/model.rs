@@ -1,5 +1,6 @@
 //! The values that the engine talks about. No input or output here.
 
+pub(crate) mod armor;
 pub mod bundle;
 pub mod cert_id;
 pub mod key;

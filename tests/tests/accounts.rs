@@ -228,7 +228,7 @@ fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account()
         let good = entry(rig, "keys-account", "privateKey").await?.context("there is no key")?;
         let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem();
         for (value, words) in [
-            ("garbage", "value for key privateKey is invalid: "),
+            ("garbage", "value for key `privateKey` is invalid: "),
             ("", "there is no privateKey"),
             (ed25519.as_str(), "it must be P-256, P-384, or RSA with 2048 to 4096 bits"),
         ] {

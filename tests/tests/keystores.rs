@@ -97,7 +97,7 @@ fn issue(key: &PrivateKey) -> Result<Issued> {
     leaf.distinguished_name.push(DnType::CommonName, "a.example");
     let leaf = leaf.signed_by(&KeyPair::from_pem(&key.pem())?, &middle)?;
     let chain = leaf.pem() + &middle.pem();
-    let bundle = Bundle::from_pem(chain.as_bytes(), Some(&key.pem()))?;
+    let bundle = Bundle::from_pem(chain.as_bytes(), Some(key.pem().as_bytes()))?;
     Ok(Issued { bundle, ca: middle.pem() + &root.pem() })
 }
 

@@ -6,9 +6,8 @@ mod renewal;
 use std::{collections::BTreeSet, net::IpAddr};
 
 use cert_lib::{
-    model::{
-        name::DnsName,
-        request::{AcmeWishes, Csr, KeyChoice, Refusal, Request, Subject, names},
+    model::request::{
+        AcmeWishes, Csr, KeyChoice, Refusal, Request, Subject, names, own_common_name,
     },
     plan::Want,
 };
@@ -85,9 +84,10 @@ fn request(
         }),
         (true, None) => Subject::Names {
             dns_names: names(common_name, dns_names)?,
-            common_name: match (common_name.map(str::parse::<DnsName>).transpose(), &extras) {
-                (Err(_), Some(_)) => None,
-                (parsed, _) => parsed?,
+            common_name: match (common_name, &extras) {
+                (None, _) => None,
+                (Some(text), Some(extras)) => own_common_name(text, extras)?,
+                (Some(text), None) => Some(text.parse()?),
             },
             key: key_choice(spec, settings),
         },
@@ -171,11 +171,14 @@ fn renewed_after(spec: &CertificateSpec) -> Result<Option<Timestamp>, Refusal> {
 
 fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusal> {
     let Some(text) = &spec.renew_before else { return Ok(None) };
-    let window = duration(text).map_err(|why| Refusal::Other(format!("renewBefore: {why}")))?;
-    if window < MIN_RENEW_BEFORE {
-        return Err(Refusal::Other(format!("renewBefore must be at least 5 minutes ({text})")));
+    let is_negative = |it: &str| it.trim().strip_prefix('-').is_some_and(|it| duration(it).is_ok());
+    match duration(text) {
+        Ok(window) if window >= MIN_RENEW_BEFORE => Ok(Some(window)),
+        Err(why) if !is_negative(text) => Err(Refusal::Other(format!("renewBefore: {why}"))),
+        Ok(_) | Err(_) => {
+            Err(Refusal::Other(format!("renewBefore must be at least 5 minutes ({text})")))
+        }
     }
-    Ok(Some(window))
 }
 
 fn key_choice(spec: &CertificateSpec, settings: &CertificateSettings) -> KeyChoice {

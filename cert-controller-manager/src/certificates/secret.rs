@@ -116,11 +116,7 @@ pub fn facts(secret: &Secret) -> Facts {
 
 /// Certificate, chain and key of a Secret, or why they are of no use.
 pub(super) fn bundle(secret: &Secret) -> Result<Bundle, String> {
-    let key = match std::str::from_utf8(entry(secret, "tls.key")) {
-        Ok("") => None,
-        Ok(text) => Some(text),
-        Err(_) => return Err("the Secret's tls.key is not text".to_owned()),
-    };
+    let key = Some(entry(secret, "tls.key")).filter(|key| !key.is_empty());
     Bundle::from_pem(entry(secret, "tls.crt"), key)
         .map_err(|error| format!("the Secret cannot be used: {error}"))
 }

@@ -113,13 +113,7 @@ fn referenced(
             if rules.allow_target {
                 return Ok(key);
             }
-            let why = format!(
-                "target issuers not allowed: issuer {namespace}/{name} is not in the issuer \
-                 namespace {}; name one that is, or run the manager with --allow-target-issuers \
-                 and a target cluster other than the default cluster",
-                rules.namespace
-            );
-            Err((key, why))
+            Err((key, "target issuers not allowed".to_owned()))
         }
     }
 }

@@ -49,7 +49,8 @@ impl Controller {
         })?;
         let authority = read(&secret, self.clock.now())
             .map_err(|why| Trouble::Mend(format!("Secret {name}: {why}")))?;
-        let facts = Facts::Ca(status::authority(authority.describe()));
+        let ca = status::authority(authority.describe());
+        let facts = Facts::Ca { ca, warning: authority.warning() };
         let issuer = CaIssuer::new(authority, self.clock.clone(), self.keys.clone());
         let issuer: Arc<dyn cert_lib::issue::Issuer> = Arc::new(issuer);
         self.registry.put(key, Lookup::Ready { issuer, needs_dns: false, quota: None });
@@ -82,7 +83,5 @@ fn read(secret: &Secret, now: jiff::Timestamp) -> Result<Authority, String> {
         let data = secret.data.as_ref().and_then(|data| data.get(name));
         data.map_or(&[][..], |value| value.0.as_slice())
     };
-    let key = std::str::from_utf8(entry("tls.key"))
-        .map_err(|_| "extracting CA Keypair from secret failed: tls.key is not PEM".to_owned())?;
-    Authority::from_pem(entry("tls.crt"), key, now).map_err(|error| error.to_string())
+    Authority::from_pem(entry("tls.crt"), entry("tls.key"), now).map_err(|error| error.to_string())
 }

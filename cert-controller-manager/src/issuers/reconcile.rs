@@ -264,9 +264,14 @@ impl Controller {
         if is_news {
             let about = issuer.object_ref(&());
             match outcome {
-                Outcome::Ready(_) => {
+                Outcome::Ready(facts) => {
                     tracing::info!(issuer = %name, "issuer {name} is ready");
-                    self.reports(name).normal(about, "Ready", "certificates can be issued");
+                    match facts.warning() {
+                        Some(warning) => self.reports(name).warning(about, "Ready", warning),
+                        None => {
+                            self.reports(name).normal(about, "Ready", "certificates can be issued");
+                        }
+                    }
                 }
                 Outcome::Error { message, .. } => {
                     tracing::warn!(issuer = %name, "issuer {name}: {message}");

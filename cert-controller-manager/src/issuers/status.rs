@@ -32,9 +32,25 @@ pub enum Facts {
     /// `status.acme`
     Acme(Value),
     /// `status.ca`
-    Ca(Value),
+    Ca {
+        /// What it keeps.
+        ca: Value,
+        /// What is wrong although certificates can be issued.
+        warning: Option<&'static str>,
+    },
     /// There is nothing to keep.
     SelfSigned,
+}
+
+impl Facts {
+    /// What is wrong although certificates can be issued.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        match self {
+            Self::Ca { warning, .. } => *warning,
+            Self::Acme(_) | Self::SelfSigned => None,
+        }
+    }
 }
 
 /// What upstream shows for issuers whose requests nobody counts.
@@ -47,12 +63,12 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
     let before = issuer.status.clone().unwrap_or_default();
     let kind = IssuerKind::of(&issuer.spec);
     let (state, message, rest) = match outcome {
-        Outcome::Ready(_) => ("Ready", None, None),
+        Outcome::Ready(facts) => ("Ready", facts.warning().map(str::to_owned), None),
         Outcome::Error { message, rest } => ("Error", Some(message.clone()), rest.clone()),
     };
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
-        (_, Outcome::Ready(Facts::Ca(ca))) => (None, Some(ca.clone())),
+        (_, Outcome::Ready(Facts::Ca { ca, .. })) => (None, Some(ca.clone())),
         (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
         (Some(IssuerKind::Acme), Outcome::Error { .. }) => (before.acme.clone(), None),
         (Some(IssuerKind::Ca), Outcome::Error { .. }) => (None, before.ca.clone()),
@@ -100,7 +116,7 @@ pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     let acme = issuer.spec.acme.as_ref();
     let account = match outcome {
         Outcome::Ready(Facts::Acme(registration)) => account::url(registration),
-        Outcome::Ready(Facts::Ca(_) | Facts::SelfSigned) | Outcome::Error { .. } => None,
+        Outcome::Ready(Facts::Ca { .. } | Facts::SelfSigned) | Outcome::Error { .. } => None,
     };
     Some(IssuerFacts {
         kind: IssuerKind::of(&issuer.spec)?,
@@ -143,6 +159,20 @@ pub fn authority(ca: &Description) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ready_issuer_says_what_is_wrong_with_its_ca() {
+        let issuer: Issuer = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": { "name": "ca" }, "spec": { "ca": {} },
+        }))
+        .unwrap();
+        for warning in [None, Some("its key usage lacks keyCertSign")] {
+            let ready = Outcome::Ready(Facts::Ca { ca: json!({}), warning });
+            let status = of(&issuer, &ready, 1);
+            assert_eq!((status.state.as_str(), status.message.as_deref()), ("Ready", warning));
+        }
+    }
 
     #[test]
     fn what_was_said_to_another_account_is_forgotten_and_what_holds_for_all_is_not() {

@@ -313,7 +313,7 @@ pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
 
 /// Whether a Secret holds the private key of its certificate.
 pub(super) fn has_key(secret: &Secret) -> bool {
-    let key = std::str::from_utf8(entry(secret, "tls.key")).unwrap_or_default();
+    let key = entry(secret, "tls.key");
     !key.is_empty() && Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok()
 }
 

@@ -20,7 +20,10 @@ use serde::Serialize;
 use x509_parser::{prelude::FromDer, public_key::RSAPublicKey};
 use zeroize::Zeroizing;
 
-use crate::acme::wire::Token;
+use crate::{
+    acme::wire::Token,
+    model::armor::{Block, blocks},
+};
 
 /// The key of an ACME account: ECDSA on P-256 or P-384, or RSA with 2048 to 4096 bits. Cheap to
 /// clone. Prints only its kind in `Debug`.
@@ -44,8 +47,13 @@ pub enum AccountKeyError {
     #[error("cannot generate an account key")]
     Generate,
     /// No PEM block of a private key.
-    #[error("the account key is not a private key in PEM (PKCS#8, SEC1 or PKCS#1, not encrypted)")]
+    #[error("decoding pem block for private key failed")]
     NotPem,
+    /// A key that only its password makes readable.
+    #[error(
+        "the account key is encrypted: store it without a password (openssl pkey -in KEY -out NEW)"
+    )]
+    Encrypted,
     /// A key, but not one that CAs take.
     #[error(
         "the account key is not usable: it must be P-256, P-384, or RSA with 2048 to 4096 bits"
@@ -76,18 +84,20 @@ impl AccountKey {
     ///
     /// # Errors
     /// When it is none of them, or of a kind that CAs do not take.
-    pub fn from_pem(text: &str) -> Result<Self, AccountKeyError> {
-        let blocks = pem::parse_many(text).map_err(|_| AccountKeyError::NotPem)?;
-        let (tag, der) = blocks
-            .into_iter()
-            .map(|block| (block.tag().to_owned(), Zeroizing::new(block.into_contents())))
-            .find(|(tag, _)| matches!(tag.as_str(), PKCS8 | SEC1 | PKCS1))
-            .ok_or(AccountKeyError::NotPem)?;
-        let pair = match tag.as_str() {
+    pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, AccountKeyError> {
+        let mut blocks = blocks(text.as_ref());
+        let block = blocks.find(|block| block.label.ends_with(PKCS8));
+        let Block { label, is_encrypted, der } = block.ok_or(AccountKeyError::NotPem)?;
+        if is_encrypted || label.starts_with("ENCRYPTED") {
+            return Err(AccountKeyError::Encrypted);
+        }
+        let der = der.ok_or(AccountKeyError::NotPem)?;
+        let pair = match label {
             PKCS8 => ecdsa(|curve| EcdsaKeyPair::from_pkcs8(curve, &der).ok())
                 .or_else(|| RsaKeyPair::from_pkcs8(&der).ok().map(Pair::Rsa)),
             SEC1 => ecdsa(|curve| EcdsaKeyPair::from_private_key_der(curve, &der).ok()),
-            _ => RsaKeyPair::from_der(&der).ok().map(Pair::Rsa),
+            PKCS1 => RsaKeyPair::from_der(&der).ok().map(Pair::Rsa),
+            _ => None,
         };
         pair.filter(Pair::is_accepted).and_then(Self::new).ok_or(AccountKeyError::Unsupported)
     }
@@ -342,7 +352,7 @@ mod tests {
     }
 
     fn account_key(kind: KeyType) -> AccountKey {
-        AccountKey::from_pem(&PrivateKey::generate(kind).unwrap().pem()).unwrap()
+        AccountKey::from_pem(PrivateKey::generate(kind).unwrap().pem()).unwrap()
     }
 
     #[test]
@@ -436,7 +446,8 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
             (String::new(), AccountKeyError::NotPem),
             ("garbage".to_owned(), AccountKeyError::NotPem),
             (junk("CERTIFICATE"), AccountKeyError::NotPem),
-            (junk("ENCRYPTED PRIVATE KEY"), AccountKeyError::NotPem),
+            (junk("ENCRYPTED PRIVATE KEY"), AccountKeyError::Encrypted),
+            (junk("OPENSSH PRIVATE KEY"), AccountKeyError::Unsupported),
             (junk(PKCS8), AccountKeyError::Unsupported),
             (junk(SEC1), AccountKeyError::Unsupported),
             (junk(PKCS1), AccountKeyError::Unsupported),
@@ -463,7 +474,7 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
         // PKCS#8 of a 2048-bit key puts 26 bytes of wrapping before the PKCS#1 structure.
         let pkcs1 = pem::encode(&pem::Pem::new(PKCS1, &pkcs8.contents()[26..]));
         let account = AccountKey::from_pem(&pkcs1).unwrap();
-        assert_eq!(account.thumbprint(), AccountKey::from_pem(&key.pem()).unwrap().thumbprint());
+        assert_eq!(account.thumbprint(), AccountKey::from_pem(key.pem()).unwrap().thumbprint());
     }
 
     #[test]

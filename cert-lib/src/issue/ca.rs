@@ -43,6 +43,8 @@ struct Facts {
     /// The parts of the name that its certificates inherit, in DER.
     inherited: Vec<u8>,
     key_id: Option<Vec<u8>>,
+    /// Whether its key usage, where it has one, allows to sign certificates.
+    may_sign: bool,
     /// Whether its certificates may be CAs.
     may_have_sub_cas: bool,
     not_before: Timestamp,
@@ -71,7 +73,7 @@ impl Authority {
     ///
     /// # Errors
     /// See [`AuthorityError`].
-    pub fn from_pem(chain: &[u8], key: &str, now: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn from_pem(chain: &[u8], key: &[u8], now: Timestamp) -> Result<Self, AuthorityError> {
         let unreadable = |why: &dyn std::fmt::Display| AuthorityError::Unreadable(why.to_string());
         let bundle = Bundle::from_pem(chain, Some(key)).map_err(|error| match error {
             BundleError::OtherKey => AuthorityError::OtherKey,
@@ -109,6 +111,15 @@ impl Authority {
         self.chain.first().map(AsRef::as_ref).unwrap_or_default()
     }
 
+    /// What is wrong with the CA although it signs, as upstream's does.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        (!self.facts.may_sign).then_some(
+            "the key usage of the CA certificate lacks keyCertSign: strict verifiers refuse what it \
+             signs; replace it by one with that usage",
+        )
+    }
+
     /// When the CA ends.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
@@ -129,9 +140,8 @@ impl Facts {
     fn of(certificate: &X509Certificate<'_>, bundle: &Bundle) -> Result<Self, AuthorityError> {
         let constraints = certificate.basic_constraints().ok().flatten();
         let constraints = constraints.map(|it| it.value).filter(|it| it.ca);
-        let may_sign =
-            certificate.key_usage().ok().flatten().is_none_or(|usage| usage.value.key_cert_sign());
-        let constraints = constraints.filter(|_| may_sign).ok_or(AuthorityError::NotCa)?;
+        let constraints = constraints.ok_or(AuthorityError::NotCa)?;
+        let usage = certificate.key_usage().ok().flatten();
         let key_id = certificate.extensions().iter().find_map(|it| match it.parsed_extension() {
             ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
             _ => None,
@@ -140,6 +150,7 @@ impl Facts {
             name: certificate.subject().as_raw().to_vec(),
             inherited: inherited(certificate.subject()),
             key_id,
+            may_sign: usage.is_none_or(|usage| usage.value.key_cert_sign()),
             may_have_sub_cas: constraints.path_len_constraint != Some(0),
             not_before: bundle.leaf.not_before,
             not_after: bundle.leaf.not_after,

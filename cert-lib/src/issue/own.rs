@@ -14,7 +14,7 @@ use crate::{
     issue::{Disposition, IssueError, Keys, Ladder},
     model::{
         bundle::{Bundle, Leaf},
-        key::{KeyType, PrivateKey},
+        key::{Algorithm, PrivateKey},
         name::DnsName,
         request::{Extras, OtherName, Request, Subject},
     },
@@ -64,8 +64,7 @@ pub(super) async fn holder(request: &Request, keys: &dyn Keys) -> Result<Holder,
         Some(key) => key.clone(),
         None => keys.generate(kind).await.map_err(|error| broken(&error))?,
     };
-    let public_key = key.public_key().map_err(|error| broken(&error))?;
-    Ok(Holder { public_key, key: Some(key) })
+    Ok(Holder { public_key: key.public_key().to_vec(), key: Some(key) })
 }
 
 /// What only our own issuers do, which a request for them has.
@@ -129,7 +128,7 @@ fn sign(
     template: &Template<'_>,
     signer: &Signer<'_>,
 ) -> Result<CertificateDer<'static>, IssueError> {
-    let algorithm = algorithm(signer.key.kind());
+    let algorithm = algorithm(signer.key.algorithm());
     let body = sequence(&[
         &tlv(0xa0, &[&[0x02, 1, 2]]),
         &serial()?,
@@ -154,17 +153,19 @@ fn serial() -> Result<Vec<u8>, IssueError> {
     Ok(tlv(0x02, &[&number]))
 }
 
-/// AlgorithmIdentifier of the signature (RFC 5758 section 3.2, RFC 4055 section 5).
-fn algorithm(kind: KeyType) -> Vec<u8> {
+/// AlgorithmIdentifier of the signature (RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410 section 3).
+fn algorithm(key: Algorithm) -> Vec<u8> {
     const ECDSA_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     const ECDSA_SHA384: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
     const RSA_SHA256: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
-    match kind {
-        KeyType::P256 => sequence(&[ECDSA_SHA256]),
-        KeyType::P384 => sequence(&[ECDSA_SHA384]),
-        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => {
-            sequence(&[RSA_SHA256, &[0x05, 0]])
-        }
+    const ECDSA_SHA512: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4];
+    const ED25519: &[u8] = &[0x06, 3, 0x2b, 0x65, 0x70];
+    match key {
+        Algorithm::P256 => sequence(&[ECDSA_SHA256]),
+        Algorithm::P384 => sequence(&[ECDSA_SHA384]),
+        Algorithm::P521 => sequence(&[ECDSA_SHA512]),
+        Algorithm::Ed25519 => sequence(&[ED25519]),
+        Algorithm::Rsa(_) => sequence(&[RSA_SHA256, &[0x05, 0]]),
     }
 }
 
@@ -239,7 +240,10 @@ mod tests {
     use super::*;
     use crate::{
         issue::Inline,
-        model::request::{Fingerprint, KeyChoice},
+        model::{
+            key::KeyType,
+            request::{Fingerprint, KeyChoice},
+        },
         solve::Owner,
     };
 

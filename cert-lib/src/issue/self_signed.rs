@@ -56,15 +56,13 @@ impl Issuer for SelfSignedIssuer {
             Some(key) => key.clone(),
             None => self.keys.generate(kind).await.map_err(|error| own::broken(&error))?,
         };
-        let public_key = key.public_key().map_err(|error| own::broken(&error))?;
         let now = self.clock.now();
         let template = Template {
             subject: subject.clone(),
             names: own::names(request, extras),
             other_names: own::other_names(request, extras),
-            public_key: &public_key,
+            public_key: key.public_key(),
             is_ca: extras.is_ca,
-
             not_before: now,
             not_after: own::end(now, extras),
         };

@@ -1,19 +1,11 @@
-//! Building signing requests, and checking that what comes back is what was asked for.
+//! Building signing requests.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt};
 
-use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::{GeneralName, ParsedExtension},
-    prelude::FromDer,
-};
 
 use crate::model::{
-    bundle::Leaf,
     key::PrivateKey,
-    name::DnsName,
     request::{Request, Subject},
 };
 
@@ -51,91 +43,6 @@ pub fn signing_request(request: &Request, key: Option<&PrivateKey>) -> Result<Ve
     Ok(csr.der().to_vec())
 }
 
-/// How a certificate is not what was asked for.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Mismatch {
-    /// It certifies another key.
-    #[error("the certificate is for another key")]
-    Key,
-    /// A name is missing.
-    #[error("the certificate does not cover {0}")]
-    Name(DnsName),
-    /// An address is missing.
-    #[error("the certificate does not cover {0}")]
-    Address(IpAddr),
-    /// It has ended.
-    #[error("the certificate has expired on {0}")]
-    Expired(Timestamp),
-    /// It begins later.
-    #[error("the certificate is not valid before {0}")]
-    NotYet(Timestamp),
-    /// It lasts from one instant to another that makes no sense.
-    #[error("the certificate is valid from {0} to {1}, which is no lifetime")]
-    Lifetime(Timestamp, Timestamp),
-}
-
-/// A certificate may begin so much later, because clocks differ.
-const SKEW: SignedDuration = SignedDuration::from_hours(1);
-/// Nobody asks for longer: it is a mistake, and such a certificate would never be renewed.
-const LONGEST: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
-
-/// Checks that `leaf` certifies `public_key` (SubjectPublicKeyInfo in DER) for all `names` at `now`.
-///
-/// # Errors
-/// See [`Mismatch`].
-pub fn check(
-    leaf: &Leaf,
-    public_key: &[u8],
-    names: &[DnsName],
-    now: Timestamp,
-) -> Result<(), Mismatch> {
-    if leaf.public_key != public_key {
-        return Err(Mismatch::Key);
-    }
-    if let Some(missing) = names.iter().find(|name| !leaf.names.contains(name)) {
-        return Err(Mismatch::Name(missing.clone()));
-    }
-    if leaf.not_after <= now {
-        return Err(Mismatch::Expired(leaf.not_after));
-    }
-    let lifetime = leaf.not_after.duration_since(leaf.not_before);
-    if lifetime <= SignedDuration::ZERO || lifetime > LONGEST {
-        return Err(Mismatch::Lifetime(leaf.not_before, leaf.not_after));
-    }
-    if leaf.not_before.duration_since(now) > SKEW {
-        return Err(Mismatch::NotYet(leaf.not_before));
-    }
-    Ok(())
-}
-
-/// Checks that the certificate `der` is for all `addresses` (RFC 8738).
-///
-/// # Errors
-/// [`Mismatch::Address`] with the first that is missing.
-pub fn check_addresses(der: &[u8], addresses: &[IpAddr]) -> Result<(), Mismatch> {
-    let parsed = X509Certificate::from_der(der).ok();
-    let extensions = parsed.iter().flat_map(|(_, certificate)| certificate.extensions());
-    let found: Vec<&[u8]> = extensions
-        .filter_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|name| match name {
-            GeneralName::IPAddress(bytes) => Some(*bytes),
-            _ => None,
-        })
-        .collect();
-    let is_there = |address: &IpAddr| match address {
-        IpAddr::V4(address) => found.contains(&address.octets().as_slice()),
-        IpAddr::V6(address) => found.contains(&address.octets().as_slice()),
-    };
-    match addresses.iter().find(|address| !is_there(address)) {
-        Some(missing) => Err(Mismatch::Address(*missing)),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +78,7 @@ mod tests {
             let key = PrivateKey::generate(kind).unwrap();
             let csr = parsed(&signing_request(&request, Some(&key)).unwrap());
             assert_eq!(csr.names, request.names());
-            assert_eq!(csr.public_key, key.public_key().unwrap());
+            assert_eq!(csr.public_key, key.public_key());
         }
     }
 

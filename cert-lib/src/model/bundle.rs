@@ -12,6 +12,7 @@ use x509_parser::{
 };
 
 use crate::model::{
+    armor::{Block, blocks},
     cert_id::CertId,
     key::{KeyError, PrivateKey},
     name::DnsName,
@@ -103,14 +104,8 @@ pub enum BundleError {
     #[error("the private key does not match the certificate")]
     OtherKey,
     /// The key cannot be read.
-    #[error("the private key cannot be read")]
-    Key,
-}
-
-impl From<KeyError> for BundleError {
-    fn from(_: KeyError) -> Self {
-        Self::Key
-    }
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 impl Bundle {
@@ -118,13 +113,13 @@ impl Bundle {
     ///
     /// # Errors
     /// See [`BundleError`].
-    pub fn from_pem(chain: &[u8], key: Option<&str>) -> Result<Self, BundleError> {
+    pub fn from_pem(chain: &[u8], key: Option<&[u8]>) -> Result<Self, BundleError> {
         let chain = certificates(chain)?;
         let leaf = Leaf::from_der(chain.first().ok_or(BundleError::Empty)?)?;
         let key = key.map(PrivateKey::from_pem).transpose()?;
         let bundle = Self { chain, key, leaf, remark: None };
         if let Some(key) = &bundle.key
-            && key.public_key()? != bundle.leaf.public_key
+            && key.public_key() != bundle.leaf.public_key
         {
             return Err(BundleError::OtherKey);
         }
@@ -163,9 +158,9 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleE
     if text.len() > MAX_PEM {
         return Err(BundleError::NotPem);
     }
-    let blocks = pem::parse_many(text).map_err(|_| BundleError::NotPem)?;
-    let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
-    Ok(certificates.map(|block| CertificateDer::from(block.into_contents())).collect())
+    let certificates = blocks(text).filter(|block| block.label == "CERTIFICATE");
+    let read = |block: Block<'_>| block.der.map(|der| CertificateDer::from(der.to_vec()));
+    certificates.map(|block| read(block).ok_or(BundleError::NotPem)).collect()
 }
 
 /// Whether the subject is the issuer.
@@ -188,9 +183,6 @@ impl Leaf {
     /// [`BundleError::NotX509`] when it is none.
     pub fn from_der(der: &[u8]) -> Result<Self, BundleError> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| BundleError::NotX509)?;
-        let time = |time: x509_parser::time::ASN1Time| {
-            Timestamp::from_second(time.timestamp()).map_err(|_| BundleError::NotX509)
-        };
         let validity = certificate.validity();
         let names = names_of(&certificate);
         let (serial, key) = (certificate.raw_serial(), certificate.public_key().raw);
@@ -200,8 +192,8 @@ impl Leaf {
         Ok(Self {
             digest: LeafDigest::of(der),
             serial: data_encoding::HEXLOWER.encode(serial),
-            not_before: time(validity.not_before)?,
-            not_after: time(validity.not_after)?,
+            not_before: instant(validity.not_before),
+            not_after: instant(validity.not_after),
             names,
             public_key: key.to_vec(),
             is_ca: certificate.is_ca(),
@@ -222,6 +214,17 @@ impl Leaf {
         pairs.join(":")
     }
 }
+
+/// A certificate without a "well-defined expiration date" (RFC 5280 section 4.1.2.5) says 99991231235959Z,
+/// a day later than the last instant that there is here: the nearest one stands for it.
+fn instant(time: x509_parser::time::ASN1Time) -> Timestamp {
+    let seconds = time.timestamp();
+    let nearest = if seconds < 0 { Timestamp::MIN } else { LAST };
+    Timestamp::from_second(seconds).unwrap_or(nearest)
+}
+
+/// The last whole second that there is here.
+const LAST: Timestamp = Timestamp::constant(253_402_207_200, 0);
 
 /// Names that are no DNS names (a person's common name, say) are left out: nobody asked for them.
 fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {

@@ -1,24 +1,25 @@
 //! Private keys of certificates. Account keys are in [`crate::acme::jws`].
 
+mod read;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use aws_lc_rs::{
-    encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der},
+    encoding::{AsDer, EcPrivateKeyRfc5915Der},
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
-        EcdsaSigningAlgorithm,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+        ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
     },
 };
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 use zeroize::Zeroizing;
 
-use crate::issue::own::der::element;
+use crate::{issue::own::der::element, model::armor::blocks};
 
-/// Longest text that is read as a key: one of 16,384 bits fits in.
-const MAX_PEM: usize = 64 * 1024;
-
-/// Kind and size of a key. The set is what public CAs accept.
+/// Kind and size of a key that is made here. The set is what public CAs accept.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize,
 )]
@@ -81,34 +82,80 @@ pub enum Encoding {
 impl Encoding {
     /// The encoding of the first private key in a PEM text; `None` where there is none.
     #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
-        text.lines().find_map(|line| {
-            let tag = line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")?;
-            match tag {
-                "PRIVATE KEY" => Some(Self::Pkcs8),
-                "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Some(Self::Pkcs1),
-                _ => None,
-            }
+    pub fn of(text: &[u8]) -> Option<Self> {
+        blocks(text).find_map(|block| match block.label {
+            "PRIVATE KEY" => Some(Self::Pkcs8),
+            "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Some(Self::Pkcs1),
+            _ => None,
         })
+    }
+}
+
+/// What signs with a key. More than is made here: what others bring is taken where we can sign with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Algorithm {
+    /// RSA with so many bits
+    Rsa(usize),
+    /// ECDSA on P-256
+    P256,
+    /// ECDSA on P-384
+    P384,
+    /// ECDSA on P-521
+    P521,
+    /// Ed25519
+    Ed25519,
+}
+
+impl Algorithm {
+    /// The kind of key, where one like it is made here.
+    #[must_use]
+    pub fn kind(self) -> Option<KeyType> {
+        match self {
+            Self::Rsa(2048) => Some(KeyType::Rsa2048),
+            Self::Rsa(3072) => Some(KeyType::Rsa3072),
+            Self::Rsa(4096) => Some(KeyType::Rsa4096),
+            Self::P256 => Some(KeyType::P256),
+            Self::P384 => Some(KeyType::P384),
+            Self::Rsa(_) | Self::P521 | Self::Ed25519 => None,
+        }
+    }
+
+    fn curve(self) -> Option<&'static EcdsaSigningAlgorithm> {
+        match self {
+            Self::P256 => Some(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            Self::P384 => Some(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            Self::P521 => Some(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            Self::Rsa(_) | Self::Ed25519 => None,
+        }
     }
 }
 
 /// The private key of a certificate. Prints nothing in `Debug` and is wiped when dropped.
 #[derive(Clone)]
 pub struct PrivateKey {
-    kind: KeyType,
+    algorithm: Algorithm,
     pkcs8: Zeroizing<Vec<u8>>,
+    /// SubjectPublicKeyInfo in DER.
+    public_key: Vec<u8>,
 }
 
 /// Why there is no key.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
     /// The random source or the library failed.
     #[error("cannot generate a {0:?} key")]
     Generate(KeyType),
+    /// A key that only its password makes readable.
+    #[error(
+        "the private key is encrypted: store it without a password (openssl pkey -in KEY -out NEW)"
+    )]
+    Encrypted,
     /// The stored text is no key that we know.
     #[error("the private key cannot be read: {0}")]
     Unreadable(String),
+    /// A key of this kind has no such form.
+    #[error("a {0:?} key cannot be written in the encoding PKCS1: use PKCS8")]
+    Encoding(Algorithm),
 }
 
 impl PrivateKey {
@@ -125,51 +172,28 @@ impl PrivateKey {
             KeyType::Rsa3072 => rsa(KeySize::Rsa3072),
             KeyType::Rsa4096 => rsa(KeySize::Rsa4096),
         };
-        let pkcs8 = pkcs8.map_err(|_| KeyError::Generate(kind))?;
-        Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8) })
+        let pkcs8 = Zeroizing::new(pkcs8.map_err(|_| KeyError::Generate(kind))?);
+        read::pkcs8(&pkcs8).ok_or(KeyError::Generate(kind))
     }
 
     /// Reads a PEM key: PKCS#8, PKCS#1 or SEC1.
     ///
     /// # Errors
-    /// When it is none of them, or of a size or curve that we do not know.
-    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        let unreadable = |why: &dyn fmt::Display| KeyError::Unreadable(why.to_string());
-        if text.len() > MAX_PEM {
-            return Err(unreadable(&"it is too long"));
-        }
-        // openssl puts the parameters of a curve before the key.
-        let blocks = pem::parse_many(text).map_err(|error| unreadable(&error))?;
-        let block = blocks.into_iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
-        let block = block.ok_or_else(|| unreadable(&"there is no PRIVATE KEY in it"))?;
-        let der = Zeroizing::new(block.into_contents());
-        let curves = [
-            (&ECDSA_P256_SHA256_ASN1_SIGNING, KeyType::P256),
-            (&ECDSA_P384_SHA384_ASN1_SIGNING, KeyType::P384),
-        ];
-        // Whatever it was written in, it is PKCS#8 from here on.
-        for (curve, kind) in curves {
-            if let Ok(key) = EcdsaKeyPair::from_private_key_der(curve, &der) {
-                let pkcs8 = key.to_pkcs8v1().map_err(|error| unreadable(&error))?;
-                return Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()) });
-            }
-        }
-        let key = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
-        let key = key.map_err(|_| unreadable(&"it is neither RSA nor P-256 nor P-384"))?;
-        let kind = match key.public_modulus_len() * 8 {
-            2048 => KeyType::Rsa2048,
-            3072 => KeyType::Rsa3072,
-            4096 => KeyType::Rsa4096,
-            bits => return Err(unreadable(&format_args!("RSA with {bits} bits"))),
-        };
-        let pkcs8: Pkcs8V1Der<'_> = key.as_der().map_err(|error| unreadable(&error))?;
-        Ok(Self { kind, pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()) })
+    /// When it is none of them, encrypted, or of a size or curve that we cannot sign with.
+    pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        read::pem(text.as_ref())
     }
 
-    /// Kind and size.
+    /// What signs with it.
     #[must_use]
-    pub fn kind(&self) -> KeyType {
-        self.kind
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Kind and size, where a key like it is made here.
+    #[must_use]
+    pub fn kind(&self) -> Option<KeyType> {
+        self.algorithm.kind()
     }
 
     /// PKCS#8 in PEM (`PRIVATE KEY`).
@@ -181,23 +205,26 @@ impl PrivateKey {
     /// The key in PEM, in the encoding that is asked for.
     ///
     /// # Errors
-    /// Never for a key made here; the library wants to be asked.
+    /// When there is no such encoding of a key of its kind.
     pub fn pem_in(&self, encoding: Encoding) -> Result<Zeroizing<String>, KeyError> {
-        let curve = match (encoding, self.kind) {
-            (Encoding::Pkcs8, _) => return Ok(self.pem()),
-            (Encoding::Pkcs1, KeyType::P256) => &ECDSA_P256_SHA256_ASN1_SIGNING,
-            (Encoding::Pkcs1, KeyType::P384) => &ECDSA_P384_SHA384_ASN1_SIGNING,
-            (Encoding::Pkcs1, KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096) => {
-                let der = self.pkcs1().ok_or_else(|| KeyError::Unreadable("PKCS#1".to_owned()))?;
-                return Ok(write("RSA PRIVATE KEY", der));
-            }
-        };
+        if encoding == Encoding::Pkcs8 {
+            return Ok(self.pem());
+        }
         let unreadable = |error: &dyn fmt::Display| KeyError::Unreadable(error.to_string());
-        let pair = EcdsaKeyPair::from_private_key_der(curve, &self.pkcs8);
-        let pair = pair.map_err(|error| unreadable(&error))?;
-        let der: EcPrivateKeyRfc5915Der<'_> =
-            pair.private_key().as_der().map_err(|error| unreadable(&error))?;
-        Ok(write("EC PRIVATE KEY", der.as_ref()))
+        match self.algorithm.curve() {
+            Some(curve) => {
+                let pair = EcdsaKeyPair::from_private_key_der(curve, &self.pkcs8);
+                let pair = pair.map_err(|error| unreadable(&error))?;
+                let der: EcPrivateKeyRfc5915Der<'_> =
+                    pair.private_key().as_der().map_err(|error| unreadable(&error))?;
+                Ok(write("EC PRIVATE KEY", der.as_ref()))
+            }
+            None if matches!(self.algorithm, Algorithm::Rsa(_)) => {
+                let der = self.pkcs1().ok_or_else(|| unreadable(&"it is not PKCS#8"))?;
+                Ok(write("RSA PRIVATE KEY", der))
+            }
+            None => Err(KeyError::Encoding(self.algorithm)),
+        }
     }
 
     /// PKCS#8 in DER.
@@ -220,22 +247,21 @@ impl PrivateKey {
     /// Never for a key made here; the library wants to be asked.
     pub(crate) fn signer(&self) -> Result<rcgen::KeyPair, KeyError> {
         let der = rustls_pki_types::PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
-        let algorithm = match self.kind {
-            KeyType::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-            KeyType::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => &rcgen::PKCS_RSA_SHA256,
+        let algorithm = match self.algorithm {
+            Algorithm::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Algorithm::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+            Algorithm::P521 => &rcgen::PKCS_ECDSA_P521_SHA512,
+            Algorithm::Ed25519 => &rcgen::PKCS_ED25519,
+            Algorithm::Rsa(_) => &rcgen::PKCS_RSA_SHA256,
         };
         rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, algorithm)
             .map_err(|error| KeyError::Unreadable(error.to_string()))
     }
 
     /// The public key as SubjectPublicKeyInfo in DER, as a certificate carries it.
-    ///
-    /// # Errors
-    /// Never for a key made here; the library wants to be asked.
-    pub fn public_key(&self) -> Result<Vec<u8>, KeyError> {
-        use rcgen::PublicKeyData;
-        Ok(self.signer()?.subject_public_key_info())
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
     }
 }
 
@@ -254,60 +280,6 @@ fn rsa(size: KeySize) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PrivateKey({:?}, …)", self.kind)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_survives_its_pem_and_prints_nothing() {
-        for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048] {
-            let key = PrivateKey::generate(kind).unwrap();
-            let again = PrivateKey::from_pem(&key.pem()).unwrap();
-            assert_eq!(again.kind(), kind);
-            assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
-            assert_eq!(format!("{key:?}"), format!("PrivateKey({kind:?}, …)"));
-        }
-    }
-
-    #[test]
-    fn a_key_in_a_traditional_form_is_the_same_key() {
-        let parameters = pem::encode(&pem::Pem::new("EC PARAMETERS", [6, 5, 43, 129, 4, 0, 34]));
-        for (kind, before, tag) in [
-            (KeyType::Rsa2048, "", "RSA PRIVATE KEY"),
-            (KeyType::P256, "", "EC PRIVATE KEY"),
-            (KeyType::P384, parameters.as_str(), "EC PRIVATE KEY"),
-        ] {
-            let key = PrivateKey::generate(kind).unwrap();
-            let text = key.pem_in(Encoding::Pkcs1).unwrap();
-            assert!(text.starts_with(&format!("-----BEGIN {tag}-----")), "{kind:?}");
-            let text = format!("{before}{}", *text);
-            assert_eq!(Encoding::of(&text), Some(Encoding::Pkcs1));
-            let again = PrivateKey::from_pem(&text).unwrap();
-            assert_eq!(again.kind(), kind);
-            assert_eq!(again.pkcs8(), key.pkcs8());
-            let text = again.pem_in(Encoding::Pkcs8).unwrap();
-            assert_eq!(text, key.pem());
-            assert_eq!(Encoding::of(&text), Some(Encoding::Pkcs8));
-        }
-    }
-
-    #[test]
-    fn a_text_that_is_all_beginnings_is_no_key_at_once() {
-        let text = "-----BEGIN PRIVATE KEY-----\n".repeat(100_000);
-        assert!(matches!(PrivateKey::from_pem(&text), Err(KeyError::Unreadable(_))));
-        assert_eq!(Encoding::of(&"-----BEGIN X-----\n".repeat(100_000)), None);
-    }
-
-    #[test]
-    fn garbage_is_no_key() {
-        for text in
-            ["", "garbage", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
-        {
-            assert!(matches!(PrivateKey::from_pem(text), Err(KeyError::Unreadable(_))), "{text}");
-        }
+        write!(f, "PrivateKey({:?}, …)", self.algorithm)
     }
 }

@@ -17,6 +17,7 @@ use x509_parser::{
 
 use crate::{
     model::{
+        armor::blocks,
         cert_id::CertId,
         key::{KeyType, PrivateKey},
         name::{DnsName, MAX_NAME, NameError},
@@ -93,6 +94,15 @@ pub enum OtherName {
     Address(IpAddr),
     /// A URI.
     Uri(String),
+}
+
+impl fmt::Display for OtherName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Email(text) | Self::Uri(text) => f.write_str(text),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
 }
 
 impl Request {
@@ -276,6 +286,36 @@ pub fn names(common_name: Option<&str>, dns_names: &[String]) -> Result<Vec<DnsN
     Ok(parsed)
 }
 
+/// The DNS name that a common name is, for an issuer whose key we hold, where it need not be one:
+/// `None` then, and the certificate has it in its subject only. A CA's is only what it is called.
+///
+/// # Errors
+/// When it is no DNS name and was meant as one or several: clients look for these among the alternative
+/// names only, so that a certificate with such a common name serves no one.
+pub fn own_common_name(text: &str, extras: &Extras) -> Result<Option<DnsName>, Refusal> {
+    let error = match text.parse::<DnsName>() {
+        Ok(name) => return Ok(Some(name)),
+        Err(_) if extras.is_ca => return Ok(None),
+        Err(error) => error,
+    };
+    let is_certified = |address: IpAddr| extras.other_names.contains(&OtherName::Address(address));
+    match text.parse::<IpAddr>() {
+        Ok(address) if is_certified(address) => Ok(None),
+        Ok(_) => Err(Refusal::Other(format!("{error}: list it in ipAddresses, too"))),
+        Err(_) if is_meant_as_names(text) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether a text that is no DNS name looks like one, or like several that were not split.
+fn is_meant_as_names(text: &str) -> bool {
+    let separates = |c: char| c.is_whitespace() || c.is_control() || ",;|\"'`()[]{}".contains(c);
+    let mut parts = text.split(separates).filter(|part| !part.is_empty()).peekable();
+    let has_other_syntax = text.contains(['@', '/', ':', '=']);
+    let is_list = parts.peek().is_some() && parts.all(|part| part.trim_matches('.').contains('.'));
+    text.contains(char::is_control) || (is_list && !has_other_syntax)
+}
+
 impl Csr {
     /// Parses a PEM signing request for an ACME server and checks its signature, key and names.
     ///
@@ -299,11 +339,15 @@ impl Csr {
         if text.len() > MAX_CSR {
             return Err(refuse(&format_args!("it is longer than {MAX_CSR} bytes")));
         }
-        let block = pem::parse(text).map_err(|_| refuse(&"it is not PEM"))?;
-        if !matches!(block.tag(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
-            return Err(refuse(&format_args!("it is PEM of a {}", block.tag())));
-        }
-        let (rest, csr) = X509CertificationRequest::from_der(block.contents())
+        let is_request =
+            |label: &str| matches!(label, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST");
+        let block = blocks(text).find(|block| is_request(block.label));
+        let block = block.ok_or_else(|| match blocks(text).next() {
+            Some(other) => refuse(&format_args!("it is PEM of a {}", other.label)),
+            None => refuse(&"it is not PEM"),
+        })?;
+        let der = block.der.ok_or_else(|| refuse(&"its PEM is damaged"))?.to_vec();
+        let (rest, csr) = X509CertificationRequest::from_der(&der)
             .map_err(|_| refuse(&"it is not a complete PKCS#10 request"))?;
         if !rest.is_empty() {
             return Err(refuse(&"something follows the PKCS#10 request"));
@@ -319,12 +363,12 @@ impl Csr {
             return Err(Refusal::TooManyNames(found.names.len()));
         }
         Ok(Self {
-            der: block.contents().to_vec(),
             common_name: found.common_name,
             names: found.names,
             public_key: info.subject_pki.raw.to_vec(),
             subject: info.subject.as_raw().to_vec(),
             other_names: found.other_names,
+            der,
         })
     }
 }

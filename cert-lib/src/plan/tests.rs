@@ -33,7 +33,7 @@ fn given() -> Given {
         public_key: PrivateKey::generate(crate::model::key::KeyType::P256)
             .unwrap()
             .public_key()
-            .unwrap(),
+            .to_vec(),
         is_ca: false,
         is_self_issued: false,
         id: None,

@@ -97,7 +97,7 @@ async fn dies_at(point: Point, budget: usize) -> Result<()> {
     assert_eq!(bench.proxy.count(Kind::NewOrder), 0);
     let kept = job.secret.as_ref().context("there is no Secret")?;
     let key = kept.bundle.key.as_ref().context("there is no key")?;
-    assert_eq!(key.public_key()?, kept.bundle.leaf.public_key);
+    assert_eq!(key.public_key(), kept.bundle.leaf.public_key);
     assert_eq!(job.stored, 1);
     // With the directory and a nonce: the process is new.
     bench.cost(budget + 2, 1)

@@ -118,6 +118,10 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
             "renewBefore must be at least 5 minutes",
         ),
         (
+            json!({ "commonName": "a.example", "renewBefore": "-1h0m0s" }),
+            "renewBefore must be at least 5 minutes (-1h0m0s)",
+        ),
+        (
             json!({ "commonName": "a.example", "renewBefore": "soon" }),
             "renewBefore: \"soon\" is no duration",
         ),

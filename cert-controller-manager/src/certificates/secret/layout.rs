@@ -75,7 +75,7 @@ pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
     let annotations = secret.annotations().iter();
     let annotations = annotations.filter(|(name, _)| !is_reserved(name));
     Layout {
-        encoding: std::str::from_utf8(pem).ok().and_then(Encoding::of),
+        encoding: Encoding::of(pem),
         present: EXTRA.into_iter().filter(is_there).collect(),
         ours: ours(secret),
         has_ca: certificates(entry(secret, "ca.crt")).is_ok_and(|ca| !ca.is_empty()),

@@ -207,8 +207,9 @@ impl Controller {
         let held = held.and_then(|held| bundle(&held).ok()).and_then(|bundle| bundle.key);
         let choice = *choice;
         let kept = held.filter(|key| match choice {
-            KeyChoice::Free(_) => true,
-            KeyChoice::Asked(kind) => key.kind() == kind,
+            // A CA may refuse what is not made here.
+            KeyChoice::Free(_) => key.kind().is_some(),
+            KeyChoice::Asked(kind) => key.kind() == Some(kind),
         });
         Ok(Request { key: kept, ..request })
     }

@@ -129,7 +129,8 @@ mod tests {
             ),
             (
                 &[("hmacKey", "AAAA")],
-                "creating registration user failed: acme: the hmac key has an invalid key size for \
+                "creating registration user failed: acme: error signing eab content: failed to \
+                 External Account Binding sign content: go-jose/go-jose: invalid key size for \
                  algorithm HS256: it has 3 bytes and needs at least 32",
             ),
             (&[("hmacKey", &good)], "Binding { key_id: \"kid-1\", algorithm: Hs256, .. }"),

@@ -182,17 +182,19 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
     let wrong = |why: &str| {
         Trouble::Mend(format!("validation of data keys failed for secret {name}: {why}"))
     };
-    if let Some(other) = data.keys().find(|key| ![KEY, NEXT, OBSOLETE].contains(&key.as_str())) {
-        return Err(wrong(&format!("invalid secret data keys: {other}; only {KEY} is allowed")));
+    let others = data.keys().filter(|key| ![KEY, NEXT, OBSOLETE].contains(&key.as_str()));
+    let others: Vec<String> = others.map(|key| format!("`{key}`")).collect();
+    if !others.is_empty() {
+        return Err(wrong(&format!("invalid secret data keys: {}", others.join(", "))));
     }
     let key_of = |name: &str| {
-        let invalid =
-            |why: &dyn std::fmt::Display| wrong(&format!("value for key {name} is invalid: {why}"));
+        let invalid = |why: &dyn std::fmt::Display| {
+            wrong(&format!("value for key `{name}` is invalid: {why}"))
+        };
         let Some(value) = data.get(name).filter(|value| !value.0.is_empty()) else {
             return Ok(None);
         };
-        let text = std::str::from_utf8(&value.0).map_err(|_| invalid(&"it is not PEM"))?;
-        AccountKey::from_pem(text).map(Some).map_err(|error| invalid(&error))
+        AccountKey::from_pem(&value.0).map(Some).map_err(|error| invalid(&error))
     };
     let key = key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?;
     let made = secret.annotations().get(marks::MADE_KEY);
@@ -241,10 +243,14 @@ mod tests {
         for (data, want) in [
             (&[][..], "there is no privateKey"),
             (&[(KEY, &b""[..])], "there is no privateKey"),
-            (&[(KEY, b"\xff")], "value for key privateKey is invalid: it is not PEM"),
-            (&[(KEY, b"garbage")], "value for key privateKey is invalid: the account key is not a"),
+            (&[(KEY, b"\xff")], "decoding pem block for private key failed"),
+            (
+                &[(KEY, b"dummy")],
+                "secret ns/account: value for key `privateKey` is invalid: decoding pem block for \
+                 private key failed",
+            ),
             (&[(KEY, key.as_bytes())], unusable),
-            (&[("tls.key", b"x")], "invalid secret data keys: tls.key; only privateKey is allowed"),
+            (&[("tls.key", b"x")], "secret ns/account: invalid secret data keys: `tls.key`"),
         ] {
             let fault = fault(data);
             assert!(fault.starts_with("validation of data keys failed for secret ns/account: "));
@@ -265,6 +271,6 @@ mod tests {
         assert_eq!(during.key.thumbprint(), before.key.thumbprint());
         assert_eq!(during.next.unwrap().thumbprint(), after.key.thumbprint());
         assert_ne!(before.hash, after.hash);
-        assert!(fault(&[(KEY, &one.0), (NEXT, b"x")]).contains("key nextPrivateKey is invalid"));
+        assert!(fault(&[(KEY, &one.0), (NEXT, b"x")]).contains("key `nextPrivateKey` is invalid"));
     }
 }

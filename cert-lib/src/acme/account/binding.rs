@@ -40,8 +40,9 @@ pub enum BindingError {
     },
     /// RFC 7518 section 3.2 wants a key as long as the hash.
     #[error(
-        "acme: the hmac key has an invalid key size for algorithm {algorithm}: it has {bytes} bytes \
-         and needs at least {needed}"
+        "acme: error signing eab content: failed to External Account Binding sign content: \
+         go-jose/go-jose: invalid key size for algorithm {algorithm}: it has {bytes} bytes and needs \
+         at least {needed}"
     )]
     TooShort {
         /// What it was to be used with.

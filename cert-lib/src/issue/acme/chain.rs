@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use crate::{
-    issue::x509::Mismatch,
+    issue::verify::Mismatch,
     model::bundle::{Bundle, Leaf},
 };
 

@@ -19,7 +19,7 @@ use crate::{
             failure,
             steps::Running,
         },
-        x509,
+        verify::verify,
     },
     model::{bundle::Bundle, request::Subject},
     net::HttpError,
@@ -103,18 +103,13 @@ impl Running<'_> {
         let missing = |why: &dyn ToString| ChainError::None(why.to_string());
         let public_key = match (&self.request.subject, &self.durable.key) {
             (Subject::Csr(csr), _) => csr.public_key.clone(),
-            (Subject::Names { .. }, Some(key)) => {
-                key.public_key().map_err(|error| missing(&error))?
-            }
+            (Subject::Names { .. }, Some(key)) => key.public_key().to_vec(),
             (Subject::Names { .. }, None) => return Err(missing(&"its private key is missing")),
         };
         let bundle = chain::read(&reply.body, &public_key)?;
-        let now = self.issuer.clock.now();
-        x509::check(&bundle.leaf, &public_key, &self.request.names(), now)?;
-        if let Some(leaf) = bundle.chain.first() {
-            x509::check_addresses(leaf, &self.request.acme.addresses)?;
-        }
-        Ok(Bundle { key: self.durable.key.clone(), ..bundle })
+        let bundle = Bundle { key: self.durable.key.clone(), ..bundle };
+        verify(&bundle, self.request, self.issuer.clock.now())?;
+        Ok(bundle)
     }
 }
 

@@ -217,7 +217,7 @@ async fn a_new_name_takes_seven_requests() {
         ]
     );
     let key = bundle.key.unwrap();
-    assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+    assert_eq!(bundle.leaf.public_key, key.public_key());
     let proof = "_acme-challenge.app.example.org=1";
     assert_eq!(bench.board_log(), [format!("present {proof}"), format!("cleanup {proof}")]);
 }
@@ -288,7 +288,7 @@ async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
             }
             let key = progress.as_ref().unwrap().durable.key.clone().unwrap();
             let bundle = bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
-            assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+            assert_eq!(bundle.leaf.public_key, key.public_key());
             assert_eq!(bench.count("POST /new-order"), 1, "crash after {crash}");
             assert_eq!(bench.count("POST /finalize/1"), 1, "crash after {crash}");
             let last = bench.board_log().pop();
@@ -548,7 +548,7 @@ async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
     let bench = Bench::new(Manner::default(), Board::default()).await;
     let bundle = bench.issue(&request).await.unwrap();
     assert!(bundle.key.is_none());
-    assert_eq!(bundle.leaf.public_key, key.public_key().unwrap());
+    assert_eq!(bundle.leaf.public_key, key.public_key());
 }
 
 #[tokio::test]

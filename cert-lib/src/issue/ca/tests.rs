@@ -42,7 +42,7 @@ fn root(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
 
 fn authority() -> Authority {
     let (certificate, key) = root(|_| {});
-    Authority::from_pem(certificate.as_bytes(), &key, now()).unwrap()
+    Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap()
 }
 
 fn issuer(authority: Authority) -> CaIssuer {
@@ -103,7 +103,7 @@ async fn a_certificate_of_a_ca_says_what_is_asked_for_and_chains() {
     assert_eq!(bundle.issuers_pem().matches("BEGIN").count(), 1);
     assert_eq!(bundle.leaf.not_before, now());
     assert_eq!(bundle.leaf.not_after, now() + DAY * 180);
-    assert_eq!(bundle.leaf.public_key, bundle.key.as_ref().unwrap().public_key().unwrap());
+    assert_eq!(bundle.leaf.public_key, bundle.key.as_ref().unwrap().public_key());
     let (_, leaf) = X509Certificate::from_der(&bundle.chain[0]).unwrap();
     assert_eq!(leaf.subject().to_string(), "C=DE, O=example, CN=a.example.org");
     let names = leaf.subject_alternative_name().unwrap().unwrap().value.general_names.len();
@@ -135,7 +135,7 @@ async fn rsa_keys_and_long_validities_are_encoded_as_they_must_be() {
 #[tokio::test]
 async fn a_ca_of_a_ca_signs_without_the_root_in_the_chain() {
     let (root_pem, root_key) = root(|_| {});
-    let authority = Authority::from_pem(root_pem.as_bytes(), &root_key, now()).unwrap();
+    let authority = Authority::from_pem(root_pem.as_bytes(), root_key.as_bytes(), now()).unwrap();
     let extras = Extras { is_ca: true, ..days(900) };
     let ca = request(Some("an intermediate CA"), &[], extras);
     let between = issued(&issuer(authority), &ca).await;
@@ -144,7 +144,8 @@ async fn a_ca_of_a_ca_signs_without_the_root_in_the_chain() {
     assert!(between.leaf.names.is_empty());
 
     let key = between.key.as_ref().unwrap().pem();
-    let authority = Authority::from_pem(between.certificate_pem().as_bytes(), &key, now()).unwrap();
+    let authority =
+        Authority::from_pem(between.certificate_pem().as_bytes(), key.as_bytes(), now()).unwrap();
     let bundle = issued(&issuer(authority), &request(Some("a.example.org"), &[], days(90))).await;
     assert_eq!(bundle.chain.len(), 2, "the leaf and the intermediate");
     verify(&bundle);
@@ -160,12 +161,12 @@ async fn the_name_of_a_ca_is_repeated_byte_by_byte() {
     };
     let name = own::subject(&[dc("com"), dc("example")].concat(), Some("a root"));
     let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
-    let public_key = key.public_key().unwrap();
+    let public_key = key.public_key();
     let template = Template {
         subject: name.clone(),
         names: vec![],
         other_names: &[],
-        public_key: &public_key,
+        public_key,
         is_ca: true,
         not_before: now(),
         not_after: now() + DAY * 3650,
@@ -173,7 +174,8 @@ async fn the_name_of_a_ca_is_repeated_byte_by_byte() {
     let signer = Signer { name: &name, key_id: None, key: &key };
     let root = own::issue(&template, &signer, &[], None).unwrap();
     let authority =
-        Authority::from_pem(root.certificate_pem().as_bytes(), &key.pem(), now()).unwrap();
+        Authority::from_pem(root.certificate_pem().as_bytes(), key.pem().as_bytes(), now())
+            .unwrap();
     let bundle = issued(&issuer(authority), &request(Some("a.example.org"), &[], days(9))).await;
     verify(&bundle);
     let (_, leaf) = X509Certificate::from_der(&bundle.chain[0]).unwrap();
@@ -202,7 +204,7 @@ async fn the_key_of_a_signing_request_is_the_one_that_is_certified() {
     request.subject = Subject::Csr(csr);
     let bundle = issued(&issuer(authority()), &request).await;
     assert!(bundle.key.is_none());
-    assert_eq!(bundle.leaf.public_key, maker.public_key().unwrap());
+    assert_eq!(bundle.leaf.public_key, maker.public_key());
     assert_eq!(bundle.leaf.names, ["b.example.org".parse::<DnsName>().unwrap()].into());
     let (_, leaf) = X509Certificate::from_der(&bundle.chain[0]).unwrap();
     assert_eq!(leaf.subject().to_string(), "O=somebody, CN=not a name");
@@ -218,7 +220,7 @@ async fn a_ca_does_not_sign_what_outlives_it_or_is_above_it() {
         params.not_after = rcgen::date_time_ymd(2027, 1, 1);
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     });
-    let authority = Authority::from_pem(certificate.as_bytes(), &key, now()).unwrap();
+    let authority = Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap();
     let issuer = issuer(authority);
     let said = refused(&issuer, &request(Some("a.example.org"), &[], days(180))).await;
     assert!(said.contains("is longer than the lifetime of the CA certificate"), "{said}");
@@ -233,22 +235,73 @@ fn what_is_no_ca_is_refused_in_upstreams_words() {
     let (good, key) = root(|_| {});
     let (_, other) = root(|_| {});
     let (leaf, leaf_key) = root(|params| params.is_ca = IsCa::NoCa);
-    let (mute, mute_key) =
-        root(|params| params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature]);
     let (old, old_key) = root(|params| params.not_after = rcgen::date_time_ymd(2026, 11, 1));
     for (chain, key, wanted) in [
         ("", "", "extracting CA Keypair from secret failed: it holds no certificate"),
         (good.as_str(), "x", "extracting CA Keypair from secret failed"),
         (&good, &other, "private key does not match certificate"),
         (&leaf, &leaf_key, "certificate is not a CA"),
-        (&mute, &mute_key, "certificate is not a CA"),
         (&old, &old_key, "certificate is expired"),
     ] {
-        let error = Authority::from_pem(chain.as_bytes(), key, now()).unwrap_err().to_string();
+        let error =
+            Authority::from_pem(chain.as_bytes(), key.as_bytes(), now()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}, not {wanted}");
     }
-    let shown = format!("{:?}", Authority::from_pem(good.as_bytes(), &key, now()).unwrap());
+    let shown =
+        format!("{:?}", Authority::from_pem(good.as_bytes(), key.as_bytes(), now()).unwrap());
     assert!(!shown.contains("key"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_ca_whose_key_usage_lacks_keycertsign_signs_with_a_warning() {
+    use rcgen::KeyUsagePurpose::{DigitalSignature, KeyCertSign};
+    for (usages, warns) in
+        [(vec![], false), (vec![KeyCertSign], false), (vec![DigitalSignature], true)]
+    {
+        let (certificate, key) = root(|params| params.key_usages = usages.clone());
+        let authority = Authority::from_pem(certificate.as_bytes(), key.as_bytes(), now()).unwrap();
+        let warning = authority.warning();
+        assert_eq!(warning.is_some_and(|it| it.contains("lacks keyCertSign")), warns, "{usages:?}");
+        verify(&issued(&issuer(authority), &request(Some("a.example.org"), &[], days(9))).await);
+    }
+}
+
+/// RFC 5280 section 4.1.2.5: no well-defined expiration date.
+#[tokio::test]
+async fn a_ca_without_an_end_signs() {
+    let key = PrivateKey::generate(KeyType::P256).unwrap();
+    let template = Template {
+        subject: own::subject(&[], Some("for ever")),
+        names: vec![],
+        other_names: &[],
+        public_key: key.public_key(),
+        is_ca: true,
+        not_before: now(),
+        not_after: Timestamp::MAX,
+    };
+    let signer = Signer { name: &template.subject, key_id: None, key: &key };
+    let root = own::issue(&template, &signer, &[], None).unwrap();
+    // Nothing checks the signature of a root.
+    let mut der = root.chain[0].to_vec();
+    let end = b"99991230220000Z";
+    let at = der.windows(end.len()).position(|window| window == end).unwrap();
+    der[at..at + end.len()].copy_from_slice(b"99991231235959Z");
+    let pem = pem::encode(&pem::Pem::new("CERTIFICATE", der));
+    let authority = Authority::from_pem(pem.as_bytes(), key.pem().as_bytes(), now()).unwrap();
+    assert_eq!(authority.not_after().to_string(), "9999-12-30T22:00:00Z");
+    for length in [90, 3650 * 100, 3650 * 1000] {
+        let wanted = request(Some("a.example.org"), &[], days(length));
+        match issuer(Authority::from_pem(pem.as_bytes(), key.pem().as_bytes(), now()).unwrap())
+            .advance(&wanted, None)
+            .await
+        {
+            Ok(Advance::Issued(bundle)) => assert_eq!(bundle.leaf.not_after, now() + DAY * length),
+            Ok(Advance::Waiting { .. }) => panic!("there is nothing to wait for"),
+            Err(error) => {
+                assert!(error.to_string().contains("is longer than the lifetime of"), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -262,7 +315,8 @@ async fn a_self_signed_certificate_is_a_ca_that_can_be_used_as_one() {
     parsed.verify_signature(None).unwrap();
     assert_eq!(parsed.subject().to_string(), "CN=a CA of its own");
     let key = bundle.key.as_ref().unwrap().pem();
-    let authority = Authority::from_pem(bundle.certificate_pem().as_bytes(), &key, now()).unwrap();
+    let authority =
+        Authority::from_pem(bundle.certificate_pem().as_bytes(), key.as_bytes(), now()).unwrap();
     assert_eq!(authority.certificate(), bundle.chain[0].as_ref());
 }
 

@@ -15,7 +15,7 @@ fn bundle() -> Bundle {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
-    Bundle::from_pem(pem.as_bytes(), Some(&key.serialize_pem())).unwrap()
+    Bundle::from_pem(pem.as_bytes(), Some(key.serialize_pem().as_bytes())).unwrap()
 }
 
 /// A Secret as the API server has it after our apply.

@@ -327,7 +327,7 @@ async fn addresses_are_ordered_proved_by_http_and_certified() {
     assert_eq!(bench.count("POST /challenge/1"), 1);
     assert_eq!(bench.board_log()[0], "present _acme-challenge.app.example.org=1");
     let leaf = &bundle.chain[0];
-    assert_eq!(crate::issue::x509::check_addresses(leaf, &request.acme.addresses), Ok(()));
+    assert_eq!(crate::issue::verify::verify(&bundle, &request, bench.clock.now()), Ok(()));
     assert_eq!(Leaf::from_der(leaf).unwrap().names.len(), 1);
 }
 

@@ -167,7 +167,7 @@ async fn an_order_that_is_finished_already_is_of_use_for_its_own_key_only() {
         assert_eq!(bench.http.log(), [NEW_ORDER]);
         // The same key is to be certified again, and was.
         let bundle = bench.issue(&Request { key: key.clone(), ..app() }).await.unwrap();
-        assert_eq!(bundle.leaf.public_key, key.unwrap().public_key().unwrap());
+        assert_eq!(bundle.leaf.public_key, key.unwrap().public_key());
         let other = PrivateKey::generate(Default::default()).ok();
         let error = bench.issue(&Request { key: other, ..app() }).await.unwrap_err();
         assert!(error.to_string().ends_with("the certificate is for another key"), "{error}");

@@ -1,5 +1,7 @@
 //! Issuers whose key we hold, as OpenSSL sees what they sign. Without a cluster.
 
+mod keys;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -70,7 +72,8 @@ async fn issue(issuer: &dyn Issuer, request: &Request) -> Result<Bundle> {
 /// The issuer that has the certificate and key of `bundle`, and signs as it.
 fn ca(bundle: &Bundle) -> Result<CaIssuer> {
     let key = bundle.key.as_ref().context("it has no key")?.pem();
-    let authority = Authority::from_pem(bundle.certificate_pem().as_bytes(), &key, System.now())?;
+    let authority =
+        Authority::from_pem(bundle.certificate_pem().as_bytes(), key.as_bytes(), System.now())?;
     Ok(CaIssuer::new(authority, Arc::new(System), Arc::new(Inline)))
 }
 
@@ -121,7 +124,11 @@ fn a_chain_of_cas_is_verified_down_to_the_leaf_for_every_kind_of_key() {
             }
             // The leaf is none that may sign.
             let key = leaf.key.as_ref().context("no key")?.pem();
-            let error = Authority::from_pem(leaf.certificate_pem().as_bytes(), &key, System.now());
+            let error = Authority::from_pem(
+                leaf.certificate_pem().as_bytes(),
+                key.as_bytes(),
+                System.now(),
+            );
             assert_eq!(error.unwrap_err().to_string(), "certificate is not a CA");
         }
         Ok(())
@@ -231,8 +238,11 @@ fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
         config.extend(["-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"]);
         openssl(&config, &directory)?;
         let read = |name: &str| fs::read_to_string(directory.join(name));
-        let authority =
-            Authority::from_pem(read("low.crt")?.as_bytes(), &read("low.key")?, System.now())?;
+        let authority = Authority::from_pem(
+            read("low.crt")?.as_bytes(),
+            read("low.key")?.as_bytes(),
+            System.now(),
+        )?;
         let low = CaIssuer::new(authority, Arc::new(System), Arc::new(Inline));
         let wish = request("a CA below", &[], KeyType::P256, days(9, true));
         let error = low.advance(&wish, None).await.map(drop).unwrap_err().to_string();
