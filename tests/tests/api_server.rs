@@ -2,17 +2,28 @@
 //! to a Secret is lost before or after the server has done it, or refused for a while. Whatever happens,
 //! the Certificate becomes Ready with one order and one certificate, and nothing is left.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use http::Method;
+use serde_json::json;
 use tests::{
+    Look, eventually,
     namespace::Namespace,
+    objects::{acme_issuer, apply, state},
     pebble::PebbleOptions,
     proxy::{Answer, Fault, Kind, Rule},
     rig::{Rig, RigOptions},
     run,
 };
+use tokio::net::UdpSocket;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -102,4 +113,60 @@ fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
 
 fn lines(proxy: &tests::proxy::Proxy) -> Vec<String> {
     proxy.seen().into_iter().map(|seen| seen.line).filter(|line| !line.starts_with("GET")).collect()
+}
+
+/// A name server that never has the record, and says so in other words each time.
+async fn fickle(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = socket.local_addr()?;
+    tokio::spawn(async move {
+        let mut packet = [0; 1_500];
+        while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+            let number = queries.fetch_add(1, Ordering::Relaxed);
+            // The question again, as an answer (RFC 1035 section 4.1.1): no such name, or no record.
+            packet[2] |= 0x84;
+            packet[3] = if number.is_multiple_of(2) { 3 } else { 0 };
+            let _ = socket.send_to(&packet[..length], from).await;
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
+    run(async {
+        let rig = Rig::with_issuer(RigOptions { api_proxy: true, ..RigOptions::default() }).await?;
+        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        let queries = Arc::new(AtomicUsize::new(0));
+        let server = fickle(Arc::clone(&queries)).await?;
+        let mut issuer = acme_issuer("slow", &rig.pebble.directory())?;
+        issuer["spec"]["acme"]["precheckNameservers"] = json!([server.to_string()]);
+        let client = rig.control_plane.client();
+        apply(&client, "default", &issuer).await?;
+        rig.until_issuer("slow", "Ready", SOON).await?;
+
+        let namespace = Namespace::new(&rig, "slow-dns").await?;
+        let host = format!("a.{}", namespace.domain);
+        let spec =
+            json!({ "commonName": host, "secretName": "a", "issuerRef": { "name": "slow" } });
+        namespace.certificate("a", spec).await?;
+        eventually(SOON, "a dozen looks", || async {
+            let looks = queries.load(Ordering::Relaxed);
+            Ok(if looks >= 12 { Look::Done(()) } else { Look::NotYet(format!("{looks} looks")) })
+        })
+        .await?;
+        let status = "certificates/a/status";
+        let writes = || api.seen().iter().filter(|seen| seen.line.contains(status)).count();
+        let waiting = writes();
+        let (_, message) = state(&namespace.read("Certificate", "a").await?);
+        ensure!(message.contains("waiting for DNS01 challenge"), "{message}");
+
+        issuer["spec"]["acme"]["precheckNameservers"] = json!([]);
+        apply(&client, "default", &issuer).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        println!("{waiting} writes of the status while it waited, {} in all", writes());
+        ensure!(waiting == 2 && writes() == 3, "{waiting} and {}: {:#?}", writes(), lines(api));
+        Ok(())
+    })
+    .unwrap();
 }

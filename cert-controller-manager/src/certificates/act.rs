@@ -1,7 +1,10 @@
 //! Does what the plan says: one match on the action, and no policy of its own.
 
 use cert_lib::{
-    issue::{Advance, Disposition, IssueError, Ladder},
+    issue::{
+        Advance, Disposition, IssueError, Ladder,
+        verify::{Mismatch, verify},
+    },
     model::{reason::Reason, request::Request},
     plan::{
         Action, Plan, Quota, Record, SecretState, Slot, Stored, Want,
@@ -16,13 +19,13 @@ use crate::{
     api::{Certificate, CertificateKey, IssuerKey, certificate::State, marks, time::seconds_up},
     certificates::{
         observe::Observed,
-        progress::Order,
+        progress::{Cause, Order},
         reconcile::Controller,
         secret::write,
         status::{Outcome, ready_message},
     },
     issuers::{quota::Spent, registry::Lookup},
-    runtime::{errors::brief, metrics::IssuanceResult},
+    runtime::metrics::IssuanceResult,
 };
 
 /// What a pass came to.
@@ -191,7 +194,10 @@ impl Controller {
             let is_new = from.is_none();
             match issuer.advance(request, from).await {
                 Ok(Advance::Issued(bundle)) => {
-                    return self.finish(pass, request, &bundle, order.as_ref()).await;
+                    return match verify(&bundle, request, self.clock.now()) {
+                        Ok(()) => self.finish(pass, request, &bundle, order.as_ref()).await,
+                        Err(mismatch) => self.stumble(pass, order, &unusable(&mismatch)).await,
+                    };
                 }
                 Ok(Advance::Waiting { progress, doing, until }) => {
                     let reason = order.as_ref().map_or(pass.plan.reason, |order| order.reason);
@@ -203,10 +209,11 @@ impl Controller {
                     if is_new {
                         spent = None;
                         pass.note_order();
-                        self.announce(pass, doing.to_string(), &saved).await;
+                        self.announce(pass, &doing, &saved).await;
                     }
                     if until > self.clock.now() {
-                        let outcome = self.pending(pass, doing.to_string(), &saved);
+                        let wait = (Cause::of(&doing), until);
+                        let outcome = self.pending(pass, doing.to_string(), &saved, wait);
                         return Ok(Step::Say(Box::new(outcome), until));
                     }
                     order = Some(saved);
@@ -237,33 +244,6 @@ impl Controller {
         }
     }
 
-    /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
-    /// be away for as long as the order takes.
-    async fn announce(&self, pass: &Pass<'_>, doing: String, order: &Order) {
-        let outcome = self.pending(pass, doing, order);
-        if let Err(error) = self.say(pass, &outcome).await {
-            tracing::debug!(certificate = %pass.key, "the status of {} cannot be written now: {}", pass.key, brief(&error));
-        }
-    }
-
-    /// While an order runs its status is written when it is new and when it takes long, so that a
-    /// quick order costs one write and a slow one still says what it waits for.
-    fn pending(&self, pass: &Pass<'_>, message: String, order: &Order) -> Outcome {
-        const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
-        let started = order.progress.started();
-        let quick = self.clock.now().duration_since(started) < PATIENCE;
-        let current = self.index.get(pass.key).filter(|_| quick);
-        let said = current
-            .and_then(|current| current.status.clone())
-            .filter(|status| status.state == State::Pending.word())
-            .and_then(|status| status.message);
-        Outcome {
-            reason: Reason::Issuing,
-            pending_since: Some(started),
-            ..pass.outcome(State::Pending, said.unwrap_or(message))
-        }
-    }
-
     /// An order did not go on.
     async fn stumble(
         &self,
@@ -285,7 +265,8 @@ impl Controller {
                 }
             }
             let message = format!("certificate requested, trying again: {error}");
-            return Ok(Step::Say(Box::new(self.pending(pass, message, order)), wait.until));
+            let pending = self.pending(pass, message, order, (Cause::Failure, wait.until));
+            return Ok(Step::Say(Box::new(pending), wait.until));
         }
         self.note_failure(pass, error).await;
         self.give_up(pass.key).await?;
@@ -350,6 +331,12 @@ impl Controller {
     pub(super) fn call(&self, next: Vec<CertificateKey>) {
         next.into_iter().for_each(|next| self.queue.push(next));
     }
+}
+
+/// A certificate that is not what was asked for is not written; a new one may be.
+fn unusable(mismatch: &Mismatch) -> IssueError {
+    let message = format!("the issuer's certificate cannot be used: {mismatch}");
+    IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
 }
 
 impl Pass<'_> {

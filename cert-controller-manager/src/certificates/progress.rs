@@ -4,15 +4,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem::{self, Discriminant},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cert_lib::{
-    issue::Progress,
+    issue::{Phase, Progress},
     model::reason::Reason,
     plan::{Running, backoff::Backoff},
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt,
@@ -31,7 +32,36 @@ pub struct Store {
     api: Api<Secret>,
     realm: Realm,
     running: Mutex<HashMap<CertificateKey, Order>>,
+    waits: Mutex<HashMap<CertificateKey, Wait>>,
 }
+
+/// What an order waits for: a phase, or the end of a back-off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// A phase, whatever its text says.
+    Phase(Discriminant<Phase>),
+    /// A failure that did not end it.
+    Failure,
+}
+
+impl Cause {
+    /// The order is in this phase.
+    #[must_use]
+    pub fn of(phase: &Phase) -> Self {
+        Self::Phase(mem::discriminant(phase))
+    }
+}
+
+/// One wait of a running order.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    cause: Cause,
+    since: Timestamp,
+    is_published: bool,
+}
+
+/// A wait that is over before that is not worth a write.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A running order.
 #[derive(Clone, Debug)]
@@ -56,7 +86,7 @@ impl Store {
     #[must_use]
     pub fn new(cluster: &DefaultCluster, namespace: &str, realm: Realm) -> Self {
         let api = Api::namespaced(cluster.0.clone(), namespace);
-        Self { api, realm, running: Mutex::default() }
+        Self { api, realm, running: Mutex::default(), waits: Mutex::default() }
     }
 
     /// Reads what an earlier process left. Returns whose orders they are. What cannot be read is
@@ -139,6 +169,29 @@ impl Store {
         }
     }
 
+    /// Whether the status is to say what the order waits for, until `until` at least: once for each wait,
+    /// and only where that is long. What a wait says changes with each look at a name server, and each
+    /// write of it would wake all that watch.
+    pub fn publishes(
+        &self,
+        key: &CertificateKey,
+        cause: Cause,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> bool {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Wait { cause, since: now, is_published: false };
+        let wait = waits.entry(key.clone()).or_insert(new);
+        if wait.cause != cause {
+            *wait = new;
+        }
+        // A phase has something to do soon; a back-off has not.
+        let ends = if cause == Cause::Failure { until } else { now };
+        let publishes = !wait.is_published && ends.duration_since(wait.since) >= PATIENCE;
+        wait.is_published |= publishes;
+        publishes
+    }
+
     /// Remembers a hiccup, in memory only.
     pub fn hiccup(&self, key: &CertificateKey, hiccup: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
@@ -168,7 +221,8 @@ impl Store {
     pub async fn delete(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.get(key) else { return Ok(()) };
         let name = self.secret_name(key);
-        for name in order.found_in.into_iter().filter(|found| *found != name).chain([name.clone()]) {
+        for name in order.found_in.into_iter().filter(|found| *found != name).chain([name.clone()])
+        {
             match self.api.delete(&name, &DeleteParams::default()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -176,6 +230,7 @@ impl Store {
             }
         }
         self.lock().remove(key);
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         Ok(())
     }
 
@@ -297,6 +352,33 @@ mod tests {
         store.lock().insert(key.clone(), Order { stored: false, ..order(None) });
         store.delete(&key).await.unwrap_err();
         assert!(store.get(&key).is_some(), "its Secret may be there");
+    }
+
+    #[tokio::test]
+    async fn a_wait_is_published_once_when_it_is_long_whatever_its_text_says() {
+        let store = store();
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let at = |seconds| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let slow = |text: &str| Cause::of(&Phase::Propagating(text.to_owned()));
+        let phase = |phase: Phase| Cause::of(&phase);
+        for (cause, now, until, publishes) in [
+            (phase(Phase::Ordered), 0, 0, false),
+            (slow("1 of 2 servers"), 1, 2, false),
+            (slow("2 of 2 servers"), 5, 90, false),
+            (slow("server a"), 6, 8, true),
+            (slow("server b"), 60, 80, false),
+            (phase(Phase::Validating), 80, 81, false),
+            (phase(Phase::Signing), 81, 200, false),
+            (phase(Phase::Signing), 200, 201, true),
+            (Cause::Failure, 201, 203, false),
+            (Cause::Failure, 203, 205, false),
+            (Cause::Failure, 205, 209, true),
+            (Cause::Failure, 209, 300, false),
+            (phase(Phase::Signing), 300, 301, false),
+            (Cause::Failure, 301, 361, true),
+        ] {
+            assert_eq!(store.publishes(&key, cause, at(now), at(until)), publishes, "{now}");
+        }
     }
 
     /// faults.md 3, 4 and 6

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use cert_lib::{model::reason::Reason, plan::Action};
+use cert_lib::{issue::Phase, model::reason::Reason, plan::Action};
+use jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     act::Pass,
+    progress::{Cause, Order},
     reconcile::Controller,
     status::{self, Outcome},
 };
@@ -22,7 +24,7 @@ use crate::{
         marks,
         time::seconds,
     },
-    runtime::merge,
+    runtime::{errors::brief, merge},
 };
 
 impl Controller {
@@ -149,6 +151,40 @@ impl Controller {
         tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
         let reports = &self.homes.at(pass.key.home).reports;
         reports.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
+    }
+
+    /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
+    /// be away for as long as the order takes.
+    pub(super) async fn announce(&self, pass: &Pass<'_>, doing: &Phase, order: &Order) {
+        let wait = (Cause::of(doing), self.clock.now());
+        let outcome = self.pending(pass, doing.to_string(), order, wait);
+        if let Err(error) = self.say(pass, &outcome).await {
+            tracing::debug!(certificate = %pass.key, "the status of {} cannot be written now: {}", pass.key, brief(&error));
+        }
+    }
+
+    /// While an order runs its status is written when it is new and once for each wait that is long, so
+    /// that a quick order costs one write and a slow one still says what it waits for.
+    pub(super) fn pending(
+        &self,
+        pass: &Pass<'_>,
+        message: String,
+        order: &Order,
+        (cause, until): (Cause, Timestamp),
+    ) -> Outcome {
+        let started = order.progress.started();
+        let publishes = self.orders.publishes(pass.key, cause, self.clock.now(), until);
+        let said = (!publishes)
+            .then(|| self.index.get(pass.key))
+            .flatten()
+            .and_then(|current| current.status.clone())
+            .filter(|status| status.state == State::Pending.word())
+            .and_then(|status| status.message);
+        Outcome {
+            reason: Reason::Issuing,
+            pending_since: Some(started),
+            ..pass.outcome(State::Pending, said.unwrap_or(message))
+        }
     }
 
     fn tell(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
