@@ -5,6 +5,7 @@
 
 mod annotations;
 mod gateways;
+mod keys;
 mod kubeconfig;
 
 use std::{
