@@ -23,7 +23,7 @@ use tests::{
     rig::{Rig, RigOptions},
     run,
 };
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::OnceCell};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -132,10 +132,62 @@ async fn fickle(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
+/// The rig of the tests below, whose objects are in namespaces of their own.
+async fn shared() -> anyhow::Result<&'static Rig> {
+    static SHARED: OnceCell<Rig> = OnceCell::const_new();
+    let options = || RigOptions { api_proxy: true, ..RigOptions::default() };
+    SHARED.get_or_try_init(|| Rig::with_issuer(options())).await
+}
+
+#[test]
+fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost() {
+    run(async {
+        let rig = shared().await?;
+        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        let own = json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": { "name": "own-self" }, "spec": { "selfSigned": {} },
+        });
+        apply(&rig.control_plane.client(), "default", &own).await?;
+        let namespace = Namespace::new(rig, "marked").await?;
+        let spec = json!({
+            "commonName": "a CA", "isCA": true, "secretName": "a-tls",
+            "issuerRef": { "name": "own-self" },
+        });
+        namespace.certificate("a", spec).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        let before = namespace.leaf("a-tls").await?.serial;
+        // As upstream marks it.
+        let mark = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {
+                "name": "a-tls", "annotations": { "cert.gardener.cloud/revoked": "true" },
+            },
+        });
+        namespace.apply(&mark).await?;
+        namespace.until("a", "Revoked", SOON).await?;
+        // The first write is that of the new certificate, the second takes the mark off.
+        let path = format!("{}a-tls", secret("marked"));
+        api.misbehave([on(Method::PATCH, &path, Fault::ResetBefore).only(2)]);
+        namespace.patch("a", json!({ "spec": { "renew": true } })).await?;
+        namespace.until("a", "Ready", SOON).await?;
+        let hit = api.seen().iter().filter(|seen| seen.faulted).count();
+        ensure!(hit == 1, "the removal of the mark was not lost");
+        ensure!(namespace.leaf("a-tls").await?.serial != before, "it is the same certificate");
+        eventually(SOON, "the mark is gone", || async {
+            let secret = namespace.secret("a-tls").await?.context("it is gone")?;
+            let marks = secret.metadata.annotations.unwrap_or_default();
+            let is_marked = marks.keys().any(|name| name.contains("/revoked"));
+            Ok(if is_marked { Look::NotYet(format!("{marks:?}")) } else { Look::Done(()) })
+        })
+        .await
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions { api_proxy: true, ..RigOptions::default() }).await?;
+        let rig = shared().await?;
         let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
         let queries = Arc::new(AtomicUsize::new(0));
         let server = fickle(Arc::clone(&queries)).await?;
@@ -145,7 +197,7 @@ fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
         apply(&client, "default", &issuer).await?;
         rig.until_issuer("slow", "Ready", SOON).await?;
 
-        let namespace = Namespace::new(&rig, "slow-dns").await?;
+        let namespace = Namespace::new(rig, "slow-dns").await?;
         let host = format!("a.{}", namespace.domain);
         let spec =
             json!({ "commonName": host, "secretName": "a", "issuerRef": { "name": "slow" } });
@@ -155,7 +207,7 @@ fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
             Ok(if looks >= 12 { Look::Done(()) } else { Look::NotYet(format!("{looks} looks")) })
         })
         .await?;
-        let status = "certificates/a/status";
+        let status = "namespaces/slow-dns/certificates/a/status";
         let writes = || api.seen().iter().filter(|seen| seen.line.contains(status)).count();
         let waiting = writes();
         let (_, message) = state(&namespace.read("Certificate", "a").await?);

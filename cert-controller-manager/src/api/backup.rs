@@ -36,7 +36,8 @@ pub fn render(
     let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
     let true_ = || "true".to_owned();
     let mut annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    annotations.retain(|name, _| [marks::REQUESTED_AT, marks::REVOKED].contains(&name.as_str()));
+    let kept = [marks::REQUESTED_AT, marks::REVOKED, marks::REVOKED_CERTIFICATE];
+    annotations.retain(|name, _| kept.contains(&name.as_str()));
     annotations.insert(marks::BACKUP_OF.to_owned(), tenant.to_owned());
     annotations.insert(marks::BACKUP_ISSUER.to_owned(), issuer.to_string());
     annotations.insert(marks::REALM.to_owned(), realm.as_str().to_owned());

@@ -15,6 +15,11 @@ pub const REVOKED: &str = "cert.gardener.cloud/revoked";
 /// Annotation of ours on certificate Secrets and backups: which manager wrote them, see
 /// [`Realm`](super::Realm). Only what carries its own is collected by a manager.
 pub const REALM: &str = "cert.gardener.cloud/realm";
+/// Annotation of ours on Secrets: which certificate [`REVOKED`] is about, as the digest of it, so that the
+/// mark is void for another one. [`REPLACED`] is about one that is no longer there.
+pub const REVOKED_CERTIFICATE: &str = "cert.gardener.cloud/revoked-certificate";
+/// See [`REVOKED_CERTIFICATE`].
+pub const REPLACED: &str = "replaced";
 /// Annotation of ours on Secrets: which certificate their keystores were made for.
 pub const KEYSTORES: &str = "cert.gardener.cloud/keystores";
 /// Annotation on Certificates: first instant of the current certificate's validity.

@@ -1,6 +1,9 @@
 //! Which Secret a Certificate means, and what a Secret with a certificate says, whoever reads it.
 
-use cert_lib::model::bundle::Leaf;
+use cert_lib::model::{
+    bundle::{Leaf, certificates},
+    request::digest,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -86,11 +89,31 @@ pub fn assumed_request(leaf: &Leaf) -> Timestamp {
 /// Whether the certificate in a Secret was revoked.
 #[must_use]
 pub fn is_revoked(secret: &Secret) -> bool {
+    is_marked_revoked(secret) && !has_void_mark(secret)
+}
+
+/// Whether a Secret is marked as revoked for another certificate than the one in it: a crash came between
+/// the new certificate and the removal of the mark.
+#[must_use]
+pub fn has_void_mark(secret: &Secret) -> bool {
+    let about = secret.annotations().get(marks::REVOKED_CERTIFICATE);
+    is_marked_revoked(secret) && about.is_some_and(|about| *about != leaf_digest(secret))
+}
+
+fn is_marked_revoked(secret: &Secret) -> bool {
     secret.annotations().get(marks::REVOKED).is_some_and(|text| text == "true")
+}
+
+/// Identifies the certificate in a Secret as a whole.
+#[must_use]
+pub fn leaf_digest(secret: &Secret) -> String {
+    let chain = certificates(entry(secret, "tls.crt")).unwrap_or_default();
+    chain.first().map(|leaf| digest(leaf)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
     use serde_json::json;
 
     use super::*;
@@ -101,6 +124,37 @@ mod tests {
         let mut certificate = Certificate::new(&long, serde_json::from_value(json!({})).unwrap());
         certificate.metadata.uid = Some("0123456789".to_owned());
         assert_eq!(certificate.secret_key().name, format!("{}-01234567", "a".repeat(239)));
+    }
+
+    #[test]
+    fn the_mark_of_a_revocation_is_void_for_another_certificate() {
+        let secret = |base64: &str, annotations: serde_json::Value| {
+            let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+            let data = [("tls.crt".to_owned(), ByteString(pem.into_bytes()))].into();
+            let metadata = json!({ "annotations": annotations });
+            let metadata = serde_json::from_value(metadata).unwrap();
+            Secret { metadata, data: Some(data), ..Secret::default() }
+        };
+        let (old, new) = ("b2xk", "bmV3");
+        let about = leaf_digest(&secret(old, json!({})));
+        let of = |it: &str| json!({ marks::REVOKED: "true", marks::REVOKED_CERTIFICATE: it });
+        for (der, annotations, revoked, void) in [
+            (old, json!({}), false, false),
+            // Upstream's says nothing more.
+            (old, json!({ marks::REVOKED: "true" }), true, false),
+            (old, json!({ marks::REVOKED: "false" }), false, false),
+            (old, of(&about), true, false),
+            (new, of(&about), false, true),
+            (new, of(marks::REPLACED), false, true),
+            (new, json!({ marks::REVOKED_CERTIFICATE: about }), false, false),
+        ] {
+            let secret = secret(der, annotations.clone());
+            assert_eq!(
+                (is_revoked(&secret), has_void_mark(&secret)),
+                (revoked, void),
+                "{annotations}"
+            );
+        }
     }
 
     #[test]

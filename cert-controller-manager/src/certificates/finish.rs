@@ -6,17 +6,20 @@ use cert_lib::{
     plan::backoff,
 };
 use jiff::SignedDuration;
-use kube::api::{Patch, PatchParams};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::json;
 
 use crate::{
-    api::{certificate::State, issuer::IssuerKind, marks},
+    api::{ObjectKey, certificate::State, issuer::IssuerKind, marks},
     certificates::{
         act::{Pass, Step},
         census,
         progress::Order,
         reconcile::Controller,
-        secret::write,
+        secret::{Facts, write},
         status::{Outcome, ready_message},
     },
     runtime::{
@@ -38,10 +41,16 @@ impl Controller {
     ) -> kube::Result<Step> {
         let requested_at = order.map_or(pass.now, |order| order.progress.started());
         let key = &pass.observed.secret;
-        let ready = match self.fill(pass, request, bundle, requested_at).await {
+        let mut ready = match self.fill(pass, request, bundle, requested_at).await {
             Ok(ready) => ready,
             Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
+        let is_marked = |facts: &Facts| facts.revoked || facts.has_void_mark;
+        if pass.observed.facts.as_ref().is_some_and(is_marked) {
+            // In the same write: whatever comes after it may be lost in a crash.
+            let about = (marks::REVOKED_CERTIFICATE.to_owned(), marks::REPLACED.to_owned());
+            ready.secret.annotations_mut().extend([about]);
+        }
         let written = match self.put(pass, &ready.secret).await {
             Ok(written) => written,
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
@@ -52,9 +61,8 @@ impl Controller {
             Err(error) => return Err(error),
         };
         // The mark was for the certificate before, which may have been revoked while this one was made.
-        if written.is_some_and(|facts| facts.revoked) {
-            let unmark = json!({ "metadata": { "annotations": { marks::REVOKED: null } } });
-            self.secrets.write(key, &PatchParams::default(), &Patch::Merge(unmark)).await?;
+        if written.as_ref().is_some_and(is_marked) {
+            self.unmark(key).await?;
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             let issuer = &pass.observed.issuer.key;
@@ -91,6 +99,13 @@ impl Controller {
         };
         let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
         Ok(Step::Say(Box::new(outcome), look_again))
+    }
+
+    /// Takes the mark of a revocation off a Secret. *Idempotent*.
+    pub(super) async fn unmark(&self, key: &ObjectKey) -> kube::Result<()> {
+        let marks = json!({ marks::REVOKED: null, marks::REVOKED_CERTIFICATE: null });
+        let unmark = Patch::Merge(json!({ "metadata": { "annotations": marks } }));
+        self.secrets.write(key, &PatchParams::default(), &unmark).await.map(drop)
     }
 
     /// Counts a try to issue that came to its end.

@@ -358,7 +358,7 @@ mod tests {
     async fn a_wait_is_published_once_when_it_is_long_whatever_its_text_says() {
         let store = store();
         let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
-        let at = |seconds| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let slow = |text: &str| Cause::of(&Phase::Propagating(text.to_owned()));
         let phase = |phase: Phase| Cause::of(&phase);
         for (cause, now, until, publishes) in [

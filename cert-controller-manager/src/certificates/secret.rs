@@ -34,7 +34,7 @@ use self::{
 use super::bond::{self, Bond};
 use crate::api::{
     ObjectKey, Realm, marks,
-    secret::{assumed_request, entry, is_revoked, noted_request},
+    secret::{assumed_request, entry, has_void_mark, is_revoked, noted_request},
     time::seconds,
 };
 
@@ -56,6 +56,8 @@ pub struct Facts {
     labels: Pairs,
     /// Whether the certificate was revoked.
     pub revoked: bool,
+    /// Whether there is a mark of a revocation that is about another certificate.
+    pub has_void_mark: bool,
     /// Owners in the same namespace.
     owners: Vec<OwnerReference>,
     /// Owners elsewhere, as the annotation has them.
@@ -104,6 +106,7 @@ pub fn facts(secret: &Secret) -> Facts {
         marks: MARKS.into_iter().filter_map(mark).collect(),
         labels: Pairs::of(secret.labels()),
         revoked: is_revoked(secret),
+        has_void_mark: has_void_mark(secret),
         owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
         foreign_owners: annotations.get(marks::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
@@ -172,7 +175,8 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
             requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
             revoked: facts.revoked,
-            layout_is_current: has_labels(facts, &expected.wishes.labels)
+            layout_is_current: !facts.has_void_mark
+                && has_labels(facts, &expected.wishes.labels)
                 && facts.layout.fits(expected.wishes, facts.has_key)
                 && *expected.stores != Stores::Outdated
                 && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),

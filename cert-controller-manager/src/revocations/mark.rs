@@ -16,7 +16,7 @@ use super::{
     reconcile::Controller,
 };
 use crate::{
-    api::{IssuerKey, ObjectKey, marks},
+    api::{IssuerKey, ObjectKey, marks, secret::leaf_digest},
     runtime::pages,
 };
 
@@ -72,7 +72,10 @@ impl Controller {
         let patch = json!({ "metadata": {
             "uid": secret.uid(),
             "resourceVersion": secret.resource_version(),
-            "annotations": { marks::REVOKED: "true" },
+            "annotations": {
+                marks::REVOKED: "true",
+                marks::REVOKED_CERTIFICATE: leaf_digest(secret),
+            },
         }});
         let api = self.secrets(&key.namespace);
         match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {

@@ -148,6 +148,10 @@ impl Controller {
             return Ok(Step::Say(Box::new(pass.well()), from));
         }
         let key = &pass.observed.secret;
+        if pass.observed.facts.as_ref().is_some_and(|facts| facts.has_void_mark) {
+            self.unmark(key).await?;
+            return Ok(Step::Again);
+        }
         // What is gone or of no use by now is something for the next pass, and the watch wakes it.
         let Some(held) = self.secrets.api(key).get_opt(&key.name).await? else {
             return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
