@@ -84,7 +84,7 @@ impl AccountKey {
     ///
     /// # Errors
     /// When it is none of them, or of a kind that CAs do not take.
-    pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, AccountKeyError> {
+    pub fn from_pem(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, AccountKeyError> {
         let mut blocks = blocks(text.as_ref());
         let block = blocks.find(|block| block.label.ends_with(PKCS8));
         let Block { label, is_encrypted, der } = block.ok_or(AccountKeyError::NotPem)?;
@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn account_key(kind: KeyType) -> AccountKey {
-        AccountKey::from_pem(PrivateKey::generate(kind).unwrap().pem()).unwrap()
+        AccountKey::from_pem(&PrivateKey::generate(kind).unwrap().pem()).unwrap()
     }
 
     #[test]
@@ -474,7 +474,7 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
         // PKCS#8 of a 2048-bit key puts 26 bytes of wrapping before the PKCS#1 structure.
         let pkcs1 = pem::encode(&pem::Pem::new(PKCS1, &pkcs8.contents()[26..]));
         let account = AccountKey::from_pem(&pkcs1).unwrap();
-        assert_eq!(account.thumbprint(), AccountKey::from_pem(key.pem()).unwrap().thumbprint());
+        assert_eq!(account.thumbprint(), AccountKey::from_pem(&key.pem()).unwrap().thumbprint());
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl AcmeIssuer {
         view.signed_by(self.account.key().thumbprint());
         self.in_use.hold(&request.owner, &durable.order, &view.order.authorizations);
         match running.go_on(&mut view).await {
-            Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(bundle)),
+            Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(*bundle)),
             Ok(Stop::Waiting(doing, until)) => Ok(Advance::Waiting {
                 progress: Progress { durable, view: Some(view) },
                 doing,
@@ -178,7 +178,7 @@ impl AcmeIssuer {
 /// What an order waits for, or what it came to.
 enum Stop {
     Waiting(Phase, Timestamp),
-    Issued(Bundle),
+    Issued(Box<Bundle>),
 }
 
 impl Running<'_> {
@@ -215,7 +215,10 @@ impl Running<'_> {
                 Step::Poll => self.poll(view).await?,
                 Step::Wait { doing, until } => return Ok(Stop::Waiting(doing, until)),
                 Step::Finalize => self.finalize(view).await?,
-                Step::Download(url) => return self.download(view, &url).await.map(Stop::Issued),
+                Step::Download(url) => {
+                    let bundle = self.download(view, &url).await?;
+                    return Ok(Stop::Issued(Box::new(bundle)));
+                }
                 Step::Explain => return Err(self.explain(view).await),
                 Step::Expire => return Err(failure::expired(self.durable.started)),
             }

@@ -8,7 +8,7 @@ fn bundle() -> Bundle {
     let params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     let der = params.self_signed(&key).unwrap().der().clone();
     let leaf = Leaf::from_der(&der).unwrap();
-    let key = PrivateKey::from_pem(key.serialize_pem()).unwrap();
+    let key = PrivateKey::from_pem(&key.serialize_pem()).unwrap();
     Bundle { chain: vec![der], key: Some(key), leaf, remark: None }
 }
 

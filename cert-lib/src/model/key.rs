@@ -180,7 +180,7 @@ impl PrivateKey {
     ///
     /// # Errors
     /// When it is none of them, encrypted, or of a size or curve that we cannot sign with.
-    pub fn from_pem(text: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+    pub fn from_pem(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, KeyError> {
         read::pem(text.as_ref())
     }
 

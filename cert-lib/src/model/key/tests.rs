@@ -6,7 +6,7 @@ use super::*;
 fn a_key_survives_its_pem_and_prints_nothing() {
     for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048] {
         let key = PrivateKey::generate(kind).unwrap();
-        let again = PrivateKey::from_pem(key.pem()).unwrap();
+        let again = PrivateKey::from_pem(&key.pem()).unwrap();
         assert_eq!(again.kind(), Some(kind));
         assert_eq!(again.public_key(), key.public_key());
         assert_eq!(format!("{key:?}"), format!("PrivateKey({:?}, …)", key.algorithm()));
