@@ -199,7 +199,7 @@ pub struct IssuerStatus {
     /// How many certificates may be requested in a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
-    /// What is left of it. Written before it is used, in portions.
+    /// What is left of it. A request is noted here before the CA is asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
     /// What the CA said of its limits (RFC 8555 section 6.6) and until when: no order that they concern

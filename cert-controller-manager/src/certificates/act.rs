@@ -122,7 +122,10 @@ impl Controller {
         let request = self.keeping_key(pass, request).await?;
         let quota = self.quota(&pass.observed.issuer.key);
         let spent = match &quota {
-            Some(quota) => quota.spend(pass.key).await?,
+            Some(quota) => {
+                let running = self.gate.running(&pass.observed.issuer.key.to_string());
+                quota.spend(pass.key, running).await?
+            }
             None => None,
         };
         if quota.is_some() && spent.is_none() && !pass.plan.urgent {
@@ -270,6 +273,7 @@ impl Controller {
         }
         self.note_failure(pass, error).await;
         self.give_up(pass.key).await?;
+        self.settle_quota(&pass.observed.issuer.key).await;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
             self.issuers.doubt(&pass.observed.issuer.key, error.to_string());

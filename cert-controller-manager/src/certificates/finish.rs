@@ -13,7 +13,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{ObjectKey, certificate::State, issuer::IssuerKind, marks},
+    api::{IssuerKey, ObjectKey, certificate::State, issuer::IssuerKind, marks},
     certificates::{
         act::{Pass, Step},
         census,
@@ -80,6 +80,7 @@ impl Controller {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }
         self.call_next(pass.key);
+        self.settle_quota(&pass.observed.issuer.key).await;
         self.count(pass, order, IssuanceResult::Issued);
         if let Some(remark) = &bundle.remark {
             self.remark(pass, remark);
@@ -106,6 +107,14 @@ impl Controller {
         let marks = json!({ marks::REVOKED: null, marks::REVOKED_CERTIFICATE: null });
         let unmark = Patch::Merge(json!({ "metadata": { "annotations": marks } }));
         self.secrets.write(key, &PatchParams::default(), &unmark).await.map(drop)
+    }
+
+    /// An order of the issuer has ended: what its quota has noted for more than those that run goes back.
+    pub(super) async fn settle_quota(&self, issuer: &IssuerKey) {
+        let Some(quota) = self.quota(issuer) else { return };
+        if let Err(error) = quota.return_unused(self.gate.running(&issuer.to_string())).await {
+            tracing::debug!(%issuer, "issuer {issuer}: requests that were not used cannot be noted now: {}", brief(&error));
+        }
     }
 
     /// Counts a try to issue that came to its end.

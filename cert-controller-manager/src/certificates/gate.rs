@@ -123,6 +123,12 @@ impl Gate {
         })
     }
 
+    /// How many orders of the issuer run, or are about to.
+    #[must_use]
+    pub fn running(&self, issuer: &str) -> usize {
+        self.lock().get(issuer).map_or(0, Line::taken)
+    }
+
     /// `key` has an order running.
     pub fn enter(&self, issuer: &str, key: &CertificateKey, standing: Standing) {
         let mut issuers = self.lock();

@@ -16,7 +16,9 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, Places, Realm, certificate::State, is_served, marks},
+    api::{
+        Certificate, CertificateKey, IssuerKey, Places, Realm, certificate::State, is_served, marks,
+    },
     certificates::{
         act::{Pass, Step},
         consent::{Consent, Consents},
@@ -303,7 +305,11 @@ impl Controller {
         self.renewals.forget(key);
         self.records.forget(key);
         self.issuers.leave_quotas(key);
+        let order = self.orders.get(key);
         self.give_up(key).await?;
+        if let Some(order) = order {
+            self.settle_quota(&IssuerKey::from_text(&order.issuer)).await;
+        }
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + pause::UNREACHABLE))
     }

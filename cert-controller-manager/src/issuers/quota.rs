@@ -1,15 +1,24 @@
 //! How many certificates an issuer may be asked for in a day, over restarts, and whose turn it is.
 //!
 //! What is left is kept in `status.requests` of the Issuer, which needs no further object and no
-//! further right. It is written before it is used and in portions, so that a crash loses at most a
-//! portion and a busy issuer is not written for every order.
+//! further right. A request is noted there before the CA is asked, so a restart gives none back.
+//!
+//! Those that are wanted at the same time are noted in one write. A busy issuer notes a few ahead: an
+//! eighth of the orders that run, and of those that this process has placed, at most. What is noted
+//! beyond that is put back when an order ends. And a process begins carefully: the first request is for
+//! one order, whose outcome is waited for, and with each outcome one more may be under way. So a crash
+//! costs fewer requests than orders run, and a process that places nothing spends nothing, however
+//! often it is started.
 
 pub mod limits;
 pub mod turns;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use cert_lib::{
@@ -25,6 +34,10 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use self::{
     limits::{Ca, Origin},
@@ -42,8 +55,12 @@ pub struct Quota {
     name: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Held while a portion or a limit is noted.
+    /// Held while requests or a limit are noted.
     noting: tokio::sync::Mutex<()>,
+    /// How many wait until a request is noted for them.
+    in_need: AtomicI64,
+    /// How many more orders may be under way whose outcome is not known.
+    window: Arc<Semaphore>,
     /// Who is asked, and in whose name.
     asks: Mutex<Option<Asks>>,
     /// Whether something that the CA said is not stored yet.
@@ -64,7 +81,14 @@ pub struct Asks {
 struct State {
     bucket: Bucket,
     turns: Turns,
+    /// How many this process has used.
+    used: i64,
 }
+
+/// Of the orders that run, and of those that were placed, one in so many is noted ahead.
+const AHEAD: i64 = 8;
+/// How long an order waits for the outcome of others.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Quota {
     /// The quota of the issuer `name`, `per_day` requests, of which `status` remembers what is left.
@@ -82,13 +106,15 @@ impl Quota {
             Some(left) => Bucket::restored(per_day, left, now),
             None => Bucket::full(per_day, now),
         };
-        let state = Mutex::new(State { bucket, turns: Turns::default() });
+        let state = Mutex::new(State { bucket, turns: Turns::default(), used: 0 });
         Self {
             api,
             name: name.to_owned(),
             clock,
             state,
             noting: tokio::sync::Mutex::default(),
+            in_need: AtomicI64::default(),
+            window: Arc::new(Semaphore::new(1)),
             asks: Mutex::default(),
             owes: AtomicBool::default(),
         }
@@ -169,38 +195,46 @@ impl Quota {
         }
     }
 
-    /// Uses one request for `whose`; `None` where it is not its turn.
+    /// Uses one request for `whose`; `None` where it is not its turn. `running` is how many orders of
+    /// the issuer run.
     ///
     /// # Errors
-    /// When it could not be noted that a portion is used; nothing was used then.
-    pub async fn spend(self: &Arc<Self>, whose: &CertificateKey) -> kube::Result<Option<Spent>> {
-        let spent = || Spent { quota: self.clone(), tenant: whose.tenant() };
-        Ok(self.take(whose).await?.then(spent))
+    /// When it could not be noted that a request is used; none was used then.
+    pub async fn spend(
+        self: &Arc<Self>,
+        whose: &CertificateKey,
+        running: usize,
+    ) -> kube::Result<Option<Spent>> {
+        // A CA that does not answer must not be found out one by one.
+        let place = timeout(PATIENCE, self.window.clone().acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok);
+        let (quota, tenant) = (self.clone(), whose.tenant());
+        Ok(self.take(whose, running).await?.then(|| Spent { quota, tenant, is_used: true, place }))
     }
 
-    async fn take(&self, whose: &CertificateKey) -> kube::Result<bool> {
+    async fn take(&self, whose: &CertificateKey, running: usize) -> kube::Result<bool> {
         if let Some(done) = self.lock().spend(whose, self.clock.now()) {
             return Ok(done);
         }
+        let need = Need::of(&self.in_need);
         let _noting = self.noting.lock().await;
         let now = self.clock.now();
-        let (portion, left) = {
+        let portion = {
             let mut state = self.lock();
-            // Somebody else may have noted a portion meanwhile.
+            // It may have been noted meanwhile, together with that of another.
             if let Some(done) = state.spend(whose, now) {
                 return Ok(done);
             }
-            (state.bucket.take_out(now), state.bucket.left(now))
+            let count = need.all() + state.ahead(running);
+            state.bucket.take_out(count, now)
         };
         if portion == 0 {
             return Ok(false);
         }
-        let patch = json!({ "status": { "requests": render(left) } });
-        let noted =
-            self.api.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let noted = self.note(now).await;
         let mut state = self.lock();
         match noted {
-            Ok(_) => {
+            Ok(()) => {
                 state.bucket.give(portion);
                 Ok(state.spend(whose, now).unwrap_or(false))
             }
@@ -211,24 +245,86 @@ impl Quota {
         }
     }
 
+    /// Puts back what was noted and will not be used soon, now that so many orders run. *Idempotent*.
+    ///
+    /// # Errors
+    /// When that could not be noted. It can be used all the same, and is noted with the next request.
+    pub async fn return_unused(&self, running: usize) -> kube::Result<()> {
+        let excess = |state: &State| {
+            let keep = self.in_need.load(Ordering::Relaxed) + state.ahead(running);
+            (state.bucket.in_hand() > keep).then_some(keep)
+        };
+        if excess(&self.lock()).is_none() {
+            return Ok(());
+        }
+        let _noting = self.noting.lock().await;
+        {
+            let mut state = self.lock();
+            let Some(keep) = excess(&state) else { return Ok(()) };
+            state.bucket.return_unused(keep);
+        }
+        self.note(self.clock.now()).await
+    }
+
+    /// Stores what is left.
+    async fn note(&self, now: Timestamp) -> kube::Result<()> {
+        let left = self.lock().bucket.left(now);
+        let patch = Patch::Merge(json!({ "status": { "requests": render(left) } }));
+        self.api.patch_status(&self.name, &PatchParams::default(), &patch).await.map(drop)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One request that was used.
+/// One request that was used. Dropped when its outcome is known.
 pub struct Spent {
     quota: Arc<Quota>,
     tenant: Tenant,
+    is_used: bool,
+    /// In the window.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Spent {
-    /// It is certain that nobody was asked, so that another one may use it. In this process only: what
-    /// was noted stays used after a restart.
-    pub fn give_back(self) {
+    /// It is certain that nobody was asked, so that another one may use it.
+    pub fn give_back(mut self) {
+        self.is_used = false;
         let mut state = self.quota.lock();
         state.bucket.return_one();
+        state.used -= 1;
         state.turns.forget_one(&self.tenant);
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        let is_in_window = self.place.take().is_some();
+        if self.is_used && is_in_window {
+            self.quota.window.add_permits(1);
+        }
+    }
+}
+
+/// One who waits until a request is noted for it.
+struct Need<'a>(&'a AtomicI64);
+
+impl<'a> Need<'a> {
+    fn of(count: &'a AtomicI64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+
+    /// How many wait.
+    fn all(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Need<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -236,10 +332,10 @@ impl State {
     fn look(&self, whose: &CertificateKey, now: Timestamp) -> Verdict {
         let bucket = &self.bucket;
         let before = self.turns.before(whose, now);
-        // The last quarter is for namespaces that have not had their share. Where only one request
-        // comes at once there is nothing to keep.
+        // The last sixteenth is for namespaces that have not had their share. Of a few requests a day
+        // there is nothing to keep.
         let kept = match self.turns.has_its_share(whose, bucket.per_day(), now) {
-            true => bucket.burst() / 4,
+            true => bucket.per_day() / 16,
             false => 0,
         };
         let needed = before + 1 + kept;
@@ -250,13 +346,19 @@ impl State {
         Verdict::Until { time: whole_up(time), per_day: bucket.per_day() }
     }
 
-    /// Uses a request that is in hand; `None` where a portion must be noted first.
+    /// How many more than are wanted now may be noted.
+    fn ahead(&self, running: usize) -> i64 {
+        self.used.min(i64::try_from(running).unwrap_or(i64::MAX)) / AHEAD
+    }
+
+    /// Uses a request that is in hand; `None` where one must be noted first.
     fn spend(&mut self, whose: &CertificateKey, now: Timestamp) -> Option<bool> {
         match self.look(whose, now) {
             Verdict::Until { time, .. } if time > now => return Some(false),
             Verdict::Until { .. } | Verdict::Open => {}
         }
         self.bucket.use_one().then(|| {
+            self.used += 1;
             self.turns.leave(whose);
             self.turns.note(whose, now);
             true

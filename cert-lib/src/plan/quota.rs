@@ -1,9 +1,9 @@
-//! How many certificates may be requested in a day: a bucket that fills evenly. Pure; the caller
-//! brings the time and keeps what must survive a crash.
+//! How many certificates may be requested in a day: a bucket that holds a day's requests and fills
+//! evenly. Pure; the caller brings the time and keeps what must survive a crash.
 //!
-//! Requests are taken out of the bucket in portions. A portion counts as used as soon as it is out,
-//! so a caller who stores [`Bucket::left`] before it uses a portion can lose requests in a crash but
-//! never gain any.
+//! A caller takes requests out of the bucket, stores [`Bucket::left`] and uses them then. So a crash
+//! loses what was taken out and not used, and gains nothing. How little that is the caller decides:
+//! by what it takes out ahead, and by what it [puts back](Bucket::return_unused).
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -41,19 +41,13 @@ impl Bucket {
     pub fn restored(per_day: i64, left: Left, now: Timestamp) -> Self {
         let per_day = per_day.clamp(1, i64::from(i32::MAX));
         let mut bucket = Self { per_day, empty_at: now, in_hand: 0 };
-        let available = left.available.clamp(0, bucket.burst());
+        let available = left.available.clamp(0, per_day);
         let at = left.at.min(now);
         bucket.empty_at = at.saturating_sub(bucket.takes(available)).unwrap_or(at);
         bucket
     }
 
-    /// How many may be requested at once after a long rest: a quarter of a day's.
-    #[must_use]
-    pub fn burst(&self) -> i64 {
-        (self.per_day / 4).max(1)
-    }
-
-    /// How many may be requested in a day.
+    /// How many may be requested in a day: at once after a long rest, and evenly from then on.
     #[must_use]
     pub fn per_day(&self) -> i64 {
         self.per_day
@@ -94,13 +88,27 @@ impl Bucket {
 
     /// One that was [used](Self::use_one) was not needed after all.
     pub fn return_one(&mut self) {
-        self.in_hand = (self.in_hand + 1).min(self.burst());
+        self.in_hand = (self.in_hand + 1).min(self.per_day);
     }
 
-    /// Takes a portion out, a twentieth of the burst at most; none where the bucket is empty. It is in
-    /// hand after [`give`](Self::give).
-    pub fn take_out(&mut self, now: Timestamp) -> i64 {
-        let portion = self.level(now).min((self.burst() / 20).max(1));
+    /// How many are taken out and not used.
+    #[must_use]
+    pub fn in_hand(&self) -> i64 {
+        self.in_hand
+    }
+
+    /// Puts back what is in hand beyond `keep`. Returns how many.
+    pub fn return_unused(&mut self, keep: i64) -> i64 {
+        let unused = (self.in_hand - keep.max(0)).max(0);
+        self.in_hand -= unused;
+        self.put_back(unused);
+        unused
+    }
+
+    /// Takes up to `count` out; none where the bucket is empty. They are in hand after
+    /// [`give`](Self::give).
+    pub fn take_out(&mut self, count: i64, now: Timestamp) -> i64 {
+        let portion = self.level(now).min(count.max(0));
         self.empty_at = self.start(now).saturating_add(self.takes(portion)).unwrap_or(now);
         portion
     }
@@ -129,13 +137,13 @@ impl Bucket {
     fn level(&self, now: Timestamp) -> i64 {
         let passed = now.duration_since(self.empty_at).as_nanos().max(0);
         let filled = passed * i128::from(self.per_day) / DAY.as_nanos();
-        let most = (self.burst() - self.in_hand).max(0);
+        let most = (self.per_day - self.in_hand).max(0);
         i64::try_from(filled).unwrap_or(i64::MAX).min(most)
     }
 
     /// From when the bucket has filled to its level now.
     fn start(&self, now: Timestamp) -> Timestamp {
-        let most = self.takes((self.burst() - self.in_hand).max(0));
+        let most = self.takes((self.per_day - self.in_hand).max(0));
         self.empty_at.max(now.saturating_sub(most).unwrap_or(now))
     }
 
@@ -155,11 +163,11 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    /// Takes all that there is, portion by portion.
+    /// Takes all that there is, seven at a time.
     fn drain(bucket: &mut Bucket, now: Timestamp) -> i64 {
         let mut used = 0;
         loop {
-            let portion = bucket.take_out(now);
+            let portion = bucket.take_out(7, now);
             if portion == 0 {
                 return used;
             }
@@ -171,10 +179,15 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_a_days_requests_may_come_at_once_and_the_rest_evenly() {
-        for (per_day, burst, interval) in
-            [(10_000, 2_500, 9), (4, 1, 21_600), (1, 1, 86_400), (0, 1, 86_400), (8, 2, 10_800)]
-        {
+    fn a_days_requests_may_come_at_once_and_the_rest_evenly() {
+        for (per_day, burst, interval) in [
+            (10_000, 10_000, 9),
+            (60, 60, 1_440),
+            (4, 4, 21_600),
+            (1, 1, 86_400),
+            (0, 1, 86_400),
+            (8, 8, 10_800),
+        ] {
             let mut bucket = Bucket::full(per_day, at(0));
             assert_eq!(bucket.available(at(0)), burst, "{per_day}");
             assert_eq!(drain(&mut bucket, at(0)), burst, "{per_day}");
@@ -193,7 +206,7 @@ mod tests {
             let mut bucket = Bucket::full(per_day, at(0));
             for step in 0..200 {
                 let now = at(step * 97);
-                let portion = bucket.take_out(now);
+                let portion = bucket.take_out(3, now);
                 let again = Bucket::restored(per_day, bucket.left(now), now);
                 assert!(again.available(now) <= bucket.available(now), "{per_day} {step}");
                 // Unless a whole second was rounded up, nothing is lost.
@@ -207,29 +220,44 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_loses_the_portion_in_hand_and_gains_nothing() {
+    fn a_crash_loses_what_is_in_hand_and_gains_nothing() {
         let mut bucket = Bucket::full(10_000, at(0));
-        let portion = bucket.take_out(at(0));
+        let portion = bucket.take_out(125, at(0));
         assert_eq!(portion, 125);
         let stored = bucket.left(at(0));
         bucket.give(portion);
         assert!(bucket.use_one());
-        assert_eq!(bucket.available(at(0)), 2_499);
+        assert_eq!(bucket.available(at(0)), 9_999);
         let after_crash = Bucket::restored(10_000, stored, at(1));
-        assert_eq!(after_crash.available(at(1)), 2_375);
+        assert_eq!(after_crash.available(at(1)), 9_875);
+    }
+
+    #[test]
+    fn what_is_not_used_goes_back_but_for_what_is_kept() {
+        for (keep, goes_back, stored) in
+            [(0, 4, 9_999), (3, 1, 9_996), (4, 0, 9_995), (9, 0, 9_995)]
+        {
+            let mut bucket = Bucket::full(10_000, at(0));
+            let portion = bucket.take_out(5, at(0));
+            bucket.give(portion);
+            assert!(bucket.use_one());
+            assert_eq!(bucket.return_unused(keep), goes_back, "{keep}");
+            assert_eq!(bucket.left(at(0)).available, stored, "{keep}");
+            assert_eq!(bucket.available(at(0)), 9_999, "{keep}");
+        }
     }
 
     #[test]
     fn a_portion_that_could_not_be_noted_goes_back() {
         let mut bucket = Bucket::full(1, at(0));
-        let portion = bucket.take_out(at(0));
+        let portion = bucket.take_out(1, at(0));
         bucket.put_back(portion);
         assert_eq!(bucket.available(at(0)), 1);
     }
 
     #[test]
     fn one_that_was_not_needed_can_be_used_again_and_a_bucket_does_not_run_over() {
-        let mut bucket = Bucket::full(8, at(0));
+        let mut bucket = Bucket::full(2, at(0));
         assert_eq!(drain(&mut bucket, at(0)), 2);
         bucket.return_one();
         assert_eq!(bucket.available(at(0)), 1);
@@ -244,7 +272,7 @@ mod tests {
     fn another_number_keeps_what_is_there() {
         let mut bucket = Bucket::full(8, at(0));
         bucket.set_per_day(4_000, at(0));
-        assert_eq!(bucket.available(at(0)), 2);
+        assert_eq!(bucket.available(at(0)), 8);
         bucket.set_per_day(1, at(0));
         assert_eq!(bucket.available(at(0)), 1);
     }

@@ -3,18 +3,31 @@
 use std::{
     env,
     io::Write as _,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use tests::{
     namespace::Namespace,
-    rig::{Responder, Rig, RigOptions},
+    objects::{acme_issuer, api, apply},
+    rig::{ISSUER, Responder, Rig, RigOptions},
     run,
 };
 
-const CERTIFICATES: usize = 50;
-const KILLS: usize = 50;
+/// How often the manager is killed, and for how many Certificates of the two issuers together.
+/// `KILLS=400 KILL_CERTIFICATES=300` is the long run.
+const KILLS: usize = 100;
+const CERTIFICATES: usize = 75;
+/// The Certificates of an issuer that allows sixty a day, all of them within the first thirty kills.
+const FEW: usize = 40;
+const FEW_KILLS: usize = 30;
+const FEW_PER_DAY: i64 = 60;
+const FEW_ISSUER: &str = "issuer-few";
+
+fn number(variable: &str, usually: usize) -> Result<usize> {
+    env::var(variable).map_or(Ok(usually), |number| Ok(number.parse()?))
+}
 
 /// The instants of the kills; `KILL_SEED` repeats those of an earlier run.
 struct Random(u64);
@@ -38,31 +51,77 @@ impl Random {
     }
 }
 
+/// An issuer that counts its orders of today.
+async fn issuer(rig: &Rig, name: &str, per_day: i64) -> Result<()> {
+    let mut issuer = acme_issuer(name, &rig.directory())?;
+    issuer["spec"]["requestsPerDayQuota"] = json!(per_day);
+    apply(&rig.control_plane.client(), "default", &issuer).await?;
+    rig.until_issuer(name, "Ready", Duration::from_secs(60)).await?;
+    Ok(())
+}
+
+/// How many orders the issuer has on record since `began`.
+async fn spent(rig: &Rig, name: &str, per_day: i64, began: Instant) -> Result<i64> {
+    let issuer = api(&rig.control_plane.client(), "Issuer", "default")?.get(name).await?;
+    let left = issuer.data["status"]["requests"]["available"].as_i64().context("nothing spent")?;
+    // So many have come back since.
+    let refilled = i64::try_from(began.elapsed().as_secs())? * per_day / 86_400 + 1;
+    Ok(per_day - left + refilled)
+}
+
 #[test]
-fn fifty_kills_cost_no_certificate_and_leave_nothing_behind() {
+fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
     run(async {
+        let (kills, certificates) = (number("KILLS", KILLS)?, number("KILL_CERTIFICATES", CERTIFICATES)?);
+        let per_day = i64::try_from(2 * certificates)?;
         let mut random = Random::seeded()?;
         // The DNS server lives on: a CA that cannot reach it rejects the order, which is another test.
         let options = RigOptions { responder: Responder::StandAlone, ..Default::default() };
-        let rig = Rig::with_issuer(options).await?;
+        let rig = Rig::start(options).await?;
+        issuer(&rig, ISSUER, per_day).await?;
+        issuer(&rig, FEW_ISSUER, FEW_PER_DAY).await?;
         let namespace = Namespace::new(&rig, "kill").await?;
-        let mut created = 0;
-        for kill in 1..=KILLS {
+        let few = Namespace::new(&rig, "few").await?;
+        let many = certificates - FEW;
+        let (mut created, mut created_few, began) = (0, 0, Instant::now());
+        for kill in 1..=kills {
             // Spread over the kills, so that every kill meets orders in all phases.
-            while created < CERTIFICATES * kill / KILLS {
+            while created < many * kill / kills {
                 namespace.simple(&format!("host-{created}")).await?;
                 created += 1;
+            }
+            while created_few < FEW.min(FEW * kill / FEW_KILLS) {
+                let host = format!("host-{created_few}.{}", few.domain);
+                let spec = json!({"commonName": host, "issuerRef": {"name": FEW_ISSUER}});
+                few.certificate(&format!("host-{created_few}"), spec).await?;
+                created_few += 1;
             }
             // Not a wait for anything: the instant of the kill is what varies.
             tokio::time::sleep(Duration::from_millis(random.up_to(900))).await;
             rig.replace_manager().await?;
         }
-        namespace.until_all_ready(CERTIFICATES, Duration::from_secs(120)).await?;
+        let last_kill = Instant::now();
+        namespace.until_all_ready(many, Duration::from_secs(120)).await?;
+        few.until_all_ready(FEW, Duration::from_secs(120)).await?;
+        let took = last_kill.elapsed();
         rig.until_nothing_is_left(Duration::from_secs(30)).await?;
         let signed = rig.pebble.signed_by_names().await?;
         let several: Vec<_> = signed.iter().filter(|(_, count)| **count != 1).collect();
         assert!(several.is_empty(), "signed more than once: {several:?}");
-        assert_eq!(signed.len(), CERTIFICATES);
+        assert_eq!(signed.len(), certificates);
+
+        // Placed, and known to have been placed: a kill between the two loses no more than that order.
+        let placed = rig.pebble.requests()?.get("POST /order-plz").copied().unwrap_or_default();
+        let spent_many = spent(&rig, ISSUER, per_day, began).await?;
+        let spent_few = spent(&rig, FEW_ISSUER, FEW_PER_DAY, began).await?;
+        let spent = usize::try_from(spent_many + spent_few)?;
+        println!(
+            "{certificates} certificates, {kills} kills: all Ready {:.1} s after the last, {placed} orders \
+             reached the CA, {spent} requests spent ({spent_few} of {FEW_PER_DAY} for {FEW})",
+            took.as_secs_f32()
+        );
+        ensure!(spent >= usize::try_from(placed)?, "{placed} orders were placed, {spent} count");
+        ensure!(spent <= certificates + kills / 4 + 2, "{spent} count for {certificates}");
         Ok(())
     })
     .unwrap();

@@ -32,6 +32,7 @@ struct Given {
     clock: Arc<Manual>,
     writes: Arc<Mutex<VecDeque<String>>>,
     refusals: Arc<AtomicUsize>,
+    found: Option<Requests>,
 }
 
 fn given(per_day: i64, requests: Option<Requests>) -> Given {
@@ -54,9 +55,14 @@ fn given(per_day: i64, requests: Option<Requests>) -> Given {
         }
     });
     let api = Api::namespaced(kube::Client::new(service, "default"), "default");
-    let status = IssuerStatus { requests, ..IssuerStatus::default() };
+    let status = IssuerStatus { requests: requests.clone(), ..IssuerStatus::default() };
     let quota = Quota::new(api, "ca", per_day, Some(&status), clock.clone());
-    Given { quota: Arc::new(quota), clock, writes, refusals }
+    Given { quota: Arc::new(quota), clock, writes, refusals, found: requests }
+}
+
+/// What a process finds when there are so many left.
+fn holding(available: i64) -> Option<Requests> {
+    Some(Requests { available, at: start().to_string() })
 }
 
 impl Given {
@@ -65,7 +71,15 @@ impl Given {
     }
 
     async fn spent(&self, namespace: &str, certificate: &str) -> Option<Spent> {
-        self.quota.spend(&whose(namespace, certificate)).await.unwrap()
+        self.quota.spend(&whose(namespace, certificate), 0).await.unwrap()
+    }
+
+    /// What the next process would find.
+    fn stored(&self) -> Option<Requests> {
+        let writes = self.writes.lock().unwrap();
+        let last = writes.back().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
+        let last = last.map(|it| serde_json::from_value(it["status"]["requests"].clone()).unwrap());
+        last.or_else(|| self.found.clone())
     }
 
     /// Waits, and after how many seconds it is told to look again.
@@ -106,19 +120,165 @@ async fn what_is_stored_in_a_foreign_way_does_not_close_an_issuer() {
 }
 
 #[tokio::test]
-async fn a_busy_issuer_is_written_once_per_portion() {
+async fn a_busy_issuer_is_written_less_often_than_it_is_asked() {
     let given = given(10_000, None);
     for number in 0..250 {
-        assert!(given.spend("web", &number.to_string()).await, "{number}");
+        let whose = whose("web", &number.to_string());
+        assert!(given.quota.spend(&whose, 100).await.unwrap().is_some(), "{number}");
     }
-    assert_eq!(given.writes.lock().unwrap().len(), 2);
+    let writes = given.writes.lock().unwrap().len();
+    assert!((24..=50).contains(&writes), "{writes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_are_wanted_at_once_begin_with_one_and_share_writes_then() {
+    let given = given(10_000, None);
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let orders = (0..100).map(|number| {
+        let (quota, under_way, most) = (given.quota.clone(), under_way.clone(), most.clone());
+        async move {
+            let spent =
+                quota.spend(&whose("web", &number.to_string()), 100).await.unwrap().unwrap();
+            most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            under_way.fetch_sub(1, Ordering::Relaxed);
+            drop(spent);
+            quota.window.available_permits()
+        }
+    });
+    futures::future::join_all(orders).await;
+    assert!((20..=64).contains(&most.load(Ordering::Relaxed)), "{most:?}");
+    let writes = given.writes.lock().unwrap().len();
+    assert!(writes <= 40, "{writes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_of_a_young_process_costs_one_request() {
+    let given = given(10_000, None);
+    let orders = (0..10).map(|number| {
+        let quota = given.quota.clone();
+        Box::pin(async move { quota.spend(&whose("web", &number.to_string()), 10).await })
+    });
+    // The CA has not answered to the first when the process ends.
+    let soon = std::time::Duration::from_millis(500);
+    let orders = async {
+        let spent = futures::future::join_all(orders).await;
+        drop(spent);
+    };
+    tokio::time::timeout(soon, orders).await.unwrap_err();
+    assert_eq!(given.stored().unwrap().available, 9_999);
+}
+
+#[tokio::test]
+async fn what_was_not_used_is_stored_as_such_when_orders_end() {
+    let given = given(1, None);
+    given.spent("web", "a").await.unwrap().give_back();
+    assert_eq!(given.stored().unwrap().available, 0);
+    given.refusals.store(1, Ordering::Relaxed);
+    given.quota.return_unused(0).await.unwrap_err();
+    given.quota.return_unused(0).await.unwrap();
+    assert_eq!(given.writes.lock().unwrap().len(), 2, "nothing is in hand any more");
+    assert!(given.spend("web", "b").await);
+}
+
+/// What happens to a process and its orders.
+struct World {
+    given: Given,
+    /// Orders that run.
+    running: usize,
+    placed: i64,
+    /// Orders that ran when a process crashed, of all crashes.
+    in_flight: i64,
+}
+
+impl World {
+    fn new(per_day: i64) -> Self {
+        Self { given: given(per_day, None), running: 0, placed: 0, in_flight: 0 }
+    }
+
+    /// So many Certificates want an order at once; every `unsent`th cannot reach the CA.
+    async fn place(&mut self, count: usize, unsent: usize) {
+        let quota = &self.given.quota;
+        let spends = (0..count).map(|number| {
+            let (quota, running) = (quota.clone(), self.running + count);
+            async move {
+                let whose = whose("web", &number.to_string());
+                let spent = quota.spend(&whose, running).await.unwrap()?;
+                let is_placed = number % unsent != 0;
+                if !is_placed {
+                    spent.give_back();
+                }
+                Some(is_placed)
+            }
+        });
+        let outcomes = futures::future::join_all(spends).await;
+        let placed = outcomes.into_iter().flatten().filter(|is_placed| *is_placed).count();
+        self.running += placed;
+        self.placed += i64::try_from(placed).unwrap();
+        quota.return_unused(self.running).await.unwrap();
+    }
+
+    async fn end(&mut self, count: usize) {
+        for _ in 0..count.min(self.running) {
+            self.running -= 1;
+            self.given.quota.return_unused(self.running).await.unwrap();
+        }
+    }
+
+    /// The next process takes over the orders.
+    fn crash(&mut self, per_day: i64) {
+        self.in_flight += i64::try_from(self.running).unwrap();
+        self.given = given(per_day, self.given.stored());
+    }
+}
+
+/// The quota counts orders that were placed: whatever happens, and however often a process dies.
+#[tokio::test]
+async fn what_is_stored_as_spent_is_what_was_placed_and_at_most_what_was_in_flight() {
+    const PER_DAY: i64 = 1_000_000;
+    for seed in 1..=60_u64 {
+        let mut world = World::new(PER_DAY);
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut up_to = |end: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % end).unwrap()
+        };
+        for step in 0..60 {
+            match up_to(4) {
+                0 => world.place(up_to(40), up_to(4) + 1).await,
+                1 => world.place(1, 100).await,
+                2 => world.end(up_to(30)).await,
+                _ => world.crash(PER_DAY),
+            }
+            let spent = world.given.stored().map_or(0, |it| PER_DAY - it.available);
+            let (running, placed, in_flight) = (world.running, world.placed, world.in_flight);
+            let most = placed + in_flight + i64::try_from(running).unwrap();
+            assert!((placed..=most).contains(&spent), "{seed} {step}: {spent} {placed} {most}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_places_nothing_spends_nothing_however_often_it_crashes() {
+    let mut world = World::new(60);
+    world.place(20, 7).await;
+    let stored = world.given.stored().unwrap();
+    for _ in 0..1_000 {
+        world.crash(60);
+        // It takes the orders over, and cannot reach the CA for another one.
+        world.place(1, 1).await;
+        assert_eq!(world.given.stored().unwrap().available, stored.available);
+    }
 }
 
 #[tokio::test]
 async fn what_cannot_be_noted_is_not_used() {
     let given = given(1, None);
     given.refusals.store(1, Ordering::Relaxed);
-    assert!(given.quota.spend(&whose("web", "a")).await.is_err());
+    assert!(given.quota.spend(&whose("web", "a"), 0).await.is_err());
     assert!(given.spend("web", "a").await);
     assert!(!given.spend("web", "a").await);
 }
@@ -140,7 +300,7 @@ async fn what_was_not_asked_for_does_not_count_as_the_share_of_its_namespace() {
     for number in 0..20 {
         given.spent("unlucky", &number.to_string()).await.unwrap().give_back();
     }
-    for number in 0..4 {
+    for number in 0..16 {
         assert!(given.spend("unlucky", &number.to_string()).await, "{number}");
     }
     assert!(!given.spend("unlucky", "more").await);
@@ -148,9 +308,9 @@ async fn what_was_not_asked_for_does_not_count_as_the_share_of_its_namespace() {
 
 #[tokio::test]
 async fn each_who_waits_is_told_a_time_of_its_own() {
-    // One request every 600 s, 36 at once.
-    let given = given(144, None);
-    for number in 0..36 {
+    // One request every 600 s.
+    let given = given(144, holding(2));
+    for number in 0..2 {
         assert!(given.spend("web", &number.to_string()).await);
     }
     assert_eq!(given.wait("web", "a"), Some(600));
@@ -165,7 +325,7 @@ async fn each_who_waits_is_told_a_time_of_its_own() {
 
 #[tokio::test]
 async fn a_namespace_that_asks_for_much_does_not_spend_the_quota_of_another() {
-    let given = given(144, None);
+    let given = given(144, holding(36));
     for number in 0..36 {
         given.spend("greedy", &number.to_string()).await;
     }
@@ -182,19 +342,19 @@ async fn a_namespace_that_asks_for_much_does_not_spend_the_quota_of_another() {
 }
 
 #[tokio::test]
-async fn the_last_quarter_is_kept_for_those_who_have_not_had_their_share() {
-    // Four at once, one more every hour and a half; two are active, so each has a share of eight.
-    let given = given(16, None);
+async fn the_last_sixteenth_is_kept_for_those_who_have_not_had_their_share() {
+    // Two are active, so each has a share of 32.
+    let given = given(64, None);
     assert!(given.spend("modest", "first").await);
     let mut had = 0;
-    for _ in 0..3 {
-        while given.spend("greedy", &had.to_string()).await {
-            had += 1;
-        }
-        given.pass(4 * 5_400);
+    while given.spend("greedy", &had.to_string()).await {
+        had += 1;
     }
-    assert_eq!(had, 3 + 4 + 3, "of the third four it had to leave one");
-    assert!(given.spend("modest", "second").await);
+    assert_eq!(had, 59, "of 64 it had to leave the last four");
+    for number in 0..4 {
+        assert!(given.spend("modest", &number.to_string()).await);
+    }
+    assert!(!given.spend("modest", "more").await);
 }
 
 #[test]
