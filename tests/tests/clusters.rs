@@ -279,7 +279,7 @@ fn definitions_are_created_kept_updated_or_left() {
         let rules = CrdSettings::default();
         let client = plane.client();
         let before = written(&client).await?;
-        crds::deploy(&clusters, &settings, &rules, false).await?;
+        crds::deploy(&clusters, &settings, &rules, crds::Scope::default()).await?;
         let api: Api<CustomResourceDefinition> = Api::all(client.clone());
         let name = "certificates.cert.gardener.cloud";
         ensure!(api.get(name).await?.annotations()[MAINTAINER] == "cert-controller-manager");
@@ -293,7 +293,7 @@ fn definitions_are_created_kept_updated_or_left() {
         })
         .await?;
         let before = written(&client).await?;
-        crds::deploy(&clusters, &settings, &rules, false).await?;
+        crds::deploy(&clusters, &settings, &rules, crds::Scope::default()).await?;
         ensure!(version(&api.get(name).await?) == version(&first));
         ensure!(written(&client).await? == before, "a steady state writes");
 
@@ -302,12 +302,12 @@ fn definitions_are_created_kept_updated_or_left() {
             "spec": {"names": {"shortNames": ["theirs"]}},
         });
         api.patch(name, &PatchParams::default(), &Patch::Merge(&theirs)).await?;
-        crds::deploy(&clusters, &settings, &rules, false).await?;
+        crds::deploy(&clusters, &settings, &rules, crds::Scope::default()).await?;
         let short = |found: CustomResourceDefinition| found.spec.names.short_names;
         ensure!(short(api.get(name).await?) == Some(vec!["theirs".to_owned()]), "not left");
         let accepting =
             CrdSettings { accepted_maintainers: vec!["them".to_owned()], ..rules.clone() };
-        crds::deploy(&clusters, &settings, &accepting, false).await?;
+        crds::deploy(&clusters, &settings, &accepting, crds::Scope::default()).await?;
         ensure!(short(api.get(name).await?) != Some(vec!["theirs".to_owned()]), "not updated");
         Ok(())
     })
@@ -324,7 +324,7 @@ fn who_may_not_deploy_is_told_which_flag_helps_unless_the_definition_is_there() 
         };
         let clusters = Clusters::connect(&settings, &Fence::always()).await?;
         // Without the right to look, nobody knows.
-        crds::deploy(&clusters, &settings, &CrdSettings::default(), false).await?;
+        crds::deploy(&clusters, &settings, &CrdSettings::default(), crds::Scope::default()).await?;
         let may_look = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": {"name": "look"},
@@ -345,7 +345,7 @@ fn who_may_not_deploy_is_told_which_flag_helps_unless_the_definition_is_there() 
         roles.create(&PostParams::default(), &serde_json::from_value(may_look)?).await?;
         bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
         eventually(SOON, "the refusal names the flag", || async {
-            match crds::deploy(&clusters, &settings, &CrdSettings::default(), false).await {
+            match crds::deploy(&clusters, &settings, &CrdSettings::default(), crds::Scope::default()).await {
                 Ok(()) => Ok(Look::NotYet("no refusal".to_owned())),
                 Err(error) => {
                     let error = error.to_string();

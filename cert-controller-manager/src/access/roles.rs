@@ -121,7 +121,7 @@ mod tests {
         );
         assert_eq!(
             names(Cluster::Dns, &scope),
-            ["dns/dns-entries", "dns/dns-answer", "kube-system/dns-identity"]
+            ["dns/dns-entries", "dns/dns-answer", "dns-definitions", "kube-system/dns-identity"]
         );
         assert_eq!(names(Cluster::Dns, &Scope::default())[0], "dns-entries");
     }

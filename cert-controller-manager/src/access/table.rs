@@ -11,6 +11,7 @@ const CERTIFICATE_DEFINITIONS: Names = Names::These(&[
     "certificates.cert.gardener.cloud",
     "certificaterevocations.cert.gardener.cloud",
 ]);
+const ENTRY_DEFINITION: Names = Names::These(&["dnsentries.dns.gardener.cloud"]);
 const ALL_DEFINITIONS: Names = Names::These(&[
     "certificates.cert.gardener.cloud",
     "certificaterevocations.cert.gardener.cloud",
@@ -150,6 +151,20 @@ pub const TABLE: &[Row] = &[
         ("dns.gardener.cloud", "dnsentries/status"),
         "patch",
         "Says that a challenge record is answered",
+    ),
+    named(
+        (Cluster::Dns, Part::Definitions),
+        DEFINITIONS,
+        ENTRY_DEFINITION,
+        "get",
+        "Whether there is a definition of DNSEntry, with `--answer-dns` or the command `answer`",
+    ),
+    row(
+        (Cluster::Dns, Part::Definitions),
+        DEFINITIONS,
+        "create",
+        "The definition of DNSEntry is created for the responder where it is missing, and never \
+         changed; a creation cannot be limited to a name",
     ),
     NAMESPACE_OF_IDENTITY[2],
     CONFIG_MAP_OF_IDENTITY[2],

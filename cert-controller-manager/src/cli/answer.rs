@@ -1,5 +1,7 @@
 //! `answer`: the responder alone.
 
+use std::convert::Infallible;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -7,6 +9,7 @@ use crate::{
     config::AnswerArgs,
     runtime::{
         clusters::{ClusterOptions, ClusterSettings, Clusters},
+        crds,
         fence::Fence,
     },
 };
@@ -27,7 +30,15 @@ pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
         };
         let stop = CancellationToken::new();
         let served = answer::run(options, clusters.dns.0.clone(), stop.clone());
+        let client = clusters.dns.0.clone();
+        let deployed = async {
+            if args.deploy_crds {
+                crds::deploy_dns_entry(client).await;
+            }
+            std::future::pending::<Infallible>().await
+        };
         tokio::select! {
+            never = deployed => match never {},
             ended = served => Ok(ended?),
             failed = clusters.run() => failed,
             asked = super::asked_to_stop() => asked,

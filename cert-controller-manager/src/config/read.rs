@@ -81,6 +81,7 @@ pub fn answer_args(values: &Values) -> anyhow::Result<AnswerArgs> {
         answer,
         dns_class: text(values, "dns-class"),
         dns_namespace: values.text("dns-namespace"),
+        deploy_crds: !values.is_on("disable-deploy-crds")?,
     })
 }
 

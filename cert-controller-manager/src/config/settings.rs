@@ -247,4 +247,6 @@ pub struct AnswerArgs {
     pub dns_class: String,
     /// Namespace of the DNSEntries; `None` is all.
     pub dns_namespace: Option<String>,
+    /// Whether the definition of DNSEntry is created where there is none.
+    pub deploy_crds: bool,
 }

@@ -4,8 +4,12 @@
 //! there is updated only where its maintainer is us or accepted, because whoever else deploys it
 //! would set it back. Clusters do not wait for each other, and nobody waits for this: a watch finds
 //! a kind when it is there ([`follow`](super::follow)). Only the leader deploys.
+//!
+//! The definition of DNSEntry is somebody else's. Where our responder runs and there is none, we
+//! create a small one; one that is there is never touched.
 
 mod decide;
+mod dns_entry;
 
 use std::time::Duration;
 
@@ -57,7 +61,16 @@ const SERVED: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Which definitions a cluster needs.
+/// What else needs definitions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope {
+    /// Whether Issuers may be on the target cluster.
+    pub target_issuers: bool,
+    /// Whether our responder runs, which needs DNSEntries.
+    pub responder: bool,
+}
+
+/// Which definitions of ours a cluster needs.
 #[must_use]
 pub fn needed(
     clusters: &Clusters,
@@ -78,8 +91,7 @@ pub fn needed(
 }
 
 /// Deploys what each cluster needs, and waits until it is served. One that is away is tried again
-/// until it is back, while the others go on. `target_issuers` says whether Issuers may be on the
-/// target cluster.
+/// until it is back, while the others go on.
 ///
 /// # Errors
 /// When an API server refuses a definition that is not there: the message names the flag with which
@@ -88,7 +100,7 @@ pub async fn deploy(
     clusters: &Clusters,
     settings: &ClusterSettings,
     rules: &CrdSettings,
-    target_issuers: bool,
+    scope: Scope,
 ) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for role in Role::ALL {
@@ -96,13 +108,24 @@ pub async fn deploy(
         if !options.deploy_crds {
             continue;
         }
-        for definition in needed(clusters, role, target_issuers) {
+        for definition in needed(clusters, role, scope.target_issuers) {
             let one = Deployment { client: clusters.client(role), role, options, rules };
             all.push(one.deploy(definition));
         }
     }
-    try_join_all(all).await?;
+    let entries = async {
+        if scope.responder && settings.of(Role::Dns).deploy_crds {
+            dns_entry::create_where_absent(clusters.client(Role::Dns), rules).await;
+        }
+        Ok(())
+    };
+    futures::future::try_join(try_join_all(all), entries).await?;
     Ok(())
+}
+
+/// Creates the definition of DNSEntry for the command `answer`, where there is none.
+pub async fn deploy_dns_entry(client: Client) {
+    dns_entry::create_where_absent(client, &CrdSettings::default()).await;
 }
 
 struct Deployment<'a> {

@@ -93,12 +93,13 @@ impl<'a> Turn<'a> {
     async fn deploy(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let (clusters, settings) = (self.ground.clusters.clone(), &self.ground.settings);
         let (options, rules) = (settings.clusters.clone(), settings.crds.clone());
-        let target_issuers = settings.issuers.allow_target_issuers;
+        let scope = crds::Scope {
+            target_issuers: settings.issuers.allow_target_issuers,
+            responder: settings.answer.is_some(),
+        };
         let relist = self.ground.relist.clone();
         let mut deploying =
-            Box::pin(
-                async move { crds::deploy(&clusters, &options, &rules, target_issuers).await },
-            );
+            Box::pin(async move { crds::deploy(&clusters, &options, &rules, scope).await });
         match timeout(PATIENCE, &mut deploying).await {
             Ok(deployed) => deployed,
             Err(_) => {

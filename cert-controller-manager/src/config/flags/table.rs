@@ -211,6 +211,7 @@ pub const ANSWER: &[Flag] = &[
     flag("dns-namespace", Text("NAMESPACE"), General, "Namespace of the DNSEntries")
         .unset("all")
         .common(),
+    flag("disable-deploy-crds", Bool, General, NO_ENTRY_CRD).default("false").ours().common(),
     LOG_LEVEL,
     LOG_FORMAT,
 ];
@@ -315,6 +316,9 @@ const PER_CERTIFICATE: &str = "Up to how many Certificates have a series of thei
      metrics";
 const OMIT_LEASE: &str = "Work without a lease: only where no second process can run";
 const LEASE_NAMESPACE: &str = "Namespace of the lease";
+const METRICS_AUTHORIZATION: &str = "Serve /metrics only with a bearer token that the default \
+     cluster knows and that may get the URL /metrics";
+const NO_ENTRY_CRD: &str = "Create no CRD of DNSEntries where there is none";
 const NO_CRDS: &str = "Leave our CRDs in the cluster alone";
 const CONDITIONAL: &str = "Leave CRDs alone that Gardener deploys as ManagedResources, update \
      the others";
