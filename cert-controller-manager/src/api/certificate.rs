@@ -338,7 +338,7 @@ pub struct CertificateStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_times")]
     pub reissued: Option<Vec<String>>,
-    /// Standard conditions; the one there is, is `Ready`.
+    /// Standard conditions. `Ready`: the Secret serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Option<Vec<Condition>>,
@@ -398,10 +398,10 @@ pub struct RenewalInfoStatus {
 #[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `Ready`
+    /// What it is about, `Ready` for example.
     #[serde(rename = "type")]
     pub type_: String,
-    /// `True` when the Secret serves, `False` when not.
+    /// `True` or `False`.
     pub status: String,
     /// Why, in one word.
     pub reason: String,
@@ -444,7 +444,7 @@ pub struct BackoffState {
     pub failures: Option<i64>,
 }
 
-fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn conditions(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let item = generator.subschema_for::<Condition>();
     schemars::json_schema!({
         "type": "array",

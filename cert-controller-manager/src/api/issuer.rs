@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::SecretReference;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Condition;
+
 /// Configures who signs certificates.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
@@ -181,6 +183,11 @@ pub struct IssuerStatus {
     /// What is wrong, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// `Ready`: certificates can be issued. `AccountRegistered`, of ACME issuers: the CA knows the
+    /// account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::certificate::conditions")]
+    pub conditions: Option<Vec<Condition>>,
     /// Until when the CA is asked nothing, where it said so (RFC 8555 section 6.6) while it was asked for
     /// an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -246,7 +246,7 @@ impl Controller {
     }
 
     async fn say(&self, name: &IssuerKey, issuer: &Issuer, outcome: &Outcome) -> kube::Result<()> {
-        let should = status::of(issuer, outcome, self.default_quota);
+        let should = status::of(issuer, outcome, self.default_quota, self.clock.now());
         let before = issuer.status.as_ref();
         let Some(patch) = merge::status_patch(before, &should) else { return Ok(()) };
         let written = self

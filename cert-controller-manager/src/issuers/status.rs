@@ -1,9 +1,10 @@
 //! What an Issuer says of itself. Pure.
 
 use cert_lib::{issue::ca::Description, plan::limits::Key};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::account;
+use super::{account, conditions};
 use crate::{
     api::{
         Issuer,
@@ -59,7 +60,7 @@ const UNLIMITED: i64 = i32::MAX as i64;
 /// The status of `issuer` after `outcome`; `default_quota` counts where it says none. What is known
 /// of an account or a CA is kept through an error.
 #[must_use]
-pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatus {
+pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
     let kind = IssuerKind::of(&issuer.spec);
     let (state, message, rest) = match outcome {
@@ -84,6 +85,7 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64) -> IssuerStatu
         observed_generation: issuer.metadata.generation,
         state: state.to_owned(),
         message,
+        conditions: Some(conditions::of(issuer, outcome, acme.as_ref(), now)),
         rest,
         kind: kind.map(|kind| kind.word().to_owned()),
         acme,
@@ -188,10 +190,10 @@ mod tests {
         .unwrap();
         for (url, kept) in [("https://ca/1", 4), ("https://ca/2", 2)] {
             let ready = Outcome::Ready(Facts::Acme(account(url)));
-            let limits = of(&issuer, &ready, 1).limits.unwrap_or_default();
+            let limits = of(&issuer, &ready, 1, Timestamp::UNIX_EPOCH).limits.unwrap_or_default();
             assert_eq!(limits, all[4 - kept..], "{url}");
         }
         let failed = Outcome::Error { message: "away".to_owned(), rest: None };
-        assert_eq!(of(&issuer, &failed, 1).limits.unwrap_or_default(), all);
+        assert_eq!(of(&issuer, &failed, 1, Timestamp::UNIX_EPOCH).limits.unwrap_or_default(), all);
     }
 }

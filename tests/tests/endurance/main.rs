@@ -4,5 +4,6 @@
 mod definitions;
 mod kill;
 mod outages;
+mod readme;
 mod secrecy;
 mod steady;

@@ -1,0 +1,138 @@
+//! The standard conditions of an Issuer, for `kubectl wait`. Pure.
+
+use cert_lib::model::reason::Reason;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{account, status::Outcome};
+use crate::{
+    api::time::seconds,
+    api::{Issuer, certificate::Condition, issuer::IssuerKind},
+};
+
+/// The conditions after `outcome`. `account` is what is known of the account at an ACME server.
+pub(super) fn of(
+    issuer: &Issuer,
+    outcome: &Outcome,
+    account: Option<&Value>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let ready = match outcome {
+        Outcome::Ready(_) => (true, Reason::Ready, "certificates can be issued".to_owned()),
+        Outcome::Error { message, rest: Some(_) } => (false, Reason::RateLimited, message.clone()),
+        Outcome::Error { message, rest: None } => (false, Reason::IssuerNotReady, message.clone()),
+    };
+    let registered = match account.and_then(account::url) {
+        Some(url) => (true, Reason::Ready, format!("the account is {url}")),
+        None => (false, ready.1, ready.2.clone()),
+    };
+    let is_acme = IssuerKind::of(&issuer.spec) == Some(IssuerKind::Acme);
+    let all = [("Ready", Some(ready)), ("AccountRegistered", is_acme.then_some(registered))];
+    let conditions = all.into_iter().filter_map(|(type_, said)| {
+        let (holds, reason, message) = said?;
+        let status = if holds { "True" } else { "False" };
+        let before = issuer.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let before = before.into_iter().flatten().find(|it| it.type_ == type_);
+        let since = before.filter(|before| before.status == status);
+        Some(Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.word().to_owned(),
+            message,
+            observed_generation: issuer.metadata.generation,
+            last_transition_time: since
+                .map_or_else(|| seconds(now), |it| it.last_transition_time.clone()),
+        })
+    });
+    conditions.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::issuer::{IssuerStatus, Rest},
+        issuers::status::Facts,
+    };
+
+    /// Type, status and reason of each, and whether it is as old as the status.
+    fn told(
+        spec: &Value,
+        before: Value,
+        outcome: &Outcome,
+        account: Option<&Value>,
+    ) -> Vec<String> {
+        let mut issuer: Issuer = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
+            "metadata": {"name": "ca", "generation": 3}, "spec": spec,
+        }))
+        .unwrap();
+        let conditions = serde_json::from_value(before).unwrap();
+        issuer.status = Some(IssuerStatus { conditions, ..IssuerStatus::default() });
+        let now: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+        let told = of(&issuer, outcome, account, now).into_iter().map(|it| {
+            assert_eq!(it.observed_generation, Some(3));
+            format!("{} {} {} {}", it.type_, it.status, it.reason, &it.last_transition_time[..4])
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn conditions_say_what_holds_and_since_when() {
+        let acme = json!({"acme": {"server": "https://ca/dir", "email": "a@b.example"}});
+        let account = json!({"accountURL": "https://ca/1"});
+        let before = |ready: &str| {
+            let condition = |type_: &str, status: &str| {
+                json!({
+                    "type": type_, "status": status, "reason": "x", "message": "",
+                    "lastTransitionTime": "2020-01-01T00:00:00Z",
+                })
+            };
+            json!([condition("AccountRegistered", "True"), condition("Ready", ready)])
+        };
+        let ready = Outcome::Ready(Facts::Acme(account.clone()));
+        let error = |rest| Outcome::Error { message: "away".to_owned(), rest };
+        let cases = [
+            (
+                &acme,
+                json!(null),
+                &ready,
+                Some(&account),
+                vec!["Ready True Ready 2026", "AccountRegistered True Ready 2026"],
+            ),
+            (
+                &acme,
+                before("True"),
+                &ready,
+                Some(&account),
+                vec!["Ready True Ready 2020", "AccountRegistered True Ready 2020"],
+            ),
+            (
+                &acme,
+                before("True"),
+                &error(None),
+                Some(&account),
+                vec!["Ready False IssuerNotReady 2026", "AccountRegistered True Ready 2020"],
+            ),
+            (
+                &acme,
+                before("False"),
+                &error(Some(Rest::default())),
+                None,
+                vec!["Ready False RateLimited 2020", "AccountRegistered False RateLimited 2026"],
+            ),
+            (
+                &json!({"selfSigned": {}}),
+                before("True"),
+                &Outcome::Ready(Facts::SelfSigned),
+                None,
+                vec!["Ready True Ready 2020"],
+            ),
+        ];
+        for (spec, before, outcome, account, wanted) in cases {
+            assert_eq!(told(spec, before, outcome, account), wanted);
+        }
+    }
+}
