@@ -64,6 +64,8 @@ pub enum Part {
     Definitions,
     /// What tells one cluster from another.
     Identity,
+    /// Asking who may read metrics, for `--metrics-authorization` only.
+    MetricsAuthorization,
 }
 
 impl Part {
@@ -80,6 +82,7 @@ impl Part {
             Self::TargetIssuers => "target-issuers",
             Self::Definitions => "definitions",
             Self::Identity => "identity",
+            Self::MetricsAuthorization => "metrics-authorization",
         }
     }
 
@@ -91,9 +94,11 @@ impl Part {
             Self::Lease => Place::LeaseNamespace,
             Self::Entries | Self::Answer => Place::DnsNamespace,
             Self::Identity => Place::KubeSystem,
-            Self::Objects | Self::Secrets | Self::TargetIssuers | Self::Definitions => {
-                Place::Everywhere
-            }
+            Self::Objects
+            | Self::Secrets
+            | Self::TargetIssuers
+            | Self::Definitions
+            | Self::MetricsAuthorization => Place::Everywhere,
         }
     }
 }

@@ -15,9 +15,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// There was no answer in time.
 pub async fn page(port: u16, path: &str) -> Result<(StatusCode, String)> {
+    page_as(port, path, None).await
+}
+
+/// GETs a page of a server on this machine, with a bearer token.
+///
+/// # Errors
+/// There was no answer in time.
+pub async fn page_as(port: u16, path: &str, token: Option<&str>) -> Result<(StatusCode, String)> {
     let answer = tokio::time::timeout(PATIENCE, async {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let request = Request::get(format!("http://127.0.0.1:{port}{path}")).body(Empty::new())?;
+        let mut request = Request::get(format!("http://127.0.0.1:{port}{path}"));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::new())?;
         let response = client.request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

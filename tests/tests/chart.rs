@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::access::{self, Cluster, Scope};
 use serde_json::{Value, json};
 use tests::{
+    eventually,
     fleet::{
         Fleet,
         options::{Access, FleetOptions},
@@ -13,14 +14,17 @@ use tests::{
     helm::Helm,
     locate,
     namespace::Namespace,
-    objects::{api, example, is_established},
+    objects::{self, acme_issuer, api, apply, example, is_established},
     processes,
     rig::ISSUER,
     run,
+    scrape::{page, page_as},
 };
 
 const NAME: &str = "cert-controller-manager";
 const SPACE: &str = "certificates";
+/// Where the chart puts Issuers.
+const ISSUERS: &str = "cert-controller-manager-issuers";
 const SOON: Duration = Duration::from_secs(30);
 
 /// The only object of a kind with this name.
@@ -62,7 +66,7 @@ const USUAL_ROLES: &[&str] = &[
     "/target-definitions",
     "/target-secrets",
     "certificates/default-lease",
-    "default/default-issuers",
+    "cert-controller-manager-issuers/default-issuers",
     "kube-system/default-identity",
     "kube-system/dns-identity",
     "kube-system/source-identity",
@@ -98,8 +102,13 @@ fn without_values_two_replicas_run_with_no_right_on_their_node() -> Result<()> {
     ensure!(container["resources"]["requests"]["memory"] == "64Mi");
     let spread = &pod["affinity"]["podAntiAffinity"];
     ensure!(spread["preferredDuringSchedulingIgnoredDuringExecution"][0]["weight"] == 100);
-    let written = json!({"name": NAME, "namespace": SPACE, "server-port-http": 8080});
+    let written = json!({
+        "name": NAME, "namespace": SPACE, "server-port-http": 8080, "issuer-namespace": ISSUERS,
+    });
     ensure!(config(&objects)? == written);
+    let space = find(&objects, "Namespace", ISSUERS)?;
+    ensure!(space["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep");
+    ensure!(find(&objects, "NetworkPolicy", NAME).is_err());
     ensure!(find(&objects, "PodDisruptionBudget", NAME)?["spec"]["maxUnavailable"] == 1);
     ensure!(find(&objects, "ServiceAccount", NAME)?["automountServiceAccountToken"] == false);
     find(&objects, "Service", &format!("{NAME}-metrics"))?;
@@ -162,7 +171,8 @@ fn configuration_is_passed_as_it_is_and_falsy_values_too() -> Result<()> {
 fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
     let helm = Helm::find()?;
     let elsewhere = json!({"kubeconfigSecret": "elsewhere"});
-    let at_home = &["certificates/default-lease", "default/default-issuers"];
+    let issuers = format!("{ISSUERS}/default-issuers");
+    let at_home = &["certificates/default-lease", &issuers];
     let identity = "kube-system/default-identity";
     let cases: &[(&str, Value, BTreeSet<String>)] = &[
         (
@@ -185,15 +195,18 @@ fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
                 "issuer": {"issuer-namespace": "issuers", "dns-namespace": "entries"},
                 "allow-target-issuers": true,
                 "answer-dns": ["0.0.0.0:5353"],
+                "metrics-authorization": true,
             }}),
             USUAL_ROLES
                 .iter()
                 .map(|role| match *role {
                     "/dns-entries" => "entries/dns-entries".to_owned(),
-                    "default/default-issuers" => "issuers/default-issuers".to_owned(),
+                    role if role == issuers => "issuers/default-issuers".to_owned(),
                     role => role.to_owned(),
                 })
                 .chain(["/target-target-issuers".to_owned(), "entries/dns-answer".to_owned()])
+                .chain(["/dns-definitions".to_owned(), "/metrics-reader".to_owned()])
+                .chain(["/default-metrics-authorization".to_owned()])
                 .collect(),
         ),
         (
@@ -219,8 +232,73 @@ fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
         let here = *name != "nothing is here";
         ensure!(pod["automountServiceAccountToken"] == here, "{name}");
         let bindings = objects.iter().filter(|object| object["roleRef"].is_object());
-        ensure!(bindings.count() == wanted.len(), "{name}: not every role is bound");
+        // Whoever scrapes is bound by the operator.
+        let ours = wanted.iter().filter(|role| *role != "/metrics-reader");
+        ensure!(bindings.count() == ours.count(), "{name}: not every role is bound");
     }
+    Ok(())
+}
+
+#[test]
+fn the_namespace_of_issuers_is_created_where_the_chart_chose_it() -> Result<()> {
+    let helm = Helm::find()?;
+    let elsewhere = json!({"default": {"kubeconfigSecret": "elsewhere"}});
+    for (values, name, created) in [
+        (json!({}), ISSUERS, true),
+        (json!({"issuerNamespace": {"name": "mine"}}), "mine", true),
+        (json!({"issuerNamespace": {"create": false}}), ISSUERS, false),
+        // As it was before: upgrades keep their Issuers with it.
+        (json!({"issuerNamespace": {"name": "default"}}), "default", false),
+        (json!({"configuration": {"issuer-namespace": "theirs"}}), "theirs", false),
+        (json!({"clusters": elsewhere}), ISSUERS, false),
+    ] {
+        let objects = helm.template(SPACE, &values)?;
+        ensure!(config(&objects)?["issuer-namespace"] == name, "{values}");
+        ensure!(objects.iter().any(|object| object["kind"] == "Namespace") == created, "{values}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_network_policy_opens_what_the_manager_needs() -> Result<()> {
+    let helm = Helm::find()?;
+    let values = json!({
+        "networkPolicy": {
+            "enabled": true, "acmePorts": [443, 14000],
+            "httpFrom": [{"namespaceSelector": {"matchLabels": {"scrapes": "yes"}}}],
+            "extraEgress": [{"ports": [{"port": 8443}]}],
+        },
+        "configuration": {"answer-dns": ["0.0.0.0:5353", "[::]:54"]},
+    });
+    helm.lint(&values)?;
+    let objects = helm.template(SPACE, &values)?;
+    let spec = &find(&objects, "NetworkPolicy", NAME)?["spec"];
+    let selector = &find(&objects, "Deployment", NAME)?["spec"]["selector"];
+    ensure!(
+        spec["podSelector"] == *selector && spec["policyTypes"] == json!(["Ingress", "Egress"])
+    );
+    let ports = |direction: &str| -> Vec<Vec<String>> {
+        let rules = spec[direction].as_array().into_iter().flatten();
+        let port =
+            |it: &Value| format!("{}/{}", it["protocol"].as_str().unwrap_or("any"), it["port"]);
+        rules
+            .map(|rule| rule["ports"].as_array().into_iter().flatten().map(port).collect())
+            .collect()
+    };
+    ensure!(
+        ports("ingress") == [vec!["TCP/8080"], vec!["UDP/5353", "TCP/5353", "UDP/54", "TCP/54"]]
+    );
+    ensure!(spec["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["scrapes"] == "yes");
+    ensure!(
+        ports("egress")
+            == [
+                vec!["UDP/53", "TCP/53"],
+                vec!["TCP/443", "TCP/6443", "TCP/14000"],
+                vec!["any/8443"],
+            ]
+    );
+    let metadata = &spec["egress"][1]["to"][0]["ipBlock"]["except"];
+    ensure!(*metadata == json!(["169.254.0.0/16"]));
     Ok(())
 }
 
@@ -272,7 +350,7 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         .await?;
         let plane = fleet.plane(Cluster::Default);
         let (client, admin) = (plane.client(), plane.kubeconfig("admin")?);
-        helm.install(&admin, SPACE, &json!({}))?;
+        helm.install(&admin, SPACE, &values())?;
         is_established(&client, "certificates.cert.gardener.cloud").await?;
         let deployment = api(&client, "Deployment", SPACE)?.get(NAME).await?;
         let container = &deployment.data["spec"]["template"]["spec"]["containers"][0];
@@ -281,7 +359,17 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
 
         fleet.restart(0).await?;
         fleet.until_defined().await?;
-        fleet.issuer(ISSUER, &fleet.pebble.directory()).await?;
+        let mut issuer = acme_issuer(ISSUER, &fleet.pebble.directory())?;
+        issuer["metadata"]["namespace"] = json!(ISSUERS);
+        issuer["spec"]["acme"]["privateKeySecretRef"]["namespace"] = json!(ISSUERS);
+        apply(&client, ISSUERS, &issuer).await?;
+        let issuers = api(&client, "Issuer", ISSUERS)?;
+        eventually(SOON, "the Issuer is Ready", || async {
+            fleet.check().await?;
+            Ok(objects::has_state(issuers.get(ISSUER).await?, "Ready"))
+        })
+        .await?;
+        only_readers_get_metrics(&fleet).await?;
         let namespace = Namespace::in_fleet(&fleet, "installed").await?;
         let text = example("30-cert-simple.yaml")?.to_string();
         let certificate: Value =
@@ -300,9 +388,46 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         ensure!(api(&client, "Deployment", SPACE)?.get_opt(NAME).await?.is_none());
         namespace.read("Certificate", "cert-simple").await?;
         namespace.leaf("cert-simple-tls").await?;
+        issuers.get(ISSUER).await?;
         Ok(())
     })
     .unwrap();
+}
+
+/// What is installed.
+fn values() -> Value {
+    json!({"metricsAuthorization": {"enabled": true}})
+}
+
+/// Metrics are for those that the chart's role permits, and health is for everybody.
+async fn only_readers_get_metrics(fleet: &Fleet) -> Result<()> {
+    let (plane, port) = (fleet.plane(Cluster::Default), fleet.http_port(0)?);
+    let name = format!("{NAME}-metrics-reader");
+    let role = api(&plane.client(), "ClusterRole", "")?.get(&name).await?;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name}, "rules": role.data["rules"],
+    });
+    plane.grant("stranger", &[role]).await?;
+    let token = |user: &str| -> Result<String> {
+        let text = std::fs::read_to_string(plane.kubeconfig(user)?)?;
+        let kubeconfig: Value = serde_yaml::from_str(&text)?;
+        let token = kubeconfig["users"][0]["user"]["token"].as_str();
+        Ok(token.with_context(|| format!("{user} has no token"))?.to_owned())
+    };
+    let manager = format!("system:serviceaccount:{SPACE}:{NAME}");
+    for (token, status) in [
+        (None, 401),
+        (Some("nobody's".to_owned()), 401),
+        (Some(token(&manager)?), 403),
+        (Some(token("stranger")?), 200),
+    ] {
+        let (answer, text) = page_as(port, "/metrics", token.as_deref()).await?;
+        ensure!(answer == status, "{token:?}: {answer}, not {status}: {text}");
+        ensure!(text.contains("cert_management") == (status == 200), "{text}");
+    }
+    ensure!(page(port, "/healthz").await?.0 == 200);
+    Ok(())
 }
 
 /// The arguments that the pod has, with the file that the chart makes of no values.
@@ -310,16 +435,22 @@ fn configured(helm: &Helm) -> Result<Vec<String>> {
     if !reads_a_file()? {
         return Ok(Vec::new());
     }
-    let objects = helm.template(SPACE, &json!({}))?;
+    let objects = helm.template(SPACE, &values())?;
     let text = find(&objects, "ConfigMap", NAME)?["data"]["config.yaml"].as_str();
     let file = tests::processes::scratch()?.join("config.yaml");
     std::fs::write(&file, text.context("there is no config.yaml")?)?;
-    Ok(vec!["--config".to_owned(), file.display().to_string()])
+    // The harness says that Issuers are in another namespace, and the command line wins.
+    let namespace = ["--issuer-namespace".to_owned(), ISSUERS.to_owned()];
+    Ok(["--config".to_owned(), file.display().to_string()].into_iter().chain(namespace).collect())
 }
 
 /// Every role in the cluster is the generated one, to the letter.
 async fn granted_are_the_generated(client: &kube::Client) -> Result<()> {
-    let scope = Scope { lease_namespace: SPACE.to_owned(), ..Scope::default() };
+    let scope = Scope {
+        lease_namespace: SPACE.to_owned(),
+        issuer_namespace: ISSUERS.to_owned(),
+        ..Scope::default()
+    };
     let mut seen = 0;
     for role in Cluster::ALL.into_iter().flat_map(|cluster| access::roles(cluster, &scope)) {
         let role = json!(role);
@@ -331,6 +462,7 @@ async fn granted_are_the_generated(client: &kube::Client) -> Result<()> {
             seen += 1;
         }
     }
-    ensure!(seen == USUAL_ROLES.len(), "{seen} roles are there");
+    // And the one for metrics.
+    ensure!(seen == USUAL_ROLES.len() + 1, "{seen} roles are there");
     Ok(())
 }

@@ -116,7 +116,8 @@ mod tests {
                 "default/default-issuers",
                 "kube-system/default-lease",
                 "default-definitions",
-                "kube-system/default-identity"
+                "kube-system/default-identity",
+                "default-metrics-authorization"
             ]
         );
         assert_eq!(

@@ -63,6 +63,18 @@ pub const TABLE: &[Row] = &[
     NAMESPACE_OF_IDENTITY[0],
     CONFIG_MAP_OF_IDENTITY[0],
     row(
+        (Cluster::Default, Part::MetricsAuthorization),
+        ("authentication.k8s.io", "tokenreviews"),
+        "create",
+        "Whose token reads metrics, with `--metrics-authorization`",
+    ),
+    row(
+        (Cluster::Default, Part::MetricsAuthorization),
+        ("authorization.k8s.io", "subjectaccessreviews"),
+        "create",
+        "Whether that user may get the URL `/metrics`, with `--metrics-authorization`",
+    ),
+    row(
         (Cluster::Source, Part::Objects),
         (OURS, "certificates"),
         WRITE,

@@ -73,6 +73,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         heartbeats: admin::Heartbeats::default(),
         readiness: admin::Readiness::default(),
         metrics: metrics.clone(),
+        // Standbys are scraped, too, and the client of the lease is the one that may ask then.
+        authorizer: settings
+            .metrics_authorization
+            .then(|| admin::Authorizer::new(clusters.lease_client())),
     };
     let port = match settings.server {
         Some(address) => Some(admin::listen(address).await?.into_std()?),

@@ -56,6 +56,7 @@ pub fn settings(values: &Values, around: &Surroundings) -> anyhow::Result<Settin
             gateway: source(values, "k8s-gateways-dns"),
         },
         answer: answer(values)?,
+        metrics_authorization: values.is_on("metrics-authorization")?,
         metrics_per_certificate: usize::try_from(values.number("metrics-per-certificate")?)?,
         without_effect: values.without_effect(),
         clusters,

@@ -38,6 +38,8 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// Where health and metrics are served.
     pub server: Option<SocketAddr>,
+    /// Whether only those read metrics that the default cluster permits.
+    pub metrics_authorization: bool,
     /// Where a CPU profile goes.
     pub cpu_profile: Option<PathBuf>,
     /// Whom to trust as ACME server.

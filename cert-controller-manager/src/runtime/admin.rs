@@ -4,6 +4,7 @@
 //! bounded, and there is always room for a new connection: whoever holds one the longest loses it
 //! (see [`serve`]).
 
+pub mod authorization;
 pub mod health;
 pub mod readiness;
 mod serve;
@@ -15,11 +16,14 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    middleware::from_fn_with_state,
     routing::get,
 };
 use tokio::net::TcpListener;
 
+use self::authorization::check;
 pub use self::{
+    authorization::Authorizer,
     health::{Beat, Heartbeats},
     readiness::Readiness,
 };
@@ -34,6 +38,8 @@ pub struct Admin {
     pub readiness: Readiness,
     /// What is counted.
     pub metrics: Metrics,
+    /// Says who may read that; `None` is everybody.
+    pub authorizer: Option<Authorizer>,
 }
 
 /// Opens the port.
@@ -56,10 +62,14 @@ impl Admin {
     }
 
     fn router(self) -> Router {
+        let metrics = match self.authorizer.clone() {
+            Some(authorizer) => get(metrics).layer(from_fn_with_state(authorizer, check)),
+            None => get(metrics),
+        };
         Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
+            .route("/metrics", metrics)
             .with_state(self)
     }
 }

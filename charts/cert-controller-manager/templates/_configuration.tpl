@@ -23,7 +23,29 @@
 {{- $_ := set $chart "source.disable-deploy-crds" true -}}
 {{- $_ := set $chart "target.disable-deploy-crds" true -}}
 {{- end -}}
+{{- if not .Values.createCRDs.dnsEntries -}}
+{{- $_ := set $chart "dns.disable-deploy-crds" true -}}
+{{- end -}}
+{{- if .Values.metricsAuthorization.enabled -}}
+{{- $_ := set $chart "metrics-authorization" true -}}
+{{- end -}}
+{{- if not (include "manager.givenIssuerNamespace" .) -}}
+{{- $_ := set $chart "issuer-namespace" (include "manager.issuerNamespace" .) -}}
+{{- end -}}
 {{- mergeOverwrite $chart (deepCopy .Values.configuration) | toYaml -}}
+{{- end -}}
+
+{{/* The namespace of Issuers that the configuration names, if it names one. */}}
+{{- define "manager.givenIssuerNamespace" -}}
+{{- $given := dict -}}
+{{- include "manager.flatten" (dict "map" .Values.configuration "prefix" "" "into" $given) -}}
+{{- coalesce (get $given "issuer.issuer-namespace") (get $given "issuer-namespace") | default "" -}}
+{{- end -}}
+
+{{/* The namespace of Issuers. */}}
+{{- define "manager.issuerNamespace" -}}
+{{- $own := default (printf "%s-issuers" (include "manager.fullname" . | trunc 55 | trimSuffix "-")) .Values.issuerNamespace.name -}}
+{{- default $own (include "manager.givenIssuerNamespace" .) -}}
 {{- end -}}
 
 {{/* Puts the flags of .map into .into, by their full names. */}}

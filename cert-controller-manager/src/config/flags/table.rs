@@ -148,6 +148,7 @@ pub const MANAGER: &[Flag] = &[
         .unset("no server")
         .common(),
     flag("bind-address-http", Text("IP"), Server, "Address of the HTTP server").unset("all"),
+    flag("metrics-authorization", Bool, Server, METRICS_AUTHORIZATION).default("false").ours(),
     flag("metrics-per-certificate", NUMBER, Server, PER_CERTIFICATE).default("10000").ours(),
     flag("cpuprofile", Path, Server, "Write a CPU profile to this file"),
     //

@@ -13,6 +13,7 @@ async fn start() -> (Admin, SocketAddr) {
         heartbeats: Heartbeats::default(),
         readiness: Readiness::default(),
         metrics: Metrics::new(Limits::default()).unwrap(),
+        authorizer: None,
     };
     let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
