@@ -159,6 +159,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
         heartbeats: Heartbeats::default(),
         readiness: Readiness::default(),
         metrics: Metrics::new(Limits::default()).unwrap(),
+        authorizer: None,
     };
     let file = run(async { Ok(shared().await?.manager.clone()) }).unwrap();
     let fence = Fence::closed();
