@@ -171,7 +171,7 @@ mod tests {
         .unwrap();
         for warning in [None, Some("its key usage lacks keyCertSign")] {
             let ready = Outcome::Ready(Facts::Ca { ca: json!({}), warning });
-            let status = of(&issuer, &ready, 1);
+            let status = of(&issuer, &ready, 1, Timestamp::UNIX_EPOCH);
             assert_eq!((status.state.as_str(), status.message.as_deref()), ("Ready", warning));
         }
     }
