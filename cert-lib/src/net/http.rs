@@ -212,6 +212,10 @@ mod tests {
     fn a_bundle_is_read_whole_or_refused_with_the_reason() {
         let good = certificate();
         assert_eq!(Roots::only_pem(format!("{good}{good}").as_bytes()).unwrap().extra.len(), 2);
+        // As `openssl pkcs12` writes it: a name in Latin-1 before the block, and a key beside it.
+        let broken = "-----BEGIN PRIVATE KEY-----\n§\n-----END PRIVATE KEY-----\n";
+        let exported = [b"friendlyName: M\xfcller\n", good.as_bytes(), broken.as_bytes()].concat();
+        assert_eq!(Roots::only_pem(&exported).unwrap().extra.len(), 1);
         let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (bundle, want) in [
             (String::new(), "holds no certificate"),

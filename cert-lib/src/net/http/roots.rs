@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 use rustls_platform_verifier::Verifier;
 
-use crate::net::own_certificate::OwnCertificates;
+use crate::{model::armor, net::own_certificate::OwnCertificates};
 
 /// Whose certificates are trusted.
 #[derive(Clone, Debug)]
@@ -74,12 +74,14 @@ impl Roots {
 }
 
 fn certificates(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
-    let blocks = pem::parse_many(bundle).map_err(|error| RootsError::NotPem(error.to_string()))?;
-    let found: Vec<CertificateDer<'static>> = blocks
-        .into_iter()
-        .filter(|block| matches!(block.tag(), "CERTIFICATE" | "TRUSTED CERTIFICATE"))
-        .map(|block| CertificateDer::from(block.into_contents()))
-        .collect();
+    let found = armor::blocks(bundle)
+        .filter(|block| matches!(block.label, "CERTIFICATE" | "TRUSTED CERTIFICATE"))
+        .enumerate()
+        .map(|(index, block)| match block.der {
+            Some(der) => Ok(CertificateDer::from(der.to_vec())),
+            None => Err(RootsError::NotPem(format!("certificate {} is not base64", index + 1))),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() {
         return Err(RootsError::Empty);
     }

@@ -70,6 +70,26 @@ fn a_third_of_the_life_is_left_or_half_of_a_short_one_or_less_by_a_tenth() {
     }
 }
 
+/// RFC 5280 section 4.1.2.5: no well-defined expiration date. And what nobody would write.
+#[test]
+fn no_date_is_too_far_away_to_be_renewed_before_it() {
+    let dates = [Timestamp::MIN, begin(), Timestamp::MAX];
+    for (not_before, not_after) in dates.into_iter().flat_map(|a| dates.map(|b| (a, b))) {
+        let leaf = Leaf { not_before, not_after, ..leaf(DAY) };
+        let windows = [want(), Want { renew_before: Some(DAY * 30), ..want() }];
+        let percent = Want { renew_before_percentage: Some(99), ..want() };
+        for want in windows.iter().chain([&percent]) {
+            for (requested_at, now) in dates.into_iter().flat_map(|a| dates.map(|b| (a, b))) {
+                let serving = Serving { leaf: &leaf, requested_at, suggested: None };
+                let due = due(&serving, want, &POLICY, now);
+                let is_usual = not_before < not_after && requested_at < not_after;
+                assert!(!is_usual || due.at <= not_after, "{not_before} {not_after}: {due:?}");
+                let _ = is_emergency(&leaf, requested_at, now);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_the_certificate_asks_for_counts_to_the_second() {
     let rows: [(Option<SignedDuration>, Option<u8>, SignedDuration); 4] = [
