@@ -78,3 +78,30 @@ pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";
 pub const BACKUP_OF: &str = "cert.gardener.cloud/backup-of";
 /// Annotation of ours on backup Secrets: the issuer, as [`IssuerKey`](super::IssuerKey) is written.
 pub const BACKUP_ISSUER: &str = "cert.gardener.cloud/backup-issuer";
+/// Annotation of ours on Certificates that a source object made: the class of that object, so that they can
+/// be cleaned up when it changes its class.
+pub const SOURCE_CLASS: &str = "cert.gardener.cloud/source-class";
+/// Annotations that Certificates have from the source object that made them.
+pub const COPIED: [&str; 4] = [
+    "cert.gardener.cloud/dnsrecord-provider-type",
+    "cert.gardener.cloud/dnsrecord-secret-ref",
+    "cert.gardener.cloud/dnsrecord-class",
+    REUSE,
+];
+/// All labels and annotations of Certificates that are read: others are not kept in memory.
+pub const OURS_OF_CERTIFICATES: [&str; 14] = [
+    HASH,
+    NOT_BEFORE,
+    NOT_AFTER,
+    CLASS,
+    OPERATION,
+    NEW_KEY_AFTER,
+    REUSE,
+    FORWARD_OWNERS,
+    OWNERS,
+    SOURCE_CLASS,
+    COPIED[0],
+    COPIED[1],
+    COPIED[2],
+    COPIED[3],
+];

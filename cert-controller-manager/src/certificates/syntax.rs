@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::secret::layout::is_reserved;
+use crate::api::trim::{MAX_PAIRS, MAX_PAIRS_BYTES};
 
-/// The API server takes 256 KiB of annotations in one object, and we and others have some, too.
-const MAX_ANNOTATIONS: usize = 192 * 1024;
+/// Why those beyond [`MAX_PAIRS`] are refused.
+const TOO_MANY: &str = "is beyond the 64 that a Certificate may set";
 
 /// Whether `name` is a DNS subdomain as RFC 1123 and Kubernetes have it.
 #[must_use]
@@ -28,12 +29,14 @@ pub fn bad_annotation(
 ) -> Option<(&str, &'static str)> {
     let all = || annotations.into_iter().flatten();
     let size: usize = all().map(|(name, value)| name.len() + value.len()).sum();
-    all().find_map(|(name, _)| {
-        let why = if is_reserved(name) {
+    all().enumerate().find_map(|(number, (name, _))| {
+        let why = if number >= MAX_PAIRS {
+            TOO_MANY
+        } else if is_reserved(name) {
             "is not for a Certificate to set"
         } else if !is_label_name(&name.to_lowercase()) {
             "is no name of an annotation"
-        } else if size > MAX_ANNOTATIONS {
+        } else if size > MAX_PAIRS_BYTES {
             "and the others are too large together"
         } else {
             return None;
@@ -45,8 +48,10 @@ pub fn bad_annotation(
 /// The first label that cannot be set, and why.
 #[must_use]
 pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'static str)> {
-    labels.into_iter().flatten().find_map(|(name, value)| {
-        let why = if is_reserved(name) {
+    labels.into_iter().flatten().enumerate().find_map(|(number, (name, value))| {
+        let why = if number >= MAX_PAIRS {
+            TOO_MANY
+        } else if is_reserved(name) {
             "is set by the manager"
         } else if !is_label_name(name) {
             "is no name of a label"
@@ -115,6 +120,17 @@ mod tests {
             let labels = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(bad_label(Some(&labels)).map(|(_, why)| why), why, "{name}");
         }
+    }
+
+    #[test]
+    fn a_secret_gets_64_labels_and_64_annotations_at_most() {
+        let pairs = |count: usize| -> BTreeMap<String, String> {
+            (0..count).map(|it| (format!("l{it:03}"), "x".to_owned())).collect()
+        };
+        let (most, more) = (pairs(64), pairs(65));
+        assert_eq!((bad_label(Some(&most)), bad_annotation(Some(&most))), (None, None));
+        let refused = Some(("l064", "is beyond the 64 that a Certificate may set"));
+        assert_eq!((bad_label(Some(&more)), bad_annotation(Some(&more))), (refused, refused));
     }
 
     #[test]

@@ -23,9 +23,8 @@ pub const SECRET_NAME: &str = "cert.gardener.cloud/secretname";
 pub const SECRET_NAMESPACE: &str = "cert.gardener.cloud/secret-namespace";
 /// On generated Certificates: with cascading deletion, the Secret gets the Certificate's owners.
 pub const FORWARD_OWNER_REFS: &str = "cert.gardener.cloud/forward-owner-refs";
-/// Ours, on generated Certificates: the class of the object that it was made for, so that it can be
-/// cleaned up when the object changes its class.
-pub const SOURCE_CLASS: &str = "cert.gardener.cloud/source-class";
+/// See [`marks::SOURCE_CLASS`].
+pub const SOURCE_CLASS: &str = marks::SOURCE_CLASS;
 
 const COMMON_NAME: &str = "cert.gardener.cloud/commonname";
 const DNS_NAMES: &str = "cert.gardener.cloud/dnsnames";
@@ -43,12 +42,7 @@ const SECRET_LABELS: &str = "cert.gardener.cloud/secret-labels";
 const RENEW_BEFORE: &str = "cert.gardener.cloud/renew-before";
 
 /// Copied to the Certificate as they are.
-pub const COPIED: [&str; 4] = [
-    "cert.gardener.cloud/dnsrecord-provider-type",
-    "cert.gardener.cloud/dnsrecord-secret-ref",
-    "cert.gardener.cloud/dnsrecord-class",
-    marks::REUSE,
-];
+pub const COPIED: [&str; 4] = marks::COPIED;
 
 /// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are
 /// the Gateway's.

@@ -19,7 +19,9 @@ use super::{
     want::{Wanted, WantedCertificate},
 };
 use crate::{
-    api::{Certificate, Home, ObjectKey, certificate::CertificateSpec, marks, names},
+    api::{
+        Certificate, Home, ObjectKey, certificate::CertificateSpec, marks, names, trim::MAX_OWNERS,
+    },
     runtime::merge::difference,
 };
 
@@ -94,8 +96,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     for (slave, index) in orphans {
         let slave = Box::new(slave.clone());
         match situation.object {
-            // One that was made since takes its place.
-            Some(object) if !served[index] => {
+            // One that was made since takes its place. Of too many owners not all are known, and they
+            // are written as a whole.
+            Some(object) if !served[index] && slave.references.len() <= MAX_OWNERS => {
                 served[index] = true;
                 let wanted = &situation.wanted.certificates[index];
                 let patch = situation.adoption(object, &slave, wanted);
