@@ -24,6 +24,7 @@
 pub mod act;
 pub mod found;
 pub mod index;
+mod keep;
 pub mod look;
 pub mod mark;
 pub mod plan;

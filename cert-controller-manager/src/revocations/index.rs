@@ -8,7 +8,7 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::reconcile::Controller;
+use super::{keep::trim, reconcile::Controller};
 use crate::{
     api::{Certificate, CertificateRevocation, Home, ObjectKey, revocation::CertificateName},
     runtime::follow::{self, Follower},
@@ -53,6 +53,7 @@ impl Index {
     /// Takes a version that was seen or written. Returns whether it is news.
     pub fn put(&self, key: &RevocationKey, mut revocation: CertificateRevocation) -> bool {
         follow::strip(&mut revocation);
+        trim(&mut revocation);
         let mut maps = self.lock();
         let known = maps.all.get(key).filter(|known| known.uid() == revocation.uid());
         if known.is_some_and(|known| version(known) >= version(&revocation)) {

@@ -10,13 +10,16 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{found::Lists, index::RevocationKey, plan::Ending, reconcile::Controller};
+use super::{
+    found::Lists, index::RevocationKey, keep::MAX_MESSAGE, plan::Ending, reconcile::Controller,
+};
 use crate::{
     api::{
         CertificateRevocation,
         certificate::BackoffState,
         revocation::{CertificateRevocationStatus, RevokedObjects, RevokedSecrets},
         time::{seconds, seconds_up},
+        trim::cut,
     },
     config::{duration, go_duration},
     runtime::merge,
@@ -101,10 +104,12 @@ pub fn of(
         None => (before.objects, before.secrets),
     };
     let generation = revocation.metadata.generation;
+    let mut message = said.message.clone();
+    cut(&mut message, MAX_MESSAGE);
     CertificateRevocationStatus {
         observed_generation: generation,
         state: said.state.word().to_owned(),
-        message: Some(said.message.clone()),
+        message: Some(message),
         objects,
         secrets,
         revocation_applied: said.finished.then(|| seconds(now)),
