@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{IssuerKey, ObjectKey, Realm, backup, marks},
-    runtime::errors::brief,
+    runtime::{errors::brief, heavy::reading},
 };
 
 /// How long a certificate must have been over.
@@ -98,7 +98,8 @@ fn is_over(ends: Timestamp, now: Timestamp) -> bool {
 
 fn is_garbage(secret: &Secret, wanted: bool, surplus: bool, realm: &Realm, now: Timestamp) -> bool {
     let is_ours = secret.annotations().get(marks::REALM).is_some_and(|text| realm.is(text));
-    let ends = || secret::facts(secret).not_after();
+    // Its key, or whether it fits, does not matter.
+    let ends = || reading(secret, || secret::leaf(secret)).map(|leaf| leaf.not_after);
     is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_over(ends, now)))
 }
 
@@ -144,6 +145,11 @@ mod tests {
             let found = is_garbage(&over, wanted, false, &realm("one"), now);
             assert_eq!(found, garbage, "{now} {wanted}");
         }
+        let mut without_its_key = over.clone();
+        let key = ("tls.key".to_owned(), ByteString(b"another one".to_vec()));
+        without_its_key.data.get_or_insert_default().extend([key]);
+        let at = "2020-03-15T00:00:00Z".parse().unwrap();
+        assert!(is_garbage(&without_its_key, false, false, &realm("one"), at));
         let unreadable = secret("no certificate");
         let late = "2030-01-01T00:00:00Z".parse().unwrap();
         assert!(!is_garbage(&unreadable, false, false, &realm("one"), late));

@@ -19,7 +19,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::{observe::Observed, reconcile::Controller, secret};
-use crate::api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, marks};
+use crate::{
+    api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, marks},
+    runtime::heavy::reading,
+};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -136,7 +139,7 @@ fn records(
     is_backup
         && is_for
         && is_by
-        && secret::leaf(secret).is_some_and(|found| found.digest == leaf.digest)
+        && reading(secret, || secret::leaf(secret)).is_some_and(|found| found.digest == leaf.digest)
 }
 
 fn lately(times: &[Timestamp], now: Timestamp) -> usize {

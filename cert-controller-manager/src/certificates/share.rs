@@ -42,7 +42,7 @@ use crate::{
         secret::is_revoked,
     },
     issuers::{asked::fingerprint, choice::Chosen},
-    runtime::pause,
+    runtime::{heavy::reading, pause},
 };
 
 /// How many Certificates that ask for the same are looked at.
@@ -271,8 +271,9 @@ impl Controller {
             return Ok(Step::Say(Box::new(outcome), again));
         }
         let held = self.secrets.api(from).get_opt(&from.name).await?;
-        let held = held.filter(|held| !is_revoked(held));
-        let bundle = held.as_ref().and_then(|held| secret::bundle(held).ok());
+        let held = held.filter(|held| !reading(held, || is_revoked(held)));
+        let bundle = held.as_ref();
+        let bundle = bundle.and_then(|held| reading(held, || secret::bundle(held)).ok());
         let bundle = bundle.filter(|it| it.leaf == expected.leaf && it.key.is_some());
         let (Some(held), Some(bundle)) = (held, bundle) else {
             let message = format!("the certificate in Secret {from} has just changed");

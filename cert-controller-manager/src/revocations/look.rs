@@ -25,7 +25,7 @@ use crate::{
         secret::{assumed_request, entry, is_revoked, noted_request},
     },
     issuers::asked::asked,
-    runtime::pages,
+    runtime::{heavy::reading, pages},
 };
 
 impl Controller {
@@ -153,7 +153,7 @@ impl Controller {
         let key = certificate.secret_key();
         let secret = self.secrets(&key.namespace).get_opt(&key.name).await?;
         let is_near = key.namespace == object.namespace;
-        let held = secret.as_ref().and_then(|secret| {
+        let held = |secret: &Secret| {
             let (leaf, requested_at) = read(secret)?;
             // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
             // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
@@ -167,7 +167,8 @@ impl Controller {
                     && has_key(secret)
                     && (is_near || self.settings.cross_namespace_secrets),
             })
-        });
+        };
+        let held = secret.as_ref().and_then(|secret| reading(secret, || held(secret)));
         Ok(Holder {
             name: CertificateName { name: object.name, namespace: object.namespace },
             secret: key,
@@ -193,7 +194,7 @@ impl Controller {
 
     async fn record(&self, secret: &ObjectKey, owners: &Owners) -> kube::Result<Option<Backup>> {
         let secret = self.secrets(&secret.namespace).get_opt(&secret.name).await?;
-        Ok(secret.and_then(|secret| owners.backup(&secret)))
+        Ok(secret.and_then(|secret| reading(&secret, || owners.backup(&secret))))
     }
 
     /// The backup of what a Certificate holds, wherever it was issued for; or, where no backup has its
@@ -236,7 +237,7 @@ impl Controller {
             text: leaf.serial_with_colons(),
             requested_at,
             not_after: leaf.not_after,
-            revoked: is_revoked(&secret),
+            revoked: reading(&secret, || is_revoked(&secret)),
             issuer: Some(issuer.clone()),
             is_marked: true,
             is_recorded: false,
@@ -314,12 +315,13 @@ pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
 /// Whether a Secret holds the private key of its certificate.
 pub(super) fn has_key(secret: &Secret) -> bool {
     let key = entry(secret, "tls.key");
-    !key.is_empty() && Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok()
+    let fits = || Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok();
+    !key.is_empty() && reading(secret, fits)
 }
 
 /// The chain in a Secret.
 pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
-    Bundle::from_pem(entry(secret, "tls.crt"), None).ok()
+    reading(secret, || Bundle::from_pem(entry(secret, "tls.crt"), None)).ok()
 }
 
 fn hash(certificate: &Certificate) -> Option<&str> {

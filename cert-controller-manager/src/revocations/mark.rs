@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{IssuerKey, ObjectKey, marks, secret::leaf_digest},
-    runtime::pages,
+    runtime::{heavy::reading, pages},
 };
 
 impl Controller {
@@ -74,7 +74,7 @@ impl Controller {
             "resourceVersion": secret.resource_version(),
             "annotations": {
                 marks::REVOKED: "true",
-                marks::REVOKED_CERTIFICATE: leaf_digest(secret),
+                marks::REVOKED_CERTIFICATE: reading(secret, || leaf_digest(secret)),
             },
         }});
         let api = self.secrets(&key.namespace);

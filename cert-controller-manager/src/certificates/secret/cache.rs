@@ -25,8 +25,8 @@ use super::{
     wishes::Wishes,
 };
 use crate::{
-    api::{ObjectKey, Realm, backup, marks, secret::entry},
-    runtime::{clusters::TargetCluster, heavy::heavy, pages},
+    api::{ObjectKey, Realm, backup, marks},
+    runtime::{clusters::TargetCluster, heavy::reading, pages},
 };
 
 /// Facts of the target's Secrets, each read once per version.
@@ -314,18 +314,9 @@ impl Known {
     }
 }
 
-/// Longest key and chain that are read where others wait for the thread, in bytes. An RSA key of
-/// 8192 bits, which a tenant may put there, takes 50 ms of processor time; an EC key takes nothing.
-const QUICK_KEY: usize = 1_024;
-const QUICK_CHAIN: usize = 32 * 1_024;
-
 /// The facts of a Secret, whatever it takes to find them.
 fn read(secret: &Secret) -> Facts {
-    let size = |name| entry(secret, name).len();
-    if size("tls.key") <= QUICK_KEY && size("tls.crt") <= QUICK_CHAIN {
-        return facts(secret);
-    }
-    heavy(|| facts(secret))
+    reading(secret, || facts(secret))
 }
 
 #[cfg(test)]
