@@ -180,6 +180,29 @@ impl Secrets {
         self.lock().backups.get(&seen::number(tenant)).copied().unwrap_or_default()
     }
 
+    /// Deletes the oldest backup of a tenant, of issuers of the same kind. Returns whether there was one
+    /// that this manager wrote.
+    ///
+    /// # Errors
+    /// When it could not be deleted.
+    pub async fn drop_oldest(&self, tenant: &str, is_of_guest: bool) -> kube::Result<bool> {
+        let oldest = self.lock().oldest(seen::number(tenant), is_of_guest).cloned();
+        let Some(key) = oldest else { return Ok(false) };
+        let api = self.api(&key);
+        let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(true) };
+        let seen = Seen::of(&found, &self.realm);
+        if !seen.is_ours || seen.record.is_none() {
+            return Ok(false);
+        }
+        let same = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
+        let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
+        match api.delete(&key.name, &params).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The watch has seen all Secrets with our label.
     pub fn all_are_seen(&self) {
         self.lock().is_complete = true;
@@ -296,6 +319,16 @@ impl Known {
         surplus
     }
 
+    /// The oldest backup of a tenant, of issuers of the same kind, that this manager wrote.
+    fn oldest(&self, tenant: u64, is_of_guest: bool) -> Option<&ObjectKey> {
+        let of_tenant = self.seen.iter().filter_map(|(key, seen)| {
+            let record = seen.record.as_ref().filter(|_| seen.is_ours)?;
+            let is_like = record.tenant == tenant && record.is_of_guest == is_of_guest;
+            is_like.then_some((record.made, key))
+        });
+        of_tenant.min().map(|(_, key)| key)
+    }
+
     fn begin(&mut self, key: &ObjectKey) {
         let under_way = self.under_way.entry(key.clone()).or_default();
         under_way.calls += 1;
@@ -324,8 +357,9 @@ mod tests {
     use super::*;
 
     fn backup(tenant: u64, made: i64) -> Seen {
-        let made = Timestamp::from_second(made).ok();
-        let record = seen::Record { serial: 1, tenant, ends: None, made };
+        let at = Timestamp::from_second(made).ok();
+        let record =
+            seen::Record { serial: 1, tenant, is_of_guest: made > 6, ends: None, made: at };
         Seen { is_ours: true, record: Some(Box::new(record)), ..Seen::default() }
     }
 
@@ -342,6 +376,8 @@ mod tests {
         assert_eq!((known.backups[&1], known.backups[&2]), (5, 1));
         assert_eq!(known.surplus(3), [key(0), key(1)]);
         assert_eq!(known.surplus(5), []);
+        assert_eq!(known.oldest(1, false), Some(&key(0)));
+        assert_eq!((known.oldest(1, true), known.oldest(2, true)), (None, Some(&key(9))));
         for number in 0..5 {
             known.note(&key(number), None);
         }

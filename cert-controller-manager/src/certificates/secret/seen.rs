@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-use crate::api::{Realm, backup, marks};
+use crate::api::{IssuerKey, Realm, backup, marks};
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Record {
     pub serial: u64,
     /// Stands for whom it was issued.
     pub tenant: u64,
+    /// Whether an issuer of the target cluster issued it: the number of those is bounded besides.
+    pub is_of_guest: bool,
     /// When the certificate ends, where that is noted.
     pub ends: Option<Timestamp>,
     /// When it was made.
@@ -56,10 +58,12 @@ impl Record {
     fn of(secret: &PartialObjectMeta<Secret>) -> Self {
         let annotations = secret.annotations();
         let tenants = annotations.get(marks::BACKUP_OF).map_or("", String::as_str);
+        let issuer = annotations.get(marks::BACKUP_ISSUER);
         let serial = secret.labels().get(marks::SERIAL).map_or("", String::as_str);
         Self {
             serial: number(serial),
             tenant: number(tenants.split(',').next().unwrap_or_default().trim()),
+            is_of_guest: issuer.is_some_and(|text| IssuerKey::from_text(text).tenant().is_some()),
             ends: annotations.get(marks::NOT_AFTER).and_then(|text| text.parse().ok()),
             made: secret.meta().creation_timestamp.as_ref().map(|time| time.0),
         }
@@ -89,7 +93,7 @@ mod tests {
                 "labels": { marks::BACKUP: "true", marks::SERIAL: "abc" },
                 "annotations": {
                     marks::BACKUP_OF: "s:ns, s:other", marks::NOT_AFTER: "2027-02-20T10:00:00Z",
-                    marks::REALM: realm,
+                    marks::REALM: realm, marks::BACKUP_ISSUER: "target:ns/le",
                 },
             },
         }))
@@ -103,6 +107,7 @@ mod tests {
         let record = Record {
             serial: number("abc"),
             tenant: number("s:ns"),
+            is_of_guest: true,
             ends: "2027-02-20T10:00:00Z".parse().ok(),
             made: "2026-11-22T10:00:00Z".parse().ok(),
         };
