@@ -116,9 +116,6 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
     ) -> kube::Result<Option<(Request, Option<Spent>)>> {
-        if pass.hurries_without_record() && !self.records.hurry(&pass.key.tenant(), pass.now) {
-            return Ok(None);
-        }
         let request = self.keeping_key(pass, request).await?;
         let quota = self.quota(&pass.observed.issuer.key);
         let spent = match &quota {
@@ -129,6 +126,13 @@ impl Controller {
             None => None,
         };
         if quota.is_some() && spent.is_none() && !pass.plan.urgent {
+            return Ok(None);
+        }
+        // Last of all: where nothing is ordered, nothing of that budget is used.
+        if pass.hurries_without_record() && !self.records.hurry(&pass.key.tenant(), pass.now) {
+            if let Some(spent) = spent {
+                spent.give_back();
+            }
             return Ok(None);
         }
         let request = Request { replaces: pass.plan.replaces.clone(), ..request };

@@ -49,8 +49,11 @@ impl Records {
     /// Lets it; `false` where it may not.
     pub fn hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let mut hurried = lock(&self.hurried);
+        hurried.retain(|_, times| {
+            times.retain(|time| now.duration_since(*time) < DAY);
+            !times.is_empty()
+        });
         let times = hurried.entry(tenant.clone()).or_default();
-        times.retain(|time| now.duration_since(*time) < DAY);
         let may = times.len() < HURRIED_A_DAY;
         if may {
             times.push(now);
@@ -177,6 +180,8 @@ mod tests {
         let hurried = (0..24).filter(|hour| records.hurry(&greedy, at(*hour))).count();
         assert_eq!((hurried, records.may_hurry(&greedy, at(23))), (2, false));
         assert!(records.may_hurry(&other, at(23)) && records.may_hurry(&greedy, at(24)));
+        assert!(records.hurry(&other, at(48)));
+        assert_eq!(lock(&records.hurried).len(), 1, "who did not hurry for a day is forgotten");
     }
 
     #[test]
