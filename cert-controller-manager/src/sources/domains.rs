@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -15,12 +15,17 @@ use super::{
 
 /// So many names of the routes of one namespace are looked at for one entry.
 const MAX_LOOKED: usize = 1_000;
+/// So many looks at routes and their names are shared by all entries of an object and all namespaces
+/// with routes: some tenths of a second.
+const ALL_LOOKS: usize = 1_000_000;
+/// The share of one namespace, at least and at most.
+const LOOKS: (usize, usize) = (5_000, 100_000);
 
 /// A route, as far as one of the things that it is attached to sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attachment {
     /// The namespace of the route.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its labels, where they are known.
     pub labels: Option<Arc<Labels>>,
     /// The only listener that is meant, where one is.
@@ -33,65 +38,136 @@ pub struct Attachment {
     pub hostnames: Arc<[String]>,
 }
 
-/// The names of an entry: its own, then those of its routes that it serves and does not cover yet,
-/// and how many of the latter are left out because there would be more than `room`.
+/// The routes of one object while its entries are looked at, by namespace.
 ///
-/// A route adds nothing to an entry that would not serve it: not from a namespace that may not
-/// attach, not to another listener, and no name outside the entry's own ones, so that the
-/// certificates of two servers do not get each other's names. Names of older routes stay when there
-/// is no room for those of newer ones, so that nobody takes the place of others.
-#[must_use]
-pub fn of_entry(
-    entry: &Entry,
-    routes: &[Attachment],
-    here: &str,
-    room: usize,
-) -> (NameList, usize) {
-    let mut names: NameList = entry.hosts.iter().filter_map(|host| host.name.as_deref()).collect();
-    let mut added = candidates(entry, routes, here, &names);
-    let room = room.saturating_sub(names.as_slice().len());
-    let left_out = added.len().saturating_sub(room);
-    if left_out > 0 {
-        let mut oldest: Vec<usize> = (0..added.len()).collect();
-        oldest.sort_by_key(|at| added.get(*at).map(|(created, _)| *created));
-        let kept: HashSet<usize> = oldest.into_iter().take(room).collect();
-        let mut at = 0..added.len();
-        added.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
-    }
-    for (_, name) in added {
-        if !names.covers(name) {
-            names.add(name);
-        }
-    }
-    (names, left_out)
+/// Entries and routes multiply, and tenants write both. So each namespace has a share of looks for
+/// all entries together: what one spends is not missing to another.
+pub struct Routes<'a> {
+    /// The namespace of the object.
+    here: &'a str,
+    namespaces: BTreeMap<&'a str, OfNamespace<'a>>,
 }
 
-/// The names of routes that an entry serves and that its own names do not cover, each with the age of
-/// its route. Of each namespace only so many are looked at.
-fn candidates<'a>(
-    entry: &Entry,
-    routes: &'a [Attachment],
-    here: &str,
-    own: &NameList,
-) -> Vec<(Option<Timestamp>, &'a str)> {
-    let open = own.is_empty();
-    let mut served: HashMap<&str, (Served<'_>, usize)> = HashMap::new();
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    for route in routes.iter().filter(|route| is_meant(&entry.place, route)) {
-        let fresh = || (Served::of(entry, open, route, here), 0);
-        let (served, looked) = served.entry(route.namespace.as_str()).or_insert_with(fresh);
-        for name in route.hostnames.iter() {
-            *looked += 1;
-            if *looked > MAX_LOOKED {
+struct OfNamespace<'a> {
+    /// With their places among all routes: the order of names depends on it.
+    routes: Vec<(usize, &'a Attachment)>,
+    /// How many looks are left.
+    looks: usize,
+    /// Whether there was more to look at.
+    is_spent: bool,
+}
+
+/// A name that a route adds.
+struct Candidate<'a> {
+    place: usize,
+    created: Option<Timestamp>,
+    name: &'a str,
+}
+
+impl<'a> Routes<'a> {
+    /// The routes of an object in the namespace `here`.
+    #[must_use]
+    pub fn new(routes: &'a [Attachment], here: &'a str) -> Self {
+        let mut namespaces: BTreeMap<&str, OfNamespace<'_>> = BTreeMap::new();
+        let none = || OfNamespace { routes: Vec::new(), looks: 0, is_spent: false };
+        for (place, route) in routes.iter().enumerate() {
+            let namespace = namespaces.entry(&*route.namespace).or_insert_with(none);
+            namespace.routes.push((place, route));
+        }
+        let looks = (ALL_LOOKS / namespaces.len().max(1)).clamp(LOOKS.0, LOOKS.1);
+        namespaces.values_mut().for_each(|namespace| namespace.looks = looks);
+        Self { here, namespaces }
+    }
+
+    /// The names of an entry: its own, then those of its routes that it serves and does not cover
+    /// yet, and how many of the latter are left out because there would be more than `room`.
+    ///
+    /// A route adds nothing to an entry that would not serve it: not from a namespace that may not
+    /// attach, not to another listener, and no name outside the entry's own ones, so that the
+    /// certificates of two servers do not get each other's names. Names of older routes stay when
+    /// there is no room for those of newer ones, so that nobody takes the place of others.
+    #[must_use]
+    pub fn of_entry(&mut self, entry: &Entry, room: usize) -> (NameList, usize) {
+        let own = entry.hosts.iter().filter_map(|host| host.name.as_deref());
+        let mut names: NameList = own.collect();
+        let mut added = self.candidates(entry, &names);
+        let room = room.saturating_sub(names.as_slice().len());
+        let left_out = added.len().saturating_sub(room);
+        if left_out > 0 {
+            let mut oldest: Vec<usize> = (0..added.len()).collect();
+            oldest.sort_by_key(|at| added.get(*at).map(|one| one.created));
+            let kept: HashSet<usize> = oldest.into_iter().take(room).collect();
+            let mut at = 0..added.len();
+            added.retain(|_| at.next().is_some_and(|at| kept.contains(&at)));
+        }
+        for one in added {
+            if !names.covers(one.name) {
+                names.add(one.name);
+            }
+        }
+        (names, left_out)
+    }
+
+    /// The namespaces whose routes were not all looked at.
+    pub fn spent(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().filter(|(_, it)| it.is_spent).map(|(namespace, _)| *namespace)
+    }
+
+    /// The names of routes that an entry serves and that its own names do not cover, each once.
+    fn candidates(&mut self, entry: &Entry, own: &NameList) -> Vec<Candidate<'a>> {
+        let mut found = Vec::new();
+        for namespace in self.namespaces.values_mut() {
+            namespace.candidates(entry, own, self.here, &mut found);
+        }
+        found.sort_by_key(|one| one.place);
+        let mut seen = HashSet::new();
+        found.retain(|one| seen.insert(one.name));
+        found
+    }
+}
+
+impl<'a> OfNamespace<'a> {
+    fn candidates(
+        &mut self,
+        entry: &Entry,
+        own: &NameList,
+        here: &str,
+        found: &mut Vec<Candidate<'a>>,
+    ) {
+        let is_meant = |(_, route): &&(usize, &Attachment)| is_meant(&entry.place, route);
+        let mut routes = self.routes.iter().filter(is_meant).peekable();
+        let Some((_, first)) = routes.peek() else { return };
+        let Some(looks) = self.looks.checked_sub(entry.hosts.len()) else {
+            self.is_spent = true;
+            return;
+        };
+        self.looks = looks;
+        let served = Served::of(entry, own.is_empty(), first, here);
+        if served.is_nothing() {
+            return;
+        }
+        let mut looked = 0;
+        for (place, route) in routes {
+            if looked == MAX_LOOKED {
                 break;
             }
-            let is_new = name != "*" && served.has(name) && !own.covers(name);
-            if is_new && seen.insert(name.as_str()) {
-                found.push((route.created, name.as_str()));
+            // The route itself is a look, too.
+            let Some(looks) = self.looks.checked_sub(1) else {
+                self.is_spent = true;
+                break;
+            };
+            let count = route.hostnames.len().min(MAX_LOOKED - looked);
+            self.is_spent |= count > looks;
+            let count = count.min(looks);
+            self.looks = looks - count;
+            looked += count;
+            for name in route.hostnames.iter().take(count) {
+                if name != "*" && served.has(name) && !own.covers(name) {
+                    found.push(Candidate { place: *place, created: route.created, name });
+                }
             }
         }
     }
-    found
 }
 
 fn is_meant(place: &Place, route: &Attachment) -> bool {
@@ -109,7 +185,7 @@ struct Served<'a> {
 
 impl<'a> Served<'a> {
     fn of(entry: &'a Entry, open: bool, route: &Attachment, here: &str) -> Self {
-        let (from, labels) = (route.namespace.as_str(), route.labels.as_deref());
+        let (from, labels) = (&*route.namespace, route.labels.as_deref());
         let admitted = || entry.hosts.iter().filter(|host| host.from.admits(from, labels, here));
         let names = || admitted().filter_map(|host| host.name.as_deref()).map(plain);
         let suffix = |name: Cow<'_, str>| Some(name.strip_prefix('*')?.to_owned());
@@ -119,6 +195,10 @@ impl<'a> Served<'a> {
             names: names().collect(),
             below: names().filter_map(suffix).filter(is_parent).collect(),
         }
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.everything && self.names.is_empty()
     }
 
     /// Whether `host` is served: a wildcard here stands for any number of labels.
@@ -202,7 +282,7 @@ mod tests {
                 vec!["c.x"],
             ),
         ] {
-            assert_eq!(of_entry(entry, &[route], "infra", 100).0.as_slice(), names);
+            assert_eq!(Routes::new(&[route], "infra").of_entry(entry, 100).0.as_slice(), names);
         }
     }
 
@@ -221,10 +301,32 @@ mod tests {
             route("a-newer", 2, many),
             route("older", 1, vec!["one.x".to_owned(), "two.x".to_owned()]),
         ];
-        let (names, left_out) = of_entry(&entry, &routes, "infra", 4);
+        let (names, left_out) = Routes::new(&routes, "infra").of_entry(&entry, 4);
         assert_eq!(names.as_slice(), ["h0.evil", "h1.evil", "one.x", "two.x"]);
         assert_eq!(left_out, 998);
-        let (names, left_out) = of_entry(&entry, &routes[1..], "infra", 2);
+        let (names, left_out) = Routes::new(&routes[1..], "infra").of_entry(&entry, 2);
         assert_eq!((names.as_slice().len(), left_out), (2, 0));
+    }
+
+    #[test]
+    fn a_namespace_has_so_many_looks_for_all_entries_and_takes_none_of_others() {
+        let host = Host { name: Some("*.x".into()), from: From::Everywhere };
+        let entry = Entry { hosts: vec![host], ..Entry::default() };
+        let route = |namespace: &str, count: usize| Attachment {
+            namespace: namespace.into(),
+            hostnames: (0..count).map(|it| format!("h{it}.{namespace}.x")).collect(),
+            ..Attachment::default()
+        };
+        let mut all = vec![route("good", 1)];
+        all.resize(5, route("evil", 250));
+        let mut routes = Routes::new(&all, "infra");
+        let found: Vec<usize> =
+            (0..1_000).map(|_| routes.of_entry(&entry, 1_000).0.as_slice().len()).collect();
+        assert_eq!((found[0], found[98], found[101]), (101, 101, 2));
+        assert_eq!(found.last(), Some(&2), "the other namespace is served");
+        assert_eq!(routes.spent().collect::<Vec<_>>(), ["evil"]);
+        let mut few = Routes::new(&all[..1], "infra");
+        assert_eq!(few.of_entry(&entry, 1_000).0.as_slice(), ["*.x", "h0.good.x"]);
+        assert_eq!(few.spent().count(), 0);
     }
 }

@@ -129,9 +129,10 @@ fn attachments(
     hostnames: &Arc<[String]>,
 ) -> Vec<(SourceKey, Attachment)> {
     let namespace = namespace.unwrap_or_default();
+    let here: Arc<str> = namespace.as_str().into();
     let attachment = |reference: &Reference| {
         let attachment = Attachment {
-            namespace: namespace.clone(),
+            namespace: here.clone(),
             section: reference.section_name.clone().filter(|name| !name.is_empty()),
             port: reference.port,
             hostnames: hostnames.clone(),

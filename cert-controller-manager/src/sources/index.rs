@@ -88,7 +88,7 @@ impl Index {
         let routes = routes.filter_map(|route| state.routes.get(route));
         let mine = routes.flat_map(|route| route.attachments.iter().filter(|(to, _)| to == key));
         let labelled = |(_, attachment): &(SourceKey, Attachment)| Attachment {
-            labels: state.labels.get(&attachment.namespace).cloned(),
+            labels: state.labels.get(&*attachment.namespace).cloned(),
             ..attachment.clone()
         };
         Known {

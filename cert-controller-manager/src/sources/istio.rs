@@ -66,9 +66,10 @@ impl Attached for VirtualServiceSpec {
             None => ObjectKey::new(&namespace, text),
         };
         let names = object.spec.gateways.iter().filter(|name| *name != "mesh");
+        let here: Arc<str> = namespace.as_str().into();
         let attachment = |key| {
             let attachment = Attachment {
-                namespace: namespace.clone(),
+                namespace: here.clone(),
                 hostnames: hostnames.clone(),
                 ..Attachment::default()
             };

@@ -3,7 +3,7 @@
 //! Names are parsed before anything compares them. One that is none is left out, so that it spoils
 //! no certificate of others, and its own object is told.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
 use cert_lib::model::name::DnsName;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -24,6 +24,8 @@ const MAX_TOLD: usize = 5;
 const MAX_NAMES: usize = 250;
 const MAX_BYTES: usize = 16 << 10;
 const MAX_TEXT: usize = 120;
+/// So many attachments of a route are kept: the Gateway API allows no more.
+const MAX_ATTACHMENTS: usize = 32;
 
 /// A kind whose objects are attached to Gateways.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -93,9 +95,21 @@ pub struct Complaint {
 impl Route {
     /// What is kept of `object`, which came in `version` of the API.
     pub fn of<S: Attached>(object: &Foreign<S>, version: &'static str) -> Self {
-        let (names, complaint) = readable(S::hostnames(object));
+        let (names, mut complaint) = readable(S::hostnames(object));
         let created = object.creation_timestamp().map(|time| time.0);
         let mut attachments = S::attachments(object, &names);
+        once(&mut attachments);
+        if attachments.len() > MAX_ATTACHMENTS {
+            let why = format!(
+                "only the first {MAX_ATTACHMENTS} of its {} gateways count; divide it into several \
+                 objects",
+                attachments.len()
+            );
+            complaint =
+                Some(complaint.map_or_else(|| why.clone(), |text| format!("{text}; {why}")));
+            attachments.truncate(MAX_ATTACHMENTS);
+            attachments.shrink_to_fit();
+        }
         attachments.iter_mut().for_each(|(_, attachment)| attachment.created = created);
         Self { version, uid: object.uid().unwrap_or_default(), attachments, complaint }
     }
@@ -120,6 +134,14 @@ impl Route {
     pub fn complains_as(&self, other: Option<&Self>) -> bool {
         other.is_some_and(|other| other.complaint == self.complaint && other.uid == self.uid)
     }
+}
+
+/// Keeps the first of those that are the same.
+fn once(attachments: &mut Vec<(SourceKey, Attachment)>) {
+    let mut seen = HashSet::new();
+    attachments.retain(|(key, attachment)| {
+        seen.insert((key.clone(), attachment.section.clone(), attachment.port))
+    });
 }
 
 /// The names among these texts, as certificates have them, and what is wrong with the others. `*` is
@@ -219,5 +241,28 @@ mod tests {
         let many: Vec<String> = (0..1_000).map(|it| format!("h{it}.test")).collect();
         let (names, complaint) = readable(&many);
         assert_eq!((names.len(), complaint.unwrap().ends_with(": 750 more")), (250, true));
+    }
+
+    #[test]
+    fn a_route_is_attached_to_each_gateway_once_and_to_few() {
+        let of = |gateways: Vec<String>| {
+            let object = serde_json::json!({
+                "metadata": {"namespace": "ns", "name": "r", "uid": "u"},
+                "spec": {"gateways": gateways, "hosts": ["a.test"]},
+            });
+            let object = serde_json::from_value(object).unwrap();
+            Route::of::<istio::VirtualServiceSpec>(&object, "v1")
+        };
+        let same = of((0..1_001).map(|it| if it % 2 == 0 { "g" } else { "ns/g" }.into()).collect());
+        assert_eq!((same.attachments.len(), same.complaint), (1, None));
+        let many = of((0..1_001).map(|it| format!("g{it}")).collect());
+        let names = many.attachments.iter().map(|(key, _)| key.object.name.clone());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            (0..32).map(|it| format!("g{it}")).collect::<Vec<_>>()
+        );
+        assert!(
+            many.complaint.unwrap().starts_with("only the first 32 of its 1001 gateways count")
+        );
     }
 }

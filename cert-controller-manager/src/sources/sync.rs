@@ -29,6 +29,7 @@ use crate::{
     api::{ClusterId, Home},
     runtime::{
         follow::Relist,
+        heavy::heavy,
         queue::{Queue, Shared},
         report::Reports,
     },
@@ -180,7 +181,7 @@ impl Sources {
         let mut wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
             let classes = &self.settings.classes;
             let parent = known.parent.as_ref().map(|gateway| (gateway, known.labels.as_deref()));
-            wanted(&key, object, parent, &known.routes, classes)
+            heavy(|| wanted(&key, object, parent, &known.routes, classes))
         });
         let (failures, left_out) = self.sync(&key, &known, &wanted, &slaves).await;
         wanted.complaints.extend(left_out);
@@ -227,7 +228,7 @@ impl Sources {
         let situation = Situation { key, object, wanted, slaves, apart, settings };
         let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
         let mut failures = Vec::new();
-        let Decision { changes, complaint } = decide(&situation);
+        let Decision { changes, complaint } = heavy(|| decide(&situation));
         for change in changes {
             if let Err(failure) = act.run(&change).await {
                 tracing::info!(source = %key, "{key}: {failure}");

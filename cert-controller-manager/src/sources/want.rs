@@ -9,7 +9,7 @@ use cert_lib::model::request::MAX_DNS_NAMES;
 
 use super::{
     annotations::{self, Annotations, Names, Options, PURPOSE},
-    domains::{self, Attachment},
+    domains::{Attachment, Routes},
     kind::{Kind, SourceKey},
     names::NameList,
     object::{Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName},
@@ -134,6 +134,7 @@ fn collect(
     let names = annotations::names(annotations, key.kind == Kind::Service);
     let mut secrets = Vec::new();
     let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
+    let mut routes = Routes::new(routes, &key.object.namespace);
     let mut left_out = 0;
     for entry in entries {
         let secret = match &entry.secret {
@@ -156,7 +157,7 @@ fn collect(
         // Two servers with one Secret need the names of both in it.
         if matches!(names, Names::OfHosts(_)) && !list.is_full() {
             let room = ROOM.saturating_sub(list.as_slice().len());
-            let (more, out) = domains::of_entry(entry, routes, &key.object.namespace, room);
+            let (more, out) = routes.of_entry(entry, room);
             more.as_slice().iter().for_each(|name| list.add(name));
             left_out += out;
         }
@@ -166,6 +167,12 @@ fn collect(
             format!("{left_out} names of routes are left out: no certificate has more than {ROOM}");
         wanted.complaints.push(why);
     }
+    wanted.complaints.extend(routes.spent().map(|namespace| {
+        format!(
+            "names of routes in namespace {namespace} may be left out: it has too many for so many \
+             entries; divide this object into several"
+        )
+    }));
     let annotated = match names {
         Names::Annotated(list) => Some(Arc::new(list)),
         Names::OfHosts(_) => None,

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use crate::{Cost, check, check_some};
 
 /// 200 ms in a release build; a debug build is about ten times as slow.
-const COST: Cost = Cost {
+pub const COST: Cost = Cost {
     time: Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 200 }),
     memory: 20 << 20,
 };

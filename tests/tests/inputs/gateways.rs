@@ -21,7 +21,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::{Cost, check};
+use super::{Cost, annotations::COST, check, check_some};
 
 /// A debug build, and machines that do other things at the same time.
 const ALLOWED: Cost = Cost { time: Duration::from_secs(2), memory: 8 << 20 };
@@ -163,5 +163,33 @@ fn gateways_of_the_gateway_api_and_their_routes() {
         let routes = attached::<gateway::HttpRoute>(&routes)?;
         let bad = attached::<gateway::HttpRoute>(&[spec(json!(BAD))])?;
         holds(&gateway, &routes, &bad)
+    });
+}
+
+/// What the largest Gateway with the largest routes of its own namespace costs, the second time, too.
+#[test]
+fn the_largest_gateways_cost_little() {
+    let server = |number: usize| json!({"hosts": ["*.x.test"], "tls": {"credentialName": format!("s{number}")}});
+    let servers: Vec<Value> = (0..1_000).map(server).collect();
+    let service = |number: usize, gateways: Value, names: usize| {
+        let hosts: Vec<_> = (0..names).map(|it| format!("h{it}.n{number}.x.test")).collect();
+        json!({ "gateways": gateways, "hosts": hosts })
+    };
+    let many_names: Vec<Value> = (0..4).map(|it| service(it, json!(["web"]), 250)).collect();
+    let same = json!(vec!["web"; 1_001]);
+    let many_times: Vec<Value> = (0..200).map(|it| service(it, same.clone(), 5)).collect();
+    let inputs = prop_oneof![Just(many_names), Just(many_times)];
+    check_some("largest Gateways", 10, &inputs, COST, |services| {
+        let gateway = object::<istio::GatewaySpec>("ns", json!({ "servers": servers }))?;
+        let mut routes = Vec::new();
+        for spec in services {
+            let service = object::<istio::VirtualServiceSpec>("ns", spec)?;
+            routes.extend(Route::of(&service, "v1").attachments.into_iter().map(|(_, it)| it));
+        }
+        prop_assert!(routes.len() <= 200, "{} attachments", routes.len());
+        let found = certificates(&gateway, &routes);
+        prop_assert_eq!(found.certificates.len(), 1_000);
+        prop_assert!(found.complaints.iter().any(|it| it.contains("may be left out")));
+        Ok(())
     });
 }
