@@ -6,6 +6,11 @@ use super::{ClusterId, ObjectKey};
 /// Annotation: comma list of `<cluster id>:<group>/<Kind>/<namespace>/<name>`.
 pub const OWNERS: &str = "resources.gardener.cloud/owners";
 
+/// Longest annotation that is read, in bytes.
+const MAX_BYTES: usize = 16 << 10;
+/// Most owners of an object. Whoever may write it names as many as he likes.
+pub const MAX_OWNERS: usize = 64;
+
 /// One entry of the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnerEntry {
@@ -45,19 +50,27 @@ impl OwnerEntry {
     }
 }
 
-/// The entries of the annotation; what is none is left out.
+/// The first entries of the annotation; what is none is left out. One that is too long has none.
 #[must_use]
 pub fn parse(annotation: &str) -> Vec<OwnerEntry> {
-    annotation.split(',').filter_map(OwnerEntry::parse).collect()
+    all(annotation).take(MAX_OWNERS).collect()
+}
+
+fn all(annotation: &str) -> impl Iterator<Item = OwnerEntry> {
+    let text = if annotation.len() > MAX_BYTES { "" } else { annotation };
+    text.split(',').filter_map(OwnerEntry::parse)
 }
 
 /// The annotation with former ids of `cluster` replaced by the one of today; `None` where there is
-/// nothing to replace.
+/// nothing to replace, or more than is read.
 #[must_use]
 pub fn migrate(annotation: &str, cluster: &ClusterId) -> Option<String> {
     let is_former =
         |entry: &OwnerEntry| entry.cluster.as_ref().is_some_and(|id| cluster.former.contains(id));
-    let mut entries = parse(annotation);
+    let mut entries: Vec<OwnerEntry> = all(annotation).take(MAX_OWNERS + 1).collect();
+    if entries.len() > MAX_OWNERS {
+        return None;
+    }
     entries.iter().any(&is_former).then(|| {
         for entry in &mut entries {
             if is_former(entry) {
@@ -99,5 +112,16 @@ mod tests {
         let migrated = migrate("old:1:/Service/ns/a,x:/Service/ns/b", &cluster);
         assert_eq!(migrated.as_deref(), Some("new:/Service/ns/a,x:/Service/ns/b"));
         assert_eq!(migrate("new:/Service/ns/a", &cluster), None);
+    }
+
+    #[test]
+    fn few_owners_are_read_of_a_short_annotation() {
+        let cluster = ClusterId { id: "new".into(), former: vec!["old".into()] };
+        let text = |count| vec!["old:/Service/ns/a"; count].join(",");
+        for (count, read, migrated) in [(64, 64, true), (65, 64, false), (16_000, 0, false)] {
+            let text = text(count);
+            assert_eq!(parse(&text).len(), read, "{count}");
+            assert_eq!(migrate(&text, &cluster).is_some(), migrated, "{count}");
+        }
     }
 }

@@ -106,13 +106,17 @@ pub struct Masters {
 }
 
 /// The source objects that a Certificate belongs to: by owner references where it lives with them,
-/// by the annotation anywhere. Whoever writes a Certificate also writes its annotation: it makes it
+/// by the annotation anywhere. One with too many references belongs to none. Whoever writes a Certificate also writes its annotation: it makes it
 /// nobody's of another namespace, or that one would be left without a Certificate of its own.
 fn owners_of(
     certificate: &Certificate,
     home: Home,
     masters: &Masters,
 ) -> Vec<(SourceKey, Option<String>)> {
+    // All of them go into every pass, and an adoption writes them again.
+    if certificate.owner_references().len() > owners::MAX_OWNERS {
+        return Vec::new();
+    }
     let source = &masters.cluster;
     let namespace = certificate.namespace().unwrap_or_default();
     let references = certificate.owner_references().iter();
