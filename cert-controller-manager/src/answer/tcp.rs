@@ -28,7 +28,8 @@ use super::server::Handler;
 pub(super) struct Limits {
     /// Connections at once. One more, and the oldest is closed (RFC 7766 section 6.2.3).
     pub(super) connections: usize,
-    /// Connections of one source at once. One more is closed.
+    /// Connections of one source at once. One more, and its oldest is closed. Most of all: a resolver of a
+    /// CA asks for many names at once, and behind a proxy or NAT all sources are one.
     pub(super) per_source: usize,
     /// From one answer to the end of the next question, and for taking an answer.
     pub(super) patience: Duration,
@@ -48,7 +49,7 @@ impl Limits {
         let connections = (all / listeners.max(1)).max(1);
         Self {
             connections,
-            per_source: MAX_PER_SOURCE.min(connections),
+            per_source: (connections - connections / 4).max(1),
             patience: Duration::from_secs(5),
             life: Duration::from_secs(30),
         }
@@ -68,10 +69,8 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, limits: Limit
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
                     let source = Source::of(from.ip());
-                    match open.admit(source) {
-                        Admission::Refused => continue,
-                        Admission::Open => {}
-                        Admission::InPlaceOf(oldest) => oldest.abort(),
+                    if let Admission::InPlaceOf(oldest) = open.admit(source) {
+                        oldest.abort();
                     }
                     let talk = converse(stream, from, handler.clone(), limits);
                     let task = running.spawn(async move { drop(timeout(limits.life, talk).await) });
@@ -156,9 +155,7 @@ impl ResponseHandler for Kept {
 /// When no connection can be accepted, wait for some to end.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 /// More than the resolvers have that ask for challenge records at the same time.
-const MAX_CONNECTIONS: usize = 256;
-/// A resolver needs one or two; several may share an address.
-const MAX_PER_SOURCE: usize = 16;
+const MAX_CONNECTIONS: usize = 512;
 /// A question is a name of 255 bytes and some options.
 const MAX_QUESTION: usize = 2048;
 

@@ -26,13 +26,11 @@ impl Source {
 /// Whether one more connection is served.
 pub(super) enum Admission {
     Open,
-    /// Its source has enough.
-    Refused,
     /// It is, and this one is closed for it.
     InPlaceOf(AbortHandle),
 }
 
-/// The open connections, the oldest first. They are few, so they are looked through.
+/// The open connections, the oldest first. They are hundreds at most, so they are looked through.
 pub(super) struct Connections {
     limits: Limits,
     all: VecDeque<(Source, AbortHandle)>,
@@ -47,7 +45,9 @@ impl Connections {
     pub(super) fn admit(&mut self, source: Source) -> Admission {
         let its = self.all.iter().filter(|(other, _)| *other == source).count();
         if its >= self.limits.per_source {
-            return Admission::Refused;
+            let oldest = self.all.iter().position(|(other, _)| *other == source);
+            let oldest = oldest.and_then(|place| self.all.remove(place));
+            return oldest.map_or(Admission::Open, |(_, task)| Admission::InPlaceOf(task));
         }
         if self.all.len() < self.limits.connections {
             return Admission::Open;
