@@ -170,6 +170,7 @@ mod tests {
         let record = |ends: &str| crate::certificates::secret::seen::Record {
             serial: 1,
             tenant: 1,
+            is_shared: false,
             is_of_guest: false,
             ends: ends.parse().ok(),
             made: None,

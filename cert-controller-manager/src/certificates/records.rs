@@ -111,7 +111,7 @@ impl Controller {
     ) -> kube::Result<Record> {
         let tenants = self.places.tenants(key.home, &key.object.namespace);
         let serial = backup::label(&leaf.serial);
-        for key in self.secrets.backups_with(&serial, MOST).await? {
+        for key in self.secrets.backups_with(&serial, &tenants, MOST).await? {
             let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };
             if records(&key, &secret, leaf, issuer, &tenants) {
                 return Ok(Record::Found);

@@ -208,7 +208,12 @@ impl Controller {
         let Some(own) = self.unrecorded(holder, issuer).await? else { return Ok(None) };
         let same = format!("{}=true,{}={}", marks::BACKUP, marks::SERIAL, own.serial);
         let api = self.secrets(backup::NAMESPACE);
-        let records = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+        // Those of others with the same number, which they can choose at a CA of their own, come last.
+        let pick =
+            |it: PartialObjectMeta<Secret>| owners.may_be_of(&it).then(|| ObjectKey::of(&it));
+        let mut records = pages::select(&api, &same, MOST, pick).await?;
+        let others = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+        records.extend(others.into_iter().filter(|it| !records.contains(it)).collect::<Vec<_>>());
         let is_taken = !records.is_empty();
         for secret in records {
             let record = self.record(&secret, owners).await?;
@@ -279,6 +284,11 @@ impl Owners {
     fn are_noted<K: ResourceExt>(&self, backup: &K) -> bool {
         let noted = backup.annotations().get(marks::BACKUP_OF).map_or("", String::as_str);
         noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()))
+    }
+
+    /// Whether it says so, or says nothing, as upstream's do.
+    fn may_be_of<K: ResourceExt>(&self, backup: &K) -> bool {
+        self.are_noted(backup) || !backup.annotations().contains_key(marks::BACKUP_OF)
     }
 
     /// The backup in `secret`; `None` where there is none, or it belongs to somebody else.
@@ -407,6 +417,11 @@ mod tests {
             noted.metadata.annotations = Some(annotations.iter().map(text).collect());
             let found = owners(anywhere, leafs).backup(&noted);
             assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {leafs:?}");
+        }
+        for (annotations, first) in
+            [(&of("x:ns,now:ns")[..], true), (&of("now:other"), false), (&[], true)]
+        {
+            assert_eq!(owners(false, &[]).may_be_of(&secret(annotations)), first);
         }
         let mut plain = secret(&of("now:ns"));
         plain.metadata.labels = None;

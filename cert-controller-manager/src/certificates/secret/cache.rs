@@ -208,21 +208,28 @@ impl Secrets {
         self.lock().is_complete = true;
     }
 
-    /// The backups that may have this serial number, `most` at most.
+    /// The backups that may have this serial number and be of one of these tenants, `most` at most. What
+    /// others have of the same number, which they can choose at a CA of their own, hides none.
     ///
     /// # Errors
     /// When they are not known yet and could not be listed.
-    pub async fn backups_with(&self, serial: &str, most: usize) -> kube::Result<Vec<ObjectKey>> {
+    pub async fn backups_with(
+        &self,
+        serial: &str,
+        tenants: &[String],
+        most: usize,
+    ) -> kube::Result<Vec<ObjectKey>> {
         if self.lock().is_complete {
-            let number = seen::number(serial);
-            let is_of = |seen: &Seen| seen.record.as_ref().is_some_and(|it| it.serial == number);
-            let mut found = self.matching(|_, seen| is_of(seen));
-            found.truncate(most);
-            return Ok(found);
+            return Ok(self.lock().backups_with(serial, tenants, most));
         }
         let api: Api<Secret> = Api::namespaced(self.cluster.0.clone(), backup::NAMESPACE);
         let same = format!("{}=true,{}={serial}", marks::BACKUP, marks::SERIAL);
-        pages::select(&api, &same, most, |it| Some(ObjectKey::of(&it))).await
+        let is_of =
+            |noted: &String| noted.split(',').any(|it| tenants.iter().any(|own| own == it.trim()));
+        let pick = |it: PartialObjectMeta<Secret>| {
+            it.annotations().get(marks::BACKUP_OF).is_none_or(is_of).then(|| ObjectKey::of(&it))
+        };
+        pages::select(&api, &same, most, pick).await
     }
 
     /// The Secrets of which this holds.
@@ -319,6 +326,18 @@ impl Known {
         surplus
     }
 
+    fn backups_with(&self, serial: &str, tenants: &[String], most: usize) -> Vec<ObjectKey> {
+        let serial = seen::number(serial);
+        let tenants: Vec<u64> = tenants.iter().map(|tenant| seen::number(tenant)).collect();
+        let ranked = self.seen.iter().filter_map(|(key, seen)| {
+            let record = seen.record.as_ref().filter(|record| record.serial == serial)?;
+            Some((record.rank(&tenants)?, key))
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_unstable();
+        ranked.into_iter().take(most).map(|(_, key)| key.clone()).collect()
+    }
+
     /// The oldest backup of a tenant, of issuers of the same kind, that this manager wrote.
     fn oldest(&self, tenant: u64, is_of_guest: bool) -> Option<&ObjectKey> {
         let of_tenant = self.seen.iter().filter_map(|(key, seen)| {
@@ -358,8 +377,14 @@ mod tests {
 
     fn backup(tenant: u64, made: i64) -> Seen {
         let at = Timestamp::from_second(made).ok();
-        let record =
-            seen::Record { serial: 1, tenant, is_of_guest: made > 6, ends: None, made: at };
+        let record = seen::Record {
+            serial: 1,
+            tenant,
+            is_shared: false,
+            is_of_guest: made > 6,
+            ends: None,
+            made: at,
+        };
         Seen { is_ours: true, record: Some(Box::new(record)), ..Seen::default() }
     }
 
@@ -382,5 +407,31 @@ mod tests {
             known.note(&key(number), None);
         }
         assert_eq!(known.backups.get(&1), None);
+    }
+
+    #[test]
+    fn what_others_have_of_a_serial_number_hides_no_backup() {
+        let key = |number: u32| ObjectKey::new("kube-system", number.to_string());
+        let note = |known: &mut Known, number: u32, tenant: &str, is_shared: bool| {
+            let record = seen::Record {
+                serial: seen::number("abc"),
+                tenant: seen::number(tenant),
+                is_shared,
+                is_of_guest: false,
+                ends: None,
+                made: None,
+            };
+            let seen = Seen { record: Some(Box::new(record)), ..Seen::default() };
+            known.note(&key(number), Some(seen));
+        };
+        let mut known = Known::default();
+        (100..400).for_each(|number| note(&mut known, number, "s:hostile", false));
+        (400..700).for_each(|number| note(&mut known, number, "s:hostile", true));
+        note(&mut known, 1, "", false);
+        note(&mut known, 2, "s:ns", false);
+        let tenants = ["s:ns".to_owned(), "old:ns".to_owned()];
+        let found = known.backups_with("abc", &tenants, 3);
+        assert_eq!((&found[..2], found.len()), (&[key(2), key(1)][..], 3));
+        assert_eq!(known.backups_with("abd", &tenants, 3), []);
     }
 }

@@ -29,6 +29,8 @@ pub struct Record {
     pub serial: u64,
     /// Stands for whom it was issued.
     pub tenant: u64,
+    /// Whether it was issued for others, too.
+    pub is_shared: bool,
     /// Whether an issuer of the target cluster issued it: the number of those is bounded besides.
     pub is_of_guest: bool,
     /// When the certificate ends, where that is noted.
@@ -55,6 +57,18 @@ impl Seen {
 }
 
 impl Record {
+    /// How likely it is one of `tenants`: those that say so come first, then those that say nothing, as
+    /// upstream's do, then those of several. `None` where it is of others.
+    #[must_use]
+    pub fn rank(&self, tenants: &[u64]) -> Option<u8> {
+        match self {
+            it if tenants.contains(&it.tenant) => Some(0),
+            it if it.tenant == number("") => Some(1),
+            it if it.is_shared => Some(2),
+            _ => None,
+        }
+    }
+
     fn of(secret: &PartialObjectMeta<Secret>) -> Self {
         let annotations = secret.annotations();
         let tenants = annotations.get(marks::BACKUP_OF).map_or("", String::as_str);
@@ -63,6 +77,7 @@ impl Record {
         Self {
             serial: number(serial),
             tenant: number(tenants.split(',').next().unwrap_or_default().trim()),
+            is_shared: tenants.contains(','),
             is_of_guest: issuer.is_some_and(|text| IssuerKey::from_text(text).tenant().is_some()),
             ends: annotations.get(marks::NOT_AFTER).and_then(|text| text.parse().ok()),
             made: secret.meta().creation_timestamp.as_ref().map(|time| time.0),
@@ -107,6 +122,7 @@ mod tests {
         let record = Record {
             serial: number("abc"),
             tenant: number("s:ns"),
+            is_shared: true,
             is_of_guest: true,
             ends: "2027-02-20T10:00:00Z".parse().ok(),
             made: "2026-11-22T10:00:00Z".parse().ok(),
