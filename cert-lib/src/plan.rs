@@ -361,6 +361,12 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     }
 }
 
+/// Whether the certificate of another owner for the same request is as good as a new one.
+#[must_use]
+pub fn can_take(want: &Want, have: &Have, policy: &Policy, now: Timestamp, other: &Stored) -> bool {
+    checks::Snapshot::new(want, have, policy, now).can_take(other)
+}
+
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

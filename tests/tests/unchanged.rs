@@ -303,7 +303,7 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         // Two that come at once are ordered once.
         namespace.apply(&twin(&namespace, "one", ["a", "b"], &json!({}))).await?;
         let labels = json!({"secretLabels": {"layout": "differs"}});
-        namespace.apply(&twin(&namespace, "two", ["b", "a"], &labels)).await?;
+        namespace.apply(&twin(&namespace, "two", ["a", "b"], &labels)).await?;
         ready("one").await?;
         ready("two").await?;
         ensure!(signed(rig, &namespace).await? == 1, "two orders");

@@ -276,6 +276,7 @@ impl Controller {
             return Ok(Step::Say(Box::new(pending), wait.until));
         }
         self.note_failure(pass, error).await;
+        self.claims.release(pass.key);
         self.give_up(pass.key).await?;
         self.settle_quota(&pass.observed.issuer.key).await;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);

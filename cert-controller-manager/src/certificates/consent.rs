@@ -60,6 +60,12 @@ impl Consents {
         }
     }
 
+    /// Whether the operator himself named the namespace for everybody's Secrets.
+    #[must_use]
+    pub fn is_open(&self, namespace: &str) -> bool {
+        self.open.iter().any(|open| open == namespace)
+    }
+
     /// A namespace says something. Returns whether it is news.
     fn heard(&self, namespace: &str, annotation: Option<&String>) -> bool {
         let mut annotations = self.lock();

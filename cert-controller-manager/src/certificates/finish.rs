@@ -6,10 +6,7 @@ use cert_lib::{
     plan::backoff,
 };
 use jiff::SignedDuration;
-use kube::{
-    ResourceExt as _,
-    api::{Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
@@ -45,12 +42,7 @@ impl Controller {
             Ok(ready) => ready,
             Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
-        let is_marked = |facts: &Facts| facts.revoked || facts.has_void_mark;
-        if pass.observed.facts.as_ref().is_some_and(is_marked) {
-            // In the same write: whatever comes after it may be lost in a crash.
-            let about = (marks::REVOKED_CERTIFICATE.to_owned(), marks::REPLACED.to_owned());
-            ready.secret.annotations_mut().extend([about]);
-        }
+        write::void_mark(&mut ready.secret, pass.observed.facts.as_ref());
         let written = match self.put(pass, &ready.secret).await {
             Ok(written) => written,
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
@@ -61,7 +53,7 @@ impl Controller {
             Err(error) => return Err(error),
         };
         // The mark was for the certificate before, which may have been revoked while this one was made.
-        if written.as_ref().is_some_and(is_marked) {
+        if written.as_ref().is_some_and(Facts::is_marked_revoked) {
             self.unmark(key).await?;
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
@@ -75,6 +67,7 @@ impl Controller {
         let reissued = self.reissued_now(pass, request, why);
         self.setbacks.note_issued(pass.key, bundle.leaf.not_before);
         self.setbacks.succeeded(pass.key);
+        self.claims.release(pass.key);
         self.records.forget(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);

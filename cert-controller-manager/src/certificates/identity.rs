@@ -1,8 +1,6 @@
 //! What makes two Certificates ask for the same certificate. Pure.
 
-use std::collections::BTreeSet;
-
-use cert_lib::model::{name::DnsName, request::MAX_DNS_NAMES};
+use cert_lib::model::request::MAX_DNS_NAMES;
 use kube::ResourceExt;
 
 use crate::api::{
@@ -11,7 +9,8 @@ use crate::api::{
     marks,
 };
 
-/// All that a Certificate says about the certificate itself, but for its issuer, with names as sets.
+/// All that a Certificate says about the certificate itself, but for its issuer. Names count as they are
+/// written, as they do for the hash by which a revocation finds all who have the certificate.
 /// Where it goes to, how it is laid out there and when it is renewed do not count.
 #[derive(Debug, Eq, Hash, PartialEq)]
 pub struct Identity {
@@ -19,8 +18,8 @@ pub struct Identity {
     /// `None` where those of all namespaces may be the same.
     namespace: Option<String>,
     common_name: Option<String>,
-    names: BTreeSet<String>,
-    other_names: [BTreeSet<String>; 3],
+    names: Vec<String>,
+    other_names: [Vec<String>; 3],
     algorithm: Option<KeyAlgorithm>,
     size: Option<i32>,
     keeps_key: bool,
@@ -44,20 +43,14 @@ impl Identity {
             return None;
         }
         let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let spelled = |text: &str| match text.parse::<DnsName>() {
-            Ok(name) => name.into(),
-            Err(_) => text.to_owned(),
-        };
-        let common_name = full(&spec.common_name).map(|name| spelled(&name));
-        let names = spec.dns_names.iter().flatten().map(|name| spelled(name));
         let private_key = spec.private_key.clone().unwrap_or_default();
-        let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
+        let all = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         Some(Self {
             home: key.home,
             namespace: (!across).then(|| key.object.namespace.clone()),
-            names: names.chain(common_name.clone()).collect(),
-            common_name,
-            other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris].map(set),
+            names: all(&spec.dns_names),
+            common_name: full(&spec.common_name),
+            other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris].map(all),
             algorithm: private_key.algorithm,
             size: private_key.size,
             keeps_key: private_key.rotation_policy == Some(RotationPolicy::Never),
@@ -100,8 +93,9 @@ mod tests {
         let wanted = identity(&base, None);
         assert!(wanted.is_some());
         for (spec, same) in [
-            (with("dnsNames", json!(["C.example.", "b.example"])), true),
-            (with("dnsNames", json!(["a.example", "b.example", "c.example"])), true),
+            (with("dnsNames", json!(["b.example", "C.example."])), false),
+            (with("dnsNames", json!(["c.example", "b.example"])), false),
+            (with("dnsNames", json!(["a.example", "b.example", "c.example"])), false),
             (with("secretName", json!("other")), true),
             (with("secretLabels", json!({ "a": "b" })), true),
             (with("privateKey", json!({ "encoding": "PKCS8" })), true),

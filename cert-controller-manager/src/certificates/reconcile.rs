@@ -27,6 +27,7 @@ use crate::{
         index::Index,
         progress::Store,
         records::Records,
+        release::Departures,
         renewal::Renewals,
         secret::cache::Secrets,
         setbacks::Setbacks,
@@ -69,6 +70,8 @@ pub struct Controller {
     pub index: Index,
     /// Who orders for all that ask for the same.
     pub claims: Claims,
+    /// Since when heirs of those that go are looked for.
+    pub departures: Departures,
     /// The Secrets.
     pub secrets: Secrets,
     /// Who may have a Secret where.

@@ -31,6 +31,15 @@ pub struct Records {
     hurried: Mutex<HashMap<Tenant, Vec<Timestamp>>>,
 }
 
+/// What counts for a record of a tenant's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Whose {
+    /// One that names the tenant.
+    Said,
+    /// Also one that names no tenant, as upstream wrote it.
+    Unsaid,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
     leaf: LeafDigest,
@@ -103,21 +112,36 @@ impl Controller {
         Ok(())
     }
 
-    pub(super) async fn find_record(
+    async fn find_record(
         &self,
         key: &CertificateKey,
         leaf: &Leaf,
         issuer: &IssuerKey,
     ) -> kube::Result<Record> {
+        let found = self.is_recorded(key, leaf, issuer, Whose::Unsaid).await?;
+        Ok(if found { Record::Found } else { Record::Missing })
+    }
+
+    /// Whether a backup records that `issuer` issued this certificate for the tenant of `key`.
+    ///
+    /// # Errors
+    /// When a backup could not be read.
+    pub(super) async fn is_recorded(
+        &self,
+        key: &CertificateKey,
+        leaf: &Leaf,
+        issuer: &IssuerKey,
+        whose: Whose,
+    ) -> kube::Result<bool> {
         let tenants = self.places.tenants(key.home, &key.object.namespace);
         let serial = backup::label(&leaf.serial);
         for key in self.secrets.backups_with(&serial, &tenants, MOST).await? {
             let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };
-            if records(&key, &secret, leaf, issuer, &tenants) {
-                return Ok(Record::Found);
+            if records(&key, &secret, leaf, issuer, (&tenants, whose)) {
+                return Ok(true);
             }
         }
-        Ok(Record::Missing)
+        Ok(false)
     }
 }
 
@@ -128,11 +152,12 @@ fn records(
     secret: &Secret,
     leaf: &Leaf,
     issuer: &IssuerKey,
-    tenants: &[String],
+    (tenants, whose): (&[String], Whose),
 ) -> bool {
     let noted = |name: &str| secret.annotations().get(name).map(String::as_str);
-    let is_for = noted(marks::BACKUP_OF)
-        .is_none_or(|of| of.split(',').any(|one| tenants.iter().any(|own| own == one.trim())));
+    let is_for = noted(marks::BACKUP_OF).map_or(whose == Whose::Unsaid, |of| {
+        of.split(',').any(|one| tenants.iter().any(|own| own == one.trim()))
+    });
     let is_by = match (noted(marks::BACKUP_ISSUER), issuer) {
         (Some(by), issuer) => by == issuer.to_string(),
         (None, IssuerKey::Default(name)) => key.name.starts_with(&format!("cert-backup-{name}-")),
@@ -222,8 +247,11 @@ mod tests {
         ] {
             let key = ObjectKey::new(backup::NAMESPACE, "cert-backup-le-abc-x1y2z");
             let tenants = ["s:ns".to_owned()];
-            let is = records(&key, &secret(of, by), &leaf(pem), issuer, &tenants);
-            assert_eq!(is, found, "{of} {by} {issuer}");
+            for (whose, found) in [(Whose::Unsaid, found), (Whose::Said, found && !of.is_empty())] {
+                let whose = (&tenants[..], whose);
+                let is = records(&key, &secret(of, by), &leaf(pem), issuer, whose);
+                assert_eq!(is, found, "{of} {by} {issuer} {whose:?}");
+            }
         }
     }
 }

@@ -4,6 +4,11 @@
 //! Kubernetes deletes what belonged to the former one. Then the Secret stays for the Certificate that is
 //! made next.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -63,6 +68,7 @@ impl Controller {
             self.secrets.delete_if_owned(&secret, &owners, None).await?;
         }
         self.write_finalizers(key, certificate, false).await?;
+        self.departures.forget(key);
         Ok(None)
     }
 
@@ -103,7 +109,7 @@ impl Controller {
         certificate: &Certificate,
     ) -> kube::Result<Option<Timestamp>> {
         let now = self.clock.now();
-        let since = certificate.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+        let since = self.departures.since(key, certificate, now);
         let owner = certificate.owner_references().iter().find(|it| it.controller == Some(true));
         let is_near = |owner: &&OwnerReference| {
             now.duration_since(since) < PATIENCE && can_be_asked_for(owner)
@@ -111,8 +117,7 @@ impl Controller {
         let Some(owner) = owner.filter(is_near) else { return Ok(None) };
         let found = match self.owners_of_kind(key, owner).get_metadata_opt(&owner.name).await {
             Ok(found) => found,
-            // A kind that there is not, or that is none of ours.
-            Err(kube::Error::Api(_)) => None,
+            Err(kube::Error::Api(status)) if says_there_is_none(status.code) => None,
             Err(error) => return Err(error),
         };
         let is_back = found.is_some_and(|found| {
@@ -148,6 +153,36 @@ impl Controller {
     }
 }
 
+/// Whether an API server says that there is no such object or kind. Anything else, as that it is busy, says
+/// nothing of the owner.
+fn says_there_is_none(code: u16) -> bool {
+    matches!(code, 400 | 404 | 405)
+}
+
+/// Since when this process has looked for heirs: those that would have made one may have been away
+/// when it was.
+#[derive(Debug, Default)]
+pub struct Departures(Mutex<HashMap<CertificateKey, (Option<String>, Timestamp)>>);
+
+impl Departures {
+    /// Since when it has looked for an heir of this Certificate: since `now` where it has not yet.
+    fn since(&self, key: &CertificateKey, certificate: &Certificate, now: Timestamp) -> Timestamp {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those whose finalizer somebody else took off.
+        all.retain(|_, (_, since)| now.duration_since(*since) < SignedDuration::from_hours(24));
+        let known = all.entry(key.clone()).or_insert_with(|| (certificate.uid(), now));
+        if known.0 != certificate.uid() {
+            *known = (certificate.uid(), now);
+        }
+        known.1
+    }
+
+    /// The Certificate is gone.
+    pub fn forget(&self, key: &CertificateKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
 /// Whether an owner reference, which anybody may have written, makes a path of an API server.
 fn can_be_asked_for(owner: &OwnerReference) -> bool {
     let is_plain = |text: &str| {
@@ -162,6 +197,44 @@ fn can_be_asked_for(owner: &OwnerReference) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Home;
+
+    #[test]
+    fn only_an_answer_about_the_owner_says_that_it_is_not_back() {
+        for (code, is_none) in [
+            (404, true),
+            (405, true),
+            (400, true),
+            (401, false),
+            (403, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
+            assert_eq!(says_there_is_none(code), is_none, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_heir_is_waited_for_since_the_first_look() {
+        let departures = Departures::default();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let certificate = |uid: &str| {
+            let mut certificate =
+                Certificate::new("a", crate::api::certificate::CertificateSpec::default());
+            certificate.metadata.uid = Some(uid.to_owned());
+            // It went when no manager was there.
+            certificate.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(-1_000)));
+            certificate
+        };
+        assert_eq!(departures.since(&key, &certificate("1"), at(0)), at(0));
+        assert_eq!(departures.since(&key, &certificate("1"), at(60)), at(0));
+        assert_eq!(departures.since(&key, &certificate("2"), at(70)), at(70));
+        departures.forget(&key);
+        assert_eq!(departures.since(&key, &certificate("2"), at(80)), at(80));
+    }
 
     #[test]
     fn an_owner_is_asked_for_only_where_its_reference_names_one() {

@@ -64,6 +64,8 @@ pub struct Facts {
     foreign_owners: Option<String>,
     /// Whether it holds anything.
     is_filled: bool,
+    /// The manager that says it is its own; `None` where none does.
+    realm: Option<Box<str>>,
     /// When the certificate was requested.
     requested_at: Option<Timestamp>,
     /// Whether there is a private key, which then matches the leaf.
@@ -79,6 +81,12 @@ impl Facts {
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
         self.leaf.as_ref().ok().map(|leaf| leaf.not_after)
+    }
+
+    /// Whether there is a mark of a revocation, whichever certificate it is about.
+    #[must_use]
+    pub fn is_marked_revoked(&self) -> bool {
+        self.revoked || self.has_void_mark
     }
 
     /// The value of a label that says something to us.
@@ -110,11 +118,17 @@ pub fn facts(secret: &Secret) -> Facts {
         owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
         foreign_owners: annotations.get(marks::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
+        realm: annotations.get(marks::REALM).map(|text| bounded(text)),
         requested_at: noted_request(secret),
         has_key: !entry(secret, "tls.key").is_empty(),
         layout: layout::of(secret, bundle.as_ref().ok()),
         leaf: bundle.map(|bundle| bundle.leaf),
     }
+}
+
+/// The realm in an annotation. One that is too long to be remembered is nobody's.
+fn bounded(text: &str) -> Box<str> {
+    if text.len() <= 4_096 { text.into() } else { "".into() }
 }
 
 /// Certificate, chain and key of a Secret, or why they are of no use.
@@ -187,12 +201,15 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
     }
 }
 
-/// The certificate in a certificate Secret with its key, whoever's it is; `None` where there is none.
+/// The certificate in a certificate Secret with its key, whichever Certificate's it is; `None` where
+/// there is none. It is one of `realm`. Where it is `near`, in the taker's own namespace, it may say nothing
+/// of that, as after a restore from files.
 #[must_use]
-pub fn held(facts: &Facts) -> Option<Stored> {
+pub fn held(facts: &Facts, realm: &Realm, near: bool) -> Option<Stored> {
     let leaf = facts.leaf.as_ref().ok()?;
+    let is_ours = facts.realm.as_ref().map_or(near, |text| realm.is(text));
     let is_one = is_marked(facts) && facts.label(marks::BACKUP).is_none() && facts.has_key;
-    is_one.then(|| Stored {
+    (is_one && is_ours).then(|| Stored {
         fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
         requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
         revoked: facts.revoked,
@@ -359,4 +376,52 @@ fn labels(
     labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
     labels.insert(marks::HASH.to_owned(), fingerprint.as_str().to_owned());
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ClusterId;
+
+    fn pair(realm: Option<&str>, revoked: bool) -> Secret {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let data = [("tls.crt", pem), ("tls.key", key.serialize_pem())];
+        let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
+        let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+        secret.labels_mut().insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
+        let revoked = revoked.then_some((marks::REVOKED, "true"));
+        for (name, text) in realm.map(|realm| (marks::REALM, realm)).into_iter().chain(revoked) {
+            secret.annotations_mut().insert(name.to_owned(), text.to_owned());
+        }
+        secret
+    }
+
+    #[test]
+    fn what_is_shared_is_ours_or_near_and_of_no_other_manager() {
+        let realm = Realm::new("class", &ClusterId { id: "one".into(), former: vec![] });
+        for (text, near, found) in [
+            (Some("class@one"), true, true),
+            (Some("class@one"), false, true),
+            (None, true, true),
+            (None, false, false),
+            (Some("class@two"), true, false),
+            (Some(""), true, false),
+        ] {
+            let facts = facts(&pair(text, false));
+            assert_eq!(held(&facts, &realm, near).is_some(), found, "{text:?} {near}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_a_revocation_is_void_in_the_write_that_replaces_the_certificate() {
+        for revoked in [true, false] {
+            let before = facts(&pair(None, revoked));
+            let mut new = pair(None, false);
+            write::void_mark(&mut new, Some(&before));
+            let about = new.annotations().get(marks::REVOKED_CERTIFICATE).map(String::as_str);
+            assert_eq!(about, revoked.then_some(marks::REPLACED));
+        }
+    }
 }

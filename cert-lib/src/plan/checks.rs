@@ -291,8 +291,14 @@ impl<'a> Snapshot<'a> {
 
     /// Whether the certificate of another owner, which was issued for the same request, is as good as a
     /// new one.
-    fn can_take(&self, other: &Stored) -> bool {
+    ///
+    /// The one that is to be replaced is no such certificate, whoever else has it. Nor is one whose profile
+    /// and chain were chosen: it does not say by which.
+    pub(super) fn can_take(&self, other: &Stored) -> bool {
         let Some(request) = self.request() else { return false };
+        let is_same = self.stored().is_some_and(|own| own.leaf.digest == other.leaf.digest)
+            && names_key_or_issuer_differ(self).is_none();
+        let is_chosen = request.acme.profile.is_some() || request.acme.preferred_chain.is_some();
         let demanded = self.want.renewed_after.filter(|after| *after <= self.now);
         let is_new_enough = demanded.is_none_or(|after| other.requested_at >= after)
             && !self.want.gives_up_key(other);
@@ -301,6 +307,9 @@ impl<'a> Snapshot<'a> {
         let due = renewal::due(&other.serving(), self.want, self.policy, self.now).at;
         let is_signed = !other.leaf.is_self_issued || request.extras.is_some();
         is_new_enough
+            && !is_same
+            && !is_chosen
+            && lasts_as_asked(other, request)
             && !is_revoked
             && is_signed
             && self.now < due.min(other.leaf.not_after)
@@ -511,6 +520,16 @@ fn covers(stored: &Stored, request: &Request) -> bool {
 /// Whether the certificate has the names that are asked for and no others.
 fn has_exactly(stored: &Stored, request: &Request) -> bool {
     stored.leaf.names == request.each_name().cloned().collect()
+}
+
+/// Whether the certificate lasts as long as is asked for, where that is up to us.
+fn lasts_as_asked(stored: &Stored, request: &Request) -> bool {
+    let lifetime = stored.leaf.not_after.duration_since(stored.leaf.not_before);
+    let is_asked = |duration: SignedDuration| {
+        // A certificate says whole seconds.
+        lifetime.saturating_sub(duration).abs() <= SignedDuration::from_secs(1)
+    };
+    request.extras.as_ref().is_none_or(|extras| is_asked(extras.duration))
 }
 
 fn start(reason: Reason, message: &str) -> Verdict {

@@ -174,6 +174,7 @@ impl Given {
     fn shared(mut self, change: impl FnOnce(&mut Stored)) -> Self {
         let SecretState::Holds(mut other) = given().have.secret else { unreachable!() };
         other.leaf.serial = "0c0d".into();
+        other.leaf.digest = crate::model::bundle::LeafDigest::of(b"other");
         other.requested_at = now();
         (other.leaf.not_before, other.leaf.not_after) = (now(), now() + DAY * 90);
         change(&mut other);
@@ -189,6 +190,15 @@ impl Given {
     }
     fn labelled(self, fingerprint: Option<&str>) -> Self {
         self.stored(|stored| stored.fingerprint = fingerprint.map(Fingerprint::stored))
+    }
+    fn wants(mut self, change: impl FnOnce(&mut Request)) -> Self {
+        self.want.request.as_mut().map(change).unwrap();
+        self
+    }
+    /// Of a CA whose key is ours, for so long.
+    fn lasting(self, duration: SignedDuration) -> Self {
+        let extras = crate::model::request::Extras { duration, ..Default::default() };
+        self.wants(|request| request.extras = Some(extras))
     }
     fn wants_key(mut self, kind: crate::model::key::KeyType) -> Self {
         if let Ok(Request { subject: Subject::Names { key, .. }, .. }) = &mut self.want.request {
@@ -290,6 +300,51 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
         (
             "another has one that nobody signed",
             given().missing().shared(|s| s.leaf.is_self_issued = true),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "the CA asks for renewal, and another has the same one",
+            given().suggested(-minute * 2, -minute).shared(|s| {
+                let SecretState::Holds(own) = given().have.secret else { unreachable!() };
+                *s = own;
+            }),
+            Start,
+            Reason::RenewalDue,
+        ),
+        (
+            "the CA asks for renewal, and another was renewed first",
+            given().suggested(-minute * 2, -minute).shared(|_| {}),
+            Share,
+            Reason::RenewalDue,
+        ),
+        (
+            "another has one by whatever profile it had then",
+            given().missing().wants(|it| it.acme.profile = Some("short".into())).shared(|_| {}),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one with whatever chain it had then",
+            given().missing().wants(|it| it.acme.preferred_chain = Some("R".into())).shared(|_| {}),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that lasts as long as is asked for",
+            given().missing().lasting(DAY * 90 + SignedDuration::from_secs(1)).shared(|_| {}),
+            Share,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that lasts longer than is asked for",
+            given().missing().lasting(DAY * 60).shared(|_| {}),
+            Start,
+            Reason::SecretMissing,
+        ),
+        (
+            "another has one that does not last as long as is asked for",
+            given().missing().lasting(DAY * 120).shared(|_| {}),
             Start,
             Reason::SecretMissing,
         ),

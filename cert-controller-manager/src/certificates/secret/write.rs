@@ -240,6 +240,15 @@ impl Controller {
     }
 }
 
+/// Where there is a mark of a revocation it is about the certificate that `secret` replaces. That is said in
+/// the same write: whatever comes after it may be lost in a crash.
+pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Facts>) {
+    if facts.is_some_and(Facts::is_marked_revoked) {
+        let about = (marks::REVOKED_CERTIFICATE.to_owned(), marks::REPLACED.to_owned());
+        secret.annotations_mut().extend([about]);
+    }
+}
+
 /// The encoding of new keys where none is asked for, as upstream has it.
 fn usual(issuer: Option<IssuerKind>) -> Encoding {
     match issuer {

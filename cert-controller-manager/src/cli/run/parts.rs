@@ -25,8 +25,8 @@ use crate::{
     api::{ClusterId, IssuerKey, Places, Realm},
     certificates::{
         consent::Consents, gate::Gate, index::Index, progress::Store,
-        reconcile::Controller as Certificates, records::Records, renewal::Renewals,
-        secret::cache::Secrets, setbacks::Setbacks, share::Claims, wake::Lists,
+        reconcile::Controller as Certificates, records::Records, release::Departures,
+        renewal::Renewals, secret::cache::Secrets, setbacks::Setbacks, share::Claims, wake::Lists,
     },
     config::SourceSettings,
     issuers::{
@@ -163,6 +163,7 @@ pub(super) async fn issuing(
         },
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
         claims: Claims::default(),
+        departures: Departures::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
         consents: Consents::new(target_namespaces(ground)),
