@@ -22,7 +22,10 @@ pub(super) fn of(
         Outcome::Error { message, rest: Some(_) } => (false, Reason::RateLimited, message.clone()),
         Outcome::Error { message, rest: None } => (false, Reason::IssuerNotReady, message.clone()),
     };
-    let registered = match account.and_then(account::url) {
+    // An account that is kept through an error may be at the server of an earlier specification.
+    let server = issuer.spec.acme.as_ref().map(|acme| acme.server.as_str());
+    let url = account.zip(server).and_then(|(account, server)| account::url_at(account, server));
+    let registered = match url {
         Some(url) => (true, Reason::Ready, format!("the account is {url}")),
         None => (false, ready.1, ready.2.clone()),
     };
@@ -83,6 +86,7 @@ mod tests {
     fn conditions_say_what_holds_and_since_when() {
         let acme = json!({"acme": {"server": "https://ca/dir", "email": "a@b.example"}});
         let account = json!({"accountURL": "https://ca/1"});
+        let elsewhere = json!({"accountURL": "https://ca/1", "server": "https://old/dir"});
         let before = |ready: &str| {
             let condition = |type_: &str, status: &str| {
                 json!({
@@ -122,6 +126,16 @@ mod tests {
                 &error(Some(Rest::default())),
                 None,
                 vec!["Ready False RateLimited 2020", "AccountRegistered False RateLimited 2026"],
+            ),
+            (
+                &acme,
+                before("True"),
+                &error(None),
+                Some(&elsewhere),
+                vec![
+                    "Ready False IssuerNotReady 2026",
+                    "AccountRegistered False IssuerNotReady 2026",
+                ],
             ),
             (
                 &json!({"selfSigned": {}}),
