@@ -63,6 +63,16 @@ impl Helm {
         run(command.env("KUBECONFIG", kubeconfig))
     }
 
+    /// Upgrades the release `release` in this namespace, to these values only.
+    ///
+    /// # Errors
+    /// The values are refused, an object is, or the chart asks for a decision.
+    pub fn upgrade(&self, kubeconfig: &Path, namespace: &str, values: &Value) -> Result<String> {
+        let mut command = self.command(&["upgrade", "release", "--namespace", namespace]);
+        command.arg(&self.chart).arg("--values").arg(self.values(values)?);
+        run(command.env("KUBECONFIG", kubeconfig))
+    }
+
     /// Uninstalls the release `release` from this namespace.
     ///
     /// # Errors

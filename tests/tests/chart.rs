@@ -1,9 +1,10 @@
 //! The chart: what values become, and that an API server takes it and the manager can live with it.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::access::{self, Cluster, Scope};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tests::{
     eventually,
@@ -350,8 +351,7 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         .await?;
         let plane = fleet.plane(Cluster::Default);
         let (client, admin) = (plane.client(), plane.kubeconfig("admin")?);
-        helm.install(&admin, SPACE, &values())?;
-        is_established(&client, "certificates.cert.gardener.cloud").await?;
+        install_by_upgrade(&helm, &admin, &client, &fleet.pebble.directory()).await?;
         let deployment = api(&client, "Deployment", SPACE)?.get(NAME).await?;
         let container = &deployment.data["spec"]["template"]["spec"]["containers"][0];
         ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true);
@@ -392,6 +392,29 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         Ok(())
     })
     .unwrap();
+}
+
+/// Installs the chart with Issuers where earlier versions had them, and upgrades it to the default,
+/// which is refused as long as an Issuer would no longer be served.
+async fn install_by_upgrade(
+    helm: &Helm,
+    admin: &Path,
+    client: &kube::Client,
+    server: &str,
+) -> Result<()> {
+    helm.install(admin, SPACE, &json!({"issuerNamespace": {"name": "default"}}))?;
+    for kind in ["certificates", "issuers"] {
+        is_established(client, &format!("{kind}.cert.gardener.cloud")).await?;
+    }
+    apply(client, "default", &acme_issuer("from-before", server)?).await?;
+    let refused = helm.upgrade(admin, SPACE, &values()).err().context("Issuers are left behind")?;
+    let refused = format!("{refused:#}");
+    for part in ["1 Issuers are in namespace default", "issuerNamespace.name=default", ISSUERS] {
+        ensure!(refused.contains(part), "{refused}");
+    }
+    api(client, "Issuer", "default")?.delete("from-before", &DeleteParams::default()).await?;
+    helm.upgrade(admin, SPACE, &values())?;
+    Ok(())
 }
 
 /// What is installed.

@@ -44,7 +44,7 @@
 
 {{/* The namespace of Issuers. */}}
 {{- define "manager.issuerNamespace" -}}
-{{- $own := default (printf "%s-issuers" (include "manager.fullname" . | trunc 55 | trimSuffix "-")) .Values.issuerNamespace.name -}}
+{{- $own := default (printf "%s-issuers" (include "manager.fullname" . | trunc 55 | trimSuffix "-")) (.Values.issuerNamespace).name -}}
 {{- default $own (include "manager.givenIssuerNamespace" .) -}}
 {{- end -}}
 
