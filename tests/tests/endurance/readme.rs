@@ -1,5 +1,5 @@
 //! The steps of the README, as it has them, on an API server that has nothing but our definitions; and
-//! the examples that it names. What differs: paths, ports, the zone, and the CA, which is ours.
+//! the examples that it names. What differs: paths, ports, and the CA, which is ours.
 
 use std::{process::Command, time::Duration};
 
@@ -13,7 +13,6 @@ use tests::{
     objects::{self, acme_issuer, api, apply, documents, state},
     pebble::{Pebble, PebbleOptions},
     processes::{Process, free_port},
-    rig::ZONE,
     run,
 };
 
@@ -54,11 +53,11 @@ impl Reader {
         ensure!(words.next() == Some("cert-controller-manager"), "{command}");
         let mut manager = Command::new(locate::manager()?);
         for word in words {
-            let (flag, _) = word.split_once('=').context("a flag without a value")?;
+            let (flag, value) = word.split_once('=').context("a flag without a value")?;
             let value = match flag {
                 "--kubeconfig" => control_plane.kubeconfig("manager")?.display().to_string(),
                 "--answer-dns" => format!("127.0.0.1:{port}"),
-                "--answer-zone" => ZONE.to_owned(),
+                "--answer-zone" => value.to_owned(),
                 other => anyhow::bail!("the README has a new flag: {other}"),
             };
             manager.arg(format!("{flag}={value}"));
