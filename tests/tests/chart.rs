@@ -303,6 +303,23 @@ fn a_network_policy_opens_what_the_manager_needs() -> Result<()> {
     Ok(())
 }
 
+/// As `helm upgrade --reuse-values` leaves them, from a release of chart 0.1.
+#[test]
+fn values_from_before_they_existed_count_as_the_defaults() -> Result<()> {
+    let helm = Helm::find()?;
+    let usual = helm.template(SPACE, &json!({}))?;
+    let old = json!({
+        "issuerNamespace": null, "metricsAuthorization": null, "networkPolicy": null,
+        "createCRDs": {"dnsEntries": null},
+    });
+    ensure!(helm.template(SPACE, &old)? == usual);
+    let ports = json!({"apiServerPorts": null, "acmePorts": null, "enabled": true});
+    let partial = helm.template(SPACE, &json!({"networkPolicy": ports}))?;
+    let whole = helm.template(SPACE, &json!({"networkPolicy": {"enabled": true}}))?;
+    ensure!(partial == whole);
+    Ok(())
+}
+
 #[test]
 fn one_replica_has_no_budget_and_without_a_lease_is_never_two() -> Result<()> {
     let values = json!({"replicaCount": 1, "configuration": {"omit-lease": true}});

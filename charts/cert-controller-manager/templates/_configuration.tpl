@@ -23,10 +23,10 @@
 {{- $_ := set $chart "source.disable-deploy-crds" true -}}
 {{- $_ := set $chart "target.disable-deploy-crds" true -}}
 {{- end -}}
-{{- if not .Values.createCRDs.dnsEntries -}}
+{{- if not (dig "dnsEntries" true .Values.createCRDs) -}}
 {{- $_ := set $chart "dns.disable-deploy-crds" true -}}
 {{- end -}}
-{{- if .Values.metricsAuthorization.enabled -}}
+{{- if (.Values.metricsAuthorization).enabled -}}
 {{- $_ := set $chart "metrics-authorization" true -}}
 {{- end -}}
 {{- if not (include "manager.givenIssuerNamespace" .) -}}
