@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 /// Accepts what another verifier accepts, and exactly the given certificates, byte for byte. Their
-/// names and dates are checked, and that the server has the key.
+/// names, dates and extended key usage are checked, and that the server has the key.
 #[derive(Debug)]
 pub struct OwnCertificates {
     verifier: Arc<dyn ServerCertVerifier>,
@@ -33,12 +33,18 @@ impl OwnCertificates {
     }
 }
 
-/// Whether `now` lies within the dates of `certificate`.
-fn is_current(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+/// Whether a server may use `certificate` now. One without extended key usage is for everything.
+fn is_usable(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let is_for_servers = match certificate.extended_key_usage() {
+        Ok(Some(usage)) => usage.value.server_auth || usage.value.any,
+        Ok(None) => true,
+        Err(_) => false,
+    };
     let validity = certificate.validity();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
+    let dates = validity.not_before.timestamp()..=validity.not_after.timestamp();
+    is_for_servers && dates.contains(&now)
 }
 
 impl ServerCertVerifier for OwnCertificates {
@@ -58,7 +64,7 @@ impl ServerCertVerifier for OwnCertificates {
             now,
         );
         let is_given = || self.certificates.iter().any(|one| one.as_ref() == end_entity.as_ref());
-        if verified.is_ok() || !is_given() || !is_current(end_entity, now) {
+        if verified.is_ok() || !is_given() || !is_usable(end_entity, now) {
             return verified;
         }
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -90,15 +96,17 @@ impl ServerCertVerifier for OwnCertificates {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::ExtendedKeyUsagePurpose;
     use rustls::{RootCertStore, client::WebPkiServerVerifier, crypto::aws_lc_rs};
 
     use super::*;
 
     /// As `openssl req -x509 -addext subjectAltName=DNS:ca.test` makes it.
-    fn self_signed() -> CertificateDer<'static> {
+    fn self_signed(usages: &[ExtendedKeyUsagePurpose]) -> CertificateDer<'static> {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["ca.test".to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.extended_key_usages = usages.to_vec();
         params.not_before = rcgen::date_time_ymd(2026, 1, 1);
         params.not_after = rcgen::date_time_ymd(2027, 1, 1);
         params.self_signed(&key).unwrap().der().clone()
@@ -126,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_server_is_trusted_whose_own_certificate_was_given() {
-        let (own, other) = (self_signed(), self_signed());
+        let (own, other) = (self_signed(&[]), self_signed(&[]));
         let given = [own.clone()];
         assert_eq!(verdict(&given, &own, "ca.test", "2026-06-01"), Ok(()));
         for (shown, name, day, want) in [
@@ -140,6 +148,23 @@ mod tests {
                 error.contains(want) || error.contains("not valid for name"),
                 "{want}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_for_servers_is_none_of_a_server() {
+        use ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
+        for (usages, is_taken) in [
+            (&[][..], true),
+            (&[Any], true),
+            (&[ServerAuth], true),
+            (&[ClientAuth, ServerAuth], true),
+            (&[ClientAuth], false),
+            (&[CodeSigning, ClientAuth], false),
+        ] {
+            let own = self_signed(usages);
+            let taken = verdict(std::slice::from_ref(&own), &own, "ca.test", "2026-06-01");
+            assert_eq!(taken.is_ok(), is_taken, "{usages:?}: {taken:?}");
         }
     }
 }
