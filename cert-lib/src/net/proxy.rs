@@ -11,6 +11,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ::http::{HeaderValue, Uri, uri::Scheme};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use url::Url;
+use zeroize::Zeroizing;
 
 use self::exceptions::Exceptions;
 
@@ -168,16 +169,22 @@ impl FromStr for Proxy {
     }
 }
 
-/// Basic authentication (RFC 7617).
 fn authorization(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let mut pair = decoded(url.username());
+    basic(url.username(), url.password().unwrap_or_default())
+}
+
+/// Basic authentication (RFC 7617) with the user and the password of a URL, which have percent
+/// encoding there.
+#[must_use]
+pub fn basic(user: &str, password: &str) -> Option<HeaderValue> {
+    let mut pair = Zeroizing::new(decoded(user));
     pair.push(b':');
-    pair.extend(decoded(url.password().unwrap_or_default()));
-    let mut value =
-        HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair))).ok()?;
+    pair.extend(decoded(password));
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_slice())));
+    let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

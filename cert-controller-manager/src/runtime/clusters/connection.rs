@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// See the [module](self). Has no `Debug`: it holds secrets.
 #[derive(Clone)]
 pub(super) struct Connection {
-    /// With scheme and host; its path goes before that of each request.
+    /// With scheme and host, and without user and password; its path goes before that of each request.
     pub(super) server: Uri,
     pub(super) namespace: String,
     pub(super) trust: Trust,
@@ -66,6 +66,6 @@ pub(super) struct Plugin {
     pub(super) environment: Vec<(String, Zeroizing<String>)>,
     pub(super) api_version: String,
     pub(super) install_hint: String,
-    /// What it is told of the cluster, where it wants to know.
+    /// Cluster information passed to the plugin.
     pub(super) cluster: Option<Value>,
 }

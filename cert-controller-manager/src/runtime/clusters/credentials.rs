@@ -280,7 +280,7 @@ mod tests {
         credentials.refused(&refused);
         assert_eq!(token(&credentials).await, "Bearer token-3", "another one was refused");
 
-        // After its end there is nothing but waiting, and the failure is told.
+        // After its end there is nothing but waiting, and the failure is reported.
         std::fs::write(directory.join("broken"), "").unwrap();
         let over = Timestamp::now() + SignedDuration::from_hours(2);
         // The end of the run before is none of the one that begins here.

@@ -45,7 +45,7 @@ pub(super) enum Met {
     Nothing(String),
 }
 
-/// A right that is missing is told where it is missed. Refusals of everything are told here: so many of them, for so
+/// A right that is missing is reported where it is missed. Refusals of everything are reported here: so many of them, for so
 /// long, with nothing accepted in between.
 const REFUSALS: u32 = 5;
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(30);

@@ -76,7 +76,7 @@ impl Stacks {
 struct Source {
     kubeconfig: Kubeconfig,
     digest: Digest,
-    /// What was wrong with it at the last look, so that it is told once.
+    /// What was wrong with it at the last look, so that it is logged once.
     trouble: Option<String>,
 }
 
@@ -171,7 +171,7 @@ impl Member {
         }
     }
 
-    /// Reads what changed and goes on with it. What is wrong is told, and the old one is kept.
+    /// Reads what changed and goes on with it. What is wrong is logged, and the old one is kept.
     ///
     /// # Errors
     /// When another server is named.

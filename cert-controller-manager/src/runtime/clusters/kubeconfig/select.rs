@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cert_lib::net::{identity::client_identity, proxy::Proxy};
+use cert_lib::net::{
+    identity::client_identity,
+    proxy::{Proxy, basic},
+};
 use http::{HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -41,6 +44,10 @@ pub(super) fn select(file: &File, reader: &mut Reader) -> anyhow::Result<Connect
     // As client-go: what is not encrypted carries no secret.
     if connection.server.scheme_str() == Some("https") {
         connection.identity = identity(&user, &cluster, reader).with_context(of_user)?;
+    }
+    // As Go, which sets the header before it looks at any other credential.
+    if let Some(header) = of_url(&cluster.server).with_context(of_cluster)? {
+        connection.identity.credential = Credential::Fixed(header);
     }
     Ok(connection)
 }
@@ -96,7 +103,7 @@ fn authority(cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Vec<u8>> 
     }
 }
 
-/// A URL, or host and port for plain HTTP.
+/// A URL, or host and port for plain HTTP. Without user and password, for it is logged.
 fn url(text: &str) -> anyhow::Result<Uri> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = text.parse()?;
@@ -105,9 +112,26 @@ fn url(text: &str) -> anyhow::Result<Uri> {
     ensure!(uri.host().is_some_and(|host| !host.is_empty()), "it names no host");
     Ok(Uri::builder()
         .scheme(scheme)
-        .authority(uri.authority().map_or("", |it| it.as_str()))
+        .authority(uri.authority().map_or("", |it| split_authority(it.as_str()).1))
         .path_and_query(uri.path())
         .build()?)
+}
+
+/// The header for user and password that a server's URL has.
+fn of_url(text: &str) -> anyhow::Result<Option<HeaderValue>> {
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some(user) = split_authority(authority).0 else { return Ok(None) };
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    basic(user, password).context("user and password of server").map(Some)
+}
+
+/// User and password, and the rest.
+fn split_authority(authority: &str) -> (Option<&str>, &str) {
+    match authority.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, authority),
+    }
 }
 
 fn check_user(user: &User) -> anyhow::Result<()> {
@@ -238,7 +262,8 @@ fn provided(provider: &AuthProvider) -> anyhow::Result<Credential> {
 }
 
 fn plugin(exec: &Exec, cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Plugin> {
-    let cluster = if exec.provide_cluster_info { Some(told(cluster, reader)?) } else { None };
+    let cluster =
+        if exec.provide_cluster_info { Some(cluster_info(cluster, reader)?) } else { None };
     Ok(Plugin {
         command: exec.command.clone(),
         arguments: exec.arguments.clone(),
@@ -249,9 +274,9 @@ fn plugin(exec: &Exec, cluster: &Cluster, reader: &mut Reader) -> anyhow::Result
     })
 }
 
-/// What a plugin is told of the cluster.
-fn told(cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Value> {
-    let mut told = json!({"server": cluster.server, "config": cluster.for_plugins});
+/// Cluster information passed to the plugin.
+fn cluster_info(cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Value> {
+    let mut info = json!({"server": cluster.server, "config": cluster.for_plugins});
     let authority = authority(cluster, reader)?;
     for (field, value) in [
         (
@@ -267,10 +292,10 @@ fn told(cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Value> {
         ("disable-compression", cluster.disable_compression.then(|| json!(true))),
     ] {
         if let Some(value) = value {
-            told[field] = value;
+            info[field] = value;
         }
     }
-    Ok(told)
+    Ok(info)
 }
 
 fn impersonation(user: &User) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {

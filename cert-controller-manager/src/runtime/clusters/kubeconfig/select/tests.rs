@@ -56,6 +56,26 @@ fn a_server_is_a_url_or_plain_host_and_port_and_plain_http_carries_no_secret() {
 }
 
 #[test]
+fn user_and_password_of_a_server_are_sent_and_are_no_part_of_its_address() {
+    for (server, url, pair) in [
+        ("https://user:hidden@a.example", "https://a.example/", "user:hidden"),
+        ("https://us%40er:p%3Ass@a.example:1/k?x=@", "https://a.example:1/k", "us@er:p:ss"),
+        ("http://user@a.example/@", "http://a.example/@", "user:"),
+        ("user:hidden@a.example:8080", "http://a.example:8080/", "user:hidden"),
+    ] {
+        for user in [json!({}), json!({"token": "t"})] {
+            let connection = read(&config(&json!({"server": server}), &user)).unwrap();
+            assert_eq!(connection.server.to_string(), url);
+            let Credential::Fixed(value) = connection.identity.credential else {
+                panic!("no credential for {server}")
+            };
+            assert_eq!(value, format!("Basic {}", BASE64_STANDARD.encode(pair)));
+            assert!(value.is_sensitive());
+        }
+    }
+}
+
+#[test]
 fn what_kubectl_refuses_is_refused_with_its_field() {
     let server = json!({"server": "https://a.example"});
     let with = |name: &str, value: Value| {
