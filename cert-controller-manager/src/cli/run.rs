@@ -73,10 +73,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         heartbeats: admin::Heartbeats::default(),
         readiness: admin::Readiness::default(),
         metrics: metrics.clone(),
-        // Standbys are scraped, too, and the client of the lease is the one that may ask then.
-        authorizer: settings
-            .metrics_authorization
-            .then(|| admin::Authorizer::new(clusters.lease_client())),
+        authorizer: None,
     };
     let port = match settings.server {
         Some(address) => Some(admin::listen(address).await?.into_std()?),
@@ -87,6 +84,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         fence: fence.clone(),
         clusters: clusters.clone(),
         admin: admin.clone(),
+        metrics_authorization: settings.metrics_authorization,
         port,
     })?;
     let ground = Ground {

@@ -38,7 +38,7 @@ pub struct Admin {
     pub readiness: Readiness,
     /// What is counted.
     pub metrics: Metrics,
-    /// Says who may read that; `None` is everybody.
+    /// Says who may read that; `None` is everybody. Made where the port is served.
     pub authorizer: Option<Authorizer>,
 }
 

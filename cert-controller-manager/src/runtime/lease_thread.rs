@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admin::{Admin, Heartbeats},
+    admin::{Admin, Authorizer, Heartbeats},
     clusters::Clusters,
     fence::Fence,
     leader::{self, Election, LeaseSettings},
@@ -43,6 +43,8 @@ pub struct Duties {
     pub clusters: Clusters,
     /// What the port tells.
     pub admin: Admin,
+    /// Whether the port asks the default cluster who may read `/metrics`.
+    pub metrics_authorization: bool,
     /// The administration port, where there is one.
     pub port: Option<TcpListener>,
 }
@@ -157,13 +159,17 @@ fn run(
     tell: &watch::Sender<Standing>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Duties { lease, fence, clusters, admin, port } = duties;
+    let Duties { lease, fence, clusters, mut admin, metrics_authorization, port } = duties;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let heartbeats = admin.heartbeats.clone();
     runtime.block_on(async {
         // Made here: the tasks of a client run where it was made.
         let election = lease
             .map(|lease| Election::new(clusters.lease_client(), lease, identity, fence.clone()));
+        // Standbys are scraped, too, and the client of the lease is the one that may ask then.
+        if metrics_authorization {
+            admin.authorizer = Some(Authorizer::new(clusters.lease_client()));
+        }
         tokio::select! {
             failed = serve(admin, port) => return failed.map(|never| match never {}),
             () = lead(election.as_ref(), &heartbeats, wanted, tell) => {}

@@ -1,9 +1,9 @@
-//! Who may read `/metrics`: where that is asked for, whoever has a token that the default cluster
-//! knows (TokenReview) and that may `get` the URL `/metrics` (SubjectAccessReview), as for the
-//! components of Kubernetes.
+//! Authorizes `/metrics` by TokenReview and SubjectAccessReview.
 //!
-//! Strangers may come here, so the API server is asked by few at once, each with a deadline, and
-//! verdicts are kept for a short time and in a bounded number. Tokens are kept as digests only.
+//! A reader needs a token that the default cluster knows, and the right to `get` the URL `/metrics`,
+//! as for the components of Kubernetes. Strangers may come here, so the API server is asked rarely,
+//! by few at once, each with a deadline, and verdicts are kept for a short time and in a bounded
+//! number. Tokens are kept as digests only.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use axum::{
     extract::{Request, State},
     http::{
         StatusCode,
-        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     middleware::Next,
     response::{IntoResponse, Response},
@@ -39,6 +39,10 @@ const HOLDS: Duration = Duration::from_secs(60);
 const KEPT: usize = 256;
 /// How many ask the API server at once.
 const AT_ONCE: usize = 4;
+/// How many unknown tokens the API server is asked about in the long run.
+const PER_SECOND: u32 = 5;
+/// How many of them may come at once.
+const BURST: u32 = 20;
 /// How long it may take, with the wait for others.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -50,6 +54,17 @@ struct Inner {
     client: Client,
     verdicts: Mutex<HashMap<String, (Verdict, Instant)>>,
     room: Semaphore,
+    /// When all of [`BURST`] is there again.
+    full: Mutex<Option<Instant>>,
+}
+
+/// Why there is no verdict.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum NoVerdict {
+    /// Too many unknown tokens came.
+    TooMany,
+    /// The API server cannot be asked.
+    Unavailable(String),
 }
 
 /// What an API server says of a token.
@@ -64,17 +79,21 @@ enum Verdict {
 }
 
 impl Authorizer {
-    /// Asks the API server of `client`.
+    /// Asks the API server of `client`, which must have been made on the runtime that serves the page.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let room = Semaphore::new(AT_ONCE);
-        Self(Arc::new(Inner { client, verdicts: Mutex::default(), room }))
+        Self(Arc::new(Inner { client, verdicts: Mutex::default(), room, full: Mutex::default() }))
     }
 
-    async fn judge(&self, token: &str) -> Result<Verdict, String> {
+    async fn judge(&self, token: &str) -> Result<Verdict, NoVerdict> {
         let key = digest(token.as_bytes());
         if let Some(verdict) = self.0.known(&key) {
             return Ok(verdict);
+        }
+        // Strangers must not keep out those that were allowed until now.
+        if !self.0.was_allowed(&key) && !self.0.may_ask(Instant::now()) {
+            return Err(NoVerdict::TooMany);
         }
         let asked = async {
             let _room = self.0.room.acquire().await.map_err(|error| error.to_string())?;
@@ -84,8 +103,11 @@ impl Authorizer {
             }
         };
         let verdict = match timeout(DEADLINE, asked).await {
-            Ok(asked) => asked?,
-            Err(_) => return Err("the API server does not answer in time".to_owned()),
+            Ok(asked) => asked.map_err(NoVerdict::Unavailable)?,
+            Err(_) => {
+                let why = "the API server does not answer in time".to_owned();
+                return Err(NoVerdict::Unavailable(why));
+            }
         };
         self.0.keep(key, verdict);
         Ok(verdict)
@@ -119,15 +141,36 @@ impl Inner {
         (*until > Instant::now()).then_some(*verdict)
     }
 
+    /// Whether the last verdict, be it too old, was that it may read.
+    fn was_allowed(&self, key: &str) -> bool {
+        let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        verdicts.get(key).is_some_and(|(verdict, _)| *verdict == Verdict::Allowed)
+    }
+
+    /// Takes one of the questions that strangers may cause.
+    fn may_ask(&self, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / PER_SECOND;
+        let mut known = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = known.map_or(now, |full| full.max(now)) + interval;
+        let may = full <= now + interval * BURST;
+        if may {
+            *known = Some(full);
+        }
+        may
+    }
+
     fn keep(&self, key: String, verdict: Verdict) {
         let now = Instant::now();
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() >= KEPT {
-            verdicts.retain(|_, (_, until)| *until > now);
-        }
         // Those that may read are few; many others must not drive them out.
         if verdicts.len() >= KEPT {
+            verdicts.retain(|_, (verdict, until)| *verdict == Verdict::Allowed || *until > now);
+        }
+        if verdicts.len() >= KEPT {
             verdicts.retain(|_, (verdict, _)| *verdict == Verdict::Allowed);
+        }
+        if verdicts.len() >= KEPT {
+            verdicts.retain(|_, (_, until)| *until > now);
         }
         if verdicts.len() < KEPT {
             verdicts.insert(key, (verdict, now + HOLDS));
@@ -169,7 +212,11 @@ pub(super) async fn check(
             (StatusCode::FORBIDDEN, why).into_response()
         }
         Ok(Verdict::Unknown) => unauthorized("the default cluster does not know this token\n"),
-        Err(error) => {
+        Err(NoVerdict::TooMany) => {
+            let why = "too many unknown tokens were shown here lately\n";
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
+        }
+        Err(NoVerdict::Unavailable(error)) => {
             tracing::warn!("cannot ask the default cluster who may read /metrics: {error}");
             let why = "the default cluster cannot be asked about this token now\n";
             (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
@@ -248,17 +295,40 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 4, "a verdict does not hold for ever");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn many_tokens_cost_little_and_do_not_drive_out_a_good_one() {
         let (authorizer, asked) = authorizer();
         assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        for number in 0..3 * KEPT {
+        for number in 0..KEPT + 20 {
             let token = format!("bad {number}");
+            tokio::time::advance(Duration::from_millis(200)).await;
             assert_eq!(authorizer.judge(&token).await, Ok(Verdict::Unknown));
         }
         assert!(authorizer.0.verdicts.lock().unwrap().len() <= KEPT);
         let before = asked.load(Ordering::Relaxed);
         assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
         assert_eq!(asked.load(Ordering::Relaxed), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_tokens_does_not_reach_the_api_server_and_a_good_one_still_does() {
+        let (authorizer, asked) = authorizer();
+        let known = || asked.load(Ordering::Relaxed);
+        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
+        tokio::time::advance(HOLDS).await;
+        let flood = async |from: u32| {
+            for number in from..from + 100 {
+                let verdict = authorizer.judge(&format!("bad {number}")).await;
+                assert!(matches!(verdict, Ok(Verdict::Unknown) | Err(NoVerdict::TooMany)));
+            }
+        };
+        flood(0).await;
+        assert_eq!(known(), 21, "a burst");
+        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
+        assert_eq!(authorizer.judge("poor").await, Err(NoVerdict::TooMany));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        flood(100).await;
+        assert_eq!(known(), 22 + 10, "five a second");
+        assert_eq!(authorizer.judge("bad 0").await, Ok(Verdict::Unknown), "known is not asked");
     }
 }
