@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::{StreamExt, stream};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use serde_json::{Value, json};
 use tests::{
     controlplane::{ControlPlane, ControlPlaneOptions},
@@ -30,6 +30,8 @@ struct World {
     clients: Clients,
     /// A server certificate that nobody else signed, for `own.example.test`.
     own: String,
+    /// Another one, for `only-clients.example.test`, which is only for clients.
+    not_for_servers: String,
     proxy: ConnectProxy,
 }
 
@@ -46,22 +48,28 @@ impl World {
     async fn create() -> Result<Self> {
         let directory = scratch()?;
         let clients = Clients::create(&directory)?;
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec!["own.example.test".to_owned()])?;
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let own = params.self_signed(&key)?.pem();
-        let (certificate, private) = (directory.join("own.crt"), directory.join("own.key"));
-        fs::write(&certificate, &own)?;
-        fs::write(&private, key.serialize_pem())?;
-        let arguments = vec![
-            format!("--client-ca-file={}", clients.authority().display()),
-            format!("--tls-sni-cert-key={},{}", certificate.display(), private.display()),
-        ];
+        let mut arguments = vec![format!("--client-ca-file={}", clients.authority().display())];
+        let mut own = |name: &str, usages: &[ExtendedKeyUsagePurpose]| -> Result<String> {
+            let key = KeyPair::generate()?;
+            let mut params = CertificateParams::new(vec![format!("{name}.example.test")])?;
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.extended_key_usages = usages.to_vec();
+            let own = params.self_signed(&key)?.pem();
+            let file = |ending| directory.join(format!("{name}.{ending}"));
+            let (certificate, private) = (file("crt"), file("key"));
+            fs::write(&certificate, &own)?;
+            fs::write(&private, key.serialize_pem())?;
+            let pair = format!("{},{}", certificate.display(), private.display());
+            arguments.push(format!("--tls-sni-cert-key={pair}"));
+            Ok(own)
+        };
+        let not_for_servers = own("only-clients", &[ExtendedKeyUsagePurpose::ClientAuth])?;
+        let own = own("own", &[])?;
         let options = ControlPlaneOptions { arguments, ..ControlPlaneOptions::default() };
         let plane = ControlPlane::start_with(options).await?;
         let port = plane.url().rsplit(':').next().unwrap_or_default().parse()?;
         let proxy = ConnectProxy::start(port, "user", "pass word").await?;
-        Ok(Self { plane, directory, clients, own, proxy })
+        Ok(Self { plane, directory, clients, own, not_for_servers, proxy })
     }
 
     fn authority(&self) -> Result<String> {
@@ -224,6 +232,16 @@ fn clusters(world: &World) -> Result<Vec<Variant>> {
             ],
         ),
         (
+            "own certificate that is not for servers",
+            vec![
+                (
+                    "certificate-authority-data",
+                    json!(BASE64_STANDARD.encode(&world.not_for_servers)),
+                ),
+                ("tls-server-name", json!("only-clients.example.test")),
+            ],
+        ),
+        (
             "own certificate for another name",
             vec![
                 ("certificate-authority-data", json!(BASE64_STANDARD.encode(&world.own))),
@@ -244,6 +262,7 @@ fn clusters(world: &World) -> Result<Vec<Variant>> {
         ("server with a wrong path", vec![("server", json!(format!("{server}/k8s")))]),
         ("server without scheme", vec![("server", json!(server.replace("https://", "")))]),
         ("server with another scheme", vec![("server", json!(server.replace("https", "ftp")))]),
+        ("server with a user", vec![("server", json!(server.replace("://", "://u:p%40ss@")))]),
         ("no server", vec![("server", json!(""))]),
         ("number as server", vec![("server", json!(6443))]),
         (
@@ -321,6 +340,7 @@ fn users(world: &World) -> Result<Vec<Variant>> {
         }
         json!({ "exec": exec })
     };
+    let broken = "-----BEGIN CERTIFICATE-----\nAA?A\n-----END CERTIFICATE-----\n";
     let users = vec![
         (
             "blank fields of a user",
@@ -354,6 +374,27 @@ fn users(world: &World) -> Result<Vec<Variant>> {
             "client certificate",
             json!({
                 "client-certificate-data": data(&admin.certificate), "client-key-data": data(&admin.key),
+            }),
+        ),
+        (
+            "client key with another label",
+            json!({
+                "client-certificate-data": data(&admin.certificate),
+                "client-key-data": data(&admin.key.replace(" PRIVATE KEY", " RSA PRIVATE KEY")),
+            }),
+        ),
+        (
+            "client certificate with a broken one after it",
+            json!({
+                "client-certificate-data": data(&format!("{}{broken}", admin.certificate)),
+                "client-key-data": data(&admin.key),
+            }),
+        ),
+        (
+            "client certificate with a broken one before it",
+            json!({
+                "client-certificate-data": data(&format!("{broken}{}", admin.certificate)),
+                "client-key-data": data(&admin.key),
             }),
         ),
         (
@@ -503,6 +544,7 @@ fn files(world: &World) -> Result<Vec<Variant>> {
         variant("tabs", tabs),
         variant("yaml", &yaml),
         variant("two documents", format!("{yaml}---\nclusters: []\n")),
+        variant("broken second document", format!("{yaml}---\nclusters: [\n")),
         variant("byte order mark", format!("\u{feff}{yaml}")),
         variant("comments only", "# nothing\n"),
         variant("empty file", ""),

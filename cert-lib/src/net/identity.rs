@@ -7,8 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+use crate::model::{
+    armor::blocks,
+    key::{KeyError, PrivateKey},
+};
 
 /// What proves to a server who we are. Its key is not shown.
 #[derive(Clone, Debug)]
@@ -20,7 +25,7 @@ pub struct ClientIdentity {
 }
 
 /// Why certificate and key cannot be used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdentityError {
     /// No certificate.
     #[error("there is no certificate in PEM")]
@@ -28,10 +33,10 @@ pub enum IdentityError {
     /// Not X.509.
     #[error("the certificate is damaged")]
     Damaged,
-    /// No key.
-    #[error("there is no private key in PEM; encrypted keys are not supported")]
-    NoKey,
-    /// Not an algorithm of ours.
+    /// No key, an encrypted one, or one of a kind or size that is not supported.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A key that TLS has no use for.
     #[error(
         "the private key is of an unsupported kind; use RSA of 2048 bits or more, ECDSA or Ed25519"
     )]
@@ -41,17 +46,21 @@ pub enum IdentityError {
     Mismatch,
 }
 
-/// Reads a chain, its first certificate being the client's, and the key of that, both in PEM.
+/// Reads a chain, its first certificate being the client's, and the key of that, both in PEM. As Go,
+/// it passes over blocks that are no base64, and looks at what a key is, not at its label.
 ///
 /// # Errors
 /// See [`IdentityError`].
 pub fn client_identity(chain: &[u8], key: &[u8]) -> Result<ClientIdentity, IdentityError> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|_| IdentityError::Damaged)?;
+    let chain: Vec<CertificateDer<'static>> = blocks(chain)
+        .filter(|block| block.label == "CERTIFICATE")
+        .filter_map(|block| block.der)
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
     let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| IdentityError::Damaged)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey)?;
+    let key = PrivateKey::from_pem(key)?;
+    let key = PrivateKeyDer::Pkcs8(key.pkcs8().to_vec().into());
     let key = any_supported_type(&key).map_err(|_| IdentityError::Unsupported)?;
     if key.public_key().is_some_and(|public| public.as_ref() != leaf.public_key().raw) {
         return Err(IdentityError::Mismatch);
@@ -73,19 +82,31 @@ mod tests {
         let other = KeyPair::generate().unwrap().serialize_pem();
         let certificate = CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
         let key = key.serialize_pem();
+        let no_key = || Err("the private key cannot be read: there is no PRIVATE KEY in PEM in it");
+        let broken = "-----BEGIN CERTIFICATE-----\nAA?A\n-----END CERTIFICATE-----\n";
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         for (chain, key, expected) in [
             (&*certificate, &*key, Ok(())),
-            (&certificate, &other, Err(IdentityError::Mismatch)),
-            ("", &key, Err(IdentityError::NoCertificate)),
-            (&certificate, "", Err(IdentityError::NoKey)),
-            (&certificate, &certificate, Err(IdentityError::NoKey)),
+            (&format!("{certificate}{broken}"), &key, Ok(())),
+            (&format!("{broken}{certificate}"), &key, Ok(())),
+            (&certificate, &key.replace("PRIVATE KEY", "RSA PRIVATE KEY"), Ok(())),
+            (&certificate, &other, Err("the private key does not belong to the certificate")),
+            ("", &key, Err("there is no certificate in PEM")),
+            (broken, &key, Err("there is no certificate in PEM")),
+            (&certificate, "", no_key()),
+            (&certificate, &certificate, no_key()),
+            (&certificate, &encrypted, Err("the private key is encrypted")),
             (
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
                 &key,
-                Err(IdentityError::Damaged),
+                Err("the certificate is damaged"),
             ),
         ] {
-            assert_eq!(client_identity(chain.as_bytes(), key.as_bytes()).map(|_| ()), expected);
+            match (client_identity(chain.as_bytes(), key.as_bytes()), expected) {
+                (Ok(_), Ok(())) => {}
+                (Err(error), Err(expected)) if error.to_string().starts_with(expected) => {}
+                (read, expected) => panic!("{:?} is not {expected:?}", read.map(|_| ())),
+            }
         }
     }
 }

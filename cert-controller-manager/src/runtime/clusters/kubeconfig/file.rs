@@ -127,10 +127,19 @@ fn value(text: &str) -> anyhow::Result<Value> {
     }
     let options =
         serde_yaml::options! { duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::LastWins };
+    // Lazy: what follows the first document may be anything.
+    let mut bytes = text.as_bytes();
+    let first = serde_yaml::read_with_options(&mut bytes, options).next();
     // The parser's message would quote the line, which may be a key.
-    let documents: Vec<Value> = serde_yaml::from_multiple_with_options(text, options)
-        .map_err(|error| anyhow::anyhow!("not YAML{}", line(&error)))?;
-    Ok(documents.into_iter().next().unwrap_or(Value::Null))
+    first.unwrap_or(Ok(Value::Null)).map_err(|error| {
+        let what = match error.without_snippet() {
+            serde_yaml::Error::NonFiniteFloat { .. } => {
+                "a number that is too large; a text that looks like one needs quotes,"
+            }
+            _ => "not YAML",
+        };
+        anyhow::anyhow!("{what}{}", line(&error))
+    })
 }
 
 fn line(error: &serde_yaml::Error) -> String {

@@ -137,6 +137,7 @@ fn no_message_quotes_a_secret() {
         r#"{"users": [{"name": "u", "user": {"token": "hidden-secret"}}"#,
         "users: [{name: u, user: {client-key-data: hidden-secret!}}]",
         "users: [{name: u, user: {password: [hidden-secret]}}]",
+        "users: [{name: u, user: {token: 12e45678, password: hidden-secret}}]",
     ] {
         let error = File::parse(text, Path::new("/")).err().map(|error| format!("{error:#}"));
         let error = error.unwrap_or_else(|| panic!("{text} is no error"));
@@ -161,7 +162,7 @@ fn base64_may_be_broken_into_lines_and_json_may_be_indented_by_tabs() {
     let text = "{\n\t\"clusters\": [{\"name\": \"c\", \"cluster\": {\"certificate-authority-data\": \"YWJj\\r\\nZGVm\\n\"}}]\n}";
     let file = File::parse(text, Path::new("/")).unwrap();
     assert_eq!(file.clusters["c"].authority, b"abcdef");
-    let text = "clusters:\n- name: c\n  cluster:\n    insecure-skip-tls-verify: yes\n    certificate-authority-data: |\n      YWJj\n      ZGVm\n    unknown: [1]\n---\nnot: read\n";
+    let text = "clusters:\n- name: c\n  cluster:\n    insecure-skip-tls-verify: yes\n    certificate-authority-data: |\n      YWJj\n      ZGVm\n    unknown: [1]\n---\nnot: [read\n";
     let file = File::parse(text, Path::new("/")).unwrap();
     assert_eq!(file.clusters["c"].authority, b"abcdef");
     assert!(file.clusters["c"].insecure);
