@@ -95,6 +95,19 @@ fn an_annotation_names_owners_elsewhere_only_where_the_operator_collects_certifi
     assert!(!claim("vault", Home::Source, Some("vault")));
 }
 
+#[test]
+fn a_certificate_with_too_many_owner_references_belongs_to_nobody() {
+    let one = slave("a", Home::Source);
+    let owners = |count| {
+        let mut certificate = Certificate::new("claim", CertificateSpec::default());
+        certificate.metadata.namespace = Some("ns".to_owned());
+        certificate.metadata.owner_references =
+            Some(one.references.iter().cycle().take(count).cloned().collect());
+        Slave::of(&certificate, Home::Source, &masters(None)).map(|slave| slave.references.len())
+    };
+    assert_eq!((owners(1), owners(64), owners(65)), (Some(1), Some(64), None));
+}
+
 /// What is decided, a line for each.
 fn decided(object: Option<&Object>, wanted: &Wanted, slaves: &[Slave]) -> Vec<String> {
     let (key, settings) = (key(), settings());
