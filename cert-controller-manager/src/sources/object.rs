@@ -8,11 +8,11 @@ use kube::{
 };
 
 use super::{
-    annotations::{self, PURPOSE_LABEL},
+    annotations::{self, Annotations, PURPOSE, PURPOSE_LABEL},
     kind::{Kind, SourceKey},
 };
 use crate::api::{
-    ObjectKey,
+    ObjectKey, marks,
     source::{Foreign, Shape},
 };
 
@@ -243,17 +243,29 @@ impl From {
     }
 }
 
+/// Whether an object of this kind asks for certificates.
+#[must_use]
+pub fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
+    let managed = annotations.get(PURPOSE).is_some_and(|value| value == "managed");
+    // A Service asks by naming a Secret: without, it has no entry.
+    kind == Kind::Service || managed || labelled
+}
+
 /// What is kept of `object`, which came in `version` of the API.
 #[must_use]
 pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey, Object) {
     let key = SourceKey { kind: S::KIND, object: ObjectKey::of(object) };
     let is_ours = |name: &&String| name.ends_with(S::KIND.finalizer());
-    let annotations = annotations::keep(object.annotations());
+    let mut annotations = annotations::keep(object.annotations());
     let labelled = object.labels().get(PURPOSE_LABEL).is_some_and(|value| value == "managed-cert");
-    // Most objects of a cluster ask for nothing, and nothing is what is kept of them. Only what has
-    // a parent may be asked for by that.
+    // Most objects of a cluster ask for nothing, and nothing is what is kept of them: their owners
+    // may write as much as they like. Only what has a parent may be asked for by that, and a parent
+    // gives its annotations even where it asks for nothing itself.
     let (entries, parent) = S::entries(object);
-    let asks = parent.is_some() || labelled || !annotations.is_empty();
+    let asks = parent.is_some() || asks(S::KIND, labelled, &annotations);
+    if !asks && S::KIND != Kind::Gateway {
+        annotations.retain(|name, _| name == marks::CLASS);
+    }
     let kept = Object {
         version,
         uid: object.uid().unwrap_or_default(),
@@ -271,6 +283,7 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::source::IngressSpec;
 
     fn entry(secret: &str, hosts: usize) -> Entry {
         let host = |number| Host { name: Some(format!("h{number}")), from: From::Nowhere };
@@ -300,5 +313,25 @@ mod tests {
         assert!((254..260).contains(&name.len()), "{}", name.len());
         let SecretName::Unclear(why) = &kept[1].secret else { panic!("{:?}", kept[1].secret) };
         assert!(why.len() < 300 && why.contains("too long"), "{why}");
+    }
+
+    #[test]
+    fn of_an_object_that_does_not_ask_nothing_is_kept_but_its_class() {
+        let hosts: Vec<String> = (0..1_000).map(|number| format!("h{number}.test")).collect();
+        let of = |purpose: &str| {
+            let object = serde_json::json!({
+                "metadata": {"namespace": "ns", "name": "o", "uid": "u", "annotations": {
+                    "cert.gardener.cloud/purpose": purpose, "cert.gardener.cloud/class": "mine",
+                    "cert.gardener.cloud/dnsnames": "a.test",
+                }},
+                "spec": {"tls": [{"hosts": hosts, "secretName": "s"}]},
+            });
+            let object: Foreign<IngressSpec> = serde_json::from_value(object).unwrap();
+            let kept = keep(&object, "v1").1;
+            (kept.entries.as_slice().len(), kept.annotations.into_keys().collect::<Vec<_>>())
+        };
+        let class = "cert.gardener.cloud/class".to_owned();
+        assert_eq!(of("x"), (0, vec![class]));
+        assert_eq!((of("managed").0, of("managed").1.len()), (1, 3));
     }
 }

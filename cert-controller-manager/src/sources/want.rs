@@ -8,11 +8,11 @@ use std::{
 use cert_lib::model::request::MAX_DNS_NAMES;
 
 use super::{
-    annotations::{self, Annotations, Names, Options, PURPOSE},
+    annotations::{self, Annotations, Names, Options},
     domains::{Attachment, Routes},
     kind::{Kind, SourceKey},
     names::NameList,
-    object::{Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName},
+    object::{Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName, asks},
 };
 use crate::{
     api::{ObjectKey, marks},
@@ -115,12 +115,6 @@ fn belongs(key: &SourceKey, object: &Object, gateway: &Object, labels: Option<&L
     let namespace = key.object.namespace.as_str();
     let gateway_namespace = object.parent.as_ref().map(|parent| parent.0.namespace.as_str());
     gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(namespace, labels, here))
-}
-
-fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
-    let managed = annotations.get(PURPOSE).is_some_and(|value| value == "managed");
-    // A Service asks by naming a Secret: without, it has no entry.
-    kind == Kind::Service || managed || labelled
 }
 
 fn collect(
