@@ -169,7 +169,14 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
             let address = port.local_addr()?;
             let clusters = connect(&file, &fence).await?;
             let (lease, fence) = (Some(lease), fence.clone());
-            let duties = Duties { lease, fence, clusters, admin: admin.clone(), port: Some(port) };
+            let duties = Duties {
+                lease,
+                fence,
+                clusters,
+                admin: admin.clone(),
+                port: Some(port),
+                metrics_authorization: false,
+            };
             let thread = LeaseThread::start(duties)?;
             thread.candidate().context("no candidate")?.acquire().await;
             anyhow::Ok((thread, address.port()))

@@ -75,13 +75,13 @@ fn a_large_object_costs_little_and_others_are_served() {
         victim.until("meanwhile", "Ready", SOON).await?;
         for (name, annotation) in [("labels", "secret-labels"), ("chain", "preferred-chain")] {
             let ignored = format!("annotation cert.gardener.cloud/{annotation} is longer than");
-            hostile.until_event(name, SOON, |it| it.contains(&ignored)).await?;
+            hostile.until_event(name, 2 * LATER, |it| it.contains(&ignored)).await?;
             let left_out = "800 of 1000 certificates are left out";
-            hostile.until_event(name, SOON, |it| it.contains(left_out)).await?;
+            hostile.until_event(name, 2 * LATER, |it| it.contains(left_out)).await?;
         }
         for name in ["hosts-1", "hosts-2"] {
             let held = "its certificates are neither made nor changed";
-            hostile.until_event(name, SOON, |it| it.contains(held)).await?;
+            hostile.until_event(name, 2 * LATER, |it| it.contains(held)).await?;
         }
         eventually(LATER, "no more than allowed is made", || async {
             let made = certificates(&fleet, "hostile").await?;
