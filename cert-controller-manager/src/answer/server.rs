@@ -1,6 +1,6 @@
 //! The sockets: questions in, answers out, over UDP and TCP.
 //!
-//! hickory-server reads and writes over UDP, [`tcp`](super::tcp) over TCP; what is said is
+//! hickory-server reads and writes over UDP, [`super::tcp`] over TCP; what is said is
 //! [`Table::answer`](super::zone::Table::answer).
 //! Questions are hostile: everything that is no plain question is refused in one line.
 

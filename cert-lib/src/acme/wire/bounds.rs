@@ -60,7 +60,7 @@ pub(super) fn is_word(text: &str) -> bool {
     text.len() <= MAX_WORD
 }
 
-/// Whether `text` is short enough for a [`url`].
+/// Whether `text` is short enough for a [`url()`].
 pub(in crate::acme) fn is_url(text: &str) -> bool {
     text.len() <= MAX_URL
 }
