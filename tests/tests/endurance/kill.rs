@@ -11,6 +11,7 @@ use serde_json::json;
 use tests::{
     namespace::Namespace,
     objects::{acme_issuer, api, apply},
+    pebble::PebbleOptions,
     rig::{ISSUER, Responder, Rig, RigOptions},
     run,
 };
@@ -78,7 +79,9 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
         let per_day = i64::try_from(2 * certificates)?;
         let mut random = Random::seeded()?;
         // The DNS server lives on: a CA that cannot reach it rejects the order, which is another test.
-        let options = RigOptions { responder: Responder::StandAlone, ..Default::default() };
+        // A refused nonce would count the same order twice.
+        let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
+        let options = RigOptions { responder: Responder::StandAlone, pebble, ..Default::default() };
         let rig = Rig::start(options).await?;
         issuer(&rig, ISSUER, per_day).await?;
         issuer(&rig, FEW_ISSUER, FEW_PER_DAY).await?;
