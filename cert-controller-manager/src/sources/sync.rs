@@ -21,6 +21,7 @@ use super::{
     feedback::Feedback,
     index::{Index, Known},
     kind::{Kind, SourceKey},
+    object::Entries,
     slaves::{Masters, Slave, Slaves, SlavesAt},
     want::{Wanted, wanted},
     watches::{Watch, Watches},
@@ -41,6 +42,9 @@ use crate::{
 const MISSING: Duration = Duration::from_secs(10);
 /// What changes within this is looked at together.
 const TOGETHER: Duration = Duration::from_millis(500);
+/// So many entries, routes and Certificates take a few milliseconds. More of them leave the workers; each
+/// time that anything does, the process may get a thread more, with memory of its own.
+const QUICK: usize = 50;
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -181,7 +185,12 @@ impl Sources {
         let mut wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
             let classes = &self.settings.classes;
             let parent = known.parent.as_ref().map(|gateway| (gateway, known.labels.as_deref()));
-            heavy(|| wanted(&key, object, parent, &known.routes, classes))
+            let extract = || wanted(&key, object, parent, &known.routes, classes);
+            let entries = match &object.entries {
+                Entries::All(entries) => entries.len(),
+                Entries::TooMany => 0,
+            };
+            if entries + known.routes.len() > QUICK { heavy(extract) } else { extract() }
         });
         let (failures, left_out) = self.sync(&key, &known, &wanted, &slaves).await;
         wanted.complaints.extend(left_out);
@@ -228,7 +237,9 @@ impl Sources {
         let situation = Situation { key, object, wanted, slaves, apart, settings };
         let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
         let mut failures = Vec::new();
-        let Decision { changes, complaint } = heavy(|| decide(&situation));
+        let is_quick = wanted.certificates.len() + slaves.len() <= QUICK;
+        let Decision { changes, complaint } =
+            if is_quick { decide(&situation) } else { heavy(|| decide(&situation)) };
         for change in changes {
             if let Err(failure) = act.run(&change).await {
                 tracing::info!(source = %key, "{key}: {failure}");
