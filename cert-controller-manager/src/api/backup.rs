@@ -23,7 +23,7 @@ pub fn most(issuer: &IssuerKey) -> u32 {
 }
 
 /// The copy, for whom and by which issuer. It has no owner, and no labels and annotations but ours:
-/// nobody may select it by mistake. It has the chain and its key, and nothing else.
+/// so that no selector of others finds it. It has the chain and its key, and nothing else.
 #[must_use]
 pub fn render(
     tenant: &str,

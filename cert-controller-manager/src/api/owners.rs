@@ -8,7 +8,7 @@ pub const OWNERS: &str = "resources.gardener.cloud/owners";
 
 /// Longest annotation that is read, in bytes.
 const MAX_BYTES: usize = 16 << 10;
-/// Most owners of an object. Whoever may write it names as many as he likes.
+/// Most owners of an object. A tenant can write any number of them.
 pub const MAX_OWNERS: usize = 64;
 
 /// One entry of the list.

@@ -39,7 +39,7 @@ const MAX_OWNERS_TEXT: usize = 4 << 10;
 /// Longest text of an owner reference to something that can exist.
 const MAX_REFERENCE_TEXT: usize = 512;
 
-/// Cuts what is longer than allowed, and drops labels and annotations that nobody here reads.
+/// Cuts what is longer than allowed, and drops labels and annotations that the manager does not read.
 pub fn trim(certificate: &mut Certificate) {
     let metadata = &mut certificate.metadata;
     for marks in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {

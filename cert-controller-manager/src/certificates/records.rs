@@ -94,7 +94,7 @@ impl Controller {
         now: Timestamp,
     ) -> kube::Result<()> {
         let SecretState::Holds(stored) = &mut observed.have.secret else { return Ok(()) };
-        // Nobody counts what other issuers issue.
+        // Other issuers have neither quota nor limits.
         if observed.issuer.kind != Some(IssuerKind::Acme) {
             stored.record = Record::Found;
             return Ok(());

@@ -126,7 +126,7 @@ pub fn facts(secret: &Secret) -> Facts {
     }
 }
 
-/// The realm in an annotation. One that is too long to be remembered is nobody's.
+/// The realm in an annotation. One that is too long to be remembered matches no manager.
 fn bounded(text: &str) -> Box<str> {
     if text.len() <= 4_096 { text.into() } else { "".into() }
 }
