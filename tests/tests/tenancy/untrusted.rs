@@ -1,5 +1,5 @@
-//! What whoever writes to the source cluster may never do, one test for each: see "Clusters" in the
-//! guide to operations. The quota of others is in [`quotas`](super::quotas).
+//! What users of the source cluster cannot do, one test for each row of the table in
+//! `docs/operations/install-and-rights.md`. The quota of others is in [`quotas`](super::quotas).
 
 use std::net::Ipv4Addr;
 
