@@ -1,4 +1,4 @@
-{{/* What the chart tells the manager: the content of config.yaml as a map. The user's word wins. */}}
+{{/* The content of config.yaml as a map. Values of the user take precedence. */}}
 {{- define "manager.configuration" -}}
 {{- $chart := dict
       "name" (include "manager.fullname" .)
@@ -35,7 +35,7 @@
 {{- mergeOverwrite $chart (deepCopy .Values.configuration) | toYaml -}}
 {{- end -}}
 
-{{/* The namespace of Issuers that the configuration names, if it names one. */}}
+{{/* The namespace of Issuers in the configuration, if it is set. */}}
 {{- define "manager.givenIssuerNamespace" -}}
 {{- $given := dict -}}
 {{- include "manager.flatten" (dict "map" .Values.configuration "prefix" "" "into" $given) -}}
@@ -48,7 +48,7 @@
 {{- default $own (include "manager.givenIssuerNamespace" .) -}}
 {{- end -}}
 
-{{/* Puts the flags of .map into .into, by their full names. */}}
+{{/* Adds the flags of .map to .into, by their full names. */}}
 {{- define "manager.flatten" -}}
 {{- range $key, $value := .map -}}
 {{- $name := $key -}}
@@ -70,7 +70,7 @@
 {{- $flags | toYaml -}}
 {{- end -}}
 
-{{/* The logical clusters that are the cluster that the chart is installed in, as a map of "true". */}}
+{{/* Whether each logical cluster is the cluster that the chart is installed in, as a map. */}}
 {{- define "manager.local" -}}
 {{- $default := not .Values.clusters.default.kubeconfigSecret -}}
 {{- $source := include "manager.isLocal" (dict "where" .Values.clusters.source "fallback" $default) -}}
@@ -86,7 +86,7 @@ target: {{ $target }}
 {{- if .where.kubeconfigSecret -}}false{{- else -}}{{ or .where.inCluster .fallback }}{{- end -}}
 {{- end -}}
 
-{{/* "true" where the manager talks to the cluster that it runs in. */}}
+{{/* "true" if the manager uses the cluster that it runs in. */}}
 {{- define "manager.anyLocal" -}}
 {{- $any := false -}}
 {{- range $cluster, $here := include "manager.local" . | fromYaml -}}{{- $any = or $any $here -}}{{- end -}}
