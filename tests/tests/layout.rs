@@ -6,6 +6,9 @@ use anyhow::{Result, ensure};
 use cert_controller_manager::generate::{self, What};
 use tests::{locate, objects::documents};
 
+#[path = "layout/words.rs"]
+mod words;
+
 #[test]
 fn the_engine_does_not_depend_on_kubernetes() {
     let output = Command::new(env!("CARGO"))
