@@ -30,7 +30,8 @@ bench: controlplane ## Issues N certificates (200), compares with a bare loop, c
 	@target/release/bench
 
 .PHONY: check
-check: ## Format, lints, documentation and generated files
+check: ## Format, lints, documentation, generated files and commit subjects
+	@.ci/subjects
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items
