@@ -68,13 +68,16 @@ fn log(settings: &LogSettings) -> anyhow::Result<()> {
 }
 
 /// The proxies on the way to servers, named once in the log.
-fn proxies() -> anyhow::Result<ProxySettings> {
-    let proxies = ProxySettings::from_env()?;
+fn proxies() -> ProxySettings {
+    let proxies = ProxySettings::from_env();
+    for remark in proxies.remarks() {
+        tracing::warn!("{remark}");
+    }
     let shown = proxies.to_string();
     if !shown.is_empty() {
         tracing::info!("connections lead through proxies: {shown}");
     }
-    Ok(proxies)
+    proxies
 }
 
 /// Waits for SIGTERM or SIGINT.

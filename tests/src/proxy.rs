@@ -9,6 +9,7 @@ pub mod connect;
 pub mod forge;
 pub mod rule;
 mod serve;
+pub mod socks;
 
 use std::{
     collections::BTreeMap,

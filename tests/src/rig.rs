@@ -61,6 +61,8 @@ pub struct RigOptions {
     pub proxy: bool,
     /// Whether one stands between the manager and the API server.
     pub api_proxy: bool,
+    /// The host by which the manager's kubeconfig knows the API server, where that is not 127.0.0.1.
+    pub api_host: Option<&'static str>,
     /// Further zones, as lines of zone files: a BIND serves them, and the CA asks it about everything.
     pub zones: Vec<(&'static str, String)>,
 }
@@ -126,6 +128,11 @@ impl Rig {
             let proxy = Proxy::before_api_server(&control_plane).await?;
             kubeconfig = proxy.lead_through(&kubeconfig)?;
             api_proxy = Some(proxy);
+        }
+        if let Some(host) = options.api_host {
+            let text = std::fs::read_to_string(&kubeconfig)?.replacen("127.0.0.1", host, 1);
+            kubeconfig = kubeconfig.with_extension("host.yaml");
+            std::fs::write(&kubeconfig, text)?;
         }
         let logs = control_plane.logs();
         let (answer_dns, responder) = match options.responder {

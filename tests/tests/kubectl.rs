@@ -17,7 +17,7 @@ use tests::{
     controlplane::{ControlPlane, ControlPlaneOptions},
     locate,
     processes::scratch,
-    proxy::connect::ConnectProxy,
+    proxy::{connect::ConnectProxy, socks::SocksProxy},
     run,
     tls::Clients,
 };
@@ -33,9 +33,11 @@ struct World {
     /// Another one, for `only-clients.example.test`, which is only for clients.
     not_for_servers: String,
     proxy: ConnectProxy,
+    socks: SocksProxy,
 }
 
 /// One kubeconfig, and what was set when it is read.
+#[derive(Clone)]
 struct Variant {
     name: &'static str,
     content: String,
@@ -69,7 +71,8 @@ impl World {
         let plane = ControlPlane::start_with(options).await?;
         let port = plane.url().rsplit(':').next().unwrap_or_default().parse()?;
         let proxy = ConnectProxy::start(port, "user", "pass word").await?;
-        Ok(Self { plane, directory, clients, own, not_for_servers, proxy })
+        let socks = SocksProxy::start("user", "pass word").await?;
+        Ok(Self { plane, directory, clients, own, not_for_servers, proxy, socks })
     }
 
     fn authority(&self) -> Result<String> {
@@ -601,12 +604,61 @@ fn files(world: &World) -> Result<Vec<Variant>> {
     ])
 }
 
+/// What Go programs make of proxies: SOCKS, and variables that hold no URL. The server's name is known to
+/// the proxy alone, but for `0.0.0.0`, which leads to this machine and is no loopback address.
+fn proxies(world: &World) -> Result<Vec<Variant>> {
+    let port = world.plane.url().rsplit(':').next().unwrap_or_default().to_owned();
+    let socks = world.socks.address();
+    let mut cluster = world.cluster()?;
+    cluster["tls-server-name"] = json!("localhost");
+    let admin = json!({"token": "admin-token"});
+    let leading = |name, host: &str, proxy: Option<&str>| {
+        let mut cluster = cluster.clone();
+        cluster["server"] = json!(format!("https://{host}:{port}"));
+        cluster["proxy-url"] = json!(proxy);
+        variant(name, config(&cluster, &admin))
+    };
+    let by_url = |name, proxy: &str| leading(name, "api.example.test", Some(proxy));
+    let surrounded = |name, host: &str, value: &str| Variant {
+        environment: vec![("HTTPS_PROXY", value.to_owned())],
+        ..leading(name, host, None)
+    };
+    let known = format!("socks5://user:pass%20word@{socks}");
+    Ok(vec![
+        by_url("socks5 proxy", &known),
+        by_url("socks5 proxy without credentials", &format!("socks5://{socks}")),
+        by_url("socks5 proxy with a wrong password", &format!("socks5://user:p@{socks}")),
+        by_url("socks5 proxy that is away", "socks5://127.0.0.1:1"),
+        by_url("proxy with a blank behind it", &format!("{known} ")),
+        by_url("proxy with a blank before it", &format!(" {known}")),
+        by_url("proxy with a line end", &format!("{known}\n")),
+        by_url("proxy with a wrong escape", &format!("socks5://user:pass%2word@{socks}")),
+        by_url("proxy with a wrong port", "socks5://127.0.0.1:70000"),
+        surrounded("HTTPS_PROXY with socks5", "api.example.test", &known),
+        surrounded(
+            "HTTPS_PROXY with socks5h",
+            "api.example.test",
+            &known.replace("socks5:", "socks5h:"),
+        ),
+        surrounded(
+            "HTTPS_PROXY with an unknown scheme is HTTP",
+            "api.example.test",
+            &format!("ftp://user:pass%20word@127.0.0.1:{}", world.proxy.port()),
+        ),
+        surrounded("HTTPS_PROXY with a wrong escape is ignored", "0.0.0.0", "http://u:p%zz@p"),
+        surrounded("HTTPS_PROXY with a line end is ignored", "0.0.0.0", "http://p:3128\n"),
+        surrounded("HTTPS_PROXY with a blank before it is ignored", "0.0.0.0", " http://p:3128"),
+        surrounded("HTTPS_PROXY with a wrong port leads nowhere", "0.0.0.0", "http://p:70000"),
+        surrounded("HTTPS_PROXY with a blank behind it leads nowhere", "0.0.0.0", "http://p:3 "),
+    ])
+}
+
 #[test]
 fn kubectl_and_our_client_take_and_refuse_the_same_kubeconfigs() {
     run(async {
         let world = World::create().await?;
         let variants: Vec<Variant> =
-            [clusters(&world)?, users(&world)?, files(&world)?].into_iter().flatten().collect();
+            [clusters(&world)?, users(&world)?, files(&world)?, proxies(&world)?].concat();
         ensure!(variants.len() >= 40, "only {} variants", variants.len());
         let verdicts: Vec<_> = stream::iter(&variants)
             .map(|variant| async { (variant.name, world.verdicts(variant).await) })
@@ -625,9 +677,10 @@ fn kubectl_and_our_client_take_and_refuse_the_same_kubeconfigs() {
             }
         }
         println!(
-            "{} variants, {} tunnels through the proxy",
+            "{} variants, {} tunnels through the proxy, {} through SOCKS",
             variants.len(),
-            world.proxy.tunnels()
+            world.proxy.tunnels(),
+            world.socks.seen().len()
         );
         ensure!(differ.is_empty(), "{}", differ.join("\n"));
         Ok(())

@@ -1,11 +1,12 @@
-//! ACME servers that only a proxy reaches.
+//! Servers that only a proxy reaches.
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use tests::{
     connect::ConnectProxy,
     namespace::Namespace,
+    proxy::socks::SocksProxy,
     rig::{ISSUER, Rig, RigOptions},
     run,
     tls::PROXIED,
@@ -42,6 +43,44 @@ fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credential
         let log = rig.manager_log()?;
         let shown = format!("proxies: https through http://{address}, not for 10.0.0.0/8");
         ensure!(log.matches(&shown).count() == 1, "{log}");
+        ensure!(!log.contains("hidden"), "the log shows the password");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_api_server_and_the_acme_server_are_reached_by_a_socks_proxy_which_knows_their_names() {
+    run(async {
+        let proxy = SocksProxy::start("user", "hidden").await?;
+        let address = proxy.address();
+        let variable = |name: &str, value: String| (name.to_owned(), value);
+        let rig = Rig::start(RigOptions {
+            environment: vec![
+                variable("HTTPS_PROXY", format!("socks5://user:hidden@{address}")),
+                variable("HTTP_PROXY", "http://user:hidden%@p".to_owned()),
+            ],
+            api_host: Some(PROXIED),
+            ..RigOptions::default()
+        })
+        .await?;
+        let server = rig.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
+        rig.issuer(ISSUER, &server).await?;
+        let namespace = Namespace::new(&rig, "socks").await?;
+        namespace.simple("web").await?;
+        namespace.until("web", "Ready", SOON).await?;
+
+        let seen = proxy.seen();
+        for url in [rig.control_plane.url(), rig.pebble.directory()] {
+            let port = url.split(['/', ':']).nth(4).context("no port")?;
+            let server = format!("{PROXIED}:{port}");
+            ensure!(seen.contains(&server), "{server} was not asked for: {seen:?}");
+        }
+        let log = rig.manager_log()?;
+        let shown = format!("proxies: https through socks5://{address}");
+        ensure!(log.matches(&shown).count() == 1, "{log}");
+        let ignored = "the environment variable HTTP_PROXY holds no URL of a proxy and is ignored";
+        ensure!(log.matches(ignored).count() == 1, "{log}");
         ensure!(!log.contains("hidden"), "the log shows the password");
         Ok(())
     })

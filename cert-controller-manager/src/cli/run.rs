@@ -63,7 +63,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags are accepted and have no effect: {flags}");
     }
-    let proxies = Arc::new(super::proxies()?);
+    let proxies = Arc::new(super::proxies());
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
     let clusters = Clusters::connect(&settings.clusters, &fence).await?;
     let limits = Limits { certificates: settings.metrics_per_certificate, ..Limits::default() };

@@ -2,18 +2,18 @@
 //! `golang.org/x/net/http/httpproxy` for `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. Pure, but for
 //! [`ProxySettings::from_env`], which reads the environment.
 //!
-//! Not here: the connection, see [`tunnel`](super::tunnel). SOCKS proxies are refused.
+//! Not here: the connection, see [`tunnel`](super::tunnel).
 
+mod address;
 mod exceptions;
+mod login;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ::http::{HeaderValue, Uri, uri::Scheme};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use url::Url;
-use zeroize::Zeroizing;
 
-use self::exceptions::Exceptions;
+pub use self::login::{Login, basic};
+use self::{address::Address, exceptions::Exceptions};
 
 /// The proxies of this process. The default is none.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +21,30 @@ pub struct ProxySettings {
     http: Option<Proxy>,
     https: Option<Proxy>,
     exceptions: Exceptions,
+    remarks: Vec<ProxyRemark>,
 }
 
-/// One proxy that speaks HTTP.
-#[derive(Clone, Eq, PartialEq)]
+/// One proxy.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Proxy {
-    uri: Uri,
-    authorization: Option<HeaderValue>,
+    scheme: &'static str,
+    server: Option<Uri>,
+    protocol: Protocol,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// HTTP, with CONNECT.
+    Http {
+        /// The value of `Proxy-Authorization`, where the proxy's URL holds credentials.
+        authorization: Option<HeaderValue>,
+    },
+    /// SOCKS 5. As in Go, the proxy looks names up, whether its URL says socks5 or socks5h.
+    Socks5 {
+        /// The credentials of the proxy's URL.
+        login: Option<Login>,
+    },
 }
 
 /// Why a proxy cannot be used. Says nothing of the URL, which may hold a password.
@@ -35,60 +52,89 @@ pub struct Proxy {
 pub enum ProxyError {
     /// No URL.
     #[error("it is not a URL such as http://proxy.example.org:3128: {0}")]
-    NotUrl(String),
+    NotUrl(&'static str),
     /// A protocol that is not spoken.
-    #[error("its scheme is {0:?}: use an http:// or https:// proxy")]
+    #[error("its scheme is {0:?}: use an http://, https://, socks5:// or socks5h:// proxy")]
     Scheme(String),
-    /// A variable of the environment that holds no usable proxy.
-    #[error("the environment variable {variable} holds no usable proxy: {why}")]
-    Variable {
+}
+
+/// What is strange about a variable of the environment, for the log. Holds no credentials.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ProxyRemark {
+    /// It is as if it were not set.
+    #[error("the environment variable {variable} holds no URL of a proxy and is ignored: {why}")]
+    Ignored {
         /// Its name.
         variable: &'static str,
         /// What is wrong with it.
-        why: Box<ProxyError>,
+        why: &'static str,
+    },
+    /// A proxy without a place.
+    #[error(
+        "the environment variable {variable} names no proxy that can be connected to, so that no \
+         server is reached which needs it; write a URL such as http://proxy.example.org:3128"
+    )]
+    Nowhere {
+        /// Its name.
+        variable: &'static str,
+    },
+    /// A protocol that is not spoken.
+    #[error("the scheme {scheme:?} of the environment variable {variable} is taken for http")]
+    Scheme {
+        /// Its name.
+        variable: &'static str,
+        /// The scheme.
+        scheme: String,
     },
 }
 
 impl ProxySettings {
     /// What `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say, or their names in lower case where those
-    /// are not set.
-    ///
-    /// # Errors
-    /// When one of the proxies cannot be used. Go ignores such a proxy in silence.
-    pub fn from_env() -> Result<Self, ProxyError> {
+    /// are not set. [`Self::remarks`] tells what is wrong with them.
+    #[must_use]
+    pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
     /// As [`Self::from_env`], with `variable` in the place of the environment.
-    ///
-    /// # Errors
-    /// When one of the proxies cannot be used.
-    pub fn from_variables(
-        variable: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, ProxyError> {
+    #[must_use]
+    pub fn from_variables(variable: impl Fn(&'static str) -> Option<String>) -> Self {
         let filled = |name| variable(name).filter(|value| !value.trim().is_empty());
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| filled(name).map(|value| (name, value)))
         };
-        let proxy = |names| {
-            let parse = |(variable, value): (&'static str, String)| {
-                value.parse().map_err(|why| ProxyError::Variable { variable, why: Box::new(why) })
-            };
-            first(names).map(parse).transpose()
+        let mut remarks = Vec::new();
+        let mut proxy = |names| {
+            let (variable, value) = first(names)?;
+            let (proxy, remark) = of_variable(variable, &value);
+            remarks.extend(remark);
+            proxy
         };
-        Ok(Self {
-            http: proxy(["HTTP_PROXY", "http_proxy"])?,
-            https: proxy(["HTTPS_PROXY", "https_proxy"])?,
+        Self {
+            http: proxy(["HTTP_PROXY", "http_proxy"]),
+            https: proxy(["HTTPS_PROXY", "https_proxy"]),
             exceptions: first(["NO_PROXY", "no_proxy"])
                 .map(|(_, value)| Exceptions::parse(&value))
                 .unwrap_or_default(),
-        })
+            remarks,
+        }
+    }
+
+    /// What is strange about the variables of the environment.
+    #[must_use]
+    pub fn remarks(&self) -> &[ProxyRemark] {
+        &self.remarks
     }
 
     /// `proxy` for everything, loopback addresses included, as `proxy-url` of a kubeconfig means it.
     #[must_use]
     pub fn only(proxy: Proxy) -> Self {
-        Self { http: Some(proxy.clone()), https: Some(proxy), exceptions: Exceptions::none() }
+        Self {
+            http: Some(proxy.clone()),
+            https: Some(proxy),
+            exceptions: Exceptions::none(),
+            remarks: Vec::new(),
+        }
     }
 
     /// The proxy on the way to `uri`.
@@ -104,12 +150,15 @@ impl ProxySettings {
         (!is_direct).then_some(proxy)
     }
 
-    /// What a request to `uri` must carry as `Proxy-Authorization`: plain HTTP goes to the proxy
+    /// What a request to `uri` must carry as `Proxy-Authorization`: plain HTTP goes to an HTTP proxy
     /// itself and not through a tunnel.
     #[must_use]
     pub fn authorization_for(&self, uri: &Uri) -> Option<&HeaderValue> {
         let is_plain = uri.scheme() == Some(&Scheme::HTTP);
-        self.proxy_for(uri).filter(|_| is_plain)?.authorization.as_ref()
+        match &self.proxy_for(uri).filter(|_| is_plain)?.protocol {
+            Protocol::Http { authorization } => authorization.as_ref(),
+            Protocol::Socks5 { .. } => None,
+        }
     }
 }
 
@@ -131,97 +180,88 @@ impl fmt::Display for ProxySettings {
 }
 
 impl Proxy {
-    /// Where it is: scheme, host and port.
+    /// Where it is, with the scheme http, or https where the proxy itself has TLS; `None` where its URL
+    /// leads nowhere.
     #[must_use]
-    pub fn uri(&self) -> &Uri {
-        &self.uri
+    pub fn server(&self) -> Option<&Uri> {
+        self.server.as_ref()
     }
 
-    /// The value of `Proxy-Authorization`, where its URL holds credentials.
+    /// What it speaks.
     #[must_use]
-    pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.authorization.as_ref()
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
     }
+
+    /// As Go's transport, which takes every scheme that it does not know for plain HTTP.
+    fn new(address: Address) -> Self {
+        let (scheme, port) = match address.scheme.as_str() {
+            "http" => ("http", Some(80)),
+            "https" => ("https", Some(443)),
+            "socks5" => ("socks5", Some(1080)),
+            "socks5h" => ("socks5h", Some(1080)),
+            _ => ("http", None),
+        };
+        let server = address.server(scheme == "https", port);
+        let login = address.login;
+        let protocol = if scheme.starts_with("socks5") {
+            Protocol::Socks5 { login }
+        } else {
+            Protocol::Http { authorization: login.as_ref().and_then(Login::basic) }
+        };
+        Self { scheme, server, protocol }
+    }
+}
+
+/// The proxy of a variable of the environment: a URL, or what becomes one with `http://` before it. As
+/// Go's `parseProxy`, but that what Go takes for a host by the name of `http` leads nowhere.
+fn of_variable(variable: &'static str, value: &str) -> (Option<Proxy>, Option<ProxyRemark>) {
+    let mut written = address::parse(value);
+    if !matches!(&written, Ok(it) if !it.scheme.is_empty() && !it.is_empty()) {
+        let completed = address::parse(&format!("http://{value}"));
+        written = match completed {
+            Ok(_) if value.contains("://") => Ok(Address::default()),
+            Ok(address) => Ok(address),
+            Err(_) => written,
+        };
+    }
+    let address = match written {
+        Ok(address) => address,
+        Err(why) => return (None, Some(ProxyRemark::Ignored { variable, why })),
+    };
+    let scheme = address.scheme.clone();
+    let proxy = Proxy::new(address);
+    let remark = if proxy.server.is_none() {
+        Some(ProxyRemark::Nowhere { variable })
+    } else {
+        (scheme != proxy.scheme).then_some(ProxyRemark::Scheme { variable, scheme })
+    };
+    (Some(proxy), remark)
 }
 
 impl FromStr for Proxy {
     type Err = ProxyError;
 
-    /// A URL, or a host with or without a port, which means plain HTTP to the proxy.
+    /// A URL with a scheme that is spoken, as `proxy-url` of a kubeconfig.
     fn from_str(text: &str) -> Result<Self, ProxyError> {
-        let text = text.trim();
-        // `proxy:3128` would read as a URL with the scheme `proxy`.
-        let url = if text.contains("://") {
-            Url::parse(text)
-        } else {
-            Url::parse(&format!("http://{text}"))
-        };
-        let url = url.map_err(|error| ProxyError::NotUrl(error.to_string()))?;
-        let scheme = url.scheme().to_owned();
-        if !matches!(scheme.as_str(), "http" | "https") {
-            return Err(ProxyError::Scheme(scheme));
+        let address = address::parse(text).map_err(ProxyError::NotUrl)?;
+        if !matches!(address.scheme.as_str(), "http" | "https" | "socks5" | "socks5h") {
+            return Err(ProxyError::Scheme(address.scheme));
         }
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(80);
-        let uri = format!("{scheme}://{host}:{port}/").parse();
-        let uri = uri.map_err(|_| ProxyError::NotUrl("its host is not valid".to_owned()))?;
-        Ok(Self { uri, authorization: authorization(&url) })
-    }
-}
-
-fn authorization(url: &Url) -> Option<HeaderValue> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    basic(url.username(), url.password().unwrap_or_default())
-}
-
-/// Basic authentication (RFC 7617) with the user and the password of a URL, which have percent
-/// encoding there.
-#[must_use]
-pub fn basic(user: &str, password: &str) -> Option<HeaderValue> {
-    let mut pair = Zeroizing::new(decoded(user));
-    pair.push(b':');
-    pair.extend(decoded(password));
-    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_slice())));
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// Without percent encoding.
-fn decoded(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|code| std::str::from_utf8(code).ok());
-        let code = code.filter(|_| *first == b'%');
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        let proxy = Self::new(address);
+        match proxy.server {
+            Some(_) => Ok(proxy),
+            None => Err(ProxyError::NotUrl("its host or port is not valid")),
         }
-    }
-    bytes
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.uri.scheme_str().unwrap_or("http");
-        let host = self.uri.host().unwrap_or_default();
-        write!(f, "{scheme}://{host}:{}", self.uri.port_u16().unwrap_or(80))
     }
 }
 
 /// Without its credentials.
-impl fmt::Debug for Proxy {
+impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({self})")
+        let Some(server) = &self.server else { return f.write_str("a URL that leads nowhere") };
+        let host = server.host().unwrap_or_default();
+        write!(f, "{}://{host}:{}", self.scheme, server.port_u16().unwrap_or_default())
     }
 }
 

@@ -1,9 +1,13 @@
-//! Connects through the proxies of [`ProxySettings`]: with CONNECT where the server speaks TLS, and
-//! to the proxy itself for plain HTTP, which then sends the absolute form of the URL. Opens sockets
-//! only by the connector that it wraps.
+//! Connects through the proxies of [`ProxySettings`]. By SOCKS, or by CONNECT where the proxy speaks
+//! HTTP and the server TLS. An HTTP proxy is not asked to connect to a server of plain HTTP: it is sent
+//! the absolute form of the URL. Opens sockets only by the connector that it wraps.
+
+mod connect;
+mod socks5;
 
 use std::{
-    io,
+    fmt, future, io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,11 +22,11 @@ use hyper_util::{
     rt::TokioIo,
 };
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_service::Service;
 
+pub use self::socks5::SocksRefusal;
 use super::{
-    proxy::{Proxy, ProxySettings},
+    proxy::{Protocol, Proxy, ProxySettings},
     reach::{Lookup, TcpConnector, host_and_port},
 };
 
@@ -66,6 +70,24 @@ pub enum TunnelError {
         /// The proxy without credentials.
         proxy: String,
         /// Host and port that were asked for.
+        server: String,
+    },
+    /// No connection by way of SOCKS.
+    #[error("proxy {proxy} does not connect to {server}: {why}")]
+    Socks {
+        /// The proxy without credentials.
+        proxy: String,
+        /// Host and port that were asked for.
+        server: String,
+        /// What it said.
+        why: SocksRefusal,
+    },
+    /// There is no such proxy.
+    #[error(
+        "the URL of the proxy on the way to {server} leads nowhere, correct HTTPS_PROXY or HTTP_PROXY"
+    )]
+    Nowhere {
+        /// Host and port of the server.
         server: String,
     },
     /// No answer in time.
@@ -138,13 +160,17 @@ where
                 Ok(Tunnel { stream, absolute_form: false })
             });
         };
-        let connecting = self.connector.call(proxy.uri().clone());
+        let Some(server) = proxy.server() else {
+            let server = Destination::of(&uri).to_string();
+            return Box::pin(future::ready(Err(TunnelError::Nowhere { server }.into())));
+        };
+        let connecting = self.connector.call(server.clone());
         let lookup = self.lookup.clone();
         Box::pin(async move { through(&proxy, &uri, lookup, connecting).await })
     }
 }
 
-/// Connects to `proxy`, and by CONNECT (RFC 9110 section 9.3.6) to the server of `uri`.
+/// Connects to `proxy`, and through it to the server of `uri`.
 async fn through<S>(
     proxy: &Proxy,
     uri: &Uri,
@@ -154,74 +180,58 @@ async fn through<S>(
 where
     S: Connection + Read + Write + Send + Unpin + 'static,
 {
-    let (host, port) = host_and_port(uri);
-    let server = format!("{host}:{port}");
+    let server = Destination::of(uri);
     let opened = tokio::time::timeout(DEADLINE, async {
         let asked_for = match &lookup {
-            Some(lookup) => lookup.first(host, port).await?.to_string(),
+            Some(lookup) => {
+                let (host, port) = host_and_port(uri);
+                Destination::Address(lookup.first(host, port).await?)
+            }
             None => server.clone(),
         };
-        let stream = connecting.await?;
-        if lookup.is_none() && uri.scheme() == Some(&Scheme::HTTP) {
-            return Ok(Tunnel { stream, absolute_form: true });
+        let mut stream = TokioIo::new(connecting.await?);
+        match proxy.protocol() {
+            Protocol::Http { .. } if lookup.is_none() && uri.scheme() == Some(&Scheme::HTTP) => {
+                return Ok(Tunnel { stream: stream.into_inner(), absolute_form: true });
+            }
+            Protocol::Http { authorization } => {
+                connect::ask(&mut stream, proxy, authorization.as_ref(), &asked_for).await?;
+            }
+            Protocol::Socks5 { login } => {
+                socks5::ask(&mut stream, proxy, login.as_ref(), &asked_for).await?;
+            }
         }
-        let mut stream = TokioIo::new(stream);
-        ask(&mut stream, proxy, &asked_for).await?;
         Ok(Tunnel { stream: stream.into_inner(), absolute_form: false })
     });
-    let late = TunnelError::TimedOut { proxy: proxy.to_string(), server: server.clone() };
-    opened.await.unwrap_or_else(|_| Err(late.into()))
+    let late = || TunnelError::TimedOut { proxy: proxy.to_string(), server: server.to_string() };
+    opened.await.unwrap_or_else(|_| Err(late().into()))
 }
 
-async fn ask<S>(stream: &mut S, proxy: &Proxy, server: &str) -> Result<(), BoxError>
-where
-    S: AsyncReadExt + AsyncWriteExt + Unpin,
-{
-    let mut request = format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n").into_bytes();
-    if let Some(value) = proxy.authorization() {
-        request.extend_from_slice(b"Proxy-Authorization: ");
-        request.extend_from_slice(value.as_bytes());
-        request.extend_from_slice(b"\r\n");
-    }
-    request.extend_from_slice(b"\r\n");
-    stream.write_all(&request).await?;
-    stream.flush().await?;
+/// The server that a proxy is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Destination {
+    Address(SocketAddr),
+    Name(String, u16),
+}
 
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    while !is_complete(&head) && head.len() < MAX_HEAD {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            length => head.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-        }
-    }
-    let proxy = proxy.to_string();
-    match status(&head) {
-        // The server says nothing before we do, so nothing follows the head.
-        Some(200..=299) if head.ends_with(b"\r\n\r\n") => Ok(()),
-        None | Some(..200 | 200..=299) => {
-            Err(TunnelError::NoProxy { proxy, server: server.to_owned() }.into())
-        }
-        Some(status) => {
-            let hint = match status {
-                407 => ", put the right user and password into its URL",
-                _ => "",
-            };
-            Err(TunnelError::Refused { proxy, server: server.to_owned(), status, hint }.into())
+impl Destination {
+    fn of(uri: &Uri) -> Self {
+        let (host, port) = host_and_port(uri);
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => Self::Address((address, port).into()),
+            Err(_) => Self::Name(host.to_owned(), port),
         }
     }
 }
 
-fn is_complete(head: &[u8]) -> bool {
-    head.windows(4).any(|four| four == b"\r\n\r\n")
-}
-
-/// The status of an answer that begins with `HTTP/1.1 200 …`.
-fn status(head: &[u8]) -> Option<u16> {
-    let line = head.split(|byte| *byte == b'\r').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    words.next().filter(|code| code.len() == 3)?.parse().ok()
+/// Host and port, as in a URL.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 impl<S: Connection + Read + Write + Unpin> Connection for Tunnel<S> {
@@ -272,8 +282,6 @@ impl<S: Read + Write + Unpin> Write for Tunnel<S> {
 
 /// From the first packet to the proxy to its answer: it has to reach the server meanwhile.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// More than proxies say before the body of an answer.
-const MAX_HEAD: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,7 @@ pub(super) fn build(
 ) -> anyhow::Result<Stack> {
     let proxies = match &connection.proxy {
         Some(proxy) => ProxySettings::only(proxy.clone()),
-        None => ProxySettings::from_env()?,
+        None => ProxySettings::from_env(),
     };
     let sender = Arc::new(Sender {
         proxies: Arc::new(proxies),

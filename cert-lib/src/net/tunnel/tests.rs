@@ -1,7 +1,10 @@
 use hyper_util::client::legacy::connect::HttpConnector;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
-use super::*;
+use super::{connect::is_complete, *};
 use crate::net::reach::AddressPolicy;
 
 /// What a client got by way of a proxy that says `answer`, and what it asked the proxy.
@@ -40,13 +43,13 @@ async fn by_proxy(url: &str, answer: &'static [u8]) -> (Result<String, String>, 
     futures::future::join(client, server).await
 }
 
-fn tcp() -> HttpConnector {
+pub(super) fn tcp() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector
 }
 
-fn tls() -> ClientConfig {
+pub(super) fn tls() -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().unwrap();
@@ -157,4 +160,20 @@ async fn without_a_proxy_the_server_is_reached_directly() {
         futures::future::join(connector.call(url.parse().unwrap()), listener.accept()).await;
     accepted.unwrap();
     assert!(!tunnel.unwrap().connected().is_proxied());
+}
+
+#[tokio::test]
+async fn a_proxy_that_leads_nowhere_is_not_gone_around() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let value = |name| (name == "HTTPS_PROXY").then(|| "u:hidden@p:70000".to_owned());
+    let settings = Arc::new(ProxySettings::from_variables(value));
+    let mut connector = ProxyConnector::new(settings, tcp(), tls());
+    let uri = format!("https://localhost.:{port}/").parse().unwrap();
+    let error = connector.call(uri).await.map(drop).unwrap_err().to_string();
+    let want = format!(
+        "the URL of the proxy on the way to localhost.:{port} leads nowhere, correct HTTPS_PROXY or \
+         HTTP_PROXY"
+    );
+    assert_eq!(error, want);
 }
