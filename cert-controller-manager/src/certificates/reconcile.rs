@@ -31,7 +31,7 @@ use crate::{
         renewal::Renewals,
         secret::cache::Secrets,
         setbacks::Setbacks,
-        share::Claims,
+        share::OrderClaims,
         status::Outcome,
         wake::Lists,
     },
@@ -69,7 +69,7 @@ pub struct Controller {
     /// The Certificates.
     pub index: Index,
     /// Who orders for all that ask for the same.
-    pub claims: Claims,
+    pub claims: OrderClaims,
     /// Since when heirs of those that go are looked for.
     pub departures: Departures,
     /// The Secrets.

@@ -1,10 +1,9 @@
 //! Takes the certificate and key of another Certificate that asks for the same, and lets one order serve
 //! all of them: a CA counts each certificate for the same names, and so does a quota.
 //!
-//! Taken is only what a Certificate in the index has in a Secret that it may write, as both say that it was
-//! issued for the same request by the same issuer. All of this can be written by a user with edit rights in
-//! the namespace, so it counts only where the Secret is in that namespace, too: there he reads it anyway. A
-//! certificate of another namespace, or in a Secret of one, takes a record.
+//! What may be taken is in [`claims`].
+
+mod claims;
 
 use std::{
     cmp::Reverse,
@@ -17,31 +16,24 @@ use cert_lib::{
     model::{
         bundle::Bundle,
         reason::Reason,
-        request::{Fingerprint, Request, Subject},
+        request::{Request, Subject},
     },
-    plan::{Ordered, SecretState, Shared, Stored, Want, can_take},
+    plan::{Ordered, Shared, Stored, Want, can_take},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
 
 use super::{
     act::{Pass, Step},
-    consent::Consent,
     index::Twins,
     observe::Observed,
     reconcile::Controller,
-    records::Whose,
     secret::{self, Body, Facts},
 };
 use crate::{
     api::{
-        Certificate, CertificateKey, IssuerKey, ObjectKey,
-        certificate::{RotationPolicy, State},
-        is_served,
-        issuer::IssuerKind,
-        marks,
-        secret::is_revoked,
+        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::State, is_served,
+        issuer::IssuerKind, secret::is_revoked,
     },
     issuers::{asked::fingerprint, choice::Chosen},
     runtime::{heavy::reading, pause},
@@ -51,8 +43,6 @@ use crate::{
 const MOST: usize = 64;
 /// How many of them are woken when there is a certificate; the others look by themselves.
 const MOST_WOKEN: usize = 1_000;
-/// The Secrets of how many of them are read.
-const READ: usize = 3;
 /// How long the order of another is waited for.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 /// How long one that is about to place an order keeps others from it.
@@ -67,47 +57,11 @@ pub struct Sharing {
     pub(super) from: Option<ObjectKey>,
 }
 
-/// A Secret that may hold the certificate.
-struct Candidate {
-    secret: ObjectKey,
-    /// The label that it must have.
-    label: Fingerprint,
-    /// Whether it is in the namespace of the Certificate that takes it.
-    is_near: bool,
-    /// For whom there must be a record of the certificate.
-    recorded_for: Option<CertificateKey>,
-}
-
-/// What shows that a Secret may be read for a Certificate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Proof {
-    /// Where it is.
-    Place,
-    /// A record that the certificate was issued for the namespace of the other Certificate.
-    Record,
-}
-
-/// What shows that a Secret of another Certificate may be read for a Certificate; each is given by its own
-/// namespace and that of its Secret. A namespace that may be written is not one that may be read: its
-/// Secret could be of another tenant.
-fn proof(
-    (own, own_secret): (&str, &str),
-    (other, secret): (&str, &str),
-    is_open: bool,
-    across: bool,
-) -> Option<Proof> {
-    let stays = is_open && secret == own_secret;
-    match own == other && (secret == own || stays) {
-        true => Some(Proof::Place),
-        false => across.then_some(Proof::Record),
-    }
-}
-
 /// Who is about to place an order that others wait for: it is known to all only when the CA has it.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<HashMap<(u64, IssuerKey), (CertificateKey, Timestamp)>>);
+pub struct OrderClaims(Mutex<HashMap<(u64, IssuerKey), (CertificateKey, Timestamp)>>);
 
-impl Claims {
+impl OrderClaims {
     /// Lets `key` place the order, unless another one that `counts` is about to.
     ///
     /// It ends with the [order](Self::release), or after [`CLAIM`].
@@ -192,36 +146,6 @@ impl Controller {
         observed.have.shared != Shared::default()
     }
 
-    /// What a candidate holds, where it is what it must be.
-    async fn held(
-        &self,
-        certificate: &Certificate,
-        candidate: &Candidate,
-        observed: &Observed,
-    ) -> Option<Stored> {
-        let facts = self.secrets.get(&candidate.secret).await.ok()??;
-        let mut found = secret::held(&facts, &self.realm, candidate.is_near)?;
-        let own = &observed.have.secret;
-        if found.fingerprint.as_ref() != Some(&candidate.label)
-            || !may_take_key(certificate, own, &found)
-        {
-            return None;
-        }
-        if let Some(other) = &candidate.recorded_for {
-            let Chosen { key: issuer, kind, .. } = &observed.issuer;
-            let leaf = &found.leaf;
-            let is_recorded = *kind == Some(IssuerKind::Acme)
-                && self.is_recorded(other, leaf, issuer, Whose::Said).await.unwrap_or(false);
-            return is_recorded.then_some(found);
-        }
-        if let SecretState::Holds(own) = own
-            && own.leaf.digest == found.leaf.digest
-        {
-            found.suggested.clone_from(&own.suggested);
-        }
-        Some(found)
-    }
-
     /// The Secret with the certificate `expected` and its key, where it is what `request` asks for.
     async fn taken(
         &self,
@@ -236,82 +160,6 @@ impl Controller {
         let bundle = bundle.and_then(|held| reading(held, || secret::bundle(held)).ok());
         let bundle = bundle.filter(|it| it.leaf == expected.leaf && it.key.is_some());
         Ok(held.zip(bundle.filter(|bundle| verify(bundle, request, now).is_ok())))
-    }
-
-    /// Secrets that may hold the certificate: the one that the Certificate had before its `secretName` was
-    /// changed, and those of others that ask for the same.
-    fn candidates(
-        &self,
-        (key, certificate): (&CertificateKey, &Certificate),
-        request: &Request,
-        observed: &Observed,
-        twins: &Twins,
-    ) -> Vec<Candidate> {
-        let mut all = Vec::new();
-        if let Some(former) = certificate.former_secret() {
-            let labels = [Some(&request.fingerprint), observed.have.noted.as_ref()];
-            all.extend(labels.into_iter().flatten().map(|label| Candidate {
-                secret: former.clone(),
-                label: label.clone(),
-                is_near: true,
-                recorded_for: None,
-            }));
-        }
-        let issuer = &observed.issuer.key;
-        let mut others: Vec<_> = twins
-            .others
-            .iter()
-            .filter(|(other, it)| self.may_give(other, it, &request.fingerprint, issuer))
-            .filter_map(|(other, it)| {
-                let secret = it.secret_key();
-                let proof = self.proof((key, &observed.secret), (other, &secret))?;
-                Some((
-                    it,
-                    Candidate {
-                        is_near: secret.namespace == key.object.namespace,
-                        recorded_for: (proof == Proof::Record).then(|| other.clone()),
-                        label: request.fingerprint.clone(),
-                        secret,
-                    },
-                ))
-            })
-            .collect();
-        others.sort_by_key(|(it, _)| it.status.as_ref().and_then(|it| it.expiration_date.clone()));
-        all.extend(others.into_iter().rev().take(READ).map(|(_, candidate)| candidate));
-        all.retain(|candidate| candidate.secret != observed.secret);
-        all
-    }
-
-    fn proof(
-        &self,
-        (key, own): (&CertificateKey, &ObjectKey),
-        (other, secret): (&CertificateKey, &ObjectKey),
-    ) -> Option<Proof> {
-        let is_open = self.consents.is_open(&secret.namespace);
-        let namespaces = (key.object.namespace.as_str(), own.namespace.as_str());
-        let theirs = (other.object.namespace.as_str(), secret.namespace.as_str());
-        proof(namespaces, theirs, is_open, self.settings.reuse_across_namespaces)
-    }
-
-    /// Whether the Certificate `other` has what it asks `issuer` for, under the same hash, in a Secret that
-    /// it may write.
-    fn may_give(
-        &self,
-        key: &CertificateKey,
-        other: &Certificate,
-        wanted: &Fingerprint,
-        issuer: &IssuerKey,
-    ) -> bool {
-        let secret = other.secret_key();
-        let may_write = self.settings.cross_namespace_secrets
-            || self.consents.of(&key.object.namespace, &secret) == Consent::Given;
-        let noted = other.labels().get(marks::HASH);
-        may_write
-            && is_served(other, &self.settings.classes)
-            && other.metadata.deletion_timestamp.is_none()
-            && noted.is_some_and(|noted| noted == wanted.as_str())
-            && fingerprint(&other.spec, &self.settings, issuer) == *wanted
-            && self.rival(other, &secret).is_none()
     }
 
     /// The order that another one has placed, or is about to.
@@ -417,25 +265,16 @@ fn is_new_enough(want: &Want, placed: Timestamp, now: Timestamp) -> bool {
     renewed.into_iter().chain(want.new_key_after).all(|after| placed >= after)
 }
 
-/// Whether a Certificate whose key stays may take this one: it has none yet, or the same.
-fn may_take_key(certificate: &Certificate, own: &SecretState, found: &Stored) -> bool {
-    let policy = certificate.spec.private_key.as_ref().and_then(|key| key.rotation_policy);
-    match own {
-        SecretState::Holds(own) if policy == Some(RotationPolicy::Never) => {
-            own.leaf.public_key == found.leaf.public_key
-        }
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cert_lib::model::request::Fingerprint;
+
     use super::*;
     use crate::api::Home;
 
     #[test]
     fn one_of_those_that_ask_for_the_same_orders_and_another_may_after_a_minute() {
-        let claims = Claims::default();
+        let claims = OrderClaims::default();
         let key = |name: &str| CertificateKey::new(Home::Source, ObjectKey::new("ns", name));
         let issuer = |name: &str| IssuerKey::Default(name.to_owned());
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
@@ -454,28 +293,6 @@ mod tests {
         assert!(claims.take((1, &a), &key("third"), at(61), |_| false), "who had it is gone");
         claims.release(&key("third"));
         assert!(take(1, &a, "fourth", 62), "its order has ended");
-    }
-
-    #[test]
-    fn a_namespace_that_may_be_written_is_not_one_that_may_be_read() {
-        let (place, record) = (Some(Proof::Place), Some(Proof::Record));
-        for (own, other, is_open, proven, across) in [
-            (("ns", "ns"), ("ns", "ns"), false, place, place),
-            (("ns", "gw"), ("ns", "ns"), false, place, place),
-            // The key of a victim would come out of `gw`.
-            (("evil", "evil"), ("evil", "gw"), false, None, record),
-            (("evil", "evil"), ("evil", "gw"), true, None, record),
-            (("evil", "gw"), ("evil", "gw"), false, None, record),
-            // It stays where the operator has all of them put.
-            (("ns", "gw"), ("ns", "gw"), true, place, place),
-            (("ns", "gw"), ("other", "gw"), true, None, record),
-            (("ns", "ns"), ("other", "other"), false, None, record),
-            // Somebody else writes into the own namespace.
-            (("ns", "ns"), ("other", "ns"), false, None, record),
-        ] {
-            assert_eq!(proof(own, other, is_open, false), proven, "{own:?} {other:?}");
-            assert_eq!(proof(own, other, is_open, true), across, "{own:?} {other:?}");
-        }
     }
 
     #[test]

@@ -26,7 +26,8 @@ use crate::{
     certificates::{
         consent::Consents, gate::Gate, index::Index, progress::Store,
         reconcile::Controller as Certificates, records::Records, release::Departures,
-        renewal::Renewals, secret::cache::Secrets, setbacks::Setbacks, share::Claims, wake::Lists,
+        renewal::Renewals, secret::cache::Secrets, setbacks::Setbacks, share::OrderClaims,
+        wake::Lists,
     },
     config::SourceSettings,
     issuers::{
@@ -162,7 +163,7 @@ pub(super) async fn issuing(
             one_cluster: clusters.target_is_source(),
         },
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
-        claims: Claims::default(),
+        claims: OrderClaims::default(),
         departures: Departures::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),

@@ -1,0 +1,209 @@
+//! Whose certificate and key a Certificate may take.
+//!
+//! Taken is only what a Certificate in the index has in a Secret that it may write, as both say that it was
+//! issued for the same request by the same issuer. All of this can be written by a user with edit rights in
+//! the namespace, so it counts only where the Secret is in that namespace, too: there he reads it anyway. A
+//! certificate of another namespace, or in a Secret of one, takes a record.
+
+use cert_lib::{
+    model::request::{Fingerprint, Request},
+    plan::{SecretState, Stored},
+};
+use kube::ResourceExt;
+
+use crate::{
+    api::{
+        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::RotationPolicy, is_served,
+        issuer::IssuerKind, marks,
+    },
+    certificates::{
+        consent::Consent, index::Twins, observe::Observed, reconcile::Controller, records::Whose,
+        secret,
+    },
+    issuers::{asked::fingerprint, choice::Chosen},
+};
+
+/// A Secret that may hold the certificate.
+pub(super) struct Candidate {
+    pub(super) secret: ObjectKey,
+    /// The label that it must have.
+    label: Fingerprint,
+    /// Whether it is in the namespace of the Certificate that takes it.
+    is_near: bool,
+    /// For whom there must be a record of the certificate.
+    recorded_for: Option<CertificateKey>,
+}
+
+/// What shows that a Secret may be read for a Certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Proof {
+    /// Where it is.
+    Place,
+    /// A record that the certificate was issued for the namespace of the other Certificate.
+    Record,
+}
+
+/// What shows that a Secret of another Certificate may be read for a Certificate; each is given by its own
+/// namespace and that of its Secret. A namespace that may be written is not one that may be read: its
+/// Secret could be of another tenant.
+fn proof(
+    (own, own_secret): (&str, &str),
+    (other, secret): (&str, &str),
+    is_open: bool,
+    across: bool,
+) -> Option<Proof> {
+    let stays = is_open && secret == own_secret;
+    match own == other && (secret == own || stays) {
+        true => Some(Proof::Place),
+        false => across.then_some(Proof::Record),
+    }
+}
+
+impl Controller {
+    /// What a candidate holds, where it is what it must be.
+    pub(super) async fn held(
+        &self,
+        certificate: &Certificate,
+        candidate: &Candidate,
+        observed: &Observed,
+    ) -> Option<Stored> {
+        let facts = self.secrets.get(&candidate.secret).await.ok()??;
+        let mut found = secret::held(&facts, &self.realm, candidate.is_near)?;
+        let own = &observed.have.secret;
+        if found.fingerprint.as_ref() != Some(&candidate.label)
+            || !may_take_key(certificate, own, &found)
+        {
+            return None;
+        }
+        if let Some(other) = &candidate.recorded_for {
+            let Chosen { key: issuer, kind, .. } = &observed.issuer;
+            let leaf = &found.leaf;
+            let is_recorded = *kind == Some(IssuerKind::Acme)
+                && self.is_recorded(other, leaf, issuer, Whose::Said).await.unwrap_or(false);
+            return is_recorded.then_some(found);
+        }
+        if let SecretState::Holds(own) = own
+            && own.leaf.digest == found.leaf.digest
+        {
+            found.suggested.clone_from(&own.suggested);
+        }
+        Some(found)
+    }
+
+    /// Secrets that may hold the certificate: the one that the Certificate had before its `secretName` was
+    /// changed, and those of others that ask for the same.
+    pub(super) fn candidates(
+        &self,
+        (key, certificate): (&CertificateKey, &Certificate),
+        request: &Request,
+        observed: &Observed,
+        twins: &Twins,
+    ) -> Vec<Candidate> {
+        let mut all = Vec::new();
+        if let Some(former) = certificate.former_secret() {
+            let labels = [Some(&request.fingerprint), observed.have.noted.as_ref()];
+            all.extend(labels.into_iter().flatten().map(|label| Candidate {
+                secret: former.clone(),
+                label: label.clone(),
+                is_near: true,
+                recorded_for: None,
+            }));
+        }
+        let issuer = &observed.issuer.key;
+        let mut others: Vec<_> = twins
+            .others
+            .iter()
+            .filter(|(other, it)| self.may_give(other, it, &request.fingerprint, issuer))
+            .filter_map(|(other, it)| {
+                let secret = it.secret_key();
+                let proof = self.proof((key, &observed.secret), (other, &secret))?;
+                Some((
+                    it,
+                    Candidate {
+                        is_near: secret.namespace == key.object.namespace,
+                        recorded_for: (proof == Proof::Record).then(|| other.clone()),
+                        label: request.fingerprint.clone(),
+                        secret,
+                    },
+                ))
+            })
+            .collect();
+        others.sort_by_key(|(it, _)| it.status.as_ref().and_then(|it| it.expiration_date.clone()));
+        all.extend(others.into_iter().rev().take(READ).map(|(_, candidate)| candidate));
+        all.retain(|candidate| candidate.secret != observed.secret);
+        all
+    }
+
+    fn proof(
+        &self,
+        (key, own): (&CertificateKey, &ObjectKey),
+        (other, secret): (&CertificateKey, &ObjectKey),
+    ) -> Option<Proof> {
+        let is_open = self.consents.is_open(&secret.namespace);
+        let namespaces = (key.object.namespace.as_str(), own.namespace.as_str());
+        let theirs = (other.object.namespace.as_str(), secret.namespace.as_str());
+        proof(namespaces, theirs, is_open, self.settings.reuse_across_namespaces)
+    }
+
+    /// Whether the Certificate `other` has what it asks `issuer` for, under the same hash, in a Secret that
+    /// it may write.
+    fn may_give(
+        &self,
+        key: &CertificateKey,
+        other: &Certificate,
+        wanted: &Fingerprint,
+        issuer: &IssuerKey,
+    ) -> bool {
+        let secret = other.secret_key();
+        let may_write = self.settings.cross_namespace_secrets
+            || self.consents.of(&key.object.namespace, &secret) == Consent::Given;
+        let noted = other.labels().get(marks::HASH);
+        may_write
+            && is_served(other, &self.settings.classes)
+            && other.metadata.deletion_timestamp.is_none()
+            && noted.is_some_and(|noted| noted == wanted.as_str())
+            && fingerprint(&other.spec, &self.settings, issuer) == *wanted
+            && self.rival(other, &secret).is_none()
+    }
+}
+
+/// Whether a Certificate whose key stays may take this one: it has none yet, or the same.
+fn may_take_key(certificate: &Certificate, own: &SecretState, found: &Stored) -> bool {
+    let policy = certificate.spec.private_key.as_ref().and_then(|key| key.rotation_policy);
+    match own {
+        SecretState::Holds(own) if policy == Some(RotationPolicy::Never) => {
+            own.leaf.public_key == found.leaf.public_key
+        }
+        _ => true,
+    }
+}
+
+/// The Secrets of how many of them are read.
+const READ: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_may_be_written_is_not_one_that_may_be_read() {
+        let (place, record) = (Some(Proof::Place), Some(Proof::Record));
+        for (own, other, is_open, proven, across) in [
+            (("ns", "ns"), ("ns", "ns"), false, place, place),
+            (("ns", "gw"), ("ns", "ns"), false, place, place),
+            // The key of a victim would come out of `gw`.
+            (("evil", "evil"), ("evil", "gw"), false, None, record),
+            (("evil", "evil"), ("evil", "gw"), true, None, record),
+            (("evil", "gw"), ("evil", "gw"), false, None, record),
+            // It stays where the operator has all of them put.
+            (("ns", "gw"), ("ns", "gw"), true, place, place),
+            (("ns", "gw"), ("other", "gw"), true, None, record),
+            (("ns", "ns"), ("other", "other"), false, None, record),
+            // Somebody else writes into the own namespace.
+            (("ns", "ns"), ("other", "ns"), false, None, record),
+        ] {
+            assert_eq!(proof(own, other, is_open, false), proven, "{own:?} {other:?}");
+            assert_eq!(proof(own, other, is_open, true), across, "{own:?} {other:?}");
+        }
+    }
+}
