@@ -1,6 +1,6 @@
 //! CertificateRevocations: what was issued for a Certificate is revoked at its CA.
 //!
-//! A pass goes [`look`] (what there is, [`found`]) → [`plan`] (the next step, pure) → [`act`] (do it) →
+//! A pass goes [`look`] (what there is, [`found`]; [`holders`] are the Certificates) → [`plan`] (the next step, pure) → [`act`] (do it) →
 //! [`status`] (say it). Everything is read from the API servers when a pass needs it: a revocation is
 //! rare, and must see what is, not what was.
 //!
@@ -18,11 +18,16 @@
 //! `--allow-cross-namespace-secrets` namespaces trust each other, and it is all that counts, as upstream
 //! has it.
 //!
+//! Certificates of the namespace that ask for the same names in another order have another hash, and may
+//! share the certificate. [`holders`] finds them by a label of their Secrets; what they hold, as a whole,
+//! decides.
+//!
 //! A CertificateRevocation is for Certificates of its own cluster and namespace; another namespace
 //! takes the same flag.
 
 pub mod act;
 pub mod found;
+pub mod holders;
 pub mod index;
 mod keep;
 pub mod look;

@@ -1,6 +1,6 @@
 //! CertificateRevocations, with a real CA that says what it has revoked.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, KeyPair, SerialNumber};
 use serde_json::{Value, json};
 use tests::{
     Look, eventually,
-    namespace::Namespace,
+    namespace::{Namespace, certificate},
     objects::{acme_issuer, api, apply, example, state},
     rig::Rig,
     run,
@@ -213,6 +213,60 @@ fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_
         ensure!(is_revoked(rig, &serials[0]).await? && is_revoked(rig, &serials[1]).await?);
         ensure!(!is_revoked(rig, &serials[2]).await?, "another tenant's was revoked");
         there.until("c", "Ready", SOON).await?;
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Their hashes differ, so it is the certificate itself by which they are found.
+#[test]
+fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() {
+    run(async {
+        let rig = Rig::shared().await?;
+        let namespace = Namespace::new(rig, "orders").await?;
+        let host = |name: &str| format!("{name}.{}", namespace.domain);
+        let orders = [("a", ["x", "y"]), ("b", ["y", "x"]), ("c", ["Y", "x"])];
+        let mut hashes = BTreeSet::new();
+        for (name, names) in orders {
+            let spec = json!({"dnsNames": names.map(host), "secretName": format!("{name}-tls")});
+            namespace.certificate(name, spec).await?;
+            let object = namespace.until(name, "Ready", SOON).await?;
+            hashes.insert(object.labels()[HASH].clone());
+        }
+        // The same request with a certificate of its own.
+        let spec = json!({"dnsNames": [host("y"), host("x")], "secretName": "own-tls"});
+        let mut own = certificate("own", spec);
+        own["metadata"]["annotations"] = json!({"cert.gardener.cloud/reuse": "false"});
+        namespace.apply(&own).await?;
+        namespace.until("own", "Ready", SOON).await?;
+        let serial =
+            async |name: &str| anyhow::Ok(namespace.leaf(&format!("{name}-tls")).await?.serial);
+        let (first, kept) = (serial("a").await?, serial("own").await?);
+        ensure!(hashes.len() == 3 && kept != first, "{hashes:?}");
+        for name in ["b", "c"] {
+            ensure!(serial(name).await? == first, "{name} has another certificate");
+        }
+
+        // Named is one that did not order it.
+        namespace.apply(&revocation("renewing", "orders", "c", Some(true))).await?;
+        let object = until(&namespace, "renewing", "Applied").await?;
+        assert_eq!(names(&object.data["status"]["objects"]["renewed"]), ["a", "b", "c"]);
+        let second = serial("a").await?;
+        ensure!(second != first && is_revoked(rig, &first).await?);
+        for name in ["a", "b", "c"] {
+            namespace.until(name, "Ready", SOON).await?;
+            ensure!(serial(name).await? == second, "{name} has another certificate");
+        }
+
+        namespace.apply(&revocation("end", "orders", "b", None)).await?;
+        let object = until(&namespace, "end", "Applied").await?;
+        ensure!(is_revoked(rig, &second).await?);
+        // What asks for exactly the same goes with it, as ever.
+        let revoked = names(&object.data["status"]["objects"]["revoked"]);
+        assert_eq!(revoked, ["a", "b", "c", "own"]);
+        for name in revoked {
+            namespace.until(name, "Revoked", SOON).await?;
+        }
         Ok(())
     })
     .unwrap();

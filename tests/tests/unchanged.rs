@@ -303,12 +303,15 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         // Two that come at once are ordered once.
         namespace.apply(&twin(&namespace, "one", ["a", "b"], &json!({}))).await?;
         let labels = json!({"secretLabels": {"layout": "differs"}});
-        namespace.apply(&twin(&namespace, "two", ["a", "b"], &labels)).await?;
+        namespace.apply(&twin(&namespace, "two", ["b", "a"], &labels)).await?;
         ready("one").await?;
         ready("two").await?;
         ensure!(signed(rig, &namespace).await? == 1, "two orders");
         // One that comes later gets it at once.
-        namespace.apply(&twin(&namespace, "three", ["a", "b"], &json!({}))).await?;
+        let host = |name: &str| format!("{name}.{}", namespace.domain);
+        let other_spelling =
+            json!({"dnsNames": [host("B").to_uppercase(), format!("{}.", host("a"))]});
+        namespace.apply(&twin(&namespace, "three", ["a", "b"], &other_spelling)).await?;
         ready("three").await?;
         let first = pair(&namespace, "one-tls").await?;
         for secret in ["two-tls", "three-tls"] {

@@ -8,6 +8,10 @@ pub const FIELD_MANAGER: &str = "cert-controller-manager";
 pub const HASH: &str = "cert.gardener.cloud/hash";
 /// Label on Secrets: `true` on every certificate Secret.
 pub const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
+/// Label of ours on certificate Secrets: the certificate in it, see
+/// [`digest_label`](super::secret::digest_label). A revocation finds by it who has the same certificate under
+/// another [`HASH`].
+pub const DIGEST: &str = "cert.gardener.cloud/certificate-digest";
 /// Annotation on Secrets: when the certificate was requested (RFC 3339, UTC).
 pub const REQUESTED_AT: &str = "cert.gardener.cloud/requestedAt";
 /// Annotation on Secrets: `true` after a revocation.

@@ -1,7 +1,7 @@
 //! Which Secret a Certificate means, and what a Secret with a certificate says, whoever reads it.
 
 use cert_lib::model::{
-    bundle::{Leaf, certificates},
+    bundle::{Leaf, LeafDigest, certificates},
     request::digest,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -102,6 +102,12 @@ pub fn has_void_mark(secret: &Secret) -> bool {
 
 fn is_marked_revoked(secret: &Secret) -> bool {
     secret.annotations().get(marks::REVOKED).is_some_and(|text| text == "true")
+}
+
+/// The value of the label [`marks::DIGEST`]: labels have at most 63 characters, a digest has 64.
+#[must_use]
+pub fn digest_label(leaf: &LeafDigest) -> String {
+    leaf.to_string().chars().take(56).collect()
 }
 
 /// Identifies the certificate in a Secret as a whole.

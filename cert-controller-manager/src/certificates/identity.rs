@@ -1,16 +1,21 @@
 //! What makes two Certificates ask for the same certificate. Pure.
 
+use std::collections::BTreeSet;
+
 use cert_lib::model::request::MAX_DNS_NAMES;
 use kube::ResourceExt;
 
-use crate::api::{
-    Certificate, CertificateKey, Home,
-    certificate::{KeyAlgorithm, RotationPolicy},
-    marks,
+use crate::{
+    api::{
+        Certificate, CertificateKey, Home,
+        certificate::{KeyAlgorithm, RotationPolicy},
+        marks,
+    },
+    issuers::asked,
 };
 
-/// All that a Certificate says about the certificate itself, but for its issuer. Names count as they are
-/// written, as they do for the hash by which a revocation finds all who have the certificate.
+/// All that a Certificate says about the certificate itself, but for its issuer. Names are sets: their order
+/// and spelling do not count, though they do for [`marks::HASH`].
 /// Where it goes to, how it is laid out there and when it is renewed do not count.
 #[derive(Debug, Eq, Hash, PartialEq)]
 pub struct Identity {
@@ -18,8 +23,8 @@ pub struct Identity {
     /// `None` where those of all namespaces may be the same.
     namespace: Option<String>,
     common_name: Option<String>,
-    names: Vec<String>,
-    other_names: [Vec<String>; 3],
+    names: BTreeSet<String>,
+    other_names: [BTreeSet<String>; 3],
     algorithm: Option<KeyAlgorithm>,
     size: Option<i32>,
     keeps_key: bool,
@@ -44,13 +49,15 @@ impl Identity {
         }
         let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let private_key = spec.private_key.clone().unwrap_or_default();
-        let all = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
+        let (common_name, names) =
+            asked::names(spec.common_name.as_deref(), spec.dns_names.as_deref());
         Some(Self {
             home: key.home,
             namespace: (!across).then(|| key.object.namespace.clone()),
-            names: all(&spec.dns_names),
-            common_name: full(&spec.common_name),
-            other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris].map(all),
+            names,
+            common_name,
+            other_names: [&spec.email_addresses, &spec.ip_addresses, &spec.uris].map(set),
             algorithm: private_key.algorithm,
             size: private_key.size,
             keeps_key: private_key.rotation_policy == Some(RotationPolicy::Never),
@@ -93,9 +100,12 @@ mod tests {
         let wanted = identity(&base, None);
         assert!(wanted.is_some());
         for (spec, same) in [
-            (with("dnsNames", json!(["b.example", "C.example."])), false),
-            (with("dnsNames", json!(["c.example", "b.example"])), false),
-            (with("dnsNames", json!(["a.example", "b.example", "c.example"])), false),
+            (with("dnsNames", json!(["b.example", "C.example."])), true),
+            (with("dnsNames", json!(["c.example", "b.example"])), true),
+            (with("dnsNames", json!(["a.example", "b.example", "c.example"])), true),
+            (with("dnsNames", json!(["b.example", "c.example", "b.example"])), true),
+            (with("commonName", json!("A.Example.")), true),
+            (json!({ "dnsNames": ["a.example", "b.example", "c.example"] }), false),
             (with("secretName", json!("other")), true),
             (with("secretLabels", json!({ "a": "b" })), true),
             (with("privateKey", json!({ "encoding": "PKCS8" })), true),

@@ -34,7 +34,7 @@ use self::{
 use super::bond::{self, Bond};
 use crate::api::{
     ObjectKey, Realm, marks,
-    secret::{assumed_request, entry, has_void_mark, is_revoked, noted_request},
+    secret::{assumed_request, digest_label, entry, has_void_mark, is_revoked, noted_request},
     time::seconds,
 };
 
@@ -58,6 +58,8 @@ pub struct Facts {
     pub revoked: bool,
     /// Whether there is a mark of a revocation that is about another certificate.
     pub has_void_mark: bool,
+    /// Whether a revocation finds the Secret by its certificate, not only by its request.
+    pub has_digest_label: bool,
     /// Owners in the same namespace.
     owners: Vec<OwnerReference>,
     /// Owners elsewhere, as the annotation has them.
@@ -115,6 +117,7 @@ pub fn facts(secret: &Secret) -> Facts {
         labels: Pairs::of(secret.labels()),
         revoked: is_revoked(secret),
         has_void_mark: has_void_mark(secret),
+        has_digest_label: bundle.as_ref().is_ok_and(|it| has_digest_label(secret, &it.leaf)),
         owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
         foreign_owners: annotations.get(marks::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
@@ -124,6 +127,10 @@ pub fn facts(secret: &Secret) -> Facts {
         layout: layout::of(secret, bundle.as_ref().ok()),
         leaf: bundle.map(|bundle| bundle.leaf),
     }
+}
+
+fn has_digest_label(secret: &Secret, leaf: &Leaf) -> bool {
+    secret.labels().get(marks::DIGEST).is_some_and(|text| *text == digest_label(&leaf.digest))
 }
 
 /// The realm in an annotation. One that is too long to be remembered matches no manager.
@@ -327,7 +334,7 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.clone()),
             name: Some(key.name.clone()),
-            labels: Some(labels(content.fingerprint, &content.wishes.labels)),
+            labels: Some(labels(content)),
             annotations: Some(annotations),
             owner_references: owners(content.bond),
             ..ObjectMeta::default()
@@ -368,13 +375,11 @@ fn owners(bond: &Bond) -> Option<Vec<OwnerReference>> {
     }
 }
 
-fn labels(
-    fingerprint: &Fingerprint,
-    wanted: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let mut labels = wanted.clone();
+fn labels(content: &Content<'_>) -> BTreeMap<String, String> {
+    let mut labels = content.wishes.labels.clone();
     labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
-    labels.insert(marks::HASH.to_owned(), fingerprint.as_str().to_owned());
+    labels.insert(marks::HASH.to_owned(), content.fingerprint.as_str().to_owned());
+    labels.insert(marks::DIGEST.to_owned(), digest_label(&content.body.bundle.leaf.digest));
     labels
 }
 
@@ -411,6 +416,24 @@ mod tests {
         ] {
             let facts = facts(&pair(text, false));
             assert_eq!(held(&facts, &realm, near).is_some(), found, "{text:?} {near}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_certificate_where_a_label_names_all_of_it() {
+        let (secret, other) = (pair(None, false), pair(None, false));
+        let label = |of: &Secret| digest_label(&leaf(of).unwrap().digest);
+        assert_eq!(label(&secret).len(), 56);
+        for (text, found) in [
+            (Some(label(&secret)), true),
+            (Some(label(&other)), false),
+            (Some(label(&secret)[..32].to_owned()), false),
+            (Some(String::new()), false),
+            (None, false),
+        ] {
+            let mut secret = secret.clone();
+            secret.labels_mut().extend(text.clone().map(|text| (marks::DIGEST.to_owned(), text)));
+            assert_eq!(facts(&secret).has_digest_label, found, "{text:?}");
         }
     }
 

@@ -95,7 +95,7 @@ pub fn has_same_names(spec: &CertificateSpec, status: &CertificateStatus) -> boo
 }
 
 /// Common name, and all names with it, as certificates spell them.
-fn names(
+pub(crate) fn names(
     common_name: Option<&str>,
     dns_names: Option<&[String]>,
 ) -> (Option<String>, BTreeSet<String>) {

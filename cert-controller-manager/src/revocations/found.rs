@@ -44,6 +44,8 @@ pub struct Holder {
 pub struct Held {
     /// Which one.
     pub leaf: LeafDigest,
+    /// Its serial number as backups are labelled.
+    pub serial: String,
     /// When it was requested.
     pub requested_at: Timestamp,
     /// Whether it is marked as revoked.
@@ -108,8 +110,8 @@ impl Backup {
 pub struct Found {
     /// The Certificate that is named.
     pub subject: Option<Subject>,
-    /// All Certificates that are concerned: before the begin, those with the same hash; then those
-    /// that the status names.
+    /// All Certificates that are concerned: before the begin, those with the same hash and those with a
+    /// certificate of theirs; then those that the status names.
     pub holders: Vec<Holder>,
     /// The certificates of this request that may be revoked.
     pub backups: Vec<Backup>,

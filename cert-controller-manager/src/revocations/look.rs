@@ -20,7 +20,7 @@ use crate::{
     api::{
         Certificate, CertificateRevocation, IssuerKey, ObjectKey, backup,
         certificate::State,
-        is_served, marks,
+        marks,
         revocation::CertificateName,
         secret::{assumed_request, entry, is_revoked, noted_request},
     },
@@ -105,81 +105,20 @@ impl Controller {
         };
         let mut found = Found { subject: Some(subject), ..Found::default() };
         let Some(hash) = hash(&certificate) else { return Ok(found) };
-        let scope = match self.settings.cross_namespace_secrets {
-            true => self.all_certificates(key),
-            false => certificates,
-        };
-        let same = format!("{}={hash}", marks::HASH);
-        let names = pages::select(&scope, &same, MOST + 1, |it| Some(ObjectKey::of(&it))).await?;
-        found.too_many = names.len() > MOST;
-        for one in names.into_iter().take(MOST) {
-            let name = CertificateName { name: one.name, namespace: one.namespace };
-            if let Some(certificate) = self.listed(key, &name).await? {
-                found.holders.push(self.holder(&certificate).await?);
-            }
-        }
+        (found.holders, found.too_many) = self.holders(key, &name.namespace, hash).await?;
         let owners = self.owners(key, name, &found.holders);
         for secret in self.records(hash, &owners).await? {
             found.backups.extend(self.record(&secret, &owners).await?);
         }
         for holder in &found.holders {
-            let Some(held) = holder.held.as_ref().filter(|held| held.is_own) else { continue };
-            if found.backups.iter().all(|backup| backup.leaf != held.leaf) {
-                found.backups.extend(self.of_holder(holder, &owners, &issuer.key).await?);
+            if let Some(held) = &holder.held
+                && found.backups.iter().all(|backup| backup.leaf != held.leaf)
+            {
+                let backup = self.of_holder((holder, held), &owners, &issuer.key).await?;
+                found.backups.extend(backup);
             }
         }
         Ok(found)
-    }
-
-    /// A Certificate of that name. One elsewhere is not ours to look at.
-    async fn listed(
-        &self,
-        key: &RevocationKey,
-        name: &CertificateName,
-    ) -> kube::Result<Option<Certificate>> {
-        let is_near = name.namespace == key.object.namespace;
-        if !is_near && !self.settings.cross_namespace_secrets {
-            return Ok(None);
-        }
-        let found = self.certificates(key, &name.namespace).get_opt(&name.name).await?;
-        let is_ours = |it: &Certificate| {
-            it.metadata.deletion_timestamp.is_none() && is_served(it, &self.settings.classes)
-        };
-        Ok(found.filter(is_ours))
-    }
-
-    async fn holder(&self, certificate: &Certificate) -> kube::Result<Holder> {
-        let object = ObjectKey::of(certificate);
-        let key = certificate.secret_key();
-        let secret = self.secrets(&key.namespace).get_opt(&key.name).await?;
-        let is_near = key.namespace == object.namespace;
-        let held = |secret: &Secret| {
-            let (leaf, requested_at) = read(secret)?;
-            // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
-            // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
-            // elsewhere only the note on the backup tells.
-            let is_same = secret.labels().get(marks::HASH).map(String::as_str) == hash(certificate);
-            Some(Held {
-                leaf: leaf.digest,
-                requested_at,
-                revoked: is_revoked(secret),
-                is_own: is_same
-                    && has_key(secret)
-                    && (is_near || self.settings.cross_namespace_secrets),
-            })
-        };
-        let held = secret.as_ref().and_then(|secret| reading(secret, || held(secret)));
-        Ok(Holder {
-            name: CertificateName { name: object.name, namespace: object.namespace },
-            secret: key,
-            renewed_after: certificate
-                .spec
-                .ensure_renewed_after
-                .as_deref()
-                .and_then(|text| text.parse().ok()),
-            new_key_after: certificate.new_key_after(),
-            held,
-        })
     }
 
     /// The backups of a request that may be of these owners, by what their metadata say.
@@ -197,31 +136,37 @@ impl Controller {
         Ok(secret.and_then(|secret| reading(&secret, || owners.backup(&secret))))
     }
 
-    /// The backup of what a Certificate holds, wherever it was issued for; or, where no backup has its
-    /// serial number, the Secret itself. A number that is taken by another certificate is made up.
+    /// The backup of what a Certificate holds. Of its own, with the key, it is any backup, or, where none has
+    /// its serial number, the Secret itself; a number that is taken by another certificate is made up. Of
+    /// what is in a namespace for everybody's Secrets it is one that names the namespace of the Certificate.
     async fn of_holder(
         &self,
-        holder: &Holder,
+        (holder, held): (&Holder, &Held),
         owners: &Owners,
         issuer: &IssuerKey,
     ) -> kube::Result<Option<Backup>> {
-        let Some(own) = self.unrecorded(holder, issuer).await? else { return Ok(None) };
-        let same = format!("{}=true,{}={}", marks::BACKUP, marks::SERIAL, own.serial);
+        let same = format!("{}=true,{}={}", marks::BACKUP, marks::SERIAL, held.serial);
         let api = self.secrets(backup::NAMESPACE);
-        // Those of others with the same number, which they can choose at a CA of their own, come last.
-        let pick =
-            |it: PartialObjectMeta<Secret>| owners.may_be_of(&it).then(|| ObjectKey::of(&it));
+        let is_first = |it: &PartialObjectMeta<Secret>| match held.is_own {
+            true => owners.may_be_of(it),
+            false => owners.are_noted(it),
+        };
+        let pick = |it: PartialObjectMeta<Secret>| is_first(&it).then(|| ObjectKey::of(&it));
         let mut records = pages::select(&api, &same, MOST, pick).await?;
-        let others = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
-        records.extend(others.into_iter().filter(|it| !records.contains(it)).collect::<Vec<_>>());
+        if held.is_own {
+            // Those of others with the same number, which they can choose at a CA of their own, come last.
+            let others = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+            let others: Vec<_> = others.into_iter().filter(|it| !records.contains(it)).collect();
+            records.extend(others);
+        }
         let is_taken = !records.is_empty();
         for secret in records {
             let record = self.record(&secret, owners).await?;
-            if let Some(record) = record.filter(|record| record.leaf == own.leaf) {
+            if let Some(record) = record.filter(|record| record.leaf == held.leaf) {
                 return Ok(Some(record));
             }
         }
-        Ok(Some(own).filter(|_| !is_taken))
+        if is_taken { Ok(None) } else { self.unrecorded(holder, issuer).await }
     }
 
     /// The certificate in the Secret of a Certificate that has its key.
@@ -260,10 +205,6 @@ impl Controller {
 
     pub(super) fn certificates(&self, key: &RevocationKey, namespace: &str) -> Api<Certificate> {
         Api::namespaced(self.homes.at(key.home).client.clone(), namespace)
-    }
-
-    fn all_certificates(&self, key: &RevocationKey) -> Api<Certificate> {
-        Api::all(self.homes.at(key.home).client.clone())
     }
 
     pub(super) fn secrets(&self, namespace: &str) -> Api<Secret> {
@@ -334,7 +275,7 @@ pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
     reading(secret, || Bundle::from_pem(entry(secret, "tls.crt"), None)).ok()
 }
 
-fn hash(certificate: &Certificate) -> Option<&str> {
+pub(super) fn hash(certificate: &Certificate) -> Option<&str> {
     certificate.labels().get(marks::HASH).map(String::as_str).filter(|hash| !hash.is_empty())
 }
 

@@ -16,7 +16,10 @@ use super::{
     reconcile::Controller,
 };
 use crate::{
-    api::{IssuerKey, ObjectKey, marks, secret::leaf_digest},
+    api::{
+        IssuerKey, ObjectKey, marks,
+        secret::{digest_label, leaf_digest},
+    },
     runtime::{heavy::reading, pages},
 };
 
@@ -34,10 +37,15 @@ impl Controller {
         let holders = holders.filter(|key| !is_of_tenant(backup) || key.namespace == *own);
         let mut candidates: BTreeSet<ObjectKey> = holders.cloned().collect();
         let hash = record.labels().get(marks::HASH).map_or("", String::as_str);
-        let same = format!("{}=true,{}={hash}", marks::CERTIFICATE, marks::HASH);
+        // The second is for those who have it under the hash of their own request.
+        let labels = [(marks::HASH, hash), (marks::DIGEST, &digest_label(&backup.leaf))];
+        let labels =
+            labels.map(|(name, text)| format!("{}=true,{name}={text}", marks::CERTIFICATE));
         for api in self.scope(pass, backup, record) {
-            candidates
-                .extend(pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?);
+            for same in &labels {
+                let found = pages::select(&api, same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+                candidates.extend(found);
+            }
         }
         candidates.remove(&backup.secret);
         for key in candidates {

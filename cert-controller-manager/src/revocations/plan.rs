@@ -107,7 +107,7 @@ fn begin(found: &Found, renew: bool, date: Timestamp, secured: bool, now: Timest
     }
     if found.too_many {
         return Step::Refuse(format!(
-            "more than {MOST} Certificates have the same label {}: give them a request of their own, \
+            "more than {MOST} Certificates have the same label {} or the same certificate: give them a request of their own, \
              or delete those that are not needed",
             marks::HASH
         ));

@@ -26,6 +26,7 @@ use super::*;
 
 const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 const HASH: &str = "cert.gardener.cloud/hash";
+const DIGEST: &str = "cert.gardener.cloud/certificate-digest";
 const REALM: &str = "cert.gardener.cloud/realm";
 const REVOKED: &str = "cert.gardener.cloud/revoked";
 /// A debug build on a machine that others use, too.
@@ -115,6 +116,7 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
         let theirs = victim.secret("a-tls").await?.context("no Secret")?;
         let before = theirs.resource_version();
         let hash = victim.read("Certificate", "a").await?.labels()[HASH].clone();
+        let digest = theirs.labels()[DIGEST].clone();
         let public = theirs.data.unwrap_or_default().remove("tls.crt").context("no tls.crt")?;
         let public = String::from_utf8(public.0)?;
         let records = in_kube_system(&target).await?;
@@ -131,7 +133,8 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
             ("stolen-other-key", "none", &public, key.as_str(), &[]),
             ("stolen-no-key", "none", &public, "", &[]),
         ] {
-            let own = secret(&format!("{name}-tls"), &hash, chain, key, more);
+            let mut own = secret(&format!("{name}-tls"), &hash, chain, key, more);
+            own["metadata"]["labels"][DIGEST] = json!(digest);
             apply(&target, "thief", &own).await?;
             let spec = json!({
                 "commonName": format!("a.{}", victim.domain), "secretName": format!("{name}-tls"),

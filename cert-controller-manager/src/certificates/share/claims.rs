@@ -1,9 +1,12 @@
 //! Whose certificate and key a Certificate may take.
 //!
 //! Taken is only what a Certificate in the index has in a Secret that it may write, as both say that it was
-//! issued for the same request by the same issuer. All of this can be written by a user with edit rights in
-//! the namespace, so it counts only where the Secret is in that namespace, too: there he reads it anyway. A
-//! certificate of another namespace, or in a Secret of one, takes a record.
+//! issued for what that Certificate asks the same issuer for. All of this can be written by a user with edit
+//! rights in the namespace, so it counts only where the Secret is in that namespace, too: there he reads it
+//! anyway. A certificate of another namespace, or in a Secret of one, takes a record.
+//!
+//! Who asks for the same names in another order has another hash. He takes only from a Secret with the label
+//! that names the certificate, so that a revocation finds all who have it from each of them.
 
 use cert_lib::{
     model::request::{Fingerprint, Request},
@@ -28,6 +31,8 @@ pub(super) struct Candidate {
     pub(super) secret: ObjectKey,
     /// The label that it must have.
     label: Fingerprint,
+    /// Whether its certificate must be named in a label, too.
+    needs_digest_label: bool,
     /// Whether it is in the namespace of the Certificate that takes it.
     is_near: bool,
     /// For whom there must be a record of the certificate.
@@ -71,6 +76,7 @@ impl Controller {
         let mut found = secret::held(&facts, &self.realm, candidate.is_near)?;
         let own = &observed.have.secret;
         if found.fingerprint.as_ref() != Some(&candidate.label)
+            || candidate.needs_digest_label && !facts.has_digest_label
             || !may_take_key(certificate, own, &found)
         {
             return None;
@@ -105,6 +111,7 @@ impl Controller {
             all.extend(labels.into_iter().flatten().map(|label| Candidate {
                 secret: former.clone(),
                 label: label.clone(),
+                needs_digest_label: false,
                 is_near: true,
                 recorded_for: None,
             }));
@@ -113,8 +120,8 @@ impl Controller {
         let mut others: Vec<_> = twins
             .others
             .iter()
-            .filter(|(other, it)| self.may_give(other, it, &request.fingerprint, issuer))
             .filter_map(|(other, it)| {
+                let label = self.given(other, it, issuer)?;
                 let secret = it.secret_key();
                 let proof = self.proof((key, &observed.secret), (other, &secret))?;
                 Some((
@@ -122,7 +129,8 @@ impl Controller {
                     Candidate {
                         is_near: secret.namespace == key.object.namespace,
                         recorded_for: (proof == Proof::Record).then(|| other.clone()),
-                        label: request.fingerprint.clone(),
+                        needs_digest_label: label != request.fingerprint,
+                        label,
                         secret,
                     },
                 ))
@@ -145,25 +153,25 @@ impl Controller {
         proof(namespaces, theirs, is_open, self.settings.reuse_across_namespaces)
     }
 
-    /// Whether the Certificate `other` has what it asks `issuer` for, under the same hash, in a Secret that
-    /// it may write.
-    fn may_give(
+    /// The hash of what the Certificate `other` has, where it is what it asks `issuer` for, and in a Secret
+    /// that it may write.
+    fn given(
         &self,
         key: &CertificateKey,
         other: &Certificate,
-        wanted: &Fingerprint,
         issuer: &IssuerKey,
-    ) -> bool {
+    ) -> Option<Fingerprint> {
         let secret = other.secret_key();
         let may_write = self.settings.cross_namespace_secrets
             || self.consents.of(&key.object.namespace, &secret) == Consent::Given;
         let noted = other.labels().get(marks::HASH);
-        may_write
+        let asked = fingerprint(&other.spec, &self.settings, issuer);
+        let may_give = may_write
             && is_served(other, &self.settings.classes)
             && other.metadata.deletion_timestamp.is_none()
-            && noted.is_some_and(|noted| noted == wanted.as_str())
-            && fingerprint(&other.spec, &self.settings, issuer) == *wanted
-            && self.rival(other, &secret).is_none()
+            && noted.is_some_and(|noted| noted == asked.as_str())
+            && self.rival(other, &secret).is_none();
+        may_give.then_some(asked)
     }
 }
 

@@ -35,6 +35,7 @@ fn subject() -> Subject {
 fn holder(certificate: &str, serial: &str, requested_at: &str) -> Holder {
     let held = Held {
         leaf: LeafDigest::of(serial.as_bytes()),
+        serial: serial.to_owned(),
         requested_at: at(requested_at),
         revoked: false,
         is_own: true,

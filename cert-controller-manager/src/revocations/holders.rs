@@ -1,0 +1,167 @@
+//! Which Certificates a revocation concerns, and what they hold.
+
+use std::collections::BTreeSet;
+
+use cert_lib::model::bundle::LeafDigest;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    found::{Held, Holder, MOST},
+    index::RevocationKey,
+    look::{has_key, hash, read},
+    reconcile::Controller,
+};
+use crate::{
+    api::{
+        Certificate, ObjectKey, backup, is_served, marks,
+        revocation::CertificateName,
+        secret::{digest_label, is_revoked},
+    },
+    runtime::{heavy::reading, pages},
+};
+
+impl Controller {
+    /// The Certificates with this hash, and those with a certificate of theirs under another hash: the same
+    /// names in another order are another request. Labels choose what is read, and the whole certificate
+    /// decides. Also whether there are more of them than one revocation is for.
+    pub(super) async fn holders(
+        &self,
+        key: &RevocationKey,
+        namespace: &str,
+        hash: &str,
+    ) -> kube::Result<(Vec<Holder>, bool)> {
+        let same = format!("{}={hash}", marks::HASH);
+        let mut names = self.labelled(key, namespace, &same).await?;
+        let mut holders = Vec::new();
+        for name in names.iter().take(MOST) {
+            if let Some(certificate) = self.listed(key, name).await? {
+                holders.push(self.holder(&certificate).await?);
+            }
+        }
+        if names.len() > MOST {
+            return Ok((holders, true));
+        }
+        let Some(others) = self.other_hashes(&holders, hash).await? else {
+            return Ok((holders, true));
+        };
+        if others.is_empty() {
+            return Ok((holders, false));
+        }
+        let leafs: BTreeSet<LeafDigest> = leafs(&holders).map(|(_, leaf)| leaf).collect();
+        let same = format!("{} in ({})", marks::HASH, Vec::from_iter(others).join(","));
+        let candidates = self.labelled(key, namespace, &same).await?;
+        let are_too_many = candidates.len() > MOST;
+        for name in candidates.into_iter().take(MOST) {
+            let Some(certificate) = self.listed(key, &name).await? else { continue };
+            let holder = self.holder(&certificate).await?;
+            if holder.held.as_ref().is_some_and(|held| leafs.contains(&held.leaf)) {
+                holders.push(holder);
+                names.push(name);
+            }
+        }
+        Ok((holders, are_too_many || names.len() > MOST))
+    }
+
+    /// The hashes on Secrets that say that they have a certificate of `holders`; `None` where there are more
+    /// of them than one revocation is for.
+    async fn other_hashes(
+        &self,
+        holders: &[Holder],
+        hash: &str,
+    ) -> kube::Result<Option<BTreeSet<String>>> {
+        let mut hashes = BTreeSet::new();
+        for (namespace, leaf) in BTreeSet::from_iter(leafs(holders)) {
+            let label = digest_label(&leaf);
+            let (is_one, is_same) = (marks::CERTIFICATE, marks::DIGEST);
+            let labels = format!("{is_one}=true,{is_same}={label},{}!={hash}", marks::HASH);
+            let api = match self.settings.cross_namespace_secrets {
+                true => Api::all(self.target.0.clone()),
+                false => self.secrets(namespace),
+            };
+            let noted = |it: PartialObjectMeta<Secret>| {
+                it.labels().get(marks::HASH).filter(|hash| !hash.is_empty()).cloned()
+            };
+            let found = pages::select(&api, &labels, MOST + 1, noted).await?;
+            let are_too_many = found.len() > MOST;
+            hashes.extend(found);
+            if are_too_many || hashes.len() > MOST {
+                return Ok(None);
+            }
+        }
+        Ok(Some(hashes))
+    }
+
+    /// Certificates with these labels: where namespaces trust each other, in all of them.
+    async fn labelled(
+        &self,
+        key: &RevocationKey,
+        namespace: &str,
+        labels: &str,
+    ) -> kube::Result<Vec<CertificateName>> {
+        let scope = match self.settings.cross_namespace_secrets {
+            true => Api::all(self.homes.at(key.home).client.clone()),
+            false => self.certificates(key, namespace),
+        };
+        let name = |ObjectKey { namespace, name }| CertificateName { name, namespace };
+        pages::select(&scope, labels, MOST + 1, |it| Some(name(ObjectKey::of(&it)))).await
+    }
+
+    /// A Certificate of that name. One elsewhere is not ours to look at.
+    pub(super) async fn listed(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+    ) -> kube::Result<Option<Certificate>> {
+        let is_near = name.namespace == key.object.namespace;
+        if !is_near && !self.settings.cross_namespace_secrets {
+            return Ok(None);
+        }
+        let found = self.certificates(key, &name.namespace).get_opt(&name.name).await?;
+        let is_ours = |it: &Certificate| {
+            it.metadata.deletion_timestamp.is_none() && is_served(it, &self.settings.classes)
+        };
+        Ok(found.filter(is_ours))
+    }
+
+    pub(super) async fn holder(&self, certificate: &Certificate) -> kube::Result<Holder> {
+        let object = ObjectKey::of(certificate);
+        let key = certificate.secret_key();
+        let secret = self.secrets(&key.namespace).get_opt(&key.name).await?;
+        let is_near = key.namespace == object.namespace;
+        let held = |secret: &Secret| {
+            let (leaf, requested_at) = read(secret)?;
+            // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
+            // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
+            // elsewhere only the note on the backup tells.
+            let is_same = secret.labels().get(marks::HASH).map(String::as_str) == hash(certificate);
+            Some(Held {
+                leaf: leaf.digest,
+                serial: backup::label(&leaf.serial),
+                requested_at,
+                revoked: is_revoked(secret),
+                is_own: is_same
+                    && has_key(secret)
+                    && (is_near || self.settings.cross_namespace_secrets),
+            })
+        };
+        let held = secret.as_ref().and_then(|secret| reading(secret, || held(secret)));
+        Ok(Holder {
+            name: CertificateName { name: object.name, namespace: object.namespace },
+            secret: key,
+            renewed_after: certificate
+                .spec
+                .ensure_renewed_after
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            new_key_after: certificate.new_key_after(),
+            held,
+        })
+    }
+}
+
+/// What Certificates hold, and in which namespace.
+fn leafs(holders: &[Holder]) -> impl Iterator<Item = (&str, LeafDigest)> {
+    let held = |holder: &Holder| holder.held.as_ref().map(|held| held.leaf);
+    holders.iter().filter_map(move |it| Some((it.secret.namespace.as_str(), held(it)?)))
+}
