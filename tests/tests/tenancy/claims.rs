@@ -30,7 +30,7 @@ const DIGEST: &str = "cert.gardener.cloud/certificate-digest";
 const REALM: &str = "cert.gardener.cloud/realm";
 const REVOKED: &str = "cert.gardener.cloud/revoked";
 /// A debug build on a machine that others use, too.
-const QUIET: Bounds =
+pub(super) const QUIET: Bounds =
     Bounds { memory: 64 << 20, cpu: Duration::from_secs(60), silence: Duration::from_secs(5) };
 
 /// A certificate from 2020 on that its maker signed himself, with the serial number of another one.

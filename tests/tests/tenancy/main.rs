@@ -9,6 +9,7 @@ mod ownership;
 mod quotas;
 mod restored;
 mod revocations;
+mod sharing;
 mod target_issuers;
 mod untrusted;
 mod upkeep;
