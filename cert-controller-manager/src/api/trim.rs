@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{
     Certificate,
+    certificate::{CertificateSpec, CertificateStatus},
     marks::{self, OURS_OF_CERTIFICATES},
 };
 
@@ -36,12 +37,43 @@ const MAX_CSR: usize = 128 << 10;
 /// Longest list of owners in an annotation; a longer one counts as none, since a cut one would name
 /// another object.
 const MAX_OWNERS_TEXT: usize = 4 << 10;
-/// Longest text of an owner reference to something that can exist.
-const MAX_REFERENCE_TEXT: usize = 512;
+/// Longest API version of something that can exist: group, slash and version.
+const MAX_API_VERSION: usize = 317;
+/// Longest kind.
+const MAX_KIND: usize = 63;
+/// Longest uid.
+const MAX_UID: usize = 128;
+/// So many bytes of a name are kept: longer than any name in Kubernetes or DNS.
+const MAX_NAME: usize = 256;
+/// So many bytes of a message in the status are kept: more than is written there.
+const MAX_MESSAGE: usize = 4_100;
+/// So many names in the status are kept: more than are written there.
+const MAX_STATUS_NAMES: usize = 128;
+/// So many instants in the status are kept: more than are written there.
+const MAX_INSTANTS: usize = 64;
+/// So many conditions are kept, ours first. There is one of ours.
+const MAX_CONDITIONS: usize = 2;
+/// So many bytes of what a CA said are kept: more than is written there.
+const MAX_SAID: usize = 16 << 10;
 
-/// Cuts what is longer than allowed, and drops labels and annotations that the manager does not read.
+/// Cuts what is longer than allowed, and drops labels, annotations and finalizers that the manager does
+/// not read. So finalizers are never written back from what is left.
 pub fn trim(certificate: &mut Certificate) {
+    trim_metadata(certificate);
+    trim_spec(&mut certificate.spec);
+    certificate.status.iter_mut().for_each(trim_status);
+}
+
+fn trim_metadata(certificate: &mut Certificate) {
     let metadata = &mut certificate.metadata;
+    metadata.managed_fields = None;
+    metadata.generate_name = None;
+    metadata.self_link = None;
+    if let Some(finalizers) = &mut metadata.finalizers {
+        finalizers.retain(|name| name == marks::SECRET_FINALIZER);
+        finalizers.truncate(1);
+        finalizers.shrink_to_fit();
+    }
     for marks in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
         marks.retain(|name, text| {
             OURS_OF_CERTIFICATES.contains(&name.as_str())
@@ -52,7 +84,9 @@ pub fn trim(certificate: &mut Certificate) {
     if let Some(references) = &mut metadata.owner_references {
         cut_references(references);
     }
-    let spec = &mut certificate.spec;
+}
+
+fn trim_spec(spec: &mut CertificateSpec) {
     for pairs in [&mut spec.secret_labels, &mut spec.secret_annotations].into_iter().flatten() {
         cut_pairs(pairs);
     }
@@ -69,6 +103,17 @@ pub fn trim(certificate: &mut Certificate) {
         &mut spec.duration,
     ];
     texts.into_iter().flatten().for_each(|text| cut(text, MAX_TEXT));
+    trim_references(spec);
+    // More of them say the same again.
+    let mut kinds = Vec::new();
+    if let Some(formats) = &mut spec.additional_output_formats {
+        formats.retain(|format| {
+            let is_new = !kinds.contains(&format.kind);
+            kinds.extend(is_new.then_some(format.kind));
+            is_new
+        });
+        formats.shrink_to_fit();
+    }
     if let Some(windows) = &mut spec.renewal_windows {
         windows.truncate(MAX_WINDOWS);
         windows.shrink_to_fit();
@@ -82,6 +127,76 @@ pub fn trim(certificate: &mut Certificate) {
     if let Some(csr) = &mut spec.csr {
         csr.0.truncate(MAX_CSR);
         csr.0.shrink_to_fit();
+    }
+}
+
+/// Cuts names of other objects. What is cut names nothing that can exist.
+fn trim_references(spec: &mut CertificateSpec) {
+    if let Some(issuer) = &mut spec.issuer_ref {
+        cut(&mut issuer.name, MAX_NAME);
+        issuer.namespace.iter_mut().for_each(|text| cut(text, MAX_NAME));
+    }
+    if let Some(secret) = &mut spec.secret_ref {
+        let names = [&mut secret.name, &mut secret.namespace];
+        names.into_iter().flatten().for_each(|text| cut(text, MAX_NAME));
+    }
+    let Some(keystores) = &mut spec.keystores else { return };
+    let jks = keystores.jks.as_mut().map(|store| &mut store.password_secret_ref);
+    let pkcs12 = keystores.pkcs12.as_mut().map(|store| &mut store.password_secret_ref);
+    for reference in [jks, pkcs12].into_iter().flatten() {
+        cut(&mut reference.secret_name, MAX_NAME);
+        reference.key.iter_mut().for_each(|text| cut(text, MAX_NAME));
+    }
+}
+
+/// Owners of Certificates may be able to write the status. What is cut still differs from what is written
+/// there, so that it is written again.
+fn trim_status(status: &mut CertificateStatus) {
+    cut(&mut status.state, MAX_NAME);
+    status.message.iter_mut().for_each(|text| cut(text, MAX_MESSAGE));
+    status.common_name.iter_mut().for_each(|text| cut(text, MAX_TEXT));
+    let instants = [
+        &mut status.last_pending_timestamp,
+        &mut status.issuance_date,
+        &mut status.renewal_date,
+        &mut status.expiration_date,
+    ];
+    instants.into_iter().flatten().for_each(|text| cut(text, MAX_NAME));
+    let lists = [(&mut status.dns_names, MAX_STATUS_NAMES), (&mut status.reissued, MAX_INSTANTS)];
+    for (list, most) in lists {
+        if let Some(list) = list {
+            list.truncate(most);
+            list.shrink_to_fit();
+            list.iter_mut().for_each(|text| cut(text, MAX_NAME));
+        }
+    }
+    if let Some(issuer) = &mut status.issuer_ref {
+        let names = issuer.cluster.iter_mut().chain([&mut issuer.name, &mut issuer.namespace]);
+        names.for_each(|text| cut(text, MAX_NAME));
+    }
+    if let Some(info) = &mut status.renewal_info {
+        let texts = [&mut info.window_start, &mut info.window_end, &mut info.selected];
+        texts.into_iter().for_each(|text| cut(text, MAX_NAME));
+        let said = info.explanation_url.iter_mut().chain([&mut info.certificate]);
+        said.for_each(|text| cut(text, MAX_SAID));
+    }
+    if let Some(backoff) = &mut status.backoff {
+        cut(&mut backoff.recheck_after, MAX_NAME);
+        cut(&mut backoff.recheck_interval, MAX_NAME);
+    }
+    let Some(conditions) = &mut status.conditions else { return };
+    conditions.sort_by_key(|condition| condition.type_ != "Ready");
+    conditions.truncate(MAX_CONDITIONS);
+    conditions.shrink_to_fit();
+    for condition in conditions {
+        cut(&mut condition.message, MAX_MESSAGE);
+        let texts = [
+            &mut condition.type_,
+            &mut condition.status,
+            &mut condition.reason,
+            &mut condition.last_transition_time,
+        ];
+        texts.into_iter().for_each(|text| cut(text, MAX_NAME));
     }
 }
 
@@ -111,8 +226,10 @@ fn cut_pairs(pairs: &mut BTreeMap<String, String>) {
 fn cut_references(references: &mut Vec<OwnerReference>) {
     let mut kept = 0_usize;
     references.retain(|one| {
-        let texts = [&one.api_version, &one.kind, &one.name, &one.uid];
-        let can_exist = texts.iter().all(|text| text.len() <= MAX_REFERENCE_TEXT);
+        let can_exist = one.api_version.len() <= MAX_API_VERSION
+            && one.kind.len() <= MAX_KIND
+            && one.name.len() <= MAX_NAME
+            && one.uid.len() <= MAX_UID;
         let stays = can_exist && (kept <= MAX_OWNERS || one.controller == Some(true));
         kept += usize::from(stays);
         stays
@@ -148,96 +265,4 @@ pub fn cut(text: &mut String, length: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
-    fn trimmed(spec: Value) -> Certificate {
-        let metadata = json!({
-            "name": "a", "labels": {"team": "web", "cert.gardener.cloud/hash": "h"},
-            "annotations": {"example.org/large": "x", "gardener.cloud/operation": "reconcile"},
-            "finalizers": ["other"],
-        });
-        let object = json!({
-            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
-            "metadata": metadata, "spec": spec,
-        });
-        let mut certificate = serde_json::from_value(object).unwrap();
-        trim(&mut certificate);
-        certificate
-    }
-
-    #[test]
-    fn what_goes_to_the_secret_is_bounded_and_stays_refused() {
-        let pairs = |count: usize, text: &str| -> BTreeMap<String, String> {
-            (0..count).map(|it| (format!("l{it:06}"), text.to_owned())).collect()
-        };
-        let allowed = json!({
-            "secretLabels": pairs(MAX_PAIRS, "x"),
-            "secretAnnotations": pairs(MAX_PAIRS, &"ä".repeat(1_000)),
-        });
-        assert_eq!(serde_json::to_value(trimmed(allowed.clone()).spec).unwrap(), allowed);
-        let spec = json!({
-            "secretLabels": pairs(51_000, "x"),
-            "secretAnnotations": pairs(3, &"ä".repeat(100_000)),
-        });
-        let many = trimmed(spec).spec;
-        assert_eq!(many.secret_labels.unwrap().len(), MAX_PAIRS + 1);
-        let bytes: usize = many.secret_annotations.unwrap().values().map(String::len).sum();
-        assert!((MAX_PAIRS_BYTES + 1..MAX_PAIRS_BYTES + 5).contains(&bytes), "{bytes}");
-        let name = trimmed(json!({"secretLabels": {"n".repeat(90_000): ""}})).spec.secret_labels;
-        assert_eq!(name.unwrap().keys().map(String::len).collect::<Vec<_>>(), [MAX_TEXT]);
-    }
-
-    #[test]
-    fn of_marks_those_are_kept_that_are_read_and_of_owners_as_many_as_can_be() {
-        let owner = |number: usize| OwnerReference {
-            uid: number.to_string(),
-            controller: Some(number == 900),
-            ..OwnerReference::default()
-        };
-        let marks = |names: &[&str]| -> BTreeMap<String, String> {
-            names.iter().map(|name| ((*name).to_owned(), "x".repeat(9_000))).collect()
-        };
-        let mut certificate =
-            Certificate::new("a", super::super::certificate::CertificateSpec::default());
-        let metadata = &mut certificate.metadata;
-        metadata.labels = Some(marks(&["x.gardener.cloud/a", "cert.gardener.cloud/of-mine"]));
-        metadata.annotations = Some(marks(&[marks::OWNERS, marks::CLASS]));
-        let mut owners: Vec<_> = (0..1_000).map(owner).collect();
-        owners[0].name = "x".repeat(9_000);
-        metadata.owner_references = Some(owners);
-        trim(&mut certificate);
-        let metadata = certificate.metadata;
-        assert_eq!(metadata.labels, Some(BTreeMap::new()));
-        let left = BTreeMap::from([(marks::CLASS.to_owned(), "x".repeat(MAX_TEXT))]);
-        assert_eq!(metadata.annotations, Some(left));
-        let owners = metadata.owner_references.unwrap();
-        assert_eq!((owners.len(), owners[0].uid.as_str()), (MAX_OWNERS + 2, "1"));
-        assert_eq!(owners.last().unwrap().uid, "900");
-    }
-
-    #[test]
-    fn what_is_allowed_stays_as_it_is_and_what_is_not_stays_refused() {
-        let names: Vec<String> = (0..100).map(|it| format!("h{it}.x.test")).collect();
-        let spec = json!({"commonName": "x.test", "dnsNames": names, "uris": ["spiffe://x/y"]});
-        let kept = trimmed(spec.clone());
-        assert_eq!(serde_json::to_value(&kept.spec).unwrap(), spec);
-        let ours = |map: Option<std::collections::BTreeMap<String, String>>| -> Vec<String> {
-            map.unwrap_or_default().into_keys().collect()
-        };
-        assert_eq!(ours(kept.metadata.labels), ["cert.gardener.cloud/hash"]);
-        assert_eq!(ours(kept.metadata.annotations), ["gardener.cloud/operation"]);
-        assert_eq!(kept.metadata.finalizers, Some(vec!["other".to_owned()]));
-
-        let many = trimmed(json!({"dnsNames": vec!["a"; 300_000]})).spec.dns_names.unwrap();
-        assert_eq!(many.len(), MAX_ELEMENTS);
-        let long = trimmed(json!({"uris": vec!["x".repeat(100_000); 10]})).spec.uris.unwrap();
-        assert_eq!(long.iter().map(String::len).collect::<Vec<_>>(), [100_000, 100_000]);
-        let huge = trimmed(json!({"uris": ["ä".repeat(1_000_000)], "profile": "p".repeat(9_000)}));
-        assert_eq!(huge.spec.uris.unwrap()[0].len(), MAX_BYTES);
-        assert_eq!(huge.spec.profile.unwrap().len(), MAX_TEXT);
-    }
-}
+mod tests;

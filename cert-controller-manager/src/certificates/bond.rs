@@ -56,10 +56,10 @@ pub fn is_held(certificate: &Certificate) -> bool {
     certificate.finalizers().iter().any(|it| it == marks::SECRET_FINALIZER)
 }
 
-/// The finalizers of the Certificate with ours or without it.
+/// These finalizers with ours or without it.
 #[must_use]
-pub fn finalizers(certificate: &Certificate, ours: bool) -> Vec<String> {
-    let others = certificate.finalizers().iter().filter(|it| *it != marks::SECRET_FINALIZER);
+pub fn finalizers(all: &[String], ours: bool) -> Vec<String> {
+    let others = all.iter().filter(|it| *it != marks::SECRET_FINALIZER);
     let ours = ours.then(|| marks::SECRET_FINALIZER.to_owned());
     others.cloned().chain(ours).collect()
 }
@@ -158,8 +158,9 @@ mod tests {
     #[test]
     fn our_finalizer_comes_and_goes_and_others_stay() {
         let certificate = certificate(false);
-        assert_eq!(finalizers(&certificate, true), ["other", marks::SECRET_FINALIZER]);
-        assert_eq!(finalizers(&certificate, false), ["other"]);
+        let with = finalizers(certificate.finalizers(), true);
+        assert_eq!(with, ["other", marks::SECRET_FINALIZER]);
+        assert_eq!(finalizers(&with, false), ["other"]);
         assert!(!is_held(&certificate));
     }
 }

@@ -134,16 +134,21 @@ impl Controller {
         Api::namespaced_with(self.homes.at(key.home).client.clone(), &key.object.namespace, &kind)
     }
 
+    /// The list is replaced as a whole, and only ours is kept in memory, so it is read before. Where
+    /// anything else changed since, it is a conflict, and the next pass decides.
     async fn write_finalizers(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
         ours: bool,
     ) -> kube::Result<()> {
+        let Some(found) = self.api(key).get_metadata_opt(&key.object.name).await? else {
+            return Ok(());
+        };
         let patch = json!({ "metadata": {
             "uid": certificate.uid(),
             "resourceVersion": certificate.resource_version(),
-            "finalizers": bond::finalizers(certificate, ours),
+            "finalizers": bond::finalizers(found.finalizers(), ours),
         }});
         match self.write(key, &patch).await {
             Ok(_) => Ok(()),
