@@ -3,8 +3,9 @@
 //!
 //! `kind`, `object`: what is kept of an object, the same for all kinds. `ingress`, `service`,
 //! `istio`, `gateway`: how each kind becomes that. `annotations`, `domains`, `want`: what an object
-//! asks for, pure. `index`, `slaves`: what is there, kept warm by watches. `decide`: what to do
-//! about the difference, pure. `act`, `feedback`: doing it, and telling people. `watches`: which
+//! asks for, pure. `index`, `slaves`: what is there, kept warm by watches. `budget`, `size`: how much of
+//! it is kept for a namespace, pure; `reread`: what had no room, when there is some. `decide`: what to
+//! do about the difference, pure. `act`, `feedback`: doing it, and telling people. `watches`: which
 //! versions of which kinds are followed. `routes`: what adds names to the Gateways of others.
 //!
 //! Reads source objects and routes on the source cluster and Certificates on source and target.
@@ -12,6 +13,7 @@
 
 pub mod act;
 pub mod annotations;
+pub mod budget;
 pub mod decide;
 pub mod domains;
 pub mod feedback;
@@ -22,8 +24,10 @@ pub mod istio;
 pub mod kind;
 pub mod names;
 pub mod object;
+pub mod reread;
 pub mod routes;
 pub mod service;
+pub mod size;
 pub mod slaves;
 pub mod sync;
 pub mod want;

@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// The next key to reconcile; say [`done`](Self::done) afterwards.
-    async fn next(&self) -> K {
+    pub(crate) async fn next(&self) -> K {
         loop {
             let next_due = {
                 let mut state = self.lock();
@@ -109,7 +109,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 
     /// `key` was reconciled; reconcile it again after `again`.
-    fn done(&self, key: K, again: Option<Duration>) {
+    pub(crate) fn done(&self, key: K, again: Option<Duration>) {
         let mut state = self.lock();
         if state.running.remove(&key) == Some(true) {
             state.push(key);

@@ -99,6 +99,13 @@ pub fn keep(all: &Annotations) -> Annotations {
     kept.collect()
 }
 
+/// Whether an annotation is kept also of an object for which there is no room: they say whether it asks
+/// for certificates, and whom.
+#[must_use]
+pub fn is_always_kept(name: &str) -> bool {
+    [PURPOSE, marks::CLASS].contains(&name)
+}
+
 /// Why an annotation is not read, where it is too long.
 fn too_long(name: &str, value: &str) -> Option<String> {
     let most = bound(name).filter(|most| value.len() > *most)?;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,13 +24,15 @@ const MAX_TEXT: usize = 500;
 pub struct Feedback {
     reports: Reports,
     memory: Mutex<HashMap<SourceKey, Memory>>,
+    hasher: RandomState,
 }
 
+/// What was said. Others decide how long the texts are, so their hashes are kept.
 #[derive(Default)]
 struct Memory {
     /// The last word about each Secret.
-    states: BTreeMap<ObjectKey, String>,
-    complaints: BTreeSet<String>,
+    states: BTreeMap<ObjectKey, u64>,
+    complaints: BTreeSet<u64>,
 }
 
 /// Something to say.
@@ -45,7 +48,7 @@ impl Feedback {
     /// Events go to `reports`.
     #[must_use]
     pub fn new(reports: Reports) -> Self {
-        Self { reports, memory: Mutex::default() }
+        Self { reports, memory: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// Says that something was done.
@@ -55,14 +58,19 @@ impl Feedback {
 
     /// Says what cannot be done, each thing once until it has changed.
     pub fn complain(&self, key: &SourceKey, object: &Object, complaints: &[String]) {
-        let complaints: BTreeSet<String> = complaints.iter().map(|text| cut(text)).collect();
-        let fresh: Vec<String> = {
+        let complaints: BTreeMap<u64, String> = complaints
+            .iter()
+            .map(|text| cut(text))
+            .map(|text| (self.hasher.hash_one(&text), text))
+            .collect();
+        let known = complaints.keys().copied().collect();
+        let before = {
             let mut memory = self.lock();
             let memory = memory.entry(key.clone()).or_default();
-            let fresh = complaints.difference(&memory.complaints).cloned().collect();
-            memory.complaints = complaints;
-            fresh
+            std::mem::replace(&mut memory.complaints, known)
         };
+        let fresh = complaints.into_iter().filter(|(hash, _)| !before.contains(hash));
+        let fresh = fresh.map(|(_, text)| text);
         for complaint in fresh {
             self.reports.warning(reference(key, object), RECONCILE, &complaint);
         }
@@ -91,12 +99,12 @@ impl Feedback {
             let before = {
                 let mut memory = self.lock();
                 let states = &mut memory.entry(key.clone()).or_default().states;
-                states.insert(secret.clone(), text.clone())
+                states.insert(secret.clone(), self.hasher.hash_one(text))
             };
             let about = || reference(key, object);
             let note = format!("{secret}: {}", cut(text));
             match before {
-                Some(before) if before == *text => {}
+                Some(before) if before == self.hasher.hash_one(text) => {}
                 None if !wrong => {}
                 _ if wrong => self.reports.warning(about(), STATE, &note),
                 _ => self.reports.normal(about(), STATE, &note),
@@ -106,7 +114,7 @@ impl Feedback {
 
     /// A Certificate for `secret` was made: everything about it is news from now on.
     pub fn expect(&self, key: &SourceKey, secret: ObjectKey) {
-        self.lock().entry(key.clone()).or_default().states.insert(secret, String::new());
+        self.lock().entry(key.clone()).or_default().states.insert(secret, self.hasher.hash_one(""));
     }
 
     /// The object is not there any more.

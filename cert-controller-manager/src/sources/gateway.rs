@@ -8,7 +8,7 @@ use kube::{ResourceExt, core::Selector};
 use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
+    object::{Entries, Entry, From, Host, MAX_NAME, Parent, Place, SecretName, Source, quote},
     routes::{Attached, RouteKind},
 };
 use crate::api::{
@@ -96,6 +96,7 @@ fn selected(selector: &LabelSelector) -> From {
 }
 
 fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
+    let listener = quote(listener);
     let [reference] = tls.certificate_refs.as_slice() else {
         let count = tls.certificate_refs.len();
         return SecretName::Unclear(format!(
@@ -120,7 +121,8 @@ fn target(reference: &Reference, namespace: &str) -> Option<SourceKey> {
     let has_listeners = matches!(kind, Kind::Gateway | Kind::ListenerSet | Kind::XListenerSet);
     let namespace = reference.namespace.as_deref().unwrap_or(namespace);
     let object = ObjectKey::new(namespace, &reference.name);
-    has_listeners.then_some(SourceKey { kind, object })
+    let can_exist = object.namespace.len().max(object.name.len()) <= MAX_NAME;
+    (has_listeners && can_exist).then_some(SourceKey { kind, object })
 }
 
 fn attachments(

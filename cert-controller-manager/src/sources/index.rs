@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::{
+    budget::{Budget, Item, Ticket},
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Labels, Object, Source, keep},
+    object::{Entries, Labels, Object, Source, keep},
     routes::{Complaint, Route, RouteKey, RouteKind},
 };
 use crate::{
@@ -36,6 +39,8 @@ const COMPLAINTS_AT_ONCE: usize = 20;
 pub struct Index {
     queue: Shared<SourceKey>,
     state: Mutex<State>,
+    /// There may be room for something that waits.
+    room: Notify,
 }
 
 #[derive(Default)]
@@ -53,6 +58,7 @@ struct State {
     labels: HashMap<String, Arc<Labels>>,
     /// Objects for which labels of namespaces matter.
     selecting: BTreeSet<SourceKey>,
+    budget: Budget,
 }
 
 /// What is known about one object.
@@ -72,14 +78,28 @@ impl Index {
     /// Nothing yet. Whoever is concerned by a change is put into `queue`.
     #[must_use]
     pub fn new(queue: Shared<SourceKey>) -> Self {
-        Self { queue, state: Mutex::default() }
+        Self { queue, state: Mutex::default(), room: Notify::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn within(self, budget: Budget) -> Self {
+        self.lock().budget = budget;
+        self
     }
 
     /// What is known about one object.
     #[must_use]
     pub fn find(&self, key: &SourceKey) -> Known {
         let state = self.lock();
-        let object = state.objects.get(key).cloned();
+        let mut object = state.objects.get(key).cloned();
+        // Names of routes may be missing, and a certificate without them is none that was asked for. Routes
+        // of other namespaces lose only their own names.
+        if let Some(object) = object.as_mut()
+            && key.kind.takes_routes()
+            && state.budget.has_waiting_routes(&key.object.namespace)
+        {
+            object.entries = Entries::NoRoom;
+        }
         let parent = object.as_ref().and_then(|object| object.parent.as_ref());
         let parent = parent.and_then(|parent| {
             state.objects.get(&SourceKey { kind: Kind::Gateway, object: parent.0.clone() })
@@ -121,8 +141,17 @@ impl Index {
         self.lock().objects.keys().filter(|key| key.kind == kind).cloned().collect()
     }
 
-    fn put(&self, key: SourceKey, object: Object) {
+    /// Replaces what is known about an object. With a ticket, only where it still waits so.
+    pub(super) fn put(&self, key: SourceKey, object: Object, ticket: Option<Ticket>) {
         let mut state = self.lock();
+        let item = Item::Object(key.clone());
+        if ticket.is_some_and(|ticket| !state.budget.is_waiting(&item, ticket)) {
+            return;
+        }
+        let before = state.objects.get(&key).map_or(0, Object::size);
+        let has_room = state.budget.replace(&item, before, object.size());
+        let object = if has_room { object } else { object.without_entries() };
+        self.tell_room(&state, &item);
         let parent = object.parent.clone();
         if object.selects() {
             state.selecting.insert(key.clone());
@@ -145,6 +174,9 @@ impl Index {
         let mut state = self.lock();
         let Some(object) = state.objects.remove(key) else { return };
         state.selecting.remove(key);
+        let item = Item::Object(key.clone());
+        state.budget.remove(&item, object.size());
+        self.tell_room(&state, &item);
         state.adopt(key, object.parent.map(|parent| parent.0), false);
         let children = state.children_of(key);
         drop(state);
@@ -174,6 +206,33 @@ impl Index {
         self.lock().selecting.iter().cloned().collect()
     }
 
+    /// Something for which there is room now, with the version of the API that it was read in.
+    pub(super) fn next_waiting(&self) -> Option<(Item, &'static str, Ticket)> {
+        let state = self.lock();
+        let (item, ticket) = state.budget.next()?;
+        let version = match &item {
+            Item::Object(key) => state.objects.get(key)?.version,
+            Item::Route(key) => state.routes.get(key)?.version,
+        };
+        Some((item, version, ticket))
+    }
+
+    /// Something that waits cannot be read.
+    pub(super) fn give_up(&self, item: &Item, ticket: Ticket) {
+        self.lock().budget.give_up(item, ticket);
+    }
+
+    fn tell_room(&self, state: &State, changed: &Item) {
+        if state.budget.next_of(changed.namespace()).is_some() {
+            self.room.notify_one();
+        }
+    }
+
+    /// Waits until there may be room for something that waits.
+    pub(super) async fn room(&self) {
+        self.room.notified().await;
+    }
+
     /// The version of the API that a route was read in.
     pub(super) fn route_version(&self, key: &RouteKey) -> Option<&'static str> {
         self.lock().routes.get(key).map(|route| route.version)
@@ -186,9 +245,15 @@ impl Index {
         ours.filter(|(key, _)| key.0 == kind).map(|(key, _)| key.1.clone()).collect()
     }
 
-    /// Replaces what is known about a route.
-    pub(super) fn put_route(&self, key: RouteKey, route: Option<Route>) {
+    /// Replaces what is known about a route. With a ticket, only where it still waits so.
+    pub(super) fn put_route(&self, key: RouteKey, route: Option<Route>, ticket: Option<Ticket>) {
         let mut state = self.lock();
+        let item = Item::Route(key.clone());
+        if ticket.is_some_and(|ticket| !state.budget.is_waiting(&item, ticket)) {
+            return;
+        }
+        let (route, mut concerned) = state.fit_route(&item, &key, route);
+        self.tell_room(&state, &item);
         let before = match &route {
             Some(route) if state.routes.get(&key) == Some(route) => return,
             _ => state.routes.remove(&key),
@@ -196,7 +261,6 @@ impl Index {
         if !route.as_ref().is_some_and(|route| route.complains_as(before.as_ref())) {
             state.told.remove(&key);
         }
-        let mut concerned = BTreeSet::new();
         for (parent, _) in before.iter().flat_map(|route| &route.attachments) {
             if let Some(routes) = state.attached.get_mut(parent) {
                 routes.remove(&key);
@@ -232,6 +296,25 @@ impl Index {
 }
 
 impl State {
+    /// What is kept of a route, and the objects that can be read now, after others that had to wait.
+    fn fit_route(
+        &mut self,
+        item: &Item,
+        key: &RouteKey,
+        route: Option<Route>,
+    ) -> (Option<Route>, BTreeSet<SourceKey>) {
+        let namespace = item.namespace();
+        let waited = self.budget.has_waiting_routes(namespace);
+        let before = self.routes.get(key).map_or(0, Route::size);
+        let size = route.as_ref().map_or(0, Route::size);
+        let has_room = self.budget.replace(item, before, size);
+        let route = if has_room { route } else { route.map(Route::without_names) };
+        let is_free = waited && !self.budget.has_waiting_routes(namespace);
+        let of_namespace = self.objects.keys().filter(|key| key.object.namespace == namespace);
+        let free = if is_free { of_namespace.cloned().collect() } else { BTreeSet::new() };
+        (route, free)
+    }
+
     fn adopt(&mut self, key: &SourceKey, parent: Option<ObjectKey>, is_child: bool) {
         let Some(parent) = parent else { return };
         let children = self.children.entry(parent.clone()).or_default();
@@ -267,7 +350,7 @@ impl<S> Objects<S> {
 impl<S: Source> Follower<Foreign<S>> for Objects<S> {
     fn applied(&self, object: Foreign<S>) {
         let (key, object) = keep(&object, self.version);
-        self.index.put(key, object);
+        self.index.put(key, object, None);
     }
 
     fn gone(&self, key: &ObjectKey) {

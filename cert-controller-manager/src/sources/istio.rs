@@ -9,7 +9,7 @@ use super::{
     annotations::SECRET_NAMESPACE,
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source},
+    object::{Entries, Entry, From, Host, MAX_NAME, Parent, Place, SecretName, Source},
     routes::{Attached, RouteKind},
 };
 use crate::api::{
@@ -65,7 +65,9 @@ impl Attached for VirtualServiceSpec {
             Some((namespace, name)) => ObjectKey::new(namespace, name),
             None => ObjectKey::new(&namespace, text),
         };
-        let names = object.spec.gateways.iter().filter(|name| *name != "mesh");
+        // What is longer names no Gateway.
+        let can_exist = |name: &&String| *name != "mesh" && name.len() <= 2 * MAX_NAME;
+        let names = object.spec.gateways.iter().filter(can_exist);
         let here: Arc<str> = namespace.as_str().into();
         let attachment = |key| {
             let attachment = Attachment {

@@ -55,6 +55,15 @@ impl Kind {
         Self::ALL.into_iter().find(is)
     }
 
+    /// Whether routes are attached to it.
+    #[must_use]
+    pub fn takes_routes(self) -> bool {
+        match self {
+            Self::Ingress | Self::Service => false,
+            Self::IstioGateway | Self::Gateway | Self::ListenerSet | Self::XListenerSet => true,
+        }
+    }
+
     /// Upstream's finalizer, which all kinds of a controller share.
     #[must_use]
     pub(super) fn finalizer(self) -> &'static str {

@@ -20,8 +20,12 @@ use crate::api::{
 pub const MAX_ENTRIES: usize = 1_000;
 /// Most names in all entries of an object together: two hundred certificates are full then.
 pub const MAX_HOSTS: usize = 20_000;
+/// Most bytes that are kept of one object: so many names as are allowed have a hundred characters each.
+const MAX_BYTES: usize = 4 << 20;
+/// So many finalizers that may be ours are kept: as many managers as share a cluster.
+const MAX_FINALIZERS: usize = 8;
 /// Longest name that is kept: no name of DNS or Kubernetes is as long, so that it is refused.
-const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// Longest part of an object that is repeated to people.
 const MAX_QUOTE: usize = 200;
 
@@ -83,6 +87,8 @@ pub enum Entries {
     All(Arc<[Entry]>),
     /// More than are looked at, or more names in them: none is kept.
     TooMany,
+    /// Other objects of the namespace take all the room: none is kept.
+    NoRoom,
 }
 
 impl Default for Entries {
@@ -97,7 +103,7 @@ impl Entries {
     pub fn as_slice(&self) -> &[Entry] {
         match self {
             Self::All(entries) => entries,
-            Self::TooMany => &[],
+            Self::TooMany | Self::NoRoom => &[],
         }
     }
 }
@@ -105,13 +111,17 @@ impl Entries {
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         let mut kept = Vec::new();
-        let mut hosts = 0_usize;
+        let (mut hosts, mut bytes) = (0_usize, 0_usize);
         for mut entry in entries {
             hosts = hosts.saturating_add(entry.hosts.len());
             if kept.len() == MAX_ENTRIES || hosts > MAX_HOSTS {
                 return Self::TooMany;
             }
             entry.bound();
+            bytes = bytes.saturating_add(entry.size());
+            if bytes > MAX_BYTES {
+                return Self::TooMany;
+            }
             kept.push(entry);
         }
         Self::All(kept.into())
@@ -132,6 +142,7 @@ pub struct Entry {
 impl Entry {
     /// Cuts what is too long to be anything.
     fn bound(&mut self) {
+        self.hosts.shrink_to_fit();
         for name in self.hosts.iter_mut().filter_map(|host| host.name.as_mut()) {
             if name.len() > MAX_NAME {
                 *name = head(name, MAX_NAME).to_owned();
@@ -262,7 +273,8 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
     // may write as much as they like. Only what has a parent may be asked for by that, and a parent
     // gives its annotations even where it asks for nothing itself.
     let (entries, parent) = S::entries(object);
-    let asks = parent.is_some() || asks(S::KIND, labelled, &annotations);
+    let is_for_nothing = S::KIND == Kind::Service && entries == Entries::default();
+    let asks = parent.is_some() || (asks(S::KIND, labelled, &annotations) && !is_for_nothing);
     if !asks && S::KIND != Kind::Gateway {
         annotations.retain(|name, _| name == marks::CLASS);
     }
@@ -271,7 +283,13 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
         uid: object.uid().unwrap_or_default(),
         annotations,
         labelled,
-        finalizers: object.finalizers().iter().filter(is_ours).cloned().collect(),
+        finalizers: object
+            .finalizers()
+            .iter()
+            .filter(is_ours)
+            .take(MAX_FINALIZERS)
+            .cloned()
+            .collect(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         entries: if asks { entries } else { Entries::default() },
         parent,

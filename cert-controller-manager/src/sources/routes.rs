@@ -9,7 +9,7 @@ use cert_lib::model::name::DnsName;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
-use super::{domains::Attachment, index::Index, kind::SourceKey};
+use super::{budget, domains::Attachment, index::Index, kind::SourceKey, object::MAX_NAME};
 use crate::{
     api::{
         ObjectKey, gateway, istio,
@@ -24,6 +24,7 @@ const MAX_TOLD: usize = 5;
 const MAX_NAMES: usize = 250;
 const MAX_BYTES: usize = 16 << 10;
 const MAX_TEXT: usize = 120;
+const LEFT_OUT: &str = "left out of the certificates of its gateways";
 /// So many attachments of a route are kept: the Gateway API allows no more.
 const MAX_ATTACHMENTS: usize = 32;
 
@@ -79,8 +80,10 @@ pub struct Route {
     uid: String,
     /// What it is attached to.
     pub attachments: Vec<(SourceKey, Attachment)>,
+    /// Whether other objects of its namespace take all the room, so that its names are not kept.
+    pub has_no_room: bool,
     /// What is wrong with it.
-    complaint: Option<String>,
+    pub(super) complaint: Option<String>,
 }
 
 /// What is wrong with a route.
@@ -98,6 +101,7 @@ impl Route {
         let (names, mut complaint) = readable(S::hostnames(object));
         let created = object.creation_timestamp().map(|time| time.0);
         let mut attachments = S::attachments(object, &names);
+        attachments.retain(|(_, it)| it.section.as_ref().is_none_or(|name| name.len() <= MAX_NAME));
         once(&mut attachments);
         if attachments.len() > MAX_ATTACHMENTS {
             let why = format!(
@@ -111,7 +115,8 @@ impl Route {
             attachments.shrink_to_fit();
         }
         attachments.iter_mut().for_each(|(_, attachment)| attachment.created = created);
-        Self { version, uid: object.uid().unwrap_or_default(), attachments, complaint }
+        let uid = object.uid().unwrap_or_default();
+        Self { version, uid, attachments, has_no_room: false, complaint }
     }
 
     /// What is wrong with the route of this name, if anything.
@@ -126,13 +131,21 @@ impl Route {
             uid: Some(self.uid.clone()),
             ..ObjectReference::default()
         };
-        Some(Complaint { about, text: self.complaint.clone()? })
+        let text = if self.has_no_room {
+            format!("{LEFT_OUT}: {}", budget::no_room())
+        } else {
+            self.complaint.clone()?
+        };
+        Some(Complaint { about, text })
     }
 
     /// Whether the same is wrong with both.
     #[must_use]
     pub fn complains_as(&self, other: Option<&Self>) -> bool {
-        other.is_some_and(|other| other.complaint == self.complaint && other.uid == self.uid)
+        other.is_some_and(|other| {
+            (other.has_no_room, &other.complaint, &other.uid)
+                == (self.has_no_room, &self.complaint, &self.uid)
+        })
     }
 }
 
@@ -173,7 +186,7 @@ fn readable(texts: &[String]) -> (Arc<[String]>, Option<String>) {
     if more > 0 {
         errors.push(format!("{more} more"));
     }
-    let complaint = format!("left out of the certificates of its gateways: {}", errors.join("; "));
+    let complaint = format!("{LEFT_OUT}: {}", errors.join("; "));
     (names.into(), (!errors.is_empty()).then_some(complaint))
 }
 
@@ -193,13 +206,13 @@ impl<S> Routes<S> {
 impl<S: Attached> Follower<Foreign<S>> for Routes<S> {
     fn applied(&self, object: Foreign<S>) {
         let route = Route::of(&object, self.version);
-        self.index.put_route((S::KIND, ObjectKey::of(&object)), Some(route));
+        self.index.put_route((S::KIND, ObjectKey::of(&object)), Some(route), None);
     }
 
     fn gone(&self, key: &ObjectKey) {
         let key = (S::KIND, key.clone());
         if self.index.route_version(&key) == Some(self.version) {
-            self.index.put_route(key, None);
+            self.index.put_route(key, None, None);
         }
     }
 

@@ -188,7 +188,7 @@ impl Sources {
             let extract = || wanted(&key, object, parent, &known.routes, classes);
             let entries = match &object.entries {
                 Entries::All(entries) => entries.len(),
-                Entries::TooMany => 0,
+                Entries::TooMany | Entries::NoRoom => 0,
             };
             if entries + known.routes.len() > QUICK { heavy(extract) } else { extract() }
         });

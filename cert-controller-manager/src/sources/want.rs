@@ -9,6 +9,7 @@ use cert_lib::model::request::MAX_DNS_NAMES;
 
 use super::{
     annotations::{self, Annotations, Names, Options},
+    budget,
     domains::{Attachment, Routes},
     kind::{Kind, SourceKey},
     names::NameList,
@@ -60,7 +61,9 @@ pub fn wanted(
     routes: &[Attachment],
     classes: &Classes,
 ) -> Wanted {
-    let belongs = |(gateway, labels): &(&Object, _)| belongs(key, object, gateway, *labels);
+    let belongs = |(gateway, labels): &(&Object, _)| {
+        gateway.entries == Entries::NoRoom || belongs(key, object, gateway, *labels)
+    };
     let parent = parent.filter(belongs).map(|(gateway, _)| gateway);
     let inherited =
         parent.map(|gateway| annotations::inherit(&object.annotations, &gateway.annotations));
@@ -69,7 +72,7 @@ pub fn wanted(
     let labelled = object.labelled || parent.is_some_and(|gateway| gateway.labelled);
     let mut wanted = Wanted { responsible, ..Wanted::default() };
     if responsible && !object.deleting && asks(key.kind, labelled, annotations) {
-        match readable(key, object, annotations) {
+        match readable(key, object, parent, annotations) {
             Ok(entries) => collect(key, entries, annotations, routes, &mut wanted),
             Err(why) => {
                 wanted.held = true;
@@ -86,16 +89,21 @@ pub fn wanted(
 fn readable<'a>(
     key: &SourceKey,
     object: &'a Object,
+    parent: Option<&Object>,
     annotations: &Annotations,
 ) -> Result<&'a [Entry], String> {
+    if parent.is_some_and(|gateway| gateway.entries == Entries::NoRoom) {
+        return Err(format!("its Gateway is not read: {}", budget::no_room()));
+    }
     if let Some(why) = annotations::refusal(annotations, key.kind == Kind::Service) {
         return Err(why);
     }
     match &object.entries {
         Entries::All(entries) => Ok(entries),
         Entries::TooMany => Err(format!(
-            "it has more than {MAX_ENTRIES} entries or more than {MAX_HOSTS} names in them"
+            "it has more than {MAX_ENTRIES} entries or more than {MAX_HOSTS} names in them, or too long ones"
         )),
+        Entries::NoRoom => Err(budget::no_room()),
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     index::{Index, Namespaces, Objects},
     kind::Kind,
     object::Source,
+    reread::reread,
     routes::{Attached, RouteKind, Routes},
 };
 use crate::{
@@ -125,6 +126,8 @@ impl Watches {
                 all.push(Watch { kind: name.kind, run: turn.watch(known.followed, client, index) });
             }
         }
+        let run = reread(client.clone(), index.clone()).boxed();
+        all.push(Watch { kind: "objects that wait for room", run });
         all
     }
 }

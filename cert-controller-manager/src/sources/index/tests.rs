@@ -7,7 +7,7 @@ use crate::{
         source::{IngressSpec, Shape},
     },
     runtime::queue::Queue,
-    sources::routes::Routes,
+    sources::{object::keep, routes::Routes},
 };
 
 fn index() -> Arc<Index> {
@@ -139,4 +139,112 @@ async fn a_route_is_told_once_what_is_wrong_with_it_until_that_changes() {
     routes.applied(route(&["b.x"]));
     assert_eq!(told(), []);
     assert_eq!(*index.find(&key(Kind::Gateway, "g")).routes[0].hostnames, ["b.x".to_owned()]);
+}
+
+/// An Ingress of a namespace that asks for certificates for so many hosts.
+fn ingress(namespace: &str, name: &str, hosts: usize) -> Foreign<IngressSpec> {
+    let hosts: Vec<String> = (0..hosts).map(|number| format!("h{number}.test")).collect();
+    let mut object = object(name, json!({"tls": [{"hosts": hosts, "secretName": "s"}]}));
+    object.metadata.namespace = Some(namespace.to_owned());
+    object
+}
+
+fn entries(index: &Index, kind: Kind, namespace: &str, name: &str) -> Entries {
+    let key = SourceKey { kind, object: ObjectKey::new(namespace, name) };
+    index.find(&key).object.unwrap().entries
+}
+
+fn within(bytes: usize) -> Arc<Index> {
+    Arc::new(Index::new(Arc::new(Queue::default())).within(Budget::of(bytes)))
+}
+
+#[tokio::test]
+async fn an_object_without_room_is_read_when_another_of_its_namespace_is_gone() {
+    let size = keep(&ingress("ns", "a", 10), "v1").1.size();
+    let index = within(2 * size);
+    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    for name in ["a", "b", "c"] {
+        ingresses.applied(ingress("ns", name, 10));
+    }
+    let is_kept = |name: &str| entries(&index, Kind::Ingress, "ns", name) != Entries::NoRoom;
+    assert_eq!(["a", "b", "c"].map(is_kept), [true, true, false]);
+    assert_eq!(index.next_waiting(), None);
+    // Said again by a new list, which changes nothing.
+    for name in ["a", "b", "c"] {
+        ingresses.applied(ingress("ns", name, 10));
+    }
+    assert_eq!(["a", "b", "c"].map(is_kept), [true, true, false]);
+
+    ingresses.gone(&ObjectKey::new("ns", "a"));
+    index.room().await;
+    let (item, version, ticket) = index.next_waiting().unwrap();
+    assert_eq!((&item, version), (&Item::Object(key(Kind::Ingress, "c")), "v1"));
+    let read = |hosts| keep(&ingress("ns", "c", hosts), "v1");
+    let (name, object) = read(10);
+    index.put(name, object, Some(ticket));
+    assert!(is_kept("c"));
+    assert_eq!(index.next_waiting(), None);
+    // What was read too late is not taken.
+    let (name, object) = read(1);
+    index.put(name, object, Some(ticket));
+    assert_eq!(index.find(&key(Kind::Ingress, "c")).object, Some(read(10).1));
+}
+
+#[tokio::test]
+async fn what_a_namespace_asks_for_takes_no_room_of_others_and_of_it_little_is_kept() {
+    let index = within(10_000);
+    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    let mut hostile = ingress("hostile", "large", 10_000);
+    let annotations = hostile.metadata.annotations.as_mut().unwrap();
+    annotations.insert("cert.gardener.cloud/dnsnames".into(), "a.test,".repeat(4_000));
+    annotations.insert("cert.gardener.cloud/class".into(), "mine".into());
+    ingresses.applied(hostile);
+    ingresses.applied(ingress("victim", "web", 5));
+    let Entries::All(kept) = entries(&index, Kind::Ingress, "victim", "web") else { panic!() };
+    assert_eq!(kept[0].hosts.len(), 5);
+    let key = SourceKey { kind: Kind::Ingress, object: ObjectKey::new("hostile", "large") };
+    let kept = index.find(&key).object.unwrap();
+    assert_eq!((kept.entries, kept.annotations.len()), (Entries::NoRoom, 2));
+}
+
+#[tokio::test]
+async fn a_gateway_is_held_while_routes_of_its_namespace_have_no_room() {
+    let index = within(5_000);
+    let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
+    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let route = |namespace: &str, name: &str, hosts: usize| {
+        let hosts: Vec<String> = (0..hosts).map(|number| format!("h{number}.test")).collect();
+        let parent = json!([{"name": "g", "namespace": "ns"}]);
+        let mut route: Foreign<HttpRoute> =
+            object(name, json!({"parentRefs": parent, "hostnames": hosts}));
+        route.metadata.namespace = Some(namespace.to_owned());
+        route
+    };
+    gateways.applied(object("g", json!({})));
+    gateways.applied(object("h", json!({})));
+    let held = || ["g", "h"].map(|it| entries(&index, Kind::Gateway, "ns", it) == Entries::NoRoom);
+    routes.applied(route("ns", "small", 2));
+    routes.applied(route("other", "large", 200));
+    assert_eq!(held(), [false, false], "routes of others hold nothing");
+    routes.applied(route("ns", "large", 200));
+    assert_eq!(held(), [true, true]);
+    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    ingresses.applied(ingress("ns", "web", 1));
+    assert_ne!(entries(&index, Kind::Ingress, "ns", "web"), Entries::NoRoom);
+    ingresses.gone(&ObjectKey::new("ns", "web"));
+    let told = index.complaints(&key(Kind::Gateway, "g"));
+    let about: Vec<_> = told.iter().filter_map(|it| it.about.namespace.as_deref()).collect();
+    assert_eq!(about, ["ns", "other"]);
+    assert!(told[0].text.contains("takes more than 32 MiB"), "{told:?}");
+    let names = |known: Known| known.routes.iter().map(|it| it.hostnames.len()).sum::<usize>();
+    assert_eq!(names(index.find(&key(Kind::Gateway, "g"))), 2);
+
+    while index.queue.len() > 0 {
+        let key = index.queue.next().await;
+        index.queue.done(key, None);
+    }
+    routes.applied(route("ns", "large", 3));
+    assert_eq!(held(), [false, false]);
+    assert_eq!(index.queue.len(), 2, "both are looked at again");
+    assert_eq!(names(index.find(&key(Kind::Gateway, "g"))), 5);
 }

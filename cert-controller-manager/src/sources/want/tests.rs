@@ -439,3 +439,28 @@ fn the_former_label_asks_too_and_what_is_being_deleted_asks_for_nothing() {
     object.deleting = true;
     assert_eq!(count(&object), 0);
 }
+
+#[test]
+fn an_object_without_room_is_held_and_so_is_a_listener_set_of_such_a_gateway() {
+    let classes = Classes::default();
+    let of = |key: &SourceKey, object: &Object, gateway: Option<&Object>| {
+        let wanted = wanted(key, object, gateway.map(|it| (it, None)), &[], &classes);
+        (wanted.held, wanted.complaints.join("; "))
+    };
+    let tls = json!({"tls": [{"hosts": ["a"], "secretName": "s"}]});
+    let (key, object) = kept::<IngressSpec>(managed(), tls.clone());
+    let (held, complaint) = of(&key, &object.without_entries(), None);
+    assert!(held && complaint.contains("takes more than 32 MiB"), "{complaint}");
+    let (_, unmanaged) = kept::<IngressSpec>(json!({}), tls);
+    assert_eq!(of(&key, &unmanaged.without_entries(), None), (false, String::new()));
+
+    let set = json!({
+        "parentRef": {"name": "gateway", "namespace": "infra"},
+        "listeners": [{"name": "l", "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "s"}]}}],
+    });
+    let (_, gateway) = kept::<GatewaySpec>(managed(), json!({}));
+    let gateway = gateway.without_entries();
+    let (key, set) = kept::<XListenerSet>(json!({}), set);
+    let (held, complaint) = of(&key, &set, Some(&gateway));
+    assert!(held && complaint.starts_with("its Gateway is not read"), "{complaint}");
+}

@@ -1,0 +1,202 @@
+//! How much the index keeps for each namespace, so that what one tenant writes does not take the
+//! memory that serves all. Pure.
+//!
+//! What finds no room waits until something of its namespace goes; other namespaces do not matter.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{kind::SourceKey, routes::RouteKey};
+
+/// So many bytes are kept for each namespace: 10,000 Ingresses with five hosts of 40 characters each take
+/// a third of it, and 10,000 routes with three hosts another one.
+pub const PER_NAMESPACE: usize = 32 << 20;
+
+/// What to tell people where there is no room.
+#[must_use]
+pub fn no_room() -> String {
+    let most = PER_NAMESPACE >> 20;
+    format!(
+        "all that its namespace asks for takes more than {most} MiB, and it is read when there is room"
+    )
+}
+
+/// What is kept. Routes come last.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Item {
+    /// An object that gets certificates.
+    Object(SourceKey),
+    /// A route.
+    Route(RouteKey),
+}
+
+impl Item {
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Object(key) => &key.object.namespace,
+            Self::Route((_, key)) => &key.namespace,
+        }
+    }
+}
+
+/// Stands for one state of an item that waits: another one has another number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ticket(u64);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Budget {
+    most: usize,
+    namespaces: HashMap<String, Share>,
+    tickets: u64,
+}
+
+/// Of one namespace.
+#[derive(Debug, Default)]
+struct Share {
+    used: usize,
+    waiting: BTreeMap<Item, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    size: usize,
+    ticket: Ticket,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::of(PER_NAMESPACE)
+    }
+}
+
+impl Budget {
+    /// So many bytes for each namespace.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        Self { most, namespaces: HashMap::new(), tickets: 0 }
+    }
+
+    /// An item of which `before` bytes were kept has `size` bytes now. Returns whether there is room
+    /// for them; where there is none, nothing is counted, and the item waits.
+    pub fn replace(&mut self, item: &Item, before: usize, size: usize) -> bool {
+        self.remove(item, before);
+        if size == 0 {
+            return true;
+        }
+        let share = self.namespaces.entry(item.namespace().to_owned()).or_default();
+        let has_room = share.used + size <= self.most;
+        if has_room {
+            share.used += size;
+        } else {
+            self.tickets += 1;
+            let ticket = Ticket(self.tickets);
+            share.waiting.insert(item.clone(), Waiting { size, ticket });
+        }
+        has_room
+    }
+
+    /// An item of which so many bytes were kept is gone.
+    pub fn remove(&mut self, item: &Item, before: usize) {
+        let Some(share) = self.namespaces.get_mut(item.namespace()) else { return };
+        share.used = share.used.saturating_sub(before);
+        share.waiting.remove(item);
+        if share.used == 0 && share.waiting.is_empty() {
+            self.namespaces.remove(item.namespace());
+        }
+    }
+
+    /// Something that waits and for which there is room now.
+    #[must_use]
+    pub fn next(&self) -> Option<(Item, Ticket)> {
+        self.namespaces.keys().find_map(|namespace| self.next_of(namespace))
+    }
+
+    /// The same for one namespace.
+    #[must_use]
+    pub fn next_of(&self, namespace: &str) -> Option<(Item, Ticket)> {
+        let share = self.namespaces.get(namespace)?;
+        let left = self.most.saturating_sub(share.used);
+        let (item, waiting) = share.waiting.iter().find(|(_, it)| it.size <= left)?;
+        Some((item.clone(), waiting.ticket))
+    }
+
+    /// An item does not wait any more, because it cannot be read again.
+    pub fn give_up(&mut self, item: &Item, ticket: Ticket) {
+        if self.is_waiting(item, ticket) {
+            self.remove(item, 0);
+        }
+    }
+
+    /// Whether routes of a namespace wait.
+    #[must_use]
+    pub fn has_waiting_routes(&self, namespace: &str) -> bool {
+        let last = self.namespaces.get(namespace).and_then(|it| it.waiting.last_key_value());
+        matches!(last, Some((Item::Route(_), _)))
+    }
+
+    /// Whether an item still waits in the state that this stands for.
+    #[must_use]
+    pub fn is_waiting(&self, item: &Item, ticket: Ticket) -> bool {
+        let waiting = self.namespaces.get(item.namespace()).and_then(|it| it.waiting.get(item));
+        waiting.is_some_and(|waiting| waiting.ticket == ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::ObjectKey, sources::kind::Kind};
+
+    fn item(namespace: &str, name: &str) -> Item {
+        Item::Object(SourceKey { kind: Kind::Ingress, object: ObjectKey::new(namespace, name) })
+    }
+
+    fn next(budget: &Budget) -> Option<Item> {
+        budget.next().map(|(item, _)| item)
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_until_something_of_its_namespace_goes() {
+        let mut budget = Budget::of(100);
+        let [a, b, c] = ["a", "b", "c"].map(|name| item("ns", name));
+        assert!(budget.replace(&a, 0, 60) && !budget.replace(&b, 0, 50));
+        assert!(budget.replace(&c, 0, 40), "what is smaller has room");
+        assert_eq!(next(&budget), None);
+        budget.remove(&c, 40);
+        assert_eq!(next(&budget), None, "40 are left, and 50 wait");
+        assert!(budget.replace(&a, 60, 50));
+        assert_eq!(next(&budget), Some(b.clone()));
+        assert!(budget.replace(&b, 0, 50));
+        assert_eq!(next(&budget), None);
+    }
+
+    #[test]
+    fn a_namespace_takes_nothing_from_others() {
+        let mut budget = Budget::of(100);
+        assert!(budget.replace(&item("ns", "a"), 0, 100));
+        assert!(!budget.replace(&item("ns", "b"), 0, 1));
+        assert!(budget.replace(&item("other", "a"), 0, 100));
+        budget.remove(&item("other", "a"), 100);
+        assert_eq!(next(&budget), None);
+    }
+
+    #[test]
+    fn an_item_that_changed_or_went_while_it_waited_does_not_wait_in_its_former_state() {
+        let mut budget = Budget::of(100);
+        let a = item("ns", "a");
+        assert!(!budget.replace(&a, 0, 200));
+        assert_eq!(next(&budget), None, "nothing makes room for it");
+        assert!(!budget.replace(&a, 0, 101));
+        assert!(budget.replace(&item("ns", "b"), 0, 100) && !budget.replace(&a, 0, 100));
+        budget.remove(&item("ns", "b"), 100);
+        let (_, ticket) = budget.next().unwrap();
+        assert!(budget.is_waiting(&a, ticket));
+        assert!(budget.replace(&item("ns", "b"), 0, 1) && !budget.replace(&a, 0, 100));
+        assert!(!budget.is_waiting(&a, ticket));
+        budget.remove(&a, 0);
+        budget.remove(&item("ns", "b"), 1);
+        assert!(budget.namespaces.is_empty());
+    }
+}
