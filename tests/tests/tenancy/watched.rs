@@ -1,5 +1,8 @@
-//! Objects that ask for nothing, in numbers and sizes that an API server takes: they are read in
-//! pages that are bounded in bytes, nothing of them is kept, and others are served.
+//! Objects in numbers and sizes that an API server takes: they are read in pages that are bounded in
+//! bytes, of those that ask for nothing nothing is kept, of the others no more than their namespace has
+//! room for, and others are served.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use cert_controller_manager::access::Cluster;
@@ -99,6 +102,111 @@ fn large_and_many_objects_of_a_tenant_cost_others_neither_memory_nor_service() {
         let usage = fleet.usage(0).await?;
         println!("{LARGE} large and {small_ones} small objects: {} MiB", usage.peak_memory >> 20);
         ensure!(usage.peak_memory < MEMORY, "{usage:?}");
+        fleet.check().await
+    })
+    .unwrap();
+}
+
+/// Of 300 KB each, with as many hosts as are looked at. `GREEDY=1000` makes as many.
+const GREEDY: usize = 160;
+/// With names of 250 hosts and 32 gateways each: ten times as much as a namespace has room for.
+const ROUTES: usize = 1_000;
+
+/// An Ingress with 20,000 hosts in 1,000 entries, all for one Secret. No issuer issues for it.
+fn greedy(number: usize) -> Value {
+    let name = format!("greedy-{number}");
+    let mut ingress = ingress(&name, "unused.my-company.test", "unused");
+    ingress["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("nobody");
+    let entry = |entry: usize| {
+        let hosts: Vec<String> = (0..20).map(|it| format!("h{:x}.x", 20 * entry + it)).collect();
+        json!({"hosts": hosts, "secretName": format!("{name}-tls")})
+    };
+    ingress["spec"]["tls"] = (0..1_000).map(entry).collect();
+    ingress
+}
+
+fn route(number: usize) -> Value {
+    let hosts: Vec<String> = (0..250).map(|it| format!("h{it}.r{number}.test")).collect();
+    let gateways: Vec<String> = (0..32).map(|it| format!("gateway-{number}-{it}")).collect();
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": format!("route-{number}")},
+        "spec": {"hosts": hosts, "gateways": gateways},
+    })
+}
+
+/// The Certificates of the hostile namespace, by uid.
+async fn certificates(fleet: &Fleet) -> Result<BTreeSet<String>> {
+    let found = objects::list(&fleet.client(Cluster::Source), "Certificate", "hostile").await?;
+    Ok(found.into_iter().filter_map(|it| it.metadata.uid).collect())
+}
+
+/// Waits until there are Certificates of some greedy Ingresses, and all that there were.
+async fn until_more(fleet: &Fleet, before: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    eventually(LATER, "there are more Certificates, and those that there were", || async {
+        let found = certificates(fleet).await?;
+        ensure!(before.is_subset(&found), "{before:?} were there, {found:?} are");
+        let is_more = found.len() > before.len();
+        Ok(if is_more { Look::Done(found) } else { Look::NotYet(format!("{} are", found.len())) })
+    })
+    .await
+}
+
+/// The Ingresses of the hostile namespace have no more room than is kept for it. Those that have none
+/// keep their Certificates, and get them when the others are gone.
+#[test]
+fn what_a_tenant_asks_for_has_bounded_room_and_waits_for_more() {
+    run(async {
+        let options =
+            FleetOptions { http: true, definitions: true, idle: true, ..FleetOptions::default() };
+        let fleet = Fleet::start(options).await?;
+        objects::define_gateways(&fleet.client(Cluster::Source)).await?;
+        fleet.restart(0).await?;
+        fleet.issuer("issuer-acme", &fleet.pebble.directory()).await?;
+        let hostile = Namespace::in_fleet(&fleet, "hostile").await?;
+        let victim = Namespace::in_fleet(&fleet, "victim").await?;
+        let greedy_ones = std::env::var("GREEDY").map_or(Ok(GREEDY), |text| text.parse())?;
+
+        let vitals = Vitals::watch(&fleet, 0).await?;
+        create(&fleet, (0..greedy_ones).map(greedy)).await?;
+        create(&fleet, (0..ROUTES).map(route)).await?;
+        victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
+        victim.until_all_ready(1, SOON).await?;
+        // The last one that came has no room.
+        let no_room = |text: &str| text.contains("its namespace asks for takes more than 32 MiB");
+        hostile.until_event(&format!("greedy-{}", greedy_ones - 1), LATER, no_room).await?;
+        let made = until_more(&fleet, &BTreeSet::new()).await?;
+        ensure!(made.len() < 20, "{} greedy Ingresses have room", made.len());
+        // A debug build.
+        let bounds = Bounds {
+            memory: 128 << 20,
+            cpu: Duration::from_secs(120),
+            silence: Duration::from_secs(5),
+        };
+        vitals.check("greedy objects are made", bounds).await?;
+
+        // From the beginning: others have room than before.
+        fleet.stop(0).await?;
+        fleet.restart(0).await?;
+        victim.simple("second").await?;
+        victim.until_all_ready(2, LATER).await?;
+        let made = until_more(&fleet, &made).await?;
+        let usage = fleet.usage(0).await?;
+        println!("{greedy_ones} greedy and {ROUTES} routes: {} MiB", usage.peak_memory >> 20);
+        ensure!(usage.peak_memory < MEMORY, "{usage:?}");
+
+        let ingresses = api(&fleet.client(Cluster::Source), "Ingress", "hostile")?;
+        for number in (0..greedy_ones).filter(|number| *number != 42) {
+            ingresses.delete(&format!("greedy-{number}"), &Default::default()).await?;
+        }
+        eventually(LATER, "the last one has room", || async {
+            let source = fleet.client(Cluster::Source);
+            let found = names(&objects::list(&source, "Certificate", "hostile").await?);
+            let is_there = found.contains("greedy-42-");
+            Ok(if is_there { Look::Done(()) } else { Look::NotYet(found) })
+        })
+        .await?;
+        ensure!(victim.secret("web-tls").await?.is_some(), "{} were made", made.len());
         fleet.check().await
     })
     .unwrap();
