@@ -135,7 +135,7 @@ mod tests {
     }
 
     /// Answers every list with these objects.
-    fn server(items: Value) -> Client {
+    fn server(items: &Value) -> Client {
         let list = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressList", "metadata": {},
             "items": items,
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_had_no_room_is_read_as_it_is_now_when_there_is_some() {
-        let kept = after_room_appeared(server(json!([ingress("b", 3)]))).await;
+        let kept = after_room_appeared(server(&json!([ingress("b", 3)]))).await;
         let Some(Entries::All(entries)) = kept else { panic!("{kept:?}") };
         assert_eq!(entries[0].hosts.len(), 3);
     }
@@ -176,7 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_stays_as_it_is() {
         for items in [json!([]), json!([{"metadata": 7}])] {
-            assert_eq!(after_room_appeared(server(items)).await, Some(Entries::NoRoom));
+            assert_eq!(after_room_appeared(server(&items)).await, Some(Entries::NoRoom));
         }
     }
 }

@@ -239,7 +239,7 @@ async fn a_gateway_is_held_while_routes_of_its_namespace_have_no_room() {
     let names = |known: Known| known.routes.iter().map(|it| it.hostnames.len()).sum::<usize>();
     assert_eq!(names(index.find(&key(Kind::Gateway, "g"))), 2);
 
-    while index.queue.len() > 0 {
+    while !index.queue.is_empty() {
         let key = index.queue.next().await;
         index.queue.done(key, None);
     }
