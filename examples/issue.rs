@@ -14,10 +14,10 @@ use async_trait::async_trait;
 use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
-    issue::{Advance, Inline, Issuer, acme::AcmeIssuer, acme::Conduct},
-    model::request::{Fingerprint, Ingredients, KeyChoice, Request, Subject, names},
+    issue::{Advance, InlineKeyGenerator, Issuer, acme::AcmeIssuer, acme::AcmeOptions},
+    model::request::{Fingerprint, KeyChoice, Request, RequestInputs, Subject, names},
     net::{Http, dns::Udp, http::HttpsClient, http::Roots},
-    solve::dns01::{Propagation, Sight},
+    solve::dns01::{Propagation, Visibility},
     solve::{Owner, Proof, Readiness, SolveError, Solver},
 };
 use jiff::SignedDuration;
@@ -54,8 +54,8 @@ impl Solver for ChallTestSrv {
 
     async fn ready(&self, _: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
         for Proof::Txt { fqdn, values } in proofs {
-            if let Sight::NotSeen { why } =
-                self.propagation.look(&self.resolver, fqdn, values).await
+            if let Visibility::NotSeen { why } =
+                self.propagation.check(&self.resolver, fqdn, values).await
             {
                 return Ok(Readiness::NotYet { why, look_again: SignedDuration::from_secs(1) });
             }
@@ -92,8 +92,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         account,
         Arc::new(solver),
         clock.clone(),
-        Arc::new(Inline),
-        Conduct::default(),
+        Arc::new(InlineKeyGenerator),
+        AcmeOptions::default(),
     );
 
     // What to issue.
@@ -103,7 +103,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         dns_names: names(None, &wanted)?,
         key: KeyChoice::default(),
     };
-    let ingredients = Ingredients { dns_names: &wanted, ..Ingredients::default() };
+    let ingredients = RequestInputs { dns_names: &wanted, ..RequestInputs::default() };
     let request = Request::new(Owner("example".to_owned()), Fingerprint::of(&ingredients), subject);
 
     // The engine never waits: it says when to call again. Store `progress.encode()` where a crash

@@ -2,24 +2,26 @@
 
 pub mod backup;
 pub mod certificate;
+pub mod cluster_identities;
 pub mod dnsentry;
 pub mod gateway;
 pub mod issuer;
 pub mod istio;
-pub mod marks;
 pub mod names;
 pub mod owners;
-pub mod places;
 pub mod revocation;
 pub mod secret;
 pub mod source;
 pub mod time;
 pub mod trim;
+pub mod well_known;
 
 pub use certificate::Certificate;
+pub use cluster_identities::ClusterIdentities;
 pub use issuer::Issuer;
-pub use names::{CertificateKey, ClusterId, Home, IssuerKey, ObjectKey, Realm, Tenant};
-pub use places::Places;
+pub use names::{
+    CertificateCluster, CertificateKey, ClusterId, IssuerKey, ObjectKey, Realm, Tenant,
+};
 pub use revocation::CertificateRevocation;
 
 use kube::{Resource, ResourceExt};
@@ -27,5 +29,5 @@ use kube::{Resource, ResourceExt};
 /// Whether an object is of one of these classes.
 #[must_use]
 pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {
-    classes.serves(object.annotations().get(marks::CLASS).map(String::as_str))
+    classes.serves(object.annotations().get(well_known::CLASS).map(String::as_str))
 }

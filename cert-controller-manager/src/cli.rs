@@ -9,7 +9,7 @@ use std::{io::Write, process::ExitCode};
 use cert_lib::net::proxy::ProxySettings;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::config::{self, Command, LogSettings, Outcome, Surroundings};
+use crate::config::{self, Command, Environment, LogSettings, Outcome};
 
 /// Reads the command line and does what it says. What goes wrong is told in one line on standard
 /// error: what failed, where, and why.
@@ -26,7 +26,7 @@ pub fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<()> {
-    let command = match config::parse(std::env::args_os(), &Surroundings::look())? {
+    let command = match config::parse(std::env::args_os(), &Environment::look())? {
         Outcome::Do(command) => command,
         Outcome::Show(text) => {
             // A reader that has seen enough is no error.

@@ -22,7 +22,7 @@ pub use settings::{
     Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings,
     Settings, SourceSettings, SourcesSettings,
 };
-pub use values::Surroundings;
+pub use values::Environment;
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -7,15 +7,15 @@
 
 pub mod account;
 pub mod acme;
-pub mod asked;
-pub mod choice;
 mod conditions;
-mod doubts;
 mod nameservers;
-pub mod own;
+pub mod private_ca;
+pub mod query;
 pub mod quota;
+mod recheck;
 pub mod reconcile;
 pub mod registry;
 mod rotation;
+pub mod selection;
 pub mod status;
 pub mod watched;

@@ -26,12 +26,12 @@
 //! takes the same flag.
 
 pub mod act;
-pub mod found;
 pub mod holders;
 pub mod index;
 mod keep;
-pub mod look;
 pub mod mark;
+pub mod observe;
+pub mod observed;
 pub mod plan;
 pub mod reconcile;
 pub mod status;

@@ -1,15 +1,13 @@
 //! What every controller here stands on: clusters, the work queue, reports, keys.
 
 pub mod admin;
+pub mod certificate_clusters;
 pub mod clusters;
 pub mod crds;
 pub mod errors;
+pub mod events;
 pub mod fence;
-pub mod few;
-pub mod follow;
-pub mod guests;
 pub mod heavy;
-pub mod homes;
 pub mod identity;
 pub mod keys;
 pub mod leader;
@@ -17,8 +15,10 @@ pub mod lease_thread;
 pub mod merge;
 pub mod metrics;
 pub mod pages;
-pub mod pause;
 pub mod profile;
 pub mod queue;
-pub mod report;
+pub mod requeue;
+pub mod small_set;
 pub mod tasks;
+pub mod tenant_limiter;
+pub mod watch;

@@ -1,7 +1,7 @@
 //! Solvers that publish proofs as objects of Kubernetes.
 
+pub mod deferred;
 pub mod dnsentry;
-pub mod late;
 pub mod skip;
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cert_lib::solve::{Owner, SolveError};
 
 use self::dnsentry::{DnsEntrySolver, Entries};
-use crate::runtime::follow::Availability;
+use crate::runtime::watch::Availability;
 
 /// What Certificates know of the places where proofs are published: whether there is one, and how
 /// to take away what a lost order left.

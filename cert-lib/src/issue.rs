@@ -23,13 +23,13 @@ use crate::{
     solve::Owner,
 };
 
-pub use limited::About;
+pub use limit_scope::LimitScope;
 pub use progress::{Progress, ProgressError};
 pub use renewal::RenewalInfo;
 pub use revocation::RevocationReason;
 
-mod limited;
-pub(crate) mod own;
+mod limit_scope;
+pub(crate) mod private_ca;
 mod progress;
 
 /// Something that issues certificates.
@@ -92,7 +92,7 @@ pub trait Issuer: Send + Sync {
 /// Makes the keys of certificates. An RSA key takes a processor for up to two seconds, so a program
 /// with much to do brings a maker that does it elsewhere.
 #[async_trait]
-pub trait Keys: Send + Sync {
+pub trait KeyGenerator: Send + Sync {
     /// A new key.
     ///
     /// # Errors
@@ -102,10 +102,10 @@ pub trait Keys: Send + Sync {
 
 /// Makes keys on the spot: for tests, examples and programs that issue one certificate.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Inline;
+pub struct InlineKeyGenerator;
 
 #[async_trait]
-impl Keys for Inline {
+impl KeyGenerator for InlineKeyGenerator {
     async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError> {
         PrivateKey::generate(kind)
     }
@@ -140,7 +140,7 @@ pub enum Phase {
     /// The CA is signing.
     Signing,
     /// The CA takes its time; the order is of this instant.
-    Lingering(Timestamp),
+    Delayed(Timestamp),
 }
 
 impl std::fmt::Display for Phase {
@@ -154,7 +154,7 @@ impl std::fmt::Display for Phase {
                 f.write_str("certificate requested, waiting for the CA to validate the challenge")
             }
             Self::Signing => f.write_str("certificate requested, waiting for the CA to sign"),
-            Self::Lingering(since) => {
+            Self::Delayed(since) => {
                 write!(f, "certificate requested on {since:.0}, and the CA is not done with it yet")
             }
         }
@@ -165,7 +165,7 @@ impl std::fmt::Display for Phase {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Disposition {
     /// Try again, at the pace of this ladder.
-    Retry(Ladder),
+    Retry(RetrySchedule),
     /// The CA said when.
     Until(Timestamp),
     /// Somebody must change the issuer.
@@ -176,7 +176,7 @@ pub enum Disposition {
 
 /// How fast to try again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ladder {
+pub enum RetrySchedule {
     /// The network or the CA had a hiccup: seconds to minutes.
     Transport,
     /// The CA found the proof wanting: 1, 10, 100 minutes, then daily, which stays below
@@ -193,7 +193,7 @@ pub struct IssueError {
     message: String,
     disposition: Disposition,
     ends_order: bool,
-    limit: Option<About>,
+    limit: Option<LimitScope>,
     unproved: Vec<DnsName>,
     /// The CA has not seen what was asked: anybody else would have met the same.
     unheard: bool,
@@ -286,7 +286,7 @@ impl IssueError {
 
     /// It is a limit of the CA that concerns others, too.
     #[must_use]
-    pub fn limited(self, about: Option<About>) -> Self {
+    pub fn limited(self, about: Option<LimitScope>) -> Self {
         Self { limit: about, ..self }
     }
 
@@ -312,7 +312,7 @@ impl IssueError {
 
     /// Whom it concerns besides this order, where the CA's limit was met.
     #[must_use]
-    pub fn limit(&self) -> Option<&About> {
+    pub fn limit(&self) -> Option<&LimitScope> {
         self.limit.as_ref()
     }
 

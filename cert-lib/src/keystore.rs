@@ -27,7 +27,7 @@ const MAX_PASSWORD: usize = 256;
 
 /// What a keystore is made of.
 #[derive(Debug)]
-pub struct Material<'a> {
+pub struct KeystoreContent<'a> {
     /// Key, certificate and chain.
     pub bundle: &'a Bundle,
     /// The CA's certificates. The first is the one to be trusted.
@@ -36,7 +36,7 @@ pub struct Material<'a> {
     pub created: Timestamp,
 }
 
-impl Material<'_> {
+impl KeystoreContent<'_> {
     fn key(&self) -> Result<&PrivateKey, KeystoreError> {
         self.bundle.key.as_ref().ok_or(KeystoreError::NoKey)
     }

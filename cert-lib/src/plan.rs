@@ -8,9 +8,9 @@ pub mod backoff;
 mod checks;
 pub mod limits;
 pub mod quota;
+pub mod reissue_loop;
 pub mod renewal;
-pub mod repeats;
-pub mod weekly;
+pub mod renewal_window;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,8 +21,8 @@ use crate::model::{
     request::{Fingerprint, Refusal, Request},
 };
 use backoff::Backoff;
-use renewal::{Serving, Suggested};
-use weekly::Weekly;
+use renewal::{ServingCertificate, Suggested};
+use renewal_window::RenewalWindow;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Want {
     /// `spec.renewBeforePercentage`: the same in hundredths of the certificate's life.
     pub renew_before_percentage: Option<u8>,
     /// `spec.renewalWindows`: when it may be renewed; at any time where there are none.
-    pub renewal_windows: Vec<Weekly>,
+    pub renewal_windows: Vec<RenewalWindow>,
 }
 
 impl Want {
@@ -82,7 +82,7 @@ pub struct Have {
     /// The fingerprint of what was issued last for the owner, where that was for the same request: as
     /// it is now, or with its names in another order or spelling. What a Certificate says of itself,
     /// so it is believed of a certificate that fits in all other respects only.
-    pub noted: Option<Fingerprint>,
+    pub recorded_fingerprint: Option<Fingerprint>,
     /// What other owners have of the same request, as far as somebody looked: see [`Plan::wants_new`].
     pub shared: Shared,
     /// What is left of the last failure. Counts only while the specification is the one that failed.
@@ -95,11 +95,11 @@ pub struct Have {
     /// The first instant of the certificate that was issued last, as far as is known.
     pub last_issued: Option<Timestamp>,
     /// Whether the CA's limits let one more order through.
-    pub brake: Brake,
+    pub rate_limit: RateLimit,
     /// Whether one more order may run.
     pub slot: Slot,
     /// Whether a certificate that is about to end is urgent although there is no record of it.
-    pub may_hurry: bool,
+    pub may_skip_limits: bool,
 }
 
 impl Have {
@@ -112,15 +112,15 @@ impl Have {
             issuer: IssuerState::Ready,
             running: None,
             secret,
-            noted: None,
+            recorded_fingerprint: None,
             shared: Shared::default(),
             backoff: None,
             quota: Quota::Open,
             reissued: Vec::new(),
             last_issued: None,
-            brake: Brake::Off,
+            rate_limit: RateLimit::Off,
             slot: Slot::Free,
-            may_hurry: false,
+            may_skip_limits: false,
         }
     }
 
@@ -205,9 +205,9 @@ pub enum Record {
 impl Stored {
     /// What its renewal depends on.
     #[must_use]
-    pub fn serving(&self) -> Serving<'_> {
+    pub fn serving(&self) -> ServingCertificate<'_> {
         let Self { leaf, requested_at, suggested, .. } = self;
-        Serving { leaf, requested_at: *requested_at, suggested: suggested.as_deref() }
+        ServingCertificate { leaf, requested_at: *requested_at, suggested: suggested.as_deref() }
     }
 }
 
@@ -255,18 +255,18 @@ pub enum Quota {
 
 /// Whether a limit of the CA holds a new order back.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Brake {
+pub enum RateLimit {
     /// None does.
     Off,
     /// By our own [picture](limits) of them, no new order before.
-    ByUs {
+    Estimated {
         /// When it lets go, as far as is known.
         time: Timestamp,
         /// What is the matter, for people.
         why: String,
     },
     /// The CA itself said so: nothing overrides that.
-    ByCa {
+    Imposed {
         /// When it takes orders again.
         time: Timestamp,
         /// What it limits, for people.
@@ -340,7 +340,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     let wants_new = verdict.action == Action::Start && !want.renew;
     let verdict = match (verdict.action, checks::share(&snapshot, &verdict)) {
         (Action::Start, Some(shared)) => shared,
-        (Action::Start, None) => checks::gate(&snapshot, verdict),
+        (Action::Start, None) => checks::admit(&snapshot, verdict),
         _ => verdict,
     };
     // What another owner has depends on no record of what is replaced.

@@ -121,13 +121,13 @@ impl ControlPlane {
         &self.launch.serving
     }
 
-    /// Where the logs of this rig are.
+    /// Where the logs of this test environment are.
     #[must_use]
     pub fn logs(&self) -> &Path {
         &self.launch.logs
     }
 
-    /// Where the data of this rig is; gone when this process ends.
+    /// Where the data of this test environment is; gone when this process ends.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.launch.data

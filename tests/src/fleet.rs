@@ -1,4 +1,4 @@
-//! Several clusters and several managers: what a [`crate::rig::Rig`] has, with the four logical
+//! Several clusters and several managers: what a [`crate::test environment::TestEnv`] has, with the four logical
 //! clusters spread over up to four API servers, and with managers that are killed, frozen and woken.
 
 pub mod options;
@@ -22,8 +22,8 @@ use crate::{
     objects::{self, acme_issuer, apply, is_established},
     pebble::{Pebble, PebbleOptions},
     processes::{free_port, logs},
-    rig::{ISSUER, ZONE, define_dns_entry},
     scrape::Scrape,
+    test_env::{ISSUER, ZONE, define_dns_entry},
 };
 use options::{Access, FleetOptions, Layout};
 

@@ -1,6 +1,6 @@
 //! Ends child processes and removes directories however this process ends.
 //!
-//! A shared rig lives in a static, which is never dropped, and a test may be killed. So a small shell
+//! A shared test environment lives in a static, which is never dropped, and a test may be killed. So a small shell
 //! holds the other end of a pipe: when this process is gone, whatever the reason, the pipe closes, and
 //! the shell kills the processes and removes the directories that it was told of.
 

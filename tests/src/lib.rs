@@ -2,21 +2,22 @@
 //! real ACME CA (Pebble) with real DNS validation, and the manager as a process of its own.
 //!
 //! Nothing here mocks and nothing waits for a fixed time: [`eventually()`] looks until a condition
-//! holds or its deadline is over. A [`rig::Rig`] is everything together; most tests share one and
+//! holds or its deadline is over. A [`rig::TestEnv`] is everything together; most tests share one and
 //! take a [`namespace::Namespace`] each.
 //!
 //! Deliberately not here: what the tests expect of the manager. That is in `tests/*.rs`.
 
 pub mod acme;
 pub mod audit;
+pub mod baseline;
 pub mod bind;
 pub mod challtestsrv;
 pub mod connect;
 pub mod controlplane;
-pub mod desk;
+pub mod engine_harness;
 pub mod eventually;
 pub mod fleet;
-pub mod floor;
+pub mod health_watch;
 pub mod helm;
 pub mod http;
 pub mod janitor;
@@ -28,12 +29,11 @@ pub mod objects;
 pub mod pebble;
 pub mod processes;
 pub mod proxy;
-pub mod rig;
 pub mod scrape;
-pub mod standstill;
+pub mod stall_detector;
 pub mod table;
+pub mod test_env;
 pub mod tls;
-pub mod vitals;
 pub mod x509;
 
 use std::{fmt, future::Future, sync::OnceLock};
@@ -59,7 +59,7 @@ impl fmt::Debug for Failure {
 
 /// Runs a test or a program on the one runtime of this process.
 ///
-/// A shared [`rig::Rig`] outlives the test that started it, and its Kubernetes client has a task on
+/// A shared [`rig::TestEnv`] outlives the test that started it, and its Kubernetes client has a task on
 /// the runtime that made it. So tests are plain functions around this, not `#[tokio::test]`.
 ///
 /// # Errors

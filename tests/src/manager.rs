@@ -129,7 +129,7 @@ impl Manager {
         self.process.ended()
     }
 
-    /// Its log of this and earlier processes of the same rig.
+    /// Its log of this and earlier processes of the same test environment.
     ///
     /// # Errors
     /// It cannot be read.

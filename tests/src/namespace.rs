@@ -15,11 +15,11 @@ use crate::{
     Look, eventually,
     fleet::Fleet,
     objects::{self, api, apply, names, state},
-    rig::{Rig, ZONE},
+    test_env::{TestEnv, ZONE},
     x509::Leaf,
 };
 
-/// A namespace, and a domain inside the rig's zone that no other test uses. In a fleet, it is in every
+/// A namespace, and a domain inside the test environment's zone that no other test uses. In a fleet, it is in every
 /// cluster: Secrets are looked for on target and DNSEntries on dns, everything else is on source.
 #[derive(Clone)]
 pub struct Namespace {
@@ -51,12 +51,12 @@ impl Namespace {
     ///
     /// # Errors
     /// It exists: two tests took the same name.
-    pub async fn new(rig: &Rig, name: &str) -> Result<Self> {
-        let client = rig.control_plane.client();
+    pub async fn new(env: &TestEnv, name: &str) -> Result<Self> {
+        let client = env.control_plane.client();
         create(&client, name).await?;
         Ok(Self {
             name: name.to_owned(),
-            domain: format!("{name}.{}", rig.zone),
+            domain: format!("{name}.{}", env.zone),
             target: client.clone(),
             dns: client.clone(),
             client,

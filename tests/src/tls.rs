@@ -1,4 +1,4 @@
-//! Certificate authorities and serving certificates for the processes of a rig.
+//! Certificate authorities and serving certificates for the processes of a test environment.
 
 use std::{
     fs,

@@ -22,8 +22,8 @@ use tests::{
     namespace::Namespace,
     objects::{api, apply, documents, state},
     pebble::PebbleOptions,
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 use tokio::sync::OnceCell;
 
@@ -35,64 +35,64 @@ const OTHER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const OPERATION: &str = "gardener.cloud/operation";
 
 /// The Secret and the Issuer of the example, for a CA that wants exactly this key.
-fn example(rig: &Rig, name: &str) -> Result<(Value, Value)> {
+fn example(env: &TestEnv, name: &str) -> Result<(Value, Value)> {
     let [mut secret, mut issuer]: [Value; 2] = documents(&locate::read(EXAMPLE)?)?
         .try_into()
         .map_err(|_| anyhow::anyhow!("{EXAMPLE} is a Secret and an Issuer"))?;
     secret["metadata"]["name"] = json!(format!("{name}-key"));
     issuer["metadata"]["name"] = json!(name);
     let acme = &mut issuer["spec"]["acme"];
-    acme["server"] = json!(rig.pebble.directory());
+    acme["server"] = json!(env.pebble.directory());
     acme["privateKeySecretRef"]["name"] = json!(format!("{name}-account"));
     acme["externalAccountBinding"]["keySecretRef"]["name"] = json!(format!("{name}-key"));
     Ok((secret, issuer))
 }
 
 /// A CA that wants accounts to be bound with the key of the example.
-async fn start() -> Result<Rig> {
+async fn start() -> Result<TestEnv> {
     let secret = documents(&locate::read(EXAMPLE)?)?.swap_remove(0);
     let key = secret["stringData"]["hmacKey"].as_str().context("there is no key")?.to_owned();
     // Requests are counted, so that none may be repeated.
     let eab = Some((KEY_ID.to_owned(), key));
     let pebble = PebbleOptions { nonce_reject: 0, eab, ..PebbleOptions::default() };
-    Rig::start(RigOptions { pebble, ..RigOptions::default() }).await
+    TestEnv::start(TestEnvOptions { pebble, ..TestEnvOptions::default() }).await
 }
 
 /// For the tests that leave the CA and the manager alone.
-async fn shared() -> Result<&'static Rig> {
-    static SHARED: OnceCell<Rig> = OnceCell::const_new();
+async fn shared() -> Result<&'static TestEnv> {
+    static SHARED: OnceCell<TestEnv> = OnceCell::const_new();
     SHARED.get_or_try_init(start).await
 }
 
-async fn apply_one(rig: &Rig, object: &Value) -> Result<DynamicObject> {
-    apply(&rig.control_plane.client(), "default", object).await
+async fn apply_one(env: &TestEnv, object: &Value) -> Result<DynamicObject> {
+    apply(&env.control_plane.client(), "default", object).await
 }
 
-async fn patch(rig: &Rig, kind: &str, name: &str, patch: Value) -> Result<DynamicObject> {
-    let objects = api(&rig.control_plane.client(), kind, "default")?;
+async fn patch(env: &TestEnv, kind: &str, name: &str, patch: Value) -> Result<DynamicObject> {
+    let objects = api(&env.control_plane.client(), kind, "default")?;
     Ok(objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
 }
 
 /// Waits until an Issuer, as it is specified now, meets `wanted`.
 async fn until(
-    rig: &Rig,
+    env: &TestEnv,
     name: &str,
     what: &str,
     wanted: impl Fn(&Value, &str) -> bool,
 ) -> Result<Value> {
-    until_within(SOON, rig, name, what, wanted).await
+    until_within(SOON, env, name, what, wanted).await
 }
 
 async fn until_within(
     time: Duration,
-    rig: &Rig,
+    env: &TestEnv,
     name: &str,
     what: &str,
     wanted: impl Fn(&Value, &str) -> bool,
 ) -> Result<Value> {
-    let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+    let issuers = api(&env.control_plane.client(), "Issuer", "default")?;
     eventually(time, &format!("Issuer {name} {what}"), || async {
-        rig.check_manager().await?;
+        env.check_manager().await?;
         let issuer = issuers.get(name).await?;
         let status = &issuer.data["status"];
         let current = status["observedGeneration"].as_i64() == issuer.metadata.generation;
@@ -106,35 +106,35 @@ async fn until_within(
     .await
 }
 
-async fn until_ready(rig: &Rig, name: &str) -> Result<Value> {
-    until(rig, name, "is Ready", |status, _| status["state"] == "Ready").await
+async fn until_ready(env: &TestEnv, name: &str) -> Result<Value> {
+    until(env, name, "is Ready", |status, _| status["state"] == "Ready").await
 }
 
-async fn until_says(rig: &Rig, name: &str, words: &str) -> Result<Value> {
-    until(rig, name, &format!("says {words:?}"), |status, message| {
+async fn until_says(env: &TestEnv, name: &str, words: &str) -> Result<Value> {
+    until(env, name, &format!("says {words:?}"), |status, message| {
         status["state"] == "Error" && message.contains(words)
     })
     .await
 }
 
 /// An entry of a Secret, if it is there.
-async fn entry(rig: &Rig, secret: &str, name: &str) -> Result<Option<String>> {
+async fn entry(env: &TestEnv, secret: &str, name: &str) -> Result<Option<String>> {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
-    let secrets = api(&rig.control_plane.client(), "Secret", "default")?;
+    let secrets = api(&env.control_plane.client(), "Secret", "default")?;
     let Some(secret) = secrets.get_opt(secret).await? else { return Ok(None) };
     let Some(text) = secret.data["data"][name].as_str() else { return Ok(None) };
     Ok(Some(String::from_utf8(BASE64_STANDARD.decode(text)?)?))
 }
 
 /// What the CA knows of a key.
-async fn at_the_ca(rig: &Rig, key: &AccountKey) -> Result<Enrolled> {
-    Ok(account::find(&client(rig)?, key).await?)
+async fn at_the_ca(env: &TestEnv, key: &AccountKey) -> Result<Enrolled> {
+    Ok(account::find(&client(env)?, key).await?)
 }
 
-fn client(rig: &Rig) -> Result<Arc<Client>> {
-    let roots = Roots::only_pem(&std::fs::read(rig.pebble.trust())?)?;
+fn client(env: &TestEnv) -> Result<Arc<Client>> {
+    let roots = Roots::only_pem(&std::fs::read(env.pebble.trust())?)?;
     let http = Arc::new(HttpsClient::new(&roots)?);
-    Ok(Arc::new(Client::new(http, Arc::new(System), rig.pebble.directory())))
+    Ok(Arc::new(Client::new(http, Arc::new(System), env.pebble.directory())))
 }
 
 /// The certificate `name` is issued by `issuer`.
@@ -155,18 +155,18 @@ fn spec(namespace: &Namespace, issuer: &str, name: &str) -> Value {
 #[test]
 fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
     run(async {
-        let rig = shared().await?;
-        let namespace = Namespace::new(rig, "bound").await?;
-        let (secret, issuer) = example(rig, "bound")?;
+        let env = shared().await?;
+        let namespace = Namespace::new(env, "bound").await?;
+        let (secret, issuer) = example(env, "bound")?;
         let mut unbound = issuer.clone();
         let spec = unbound["spec"]["acme"].as_object_mut().context("it is no ACME issuer")?;
         spec.remove("externalAccountBinding");
-        apply_one(rig, &unbound).await?;
-        until_says(rig, "bound", "set externalAccountBinding to the key identifier").await?;
-        apply_one(rig, &issuer).await?;
+        apply_one(env, &unbound).await?;
+        until_says(env, "bound", "set externalAccountBinding to the key identifier").await?;
+        apply_one(env, &issuer).await?;
         let missing = "loading EAB secret failed: fetching issuer EAB secret failed: Secret \
                        default/bound-key does not exist";
-        until_says(rig, "bound", missing).await?;
+        until_says(env, "bound", missing).await?;
         for (data, words) in [
             (json!({}), "key hmacKey not found in EAB secret default/bound-key"),
             (json!({ "hmacKey": "" }), "key hmacKey in EAB secret default/bound-key is empty"),
@@ -185,47 +185,47 @@ fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
         ] {
             let mut wrong = secret.clone();
             wrong["stringData"] = data;
-            replace(rig, &wrong).await?;
-            let status = until_says(rig, "bound", words).await?;
+            replace(env, &wrong).await?;
+            let status = until_says(env, "bound", words).await?;
             ensure!(!status.to_string().contains(OTHER_KEY), "{status}");
         }
-        replace(rig, &secret).await?;
-        let status = until_ready(rig, "bound").await?;
+        replace(env, &secret).await?;
+        let status = until_ready(env, "bound").await?;
         ensure!(status["acme"]["accountURL"].is_string(), "{status}");
         issues(&namespace, "bound", "a").await?;
 
         // It has served, and may go.
-        api(&rig.control_plane.client(), "Secret", "default")?
+        api(&env.control_plane.client(), "Secret", "default")?
             .delete("bound-key", &DeleteParams::default())
             .await?;
         let email = json!({ "spec": { "acme": { "email": "other@my-company.test" } } });
-        patch(rig, "Issuer", "bound", email).await?;
-        until_ready(rig, "bound").await?;
-        rig.check_manager().await
+        patch(env, "Issuer", "bound", email).await?;
+        until_ready(env, "bound").await?;
+        env.check_manager().await
     })
     .unwrap();
 }
 
 /// Entries that are not mentioned any more go.
-async fn replace(rig: &Rig, secret: &Value) -> Result<()> {
+async fn replace(env: &TestEnv, secret: &Value) -> Result<()> {
     let name = secret["metadata"]["name"].as_str().context("it has no name")?;
-    let secrets = api(&rig.control_plane.client(), "Secret", "default")?;
+    let secrets = api(&env.control_plane.client(), "Secret", "default")?;
     if secrets.get_opt(name).await?.is_some() {
         secrets.delete(name, &DeleteParams::default()).await?;
     }
-    apply_one(rig, secret).await.map(drop)
+    apply_one(env, secret).await.map(drop)
 }
 
 /// faults.md 27
 #[test]
 fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account() {
     run(async {
-        let rig = shared().await?;
-        let (secret, issuer) = example(rig, "keys")?;
-        apply_one(rig, &secret).await?;
-        apply_one(rig, &issuer).await?;
-        let first = until_ready(rig, "keys").await?["acme"]["accountURL"].clone();
-        let good = entry(rig, "keys-account", "privateKey").await?.context("there is no key")?;
+        let env = shared().await?;
+        let (secret, issuer) = example(env, "keys")?;
+        apply_one(env, &secret).await?;
+        apply_one(env, &issuer).await?;
+        let first = until_ready(env, "keys").await?["acme"]["accountURL"].clone();
+        let good = entry(env, "keys-account", "privateKey").await?.context("there is no key")?;
         let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem();
         for (value, words) in [
             ("garbage", "value for key `privateKey` is invalid: "),
@@ -233,22 +233,22 @@ fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account()
             (ed25519.as_str(), "it must be P-256, P-384, or RSA with 2048 to 4096 bits"),
         ] {
             let data = json!({ "stringData": { "privateKey": value } });
-            patch(rig, "Secret", "keys-account", data).await?;
-            until_says(rig, "keys", words).await?;
+            patch(env, "Secret", "keys-account", data).await?;
+            until_says(env, "keys", words).await?;
         }
         let data = json!({ "stringData": { "privateKey": good } });
-        patch(rig, "Secret", "keys-account", data).await?;
-        let status = until_ready(rig, "keys").await?;
+        patch(env, "Secret", "keys-account", data).await?;
+        let status = until_ready(env, "keys").await?;
         ensure!(status["acme"]["accountURL"] == first, "{status}");
 
-        api(&rig.control_plane.client(), "Secret", "default")?
+        api(&env.control_plane.client(), "Secret", "default")?
             .delete("keys-account", &DeleteParams::default())
             .await?;
-        until(rig, "keys", "has another account", |status, _| {
+        until(env, "keys", "has another account", |status, _| {
             status["state"] == "Ready" && status["acme"]["accountURL"] != first
         })
         .await?;
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -257,22 +257,22 @@ fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account()
 #[test]
 fn a_profile_that_is_unknown_and_a_server_that_is_not_trusted_are_told() {
     run(async {
-        let rig = shared().await?;
-        let (secret, mut issuer) = example(rig, "profiled")?;
+        let env = shared().await?;
+        let (secret, mut issuer) = example(env, "profiled")?;
         issuer["spec"]["acme"]["profile"] = json!("fast");
-        apply_one(rig, &secret).await?;
-        apply_one(rig, &issuer).await?;
-        until_says(rig, "profiled", "the CA has no profile \"fast\": it offers default").await?;
+        apply_one(env, &secret).await?;
+        apply_one(env, &issuer).await?;
+        until_says(env, "profiled", "the CA has no profile \"fast\": it offers default").await?;
         issuer["spec"]["acme"]["profile"] = json!("default");
-        apply_one(rig, &issuer).await?;
-        until_ready(rig, "profiled").await?;
+        apply_one(env, &issuer).await?;
+        until_ready(env, "profiled").await?;
 
         // The API server is one that nobody named as to be trusted.
-        let server = format!("{}/dir", rig.control_plane.url());
+        let server = format!("{}/dir", env.control_plane.url());
         issuer["spec"]["acme"]["server"] = json!(server);
-        apply_one(rig, &issuer).await?;
-        until_says(rig, "profiled", "name the authority to trust with --ca-certificates").await?;
-        rig.check_manager().await
+        apply_one(env, &issuer).await?;
+        until_says(env, "profiled", "name the authority to trust with --ca-certificates").await?;
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -282,81 +282,81 @@ fn a_profile_that_is_unknown_and_a_server_that_is_not_trusted_are_told() {
 #[test]
 fn an_account_outlives_changes_of_its_email_and_key_crashes_and_a_ca_that_forgets() {
     run(async {
-        let rig = start().await?;
-        let namespace = Namespace::new(&rig, "lives").await?;
-        let (secret, issuer) = example(&rig, "lives")?;
-        apply_one(&rig, &secret).await?;
-        apply_one(&rig, &issuer).await?;
-        let url = until_ready(&rig, "lives").await?["acme"]["accountURL"].clone();
+        let env = start().await?;
+        let namespace = Namespace::new(&env, "lives").await?;
+        let (secret, issuer) = example(&env, "lives")?;
+        apply_one(&env, &secret).await?;
+        apply_one(&env, &issuer).await?;
+        let url = until_ready(&env, "lives").await?["acme"]["accountURL"].clone();
         issues(&namespace, "lives", "one").await?;
 
-        the_email_reaches_the_ca(&rig).await?;
-        the_key_changes_by_annotation(&rig, &namespace, &url).await?;
+        the_email_reaches_the_ca(&env).await?;
+        the_key_changes_by_annotation(&env, &namespace, &url).await?;
         issues(&namespace, "lives", "two").await?;
         for done in [false, true] {
-            a_change_that_was_begun_is_finished(&rig, &url, done).await?;
+            a_change_that_was_begun_is_finished(&env, &url, done).await?;
             issues(&namespace, "lives", if done { "four" } else { "three" }).await?;
         }
 
         // 26: the CA has forgotten everything, and so the account is made again, once.
-        rig.pebble.stop().await?;
-        rig.pebble.resume().await?;
+        env.pebble.stop().await?;
+        env.pebble.resume().await?;
         issues(&namespace, "lives", "five").await?;
-        let key = current_key(&rig).await?;
-        let enrolled = at_the_ca(&rig, &key).await?;
-        let status = until_ready(&rig, "lives").await?;
+        let key = current_key(&env).await?;
+        let enrolled = at_the_ca(&env, &key).await?;
+        let status = until_ready(&env, "lives").await?;
         ensure!(status["acme"]["accountURL"] == json!(enrolled.account.url()), "{status}");
-        let asked = rig.pebble.requests()?;
+        let asked = env.pebble.requests()?;
         let registrations = asked.get("POST /sign-me-up").copied().unwrap_or_default();
         // Found missing, made, and found again: twice by the manager at most, once by this test.
         ensure!(registrations <= 6, "{asked:?}");
-        ensure!(rig.pebble.signed_count()? == 1, "{asked:?}");
+        ensure!(env.pebble.signed_count()? == 1, "{asked:?}");
 
         // 11: nobody there at the start; an issuer that is remembered is not put off by it, a new one
         // waits.
-        rig.pebble.stop().await?;
-        rig.replace_manager().await?;
-        let (secret, issuer) = example(&rig, "late")?;
-        apply_one(&rig, &secret).await?;
-        apply_one(&rig, &issuer).await?;
-        until_says(&rig, "late", "cannot reach 127.0.0.1").await?;
-        until_ready(&rig, "lives").await?;
-        rig.pebble.resume().await?;
-        until_ready(&rig, "late").await?;
+        env.pebble.stop().await?;
+        env.replace_manager().await?;
+        let (secret, issuer) = example(&env, "late")?;
+        apply_one(&env, &secret).await?;
+        apply_one(&env, &issuer).await?;
+        until_says(&env, "late", "cannot reach 127.0.0.1").await?;
+        until_ready(&env, "lives").await?;
+        env.pebble.resume().await?;
+        until_ready(&env, "late").await?;
         issues(&namespace, "late", "six").await?;
         issues(&namespace, "lives", "seven").await
     })
     .unwrap();
 }
 
-async fn current_key(rig: &Rig) -> Result<AccountKey> {
-    let text = entry(rig, "lives-account", "privateKey").await?.context("there is no key")?;
+async fn current_key(env: &TestEnv) -> Result<AccountKey> {
+    let text = entry(env, "lives-account", "privateKey").await?.context("there is no key")?;
     Ok(AccountKey::from_pem(&text)?)
 }
 
-async fn the_email_reaches_the_ca(rig: &Rig) -> Result<()> {
+async fn the_email_reaches_the_ca(env: &TestEnv) -> Result<()> {
     let email = "new@my-company.test";
     let change = json!({ "spec": { "acme": { "email": email } } });
-    patch(rig, "Issuer", "lives", change).await?;
-    until(rig, "lives", "has the email", |status, _| status["acme"]["email"] == email).await?;
-    let enrolled = at_the_ca(rig, &current_key(rig).await?).await?;
+    patch(env, "Issuer", "lives", change).await?;
+    until(env, "lives", "has the email", |status, _| status["acme"]["email"] == email).await?;
+    let enrolled = at_the_ca(env, &current_key(env).await?).await?;
     let contact = &enrolled.registration.contact;
     ensure!(*contact == [format!("mailto:{email}")], "{contact:?}");
 
     // Another pass asks the CA nothing.
-    let before = rig.pebble.requests()?;
+    let before = env.pebble.requests()?;
     let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
-    patch(rig, "Issuer", "lives", again).await?;
-    until_annotation_is_gone(rig).await?;
+    patch(env, "Issuer", "lives", again).await?;
+    until_annotation_is_gone(env).await?;
     let change = json!({ "spec": { "requestsPerDayQuota": 4711 } });
-    patch(rig, "Issuer", "lives", change).await?;
-    until(rig, "lives", "has the quota", |it, _| it["requestsPerDayQuota"] == 4711).await?;
-    ensure!(rig.pebble.requests()? == before, "{:?}, before {before:?}", rig.pebble.requests()?);
+    patch(env, "Issuer", "lives", change).await?;
+    until(env, "lives", "has the quota", |it, _| it["requestsPerDayQuota"] == 4711).await?;
+    ensure!(env.pebble.requests()? == before, "{:?}, before {before:?}", env.pebble.requests()?);
     Ok(())
 }
 
-async fn until_annotation_is_gone(rig: &Rig) -> Result<()> {
-    let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+async fn until_annotation_is_gone(env: &TestEnv) -> Result<()> {
+    let issuers = api(&env.control_plane.client(), "Issuer", "default")?;
     eventually(SOON, "the annotation is gone", || async {
         let annotations = issuers.get("lives").await?.metadata.annotations.unwrap_or_default();
         Ok(match annotations.get(OPERATION) {
@@ -368,66 +368,66 @@ async fn until_annotation_is_gone(rig: &Rig) -> Result<()> {
 }
 
 /// Waits until the key that counts is another one than `old` and no other is kept.
-async fn until_the_key_is_not(rig: &Rig, old: &AccountKey, url: &Value) -> Result<AccountKey> {
+async fn until_the_key_is_not(env: &TestEnv, old: &AccountKey, url: &Value) -> Result<AccountKey> {
     let key = eventually(SOON, "the key has changed", || async {
-        rig.check_manager().await?;
-        if entry(rig, "lives-account", "nextPrivateKey").await?.is_some() {
+        env.check_manager().await?;
+        if entry(env, "lives-account", "nextPrivateKey").await?.is_some() {
             return Ok(Look::NotYet("the next one is still there".to_owned()));
         }
-        let key = current_key(rig).await?;
+        let key = current_key(env).await?;
         let changed = key.thumbprint() != old.thumbprint();
         Ok(if changed { Look::Done(key) } else { Look::NotYet("it is the old one".to_owned()) })
     })
     .await?;
-    let enrolled = at_the_ca(rig, &key).await?;
+    let enrolled = at_the_ca(env, &key).await?;
     ensure!(json!(enrolled.account.url()) == *url, "{}", enrolled.account.url());
-    ensure!(at_the_ca(rig, old).await.is_err(), "the old key is still good");
-    let status = until_ready(rig, "lives").await?;
+    ensure!(at_the_ca(env, old).await.is_err(), "the old key is still good");
+    let status = until_ready(env, "lives").await?;
     ensure!(status["acme"]["accountURL"] == *url, "{status}");
     Ok(key)
 }
 
 async fn the_key_changes_by_annotation(
-    rig: &Rig,
+    env: &TestEnv,
     namespace: &Namespace,
     url: &Value,
 ) -> Result<()> {
-    let old = current_key(rig).await?;
+    let old = current_key(env).await?;
     // These are under way meanwhile.
     let during: Vec<String> = (0..12).map(|number| format!("during-{number}")).collect();
     for name in &during {
         namespace.certificate(name, spec(namespace, "lives", name)).await?;
     }
     let rotate = json!({ "metadata": { "annotations": { OPERATION: "rotate-account-key" } } });
-    patch(rig, "Issuer", "lives", rotate).await?;
-    let new = until_the_key_is_not(rig, &old, url).await?;
-    until_annotation_is_gone(rig).await?;
+    patch(env, "Issuer", "lives", rotate).await?;
+    let new = until_the_key_is_not(env, &old, url).await?;
+    until_annotation_is_gone(env).await?;
     // One annotation is one change.
     let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
-    patch(rig, "Issuer", "lives", again).await?;
-    until_annotation_is_gone(rig).await?;
-    ensure!(current_key(rig).await?.thumbprint() == new.thumbprint(), "it has changed twice");
+    patch(env, "Issuer", "lives", again).await?;
+    until_annotation_is_gone(env).await?;
+    ensure!(current_key(env).await?.thumbprint() == new.thumbprint(), "it has changed twice");
     // One that the CA was looking at in that very instant is refused, and tried again after a minute.
     for name in &during {
         namespace.until(name, "Ready", Duration::from_secs(100)).await?;
     }
-    let signed = rig.pebble.signed_by_names().await?;
+    let signed = env.pebble.signed_by_names().await?;
     ensure!(signed.values().all(|count| *count == 1), "{signed:?}");
     Ok(())
 }
 
 /// As a manager leaves it that was killed before or after the CA had acted.
-async fn a_change_that_was_begun_is_finished(rig: &Rig, url: &Value, done: bool) -> Result<()> {
-    rig.stop_manager().await?;
-    let (old, next) = (current_key(rig).await?, AccountKey::generate()?);
+async fn a_change_that_was_begun_is_finished(env: &TestEnv, url: &Value, done: bool) -> Result<()> {
+    env.stop_manager().await?;
+    let (old, next) = (current_key(env).await?, AccountKey::generate()?);
     let data = json!({ "stringData": { "nextPrivateKey": next.to_pem()?.as_str() } });
-    patch(rig, "Secret", "lives-account", data).await?;
+    patch(env, "Secret", "lives-account", data).await?;
     if done {
-        let outcome = roll_over(&client(rig)?, &old, &next, url.as_str()).await?;
+        let outcome = roll_over(&client(env)?, &old, &next, url.as_str()).await?;
         let Rollover::Changed(_) = outcome else { bail!("{outcome:?}") };
     }
-    rig.start_manager().await?;
-    let key = until_the_key_is_not(rig, &old, url).await?;
+    env.start_manager().await?;
+    let key = until_the_key_is_not(env, &old, url).await?;
     ensure!(key.thumbprint() == next.thumbprint(), "it is neither key");
     Ok(())
 }
@@ -436,17 +436,17 @@ async fn a_change_that_was_begun_is_finished(rig: &Rig, url: &Value, done: bool)
 #[test]
 fn an_account_that_was_deactivated_is_registered_anew_with_another_key() {
     run(async {
-        let rig = shared().await?;
-        let namespace = Namespace::new(rig, "closed").await?;
-        let (secret, issuer) = example(rig, "closed")?;
-        apply_one(rig, &secret).await?;
-        apply_one(rig, &issuer).await?;
-        let closed = close(rig, "closed").await?;
+        let env = shared().await?;
+        let namespace = Namespace::new(env, "closed").await?;
+        let (secret, issuer) = example(env, "closed")?;
+        apply_one(env, &secret).await?;
+        apply_one(env, &issuer).await?;
+        let closed = close(env, "closed").await?;
         namespace.certificate("a", spec(&namespace, "closed", "a")).await?;
         namespace.until("a", "Ready", Duration::from_secs(30)).await?;
-        let now = entry(rig, "closed-account", "privateKey").await?;
+        let now = entry(env, "closed-account", "privateKey").await?;
         ensure!(now.is_some() && now != Some(closed), "it is the same key");
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -455,40 +455,40 @@ fn an_account_that_was_deactivated_is_registered_anew_with_another_key() {
 #[test]
 fn somebodys_own_key_is_not_thrown_away_when_its_account_was_deactivated() {
     run(async {
-        let rig = shared().await?;
-        let namespace = Namespace::new(rig, "brought").await?;
-        let (secret, issuer) = example(rig, "brought")?;
-        apply_one(rig, &secret).await?;
+        let env = shared().await?;
+        let namespace = Namespace::new(env, "brought").await?;
+        let (secret, issuer) = example(env, "brought")?;
+        apply_one(env, &secret).await?;
         let key = AccountKey::generate()?.to_pem()?;
         let account = json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": { "name": "brought-account", "namespace": "default" },
             "stringData": { "privateKey": key.as_str() },
         });
-        apply_one(rig, &account).await?;
-        apply_one(rig, &issuer).await?;
-        let closed = close(rig, "brought").await?;
+        apply_one(env, &account).await?;
+        apply_one(env, &issuer).await?;
+        let closed = close(env, "brought").await?;
         namespace.certificate("a", spec(&namespace, "brought", "a")).await?;
-        until_says(rig, "brought", "use another account key").await?;
-        let kept = entry(rig, "brought-account", "privateKey").await?;
+        until_says(env, "brought", "use another account key").await?;
+        let kept = entry(env, "brought-account", "privateKey").await?;
         ensure!(kept == Some(closed), "the key was replaced");
 
-        api(&rig.control_plane.client(), "Secret", "default")?
+        api(&env.control_plane.client(), "Secret", "default")?
             .delete("brought-account", &DeleteParams::default())
             .await?;
-        until_ready(rig, "brought").await?;
+        until_ready(env, "brought").await?;
         namespace.until("a", "Ready", Duration::from_secs(30)).await?;
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
 
 /// Waits for an issuer to be Ready, and closes its account behind its back. Returns the key.
-async fn close(rig: &Rig, issuer: &str) -> Result<String> {
-    until_ready(rig, issuer).await?;
-    let key = entry(rig, &format!("{issuer}-account"), "privateKey").await?;
+async fn close(env: &TestEnv, issuer: &str) -> Result<String> {
+    until_ready(env, issuer).await?;
+    let key = entry(env, &format!("{issuer}-account"), "privateKey").await?;
     let key = key.context("there is no key")?;
-    at_the_ca(rig, &AccountKey::from_pem(&key)?).await?.account.deactivate().await?;
+    at_the_ca(env, &AccountKey::from_pem(&key)?).await?.account.deactivate().await?;
     Ok(key)
 }
 
@@ -496,9 +496,9 @@ async fn close(rig: &Rig, issuer: &str) -> Result<String> {
 #[test]
 fn a_ca_whose_secret_is_replaced_is_shown_wherever_it_is() {
     run(async {
-        let rig = shared().await?;
+        let env = shared().await?;
         // Nobody watches the second one.
-        let vault = Namespace::new(rig, "vault").await?.name;
+        let vault = Namespace::new(env, "vault").await?.name;
         for (namespace, name) in [
             ("default", "first root"),
             ("default", "second root"),
@@ -516,7 +516,7 @@ fn a_ca_whose_secret_is_replaced_is_shown_wherever_it_is() {
                     "tls.crt": params.self_signed(&key)?.pem(), "tls.key": key.serialize_pem(),
                 },
             });
-            apply(&rig.control_plane.client(), namespace, &secret).await?;
+            apply(&env.control_plane.client(), namespace, &secret).await?;
             let issuer = json!({
                 "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
                 "metadata": { "name": "replaced-ca", "namespace": "default" },
@@ -524,15 +524,15 @@ fn a_ca_whose_secret_is_replaced_is_shown_wherever_it_is() {
                     "name": "replaced-ca", "namespace": namespace,
                 } } },
             });
-            apply_one(rig, &issuer).await?;
+            apply_one(env, &issuer).await?;
             // Where nobody watches it is looked at every quarter of a minute.
             let time = if namespace == "default" { SOON } else { 3 * SOON };
-            until_within(time, rig, "replaced-ca", &format!("shows {name}"), |status, _| {
+            until_within(time, env, "replaced-ca", &format!("shows {name}"), |status, _| {
                 status["ca"]["Subject"]["CommonName"] == name
             })
             .await?;
         }
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }

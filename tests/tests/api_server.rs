@@ -20,8 +20,8 @@ use tests::{
     objects::{acme_issuer, apply, state},
     pebble::PebbleOptions,
     proxy::{Answer, Fault, Kind, Rule},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 use tokio::{net::UdpSocket, sync::OnceCell};
 
@@ -79,13 +79,17 @@ const SCENARIOS: [(&str, Faults); 12] = [
 fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
     run(async {
         let exact = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
-        let options =
-            RigOptions { pebble: exact, proxy: true, api_proxy: true, ..RigOptions::default() };
-        let rig = Rig::with_issuer(options).await?;
-        let acme = rig.proxy.as_ref().context("there is no proxy before the CA")?;
-        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        let options = TestEnvOptions {
+            pebble: exact,
+            proxy: true,
+            api_proxy: true,
+            ..TestEnvOptions::default()
+        };
+        let env = TestEnv::with_issuer(options).await?;
+        let acme = env.proxy.as_ref().context("there is no proxy before the CA")?;
+        let api = env.api_proxy.as_ref().context("there is no proxy before the API server")?;
         for (name, faults) in SCENARIOS {
-            let namespace = Namespace::new(&rig, name).await?;
+            let namespace = Namespace::new(&env, name).await?;
             acme.forget();
             api.forget();
             api.misbehave(faults(name));
@@ -94,9 +98,9 @@ fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
             let hit = api.seen().iter().filter(|seen| seen.faulted).count();
             api.behave();
             done.with_context(|| format!("{name}, after {hit} faults"))?;
-            rig.until_nothing_is_left(SOON).await.context(name)?;
+            env.until_nothing_is_left(SOON).await.context(name)?;
             let orders = acme.count(Kind::NewOrder);
-            let signed = rig.pebble.signed_by_names().await?;
+            let signed = env.pebble.signed_by_names().await?;
             let signed = signed.get(&vec![format!("a.{}", namespace.domain)]).copied();
             println!("{name}: {hit} faults, {orders} orders, {signed:?} certificates");
             ensure!(hit > 0, "{name}: nothing went wrong: {:#?}", lines(api));
@@ -132,24 +136,24 @@ async fn fickle(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The rig of the tests below, whose objects are in namespaces of their own.
-async fn shared() -> anyhow::Result<&'static Rig> {
-    static SHARED: OnceCell<Rig> = OnceCell::const_new();
-    let options = || RigOptions { api_proxy: true, ..RigOptions::default() };
-    SHARED.get_or_try_init(|| Rig::with_issuer(options())).await
+/// The test environment of the tests below, whose objects are in namespaces of their own.
+async fn shared() -> anyhow::Result<&'static TestEnv> {
+    static SHARED: OnceCell<TestEnv> = OnceCell::const_new();
+    let options = || TestEnvOptions { api_proxy: true, ..TestEnvOptions::default() };
+    SHARED.get_or_try_init(|| TestEnv::with_issuer(options())).await
 }
 
 #[test]
 fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost() {
     run(async {
-        let rig = shared().await?;
-        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        let env = shared().await?;
+        let api = env.api_proxy.as_ref().context("there is no proxy before the API server")?;
         let own = json!({
             "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
             "metadata": { "name": "own-self" }, "spec": { "selfSigned": {} },
         });
-        apply(&rig.control_plane.client(), "default", &own).await?;
-        let namespace = Namespace::new(rig, "marked").await?;
+        apply(&env.control_plane.client(), "default", &own).await?;
+        let namespace = Namespace::new(env, "marked").await?;
         let spec = json!({
             "commonName": "a CA", "isCA": true, "secretName": "a-tls",
             "issuerRef": { "name": "own-self" },
@@ -187,17 +191,17 @@ fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost
 #[test]
 fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
     run(async {
-        let rig = shared().await?;
-        let api = rig.api_proxy.as_ref().context("there is no proxy before the API server")?;
+        let env = shared().await?;
+        let api = env.api_proxy.as_ref().context("there is no proxy before the API server")?;
         let queries = Arc::new(AtomicUsize::new(0));
         let server = fickle(Arc::clone(&queries)).await?;
-        let mut issuer = acme_issuer("slow", &rig.pebble.directory())?;
+        let mut issuer = acme_issuer("slow", &env.pebble.directory())?;
         issuer["spec"]["acme"]["precheckNameservers"] = json!([server.to_string()]);
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         apply(&client, "default", &issuer).await?;
-        rig.until_issuer("slow", "Ready", SOON).await?;
+        env.until_issuer("slow", "Ready", SOON).await?;
 
-        let namespace = Namespace::new(rig, "slow-dns").await?;
+        let namespace = Namespace::new(env, "slow-dns").await?;
         let host = format!("a.{}", namespace.domain);
         let spec =
             json!({ "commonName": host, "secretName": "a", "issuerRef": { "name": "slow" } });

@@ -16,10 +16,9 @@ use tests::{
     locate,
     namespace::Namespace,
     objects::{self, acme_issuer, api, apply, example, is_established},
-    processes,
-    rig::ISSUER,
-    run,
+    processes, run,
     scrape::{page, page_as},
+    test_env::ISSUER,
 };
 
 const NAME: &str = "cert-controller-manager";

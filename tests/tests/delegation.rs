@@ -6,7 +6,7 @@ use anyhow::Result;
 use cert_lib::{
     clock::System,
     net::dns::Udp,
-    solve::dns01::{Nameserver, Propagation, Sight},
+    solve::dns01::{Nameserver, Propagation, Visibility},
 };
 use tests::{
     bind::{Bind, Zone},
@@ -97,12 +97,12 @@ fn values_are_seen_at_the_end_of_a_cname_and_one_in_the_way_is_named() {
         let (_bind, propagation, resolver) = server().await?;
         let values = ["v1".to_owned(), "v2".to_owned()];
         for name in ["app.acme.test", "_acme-challenge.app.company.test"] {
-            let sight = propagation.look(&resolver, &name.parse()?, &values).await;
-            assert!(matches!(sight, Sight::Seen { .. }), "{name}: {sight:?}");
+            let sight = propagation.check(&resolver, &name.parse()?, &values).await;
+            assert!(matches!(sight, Visibility::Seen { .. }), "{name}: {sight:?}");
         }
         let name = "_acme-challenge.twice.company.test".parse()?;
-        let sight = propagation.look(&resolver, &name, &values).await;
-        let Sight::NotSeen { why } = sight else { panic!("{sight:?}") };
+        let sight = propagation.check(&resolver, &name, &values).await;
+        let Visibility::NotSeen { why } = sight else { panic!("{sight:?}") };
         assert!(
             why.contains("answers with a CNAME to once.company.test; set followCNAME"),
             "{why}"

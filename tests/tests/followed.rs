@@ -1,4 +1,4 @@
-//! Certificates whose challenge names are delegated to the rig's zone by CNAMEs in a zone that the
+//! Certificates whose challenge names are delegated to the test environment's zone by CNAMEs in a zone that the
 //! DNS controller cannot write.
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tests::{
     Look, eventually,
     namespace::Namespace,
     objects::{acme_issuer, apply, state},
-    rig::{Rig, RigOptions, ZONE},
     run,
+    test_env::{TestEnv, TestEnvOptions, ZONE},
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -27,21 +27,21 @@ fn company() -> String {
     )
 }
 
-/// A rig, with an issuer that looks at the server of all zones and not at the manager's, which does
+/// A test environment, with an issuer that looks at the server of all zones and not at the manager's, which does
 /// not know `company.test`.
-async fn rig() -> Result<Rig> {
-    let options = RigOptions {
+async fn env() -> Result<TestEnv> {
+    let options = TestEnvOptions {
         zones: vec![("company.test", company())],
         arguments: vec!["--precheck-additional-wait=0s".to_owned()],
-        ..RigOptions::default()
+        ..TestEnvOptions::default()
     };
-    let rig = Rig::with_issuer(options).await?;
-    let mut issuer = acme_issuer("everywhere", &rig.pebble.directory())?;
-    let port = rig.bind.as_ref().context("there is no BIND")?.port();
+    let env = TestEnv::with_issuer(options).await?;
+    let mut issuer = acme_issuer("everywhere", &env.pebble.directory())?;
+    let port = env.bind.as_ref().context("there is no BIND")?.port();
     issuer["spec"]["acme"]["precheckNameservers"] = json!([format!("127.0.0.1:{port}")]);
-    apply(&rig.control_plane.client(), "default", &issuer).await?;
-    rig.until_issuer("everywhere", "Ready", SOON).await?;
-    Ok(rig)
+    apply(&env.control_plane.client(), "default", &issuer).await?;
+    env.until_issuer("everywhere", "Ready", SOON).await?;
+    Ok(env)
 }
 
 fn following(names: &[&str], issuer: &str) -> Value {
@@ -63,8 +63,8 @@ async fn until_said(space: &Namespace, name: &str, wanted: &str) -> Result<()> {
 #[test]
 fn delegated_challenges_are_published_where_their_cnames_lead() {
     run(async {
-        let rig = rig().await?;
-        let space = Namespace::new(&rig, "delegated").await?;
+        let env = env().await?;
+        let space = Namespace::new(&env, "delegated").await?;
 
         // Two names that lead to one place, and the apex of a wildcard, in one order.
         let names = ["app.company.test", "*.app.company.test", "api.company.test"];
@@ -85,7 +85,7 @@ fn delegated_challenges_are_published_where_their_cnames_lead() {
         space.certificate("own", following(&[&own], "everywhere")).await?;
         space.until("own", "Ready", SOON).await?;
 
-        rig.until_nothing_is_left(SOON).await
+        env.until_nothing_is_left(SOON).await
     })
     .unwrap();
 }
@@ -93,27 +93,27 @@ fn delegated_challenges_are_published_where_their_cnames_lead() {
 #[test]
 fn the_end_of_a_cname_is_shown_and_swept_after_a_crash() {
     run(async {
-        let rig = rig().await?;
-        let mut issuer = acme_issuer("elsewhere", &rig.pebble.directory())?;
-        let port = rig.bind.as_ref().context("there is no BIND")?.port();
+        let env = env().await?;
+        let mut issuer = acme_issuer("elsewhere", &env.pebble.directory())?;
+        let port = env.bind.as_ref().context("there is no BIND")?.port();
         // The second one never shows anything, so the order waits.
         let silent = tests::processes::free_port()?;
         issuer["spec"]["acme"]["precheckNameservers"] =
             json!([format!("127.0.0.1:{port}"), format!("127.0.0.1:{silent}")]);
-        apply(&rig.control_plane.client(), "default", &issuer).await?;
-        rig.until_issuer("elsewhere", "Ready", SOON).await?;
+        apply(&env.control_plane.client(), "default", &issuer).await?;
+        env.until_issuer("elsewhere", "Ready", SOON).await?;
 
-        let space = Namespace::new(&rig, "crashed").await?;
+        let space = Namespace::new(&env, "crashed").await?;
         space.certificate("other", following(&["other.company.test"], "elsewhere")).await?;
         let end = format!("CNAMEs lead to other.acme.{ZONE}");
         until_said(&space, "other", &end).await?;
         let entries = space.dns_entries().await?;
         assert_eq!(entries[0].data["spec"]["dnsName"], format!("other.acme.{ZONE}"));
 
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         space.delete("Certificate", "other").await?;
         space.until_no_dns_entry(SOON).await?;
-        rig.until_nothing_is_left(SOON).await
+        env.until_nothing_is_left(SOON).await
     })
     .unwrap();
 }

@@ -1,4 +1,4 @@
-//! The rig itself: what the other tests stand on.
+//! The test environment itself: what the other tests stand on.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -10,10 +10,9 @@ use serde_json::json;
 use tests::{
     Look,
     acme::{self, Nowhere},
+    baseline::Baseline,
     controlplane::{self, ControlPlane},
-    eventually,
-    floor::Floor,
-    locate,
+    eventually, locate,
     metrics::{Write, Writes},
     objects::{api, apply, documents, until_established},
     pebble::{Pebble, PebbleOptions},
@@ -110,7 +109,7 @@ fn the_floor_does_the_writes_that_it_is_given() {
         let writes = Writes::parse(&page);
         let before = plane.writes().await?;
         let namespace = "kube-system";
-        let floor = Floor {
+        let floor = Baseline {
             client,
             pebble: &pebble,
             namespace,

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tests::{
     namespace::Namespace,
     objects::{acme_issuer, api, apply, state},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
     x509::Leaf,
 };
 use x509_parser::pem::Pem;
@@ -25,15 +25,15 @@ fn issuer(name: &str, spec: Value) -> Value {
     issuer
 }
 
-async fn apply_issuer(rig: &Rig, object: &Value) -> Result<()> {
-    apply(&rig.control_plane.client(), "default", object).await?;
+async fn apply_issuer(env: &TestEnv, object: &Value) -> Result<()> {
+    apply(&env.control_plane.client(), "default", object).await?;
     let name = object["metadata"]["name"].as_str().context("an issuer has a name")?;
-    rig.until_issuer(name, "Ready", SOON).await.map(drop)
+    env.until_issuer(name, "Ready", SOON).await.map(drop)
 }
 
 /// An ACME issuer for these domains, with at most this many requests per day.
-fn acme(rig: &Rig, name: &str, domains: Option<Value>, quota: Option<i64>) -> Result<Value> {
-    let mut object = acme_issuer(name, &rig.pebble.directory())?;
+fn acme(env: &TestEnv, name: &str, domains: Option<Value>, quota: Option<i64>) -> Result<Value> {
+    let mut object = acme_issuer(name, &env.pebble.directory())?;
     if let Some(domains) = domains {
         object["spec"]["acme"]["domains"] = domains;
     }
@@ -90,10 +90,10 @@ async fn lists_of_names_are_certified_or_refused(namespace: &Namespace) -> Resul
 #[test]
 fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "own-issuers").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "own-issuers").await?;
         let domain = &namespace.domain;
-        apply_issuer(rig, &issuer("own-self", json!({ "selfSigned": {} }))).await?;
+        apply_issuer(env, &issuer("own-self", json!({ "selfSigned": {} }))).await?;
         namespace
             .certificate(
                 "root",
@@ -109,8 +109,8 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
 
         let reference = json!({ "name": "root-tls", "namespace": namespace.name });
         let spec = json!({ "ca": { "privateKeySecretRef": reference } });
-        apply_issuer(rig, &issuer("own-ca", spec)).await?;
-        let issuers = api(&rig.control_plane.client(), "Issuer", "default")?;
+        apply_issuer(env, &issuer("own-ca", spec)).await?;
+        let issuers = api(&env.control_plane.client(), "Issuer", "default")?;
         let status = issuers.get("own-ca").await?.data["status"].clone();
         assert_eq!(status["type"], "ca");
         assert_eq!(status["requestsPerDayQuota"], 2_147_483_647);
@@ -144,7 +144,7 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
         let refused = namespace.until("x", "Error", SOON).await?;
         assert_eq!(state(&refused).1, "self signed certificates must set 'spec.isCA: true'");
         assert_eq!(entry(&namespace, "leaf-tls", "tls.crt").await?, chain);
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -152,18 +152,18 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
 #[test]
 fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "by-domains").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "by-domains").await?;
         let domain = &namespace.domain;
         let outer = json!({ "include": [format!("*.{}", domain.to_uppercase())] });
-        apply_issuer(rig, &acme(rig, "outer", Some(outer), None)?).await?;
+        apply_issuer(env, &acme(env, "outer", Some(outer), None)?).await?;
         namespace.simple("early").await?;
         let early = namespace.until("early", "Ready", SOON).await?;
         assert_eq!(early.data["status"]["issuerRef"]["name"], "outer");
         let serial = namespace.leaf("early-tls").await?.serial;
 
         let inner = json!({ "include": [format!("early.{domain}"), format!("late.{domain}")] });
-        apply_issuer(rig, &acme(rig, "inner", Some(inner), None)?).await?;
+        apply_issuer(env, &acme(env, "inner", Some(inner), None)?).await?;
         namespace.simple("late").await?;
         let late = namespace.until("late", "Ready", SOON).await?;
         assert_eq!(late.data["status"]["issuerRef"]["name"], "inner");
@@ -185,7 +185,7 @@ fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again
             said,
             format!("domain other.{domain} is not an included domain of issuer inner")
         );
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -193,8 +193,8 @@ fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again
 #[test]
 fn an_issuer_in_a_foreign_namespace_is_refused() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "foreign-issuer").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "foreign-issuer").await?;
         let spec = json!({
             "commonName": format!("a.{}", namespace.domain),
             "issuerRef": { "name": "issuer-acme", "namespace": namespace.name },
@@ -202,7 +202,7 @@ fn an_issuer_in_a_foreign_namespace_is_refused() {
         namespace.certificate("a", spec).await?;
         let (_, said) = state(&namespace.until("a", "Error", SOON).await?);
         ensure!(said.contains("target issuers not allowed"), "{said}");
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -210,9 +210,9 @@ fn an_issuer_in_a_foreign_namespace_is_refused() {
 #[test]
 fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
     run(async {
-        let rig = Rig::start(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "quota").await?;
-        apply_issuer(&rig, &acme(&rig, "issuer-acme", None, Some(1))?).await?;
+        let env = TestEnv::start(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "quota").await?;
+        apply_issuer(&env, &acme(&env, "issuer-acme", None, Some(1))?).await?;
         namespace.simple("first").await?;
         namespace.until("first", "Ready", SOON).await?;
         namespace.simple("second").await?;
@@ -220,7 +220,7 @@ fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
         let (_, said) = state(&waiting);
         ensure!(said.starts_with("request quota exhausted. It goes on at 20"), "{said}");
 
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         // The new manager has looked at everything when it has judged something new.
         namespace.simple("third").await?;
         namespace.until("third", "Waiting", SOON).await?;
@@ -228,9 +228,9 @@ fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
         ensure!(namespace.secret("second-tls").await?.is_none(), "more than one was issued");
 
         // More is allowed, and the first in line goes on before its time.
-        apply_issuer(&rig, &acme(&rig, "issuer-acme", None, Some(100_000))?).await?;
+        apply_issuer(&env, &acme(&env, "issuer-acme", None, Some(100_000))?).await?;
         namespace.until("second", "Ready", SOON).await?;
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }

@@ -14,9 +14,9 @@ use tests::{
     eventually,
     namespace::{Namespace, certificate},
     objects::{acme_issuer, apply, example},
-    rig::{ISSUER, Rig},
     run,
     table::{Table, Width},
+    test_env::{ISSUER, TestEnv},
     x509::Leaf,
 };
 
@@ -40,8 +40,8 @@ fn hash_label(object: &DynamicObject) -> String {
 #[test]
 fn the_simple_example_becomes_a_secret_within_two_seconds() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "simple").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "simple").await?;
         let example = example_in(&namespace, "30-cert-simple.yaml")?;
         // The fastest of three: all tests of this file begin at once with a manager that just began.
         let mut fastest = Duration::MAX;
@@ -111,8 +111,8 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
 #[test]
 fn a_wildcard_and_its_apex_share_one_certificate() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "wildcard").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "wildcard").await?;
         namespace.apply(&example_in(&namespace, "30-cert-wildcard.yaml")?).await?;
         namespace.until("cert-wildcard", "Ready", SOON).await?;
         let mut names = namespace.leaf("cert-wildcard-tls").await?.names;
@@ -127,8 +127,8 @@ fn a_wildcard_and_its_apex_share_one_certificate() {
 #[test]
 fn a_signing_request_gets_a_certificate_for_its_own_key() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "csr").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "csr").await?;
         let key = KeyPair::generate()?;
         let host = format!("own.{}", namespace.domain);
         let request = signing_request(std::slice::from_ref(&host), &key)?.pem()?;
@@ -149,8 +149,8 @@ fn a_signing_request_gets_a_certificate_for_its_own_key() {
 #[test]
 fn the_committed_signing_request_is_issued() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "csr-example").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "csr-example").await?;
         namespace.apply(&example("30-cert-csr.yaml")?).await?;
         namespace.until("cert-csr", "Ready", SOON).await?;
         let mut names = namespace.leaf("cert-csr-tls").await?.names;
@@ -164,8 +164,8 @@ fn the_committed_signing_request_is_issued() {
 #[test]
 fn a_certificate_without_an_issuer_uses_the_default_one() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "default-issuer").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "default-issuer").await?;
         namespace.simple("plain").await?;
         let object = namespace.until("plain", "Ready", SOON).await?;
         assert_eq!(object.data["status"]["issuerRef"]["name"], ISSUER);
@@ -177,8 +177,8 @@ fn a_certificate_without_an_issuer_uses_the_default_one() {
 #[test]
 fn a_certificate_without_a_secret_name_gets_one() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "no-secret-name").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "no-secret-name").await?;
         let spec = json!({"commonName": format!("nameless.{}", namespace.domain)});
         namespace.certificate("nameless", spec).await?;
         let object = namespace.until("nameless", "Ready", SOON).await?;
@@ -193,8 +193,8 @@ fn a_certificate_without_a_secret_name_gets_one() {
 #[test]
 fn asking_for_a_renewal_gives_another_serial_number_once() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "renew").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "renew").await?;
         namespace.simple("again").await?;
         namespace.until("again", "Ready", SOON).await?;
         let first = namespace.leaf("again-tls").await?;
@@ -216,7 +216,7 @@ fn asking_for_a_renewal_gives_another_serial_number_once() {
             .await?;
         namespace.until("again", "Ready", SOON).await?;
         assert_eq!(namespace.leaf("again-tls").await?.serial, second.serial);
-        let signed = rig.pebble.signed().await?;
+        let signed = env.pebble.signed().await?;
         assert_eq!(signed.iter().filter(|signed| signed.names == second.names).count(), 2);
         Ok(())
     })
@@ -226,8 +226,8 @@ fn asking_for_a_renewal_gives_another_serial_number_once() {
 #[test]
 fn a_changed_request_is_issued_anew_and_an_unchanged_one_is_not() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "change").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "change").await?;
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let spec = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| host(name)).collect();
@@ -252,8 +252,8 @@ fn a_changed_request_is_issued_anew_and_an_unchanged_one_is_not() {
 #[test]
 fn a_certificate_deleted_in_any_phase_leaves_nothing_behind() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "deleted").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "deleted").await?;
         // Each is deleted one look later than the one before: at once, while its record is being
         // made, while the CA looks, ... until one gets Ready first.
         for looks in 0..40 {
@@ -271,7 +271,7 @@ fn a_certificate_deleted_in_any_phase_leaves_nothing_behind() {
         }
         namespace.until_no_dns_entry(SOON).await?;
         // The other tests' orders end meanwhile, so this is about everybody's.
-        rig.until_nothing_is_left(Duration::from_secs(60)).await
+        env.until_nothing_is_left(Duration::from_secs(60)).await
     })
     .unwrap();
 }
@@ -279,8 +279,8 @@ fn a_certificate_deleted_in_any_phase_leaves_nothing_behind() {
 #[test]
 fn an_account_with_an_rsa_key_is_used() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "rsa-account").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "rsa-account").await?;
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
         let secret = json!({
             "apiVersion": "v1",
@@ -288,12 +288,12 @@ fn an_account_with_an_rsa_key_is_used() {
             "metadata": {"name": "issuer-rsa-account"},
             "stringData": {"privateKey": key.serialize_pem()},
         });
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         apply(&client, "default", &secret).await?;
-        let mut issuer = acme_issuer("issuer-rsa", &rig.pebble.directory())?;
+        let mut issuer = acme_issuer("issuer-rsa", &env.pebble.directory())?;
         issuer["spec"]["acme"]["autoRegistration"] = json!(false);
         apply(&client, "default", &issuer).await?;
-        rig.until_issuer("issuer-rsa", "Ready", SOON).await?;
+        env.until_issuer("issuer-rsa", "Ready", SOON).await?;
         let host = format!("rsa.{}", namespace.domain);
         let spec = json!({
             "commonName": host, "secretName": "rsa-tls", "issuerRef": {"name": "issuer-rsa"},
@@ -308,8 +308,8 @@ fn an_account_with_an_rsa_key_is_used() {
 #[test]
 fn kubectl_prints_the_documented_columns() {
     run(async {
-        let rig = Rig::shared().await?;
-        let client = rig.control_plane.client();
+        let env = TestEnv::shared().await?;
+        let client = env.control_plane.client();
         let issuers = Table::read(&client, "issuers", "default").await?;
         let narrow = ["NAME", "SERVER", "EMAIL", "STATUS", "TYPE", "AGE"];
         assert_eq!(issuers.headings(Width::Narrow), narrow);
@@ -325,8 +325,8 @@ fn kubectl_prints_the_documented_columns() {
 #[test]
 fn what_happens_to_a_certificate_is_told_as_events() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "events").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "events").await?;
         namespace.simple("told").await?;
         namespace.until("told", "Ready", SOON).await?;
         eventually(SOON, "there is an event and no warning", || async {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cert_lib::{
-    keystore::{Material, Password, jks, pkcs12, pkcs12::Profile},
+    keystore::{KeystoreContent, Password, jks, pkcs12, pkcs12::Profile},
     model::{
         bundle::{Bundle, certificates},
         key::{Encoding, KeyType, PrivateKey},
@@ -25,9 +25,8 @@ use tests::{
     Look, eventually, locate,
     namespace::Namespace,
     objects::{apply, documents},
-    processes,
-    rig::Rig,
-    run,
+    processes, run,
+    test_env::TestEnv,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -167,7 +166,8 @@ fn keystores_of_every_kind_of_key_open_in_keytool_and_in_openssl() -> Result<()>
         let key = PrivateKey::generate(kind)?;
         let issued = issue(&key)?;
         let ca = certificates(issued.ca.as_bytes())?;
-        let material = Material { bundle: &issued.bundle, ca: &ca, created: Timestamp::now() };
+        let material =
+            KeystoreContent { bundle: &issued.bundle, ca: &ca, created: Timestamp::now() };
         let plain = directory.file("tls.key", key.pem().as_bytes())?;
         let public = openssl(&["pkey", "-in", &plain, "-pubout"])?;
 
@@ -227,7 +227,7 @@ fn a_password_may_have_any_letters() -> Result<()> {
     let directory = Directory::new("letters")?;
     let password = Password::new(PASSWORD.as_bytes())?;
     let issued = issue(&PrivateKey::generate(KeyType::P256)?)?;
-    let material = Material { bundle: &issued.bundle, ca: &[], created: Timestamp::now() };
+    let material = KeystoreContent { bundle: &issued.bundle, ca: &[], created: Timestamp::now() };
     let word = directory.file("password", PASSWORD)?;
     let store = directory.file("keystore.jks", jks::keystore(&material, &password)?)?;
     let encoding = ["-J-Dfile.encoding=UTF-8", "-J-Dsun.jnu.encoding=UTF-8"];
@@ -282,12 +282,12 @@ async fn until(
     .await
 }
 
-async fn set_password(namespace: &Namespace, rig: &Rig, data: &Value) -> Result<()> {
+async fn set_password(namespace: &Namespace, env: &TestEnv, data: &Value) -> Result<()> {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keystore-password"},
         "stringData": data,
     });
-    apply(&rig.control_plane.client(), &namespace.name, &secret).await.map(drop)
+    apply(&env.control_plane.client(), &namespace.name, &secret).await.map(drop)
 }
 
 /// Whether both keystores open, and hold this Secret's key.
@@ -320,14 +320,14 @@ const ALL: [&str; 9] = [
 #[test]
 fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_for() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "keystores").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "keystores").await?;
         let directory = Directory::new("cluster")?;
         let text = locate::read("examples/31-cert-keystores.yaml")?;
         let text = text.replace("my-company.test", &namespace.domain);
         for mut object in documents(&text.replace("namespace: default", "namespace: keystores"))? {
             object["metadata"]["namespace"] = json!(namespace.name);
-            apply(&rig.control_plane.client(), &namespace.name, &object).await?;
+            apply(&env.control_plane.client(), &namespace.name, &object).await?;
         }
 
         // Everything at once: nobody ever sees a Secret without its keystores.
@@ -347,7 +347,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
         open(&directory, &first, "changeit")?;
 
         // Another password, the same certificate.
-        set_password(&namespace, rig, &json!({"password": "another"})).await?;
+        set_password(&namespace, env, &json!({"password": "another"})).await?;
         let what = "the keystores have the new password";
         let second = until(&namespace, what, |secret| {
             Ok(data(secret, "keystore.jks")? != data(&first, "keystore.jks")?)
@@ -359,7 +359,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
         }
 
         // A password that is of no use is said, and neither hurts the certificate nor its renewal.
-        set_password(&namespace, rig, &json!({"password": ""})).await?;
+        set_password(&namespace, env, &json!({"password": ""})).await?;
         eventually(SOON, "the Certificate says what is missing", || async {
             let object = namespace.read("Certificate", "cert-keystores").await?;
             let (state, message) = tests::objects::state(&object);
@@ -377,7 +377,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
         assert_eq!(data(&third, "tls.key")?, data(&first, "tls.key")?, "the key was to stay");
 
         // It heals.
-        set_password(&namespace, rig, &json!({"password": "third"})).await?;
+        set_password(&namespace, env, &json!({"password": "third"})).await?;
         let fourth = until(&namespace, "the keystores are of the new certificate", |secret| {
             Ok(data(secret, "keystore.p12")? != data(&third, "keystore.p12")?)
         })

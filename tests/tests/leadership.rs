@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use cert_controller_manager::runtime::{
-    admin::{Admin, Heartbeats, Readiness, listen},
+    admin::{Admin, HeartbeatState, Readiness, listen},
     clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig},
     fence::{Fence, NotLeading, boottime},
     leader::{Election, LeaseSettings, Lost},
@@ -27,7 +27,8 @@ use kube::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tests::{
-    Look, controlplane::ControlPlane, eventually, processes::Process, run, standstill::Standstill,
+    Look, controlplane::ControlPlane, eventually, processes::Process, run,
+    stall_detector::StallDetector,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -119,7 +120,7 @@ fn a_lease_that_is_given_back_is_taken_at_once() {
         });
         ensure!(waited.await.is_err(), "the lease did not stay where it was");
         let before = lease(&shared().await?.plane.client(), "released").await?;
-        let standstill = Standstill::watch();
+        let standstill = StallDetector::watch();
         let ((), took) = tokio::join!(one.election.release(), async {
             let start = Instant::now();
             two.election.acquire().await;
@@ -156,7 +157,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
         .build()
         .unwrap();
     let admin = Admin {
-        heartbeats: Heartbeats::default(),
+        heartbeats: HeartbeatState::default(),
         readiness: Readiness::default(),
         metrics: Metrics::new(Limits::default()).unwrap(),
         authorizer: None,
@@ -236,7 +237,7 @@ fn a_leader_that_died_is_followed_when_its_lease_is_over_and_can_write_no_more()
         let (one, two) = pair("expired").await?;
         one.election.acquire().await;
         // From here on nobody renews it. The other one has not seen it yet.
-        let (start, standstill) = (Instant::now(), Standstill::watch());
+        let (start, standstill) = (Instant::now(), StallDetector::watch());
         two.election.acquire().await;
         let took = start.elapsed();
         ensure!(took >= DURATION - Duration::from_millis(50), "too early: {took:?}");
@@ -270,7 +271,7 @@ fn a_leader_whose_lease_was_taken_notices_at_once() {
         let api: Api<Lease> = Api::namespaced(shared().await?.plane.client(), "default");
         let rival = json!({"spec": {"holderIdentity": "rival"}});
         api.patch("taken", &PatchParams::default(), &Patch::Merge(&rival)).await?;
-        let (start, standstill) = (Instant::now(), Standstill::watch());
+        let (start, standstill) = (Instant::now(), StallDetector::watch());
         let lost = timeout(SOON, one.election.keep()).await.context("it did not notice")?;
         let took = start.elapsed();
         ensure!(took < AT_ONCE + standstill.total(), "too late: {took:?}");

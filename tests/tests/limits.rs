@@ -10,8 +10,8 @@ use tests::{
     Look, eventually,
     namespace::Namespace,
     objects::{self, condition},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 use tokio::sync::OnceCell;
 
@@ -19,14 +19,14 @@ const SOON: Duration = Duration::from_secs(30);
 const ORDERS_AT_ONCE: usize = 4;
 const HOPELESS: usize = 60;
 
-async fn rig() -> Result<&'static Rig> {
-    static RIG: OnceCell<Rig> = OnceCell::const_new();
+async fn env() -> Result<&'static TestEnv> {
+    static RIG: OnceCell<TestEnv> = OnceCell::const_new();
     RIG.get_or_try_init(rig_of_its_own).await
 }
 
-async fn rig_of_its_own() -> Result<Rig> {
+async fn rig_of_its_own() -> Result<TestEnv> {
     let arguments = vec![format!("--orders-at-once={ORDERS_AT_ONCE}")];
-    Rig::with_issuer(RigOptions { arguments, ..RigOptions::default() }).await
+    TestEnv::with_issuer(TestEnvOptions { arguments, ..TestEnvOptions::default() }).await
 }
 
 fn reason(object: &DynamicObject) -> String {
@@ -50,8 +50,8 @@ async fn ask_for_another_try(namespace: &Namespace) -> Result<()> {
 }
 
 /// `web` was signed so many times, and no more.
-async fn was_signed(rig: &Rig, namespace: &Namespace, times: usize) -> Result<()> {
-    let signed = rig.pebble.signed_by_names().await?;
+async fn was_signed(env: &TestEnv, namespace: &Namespace, times: usize) -> Result<()> {
+    let signed = env.pebble.signed_by_names().await?;
     let host = format!("web.{}", namespace.domain);
     ensure!(signed.get(&vec![host]) == Some(&times), "{signed:?}");
     Ok(())
@@ -62,8 +62,8 @@ async fn was_signed(rig: &Rig, namespace: &Namespace, times: usize) -> Result<()
 fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_asks_for_it() {
     run(async {
         // It kills the manager, which would be a fault in the picture of the others.
-        let rig = rig_of_its_own().await?;
-        let namespace = Namespace::new(&rig, "undone").await?;
+        let env = rig_of_its_own().await?;
+        let namespace = Namespace::new(&env, "undone").await?;
         namespace.simple("web").await?;
         for _ in 0..4 {
             eventually(SOON, "the Secret is there", || async {
@@ -80,7 +80,7 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
         ensure!(message.contains("deletes or overwrites it"), "{message}");
         ensure!(stopped.data["status"]["reissued"].as_array().is_some_and(|it| it.len() == 3));
 
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         namespace.simple("bystander").await?;
         namespace.until("bystander", "Ready", SOON).await?;
         let after = namespace.read("Certificate", "web").await?;
@@ -89,7 +89,7 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
 
         ask_for_another_try(&namespace).await?;
         namespace.until("web", "Ready", SOON).await?;
-        was_signed(&rig, &namespace, 5).await
+        was_signed(&env, &namespace, 5).await
     })
     .unwrap();
 }
@@ -98,8 +98,8 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
 #[test]
 fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_on() {
     run(async {
-        let rig = rig().await?;
-        let namespace = Namespace::new(rig, "synced").await?;
+        let env = env().await?;
+        let namespace = Namespace::new(env, "synced").await?;
         namespace.simple("web").await?;
         let renew = json!({"spec": {"renew": true}});
         let until_renewed = |times: usize| {
@@ -124,7 +124,7 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
         ask_for_another_try(&namespace).await?;
         // The person's word counts for one: one of the three is forgotten with it, and one is new.
         until_renewed(3).await?;
-        was_signed(rig, &namespace, 5).await
+        was_signed(env, &namespace, 5).await
     })
     .unwrap();
 }
@@ -133,9 +133,9 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
 #[test]
 fn a_namespace_full_of_hopeless_names_does_not_delay_another() {
     run(async {
-        let rig = rig().await?;
-        let hopeless = Namespace::new(rig, "hopeless").await?;
-        let modest = Namespace::new(rig, "modest").await?;
+        let env = env().await?;
+        let hopeless = Namespace::new(env, "hopeless").await?;
+        let modest = Namespace::new(env, "modest").await?;
         // Nobody answers for this zone, so no proof is ever seen.
         try_join_all((0..HOPELESS).map(|number| {
             let host = format!("n{number}.nobody-has-this.test");
@@ -144,7 +144,7 @@ fn a_namespace_full_of_hopeless_names_does_not_delay_another() {
             async move { hopeless.certificate(&name, json!({"commonName": host})).await }
         }))
         .await?;
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         eventually(SOON, "hopeless orders run and others wait in line", || async {
             let all = objects::list(&client, "Certificate", &hopeless.name).await?;
             let count = |word: &str| all.iter().filter(|it| reason(it) == word).count();

@@ -12,8 +12,8 @@ use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
     issue::{
-        Advance, Disposition, Inline, IssueError, Issuer,
-        acme::{AcmeIssuer, Conduct, Timing},
+        Advance, Disposition, InlineKeyGenerator, IssueError, Issuer,
+        acme::{AcmeIssuer, AcmeOptions, Timing},
     },
     model::{
         bundle::Bundle,
@@ -39,7 +39,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn open(options: PebbleOptions, conduct: Conduct) -> Result<Self> {
+    async fn open(options: PebbleOptions, conduct: AcmeOptions) -> Result<Self> {
         let pebble = Pebble::start(&options, &scratch()?, &logs()?).await?;
         let http = HttpsClient::new(&Roots::only_pem(&fs::read(pebble.trust())?)?)?;
         let clock: Arc<dyn Clock> = Arc::new(System);
@@ -55,8 +55,9 @@ impl Desk {
             }
         };
         let timing = Timing { first_poll: SignedDuration::from_millis(100), ..Timing::default() };
-        let conduct = Conduct { timing, ..conduct };
-        let issuer = AcmeIssuer::new(account, Arc::new(Skip), clock, Arc::new(Inline), conduct);
+        let conduct = AcmeOptions { timing, ..conduct };
+        let issuer =
+            AcmeIssuer::new(account, Arc::new(Skip), clock, Arc::new(InlineKeyGenerator), conduct);
         Ok(Self { issuer, pebble })
     }
 
@@ -139,23 +140,23 @@ fn an_order_gets_the_profile_that_it_asks_for() {
     run(async {
         let profiles = vec![("long", 60 * DAY), ("short", 6 * DAY)];
         let options = exact(PebbleOptions { profiles, ..Default::default() });
-        let conduct = Conduct { profile: Some("long".to_owned()), ..Conduct::default() };
-        let desk = Desk::open(options, conduct).await?;
+        let conduct = AcmeOptions { profile: Some("long".to_owned()), ..AcmeOptions::default() };
+        let harness = Desk::open(options, conduct).await?;
         for (wish, seconds) in
             [(None, 60 * DAY), (Some("short"), 6 * DAY), (Some("long"), 60 * DAY)]
         {
             let mut request = request(&format!("{}.my-company.test", wish.unwrap_or("none")));
             request.acme.profile = wish.map(str::to_owned);
-            let (bundle, cost) = desk.issue(&format!("profile {wish:?}"), &request).await?;
+            let (bundle, cost) = harness.issue(&format!("profile {wish:?}"), &request).await?;
             assert_eq!(lifetime(&bundle), seconds, "{wish:?}");
             assert_about(&cost, 7);
         }
         let mut request = request("profile.my-company.test");
         request.acme.profile = Some("tlsclient".to_owned());
-        let error = desk.refusal(&request).await;
+        let error = harness.refusal(&request).await;
         assert_eq!(error.to_string(), "the CA has no profile 'tlsclient': it has long, short");
         assert_eq!(error.disposition(), Disposition::FixRequest);
-        assert_eq!(desk.pebble.signed_count()?, 3);
+        assert_eq!(harness.pebble.signed_count()?, 3);
         Ok(())
     })
     .unwrap();
@@ -165,13 +166,14 @@ fn an_order_gets_the_profile_that_it_asks_for() {
 fn the_preferred_chain_is_found_among_the_alternates() {
     run(async {
         let options = exact(PebbleOptions { alternate_roots: 3, ..Default::default() });
-        let desk = Desk::open(options, Conduct::default()).await?;
+        let harness = Desk::open(options, AcmeOptions::default()).await?;
         for number in 0..=3 {
-            let root = Leaf::parse(&desk.pebble.root(number).await?)?;
+            let root = Leaf::parse(&harness.pebble.root(number).await?)?;
             let name = root.subject.trim_start_matches("CN=").to_owned();
             let mut request = request("chain.my-company.test");
             request.acme.preferred_chain = Some(name.clone());
-            let (bundle, cost) = desk.issue(&format!("preferred chain {number}"), &request).await?;
+            let (bundle, cost) =
+                harness.issue(&format!("preferred chain {number}"), &request).await?;
             let chain = bundle.certificate_pem();
             let last = format!("-----BEGIN{}", chain.rsplit("-----BEGIN").next().unwrap());
             assert_eq!(Leaf::parse(last.as_bytes())?.issuer, root.subject, "{number}");
@@ -180,7 +182,7 @@ fn the_preferred_chain_is_found_among_the_alternates() {
         }
         let mut request = request("chain.my-company.test");
         request.acme.preferred_chain = Some("ISRG Root X1".to_owned());
-        let (bundle, cost) = desk.issue("preferred chain that is not there", &request).await?;
+        let (bundle, cost) = harness.issue("preferred chain that is not there", &request).await?;
         assert!(bundle.remark.is_some_and(|remark| remark.contains("ISRG Root X1")));
         assert_eq!(cost["POST /certZ/"], 4);
         Ok(())
@@ -195,14 +197,14 @@ fn proved_names_cost_four_requests_where_the_ca_remembers_them() {
             [(0, false, 7), (100, false, 4), (100, true, 7)]
         {
             let options = exact(PebbleOptions { authz_reuse, ..Default::default() });
-            let conduct = Conduct { deactivate_authorizations, ..Conduct::default() };
-            let desk = Desk::open(options, conduct).await?;
+            let conduct = AcmeOptions { deactivate_authorizations, ..AcmeOptions::default() };
+            let harness = Desk::open(options, conduct).await?;
             let given_up = u64::from(deactivate_authorizations);
             for (order, requests) in [(1, 7), (2, second)] {
                 let row = format!(
                     "reuse {authz_reuse} %, giving up {deactivate_authorizations}, order {order}"
                 );
-                let (_, cost) = desk.issue(&row, &request("reuse.my-company.test")).await?;
+                let (_, cost) = harness.issue(&row, &request("reuse.my-company.test")).await?;
                 if !is_lucky(authz_reuse, &cost) {
                     assert_about(&cost, requests + given_up);
                 }
@@ -218,11 +220,11 @@ fn proved_names_cost_four_requests_where_the_ca_remembers_them() {
 fn a_ca_that_refuses_most_nonces_signs_once() {
     run(async {
         let options = PebbleOptions { nonce_reject: 90, ..Default::default() };
-        let desk = Desk::open(options, Conduct::default()).await?;
+        let harness = Desk::open(options, AcmeOptions::default()).await?;
         let (_, cost) =
-            desk.issue("90 % of nonces refused", &request("nonce.my-company.test")).await?;
+            harness.issue("90 % of nonces refused", &request("nonce.my-company.test")).await?;
         assert!(total(&cost) < 7 * 10 * 5, "{cost:?}");
-        assert_eq!(desk.pebble.signed_count()?, 1);
+        assert_eq!(harness.pebble.signed_count()?, 1);
         Ok(())
     })
     .unwrap();
@@ -231,19 +233,19 @@ fn a_ca_that_refuses_most_nonces_signs_once() {
 #[test]
 fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
     run(async {
-        let desk = Desk::open(exact(PebbleOptions::default()), Conduct::default()).await?;
-        let (first, _) = desk.issue("first", &request("replaces.my-company.test")).await?;
+        let harness = Desk::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
+        let (first, _) = harness.issue("first", &request("replaces.my-company.test")).await?;
         let replacing =
             Request { replaces: first.leaf.id.clone(), ..request("replaces.my-company.test") };
         assert!(replacing.replaces.is_some());
-        let (_, cost) = desk.issue("replaces", &replacing).await?;
+        let (_, cost) = harness.issue("replaces", &replacing).await?;
         assert_eq!(cost["POST /order-plz"], 1, "{cost:?}");
-        let (_, cost) = desk.issue("replaces what was replaced", &replacing).await?;
+        let (_, cost) = harness.issue("replaces what was replaced", &replacing).await?;
         assert_eq!(cost["POST /order-plz"], 2, "{cost:?}");
         // For other names, which the CA refuses to call a renewal.
-        let (second, _) = desk.issue("second", &request("replaces.my-company.test")).await?;
+        let (second, _) = harness.issue("second", &request("replaces.my-company.test")).await?;
         let other = Request { replaces: second.leaf.id, ..request("other.my-company.test") };
-        let (_, cost) = desk.issue("replaces one for other names", &other).await?;
+        let (_, cost) = harness.issue("replaces one for other names", &other).await?;
         assert_eq!(cost["POST /order-plz"], 2, "{cost:?}");
         Ok(())
     })
@@ -253,15 +255,15 @@ fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
 #[test]
 fn addresses_are_certified_besides_names() {
     run(async {
-        let desk = Desk::open(exact(PebbleOptions::default()), Conduct::default()).await?;
+        let harness = Desk::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
         let mut request = request("address.my-company.test");
         request.acme.addresses = vec!["10.1.2.3".parse()?, "2001:db8::1".parse()?];
         // That the certificate has them is checked by the engine.
-        let (_, cost) = desk.issue("a name and two addresses", &request).await?;
+        let (_, cost) = harness.issue("a name and two addresses", &request).await?;
         assert_about(&cost, 11);
         request.subject =
             Subject::Names { common_name: None, dns_names: Vec::new(), key: KeyChoice::default() };
-        let (bundle, _) = desk.issue("two addresses", &request).await?;
+        let (bundle, _) = harness.issue("two addresses", &request).await?;
         assert!(bundle.leaf.names.is_empty());
         Ok(())
     })

@@ -7,8 +7,8 @@ use tests::{
     connect::ConnectProxy,
     namespace::Namespace,
     proxy::socks::SocksProxy,
-    rig::{ISSUER, Rig, RigOptions},
     run,
+    test_env::{ISSUER, TestEnv, TestEnvOptions},
     tls::PROXIED,
 };
 
@@ -20,17 +20,17 @@ fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credential
         let proxy = ConnectProxy::start().await?;
         let address = proxy.address();
         let variable = |name: &str, value: String| (name.to_owned(), value);
-        let rig = Rig::start(RigOptions {
+        let env = TestEnv::start(TestEnvOptions {
             environment: vec![
                 variable("HTTPS_PROXY", format!("http://user:hidden@{address}")),
                 variable("NO_PROXY", "10.0.0.0/8,.cluster.local".to_owned()),
             ],
-            ..RigOptions::default()
+            ..TestEnvOptions::default()
         })
         .await?;
-        let server = rig.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
-        rig.issuer(ISSUER, &server).await?;
-        let namespace = Namespace::new(&rig, "proxied").await?;
+        let server = env.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
+        env.issuer(ISSUER, &server).await?;
+        let namespace = Namespace::new(&env, "proxied").await?;
         namespace.simple("web").await?;
         namespace.until("web", "Ready", SOON).await?;
 
@@ -40,7 +40,7 @@ fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credential
             ensure!(target.starts_with(PROXIED), "{target}");
             ensure!(credentials.as_deref() == Some("Basic dXNlcjpoaWRkZW4="), "{credentials:?}");
         }
-        let log = rig.manager_log()?;
+        let log = env.manager_log()?;
         let shown = format!("proxies: https through http://{address}, not for 10.0.0.0/8");
         ensure!(log.matches(&shown).count() == 1, "{log}");
         ensure!(!log.contains("hidden"), "the log shows the password");
@@ -55,28 +55,28 @@ fn the_api_server_and_the_acme_server_are_reached_by_a_socks_proxy_which_knows_t
         let proxy = SocksProxy::start("user", "hidden").await?;
         let address = proxy.address();
         let variable = |name: &str, value: String| (name.to_owned(), value);
-        let rig = Rig::start(RigOptions {
+        let env = TestEnv::start(TestEnvOptions {
             environment: vec![
                 variable("HTTPS_PROXY", format!("socks5://user:hidden@{address}")),
                 variable("HTTP_PROXY", "http://user:hidden%@p".to_owned()),
             ],
             api_host: Some(PROXIED),
-            ..RigOptions::default()
+            ..TestEnvOptions::default()
         })
         .await?;
-        let server = rig.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
-        rig.issuer(ISSUER, &server).await?;
-        let namespace = Namespace::new(&rig, "socks").await?;
+        let server = env.pebble.directory().replacen("127.0.0.1", PROXIED, 1);
+        env.issuer(ISSUER, &server).await?;
+        let namespace = Namespace::new(&env, "socks").await?;
         namespace.simple("web").await?;
         namespace.until("web", "Ready", SOON).await?;
 
         let seen = proxy.seen();
-        for url in [rig.control_plane.url(), rig.pebble.directory()] {
+        for url in [env.control_plane.url(), env.pebble.directory()] {
             let port = url.split(['/', ':']).nth(4).context("no port")?;
             let server = format!("{PROXIED}:{port}");
             ensure!(seen.contains(&server), "{server} was not asked for: {seen:?}");
         }
-        let log = rig.manager_log()?;
+        let log = env.manager_log()?;
         let shown = format!("proxies: https through socks5://{address}");
         ensure!(log.matches(&shown).count() == 1, "{log}");
         let ignored = "the environment variable HTTP_PROXY holds no URL of a proxy and is ignored";

@@ -9,8 +9,8 @@ use serde_json::json;
 use tests::{
     Look, eventually,
     namespace::Namespace,
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -49,25 +49,25 @@ fn time(object: &DynamicObject, field: &str) -> Result<Timestamp> {
 fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_shows_the_usual_one()
 {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "renewal").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "renewal").await?;
         for name in ["past", "malformed", "usual"] {
             namespace.simple(name).await?;
         }
         namespace.until_all_ready(3, SOON).await?;
-        ensure!(rig.pebble.renewal_questions()? == 0, "a new certificate needs no question");
+        ensure!(env.pebble.renewal_questions()? == 0, "a new certificate needs no question");
         let hour = SignedDuration::from_hours(1);
         let now = Timestamp::now();
         let past = leaf(&namespace, "past-tls").await?;
-        rig.pebble.set_renewal_info(&past, &window(now - hour, now - hour / 2)).await?;
+        env.pebble.set_renewal_info(&past, &window(now - hour, now - hour / 2)).await?;
         let malformed = leaf(&namespace, "malformed-tls").await?;
         let turned = window(now - hour / 2, now - hour);
-        rig.pebble.set_renewal_info(&malformed, &turned).await?;
+        env.pebble.set_renewal_info(&malformed, &turned).await?;
 
         // After a start, the CA is asked about all.
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         eventually(SOON, "the certificate whose window is past is renewed", || async {
-            rig.check_manager().await?;
+            env.check_manager().await?;
             Ok(match leaf(&namespace, "past-tls").await? {
                 same if same == past => Look::NotYet(
                     namespace.read("Certificate", "past").await?.data["status"].to_string(),
@@ -93,7 +93,7 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
         ensure!(time(&usual, "/renewalDate")? == selected, "{}", usual.data["status"]);
 
         eventually(SOON, "the CA was asked about all", || async {
-            let asked = rig.pebble.renewal_questions()?;
+            let asked = env.pebble.renewal_questions()?;
             Ok(if asked >= 3 { Look::Done(()) } else { Look::NotYet(asked.to_string()) })
         })
         .await?;
@@ -101,8 +101,8 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
         ensure!(untouched.data["status"]["state"] == "Ready", "{}", untouched.data["status"]);
         ensure!(untouched.data["status"]["renewalInfo"].is_null(), "{}", untouched.data["status"]);
         ensure!(leaf(&namespace, "malformed-tls").await? == malformed, "it was renewed");
-        ensure!(rig.pebble.signed_count()? == 4, "one certificate and no other was renewed");
-        rig.check_manager().await
+        ensure!(env.pebble.signed_count()? == 4, "one certificate and no other was renewed");
+        env.check_manager().await
     })
     .unwrap();
 }

@@ -15,8 +15,8 @@ use tests::{
     Look, eventually,
     namespace::{Namespace, certificate},
     objects::{acme_issuer, api, apply, example, state},
-    rig::Rig,
     run,
+    test_env::TestEnv,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -58,27 +58,27 @@ async fn ready(namespace: &Namespace, name: &str) -> Result<String> {
     Ok(namespace.leaf(&format!("{name}-tls")).await?.serial)
 }
 
-async fn is_revoked(rig: &Rig, serial: &str) -> Result<bool> {
-    Ok(rig.pebble.status(serial).await? == "Revoked")
+async fn is_revoked(env: &TestEnv, serial: &str) -> Result<bool> {
+    Ok(env.pebble.status(serial).await? == "Revoked")
 }
 
-fn secrets(rig: &Rig, namespace: &str) -> Api<Secret> {
-    Api::namespaced(rig.control_plane.client(), namespace)
+fn secrets(env: &TestEnv, namespace: &str) -> Api<Secret> {
+    Api::namespaced(env.control_plane.client(), namespace)
 }
 
 /// The backup of a certificate.
-async fn backup(rig: &Rig, serial: &str) -> Result<Secret> {
+async fn backup(env: &TestEnv, serial: &str) -> Result<Secret> {
     let number = serial.trim_start_matches('0');
     let selector = format!("cert.gardener.cloud/certificate-serialnumber={number}");
     let params = ListParams::default().labels(&selector);
-    let found = secrets(rig, "kube-system").list(&params).await?;
+    let found = secrets(env, "kube-system").list(&params).await?;
     found.items.into_iter().next().context("no backup")
 }
 
-async fn annotate(rig: &Rig, secret: &Secret, annotations: Value) -> Result<()> {
+async fn annotate(env: &TestEnv, secret: &Secret, annotations: Value) -> Result<()> {
     let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
     let namespace = secret.namespace().unwrap_or_default();
-    let api = secrets(rig, &namespace);
+    let api = secrets(env, &namespace);
     api.patch(&secret.name_any(), &PatchParams::default(), &patch).await?;
     Ok(())
 }
@@ -90,20 +90,20 @@ fn names(list: &Value) -> Vec<&str> {
 #[test]
 fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is_renewed() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "revoke").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "revoke").await?;
         let serial = ready(&namespace, "a").await?;
         namespace.apply(&revocation("now", "revoke", "a", None)).await?;
         let object = until(&namespace, "now", "Applied").await?;
         assert_eq!(state(&object).1, "certificate(s) revoked");
-        ensure!(is_revoked(rig, &serial).await?);
+        ensure!(is_revoked(env, &serial).await?);
         let status = &object.data["status"];
         assert_eq!(status["objects"], json!({"revoked": [{"name": "a", "namespace": "revoke"}]}));
         let secret = &status["secrets"]["revoked"][0];
         let text = secret["serialNumber"].as_str().context("no serial number")?;
         assert_eq!(text.replace(':', "").trim_start_matches('0'), serial.trim_start_matches('0'));
         ensure!(text.split(':').all(|pair| pair.len() == 2), "{text}");
-        assert_eq!(secret["name"], backup(rig, &serial).await?.name_any());
+        assert_eq!(secret["name"], backup(env, &serial).await?.name_any());
         for field in [&status["revocationApplied"], &object.data["spec"]["qualifyingDate"]] {
             field.as_str().context("no date")?.parse::<Timestamp>()?;
         }
@@ -111,7 +111,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
         let certificate = namespace.until("a", "Revoked", SOON).await?;
         assert_eq!(state(&certificate).1, "certificate has been revoked");
         ensure!(namespace.secret("a-tls").await?.context("gone")?.annotations()[REVOKED] == "true");
-        ensure!(backup(rig, &serial).await?.annotations()[REVOKED] == "true");
+        ensure!(backup(env, &serial).await?.annotations()[REVOKED] == "true");
         namespace.until_event("now", SOON, |it| it.starts_with("Normal Applied ")).await?;
 
         // A second one has nothing to do.
@@ -121,7 +121,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
         namespace.patch("a", json!({"spec": {"renew": true}})).await?;
         namespace.until("a", "Ready", SOON).await?;
         let newer = namespace.leaf("a-tls").await?.serial;
-        ensure!(newer != serial && !is_revoked(rig, &newer).await?);
+        ensure!(newer != serial && !is_revoked(env, &newer).await?);
         let secret = namespace.secret("a-tls").await?.context("gone")?;
         ensure!(!secret.annotations().contains_key(REVOKED));
         Ok(())
@@ -133,8 +133,8 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
 #[test]
 fn the_example_renews_and_then_revokes_the_old_certificate() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "renew").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "renew").await?;
         let serial = ready(&namespace, "cert-simple").await?;
         let text = example("50-revocation.yaml")?.to_string();
         let object = serde_json::from_str(&text.replace("\"default\"", "\"renew\""))?;
@@ -144,7 +144,7 @@ fn the_example_renews_and_then_revokes_the_old_certificate() {
         assert_eq!(names(&object.data["status"]["objects"]["renewed"]), ["cert-simple"]);
         let newer = namespace.leaf("cert-simple-tls").await?.serial;
         ensure!(newer != serial, "it was not renewed");
-        ensure!(is_revoked(rig, &serial).await? && !is_revoked(rig, &newer).await?);
+        ensure!(is_revoked(env, &serial).await? && !is_revoked(env, &newer).await?);
         let secret = namespace.secret("cert-simple-tls").await?.context("gone")?;
         ensure!(!secret.annotations().contains_key(REVOKED));
         namespace.until("cert-simple", "Ready", SOON).await?;
@@ -157,8 +157,8 @@ fn the_example_renews_and_then_revokes_the_old_certificate() {
 #[test]
 fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "leaked").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "leaked").await?;
         let next_week = (Timestamp::now() + SignedDuration::from_hours(7 * 24)).to_string();
         let spec = json!({
             "commonName": format!("a.{}", namespace.domain),
@@ -172,8 +172,8 @@ fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
         namespace.apply(&revocation("renewing", "leaked", "a", Some(true))).await?;
         until(&namespace, "renewing", "Applied").await?;
         let second = namespace.leaf("a-tls").await?;
-        ensure!(is_revoked(rig, &first.serial).await?);
-        ensure!(!is_revoked(rig, &second.serial).await?);
+        ensure!(is_revoked(env, &first.serial).await?);
+        ensure!(!is_revoked(env, &second.serial).await?);
         ensure!(second.public_key != first.public_key, "the key is certified again");
 
         // From then on it is kept, as asked for.
@@ -193,9 +193,9 @@ fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
 #[test]
 fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_are_not() {
     run(async {
-        let rig = Rig::shared().await?;
+        let env = TestEnv::shared().await?;
         let (here, there) =
-            (Namespace::new(rig, "twins").await?, Namespace::new(rig, "strangers").await?);
+            (Namespace::new(env, "twins").await?, Namespace::new(env, "strangers").await?);
         let host = format!("same.{}", here.domain);
         let mut serials = Vec::new();
         for (namespace, name) in [(&here, "a"), (&here, "b"), (&there, "c")] {
@@ -210,8 +210,8 @@ fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_
         for name in ["a", "b"] {
             here.until(name, "Revoked", SOON).await?;
         }
-        ensure!(is_revoked(rig, &serials[0]).await? && is_revoked(rig, &serials[1]).await?);
-        ensure!(!is_revoked(rig, &serials[2]).await?, "another tenant's was revoked");
+        ensure!(is_revoked(env, &serials[0]).await? && is_revoked(env, &serials[1]).await?);
+        ensure!(!is_revoked(env, &serials[2]).await?, "another tenant's was revoked");
         there.until("c", "Ready", SOON).await?;
         Ok(())
     })
@@ -222,8 +222,8 @@ fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_
 #[test]
 fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "orders").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "orders").await?;
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let orders = [("a", ["x", "y"]), ("b", ["y", "x"]), ("c", ["Y", "x"])];
         let mut hashes = BTreeSet::new();
@@ -252,7 +252,7 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
         let object = until(&namespace, "renewing", "Applied").await?;
         assert_eq!(names(&object.data["status"]["objects"]["renewed"]), ["a", "b", "c"]);
         let second = serial("a").await?;
-        ensure!(second != first && is_revoked(rig, &first).await?);
+        ensure!(second != first && is_revoked(env, &first).await?);
         for name in ["a", "b", "c"] {
             namespace.until(name, "Ready", SOON).await?;
             ensure!(serial(name).await? == second, "{name} has another certificate");
@@ -260,7 +260,7 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
 
         namespace.apply(&revocation("end", "orders", "b", None)).await?;
         let object = until(&namespace, "end", "Applied").await?;
-        ensure!(is_revoked(rig, &second).await?);
+        ensure!(is_revoked(env, &second).await?);
         // What asks for exactly the same goes with it, as ever.
         let revoked = names(&object.data["status"]["objects"]["revoked"]);
         assert_eq!(revoked, ["a", "b", "c", "own"]);
@@ -276,9 +276,9 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
 #[test]
 fn nobody_revokes_what_is_of_another_namespace() {
     run(async {
-        let rig = Rig::shared().await?;
+        let env = TestEnv::shared().await?;
         let (victim, thief) =
-            (Namespace::new(rig, "victim").await?, Namespace::new(rig, "thief").await?);
+            (Namespace::new(env, "victim").await?, Namespace::new(env, "thief").await?);
         let serial = ready(&victim, "a").await?;
         let hash = victim.read("Certificate", "a").await?.labels()[HASH].clone();
 
@@ -303,18 +303,18 @@ fn nobody_revokes_what_is_of_another_namespace() {
         let mut forged = revocation("forged", "thief", "own", None);
         forged["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "nobody"});
         thief.apply(&forged).await?;
-        let name = backup(rig, &serial).await?.name_any();
+        let name = backup(env, &serial).await?.name_any();
         let begun = json!({"status": {"state": "Pending", "secrets": {"processing": [
             {"name": name, "namespace": "kube-system", "serialNumber": serial},
         ]}}});
-        let revocations = api(&rig.control_plane.client(), "CertificateRevocation", "thief")?;
+        let revocations = api(&env.control_plane.client(), "CertificateRevocation", "thief")?;
         revocations.patch_status("forged", &PatchParams::default(), &Patch::Merge(begun)).await?;
         forged["metadata"]["annotations"] = json!({});
         thief.apply(&forged).await?;
         let (_, why) = state(&until(&thief, "forged", "Error").await?);
         ensure!(why.starts_with("revocation of certificate failed"), "{why}");
 
-        ensure!(!is_revoked(rig, &serial).await? && !is_revoked(rig, &own).await?);
+        ensure!(!is_revoked(env, &serial).await? && !is_revoked(env, &own).await?);
         victim.until("a", "Ready", SOON).await?;
         Ok(())
     })
@@ -324,14 +324,14 @@ fn nobody_revokes_what_is_of_another_namespace() {
 #[test]
 fn only_acme_issuers_revoke_and_a_certificate_that_is_missing_is_waited_for() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "kinds").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "kinds").await?;
         let issuer = json!({
             "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
             "metadata": {"name": "kinds-self", "namespace": "default"}, "spec": {"selfSigned": {}},
         });
-        apply(&rig.control_plane.client(), "default", &issuer).await?;
-        rig.until_issuer("kinds-self", "Ready", SOON).await?;
+        apply(&env.control_plane.client(), "default", &issuer).await?;
+        env.until_issuer("kinds-self", "Ready", SOON).await?;
         let why = revoked(&namespace, "early", "own", "Error").await?;
         assert_eq!(why, "the Certificate does not exist");
         let spec = json!({
@@ -352,17 +352,17 @@ fn only_acme_issuers_revoke_and_a_certificate_that_is_missing_is_waited_for() {
 #[test]
 fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
     run(async {
-        let rig = Rig::shared().await?;
-        let client = rig.control_plane.client();
-        let namespace = Namespace::new(rig, "refused").await?;
+        let env = TestEnv::shared().await?;
+        let client = env.control_plane.client();
+        let namespace = Namespace::new(env, "refused").await?;
 
         // Already revoked, and nobody has noted it: a crash between the two.
         let serial = ready(&namespace, "twice").await?;
         revoked(&namespace, "twice-1", "twice", "Applied").await?;
         namespace.until("twice", "Revoked", SOON).await?;
         let secret = namespace.secret("twice-tls").await?.context("gone")?;
-        for marked in [secret, backup(rig, &serial).await?] {
-            annotate(rig, &marked, json!({REVOKED: null})).await?;
+        for marked in [secret, backup(env, &serial).await?] {
+            annotate(env, &marked, json!({REVOKED: null})).await?;
         }
         namespace.until("twice", "Ready", SOON).await?;
         let message = revoked(&namespace, "twice-2", "twice", "Applied").await?;
@@ -370,27 +370,27 @@ fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
         namespace.until("twice", "Revoked", SOON).await?;
 
         // Issued to another account.
-        let other = acme_issuer("refused-other", &rig.pebble.directory())?;
+        let other = acme_issuer("refused-other", &env.pebble.directory())?;
         apply(&client, "default", &other).await?;
-        rig.until_issuer("refused-other", "Ready", SOON).await?;
+        env.until_issuer("refused-other", "Ready", SOON).await?;
         let serial = ready(&namespace, "alien").await?;
         let issuer = json!({"cert.gardener.cloud/backup-issuer": "refused-other"});
-        annotate(rig, &backup(rig, &serial).await?, issuer).await?;
+        annotate(env, &backup(env, &serial).await?, issuer).await?;
         let why = revoked(&namespace, "alien", "alien", "Error").await?;
         ensure!(why.starts_with("revocation of certificate failed: errors during revocation: "));
         ensure!(why.contains("unauthorized"), "{why}");
         let object = namespace.read("CertificateRevocation", "alien").await?;
         ensure!(object.data["status"]["revocationApplied"].is_string(), "it is not finished");
         assert_eq!(names(&object.data["status"]["objects"]["failed"]), ["alien"]);
-        ensure!(!is_revoked(rig, &serial).await?);
+        ensure!(!is_revoked(env, &serial).await?);
 
         // Beside a good one, one that the CA does not know.
         let serial = ready(&namespace, "part").await?;
-        let good = backup(rig, &serial).await?;
-        secrets(rig, "kube-system").create(&PostParams::default(), &unknown(&good)?).await?;
+        let good = backup(env, &serial).await?;
+        secrets(env, "kube-system").create(&PostParams::default(), &unknown(&good)?).await?;
         let message = revoked(&namespace, "part", "part", "PartialApplied").await?;
         assert_eq!(message, "certificate(s) revoked (ony partially successful)");
-        ensure!(is_revoked(rig, &serial).await?);
+        ensure!(is_revoked(env, &serial).await?);
         Ok(())
     })
     .unwrap();
@@ -424,12 +424,12 @@ fn unknown(like: &Secret) -> Result<Secret> {
 #[test]
 fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
     run(async {
-        let rig = Rig::shared().await?;
-        let client = rig.control_plane.client();
-        let namespace = Namespace::new(rig, "patient").await?;
-        let issuer = acme_issuer("patient", &rig.pebble.directory())?;
+        let env = TestEnv::shared().await?;
+        let client = env.control_plane.client();
+        let namespace = Namespace::new(env, "patient").await?;
+        let issuer = acme_issuer("patient", &env.pebble.directory())?;
         apply(&client, "default", &issuer).await?;
-        rig.until_issuer("patient", "Ready", SOON).await?;
+        env.until_issuer("patient", "Ready", SOON).await?;
         let spec = json!({
             "commonName": format!("a.{}", namespace.domain), "secretName": "a-tls",
             "issuerRef": {"name": "patient"},
@@ -437,27 +437,27 @@ fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
         namespace.certificate("a", spec).await?;
         namespace.until("a", "Ready", SOON).await?;
         let serial = namespace.leaf("a-tls").await?.serial;
-        let lost = backup(rig, &serial).await?.name_any();
-        secrets(rig, "kube-system").delete(&lost, &Default::default()).await?;
+        let lost = backup(env, &serial).await?.name_any();
+        secrets(env, "kube-system").delete(&lost, &Default::default()).await?;
 
         // The CA is away: nothing listens there.
         let mut away = issuer.clone();
         away["spec"]["acme"]["server"] = json!("https://127.0.0.1:1/dir");
         apply(&client, "default", &away).await?;
-        rig.until_issuer("patient", "Error", SOON).await?;
+        env.until_issuer("patient", "Error", SOON).await?;
         namespace.apply(&revocation("later", "patient", "a", None)).await?;
         let waits = |object: &DynamicObject| state(object).1.contains("issuer patient not ready");
         namespace.until_some("CertificateRevocation", "later", "waits", SOON, waits).await?;
         let object = until(&namespace, "later", "Pending").await?;
         ensure!(object.data["status"]["revocationApplied"].is_null(), "it was given up");
-        ensure!(!is_revoked(rig, &serial).await?);
+        ensure!(!is_revoked(env, &serial).await?);
 
         apply(&client, "default", &issuer).await?;
         until(&namespace, "later", "Applied").await?;
-        ensure!(is_revoked(rig, &serial).await?);
+        ensure!(is_revoked(env, &serial).await?);
         namespace.until("a", "Revoked", SOON).await?;
         // No CA has signed what a tenant puts into a Secret: only what is issued is backed up.
-        ensure!(backup(rig, &serial).await.is_err(), "a backup was made of a tenant's Secret");
+        ensure!(backup(env, &serial).await.is_err(), "a backup was made of a tenant's Secret");
         Ok(())
     })
     .unwrap();

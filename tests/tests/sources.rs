@@ -13,8 +13,8 @@ use tests::{
     Look, eventually, locate,
     namespace::Namespace,
     objects::{self, apply, documents, names, until_established},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -35,13 +35,13 @@ async fn apply_example(namespace: &Namespace, file: &str) -> Result<()> {
     Ok(())
 }
 
-fn client(rig: &Rig) -> kube::Client {
-    rig.control_plane.client()
+fn client(env: &TestEnv) -> kube::Client {
+    env.control_plane.client()
 }
 
 /// The Certificates of a namespace by the name of their Secret, with their names.
-async fn certificates(rig: &Rig, namespace: &Namespace) -> Result<Vec<(String, Vec<String>)>> {
-    let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+async fn certificates(env: &TestEnv, namespace: &Namespace) -> Result<Vec<(String, Vec<String>)>> {
+    let all = objects::list(&client(env), "Certificate", &namespace.name).await?;
     let mut found: Vec<_> = all.iter().map(summary).collect();
     found.sort();
     Ok(found)
@@ -58,7 +58,7 @@ fn summary(certificate: &DynamicObject) -> (String, Vec<String>) {
 
 /// Waits until exactly these Certificates are there. Names are relative to the namespace's domain.
 async fn until_certificates(
-    rig: &Rig,
+    env: &TestEnv,
     namespace: &Namespace,
     wanted: &[(&str, &[&str])],
     deadline: Duration,
@@ -70,8 +70,8 @@ async fn until_certificates(
         .collect();
     let what = format!("{} has the Certificates {wanted:?}", namespace.name);
     eventually(deadline, &what, || async {
-        rig.check_manager().await?;
-        let found = certificates(rig, namespace).await?;
+        env.check_manager().await?;
+        let found = certificates(env, namespace).await?;
         Ok(if found == wanted { Look::Done(()) } else { Look::NotYet(format!("{found:?}")) })
     })
     .await
@@ -92,13 +92,13 @@ async fn until_secret(namespace: &Namespace, secret: &str) -> Result<()> {
 #[test]
 fn an_ingress_becomes_secrets_and_changes_with_it() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "ingress").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "ingress").await?;
         apply_example(&namespace, "40-ingress.yaml").await?;
         let both: &[&str] = &["ingress", "ingress-foo"];
-        until_certificates(rig, &namespace, &[("web-ingress-tls", both)], SOON).await?;
+        until_certificates(env, &namespace, &[("web-ingress-tls", both)], SOON).await?;
         until_secret(&namespace, "web-ingress-tls").await?;
-        let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+        let all = objects::list(&client(env), "Certificate", &namespace.name).await?;
         let made = all.first().context("no Certificate")?;
         let owner = &made.metadata.owner_references.as_deref().unwrap_or_default()[0];
         assert_eq!((owner.kind.as_str(), owner.controller), ("Ingress", Some(true)));
@@ -119,7 +119,7 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
         ]);
         namespace.apply(&ingress).await?;
         until_certificates(
-            rig,
+            env,
             &namespace,
             &[("b-tls", &["b"]), ("web-ingress-tls", &["a"])],
             SOON,
@@ -136,12 +136,12 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
         ingress["spec"]["tls"] =
             json!([{"hosts": [format!("b.{}", namespace.domain)], "secretName": "b-tls"}]);
         namespace.apply(&ingress).await?;
-        until_certificates(rig, &namespace, &[("b-tls", &["b"])], SOON).await?;
+        until_certificates(env, &namespace, &[("b-tls", &["b"])], SOON).await?;
         until_event(&namespace, "web-ingress", "Normal reconcile deleted certificate object")
             .await?;
         ingress["metadata"]["annotations"] = json!({});
         namespace.apply(&ingress).await?;
-        until_certificates(rig, &namespace, &[], SOON).await
+        until_certificates(env, &namespace, &[], SOON).await
     })
     .unwrap();
 }
@@ -149,11 +149,11 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
 #[test]
 fn an_ingress_with_the_label_of_former_times_becomes_a_secret() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "labelled").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "labelled").await?;
         apply_example(&namespace, "40-ingress-label.yaml").await?;
         let wanted: &[(&str, &[&str])] = &[("labelled-ingress-tls", &["labelled"])];
-        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_certificates(env, &namespace, wanted, SOON).await?;
         until_secret(&namespace, "labelled-ingress-tls").await
     })
     .unwrap();
@@ -162,29 +162,29 @@ fn an_ingress_with_the_label_of_former_times_becomes_a_secret() {
 #[test]
 fn istio_is_served_where_v1alpha3_is_the_only_version() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "v1alpha3").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "v1alpha3").await?;
         for text in locate::gateway_definitions()? {
             for mut definition in documents(&text)? {
                 let name = definition["metadata"]["name"].as_str().unwrap_or_default();
                 if ISTIO.contains(&name) {
                     only_version(&mut definition, "v1alpha3")?;
-                    apply(&client(rig), "", &definition).await?;
+                    apply(&client(env), "", &definition).await?;
                 }
             }
         }
         for name in ISTIO {
-            until_established(&client(rig), name).await?;
+            until_established(&client(env), name).await?;
         }
         for mut object in example_in(&namespace, "41-gateways.yaml")? {
             if object["apiVersion"] == "networking.istio.io/v1" {
                 object["apiVersion"] = json!("networking.istio.io/v1alpha3");
                 object["metadata"]["namespace"] = json!(namespace.name);
-                apply_as_v1alpha3(&client(rig), &namespace, &object).await?;
+                apply_as_v1alpha3(&client(env), &namespace, &object).await?;
             }
         }
         let wanted: &[(&str, &[&str])] = &[("web-istio-tls", &["istio"])];
-        until_certificates(rig, &namespace, wanted, LATER).await?;
+        until_certificates(env, &namespace, wanted, LATER).await?;
         until_secret(&namespace, "web-istio-tls").await
     })
     .unwrap();
@@ -220,31 +220,31 @@ fn only_version(definition: &mut Value, version: &str) -> Result<()> {
 #[test]
 fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "service").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "service").await?;
         apply_example(&namespace, "40-service.yaml").await?;
         let wanted: &[(&str, &[&str])] = &[("web-service-tls", &["service", "service-foo"])];
-        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_certificates(env, &namespace, wanted, SOON).await?;
         until_secret(&namespace, "web-service-tls").await?;
 
         // What somebody else changes is changed back; what is not ours to say is left alone.
-        let all = objects::list(&client(rig), "Certificate", &namespace.name).await?;
+        let all = objects::list(&client(env), "Certificate", &namespace.name).await?;
         let name = all[0].metadata.name.clone().context("no name")?;
         let spec = json!({"dnsNames": ["other.test"], "keystores": null, "renewBefore": "1h"});
         namespace.patch(&name, json!({ "spec": spec })).await?;
-        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_certificates(env, &namespace, wanted, SOON).await?;
 
         let mut service = example_in(&namespace, "40-service.yaml")?.remove(0);
         service["spec"]["type"] = json!("ClusterIP");
         namespace.apply(&service).await?;
-        until_certificates(rig, &namespace, &[], SOON).await?;
+        until_certificates(env, &namespace, &[], SOON).await?;
         service["spec"]["type"] = json!("LoadBalancer");
         namespace.apply(&service).await?;
-        until_certificates(rig, &namespace, wanted, SOON).await?;
+        until_certificates(env, &namespace, wanted, SOON).await?;
 
         // There is no garbage collector here: the manager itself deletes what has no owner any more.
         namespace.delete("Service", "web-service").await?;
-        until_certificates(rig, &namespace, &[], LATER).await
+        until_certificates(env, &namespace, &[], LATER).await
     })
     .unwrap();
 }
@@ -252,14 +252,14 @@ fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
 #[test]
 fn gateways_are_served_as_soon_as_their_definitions_are_there() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "gateways").await?;
-        define_gateways(&rig).await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "gateways").await?;
+        define_gateways(&env).await?;
         apply_example(&namespace, "41-gateways.yaml").await?;
         let gateway: &[&str] = &["gateway"];
         let istio: &[&str] = &["istio"];
         let both = [("web-gateway-tls", gateway), ("web-istio-tls", istio)];
-        until_certificates(&rig, &namespace, &both, LATER).await?;
+        until_certificates(&env, &namespace, &both, LATER).await?;
         until_secret(&namespace, "web-gateway-tls").await?;
         until_secret(&namespace, "web-istio-tls").await?;
 
@@ -275,7 +275,7 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         namespace.apply(&more(3, "hosts", "extra")).await?;
         let both: [(&str, &[&str]); 2] =
             [("web-gateway-tls", &["more", "gateway"]), ("web-istio-tls", &["extra", "istio"])];
-        until_certificates(&rig, &namespace, &both, SOON).await?;
+        until_certificates(&env, &namespace, &both, SOON).await?;
 
         // Names of a neighbour that are none, or that are there in another spelling, spoil nothing.
         let mut bad = more(3, "hosts", "EXTRA");
@@ -284,12 +284,12 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         namespace.apply(&bad).await?;
         let told = "Warning reconcile left out of the certificates of its gateways: 10.0.0.9 is an IP address";
         until_event(&namespace, "bad", told).await?;
-        until_certificates(&rig, &namespace, &both, SOON).await?;
+        until_certificates(&env, &namespace, &both, SOON).await?;
         namespace.until_all_ready(2, SOON).await?;
         namespace.delete("VirtualService", "bad").await?;
 
         // Routes of the namespaces that a selector means.
-        let selected = Namespace::new(&rig, "selected").await?;
+        let selected = Namespace::new(&env, "selected").await?;
         let mut selecting = of_test[0].clone();
         let names = json!(["gateways", "selected"]);
         selecting["spec"]["listeners"][0]["allowedRoutes"]["namespaces"] = json!({
@@ -303,9 +303,9 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         selected.apply(&route).await?;
         namespace.apply(&selecting).await?;
         let names: &[&str] = &["more", "gateway", "deep.team"];
-        until_certificates(&rig, &namespace, &[("web-gateway-tls", names), both[1]], SOON).await?;
+        until_certificates(&env, &namespace, &[("web-gateway-tls", names), both[1]], SOON).await?;
         namespace.apply(&of_test[0]).await?;
-        until_certificates(&rig, &namespace, &both, SOON).await?;
+        until_certificates(&env, &namespace, &both, SOON).await?;
 
         // A ListenerSet, which has its own Secret and the Gateway's annotations.
         let mut open = of_test[0].clone();
@@ -326,19 +326,19 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
             }))
             .await?;
         let all: [(&str, &[&str]); 3] = [("set-tls", &["set"]), both[0], both[1]];
-        until_certificates(&rig, &namespace, &all, SOON).await?;
+        until_certificates(&env, &namespace, &all, SOON).await?;
 
         // Nothing is forgotten and nothing is made twice when the manager is replaced.
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         namespace.delete("VirtualService", "more-extra").await?;
         let all = [all[0], all[1], ("web-istio-tls", istio)];
-        until_certificates(&rig, &namespace, &all, LATER).await?;
+        until_certificates(&env, &namespace, &all, LATER).await?;
 
         // The definition goes, and with it all Gateways of Istio.
-        let definitions = objects::api(&client(&rig), "CustomResourceDefinition", "")?;
+        let definitions = objects::api(&client(&env), "CustomResourceDefinition", "")?;
         definitions.delete("gateways.networking.istio.io", &Default::default()).await?;
-        until_certificates(&rig, &namespace, &all[..2], LATER).await?;
-        rig.check_manager().await
+        until_certificates(&env, &namespace, &all[..2], LATER).await?;
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -346,29 +346,29 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
 #[test]
 fn a_manager_that_was_away_deletes_what_lost_its_owner_and_nothing_else() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "away").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "away").await?;
         apply_example(&namespace, "40-ingress.yaml").await?;
         apply_example(&namespace, "40-service.yaml").await?;
         namespace.simple("mine").await?;
         namespace.until_all_ready(3, SOON).await?;
-        let all = certificates(&rig, &namespace).await?;
-        rig.stop_manager().await?;
+        let all = certificates(&env, &namespace).await?;
+        env.stop_manager().await?;
         namespace.delete("Service", "web-service").await?;
-        rig.start_manager().await?;
+        env.start_manager().await?;
         eventually(LATER, "the Service's Certificate is gone", || async {
-            let found = objects::list(&client(&rig), "Certificate", &namespace.name).await?;
+            let found = objects::list(&client(&env), "Certificate", &namespace.name).await?;
             Ok(if found.len() == 2 { Look::Done(()) } else { Look::NotYet(names(&found)) })
         })
         .await?;
-        let left = certificates(&rig, &namespace).await?;
+        let left = certificates(&env, &namespace).await?;
         ensure!(all.len() == 3 && left.iter().all(|one| one.0 != "web-service-tls"), "{left:?}");
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
 
-async fn define_gateways(rig: &Rig) -> Result<()> {
+async fn define_gateways(env: &TestEnv) -> Result<()> {
     let wanted = [
         "gateways.gateway.networking.k8s.io",
         "httproutes.gateway.networking.k8s.io",
@@ -380,8 +380,8 @@ async fn define_gateways(rig: &Rig) -> Result<()> {
         for definition in documents(&text)? {
             let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if wanted.contains(&name.as_str()) {
-                apply(&client(rig), "", &definition).await?;
-                until_established(&client(rig), &name).await?;
+                apply(&client(env), "", &definition).await?;
+                until_established(&client(env), &name).await?;
             }
         }
     }

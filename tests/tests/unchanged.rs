@@ -20,8 +20,8 @@ use tests::{
     Look, eventually,
     namespace::{Namespace, certificate},
     objects::{api, apply, state},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
     x509::Leaf,
 };
 
@@ -30,8 +30,8 @@ const HASH: &str = "cert.gardener.cloud/hash";
 const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 
 /// How many certificates the CA signed for names of this namespace.
-async fn signed(rig: &Rig, namespace: &Namespace) -> Result<usize> {
-    let counts = rig.pebble.signed_by_names().await?;
+async fn signed(env: &TestEnv, namespace: &Namespace) -> Result<usize> {
+    let counts = env.pebble.signed_by_names().await?;
     let of_this = |names: &Vec<String>| names.iter().any(|it| it.ends_with(&namespace.domain));
     Ok(counts.iter().filter(|(names, _)| of_this(names)).map(|(_, count)| count).sum())
 }
@@ -55,8 +55,8 @@ async fn pair(namespace: &Namespace, secret: &str) -> Result<(Leaf, ByteString)>
 #[test]
 fn names_in_another_order_or_spelling_or_listed_twice_cost_no_signature() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "ordered").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "ordered").await?;
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let spec = json!({
             "commonName": host("a"), "dnsNames": [host("b"), host("c")], "secretName": "tls",
@@ -77,12 +77,12 @@ fn names_in_another_order_or_spelling_or_listed_twice_cost_no_signature() {
             ensure!(labels.get(HASH) == object.metadata.labels.context("no labels")?.get(HASH));
         }
         let (last, _) = pair(&namespace, "tls").await?;
-        ensure!(last.serial == first.serial && signed(rig, &namespace).await? == 1);
+        ensure!(last.serial == first.serial && signed(env, &namespace).await? == 1);
 
         // One name less is another request.
         namespace.patch("web", json!({"spec": {"dnsNames": [host("b")]}})).await?;
         until_looked_at(&namespace, "web").await?;
-        ensure!(signed(rig, &namespace).await? == 2);
+        ensure!(signed(env, &namespace).await? == 2);
         Ok(())
     })
     .unwrap();
@@ -91,15 +91,15 @@ fn names_in_another_order_or_spelling_or_listed_twice_cost_no_signature() {
 #[test]
 fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "files").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "files").await?;
         for name in ["kept", "foreign"] {
             namespace.simple(name).await?;
         }
         namespace.until_all_ready(2, SOON).await?;
         let (first, _) = pair(&namespace, "kept-tls").await?;
-        rig.stop_manager().await?;
-        let secrets: Api<Secret> = Api::namespaced(rig.control_plane.client(), &namespace.name);
+        env.stop_manager().await?;
+        let secrets: Api<Secret> = Api::namespaced(env.control_plane.client(), &namespace.name);
         for name in ["kept", "foreign"] {
             let secret = secrets.get(&format!("{name}-tls")).await?;
             secrets.delete(&format!("{name}-tls"), &DeleteParams::default()).await?;
@@ -125,10 +125,10 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
             };
             secrets.create(&PostParams::default(), &back).await?;
         }
-        rig.start_manager().await?;
+        env.start_manager().await?;
         for name in ["kept-tls", "foreign-tls"] {
             eventually(SOON, &format!("Secret {name} is marked"), || async {
-                rig.check_manager().await?;
+                env.check_manager().await?;
                 let secret = secrets.get(name).await?;
                 let labels = secret.metadata.labels.clone().unwrap_or_default();
                 let is_ours = labels.get(CERTIFICATE).is_some_and(|it| it == "true");
@@ -142,8 +142,8 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
         }
         ensure!(pair(&namespace, "kept-tls").await?.0.serial == first.serial);
         // The one that nobody signed was replaced.
-        ensure!(signed(&rig, &namespace).await? == 3, "the CA signed again");
-        rig.check_manager().await
+        ensure!(signed(&env, &namespace).await? == 3, "the CA signed again");
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -151,8 +151,8 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
 #[test]
 fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "renamed").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "renamed").await?;
         namespace.simple("web").await?;
         let object = namespace.until("web", "Ready", SOON).await?;
         ensure!(object.data["spec"]["secretRef"]["name"] == "web-tls");
@@ -169,11 +169,11 @@ fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
         ensure!(second.0.serial == first.0.serial && second.1 == first.1, "another pair");
         // Without --cascade-delete the one before stays, as after a deletion.
         ensure!(pair(&namespace, "web-tls").await?.0.serial == first.0.serial);
-        ensure!(signed(rig, &namespace).await? == 1);
+        ensure!(signed(env, &namespace).await? == 1);
         // As often as he likes.
         namespace.patch("web", json!({"spec": {"secretName": "web-tls"}})).await?;
         until_looked_at(&namespace, "web").await?;
-        ensure!(signed(rig, &namespace).await? == 1);
+        ensure!(signed(env, &namespace).await? == 1);
         Ok(())
     })
     .unwrap();
@@ -182,8 +182,8 @@ fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
 #[test]
 fn a_blank_secret_name_is_none() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "blank").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "blank").await?;
         let spec = json!({"commonName": format!("a.{}", namespace.domain), "secretName": ""});
         namespace.certificate("web", spec.clone()).await?;
         let object = namespace.until("web", "Ready", SOON).await?;
@@ -193,15 +193,15 @@ fn a_blank_secret_name_is_none() {
         // The next sync of the chart.
         namespace.certificate("web", spec).await?;
         until_looked_at(&namespace, "web").await?;
-        ensure!(signed(rig, &namespace).await? == 1);
+        ensure!(signed(env, &namespace).await? == 1);
         Ok(())
     })
     .unwrap();
 }
 
 /// A policy that takes no marks on Certificates of `namespace`.
-async fn refuse_marks(rig: &Rig, namespace: &Namespace) -> Result<()> {
-    let client = rig.control_plane.client();
+async fn refuse_marks(env: &TestEnv, namespace: &Namespace) -> Result<()> {
+    let client = env.control_plane.client();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let policy = json!({
         "metadata": {"name": namespace.name},
@@ -247,19 +247,19 @@ async fn refuse_marks(rig: &Rig, namespace: &Namespace) -> Result<()> {
 #[test]
 fn what_the_api_server_refuses_is_in_the_status_and_costs_one_signature() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "refused").await?;
-        refuse_marks(rig, &namespace).await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "refused").await?;
+        refuse_marks(env, &namespace).await?;
         namespace.simple("web").await?;
         let object = namespace.until("web", "Error", SOON).await?;
         let message = state(&object).1;
         ensure!(message.contains("marks are refused here") && message.contains("web"), "{message}");
         ensure!(object.data["status"]["conditions"][0]["reason"] == "ClusterRefused");
-        ensure!(signed(rig, &namespace).await? == 1);
-        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(rig.control_plane.client());
+        ensure!(signed(env, &namespace).await? == 1);
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(env.control_plane.client());
         bindings.delete(&namespace.name, &DeleteParams::default()).await?;
         // The wait grows with each refusal; a change of the Certificate does not wait for it.
-        let certificates = api(&rig.control_plane.client(), "Certificate", &namespace.name)?;
+        let certificates = api(&env.control_plane.client(), "Certificate", &namespace.name)?;
         let mut hours = 100;
         eventually(SOON, "it is well", || {
             hours += 1;
@@ -275,7 +275,7 @@ fn what_the_api_server_refuses_is_in_the_status_and_costs_one_signature() {
             }
         })
         .await?;
-        ensure!(signed(rig, &namespace).await? == 1);
+        ensure!(signed(env, &namespace).await? == 1);
         Ok(())
     })
     .unwrap();
@@ -294,8 +294,8 @@ fn twin(namespace: &Namespace, name: &str, names: [&str; 2], more: &Value) -> Va
 #[test]
 fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals() {
     run(async {
-        let rig = Rig::shared().await?;
-        let namespace = Namespace::new(rig, "twins").await?;
+        let env = TestEnv::shared().await?;
+        let namespace = Namespace::new(env, "twins").await?;
         let ready = |name: &'static str| {
             let namespace = &namespace;
             async move { until_looked_at(namespace, name).await.map(drop) }
@@ -306,7 +306,7 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         namespace.apply(&twin(&namespace, "two", ["b", "a"], &labels)).await?;
         ready("one").await?;
         ready("two").await?;
-        ensure!(signed(rig, &namespace).await? == 1, "two orders");
+        ensure!(signed(env, &namespace).await? == 1, "two orders");
         // One that comes later gets it at once.
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let other_spelling =
@@ -318,8 +318,8 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
             let other = pair(&namespace, secret).await?;
             ensure!(other.0.serial == first.0.serial && other.1 == first.1, "{secret}");
         }
-        let requests = rig.pebble.requests()?;
-        ensure!(signed(rig, &namespace).await? == 1, "{requests:?}");
+        let requests = env.pebble.requests()?;
+        ensure!(signed(env, &namespace).await? == 1, "{requests:?}");
 
         // Another key, or one of its own, is another certificate.
         let rsa = json!({"privateKey": {"algorithm": "RSA", "size": 2048}});
@@ -329,7 +329,7 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         own["metadata"]["annotations"] = json!({"cert.gardener.cloud/reuse": "false"});
         namespace.apply(&own).await?;
         ready("own").await?;
-        ensure!(signed(rig, &namespace).await? == 3);
+        ensure!(signed(env, &namespace).await? == 3);
 
         // A renewal that all demand is one order, and all have what it brings.
         let second = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
@@ -346,16 +346,16 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
             renewed.iter().all(|it| it.0.serial == renewed[0].0.serial && it.1 == renewed[0].1)
         );
         ensure!(renewed[0].0.serial != first.0.serial && renewed[0].1 != first.1);
-        ensure!(signed(rig, &namespace).await? == 4);
+        ensure!(signed(env, &namespace).await? == 4);
 
         // Another namespace has its own.
-        let stranger = Namespace::new(rig, "stranger").await?;
+        let stranger = Namespace::new(env, "stranger").await?;
         let mut same = twin(&namespace, "one", ["a", "b"], &json!({}));
         same["metadata"]["namespace"] = json!("stranger");
         stranger.apply(&same).await?;
         until_looked_at(&stranger, "one").await?;
         ensure!(pair(&stranger, "one-tls").await?.0.serial != renewed[0].0.serial);
-        ensure!(signed(rig, &namespace).await? == 5);
+        ensure!(signed(env, &namespace).await? == 5);
         Ok(())
     })
     .unwrap();

@@ -14,8 +14,8 @@ use tests::{
     eventually,
     namespace::{Namespace, Outcome, certificate},
     objects::{acme_issuer, api, apply, list},
-    rig::Rig,
     run,
+    test_env::TestEnv,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Applies the spec and expects a refusal or an Error whose message holds one of `wanted`, no Secret,
 /// and a manager that still runs.
 async fn is_refused(namespace: &Namespace, name: &str, spec: Value, wanted: &[&str]) -> Result<()> {
-    let rig = Rig::shared().await?;
+    let env = TestEnv::shared().await?;
     let object = certificate(name, spec);
     let message = match namespace.outcome(&object, SOON).await? {
         Outcome::Refused(message) => message,
@@ -38,12 +38,12 @@ async fn is_refused(namespace: &Namespace, name: &str, spec: Value, wanted: &[&s
     );
     ensure!(namespace.secret(&format!("{name}-tls")).await?.is_none(), "{name} got a Secret");
     ensure!(namespace.dns_entries().await?.is_empty(), "{name} got a DNSEntry");
-    rig.check_manager().await
+    env.check_manager().await
 }
 
 /// While another certificate is issued, none of the refused ones is written again.
 async fn none_is_written_again(namespace: &Namespace) -> Result<()> {
-    let client = Rig::shared().await?.control_plane.client();
+    let client = TestEnv::shared().await?.control_plane.client();
     let versions = || async {
         let all = list(&client, "Certificate", &namespace.name).await?;
         let refused = all.into_iter().filter(|one| one.metadata.name.as_deref() != Some("good"));
@@ -70,8 +70,8 @@ fn request(host: &str) -> Result<String> {
 #[test]
 fn names_that_no_ca_takes_are_refused() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "wrong-names").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "wrong-names").await?;
         let domain = &space.domain;
         let host = format!("a.{domain}");
         let many: Vec<String> = (0..100).map(|number| format!("n{number}.{domain}")).collect();
@@ -117,8 +117,8 @@ fn names_that_no_ca_takes_are_refused() {
 #[test]
 fn signing_requests_that_cannot_be_used_are_refused() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "wrong-csr").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "wrong-csr").await?;
         let host = format!("csr.{}", space.domain);
         let good = request(&host)?;
         let spec = |name: &str, csr: &str| json!({"csr": csr, "secretName": format!("{name}-tls")});
@@ -144,13 +144,13 @@ fn signing_requests_that_cannot_be_used_are_refused() {
 #[test]
 fn issuers_that_cannot_be_used_are_named() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "wrong-issuer").await?;
-        let client = rig.control_plane.client();
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "wrong-issuer").await?;
+        let client = env.control_plane.client();
         let dead = format!("https://127.0.0.1:{}/dir", tests::processes::free_port()?);
         // The API server: a TLS server, but of a CA that nobody has been told to trust.
-        let untrusted = format!("{}/dir", rig.control_plane.url());
-        let absent = rig.pebble.directory().replace("/dir", "/no-such-directory");
+        let untrusted = format!("{}/dir", env.control_plane.url());
+        let absent = env.pebble.directory().replace("/dir", "/no-such-directory");
         let issuers = [
             ("issuer-dead", dead.as_str(), "connect"),
             ("issuer-untrusted", &untrusted, "certificate"),
@@ -161,7 +161,7 @@ fn issuers_that_cannot_be_used_are_named() {
             apply(&client, "default", &acme_issuer(name, server)?).await?;
         }
         for (name, _, wanted) in issuers {
-            let message = rig.until_issuer(name, "Error", SOON).await?;
+            let message = env.until_issuer(name, "Error", SOON).await?;
             let found = message.to_lowercase().contains(&wanted.to_lowercase());
             ensure!(found, "{name}: no '{wanted}' in: {message}");
         }
@@ -177,9 +177,9 @@ fn issuers_that_cannot_be_used_are_named() {
 #[test]
 fn an_account_key_that_is_garbage_is_named() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "wrong-account").await?;
-        let client = rig.control_plane.client();
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "wrong-account").await?;
+        let client = env.control_plane.client();
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -187,9 +187,9 @@ fn an_account_key_that_is_garbage_is_named() {
             "stringData": {"privateKey": "certainly not a key"},
         });
         apply(&client, "default", &secret).await?;
-        let issuer = acme_issuer("issuer-garbage", &rig.pebble.directory())?;
+        let issuer = acme_issuer("issuer-garbage", &env.pebble.directory())?;
         apply(&client, "default", &issuer).await?;
-        let message = rig.until_issuer("issuer-garbage", "Error", SOON).await?;
+        let message = env.until_issuer("issuer-garbage", "Error", SOON).await?;
         ensure!(message.contains("issuer-garbage-account"), "{message}");
         ensure!(!message.contains("certainly not a key"), "the key is in the message: {message}");
         refers_to(&space, "garbage", "issuer-garbage").await
@@ -213,16 +213,16 @@ async fn refers_to(space: &Namespace, name: &str, issuer: &str) -> Result<()> {
         })
         .await?;
     ensure!(space.secret(&format!("{name}-tls")).await?.is_none());
-    Rig::shared().await?.check_manager().await
+    TestEnv::shared().await?.check_manager().await
 }
 
 #[test]
 fn an_issuer_that_becomes_ready_frees_its_certificates() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "late-issuer").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "late-issuer").await?;
         refers_to(&space, "early", "issuer-late").await?;
-        rig.issuer("issuer-late", &rig.pebble.directory()).await?;
+        env.issuer("issuer-late", &env.pebble.directory()).await?;
         space.until("early", "Ready", SOON).await?;
         Ok(())
     })
@@ -232,8 +232,8 @@ fn an_issuer_that_becomes_ready_frees_its_certificates() {
 #[test]
 fn a_secret_of_somebody_else_is_not_overwritten() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "wrong-secret").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "wrong-secret").await?;
         let secret = |name: &str| {
             json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
@@ -255,7 +255,7 @@ fn a_secret_of_somebody_else_is_not_overwritten() {
             ensure!(message.contains(wanted), "{name}: no '{wanted}' in: {message}");
         }
         ensure!(space.leaf("owner-tls").await?.serial == owned.serial, "it was overwritten");
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -263,8 +263,8 @@ fn a_secret_of_somebody_else_is_not_overwritten() {
 #[test]
 fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "opaque-secret").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "opaque-secret").await?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "opaque-tls"},
             "type": "Opaque",
@@ -283,7 +283,7 @@ fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
             }
             Outcome::Refused(message) => bail!("refused: {message}"),
         }
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -291,12 +291,12 @@ fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
 #[test]
 fn a_namespace_may_go_away_in_the_middle() {
     run(async {
-        let rig = Rig::shared().await?;
-        let space = Namespace::new(rig, "going-away").await?;
+        let env = TestEnv::shared().await?;
+        let space = Namespace::new(env, "going-away").await?;
         for number in 0..5 {
             space.simple(&format!("leaving-{number}")).await?;
         }
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         eventually(SOON, "a certificate is under way", || async {
             let entries = space.dns_entries().await?;
             Ok(if entries.is_empty() { Look::NotYet("no DNSEntry".into()) } else { Look::Done(()) })
@@ -317,11 +317,11 @@ fn a_namespace_may_go_away_in_the_middle() {
             .replace_subresource("finalize", "going-away", &PostParams::default(), &last)
             .await?;
         // The manager lives and serves others.
-        let other = Namespace::new(rig, "staying").await?;
+        let other = Namespace::new(env, "staying").await?;
         other.simple("stays").await?;
         other.until("stays", "Ready", SOON).await?;
-        rig.until_nothing_is_left(Duration::from_secs(60)).await?;
-        rig.check_manager().await
+        env.until_nothing_is_left(Duration::from_secs(60)).await?;
+        env.check_manager().await
     })
     .unwrap();
 }

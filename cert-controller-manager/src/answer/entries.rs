@@ -35,7 +35,7 @@ use crate::{
         ObjectKey,
         dnsentry::{DNSEntry, DnsEntryStatus, STATE_INVALID, STATE_READY},
     },
-    runtime::follow::{Availability, Follower, Lister, follow},
+    runtime::watch::{Availability, EventHandler, Lister, watch},
 };
 
 /// The entries that this process publishes.
@@ -73,7 +73,7 @@ impl Served {
         };
         let (availability, _) = watch::channel(Availability::Unknown);
         tokio::select! {
-            never = follow(api, watcher::Config::default(), self, &availability, Lister::unasked()) => never,
+            never = watch(api, watcher::Config::default(), self, &availability, Lister::unasked()) => never,
             never = self.write_reports(&client) => never,
         }
     }
@@ -126,12 +126,12 @@ impl Served {
     }
 }
 
-impl Follower<DNSEntry> for Served {
+impl EventHandler<DNSEntry> for Served {
     fn applied(&self, entry: DNSEntry) {
         let key = ObjectKey::of(&entry);
         let (zone, verdict) = match judge(&entry, &self.class, &self.zones) {
-            Judgement::NotOurs => return self.gone(&key),
-            Judgement::Ours { zone, verdict } => (zone, verdict),
+            EntryVerdict::NotOurs => return self.gone(&key),
+            EntryVerdict::Ours { zone, verdict } => (zone, verdict),
         };
         let version = entry.resource_version().unwrap_or_default();
         let wanted = status_of(&entry, &zone, &verdict);
@@ -166,7 +166,7 @@ impl Follower<DNSEntry> for Served {
 }
 
 /// Whether an entry is ours, and what to do with it.
-enum Judgement {
+enum EntryVerdict {
     NotOurs,
     Ours { zone: DnsName, verdict: Verdict },
 }
@@ -176,13 +176,13 @@ enum Verdict {
     Invalid(&'static str),
 }
 
-fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> Judgement {
-    let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return Judgement::NotOurs };
+fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> EntryVerdict {
+    let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return EntryVerdict::NotOurs };
     let within = zones.iter().filter(|zone| name.is_within(zone));
     let zone = within.max_by_key(|zone| zone.as_str().len());
     // What is being deleted is not wanted any more, whoever still holds it back.
     let ours = entry.class() == class && entry.metadata.deletion_timestamp.is_none();
-    let Some(zone) = zone.filter(|_| ours) else { return Judgement::NotOurs };
+    let Some(zone) = zone.filter(|_| ours) else { return EntryVerdict::NotOurs };
     let values = entry.values();
     let verdict = if !entry.is_challenge() {
         Verdict::Invalid("only challenge records are published here")
@@ -196,7 +196,7 @@ fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> Judgement {
         let ttl = entry.spec.ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(MAX_TTL);
         Verdict::Publish(Source { name, values: values.to_vec(), ttl: ttl.min(MAX_TTL) })
     };
-    Judgement::Ours { zone: zone.clone(), verdict }
+    EntryVerdict::Ours { zone: zone.clone(), verdict }
 }
 
 fn status_of(entry: &DNSEntry, zone: &DnsName, verdict: &Verdict) -> DnsEntryStatus {

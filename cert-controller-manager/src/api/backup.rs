@@ -4,7 +4,7 @@ use cert_lib::model::{bundle::Leaf, request};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::ObjectMeta;
 
-use super::{IssuerKey, Realm, marks, names, secret::entry, time::seconds};
+use super::{IssuerKey, Realm, names, secret::entry, time::seconds, well_known};
 
 /// Where backups are, as upstream has them.
 pub const NAMESPACE: &str = "kube-system";
@@ -33,15 +33,15 @@ pub fn render(
     secret: &Secret,
 ) -> Secret {
     let labels = secret.metadata.labels.as_ref();
-    let hash = labels.and_then(|labels| labels.get(marks::HASH)).cloned().unwrap_or_default();
+    let hash = labels.and_then(|labels| labels.get(well_known::HASH)).cloned().unwrap_or_default();
     let true_ = || "true".to_owned();
     let mut annotations = secret.metadata.annotations.clone().unwrap_or_default();
-    let kept = [marks::REQUESTED_AT, marks::REVOKED, marks::REVOKED_CERTIFICATE];
+    let kept = [well_known::REQUESTED_AT, well_known::REVOKED, well_known::REVOKED_CERTIFICATE];
     annotations.retain(|name, _| kept.contains(&name.as_str()));
-    annotations.insert(marks::BACKUP_OF.to_owned(), tenant.to_owned());
-    annotations.insert(marks::BACKUP_ISSUER.to_owned(), issuer.to_string());
-    annotations.insert(marks::REALM.to_owned(), realm.as_str().to_owned());
-    annotations.insert(marks::NOT_AFTER.to_owned(), seconds(leaf.not_after));
+    annotations.insert(well_known::BACKUP_OF.to_owned(), tenant.to_owned());
+    annotations.insert(well_known::BACKUP_ISSUER.to_owned(), issuer.to_string());
+    annotations.insert(well_known::REALM.to_owned(), realm.as_str().to_owned());
+    annotations.insert(well_known::NOT_AFTER.to_owned(), seconds(leaf.not_after));
     let data = [("tls.crt", chain(secret)), ("tls.key", entry(secret, "tls.key").to_vec())];
     let data = data.map(|(name, bytes)| (name.to_owned(), ByteString(bytes)));
     Secret {
@@ -50,10 +50,10 @@ pub fn render(
             name: Some(name(tenant, &issuer.to_string(), leaf, &hash)),
             labels: Some(
                 [
-                    (marks::CERTIFICATE.to_owned(), true_()),
-                    (marks::BACKUP.to_owned(), true_()),
-                    (marks::SERIAL.to_owned(), label(&leaf.serial)),
-                    (marks::HASH.to_owned(), hash),
+                    (well_known::CERTIFICATE.to_owned(), true_()),
+                    (well_known::BACKUP.to_owned(), true_()),
+                    (well_known::SERIAL.to_owned(), label(&leaf.serial)),
+                    (well_known::HASH.to_owned(), hash),
                 ]
                 .into(),
             ),

@@ -191,7 +191,7 @@ pub struct IssuerStatus {
     /// Until when the CA is asked nothing, where it said so (RFC 8555 section 6.6) while it was asked for
     /// an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rest: Option<Rest>,
+    pub rest: Option<ServerWait>,
     /// `acme`, `ca` or `selfSigned`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -219,7 +219,7 @@ pub struct IssuerStatus {
 // Text, as below.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rest {
+pub struct ServerWait {
     /// Until when.
     #[schemars(schema_with = "date_time")]
     pub until: String,

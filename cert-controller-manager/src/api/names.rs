@@ -59,7 +59,7 @@ const MAX_NAME: usize = 253;
 
 /// Which cluster an object lives in, where it may live in either.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Home {
+pub enum CertificateCluster {
     /// The source cluster.
     Source,
     /// The target cluster, where it differs from the source cluster: upstream keeps Certificates
@@ -71,7 +71,7 @@ pub enum Home {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateKey {
     /// Where it lives.
-    pub home: Home,
+    pub cluster: CertificateCluster,
     /// Its name there.
     pub object: ObjectKey,
 }
@@ -79,14 +79,14 @@ pub struct CertificateKey {
 impl CertificateKey {
     /// The key of the Certificate `object` in `home`.
     #[must_use]
-    pub fn new(home: Home, object: ObjectKey) -> Self {
-        Self { home, object }
+    pub fn new(home: CertificateCluster, object: ObjectKey) -> Self {
+        Self { cluster: home, object }
     }
 
     /// Who shares what there is with others.
     #[must_use]
     pub fn tenant(&self) -> Tenant {
-        Tenant { home: self.home, namespace: self.object.namespace.clone() }
+        Tenant { home: self.cluster, namespace: self.object.namespace.clone() }
     }
 
     /// The Certificate as the engine names it.
@@ -105,10 +105,10 @@ impl CertificateKey {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (home, object) = match text.strip_prefix(AT_TARGET) {
-            Some(object) => (Home::Target, object),
-            None => (Home::Source, text),
+            Some(object) => (CertificateCluster::Target, object),
+            None => (CertificateCluster::Source, text),
         };
-        ObjectKey::parse(object).map(|object| Self { home, object })
+        ObjectKey::parse(object).map(|object| Self { cluster: home, object })
     }
 }
 
@@ -117,7 +117,7 @@ impl CertificateKey {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tenant {
     /// Which cluster.
-    pub home: Home,
+    pub home: CertificateCluster,
     /// The namespace there.
     pub namespace: String,
 }
@@ -126,7 +126,7 @@ impl Tenant {
     /// Whether the Certificate is one of its own.
     #[must_use]
     pub fn has(&self, key: &CertificateKey) -> bool {
-        self.home == key.home && self.namespace == key.object.namespace
+        self.home == key.cluster && self.namespace == key.object.namespace
     }
 }
 
@@ -135,9 +135,9 @@ const AT_TARGET: &str = "target:";
 
 impl fmt::Display for CertificateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.home {
-            Home::Source => write!(f, "{}", self.object),
-            Home::Target => write!(f, "{AT_TARGET}{}", self.object),
+        match self.cluster {
+            CertificateCluster::Source => write!(f, "{}", self.object),
+            CertificateCluster::Target => write!(f, "{AT_TARGET}{}", self.object),
         }
     }
 }
@@ -257,8 +257,8 @@ mod tests {
     fn a_certificate_is_found_again_by_what_the_engine_calls_it() {
         let key = |home| CertificateKey::new(home, ObjectKey::new("ns", "a"));
         for (text, parsed) in [
-            ("ns/a", Some(key(Home::Source))),
-            ("target:ns/a", Some(key(Home::Target))),
+            ("ns/a", Some(key(CertificateCluster::Source))),
+            ("target:ns/a", Some(key(CertificateCluster::Target))),
             ("a", None),
             ("/a", None),
             ("target:ns/", None),

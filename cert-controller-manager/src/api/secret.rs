@@ -8,7 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{Certificate, ObjectKey, certificate::CertificateSpec, marks, names, time::whole_up};
+use super::{
+    Certificate, ObjectKey, certificate::CertificateSpec, names, time::whole_up, well_known,
+};
 
 /// A CA may back-date; without a note of ours a certificate counts as requested this long after its
 /// first instant (Let's Encrypt back-dates by an hour).
@@ -45,7 +47,7 @@ impl Certificate {
     /// The key of a certificate that was requested before this instant is not to be kept.
     #[must_use]
     pub fn new_key_after(&self) -> Option<Timestamp> {
-        self.annotations().get(marks::NEW_KEY_AFTER)?.parse().ok().map(whole_up)
+        self.annotations().get(well_known::NEW_KEY_AFTER)?.parse().ok().map(whole_up)
     }
 }
 
@@ -77,7 +79,7 @@ pub fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
 /// When the certificate in a Secret was requested, if that is noted on it.
 #[must_use]
 pub fn noted_request(secret: &Secret) -> Option<Timestamp> {
-    secret.annotations().get(marks::REQUESTED_AT)?.parse().ok()
+    secret.annotations().get(well_known::REQUESTED_AT)?.parse().ok()
 }
 
 /// When a certificate was requested of which nothing is noted.
@@ -96,12 +98,12 @@ pub fn is_revoked(secret: &Secret) -> bool {
 /// the new certificate and the removal of the mark.
 #[must_use]
 pub fn has_void_mark(secret: &Secret) -> bool {
-    let about = secret.annotations().get(marks::REVOKED_CERTIFICATE);
+    let about = secret.annotations().get(well_known::REVOKED_CERTIFICATE);
     is_marked_revoked(secret) && about.is_some_and(|about| *about != leaf_digest(secret))
 }
 
 fn is_marked_revoked(secret: &Secret) -> bool {
-    secret.annotations().get(marks::REVOKED).is_some_and(|text| text == "true")
+    secret.annotations().get(well_known::REVOKED).is_some_and(|text| text == "true")
 }
 
 /// The value of the label [`marks::DIGEST`]: labels have at most 63 characters, a digest has 64.
@@ -143,16 +145,17 @@ mod tests {
         };
         let (old, new) = ("b2xk", "bmV3");
         let about = leaf_digest(&secret(old, json!({})));
-        let of = |it: &str| json!({ marks::REVOKED: "true", marks::REVOKED_CERTIFICATE: it });
+        let of =
+            |it: &str| json!({ well_known::REVOKED: "true", well_known::REVOKED_CERTIFICATE: it });
         for (der, annotations, revoked, void) in [
             (old, json!({}), false, false),
             // Upstream's says nothing more.
-            (old, json!({ marks::REVOKED: "true" }), true, false),
-            (old, json!({ marks::REVOKED: "false" }), false, false),
+            (old, json!({ well_known::REVOKED: "true" }), true, false),
+            (old, json!({ well_known::REVOKED: "false" }), false, false),
             (old, of(&about), true, false),
             (new, of(&about), false, true),
-            (new, of(marks::REPLACED), false, true),
-            (new, json!({ marks::REVOKED_CERTIFICATE: about }), false, false),
+            (new, of(well_known::REPLACED), false, true),
+            (new, json!({ well_known::REVOKED_CERTIFICATE: about }), false, false),
         ] {
             let secret = secret(der, annotations.clone());
             assert_eq!(

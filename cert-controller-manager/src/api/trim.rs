@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::{
     Certificate,
     certificate::{CertificateSpec, CertificateStatus},
-    marks::{self, OURS_OF_CERTIFICATES},
+    well_known::{self, OURS_OF_CERTIFICATES},
 };
 
 /// So many labels and so many annotations a Certificate gives to its Secret at most.
@@ -70,16 +70,16 @@ fn trim_metadata(certificate: &mut Certificate) {
     metadata.generate_name = None;
     metadata.self_link = None;
     if let Some(finalizers) = &mut metadata.finalizers {
-        finalizers.retain(|name| name == marks::SECRET_FINALIZER);
+        finalizers.retain(|name| name == well_known::SECRET_FINALIZER);
         finalizers.truncate(1);
         finalizers.shrink_to_fit();
     }
-    for marks in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
-        marks.retain(|name, text| {
+    for entries in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
+        entries.retain(|name, text| {
             OURS_OF_CERTIFICATES.contains(&name.as_str())
-                && (name != marks::OWNERS || text.len() <= MAX_OWNERS_TEXT)
+                && (name != well_known::OWNERS || text.len() <= MAX_OWNERS_TEXT)
         });
-        marks.values_mut().for_each(|text| cut(text, MAX_TEXT));
+        entries.values_mut().for_each(|text| cut(text, MAX_TEXT));
     }
     if let Some(references) = &mut metadata.owner_references {
         cut_references(references);

@@ -2,7 +2,7 @@
 
 use cert_lib::{
     issue::{
-        Advance, Disposition, IssueError, Ladder,
+        Advance, Disposition, IssueError, RetrySchedule,
         verify::{Mismatch, verify},
     },
     model::{reason::Reason, request::Request},
@@ -16,7 +16,9 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, certificate::State, marks, time::seconds_up},
+    api::{
+        Certificate, CertificateKey, IssuerKey, certificate::State, time::seconds_up, well_known,
+    },
     certificates::{
         observe::Observed,
         progress::{Cause, Order},
@@ -24,14 +26,14 @@ use crate::{
         secret::write,
         status::{Outcome, ready_message},
     },
-    issuers::{quota::Spent, registry::Lookup},
+    issuers::{quota::QuotaReservation, registry::Lookup},
     runtime::metrics::IssuanceResult,
 };
 
 /// What a pass came to.
 pub(super) enum Step {
     /// Say this, and look again then.
-    Say(Box<Outcome>, Timestamp),
+    Publish(Box<Outcome>, Timestamp),
     /// Something was written that makes a new pass necessary at once.
     Again,
     /// Nothing to say.
@@ -67,7 +69,7 @@ impl Controller {
             || pass.plan.reason == Reason::Queued
             || (self.order_runs(pass.key) && pass.plan.action != Action::Refuse);
         if !claims_slot {
-            self.call_next(pass.key);
+            self.wake_next(pass.key);
         }
         let waits = [Reason::QuotaExhausted, Reason::RateLimited, Reason::Queued];
         if !waits.contains(&pass.plan.reason)
@@ -77,19 +79,21 @@ impl Controller {
             quota.leave(pass.key);
         }
         match (pass.plan.action, pass.want.request.as_ref()) {
-            (Action::Keep, _) => Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again)),
+            (Action::Keep, _) => {
+                Ok(Step::Publish(Box::new(pass.ready_outcome()), pass.plan.look_again))
+            }
             (Action::Hold, _) => Ok(self.hold(pass)),
             (Action::Refuse, _) | (_, Err(_)) => {
                 let outcome = pass.outcome(State::Error, pass.plan.message.clone());
-                Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
+                Ok(Step::Publish(Box::new(outcome), pass.plan.look_again))
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
-            (Action::Start, Ok(_)) if pass.want.renew => self.note_demand(pass).await,
+            (Action::Start, Ok(_)) if pass.want.renew => self.record_renewal_demand(pass).await,
             (Action::Start, Ok(request)) => self.start(pass, request).await,
             (Action::Share, Ok(request)) => self.share(pass, request).await,
             (Action::Resume, Ok(request)) => {
                 let order = self.orders.get(pass.key);
-                self.drive(pass, request, order, None).await
+                self.advance_order(pass, request, order, None).await
             }
         }
     }
@@ -102,9 +106,9 @@ impl Controller {
         let issuer = pass.observed.issuer.key.to_string();
         let permit = self.permit(pass, request);
         let call = |next| self.queue.push(next);
-        let claim = self.gate.claim(&issuer, pass.key, pass.observed.standing, permit, call);
+        let claim = self.scheduler.claim(&issuer, pass.key, pass.observed.standing, permit, call);
         match claim.await? {
-            Some((request, spent)) => self.drive(pass, &request, None, spent).await,
+            Some((request, spent)) => self.advance_order(pass, &request, None, spent).await,
             None => Ok(Step::Again),
         }
     }
@@ -115,12 +119,12 @@ impl Controller {
         &self,
         pass: &Pass<'_>,
         request: &Request,
-    ) -> kube::Result<Option<(Request, Option<Spent>)>> {
+    ) -> kube::Result<Option<(Request, Option<QuotaReservation>)>> {
         let request = self.keeping_key(pass, request).await?;
         let quota = self.quota(&pass.observed.issuer.key);
         let spent = match &quota {
             Some(quota) => {
-                let running = self.gate.running(&pass.observed.issuer.key.to_string());
+                let running = self.scheduler.running(&pass.observed.issuer.key.to_string());
                 quota.spend(pass.key, running).await?
             }
             None => None,
@@ -145,8 +149,8 @@ impl Controller {
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
                 let issuer = pass.observed.issuer.key.to_string();
-                self.call(self.gate.turn_to(&issuer, pass.key));
-                match self.gate.wait(&issuer, pass.key, pass.observed.standing) {
+                self.wake_all(self.scheduler.turn_to(&issuer, pass.key));
+                match self.scheduler.wait(&issuer, pass.key, pass.observed.standing) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
                 }
@@ -158,14 +162,14 @@ impl Controller {
                     Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
                 }
             }
-            Reason::RateLimited => match self.line_up(pass) {
+            Reason::RateLimited => match self.queue_for_limit(pass) {
                 true => (State::Waiting, pass.plan.message.clone()),
                 false => return Step::Again,
             },
             Reason::SameRequest => (State::Waiting, pass.plan.message.clone()),
-            Reason::LoopSuspected => (State::Error, pass.with_a_way_out()),
-            Reason::Issuing => (State::Pending, pass.said()),
-            Reason::BackingOff => (State::Error, pass.said()),
+            Reason::LoopSuspected => (State::Error, pass.message_with_remedy()),
+            Reason::Issuing => (State::Pending, pass.published_message()),
+            Reason::BackingOff => (State::Error, pass.published_message()),
             _ => (State::Error, pass.plan.message.clone()),
         };
         let order = self.orders.get(pass.key).filter(|_| state == State::Pending);
@@ -173,17 +177,17 @@ impl Controller {
             pending_since: order.map(|order| order.progress.started()),
             ..pass.outcome(state, message)
         };
-        Step::Say(Box::new(outcome), pass.plan.look_again)
+        Step::Publish(Box::new(outcome), pass.plan.look_again)
     }
 
     /// Takes the order as far as it goes without waiting. What was spent on a new one is given back where
     /// it is certain that nobody was asked for it.
-    async fn drive(
+    async fn advance_order(
         &self,
         pass: &Pass<'_>,
         request: &Request,
         mut order: Option<Order>,
-        mut spent: Option<Spent>,
+        mut spent: Option<QuotaReservation>,
     ) -> kube::Result<Step> {
         let Lookup::Ready { issuer, .. } = self.issuers.lookup(&pass.observed.issuer.key) else {
             if let Some(spent) = spent {
@@ -192,7 +196,7 @@ impl Controller {
             return Ok(Step::Again);
         };
         let name = pass.observed.issuer.key.to_string();
-        self.gate.enter(&name, pass.key, pass.observed.standing);
+        self.scheduler.enter(&name, pass.key, pass.observed.standing);
         if let Some(unsure) = order.take_if(|order| !order.stored) {
             order = Some(self.orders.save(pass.key, unsure).await?);
         }
@@ -202,8 +206,8 @@ impl Controller {
             match issuer.advance(request, from).await {
                 Ok(Advance::Issued(bundle)) => {
                     return match verify(&bundle, request, self.clock.now()) {
-                        Ok(()) => self.finish(pass, request, &bundle, order.as_ref()).await,
-                        Err(mismatch) => self.stumble(pass, order, &unusable(&mismatch)).await,
+                        Ok(()) => self.complete(pass, request, &bundle, order.as_ref()).await,
+                        Err(mismatch) => self.handle_error(pass, order, &unusable(&mismatch)).await,
                     };
                 }
                 Ok(Advance::Waiting { progress, doing, until }) => {
@@ -211,17 +215,24 @@ impl Controller {
                     let issuer = name.clone();
                     let found_in = order.and_then(|order| order.found_in);
                     let (hiccup, stored) = (None, false);
-                    let saved = Order { progress, issuer, reason, hiccup, stored, found_in };
+                    let saved = Order {
+                        progress,
+                        issuer,
+                        reason,
+                        transient_error: hiccup,
+                        stored,
+                        found_in,
+                    };
                     let saved = self.orders.save(pass.key, saved).await?;
                     if is_new {
                         spent = None;
-                        pass.note_order();
+                        pass.record_order();
                         self.announce(pass, &doing, &saved).await;
                     }
                     if until > self.clock.now() {
                         let wait = (Cause::of(&doing), until);
                         let outcome = self.pending(pass, doing.to_string(), &saved, wait);
-                        return Ok(Step::Say(Box::new(outcome), until));
+                        return Ok(Step::Publish(Box::new(outcome), until));
                     }
                     order = Some(saved);
                 }
@@ -233,26 +244,26 @@ impl Controller {
                         spent.give_back();
                     }
                     if let Some(progress) = error.progress() {
-                        self.orders.came_to(pass.key, progress);
+                        self.orders.advanced_to(pass.key, progress);
                     }
                     // It has another key or account since, and may have been refused for that only.
                     let error = match self.issuers.still_offers(&pass.observed.issuer.key, &issuer)
                     {
                         true => error,
                         false => {
-                            let retry = Disposition::Retry(Ladder::Transport);
+                            let retry = Disposition::Retry(RetrySchedule::Transport);
                             IssueError::passing(error.to_string(), retry)
                         }
                     };
                     let error = self.without_kept_key(pass, error);
-                    return self.stumble(pass, order, &error).await;
+                    return self.handle_error(pass, order, &error).await;
                 }
             }
         }
     }
 
     /// An order did not go on.
-    async fn stumble(
+    async fn handle_error(
         &self,
         pass: &Pass<'_>,
         order: Option<Order>,
@@ -260,32 +271,32 @@ impl Controller {
     ) -> kube::Result<Step> {
         let now = self.clock.now();
         if let (Some(order), false) = (&order, error.ends_order()) {
-            let previous = order.hiccup.map(|hiccup| hiccup.interval);
+            let previous = order.transient_error.map(|hiccup| hiccup.interval);
             let wait = backoff::after(error.disposition(), previous, now);
             // An order that stands is worth a look a day, whatever somebody on the way says.
             let latest = now.saturating_add(LONGEST_REST).unwrap_or(now);
             let wait = Backoff { until: wait.until.min(latest), ..wait };
             match error.disposition() {
-                Disposition::Until(_) => self.orders.rest(pass.key, wait).await,
+                Disposition::Until(_) => self.orders.record_wait(pass.key, wait).await,
                 Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
-                    self.orders.hiccup(pass.key, wait);
+                    self.orders.record_error(pass.key, wait);
                 }
             }
             let message = format!("certificate requested, trying again: {error}");
             let pending = self.pending(pass, message, order, (Cause::Failure, wait.until));
-            return Ok(Step::Say(Box::new(pending), wait.until));
+            return Ok(Step::Publish(Box::new(pending), wait.until));
         }
-        self.note_failure(pass, error).await;
+        self.record_failure(pass, error).await;
         self.claims.release(pass.key);
         self.give_up(pass.key).await?;
-        self.settle_quota(&pass.observed.issuer.key).await;
+        self.return_unused_quota(&pass.observed.issuer.key).await;
         self.count(pass, order.as_ref(), IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
-            self.issuers.doubt(&pass.observed.issuer.key, error.to_string());
+            self.issuers.recheck(&pass.observed.issuer.key, error.to_string());
         }
-        let previous = self.setbacks.backoff(pass.key, pass.certificate);
+        let previous = self.retry_states.backoff(pass.key, pass.certificate);
         let backoff = backoff::next(error.disposition(), previous, now);
-        self.setbacks.note(pass.key, pass.certificate.metadata.generation, backoff);
+        self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, backoff);
         let reason = match error.disposition() {
             Disposition::FixRequest => Reason::SpecRefused,
             Disposition::FixIssuer => Reason::IssuerNotReady,
@@ -296,12 +307,12 @@ impl Controller {
             backoff: Some(backoff),
             ..pass.outcome(State::Error, format!("obtaining certificate failed: {error}"))
         };
-        Ok(Step::Say(Box::new(outcome), backoff.until))
+        Ok(Step::Publish(Box::new(outcome), backoff.until))
     }
 
     /// `renew: true` becomes a date, which is fulfilled by any newer certificate: a crash neither
     /// forgets nor repeats the renewal.
-    async fn note_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
+    async fn record_renewal_demand(&self, pass: &Pass<'_>) -> kube::Result<Step> {
         let patch = json!({
             "metadata": { "resourceVersion": pass.certificate.resource_version() },
             "spec": { "renew": null, "ensureRenewedAfter": seconds_up(pass.now) },
@@ -314,7 +325,7 @@ impl Controller {
     /// *Idempotent*.
     pub(super) async fn give_up(&self, key: &CertificateKey) -> kube::Result<()> {
         self.drop_order(key).await?;
-        self.call_next(key);
+        self.wake_next(key);
         Ok(())
     }
 
@@ -323,7 +334,7 @@ impl Controller {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
         let by = IssuerKey::from_text(&order.issuer);
         // Without room the CA is not told; the records are swept in any case.
-        if let Some(_room) = self.guests.enter_once(by.tenant())
+        if let Some(_room) = self.tenant_limiter.try_acquire(by.tenant())
             && let Lookup::Ready { issuer, .. } = self.issuers.lookup(&by)
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
         {
@@ -332,12 +343,12 @@ impl Controller {
         self.orders.delete(key).await
     }
 
-    pub(super) fn call_next(&self, key: &CertificateKey) {
-        self.call(self.gate.leave(key));
+    pub(super) fn wake_next(&self, key: &CertificateKey) {
+        self.wake_all(self.scheduler.leave(key));
     }
 
     /// Slots are free for these.
-    pub(super) fn call(&self, next: Vec<CertificateKey>) {
+    pub(super) fn wake_all(&self, next: Vec<CertificateKey>) {
         next.into_iter().for_each(|next| self.queue.push(next));
     }
 }
@@ -345,7 +356,7 @@ impl Controller {
 /// A certificate that is not what was asked for is not written; a new one may be.
 fn unusable(mismatch: &Mismatch) -> IssueError {
     let message = format!("the issuer's certificate cannot be used: {mismatch}");
-    IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+    IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
 }
 
 impl Pass<'_> {
@@ -364,31 +375,31 @@ impl Pass<'_> {
         )
     }
 
-    pub(super) fn well(&self) -> Outcome {
+    pub(super) fn ready_outcome(&self) -> Outcome {
         let message = match &self.observed.have.secret {
             SecretState::Holds(stored) => ready_message(&stored.leaf),
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => {
                 String::new()
             }
         };
-        let trouble = write::trouble(&self.observed.stores);
-        let message = write::with_trouble(message, trouble);
+        let trouble = write::keystore_problem(&self.observed.stores);
+        let message = write::with_keystore_problem(message, trouble);
         Outcome { warns: trouble.is_some(), ..self.outcome(State::Ready, message) }
     }
 
     /// What the status says already.
-    fn said(&self) -> String {
+    fn published_message(&self) -> String {
         let status = self.certificate.status.as_ref();
         status.and_then(|status| status.message.clone()).unwrap_or_default()
     }
 
     /// What the plan says, and how a person overrides it.
-    fn with_a_way_out(&self) -> String {
+    fn message_with_remedy(&self) -> String {
         format!(
             "{}, unless the annotation {}={} asks for it (Secret {})",
             self.plan.message,
-            marks::OPERATION,
-            marks::RECONCILE,
+            well_known::OPERATION,
+            well_known::RECONCILE,
             self.observed.secret
         )
     }

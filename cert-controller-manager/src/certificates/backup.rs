@@ -25,7 +25,7 @@ impl Controller {
         leaf: &Leaf,
         secret: &Secret,
     ) -> kube::Result<()> {
-        let tenants = self.places.tenants(of.home, &of.object.namespace);
+        let tenants = self.places.tenants(of.cluster, &of.object.namespace);
         let tenant = tenants.first().map_or("", String::as_str);
         let most = backup::most(issuer);
         let is_full = self.secrets.backups_of(tenant) >= most;

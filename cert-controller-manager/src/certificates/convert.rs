@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use cert_lib::{
     model::request::{
-        AcmeWishes, Csr, KeyChoice, Refusal, Request, Subject, names, own_common_name,
+        Csr, KeyChoice, OrderOptions, Refusal, Request, Subject, names, own_common_name,
     },
     plan::Want,
 };
@@ -16,17 +16,17 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind, marks,
-        time::whole_up,
+        Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind,
+        time::whole_up, well_known,
     },
     certificates::{
-        consent::{Consent, Consents},
+        secret_grant::{SecretGrant, SecretGrants},
         syntax,
     },
     config::{CertificateSettings, duration},
     issuers::{
-        asked::{common_name, fingerprint, key_type},
-        choice::Chosen,
+        query::{common_name, fingerprint, key_type},
+        selection::Selection,
     },
 };
 
@@ -39,8 +39,8 @@ pub fn want(
     key: &CertificateKey,
     certificate: &Certificate,
     settings: &CertificateSettings,
-    issuer: &Chosen,
-    consents: &Consents,
+    issuer: &Selection,
+    secret_grants: &SecretGrants,
 ) -> Want {
     let spec = &certificate.spec;
     let renewal = renew_before(spec).and_then(|window| Ok((window, renewed_after(spec)?)));
@@ -51,7 +51,7 @@ pub fn want(
     Want {
         request: renewal
             .and_then(|_| percentage.and(windows))
-            .and_then(|_| check_secret(key, certificate, settings, consents))
+            .and_then(|_| check_secret(key, certificate, settings, secret_grants))
             .and_then(|()| request(key, certificate, settings, issuer)),
         renew: spec.renew == Some(true),
         renewed_after,
@@ -66,7 +66,7 @@ fn request(
     key: &CertificateKey,
     certificate: &Certificate,
     settings: &CertificateSettings,
-    issuer: &Chosen,
+    issuer: &Selection,
 ) -> Result<Request, Refusal> {
     let spec = &certificate.spec;
     let common_name = common_name(spec);
@@ -102,14 +102,14 @@ fn request(
 
 /// What only an ACME server can be asked for. Addresses are certified by some profiles only; without
 /// one they are left out in silence, as upstream does.
-fn acme_wishes(spec: &CertificateSpec, kind: Option<IssuerKind>) -> AcmeWishes {
+fn acme_wishes(spec: &CertificateSpec, kind: Option<IssuerKind>) -> OrderOptions {
     let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let profile = full(&spec.profile);
     let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
     let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
     // What is no address is refused with the other names.
     let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
-    AcmeWishes {
+    OrderOptions {
         profile,
         preferred_chain: full(&spec.preferred_chain),
         follow_cname: spec.follow_cname == Some(true),
@@ -121,14 +121,14 @@ fn check_secret(
     key: &CertificateKey,
     certificate: &Certificate,
     settings: &CertificateSettings,
-    consents: &Consents,
+    secret_grants: &SecretGrants,
 ) -> Result<(), Refusal> {
     let spec = &certificate.spec;
     let reference = spec.secret_ref.as_ref();
     let by_name = spec.secret_name.as_deref().unwrap_or_default();
     let by_reference = reference.and_then(|it| it.name.as_deref()).unwrap_or_default();
     // Where there was a certificate before, the reference is what we wrote for an earlier secretName.
-    let is_new = !certificate.labels().contains_key(marks::HASH);
+    let is_new = !certificate.labels().contains_key(well_known::HASH);
     if is_new && !by_name.is_empty() && !by_reference.is_empty() && by_name != by_reference {
         return Err(Refusal::Other(format!(
             "conflicting names in secretRef.Name and secretName: {by_reference} != {by_name}"
@@ -148,12 +148,12 @@ fn check_secret(
         return Err(Refusal::Other(format!("secretAnnotations: {name:?} {why}")));
     }
     let own = key.object.namespace.as_str();
-    if !settings.cross_namespace_secrets && consents.of(own, &target) != Consent::Given {
+    if !settings.cross_namespace_secrets && secret_grants.of(own, &target) != SecretGrant::Given {
         return Err(Refusal::Other(format!(
             "the Secret {target} is in another namespace than the Certificate: its administrator may \
              allow that with the annotation {}={own} on Namespace {} of the target cluster, or the \
              manager's with --allow-cross-namespace-secrets",
-            marks::ALLOW_SECRETS_FROM,
+            well_known::ALLOW_SECRETS_FROM,
             target.namespace
         )));
     }

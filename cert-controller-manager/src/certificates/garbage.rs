@@ -19,7 +19,7 @@ use super::{
     secret::{self, seen::Seen},
 };
 use crate::{
-    api::{IssuerKey, ObjectKey, Realm, backup, marks},
+    api::{IssuerKey, ObjectKey, Realm, backup, well_known},
     runtime::{errors::brief, heavy::reading},
 };
 
@@ -97,7 +97,7 @@ fn is_over(ends: Timestamp, now: Timestamp) -> bool {
 }
 
 fn is_garbage(secret: &Secret, wanted: bool, surplus: bool, realm: &Realm, now: Timestamp) -> bool {
-    let is_ours = secret.annotations().get(marks::REALM).is_some_and(|text| realm.is(text));
+    let is_ours = secret.annotations().get(well_known::REALM).is_some_and(|text| realm.is(text));
     // Its key, or whether it fits, does not matter.
     let ends = || reading(secret, || secret::leaf(secret)).map(|leaf| leaf.not_after);
     is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_over(ends, now)))
@@ -120,7 +120,7 @@ mod tests {
         let data = BTreeMap::from([("tls.crt".to_owned(), ByteString(pem.as_bytes().to_vec()))]);
         let mut secret = Secret { data: Some(data), ..Secret::default() };
         let mark = realm("one").as_str().to_owned();
-        secret.annotations_mut().insert(marks::REALM.to_owned(), mark);
+        secret.annotations_mut().insert(well_known::REALM.to_owned(), mark);
         secret
     }
 

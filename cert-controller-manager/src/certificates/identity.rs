@@ -7,19 +7,19 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        Certificate, CertificateKey, Home,
+        Certificate, CertificateCluster, CertificateKey,
         certificate::{KeyAlgorithm, RotationPolicy},
-        marks,
+        well_known,
     },
-    issuers::asked,
+    issuers::query,
 };
 
 /// All that a Certificate says about the certificate itself, but for its issuer. Names are sets: their order
 /// and spelling do not count, though they do for [`marks::HASH`].
 /// Where it goes to, how it is laid out there and when it is renewed do not count.
 #[derive(Debug, Eq, Hash, PartialEq)]
-pub struct Identity {
-    home: Home,
+pub struct RequestIdentity {
+    home: CertificateCluster,
     /// `None` where those of all namespaces may be the same.
     namespace: Option<String>,
     common_name: Option<String>,
@@ -34,13 +34,14 @@ pub struct Identity {
     preferred_chain: Option<String>,
 }
 
-impl Identity {
+impl RequestIdentity {
     /// Of a Certificate; `None` where its certificate is nobody else's: its key is elsewhere, it wants
     /// one of its own, or it asks for more than there can be.
     #[must_use]
     pub fn of(key: &CertificateKey, certificate: &Certificate, across: bool) -> Option<Self> {
         let spec = &certificate.spec;
-        let opts_out = certificate.annotations().get(marks::REUSE).is_some_and(|it| it == "false");
+        let opts_out =
+            certificate.annotations().get(well_known::REUSE).is_some_and(|it| it == "false");
         let lists = [&spec.dns_names, &spec.email_addresses, &spec.ip_addresses, &spec.uris];
         let are_too_many =
             lists.iter().any(|list| list.as_ref().is_some_and(|it| it.len() > MAX_DNS_NAMES));
@@ -51,9 +52,9 @@ impl Identity {
         let private_key = spec.private_key.clone().unwrap_or_default();
         let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
         let (common_name, names) =
-            asked::names(spec.common_name.as_deref(), spec.dns_names.as_deref());
+            query::names(spec.common_name.as_deref(), spec.dns_names.as_deref());
         Some(Self {
-            home: key.home,
+            home: key.cluster,
             namespace: (!across).then(|| key.object.namespace.clone()),
             names,
             common_name,
@@ -76,17 +77,17 @@ mod tests {
     use super::*;
     use crate::api::ObjectKey;
 
-    fn identity(spec: &Value, reuse: Option<&str>) -> Option<Identity> {
+    fn identity(spec: &Value, reuse: Option<&str>) -> Option<RequestIdentity> {
         let mut certificate: Certificate = serde_json::from_value(json!({
             "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
             "metadata": { "namespace": "ns", "name": "a" }, "spec": spec,
         }))
         .unwrap();
         if let Some(text) = reuse {
-            certificate.annotations_mut().insert(marks::REUSE.to_owned(), text.to_owned());
+            certificate.annotations_mut().insert(well_known::REUSE.to_owned(), text.to_owned());
         }
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
-        Identity::of(&key, &certificate, false)
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
+        RequestIdentity::of(&key, &certificate, false)
     }
 
     #[test]

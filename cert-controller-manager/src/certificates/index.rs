@@ -11,10 +11,10 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::identity::Identity;
+use super::identity::RequestIdentity;
 use crate::{
-    api::{Certificate, CertificateKey, Home, ObjectKey, marks, trim::trim},
-    runtime::{few::Few, follow},
+    api::{Certificate, CertificateCluster, CertificateKey, ObjectKey, trim::trim, well_known},
+    runtime::{small_set::SmallSet, watch},
 };
 
 /// See the [module](self).
@@ -24,9 +24,9 @@ pub struct Index(RwLock<Maps>);
 #[derive(Debug, Default)]
 struct Maps {
     certificates: HashMap<CertificateKey, Arc<Certificate>>,
-    by_secret: HashMap<ObjectKey, Few<CertificateKey>>,
+    by_secret: HashMap<ObjectKey, SmallSet<CertificateKey>>,
     /// Those that may share a certificate, by the hash of what they ask for.
-    by_identity: HashMap<u64, Few<CertificateKey>>,
+    by_identity: HashMap<u64, SmallSet<CertificateKey>>,
     /// A tenant who knew the numbers could make those of others collide.
     hasher: RandomState,
     /// Whether those of several namespaces may.
@@ -35,7 +35,7 @@ struct Maps {
 
 /// Certificates that ask for the same.
 #[derive(Debug, Default)]
-pub struct Twins {
+pub struct EqualRequests {
     /// What stands for what they ask for, in this process; `None` where nothing is shared.
     pub number: Option<u64>,
     /// The others.
@@ -52,10 +52,15 @@ impl Index {
     /// Those that ask for the same as `certificate`, `most` at most. One that asks for nothing that can
     /// be shared has none.
     #[must_use]
-    pub fn twins(&self, key: &CertificateKey, certificate: &Certificate, most: usize) -> Twins {
+    pub fn equal_requests(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        most: usize,
+    ) -> EqualRequests {
         let maps = self.read();
-        let Some(identity) = Identity::of(key, certificate, maps.across) else {
-            return Twins::default();
+        let Some(identity) = RequestIdentity::of(key, certificate, maps.across) else {
+            return EqualRequests::default();
         };
         let number = maps.hasher.hash_one(&identity);
         let others = maps.by_identity.get(&number).into_iter().flatten();
@@ -63,21 +68,25 @@ impl Index {
         let others = others.filter_map(|key| Some((key, maps.certificates.get(key)?)));
         let others = others
             .filter(|(key, other)| {
-                Identity::of(key, other, maps.across).as_ref() == Some(&identity)
+                RequestIdentity::of(key, other, maps.across).as_ref() == Some(&identity)
             })
             .map(|(key, other)| (key.clone(), other.clone()));
-        Twins { number: Some(number), others: others.collect() }
+        EqualRequests { number: Some(number), others: others.collect() }
     }
 
     /// Whether there is a Certificate `other`, and it asks for the same as `this`.
     #[must_use]
-    pub fn are_twins(&self, this: (&CertificateKey, &Certificate), other: &CertificateKey) -> bool {
+    pub fn are_equal_requests(
+        &self,
+        this: (&CertificateKey, &Certificate),
+        other: &CertificateKey,
+    ) -> bool {
         let maps = self.read();
-        let identity = Identity::of(this.0, this.1, maps.across);
+        let identity = RequestIdentity::of(this.0, this.1, maps.across);
         let other = maps
             .certificates
             .get(other)
-            .and_then(|certificate| Identity::of(other, certificate, maps.across));
+            .and_then(|certificate| RequestIdentity::of(other, certificate, maps.across));
         identity.is_some() && identity == other
     }
 
@@ -90,21 +99,25 @@ impl Index {
     /// Takes a version that our own write brought, unless the Certificate is gone or another one by
     /// now: only the watch says what is there. Returns what is worth keeping of it.
     pub fn update(&self, key: &CertificateKey, mut certificate: Certificate) -> Arc<Certificate> {
-        follow::strip(&mut certificate);
+        watch::strip(&mut certificate);
         trim(&mut certificate);
         let certificate = Arc::new(certificate);
         let older = self.get(key).is_some_and(|known| {
             known.uid() == certificate.uid() && version(&known) < version(&certificate)
         });
         if older {
-            self.put(key.home, certificate.clone());
+            self.put(key.cluster, certificate.clone());
         }
         certificate
     }
 
     /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share
     /// or shared its Secret; nobody where that version, or a newer one, is known already.
-    pub fn put(&self, home: Home, certificate: impl Into<Arc<Certificate>>) -> Vec<CertificateKey> {
+    pub fn put(
+        &self,
+        home: CertificateCluster,
+        certificate: impl Into<Arc<Certificate>>,
+    ) -> Vec<CertificateKey> {
         let certificate = certificate.into();
         let key = CertificateKey::new(home, ObjectKey::of(certificate.as_ref()));
         let mut maps = self.write();
@@ -136,9 +149,9 @@ impl Index {
 
     /// All Certificates of `home` that are known.
     #[must_use]
-    pub fn keys(&self, home: Home) -> Vec<ObjectKey> {
+    pub fn keys(&self, home: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.read();
-        let at_home = maps.certificates.keys().filter(|key| key.home == home);
+        let at_home = maps.certificates.keys().filter(|key| key.cluster == home);
         at_home.map(|key| key.object.clone()).collect()
     }
 
@@ -161,7 +174,7 @@ impl Index {
         let age = |certificate: &Certificate| {
             let created = certificate.creation_timestamp().map(|time| time.0);
             // Times are whole seconds. Within one, who has been served already was first.
-            let unserved = !certificate.labels().contains_key(marks::HASH);
+            let unserved = !certificate.labels().contains_key(well_known::HASH);
             (created, unserved, certificate.uid())
         };
         let own = age(certificate);
@@ -213,7 +226,7 @@ impl Index {
 
 impl Maps {
     fn number(&self, key: &CertificateKey, certificate: &Certificate) -> Option<u64> {
-        let identity = Identity::of(key, certificate, self.across)?;
+        let identity = RequestIdentity::of(key, certificate, self.across)?;
         Some(self.hasher.hash_one(&identity))
     }
 
@@ -279,7 +292,7 @@ mod tests {
     }
 
     fn key(name: &str) -> CertificateKey {
-        CertificateKey::new(Home::Source, secret(name))
+        CertificateKey::new(CertificateCluster::Source, secret(name))
     }
 
     fn secret(name: &str) -> ObjectKey {
@@ -289,8 +302,8 @@ mod tests {
     #[test]
     fn an_older_version_does_not_replace_a_newer_one() {
         let index = Index::default();
-        index.put(Home::Source, certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
-        index.put(Home::Source, certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
+        index.put(CertificateCluster::Source, certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
+        index.put(CertificateCluster::Source, certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
         assert_eq!(index.of_secret(&secret("new")), [key("a")]);
         assert!(index.of_secret(&secret("old")).is_empty());
     }
@@ -298,7 +311,7 @@ mod tests {
     #[test]
     fn nothing_that_nobody_reads_is_kept_of_the_answer_to_a_write() {
         let index = Index::default();
-        index.put(Home::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
+        index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
         let mut answer = certificate("a", "a", 2, "2026-01-01T00:00:00Z");
         answer.metadata.managed_fields = Some(vec![Default::default()]);
         index.update(&key("a"), answer);
@@ -310,10 +323,10 @@ mod tests {
     #[test]
     fn the_copy_of_the_watch_replaces_the_answer_to_a_write() {
         let index = Index::default();
-        index.put(Home::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
+        index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
         index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
         let echo = Arc::new(certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
-        assert_eq!(index.put(Home::Source, echo.clone()), []);
+        assert_eq!(index.put(CertificateCluster::Source, echo.clone()), []);
         assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
         // Also where the answer comes after it.
         index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
@@ -325,10 +338,10 @@ mod tests {
         let index = Index::default();
         let time = "2026-01-01T00:00:00Z";
         let mut served = certificate("z-served", "shared", 1, time);
-        served.labels_mut().insert(marks::HASH.to_owned(), "x".to_owned());
+        served.labels_mut().insert(well_known::HASH.to_owned(), "x".to_owned());
         let other = certificate("a-other", "shared", 2, time);
-        index.put(Home::Source, served.clone());
-        index.put(Home::Source, other.clone());
+        index.put(CertificateCluster::Source, served.clone());
+        index.put(CertificateCluster::Source, other.clone());
         assert_eq!(index.rival(&served, &secret("shared"), |_, _| true), None);
         let rival = index.rival(&other, &secret("shared"), |_, _| true);
         assert_eq!(rival, Some(key("z-served")));
@@ -339,10 +352,13 @@ mod tests {
         let index = Index::default();
         let elder = certificate("elder", "shared", 1, "2026-01-01T00:00:00Z");
         let younger = certificate("a-younger", "shared", 2, "2026-01-02T00:00:00Z");
-        index.put(Home::Source, younger.clone());
-        assert_eq!(index.put(Home::Source, elder.clone()), [key("a-younger"), key("elder")]);
+        index.put(CertificateCluster::Source, younger.clone());
         assert_eq!(
-            index.put(Home::Source, elder.clone()),
+            index.put(CertificateCluster::Source, elder.clone()),
+            [key("a-younger"), key("elder")]
+        );
+        assert_eq!(
+            index.put(CertificateCluster::Source, elder.clone()),
             [],
             "an echo of our own write concerns nobody"
         );
@@ -362,16 +378,16 @@ mod tests {
         for (across, wanted) in [(false, vec!["ns/b"]), (true, vec!["ns/b", "other/c"])] {
             let index = Index::sharing(across);
             let all = [made("ns", "a"), made("ns", "b"), made("other", "c")];
-            all.iter().for_each(|it| drop(index.put(Home::Source, it.clone())));
-            index.put(Home::Target, made("ns", "d"));
+            all.iter().for_each(|it| drop(index.put(CertificateCluster::Source, it.clone())));
+            index.put(CertificateCluster::Target, made("ns", "d"));
             let mut another = made("ns", "e");
             another.spec.common_name = Some("other.example.org".to_owned());
-            index.put(Home::Source, another);
-            let found = |most| index.twins(&key("a"), &all[0], most).others;
+            index.put(CertificateCluster::Source, another);
+            let found = |most| index.equal_requests(&key("a"), &all[0], most).others;
             let names: Vec<_> = found(9).iter().map(|(key, _)| key.object.to_string()).collect();
             assert_eq!(names, wanted, "{across}");
             assert_eq!(found(1).len(), 1);
-            let are = |name| index.are_twins((&key("a"), &all[0]), &key(name));
+            let are = |name| index.are_equal_requests((&key("a"), &all[0]), &key(name));
             assert!(are("b") && !are("e") && !are("gone"));
             index.remove(&key("b"));
             assert_eq!(found(9).len(), wanted.len() - 1);

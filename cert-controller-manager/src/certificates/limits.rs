@@ -9,9 +9,9 @@ use cert_lib::{
         request::{MAX_DNS_NAMES, Request},
     },
     plan::{
-        Brake, Record, SecretState, Want,
-        limits::{Novelty, Order},
-        repeats,
+        RateLimit, Record, SecretState, Want,
+        limits::{Order, OrderKind},
+        reissue_loop,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,7 @@ use kube::ResourceExt;
 use super::{act::Pass, reconcile::Controller, status};
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, certificate::CertificateStatus, is_served},
-    issuers::quota::{Asks, limits::LONGEST},
+    issuers::quota::{CaAccount, limits::LONGEST},
     runtime::{errors::brief, fence::NotLeading, heavy::heavy},
 };
 
@@ -30,7 +30,7 @@ const UNTIMED: SignedDuration = SignedDuration::from_mins(1);
 const REACH: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What is looked at.
-pub(super) struct Situation<'a> {
+pub(super) struct OrderContext<'a> {
     pub(super) key: &'a CertificateKey,
     pub(super) certificate: &'a Certificate,
     pub(super) want: &'a Want,
@@ -39,62 +39,66 @@ pub(super) struct Situation<'a> {
 }
 
 /// A new order for a Certificate, as its CA counts it. Made once per pass.
-pub struct Counted {
-    asks: Asks,
+pub struct CountedOrder {
+    asks: CaAccount,
     names: Vec<DnsName>,
-    novelty: Novelty,
+    novelty: OrderKind,
 }
 
-impl Counted {
+impl CountedOrder {
     fn order(&self) -> Order<'_> {
-        Order { account: &self.asks.account, names: &self.names, novelty: self.novelty }
+        Order { account: &self.asks.account, names: &self.names, kind: self.novelty }
     }
 }
 
 impl Controller {
     /// How the CA would count an order; `None` where there is nothing to order, or nobody counts.
-    pub(super) fn counted(&self, it: &Situation<'_>, now: Timestamp) -> Option<Counted> {
+    pub(super) fn counted_order(
+        &self,
+        it: &OrderContext<'_>,
+        now: Timestamp,
+    ) -> Option<CountedOrder> {
         let request = it.want.request.as_ref().ok()?;
         let asks = self.quota(it.issuer)?.asks()?;
-        let claimed = novelty(request, it.certificate, it.secret);
-        let novelty = asks.ca.believed(claimed, it.key, now);
-        Some(Counted { asks, names: request.names(), novelty })
+        let claimed = order_kind(request, it.certificate, it.secret);
+        let novelty = asks.ca.accepted_kind(claimed, it.key, now);
+        Some(CountedOrder { asks, names: request.names(), novelty })
     }
 
     /// What holds a new order back.
-    pub(super) fn brake(
+    pub(super) fn rate_limit(
         &self,
-        it: &Situation<'_>,
-        counted: Option<&Counted>,
+        it: &OrderContext<'_>,
+        counted: Option<&CountedOrder>,
         now: Timestamp,
-    ) -> Brake {
-        let Some(counted) = counted else { return Brake::Off };
-        if let Some(wait) = counted.asks.ca.said(&counted.order(), now) {
-            return Brake::ByCa { time: wait.until, why: wait.to_string() };
+    ) -> RateLimit {
+        let Some(counted) = counted else { return RateLimit::Off };
+        if let Some(wait) = counted.asks.ca.server_limit(&counted.order(), now) {
+            return RateLimit::Imposed { time: wait.until, why: wait.to_string() };
         }
-        if counted.asks.ca.wants_recall(it.issuer) {
-            heavy(|| self.recall(it.issuer, &counted.asks, now));
+        if counted.asks.ca.needs_estimates(it.issuer) {
+            heavy(|| self.rebuild_estimates(it.issuer, &counted.asks, now));
         }
-        match counted.asks.ca.room(&counted.order(), it.key, now) {
-            Some(wait) => Brake::ByUs { time: wait.until, why: wait.to_string() },
-            None => Brake::Off,
+        match counted.asks.ca.estimated_wait(&counted.order(), it.key, now) {
+            Some(wait) => RateLimit::Estimated { time: wait.until, why: wait.to_string() },
+            None => RateLimit::Off,
         }
     }
 
     /// Lines a Certificate up that waits for our picture of the limits. Returns whether it waits.
-    pub(super) fn line_up(&self, pass: &Pass<'_>) -> bool {
+    pub(super) fn queue_for_limit(&self, pass: &Pass<'_>) -> bool {
         let Some(counted) = &pass.observed.counted else { return true };
-        let by_ca = matches!(pass.observed.have.brake, Brake::ByCa { .. });
+        let by_ca = matches!(pass.observed.have.rate_limit, RateLimit::Imposed { .. });
         by_ca || counted.asks.ca.wait(&counted.order(), pass.key, pass.now).is_some()
     }
 
     /// What a failure says about limits.
-    pub(super) async fn note_failure(&self, pass: &Pass<'_>, error: &IssueError) {
+    pub(super) async fn record_failure(&self, pass: &Pass<'_>, error: &IssueError) {
         let Some(counted) = &pass.observed.counted else { return };
         let (asks, now) = (&counted.asks, self.clock.now());
         asks.ca.failed(&asks.account, error.unproved(), now);
         if error.denies_renewal() {
-            asks.ca.denied(counted.novelty, pass.key, now);
+            asks.ca.renewal_denied(counted.novelty, pass.key, now);
         }
         let Some(about) = error.limit() else { return };
         let until = match error.disposition() {
@@ -103,7 +107,7 @@ impl Controller {
                 now.saturating_add(UNTIMED).unwrap_or(now)
             }
         };
-        let Some(limited) = asks.ca.met(&counted.order(), about, until, now) else { return };
+        let Some(limited) = asks.ca.record(&counted.order(), about, until, now) else { return };
         let issuer = &pass.observed.issuer.key;
         tracing::warn!(issuer = %issuer, "the CA of issuer {issuer} takes no more orders for {limited} until {until}");
         let Some(quota) = self.quota(issuer) else { return };
@@ -130,9 +134,9 @@ impl Controller {
             SecretState::Holds(stored) => Some(stored),
             SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
         };
-        let is_fulfilled = status::is_fulfilled(pass.certificate, &request.fingerprint);
+        let is_fulfilled = status::is_renewal_fulfilled(pass.certificate, &request.fingerprint);
         let is_soon = stored.is_some_and(|stored| {
-            repeats::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now)
+            reissue_loop::is_soon_after(stored.requested_at.max(stored.leaf.not_before), now)
         });
         let is_repeated = match why {
             Reason::SecretMissing | Reason::SecretUnusable => is_fulfilled,
@@ -143,23 +147,25 @@ impl Controller {
             }
             // A tool that applies `renew: true` again and again never sees it fulfilled.
             Reason::RenewalDemanded => is_soon,
-            Reason::RenewalDue => stored.is_some_and(|stored| now < repeats::grown_up(stored)),
+            Reason::RenewalDue => {
+                stored.is_some_and(|stored| now < reissue_loop::is_settled(stored))
+            }
             _ => false,
         };
         // Who puts an old Secret back each time makes a renewal due each time.
         if !is_repeated && !have.is_put_back() {
             return have.reissued.clone();
         }
-        let times = repeats::kept(have.reissued.iter().copied().chain([now]), now);
-        self.setbacks.note_reissued(pass.key, request.names(), times.clone());
+        let times = reissue_loop::kept(have.reissued.iter().copied().chain([now]), now);
+        self.retry_states.record_reissued(pass.key, request.names(), times.clone());
         times
     }
 
     /// What was issued before this process began is in the statuses: it counts, too.
-    fn recall(&self, issuer: &IssuerKey, asks: &Asks, now: Timestamp) {
-        let all_are_known = self.lists.has(crate::api::Home::Source)
-            && (self.places.one_cluster || self.lists.has(crate::api::Home::Target));
-        if !all_are_known || !asks.ca.wants_recall(issuer) {
+    fn rebuild_estimates(&self, issuer: &IssuerKey, asks: &CaAccount, now: Timestamp) {
+        let all_are_known = self.lists.has(crate::api::CertificateCluster::Source)
+            && (self.places.one_cluster || self.lists.has(crate::api::CertificateCluster::Target));
+        if !all_are_known || !asks.ca.needs_estimates(issuer) {
             return;
         }
         let object = self.object(issuer);
@@ -178,21 +184,21 @@ impl Controller {
         let account = asks.account.as_str();
         let orders = issued
             .iter()
-            .map(|(at, names, novelty)| (Order { account, names, novelty: *novelty }, *at));
-        asks.ca.recall(issuer, orders, now);
+            .map(|(at, names, novelty)| (Order { account, names, kind: *novelty }, *at));
+        asks.ca.restore_estimates(issuer, orders, now);
     }
 }
 
 impl Pass<'_> {
     /// An order is placed.
-    pub(super) fn note_order(&self) {
+    pub(super) fn record_order(&self) {
         if let Some(counted) = &self.observed.counted {
             counted.asks.ca.ordered(&counted.order(), self.key, self.now);
         }
     }
 
     /// Its certificate is there.
-    pub(super) fn note_issued(&self) {
+    pub(super) fn record_issued(&self) {
         if let Some(counted) = &self.observed.counted {
             counted.asks.ca.issued(&counted.order(), self.now);
         }
@@ -205,7 +211,7 @@ fn earlier(
     certificate: &Certificate,
     status: &CertificateStatus,
     now: Timestamp,
-) -> Option<(Timestamp, Vec<DnsName>, Novelty)> {
+) -> Option<(Timestamp, Vec<DnsName>, OrderKind)> {
     let at: Timestamp = status.issuance_date.as_ref()?.parse().ok()?;
     let is_recent = |time: Timestamp| now.duration_since(time) < REACH;
     if !is_recent(at) {
@@ -216,8 +222,8 @@ fn earlier(
     let names = names.filter_map(|name| name.parse().ok());
     let created = certificate.creation_timestamp().map(|time| time.0);
     let novelty = match created.is_some_and(is_recent) {
-        true => Novelty::New,
-        false => Novelty::Renewal,
+        true => OrderKind::New,
+        false => OrderKind::Renewal,
     };
     Some((at.min(now), names.collect(), novelty))
 }
@@ -225,7 +231,7 @@ fn earlier(
 /// What a CA sees in an order, as far as Certificate and Secret can be believed. One for a certificate
 /// that the Secret holds says which it replaces; names that were certified for this request before are
 /// no new ones, even if their Secret is gone.
-fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -> Novelty {
+fn order_kind(request: &Request, certificate: &Certificate, secret: &SecretState) -> OrderKind {
     let stored = match secret {
         // One of somebody's own making is not known to the CA.
         SecretState::Holds(stored) => Some(stored).filter(|it| it.record != Record::Missing),
@@ -238,10 +244,10 @@ fn novelty(request: &Request, certificate: &Certificate, secret: &SecretState) -
         stored.leaf.names == request.names().into_iter().collect::<std::collections::BTreeSet<_>>()
     });
     if replaces {
-        Novelty::Replacement
-    } else if in_secret || status::is_fulfilled(certificate, &request.fingerprint) {
-        Novelty::Renewal
+        OrderKind::Replacement
+    } else if in_secret || status::is_renewal_fulfilled(certificate, &request.fingerprint) {
+        OrderKind::Renewal
     } else {
-        Novelty::New
+        OrderKind::New
     }
 }

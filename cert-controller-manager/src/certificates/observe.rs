@@ -12,15 +12,15 @@ use jiff::Timestamp;
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
     certificates::{
-        bond::{self, Bond},
-        consent::Consent,
-        gate::Standing,
-        limits::{Counted, Situation},
+        limits::{CountedOrder, OrderContext},
+        ownership::{self, SecretOwnership},
         reconcile::Controller,
-        secret::{self, Expectation, Facts, keystores::Stores, wishes::Wishes},
+        scheduler::Priority,
+        secret::{self, Expectation, Facts, keystores::KeystoreInputs, options::SecretOptions},
+        secret_grant::SecretGrant,
         share::Sharing,
     },
-    issuers::{self, asked::noted, choice::Chosen, registry::Lookup},
+    issuers::{self, query::recorded_fingerprint, registry::Lookup, selection::Selection},
 };
 
 /// What a pass found.
@@ -32,17 +32,17 @@ pub struct Observed {
     /// What is there now.
     pub facts: Option<Facts>,
     /// What the Certificate asks of it besides the certificate.
-    pub wishes: Wishes,
+    pub wishes: SecretOptions,
     /// How its keystores are.
-    pub stores: Stores,
+    pub stores: KeystoreInputs,
     /// What ties it to the Certificate.
-    pub bond: Bond,
+    pub bond: SecretOwnership,
     /// The issuer that is meant.
-    pub issuer: Chosen,
+    pub issuer: Selection,
     /// How the CA counts a new order; `None` where nobody counts.
-    pub counted: Option<Counted>,
+    pub counted: Option<CountedOrder>,
     /// Who comes before it in line.
-    pub standing: Standing,
+    pub standing: Priority,
     /// What it may share with others; see [`share`](super::share).
     pub sharing: Sharing,
 }
@@ -57,7 +57,7 @@ impl Controller {
         key: &CertificateKey,
         certificate: &Certificate,
         want: &Want,
-        issuer: Chosen,
+        issuer: Selection,
     ) -> kube::Result<Observed> {
         let secret = certificate.secret_key();
         // What is refused has no business with anybody's Secret.
@@ -68,12 +68,17 @@ impl Controller {
         // Nobody but us has the key of a certificate that signed itself.
         let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
-        let bond =
-            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
-        let wishes = Wishes::of(&certificate.spec);
+        let bond = ownership::ownership(
+            key,
+            certificate,
+            &secret,
+            &self.places,
+            self.settings.cascade_delete,
+        );
+        let wishes = SecretOptions::of(&certificate.spec);
         let stores = match &facts {
             Some(facts) => self.secrets.stores(&secret, facts, &wishes, self.clock.now()).await,
-            None => Stores::Current,
+            None => KeystoreInputs::Current,
         };
         let expected = Expectation {
             wishes: &wishes,
@@ -87,11 +92,12 @@ impl Controller {
         let reissued = want
             .request
             .as_ref()
-            .map(|request| self.setbacks.reissued(key, certificate, request, now));
-        let situation = Situation { key, certificate, want, issuer: &issuer.key, secret: &state };
-        let counted = self.counted(&situation, now);
-        let brake = self.brake(&situation, counted.as_ref(), now);
-        let backoff = self.setbacks.backoff(key, certificate);
+            .map(|request| self.retry_states.reissued(key, certificate, request, now));
+        let situation =
+            OrderContext { key, certificate, want, issuer: &issuer.key, secret: &state };
+        let counted = self.counted_order(&situation, now);
+        let brake = self.rate_limit(&situation, counted.as_ref(), now);
+        let backoff = self.retry_states.backoff(key, certificate);
         let standing = standing(backoff, &state);
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
@@ -100,14 +106,14 @@ impl Controller {
             running: self.orders.running(key),
             secret: state,
             shared: Shared::default(),
-            noted: noted(certificate, &self.settings, &issuer.key),
+            recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
             backoff,
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
             reissued: reissued.unwrap_or_default(),
-            last_issued: self.setbacks.last_issued(key),
-            brake,
-            slot: self.gate.look(&issuer.key.to_string(), key, standing),
-            may_hurry: self.records.may_hurry(&key.tenant(), now),
+            last_issued: self.retry_states.last_issued(key),
+            rate_limit: brake,
+            slot: self.scheduler.look(&issuer.key.to_string(), key, standing),
+            may_skip_limits: self.records.may_hurry(&key.tenant(), now),
         };
         Ok(Observed {
             have,
@@ -133,10 +139,10 @@ impl Controller {
         now: Timestamp,
     ) {
         let (issuer, secret) = (&observed.issuer.key, &observed.have.secret);
-        let situation = Situation { key, certificate, want, issuer, secret };
-        let counted = self.counted(&situation, now);
-        let brake = self.brake(&situation, counted.as_ref(), now);
-        observed.have.brake = brake;
+        let situation = OrderContext { key, certificate, want, issuer, secret };
+        let counted = self.counted_order(&situation, now);
+        let brake = self.rate_limit(&situation, counted.as_ref(), now);
+        observed.have.rate_limit = brake;
         observed.counted = counted;
     }
 
@@ -148,12 +154,12 @@ impl Controller {
     ) -> Option<CertificateKey> {
         self.index.rival(certificate, secret, |key, other| {
             let may_write = self.settings.cross_namespace_secrets
-                || self.consents.of(&key.object.namespace, secret) == Consent::Given;
+                || self.secret_grants.of(&key.object.namespace, secret) == SecretGrant::Given;
             may_write && is_served(other, &self.settings.classes)
         })
     }
 
-    fn issuer_state(&self, issuer: &Chosen) -> IssuerState {
+    fn issuer_state(&self, issuer: &Selection) -> IssuerState {
         let name = &issuer.key;
         let lookup = self.issuers.lookup(name);
         match (&issuer.refusal, lookup) {
@@ -195,11 +201,11 @@ impl Controller {
 }
 
 /// A renewal is not put off because it failed: somebody is served until it succeeds.
-fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Standing {
+fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
     match (backoff, secret) {
-        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Standing::Failed,
+        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Priority::Retry,
         (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {
-            Standing::Hopeful
+            Priority::Normal
         }
     }
 }

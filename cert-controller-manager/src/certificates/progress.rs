@@ -21,14 +21,14 @@ use kube::{
 };
 
 use crate::{
-    api::{CertificateKey, Realm, marks, time::seconds_up},
+    api::{CertificateKey, Realm, time::seconds_up, well_known},
     runtime::{clusters::DefaultCluster, errors::brief},
 };
 
 const DATA: &str = "progress";
 
 /// See the [module](self).
-pub struct Store {
+pub struct ProgressStore {
     api: Api<Secret>,
     realm: Realm,
     running: Mutex<HashMap<CertificateKey, Order>>,
@@ -73,14 +73,14 @@ pub struct Order {
     /// Why it was placed, for the metrics.
     pub reason: Reason,
     /// What is left of a hiccup that did not end it.
-    pub hiccup: Option<Backoff>,
+    pub transient_error: Option<Backoff>,
     /// Whether the next process would find it. Until it would, the order must not go on.
     pub stored: bool,
     /// The Secret that it was read from, where that has another name than today's.
     pub found_in: Option<String>,
 }
 
-impl Store {
+impl ProgressStore {
     /// The store of one manager in `namespace`, where others may have theirs. Call
     /// [`load`](Self::load) before anything else.
     #[must_use]
@@ -95,12 +95,12 @@ impl Store {
     /// # Errors
     /// When the Secrets cannot be listed.
     pub async fn load(&self) -> kube::Result<Vec<(CertificateKey, String)>> {
-        let params = ListParams::default().labels(&format!("{}=true", marks::PROGRESS));
+        let params = ListParams::default().labels(&format!("{}=true", well_known::PROGRESS));
         let mut found = Vec::new();
         self.lock().clear();
         for secret in self.api.list(&params).await? {
             let name = secret.name_any();
-            let realm = secret.annotations().get(marks::PROGRESS_REALM).map(String::as_str);
+            let realm = secret.annotations().get(well_known::PROGRESS_REALM).map(String::as_str);
             if !realm.is_some_and(|realm| self.realm.is(realm)) {
                 continue;
             }
@@ -131,7 +131,7 @@ impl Store {
     pub fn running(&self, key: &CertificateKey) -> Option<Running> {
         self.lock().get(key).map(|order| Running {
             fingerprint: order.progress.fingerprint().clone(),
-            not_before: order.hiccup.map(|hiccup| hiccup.until),
+            not_before: order.transient_error.map(|hiccup| hiccup.until),
         })
     }
 
@@ -151,7 +151,7 @@ impl Store {
         };
         if !order.stored {
             let secret = self.render(key, &order)?;
-            let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+            let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
             self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await?;
             order.stored = true;
             self.lock().insert(key.clone(), order.clone());
@@ -161,7 +161,7 @@ impl Store {
 
     /// Remembers how far a running order came in a call that failed, in memory only: nothing of it needs
     /// to be stored.
-    pub fn came_to(&self, key: &CertificateKey, progress: &Progress) {
+    pub fn advanced_to(&self, key: &CertificateKey, progress: &Progress) {
         if let Some(order) = self.lock().get_mut(key)
             && progress.is_stored_by(&order.progress)
         {
@@ -193,20 +193,20 @@ impl Store {
     }
 
     /// Remembers a hiccup, in memory only.
-    pub fn hiccup(&self, key: &CertificateKey, hiccup: Backoff) {
+    pub fn record_error(&self, key: &CertificateKey, hiccup: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
-            order.hiccup = Some(hiccup);
+            order.transient_error = Some(hiccup);
         }
     }
 
     /// Remembers that the CA said when to come again, and where that is long also for the next process.
-    pub async fn rest(&self, key: &CertificateKey, hiccup: Backoff) {
-        self.hiccup(key, hiccup);
+    pub async fn record_wait(&self, key: &CertificateKey, hiccup: Backoff) {
+        self.record_error(key, hiccup);
         let Some(order) = self.get(key).filter(|order| order.stored && is_long(&hiccup)) else {
             return;
         };
         let Ok(secret) = self.render(key, &order) else { return };
-        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
         let written = self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await;
         if let Err(error) = written {
             tracing::warn!(certificate = %key, "when the order of {key} goes on cannot be stored: {}", brief(&error));
@@ -249,24 +249,24 @@ impl Store {
             .progress
             .encode()
             .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
-        let rests = order.hiccup.filter(is_long);
-        let not_before = rests.map(|it| (marks::PROGRESS_NOT_BEFORE, seconds_up(it.until)));
+        let rests = order.transient_error.filter(is_long);
+        let not_before = rests.map(|it| (well_known::PROGRESS_NOT_BEFORE, seconds_up(it.until)));
         let annotations = [
-            (marks::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
-            (marks::PROGRESS_OF.to_owned(), key.to_string()),
-            (marks::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
-            (marks::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
+            (well_known::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
+            (well_known::PROGRESS_OF.to_owned(), key.to_string()),
+            (well_known::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
+            (well_known::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
         let not_before = not_before.map(|(name, time)| (name.to_owned(), time));
         let annotations = annotations.into_iter().chain(not_before).collect();
         Ok(Secret {
             metadata: ObjectMeta {
                 name: Some(self.secret_name(key)),
-                labels: Some([(marks::PROGRESS.to_owned(), "true".to_owned())].into()),
+                labels: Some([(well_known::PROGRESS.to_owned(), "true".to_owned())].into()),
                 annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
-            type_: Some(marks::PROGRESS.to_owned()),
+            type_: Some(well_known::PROGRESS.to_owned()),
             data: Some(BTreeMap::from([(DATA.to_owned(), ByteString(bytes.to_vec()))])),
             ..Secret::default()
         })
@@ -280,17 +280,21 @@ fn is_long(hiccup: &Backoff) -> bool {
 
 fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let annotations = secret.annotations();
-    let key = CertificateKey::parse(annotations.get(marks::PROGRESS_OF)?)?;
+    let key = CertificateKey::parse(annotations.get(well_known::PROGRESS_OF)?)?;
     let bytes = &secret.data.as_ref()?.get(DATA)?.0;
-    let noted = annotations.get(marks::PROGRESS_REASON);
+    let noted = annotations.get(well_known::PROGRESS_REASON);
     let reason = Reason::ALL.into_iter().find(|it| Some(it.word()) == noted.map(String::as_str));
-    let not_before = annotations.get(marks::PROGRESS_NOT_BEFORE);
+    let not_before = annotations.get(well_known::PROGRESS_NOT_BEFORE);
     let until = not_before.and_then(|time| time.parse().ok());
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
-        issuer: annotations.get(marks::PROGRESS_ISSUER)?.clone(),
+        issuer: annotations.get(well_known::PROGRESS_ISSUER)?.clone(),
         reason: reason.unwrap_or(Reason::SecretMissing),
-        hiccup: until.map(|until| Backoff { until, interval: SignedDuration::ZERO, failures: 0 }),
+        transient_error: until.map(|until| Backoff {
+            until,
+            interval: SignedDuration::ZERO,
+            failures: 0,
+        }),
         stored: true,
         found_in: Some(secret.name_any()),
     };
@@ -300,15 +304,15 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ClusterId, Home, ObjectKey};
+    use crate::api::{CertificateCluster, ClusterId, ObjectKey};
 
-    fn store() -> Store {
+    fn store() -> ProgressStore {
         let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Err::<http::Response<kube::client::Body>, _>("nobody is asked")
         });
         let cluster = DefaultCluster(kube::Client::new(nobody, "default"));
         let source = ClusterId { id: "here".into(), former: vec![] };
-        Store::new(&cluster, "default", Realm::new("gardencert", &source))
+        ProgressStore::new(&cluster, "default", Realm::new("gardencert", &source))
     }
 
     fn progress(order: u32, started: &str) -> Progress {
@@ -324,7 +328,7 @@ mod tests {
             progress: progress(1, "2026-11-22T10:00:00Z"),
             issuer: "ca".into(),
             reason: Reason::SecretMissing,
-            hiccup,
+            transient_error: hiccup,
             stored: true,
             found_in: None,
         }
@@ -333,12 +337,12 @@ mod tests {
     #[tokio::test]
     async fn what_a_failed_call_came_to_is_kept_for_the_same_order_only() {
         let store = store();
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
-        store.came_to(&key, &progress(1, "2026-11-22T11:00:00Z"));
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
+        store.advanced_to(&key, &progress(1, "2026-11-22T11:00:00Z"));
         assert!(store.get(&key).is_none(), "it has ended meanwhile");
         store.lock().insert(key.clone(), order(None));
         for (number, kept) in [(2, "2026-11-22T10:00:00Z"), (1, "2026-11-22T11:00:00Z")] {
-            store.came_to(&key, &progress(number, "2026-11-22T11:00:00Z"));
+            store.advanced_to(&key, &progress(number, "2026-11-22T11:00:00Z"));
             assert_eq!(store.get(&key).unwrap().progress.started().to_string(), kept);
         }
     }
@@ -347,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_secret_of_a_known_order_is_deleted() {
         let store = store();
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         store.delete(&key).await.unwrap();
         store.lock().insert(key.clone(), Order { stored: false, ..order(None) });
         store.delete(&key).await.unwrap_err();
@@ -357,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_is_published_once_when_it_is_long_whatever_its_text_says() {
         let store = store();
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let slow = |text: &str| Cause::of(&Phase::Propagating(text.to_owned()));
         let phase = |phase: Phase| Cause::of(&phase);
@@ -385,7 +389,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
         let store = store();
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         let until = "2026-11-22T11:00:00.5Z".parse().unwrap();
         for (seconds, found) in [(3_600, Some("2026-11-22T11:00:01Z")), (5, None)] {
             let interval = SignedDuration::from_secs(seconds);
@@ -393,7 +397,7 @@ mod tests {
             let secret = store.render(&key, &order).unwrap();
             let (whose, again) = read(&secret).unwrap();
             assert_eq!(whose, key);
-            let not_before = again.hiccup.map(|hiccup| hiccup.until.to_string());
+            let not_before = again.transient_error.map(|hiccup| hiccup.until.to_string());
             assert_eq!(not_before.as_deref(), found, "{seconds}");
         }
     }

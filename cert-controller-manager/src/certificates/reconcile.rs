@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use cert_lib::{
     clock::Clock,
     model::reason::Reason,
-    plan::{Action, Policy, repeats},
+    plan::{Action, Policy, reissue_loop},
 };
 use jiff::Timestamp;
 use kube::{
@@ -17,38 +17,39 @@ use serde_json::json;
 
 use crate::{
     api::{
-        Certificate, CertificateKey, IssuerKey, Places, Realm, certificate::State, is_served, marks,
+        Certificate, CertificateKey, ClusterIdentities, IssuerKey, Realm, certificate::State,
+        is_served, well_known,
     },
     certificates::{
         act::{Pass, Step},
-        consent::{Consent, Consents},
         convert,
-        gate::Gate,
         index::Index,
-        progress::Store,
+        progress::ProgressStore,
         records::Records,
-        release::Departures,
+        release::Deletions,
         renewal::Renewals,
+        retry_state::RetryStates,
+        scheduler::OrderScheduler,
         secret::cache::Secrets,
-        setbacks::Setbacks,
+        secret_grant::{SecretGrant, SecretGrants},
         share::OrderClaims,
         status::Outcome,
-        wake::Lists,
+        watch_handlers::ListedClusters,
     },
     config::CertificateSettings,
     issuers::{
-        asked::asked,
-        choice::Chosen,
+        query::issuer_query,
         registry::{Lookup, Registry},
+        selection::Selection,
     },
     runtime::{
+        certificate_clusters::CertificateClusters,
         errors::{brief, is_news, is_refusal},
         fence::NotLeading,
-        guests::{self, Guests},
-        homes::Homes,
         metrics::Metrics,
-        pause,
         queue::Shared,
+        requeue,
+        tenant_limiter::{self, TenantLimiter},
     },
     solvers::Challenges,
 };
@@ -59,11 +60,11 @@ const AFTER_START: Duration = Duration::from_secs(2);
 /// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
 pub struct Controller {
     /// Where Certificates live.
-    pub homes: Homes,
+    pub homes: CertificateClusters,
     /// Where all of them are known.
-    pub lists: Lists,
+    pub lists: ListedClusters,
     /// Which cluster is which, for ownership.
-    pub places: Places,
+    pub places: ClusterIdentities,
     /// What tells our Secrets from those of other managers.
     pub realm: Realm,
     /// The Certificates.
@@ -71,23 +72,23 @@ pub struct Controller {
     /// Who orders for all that ask for the same.
     pub claims: OrderClaims,
     /// Since when heirs of those that go are looked for.
-    pub departures: Departures,
+    pub departures: Deletions,
     /// The Secrets.
     pub secrets: Secrets,
     /// Who may have a Secret where.
-    pub consents: Consents,
+    pub secret_grants: SecretGrants,
     /// What went wrong.
-    pub setbacks: Setbacks,
+    pub retry_states: RetryStates,
     /// What CAs say about renewals.
     pub renewals: Renewals,
     /// What is known to be issued.
     pub records: Records,
     /// Running orders.
-    pub orders: Store,
+    pub orders: ProgressStore,
     /// How many of them.
-    pub gate: Gate,
+    pub scheduler: OrderScheduler,
     /// How many passes are for issuers of tenants.
-    pub guests: Guests,
+    pub tenant_limiter: TenantLimiter,
     /// Who issues.
     pub issuers: Arc<Registry>,
     /// Where proofs are published.
@@ -111,10 +112,10 @@ impl Controller {
         // What is refused is so again and again: it must not keep a slot from others. While a cluster is
         // away nobody else would come further.
         if outcome.as_ref().is_err_and(is_refusal) && !self.order_runs(&key) {
-            self.call(self.gate.pass_on(&key));
+            self.wake_all(self.scheduler.pass_on(&key));
         }
         match outcome {
-            Ok(Some(look_again)) => Some(pause::until(look_again, self.clock.now())),
+            Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
             Ok(None) => None,
             // The watch will tell that it is gone.
             Err(kube::Error::Api(status))
@@ -127,28 +128,33 @@ impl Controller {
                     tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
                 }
                 match is_refusal(&error) {
-                    true => Some(pause::refused(pause::UNREACHABLE, self.setbacks.refused(&key))),
-                    false => Some(pause::after(&error)),
+                    true => Some(requeue::refused(
+                        requeue::UNREACHABLE,
+                        self.retry_states.refused(&key),
+                    )),
+                    false => Some(requeue::after(&error)),
                 }
             }
         }
     }
 
     async fn pass(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
-        if !self.lists.has(key.home) {
+        if !self.lists.has(key.cluster) {
             return Ok(Some(self.clock.now() + AFTER_START));
         }
-        let Some(certificate) = self.index.get(key) else { return self.gone(key).await };
+        let Some(certificate) = self.index.get(key) else {
+            return self.clean_up_deleted(key).await;
+        };
         if certificate.metadata.deletion_timestamp.is_some() {
-            let again = self.gone(key).await?;
-            let kept_until = self.let_go(key, &certificate).await?;
+            let again = self.clean_up_deleted(key).await?;
+            let kept_until = self.release(key, &certificate).await?;
             return Ok(again.into_iter().chain(kept_until).min());
         }
         let now = self.clock.now();
-        self.setbacks.meet(key, &certificate);
+        self.retry_states.forget_other_uid(key, &certificate);
         let mut asked_again = None;
         if self.is_asked_to_try(&certificate) {
-            match self.setbacks.may_try_again(key, now) {
+            match self.retry_states.may_try_again(key, now) {
                 Ok(()) => {
                     self.try_again(key, &certificate).await?;
                     return Ok(Some(now));
@@ -157,23 +163,23 @@ impl Controller {
                 Err(from) => asked_again = Some(from),
             }
         }
-        let issuer = self.chosen(&certificate);
+        let issuer = self.select_issuer(&certificate);
         // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
         let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
-        if unknown || self.consent_is_unknown(key, &certificate) {
+        if unknown || self.grant_is_unknown(key, &certificate) {
             return Ok(Some(now + AFTER_START));
         }
-        let Some(_room) = self.guests.enter(issuer.key.tenant()) else {
+        let Some(_room) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
             // Who waits for room keeps no slot from others, least of all at the issuer before.
-            self.call(self.gate.turn_to(&issuer.key.to_string(), key));
+            self.wake_all(self.scheduler.turn_to(&issuer.key.to_string(), key));
             if !self.order_runs(key) {
-                self.call(self.gate.pass_on(key));
+                self.wake_all(self.scheduler.pass_on(key));
             }
-            return Ok(Some(now + guests::LATER));
+            return Ok(Some(now + tenant_limiter::LATER));
         };
-        let want = convert::want(key, &certificate, &self.settings, &issuer, &self.consents);
+        let want = convert::want(key, &certificate, &self.settings, &issuer, &self.secret_grants);
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;
-        self.consult(key, &certificate, &want, &mut observed, now).await;
+        self.ask_renewal_info(key, &certificate, &want, &mut observed, now).await;
         let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         if plan.wants_new
             && self.look_for_shared(key, &certificate, &want, &mut observed, now).await
@@ -198,10 +204,10 @@ impl Controller {
             Ok(None) => return Ok(None),
             Err(error) if is_refusal(&error) => {
                 if !self.order_runs(key) {
-                    self.call(self.gate.pass_on(key));
+                    self.wake_all(self.scheduler.pass_on(key));
                 }
-                self.say_refused(&pass, &brief(&error)).await?;
-                now + pause::refused(pause::REFUSED, self.setbacks.refused(key))
+                self.publish_refusal(&pass, &brief(&error)).await?;
+                now + requeue::refused(requeue::REFUSED, self.retry_states.refused(key))
             }
             Err(error) => return Err(error),
         };
@@ -216,17 +222,17 @@ impl Controller {
     async fn carry_out(&self, pass: &Pass<'_>) -> kube::Result<Option<Timestamp>> {
         let Pass { key, certificate, now, .. } = *pass;
         let is_ours = pass.plan.reason != Reason::OtherClass;
-        if is_ours && self.tie(key, certificate, &pass.observed.bond).await? {
+        if is_ours && self.ensure_finalizer(key, certificate, &pass.observed.bond).await? {
             return Ok(Some(now));
         }
         let (outcome, look_again) = match self.act(pass).await? {
-            Step::Say(outcome, look_again) => (outcome, look_again),
+            Step::Publish(outcome, look_again) => (outcome, look_again),
             Step::Again => return Ok(Some(now)),
             Step::Silent => return Ok(None),
         };
-        match self.say(pass, &outcome).await {
+        match self.publish_status(pass, &outcome).await {
             Ok(()) => {
-                self.setbacks.accepted(key);
+                self.retry_states.accepted(key);
                 Ok(Some(look_again))
             }
             // The order does not wait for the cluster of its Certificate.
@@ -245,12 +251,12 @@ impl Controller {
         if pass.observed.wishes.stores.is_empty() || !is_written {
             return look_again;
         }
-        look_again.min(pass.now + self.secrets.keystores.pace())
+        look_again.min(pass.now + self.secrets.keystores.recheck_interval())
     }
 
     /// Where no order runs any more, nothing that it published may stay.
     async fn clean_up_after(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
-        let soon = pass.now + pause::UNREACHABLE;
+        let soon = pass.now + requeue::UNREACHABLE;
         match pass.plan.action {
             _ if self.order_runs(pass.key) => look_again,
             // It took its records away itself; the next pass looks whether they are gone.
@@ -266,19 +272,22 @@ impl Controller {
     }
 
     /// A cluster refuses what a pass has to do: no outage, but a right or an object that is missing.
-    async fn say_refused(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
+    async fn publish_refusal(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
         let message = format!(
             "a cluster refuses what has to be written: {why}; grant the right, or change the object or \
              the rule that is named"
         );
         let outcome =
             Outcome { reason: Reason::ClusterRefused, ..pass.outcome(State::Error, message) };
-        self.say(pass, &outcome).await
+        self.publish_status(pass, &outcome).await
     }
 
     /// Upstream's way to ask for another try: the annotation `gardener.cloud/operation`.
     fn is_asked_to_try(&self, certificate: &Certificate) -> bool {
-        certificate.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE)
+        certificate
+            .annotations()
+            .get(well_known::OPERATION)
+            .is_some_and(|it| it == well_known::RECONCILE)
             && is_served(certificate, &self.settings.classes)
     }
 
@@ -286,7 +295,7 @@ impl Controller {
     async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
         let status = certificate.status.as_ref();
         let reissued = status.and_then(|status| status.reissued.as_deref()).unwrap_or_default();
-        let pardoned = repeats::pardoned(reissued);
+        let pardoned = reissue_loop::without_loop(reissued);
         if status.is_some_and(|status| status.backoff.is_some()) || pardoned != reissued {
             let pardoned = Some(pardoned).filter(|times| !times.is_empty());
             let patch = json!({ "status": { "backoff": null, "reissued": pardoned } });
@@ -296,41 +305,41 @@ impl Controller {
                 api.patch_status(&key.object.name, &PatchParams::default(), &patch).await?;
             self.index.update(key, written);
         }
-        let patch = json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
+        let patch = json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });
         self.write(key, &patch).await?;
-        self.setbacks.note_try(key, self.clock.now());
+        self.retry_states.record_try(key, self.clock.now());
         Ok(())
     }
 
     /// The Certificate is gone or going: nothing of its order stays.
-    async fn gone(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
-        self.setbacks.forget(key);
+    async fn clean_up_deleted(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
+        self.retry_states.forget(key);
         self.renewals.forget(key);
         self.records.forget(key);
         self.issuers.leave_quotas(key);
         let order = self.orders.get(key);
         self.give_up(key).await?;
         if let Some(order) = order {
-            self.settle_quota(&IssuerKey::from_text(&order.issuer)).await;
+            self.return_unused_quota(&IssuerKey::from_text(&order.issuer)).await;
         }
         let swept = self.sweep(key).await;
-        Ok((!swept).then(|| self.clock.now() + pause::UNREACHABLE))
+        Ok((!swept).then(|| self.clock.now() + requeue::UNREACHABLE))
     }
 
     /// The Certificates in the namespace of `key`.
     pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
-        Api::namespaced(self.homes.at(key.home).client.clone(), &key.object.namespace)
+        Api::namespaced(self.homes.at(key.cluster).client.clone(), &key.object.namespace)
     }
 
     /// The issuer that a Certificate means.
-    pub(super) fn chosen(&self, certificate: &Certificate) -> Chosen {
-        self.issuers.choose(&asked(certificate, &self.settings))
+    pub(super) fn select_issuer(&self, certificate: &Certificate) -> Selection {
+        self.issuers.select(&issuer_query(certificate, &self.settings))
     }
 
-    fn consent_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
+    fn grant_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
         let secret = certificate.secret_key();
         !self.settings.cross_namespace_secrets
-            && self.consents.of(&key.object.namespace, &secret) == Consent::Unknown
+            && self.secret_grants.of(&key.object.namespace, &secret) == SecretGrant::Unknown
     }
 
     pub(super) fn order_runs(&self, key: &CertificateKey) -> bool {

@@ -20,7 +20,7 @@ use kube::ResourceExt;
 
 use super::{observe::Observed, reconcile::Controller, secret};
 use crate::{
-    api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, marks},
+    api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, well_known},
     runtime::heavy::reading,
 };
 
@@ -33,7 +33,7 @@ pub struct Records {
 
 /// What counts for a record of a tenant's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Whose {
+pub(super) enum RecordOwner {
     /// One that names the tenant.
     Said,
     /// Also one that names no tenant, as upstream wrote it.
@@ -52,7 +52,7 @@ impl Records {
     #[must_use]
     pub fn may_hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let hurried = lock(&self.hurried);
-        hurried.get(tenant).is_none_or(|times| lately(times, now) < HURRIED_A_DAY)
+        hurried.get(tenant).is_none_or(|times| within_a_day(times, now) < HURRIED_A_DAY)
     }
 
     /// Lets it; `false` where it may not.
@@ -118,7 +118,7 @@ impl Controller {
         leaf: &Leaf,
         issuer: &IssuerKey,
     ) -> kube::Result<Record> {
-        let found = self.is_recorded(key, leaf, issuer, Whose::Unsaid).await?;
+        let found = self.is_recorded(key, leaf, issuer, RecordOwner::Unsaid).await?;
         Ok(if found { Record::Found } else { Record::Missing })
     }
 
@@ -131,9 +131,9 @@ impl Controller {
         key: &CertificateKey,
         leaf: &Leaf,
         issuer: &IssuerKey,
-        whose: Whose,
+        whose: RecordOwner,
     ) -> kube::Result<bool> {
-        let tenants = self.places.tenants(key.home, &key.object.namespace);
+        let tenants = self.places.tenants(key.cluster, &key.object.namespace);
         let serial = backup::label(&leaf.serial);
         for key in self.secrets.backups_with(&serial, &tenants, MOST).await? {
             let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };
@@ -152,25 +152,25 @@ fn records(
     secret: &Secret,
     leaf: &Leaf,
     issuer: &IssuerKey,
-    (tenants, whose): (&[String], Whose),
+    (tenants, whose): (&[String], RecordOwner),
 ) -> bool {
     let noted = |name: &str| secret.annotations().get(name).map(String::as_str);
-    let is_for = noted(marks::BACKUP_OF).map_or(whose == Whose::Unsaid, |of| {
+    let is_for = noted(well_known::BACKUP_OF).map_or(whose == RecordOwner::Unsaid, |of| {
         of.split(',').any(|one| tenants.iter().any(|own| own == one.trim()))
     });
-    let is_by = match (noted(marks::BACKUP_ISSUER), issuer) {
+    let is_by = match (noted(well_known::BACKUP_ISSUER), issuer) {
         (Some(by), issuer) => by == issuer.to_string(),
         (None, IssuerKey::Default(name)) => key.name.starts_with(&format!("cert-backup-{name}-")),
         (None, IssuerKey::Target(_)) => false,
     };
-    let is_backup = secret.labels().get(marks::BACKUP).is_some_and(|text| text == "true");
+    let is_backup = secret.labels().get(well_known::BACKUP).is_some_and(|text| text == "true");
     is_backup
         && is_for
         && is_by
         && reading(secret, || secret::leaf(secret)).is_some_and(|found| found.digest == leaf.digest)
 }
 
-fn lately(times: &[Timestamp], now: Timestamp) -> usize {
+fn within_a_day(times: &[Timestamp], now: Timestamp) -> usize {
     times.iter().filter(|time| now.duration_since(**time) < DAY).count()
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::api::Home;
+    use crate::api::CertificateCluster;
 
     fn at(hour: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + 3_600 * hour).unwrap()
@@ -199,7 +199,10 @@ mod tests {
 
     #[test]
     fn a_tenant_hurries_twice_a_day_without_a_record_and_no_other_pays_for_it() {
-        let tenant = |namespace: &str| Tenant { home: Home::Source, namespace: namespace.into() };
+        let tenant = |namespace: &str| Tenant {
+            home: CertificateCluster::Source,
+            namespace: namespace.into(),
+        };
         let (greedy, other) = (tenant("greedy"), tenant("other"));
         let records = Records::default();
         let hurried = (0..24).filter(|hour| records.hurry(&greedy, at(*hour))).count();
@@ -221,8 +224,8 @@ mod tests {
         let secret = |of: &str, by: &str| {
             let data = [("tls.crt".to_owned(), ByteString(issued.clone().into_bytes()))];
             let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
-            secret.labels_mut().insert(marks::BACKUP.to_owned(), "true".to_owned());
-            for (name, text) in [(marks::BACKUP_OF, of), (marks::BACKUP_ISSUER, by)] {
+            secret.labels_mut().insert(well_known::BACKUP.to_owned(), "true".to_owned());
+            for (name, text) in [(well_known::BACKUP_OF, of), (well_known::BACKUP_ISSUER, by)] {
                 if !text.is_empty() {
                     secret.annotations_mut().insert(name.to_owned(), text.to_owned());
                 }
@@ -247,7 +250,9 @@ mod tests {
         ] {
             let key = ObjectKey::new(backup::NAMESPACE, "cert-backup-le-abc-x1y2z");
             let tenants = ["s:ns".to_owned()];
-            for (whose, found) in [(Whose::Unsaid, found), (Whose::Said, found && !of.is_empty())] {
+            for (whose, found) in
+                [(RecordOwner::Unsaid, found), (RecordOwner::Said, found && !of.is_empty())]
+            {
                 let whose = (&tenants[..], whose);
                 let is = records(&key, &secret(of, by), &leaf(pem), issuer, whose);
                 assert_eq!(is, found, "{of} {by} {issuer} {whose:?}");

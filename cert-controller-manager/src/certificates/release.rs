@@ -18,13 +18,13 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    bond::{self, Bond},
-    consent::Consent,
+    ownership::{self, SecretOwnership},
     reconcile::Controller,
+    secret_grant::SecretGrant,
 };
 use crate::{
     api::{Certificate, CertificateKey, ObjectKey, is_served},
-    runtime::pause,
+    runtime::requeue,
 };
 
 /// How long a Secret waits for the next Certificate of an owner that came back.
@@ -33,14 +33,14 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 impl Controller {
     /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
     /// written, and takes it off where it is not needed. Returns whether something was written.
-    pub(super) async fn tie(
+    pub(super) async fn ensure_finalizer(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
-        bond: &Bond,
+        bond: &SecretOwnership,
     ) -> kube::Result<bool> {
-        let needed = matches!(bond, Bond::Finalizer(_));
-        if needed == bond::is_held(certificate) {
+        let needed = matches!(bond, SecretOwnership::Finalizer(_));
+        if needed == ownership::has_finalizer(certificate) {
             return Ok(false);
         }
         self.write_finalizers(key, certificate, needed).await?;
@@ -49,19 +49,25 @@ impl Controller {
 
     /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours and no
     /// other Certificate has it by now. Returns when to look again where one may come.
-    pub(super) async fn let_go(
+    pub(super) async fn release(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
     ) -> kube::Result<Option<Timestamp>> {
-        if !bond::is_held(certificate) || !is_served(certificate, &self.settings.classes) {
+        if !ownership::has_finalizer(certificate) || !is_served(certificate, &self.settings.classes)
+        {
             return Ok(None);
         }
         let secret = certificate.secret_key();
-        let bond =
-            bond::bond(key, certificate, &secret, &self.places, self.settings.cascade_delete);
-        if matches!(bond, Bond::Finalizer(_)) && !self.has_heir(key, &secret) {
-            if let Some(soon) = self.heir_is_near(key, certificate).await? {
+        let bond = ownership::ownership(
+            key,
+            certificate,
+            &secret,
+            &self.places,
+            self.settings.cascade_delete,
+        );
+        if matches!(bond, SecretOwnership::Finalizer(_)) && !self.has_successor(key, &secret) {
+            if let Some(soon) = self.successor_is_expected(key, certificate).await? {
                 return Ok(Some(soon));
             }
             let owners = self.places.owners(key);
@@ -81,7 +87,7 @@ impl Controller {
         certificate: &Certificate,
         former: &ObjectKey,
     ) -> kube::Result<()> {
-        if !self.settings.cascade_delete || self.has_heir(key, former) {
+        if !self.settings.cascade_delete || self.has_successor(key, former) {
             return Ok(());
         }
         let owners = self.places.owners(key);
@@ -89,12 +95,12 @@ impl Controller {
     }
 
     /// Whether another Certificate has this Secret now, and may.
-    fn has_heir(&self, key: &CertificateKey, secret: &ObjectKey) -> bool {
+    fn has_successor(&self, key: &CertificateKey, secret: &ObjectKey) -> bool {
         let others = self.index.of_secret(secret).into_iter().filter(|other| other != key);
         let mut others = others.filter_map(|other| Some((self.index.get(&other)?, other)));
         others.any(|(certificate, other)| {
             let may_write = self.settings.cross_namespace_secrets
-                || self.consents.of(&other.object.namespace, secret) == Consent::Given;
+                || self.secret_grants.of(&other.object.namespace, secret) == SecretGrant::Given;
             may_write
                 && certificate.metadata.deletion_timestamp.is_none()
                 && is_served(certificate.as_ref(), &self.settings.classes)
@@ -103,7 +109,7 @@ impl Controller {
 
     /// When to look for another Certificate: the owner of this one came back with another uid, and one
     /// is made for it.
-    async fn heir_is_near(
+    async fn successor_is_expected(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -112,18 +118,18 @@ impl Controller {
         let since = self.departures.since(key, certificate, now);
         let owner = certificate.owner_references().iter().find(|it| it.controller == Some(true));
         let is_near = |owner: &&OwnerReference| {
-            now.duration_since(since) < PATIENCE && can_be_asked_for(owner)
+            now.duration_since(since) < PATIENCE && can_be_looked_up(owner)
         };
         let Some(owner) = owner.filter(is_near) else { return Ok(None) };
         let found = match self.owners_of_kind(key, owner).get_metadata_opt(&owner.name).await {
             Ok(found) => found,
-            Err(kube::Error::Api(status)) if says_there_is_none(status.code) => None,
+            Err(kube::Error::Api(status)) if is_not_found(status.code) => None,
             Err(error) => return Err(error),
         };
         let is_back = found.is_some_and(|found| {
             found.metadata.deletion_timestamp.is_none() && found.uid().as_ref() != Some(&owner.uid)
         });
-        Ok(is_back.then(|| now + pause::UNREACHABLE))
+        Ok(is_back.then(|| now + requeue::UNREACHABLE))
     }
 
     /// The objects of the kind of an owner, beside the Certificate.
@@ -131,7 +137,11 @@ impl Controller {
         let (group, version) =
             owner.api_version.split_once('/').unwrap_or(("", owner.api_version.as_str()));
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &owner.kind));
-        Api::namespaced_with(self.homes.at(key.home).client.clone(), &key.object.namespace, &kind)
+        Api::namespaced_with(
+            self.homes.at(key.cluster).client.clone(),
+            &key.object.namespace,
+            &kind,
+        )
     }
 
     /// The list is replaced as a whole, and only ours is kept in memory, so it is read before. Where
@@ -148,7 +158,7 @@ impl Controller {
         let patch = json!({ "metadata": {
             "uid": certificate.uid(),
             "resourceVersion": certificate.resource_version(),
-            "finalizers": bond::finalizers(found.finalizers(), ours),
+            "finalizers": ownership::finalizers(found.finalizers(), ours),
         }});
         match self.write(key, &patch).await {
             Ok(_) => Ok(()),
@@ -160,16 +170,16 @@ impl Controller {
 
 /// Whether an API server says that there is no such object or kind. Anything else, as that it is busy, says
 /// nothing of the owner.
-fn says_there_is_none(code: u16) -> bool {
+fn is_not_found(code: u16) -> bool {
     matches!(code, 400 | 404 | 405)
 }
 
 /// Since when this process has looked for heirs: those that would have made one may have been away
 /// when it was.
 #[derive(Debug, Default)]
-pub struct Departures(Mutex<HashMap<CertificateKey, (Option<String>, Timestamp)>>);
+pub struct Deletions(Mutex<HashMap<CertificateKey, (Option<String>, Timestamp)>>);
 
-impl Departures {
+impl Deletions {
     /// Since when it has looked for an heir of this Certificate: since `now` where it has not yet.
     fn since(&self, key: &CertificateKey, certificate: &Certificate, now: Timestamp) -> Timestamp {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +199,7 @@ impl Departures {
 }
 
 /// Whether an owner reference, which anybody may have written, makes a path of an API server.
-fn can_be_asked_for(owner: &OwnerReference) -> bool {
+fn can_be_looked_up(owner: &OwnerReference) -> bool {
     let is_plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
     };
@@ -202,7 +212,7 @@ fn can_be_asked_for(owner: &OwnerReference) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Home;
+    use crate::api::CertificateCluster;
 
     #[test]
     fn only_an_answer_about_the_owner_says_that_it_is_not_back() {
@@ -216,15 +226,15 @@ mod tests {
             (500, false),
             (503, false),
         ] {
-            assert_eq!(says_there_is_none(code), is_none, "{code}");
+            assert_eq!(is_not_found(code), is_none, "{code}");
         }
     }
 
     #[test]
     fn an_heir_is_waited_for_since_the_first_look() {
-        let departures = Departures::default();
+        let departures = Deletions::default();
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
-        let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"));
+        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         let certificate = |uid: &str| {
             let mut certificate =
                 Certificate::new("a", crate::api::certificate::CertificateSpec::default());
@@ -258,7 +268,7 @@ mod tests {
             (owner("", "Service", "web"), false),
             (owner("a/b/c", "Service", "web"), false),
         ] {
-            assert_eq!(can_be_asked_for(&owner), can, "{owner:?}");
+            assert_eq!(can_be_looked_up(&owner), can, "{owner:?}");
         }
     }
 }

@@ -15,7 +15,7 @@ use cert_lib::{
     model::{bundle::Leaf, cert_id::CertId, reason::Reason},
     plan::{
         SecretState, Stored, Want,
-        renewal::{Suggested, lot},
+        renewal::{Suggested, deterministic_hash},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -82,12 +82,12 @@ impl Renewals {
     /// Whether it is time to ask about the certificate `id`, one of `count`. Whoever is new here is
     /// asked about soon, but not all at once.
     fn is_time(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
-        let certificate = lot(&[id.as_str().as_bytes()]);
+        let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
         let mut all = self.lock();
         let known = all.get(key).filter(|known| known.certificate == certificate);
         let next = known.map(|known| known.next).unwrap_or_else(|| {
             let all_of_them = (PACE * u32::try_from(count).unwrap_or(u32::MAX)).min(USUAL);
-            let next = later(now, all_of_them.mul_f64(fraction(certificate)));
+            let next = later(now, all_of_them.mul_f64(fraction_of(certificate)));
             all.insert(key.clone(), Known { certificate, next, failures: 0, answer: None });
             next
         });
@@ -104,8 +104,8 @@ impl Renewals {
     /// We have just got this certificate: nothing has changed at the CA since.
     pub(super) fn issued(&self, key: &CertificateKey, leaf: &Leaf, now: Timestamp) {
         let Some(id) = leaf.id.as_ref().filter(|_| self.on) else { return };
-        let certificate = lot(&[id.as_str().as_bytes()]);
-        let wait = REST + (USUAL - REST).mul_f64(fraction(certificate));
+        let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
+        let wait = REST + (USUAL - REST).mul_f64(fraction_of(certificate));
         let known = Known { certificate, next: later(now, wait), failures: 0, answer: None };
         self.lock().insert(key.clone(), known);
     }
@@ -116,7 +116,7 @@ impl Renewals {
     }
 
     /// The CA said something, or that it says nothing.
-    fn heard(&self, key: &CertificateKey, answer: Option<Suggested>, next: Timestamp) {
+    fn record_answer(&self, key: &CertificateKey, answer: Option<Suggested>, next: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             known.next = next;
             known.failures = 0;
@@ -126,7 +126,7 @@ impl Renewals {
 
     /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours, and not before the time
     /// that it named.
-    fn failed(&self, key: &CertificateKey, named: Option<Timestamp>, now: Timestamp) {
+    fn record_failure(&self, key: &CertificateKey, named: Option<Timestamp>, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(USUAL);
             known.failures = known.failures.saturating_add(1);
@@ -138,7 +138,7 @@ impl Renewals {
     /// Too many ask already.
     fn postpone(&self, key: &CertificateKey, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
-            let wait = CROWD.mul_f64(fraction(known.certificate));
+            let wait = CROWD.mul_f64(fraction_of(known.certificate));
             known.next = later(now, wait.max(Duration::from_secs(1)));
         }
     }
@@ -150,7 +150,7 @@ impl Renewals {
 
 impl Controller {
     /// Adds to what a pass found what the CA says about the certificate; asks it where it is time.
-    pub(super) async fn consult(
+    pub(super) async fn ask_renewal_info(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -176,7 +176,7 @@ impl Controller {
         if let Some(answer) = self.ask(key, issuer.as_ref(), &id).await
             && stored.suggested.as_deref() != Some(&answer)
         {
-            self.tell_of_renewal(key, certificate, &answer, now);
+            self.announce_renewal(key, certificate, &answer, now);
             stored.suggested = Some(Box::new(answer));
         }
     }
@@ -191,13 +191,13 @@ impl Controller {
         let now = self.clock.now();
         let (why, named) = match outcome {
             Ok(Ok(None)) => {
-                self.renewals.heard(key, None, later(now, USUAL));
+                self.renewals.record_answer(key, None, later(now, USUAL));
                 return None;
             }
             Ok(Ok(Some(info))) => {
                 let next = info.ask_again.min(later(now, USUAL * 2));
                 let answer = suggested(id, info);
-                self.renewals.heard(key, Some(answer.clone()), next);
+                self.renewals.record_answer(key, Some(answer.clone()), next);
                 return Some(answer);
             }
             Ok(Err(error)) => match error.disposition() {
@@ -208,13 +208,13 @@ impl Controller {
             },
             Err(_) => ("the CA takes too long".to_owned(), None),
         };
-        self.renewals.failed(key, named, now);
+        self.renewals.record_failure(key, named, now);
         tracing::debug!(certificate = %key, "no renewal information for certificate {key}: {why}");
         None
     }
 
     /// A CA that explains itself, or wants a renewal at once, is worth an event.
-    fn tell_of_renewal(
+    fn announce_renewal(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -229,7 +229,7 @@ impl Controller {
         let (start, end) = (seconds(*start), seconds(*end));
         let note = format!("the CA asks for renewal between {start} and {end}{why}");
         tracing::info!(certificate = %key, "certificate {key}: {note}");
-        let reports = &self.homes.at(key.home).reports;
+        let reports = &self.homes.at(key.cluster).events;
         reports.normal(certificate.object_ref(&()), Reason::RenewalDue.word(), &note);
     }
 }
@@ -280,8 +280,8 @@ fn later(now: Timestamp, wait: Duration) -> Timestamp {
     now.saturating_add(wait).unwrap_or(now)
 }
 
-fn fraction(lot: u32) -> f64 {
-    f64::from(lot) / f64::from(u32::MAX)
+fn fraction_of(hash: u32) -> f64 {
+    f64::from(hash) / f64::from(u32::MAX)
 }
 
 /// Questions at the same time.

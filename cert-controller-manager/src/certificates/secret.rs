@@ -4,9 +4,9 @@
 pub mod cache;
 pub mod keystores;
 pub mod layout;
+pub mod options;
 pub mod pairs;
 pub mod seen;
-pub mod wishes;
 pub mod write;
 
 use std::collections::BTreeMap;
@@ -26,16 +26,17 @@ use k8s_openapi::{
 use kube::{ResourceExt, api::ObjectMeta};
 
 use self::{
-    keystores::Stores,
+    keystores::KeystoreInputs,
     layout::{COMBINED, DER, Layout, STORES},
+    options::SecretOptions,
     pairs::Pairs,
-    wishes::Wishes,
 };
-use super::bond::{self, Bond};
+use super::ownership::{self, SecretOwnership};
 use crate::api::{
-    ObjectKey, Realm, marks,
+    ObjectKey, Realm,
     secret::{assumed_request, digest_label, entry, has_void_mark, is_revoked, noted_request},
     time::seconds,
+    well_known,
 };
 
 /// Type of the Secrets that we create.
@@ -99,7 +100,7 @@ impl Facts {
 }
 
 /// The labels that say something to us.
-const MARKS: [&str; 3] = [marks::HASH, marks::CERTIFICATE, marks::BACKUP];
+const MARKS: [&str; 3] = [well_known::HASH, well_known::CERTIFICATE, well_known::BACKUP];
 /// Of a Secret's owners so many are remembered.
 const MOST_OWNERS: usize = 64;
 
@@ -119,9 +120,9 @@ pub fn facts(secret: &Secret) -> Facts {
         has_void_mark: has_void_mark(secret),
         has_digest_label: bundle.as_ref().is_ok_and(|it| has_digest_label(secret, &it.leaf)),
         owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
-        foreign_owners: annotations.get(marks::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
+        foreign_owners: annotations.get(well_known::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
-        realm: annotations.get(marks::REALM).map(|text| bounded(text)),
+        realm: annotations.get(well_known::REALM).map(|text| bounded(text)),
         requested_at: noted_request(secret),
         has_key: !entry(secret, "tls.key").is_empty(),
         layout: layout::of(secret, bundle.as_ref().ok()),
@@ -130,7 +131,7 @@ pub fn facts(secret: &Secret) -> Facts {
 }
 
 fn has_digest_label(secret: &Secret, leaf: &Leaf) -> bool {
-    secret.labels().get(marks::DIGEST).is_some_and(|text| *text == digest_label(&leaf.digest))
+    secret.labels().get(well_known::DIGEST).is_some_and(|text| *text == digest_label(&leaf.digest))
 }
 
 /// The realm in an annotation. One that is too long to be remembered matches no manager.
@@ -155,13 +156,13 @@ pub fn leaf(secret: &Secret) -> Option<Leaf> {
 #[derive(Debug)]
 pub struct Expectation<'a> {
     /// What it asks for besides the certificate.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a SecretOptions,
     /// How the keystores are.
-    pub stores: &'a Stores,
+    pub stores: &'a KeystoreInputs,
     /// Whether the private key is with whoever made the signing request.
     pub key_is_elsewhere: bool,
     /// What ties it to the Certificate.
-    pub bond: &'a Bond,
+    pub bond: &'a SecretOwnership,
     /// Whether Secrets that are not certificate Secrets are off limits: where the Certificate is in
     /// another cluster or namespace, whoever made it may have no right to this one's Secrets.
     pub only_ours: bool,
@@ -171,7 +172,7 @@ pub struct Expectation<'a> {
 #[must_use]
 pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>) -> SecretState {
     let Some(facts) = facts else { return SecretState::Missing };
-    if facts.label(marks::BACKUP).is_some() {
+    if facts.label(well_known::BACKUP).is_some() {
         return SecretState::NotWritable(format!(
             "Secret {key} is the backup of another one: choose another secretName"
         ));
@@ -179,7 +180,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
     if expected.only_ours && facts.is_filled && !is_marked(facts) {
         return SecretState::NotWritable(format!(
             "Secret {key} is there and is no certificate Secret: delete it, label it {}=true, or choose another secretName",
-            marks::CERTIFICATE
+            well_known::CERTIFICATE
         ));
     }
     if facts.immutable {
@@ -193,14 +194,18 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
         }
         Err(why) => SecretState::Unusable(why.clone()),
         Ok(leaf) => SecretState::Holds(Stored {
-            fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
+            fingerprint: facts.label(well_known::HASH).map(Fingerprint::stored),
             requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
             revoked: facts.revoked,
             layout_is_current: !facts.has_void_mark
                 && has_labels(facts, &expected.wishes.labels)
                 && facts.layout.fits(expected.wishes, facts.has_key)
-                && *expected.stores != Stores::Outdated
-                && bond::is_tied(expected.bond, &facts.owners, facts.foreign_owners.as_deref()),
+                && *expected.stores != KeystoreInputs::Outdated
+                && ownership::is_owned(
+                    expected.bond,
+                    &facts.owners,
+                    facts.foreign_owners.as_deref(),
+                ),
             suggested: None,
             record: Record::Unknown,
             leaf: leaf.clone(),
@@ -215,9 +220,9 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
 pub fn held(facts: &Facts, realm: &Realm, near: bool) -> Option<Stored> {
     let leaf = facts.leaf.as_ref().ok()?;
     let is_ours = facts.realm.as_ref().map_or(near, |text| realm.is(text));
-    let is_one = is_marked(facts) && facts.label(marks::BACKUP).is_none() && facts.has_key;
+    let is_one = is_marked(facts) && facts.label(well_known::BACKUP).is_none() && facts.has_key;
     (is_one && is_ours).then(|| Stored {
-        fingerprint: facts.label(marks::HASH).map(Fingerprint::stored),
+        fingerprint: facts.label(well_known::HASH).map(Fingerprint::stored),
         requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
         revoked: facts.revoked,
         layout_is_current: true,
@@ -228,7 +233,7 @@ pub fn held(facts: &Facts, realm: &Realm, near: bool) -> Option<Stored> {
 }
 
 fn is_marked(facts: &Facts) -> bool {
-    facts.label(marks::CERTIFICATE) == Some("true")
+    facts.label(well_known::CERTIFICATE) == Some("true")
 }
 
 fn has_labels(facts: &Facts, labels: &BTreeMap<String, String>) -> bool {
@@ -299,7 +304,7 @@ pub struct Content<'a> {
     /// Whose Secret it is, among several managers.
     pub realm: &'a Realm,
     /// What the Certificate asks for besides.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a SecretOptions,
     /// The keystores.
     pub stores: Vec<(&'static str, ByteString)>,
     /// Whether the keystores are of another certificate, because there are no new ones.
@@ -307,7 +312,7 @@ pub struct Content<'a> {
     /// Type of the Secret that is there already.
     pub kind: Option<&'a str>,
     /// What ties it to the Certificate.
-    pub bond: &'a Bond,
+    pub bond: &'a SecretOwnership,
 }
 
 /// The Secret as it is applied.
@@ -315,8 +320,8 @@ pub struct Content<'a> {
 pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     let data = data(content);
     let mut annotations = content.wishes.annotations.clone();
-    annotations.insert(marks::REQUESTED_AT.to_owned(), seconds(content.requested_at));
-    annotations.insert(marks::REALM.to_owned(), content.realm.as_str().to_owned());
+    annotations.insert(well_known::REQUESTED_AT.to_owned(), seconds(content.requested_at));
+    annotations.insert(well_known::REALM.to_owned(), content.realm.as_str().to_owned());
     if data.keys().any(|name| STORES.contains(&name.as_str())) {
         let profile = content.wishes.stores.profile.unwrap_or_default();
         let note = if content.stores_are_old {
@@ -324,10 +329,10 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
         } else {
             layout::note(profile, &data)
         };
-        annotations.insert(marks::KEYSTORES.to_owned(), note);
+        annotations.insert(well_known::KEYSTORES.to_owned(), note);
     }
-    if let Bond::Finalizer(owner) = content.bond {
-        annotations.insert(marks::OWNERS.to_owned(), owner.clone());
+    if let SecretOwnership::Finalizer(owner) = content.bond {
+        annotations.insert(well_known::OWNERS.to_owned(), owner.clone());
     }
     let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
     Secret {
@@ -368,18 +373,18 @@ fn data(content: &Content<'_>) -> BTreeMap<String, ByteString> {
     data
 }
 
-fn owners(bond: &Bond) -> Option<Vec<OwnerReference>> {
+fn owners(bond: &SecretOwnership) -> Option<Vec<OwnerReference>> {
     match bond {
-        Bond::Owners(owners) => Some(owners.clone()),
-        Bond::Loose | Bond::Finalizer(_) => None,
+        SecretOwnership::OwnerReferences(owners) => Some(owners.clone()),
+        SecretOwnership::None | SecretOwnership::Finalizer(_) => None,
     }
 }
 
 fn labels(content: &Content<'_>) -> BTreeMap<String, String> {
     let mut labels = content.wishes.labels.clone();
-    labels.insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
-    labels.insert(marks::HASH.to_owned(), content.fingerprint.as_str().to_owned());
-    labels.insert(marks::DIGEST.to_owned(), digest_label(&content.body.bundle.leaf.digest));
+    labels.insert(well_known::CERTIFICATE.to_owned(), "true".to_owned());
+    labels.insert(well_known::HASH.to_owned(), content.fingerprint.as_str().to_owned());
+    labels.insert(well_known::DIGEST.to_owned(), digest_label(&content.body.bundle.leaf.digest));
     labels
 }
 
@@ -395,9 +400,10 @@ mod tests {
         let data = [("tls.crt", pem), ("tls.key", key.serialize_pem())];
         let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
         let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
-        secret.labels_mut().insert(marks::CERTIFICATE.to_owned(), "true".to_owned());
-        let revoked = revoked.then_some((marks::REVOKED, "true"));
-        for (name, text) in realm.map(|realm| (marks::REALM, realm)).into_iter().chain(revoked) {
+        secret.labels_mut().insert(well_known::CERTIFICATE.to_owned(), "true".to_owned());
+        let revoked = revoked.then_some((well_known::REVOKED, "true"));
+        for (name, text) in realm.map(|realm| (well_known::REALM, realm)).into_iter().chain(revoked)
+        {
             secret.annotations_mut().insert(name.to_owned(), text.to_owned());
         }
         secret
@@ -432,7 +438,9 @@ mod tests {
             (None, false),
         ] {
             let mut secret = secret.clone();
-            secret.labels_mut().extend(text.clone().map(|text| (marks::DIGEST.to_owned(), text)));
+            secret
+                .labels_mut()
+                .extend(text.clone().map(|text| (well_known::DIGEST.to_owned(), text)));
             assert_eq!(facts(&secret).has_digest_label, found, "{text:?}");
         }
     }
@@ -443,8 +451,8 @@ mod tests {
             let before = facts(&pair(None, revoked));
             let mut new = pair(None, false);
             write::void_mark(&mut new, Some(&before));
-            let about = new.annotations().get(marks::REVOKED_CERTIFICATE).map(String::as_str);
-            assert_eq!(about, revoked.then_some(marks::REPLACED));
+            let about = new.annotations().get(well_known::REVOKED_CERTIFICATE).map(String::as_str);
+            assert_eq!(about, revoked.then_some(well_known::REPLACED));
         }
     }
 }

@@ -25,7 +25,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{
     act::{Pass, Step},
-    index::Twins,
+    index::EqualRequests,
     observe::Observed,
     reconcile::Controller,
     secret::{self, Body, Facts},
@@ -35,8 +35,8 @@ use crate::{
         Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::State, is_served,
         issuer::IssuerKind, secret::is_revoked,
     },
-    issuers::{asked::fingerprint, choice::Chosen},
-    runtime::{heavy::reading, pause},
+    issuers::{query::fingerprint, selection::Selection},
+    runtime::{heavy::reading, requeue},
 };
 
 /// How many Certificates that ask for the same are looked at.
@@ -123,7 +123,7 @@ impl Controller {
         if request.acme.profile.is_some() || request.acme.preferred_chain.is_some() {
             return false;
         }
-        let twins = self.index.twins(key, certificate, MOST);
+        let twins = self.index.equal_requests(key, certificate, MOST);
         let mut found = Vec::new();
         for candidate in self.candidates((key, certificate), request, observed, &twins) {
             let held = self.held(certificate, &candidate, observed).await;
@@ -168,10 +168,10 @@ impl Controller {
         (key, certificate): (&CertificateKey, &Certificate),
         want: &Want,
         observed: &Observed,
-        twins: &Twins,
+        twins: &EqualRequests,
         now: Timestamp,
     ) -> Option<Ordered> {
-        let Chosen { key: issuer, kind, .. } = &observed.issuer;
+        let Selection { key: issuer, kind, .. } = &observed.issuer;
         let running = twins.others.iter().find_map(|(other, certificate)| {
             let order = self.orders.get(other)?;
             let is_same = may_give_soon(key, other, *kind)
@@ -187,7 +187,7 @@ impl Controller {
             let (holder, until) = self.claims.holder(twins.number?, issuer, now)?;
             let counts = holder != *key
                 && may_give_soon(key, &holder, *kind)
-                && self.index.are_twins((key, certificate), &holder);
+                && self.index.are_equal_requests((key, certificate), &holder);
             counts.then(|| Ordered { by: holder.object.to_string(), until })
         })
     }
@@ -199,14 +199,14 @@ impl Controller {
         let this = (pass.key, pass.certificate);
         let kind = pass.observed.issuer.kind;
         let counts = |holder: &CertificateKey| {
-            may_give_soon(pass.key, holder, kind) && self.index.are_twins(this, holder)
+            may_give_soon(pass.key, holder, kind) && self.index.are_equal_requests(this, holder)
         };
         self.claims.take((number, issuer), pass.key, pass.now, counts)
     }
 
     /// There is a certificate: those that ask for the same may take it.
-    pub(super) fn wake_twins(&self, pass: &Pass<'_>) {
-        let twins = self.index.twins(pass.key, pass.certificate, MOST_WOKEN);
+    pub(super) fn wake_equal_requests(&self, pass: &Pass<'_>) {
+        let twins = self.index.equal_requests(pass.key, pass.certificate, MOST_WOKEN);
         twins.others.into_iter().for_each(|(key, _)| self.queue.push(key));
     }
 
@@ -220,35 +220,35 @@ impl Controller {
         else {
             return Ok(Step::Again);
         };
-        if let Err(again) = self.setbacks.may_rewrite(pass.key, pass.now) {
+        if let Err(again) = self.retry_states.may_rewrite(pass.key, pass.now) {
             let secret = &pass.observed.secret;
             let message = format!(
                 "Secret {secret} was deleted or overwritten again and again: it is filled again at {again}"
             );
             let mut outcome = pass.outcome(State::Error, message);
             outcome.reason = Reason::LoopSuspected;
-            return Ok(Step::Say(Box::new(outcome), again));
+            return Ok(Step::Publish(Box::new(outcome), again));
         }
         let taken = self.taken(from, expected, request, pass.now).await?;
         let Some((held, bundle)) = taken else {
             let message = format!("the certificate in Secret {from} has just changed");
             let outcome = pass.outcome(State::Waiting, message);
-            return Ok(Step::Say(Box::new(outcome), pass.now + pause::UNREACHABLE));
+            return Ok(Step::Publish(Box::new(outcome), pass.now + requeue::UNREACHABLE));
         };
         let body = match Body::held(&held, &bundle, pass.observed.wishes.encoding) {
             Ok(body) => body,
             Err(error) => return Ok(secret::write::unwritable(pass, &error)),
         };
         let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
-        let mut ready = self.complete(pass, request, body, expected.requested_at, kind).await;
+        let mut ready = self.render_secret(pass, request, body, expected.requested_at, kind).await;
         secret::write::void_mark(&mut ready.secret, pass.observed.facts.as_ref());
         let written = self.put(pass, &ready.secret).await?;
         if written.as_ref().is_some_and(Facts::is_marked_revoked) {
-            self.unmark(&pass.observed.secret).await?;
+            self.clear_revoked_mark(&pass.observed.secret).await?;
         }
         tracing::info!(certificate = %pass.key, "certificate {}: took the certificate in Secret {from}, which was issued for the same request", pass.key);
-        self.setbacks.forgive(pass.key);
-        self.call_next(pass.key);
+        self.retry_states.clear_failures(pass.key);
+        self.wake_next(pass.key);
         Ok(Step::Again)
     }
 }
@@ -270,12 +270,14 @@ mod tests {
     use cert_lib::model::request::Fingerprint;
 
     use super::*;
-    use crate::api::Home;
+    use crate::api::CertificateCluster;
 
     #[test]
     fn one_of_those_that_ask_for_the_same_orders_and_another_may_after_a_minute() {
         let claims = OrderClaims::default();
-        let key = |name: &str| CertificateKey::new(Home::Source, ObjectKey::new("ns", name));
+        let key = |name: &str| {
+            CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", name))
+        };
         let issuer = |name: &str| IssuerKey::Default(name.to_owned());
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let (a, b) = (issuer("a"), issuer("b"));
@@ -297,8 +299,9 @@ mod tests {
 
     #[test]
     fn an_order_is_waited_for_where_its_certificate_can_be_taken() {
-        let key =
-            |namespace: &str| CertificateKey::new(Home::Source, ObjectKey::new(namespace, "a"));
+        let key = |namespace: &str| {
+            CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, "a"))
+        };
         for (issuer, other, waits) in [
             (IssuerKind::Acme, "ns", true),
             (IssuerKind::Acme, "other", true),

@@ -11,8 +11,8 @@ use cert_lib::{
     },
     plan::{
         Policy, Want,
-        backoff::{Backoff, rung},
-        renewal::{self, Serving, Suggested},
+        backoff::{Backoff, step},
+        renewal::{self, ServingCertificate, Suggested},
     },
 };
 use jiff::Timestamp;
@@ -22,12 +22,12 @@ use crate::{
     api::{
         Certificate,
         certificate::{BackoffState, CertificateStatus, Condition, State, UsedIssuer},
-        marks,
         time::{seconds, seconds_up},
+        well_known,
     },
     certificates::renewal::note,
     config::{duration, go_duration},
-    issuers::asked::has_same_names,
+    issuers::query::has_same_names,
 };
 
 /// What came out of a pass.
@@ -125,7 +125,8 @@ fn renewal_date(
     now: Timestamp,
 ) -> Timestamp {
     let Outcome { requested_at, suggested, .. } = outcome;
-    let serving = Serving { leaf, requested_at: *requested_at, suggested: suggested.as_ref() };
+    let serving =
+        ServingCertificate { leaf, requested_at: *requested_at, suggested: suggested.as_ref() };
     renewal::due(&serving, want, policy, now).at
 }
 
@@ -136,7 +137,7 @@ pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let until = backoff.recheck_after.parse().ok()?;
     let interval = duration(&backoff.recheck_interval).unwrap_or_default();
     let failures = backoff.failures.and_then(|it| u32::try_from(it).ok());
-    let failures = failures.unwrap_or_else(|| rung(interval));
+    let failures = failures.unwrap_or_else(|| step(interval));
     (backoff.observed_generation == certificate.metadata.generation).then_some(Backoff {
         until,
         interval,
@@ -159,8 +160,8 @@ pub fn reissued(certificate: &Certificate, names: &BTreeSet<DnsName>) -> Vec<Tim
 
 /// Whether `request` was fulfilled before.
 #[must_use]
-pub fn is_fulfilled(certificate: &Certificate, request: &Fingerprint) -> bool {
-    certificate.labels().get(marks::HASH).is_some_and(|hash| hash == request.as_str())
+pub fn is_renewal_fulfilled(certificate: &Certificate, request: &Fingerprint) -> bool {
+    certificate.labels().get(well_known::HASH).is_some_and(|hash| hash == request.as_str())
 }
 
 fn names(
@@ -177,8 +178,8 @@ fn names(
             let spec = &certificate.spec;
             // As they were when the certificate was issued, until the Secret is for the request as it
             // is now: they are what shows that it is the same.
-            let is_old = certificate.labels().contains_key(marks::HASH)
-                && request.is_some_and(|it| !is_fulfilled(certificate, &it.fingerprint));
+            let is_old = certificate.labels().contains_key(well_known::HASH)
+                && request.is_some_and(|it| !is_renewal_fulfilled(certificate, &it.fingerprint));
             let status = certificate.status.as_ref();
             match status.filter(|status| is_old && has_same_names(spec, status)) {
                 Some(status) => (status.common_name.clone(), status.dns_names.clone()),

@@ -4,10 +4,10 @@
 //! leader has passes. [`parts`] puts the controllers together, [`watches`] feeds them, [`lead`] starts
 //! both, and in our [`turn`] they work.
 
-mod lead;
-mod parts;
-mod turn;
+mod leadership;
+mod startup;
 mod watches;
+mod wiring;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ use crate::{
         admin::{self, Admin},
         clusters::{Clusters, Role},
         fence::Fence,
-        follow::Relist,
         lease_thread::{Candidate, Duties, LeaseThread},
         metrics::{Limits, Metrics},
         profile,
         tasks::Tasks,
+        watch::Relist,
     },
 };
 
@@ -34,7 +34,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What everything here is made from.
-struct Ground {
+struct Context {
     settings: Settings,
     clusters: Clusters,
     fence: Fence,
@@ -70,7 +70,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new(limits)?;
     clusters.count(&metrics);
     let admin = Admin {
-        heartbeats: admin::Heartbeats::default(),
+        heartbeats: admin::HeartbeatState::default(),
         readiness: admin::Readiness::default(),
         metrics: metrics.clone(),
         authorizer: None,
@@ -87,7 +87,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics_authorization: settings.metrics_authorization,
         port,
     })?;
-    let ground = Ground {
+    let ground = Context {
         settings,
         clusters,
         fence: fence.clone(),
@@ -108,11 +108,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     ended
 }
 
-async fn manage(ground: Ground, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {
+async fn manage(ground: Context, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {
     let (mut tasks, mut deaths) = Tasks::new();
     tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
-    tell_reachability(&ground);
-    let led = lead::lead(ground, candidate, &mut tasks);
+    report_reachability(&ground);
+    let led = startup::start(ground, candidate, &mut tasks);
     // Whatever ends, ends the process: also while it waits for its turn, or for a cluster.
     tokio::select! {
         led = led => led,
@@ -121,7 +121,7 @@ async fn manage(ground: Ground, candidate: Option<Candidate>) -> anyhow::Result<
 }
 
 /// Who is away is said by a metric and by the readiness.
-fn tell_reachability(ground: &Ground) {
+fn report_reachability(ground: &Context) {
     for role in Role::ALL {
         ground.admin.readiness.require_cluster(role, ground.clusters.reachability(role));
         ground.metrics.watch_cluster(role, ground.clusters.reachability(role));

@@ -13,7 +13,7 @@ use super::{
     Command, Outcome, file,
     flags::{self, ANSWER, Flag, Kind, MANAGER},
     help, read,
-    values::{Origin, Surroundings, Values},
+    values::{Environment, Origin, Values},
 };
 
 /// Reads the command line, the file that it names and the environment.
@@ -22,7 +22,7 @@ use super::{
 /// One line: the flag, the value, what is allowed.
 pub fn parse(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    around: &Surroundings,
+    around: &Environment,
 ) -> anyhow::Result<Outcome> {
     let matches = match clap().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -49,7 +49,7 @@ pub fn parse(
     Ok(Outcome::Do(command))
 }
 
-fn run(matches: &ArgMatches, around: &Surroundings) -> anyhow::Result<Command> {
+fn run(matches: &ArgMatches, around: &Environment) -> anyhow::Result<Command> {
     let mut values = Values::new(MANAGER, around)?;
     let paths = matches.get_many::<String>("config").into_iter().flatten();
     if let Some(path) = paths.last().filter(|path| !path.is_empty()) {

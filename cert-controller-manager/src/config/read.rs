@@ -22,14 +22,14 @@ use super::{
         ClusterSettings, Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig,
         LeaseSettings, LogSettings, Settings, SourceSettings, SourcesSettings,
     },
-    values::{Surroundings, Values},
+    values::{Environment, Values},
 };
 
 /// The settings of the manager.
 ///
 /// # Errors
 /// The message names the flag and what is allowed.
-pub fn settings(values: &Values, around: &Surroundings) -> anyhow::Result<Settings> {
+pub fn settings(values: &Values, around: &Environment) -> anyhow::Result<Settings> {
     let clusters = clusters(values)?;
     let issuers = issuers(values, &clusters)?;
     Ok(Settings {
@@ -159,14 +159,14 @@ fn kubeconfig(values: &Values, flag: &str) -> Option<Kubeconfig> {
     values.text(flag).and_then(|text| Kubeconfig::parse(&text))
 }
 
-fn lease_namespace(values: &Values, around: &Surroundings) -> String {
+fn lease_namespace(values: &Values, around: &Environment) -> String {
     match (values.is_given("namespace"), &around.pod_namespace) {
         (false, Some(namespace)) => namespace.clone(),
         _ => text(values, "namespace"),
     }
 }
 
-fn lease(values: &Values, around: &Surroundings) -> anyhow::Result<Option<LeaseSettings>> {
+fn lease(values: &Values, around: &Environment) -> anyhow::Result<Option<LeaseSettings>> {
     if values.is_on("omit-lease")? {
         return Ok(None);
     }
@@ -196,7 +196,7 @@ fn period(values: &Values, path: &str) -> anyhow::Result<Duration> {
     Duration::try_from(duration(values, path)?).map_err(|why| values.wrong(path, why))
 }
 
-fn server(values: &Values, around: &Surroundings) -> anyhow::Result<Option<SocketAddr>> {
+fn server(values: &Values, around: &Environment) -> anyhow::Result<Option<SocketAddr>> {
     let port = u16::try_from(values.number("server-port-http")?)?;
     if port == 0 {
         return Ok(None);

@@ -11,10 +11,10 @@ use super::*;
 
 /// What the program does with these arguments, in a place where nothing is around it.
 fn run(arguments: &[&str]) -> anyhow::Result<Settings> {
-    run_in(arguments, &Surroundings::default())
+    run_in(arguments, &Environment::default())
 }
 
-fn run_in(arguments: &[&str], around: &Surroundings) -> anyhow::Result<Settings> {
+fn run_in(arguments: &[&str], around: &Environment) -> anyhow::Result<Settings> {
     let arguments = ["cert-controller-manager"].iter().chain(arguments).copied();
     match parse(arguments, around)? {
         Outcome::Do(Command::Run(settings)) => Ok(*settings),
@@ -28,9 +28,9 @@ fn refused(arguments: &[&str]) -> String {
     format!("{error:#}")
 }
 
-fn variables(pairs: &[(&str, &str)]) -> Surroundings {
+fn variables(pairs: &[(&str, &str)]) -> Environment {
     let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Surroundings { variables: pairs.collect(), ..Surroundings::default() }
+    Environment { variables: pairs.collect(), ..Environment::default() }
 }
 
 /// A file that is gone when it is dropped.
@@ -272,12 +272,12 @@ fn the_default_key_is_only_set_where_somebody_asked() {
 #[test]
 fn the_surroundings_are_defaults() {
     let around = variables(&[("NAMESPACE", "ours"), ("LEGO_CA_SYSTEM_CERT_POOL", "true")]);
-    let around = Surroundings { pod_namespace: Some("pod".into()), dual_stack: true, ..around };
+    let around = Environment { pod_namespace: Some("pod".into()), dual_stack: true, ..around };
     assert_eq!(run_in(&[], &around).unwrap().namespace, "ours");
     assert_eq!(run_in(&["--namespace=mine"], &around).unwrap().lease.unwrap().namespace, "mine");
     let server = run_in(&["--server-port-http=8080"], &around).unwrap().server;
     assert_eq!(server, Some("[::]:8080".parse().unwrap()));
-    let around = Surroundings { variables: [].into(), ..around };
+    let around = Environment { variables: [].into(), ..around };
     assert_eq!(run_in(&[], &around).unwrap().namespace, "pod");
     assert_eq!(
         run(&["--server-port-http=8080"]).unwrap().server,
@@ -300,7 +300,7 @@ fn a_rate_has_a_burst() {
 
 #[test]
 fn the_short_help_has_few_flags_under_headings() {
-    let Outcome::Show(text) = parse(["x", "-h"], &Surroundings::default()).unwrap() else {
+    let Outcome::Show(text) = parse(["x", "-h"], &Environment::default()).unwrap() else {
         panic!("no help")
     };
     let text = text.to_string();
@@ -315,7 +315,7 @@ fn the_short_help_has_few_flags_under_headings() {
 
 #[test]
 fn the_long_help_has_all_flags_once() {
-    let Outcome::Show(text) = parse(["x", "--help"], &Surroundings::default()).unwrap() else {
+    let Outcome::Show(text) = parse(["x", "--help"], &Environment::default()).unwrap() else {
         panic!("no help")
     };
     let text = text.to_string();
@@ -335,13 +335,13 @@ fn the_long_help_has_all_flags_once() {
 #[test]
 fn the_version_is_told_in_all_three_ways() {
     for argument in ["-v", "--version"] {
-        let Outcome::Show(text) = parse(["x", argument], &Surroundings::default()).unwrap() else {
+        let Outcome::Show(text) = parse(["x", argument], &Environment::default()).unwrap() else {
             panic!("no version")
         };
         let text = text.to_string();
         assert_eq!(text.trim_end(), format!("cert-controller-manager {}", version()));
     }
-    let outcome = parse(["x", "version"], &Surroundings::default()).unwrap();
+    let outcome = parse(["x", "version"], &Environment::default()).unwrap();
     assert!(matches!(outcome, Outcome::Do(Command::Version)));
 }
 
@@ -349,7 +349,7 @@ fn the_version_is_told_in_all_three_ways() {
 fn the_responder_alone_has_flags_of_its_own() {
     let arguments =
         ["x", "answer", "--dns=127.0.0.1:53", "--zone", "a.example", "--zone=b.example"];
-    let Outcome::Do(Command::Answer(args)) = parse(arguments, &Surroundings::default()).unwrap()
+    let Outcome::Do(Command::Answer(args)) = parse(arguments, &Environment::default()).unwrap()
     else {
         panic!("not the responder")
     };
@@ -365,7 +365,7 @@ fn the_command_lines_of_the_readme_are_understood() {
         lines.filter(|line| line.starts_with("cert-controller-manager --")).collect();
     assert!(!commands.is_empty());
     for command in commands {
-        parse(command.split_whitespace(), &Surroundings::default()).expect(command);
+        parse(command.split_whitespace(), &Environment::default()).expect(command);
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 
 /// What the process finds around it.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct Environment {
     /// Environment variables.
     pub variables: HashMap<String, String>,
     /// Namespace of the pod that we run in, if we do.
@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub dual_stack: bool,
 }
 
-impl Surroundings {
+impl Environment {
     /// Looks around.
     #[must_use]
     pub fn look() -> Self {
@@ -85,7 +85,7 @@ impl Values {
     ///
     /// # Errors
     /// When one of them is wrong.
-    pub fn new(flags: &'static [Flag], around: &Surroundings) -> anyhow::Result<Self> {
+    pub fn new(flags: &'static [Flag], around: &Environment) -> anyhow::Result<Self> {
         let mut values = Self { flags, given: BTreeMap::new() };
         for flag in flags {
             let Some(variable) = flag.variable else { continue };

@@ -13,7 +13,7 @@ use cert_lib::{
         problem::Problem,
         wire::Registration,
     },
-    issue::{Disposition, Ladder},
+    issue::{Disposition, RetrySchedule},
     net::HttpError,
 };
 use jiff::Timestamp;
@@ -25,16 +25,16 @@ use super::quota::limits::LONGEST;
 use crate::{
     api::{
         Issuer,
-        issuer::{AcmeSpec, IssuerStatus, Rest},
+        issuer::{AcmeSpec, IssuerStatus, ServerWait},
         time::seconds_up,
     },
     runtime::errors::brief,
 };
 
-const TRANSPORT: Disposition = Disposition::Retry(Ladder::Transport);
+const TRANSPORT: Disposition = Disposition::Retry(RetrySchedule::Transport);
 
 /// An account, ready for use, and what the status keeps of it.
-pub struct Found {
+pub struct StoredAccount {
     /// The account.
     pub account: Account,
     /// `status.acme`
@@ -45,16 +45,16 @@ pub struct Found {
 
 /// Why an issuer cannot issue.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum IssuerError {
     /// Somebody must change something; the text says what.
     #[error("{0}")]
-    Mend(String),
+    InvalidConfig(String),
     /// The account was deactivated.
     #[error("{0}")]
     Deactivated(String),
     /// The CA wants to be left alone for a while.
     #[error("{message}")]
-    Resting {
+    RateLimited {
         /// What failed, and why.
         message: String,
         /// Until when.
@@ -74,7 +74,7 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl IssuerError {
     pub(super) fn cluster(what: &str, error: &kube::Error) -> Self {
         let message = format!("{what} failed: {}", brief(error));
         Self::Failed { message, disposition: TRANSPORT }
@@ -106,7 +106,7 @@ impl Trouble {
             Self::Failed { message, disposition: Disposition::Until(until) } => {
                 let latest = now.saturating_add(LONGEST).unwrap_or(until);
                 let (server, secret_hash) = (server.to_owned(), secret_hash.to_owned());
-                Self::Resting { message, until: until.min(latest), server, secret_hash }
+                Self::RateLimited { message, until: until.min(latest), server, secret_hash }
             }
             other => other,
         }
@@ -128,14 +128,14 @@ impl Trouble {
     }
 
     /// What the status remembers of it.
-    pub(super) fn rest(&self) -> Option<Rest> {
+    pub(super) fn server_wait(&self) -> Option<ServerWait> {
         match self {
-            Self::Resting { until, server, secret_hash, .. } => Some(Rest {
+            Self::RateLimited { until, server, secret_hash, .. } => Some(ServerWait {
                 until: seconds_up(*until),
                 server: server.clone(),
                 secret_hash: secret_hash.clone(),
             }),
-            Self::Failed { .. } | Self::Deactivated(_) | Self::Mend(_) => None,
+            Self::Failed { .. } | Self::Deactivated(_) | Self::InvalidConfig(_) => None,
         }
     }
 
@@ -153,14 +153,14 @@ const AGREE: &str = "userActionRequired";
 const MUST_AGREE: &str = ": visit that page and agree to the terms of the CA; it is tried again \
      daily, or at once with the annotation gardener.cloud/operation: reconcile";
 
-impl From<AccountError> for Trouble {
+impl From<AccountError> for IssuerError {
     fn from(error: AccountError) -> Self {
         Self::account("creating registration user", &error)
     }
 }
 
 /// An issuer on its way to its account.
-pub struct Applicant<'a> {
+pub struct AccountRequest<'a> {
     /// The cluster that the issuer is in.
     pub home: &'a Client,
     /// The issuer.
@@ -171,7 +171,7 @@ pub struct Applicant<'a> {
     pub ca: &'a Arc<AcmeClient>,
 }
 
-impl Applicant<'_> {
+impl AccountRequest<'_> {
     /// The account of a key: the one that the status remembers, if it is still the same key and
     /// server, else the one that the CA finds or makes. Its contact is what the issuer says.
     ///
@@ -181,7 +181,7 @@ impl Applicant<'_> {
         &self,
         stored: &StoredKey,
         remembered: Option<&Value>,
-    ) -> Result<Found, Trouble> {
+    ) -> Result<StoredAccount, IssuerError> {
         let email = self.spec.email.as_str();
         if let Some(registration) = remembered
             && let Some(url) = remembered_url(registration, &stored.hash, self.ca.directory_url())
@@ -189,7 +189,7 @@ impl Applicant<'_> {
             let account = Account::known(Arc::clone(self.ca), stored.key.clone(), url);
             match remembered_email(registration) {
                 Some(known) if known == email => {
-                    return Ok(Found {
+                    return Ok(StoredAccount {
                         account,
                         registration: registration.clone(),
                         is_new: false,
@@ -200,7 +200,7 @@ impl Applicant<'_> {
                 None => {
                     let mut registration = registration.clone();
                     registration["email"] = json!(email);
-                    return Ok(Found { account, registration, is_new: false });
+                    return Ok(StoredAccount { account, registration, is_new: false });
                 }
             }
             match account.set_contact(email).await {
@@ -209,7 +209,7 @@ impl Applicant<'_> {
                 Err(error) => return Err(not_told(&error)),
             }
         }
-        let Enrolled { account, mut registration, is_new } = self.enrol(stored).await?;
+        let Enrolled { account, mut registration, is_new } = self.register(stored).await?;
         // Not all CAs tell the contact: then it is what we said last, if it was the same account.
         let before = self.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let before = before.filter(|before| url(before) == Some(account.url()));
@@ -225,7 +225,7 @@ impl Applicant<'_> {
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub async fn enrol(&self, stored: &StoredKey) -> Result<Enrolled, Trouble> {
+    pub async fn register(&self, stored: &StoredKey) -> Result<Enrolled, IssuerError> {
         let email = Some(self.spec.email.as_str());
         let Some(spec) = &self.spec.external_account_binding else {
             return Ok(account::register(self.ca, &stored.key, email, None).await?);
@@ -245,7 +245,7 @@ impl Applicant<'_> {
         account: Account,
         told: &Registration,
         is_new: bool,
-    ) -> Found {
+    ) -> StoredAccount {
         let registration = without_nulls(json!({
             "accountURL": account.url(),
             "server": self.ca.directory_url(),
@@ -255,12 +255,12 @@ impl Applicant<'_> {
             "contact": told.contact,
             "orders": told.orders,
         }));
-        Found { account, registration, is_new }
+        StoredAccount { account, registration, is_new }
     }
 }
 
-fn not_told(error: &AccountError) -> Trouble {
-    Trouble::account("telling the CA the email of the account", error)
+fn not_told(error: &AccountError) -> IssuerError {
+    IssuerError::account("telling the CA the email of the account", error)
 }
 
 /// What is remembered of an account, now that its key is another one.
@@ -364,8 +364,8 @@ mod tests {
     #[test]
     fn terms_that_have_changed_are_told_with_what_to_do() {
         let until = Timestamp::UNIX_EPOCH;
-        assert!(Trouble::terms("rateLimited: no", until).is_none());
-        let said = Trouble::terms("userActionRequired: new terms, see https://ca/tos", until);
+        assert!(IssuerError::terms("rateLimited: no", until).is_none());
+        let said = IssuerError::terms("userActionRequired: new terms, see https://ca/tos", until);
         let said = said.map(|trouble| trouble.to_string()).unwrap_or_default();
         assert!(said.starts_with("userActionRequired: new terms, see https://ca/tos: visit that"));
     }

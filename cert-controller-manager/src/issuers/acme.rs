@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cert_lib::{
     acme::client::Client as AcmeClient,
     issue::{
-        Disposition, Ladder,
-        acme::{AcmeIssuer, Conduct},
+        Disposition, RetrySchedule,
+        acme::{AcmeIssuer, AcmeOptions},
     },
     solve::{Solver, dns01::Nameserver},
 };
@@ -18,7 +18,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    account::{self, Applicant, Found, StoredKey, Trouble},
+    account::{self, AccountRequest, IssuerError, StoredAccount, StoredKey},
     nameservers,
     quota::{Quota, limits::Origin},
     reconcile::{Controller, lock},
@@ -26,7 +26,7 @@ use super::{
     status::{self, Facts},
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, marks},
+    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, well_known},
     runtime::errors::brief,
     solvers,
 };
@@ -34,12 +34,12 @@ use crate::{
 /// An issuer as it was built last, so that a pass that finds nothing new keeps its connections and
 /// nonces.
 pub(super) struct Built {
-    recipe: Recipe,
+    recipe: IssuerInputs,
     client: Arc<AcmeClient>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Recipe {
+pub(super) struct IssuerInputs {
     server: String,
     secret_hash: String,
     account: String,
@@ -55,7 +55,7 @@ impl Controller {
         key: &IssuerKey,
         issuer: &Issuer,
         spec: &AcmeSpec,
-    ) -> Result<Facts, Trouble> {
+    ) -> Result<Facts, IssuerError> {
         check(spec)?;
         let secret = account::key_secret(issuer, spec);
         own_namespace(key, &secret)?;
@@ -66,7 +66,7 @@ impl Controller {
         let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
         self.note_secret(key, issuer, spec, &secret).await?;
         let (hash, now) = (stored.hash.clone(), self.clock.now());
-        self.leave_in_peace(key, issuer, spec, &hash)?;
+        self.check_server_wait(key, issuer, spec, &hash)?;
         let established = self.establish(key, issuer, spec, (&secret, stored), nameservers).await;
         established.map_err(|trouble| trouble.of(&spec.server, &hash, now))
     }
@@ -79,35 +79,35 @@ impl Controller {
         spec: &AcmeSpec,
         (secret, stored): (&ObjectKey, StoredKey),
         nameservers: Vec<Nameserver>,
-    ) -> Result<Facts, Trouble> {
+    ) -> Result<Facts, IssuerError> {
         let ca = self.client(key, &spec.server);
         // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
         let now = self.clock.now();
-        let doubt = self.registry.take_doubt(key, now);
+        let doubt = self.registry.take_recheck(key, now);
         let asks = doubt.is_some() | matches!(self.registry.lookup(key), Lookup::NotReady(_));
         if asks {
             ca.forget_directory();
         }
-        let applicant = Applicant { home: self.home(key), issuer, spec, ca: &ca };
+        let applicant = AccountRequest { home: self.home(key), issuer, spec, ca: &ca };
         let asked_for = stored.key.thumbprint().to_owned();
         let (stored, found) = match self.account(key, &applicant, secret, stored, asks).await {
-            Err(Trouble::Deactivated(why)) => {
+            Err(IssuerError::Deactivated(why)) => {
                 self.another_account(key, &applicant, secret, (&asked_for, why)).await?
             }
             found => found?,
         };
         if found.is_new && doubt.is_some() {
-            self.registry.made_anew(key, now);
+            self.registry.account_created(key, now);
         }
         let tomorrow = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(now);
-        if let Some(terms) = doubt.and_then(|why| Trouble::terms(&why, tomorrow)) {
+        if let Some(terms) = doubt.and_then(|why| IssuerError::terms(&why, tomorrow)) {
             return Err(terms);
         }
         if let Some(profile) = &spec.profile {
             check_profile(&ca, profile, asks).await?;
         }
         let needs_dns = spec.skip_dns_challenge_validation != Some(true);
-        let recipe = Recipe {
+        let recipe = IssuerInputs {
             server: spec.server.clone(),
             secret_hash: stored.hash,
             account: found.account.url().to_owned(),
@@ -125,11 +125,11 @@ impl Controller {
     async fn account(
         &self,
         key: &IssuerKey,
-        applicant: &Applicant<'_>,
+        applicant: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: StoredKey,
         asks: bool,
-    ) -> Result<(StoredKey, Found), Trouble> {
+    ) -> Result<(StoredKey, StoredAccount), IssuerError> {
         let rotated = self.rotate(key, applicant, secret, stored).await?;
         let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
@@ -144,17 +144,17 @@ impl Controller {
     async fn another_account(
         &self,
         key: &IssuerKey,
-        applicant: &Applicant<'_>,
+        applicant: &AccountRequest<'_>,
         secret: &ObjectKey,
         (closed, why): (&str, String),
-    ) -> Result<(StoredKey, Found), Trouble> {
-        let (Applicant { home, issuer, spec, .. }, now) = (applicant, self.clock.now());
+    ) -> Result<(StoredKey, StoredAccount), IssuerError> {
+        let (AccountRequest { home, issuer, spec, .. }, now) = (applicant, self.clock.now());
         // A key that was to follow may have been stored meanwhile, or another one by another issuer.
         let mut stored = account::load_key(home, issuer, spec, secret).await?;
         if stored.key.thumbprint() == closed {
             let may = spec.auto_registration == Some(true) && stored.is_ours;
             if !may || !self.registry.may_replace_account(key, now) {
-                return Err(Trouble::Deactivated(why));
+                return Err(IssuerError::Deactivated(why));
             }
             tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
             stored = account::secret::replace(home, secret, &stored).await?;
@@ -167,20 +167,21 @@ impl Controller {
     }
 
     /// Asks a CA nothing that has said until when, unless somebody wants it to be asked.
-    fn leave_in_peace(
+    fn check_server_wait(
         &self,
         key: &IssuerKey,
         issuer: &Issuer,
         spec: &AcmeSpec,
         hash: &str,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), IssuerError> {
         let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
-        let is_asked =
-            issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE);
-        let rests = issuer
-            .status
-            .as_ref()
-            .and_then(|status| Trouble::remembered(status, &spec.server, hash, self.clock.now()));
+        let is_asked = issuer
+            .annotations()
+            .get(well_known::OPERATION)
+            .is_some_and(|it| it == well_known::RECONCILE);
+        let rests = issuer.status.as_ref().and_then(|status| {
+            IssuerError::remembered(status, &spec.server, hash, self.clock.now())
+        });
         match rests {
             Some(trouble) if !is_ready && !is_asked => Err(trouble),
             Some(_) | None => Ok(()),
@@ -212,7 +213,7 @@ impl Controller {
     fn install(
         &self,
         key: &IssuerKey,
-        recipe: Recipe,
+        recipe: IssuerInputs,
         client: Arc<AcmeClient>,
         account: cert_lib::acme::account::Account,
         quota: Arc<Quota>,
@@ -228,7 +229,7 @@ impl Controller {
             Arc::new(solvers::skip::Skip)
         };
         let needs_dns = recipe.needs_dns;
-        let conduct = Conduct {
+        let conduct = AcmeOptions {
             timing: self.timing,
             profile: recipe.profile.clone(),
             preferred_chain: recipe.preferred_chain.clone(),
@@ -263,7 +264,7 @@ impl Controller {
         issuer: &Issuer,
         spec: &AcmeSpec,
         secret: &ObjectKey,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), IssuerError> {
         let named = spec.private_key_secret_ref.as_ref().and_then(|it| it.name.as_deref());
         if named.is_some_and(|name| !name.is_empty()) {
             return Ok(());
@@ -274,18 +275,18 @@ impl Controller {
             .api(key)
             .patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await;
-        written.map(|_| ()).map_err(|error| Trouble::Failed {
+        written.map(|_| ()).map_err(|error| IssuerError::Failed {
             message: format!("noting the account key in the Issuer failed: {}", brief(&error)),
-            disposition: Disposition::Retry(Ladder::Transport),
+            disposition: Disposition::Retry(RetrySchedule::Transport),
         })
     }
 }
 
 /// A tenant's issuer has nothing to do with Secrets of others.
-pub(super) fn own_namespace(key: &IssuerKey, secret: &ObjectKey) -> Result<(), Trouble> {
+pub(super) fn own_namespace(key: &IssuerKey, secret: &ObjectKey) -> Result<(), IssuerError> {
     match key {
         IssuerKey::Target(object) if object.namespace != secret.namespace => {
-            Err(Trouble::Mend(format!(
+            Err(IssuerError::InvalidConfig(format!(
                 "Secret {secret} is in another namespace than the issuer, which is for issuers of \
                  the issuer namespace only: use a Secret in {}",
                 object.namespace
@@ -296,26 +297,26 @@ pub(super) fn own_namespace(key: &IssuerKey, secret: &ObjectKey) -> Result<(), T
 }
 
 /// What must be there before anybody is asked anything.
-fn check(spec: &AcmeSpec) -> Result<(), Trouble> {
+fn check(spec: &AcmeSpec) -> Result<(), IssuerError> {
     if spec.email.is_empty() {
-        return Err(Trouble::Mend("missing email in ACME spec".to_owned()));
+        return Err(IssuerError::InvalidConfig("missing email in ACME spec".to_owned()));
     }
     if spec.server.is_empty() {
-        return Err(Trouble::Mend("missing server in ACME spec".to_owned()));
+        return Err(IssuerError::InvalidConfig("missing server in ACME spec".to_owned()));
     }
     Ok(())
 }
 
 /// Whether the CA offers such certificates (draft-ietf-acme-profiles). A CA that does not answer is no
 /// reason to stop an issuer that was in order; whether it `must` is up to the caller.
-async fn check_profile(ca: &AcmeClient, profile: &str, must: bool) -> Result<(), Trouble> {
+async fn check_profile(ca: &AcmeClient, profile: &str, must: bool) -> Result<(), IssuerError> {
     let directory = match ca.directory().await {
         Ok(directory) => directory,
         Err(_) if !must => return Ok(()),
-        Err(error) => return Err(Trouble::account("asking for profiles", &error.into())),
+        Err(error) => return Err(IssuerError::account("asking for profiles", &error.into())),
     };
     offered(profile, directory.meta.profiles.keys().map(String::as_str))
-        .map_err(|message| Trouble::Failed { message, disposition: Disposition::FixIssuer })
+        .map_err(|message| IssuerError::Failed { message, disposition: Disposition::FixIssuer })
 }
 
 fn offered<'a>(

@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::issuer::{IssuerStatus, Rest},
+        api::issuer::{IssuerStatus, ServerWait},
         issuers::status::Facts,
     };
 
@@ -123,7 +123,7 @@ mod tests {
             (
                 &acme,
                 before("False"),
-                &error(Some(Rest::default())),
+                &error(Some(ServerWait::default())),
                 None,
                 vec!["Ready False RateLimited 2020", "AccountRegistered False RateLimited 2026"],
             ),

@@ -2,7 +2,7 @@
 
 use cert_lib::solve::dns01::Nameserver;
 
-use super::account::Trouble;
+use super::account::IssuerError;
 use crate::api::{IssuerKey, issuer::AcmeSpec};
 
 /// The servers that the issuer names; none where the manager's are to be asked. A tenant's issuer
@@ -11,23 +11,26 @@ pub(super) fn of(
     key: &IssuerKey,
     spec: &AcmeSpec,
     ours: &[Nameserver],
-) -> Result<Vec<Nameserver>, Trouble> {
+) -> Result<Vec<Nameserver>, IssuerError> {
     let named = spec.precheck_nameservers.as_deref().unwrap_or_default();
     if named.len() > MAX_SERVERS {
         let count = named.len();
-        return Err(Trouble::Mend(format!(
+        return Err(IssuerError::InvalidConfig(format!(
             "precheckNameservers names {count} servers, and all are asked each time: name at most \
              {MAX_SERVERS}"
         )));
     }
     let parse = |text: &String| {
-        let server: Nameserver =
-            text.parse().map_err(|error| Trouble::Mend(format!("precheckNameservers: {error}")))?;
+        let server: Nameserver = text
+            .parse()
+            .map_err(|error| IssuerError::InvalidConfig(format!("precheckNameservers: {error}")))?;
         match key {
-            IssuerKey::Target(_) if !ours.contains(&server) => Err(Trouble::Mend(format!(
-                "precheckNameservers: {text} is none of the manager's --precheck-nameservers, and \
+            IssuerKey::Target(_) if !ours.contains(&server) => {
+                Err(IssuerError::InvalidConfig(format!(
+                    "precheckNameservers: {text} is none of the manager's --precheck-nameservers, and \
                  issuers of the target cluster may name no others: take it out"
-            ))),
+                )))
+            }
             IssuerKey::Target(_) | IssuerKey::Default(_) => Ok(server),
         }
     };

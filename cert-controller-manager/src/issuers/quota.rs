@@ -10,8 +10,8 @@
 //! costs fewer requests than orders run, and a process that places nothing spends nothing, however
 //! often it is started.
 
+pub mod fair_queue;
 pub mod limits;
-pub mod turns;
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use cert_lib::{
     clock::Clock,
     plan::{
         Quota as Verdict,
-        quota::{Bucket, Left},
+        quota::{QuotaBucket, StoredQuota},
     },
 };
 use jiff::Timestamp;
@@ -40,8 +40,8 @@ use tokio::{
 };
 
 use self::{
+    fair_queue::FairQueue,
     limits::{Ca, Origin},
-    turns::Turns,
 };
 use crate::api::{
     CertificateKey, Issuer, Tenant,
@@ -62,14 +62,14 @@ pub struct Quota {
     /// How many more orders may be under way whose outcome is not known.
     window: Arc<Semaphore>,
     /// Who is asked, and in whose name.
-    asks: Mutex<Option<Asks>>,
+    asks: Mutex<Option<CaAccount>>,
     /// Whether something that the CA said is not stored yet.
     owes: AtomicBool,
 }
 
 /// Whom an issuer asks.
 #[derive(Clone)]
-pub struct Asks {
+pub struct CaAccount {
     /// The CA.
     pub ca: Arc<Ca>,
     /// The account, as limits name it.
@@ -79,8 +79,8 @@ pub struct Asks {
 }
 
 struct State {
-    bucket: Bucket,
-    turns: Turns,
+    bucket: QuotaBucket,
+    turns: FairQueue,
     /// How many this process has used.
     used: i64,
 }
@@ -103,10 +103,10 @@ impl Quota {
         let now = clock.now();
         let left = status.and_then(|status| read(status.requests.as_ref()?));
         let bucket = match left {
-            Some(left) => Bucket::restored(per_day, left, now),
-            None => Bucket::full(per_day, now),
+            Some(left) => QuotaBucket::restored(per_day, left, now),
+            None => QuotaBucket::full(per_day, now),
         };
-        let state = Mutex::new(State { bucket, turns: Turns::default(), used: 0 });
+        let state = Mutex::new(State { bucket, turns: FairQueue::default(), used: 0 });
         Self {
             api,
             name: name.to_owned(),
@@ -124,17 +124,18 @@ impl Quota {
     /// somebody else may write, only what concerns nobody but this account.
     pub fn ask(&self, ca: Arc<Ca>, account: &str, stored: &[Limit], origin: Origin) {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = |asks: &Asks| asks.ca.server() == ca.server() && asks.account == account;
+        let is_known =
+            |asks: &CaAccount| asks.ca.server() == ca.server() && asks.account == account;
         if asks.as_ref().is_some_and(is_known) {
             return;
         }
-        ca.hear(account, stored, origin, self.clock.now());
-        *asks = Some(Asks { ca, account: account.to_owned(), origin });
+        ca.restore(account, stored, origin, self.clock.now());
+        *asks = Some(CaAccount { ca, account: account.to_owned(), origin });
     }
 
     /// Whom the issuer asks.
     #[must_use]
-    pub fn asks(&self) -> Option<Asks> {
+    pub fn asks(&self) -> Option<CaAccount> {
         self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -144,10 +145,10 @@ impl Quota {
     /// When it could not be stored; this process knows it all the same, and
     /// [owes](Self::store_owed) it.
     pub async fn store_limits(&self) -> kube::Result<()> {
-        let Some(Asks { ca, account, origin }) = self.asks() else { return Ok(()) };
+        let Some(CaAccount { ca, account, origin }) = self.asks() else { return Ok(()) };
         // What was heard later is written later.
         let _noting = self.noting.lock().await;
-        let heard = ca.heard(&account, origin, self.clock.now());
+        let heard = ca.server_limits(&account, origin, self.clock.now());
         let patch = json!({ "status": { "limits": heard } });
         let params = PatchParams::default();
         let stored = self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await;
@@ -204,19 +205,24 @@ impl Quota {
         self: &Arc<Self>,
         whose: &CertificateKey,
         running: usize,
-    ) -> kube::Result<Option<Spent>> {
+    ) -> kube::Result<Option<QuotaReservation>> {
         // A CA that does not answer must not be found out one by one.
         let place = timeout(PATIENCE, self.window.clone().acquire_owned()).await;
         let place = place.ok().and_then(Result::ok);
         let (quota, tenant) = (self.clone(), whose.tenant());
-        Ok(self.take(whose, running).await?.then(|| Spent { quota, tenant, is_used: true, place }))
+        Ok(self.take(whose, running).await?.then(|| QuotaReservation {
+            quota,
+            tenant,
+            is_used: true,
+            place,
+        }))
     }
 
     async fn take(&self, whose: &CertificateKey, running: usize) -> kube::Result<bool> {
         if let Some(done) = self.lock().spend(whose, self.clock.now()) {
             return Ok(done);
         }
-        let need = Need::of(&self.in_need);
+        let need = PendingRequest::of(&self.in_need);
         let _noting = self.noting.lock().await;
         let now = self.clock.now();
         let portion = {
@@ -279,7 +285,7 @@ impl Quota {
 }
 
 /// One request that was used. Dropped when its outcome is known.
-pub struct Spent {
+pub struct QuotaReservation {
     quota: Arc<Quota>,
     tenant: Tenant,
     is_used: bool,
@@ -287,7 +293,7 @@ pub struct Spent {
     place: Option<OwnedSemaphorePermit>,
 }
 
-impl Spent {
+impl QuotaReservation {
     /// It is certain that nobody was asked, so that another one may use it.
     pub fn give_back(mut self) {
         self.is_used = false;
@@ -298,7 +304,7 @@ impl Spent {
     }
 }
 
-impl Drop for Spent {
+impl Drop for QuotaReservation {
     fn drop(&mut self) {
         let is_in_window = self.place.take().is_some();
         if self.is_used && is_in_window {
@@ -308,9 +314,9 @@ impl Drop for Spent {
 }
 
 /// One who waits until a request is noted for it.
-struct Need<'a>(&'a AtomicI64);
+struct PendingRequest<'a>(&'a AtomicI64);
 
-impl<'a> Need<'a> {
+impl<'a> PendingRequest<'a> {
     fn of(count: &'a AtomicI64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
@@ -322,7 +328,7 @@ impl<'a> Need<'a> {
     }
 }
 
-impl Drop for Need<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -366,11 +372,11 @@ impl State {
     }
 }
 
-fn read(requests: &Requests) -> Option<Left> {
-    Some(Left { available: requests.available, at: requests.at.parse().ok()? })
+fn read(requests: &Requests) -> Option<StoredQuota> {
+    Some(StoredQuota { available: requests.available, at: requests.at.parse().ok()? })
 }
 
-fn render(left: Left) -> Requests {
+fn render(left: StoredQuota) -> Requests {
     Requests { available: left.available, at: left.at.to_string() }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use cert_lib::{
     clock::Clock,
-    issue::{Disposition, Keys, Ladder, acme::Timing},
+    issue::{Disposition, KeyGenerator, RetrySchedule, acme::Timing},
     net::Http,
     plan::backoff,
 };
@@ -19,7 +19,7 @@ use kube::{
 };
 
 use super::{
-    account::Trouble,
+    account::IssuerError,
     acme::Built,
     quota::{Quota, limits::Cas},
     registry::{Lookup, Registry},
@@ -27,19 +27,19 @@ use super::{
     watched,
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, is_served, marks},
+    api::{Issuer, IssuerKey, ObjectKey, is_served, well_known},
     config::Classes,
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
         errors::{brief, is_refusal},
-        guests::{self, Guests},
+        events::EventRecorder,
         merge,
         metrics::Metrics,
-        pause,
         queue::Shared,
-        report::Reports,
+        requeue,
+        tenant_limiter::{self, TenantLimiter},
     },
-    solvers::late::Late,
+    solvers::deferred::DeferredSolver,
 };
 
 /// How often a Secret is looked at that nobody watches.
@@ -68,17 +68,17 @@ pub struct Controller {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Makes keys of certificates.
-    pub keys: Arc<dyn Keys>,
+    pub keys: Arc<dyn KeyGenerator>,
     /// Publishes proofs.
-    pub solver: Arc<Late>,
+    pub solver: Arc<DeferredSolver>,
     /// How long proofs may take.
     pub timing: Timing,
     /// Whether authorizations are given up after each order.
     pub deactivate_authorizations: bool,
     /// Events on Issuers.
-    pub reports: Reports,
+    pub reports: EventRecorder,
     /// Events on Issuers of the target cluster.
-    pub target_reports: Option<Reports>,
+    pub target_reports: Option<EventRecorder>,
     /// Which Issuers need a pass.
     pub queue: Shared<IssuerKey>,
     /// Told of each issuer that has changed.
@@ -86,13 +86,13 @@ pub struct Controller {
     /// What is counted.
     pub metrics: Metrics,
     /// How many passes are for issuers of tenants.
-    pub guests: Guests,
+    pub tenant_limiter: TenantLimiter,
     /// What this process knows of issuers.
     pub known: Known,
 }
 
 /// Generation of the specification, and what is wrong.
-pub(super) type News = (Option<i64>, Option<String>);
+pub(super) type SeenVersion = (Option<i64>, Option<String>);
 
 /// What this process knows of issuers.
 #[derive(Default)]
@@ -102,7 +102,7 @@ pub struct Known {
     pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
     waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
     /// What Certificates were woken for.
-    pub(super) announced: Mutex<HashMap<IssuerKey, News>>,
+    pub(super) announced: Mutex<HashMap<IssuerKey, SeenVersion>>,
 }
 
 impl Controller {
@@ -120,11 +120,17 @@ impl Controller {
             let _ = self.changed.send(name);
             return None;
         };
-        let Some(_room) = self.guests.enter(name.tenant()) else { return Some(guests::LATER) };
-        if issuer.annotations().get(marks::OPERATION).is_some_and(|it| it == marks::RECONCILE) {
+        let Some(_room) = self.tenant_limiter.acquire(name.tenant()) else {
+            return Some(tenant_limiter::LATER);
+        };
+        if issuer
+            .annotations()
+            .get(well_known::OPERATION)
+            .is_some_and(|it| it == well_known::RECONCILE)
+        {
             lock(&self.known.waits).remove(&name);
             if let Err(error) = self.take_off_operation(&name, &issuer).await {
-                tracing::warn!(issuer = %name, "issuer {name}: {} cannot be taken off: {}", marks::OPERATION, brief(&error));
+                tracing::warn!(issuer = %name, "issuer {name}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
             }
         }
         let outcome = self.prepare(&name, &issuer).await;
@@ -133,7 +139,7 @@ impl Controller {
             Ok(facts) => Outcome::Ready(facts),
             Err(trouble) => {
                 self.registry.put(&name, Lookup::NotReady(trouble.to_string()));
-                Outcome::Error { message: trouble.to_string(), rest: trouble.rest() }
+                Outcome::Error { message: trouble.to_string(), rest: trouble.server_wait() }
             }
         };
         if let Some(facts) = status::for_metrics(&issuer, &said) {
@@ -144,7 +150,8 @@ impl Controller {
             Ok(()) => again.or_else(|| self.before_secrets_change(&name, &issuer)),
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
-                let wait = if is_refusal(&error) { pause::REFUSED } else { pause::after(&error) };
+                let wait =
+                    if is_refusal(&error) { requeue::REFUSED } else { requeue::after(&error) };
                 Some(again.map_or(wait, |again| again.max(wait)))
             }
         }
@@ -156,7 +163,7 @@ impl Controller {
         issuer: &Issuer,
         said: &Outcome,
     ) -> kube::Result<()> {
-        self.say(name, issuer, said).await?;
+        self.publish_status(name, issuer, said).await?;
         let quota = lock(&self.known.quotas).get(name).cloned();
         match quota {
             Some(quota) => quota.store_owed().await,
@@ -182,7 +189,7 @@ impl Controller {
         issuer: &Issuer,
     ) -> kube::Result<()> {
         let patch =
-            serde_json::json!({ "metadata": { "annotations": { marks::OPERATION: null } } });
+            serde_json::json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });
         let patch = Patch::Merge(&patch);
         let patched =
             self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await?;
@@ -206,23 +213,23 @@ impl Controller {
     }
 
     /// Makes the issuer usable. Returns what its status keeps.
-    async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, Trouble> {
+    async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, IssuerError> {
         let spec = &issuer.spec;
         match (&spec.acme, &spec.ca, &spec.self_signed) {
             (Some(acme), None, None) => self.prepare_acme(key, issuer, acme).await,
             (None, Some(ca), None) => self.prepare_ca(key, issuer, ca).await,
             (None, None, Some(_)) => Ok(self.prepare_self_signed(key)),
-            (None, None, None) => Err(Trouble::Mend(
+            (None, None, None) => Err(IssuerError::InvalidConfig(
                 "concrete issuer unspecified: set acme, ca or selfSigned".to_owned(),
             )),
-            _ => Err(Trouble::Mend(
+            _ => Err(IssuerError::InvalidConfig(
                 "invalid issuer spec: either ACME, CA or selfSigned can be set".to_owned(),
             )),
         }
     }
 
     /// When to look again after a failure; the ladder is forgotten on success.
-    fn settle(&self, name: &IssuerKey, outcome: &Result<Facts, Trouble>) -> Option<Duration> {
+    fn settle(&self, name: &IssuerKey, outcome: &Result<Facts, IssuerError>) -> Option<Duration> {
         let mut waits = lock(&self.known.waits);
         let disposition = match outcome {
             Ok(_) => {
@@ -230,14 +237,14 @@ impl Controller {
                 return None;
             }
             // Whoever mends it changes the Issuer or a Secret that we watch; the look is for the rest.
-            Err(Trouble::Mend(_)) => Disposition::Retry(Ladder::Transport),
+            Err(IssuerError::InvalidConfig(_)) => Disposition::Retry(RetrySchedule::Transport),
             // The CA said no to this very account, and is not asked the same every few minutes.
             Err(
-                Trouble::Deactivated(_)
-                | Trouble::Failed { disposition: Disposition::FixIssuer, .. },
-            ) => Disposition::Retry(Ladder::Validation),
-            Err(Trouble::Resting { until, .. }) => Disposition::Until(*until),
-            Err(Trouble::Failed { disposition, .. }) => *disposition,
+                IssuerError::Deactivated(_)
+                | IssuerError::Failed { disposition: Disposition::FixIssuer, .. },
+            ) => Disposition::Retry(RetrySchedule::Validation),
+            Err(IssuerError::RateLimited { until, .. }) => Disposition::Until(*until),
+            Err(IssuerError::Failed { disposition, .. }) => *disposition,
         };
         let now = self.clock.now();
         let wait = backoff::after(disposition, waits.get(name).copied(), now).interval;
@@ -245,7 +252,12 @@ impl Controller {
         Duration::try_from(wait).ok()
     }
 
-    async fn say(&self, name: &IssuerKey, issuer: &Issuer, outcome: &Outcome) -> kube::Result<()> {
+    async fn publish_status(
+        &self,
+        name: &IssuerKey,
+        issuer: &Issuer,
+        outcome: &Outcome,
+    ) -> kube::Result<()> {
         let should = status::of(issuer, outcome, self.default_quota, self.clock.now());
         let before = issuer.status.as_ref();
         let Some(patch) = merge::status_patch(before, &should) else { return Ok(()) };
@@ -298,7 +310,7 @@ impl Controller {
         Api::namespaced(self.home(key).clone(), namespace)
     }
 
-    pub(super) fn reports(&self, key: &IssuerKey) -> &Reports {
+    pub(super) fn reports(&self, key: &IssuerKey) -> &EventRecorder {
         match (key, &self.target_reports) {
             (IssuerKey::Target(_), Some(reports)) => reports,
             (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.reports,

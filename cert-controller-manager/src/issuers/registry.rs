@@ -10,9 +10,9 @@ use cert_lib::issue::Issuer;
 use jiff::Timestamp;
 
 use super::{
-    choice::{Asked, Chosen, Offer, Rules, choose},
-    doubts::Doubts,
     quota::Quota,
+    recheck::IssuerRechecks,
+    selection::{Candidate, IssuerQuery, Rules, Selection, select},
 };
 use crate::{
     api::{CertificateKey, IssuerKey},
@@ -24,8 +24,8 @@ pub struct Registry {
     rules: Rules,
     entries: RwLock<HashMap<IssuerKey, Lookup>>,
     /// All issuers that are ours to serve, whether or not they can issue.
-    offers: RwLock<Arc<Vec<Offer>>>,
-    doubts: Mutex<Doubts>,
+    offers: RwLock<Arc<Vec<Candidate>>>,
+    rechecks: Mutex<IssuerRechecks>,
     /// The issuers' controller.
     queue: Shared<IssuerKey>,
 }
@@ -58,7 +58,7 @@ impl Registry {
             rules,
             entries: RwLock::default(),
             offers: RwLock::default(),
-            doubts: Mutex::default(),
+            rechecks: Mutex::default(),
             queue,
         }
     }
@@ -76,9 +76,9 @@ impl Registry {
 
     /// The issuer that a Certificate means.
     #[must_use]
-    pub fn choose(&self, asked: &Asked) -> Chosen {
+    pub fn select(&self, asked: &IssuerQuery) -> Selection {
         let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        choose(&self.rules, &offers, asked)
+        select(&self.rules, &offers, asked)
     }
 
     /// What is known of the issuer `key`.
@@ -96,33 +96,33 @@ impl Registry {
 
     /// An issuer did not work for somebody, who was told `why`: its controller asks the CA. Until then
     /// it stays what it is, as it may have been that one request.
-    pub fn doubt(&self, key: &IssuerKey, why: String) {
-        self.doubts().add(key, why);
+    pub fn recheck(&self, key: &IssuerKey, why: String) {
+        self.rechecks().add(key, why);
         self.queue.push(key.clone());
     }
 
     /// Why the issuer was doubted since this was asked last.
-    pub(super) fn take_doubt(&self, key: &IssuerKey, now: Timestamp) -> Option<String> {
-        self.doubts().take(key, now)
+    pub(super) fn take_recheck(&self, key: &IssuerKey, now: Timestamp) -> Option<String> {
+        self.rechecks().take(key, now)
     }
 
     /// A doubt was right: the account had to be made anew.
-    pub(super) fn made_anew(&self, key: &IssuerKey, now: Timestamp) {
-        self.doubts().made_anew(key, now);
+    pub(super) fn account_created(&self, key: &IssuerKey, now: Timestamp) {
+        self.rechecks().account_created(key, now);
     }
 
     /// Whether an account that was deactivated may be replaced now.
     pub(super) fn may_replace_account(&self, key: &IssuerKey, now: Timestamp) -> bool {
-        self.doubts().may_replace(key, now)
+        self.rechecks().may_replace(key, now)
     }
 
     /// An account that was deactivated was replaced.
     pub(super) fn replaced_account(&self, key: &IssuerKey, now: Timestamp) {
-        self.doubts().replaced(key, now);
+        self.rechecks().replaced(key, now);
     }
 
-    fn doubts(&self) -> MutexGuard<'_, Doubts> {
-        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rechecks(&self) -> MutexGuard<'_, IssuerRechecks> {
+        self.rechecks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A Certificate wants nothing more of any issuer.
@@ -136,7 +136,7 @@ impl Registry {
     }
 
     /// There is an issuer, and this is what it offers; its controller will say more.
-    pub(super) fn seen(&self, offer: Offer) {
+    pub(super) fn seen(&self, offer: Candidate) {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.entry(offer.key.clone()).or_insert(Lookup::Unknown);
@@ -156,7 +156,7 @@ impl Registry {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.remove(key);
         }
-        self.doubts().forget(key);
+        self.rechecks().forget(key);
         let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
         if offers.iter().any(|offer| offer.key == *key) {
             Arc::make_mut(&mut offers).retain(|offer| offer.key != *key);

@@ -15,12 +15,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    account::{self, Applicant, StoredKey, Trouble, secret},
+    account::{self, AccountRequest, IssuerError, StoredKey, secret},
     reconcile::{Controller, lock},
     registry::Lookup,
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, marks},
+    api::{Issuer, IssuerKey, ObjectKey, well_known},
     runtime::errors::brief,
 };
 
@@ -42,10 +42,10 @@ impl Controller {
     pub(super) async fn rotate(
         &self,
         key: &IssuerKey,
-        applicant: &Applicant<'_>,
+        applicant: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: StoredKey,
-    ) -> Result<Rotated, Trouble> {
+    ) -> Result<Rotated, IssuerError> {
         let asked = is_asked(applicant.issuer);
         if stored.next.is_none() && !asked {
             return Ok(stored.into());
@@ -59,7 +59,7 @@ impl Controller {
         };
         if asked {
             let off = self.take_off_operation(key, applicant.issuer).await;
-            off.map_err(|error| Trouble::cluster("taking the annotation off", &error))?;
+            off.map_err(|error| IssuerError::cluster("taking the annotation off", &error))?;
         }
         // Whoever signs with the old key while it is changed may be refused.
         let before = self.registry.lookup(key);
@@ -76,14 +76,14 @@ impl Controller {
     async fn begin(
         &self,
         key: &IssuerKey,
-        applicant: &Applicant<'_>,
+        applicant: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: &StoredKey,
-    ) -> Result<Option<StoredKey>, Trouble> {
+    ) -> Result<Option<StoredKey>, IssuerError> {
         // What we know of the Issuer may be old, and one annotation is one change.
         let name = applicant.issuer.name_any();
         let now = self.api(key).get_opt(&name).await;
-        let now = now.map_err(|error| Trouble::cluster("reading the Issuer", &error))?;
+        let now = now.map_err(|error| IssuerError::cluster("reading the Issuer", &error))?;
         if !now.as_ref().is_some_and(is_asked) {
             return Ok(None);
         }
@@ -91,7 +91,7 @@ impl Controller {
         if directory.key_change.is_none() {
             self.not_changed(key, applicant.issuer, &AccountError::NoKeyChange);
             if let Err(error) = self.take_off_operation(key, applicant.issuer).await {
-                tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", marks::OPERATION, brief(&error));
+                tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
             }
             return Ok(None);
         }
@@ -102,10 +102,10 @@ impl Controller {
     async fn finish(
         &self,
         key: &IssuerKey,
-        applicant: &Applicant<'_>,
+        applicant: &AccountRequest<'_>,
         name: &ObjectKey,
         stored: StoredKey,
-    ) -> Result<Rotated, Trouble> {
+    ) -> Result<Rotated, IssuerError> {
         let Some(next) = &stored.next else { return Ok(stored.into()) };
         let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let known = status.and_then(|it| account::url_at(it, &applicant.spec.server));
@@ -113,7 +113,7 @@ impl Controller {
         let outcome = match roll().await {
             // The CA has lost the account, or never had it.
             Err(AccountError::NotRegistered) => {
-                applicant.enrol(&stored).await?;
+                applicant.register(&stored).await?;
                 roll_over(applicant.ca, &stored.key, next, None).await
             }
             outcome => outcome,
@@ -158,11 +158,11 @@ async fn until_unused(issuer: &Arc<dyn cert_lib::issue::Issuer>) {
 const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-fn changing(error: &AccountError) -> Trouble {
-    Trouble::account("changing the account key", error)
+fn changing(error: &AccountError) -> IssuerError {
+    IssuerError::account("changing the account key", error)
 }
 
 fn is_asked(issuer: &Issuer) -> bool {
-    let operation = issuer.annotations().get(marks::OPERATION);
-    operation.is_some_and(|operation| operation == marks::ROTATE_ACCOUNT_KEY)
+    let operation = issuer.annotations().get(well_known::OPERATION);
+    operation.is_some_and(|operation| operation == well_known::ROTATE_ACCOUNT_KEY)
 }

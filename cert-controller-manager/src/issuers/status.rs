@@ -8,7 +8,7 @@ use super::{account, conditions};
 use crate::{
     api::{
         Issuer,
-        issuer::{IssuerKind, IssuerStatus, Limit, Rest},
+        issuer::{IssuerKind, IssuerStatus, Limit, ServerWait},
     },
     runtime::metrics::{Account, IssuerFacts},
 };
@@ -23,7 +23,7 @@ pub enum Outcome {
         /// Why, and what to do.
         message: String,
         /// For how long the CA wants to be left alone, where it said so.
-        rest: Option<Rest>,
+        rest: Option<ServerWait>,
     },
 }
 

@@ -7,14 +7,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    account,
-    choice::Offer,
-    own,
+    account, private_ca,
     reconcile::{Controller, lock},
+    selection::Candidate,
 };
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, issuer::IssuerStatus},
-    runtime::follow::Follower,
+    runtime::watch::EventHandler,
 };
 
 /// Where issuers and their Secrets live.
@@ -64,16 +63,16 @@ pub(super) fn secrets(issuer: &Issuer) -> impl Iterator<Item = ObjectKey> {
     let account = acme.map(|spec| account::key_secret(issuer, spec));
     let binding = acme.and_then(|spec| spec.external_account_binding.as_ref());
     let binding = binding.map(|binding| account::binding::secret_of(issuer, binding));
-    let ca = issuer.spec.ca.as_ref().and_then(|spec| own::key_secret(issuer, spec));
+    let ca = issuer.spec.ca.as_ref().and_then(|spec| private_ca::key_secret(issuer, spec));
     [account, binding, ca].into_iter().flatten()
 }
 
-impl Follower<Issuer> for Watched {
+impl EventHandler<Issuer> for Watched {
     fn applied(&self, issuer: Issuer) {
         let controller = &self.controller;
         let key = self.key(&ObjectKey::of(&issuer));
         if is_served(&issuer, &controller.classes) {
-            controller.registry.seen(Offer::new(key.clone(), &issuer.spec));
+            controller.registry.seen(Candidate::new(key.clone(), &issuer.spec));
         }
         let issuer = Arc::new(issuer);
         let known = lock(&controller.known.issuers).insert(key.clone(), issuer.clone());
@@ -112,7 +111,7 @@ fn is_echo(known: &Issuer, now: &Issuer) -> bool {
 }
 
 /// The Secrets that issuers refer to, as metadata: a changed key is a new pass.
-impl Follower<PartialObjectMeta<Secret>> for Watched {
+impl EventHandler<PartialObjectMeta<Secret>> for Watched {
     fn applied(&self, secret: PartialObjectMeta<Secret>) {
         self.wake_users(&ObjectKey::of(&secret));
     }

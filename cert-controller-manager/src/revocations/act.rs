@@ -13,15 +13,15 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    found::{Backup, Found, Lists},
     index::RevocationKey,
-    look,
+    observe,
+    observed::{Backup, Lists, Observed},
     plan::{self, Step},
     reconcile::{Controller, FALLBACK, IN_LINE},
-    status::{self, Said, State},
+    status::{self, State, StatusUpdate},
 };
 use crate::{
-    api::{CertificateRevocation, IssuerKey, ObjectKey, marks, revocation::CertificateName},
+    api::{CertificateRevocation, IssuerKey, ObjectKey, revocation::CertificateName, well_known},
     issuers::registry::Lookup,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Pass<'a> {
     pub(super) key: &'a RevocationKey,
     pub(super) revocation: &'a CertificateRevocation,
-    pub(super) found: Found,
+    pub(super) found: Observed,
     pub(super) renew: bool,
     pub(super) date: Timestamp,
     pub(super) now: Timestamp,
@@ -49,11 +49,11 @@ enum Outcome {
 impl Controller {
     /// Makes sure that the backups that will be revoked are found when the Secrets hold something
     /// else. *Idempotent*.
-    pub(super) async fn secure(
+    pub(super) async fn record_subject(
         &self,
         key: &RevocationKey,
         namespace: &str,
-        found: &Found,
+        found: &Observed,
         backups: &[ObjectKey],
     ) -> kube::Result<()> {
         let Some(subject) = &found.subject else { return Ok(()) };
@@ -70,16 +70,16 @@ impl Controller {
     async fn note(&self, backup: &ObjectKey, tenant: &str, issuer: &IssuerKey) -> kube::Result<()> {
         let api = self.secrets(&backup.namespace);
         let Some(secret) = api.get_opt(&backup.name).await? else { return Ok(()) };
-        let noted = secret.annotations().get(marks::BACKUP_OF).cloned().unwrap_or_default();
+        let noted = secret.annotations().get(well_known::BACKUP_OF).cloned().unwrap_or_default();
         let mut tenants: Vec<&str> =
             noted.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
         if !tenants.contains(&tenant) {
             tenants.push(tenant);
         }
-        let known = secret.annotations().get(marks::BACKUP_ISSUER).cloned();
+        let known = secret.annotations().get(well_known::BACKUP_ISSUER).cloned();
         let patch = annotate(&json!({
-            marks::BACKUP_OF: tenants.join(","),
-            marks::BACKUP_ISSUER: known.unwrap_or_else(|| issuer.to_string()),
+            well_known::BACKUP_OF: tenants.join(","),
+            well_known::BACKUP_ISSUER: known.unwrap_or_else(|| issuer.to_string()),
         }));
         api.patch(&backup.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
@@ -93,7 +93,7 @@ impl Controller {
     ) -> kube::Result<Option<Timestamp>> {
         let date = pass.date.to_string();
         let patch = json!({
-            "metadata": { "annotations": { marks::NEW_KEY_AFTER: date } },
+            "metadata": { "annotations": { well_known::NEW_KEY_AFTER: date } },
             "spec": { "ensureRenewedAfter": date },
         });
         for name in to_tell {
@@ -107,7 +107,12 @@ impl Controller {
         }
         let count = lists.processing.len();
         let message = format!("renewing certificate for {count} certificate objects");
-        self.say(pass.key, pass.revocation, &Said::pending(message, Some(lists))).await?;
+        self.publish_status(
+            pass.key,
+            pass.revocation,
+            &StatusUpdate::pending(message, Some(lists)),
+        )
+        .await?;
         Ok(Some(pass.now + FALLBACK))
     }
 
@@ -154,8 +159,8 @@ impl Controller {
             Step::Revoke(lists, _) => {
                 let backoff = waits.into_iter().max_by_key(|wait: &Backoff| wait.until);
                 let message = errors.unwrap_or_else(|| "revoking old certificate".to_owned());
-                let said = Said { backoff, ..Said::pending(message, Some(lists)) };
-                self.say(pass.key, pass.revocation, &said).await?;
+                let said = StatusUpdate { backoff, ..StatusUpdate::pending(message, Some(lists)) };
+                self.publish_status(pass.key, pass.revocation, &said).await?;
                 let soon = pass.now + if in_line > 0 { IN_LINE } else { FALLBACK };
                 let waits = backoff.filter(|_| !waits_for_issuer && in_line == 0);
                 Ok(Some(waits.map_or(soon, |it| it.until)))
@@ -182,11 +187,11 @@ impl Controller {
                 return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
             }
         };
-        let Some(_room) = self.guests.enter(key.tenant()) else {
+        let Some(_room) = self.tenant_limiter.acquire(key.tenant()) else {
             return Ok(Outcome::Busy);
         };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
-        let chain = look::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
+        let chain = observe::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
         // A tenant may have put somebody else's certificate there since it was looked at.
         let Some(leaf) = chain.first().filter(|leaf| LeafDigest::of(leaf) == backup.leaf) else {
             let why = format!("Secret {} does not hold it any more", backup.secret);
@@ -203,7 +208,7 @@ impl Controller {
             }
             Err(error) => {
                 if error.disposition() == Disposition::FixIssuer {
-                    self.issuers.doubt(key, error.to_string());
+                    self.issuers.recheck(key, error.to_string());
                 }
                 return Ok(Outcome::Later(error.to_string(), Some(error.disposition())));
             }
@@ -222,12 +227,12 @@ impl Controller {
         let said = pass.revocation.status.as_ref().and_then(|status| status.message.clone());
         let before = errors.or(said).unwrap_or_default();
         let (ending, message) = plan::ending(&lists, pass.renew, &before);
-        let said = Said {
+        let said = StatusUpdate {
             state: State::from(ending),
             finished: true,
-            ..Said::pending(message, Some(lists))
+            ..StatusUpdate::pending(message, Some(lists))
         };
-        self.say(pass.key, pass.revocation, &said).await?;
+        self.publish_status(pass.key, pass.revocation, &said).await?;
         Ok(None)
     }
 }

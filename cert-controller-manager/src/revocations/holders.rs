@@ -7,16 +7,17 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    found::{Held, Holder, MOST},
     index::RevocationKey,
-    look::{has_key, hash, read},
+    observe::{has_key, hash, read},
+    observed::{HeldCertificate, MOST, SecretHolder},
     reconcile::Controller,
 };
 use crate::{
     api::{
-        Certificate, ObjectKey, backup, is_served, marks,
+        Certificate, ObjectKey, backup, is_served,
         revocation::CertificateName,
         secret::{digest_label, is_revoked},
+        well_known,
     },
     runtime::{heavy::reading, pages},
 };
@@ -30,8 +31,8 @@ impl Controller {
         key: &RevocationKey,
         namespace: &str,
         hash: &str,
-    ) -> kube::Result<(Vec<Holder>, bool)> {
-        let same = format!("{}={hash}", marks::HASH);
+    ) -> kube::Result<(Vec<SecretHolder>, bool)> {
+        let same = format!("{}={hash}", well_known::HASH);
         let mut names = self.labelled(key, namespace, &same).await?;
         let mut holders = Vec::new();
         for name in names.iter().take(MOST) {
@@ -49,7 +50,7 @@ impl Controller {
             return Ok((holders, false));
         }
         let leafs: BTreeSet<LeafDigest> = leafs(&holders).map(|(_, leaf)| leaf).collect();
-        let same = format!("{} in ({})", marks::HASH, Vec::from_iter(others).join(","));
+        let same = format!("{} in ({})", well_known::HASH, Vec::from_iter(others).join(","));
         let candidates = self.labelled(key, namespace, &same).await?;
         let are_too_many = candidates.len() > MOST;
         for name in candidates.into_iter().take(MOST) {
@@ -67,20 +68,20 @@ impl Controller {
     /// of them than one revocation is for.
     async fn other_hashes(
         &self,
-        holders: &[Holder],
+        holders: &[SecretHolder],
         hash: &str,
     ) -> kube::Result<Option<BTreeSet<String>>> {
         let mut hashes = BTreeSet::new();
         for (namespace, leaf) in BTreeSet::from_iter(leafs(holders)) {
             let label = digest_label(&leaf);
-            let (is_one, is_same) = (marks::CERTIFICATE, marks::DIGEST);
-            let labels = format!("{is_one}=true,{is_same}={label},{}!={hash}", marks::HASH);
+            let (is_one, is_same) = (well_known::CERTIFICATE, well_known::DIGEST);
+            let labels = format!("{is_one}=true,{is_same}={label},{}!={hash}", well_known::HASH);
             let api = match self.settings.cross_namespace_secrets {
                 true => Api::all(self.target.0.clone()),
                 false => self.secrets(namespace),
             };
             let noted = |it: PartialObjectMeta<Secret>| {
-                it.labels().get(marks::HASH).filter(|hash| !hash.is_empty()).cloned()
+                it.labels().get(well_known::HASH).filter(|hash| !hash.is_empty()).cloned()
             };
             let found = pages::select(&api, &labels, MOST + 1, noted).await?;
             let are_too_many = found.len() > MOST;
@@ -124,7 +125,7 @@ impl Controller {
         Ok(found.filter(is_ours))
     }
 
-    pub(super) async fn holder(&self, certificate: &Certificate) -> kube::Result<Holder> {
+    pub(super) async fn holder(&self, certificate: &Certificate) -> kube::Result<SecretHolder> {
         let object = ObjectKey::of(certificate);
         let key = certificate.secret_key();
         let secret = self.secrets(&key.namespace).get_opt(&key.name).await?;
@@ -134,8 +135,9 @@ impl Controller {
             // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
             // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
             // elsewhere only the note on the backup tells.
-            let is_same = secret.labels().get(marks::HASH).map(String::as_str) == hash(certificate);
-            Some(Held {
+            let is_same =
+                secret.labels().get(well_known::HASH).map(String::as_str) == hash(certificate);
+            Some(HeldCertificate {
                 leaf: leaf.digest,
                 serial: backup::label(&leaf.serial),
                 requested_at,
@@ -146,7 +148,7 @@ impl Controller {
             })
         };
         let held = secret.as_ref().and_then(|secret| reading(secret, || held(secret)));
-        Ok(Holder {
+        Ok(SecretHolder {
             name: CertificateName { name: object.name, namespace: object.namespace },
             secret: key,
             renewed_after: certificate
@@ -161,7 +163,7 @@ impl Controller {
 }
 
 /// What Certificates hold, and in which namespace.
-fn leafs(holders: &[Holder]) -> impl Iterator<Item = (&str, LeafDigest)> {
-    let held = |holder: &Holder| holder.held.as_ref().map(|held| held.leaf);
+fn leafs(holders: &[SecretHolder]) -> impl Iterator<Item = (&str, LeafDigest)> {
+    let held = |holder: &SecretHolder| holder.held.as_ref().map(|held| held.leaf);
     holders.iter().filter_map(move |it| Some((it.secret.namespace.as_str(), held(it)?)))
 }

@@ -10,15 +10,18 @@ use kube::ResourceExt;
 
 use super::{keep::trim, reconcile::Controller};
 use crate::{
-    api::{Certificate, CertificateRevocation, Home, ObjectKey, revocation::CertificateName},
-    runtime::follow::{self, Follower},
+    api::{
+        Certificate, CertificateCluster, CertificateRevocation, ObjectKey,
+        revocation::CertificateName,
+    },
+    runtime::watch::{self, EventHandler},
 };
 
 /// Names a CertificateRevocation.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RevocationKey {
     /// Where it lives: beside the Certificates that it is about.
-    pub home: Home,
+    pub home: CertificateCluster,
     /// Its name there.
     pub object: ObjectKey,
 }
@@ -26,8 +29,8 @@ pub struct RevocationKey {
 impl fmt::Display for RevocationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.home {
-            Home::Source => write!(f, "{}", self.object),
-            Home::Target => write!(f, "target:{}", self.object),
+            CertificateCluster::Source => write!(f, "{}", self.object),
+            CertificateCluster::Target => write!(f, "target:{}", self.object),
         }
     }
 }
@@ -40,7 +43,7 @@ pub struct Index(Mutex<Maps>);
 struct Maps {
     all: BTreeMap<RevocationKey, Arc<CertificateRevocation>>,
     /// Those that are not finished, by the namespaces of their Certificates.
-    open: HashMap<(Home, String), Vec<RevocationKey>>,
+    open: HashMap<(CertificateCluster, String), Vec<RevocationKey>>,
 }
 
 impl Index {
@@ -52,7 +55,7 @@ impl Index {
 
     /// Takes a version that was seen or written. Returns whether it is news.
     pub fn put(&self, key: &RevocationKey, mut revocation: CertificateRevocation) -> bool {
-        follow::strip(&mut revocation);
+        watch::strip(&mut revocation);
         trim(&mut revocation);
         let mut maps = self.lock();
         let known = maps.all.get(key).filter(|known| known.uid() == revocation.uid());
@@ -77,7 +80,11 @@ impl Index {
     }
 
     /// Those that are not finished and wait for this Certificate.
-    fn waiting_for(&self, home: Home, certificate: &CertificateName) -> Vec<RevocationKey> {
+    fn waiting_for(
+        &self,
+        home: CertificateCluster,
+        certificate: &CertificateName,
+    ) -> Vec<RevocationKey> {
         let maps = self.lock();
         if maps.open.is_empty() {
             return Vec::new();
@@ -94,7 +101,7 @@ impl Index {
         self.lock().open.values().flatten().cloned().collect()
     }
 
-    fn keys(&self, home: Home) -> Vec<ObjectKey> {
+    fn keys(&self, home: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.lock();
         maps.all.keys().filter(|key| key.home == home).map(|key| key.object.clone()).collect()
     }
@@ -144,15 +151,15 @@ impl Controller {
 
 /// Takes what is heard in one cluster: of the CertificateRevocations, and of the Certificates that
 /// they wait for.
-pub struct AtHome {
-    home: Home,
+pub struct RevocationHandler {
+    home: CertificateCluster,
     controller: Arc<Controller>,
 }
 
-impl AtHome {
+impl RevocationHandler {
     /// For what is at `home`.
     #[must_use]
-    pub fn new(home: Home, controller: Arc<Controller>) -> Self {
+    pub fn new(home: CertificateCluster, controller: Arc<Controller>) -> Self {
         Self { home, controller }
     }
 
@@ -168,7 +175,7 @@ impl AtHome {
     }
 }
 
-impl Follower<CertificateRevocation> for AtHome {
+impl EventHandler<CertificateRevocation> for RevocationHandler {
     fn applied(&self, revocation: CertificateRevocation) {
         let key = self.key(ObjectKey::of(&revocation));
         if self.controller.index.put(&key, revocation) {
@@ -186,7 +193,7 @@ impl Follower<CertificateRevocation> for AtHome {
 }
 
 /// Certificates are not remembered: they are read when a pass needs them.
-impl Follower<Arc<Certificate>> for AtHome {
+impl EventHandler<Arc<Certificate>> for RevocationHandler {
     fn applied(&self, certificate: Arc<Certificate>) {
         self.wake(ObjectKey::of(certificate.as_ref()));
     }
@@ -222,13 +229,15 @@ mod tests {
 
     #[test]
     fn one_that_is_not_finished_waits_for_its_certificates() {
-        let key = RevocationKey { home: Home::Source, object: ObjectKey::new("ns", "r") };
+        let key =
+            RevocationKey { home: CertificateCluster::Source, object: ObjectKey::new("ns", "r") };
         let index = Index::default();
         assert!(index.put(&key, revocation(1, &json!(null))));
         assert!(!index.put(&key, revocation(1, &json!(null))), "it is no news");
-        let waiting = |name: &CertificateName| index.waiting_for(Home::Source, name).len();
+        let waiting =
+            |name: &CertificateName| index.waiting_for(CertificateCluster::Source, name).len();
         assert_eq!((waiting(&name("a", "ns")), waiting(&name("b", "other"))), (1, 0));
-        assert_eq!(index.waiting_for(Home::Target, &name("a", "ns")), []);
+        assert_eq!(index.waiting_for(CertificateCluster::Target, &name("a", "ns")), []);
 
         let processing = json!([{"name": "b", "namespace": "other"}]);
         let status = json!({"state": "Pending", "objects": {"processing": processing}});
@@ -239,6 +248,6 @@ mod tests {
         assert!(index.put(&key, revocation(3, &done)));
         assert_eq!((waiting(&name("a", "ns")), index.open()), (0, vec![]));
         index.remove(&key);
-        assert!(index.get(&key).is_none() && index.keys(Home::Source).is_empty());
+        assert!(index.get(&key).is_none() && index.keys(CertificateCluster::Source).is_empty());
     }
 }

@@ -6,14 +6,15 @@
 
 use crate::{
     api::{
-        CertificateRevocation, marks,
+        CertificateRevocation,
         revocation::{
             CertificateName, CertificateRevocationSpec, CertificateRevocationStatus,
             CertificateSecret,
         },
         trim::cut,
+        well_known,
     },
-    revocations::found::MOST,
+    revocations::observed::MOST,
 };
 
 /// Longest text of the specification: longer than any name or date.
@@ -30,7 +31,7 @@ pub(super) fn trim(revocation: &mut CertificateRevocation) {
     metadata.owner_references = None;
     metadata.finalizers = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|name, _| name == marks::CLASS);
+        annotations.retain(|name, _| name == well_known::CLASS);
         annotations.values_mut().for_each(|text| cut(text, MAX_TEXT));
     }
     let finished = revocation.status.as_ref().and_then(|status| status.revocation_applied.clone());
@@ -103,7 +104,7 @@ mod tests {
         let secret = json!({"name": text, "namespace": text, "serialNumber": text});
         let names = |one: &Value| vec![one.clone(); count];
         json!({
-            "metadata": {"name": "r", "annotations": {marks::CLASS: text}},
+            "metadata": {"name": "r", "annotations": {well_known::CLASS: text}},
             "spec": {"certificateRef": name, "qualifyingDate": text},
             "status": {
                 "state": text, "message": text,
@@ -147,6 +148,6 @@ mod tests {
         let done = json!({"state": "", "revocationApplied": "2026-11-22T10:00:00Z"});
         assert_eq!(kept["status"], done);
         assert_eq!(kept["spec"]["certificateRef"], json!({"name": "", "namespace": ""}));
-        assert_eq!(kept["metadata"]["annotations"][marks::CLASS], "a", "it tells whose it is");
+        assert_eq!(kept["metadata"]["annotations"][well_known::CLASS], "a", "it tells whose it is");
     }
 }

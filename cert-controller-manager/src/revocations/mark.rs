@@ -11,14 +11,15 @@ use serde_json::json;
 
 use super::{
     act::Pass,
-    found::{Backup, MOST},
-    look,
+    observe,
+    observed::{Backup, MOST},
     reconcile::Controller,
 };
 use crate::{
     api::{
-        IssuerKey, ObjectKey, marks,
+        IssuerKey, ObjectKey,
         secret::{digest_label, leaf_digest},
+        well_known,
     },
     runtime::{heavy::reading, pages},
 };
@@ -36,11 +37,11 @@ impl Controller {
         let holders = pass.found.holders.iter().map(|holder| &holder.secret);
         let holders = holders.filter(|key| !is_of_tenant(backup) || key.namespace == *own);
         let mut candidates: BTreeSet<ObjectKey> = holders.cloned().collect();
-        let hash = record.labels().get(marks::HASH).map_or("", String::as_str);
+        let hash = record.labels().get(well_known::HASH).map_or("", String::as_str);
         // The second is for those who have it under the hash of their own request.
-        let labels = [(marks::HASH, hash), (marks::DIGEST, &digest_label(&backup.leaf))];
+        let labels = [(well_known::HASH, hash), (well_known::DIGEST, &digest_label(&backup.leaf))];
         let labels =
-            labels.map(|(name, text)| format!("{}=true,{name}={text}", marks::CERTIFICATE));
+            labels.map(|(name, text)| format!("{}=true,{name}={text}", well_known::CERTIFICATE));
         for api in self.scope(pass, backup, record) {
             for same in &labels {
                 let found = pages::select(&api, same, MOST, |it| Some(ObjectKey::of(&it))).await?;
@@ -52,7 +53,7 @@ impl Controller {
             let Some(secret) = self.secrets(&key.namespace).get_opt(&key.name).await? else {
                 continue;
             };
-            if look::read(&secret).is_some_and(|(leaf, _)| leaf.digest == backup.leaf) {
+            if observe::read(&secret).is_some_and(|(leaf, _)| leaf.digest == backup.leaf) {
                 self.mark_one(&key, &secret).await?;
             }
         }
@@ -67,7 +68,7 @@ impl Controller {
         if self.settings.cross_namespace_secrets && !is_of_tenant {
             return vec![Api::all(self.target.0.clone())];
         }
-        let noted = record.annotations().get(marks::BACKUP_OF).filter(|_| !is_of_tenant);
+        let noted = record.annotations().get(well_known::BACKUP_OF).filter(|_| !is_of_tenant);
         let noted = noted.into_iter().flat_map(|text| text.split(','));
         let noted = noted.filter_map(|tenant| self.places.namespace_of(tenant.trim()));
         let namespaces: BTreeSet<&str> = noted.chain([own.as_str()]).take(MOST).collect();
@@ -81,8 +82,8 @@ impl Controller {
             "uid": secret.uid(),
             "resourceVersion": secret.resource_version(),
             "annotations": {
-                marks::REVOKED: "true",
-                marks::REVOKED_CERTIFICATE: reading(secret, || leaf_digest(secret)),
+                well_known::REVOKED: "true",
+                well_known::REVOKED_CERTIFICATE: reading(secret, || leaf_digest(secret)),
             },
         }});
         let api = self.secrets(&key.namespace);

@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::found::{Backup, Found, Held, Holder, Lists, MOST, Subject};
+use super::observed::{Backup, HeldCertificate, Lists, MOST, Observed, SecretHolder, Subject};
 use crate::api::{
     ObjectKey, backup,
     issuer::IssuerKind,
-    marks,
     revocation::{
         CertificateName, CertificateRevocationSpec, CertificateRevocationStatus, CertificateSecret,
     },
     time::whole_up,
+    well_known,
 };
 
 /// What can be said before anything else is looked at.
@@ -85,7 +85,7 @@ pub enum Step {
 /// done already.
 #[must_use]
 pub fn next(
-    found: &Found,
+    found: &Observed,
     begun: Option<Lists>,
     renew: bool,
     date: Timestamp,
@@ -98,7 +98,7 @@ pub fn next(
     }
 }
 
-fn begin(found: &Found, renew: bool, date: Timestamp, secured: bool, now: Timestamp) -> Step {
+fn begin(found: &Observed, renew: bool, date: Timestamp, secured: bool, now: Timestamp) -> Step {
     let Some(subject) = &found.subject else {
         return Step::Refuse("the Certificate does not exist".to_owned());
     };
@@ -109,11 +109,11 @@ fn begin(found: &Found, renew: bool, date: Timestamp, secured: bool, now: Timest
         return Step::Refuse(format!(
             "more than {MOST} Certificates have the same label {} or the same certificate: give them a request of their own, \
              or delete those that are not needed",
-            marks::HASH
+            well_known::HASH
         ));
     }
-    let has_old = |held: &Held| !held.revoked && held.requested_at < date;
-    let holders: Vec<&Holder> =
+    let has_old = |held: &HeldCertificate| !held.revoked && held.requested_at < date;
+    let holders: Vec<&SecretHolder> =
         found.holders.iter().filter(|holder| holder.held.as_ref().is_some_and(has_old)).collect();
     let backups: Vec<&Backup> =
         found.backups.iter().filter(|backup| backup.qualifies(date, now)).collect();
@@ -173,7 +173,7 @@ impl Subject {
     }
 }
 
-impl Holder {
+impl SecretHolder {
     /// Whether it was told to renew what was requested before `date`, with another key. Both are
     /// needed: without the date nothing is renewed, and without the annotation the key may stay. A date
     /// that somebody moved on would be waited for, and so it tells nothing.
@@ -185,12 +185,12 @@ impl Holder {
     }
 }
 
-fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp, now: Timestamp) -> Step {
+fn go_on(found: &Observed, mut lists: Lists, renew: bool, date: Timestamp, now: Timestamp) -> Step {
     let holder = |name: &CertificateName| found.holders.iter().find(|it| it.name == *name);
     if renew {
         // Who is gone needs no certificate any more.
         lists.processing.retain(|name| holder(name).is_some());
-        let is_renewed = |held: &Held| !held.revoked && held.requested_at >= date;
+        let is_renewed = |held: &HeldCertificate| !held.revoked && held.requested_at >= date;
         let renewed: Vec<_> = lists
             .processing
             .iter()
@@ -200,7 +200,7 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp, now: Tim
         lists.processing.retain(|name| !renewed.contains(name));
         lists.renewed.extend(renewed);
         if !lists.processing.is_empty() {
-            let is_told = |it: &Holder| it.is_told(date, now);
+            let is_told = |it: &SecretHolder| it.is_told(date, now);
             let to_tell = lists.processing.iter().filter(|name| !holder(name).is_some_and(is_told));
             let to_tell = to_tell.cloned().collect();
             return Step::Renew(lists, to_tell);
@@ -227,13 +227,14 @@ fn go_on(found: &Found, mut lists: Lists, renew: bool, date: Timestamp, now: Tim
 }
 
 /// Nothing is left to be revoked: says of each Certificate what that means for it.
-fn settle(found: &Found, lists: &mut Lists, date: Timestamp) {
-    let record = |held: &Held| found.backups.iter().find(|backup| backup.leaf == held.leaf);
-    let among = |list: &BTreeSet<CertificateSecret>, held: &Held| {
+fn settle(found: &Observed, lists: &mut Lists, date: Timestamp) {
+    let record =
+        |held: &HeldCertificate| found.backups.iter().find(|backup| backup.leaf == held.leaf);
+    let among = |list: &BTreeSet<CertificateSecret>, held: &HeldCertificate| {
         record(held).is_some_and(|record| list.iter().any(|listed| record.is(listed)))
     };
     // Its backup was deleted, or was never its own.
-    let is_lost = |held: &Held| record(held).is_none() && held.requested_at < date;
+    let is_lost = |held: &HeldCertificate| record(held).is_none() && held.requested_at < date;
     for name in std::mem::take(&mut lists.processing) {
         let Some(holder) = found.holders.iter().find(|it| it.name == name) else { continue };
         match &holder.held {

@@ -12,22 +12,22 @@ use serde_json::json;
 
 use super::{
     act::Pass,
-    found::Lists,
     index::{Index, RevocationKey},
+    observed::Lists,
     plan::{self, Admission, Step},
-    status::{self, Said},
+    status::{self, StatusUpdate},
 };
 use crate::{
-    api::{CertificateRevocation, Places, is_served, time::seconds_up},
+    api::{CertificateRevocation, ClusterIdentities, is_served, time::seconds_up},
     config::CertificateSettings,
     issuers::registry::Registry,
     runtime::{
+        certificate_clusters::CertificateClusters,
         clusters::TargetCluster,
         errors::{brief, is_news, is_refusal},
-        guests::Guests,
-        homes::Homes,
-        pause,
         queue::Shared,
+        requeue,
+        tenant_limiter::TenantLimiter,
     },
 };
 
@@ -41,11 +41,11 @@ const PATIENT: SignedDuration = SignedDuration::from_mins(10);
 /// Everything that a pass needs.
 pub struct Controller {
     /// Where CertificateRevocations and Certificates live.
-    pub homes: Homes,
+    pub homes: CertificateClusters,
     /// Where Secrets live.
     pub target: TargetCluster,
     /// Which cluster is which.
-    pub places: Places,
+    pub places: ClusterIdentities,
     /// Who issues.
     pub issuers: Arc<Registry>,
     /// What was asked of the manager.
@@ -57,14 +57,14 @@ pub struct Controller {
     /// Which of them need a pass.
     pub queue: Shared<RevocationKey>,
     /// How many passes wait for servers of tenants.
-    pub guests: Guests,
+    pub tenant_limiter: TenantLimiter,
 }
 
 impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, key: RevocationKey) -> Option<Duration> {
         match self.pass(&key).await {
-            Ok(Some(look_again)) => Some(pause::until(look_again, self.clock.now())),
+            Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
             Ok(None) => None,
             // The watch will tell that it is gone.
             Err(_) if self.index.get(&key).is_none() => None,
@@ -73,7 +73,7 @@ impl Controller {
                     tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
                 }
                 // What is refused after the CA was asked makes it be asked again.
-                Some(if is_refusal(&error) { pause::REFUSED } else { pause::after(&error) })
+                Some(if is_refusal(&error) { requeue::REFUSED } else { requeue::after(&error) })
             }
         }
     }
@@ -91,7 +91,7 @@ impl Controller {
             Admission::Leave => Ok(None),
             Admission::Date => self.date(key, &revocation, now).await,
             Admission::Refuse(why) => {
-                self.say(key, &revocation, &Said::error(why)).await?;
+                self.publish_status(key, &revocation, &StatusUpdate::error(why)).await?;
                 Ok(Some(now + PATIENT))
             }
             Admission::Go(date) => self.go(key, &revocation, date, now).await,
@@ -127,23 +127,24 @@ impl Controller {
         }
         let begun = Lists::of(revocation.status.as_ref());
         let renew = revocation.spec.renew == Some(true);
-        let mut found = self.look(key, revocation, begun.as_ref()).await?;
+        let mut found = self.observe(key, revocation, begun.as_ref()).await?;
         let mut step = plan::next(&found, begun.clone(), renew, date, false, now);
         if let Step::Secure(backups) = &step {
             let namespace = &revocation.spec.certificate_ref.namespace;
-            self.secure(key, namespace, &found, backups).await?;
-            found = self.look(key, revocation, begun.as_ref()).await?;
+            self.record_subject(key, namespace, &found, backups).await?;
+            found = self.observe(key, revocation, begun.as_ref()).await?;
             step = plan::next(&found, begun, renew, date, true, now);
         }
         let pass = Pass { key, revocation, found, renew, date, now };
         match step {
             Step::Refuse(why) => {
-                self.say(key, revocation, &Said::error(why)).await?;
+                self.publish_status(key, revocation, &StatusUpdate::error(why)).await?;
                 Ok(Some(now + PATIENT))
             }
             Step::Secure(_) => Ok(Some(now + FALLBACK)),
             Step::Begin(lists, message) => {
-                self.say(key, revocation, &Said::pending(message, Some(lists))).await?;
+                self.publish_status(key, revocation, &StatusUpdate::pending(message, Some(lists)))
+                    .await?;
                 Ok(Some(now))
             }
             Step::Renew(lists, to_tell) => self.renew(&pass, lists, &to_tell).await,

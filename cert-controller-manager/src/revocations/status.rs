@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    found::Lists, index::RevocationKey, keep::MAX_MESSAGE, plan::Ending, reconcile::Controller,
+    index::RevocationKey, keep::MAX_MESSAGE, observed::Lists, plan::Ending, reconcile::Controller,
 };
 use crate::{
     api::{
@@ -63,7 +63,7 @@ impl From<Ending> for State {
 
 /// What there is to say.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct StatusUpdate {
     /// In upstream's words.
     pub state: State,
     /// For people.
@@ -76,7 +76,7 @@ pub struct Said {
     pub backoff: Option<Backoff>,
 }
 
-impl Said {
+impl StatusUpdate {
     /// It goes on.
     #[must_use]
     pub fn pending(message: impl Into<String>, lists: Option<Lists>) -> Self {
@@ -95,7 +95,7 @@ impl Said {
 #[must_use]
 pub fn of(
     revocation: &CertificateRevocation,
-    said: &Said,
+    said: &StatusUpdate,
     now: Timestamp,
 ) -> CertificateRevocationStatus {
     let before = revocation.status.clone().unwrap_or_default();
@@ -157,11 +157,11 @@ pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
 
 impl Controller {
     /// Writes what there is to say, where it differs from what is said.
-    pub(super) async fn say(
+    pub(super) async fn publish_status(
         &self,
         key: &RevocationKey,
         revocation: &CertificateRevocation,
-        said: &Said,
+        said: &StatusUpdate,
     ) -> kube::Result<()> {
         let should = of(revocation, said, self.clock.now());
         let before = revocation.status.as_ref();
@@ -177,15 +177,20 @@ impl Controller {
             .await?;
         self.index.put(key, written);
         if is_news {
-            self.tell(key, revocation, said);
+            self.publish_event(key, revocation, said);
         }
         Ok(())
     }
 
-    fn tell(&self, key: &RevocationKey, revocation: &CertificateRevocation, said: &Said) {
+    fn publish_event(
+        &self,
+        key: &RevocationKey,
+        revocation: &CertificateRevocation,
+        said: &StatusUpdate,
+    ) {
         let about = revocation.object_ref(&());
         let (word, message) = (said.state.word(), &said.message);
-        let reports = &self.homes.at(key.home).reports;
+        let reports = &self.homes.at(key.home).events;
         match said.state {
             State::Pending | State::Applied => {
                 tracing::info!(revocation = %key, state = word, "revocation {key}: {message}");

@@ -5,7 +5,7 @@
 //! (see [`serve`]).
 
 pub mod authorization;
-pub mod health;
+pub mod heartbeat;
 pub mod readiness;
 mod serve;
 
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use self::authorization::check;
 pub use self::{
     authorization::Authorizer,
-    health::{Beat, Heartbeats},
+    heartbeat::{Heartbeat, HeartbeatState},
     readiness::Readiness,
 };
 use crate::runtime::metrics::Metrics;
@@ -33,7 +33,7 @@ use crate::runtime::metrics::Metrics;
 #[derive(Clone)]
 pub struct Admin {
     /// Whether the controllers are at work.
-    pub heartbeats: Heartbeats,
+    pub heartbeats: HeartbeatState,
     /// Whether everything is there that the manager needs.
     pub readiness: Readiness,
     /// What is counted.

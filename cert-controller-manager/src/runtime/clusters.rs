@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use self::member::Member;
 pub use self::{
     health::Reachability,
-    kubeconfig::{Kubeconfig, Surroundings, check as check_kubeconfig},
+    kubeconfig::{Environment, Kubeconfig, check as check_kubeconfig},
     metadata::of_metadata,
 };
 use crate::runtime::{fence::Fence, metrics::Metrics};
@@ -179,7 +179,7 @@ impl Clusters {
     /// # Errors
     /// When a kubeconfig is missing or wrong; the message names the flag and the file.
     pub async fn connect(settings: &ClusterSettings, fence: &Fence) -> anyhow::Result<Self> {
-        let kubeconfigs = kubeconfig::resolve(settings, Surroundings::look())?;
+        let kubeconfigs = kubeconfig::resolve(settings, Environment::look())?;
         let mut members: Vec<Arc<Member>> = Vec::new();
         for (role, kubeconfig) in Role::ALL.into_iter().zip(kubeconfigs) {
             let loaded = kubeconfig.load().await.with_context(|| role.flag())?;

@@ -20,9 +20,9 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt, api::PostParams};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use self::decide::{Act, decide, dress};
+use self::decide::{Act, annotate, decide};
 use crate::{
-    api::{Certificate, CertificateRevocation, Issuer, marks},
+    api::{Certificate, CertificateRevocation, Issuer, well_known},
     runtime::{
         clusters::{ClusterOptions, ClusterSettings, Clusters, Role},
         errors::brief,
@@ -44,7 +44,7 @@ pub struct CrdSettings {
 impl Default for CrdSettings {
     fn default() -> Self {
         Self {
-            maintainer: marks::FIELD_MANAGER.to_owned(),
+            maintainer: well_known::FIELD_MANAGER.to_owned(),
             accepted_maintainers: Vec::new(),
             force_update: false,
         }
@@ -139,7 +139,7 @@ impl Deployment<'_> {
     async fn deploy(self, definition: CustomResourceDefinition) -> anyhow::Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = definition.name_any();
-        let wanted = dress(definition, self.options, self.rules);
+        let wanted = annotate(definition, self.options, self.rules);
         let mut pause = FIRST_PAUSE;
         loop {
             match self.once(&api, &name, &wanted).await {
@@ -175,7 +175,7 @@ impl Deployment<'_> {
     ) -> Result<(), kube::Error> {
         let found = api.get_opt(name).await?;
         let params = PostParams {
-            field_manager: Some(marks::FIELD_MANAGER.to_owned()),
+            field_manager: Some(well_known::FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
         match decide(found.as_ref(), wanted, self.options, self.rules) {

@@ -31,7 +31,7 @@ pub async fn identify(clusters: &Clusters, settings: &ClusterSettings, role: Rol
     let client = clusters.client(role);
     let mut pause = FIRST_PAUSE;
     let told = loop {
-        match look(&client).await {
+        match read_identity(&client).await {
             Ok(told) => break told,
             Err(error) => {
                 warn!("the id of the cluster {} is not known yet: {}", role.name(), brief(&error));
@@ -49,12 +49,12 @@ pub async fn identify(clusters: &Clusters, settings: &ClusterSettings, role: Rol
 
 /// What a cluster says about itself.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct ClusterIdentity {
     identity: Option<String>,
     uid: Option<String>,
 }
 
-async fn look(client: &Client) -> Result<Told, kube::Error> {
+async fn read_identity(client: &Client) -> Result<ClusterIdentity, kube::Error> {
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let (config_map, namespace) =
@@ -64,7 +64,7 @@ async fn look(client: &Client) -> Result<Told, kube::Error> {
         .await?;
     let identity = config_map.and_then(|map| map.data).and_then(|mut data| data.remove(IDENTITY));
     let identity = identity.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    Ok(Told { identity, uid: namespace.and_then(|namespace| namespace.metadata.uid) })
+    Ok(ClusterIdentity { identity, uid: namespace.and_then(|namespace| namespace.metadata.uid) })
 }
 
 fn permitted<T>(answer: Result<Option<T>, kube::Error>) -> Result<Option<T>, kube::Error> {
@@ -76,7 +76,7 @@ fn permitted<T>(answer: Result<Option<T>, kube::Error>) -> Result<Option<T>, kub
 
 /// The first that is known: what a flag says, what the cluster says, who it is, what it is for. All
 /// others may be in annotations that were written before that was known.
-fn choose(said: &[(Role, &ClusterOptions)], told: Told) -> ClusterId {
+fn choose(said: &[(Role, &ClusterOptions)], told: ClusterIdentity) -> ClusterId {
     let flags = said.iter().filter_map(|(_, options)| options.id.clone());
     let fallbacks = said.iter().map(|(role, _)| format!("{}/gardener.cloud", role.name()));
     let migrated = said.iter().flat_map(|(_, options)| options.migration_ids.iter().cloned());
@@ -133,7 +133,7 @@ mod tests {
             ),
         ] {
             let text = |value: Option<&str>| value.map(ToOwned::to_owned);
-            let told = Told { identity: text(identity), uid: text(uid) };
+            let told = ClusterIdentity { identity: text(identity), uid: text(uid) };
             let found = choose(&said, told);
             let all: Vec<_> = std::iter::once(&found.id).chain(&found.former).collect();
             assert_eq!(all, expected);

@@ -3,25 +3,25 @@
 
 use async_trait::async_trait;
 use cert_lib::{
-    issue::Keys,
+    issue::KeyGenerator,
     model::key::{KeyError, KeyType, PrivateKey},
 };
 use tokio::sync::Semaphore;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Pool {
+pub struct KeyPool {
     permits: Semaphore,
 }
 
-impl Default for Pool {
+impl Default for KeyPool {
     fn default() -> Self {
         Self { permits: Semaphore::new(2) }
     }
 }
 
 #[async_trait]
-impl Keys for Pool {
+impl KeyGenerator for KeyPool {
     async fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeyError> {
         match kind {
             KeyType::P256 | KeyType::P384 => PrivateKey::generate(kind),

@@ -108,7 +108,7 @@ pub struct Election {
 }
 
 /// What came of one try.
-enum Tried {
+enum Attempt {
     /// The Lease is ours.
     Leads,
     /// It is somebody else's, at least for so long.
@@ -140,10 +140,10 @@ impl Election {
         let (mut known, mut trouble) = (None, None);
         loop {
             let pause = match self.attempt(true).await {
-                Tried::Leads => return,
-                Tried::Waits(left) => left.min(self.settings.retry_period / 4),
-                Tried::Outdated => OUTDATED,
-                Tried::Failed(why) => {
+                Attempt::Leads => return,
+                Attempt::Waits(left) => left.min(self.settings.retry_period / 4),
+                Attempt::Outdated => OUTDATED,
+                Attempt::Failed(why) => {
                     if trouble.replace(why.clone()) != Some(why.clone()) {
                         warn!("the lease {} cannot be had: {why}", self.place());
                     }
@@ -175,13 +175,13 @@ impl Election {
             let attempt = timeout(self.fence.remaining(), self.attempt(false));
             let Ok(tried) = attempt.await else { continue };
             pause = match tried {
-                Tried::Leads => self.settings.retry_period,
-                Tried::Waits(_) => {
+                Attempt::Leads => self.settings.retry_period,
+                Attempt::Waits(_) => {
                     let holder = self.observed().holder().unwrap_or("nobody").to_owned();
                     return self.lose(Lost::Taken(holder));
                 }
-                Tried::Outdated => OUTDATED,
-                Tried::Failed(why) => {
+                Attempt::Outdated => OUTDATED,
+                Attempt::Failed(why) => {
                     warn!("the lease {} could not be renewed: {why}", self.place());
                     // At the end it is our own fence that refuses, which is no reason.
                     if self.fence.permits() {
@@ -210,13 +210,13 @@ impl Election {
                     info!("{} has given the lease {} back", self.identity, self.place());
                     return;
                 }
-                Err(Trouble::Conflict) => {}
+                Err(LeaseError::Conflict) => {}
                 Err(trouble) => {
                     warn!("the lease {} was not given back: {trouble}", self.place());
                     return;
                 }
             }
-            if self.look().await.is_err() {
+            if self.read_lease().await.is_err() {
                 return;
             }
         }
@@ -229,17 +229,17 @@ impl Election {
 
     /// One try to get or to keep the Lease. `look` says whether to read it first: the leader knows
     /// it, and where it does not, the API server refuses the write.
-    async fn attempt(&self, look: bool) -> Tried {
+    async fn attempt(&self, look: bool) -> Attempt {
         let stale = look || self.observed().lease.is_none();
-        if stale && let Err(trouble) = self.look().await {
-            return Tried::Failed(trouble.to_string());
+        if stale && let Err(trouble) = self.read_lease().await {
+            return Attempt::Failed(trouble.to_string());
         }
         let (observed, began) = (self.observed().clone(), boottime());
         let previous = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
         let act = decide(&observed, &self.identity, self.settings.duration, began);
         let spec = claim(previous, &self.identity, self.settings.duration, Timestamp::now());
         let written = match act {
-            Act::Wait(left) => return Tried::Waits(left),
+            Act::Wait(left) => return Attempt::Waits(left),
             Act::Create => self.create(spec).await,
             Act::Take | Act::Renew => self.replace(observed.lease, spec).await,
         };
@@ -248,7 +248,7 @@ impl Election {
                 let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
                 self.observed().see(Some(lease), boottime());
                 if !self.fence.open_until(began + self.settings.renew_deadline) {
-                    return Tried::Failed("the answer came too late".into());
+                    return Attempt::Failed("the answer came too late".into());
                 }
                 match act {
                     Act::Renew => debug!("renewed the lease {}", self.place()),
@@ -257,37 +257,37 @@ impl Election {
                         info!(transitions, "{} leads by the lease {}", self.identity, self.place());
                     }
                 }
-                Tried::Leads
+                Attempt::Leads
             }
             // What the Lease says now decides, and it may still be us.
-            Err(Trouble::Missing) if act == Act::Create => {
-                Tried::Failed(format!("there is no namespace {}", self.settings.namespace))
+            Err(LeaseError::Missing) if act == Act::Create => {
+                Attempt::Failed(format!("there is no namespace {}", self.settings.namespace))
             }
-            Err(Trouble::Conflict | Trouble::Missing) => match self.look().await {
-                Ok(()) => Tried::Outdated,
-                Err(trouble) => Tried::Failed(trouble.to_string()),
+            Err(LeaseError::Conflict | LeaseError::Missing) => match self.read_lease().await {
+                Ok(()) => Attempt::Outdated,
+                Err(trouble) => Attempt::Failed(trouble.to_string()),
             },
-            Err(trouble) => Tried::Failed(trouble.to_string()),
+            Err(trouble) => Attempt::Failed(trouble.to_string()),
         }
     }
 
-    async fn look(&self) -> Result<(), Trouble> {
+    async fn read_lease(&self) -> Result<(), LeaseError> {
         let lease = self.call(self.leases.get_opt(&self.settings.name)).await?;
         self.observed().see(lease, boottime());
         Ok(())
     }
 
-    async fn create(&self, spec: LeaseSpec) -> Result<Lease, Trouble> {
+    async fn create(&self, spec: LeaseSpec) -> Result<Lease, LeaseError> {
         let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..Default::default() };
         let lease = Lease { metadata, spec: Some(spec) };
         self.call(self.leases.create(&params(), &lease)).await
     }
 
-    async fn replace(&self, lease: Option<Lease>, spec: LeaseSpec) -> Result<Lease, Trouble> {
+    async fn replace(&self, lease: Option<Lease>, spec: LeaseSpec) -> Result<Lease, LeaseError> {
         let mut lease = lease.unwrap_or_default();
         // Without a version the API server would let everybody win.
         if lease.resource_version().is_none() {
-            return Err(Trouble::Conflict);
+            return Err(LeaseError::Conflict);
         }
         lease.spec = Some(spec);
         self.call(self.leases.replace(&self.settings.name, &params(), &lease)).await
@@ -297,14 +297,14 @@ impl Election {
     async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, LeaseError> {
         let patience = self.settings.renew_deadline / 3;
         match timeout(patience, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Trouble::Conflict),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(Trouble::Missing),
-            Ok(Err(error)) => Err(Trouble::Other(brief(&error))),
-            Err(_) => Err(Trouble::Other(format!("no answer within {patience:?}"))),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(LeaseError::Conflict),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(LeaseError::Missing),
+            Ok(Err(error)) => Err(LeaseError::Other(brief(&error))),
+            Err(_) => Err(LeaseError::Other(format!("no answer within {patience:?}"))),
         }
     }
 
@@ -322,7 +322,7 @@ const OUTDATED: Duration = Duration::from_millis(20);
 
 /// Why a call was in vain.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum LeaseError {
     #[error("somebody else has written it")]
     Conflict,
     #[error("it, or its namespace, does not exist")]
@@ -332,7 +332,7 @@ enum Trouble {
 }
 
 fn params() -> PostParams {
-    PostParams { field_manager: Some(crate::api::marks::FIELD_MANAGER.into()), dry_run: false }
+    PostParams { field_manager: Some(crate::api::well_known::FIELD_MANAGER.into()), dry_run: false }
 }
 
 /// A name for this process that no other has, also not the one before it on this host: the host and

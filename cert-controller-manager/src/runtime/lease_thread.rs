@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admin::{Admin, Authorizer, Heartbeats},
+    admin::{Admin, Authorizer, HeartbeatState},
     clusters::Clusters,
     fence::Fence,
     leader::{self, Election, LeaseSettings},
@@ -53,11 +53,11 @@ pub struct Duties {
 #[derive(Clone)]
 pub struct Candidate {
     wanted: Arc<Notify>,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<Candidacy>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Standing {
+enum Candidacy {
     Waits,
     Leads,
     Lost(String),
@@ -69,7 +69,7 @@ impl LeaseThread {
     /// # Errors
     /// When the system gives no thread or no random bits for our name.
     pub fn start(duties: Duties) -> anyhow::Result<Self> {
-        let (tell, standing) = watch::channel(Standing::Waits);
+        let (tell, standing) = watch::channel(Candidacy::Waits);
         let wanted = Arc::new(Notify::new());
         let candidate = Candidate { wanted: wanted.clone(), standing };
         let has_lease = duties.lease.is_some();
@@ -129,7 +129,7 @@ impl Candidate {
     pub async fn acquire(&self) {
         self.wanted.notify_one();
         let mut standing = self.standing.clone();
-        if standing.wait_for(|it| *it != Standing::Waits).await.is_err() {
+        if standing.wait_for(|it| *it != Candidacy::Waits).await.is_err() {
             // The end of the thread is told elsewhere.
             std::future::pending::<()>().await;
         }
@@ -141,11 +141,11 @@ impl Candidate {
     /// Always, with the reason.
     pub async fn lost(self) -> anyhow::Result<()> {
         let mut standing = self.standing;
-        match standing.wait_for(|it| matches!(it, Standing::Lost(_))).await.as_deref() {
-            Ok(Standing::Lost(why)) => {
+        match standing.wait_for(|it| matches!(it, Candidacy::Lost(_))).await.as_deref() {
+            Ok(Candidacy::Lost(why)) => {
                 anyhow::bail!("{why}; after a restart this process stands for election again")
             }
-            Ok(Standing::Waits | Standing::Leads) | Err(_) => {
+            Ok(Candidacy::Waits | Candidacy::Leads) | Err(_) => {
                 anyhow::bail!("the thread that keeps the lease ended")
             }
         }
@@ -156,7 +156,7 @@ fn run(
     duties: Duties,
     identity: String,
     wanted: &Notify,
-    tell: &watch::Sender<Standing>,
+    tell: &watch::Sender<Candidacy>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Duties { lease, fence, clusters, mut admin, metrics_authorization, port } = duties;
@@ -195,24 +195,24 @@ async fn serve(admin: Admin, port: Option<TcpListener>) -> anyhow::Result<Infall
 /// Leads when it is asked to, until that is lost; then waits for the end of the process.
 async fn lead(
     election: Option<&Election>,
-    heartbeats: &Heartbeats,
+    heartbeats: &HeartbeatState,
     wanted: &Notify,
-    tell: &watch::Sender<Standing>,
+    tell: &watch::Sender<Candidacy>,
 ) {
     let Some(election) = election else { return std::future::pending().await };
     wanted.notified().await;
     election.acquire().await;
-    tell.send_replace(Standing::Leads);
+    tell.send_replace(Candidacy::Leads);
     let why = tokio::select! {
         lost = election.keep() => lost.to_string(),
         stuck = stuck(heartbeats) => stuck,
     };
-    tell.send_replace(Standing::Lost(why));
+    tell.send_replace(Candidacy::Lost(why));
     std::future::pending::<()>().await;
 }
 
 /// Waits until a heart stands still.
-async fn stuck(heartbeats: &Heartbeats) -> String {
+async fn stuck(heartbeats: &HeartbeatState) -> String {
     let mut looks = interval(LOOK);
     loop {
         looks.tick().await;

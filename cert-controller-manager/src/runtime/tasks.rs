@@ -17,15 +17,15 @@ pub struct Tasks {
 
 /// Hears when a task ends, from the first one on.
 #[derive(Debug)]
-pub struct Deaths(UnboundedReceiver<&'static str>);
+pub struct TaskFailures(UnboundedReceiver<&'static str>);
 
 /// Tells the end of a task, whichever way it ends.
-struct Obituary {
+struct FailureOnDrop {
     name: &'static str,
     deaths: UnboundedSender<&'static str>,
 }
 
-impl Drop for Obituary {
+impl Drop for FailureOnDrop {
     fn drop(&mut self) {
         // Nobody listens any more when the process ends.
         let _ = self.deaths.send(self.name);
@@ -35,9 +35,9 @@ impl Drop for Obituary {
 impl Tasks {
     /// No task yet.
     #[must_use]
-    pub fn new() -> (Self, Deaths) {
+    pub fn new() -> (Self, TaskFailures) {
         let (deaths, heard) = unbounded_channel();
-        (Self { running: JoinSet::new(), deaths }, Deaths(heard))
+        (Self { running: JoinSet::new(), deaths }, TaskFailures(heard))
     }
 
     /// Starts a task that never ends.
@@ -75,7 +75,7 @@ impl Tasks {
     }
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let obituary = Obituary { name, deaths: self.deaths.clone() };
+        let obituary = FailureOnDrop { name, deaths: self.deaths.clone() };
         self.running.spawn(async move {
             let _obituary = obituary;
             task.await;
@@ -84,7 +84,7 @@ impl Tasks {
     }
 }
 
-impl Deaths {
+impl TaskFailures {
     /// Waits until a task ends or panics, which is an error.
     ///
     /// # Errors

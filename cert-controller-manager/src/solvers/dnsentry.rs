@@ -9,9 +9,9 @@
 
 mod call;
 mod entries;
+mod entry_state;
 mod name;
 mod render;
-mod standing;
 
 pub use entries::Entries;
 
@@ -27,7 +27,7 @@ use cert_lib::{
     net::Resolver,
     solve::{
         Owner, Proof, Readiness, SolveError, Solver,
-        dns01::{Propagation, Sight, Unfollowed, additional_wait},
+        dns01::{DelegationError, Propagation, Visibility, additional_wait},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -39,8 +39,8 @@ use kube::{
 
 use self::{
     call::{Fault, within},
+    entry_state::{EntryState, entry_state},
     render::render,
-    standing::{Standing, standing},
 };
 use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
 
@@ -70,12 +70,12 @@ pub struct DnsEntrySolver {
     propagation: Arc<Propagation>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    memory: Arc<Mutex<HashMap<Owner, Memory>>>,
+    memory: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
 }
 
 /// What this process did and saw for one owner.
 #[derive(Clone, Debug, Default)]
-struct Memory {
+struct AppliedEntries {
     applied: HashMap<ObjectKey, Applied>,
     /// When `ready` was first asked.
     first_look: Option<Timestamp>,
@@ -190,11 +190,15 @@ impl DnsEntrySolver {
     /// What keeps the entry of `proof` from being published, if anything does. An entry that was
     /// deleted or altered by somebody else is written again, but not while the index may simply not
     /// have heard of our own write.
-    async fn obstacle(&self, owner: &Owner, proof: &Proof) -> Result<Option<String>, SolveError> {
+    async fn blocking_error(
+        &self,
+        owner: &Owner,
+        proof: &Proof,
+    ) -> Result<Option<String>, SolveError> {
         let Proof::Txt { fqdn, values } = proof;
         let key = self.key(owner, fqdn);
         let applied = self.applied(owner, &key);
-        let standing = standing(
+        let standing = entry_state(
             &key,
             self.entries.availability_now(),
             self.entries.find(&key).as_ref(),
@@ -202,9 +206,9 @@ impl DnsEntrySolver {
             &name::of_content(fqdn.as_str(), values),
         );
         match standing {
-            Standing::Published => Ok(None),
-            Standing::Pending(why) | Standing::Unknown(why) => Ok(Some(why)),
-            Standing::NotOurs(why) => {
+            EntryState::Published => Ok(None),
+            EntryState::Pending(why) | EntryState::Unknown(why) => Ok(Some(why)),
+            EntryState::NotOurs(why) => {
                 let age = |applied: Applied| self.clock.now().duration_since(applied.at);
                 if applied.map(age).is_none_or(|age| age >= INDEX_LAG) {
                     self.apply(owner, proof).await?;
@@ -243,7 +247,7 @@ impl DnsEntrySolver {
         wait.saturating_sub(now.duration_since(first))
     }
 
-    fn memory(&self) -> MutexGuard<'_, HashMap<Owner, Memory>> {
+    fn memory(&self) -> MutexGuard<'_, HashMap<Owner, AppliedEntries>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -253,10 +257,10 @@ impl Solver for DnsEntrySolver {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
         followed.map_err(|error| match error {
-            Unfollowed::Unknown { .. } => SolveError::Unavailable(error.to_string()),
-            Unfollowed::Loop(_) | Unfollowed::TooLong { .. } | Unfollowed::Wildcard { .. } => {
-                SolveError::Misconfigured(error.to_string())
-            }
+            DelegationError::Unknown { .. } => SolveError::Unavailable(error.to_string()),
+            DelegationError::Loop(_)
+            | DelegationError::TooLong { .. }
+            | DelegationError::Wildcard { .. } => SolveError::Misconfigured(error.to_string()),
         })
     }
 
@@ -268,22 +272,22 @@ impl Solver for DnsEntrySolver {
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
         let not_yet = |why| Readiness::NotYet { why, look_again: self.look_again(owner) };
         for proof in proofs {
-            if let Some(why) = self.obstacle(owner, proof).await? {
+            if let Some(why) = self.blocking_error(owner, proof).await? {
                 return Ok(not_yet(why));
             }
         }
         let looks: Vec<_> = proofs
             .iter()
             .map(|Proof::Txt { fqdn, values }| {
-                self.propagation.look(self.resolver.as_ref(), fqdn, values)
+                self.propagation.check(self.resolver.as_ref(), fqdn, values)
             })
             .collect();
         let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
         let mut all_authoritative = true;
         while let Some(sight) = looks.next().await {
             match sight {
-                Sight::Seen { authoritative } => all_authoritative &= authoritative,
-                Sight::NotSeen { why } => {
+                Visibility::Seen { authoritative } => all_authoritative &= authoritative,
+                Visibility::NotSeen { why } => {
                     self.memory().entry(owner.clone()).or_default().first_sight = None;
                     return Ok(not_yet(why));
                 }

@@ -12,13 +12,13 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    decide::{Change, Situation, finalizer},
+    decide::{Change, SourceState, finalizer},
     feedback::Feedback,
-    slaves::Slave,
+    owned_certificates::OwnedCertificate,
     sync::Clusters,
 };
 use crate::{
-    api::{Certificate, Home, ObjectKey},
+    api::{Certificate, CertificateCluster, ObjectKey},
     runtime::errors::{self, brief},
 };
 
@@ -40,7 +40,7 @@ impl fmt::Display for Failure {
 /// Does things for one object.
 pub(super) struct Act<'a> {
     pub(super) clusters: &'a Clusters,
-    pub(super) situation: &'a Situation<'a>,
+    pub(super) situation: &'a SourceState<'a>,
     pub(super) feedback: &'a Feedback,
 }
 
@@ -96,7 +96,7 @@ impl Act<'_> {
         Err(Failure { what: what(), why, is_refusal: true })
     }
 
-    async fn patch(&self, slave: &Slave, patch: &Value) -> Result<(), Failure> {
+    async fn patch(&self, slave: &OwnedCertificate, patch: &Value) -> Result<(), Failure> {
         let patched = self
             .certificates(slave)
             .patch(&slave.key.object.name, &PatchParams::default(), &Patch::Merge(patch))
@@ -112,7 +112,7 @@ impl Act<'_> {
         }
     }
 
-    async fn delete(&self, slave: &Slave) -> Result<(), Failure> {
+    async fn delete(&self, slave: &OwnedCertificate) -> Result<(), Failure> {
         // Exactly what was seen: whatever changed meanwhile may belong to somebody else now.
         let preconditions = Preconditions {
             uid: Some(slave.uid.clone()),
@@ -170,9 +170,9 @@ impl Act<'_> {
         }
     }
 
-    fn certificates(&self, slave: &Slave) -> Api<Certificate> {
-        let client: &Client = match (slave.key.home, &self.clusters.target) {
-            (Home::Target, Some(target)) => target,
+    fn certificates(&self, slave: &OwnedCertificate) -> Api<Certificate> {
+        let client: &Client = match (slave.key.cluster, &self.clusters.target) {
+            (CertificateCluster::Target, Some(target)) => target,
             _ => &self.clusters.source,
         };
         Api::namespaced(client.clone(), &slave.key.object.namespace)

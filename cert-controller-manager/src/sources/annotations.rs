@@ -8,7 +8,7 @@ use super::names::NameList;
 use crate::{
     api::{
         certificate::{IssuerRef, KeyAlgorithm, KeyEncoding, PrivateKeySpec},
-        marks,
+        well_known,
     },
     config::{duration, go_duration},
 };
@@ -24,7 +24,7 @@ pub const SECRET_NAMESPACE: &str = "cert.gardener.cloud/secret-namespace";
 /// On generated Certificates: with cascading deletion, the Secret gets the Certificate's owners.
 pub const FORWARD_OWNER_REFS: &str = "cert.gardener.cloud/forward-owner-refs";
 /// See [`marks::SOURCE_CLASS`].
-pub const SOURCE_CLASS: &str = marks::SOURCE_CLASS;
+pub const SOURCE_CLASS: &str = well_known::SOURCE_CLASS;
 
 const COMMON_NAME: &str = "cert.gardener.cloud/commonname";
 const DNS_NAMES: &str = "cert.gardener.cloud/dnsnames";
@@ -42,13 +42,13 @@ const SECRET_LABELS: &str = "cert.gardener.cloud/secret-labels";
 const RENEW_BEFORE: &str = "cert.gardener.cloud/renew-before";
 
 /// Copied to the Certificate as they are.
-pub const COPIED: [&str; 4] = marks::COPIED;
+pub const COPIED: [&str; 4] = well_known::COPIED;
 
 /// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are
 /// the Gateway's.
 const INHERITED: [&str; 12] = [
     PURPOSE,
-    marks::CLASS,
+    well_known::CLASS,
     ISSUER,
     FOLLOW_CNAME,
     PREFERRED_CHAIN,
@@ -103,7 +103,7 @@ pub fn keep(all: &Annotations) -> Annotations {
 /// for certificates, and whom.
 #[must_use]
 pub fn is_always_kept(name: &str) -> bool {
-    [PURPOSE, marks::CLASS].contains(&name)
+    [PURPOSE, well_known::CLASS].contains(&name)
 }
 
 /// Why an annotation is not read, where it is too long.

@@ -13,14 +13,15 @@ use serde_json::{Map, Value, json};
 use super::{
     SourceSettings,
     annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
+    extract::{DesiredCertificate, Extracted},
     kind::SourceKey,
     object::Object,
-    slaves::Slave,
-    want::{Wanted, WantedCertificate},
+    owned_certificates::OwnedCertificate,
 };
 use crate::{
     api::{
-        Certificate, Home, ObjectKey, certificate::CertificateSpec, marks, names, trim::MAX_OWNERS,
+        Certificate, CertificateCluster, ObjectKey, certificate::CertificateSpec, names,
+        trim::MAX_OWNERS, well_known,
     },
     runtime::merge::difference,
 };
@@ -40,21 +41,21 @@ pub enum Change {
     /// Make a Certificate on the source cluster. Its name is the same at every try.
     Create(Box<Certificate>),
     /// Merge this into a Certificate.
-    Patch(Box<Slave>, Value),
+    Patch(Box<OwnedCertificate>, Value),
     /// Delete a Certificate.
-    Delete(Box<Slave>),
+    Delete(Box<OwnedCertificate>),
 }
 
 /// What is known about one object when something is decided about it.
-pub struct Situation<'a> {
+pub struct SourceState<'a> {
     /// The object's name.
     pub key: &'a SourceKey,
     /// The object; `None` where it is certain that it is not there.
     pub object: Option<&'a Object>,
     /// What it asks for; nothing where it is not there.
-    pub wanted: &'a Wanted,
+    pub extracted: &'a Extracted,
     /// Its Certificates.
-    pub slaves: &'a [Slave],
+    pub slaves: &'a [OwnedCertificate],
     /// Whether source and target are different clusters.
     pub apart: bool,
     /// What the manager was told.
@@ -72,25 +73,26 @@ pub struct Decision {
 
 /// Decides what to do.
 #[must_use]
-pub fn decide(situation: &Situation<'_>) -> Decision {
+pub fn decide(situation: &SourceState<'_>) -> Decision {
     let places = situation.places();
     let mut changes = Vec::new();
-    let mut served = vec![false; situation.wanted.certificates.len()];
+    let mut served = vec![false; situation.extracted.certificates.len()];
     let mut keeps_finalizer = false;
     let mut orphans = Vec::new();
     for slave in situation.slaves {
-        let fate = situation.fate(slave, &places);
-        keeps_finalizer |= slave.key.home == Home::Target && fate != Fate::LeaveAlone;
+        let fate = situation.disposal(slave, &places);
+        keeps_finalizer |=
+            slave.key.cluster == CertificateCluster::Target && fate != Disposal::LeaveAlone;
         match fate {
-            Fate::LeaveAlone | Fate::Hold => {}
-            Fate::Delete if slave.deleting => {}
-            Fate::Delete => changes.push(Change::Delete(Box::new(slave.clone()))),
-            Fate::Keep(index) => {
+            Disposal::LeaveAlone | Disposal::Hold => {}
+            Disposal::Delete if slave.deleting => {}
+            Disposal::Delete => changes.push(Change::Delete(Box::new(slave.clone()))),
+            Disposal::Keep(index) => {
                 served[index] = true;
-                let patch = situation.patch(slave, &situation.wanted.certificates[index]);
+                let patch = situation.patch(slave, &situation.extracted.certificates[index]);
                 changes.extend(patch.map(|patch| Change::Patch(Box::new(slave.clone()), patch)));
             }
-            Fate::Adopt(index) => orphans.push((slave, index)),
+            Disposal::Adopt(index) => orphans.push((slave, index)),
         }
     }
     for (slave, index) in orphans {
@@ -100,7 +102,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
             // are written as a whole.
             Some(object) if !served[index] && slave.references.len() <= MAX_OWNERS => {
                 served[index] = true;
-                let wanted = &situation.wanted.certificates[index];
+                let wanted = &situation.extracted.certificates[index];
                 let patch = situation.adoption(object, &slave, wanted);
                 changes.push(Change::Patch(slave, patch));
             }
@@ -108,7 +110,8 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         }
     }
     let there = served.iter().filter(|served| **served).count();
-    let missing = situation.wanted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
+    let missing =
+        situation.extracted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
     for (certificate, _) in missing.take(MAX_CERTIFICATES.saturating_sub(there)) {
         if let Some(object) = situation.object {
             changes.push(Change::Create(Box::new(situation.certificate(object, certificate))));
@@ -141,7 +144,7 @@ fn left_out(asked: usize, there: usize) -> Option<String> {
 type Places = HashMap<ObjectKey, usize>;
 
 #[derive(Eq, PartialEq)]
-enum Fate {
+enum Disposal {
     LeaveAlone,
     /// It is ours, and stays as it is.
     Hold,
@@ -152,57 +155,59 @@ enum Fate {
     Adopt(usize),
 }
 
-impl Situation<'_> {
+impl SourceState<'_> {
     fn places(&self) -> Places {
         let mut places = Places::new();
-        for (index, certificate) in self.wanted.certificates.iter().enumerate() {
+        for (index, certificate) in self.extracted.certificates.iter().enumerate() {
             places.entry(certificate.secret.clone()).or_insert(index);
             places.entry(self.secret(certificate)).or_insert(index);
         }
         places
     }
 
-    fn fate(&self, slave: &Slave, places: &Places) -> Fate {
+    fn disposal(&self, slave: &OwnedCertificate, places: &Places) -> Disposal {
         let index = slave.secret.as_ref().and_then(|secret| places.get(secret).copied());
         // Who belongs to several goes with the last.
         if slave.owners.len() > 1 && index.is_none() {
-            return Fate::LeaveAlone;
+            return Disposal::LeaveAlone;
         }
-        let Some(object) = self.object else { return Fate::Delete };
+        let Some(object) = self.object else { return Disposal::Delete };
         let of_this = |(key, uid): &(SourceKey, Option<String>)| {
             key == self.key && uid.as_ref().is_none_or(|uid| *uid == object.uid)
         };
         if !slave.owners.iter().any(of_this) {
             return match index {
-                _ if !self.wanted.responsible || object.deleting || slave.deleting => Fate::Delete,
-                _ if self.wanted.held => Fate::Hold,
-                Some(index) => Fate::Adopt(index),
-                None => Fate::Delete,
+                _ if !self.extracted.responsible || object.deleting || slave.deleting => {
+                    Disposal::Delete
+                }
+                _ if self.extracted.held => Disposal::Hold,
+                Some(index) => Disposal::Adopt(index),
+                None => Disposal::Delete,
             };
         }
         let has_finalizer = object.finalizers.contains(&finalizer(self.key, self.settings));
         if object.deleting {
             // Kubernetes deletes what has an owner reference, or orphans it on demand.
-            return if slave.key.home == Home::Target || has_finalizer {
-                Fate::Delete
+            return if slave.key.cluster == CertificateCluster::Target || has_finalizer {
+                Disposal::Delete
             } else {
-                Fate::LeaveAlone
+                Disposal::LeaveAlone
             };
         }
-        if !self.wanted.responsible {
+        if !self.extracted.responsible {
             let made_for = slave.annotations.get(SOURCE_CLASS);
             let is_ours = made_for.is_some_and(|class| self.settings.classes.serves(Some(class)));
-            let by_finalizer = slave.key.home == Home::Target && has_finalizer;
-            return if is_ours || by_finalizer { Fate::Delete } else { Fate::LeaveAlone };
+            let by_finalizer = slave.key.cluster == CertificateCluster::Target && has_finalizer;
+            return if is_ours || by_finalizer { Disposal::Delete } else { Disposal::LeaveAlone };
         }
-        if self.wanted.held {
-            return Fate::Hold;
+        if self.extracted.held {
+            return Disposal::Hold;
         }
-        index.map_or(Fate::Delete, Fate::Keep)
+        index.map_or(Disposal::Delete, Disposal::Keep)
     }
 
     /// Where the certificate goes to.
-    fn secret(&self, certificate: &WantedCertificate) -> ObjectKey {
+    fn secret(&self, certificate: &DesiredCertificate) -> ObjectKey {
         let elsewhere = self.settings.target_namespace.as_ref().filter(|_| self.apart);
         match elsewhere {
             Some(namespace) => ObjectKey::new(namespace, &certificate.secret.name),
@@ -210,7 +215,7 @@ impl Situation<'_> {
         }
     }
 
-    fn certificate(&self, object: &Object, wanted: &WantedCertificate) -> Certificate {
+    fn certificate(&self, object: &Object, wanted: &DesiredCertificate) -> Certificate {
         let secret = self.secret(wanted);
         let mut annotations = self.annotations(wanted);
         annotations.insert(SOURCE_CLASS.to_owned(), self.main_class().to_owned());
@@ -261,11 +266,11 @@ impl Situation<'_> {
         self.settings.classes.main()
     }
 
-    fn annotations(&self, wanted: &WantedCertificate) -> BTreeMap<String, String> {
+    fn annotations(&self, wanted: &DesiredCertificate) -> BTreeMap<String, String> {
         let mut annotations = wanted.options.copied.clone();
         annotations.insert(FORWARD_OWNER_REFS.to_owned(), "true".to_owned());
         if let Some(class) = &self.settings.target_class {
-            annotations.insert(marks::CLASS.to_owned(), class.clone());
+            annotations.insert(well_known::CLASS.to_owned(), class.clone());
         }
         annotations
     }
@@ -273,7 +278,11 @@ impl Situation<'_> {
     /// What must be merged into a Certificate; `None` where nothing must. Where it is and which
     /// Secret it is for stays as it is.
     #[must_use]
-    pub(super) fn patch(&self, slave: &Slave, wanted: &WantedCertificate) -> Option<Value> {
+    pub(super) fn patch(
+        &self,
+        slave: &OwnedCertificate,
+        wanted: &DesiredCertificate,
+    ) -> Option<Value> {
         let mut patch = Map::new();
         let should = spec(wanted);
         if should != slave.managed {
@@ -295,7 +304,12 @@ impl Situation<'_> {
     }
 
     /// What must be merged into a Certificate whose object came back with another uid.
-    fn adoption(&self, object: &Object, slave: &Slave, wanted: &WantedCertificate) -> Value {
+    fn adoption(
+        &self,
+        object: &Object,
+        slave: &OwnedCertificate,
+        wanted: &DesiredCertificate,
+    ) -> Value {
         let mut patch = self.patch(slave, wanted).unwrap_or_else(|| json!({}));
         let owner = self.owner(object);
         let is_of_this = |one: &&OwnerReference| {
@@ -313,7 +327,11 @@ impl Situation<'_> {
         patch
     }
 
-    fn changed_annotations(&self, slave: &Slave, wanted: &WantedCertificate) -> Map<String, Value> {
+    fn changed_annotations(
+        &self,
+        slave: &OwnedCertificate,
+        wanted: &DesiredCertificate,
+    ) -> Map<String, Value> {
         let mut should = self.annotations(wanted);
         // Upstream's have none, and a steady state writes nothing.
         if slave.annotations.contains_key(SOURCE_CLASS) {
@@ -338,7 +356,7 @@ impl Situation<'_> {
 pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
     let plain = key.kind.finalizer();
     match settings.classes.main() {
-        marks::DEFAULT_CLASS => plain.to_owned(),
+        well_known::DEFAULT_CLASS => plain.to_owned(),
         class => format!("{class}.{plain}"),
     }
 }
@@ -347,7 +365,7 @@ pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
 ///
 /// Among the DNS names a first name that is none is refused. As the common name an issuer whose key
 /// we hold would certify it, and the names that were meant would be missing.
-fn spec(wanted: &WantedCertificate) -> CertificateSpec {
+fn spec(wanted: &DesiredCertificate) -> CertificateSpec {
     let options = &wanted.options;
     let fits = |name: &str| name.len() <= MAX_COMMON_NAME && name.parse::<DnsName>().is_ok();
     let (common_name, dns_names) = match wanted.domains.as_slice().split_first() {

@@ -9,8 +9,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    names::{NameList, plain},
-    object::{Entry, Labels, Place},
+    names::{NameList, normalize},
+    object::{Entry, Labels, PublicHost},
 };
 
 /// So many names of the routes of one namespace are looked at for one entry.
@@ -134,7 +134,7 @@ impl<'a> OfNamespace<'a> {
         here: &str,
         found: &mut Vec<Candidate<'a>>,
     ) {
-        let is_meant = |(_, route): &&(usize, &Attachment)| is_meant(&entry.place, route);
+        let is_meant = |(_, route): &&(usize, &Attachment)| host_applies(&entry.place, route);
         let mut routes = self.routes.iter().filter(is_meant).peekable();
         let Some((_, first)) = routes.peek() else { return };
         let Some(looks) = self.looks.checked_sub(entry.hosts.len()) else {
@@ -170,7 +170,7 @@ impl<'a> OfNamespace<'a> {
     }
 }
 
-fn is_meant(place: &Place, route: &Attachment) -> bool {
+fn host_applies(place: &PublicHost, route: &Attachment) -> bool {
     let section = route.section.as_ref().is_none_or(|section| *section == place.section);
     section && route.port.is_none_or(|port| Some(port) == place.port)
 }
@@ -187,7 +187,7 @@ impl<'a> Served<'a> {
     fn of(entry: &'a Entry, open: bool, route: &Attachment, here: &str) -> Self {
         let (from, labels) = (&*route.namespace, route.labels.as_deref());
         let admitted = || entry.hosts.iter().filter(|host| host.from.admits(from, labels, here));
-        let names = || admitted().filter_map(|host| host.name.as_deref()).map(plain);
+        let names = || admitted().filter_map(|host| host.name.as_deref()).map(normalize);
         let suffix = |name: Cow<'_, str>| Some(name.strip_prefix('*')?.to_owned());
         let is_parent = |suffix: &String| suffix.starts_with('.');
         Self {
@@ -203,7 +203,7 @@ impl<'a> Served<'a> {
 
     /// Whether `host` is served: a wildcard here stands for any number of labels.
     fn has(&self, host: &str) -> bool {
-        let host = plain(host);
+        let host = normalize(host);
         let is_below = || {
             let dots = host.match_indices('.').filter(|(at, _)| *at > 0);
             dots.filter_map(|(at, _)| host.get(at..)).any(|suffix| self.below.contains(suffix))
@@ -215,7 +215,7 @@ impl<'a> Served<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::object::{From, Host};
+    use crate::sources::object::{Host, NamespaceFilter};
 
     #[test]
     fn wildcards_stand_for_one_label_in_certificates_and_for_many_in_servers() {
@@ -236,7 +236,10 @@ mod tests {
         ] {
             let list: NameList = [own].into_iter().collect();
             assert_eq!(list.covers(host), covered, "{own} covers {host}");
-            let host_of = |name: &str| Host { name: Some(name.to_owned()), from: From::Everywhere };
+            let host_of = |name: &str| Host {
+                name: Some(name.to_owned()),
+                from: NamespaceFilter::Everywhere,
+            };
             let entry = Entry { hosts: vec![host_of(own)], ..Entry::default() };
             let served_here = Served::of(&entry, false, &Attachment::default(), "ns").has(host);
             assert_eq!(served_here, served, "{own} serves {host}");
@@ -245,8 +248,8 @@ mod tests {
 
     #[test]
     fn a_route_adds_names_only_where_it_is_served() {
-        let entry = |hosts: &[(Option<&str>, From)]| Entry {
-            place: Place { section: "web".into(), port: Some(443) },
+        let entry = |hosts: &[(Option<&str>, NamespaceFilter)]| Entry {
+            place: PublicHost { section: "web".into(), port: Some(443) },
             hosts: hosts
                 .iter()
                 .map(|(name, from)| Host { name: name.map(str::to_owned), from: from.clone() })
@@ -260,7 +263,7 @@ mod tests {
             hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect(),
             ..Attachment::default()
         };
-        let all = From::Everywhere;
+        let all = NamespaceFilter::Everywhere;
         let wild = entry(&[(Some("*.x"), all.clone())]);
         let any = entry(&[(None, all.clone())]);
         for (entry, route, names) in [
@@ -269,9 +272,9 @@ mod tests {
             (&any, route(Some("web"), Some(443), &["a.x"]), vec!["a.x"]),
             (&any, route(Some("other"), None, &["a.x"]), vec![]),
             (&any, route(None, Some(8443), &["a.x"]), vec![]),
-            (&entry(&[(None, From::Here)]), route(None, None, &["a.x"]), vec![]),
+            (&entry(&[(None, NamespaceFilter::Here)]), route(None, None, &["a.x"]), vec![]),
             (
-                &entry(&[(None, From::Namespace("apps".into()))]),
+                &entry(&[(None, NamespaceFilter::Namespace("apps".into()))]),
                 route(None, None, &["a.x"]),
                 vec!["a.x"],
             ),
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn newer_routes_do_not_take_the_place_of_older_ones() {
-        let any = Host { name: None, from: From::Everywhere };
+        let any = Host { name: None, from: NamespaceFilter::Everywhere };
         let entry = Entry { hosts: vec![any], ..Entry::default() };
         let route = |namespace: &str, second, hostnames: Vec<String>| Attachment {
             namespace: namespace.into(),
@@ -310,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_namespace_has_so_many_looks_for_all_entries_and_takes_none_of_others() {
-        let host = Host { name: Some("*.x".into()), from: From::Everywhere };
+        let host = Host { name: Some("*.x".into()), from: NamespaceFilter::Everywhere };
         let entry = Entry { hosts: vec![host], ..Entry::default() };
         let route = |namespace: &str, count: usize| Attachment {
             namespace: namespace.into(),

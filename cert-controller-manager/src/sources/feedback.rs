@@ -10,8 +10,10 @@ use std::{
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use super::{kind::SourceKey, object::Object, routes::Complaint, slaves::Slave};
-use crate::{api::ObjectKey, runtime::report::Reports};
+use super::{
+    kind::SourceKey, object::Object, owned_certificates::OwnedCertificate, routes::Problem,
+};
+use crate::{api::ObjectKey, runtime::events::EventRecorder};
 
 /// Reason of events about what is done.
 const RECONCILE: &str = "reconcile";
@@ -22,14 +24,14 @@ const MAX_TEXT: usize = 500;
 
 /// See the [module](self).
 pub struct Feedback {
-    reports: Reports,
-    memory: Mutex<HashMap<SourceKey, Memory>>,
+    reports: EventRecorder,
+    memory: Mutex<HashMap<SourceKey, Reported>>,
     hasher: RandomState,
 }
 
 /// What was said. Others decide how long the texts are, so their hashes are kept.
 #[derive(Default)]
-struct Memory {
+struct Reported {
     /// The last word about each Secret.
     states: BTreeMap<ObjectKey, u64>,
     complaints: BTreeSet<u64>,
@@ -37,7 +39,7 @@ struct Memory {
 
 /// Something to say.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Word {
+pub enum CertificateState {
     /// All is well.
     Normal(String),
     /// Somebody should have a look.
@@ -47,7 +49,7 @@ pub enum Word {
 impl Feedback {
     /// Events go to `reports`.
     #[must_use]
-    pub fn new(reports: Reports) -> Self {
+    pub fn new(reports: EventRecorder) -> Self {
         Self { reports, memory: Mutex::default(), hasher: RandomState::new() }
     }
 
@@ -57,7 +59,7 @@ impl Feedback {
     }
 
     /// Says what cannot be done, each thing once until it has changed.
-    pub fn complain(&self, key: &SourceKey, object: &Object, complaints: &[String]) {
+    pub fn report_problems(&self, key: &SourceKey, object: &Object, complaints: &[String]) {
         let complaints: BTreeMap<u64, String> = complaints
             .iter()
             .map(|text| cut(text))
@@ -77,24 +79,25 @@ impl Feedback {
     }
 
     /// Says on routes what is wrong with them.
-    pub fn routes(&self, complaints: Vec<Complaint>) {
-        for Complaint { about, text } in complaints {
+    pub fn routes(&self, complaints: Vec<Problem>) {
+        for Problem { about, text } in complaints {
             self.reports.warning(about, RECONCILE, &text);
         }
     }
 
     /// Says in which state the Certificates are.
-    pub fn states(&self, key: &SourceKey, object: &Object, slaves: &[Slave]) {
+    pub fn states(&self, key: &SourceKey, object: &Object, slaves: &[OwnedCertificate]) {
         if let Some(memory) = self.lock().get_mut(key) {
             let there: BTreeSet<_> = slaves.iter().filter_map(|it| it.secret.as_ref()).collect();
             memory.states.retain(|secret, _| there.contains(secret));
         }
-        for (secret, word) in
-            slaves.iter().filter_map(|slave| Some((slave.secret.clone()?, word(slave)?)))
+        for (secret, state) in slaves
+            .iter()
+            .filter_map(|slave| Some((slave.secret.clone()?, certificate_state(slave)?)))
         {
-            let (text, wrong) = match &word {
-                Word::Normal(text) => (text, false),
-                Word::Warning(text) => (text, true),
+            let (text, wrong) = match &state {
+                CertificateState::Normal(text) => (text, false),
+                CertificateState::Warning(text) => (text, true),
             };
             let before = {
                 let mut memory = self.lock();
@@ -122,23 +125,25 @@ impl Feedback {
         self.lock().remove(key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, Memory>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, Reported>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What there is to say about a Certificate, in upstream's words: people match on them.
 #[must_use]
-pub fn word(slave: &Slave) -> Option<Word> {
+pub fn certificate_state(slave: &OwnedCertificate) -> Option<CertificateState> {
     let with = |text: &str| match slave.message.as_str() {
         "" => text.to_owned(),
         message => format!("{text}: {message}"),
     };
     match slave.state.as_str() {
-        "Ready" if slave.message.is_empty() => Some(Word::Normal("certificate ready".to_owned())),
-        "Ready" => Some(Word::Normal(slave.message.clone())),
-        "Pending" => Some(Word::Normal(with("certificate pending"))),
-        "Error" => Some(Word::Warning(with("errornous certificate"))),
+        "Ready" if slave.message.is_empty() => {
+            Some(CertificateState::Normal("certificate ready".to_owned()))
+        }
+        "Ready" => Some(CertificateState::Normal(slave.message.clone())),
+        "Pending" => Some(CertificateState::Normal(with("certificate pending"))),
+        "Error" => Some(CertificateState::Warning(with("errornous certificate"))),
         _ => None,
     }
 }

@@ -8,7 +8,10 @@ use kube::{ResourceExt, core::Selector};
 use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Entries, Entry, From, Host, MAX_NAME, Parent, Place, SecretName, Source, quote},
+    object::{
+        Entries, Entry, Host, MAX_NAME, NamespaceFilter, Parent, PublicHost, SecretName, Source,
+        quote,
+    },
     routes::{Attached, RouteKind},
 };
 use crate::api::{
@@ -30,8 +33,8 @@ impl Source for GatewaySpec {
         (object.spec.listeners.iter().filter_map(entry).collect(), None)
     }
 
-    fn listeners_from(object: &Foreign<Self>) -> From {
-        from(&object.spec.allowed_listeners.namespaces, From::Nowhere)
+    fn listeners_from(object: &Foreign<Self>) -> NamespaceFilter {
+        from(&object.spec.allowed_listeners.namespaces, NamespaceFilter::Nowhere)
     }
 }
 
@@ -62,36 +65,36 @@ fn entry(listener: &Listener) -> Option<Entry> {
         let ends = tls.mode.as_deref().is_none_or(|mode| mode == "Terminate");
         ends && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
     })?;
-    let from = from(&listener.allowed_routes.namespaces, From::Here);
+    let from = from(&listener.allowed_routes.namespaces, NamespaceFilter::Here);
     let name = listener.hostname.clone().filter(|name| !name.is_empty() && name != "*");
     Some(Entry {
-        place: Place { section: listener.name.clone(), port: listener.port },
+        place: PublicHost { section: listener.name.clone(), port: listener.port },
         secret: secret(&listener.name, tls),
         hosts: vec![Host { name, from }],
     })
 }
 
 /// From which namespaces something is taken; `unset` where that is not said.
-fn from(allowed: &AllowedNamespaces, unset: From) -> From {
+fn from(allowed: &AllowedNamespaces, unset: NamespaceFilter) -> NamespaceFilter {
     match allowed.from.as_deref() {
-        Some("All") => From::Everywhere,
-        Some("Same") => From::Here,
-        Some("None") => From::Nowhere,
+        Some("All") => NamespaceFilter::Everywhere,
+        Some("Same") => NamespaceFilter::Here,
+        Some("None") => NamespaceFilter::Nowhere,
         // Without a selector, or with one that means nothing, no namespace is selected.
-        Some("Selector") => allowed.selector.as_ref().map_or(From::Nowhere, selected),
+        Some("Selector") => allowed.selector.as_ref().map_or(NamespaceFilter::Nowhere, selected),
         _ => unset,
     }
 }
 
-fn selected(selector: &LabelSelector) -> From {
+fn selected(selector: &LabelSelector) -> NamespaceFilter {
     let labels = selector.match_labels.iter().flatten();
     let terms = selector.match_expressions.iter().flatten();
     let values = terms.flat_map(|term| term.values.iter().flatten().chain([&term.key]));
     let size: usize = labels.map(|(key, value)| key.len() + value.len()).sum::<usize>()
         + values.map(String::len).sum::<usize>();
     match Selector::try_from(selector.clone()) {
-        Ok(selector) if size <= MAX_SELECTOR => From::Selected(Arc::new(selector)),
-        _ => From::Nowhere,
+        Ok(selector) if size <= MAX_SELECTOR => NamespaceFilter::Selected(Arc::new(selector)),
+        _ => NamespaceFilter::Nowhere,
     }
 }
 

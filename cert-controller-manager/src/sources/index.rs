@@ -17,14 +17,14 @@ use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
     object::{Entries, Labels, Object, Source, keep},
-    routes::{Complaint, Route, RouteKey, RouteKind},
+    routes::{Problem, Route, RouteKey, RouteKind},
 };
 use crate::{
     api::{
         ObjectKey,
         source::{Foreign, NamespaceSpec},
     },
-    runtime::{follow::Follower, queue::Shared},
+    runtime::{queue::Shared, watch::EventHandler},
 };
 
 /// How long after an object vanished those that it concerns are looked at: when its kind, or the
@@ -121,12 +121,11 @@ impl Index {
 
     /// What is wrong with routes that are attached to this object, each thing once until it has
     /// changed. A few at a time.
-    pub fn complaints(&self, key: &SourceKey) -> Vec<Complaint> {
+    pub fn problems(&self, key: &SourceKey) -> Vec<Problem> {
         let mut state = self.lock();
         let routes = state.attached.get(key).into_iter().flatten();
         let untold = routes.filter(|route| !state.told.contains(*route));
-        let complaint =
-            |key: &RouteKey| Some((key.clone(), state.routes.get(key)?.complaint(key)?));
+        let complaint = |key: &RouteKey| Some((key.clone(), state.routes.get(key)?.problem(key)?));
         let fresh: Vec<_> = untold.filter_map(complaint).take(COMPLAINTS_AT_ONCE).collect();
         let tell = |(key, complaint)| {
             state.told.insert(key);
@@ -162,8 +161,12 @@ impl Index {
         if before.as_ref() == state.objects.get(&key) {
             return;
         }
-        state.adopt(&key, before.and_then(|object| object.parent).map(|parent| parent.0), false);
-        state.adopt(&key, parent.map(|parent| parent.0), true);
+        state.link_parent(
+            &key,
+            before.and_then(|object| object.parent).map(|parent| parent.0),
+            false,
+        );
+        state.link_parent(&key, parent.map(|parent| parent.0), true);
         let children = state.children_of(&key);
         drop(state);
         self.push(children);
@@ -177,7 +180,7 @@ impl Index {
         let item = Item::Object(key.clone());
         state.budget.remove(&item, object.size());
         self.tell_room(&state, &item);
-        state.adopt(key, object.parent.map(|parent| parent.0), false);
+        state.link_parent(key, object.parent.map(|parent| parent.0), false);
         let children = state.children_of(key);
         drop(state);
         for key in children {
@@ -258,7 +261,7 @@ impl Index {
             Some(route) if state.routes.get(&key) == Some(route) => return,
             _ => state.routes.remove(&key),
         };
-        if !route.as_ref().is_some_and(|route| route.complains_as(before.as_ref())) {
+        if !route.as_ref().is_some_and(|route| route.problem_reason(before.as_ref())) {
             state.told.remove(&key);
         }
         for (parent, _) in before.iter().flat_map(|route| &route.attachments) {
@@ -315,7 +318,7 @@ impl State {
         (route, free)
     }
 
-    fn adopt(&mut self, key: &SourceKey, parent: Option<ObjectKey>, is_child: bool) {
+    fn link_parent(&mut self, key: &SourceKey, parent: Option<ObjectKey>, is_child: bool) {
         let Some(parent) = parent else { return };
         let children = self.children.entry(parent.clone()).or_default();
         if is_child {
@@ -347,7 +350,7 @@ impl<S> Objects<S> {
     }
 }
 
-impl<S: Source> Follower<Foreign<S>> for Objects<S> {
+impl<S: Source> EventHandler<Foreign<S>> for Objects<S> {
     fn applied(&self, object: Foreign<S>) {
         let (key, object) = keep(&object, self.version);
         self.index.put(key, object, None);
@@ -379,7 +382,7 @@ impl Namespaces {
     }
 }
 
-impl Follower<Foreign<NamespaceSpec>> for Namespaces {
+impl EventHandler<Foreign<NamespaceSpec>> for Namespaces {
     fn applied(&self, namespace: Foreign<NamespaceSpec>) {
         let labels = namespace.metadata.labels.unwrap_or_default();
         let labels: Labels = labels.into_iter().take(MAX_LABELS).collect();

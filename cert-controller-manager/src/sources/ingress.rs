@@ -2,7 +2,9 @@
 
 use super::{
     kind::Kind,
-    object::{Entries, Entry, From, Host, Parent, Place, SecretName, Source, quote},
+    object::{
+        Entries, Entry, Host, NamespaceFilter, Parent, PublicHost, SecretName, Source, quote,
+    },
 };
 use crate::api::source::{Foreign, IngressSpec, IngressTls};
 
@@ -22,6 +24,6 @@ fn entry(tls: &IngressTls) -> Entry {
     } else {
         SecretName::here(&tls.secret_name)
     };
-    let host = |name: &String| Host { name: Some(name.clone()), from: From::Nowhere };
-    Entry { place: Place::default(), secret, hosts: hosts.map(host).collect() }
+    let host = |name: &String| Host { name: Some(name.clone()), from: NamespaceFilter::Nowhere };
+    Entry { place: PublicHost::default(), secret, hosts: hosts.map(host).collect() }
 }

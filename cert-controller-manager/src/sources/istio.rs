@@ -9,7 +9,9 @@ use super::{
     annotations::SECRET_NAMESPACE,
     domains::Attachment,
     kind::{Kind, SourceKey},
-    object::{Entries, Entry, From, Host, MAX_NAME, Parent, Place, SecretName, Source},
+    object::{
+        Entries, Entry, Host, MAX_NAME, NamespaceFilter, Parent, PublicHost, SecretName, Source,
+    },
     routes::{Attached, RouteKind},
 };
 use crate::api::{
@@ -27,7 +29,7 @@ impl Source for GatewaySpec {
         let servers = object.spec.servers.iter();
         let servers = servers.filter(|server| !server.tls.credential_name.is_empty());
         let entries = servers.map(|server| Entry {
-            place: Place::default(),
+            place: PublicHost::default(),
             secret: SecretName::Named {
                 namespace: namespace.cloned(),
                 name: server.tls.credential_name.clone(),
@@ -41,9 +43,11 @@ impl Source for GatewaySpec {
 /// `host`, `namespace/host`, `./host` or `*/host`. The namespace says whose VirtualServices count.
 fn host(text: &str) -> Host {
     let (from, name) = match text.split_once('/') {
-        None | Some(("*", _)) => (From::Everywhere, text.rsplit('/').next().unwrap_or(text)),
-        Some((".", name)) => (From::Here, name),
-        Some((namespace, name)) => (From::Namespace(namespace.to_owned()), name),
+        None | Some(("*", _)) => {
+            (NamespaceFilter::Everywhere, text.rsplit('/').next().unwrap_or(text))
+        }
+        Some((".", name)) => (NamespaceFilter::Here, name),
+        Some((namespace, name)) => (NamespaceFilter::Namespace(namespace.to_owned()), name),
     };
     Host { name: (name != "*").then(|| name.to_owned()), from }
 }

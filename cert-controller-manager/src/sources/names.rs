@@ -23,9 +23,9 @@ impl NameList {
         if self.is_full() {
             return;
         }
-        let plain = plain(name);
-        if !self.seen.contains(plain.as_ref()) {
-            self.seen.insert(plain.into_owned());
+        let normalized = normalize(name);
+        if !self.seen.contains(normalized.as_ref()) {
+            self.seen.insert(normalized.into_owned());
             self.names.push(name.to_owned());
         }
     }
@@ -52,7 +52,7 @@ impl NameList {
     /// (RFC 6125 section 6.4.3).
     #[must_use]
     pub fn covers(&self, host: &str) -> bool {
-        let host = plain(host);
+        let host = normalize(host);
         let by_wildcard = |(label, rest): (&str, &str)| {
             label != "*" && self.seen.contains(format!("*.{rest}").as_str())
         };
@@ -82,7 +82,7 @@ impl<'a> FromIterator<&'a str> for NameList {
 
 /// A name as DNS compares it: in lower case and without the dot at its end.
 #[must_use]
-pub fn plain(name: &str) -> Cow<'_, str> {
+pub fn normalize(name: &str) -> Cow<'_, str> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())

@@ -12,8 +12,9 @@ use super::{
     kind::{Kind, SourceKey},
 };
 use crate::api::{
-    ObjectKey, marks,
+    ObjectKey,
     source::{Foreign, Shape},
+    well_known,
 };
 
 /// Most entries of an object. A list is read a little further, so that more are noticed.
@@ -38,8 +39,8 @@ pub trait Source: Shape {
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>);
 
     /// Whose ListenerSets belong to it.
-    fn listeners_from(_: &Foreign<Self>) -> From {
-        From::Nowhere
+    fn listeners_from(_: &Foreign<Self>) -> NamespaceFilter {
+        NamespaceFilter::Nowhere
     }
 }
 
@@ -63,14 +64,14 @@ pub struct Object {
     /// What it belongs to.
     pub parent: Option<Parent>,
     /// Whose ListenerSets belong to it.
-    pub listeners_from: From,
+    pub listeners_from: NamespaceFilter,
 }
 
 impl Object {
     /// Whether labels of namespaces decide what belongs to it.
     #[must_use]
     pub fn selects(&self) -> bool {
-        let selects = |from: &From| matches!(from, From::Selected(_));
+        let selects = |from: &NamespaceFilter| matches!(from, NamespaceFilter::Selected(_));
         let mut hosts = self.entries.as_slice().iter().flat_map(|entry| &entry.hosts);
         selects(&self.listeners_from) || hosts.any(|host| selects(&host.from))
     }
@@ -132,7 +133,7 @@ impl FromIterator<Entry> for Entries {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
     /// How routes and people name it.
-    pub place: Place,
+    pub place: PublicHost,
     /// Where the certificate goes to, or why that is not clear.
     pub secret: SecretName,
     /// What is served.
@@ -176,7 +177,7 @@ fn head(text: &str, length: usize) -> &str {
 
 /// How an entry is named.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Place {
+pub struct PublicHost {
     /// Name of the listener.
     pub section: String,
     /// Port of the listener.
@@ -217,7 +218,7 @@ pub struct Host {
     /// Name or wildcard; `None` is every name.
     pub name: Option<String>,
     /// Whose routes are served here.
-    pub from: From,
+    pub from: NamespaceFilter,
 }
 
 /// Labels of a namespace.
@@ -225,7 +226,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// From which namespaces something is taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum From {
+pub enum NamespaceFilter {
     /// None
     Nowhere,
     /// The namespace of the object
@@ -238,7 +239,7 @@ pub enum From {
     Everywhere,
 }
 
-impl From {
+impl NamespaceFilter {
     /// Whether it is taken from `namespace`, which has these labels, by an object in `here`.
     #[must_use]
     pub fn admits(&self, namespace: &str, labels: Option<&Labels>, here: &str) -> bool {
@@ -256,7 +257,7 @@ impl From {
 
 /// Whether an object of this kind asks for certificates.
 #[must_use]
-pub fn asks(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
+pub fn requests_certificate(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
     let managed = annotations.get(PURPOSE).is_some_and(|value| value == "managed");
     // A Service asks by naming a Secret: without, it has no entry.
     kind == Kind::Service || managed || labelled
@@ -274,9 +275,10 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
     // gives its annotations even where it asks for nothing itself.
     let (entries, parent) = S::entries(object);
     let is_for_nothing = S::KIND == Kind::Service && entries == Entries::default();
-    let asks = parent.is_some() || (asks(S::KIND, labelled, &annotations) && !is_for_nothing);
+    let asks = parent.is_some()
+        || (requests_certificate(S::KIND, labelled, &annotations) && !is_for_nothing);
     if !asks && S::KIND != Kind::Gateway {
-        annotations.retain(|name, _| name == marks::CLASS);
+        annotations.retain(|name, _| name == well_known::CLASS);
     }
     let kept = Object {
         version,
@@ -304,7 +306,8 @@ mod tests {
     use crate::api::source::IngressSpec;
 
     fn entry(secret: &str, hosts: usize) -> Entry {
-        let host = |number| Host { name: Some(format!("h{number}")), from: From::Nowhere };
+        let host =
+            |number| Host { name: Some(format!("h{number}")), from: NamespaceFilter::Nowhere };
         let hosts = (0..hosts).map(host).collect();
         Entry { secret: SecretName::here(secret), hosts, ..Entry::default() }
     }

@@ -156,11 +156,11 @@ mod tests {
         let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
         for name in ["a", "b"] {
             let object = serde_json::from_value(ingress(name, 10)).unwrap();
-            crate::runtime::follow::Follower::applied(&ingresses, object);
+            crate::runtime::watch::EventHandler::applied(&ingresses, object);
         }
         let rereading = reread(client, index.clone());
         let key = ObjectKey::new("ns", "b");
-        crate::runtime::follow::Follower::gone(&ingresses, &ObjectKey::new("ns", "a"));
+        crate::runtime::watch::EventHandler::gone(&ingresses, &ObjectKey::new("ns", "a"));
         // Time stands still while anything happens, so this ends when nothing happens any more.
         assert!(timeout(Duration::from_secs(60), rereading).await.is_err());
         index.find(&SourceKey { kind: Kind::Ingress, object: key }).object.map(|it| it.entries)

@@ -15,7 +15,7 @@ use crate::{
         ObjectKey, gateway, istio,
         source::{Foreign, KindName, Shape},
     },
-    runtime::follow::Follower,
+    runtime::watch::EventHandler,
 };
 
 /// So many bad names of a route are told, each so far.
@@ -88,7 +88,7 @@ pub struct Route {
 
 /// What is wrong with a route.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Complaint {
+pub struct Problem {
     /// The route.
     pub about: ObjectReference,
     /// In words for a person.
@@ -102,7 +102,7 @@ impl Route {
         let created = object.creation_timestamp().map(|time| time.0);
         let mut attachments = S::attachments(object, &names);
         attachments.retain(|(_, it)| it.section.as_ref().is_none_or(|name| name.len() <= MAX_NAME));
-        once(&mut attachments);
+        deduplicate(&mut attachments);
         if attachments.len() > MAX_ATTACHMENTS {
             let why = format!(
                 "only the first {MAX_ATTACHMENTS} of its {} gateways count; divide it into several \
@@ -121,7 +121,7 @@ impl Route {
 
     /// What is wrong with the route of this name, if anything.
     #[must_use]
-    pub fn complaint(&self, (kind, key): &RouteKey) -> Option<Complaint> {
+    pub fn problem(&self, (kind, key): &RouteKey) -> Option<Problem> {
         let name = kind.name();
         let about = ObjectReference {
             api_version: Some(format!("{}/{}", name.group, self.version)),
@@ -136,12 +136,12 @@ impl Route {
         } else {
             self.complaint.clone()?
         };
-        Some(Complaint { about, text })
+        Some(Problem { about, text })
     }
 
     /// Whether the same is wrong with both.
     #[must_use]
-    pub fn complains_as(&self, other: Option<&Self>) -> bool {
+    pub fn problem_reason(&self, other: Option<&Self>) -> bool {
         other.is_some_and(|other| {
             (other.has_no_room, &other.complaint, &other.uid)
                 == (self.has_no_room, &self.complaint, &self.uid)
@@ -150,7 +150,7 @@ impl Route {
 }
 
 /// Keeps the first of those that are the same.
-fn once(attachments: &mut Vec<(SourceKey, Attachment)>) {
+fn deduplicate(attachments: &mut Vec<(SourceKey, Attachment)>) {
     let mut seen = HashSet::new();
     attachments.retain(|(key, attachment)| {
         seen.insert((key.clone(), attachment.section.clone(), attachment.port))
@@ -203,7 +203,7 @@ impl<S> Routes<S> {
     }
 }
 
-impl<S: Attached> Follower<Foreign<S>> for Routes<S> {
+impl<S: Attached> EventHandler<Foreign<S>> for Routes<S> {
     fn applied(&self, object: Foreign<S>) {
         let route = Route::of(&object, self.version);
         self.index.put_route((S::KIND, ObjectKey::of(&object)), Some(route), None);

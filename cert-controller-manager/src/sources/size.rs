@@ -4,7 +4,7 @@
 use super::{
     annotations::{self, Annotations},
     domains::Attachment,
-    object::{Entries, Entry, From, Host, Object, SecretName},
+    object::{Entries, Entry, Host, NamespaceFilter, Object, SecretName},
     routes::Route,
 };
 
@@ -29,7 +29,7 @@ impl Object {
     pub fn without_entries(self) -> Self {
         let mut annotations = self.annotations;
         annotations.retain(|name, _| annotations::is_always_kept(name));
-        let (entries, listeners_from) = (Entries::NoRoom, From::Nowhere);
+        let (entries, listeners_from) = (Entries::NoRoom, NamespaceFilter::Nowhere);
         Self { annotations, entries, listeners_from, ..self }
     }
 }
@@ -94,11 +94,11 @@ fn host_size(host: &Host) -> usize {
     size_of::<Host>() + host.name.as_ref().map_or(0, |text| text_size(text)) + from_size(&host.from)
 }
 
-fn from_size(from: &From) -> usize {
+fn from_size(from: &NamespaceFilter) -> usize {
     match from {
-        From::Nowhere | From::Here | From::Everywhere => 0,
-        From::Namespace(name) => text_size(name),
-        From::Selected(selector) => SELECTOR * text_size(&selector.to_string()),
+        NamespaceFilter::Nowhere | NamespaceFilter::Here | NamespaceFilter::Everywhere => 0,
+        NamespaceFilter::Namespace(name) => text_size(name),
+        NamespaceFilter::Selected(selector) => SELECTOR * text_size(&selector.to_string()),
     }
 }
 

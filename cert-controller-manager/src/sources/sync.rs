@@ -17,22 +17,24 @@ use tokio::time::{Instant, sleep};
 use super::{
     SourceSettings,
     act::{Act, Failure},
-    decide::{Decision, Situation, decide},
+    decide::{Decision, SourceState, decide},
+    extract::{Extracted, extract},
     feedback::Feedback,
     index::{Index, Known},
     kind::{Kind, SourceKey},
     object::Entries,
-    slaves::{Masters, Slave, Slaves, SlavesAt},
-    want::{Wanted, wanted},
+    owned_certificates::{
+        OwnedCertificate, OwnedCertificates, OwnedCertificatesHandler, OwnerScope,
+    },
     watches::{Watch, Watches},
 };
 use crate::{
-    api::{ClusterId, Home},
+    api::{CertificateCluster, ClusterId},
     runtime::{
-        follow::Relist,
+        events::EventRecorder,
         heavy::heavy,
         queue::{Queue, Shared},
-        report::Reports,
+        watch::Relist,
     },
 };
 
@@ -63,19 +65,19 @@ pub struct Clusters {
 pub struct Sources {
     queue: Shared<SourceKey>,
     index: Arc<Index>,
-    slaves: Arc<Slaves>,
+    slaves: Arc<OwnedCertificates>,
     watches: Watches,
     settings: SourceSettings,
     clusters: Clusters,
     feedback: Feedback,
-    trouble: Mutex<HashMap<SourceKey, Trouble>>,
+    trouble: Mutex<HashMap<SourceKey, SyncError>>,
     /// The wish for lists of the leader that we are.
     since: AtomicU64,
 }
 
 /// What is remembered of an object that is not as it should be.
 #[derive(Default)]
-struct Trouble {
+struct SyncError {
     missing_since: Option<Instant>,
     failures: u32,
 }
@@ -88,15 +90,15 @@ impl Sources {
         kinds: &[Kind],
         settings: SourceSettings,
         clusters: Clusters,
-        reports: Reports,
+        reports: EventRecorder,
         relist: &Relist,
     ) -> Self {
         let queue = Arc::new(Queue::default());
         let collected_in = settings.target_namespace.clone().filter(|_| clusters.target.is_some());
-        let masters = Masters { cluster: clusters.source_id.clone(), collected_in };
+        let masters = OwnerScope { cluster: clusters.source_id.clone(), collected_in };
         Self {
             index: Arc::new(Index::new(queue.clone())),
-            slaves: Arc::new(Slaves::new(masters, queue.clone())),
+            slaves: Arc::new(OwnedCertificates::new(masters, queue.clone())),
             watches: Watches::new(kinds, relist),
             since: AtomicU64::new(0),
             settings,
@@ -115,8 +117,8 @@ impl Sources {
 
     /// Whom to tell of the Certificates of a cluster.
     #[must_use]
-    pub fn slaves_at(&self, home: Home) -> SlavesAt {
-        SlavesAt { slaves: self.slaves.clone(), home }
+    pub fn owned_certificates_handler(&self, home: CertificateCluster) -> OwnedCertificatesHandler {
+        OwnedCertificatesHandler { slaves: self.slaves.clone(), home }
     }
 
     /// The watches of objects and routes. Run all of them.
@@ -142,9 +144,9 @@ impl Sources {
 
     /// Has everything looked at again when more is known than before. Never ends.
     pub async fn wake(&self) -> Infallible {
-        let mut news = self.watches.news();
+        let mut news = self.watches.changes();
         let mut homes = self.slaves.completed();
-        self.look_at(&Kind::ALL);
+        self.enqueue_kinds(&Kind::ALL);
         loop {
             let new_home = tokio::select! {
                 () = news.wait() => false,
@@ -155,12 +157,12 @@ impl Sources {
             let kinds = news.take();
             let all = new_home || homes.has_changed().unwrap_or_default();
             homes.mark_unchanged();
-            self.look_at(if all { &Kind::ALL } else { &kinds });
+            self.enqueue_kinds(if all { &Kind::ALL } else { &kinds });
         }
     }
 
     /// Has all objects of these kinds looked at, and those that are gone and left Certificates.
-    fn look_at(&self, kinds: &[Kind]) {
+    fn enqueue_kinds(&self, kinds: &[Kind]) {
         let mut all: BTreeSet<SourceKey> = self.slaves.owners().into_iter().collect();
         all.retain(|key| kinds.contains(&key.kind));
         all.extend(kinds.iter().flat_map(|kind| self.index.of_kind(*kind)));
@@ -182,19 +184,19 @@ impl Sources {
         if let Some(wait) = self.missing(&key, &known, &slaves) {
             return wait;
         }
-        let mut wanted = known.object.as_ref().map_or_else(Wanted::default, |object| {
+        let mut extracted = known.object.as_ref().map_or_else(Extracted::default, |object| {
             let classes = &self.settings.classes;
             let parent = known.parent.as_ref().map(|gateway| (gateway, known.labels.as_deref()));
-            let extract = || wanted(&key, object, parent, &known.routes, classes);
+            let extract = || extract(&key, object, parent, &known.routes, classes);
             let entries = match &object.entries {
                 Entries::All(entries) => entries.len(),
                 Entries::TooMany | Entries::NoRoom => 0,
             };
             if entries + known.routes.len() > QUICK { heavy(extract) } else { extract() }
         });
-        let (failures, left_out) = self.sync(&key, &known, &wanted, &slaves).await;
-        wanted.complaints.extend(left_out);
-        self.tell(&key, &known, &wanted, &slaves, &failures);
+        let (failures, left_out) = self.sync(&key, &known, &extracted, &slaves).await;
+        extracted.complaints.extend(left_out);
+        self.report(&key, &known, &extracted, &slaves, &failures);
         self.next_look(key, &failures)
     }
 
@@ -203,9 +205,9 @@ impl Sources {
         &self,
         key: &SourceKey,
         known: &Known,
-        slaves: &[Slave],
+        slaves: &[OwnedCertificate],
     ) -> Option<Option<Duration>> {
-        let mut trouble = self.trouble();
+        let mut trouble = self.sync_error();
         if known.object.is_some() {
             if let Some(trouble) = trouble.get_mut(key) {
                 trouble.missing_since = None;
@@ -228,16 +230,16 @@ impl Sources {
         &self,
         key: &SourceKey,
         known: &Known,
-        wanted: &Wanted,
-        slaves: &[Slave],
+        extracted: &Extracted,
+        slaves: &[OwnedCertificate],
     ) -> (Vec<Failure>, Option<String>) {
         let object = known.object.as_ref();
         let apart = self.clusters.target.is_some();
         let settings = &self.settings;
-        let situation = Situation { key, object, wanted, slaves, apart, settings };
+        let situation = SourceState { key, object, extracted, slaves, apart, settings };
         let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
         let mut failures = Vec::new();
-        let is_quick = wanted.certificates.len() + slaves.len() <= QUICK;
+        let is_quick = extracted.certificates.len() + slaves.len() <= QUICK;
         let Decision { changes, complaint } =
             if is_quick { decide(&situation) } else { heavy(|| decide(&situation)) };
         for change in changes {
@@ -249,29 +251,29 @@ impl Sources {
         (failures, complaint)
     }
 
-    fn tell(
+    fn report(
         &self,
         key: &SourceKey,
         known: &Known,
-        wanted: &Wanted,
-        slaves: &[Slave],
+        extracted: &Extracted,
+        slaves: &[OwnedCertificate],
         failures: &[Failure],
     ) {
         let Some(object) = &known.object else { return };
         let refused = failures.iter().filter(|failure| failure.is_refusal).map(ToString::to_string);
-        let complaints: Vec<String> = wanted.complaints.iter().cloned().chain(refused).collect();
-        self.feedback.complain(key, object, &complaints);
-        if !wanted.certificates.is_empty() {
+        let complaints: Vec<String> = extracted.complaints.iter().cloned().chain(refused).collect();
+        self.feedback.report_problems(key, object, &complaints);
+        if !extracted.certificates.is_empty() {
             self.feedback.states(key, object, slaves);
         }
         // Also where no name is left: its routes may be why.
-        if wanted.responsible {
-            self.feedback.routes(self.index.complaints(key));
+        if extracted.responsible {
+            self.feedback.routes(self.index.problems(key));
         }
     }
 
     fn next_look(&self, key: SourceKey, failures: &[Failure]) -> Option<Duration> {
-        let mut trouble = self.trouble();
+        let mut trouble = self.sync_error();
         if failures.is_empty() {
             trouble.remove(&key);
             return None;
@@ -282,14 +284,14 @@ impl Sources {
         Some((FIRST_RETRY * factor).min(LONGEST_RETRY))
     }
 
-    fn homes(&self) -> &'static [Home] {
+    fn homes(&self) -> &'static [CertificateCluster] {
         match self.clusters.target {
-            Some(_) => &[Home::Source, Home::Target],
-            None => &[Home::Source],
+            Some(_) => &[CertificateCluster::Source, CertificateCluster::Target],
+            None => &[CertificateCluster::Source],
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, HashMap<SourceKey, Trouble>> {
+    fn sync_error(&self) -> MutexGuard<'_, HashMap<SourceKey, SyncError>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,13 +28,13 @@ use crate::{
     },
     runtime::{
         clusters::of_metadata,
-        follow::{Availability, Follower, Lister, Listing, Relist, follow_as},
+        watch::{Availability, EventHandler, Lister, Listing, Relist, watch_as},
     },
 };
 
 /// What is followed.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Followed {
+pub enum WatchedKind {
     /// Objects that get certificates.
     Objects(Kind),
     /// What is attached to them.
@@ -59,7 +59,7 @@ pub struct Watches {
 
 /// What is known of one kind.
 struct Known {
-    followed: Followed,
+    followed: WatchedKind,
     versions: Versions,
     /// One for each version.
     lists: Vec<(Lister, Listing)>,
@@ -72,7 +72,7 @@ impl Watches {
     /// The watches that `kinds` need, which `relist` can ask for new lists.
     #[must_use]
     pub fn new(kinds: &[Kind], relist: &Relist) -> Self {
-        let mut followed: Vec<Followed> = kinds.iter().flat_map(|kind| needs(*kind)).collect();
+        let mut followed: Vec<WatchedKind> = kinds.iter().flat_map(|kind| needs(*kind)).collect();
         followed.sort();
         followed.dedup();
         let known = followed.into_iter().map(|followed| Arc::new(Known::new(followed, relist)));
@@ -103,13 +103,13 @@ impl Watches {
 
     /// Tells of what has become known of these kinds.
     #[must_use]
-    pub fn news(&self) -> News {
+    pub fn changes(&self) -> ListChanges {
         let of = |known: &Arc<Known>| {
             let versions = known.versions.iter().map(watch::Sender::subscribe).collect();
             let listings = known.lists.iter().map(|(_, listing)| listing.clone()).collect();
             (known.followed, versions, listings)
         };
-        News { of: self.known.iter().map(of).collect() }
+        ListChanges { of: self.known.iter().map(of).collect() }
     }
 
     /// The watches.
@@ -122,7 +122,7 @@ impl Watches {
                 name.versions.iter().zip(&known.lists).enumerate()
             {
                 let (versions, lister) = (known.versions.clone(), lister.clone());
-                let turn = Turn { versions, place, version, lister };
+                let turn = VersionTurn { versions, place, version, lister };
                 all.push(Watch { kind: name.kind, run: turn.watch(known.followed, client, index) });
             }
         }
@@ -133,7 +133,7 @@ impl Watches {
 }
 
 impl Known {
-    fn new(followed: Followed, relist: &Relist) -> Self {
+    fn new(followed: WatchedKind, relist: &Relist) -> Self {
         let versions = name(followed).versions;
         let sender = |_: &&str| watch::Sender::new(Availability::Unknown);
         Self {
@@ -164,16 +164,19 @@ impl Known {
 }
 
 /// Whether upstream does not read this kind.
-fn is_extra(followed: Followed) -> bool {
-    matches!(followed, Followed::Namespaces | Followed::Routes(RouteKind::Grpc | RouteKind::Tls))
+fn is_extra(followed: WatchedKind) -> bool {
+    matches!(
+        followed,
+        WatchedKind::Namespaces | WatchedKind::Routes(RouteKind::Grpc | RouteKind::Tls)
+    )
 }
 
 /// What becomes known of some kinds.
-pub struct News {
-    of: Vec<(Followed, Vec<watch::Receiver<Availability>>, Vec<Listing>)>,
+pub struct ListChanges {
+    of: Vec<(WatchedKind, Vec<watch::Receiver<Availability>>, Vec<Listing>)>,
 }
 
-impl News {
+impl ListChanges {
     /// Waits until there is some. Their senders live.
     pub async fn wait(&mut self) {
         let mut changes: Vec<BoxFuture<'_, ()>> = Vec::new();
@@ -209,36 +212,38 @@ impl News {
 }
 
 /// A version of a kind, whose turn it is where the ones before it are not served.
-struct Turn {
+struct VersionTurn {
     versions: Versions,
     place: usize,
     version: &'static str,
     lister: Lister,
 }
 
-impl Turn {
+impl VersionTurn {
     fn watch(
         self,
-        followed: Followed,
+        followed: WatchedKind,
         client: &Client,
         index: &Arc<Index>,
     ) -> BoxFuture<'static, Infallible> {
         match followed {
-            Followed::Objects(Kind::Ingress) => self.objects::<IngressSpec>(client, index),
-            Followed::Objects(Kind::Service) => self.objects::<ServiceSpec>(client, index),
-            Followed::Objects(Kind::IstioGateway) => {
+            WatchedKind::Objects(Kind::Ingress) => self.objects::<IngressSpec>(client, index),
+            WatchedKind::Objects(Kind::Service) => self.objects::<ServiceSpec>(client, index),
+            WatchedKind::Objects(Kind::IstioGateway) => {
                 self.objects::<istio::GatewaySpec>(client, index)
             }
-            Followed::Objects(Kind::Gateway) => self.objects::<gateway::GatewaySpec>(client, index),
-            Followed::Objects(Kind::ListenerSet) => self.objects::<ListenerSet>(client, index),
-            Followed::Objects(Kind::XListenerSet) => self.objects::<XListenerSet>(client, index),
-            Followed::Routes(RouteKind::VirtualService) => {
+            WatchedKind::Objects(Kind::Gateway) => {
+                self.objects::<gateway::GatewaySpec>(client, index)
+            }
+            WatchedKind::Objects(Kind::ListenerSet) => self.objects::<ListenerSet>(client, index),
+            WatchedKind::Objects(Kind::XListenerSet) => self.objects::<XListenerSet>(client, index),
+            WatchedKind::Routes(RouteKind::VirtualService) => {
                 self.routes::<istio::VirtualServiceSpec>(client, index)
             }
-            Followed::Routes(RouteKind::Http) => self.routes::<HttpRoute>(client, index),
-            Followed::Routes(RouteKind::Grpc) => self.routes::<GrpcRoute>(client, index),
-            Followed::Routes(RouteKind::Tls) => self.routes::<TlsRoute>(client, index),
-            Followed::Namespaces => {
+            WatchedKind::Routes(RouteKind::Http) => self.routes::<HttpRoute>(client, index),
+            WatchedKind::Routes(RouteKind::Grpc) => self.routes::<GrpcRoute>(client, index),
+            WatchedKind::Routes(RouteKind::Tls) => self.routes::<TlsRoute>(client, index),
+            WatchedKind::Namespaces => {
                 self.follow(of_metadata(client), Namespaces::new(index.clone())).boxed()
             }
         }
@@ -266,7 +271,7 @@ impl Turn {
     async fn follow<S: Shape>(
         self,
         client: Client,
-        follower: impl Follower<Foreign<S>> + Send + Sync,
+        follower: impl EventHandler<Foreign<S>> + Send + Sync,
     ) -> Infallible {
         let versions = self.versions.clone();
         let (before, from_here) = versions.split_at(self.place);
@@ -278,7 +283,7 @@ impl Turn {
             let lister = self.lister.clone();
             let config = watcher::Config::default();
             tokio::select! {
-                never = follow_as(version, api, config, &follower, availability, lister) => match never {},
+                never = watch_as(version, api, config, &follower, availability, lister) => match never {},
                 () = changed_until(before, false) => {}
             }
             // The version before has told what there is; what only this one knew is gone.
@@ -313,25 +318,25 @@ async fn changed_until(versions: &[watch::Sender<Availability>], absent: bool) {
 }
 
 /// What a decision about objects of this kind rests on.
-fn needs(kind: Kind) -> Vec<Followed> {
-    let routes = [RouteKind::Http, RouteKind::Grpc, RouteKind::Tls].map(Followed::Routes);
-    let own = Followed::Objects(kind);
+fn needs(kind: Kind) -> Vec<WatchedKind> {
+    let routes = [RouteKind::Http, RouteKind::Grpc, RouteKind::Tls].map(WatchedKind::Routes);
+    let own = WatchedKind::Objects(kind);
     match kind {
         Kind::Ingress | Kind::Service => vec![own],
-        Kind::IstioGateway => vec![own, Followed::Routes(RouteKind::VirtualService)],
-        Kind::Gateway => [vec![own, Followed::Namespaces], routes.to_vec()].concat(),
+        Kind::IstioGateway => vec![own, WatchedKind::Routes(RouteKind::VirtualService)],
+        Kind::Gateway => [vec![own, WatchedKind::Namespaces], routes.to_vec()].concat(),
         Kind::ListenerSet | Kind::XListenerSet => {
-            let others = vec![own, Followed::Objects(Kind::Gateway), Followed::Namespaces];
+            let others = vec![own, WatchedKind::Objects(Kind::Gateway), WatchedKind::Namespaces];
             [others, routes.to_vec()].concat()
         }
     }
 }
 
-fn name(followed: Followed) -> &'static crate::api::source::KindName {
+fn name(followed: WatchedKind) -> &'static crate::api::source::KindName {
     match followed {
-        Followed::Objects(kind) => kind.name(),
-        Followed::Routes(kind) => kind.name(),
-        Followed::Namespaces => &NAMESPACE,
+        WatchedKind::Objects(kind) => kind.name(),
+        WatchedKind::Routes(kind) => kind.name(),
+        WatchedKind::Namespaces => &NAMESPACE,
     }
 }
 
@@ -339,7 +344,7 @@ fn name(followed: Followed) -> &'static crate::api::source::KindName {
 mod tests {
     use super::*;
 
-    fn set(watches: &Watches, followed: Followed, availability: &[Availability]) {
+    fn set(watches: &Watches, followed: WatchedKind, availability: &[Availability]) {
         let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
         for (version, availability) in known.versions.iter().zip(availability) {
             version.send_replace(*availability);
@@ -347,13 +352,13 @@ mod tests {
     }
 
     /// Says of all versions of a kind that they were listed after the wish of this number.
-    fn listed(watches: &Watches, followed: Followed, number: u64) {
+    fn listed(watches: &Watches, followed: WatchedKind, number: u64) {
         let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
         known.lists.iter().for_each(|(lister, _)| lister.tell(number));
     }
 
-    const ISTIO: Followed = Followed::Objects(Kind::IstioGateway);
-    const SERVICES: Followed = Followed::Routes(RouteKind::VirtualService);
+    const ISTIO: WatchedKind = WatchedKind::Objects(Kind::IstioGateway);
+    const SERVICES: WatchedKind = WatchedKind::Routes(RouteKind::VirtualService);
 
     #[test]
     fn a_kind_is_known_when_the_first_served_version_of_all_that_it_needs_is() {
@@ -385,7 +390,7 @@ mod tests {
         use Availability::Present;
         let watches =
             Watches::new(&[Kind::Ingress, Kind::Gateway, Kind::IstioGateway], &Relist::default());
-        let mut news = watches.news();
+        let mut news = watches.changes();
         for known in &watches.known {
             set(&watches, known.followed, &[Present]);
             listed(&watches, known.followed, 1);
@@ -402,7 +407,7 @@ mod tests {
         );
         // A new leader wants all again, and one list fails.
         for known in
-            watches.known.iter().filter(|it| it.followed != Followed::Routes(RouteKind::Http))
+            watches.known.iter().filter(|it| it.followed != WatchedKind::Routes(RouteKind::Http))
         {
             listed(&watches, known.followed, 2);
         }
@@ -413,7 +418,7 @@ mod tests {
         let missing: Vec<String> = missing.map(|(kind, _)| kind).collect();
         assert_eq!(missing, ["httproutes.gateway.networking.k8s.io"]);
         news.take();
-        listed(&watches, Followed::Routes(RouteKind::Http), 2);
+        listed(&watches, WatchedKind::Routes(RouteKind::Http), 2);
         assert!(watches.known(Kind::Gateway, 2));
         assert_eq!(news.take(), [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet]);
     }

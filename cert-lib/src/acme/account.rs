@@ -16,7 +16,7 @@ use crate::{
     acme::{
         client::{Client, Reply, RequestError},
         jws::{AccountKey, Flattened, Signer},
-        problem::{Concern, Problem},
+        problem::{Problem, ProblemScope},
         wire::{AccountStatus, Registration},
     },
     issue::Disposition,
@@ -85,8 +85,8 @@ impl AccountError {
             | Self::BindingRequired
             | Self::NoKeyChange
             | Self::KeyInUse { .. } => Disposition::FixIssuer,
-            Self::Barred(problem) => problem.disposition(Concern::Account),
-            Self::Request(error) => error.disposition(Concern::Account),
+            Self::Barred(problem) => problem.disposition(ProblemScope::Account),
+            Self::Request(error) => error.disposition(ProblemScope::Account),
         }
     }
 
@@ -245,7 +245,7 @@ impl Account {
     /// # Errors
     /// See [`AccountError`].
     pub async fn deactivate(self) -> Result<(), AccountError> {
-        let payload = Closing { status: "deactivated" };
+        let payload = Deactivation { status: "deactivated" };
         let outcome = self.post(&self.url, &payload).await;
         outcome.map(drop).map_err(|error| refused(&self.client, error))
     }
@@ -301,7 +301,7 @@ struct Contact {
 }
 
 #[derive(Serialize)]
-struct Closing {
+struct Deactivation {
     status: &'static str,
 }
 

@@ -22,11 +22,11 @@ use crate::{
     acme::{
         client::nonces::Nonces,
         jws::{self, AccountKey, SignError, Signer},
-        problem::{self, Concern, Problem},
+        problem::{self, Problem, ProblemScope},
         wire::Directory,
     },
     clock::Clock,
-    issue::{Disposition, Ladder},
+    issue::{Disposition, RetrySchedule},
     net::{Http, HttpError},
 };
 
@@ -68,12 +68,12 @@ pub enum RequestError {
 impl RequestError {
     /// Who must do what before another try can succeed.
     #[must_use]
-    pub fn disposition(&self, concern: Concern) -> Disposition {
+    pub fn disposition(&self, concern: ProblemScope) -> Disposition {
         match self {
             Self::Problem(problem) => problem.disposition(concern),
             // A certificate that is not trusted too: it may be the server that gets mended.
             Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => {
-                Disposition::Retry(Ladder::Transport)
+                Disposition::Retry(RetrySchedule::Transport)
             }
         }
     }
@@ -367,7 +367,10 @@ mod tests {
         });
         let error = post(&client).await.unwrap_err();
         assert_eq!(error.to_string(), "badNonce: used before (HTTP 400)");
-        assert_eq!(error.disposition(Concern::Order), Disposition::Retry(Ladder::Transport));
+        assert_eq!(
+            error.disposition(ProblemScope::Order),
+            Disposition::Retry(RetrySchedule::Transport)
+        );
         assert_eq!(http.log().iter().filter(|line| line.starts_with("POST")).count(), 11);
     }
 

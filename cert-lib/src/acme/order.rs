@@ -193,17 +193,17 @@ impl View {
 
     /// The signing request is on its way. If no answer comes, the order is to be looked at before the
     /// request is sent again: it may have been taken. Returns what is known until then.
-    pub(crate) fn in_doubt(&mut self) -> OrderStatus {
+    pub(crate) fn finalize_unknown(&mut self) -> OrderStatus {
         std::mem::replace(&mut self.order.status, OrderStatus::Unknown)
     }
 
     /// The signing request was certainly not taken.
-    pub(crate) fn in_no_doubt(&mut self, known: OrderStatus) {
+    pub(crate) fn finalize_known(&mut self, known: OrderStatus) {
         self.order.status = known;
     }
 
     /// The CA was told to look at the challenge at `url`.
-    pub(crate) fn told(&mut self, url: &str) {
+    pub(crate) fn challenge_triggered(&mut self, url: &str) {
         let authorizations = self.authorizations.iter_mut().flatten();
         let mut challenges = authorizations.flat_map(|it| &mut it.challenges);
         if let Some(challenge) = challenges.find(|it| it.url == url) {
@@ -252,7 +252,7 @@ impl View {
         } else if self.is_expired(now) || age >= GIVE_UP {
             Step::Expire
         } else {
-            let doing = if age >= LONG { Phase::Lingering(self.placed) } else { doing };
+            let doing = if age >= LONG { Phase::Delayed(self.placed) } else { doing };
             Step::Wait { doing, until: self.next_poll }
         }
     }
@@ -265,7 +265,7 @@ impl View {
 /// A challenge that waits for its proof.
 #[derive(Clone)]
 pub(crate) struct Open<'a> {
-    pub(crate) of: Claim,
+    pub(crate) of: ProofKind,
     pub(crate) token: &'a Token,
     pub(crate) url: &'a str,
     /// The CA was told already, by this process or another.
@@ -274,7 +274,7 @@ pub(crate) struct Open<'a> {
 
 /// What control is to be proved of.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Claim {
+pub(crate) enum ProofKind {
     /// A name, without the `*.` of a wildcard: by DNS-01.
     Name(DnsName),
     /// An address (RFC 8738), which DNS-01 cannot prove: by HTTP-01.
@@ -295,15 +295,15 @@ pub(crate) enum Unprovable {
 impl<'a> Open<'a> {
     fn of(authorization: &'a Authorization) -> Result<Self, Unprovable> {
         let Identifier { kind, value } = &authorization.identifier;
-        let other = || Unprovable::OtherName(shown(authorization));
+        let other = || Unprovable::OtherName(describe(authorization));
         let (of, wanted, word) = if kind == "ip" {
             let address = value.parse().map_err(|_| other())?;
-            (Claim::Address(address), ChallengeKind::Http01, "HTTP01")
+            (ProofKind::Address(address), ChallengeKind::Http01, "HTTP01")
         } else {
             let name = value.parse().map_err(|_| other())?;
-            (Claim::Name(name), ChallengeKind::Dns01, "DNS01")
+            (ProofKind::Name(name), ChallengeKind::Dns01, "DNS01")
         };
-        let missing = || Unprovable::NotOffered(word, shown(authorization));
+        let missing = || Unprovable::NotOffered(word, describe(authorization));
         let fits = |one: &&Challenge| one.kind == wanted;
         let challenge = authorization.challenges.iter().find(fits).ok_or_else(missing)?;
         Ok(Self {
@@ -320,7 +320,7 @@ impl<'a> Open<'a> {
 pub(crate) fn proofs(open: &[Open<'_>], value_of: impl Fn(&Token) -> String) -> Vec<Proof> {
     let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
     for one in open {
-        if let Claim::Name(name) = &one.of {
+        if let ProofKind::Name(name) = &one.of {
             values.entry(name.challenge()).or_default().insert(value_of(one.token));
         }
     }
@@ -332,7 +332,7 @@ pub(crate) fn proofs(open: &[Open<'_>], value_of: impl Fn(&Token) -> String) -> 
 }
 
 /// An authorization's name as it was requested.
-pub(crate) fn shown(authorization: &Authorization) -> String {
+pub(crate) fn describe(authorization: &Authorization) -> String {
     let value = &authorization.identifier.value;
     match authorization.wildcard {
         true if !value.starts_with("*.") => format!("*.{value}"),
@@ -342,7 +342,11 @@ pub(crate) fn shown(authorization: &Authorization) -> String {
 
 /// How long to wait before asking again: `first`, doubled with each of `polls` up to `longest`; an
 /// order that takes minutes will take a minute more, and one that takes hours ten.
-pub(crate) fn pace(first: SignedDuration, longest: SignedDuration, polls: u32) -> SignedDuration {
+pub(crate) fn poll_interval(
+    first: SignedDuration,
+    longest: SignedDuration,
+    polls: u32,
+) -> SignedDuration {
     if let Some((_, patience)) = PATIENCE.iter().find(|(from, _)| polls > *from) {
         return longest.saturating_mul(*patience);
     }
@@ -551,7 +555,7 @@ mod tests {
         let mut view = given("processing");
         view.expires = None;
         view.next_poll = at(100_000);
-        let lingering = Step::Wait { doing: Phase::Lingering(at(0)), until: at(100_000) };
+        let lingering = Step::Wait { doing: Phase::Delayed(at(0)), until: at(100_000) };
         let signing = Step::Wait { doing: Phase::Signing, until: at(100_000) };
         for (time, want) in
             [(599, signing), (600, lingering.clone()), (86_399, lingering), (86_400, Step::Expire)]
@@ -564,7 +568,7 @@ mod tests {
     fn polls_slow_down() {
         let milliseconds = |polls| {
             let (first, longest) = (SignedDuration::from_millis(50), SignedDuration::from_secs(5));
-            pace(first, longest, polls).as_millis()
+            poll_interval(first, longest, polls).as_millis()
         };
         assert_eq!(
             [0, 1, 2, 6, 7, 60, 61, 120, 121, u32::MAX].map(milliseconds),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     acme::wire::{Identifier, bounds},
-    issue::{Disposition, Ladder},
+    issue::{Disposition, RetrySchedule},
 };
 
 /// A problem document. What is in it is the CA's text: it is shortened and cleaned when printed.
@@ -52,7 +52,7 @@ pub struct Subproblem {
 
 /// What a request was about, where the same problem means different things.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Concern {
+pub enum ProblemScope {
     /// The account itself.
     Account,
     /// A new order: what is not allowed here is not allowed to the account.
@@ -95,13 +95,13 @@ impl Problem {
 
     /// Who must do what before another try can succeed.
     #[must_use]
-    pub fn disposition(&self, concern: Concern) -> Disposition {
+    pub fn disposition(&self, concern: ProblemScope) -> Disposition {
         if self.is_gone() {
             // Whatever its word is: the CA has moved or forgotten something, and nobody erred.
-            return Disposition::Retry(Ladder::Transport);
+            return Disposition::Retry(RetrySchedule::Transport);
         }
         if self.is_pause() {
-            return Disposition::Retry(Ladder::Daily);
+            return Disposition::Retry(RetrySchedule::Daily);
         }
         let of = |word| classify(word, concern);
         let own = of(self.word());
@@ -113,9 +113,11 @@ impl Problem {
         match own.or_else(inner).or_else(|| self.by_status()) {
             Some(Class::FixRequest) => Disposition::FixRequest,
             Some(Class::FixIssuer) => Disposition::FixIssuer,
-            Some(Class::Server) => Disposition::Retry(Ladder::Transport),
+            Some(Class::Server) => Disposition::Retry(RetrySchedule::Transport),
             // A limit without a time is no invitation to hurry.
-            Some(Class::Proof | Class::Limited) | None => Disposition::Retry(Ladder::Validation),
+            Some(Class::Proof | Class::Limited) | None => {
+                Disposition::Retry(RetrySchedule::Validation)
+            }
         }
     }
 
@@ -140,15 +142,15 @@ enum Class {
     Server,
 }
 
-fn classify(word: &str, concern: Concern) -> Option<Class> {
+fn classify(word: &str, concern: ProblemScope) -> Option<Class> {
     Some(match word {
         "rateLimited" => Class::Limited,
-        "unauthorized" if concern != Concern::Order => Class::FixIssuer,
+        "unauthorized" if concern != ProblemScope::Order => Class::FixIssuer,
         "unauthorized" | "caa" | "dns" | "connection" | "incorrectResponse" | "tls" => Class::Proof,
         "rejectedIdentifier" | "unsupportedIdentifier" | "badCSR" | "badRevocationReason" => {
             Class::FixRequest
         }
-        "malformed" if concern == Concern::Account => Class::FixIssuer,
+        "malformed" if concern == ProblemScope::Account => Class::FixIssuer,
         "malformed" => Class::FixRequest,
         "accountDoesNotExist"
         | "externalAccountRequired"
@@ -267,8 +269,8 @@ mod tests {
 
     #[test]
     fn every_word_says_who_must_act() {
-        let validation = Disposition::Retry(Ladder::Validation);
-        let transport = Disposition::Retry(Ladder::Transport);
+        let validation = Disposition::Retry(RetrySchedule::Validation);
+        let transport = Disposition::Retry(RetrySchedule::Transport);
         let (request, issuer) = (Disposition::FixRequest, Disposition::FixIssuer);
         for (word, order, new_order, account) in [
             ("rateLimited", validation, validation, validation),
@@ -290,9 +292,9 @@ mod tests {
             ("somethingNew", validation, validation, validation),
         ] {
             let problem = problem(word);
-            assert_eq!(problem.disposition(Concern::Order), order, "{word}");
-            assert_eq!(problem.disposition(Concern::NewOrder), new_order, "{word}");
-            assert_eq!(problem.disposition(Concern::Account), account, "{word}");
+            assert_eq!(problem.disposition(ProblemScope::Order), order, "{word}");
+            assert_eq!(problem.disposition(ProblemScope::NewOrder), new_order, "{word}");
+            assert_eq!(problem.disposition(ProblemScope::Account), account, "{word}");
         }
     }
 
@@ -301,19 +303,19 @@ mod tests {
         let time = "2026-11-22T10:00:00Z".parse().unwrap();
         for word in ["rateLimited", "serverInternal"] {
             let problem = Problem { retry_after: Some(time), ..problem(word) };
-            assert_eq!(problem.disposition(Concern::Account), Disposition::Until(time));
+            assert_eq!(problem.disposition(ProblemScope::Account), Disposition::Until(time));
         }
         let html = Problem { retry_after: Some(time), ..Problem::foreign(503) };
-        assert_eq!(html.disposition(Concern::Order), Disposition::Until(time));
+        assert_eq!(html.disposition(ProblemScope::Order), Disposition::Until(time));
         let refused = Problem { retry_after: Some(time), ..problem("badCSR") };
-        assert_eq!(refused.disposition(Concern::Order), Disposition::FixRequest);
+        assert_eq!(refused.disposition(ProblemScope::Order), Disposition::FixRequest);
     }
 
     #[test]
     fn an_unknown_word_is_judged_by_what_is_said_per_identifier() {
         let sub = Subproblem { kind: problem("rejectedIdentifier").kind, ..Subproblem::default() };
         let problem = Problem { subproblems: vec![sub], ..problem("compound") };
-        assert_eq!(problem.disposition(Concern::Order), Disposition::FixRequest);
+        assert_eq!(problem.disposition(ProblemScope::Order), Disposition::FixRequest);
     }
 
     #[test]
@@ -341,8 +343,14 @@ mod tests {
     fn an_answer_that_is_not_acme_s_is_tried_again() {
         let problem = Problem::foreign(502);
         assert_eq!(problem.to_string(), "the answer is no ACME problem document (HTTP 502)");
-        assert_eq!(problem.disposition(Concern::Order), Disposition::Retry(Ladder::Transport));
+        assert_eq!(
+            problem.disposition(ProblemScope::Order),
+            Disposition::Retry(RetrySchedule::Transport)
+        );
         let proxy = Problem::foreign(403);
-        assert_eq!(proxy.disposition(Concern::Account), Disposition::Retry(Ladder::Transport));
+        assert_eq!(
+            proxy.disposition(ProblemScope::Account),
+            Disposition::Retry(RetrySchedule::Transport)
+        );
     }
 }

@@ -10,7 +10,7 @@ mod chain;
 mod delegation;
 mod download;
 mod failure;
-mod place;
+mod new_order;
 mod renewal;
 mod revocation;
 mod steps;
@@ -35,8 +35,8 @@ use crate::{
     },
     clock::Clock,
     issue::{
-        Advance, Disposition, IssueError, Issuer, Keys, Ladder, Phase, Progress, RenewalInfo,
-        RevocationReason,
+        Advance, Disposition, IssueError, Issuer, KeyGenerator, Phase, Progress, RenewalInfo,
+        RetrySchedule, RevocationReason,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof, Solver},
@@ -52,8 +52,8 @@ pub struct AcmeIssuer {
     account: Account,
     solver: Arc<dyn Solver>,
     clock: Arc<dyn Clock>,
-    keys: Arc<dyn Keys>,
-    conduct: Conduct,
+    keys: Arc<dyn KeyGenerator>,
+    conduct: AcmeOptions,
     /// Orders are placed one after the other. A CA looks through its authorizations for each, limits
     /// how many there may be, and gains nothing from a crowd; Pebble 2.10 even locks up for good when
     /// orders are placed in parallel while others fetch their authorizations.
@@ -78,7 +78,7 @@ pub struct Timing {
 
 /// What an issuer does beyond what each request asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Conduct {
+pub struct AcmeOptions {
     /// How patient it is.
     pub timing: Timing,
     /// The kind of certificate (draft-ietf-acme-profiles), unless a request names one.
@@ -107,8 +107,8 @@ impl AcmeIssuer {
         account: Account,
         solver: Arc<dyn Solver>,
         clock: Arc<dyn Clock>,
-        keys: Arc<dyn Keys>,
-        conduct: Conduct,
+        keys: Arc<dyn KeyGenerator>,
+        conduct: AcmeOptions,
     ) -> Self {
         Self {
             account,
@@ -126,7 +126,7 @@ impl AcmeIssuer {
     async fn resume(&self, request: &Request, progress: Progress) -> Result<Advance, IssueError> {
         let Progress { durable, view } = progress;
         if durable.fingerprint != request.fingerprint {
-            let retry = Disposition::Retry(Ladder::Transport);
+            let retry = Disposition::Retry(RetrySchedule::Transport);
             return Err(IssueError::fatal("the running order is for another request", retry));
         }
         if durable.account != self.account.url() {
@@ -142,9 +142,9 @@ impl AcmeIssuer {
         };
         view.signed_by(self.account.key().thumbprint());
         self.in_use.hold(&request.owner, &durable.order, &view.order.authorizations);
-        match running.go_on(&mut view).await {
-            Ok(Stop::Issued(bundle)) => Ok(Advance::Issued(*bundle)),
-            Ok(Stop::Waiting(doing, until)) => Ok(Advance::Waiting {
+        match running.run_steps(&mut view).await {
+            Ok(Pause::Issued(bundle)) => Ok(Advance::Issued(*bundle)),
+            Ok(Pause::Waiting(doing, until)) => Ok(Advance::Waiting {
                 progress: Progress { durable, view: Some(view) },
                 doing,
                 until,
@@ -157,7 +157,7 @@ impl AcmeIssuer {
                 // Where the account or the order is gone, its authorizations are, too.
                 let in_vain = matches!(
                     error.disposition(),
-                    Disposition::FixIssuer | Disposition::Retry(Ladder::Transport)
+                    Disposition::FixIssuer | Disposition::Retry(RetrySchedule::Transport)
                 );
                 self.unused(&request.owner, &durable.order, &view, in_vain).await;
                 Err(error)
@@ -168,7 +168,7 @@ impl AcmeIssuer {
     /// When to ask the CA again.
     fn next_poll(&self, retry_after: Option<Timestamp>, polls: u32) -> Timestamp {
         let Timing { first_poll, longest_poll, .. } = self.conduct.timing;
-        let pace = order::pace(first_poll, longest_poll, polls);
+        let pace = order::poll_interval(first_poll, longest_poll, polls);
         let ours = self.clock.now().saturating_add(pace).unwrap_or(Timestamp::MAX);
         let latest = self.clock.now().saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
         retry_after.map_or(ours, |theirs| theirs.min(latest).max(ours))
@@ -176,7 +176,7 @@ impl AcmeIssuer {
 }
 
 /// What an order waits for, or what it came to.
-enum Stop {
+enum Pause {
     Waiting(Phase, Timestamp),
     Issued(Box<Bundle>),
 }
@@ -201,30 +201,30 @@ impl Running<'_> {
 
     /// Step by step until there is something to wait for. A step tells the view only what it has
     /// done, so after a failure the view is worth keeping.
-    async fn go_on(&self, view: &mut View) -> Result<Stop, IssueError> {
+    async fn run_steps(&self, view: &mut View) -> Result<Pause, IssueError> {
         for _ in 0..MAX_STEPS {
             match order::next(view, self.issuer.clock.now()) {
                 Step::Authorize => self.authorize(view).await?,
                 Step::Present => self.present(view).await?,
                 Step::Look { since } => {
-                    if let Some((doing, until)) = self.look(view, since).await? {
-                        return Ok(Stop::Waiting(doing, until));
+                    if let Some((doing, until)) = self.check_visibility(view, since).await? {
+                        return Ok(Pause::Waiting(doing, until));
                     }
                 }
                 Step::Answer => self.answer(view).await?,
                 Step::Poll => self.poll(view).await?,
-                Step::Wait { doing, until } => return Ok(Stop::Waiting(doing, until)),
+                Step::Wait { doing, until } => return Ok(Pause::Waiting(doing, until)),
                 Step::Finalize => self.finalize(view).await?,
                 Step::Download(url) => {
                     let bundle = self.download(view, &url).await?;
-                    return Ok(Stop::Issued(Box::new(bundle)));
+                    return Ok(Pause::Issued(Box::new(bundle)));
                 }
                 Step::Explain => return Err(self.explain(view).await),
                 Step::Expire => return Err(failure::expired(self.durable.started)),
             }
         }
         // Only a CA that contradicts itself, or a pace of zero, comes here.
-        Ok(Stop::Waiting(Phase::Validating, self.issuer.next_poll(None, MANY_POLLS)))
+        Ok(Pause::Waiting(Phase::Validating, self.issuer.next_poll(None, MANY_POLLS)))
     }
 }
 
@@ -236,7 +236,7 @@ impl Issuer for AcmeIssuer {
         from: Option<Progress>,
     ) -> Result<Advance, IssueError> {
         match from {
-            None => self.place(request).await,
+            None => self.place_order(request).await,
             Some(progress) => self.resume(request, progress).await,
         }
     }

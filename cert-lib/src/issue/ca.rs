@@ -12,8 +12,8 @@ use x509_parser::{
 };
 
 use super::{
-    Advance, Disposition, IssueError, Issuer, Keys, Progress,
-    own::{self, Signer, Template},
+    Advance, Disposition, IssueError, Issuer, KeyGenerator, Progress,
+    private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
     clock::Clock,
@@ -164,26 +164,28 @@ fn inherited(name: &X509Name<'_>) -> Vec<u8> {
     const INHERITED: [u8; 7] = [6, 7, 8, 9, 10, 11, 17];
     let is_inherited = |oid: &[u8]| matches!(oid, [0x55, 0x04, last] if INHERITED.contains(last));
     let attributes = name.iter_attributes().filter(|it| is_inherited(it.attr_type().as_bytes()));
-    attributes.flat_map(|it| own::attribute(it.attr_type().as_bytes(), it.attr_value())).collect()
+    attributes
+        .flat_map(|it| private_ca::attribute(it.attr_type().as_bytes(), it.attr_value()))
+        .collect()
 }
 
 /// Issues at once.
 pub struct CaIssuer {
     authority: Authority,
     clock: Arc<dyn Clock>,
-    keys: Arc<dyn Keys>,
+    keys: Arc<dyn KeyGenerator>,
 }
 
 impl CaIssuer {
     /// Signs as `authority`, and makes keys with `keys`.
     #[must_use]
-    pub fn new(authority: Authority, clock: Arc<dyn Clock>, keys: Arc<dyn Keys>) -> Self {
+    pub fn new(authority: Authority, clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
         Self { authority, clock, keys }
     }
 
     /// The validity, which must not outlive the CA.
     fn validity(&self, request: &Request) -> Result<(Timestamp, Timestamp), IssueError> {
-        let extras = own::extras(request)?;
+        let extras = private_ca::extras(request)?;
         let ca = &self.authority.facts;
         let now = self.clock.now();
         if ca.not_after <= now || ca.not_before > now {
@@ -192,7 +194,7 @@ impl CaIssuer {
                 Disposition::FixIssuer,
             ));
         }
-        let end = own::end(now, extras);
+        let end = private_ca::end(now, extras);
         if end > ca.not_after {
             // Without the instant of now: the same trouble has the same words each time.
             let why = format!(
@@ -218,18 +220,20 @@ impl Issuer for CaIssuer {
         request: &Request,
         _from: Option<Progress>,
     ) -> Result<Advance, IssueError> {
-        let extras = own::extras(request)?;
+        let extras = private_ca::extras(request)?;
         let (not_before, not_after) = self.validity(request)?;
-        let holder = own::holder(request, self.keys.as_ref()).await?;
+        let holder = private_ca::holder(request, self.keys.as_ref()).await?;
         let facts = &self.authority.facts;
         let subject = match &request.subject {
             Subject::Csr(csr) => csr.subject.clone(),
-            Subject::Names { .. } => own::subject(&facts.inherited, extras.common_name.as_deref()),
+            Subject::Names { .. } => {
+                private_ca::subject(&facts.inherited, extras.common_name.as_deref())
+            }
         };
-        let template = Template {
+        let template = CertificateTemplate {
             subject,
-            names: own::names(request, extras),
-            other_names: own::other_names(request, extras),
+            names: private_ca::names(request, extras),
+            other_names: private_ca::other_names(request, extras),
             public_key: &holder.public_key,
             is_ca: extras.is_ca,
             not_before,
@@ -237,7 +241,8 @@ impl Issuer for CaIssuer {
         };
         let signer =
             Signer { name: &facts.name, key_id: facts.key_id.as_deref(), key: &self.authority.key };
-        own::issue(&template, &signer, &self.authority.chain, holder.key).map(Advance::Issued)
+        private_ca::issue(&template, &signer, &self.authority.chain, holder.key)
+            .map(Advance::Issued)
     }
 
     /// There never is an order.

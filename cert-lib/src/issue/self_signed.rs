@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Advance, IssueError, Issuer, Keys, Progress,
-    own::{self, Signer, Template},
+    Advance, IssueError, Issuer, KeyGenerator, Progress,
+    private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
     clock::Clock,
@@ -20,13 +20,13 @@ use crate::{
 /// Issues at once, each certificate with a key of its own.
 pub struct SelfSignedIssuer {
     clock: Arc<dyn Clock>,
-    keys: Arc<dyn Keys>,
+    keys: Arc<dyn KeyGenerator>,
 }
 
 impl SelfSignedIssuer {
     /// Makes its keys with `keys`.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, keys: Arc<dyn Keys>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
         Self { clock, keys }
     }
 }
@@ -38,7 +38,7 @@ impl Issuer for SelfSignedIssuer {
         request: &Request,
         _from: Option<Progress>,
     ) -> Result<Advance, IssueError> {
-        let extras = own::extras(request)?;
+        let extras = private_ca::extras(request)?;
         // Nobody but its maker can sign with the key of a signing request, so that is taken for what
         // it says and what kind of key it has, as upstream takes it.
         let (kind, subject) = match &request.subject {
@@ -47,27 +47,27 @@ impl Issuer for SelfSignedIssuer {
                 (kind, csr.subject.clone())
             }
             Subject::Names { key, .. } => {
-                (key.kind(), own::subject(&[], extras.common_name.as_deref()))
+                (key.kind(), private_ca::subject(&[], extras.common_name.as_deref()))
             }
         };
         let again =
             request.key.as_ref().filter(|_| matches!(request.subject, Subject::Names { .. }));
         let key = match again {
             Some(key) => key.clone(),
-            None => self.keys.generate(kind).await.map_err(|error| own::broken(&error))?,
+            None => self.keys.generate(kind).await.map_err(|error| private_ca::broken(&error))?,
         };
         let now = self.clock.now();
-        let template = Template {
+        let template = CertificateTemplate {
             subject: subject.clone(),
-            names: own::names(request, extras),
-            other_names: own::other_names(request, extras),
+            names: private_ca::names(request, extras),
+            other_names: private_ca::other_names(request, extras),
             public_key: key.public_key(),
             is_ca: extras.is_ca,
             not_before: now,
-            not_after: own::end(now, extras),
+            not_after: private_ca::end(now, extras),
         };
         let signer = Signer { name: &subject, key_id: None, key: &key };
-        let bundle = own::issue(&template, &signer, &[], Some(key.clone()))?;
+        let bundle = private_ca::issue(&template, &signer, &[], Some(key.clone()))?;
         Ok(Advance::Issued(bundle))
     }
 

@@ -9,7 +9,7 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use super::own;
+use super::private_ca;
 use crate::model::{
     bundle::{Bundle, Leaf},
     name::DnsName,
@@ -131,7 +131,7 @@ impl<'a> Found<'a> {
 
 fn verify_names(found: &Found<'_>, request: &Request) -> Result<(), Mismatch> {
     let names = match &request.extras {
-        Some(extras) => own::names(request, extras),
+        Some(extras) => private_ca::names(request, extras),
         None => request.names(),
     };
     if let Some(missing) = names.iter().find(|name| !found.names.contains(name)) {
@@ -141,7 +141,7 @@ fn verify_names(found: &Found<'_>, request: &Request) -> Result<(), Mismatch> {
     if let Some(missing) = addresses.find(|address| !found.has_address(address)) {
         return Err(Mismatch::Name(missing.to_string()));
     }
-    let others = request.extras.as_ref().map(|extras| own::other_names(request, extras));
+    let others = request.extras.as_ref().map(|extras| private_ca::other_names(request, extras));
     match others.unwrap_or_default().iter().find(|name| !found.has(name)) {
         Some(missing) => Err(Mismatch::Name(missing.to_string())),
         None => Ok(()),

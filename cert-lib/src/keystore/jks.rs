@@ -8,8 +8,8 @@ use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1, SHA1_OUTPUT_L
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{CA, CERTIFICATE, KeystoreError, Material, Password};
-use crate::issue::own::der::{octets, sequence};
+use super::{CA, CERTIFICATE, KeystoreContent, KeystoreError, Password};
+use crate::issue::private_ca::der::{octets, sequence};
 
 const MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
 const VERSION: u32 = 2;
@@ -25,7 +25,10 @@ const NULL: [u8; 2] = [0x05, 0];
 ///
 /// # Errors
 /// Without a key, and where there is no randomness.
-pub fn keystore(material: &Material<'_>, password: &Password) -> Result<Vec<u8>, KeystoreError> {
+pub fn keystore(
+    material: &KeystoreContent<'_>,
+    password: &Password,
+) -> Result<Vec<u8>, KeystoreError> {
     let protected = protect(material.key()?.pkcs8(), password)?;
     let mut out = head(1 + u32::from(!material.ca.is_empty()));
     entry(&mut out, PRIVATE_KEY, CERTIFICATE, material.created);
@@ -36,18 +39,21 @@ pub fn keystore(material: &Material<'_>, password: &Password) -> Result<Vec<u8>,
         entry(&mut out, TRUSTED_CERTIFICATE, CA, material.created);
         certificate(&mut out, ca);
     }
-    Ok(sealed(out, password))
+    Ok(with_digest(out, password))
 }
 
 /// The first of the CA's certificates as `ca`.
 ///
 /// # Errors
 /// When there is none.
-pub fn truststore(material: &Material<'_>, password: &Password) -> Result<Vec<u8>, KeystoreError> {
+pub fn truststore(
+    material: &KeystoreContent<'_>,
+    password: &Password,
+) -> Result<Vec<u8>, KeystoreError> {
     let mut out = head(1);
     entry(&mut out, TRUSTED_CERTIFICATE, CA, material.created);
     certificate(&mut out, material.trusted()?);
-    Ok(sealed(out, password))
+    Ok(with_digest(out, password))
 }
 
 /// Whether it is a JKS keystore with this password, whole and unchanged.
@@ -83,7 +89,7 @@ fn counted(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn sealed(mut out: Vec<u8>, password: &Password) -> Vec<u8> {
+fn with_digest(mut out: Vec<u8>, password: &Password) -> Vec<u8> {
     let seal = seal(&out, password);
     out.extend(seal);
     out

@@ -7,8 +7,8 @@ use p12_keystore::{
 };
 use zeroize::Zeroizing;
 
-use super::{CA, CERTIFICATE, KeystoreError, Material, Password};
-use crate::issue::own::der::element;
+use super::{CA, CERTIFICATE, KeystoreContent, KeystoreError, Password};
+use crate::issue::private_ca::der::element;
 
 /// With which ciphers it is made.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,7 +40,7 @@ const MAX_ITERATIONS: u32 = 100_000;
 /// # Errors
 /// Without a key, and with a password or a certificate that the format has no form for.
 pub fn keystore(
-    material: &Material<'_>,
+    material: &KeystoreContent<'_>,
     password: &Password,
     profile: Profile,
 ) -> Result<Vec<u8>, KeystoreError> {
@@ -69,7 +69,7 @@ pub fn keystore(
 /// # Errors
 /// When there is none, and with a password or a certificate that the format has no form for.
 pub fn truststore(
-    material: &Material<'_>,
+    material: &KeystoreContent<'_>,
     password: &Password,
     profile: Profile,
 ) -> Result<Vec<u8>, KeystoreError> {

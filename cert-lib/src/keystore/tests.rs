@@ -17,7 +17,7 @@ fn password(text: &str) -> Password {
 }
 
 /// Every keystore that can be made of `material`.
-fn all(material: &Material<'_>, password: &Password) -> Vec<(&'static str, Vec<u8>)> {
+fn all(material: &KeystoreContent<'_>, password: &Password) -> Vec<(&'static str, Vec<u8>)> {
     use pkcs12::Profile::{LegacyDes, Modern2023};
     vec![
         ("JKS", jks::keystore(material, password).unwrap()),
@@ -41,7 +41,7 @@ fn opens(what: &str, bytes: &[u8], password: &Password) -> bool {
 fn a_keystore_opens_with_its_password_and_no_other() {
     let bundle = bundle();
     let created = Timestamp::UNIX_EPOCH;
-    let material = Material { bundle: &bundle, ca: &bundle.chain, created };
+    let material = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
     for text in ["changeit", "pässwörd €", &"x".repeat(255), "line\n"] {
         let right = password(text);
         for (what, bytes) in all(&material, &right) {
@@ -56,7 +56,7 @@ fn a_keystore_opens_with_its_password_and_no_other() {
 fn a_damaged_keystore_does_not_open_and_harms_nobody() {
     let bundle = bundle();
     let created = Timestamp::UNIX_EPOCH;
-    let material = Material { bundle: &bundle, ca: &bundle.chain, created };
+    let material = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
     let right = password("changeit");
     for (what, bytes) in all(&material, &right) {
         for at in (0..bytes.len()).step_by(97) {
@@ -99,7 +99,7 @@ fn a_password_is_text_of_a_decent_length_and_is_not_printed() {
 #[test]
 fn there_is_no_keystore_without_a_key_and_no_truststore_without_a_ca() {
     let bundle = Bundle { key: None, ..bundle() };
-    let material = Material { bundle: &bundle, ca: &[], created: Timestamp::UNIX_EPOCH };
+    let material = KeystoreContent { bundle: &bundle, ca: &[], created: Timestamp::UNIX_EPOCH };
     let (word, profile) = (password("changeit"), pkcs12::Profile::default());
     assert_eq!(jks::keystore(&material, &word), Err(KeystoreError::NoKey));
     assert_eq!(pkcs12::keystore(&material, &word, profile), Err(KeystoreError::NoKey));

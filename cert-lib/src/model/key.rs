@@ -17,7 +17,7 @@ use aws_lc_rs::{
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 use zeroize::Zeroizing;
 
-use crate::{issue::own::der::element, model::armor::blocks};
+use crate::{issue::private_ca::der::element, model::armor::blocks};
 
 /// Kind and size of a key that is made here. The set is what public CAs accept.
 #[derive(

@@ -51,7 +51,7 @@ pub struct Request {
     /// do nothing of it.
     pub extras: Option<Extras>,
     /// What only an ACME server can be asked for.
-    pub acme: AcmeWishes,
+    pub acme: OrderOptions,
     /// The certificate that this one replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
     /// The private key to certify again; where it is unset a new one is made.
@@ -61,7 +61,7 @@ pub struct Request {
 /// What only an ACME server can be asked for. None of it is part of the [`Fingerprint`], as upstream
 /// has it: a change takes effect with the next certificate.
 #[derive(Clone, Debug, Default)]
-pub struct AcmeWishes {
+pub struct OrderOptions {
     /// The kind of certificate (draft-ietf-acme-profiles); unset, the issuer's.
     pub profile: Option<String>,
     /// The common name of an issuer in the chain that is taken, where the CA has several.
@@ -114,7 +114,7 @@ impl Request {
             fingerprint,
             subject,
             extras: None,
-            acme: AcmeWishes::default(),
+            acme: OrderOptions::default(),
             replaces: None,
             key: None,
         }
@@ -302,13 +302,13 @@ pub fn own_common_name(text: &str, extras: &Extras) -> Result<Option<DnsName>, R
     match text.parse::<IpAddr>() {
         Ok(address) if is_certified(address) => Ok(None),
         Ok(_) => Err(Refusal::Other(format!("{error}: list it in ipAddresses, too"))),
-        Err(_) if is_meant_as_names(text) => Err(error.into()),
+        Err(_) if is_name_list(text) => Err(error.into()),
         Err(_) => Ok(None),
     }
 }
 
 /// Whether a text that is no DNS name looks like one, or like several that were not split.
-fn is_meant_as_names(text: &str) -> bool {
+fn is_name_list(text: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || c.is_control() || ",;|\"'`()[]{}".contains(c);
     let mut parts = text.split(separates).filter(|part| !part.is_empty()).peekable();
     let has_other_syntax = text.contains(['@', '/', ':', '=']);
@@ -462,7 +462,7 @@ pub struct Fingerprint(String);
 
 /// What goes into a [`Fingerprint`], as the specification has it, unparsed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ingredients<'a> {
+pub struct RequestInputs<'a> {
     /// `spec.commonName`
     pub common_name: Option<&'a str>,
     /// `spec.dnsNames`
@@ -480,7 +480,7 @@ pub struct Ingredients<'a> {
 impl Fingerprint {
     /// Computes it.
     #[must_use]
-    pub fn of(parts: &Ingredients<'_>) -> Self {
+    pub fn of(parts: &RequestInputs<'_>) -> Self {
         let mut context = digest::Context::new(&digest::SHA224);
         let mut add = |text: &str| {
             context.update(text.as_bytes());

@@ -78,7 +78,7 @@ impl fmt::Display for Ranges {
 
 /// What an issuer is for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Selection {
+pub struct NameSelector {
     /// Nothing else. None is everything: upstream's writes lose an empty list, so it cannot mean
     /// nothing.
     pub include: Ranges,
@@ -95,7 +95,7 @@ pub enum Outside {
     NotIncluded,
 }
 
-impl Selection {
+impl NameSelector {
     /// How well `name` matches.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_excluded_is_outside_even_where_it_is_included() {
-        let selection = Selection {
+        let selection = NameSelector {
             include: Ranges::new(["*.Example.COM"]),
             exclude: Ranges::new(["secret.example.com."]),
         };
@@ -163,6 +163,6 @@ mod tests {
         ] {
             assert_eq!(selection.best(name), wanted, "{name}");
         }
-        assert_eq!(Selection::default().best("any.where"), Ok(0));
+        assert_eq!(NameSelector::default().best("any.where"), Ok(0));
     }
 }

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::issue::{Disposition, Ladder};
+use crate::issue::{Disposition, RetrySchedule};
 
 /// What is left of the last failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,7 +23,7 @@ impl Backoff {
     pub fn is_of_validations(&self) -> bool {
         let [.., last] = VALIDATION;
         let below = usize::try_from(self.failures).ok().and_then(|it| it.checked_sub(1));
-        below.is_some_and(|rung| *VALIDATION.get(rung).unwrap_or(&last) == self.interval)
+        below.is_some_and(|index| *VALIDATION.get(index).unwrap_or(&last) == self.interval)
     }
 }
 
@@ -46,7 +46,7 @@ const FIX: SignedDuration = SignedDuration::from_secs(24 * 3_600 + 1);
 /// The wait after a failure, given how long the wait was after the failure before it.
 #[must_use]
 pub fn after(failure: Disposition, previous: Option<SignedDuration>, now: Timestamp) -> Backoff {
-    let known = |interval| Backoff { until: now, interval, failures: rung(interval) };
+    let known = |interval| Backoff { until: now, interval, failures: step(interval) };
     next(failure, previous.map(known), now)
 }
 
@@ -56,26 +56,26 @@ pub fn next(failure: Disposition, previous: Option<Backoff>, now: Timestamp) -> 
     let before = previous.map(|previous| previous.interval);
     let failures = previous.map_or(0, |previous| previous.failures);
     let (interval, failures) = match failure {
-        Disposition::Retry(Ladder::Transport) => (doubled(before, TRANSPORT_LAST), failures),
+        Disposition::Retry(RetrySchedule::Transport) => (doubled(before, TRANSPORT_LAST), failures),
         Disposition::FixIssuer => (doubled(before, ISSUER_LAST), failures),
-        Disposition::Retry(Ladder::Validation) => {
+        Disposition::Retry(RetrySchedule::Validation) => {
             let [.., last] = VALIDATION;
-            let rung = usize::try_from(failures).ok();
-            let step = rung.and_then(|rung| VALIDATION.get(rung)).copied().unwrap_or(last);
-            (step, failures.saturating_add(1))
+            let index = usize::try_from(failures).ok();
+            let wait = index.and_then(|index| VALIDATION.get(index)).copied().unwrap_or(last);
+            (wait, failures.saturating_add(1))
         }
         // A time that is over is none: whoever names such a one again and again is not asked at once
         // again and again.
         Disposition::Until(time) if time <= now => (doubled(before, TRANSPORT_LAST), failures),
         Disposition::Until(time) => (time.duration_since(now), failures),
-        Disposition::FixRequest | Disposition::Retry(Ladder::Daily) => (FIX, failures),
+        Disposition::FixRequest | Disposition::Retry(RetrySchedule::Daily) => (FIX, failures),
     };
     Backoff { until: now.saturating_add(interval).unwrap_or(now), interval, failures }
 }
 
 /// How many validations failed in a row before a wait of `interval`, where nobody has counted.
 #[must_use]
-pub fn rung(interval: SignedDuration) -> u32 {
+pub fn step(interval: SignedDuration) -> u32 {
     let below = VALIDATION.into_iter().filter(|step| *step <= interval).count();
     u32::try_from(below).unwrap_or_default()
 }
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn failed_validations_are_tried_again_after_1_10_and_100_minutes_and_then_daily() {
-        let failure = Disposition::Retry(Ladder::Validation);
+        let failure = Disposition::Retry(RetrySchedule::Validation);
         assert_eq!(ladder(failure, 6), [60, 600, 6_000, 86_400, 86_400, 86_400]);
     }
 
     #[test]
     fn a_hiccup_is_tried_again_after_seconds_and_never_waits_over_five_minutes() {
-        let failure = Disposition::Retry(Ladder::Transport);
+        let failure = Disposition::Retry(RetrySchedule::Transport);
         assert_eq!(ladder(failure, 10), [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     }
 
@@ -129,7 +129,7 @@ mod tests {
     fn a_wait_for_somebody_is_no_rung_of_the_ladder_of_validations() {
         let known = Backoff { until: Timestamp::UNIX_EPOCH, interval: VALIDATION[3], failures: 4 };
         assert!(known.is_of_validations());
-        for failure in [Disposition::FixRequest, Disposition::Retry(Ladder::Daily)] {
+        for failure in [Disposition::FixRequest, Disposition::Retry(RetrySchedule::Daily)] {
             let backoff = next(failure, Some(known), Timestamp::UNIX_EPOCH);
             assert!(!backoff.is_of_validations(), "{backoff:?}");
         }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn neither_a_limit_nor_a_hiccup_is_a_step_of_the_ladder_of_validations() {
         let now = Timestamp::UNIX_EPOCH;
-        let (validation, transport) = (Ladder::Validation, Ladder::Transport);
+        let (validation, transport) = (RetrySchedule::Validation, RetrySchedule::Transport);
         let week = now + SignedDuration::from_hours(168);
         let mut backoff = None;
         let mut waits = Vec::new();
@@ -163,7 +163,7 @@ mod tests {
             Disposition::Retry(transport),
             Disposition::Retry(validation),
             Disposition::Until(week),
-            Disposition::Retry(Ladder::Daily),
+            Disposition::Retry(RetrySchedule::Daily),
             Disposition::Retry(validation),
         ] {
             let next = next(failure, backoff, now);

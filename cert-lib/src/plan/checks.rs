@@ -5,10 +5,10 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Brake, Have, IssuerState, Ordered, Policy, Quota, Record, SecretState, Shared, Slot,
-    Stored, Want,
+    Action, Have, IssuerState, Ordered, Policy, Quota, RateLimit, Record, SecretState, Shared,
+    Slot, Stored, Want,
+    reissue_loop::{self, ReissueLoop},
     renewal::{self, Cause, Due},
-    repeats::{self, Loop},
 };
 use crate::model::{
     cert_id::CertId,
@@ -96,10 +96,10 @@ pub(super) fn share(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict>
 ///
 /// Where a certificate is about to end, we wait for an hour at most after a failure, and neither
 /// the issuer's quota nor our own picture of the CA's limits counts: the CA itself may know better.
-pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
+pub(super) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     let emergency = is_urgent(snapshot, &start);
     if let Some(backoff) = &snapshot.have.backoff {
-        let until = if emergency { renewal::hurried(backoff) } else { backoff.until };
+        let until = if emergency { renewal::cap_for_emergency(backoff) } else { backoff.until };
         if snapshot.now < until {
             return Verdict {
                 action: Action::Hold,
@@ -119,10 +119,10 @@ pub(super) fn gate(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         };
     }
     let suspected = || suspected(snapshot, &start);
-    if let Some(verdict) = said_by_ca(snapshot).or_else(suspected) {
+    if let Some(verdict) = imposed_limit(snapshot).or_else(suspected) {
         return verdict;
     }
-    if let Some(verdict) = our_picture(snapshot).filter(|_| !emergency) {
+    if let Some(verdict) = estimated_limit(snapshot).filter(|_| !emergency) {
         return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
@@ -146,17 +146,19 @@ pub(super) fn needs_record(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     is_unknown && (is_urgent(snapshot, verdict) || replaces(snapshot, verdict).is_some())
 }
 
-fn said_by_ca(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    match &snapshot.have.brake {
-        Brake::ByCa { time, why } => limited(snapshot, *time, *time, why),
-        Brake::ByUs { .. } | Brake::Off => None,
+fn imposed_limit(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.rate_limit {
+        RateLimit::Imposed { time, why } => limited(snapshot, *time, *time, why),
+        RateLimit::Estimated { .. } | RateLimit::Off => None,
     }
 }
 
-fn our_picture(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    match &snapshot.have.brake {
-        Brake::ByUs { time, why } => limited(snapshot, *time, snapshot.or_emergency(*time), why),
-        Brake::ByCa { .. } | Brake::Off => None,
+fn estimated_limit(snapshot: &Snapshot<'_>) -> Option<Verdict> {
+    match &snapshot.have.rate_limit {
+        RateLimit::Estimated { time, why } => {
+            limited(snapshot, *time, snapshot.or_emergency(*time), why)
+        }
+        RateLimit::Imposed { .. } | RateLimit::Off => None,
     }
 }
 
@@ -176,7 +178,7 @@ fn limited(
 /// back each time makes a renewal due each time, and so does whoever can make a CA's window lie in the
 /// past.
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
-    let Loop { times, until } = repeats::suspected(&snapshot.have.reissued)?;
+    let ReissueLoop { times, until } = reissue_loop::suspected(&snapshot.have.reissued)?;
     let is_put_back = snapshot.have.is_put_back();
     let until = match (start.reason, snapshot.stored()) {
         // What was revoked serves nobody.
@@ -185,7 +187,7 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
             return None;
         }
         (Reason::RenewalDue | Reason::RenewalDemanded, Some(stored)) if !is_put_back => {
-            until.min(repeats::grown_up(stored))
+            until.min(reissue_loop::is_settled(stored))
         }
         _ => until,
     };
@@ -210,7 +212,7 @@ fn is_new_date(snapshot: &Snapshot<'_>, stored: &Stored, times: usize) -> bool {
     let want = snapshot.want;
     let is_condemned =
         want.new_key_after.is_some_and(|after| after <= snapshot.now) && want.gives_up_key(stored);
-    !snapshot.have.is_put_back() && (is_condemned || !want.renew && times < repeats::MANY)
+    !snapshot.have.is_put_back() && (is_condemned || !want.renew && times < reissue_loop::MANY)
 }
 
 /// Upstream's first words, and what it does not say: when it goes on.
@@ -266,7 +268,7 @@ impl<'a> Snapshot<'a> {
     /// Whether the certificate is about to end, and it is one that counts.
     fn is_emergency(&self) -> bool {
         let is_emergency = |it: &Stored| {
-            (it.record != Record::Missing || self.have.may_hurry)
+            (it.record != Record::Missing || self.have.may_skip_limits)
                 && renewal::is_emergency(&it.leaf, it.requested_at, self.now)
         };
         self.stored().is_some_and(is_emergency)
@@ -274,7 +276,7 @@ impl<'a> Snapshot<'a> {
 
     /// `time`, or when the certificate is about to end if that comes before.
     fn or_emergency(&self, time: Timestamp) -> Timestamp {
-        let last = self.stored().map(|it| renewal::last_resort(&it.leaf, it.requested_at));
+        let last = self.stored().map(|it| renewal::emergency_start(&it.leaf, it.requested_at));
         last.filter(|last| *last > self.now).map_or(time, |last| last.min(time))
     }
 
@@ -326,7 +328,7 @@ impl<'a> Snapshot<'a> {
         if says == Some(&request.fingerprint) {
             return true;
         }
-        let noted = self.have.noted.as_ref();
+        let noted = self.have.recorded_fingerprint.as_ref();
         let is_noted = noted.is_some_and(|noted| says.is_none_or(|says| says == noted));
         let is_signed = !stored.leaf.is_self_issued || request.extras.is_some();
         is_noted && is_signed && has_exactly(stored, request) && self.covers()

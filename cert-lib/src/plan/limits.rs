@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{issue::About, model::name::DnsName};
+use crate::{issue::LimitScope, model::name::DnsName};
 
 /// So many at once, and one more after each interval: a token bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Rate {
 
 /// What a CA limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Numbers {
+pub struct LimitValues {
     /// New orders of an account.
     pub orders: Rate,
     /// Certificates for names below a registered domain, of whatever account.
@@ -36,7 +36,7 @@ pub struct Numbers {
 /// <https://letsencrypt.org/docs/rate-limits/> as of August 2026: `#new-orders-per-account`,
 /// `#new-certificates-per-registered-domain`, `#new-certificates-per-exact-set-of-identifiers` and
 /// `#authorization-failures-per-identifier-per-account`.
-pub const LETS_ENCRYPT: Numbers = Numbers {
+pub const LETS_ENCRYPT: LimitValues = LimitValues {
     orders: Rate { burst: 300, per: SignedDuration::from_hours(3) },
     domain: Rate { burst: 50, per: SignedDuration::from_hours(7 * 24) },
     set: Rate { burst: 5, per: SignedDuration::from_hours(7 * 24) },
@@ -63,7 +63,7 @@ pub enum Key {
 
 /// Why an order may cost less than others (`#limit-exemptions-for-renewals`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Novelty {
+pub enum OrderKind {
     /// Names that were not certified together before.
     New,
     /// The same names as before: counts for their set only.
@@ -80,7 +80,7 @@ pub struct Order<'a> {
     /// The names.
     pub names: &'a [DnsName],
     /// Whether they are new.
-    pub novelty: Novelty,
+    pub kind: OrderKind,
 }
 
 /// Why an order has to wait.
@@ -91,22 +91,22 @@ pub struct Wait {
     /// For what.
     pub key: Key,
     /// Who says so.
-    pub by: By,
+    pub source: LimitSource,
 }
 
 /// Who says that an order has to wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum By {
+pub enum LimitSource {
     /// The CA.
-    Ca,
+    Server,
     /// Our own picture.
-    Us(Rate),
+    Estimate(Rate),
 }
 
 /// What is known of the limits of one CA.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
-    numbers: Option<Numbers>,
+    numbers: Option<LimitValues>,
     /// When each bucket is full again. One that is full is not there.
     full_at: HashMap<Key, Timestamp>,
     /// What the CA said.
@@ -116,7 +116,7 @@ pub struct Limits {
 impl Limits {
     /// What a CA with these numbers limits; without numbers, only what it says counts.
     #[must_use]
-    pub fn new(numbers: Option<Numbers>) -> Self {
+    pub fn new(numbers: Option<LimitValues>) -> Self {
         Self { numbers, ..Self::default() }
     }
 
@@ -128,36 +128,36 @@ impl Limits {
 
     /// Until when the CA wants no such order, in its own words.
     #[must_use]
-    pub fn said(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
+    pub fn server_limit(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
         if self.heard.is_empty() {
             return None;
         }
-        let keys = concerned(order).into_iter();
+        let keys = concerned_keys(order).into_iter();
         let waits = keys.filter_map(|key| Some((*self.heard.get(&key)?, key)));
         let (until, key) = waits.filter(|(until, _)| *until > now).max()?;
-        Some(Wait { until, key, by: By::Ca })
+        Some(Wait { until, key, source: LimitSource::Server })
     }
 
     /// Until when our picture leaves no room for the order. `before` says how many come first at a
     /// key.
     #[must_use]
-    pub fn room(
+    pub fn estimated_wait(
         &self,
         order: &Order<'_>,
         before: impl Fn(&Key) -> i64,
         now: Timestamp,
     ) -> Option<Wait> {
         let numbers = self.numbers?;
-        let charged = charged(order, numbers).into_iter().map(|(key, rate)| {
+        let charged = charged_keys(order, numbers).into_iter().map(|(key, rate)| {
             let until = self.when(&key, rate, before(&key), now);
-            Wait { until, key, by: By::Us(rate) }
+            Wait { until, key, source: LimitSource::Estimate(rate) }
         });
         // A failure is not counted in advance, but there must be room for one.
         let failing = names_of(order).map(|key| {
             let until = self.when(&key, numbers.failures, 0, now);
-            Wait { until, key, by: By::Us(numbers.failures) }
+            Wait { until, key, source: LimitSource::Estimate(numbers.failures) }
         });
-        let exempt = order.novelty == Novelty::Replacement;
+        let exempt = order.kind == OrderKind::Replacement;
         let failing = failing.filter(|_| !exempt);
         charged.chain(failing).filter(|wait| wait.until > now).max_by_key(|wait| wait.until)
     }
@@ -166,7 +166,7 @@ impl Limits {
     pub fn ordered(&mut self, order: &Order<'_>, at: Timestamp) {
         self.heard.retain(|_, until| *until > at);
         self.full_at.retain(|_, full_at| *full_at > at);
-        if let (Some(numbers), Novelty::New) = (self.numbers, order.novelty) {
+        if let (Some(numbers), OrderKind::New) = (self.numbers, order.kind) {
             self.take(Key::Account(order.account.to_owned()), numbers.orders, at);
         }
     }
@@ -174,7 +174,7 @@ impl Limits {
     /// Its certificate is there: a CA counts certificates, not tries.
     pub fn issued(&mut self, order: &Order<'_>, at: Timestamp) {
         let Some(numbers) = self.numbers else { return };
-        let charged = charged(order, numbers).into_iter();
+        let charged = charged_keys(order, numbers).into_iter();
         for (key, rate) in charged.filter(|(key, _)| !matches!(key, Key::Account(_))) {
             self.take(key, rate, at);
         }
@@ -183,7 +183,7 @@ impl Limits {
     /// Certificates that were issued before the picture began, in the order of time, as somebody else
     /// remembers them. Whoever that is may have made them up to hold up others, so that they fill no
     /// bucket by more than half: the CA is asked sooner than it could be, and says so.
-    pub fn recalled<'a>(
+    pub fn restore_issued<'a>(
         &mut self,
         issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
         now: Timestamp,
@@ -207,26 +207,26 @@ impl Limits {
     }
 
     /// The CA said that an order met a limit. Returns what is limited now.
-    pub fn met(&mut self, order: &Order<'_>, about: &About, until: Timestamp) -> Key {
+    pub fn record_limit(&mut self, order: &Order<'_>, about: &LimitScope, until: Timestamp) -> Key {
         let key = match about {
-            About::Account => Key::Account(order.account.to_owned()),
-            About::Domain(name) => Key::Domain(registered_domain(name)),
-            About::Set => set_key(order.names),
-            About::Name(name) => name_key(order.account, name),
+            LimitScope::Account => Key::Account(order.account.to_owned()),
+            LimitScope::Domain(name) => Key::Domain(registered_domain(name)),
+            LimitScope::Set => set_key(order.names),
+            LimitScope::Name(name) => name_key(order.account, name),
         };
-        self.hear(key.clone(), until);
+        self.restore(key.clone(), until);
         key
     }
 
     /// What the CA said, now or to an earlier process.
-    pub fn hear(&mut self, key: Key, until: Timestamp) {
+    pub fn restore(&mut self, key: Key, until: Timestamp) {
         let known = self.heard.entry(key).or_insert(until);
         *known = until.max(*known);
     }
 
     /// What the CA said that still holds, the last to end first.
     #[must_use]
-    pub fn heard(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
+    pub fn server_limits(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
         let mut heard: Vec<_> = self.heard.iter().filter(|(_, until)| **until > now).collect();
         heard.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
         heard.into_iter().map(|(key, until)| (key.clone(), *until)).collect()
@@ -250,7 +250,7 @@ impl Limits {
     }
 }
 
-impl Numbers {
+impl LimitValues {
     fn of(self, key: &Key) -> Rate {
         match key {
             Key::Account(_) => self.orders,
@@ -304,13 +304,13 @@ fn domains_of(order: &Order<'_>) -> Vec<Key> {
 }
 
 /// What an order counts for.
-fn charged(order: &Order<'_>, numbers: Numbers) -> Vec<(Key, Rate)> {
+fn charged_keys(order: &Order<'_>, numbers: LimitValues) -> Vec<(Key, Rate)> {
     let mut keys = Vec::new();
-    if order.novelty == Novelty::New {
+    if order.kind == OrderKind::New {
         keys.push((Key::Account(order.account.to_owned()), numbers.orders));
         keys.extend(domains_of(order).into_iter().map(|key| (key, numbers.domain)));
     }
-    if order.novelty != Novelty::Replacement {
+    if order.kind != OrderKind::Replacement {
         keys.push((set_key(order.names), numbers.set));
     }
     keys
@@ -318,12 +318,12 @@ fn charged(order: &Order<'_>, numbers: Numbers) -> Vec<(Key, Rate)> {
 
 /// What the CA may have said that concerns an order. It knows its exemptions better than we do, but a
 /// renewal does not wait for the new names of others, which it does not count with.
-fn concerned(order: &Order<'_>) -> Vec<Key> {
+fn concerned_keys(order: &Order<'_>) -> Vec<Key> {
     let mut keys = vec![Key::Account(order.account.to_owned())];
-    if order.novelty == Novelty::New {
+    if order.kind == OrderKind::New {
         keys.extend(domains_of(order));
     }
-    if order.novelty != Novelty::Replacement {
+    if order.kind != OrderKind::Replacement {
         keys.push(set_key(order.names));
     }
     keys.extend(names_of(order));
@@ -333,9 +333,11 @@ fn concerned(order: &Order<'_>) -> Vec<Key> {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let until = Timestamp::from_second(self.until.as_second()).unwrap_or(self.until);
-        match self.by {
-            By::Ca => write!(f, "the CA takes no more orders for {} until {until}", self.key),
-            By::Us(Rate { burst, per }) => write!(
+        match self.source {
+            LimitSource::Server => {
+                write!(f, "the CA takes no more orders for {} until {until}", self.key)
+            }
+            LimitSource::Estimate(Rate { burst, per }) => write!(
                 f,
                 "the CA allows {burst} {} in {}, and by our count they are used up for {}: it goes on at {until}",
                 self.key.what(),

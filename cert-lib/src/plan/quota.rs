@@ -11,7 +11,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// See the [module](self).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Bucket {
+pub struct QuotaBucket {
     per_day: i64,
     /// When the bucket was empty, had nothing been taken since.
     empty_at: Timestamp,
@@ -21,24 +21,24 @@ pub struct Bucket {
 
 /// What is in a bucket at an instant: all that must be stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct StoredQuota {
     /// Whole requests.
     pub available: i64,
     /// The instant, in whole seconds, rounded up.
     pub at: Timestamp,
 }
 
-impl Bucket {
+impl QuotaBucket {
     /// A full bucket. Less than one request per day counts as one.
     #[must_use]
     pub fn full(per_day: i64, now: Timestamp) -> Self {
-        Self::restored(per_day, Left { available: i64::MAX, at: now }, now)
+        Self::restored(per_day, StoredQuota { available: i64::MAX, at: now }, now)
     }
 
     /// The bucket of which `left` was stored. A clock that was set back does not close it for longer
     /// than an empty one is.
     #[must_use]
-    pub fn restored(per_day: i64, left: Left, now: Timestamp) -> Self {
+    pub fn restored(per_day: i64, left: StoredQuota, now: Timestamp) -> Self {
         let per_day = per_day.clamp(1, i64::from(i32::MAX));
         let mut bucket = Self { per_day, empty_at: now, in_hand: 0 };
         let available = left.available.clamp(0, per_day);
@@ -57,7 +57,7 @@ impl Bucket {
     pub fn set_per_day(&mut self, per_day: i64, now: Timestamp) {
         let per_day = per_day.clamp(1, i64::from(i32::MAX));
         if per_day != self.per_day {
-            let left = Left { available: self.level(now), at: now };
+            let left = StoredQuota { available: self.level(now), at: now };
             *self = Self { in_hand: self.in_hand, ..Self::restored(per_day, left, now) };
         }
     }
@@ -126,11 +126,11 @@ impl Bucket {
 
     /// What is in the bucket, without what is in hand.
     #[must_use]
-    pub fn left(&self, now: Timestamp) -> Left {
+    pub fn left(&self, now: Timestamp) -> StoredQuota {
         let available = self.level(now);
         let exact = self.start(now).saturating_add(self.takes(available)).unwrap_or(now);
         let seconds = exact.as_second() + i64::from(exact.subsec_nanosecond() > 0);
-        Left { available, at: Timestamp::from_second(seconds).unwrap_or(exact) }
+        StoredQuota { available, at: Timestamp::from_second(seconds).unwrap_or(exact) }
     }
 
     /// What is in hand was in the bucket, so both together fill it.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     /// Takes all that there is, seven at a time.
-    fn drain(bucket: &mut Bucket, now: Timestamp) -> i64 {
+    fn drain(bucket: &mut QuotaBucket, now: Timestamp) -> i64 {
         let mut used = 0;
         loop {
             let portion = bucket.take_out(7, now);
@@ -188,7 +188,7 @@ mod tests {
             (0, 1, 86_400),
             (8, 8, 10_800),
         ] {
-            let mut bucket = Bucket::full(per_day, at(0));
+            let mut bucket = QuotaBucket::full(per_day, at(0));
             assert_eq!(bucket.available(at(0)), burst, "{per_day}");
             assert_eq!(drain(&mut bucket, at(0)), burst, "{per_day}");
             assert_eq!(bucket.available(at(0)), 0, "{per_day}");
@@ -203,11 +203,11 @@ mod tests {
     #[test]
     fn what_is_stored_is_never_more_than_what_is_there() {
         for per_day in [1, 3, 7, 10_000] {
-            let mut bucket = Bucket::full(per_day, at(0));
+            let mut bucket = QuotaBucket::full(per_day, at(0));
             for step in 0..200 {
                 let now = at(step * 97);
                 let portion = bucket.take_out(3, now);
-                let again = Bucket::restored(per_day, bucket.left(now), now);
+                let again = QuotaBucket::restored(per_day, bucket.left(now), now);
                 assert!(again.available(now) <= bucket.available(now), "{per_day} {step}");
                 // Unless a whole second was rounded up, nothing is lost.
                 let later = now + SignedDuration::from_secs(2);
@@ -221,14 +221,14 @@ mod tests {
 
     #[test]
     fn a_crash_loses_what_is_in_hand_and_gains_nothing() {
-        let mut bucket = Bucket::full(10_000, at(0));
+        let mut bucket = QuotaBucket::full(10_000, at(0));
         let portion = bucket.take_out(125, at(0));
         assert_eq!(portion, 125);
         let stored = bucket.left(at(0));
         bucket.give(portion);
         assert!(bucket.use_one());
         assert_eq!(bucket.available(at(0)), 9_999);
-        let after_crash = Bucket::restored(10_000, stored, at(1));
+        let after_crash = QuotaBucket::restored(10_000, stored, at(1));
         assert_eq!(after_crash.available(at(1)), 9_875);
     }
 
@@ -237,7 +237,7 @@ mod tests {
         for (keep, goes_back, stored) in
             [(0, 4, 9_999), (3, 1, 9_996), (4, 0, 9_995), (9, 0, 9_995)]
         {
-            let mut bucket = Bucket::full(10_000, at(0));
+            let mut bucket = QuotaBucket::full(10_000, at(0));
             let portion = bucket.take_out(5, at(0));
             bucket.give(portion);
             assert!(bucket.use_one());
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_portion_that_could_not_be_noted_goes_back() {
-        let mut bucket = Bucket::full(1, at(0));
+        let mut bucket = QuotaBucket::full(1, at(0));
         let portion = bucket.take_out(1, at(0));
         bucket.put_back(portion);
         assert_eq!(bucket.available(at(0)), 1);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn one_that_was_not_needed_can_be_used_again_and_a_bucket_does_not_run_over() {
-        let mut bucket = Bucket::full(2, at(0));
+        let mut bucket = QuotaBucket::full(2, at(0));
         assert_eq!(drain(&mut bucket, at(0)), 2);
         bucket.return_one();
         assert_eq!(bucket.available(at(0)), 1);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn another_number_keeps_what_is_there() {
-        let mut bucket = Bucket::full(8, at(0));
+        let mut bucket = QuotaBucket::full(8, at(0));
         bucket.set_per_day(4_000, at(0));
         assert_eq!(bucket.available(at(0)), 8);
         bucket.set_per_day(1, at(0));
@@ -279,8 +279,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_does_not_close_the_bucket() {
-        let stored = Left { available: 0, at: at(10 * 86_400) };
-        let bucket = Bucket::restored(2, stored, at(0));
+        let stored = StoredQuota { available: 0, at: at(10 * 86_400) };
+        let bucket = QuotaBucket::restored(2, stored, at(0));
         assert_eq!(bucket.available(at(43_200)), 1);
     }
 }

@@ -6,7 +6,7 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Policy, Want, backoff::Backoff, weekly};
+use super::{Policy, Want, backoff::Backoff, renewal_window};
 use crate::model::{bundle::Leaf, cert_id::CertId};
 
 /// When a CA wants a certificate to be renewed (RFC 9773).
@@ -35,8 +35,9 @@ impl Suggested {
     ) -> Self {
         let window = end.duration_since(start).max(SignedDuration::ZERO);
         let bytes = |time: Timestamp| time.as_nanosecond().to_be_bytes();
-        let lot = lot(&[certificate.as_str().as_bytes(), &bytes(start), &bytes(end)]);
-        let selected = start.saturating_add(part(window, lot)).unwrap_or(end);
+        let hash =
+            deterministic_hash(&[certificate.as_str().as_bytes(), &bytes(start), &bytes(end)]);
+        let selected = start.saturating_add(part(window, hash)).unwrap_or(end);
         Self { certificate, start, end, explanation_url, selected }
     }
 
@@ -64,7 +65,7 @@ impl Suggested {
 
 /// A certificate that serves.
 #[derive(Clone, Copy, Debug)]
-pub struct Serving<'a> {
+pub struct ServingCertificate<'a> {
     /// What it says.
     pub leaf: &'a Leaf,
     /// When it was requested.
@@ -102,7 +103,12 @@ pub enum Cause {
 /// `now` tells only which weekly windows were missed: between the begins and ends of windows the instant
 /// does not move.
 #[must_use]
-pub fn due(certificate: &Serving<'_>, want: &Want, policy: &Policy, now: Timestamp) -> Due {
+pub fn due(
+    certificate: &ServingCertificate<'_>,
+    want: &Want,
+    policy: &Policy,
+    now: Timestamp,
+) -> Due {
     let leaf = certificate.leaf;
     let suggested = certificate.suggested.filter(|suggested| suggested.fits(leaf));
     let asked = asked(leaf, want);
@@ -118,10 +124,10 @@ pub fn due(certificate: &Serving<'_>, want: &Want, policy: &Policy, now: Timesta
     let at = if in_hurry || want.renewal_windows.is_empty() {
         at
     } else {
-        let lot = lot(&[leaf.serial.as_bytes(), b"window"]);
-        weekly::next(&want.renewal_windows, at, now, lot)
+        let hash = deterministic_hash(&[leaf.serial.as_bytes(), b"window"]);
+        renewal_window::next(&want.renewal_windows, at, now, hash)
     };
-    let last = last_resort(leaf, certificate.requested_at);
+    let last = emergency_start(leaf, certificate.requested_at);
     if last >= at {
         return Due { at, why };
     }
@@ -132,7 +138,7 @@ pub fn due(certificate: &Serving<'_>, want: &Want, policy: &Policy, now: Timesta
 
 /// When `leaf` is renewed whatever else was said: a twentieth of the time that it serves is left.
 #[must_use]
-pub fn last_resort(leaf: &Leaf, requested_at: Timestamp) -> Timestamp {
+pub fn emergency_start(leaf: &Leaf, requested_at: Timestamp) -> Timestamp {
     let reserve = leaf.not_after.duration_since(begin(leaf, requested_at)) / 20;
     leaf.not_after.saturating_sub(reserve).unwrap_or(leaf.not_after)
 }
@@ -141,7 +147,7 @@ pub fn last_resort(leaf: &Leaf, requested_at: Timestamp) -> Timestamp {
 /// any more: most likely nobody needs it, and a CA asks to be spared such tries.
 #[must_use]
 pub(super) fn is_emergency(leaf: &Leaf, requested_at: Timestamp, now: Timestamp) -> bool {
-    let last = last_resort(leaf, requested_at);
+    let last = emergency_start(leaf, requested_at);
     let reserve = leaf.not_after.duration_since(last);
     last <= now && now.duration_since(leaf.not_after) <= reserve
 }
@@ -149,7 +155,7 @@ pub(super) fn is_emergency(leaf: &Leaf, requested_at: Timestamp, now: Timestamp)
 /// When a try may follow a failure in an emergency: after an hour at most where validations failed. A
 /// time that the CA named stays, and so does the wait for somebody who must change something.
 #[must_use]
-pub(super) fn hurried(backoff: &Backoff) -> Timestamp {
+pub(super) fn cap_for_emergency(backoff: &Backoff) -> Timestamp {
     let ours = backoff.is_of_validations();
     let failed_at = backoff.until.saturating_sub(backoff.interval);
     let soon = failed_at.and_then(|time| time.saturating_add(PATIENCE));
@@ -158,7 +164,7 @@ pub(super) fn hurried(backoff: &Backoff) -> Timestamp {
 
 /// `before` its end, and no sooner than a tenth of its life, counted from the request because a CA
 /// dates back, has passed: a window nearly as long as the life would issue again and again.
-fn by_age(certificate: &Serving<'_>, before: SignedDuration) -> Timestamp {
+fn by_age(certificate: &ServingCertificate<'_>, before: SignedDuration) -> Timestamp {
     let leaf = certificate.leaf;
     let begin = begin(leaf, certificate.requested_at);
     let earliest = begin.saturating_add(leaf.not_after.duration_since(begin) / 10);
@@ -188,7 +194,7 @@ fn usual(leaf: &Leaf, policy: &Policy) -> SignedDuration {
         None if lifetime >= LONG_LIVED && window < lifetime => window,
         None => window.min(share),
     };
-    before - part(before / 10, lot(&[leaf.serial.as_bytes(), b"age"]))
+    before - part(before / 10, deterministic_hash(&[leaf.serial.as_bytes(), b"age"]))
 }
 
 /// The last instant of the validity belongs to it (RFC 5280 section 4.1.2.5), and CAs count so.
@@ -204,14 +210,14 @@ fn percent(duration: SignedDuration, percentage: u8) -> SignedDuration {
     SignedDuration::from_nanos_i128(duration.as_nanos() * i128::from(percentage) / 100)
 }
 
-/// What a lot makes of a duration: somewhere between nothing and all of it.
-pub(super) fn part(duration: SignedDuration, lot: u32) -> SignedDuration {
-    SignedDuration::from_nanos_i128((duration.as_nanos() * i128::from(lot)) >> 32)
+/// The part of a duration that a hash selects: between nothing and all of it.
+pub(super) fn part(duration: SignedDuration, hash: u32) -> SignedDuration {
+    SignedDuration::from_nanos_i128((duration.as_nanos() * i128::from(hash)) >> 32)
 }
 
 /// A number that looks random and is the same whenever the same is asked.
 #[must_use]
-pub fn lot(of: &[&[u8]]) -> u32 {
+pub fn deterministic_hash(of: &[&[u8]]) -> u32 {
     let mut context = digest::Context::new(&digest::SHA256);
     for bytes in of {
         context.update(bytes);

@@ -8,9 +8,9 @@ mod ca;
 
 use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap};
 
-use super::{fixtures::POLICY, renewal::lot, *};
+use super::{fixtures::POLICY, renewal::deterministic_hash, *};
 use crate::{
-    issue::{Disposition, Ladder},
+    issue::{Disposition, RetrySchedule},
     model::request::{KeyChoice, Subject},
     solve::Owner,
 };
@@ -82,8 +82,8 @@ fn day(number: i32) -> Timestamp {
 
 /// Something that looks random, between nothing and all of `span`.
 fn some(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
-    let lot = lot(&[what.as_bytes(), &number.to_be_bytes()]);
-    SignedDuration::from_secs(renewal::part(span, lot).as_secs())
+    let hash = deterministic_hash(&[what.as_bytes(), &number.to_be_bytes()]);
+    SignedDuration::from_secs(renewal::part(span, hash).as_secs())
 }
 
 impl Certificate {

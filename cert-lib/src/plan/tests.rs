@@ -114,11 +114,11 @@ impl Given {
     fn on(mut self, day: &str) -> Self {
         let hour = SignedDuration::from_hours(1);
         self.want.renewal_windows =
-            vec![Weekly::new(&[day.to_owned()], "11:15", hour, None).unwrap()];
+            vec![RenewalWindow::new(&[day.to_owned()], "11:15", hour, None).unwrap()];
         self
     }
     fn limited(mut self, wait: SignedDuration) -> Self {
-        self.have.brake = Brake::ByUs { time: now() + wait, why: "why".to_owned() };
+        self.have.rate_limit = RateLimit::Estimated { time: now() + wait, why: "why".to_owned() };
         self
     }
     /// Issued again thrice, the last time just now.
@@ -154,7 +154,7 @@ impl Given {
     }
     fn backing_off_for(mut self, wait: SignedDuration) -> Self {
         self.have.backoff =
-            Some(Backoff { until: now() + wait, interval: wait, failures: backoff::rung(wait) });
+            Some(Backoff { until: now() + wait, interval: wait, failures: backoff::step(wait) });
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {
@@ -167,7 +167,7 @@ impl Given {
     }
     /// The Certificate had a certificate for what it asks for, under this fingerprint.
     fn noted(mut self, fingerprint: &str) -> Self {
-        self.have.noted = Some(Fingerprint::stored(fingerprint));
+        self.have.recorded_fingerprint = Some(Fingerprint::stored(fingerprint));
         self
     }
     /// Another Certificate has this for the same request: 90 days, all of them left.
@@ -1124,7 +1124,7 @@ fn what_nothing_records_is_neither_urgent_nor_replaced_beyond_a_small_budget() {
             "there is none, and the budget is not used up",
             {
                 let mut it = limited(Record::Missing);
-                it.have.may_hurry = true;
+                it.have.may_skip_limits = true;
                 it
             },
             true,

@@ -10,7 +10,7 @@ mod authority;
 mod delegation;
 mod nameserver;
 
-pub use delegation::Unfollowed;
+pub use delegation::DelegationError;
 pub use nameserver::{Nameserver, NameserverError};
 
 use std::{
@@ -24,7 +24,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use self::authority::{Astray, authoritative_servers};
+use self::authority::{AuthorityError, authoritative_servers};
 use crate::{
     clock::Clock,
     model::name::DnsName,
@@ -38,17 +38,17 @@ pub struct Propagation {
     policy: Arc<AddressPolicy>,
     clock: Arc<dyn Clock>,
     /// Zone's servers by the name that the walk began at, and until when they are believed.
-    known: Mutex<Believed<DnsName>>,
+    known: Mutex<ServerCache<DnsName>>,
     /// The same for configured servers that are hosts.
-    hosts: Mutex<Believed<Nameserver>>,
+    hosts: Mutex<ServerCache<Nameserver>>,
 }
 
 /// Addresses, and until when they are believed.
-type Believed<K> = HashMap<K, (Timestamp, Vec<SocketAddr>)>;
+type ServerCache<K> = HashMap<K, (Timestamp, Vec<SocketAddr>)>;
 
 /// What one look showed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Sight {
+pub enum Visibility {
     /// Every server that matters has all values.
     Seen {
         /// All of those servers are authoritative for the name (AA bit), so no cache stands between.
@@ -95,19 +95,24 @@ impl Propagation {
 
     /// Looks once whether all `values` are records of `fqdn`. Other records beside them are fine:
     /// somebody else may prove the same name.
-    pub async fn look(&self, resolver: &dyn Resolver, fqdn: &DnsName, values: &[String]) -> Sight {
-        let look = self.look_without_deadline(resolver, fqdn, values);
+    pub async fn check(
+        &self,
+        resolver: &dyn Resolver,
+        fqdn: &DnsName,
+        values: &[String],
+    ) -> Visibility {
+        let look = self.check_without_deadline(resolver, fqdn, values);
         timeout(DEADLINE, look).await.unwrap_or_else(|_| {
             not_seen(format!("looking for {fqdn} took longer than {} s", DEADLINE.as_secs()))
         })
     }
 
-    async fn look_without_deadline(
+    async fn check_without_deadline(
         &self,
         resolver: &dyn Resolver,
         fqdn: &DnsName,
         values: &[String],
-    ) -> Sight {
+    ) -> Visibility {
         if !self.nameservers.is_empty() {
             let nameservers = match self.configured(resolver).await {
                 Ok(nameservers) => nameservers,
@@ -119,24 +124,24 @@ impl Propagation {
         // From the parent, because a question for the challenge name itself would leave its absence
         // in the cache of the machine's resolver, which may be the one that the CA asks.
         let parent = fqdn.parent().unwrap_or_else(|| fqdn.clone());
-        let sight = self.look_from(resolver, &parent, fqdn, values).await;
-        if matches!(sight, Err(Astray::Referred)) {
+        let sight = self.check_from(resolver, &parent, fqdn, values).await;
+        if matches!(sight, Err(AuthorityError::Referred)) {
             // The challenge name is a zone of its own, so it exists.
             return self
-                .look_from(resolver, fqdn, fqdn, values)
+                .check_from(resolver, fqdn, fqdn, values)
                 .await
                 .unwrap_or_else(|astray| not_seen(astray.explain(fqdn)));
         }
         sight.unwrap_or_else(|astray| not_seen(astray.explain(fqdn)))
     }
 
-    async fn look_from(
+    async fn check_from(
         &self,
         resolver: &dyn Resolver,
         start: &DnsName,
         fqdn: &DnsName,
         values: &[String],
-    ) -> Result<Sight, Astray> {
+    ) -> Result<Visibility, AuthorityError> {
         let servers = match self.recall(start) {
             Some(servers) => servers,
             None => {
@@ -151,7 +156,7 @@ impl Propagation {
             // What was remembered may be out of date.
             self.known().remove(start);
             if views.iter().any(|view| matches!(view, View::Referred(_))) && start != fqdn {
-                return Err(Astray::Referred);
+                return Err(AuthorityError::Referred);
             }
         }
         Ok(judge(fqdn, &views, Unusable::IsSkipped))
@@ -199,7 +204,7 @@ impl Propagation {
         servers
     }
 
-    fn known(&self) -> MutexGuard<'_, Believed<DnsName>> {
+    fn known(&self) -> MutexGuard<'_, ServerCache<DnsName>> {
         lock(&self.known)
     }
 }
@@ -276,7 +281,7 @@ fn view(server: SocketAddr, values: &[String], answer: Result<Answer, ResolveErr
     }
 }
 
-fn judge(fqdn: &DnsName, views: &[View], unusable: Unusable) -> Sight {
+fn judge(fqdn: &DnsName, views: &[View], unusable: Unusable) -> Visibility {
     let mut all_authoritative = true;
     let (mut shown, mut missing, mut useless) = (false, None, None);
     for view in views {
@@ -296,13 +301,13 @@ fn judge(fqdn: &DnsName, views: &[View], unusable: Unusable) -> Sight {
     };
     match against {
         Some(why) => not_seen(format!("{fqdn}: {why}")),
-        None if shown => Sight::Seen { authoritative: all_authoritative },
+        None if shown => Visibility::Seen { authoritative: all_authoritative },
         None => not_seen(format!("{fqdn}: there is no name server to ask")),
     }
 }
 
-fn not_seen(why: String) -> Sight {
-    Sight::NotSeen { why }
+fn not_seen(why: String) -> Visibility {
+    Visibility::NotSeen { why }
 }
 
 /// For a whole look: a dead server costs two exchanges, and its siblings are asked meanwhile.

@@ -16,15 +16,15 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::ListParams};
 use serde_json::json;
 use tests::{
-    Look, eventually,
-    floor::Floor,
-    janitor, locate,
+    Look,
+    baseline::Baseline,
+    eventually, janitor, locate,
     manager::Usage,
     metrics::Writes,
     namespace::Namespace,
     pebble::{Pebble, PebbleOptions},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -50,14 +50,15 @@ async fn bench() -> Result<bool> {
     ensure!(count > 0, "N is 0");
     let pebble = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
     line("==> starting the rig")?;
-    let rig = Rig::with_issuer(RigOptions { pebble: pebble.clone(), ..Default::default() }).await?;
+    let env = TestEnv::with_issuer(TestEnvOptions { pebble: pebble.clone(), ..Default::default() })
+        .await?;
     line(&format!("==> issuing {count} certificates"))?;
-    let measured = measure(&rig, count).await?;
+    let measured = measure(&env, count).await?;
     line("==> the same requests by a bare loop")?;
-    let plane = &rig.control_plane;
+    let plane = &env.control_plane;
     let bare = Pebble::start(&pebble, plane.data(), plane.logs()).await?;
-    let namespace = Namespace::new(&rig, "floor").await?;
-    let floor = Floor {
+    let namespace = Namespace::new(&env, "floor").await?;
+    let floor = Baseline {
         client: plane.client(),
         pebble: &bare,
         namespace: &namespace.name,
@@ -81,11 +82,11 @@ struct Measured {
     acme_requests: u64,
 }
 
-async fn measure(rig: &Rig, count: usize) -> Result<Measured> {
-    let namespace = Namespace::new(rig, "bench").await?;
-    let cpu_before = rig.manager_usage().await?.cpu;
-    let writes_before = rig.control_plane.writes().await?;
-    let requests = || anyhow::Ok(rig.pebble.requests()?.values().sum::<u64>());
+async fn measure(env: &TestEnv, count: usize) -> Result<Measured> {
+    let namespace = Namespace::new(env, "bench").await?;
+    let cpu_before = env.manager_usage().await?.cpu;
+    let writes_before = env.control_plane.writes().await?;
+    let requests = || anyhow::Ok(env.pebble.requests()?.values().sum::<u64>());
     let requests_before = requests()?;
     let began = Instant::now();
     futures::stream::iter(0..count)
@@ -96,14 +97,14 @@ async fn measure(rig: &Rig, count: usize) -> Result<Measured> {
         .buffer_unordered(CONCURRENCY)
         .try_collect::<()>()
         .await?;
-    until_secrets(rig, &namespace.name, count).await?;
+    until_secrets(env, &namespace.name, count).await?;
     let took = began.elapsed();
     // What follows the last Secret is a cost too: the status, the clean-up.
     namespace.until_all_ready(count, DEADLINE).await?;
-    rig.until_nothing_is_left(DEADLINE).await?;
-    let all_writes = rig.control_plane.writes().await?.since(&writes_before);
+    env.until_nothing_is_left(DEADLINE).await?;
+    let all_writes = env.control_plane.writes().await?.since(&writes_before);
     let own = count as u64;
-    let usage = rig.stop_manager().await?;
+    let usage = env.stop_manager().await?;
     Ok(Measured {
         took,
         cpu: usage.cpu.saturating_sub(cpu_before),
@@ -114,12 +115,12 @@ async fn measure(rig: &Rig, count: usize) -> Result<Measured> {
     })
 }
 
-async fn until_secrets(rig: &Rig, namespace: &str, count: usize) -> Result<()> {
-    let secrets = Api::<Secret>::namespaced(rig.control_plane.client(), namespace);
+async fn until_secrets(env: &TestEnv, namespace: &str, count: usize) -> Result<()> {
+    let secrets = Api::<Secret>::namespaced(env.control_plane.client(), namespace);
     // One name and how many more there are: the looks must not cost what is being measured.
     let one = ListParams::default().limit(1);
     eventually(DEADLINE, "all Secrets are written", || async {
-        rig.check_manager().await?;
+        env.check_manager().await?;
         let found = secrets.list_metadata(&one).await?;
         let more = found.metadata.remaining_item_count.map_or(Ok(0), usize::try_from)?;
         let found = found.items.len() + more;

@@ -15,9 +15,9 @@ use serde_json::Value;
 use tests::{
     eventually, janitor,
     objects::{self, apply, example, has_state, list},
-    rig::{Rig, RigOptions},
     run,
     table::{Table, Width, align},
+    test_env::{TestEnv, TestEnvOptions},
     x509::Leaf,
 };
 
@@ -39,24 +39,24 @@ fn main() -> ExitCode {
 async fn demonstrate() -> Result<()> {
     say("starting etcd, kube-apiserver, Pebble and the manager with its DNS responder")?;
     let began = Instant::now();
-    let rig = Rig::start(RigOptions::default()).await?;
+    let env = TestEnv::start(TestEnvOptions::default()).await?;
     say(&format!("ready after {:.1} s", began.elapsed().as_secs_f32()))?;
-    let shown = show(&rig).await;
+    let shown = show(&env).await;
     if shown.is_err() {
-        say(&format!("the logs are in {}", rig.control_plane.logs().display()))?;
+        say(&format!("the logs are in {}", env.control_plane.logs().display()))?;
     }
     shown?;
     if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
-        keep(&rig).await?;
+        keep(&env).await?;
     }
     Ok(())
 }
 
-async fn show(rig: &Rig) -> Result<()> {
-    let client = rig.control_plane.client();
+async fn show(env: &TestEnv) -> Result<()> {
+    let client = env.control_plane.client();
     say("applying examples/20-issuer.yaml, with Pebble as its server, and the certificates")?;
     let mut issuer = example("20-issuer.yaml")?;
-    issuer["spec"]["acme"]["server"] = Value::String(rig.pebble.directory());
+    issuer["spec"]["acme"]["server"] = Value::String(env.pebble.directory());
     apply(&client, "default", &issuer).await?;
     let mut times = Vec::new();
     let began = Instant::now();
@@ -64,7 +64,7 @@ async fn show(rig: &Rig) -> Result<()> {
         apply(&client, "default", &example(file)?).await?;
     }
     for file in EXAMPLES {
-        let certificate = until_ready(rig, &example(file)?).await?;
+        let certificate = until_ready(env, &example(file)?).await?;
         times.push((file, certificate, began.elapsed()));
     }
     heading("kubectl get issuer")?;
@@ -72,9 +72,9 @@ async fn show(rig: &Rig) -> Result<()> {
     heading("kubectl get cert -o wide")?;
     line(&Table::read(&client, "certificates", "default").await?.print(Width::Wide))?;
     heading("events")?;
-    line(&events(rig).await?)?;
+    line(&events(env).await?)?;
     heading("the leaf of cert-simple-tls")?;
-    line(&leaf(rig, "cert-simple-tls").await?.to_string())?;
+    line(&leaf(env, "cert-simple-tls").await?.to_string())?;
     heading("from apply to Ready")?;
     for (file, _, took) in times {
         line(&format!("{file:24} {:.2} s", took.as_secs_f32()))?;
@@ -82,18 +82,18 @@ async fn show(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-async fn until_ready(rig: &Rig, example: &Value) -> Result<DynamicObject> {
+async fn until_ready(env: &TestEnv, example: &Value) -> Result<DynamicObject> {
     let name = example["metadata"]["name"].as_str().context("the example has no name")?;
-    let certificates = objects::api(&rig.control_plane.client(), "Certificate", "default")?;
+    let certificates = objects::api(&env.control_plane.client(), "Certificate", "default")?;
     eventually(DEADLINE, &format!("Certificate {name} is Ready"), || async {
-        rig.check_manager().await?;
+        env.check_manager().await?;
         Ok(has_state(certificates.get(name).await?, "Ready"))
     })
     .await
 }
 
-async fn events(rig: &Rig) -> Result<String> {
-    let events = list(&rig.control_plane.client(), "Event", "default").await?;
+async fn events(env: &TestEnv) -> Result<String> {
+    let events = list(&env.control_plane.client(), "Event", "default").await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut lines = vec![["TYPE", "REASON", "OBJECT", "MESSAGE"].map(str::to_owned).to_vec()];
     let ours = events.iter().filter(|event| {
@@ -109,19 +109,19 @@ async fn events(rig: &Rig) -> Result<String> {
     Ok(align(&lines))
 }
 
-async fn leaf(rig: &Rig, name: &str) -> Result<Leaf> {
-    let secret = objects::api(&rig.control_plane.client(), "Secret", "default")?.get(name).await?;
+async fn leaf(env: &TestEnv, name: &str) -> Result<Leaf> {
+    let secret = objects::api(&env.control_plane.client(), "Secret", "default")?.get(name).await?;
     let secret: k8s_openapi::api::core::v1::Secret =
         serde_json::from_value(serde_json::to_value(secret)?)?;
     let data = secret.data.unwrap_or_default();
     Leaf::parse(&data.get("tls.crt").context("the Secret has no tls.crt")?.0)
 }
 
-async fn keep(rig: &Rig) -> Result<()> {
+async fn keep(env: &TestEnv) -> Result<()> {
     heading("it keeps running until Ctrl-C; in another terminal:")?;
-    line(&format!("export KUBECONFIG={}", rig.control_plane.kubeconfig("admin")?.display()))?;
+    line(&format!("export KUBECONFIG={}", env.control_plane.kubeconfig("admin")?.display()))?;
     line("kubectl get cert -o wide")?;
-    line(&format!("# logs: {}", rig.control_plane.logs().display()))?;
+    line(&format!("# logs: {}", env.control_plane.logs().display()))?;
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use tests::{
     namespace::{Namespace, Outcome, certificate},
     objects::state,
-    rig::{Definitions, Rig, RigOptions, define_dns_entry},
     run,
+    test_env::{Definitions, TestEnv, TestEnvOptions, define_dns_entry},
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -18,19 +18,19 @@ fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {
     run(async {
         let definitions = Definitions::NoDnsEntry;
         let arguments = vec!["--dns.disable-deploy-crds".to_owned()];
-        let options = RigOptions { definitions, arguments, ..Default::default() };
-        let rig = Rig::with_issuer(options).await?;
-        let namespace = Namespace::new(&rig, "no-dns-entry").await?;
+        let options = TestEnvOptions { definitions, arguments, ..Default::default() };
+        let env = TestEnv::with_issuer(options).await?;
+        let namespace = Namespace::new(&env, "no-dns-entry").await?;
         namespace.simple("patient").await?;
         let waiting = namespace.until("patient", "Error", SOON).await?;
         let (_, message) = state(&waiting);
         ensure!(message.contains("no DNSEntry resource"), "{message}");
         let condition = &waiting.data["status"]["conditions"][0];
         ensure!(condition["reason"] == "SolverNotReady" && condition["status"] == "False");
-        ensure!(!rig.pebble.requests()?.contains_key("POST /order-plz"), "an order was placed");
-        define_dns_entry(&rig.control_plane.client()).await?;
+        ensure!(!env.pebble.requests()?.contains_key("POST /order-plz"), "an order was placed");
+        define_dns_entry(&env.control_plane.client()).await?;
         namespace.until("patient", "Ready", SOON).await?;
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }
@@ -41,8 +41,9 @@ fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {
 fn without_rules_in_the_definitions_the_manager_refuses_what_it_cannot_fulfil() {
     run(async {
         let definitions = Definitions::Lenient;
-        let rig = Rig::with_issuer(RigOptions { definitions, ..Default::default() }).await?;
-        let namespace = Namespace::new(&rig, "lenient").await?;
+        let env =
+            TestEnv::with_issuer(TestEnvOptions { definitions, ..Default::default() }).await?;
+        let namespace = Namespace::new(&env, "lenient").await?;
         let host = format!("a.{}", namespace.domain);
         let cases = [
             ("empty", json!({}), "either domains or csr must be specified"),
@@ -67,8 +68,8 @@ fn without_rules_in_the_definitions_the_manager_refuses_what_it_cannot_fulfil() 
                 Outcome::Refused(message) => anyhow::bail!("{name} was refused: {message}"),
             }
         }
-        ensure!(!rig.pebble.requests()?.contains_key("POST /order-plz"), "an order was placed");
-        rig.check_manager().await
+        ensure!(!env.pebble.requests()?.contains_key("POST /order-plz"), "an order was placed");
+        env.check_manager().await
     })
     .unwrap();
 }

@@ -12,8 +12,8 @@ use tests::{
     namespace::Namespace,
     objects::{acme_issuer, api, apply},
     pebble::PebbleOptions,
-    rig::{ISSUER, Responder, Rig, RigOptions},
     run,
+    test_env::{ISSUER, Responder, TestEnv, TestEnvOptions},
 };
 
 /// How often the manager is killed, and for how many Certificates of the two issuers together.
@@ -55,17 +55,17 @@ impl Random {
 }
 
 /// An issuer that counts its orders of today.
-async fn issuer(rig: &Rig, name: &str, per_day: i64) -> Result<()> {
-    let mut issuer = acme_issuer(name, &rig.directory())?;
+async fn issuer(env: &TestEnv, name: &str, per_day: i64) -> Result<()> {
+    let mut issuer = acme_issuer(name, &env.directory())?;
     issuer["spec"]["requestsPerDayQuota"] = json!(per_day);
-    apply(&rig.control_plane.client(), "default", &issuer).await?;
-    rig.until_issuer(name, "Ready", Duration::from_secs(60)).await?;
+    apply(&env.control_plane.client(), "default", &issuer).await?;
+    env.until_issuer(name, "Ready", Duration::from_secs(60)).await?;
     Ok(())
 }
 
 /// How many orders the issuer has on record since `began`.
-async fn spent(rig: &Rig, name: &str, per_day: i64, began: Instant) -> Result<i64> {
-    let issuer = api(&rig.control_plane.client(), "Issuer", "default")?.get(name).await?;
+async fn spent(env: &TestEnv, name: &str, per_day: i64, began: Instant) -> Result<i64> {
+    let issuer = api(&env.control_plane.client(), "Issuer", "default")?.get(name).await?;
     let left = issuer.data["status"]["requests"]["available"].as_i64().context("nothing spent")?;
     // So many have come back since.
     let refilled = i64::try_from(began.elapsed().as_secs())? * per_day / 86_400 + 1;
@@ -81,12 +81,12 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
         // The DNS server lives on: a CA that cannot reach it rejects the order, which is another test.
         // A refused nonce would count the same order twice.
         let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
-        let options = RigOptions { responder: Responder::StandAlone, pebble, ..Default::default() };
-        let rig = Rig::start(options).await?;
-        issuer(&rig, ISSUER, per_day).await?;
-        issuer(&rig, FEW_ISSUER, FEW_PER_DAY).await?;
-        let namespace = Namespace::new(&rig, "kill").await?;
-        let few = Namespace::new(&rig, "few").await?;
+        let options = TestEnvOptions { responder: Responder::StandAlone, pebble, ..Default::default() };
+        let env = TestEnv::start(options).await?;
+        issuer(&env, ISSUER, per_day).await?;
+        issuer(&env, FEW_ISSUER, FEW_PER_DAY).await?;
+        let namespace = Namespace::new(&env, "kill").await?;
+        let few = Namespace::new(&env, "few").await?;
         let many = certificates - FEW;
         let (mut created, mut created_few, began) = (0, 0, Instant::now());
         for kill in 1..=kills {
@@ -103,22 +103,22 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
             }
             // Not a wait for anything: the instant of the kill is what varies.
             tokio::time::sleep(Duration::from_millis(random.up_to(900))).await;
-            rig.replace_manager().await?;
+            env.replace_manager().await?;
         }
         let last_kill = Instant::now();
         namespace.until_all_ready(many, Duration::from_secs(120)).await?;
         few.until_all_ready(FEW, Duration::from_secs(120)).await?;
         let took = last_kill.elapsed();
-        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
-        let signed = rig.pebble.signed_by_names().await?;
+        env.until_nothing_is_left(Duration::from_secs(30)).await?;
+        let signed = env.pebble.signed_by_names().await?;
         let several: Vec<_> = signed.iter().filter(|(_, count)| **count != 1).collect();
         assert!(several.is_empty(), "signed more than once: {several:?}");
         assert_eq!(signed.len(), certificates);
 
         // Placed, and known to have been placed: a kill between the two loses no more than that order.
-        let placed = rig.pebble.requests()?.get("POST /order-plz").copied().unwrap_or_default();
-        let spent_many = spent(&rig, ISSUER, per_day, began).await?;
-        let spent_few = spent(&rig, FEW_ISSUER, FEW_PER_DAY, began).await?;
+        let placed = env.pebble.requests()?.get("POST /order-plz").copied().unwrap_or_default();
+        let spent_many = spent(&env, ISSUER, per_day, began).await?;
+        let spent_few = spent(&env, FEW_ISSUER, FEW_PER_DAY, began).await?;
         let spent = usize::try_from(spent_many + spent_few)?;
         println!(
             "{certificates} certificates, {kills} kills: all Ready {:.1} s after the last, {placed} orders \

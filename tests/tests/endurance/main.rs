@@ -1,4 +1,4 @@
-//! Tests that need a rig of their own, side by side: what breaks while certificates are issued, what
+//! Tests that need a test environment of their own, side by side: what breaks while certificates are issued, what
 //! happens when nothing does, and what is missing or different in a cluster.
 
 mod definitions;

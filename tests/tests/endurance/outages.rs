@@ -8,8 +8,8 @@ use tests::{
     namespace::Namespace,
     objects::{list, state},
     pebble::PebbleOptions,
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -17,9 +17,9 @@ const OUTAGE: Duration = Duration::from_secs(30);
 #[test]
 fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "ca-down").await?;
-        let client = rig.control_plane.client();
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "ca-down").await?;
+        let client = env.control_plane.client();
         for number in 0..10 {
             namespace.simple(&format!("host-{number}")).await?;
         }
@@ -28,7 +28,7 @@ fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
             Ok(if entries.is_empty() { Look::NotYet("none".into()) } else { Look::Done(()) })
         })
         .await?;
-        rig.pebble.stop().await?;
+        env.pebble.stop().await?;
         let down = Instant::now();
         for number in 10..20 {
             namespace.simple(&format!("host-{number}")).await?;
@@ -42,11 +42,11 @@ fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
         .await?;
         // The outage itself, whose length is what is required.
         tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
-        rig.check_manager().await?;
+        env.check_manager().await?;
         // It comes back without a memory: the account and the orders under way are unknown to it.
-        rig.pebble.resume().await?;
+        env.pebble.resume().await?;
         namespace.until_all_ready(20, Duration::from_secs(90)).await?;
-        rig.until_nothing_is_left(Duration::from_secs(30)).await
+        env.until_nothing_is_left(Duration::from_secs(30)).await
     })
     .unwrap();
 }
@@ -55,14 +55,14 @@ fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
 fn certificates_are_issued_while_half_of_all_nonces_are_rejected() {
     run(async {
         let pebble = PebbleOptions { nonce_reject: 50, ..Default::default() };
-        let rig = Rig::with_issuer(RigOptions { pebble, ..Default::default() }).await?;
-        let namespace = Namespace::new(&rig, "nonces").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions { pebble, ..Default::default() }).await?;
+        let namespace = Namespace::new(&env, "nonces").await?;
         for number in 0..20 {
             namespace.simple(&format!("host-{number}")).await?;
         }
         namespace.until_all_ready(20, Duration::from_secs(60)).await?;
-        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
-        ensure!(rig.pebble.signed_count()? == 20, "{} were signed", rig.pebble.signed_count()?);
+        env.until_nothing_is_left(Duration::from_secs(30)).await?;
+        ensure!(env.pebble.signed_count()? == 20, "{} were signed", env.pebble.signed_count()?);
         Ok(())
     })
     .unwrap();
@@ -71,21 +71,21 @@ fn certificates_are_issued_while_half_of_all_nonces_are_rejected() {
 #[test]
 fn certificates_are_issued_once_though_the_api_server_restarts_in_the_middle() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "api-restart").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "api-restart").await?;
         for number in 0..40 {
             namespace.simple(&format!("host-{number}")).await?;
         }
         eventually(Duration::from_secs(20), "the first are signed", || async {
-            let signed = rig.pebble.signed_count()?;
+            let signed = env.pebble.signed_count()?;
             Ok(if signed > 0 { Look::Done(()) } else { Look::NotYet("none is".to_owned()) })
         })
         .await?;
-        rig.control_plane.restart_apiserver().await?;
+        env.control_plane.restart_apiserver().await?;
         namespace.until_all_ready(40, Duration::from_secs(90)).await?;
-        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
-        rig.check_manager().await?;
-        let signed = rig.pebble.signed_by_names().await?;
+        env.until_nothing_is_left(Duration::from_secs(30)).await?;
+        env.check_manager().await?;
+        let signed = env.pebble.signed_by_names().await?;
         ensure!(signed.len() == 40 && signed.values().all(|count| *count == 1), "{signed:?}");
         Ok(())
     })

@@ -6,19 +6,19 @@ use anyhow::{Context as _, ensure};
 use tests::{
     namespace::Namespace,
     objects::list,
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 #[test]
 fn no_key_is_in_a_log_an_event_or_a_status_even_when_everything_is_traced() {
     run(async {
         let arguments = vec!["-D".to_owned(), "trace".to_owned()];
-        let rig = Rig::with_issuer(RigOptions { arguments, ..Default::default() }).await?;
-        let namespace = Namespace::new(&rig, "secrecy").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions { arguments, ..Default::default() }).await?;
+        let namespace = Namespace::new(&env, "secrecy").await?;
         namespace.simple("hidden").await?;
         namespace.until("hidden", "Ready", Duration::from_secs(20)).await?;
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         let secret = namespace.secret("hidden-tls").await?.context("no Secret")?;
         let data = secret.data.context("no data")?;
         let key = String::from_utf8(data.get("tls.key").context("no key")?.0.clone())?;
@@ -29,7 +29,7 @@ fn no_key_is_in_a_log_an_event_or_a_status_even_when_everything_is_traced() {
             .context("no account key")?;
         // The second line of the PEM text, where the key itself begins; the account's is base64 once more.
         let line = key.lines().nth(1).context("no second line")?;
-        let mut told = fs::read_to_string(rig.control_plane.logs().join("manager.log"))?;
+        let mut told = fs::read_to_string(env.control_plane.logs().join("manager.log"))?;
         ensure!(told.contains("hidden"), "the log is not the manager's");
         for kind in ["Event", "Certificate"] {
             told += &serde_json::to_string(&list(&client, kind, &namespace.name).await?)?;

@@ -10,8 +10,8 @@ use tests::{
     Look, eventually,
     metrics::Writes,
     namespace::Namespace,
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const OBSERVED: Duration = Duration::from_secs(60);
@@ -19,10 +19,10 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Events are written behind the status. Waits until nothing was written for a while, and returns what
 /// was written before.
-async fn until_quiet(rig: &Rig) -> Result<Writes> {
+async fn until_quiet(env: &TestEnv) -> Result<Writes> {
     let last = Mutex::new((0, Instant::now()));
     eventually(Duration::from_secs(90), "nothing is written any more", || async {
-        let writes = rig.control_plane.writes().await?;
+        let writes = env.control_plane.writes().await?;
         let mut last = last.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
         if last.0 != writes.total() {
             *last = (writes.total(), Instant::now());
@@ -37,25 +37,25 @@ async fn until_quiet(rig: &Rig) -> Result<Writes> {
 #[test]
 fn a_hundred_ready_certificates_cause_no_write_in_a_minute() {
     run(async {
-        let rig = Rig::with_issuer(RigOptions::default()).await?;
-        let namespace = Namespace::new(&rig, "steady").await?;
+        let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
+        let namespace = Namespace::new(&env, "steady").await?;
         for number in 0..100 {
             namespace.simple(&format!("host-{number}")).await?;
         }
         namespace.until_all_ready(100, Duration::from_secs(90)).await?;
-        rig.until_nothing_is_left(Duration::from_secs(30)).await?;
-        let before = until_quiet(&rig).await?;
-        let requests = rig.pebble.requests()?;
+        env.until_nothing_is_left(Duration::from_secs(30)).await?;
+        let before = until_quiet(&env).await?;
+        let requests = env.pebble.requests()?;
         // Not a wait for anything: the time for which nothing may happen.
         tokio::time::sleep(OBSERVED).await;
-        let writes = rig.control_plane.writes().await?.since(&before);
+        let writes = env.control_plane.writes().await?.since(&before);
         ensure!(writes.total() == 0, "written in {OBSERVED:?}: {writes}");
         ensure!(
-            rig.pebble.requests()? == requests,
+            env.pebble.requests()? == requests,
             "the CA was asked: {:?}",
-            rig.pebble.requests()?
+            env.pebble.requests()?
         );
-        rig.check_manager().await
+        env.check_manager().await
     })
     .unwrap();
 }

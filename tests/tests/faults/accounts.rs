@@ -4,7 +4,7 @@ use anyhow::ensure;
 use cert_lib::{acme::jws::AccountKey, model::reason::Reason};
 use serde_json::json;
 use tests::{
-    desk::{Job, Point},
+    engine_harness::{CertificateCase, Point},
     proxy::{Answer, Fault, Kind, Rule},
     run,
 };
@@ -16,19 +16,19 @@ fn s26_a_ca_that_forgot_the_account_is_told_again_and_orders_go_on() {
     run(async {
         let mut bench = Bench::new().await?;
         let mut running = job("running")?;
-        bench.desk.die_at(&mut running, Point::Ordered).await?;
+        bench.harness.die_at(&mut running, Point::Ordered).await?;
         bench.pebble.stop().await?;
         bench.pebble.resume().await?;
         bench.proxy.forget();
         let mut fresh = job("fresh")?;
         for job in [&mut running, &mut fresh] {
-            let say = bench.desk.until_failed(job).await?;
+            let say = bench.harness.until_failed(job).await?;
             assert_eq!(say.reason, Reason::IssuerNotReady, "{}", say.message);
             ensure!(say.message.contains("accountDoesNotExist"), "{}", say.message);
         }
         // Nobody goes on asking: an issuer in doubt is looked at by its own controller.
         bench.cost(8, 0)?;
-        bench.desk = bench.desk.registered_again().await?;
+        bench.harness = bench.harness.registered_again().await?;
         bench.proxy.forget();
         for (number, job) in [&mut running, &mut fresh].into_iter().enumerate() {
             job.doubt = None;
@@ -47,12 +47,12 @@ fn s26_a_deactivated_account_stops_its_orders_and_is_not_asked_for_more() {
         let closed = Fault::problem(403, "unauthorized", "account is deactivated");
         bench.proxy.misbehave([Rule::all(closed)]);
         let mut job = job("closed")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::IssuerNotReady);
         ensure!(say.message.contains("account is deactivated"), "{}", say.message);
         for _ in 0..10 {
-            let say = bench.desk.pass(&mut job).await?;
-            bench.desk.jump(&job, say.look_again).await;
+            let say = bench.harness.pass(&mut job).await?;
+            bench.harness.jump(&job, say.look_again).await;
         }
         bench.cost(1, 0)
     })
@@ -93,7 +93,7 @@ fn s29_new_terms_of_service_are_shown_with_their_link_and_stop_the_issuer() {
         );
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(refusal)).once()]);
         let mut job = job("terms")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::IssuerNotReady);
         ensure!(say.message.contains(terms), "{}", say.message);
         bench.cost(1, 0)?;
@@ -117,13 +117,13 @@ fn s33_a_paused_name_shows_the_link_that_ends_the_pause_and_is_left_alone() {
         let pause = Fault::problem(429, "rateLimited", &detail);
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, pause)]);
         let mut job = job("paused")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
         ensure!(say.message.contains(&link), "{}", say.message);
-        let end = bench.desk.now() + days(3);
-        while bench.desk.now() < end {
-            let say = bench.desk.pass(&mut job).await?;
-            bench.desk.jump(&job, say.look_again).await;
+        let end = bench.harness.now() + days(3);
+        while bench.harness.now() < end {
+            let say = bench.harness.pass(&mut job).await?;
+            bench.harness.jump(&job, say.look_again).await;
         }
         // At most 1, 10 and 100 minutes later, then daily, each with a nonce.
         bench.cost(2 * 7, 0)?;
@@ -140,7 +140,7 @@ fn s34_a_profile_that_the_ca_does_not_have_is_named_beside_those_that_it_has() {
         let bench = Bench::new().await?;
         let mut job = job("profile")?;
         job.ask(|request| request.acme.profile = Some("tlserver".to_owned()));
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::SpecRefused);
         for word in ["tlserver", "default"] {
             ensure!(say.message.contains(word), "{}", say.message);
@@ -170,10 +170,10 @@ fn s34_a_profile_that_the_ca_takes_away_or_that_does_not_fit_is_told_in_its_word
             bench.proxy.misbehave([Rule::on(Kind::NewOrder, refusal)]);
             let mut job = job(&format!("gone-{number}"))?;
             job.ask(|request| request.acme.profile = Some("default".to_owned()));
-            let say = bench.desk.until_failed(&mut job).await?;
+            let say = bench.harness.until_failed(&mut job).await?;
             assert_eq!(say.reason, Reason::SpecRefused, "{}", say.message);
             ensure!(say.message.contains(detail), "{}", say.message);
-            ensure!(say.look_again >= bench.desk.now() + seconds(3600), "at once again");
+            ensure!(say.look_again >= bench.harness.now() + seconds(3600), "at once again");
             // The order, a nonce, and what the directory says now.
             bench.cost(3, 0)?;
         }
@@ -201,8 +201,9 @@ fn s35_refused_identifiers_are_named_one_by_one() {
         bench
             .proxy
             .misbehave([Rule::on(Kind::NewOrder, Fault::Answer(Answer::json(400, &refusal)))]);
-        let mut job = Job::of(&["a.my-company.test", "b.my-company.test", "c.my-company.test"])?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let mut job =
+            CertificateCase::of(&["a.my-company.test", "b.my-company.test", "c.my-company.test"])?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::SpecRefused);
         for words in [
             "a.my-company.test: rejectedIdentifier: forbidden by policy",
@@ -211,7 +212,7 @@ fn s35_refused_identifiers_are_named_one_by_one() {
             ensure!(say.message.contains(words), "{}", say.message);
         }
         ensure!(!say.message.contains('\n'), "{}", say.message);
-        assert_eq!(say.look_again, bench.desk.now() + days(1) + seconds(1));
+        assert_eq!(say.look_again, bench.harness.now() + days(1) + seconds(1));
         bench.cost(1, 0)
     })
     .unwrap();

@@ -2,7 +2,7 @@
 //! test by its number. Each ends in the right state, states what it may cost in ACME requests, and
 //! has no certificate signed twice.
 //!
-//! The CA is Pebble behind a proxy that misbehaves ([`tests::proxy`]); the manager is a desk
+//! The CA is Pebble behind a proxy that misbehaves ([`tests::proxy`]); the manager is a harness
 //! ([`tests::desk`]), which has the same plan, the same engine and a clock that jumps. What needs
 //! Kubernetes objects is shown elsewhere:
 //!
@@ -32,21 +32,21 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::{Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use tests::{
-    desk::{Desk, Job},
+    engine_harness::{CertificateCase, EngineHarness},
     pebble::{Pebble, PebbleOptions},
     processes::{logs, scratch},
     proxy::{Kind, Proxy},
 };
 
-/// A CA, a proxy before it, and a desk that sees the CA through the proxy only.
+/// A CA, a proxy before it, and a harness that sees the CA through the proxy only.
 struct Bench {
-    desk: Desk,
+    harness: EngineHarness,
     proxy: Arc<Proxy>,
     pebble: Pebble,
 }
 
 impl Bench {
-    /// One of its own for each test: Pebble 2.10 can lock up when several desks order at once.
+    /// One of its own for each test: Pebble 2.10 can lock up when several harnesses order at once.
     async fn new() -> Result<Self> {
         Self::with(PebbleOptions { nonce_reject: 0, ..Default::default() }).await
     }
@@ -54,22 +54,22 @@ impl Bench {
     async fn with(options: PebbleOptions) -> Result<Self> {
         let pebble = Pebble::start(&options, &scratch()?, &logs()?).await?;
         let proxy = Arc::new(Proxy::before(&pebble).await?);
-        let desk = Desk::open(&proxy.directory(), pebble.trust()).await?;
+        let harness = EngineHarness::open(&proxy.directory(), pebble.trust()).await?;
         proxy.forget();
-        Ok(Self { desk, proxy, pebble })
+        Ok(Self { harness, proxy, pebble })
     }
 
     /// The process dies and another takes its place.
     fn restart(&mut self) {
-        self.desk = self.desk.restarted();
+        self.harness = self.harness.restarted();
     }
 
     /// Waits until the certificate is there, and returns how long that took.
-    async fn issue(&self, job: &mut Job) -> Result<SignedDuration> {
-        let start = self.desk.now();
-        self.desk.until_ready(job, days(3)).await?;
-        ensure!(self.desk.board.published().is_empty(), "a proof is still there");
-        Ok(self.desk.now().duration_since(start))
+    async fn issue(&self, job: &mut CertificateCase) -> Result<SignedDuration> {
+        let start = self.harness.now();
+        self.harness.until_ready(job, days(3)).await?;
+        ensure!(self.harness.board.published().is_empty(), "a proof is still there");
+        Ok(self.harness.now().duration_since(start))
     }
 
     /// Fails unless everything since the last look cost at most `budget` requests, and the CA has
@@ -87,8 +87,8 @@ impl Bench {
 /// A minimal order of one name.
 const MINIMUM: usize = 7;
 
-fn job(name: &str) -> Result<Job> {
-    Job::of(&[&format!("{name}.my-company.test")])
+fn job(name: &str) -> Result<CertificateCase> {
+    CertificateCase::of(&[&format!("{name}.my-company.test")])
 }
 
 fn seconds(count: i64) -> SignedDuration {

@@ -11,8 +11,8 @@ use tests::{
     objects::{acme_issuer, api, apply},
     pebble::PebbleOptions,
     proxy::{Answer, Fault, Kind, Rule},
-    rig::{Rig, RigOptions},
     run,
+    test_env::{TestEnv, TestEnvOptions},
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -20,18 +20,18 @@ const SOON: Duration = Duration::from_secs(20);
 /// Long enough for a manager to be killed and to start again.
 const RETRY_AFTER: i64 = 8;
 
-async fn rig() -> Result<Rig> {
+async fn env() -> Result<TestEnv> {
     // A nonce that is refused would be one more request to count.
     let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
-    Rig::with_issuer(RigOptions { pebble, proxy: true, ..Default::default() }).await
+    TestEnv::with_issuer(TestEnvOptions { pebble, proxy: true, ..Default::default() }).await
 }
 
 #[test]
 fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
     run(async {
-        let rig = rig().await?;
-        let proxy = rig.proxy.as_ref().context("there is no proxy")?;
-        let namespace = Namespace::new(&rig, "overloaded").await?;
+        let env = env().await?;
+        let proxy = env.proxy.as_ref().context("there is no proxy")?;
+        let namespace = Namespace::new(&env, "overloaded").await?;
         proxy.forget();
         let busy = Answer::html(503, "busy").retry_after(&RETRY_AFTER.to_string());
         proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(busy)).once()]);
@@ -46,13 +46,13 @@ fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
             })
         })
         .await?;
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         namespace.until_all_ready(1, Duration::from_secs(40)).await?;
         let orders: Vec<_> = proxy.seen_of(Kind::NewOrder).iter().map(|seen| seen.at).collect();
         let [refused, taken] = orders[..] else { anyhow::bail!("{} orders", orders.len()) };
         let waited = taken.duration_since(refused);
         ensure!(waited.as_secs() >= RETRY_AFTER, "only {waited:#}");
-        assert_eq!(rig.pebble.signed_count()?, 1);
+        assert_eq!(env.pebble.signed_count()?, 1);
         Ok(())
     })
     .unwrap();
@@ -61,12 +61,12 @@ fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
 #[test]
 fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
     run(async {
-        let rig = rig().await?;
-        let proxy = rig.proxy.as_ref().context("there is no proxy")?;
+        let env = env().await?;
+        let proxy = env.proxy.as_ref().context("there is no proxy")?;
         proxy.forget();
         let busy = Answer::html(503, "busy").retry_after(&RETRY_AFTER.to_string());
         proxy.misbehave([Rule::on(Kind::NewAccount, Fault::Answer(busy)).once()]);
-        let client = rig.control_plane.client();
+        let client = env.control_plane.client();
         let mut issuer = acme_issuer("patient", &proxy.directory())?;
         apply(&client, "default", &issuer).await?;
         let until = |what: &'static str, is_it: fn(&Value) -> bool| {
@@ -83,7 +83,7 @@ fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
         };
         until("says until when", |it| it["state"] == "Error" && it["rest"]["until"].is_string())
             .await?;
-        rig.replace_manager().await?;
+        env.replace_manager().await?;
         // What wakes it in between changes nothing.
         issuer["spec"]["acme"]["email"] = json!("somebody.else@my-company.test");
         apply(&client, "default", &issuer).await?;
@@ -101,9 +101,9 @@ fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
 #[test]
 fn a_key_that_the_ca_refuses_is_not_kept_whatever_the_policy_says() {
     run(async {
-        let rig = rig().await?;
-        let proxy = rig.proxy.as_ref().context("there is no proxy")?;
-        let namespace = Namespace::new(&rig, "leaked").await?;
+        let env = env().await?;
+        let proxy = env.proxy.as_ref().context("there is no proxy")?;
+        let namespace = Namespace::new(&env, "leaked").await?;
         let host = format!("web.{}", namespace.domain);
         let spec = json!({
             "commonName": host, "secretName": "web-tls",

@@ -7,7 +7,7 @@ use cert_lib::model::reason::Reason;
 use http::header::LOCATION;
 use serde_json::{Value, json};
 use tests::{
-    desk::{Job, Point},
+    engine_harness::{CertificateCase, Point},
     pebble::PebbleOptions,
     proxy::{Answer, Fault, Kind, Rule},
     run,
@@ -56,7 +56,7 @@ fn s13_a_connection_lost_after_finalize_costs_no_second_certificate() {
         bench.proxy.misbehave([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
         let mut job = job("lost-and-dead")?;
         let lost = |_: &_| bench.proxy.count(Kind::Finalize) == 1;
-        bench.desk.until(&mut job, days(1), lost).await?;
+        bench.harness.until(&mut job, days(1), lost).await?;
         job.die();
         bench.restart();
         bench.issue(&mut job).await?;
@@ -88,8 +88,8 @@ fn s13_a_lost_request_or_answer_anywhere_costs_a_few_requests_and_nothing_else()
 /// Dies at `point`; the next process may spend `budget` requests, and no new order.
 async fn dies_at(point: Point, budget: usize) -> Result<()> {
     let mut bench = Bench::new().await?;
-    let mut job = Job::of(&["dead.my-company.test", "*.dead.my-company.test"])?;
-    bench.desk.die_at(&mut job, point).await?;
+    let mut job = CertificateCase::of(&["dead.my-company.test", "*.dead.my-company.test"])?;
+    bench.harness.die_at(&mut job, point).await?;
     assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
     bench.proxy.forget();
     bench.restart();
@@ -157,10 +157,10 @@ fn s17_an_order_that_fails_after_it_was_ready_is_tried_again_in_a_minute() {
         {
             bench.proxy.misbehave(rules);
             let mut job = job(&format!("caa-{number}"))?;
-            let say = bench.desk.until_failed(&mut job).await?;
+            let say = bench.harness.until_failed(&mut job).await?;
             assert_eq!(say.reason, Reason::BackingOff);
             ensure!(say.message.contains("caa: CAA record for my-company.test"), "{}", say.message);
-            assert_eq!(say.look_again, bench.desk.now() + seconds(60));
+            assert_eq!(say.look_again, bench.harness.now() + seconds(60));
             bench.issue(&mut job).await?;
             assert_eq!(bench.proxy.count(Kind::NewOrder), 2);
             bench.cost(2 * MINIMUM + 2, number + 1)?;
@@ -175,7 +175,7 @@ fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently
     const POLLS: usize = 60 + 8 * 60 + 10;
     run(async {
         let mut bench = Bench::new().await?;
-        bench.desk.pace = std::time::Duration::ZERO;
+        bench.harness.pace = std::time::Duration::ZERO;
         let stuck = Fault::json(|order| {
             if order["status"] == "valid" {
                 order["status"] = json!("processing");
@@ -184,12 +184,12 @@ fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently
         });
         bench.proxy.misbehave([Rule::on(Kind::Order, stuck)]);
         let mut job = job("stuck")?;
-        let end = bench.desk.now() + seconds(8 * 3600);
-        let mut say = bench.desk.pass(&mut job).await?;
+        let end = bench.harness.now() + seconds(8 * 3600);
+        let mut say = bench.harness.pass(&mut job).await?;
         while say.look_again < end {
             assert_eq!(say.reason, Reason::Issuing, "{}", say.message);
-            bench.desk.jump(&job, say.look_again).await;
-            say = bench.desk.pass(&mut job).await?;
+            bench.harness.jump(&job, say.look_again).await;
+            say = bench.harness.pass(&mut job).await?;
         }
         ensure!(say.message.contains("the CA"), "{}", say.message);
         assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
@@ -235,7 +235,7 @@ fn s19_an_old_order_that_comes_back_is_taken_up_where_it_is() {
                 }),
             )]);
             let name = format!("old-{number}");
-            bench.desk.die_at(&mut job(&name)?, point).await?;
+            bench.harness.die_at(&mut job(&name)?, point).await?;
             // The stored progress was lost as well.
             bench.issue(&mut job(&name)?).await?;
             bench.cost(2 * MINIMUM, number + 1)?;
@@ -261,7 +261,7 @@ fn s19_an_order_that_has_a_certificate_for_another_key_is_left_alone() {
         let old = Answer::json(201, &valid).with(LOCATION, &url);
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(old)).once()]);
         let mut job = job("taken")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!((say.reason, job.stored), (Reason::BackingOff, 0), "{}", say.message);
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM + 3, 2)
@@ -333,8 +333,8 @@ fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_ag
             Rule::on(Kind::Order, Fault::member("status", "invalid")).once(),
             Rule::on(Kind::Authorization, refuse).first(2 * 99),
         ]);
-        let mut job = Job::of(&names)?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let mut job = CertificateCase::of(&names)?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
         ensure!(say.message.contains("n42.my-company.test: unauthorized: Inc"), "{}", say.message);
         ensure!(!say.message.contains("n41."), "{}", say.message);
@@ -357,11 +357,11 @@ fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today()
         });
         bench.proxy.misbehave([Rule::on(Kind::Authorization, only_alpn)]);
         let mut job = job("alpn")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::SpecRefused);
         ensure!(say.message.contains("the CA offers no "), "{}", say.message);
         ensure!(say.message.contains("alpn.my-company.test"), "{}", say.message);
-        assert_eq!(say.look_again, bench.desk.now() + days(1) + seconds(1));
+        assert_eq!(say.look_again, bench.harness.now() + days(1) + seconds(1));
         bench.cost(3, 0)?;
         bench.proxy.behave();
         bench.issue(&mut job).await?;

@@ -4,12 +4,12 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use cert_lib::{
     acme::account::AccountError,
-    issue::{Disposition, Issuer as _, Ladder},
+    issue::{Disposition, Issuer as _, RetrySchedule},
     model::reason::Reason,
 };
 use serde_json::json;
 use tests::{
-    desk::Desk,
+    engine_harness::EngineHarness,
     processes::scratch,
     proxy::{Answer, Fault, Kind, Proxy, Rule},
     run,
@@ -27,7 +27,7 @@ fn s01_ninety_five_percent_bad_nonces_cost_requests_and_nothing_else() {
         let took = bench.issue(&mut job("nonces")?).await?;
         // Eleven nonces in vain are a hiccup, and hiccups are met ever more patiently.
         ensure!(took < seconds(3600), "it took {took:#}");
-        assert_eq!(bench.desk.board.published(), [""; 0]);
+        assert_eq!(bench.harness.board.published(), [""; 0]);
         bench.cost(BUDGET, 1)
     })
     .unwrap();
@@ -45,7 +45,7 @@ fn s02_a_bad_nonce_without_a_new_one_costs_a_nonce_request() {
         // A CA that takes no nonce at all is asked less and less.
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, refusal)]);
         let mut job = job("never")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
         ensure!(say.message.contains("badNonce: used before"), "{}", say.message);
         bench.cost(22, 1)?;
@@ -68,8 +68,8 @@ fn s03_a_limit_in_seconds_is_kept_to_the_second() {
         let limit = Answer::problem(429, "rateLimited", "too many new orders").retry_after("3600");
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
         let mut job = job("limited")?;
-        let say = bench.desk.until_failed(&mut job).await?;
-        assert_eq!(say.look_again, bench.desk.now() + seconds(3600));
+        let say = bench.harness.until_failed(&mut job).await?;
+        assert_eq!(say.look_again, bench.harness.now() + seconds(3600));
         ensure!(say.message.contains("rateLimited: too many new orders"), "{}", say.message);
         assert_eq!(bench.issue(&mut job).await?.as_secs(), 3600);
         assert_eq!(bench.proxy.count(Kind::NewOrder), 2);
@@ -82,11 +82,11 @@ fn s03_a_limit_in_seconds_is_kept_to_the_second() {
 fn s04_a_limit_as_a_date_is_kept_to_the_second() {
     run(async {
         let bench = Bench::new().await?;
-        let until = bench.desk.now().round(jiff::Unit::Second)? + seconds(5000);
+        let until = bench.harness.now().round(jiff::Unit::Second)? + seconds(5000);
         let limit = Answer::problem(429, "rateLimited", "no").retry_after(&http_date(until));
         bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
         let mut job = job("limited")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.look_again, until);
         bench.issue(&mut job).await?;
         assert_eq!(bench.proxy.count(Kind::NewOrder), 2);
@@ -203,7 +203,7 @@ fn s09_an_absurd_retry_after_stops_nobody_for_long_and_makes_nobody_hurry() {
     run(async {
         let bench = Bench::new().await?;
         let day = days(1);
-        let past = http_date(bench.desk.now() - day);
+        let past = http_date(bench.harness.now() - day);
         for (number, (value, at_least, at_most)) in [
             ("86400", day, day),
             ("315360000", day, day),
@@ -247,7 +247,7 @@ fn s10_a_directory_with_junk_and_without_renewal_information_is_as_good_as_anoth
         bench.issue(&mut job).await?;
         let kept = job.secret.context("there is no Secret")?;
         let id = kept.bundle.leaf.id.context("Pebble's certificates have one")?;
-        assert_eq!(bench.desk.issuer.renewal_info(&id).await?, None);
+        assert_eq!(bench.harness.issuer.renewal_info(&id).await?, None);
         bench.cost(MINIMUM + 2, 1)
     })
     .unwrap();
@@ -299,13 +299,13 @@ fn s11_a_ca_that_is_away_and_comes_back_is_used_within_minutes() {
         bench.restart();
         bench.proxy.close();
         let mut job = job("patient")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
-        let end = bench.desk.now() + days(1);
+        let end = bench.harness.now() + days(1);
         let mut tries = 1;
-        while bench.desk.now() < end {
-            let say = bench.desk.pass(&mut job).await?;
-            bench.desk.jump(&job, say.look_again).await;
+        while bench.harness.now() < end {
+            let say = bench.harness.pass(&mut job).await?;
+            bench.harness.jump(&job, say.look_again).await;
             tries += 1;
         }
         // Seconds at first, then every five minutes.
@@ -335,12 +335,12 @@ fn s12_a_ca_that_cannot_be_trusted_is_told_why_and_asked_nothing() {
                 Flaw::Expired | Flaw::OtherName => serving.authority.clone(),
             };
             let proxy = Proxy::start(&upstream, bench.pebble.trust(), serving).await?;
-            let refused = Desk::open(&proxy.directory(), &trust).await.err();
+            let refused = EngineHarness::open(&proxy.directory(), &trust).await.err();
             let error = refused.context("it was trusted")?;
             let error: AccountError = error.downcast()?;
             ensure!(error.to_string().contains(why), "{error}");
             // It may be the server that gets mended.
-            assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport));
+            assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport));
             assert_eq!(proxy.counts(), counts([]));
         }
         anyhow::Ok(())
@@ -356,7 +356,7 @@ fn a_ca_whose_own_certificate_was_given_is_trusted() {
         let serving = Serving::own("own", &scratch()?)?;
         let trust = serving.authority.clone();
         let proxy = Proxy::start(&upstream, bench.pebble.trust(), serving).await?;
-        Desk::open(&proxy.directory(), &trust).await?;
+        EngineHarness::open(&proxy.directory(), &trust).await?;
         Ok(())
     })
     .unwrap();

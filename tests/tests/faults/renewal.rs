@@ -9,20 +9,20 @@ use cert_lib::{
 };
 use serde_json::{Value, json};
 use tests::{
-    desk::{Desk, Job},
+    engine_harness::{CertificateCase, EngineHarness},
     proxy::{Answer, Fault, Kind, Rule},
     run,
 };
 
 use crate::{Bench, MINIMUM, days, job, seconds};
 
-fn id_of(job: &Job) -> Result<CertId> {
+fn id_of(job: &CertificateCase) -> Result<CertId> {
     let kept = job.secret.as_ref().context("there is no Secret")?;
     kept.bundle.leaf.id.clone().context("the certificate has no identifier")
 }
 
 /// A certificate that was issued at the least cost, and its identifier.
-async fn issued(name: &str) -> Result<(Bench, Job, CertId)> {
+async fn issued(name: &str) -> Result<(Bench, CertificateCase, CertId)> {
     let bench = Bench::new().await?;
     let mut job = job(name)?;
     bench.issue(&mut job).await?;
@@ -33,13 +33,13 @@ async fn issued(name: &str) -> Result<(Bench, Job, CertId)> {
 
 /// What the CA says about the renewal of a certificate.
 async fn information(bench: &Bench, id: &CertId) -> Result<RenewalInfo> {
-    bench.desk.issuer.renewal_info(id).await?.context("no information")
+    bench.harness.issuer.renewal_info(id).await?.context("no information")
 }
 
 /// Renews the certificate of `job` in place of `replaces`.
-async fn renew(bench: &Bench, job: &mut Job, replaces: &CertId) -> Result<()> {
+async fn renew(bench: &Bench, job: &mut CertificateCase, replaces: &CertId) -> Result<()> {
     let stored = job.stored;
-    job.want.renewed_after = Some(bench.desk.now());
+    job.want.renewed_after = Some(bench.harness.now());
     job.ask(|request| request.replaces = Some(replaces.clone()));
     bench.issue(job).await?;
     assert_eq!(job.stored, stored + 1);
@@ -48,7 +48,7 @@ async fn renew(bench: &Bench, job: &mut Job, replaces: &CertId) -> Result<()> {
 
 /// The same where the CA refuses the predecessor: the order is placed again without it, which is one
 /// request more. It is the third certificate that the CA signs.
-async fn renew_without(bench: &Bench, job: &mut Job, refused: &CertId) -> Result<()> {
+async fn renew_without(bench: &Bench, job: &mut CertificateCase, refused: &CertId) -> Result<()> {
     renew(bench, job, refused).await?;
     assert_eq!(replaced(bench), [json!(refused.as_str()), json!(null)]);
     bench.cost(MINIMUM + 1, 3)
@@ -76,7 +76,7 @@ fn s30_a_predecessor_that_is_replaced_already_is_left_out() {
 fn s30_a_predecessor_of_another_account_is_left_out() {
     run(async {
         let bench = Bench::new().await?;
-        let other = Desk::open(&bench.proxy.directory(), bench.pebble.trust()).await?;
+        let other = EngineHarness::open(&bench.proxy.directory(), bench.pebble.trust()).await?;
         let mut theirs = job("theirs")?;
         other.until_ready(&mut theirs, days(1)).await?;
         bench.proxy.forget();
@@ -133,14 +133,14 @@ fn s31_renewal_information_that_makes_no_sense_is_no_information() {
         let count = answers.len();
         for (number, fault) in answers.into_iter().enumerate() {
             bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, fault)]);
-            let info = bench.desk.issuer.renewal_info(&id).await;
+            let info = bench.harness.issuer.renewal_info(&id).await;
             ensure!(matches!(info, Ok(None) | Err(_)), "{number}: {info:?}");
         }
         assert_eq!(bench.proxy.count(Kind::RenewalInfo), count);
         bench.cost(count, 1)?;
         // And the certificate is renewed by its age.
-        let start = bench.desk.now();
-        let say = bench.desk.pass(&mut job).await?;
+        let start = bench.harness.now();
+        let say = bench.harness.pass(&mut job).await?;
         ensure!(say.look_again > start, "{say:?}");
         Ok(())
     })
@@ -157,7 +157,7 @@ fn s31_the_next_question_is_neither_at_once_nor_in_a_year() {
             });
             bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, pace)]);
             let info = information(&bench, &id).await?;
-            let wait = info.ask_again.duration_since(bench.desk.now());
+            let wait = info.ask_again.duration_since(bench.harness.now());
             ensure!(wait >= seconds(60) && wait <= days(1), "{value}: {wait:#}");
             ensure!(info.start < info.end, "{info:?}");
         }
@@ -180,14 +180,14 @@ fn s32_a_certificate_that_its_ca_revoked_is_renewed_within_minutes() {
     run(async {
         let (bench, mut job, id) = issued("revoked").await?;
         let info = information(&bench, &id).await?;
-        ensure!(info.start > bench.desk.now(), "{info:?}");
+        ensure!(info.start > bench.harness.now(), "{info:?}");
         let kept = job.secret.as_ref().context("there is no Secret")?;
         let leaf = kept.bundle.chain.first().context("there is no certificate")?;
-        bench.desk.issuer.revoke(leaf, RevocationReason::Superseded).await?;
+        bench.harness.issuer.revoke(leaf, RevocationReason::Superseded).await?;
         // Once is enough, and twice does no harm.
-        bench.desk.issuer.revoke(leaf, RevocationReason::Superseded).await?;
+        bench.harness.issuer.revoke(leaf, RevocationReason::Superseded).await?;
         let info = information(&bench, &id).await?;
-        ensure!(info.end < bench.desk.now(), "{info:?}");
+        ensure!(info.end < bench.harness.now(), "{info:?}");
         bench.cost(4, 1)?;
         let RenewalInfo { start, end, explanation_url, .. } = info;
         job.suggested = Some(Suggested::new(id.clone(), (start, end), explanation_url));

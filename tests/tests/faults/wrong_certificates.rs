@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use bytes::Bytes;
-use cert_lib::{issue::acme::Conduct, model::reason::Reason};
+use cert_lib::{issue::acme::AcmeOptions, model::reason::Reason};
 use http::header::LINK;
 use jiff::Timestamp;
 use rcgen::{CertificateParams, SanType, date_time_ymd};
 use tests::{
-    desk::Desk,
+    engine_harness::EngineHarness,
     proxy::{Fault, Kind, Rule, forge::forge},
     run,
 };
@@ -64,10 +64,10 @@ fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
         {
             bench.proxy.misbehave([Rule::on(Kind::Certificate, fault)]);
             let mut job = job(&format!("wrong-{number}"))?;
-            let say = bench.desk.until_failed(&mut job).await?;
+            let say = bench.harness.until_failed(&mut job).await?;
             ensure!(say.message.contains(why), "{}", say.message);
             assert_eq!(job.stored, 0);
-            ensure!(say.look_again >= bench.desk.now() + seconds(60), "at once again");
+            ensure!(say.look_again >= bench.harness.now() + seconds(60), "at once again");
             // What the CA signed was of no use, so another one is ordered.
             bench.proxy.behave();
             bench.issue(&mut job).await?;
@@ -93,12 +93,12 @@ fn s23_a_lifetime_that_nobody_asked_for_is_taken_and_renewed_in_time() {
         bench.cost(MINIMUM, 1)?;
         let end = job.secret.as_ref().map(|kept| kept.bundle.leaf.not_after);
         let end = end.unwrap_or(Timestamp::MIN);
-        let say = bench.desk.pass(&mut job).await?;
+        let say = bench.harness.pass(&mut job).await?;
         ensure!(say.look_again < end, "it would expire");
-        bench.desk.jump(&job, say.look_again).await;
-        while job.stored == 1 && bench.desk.now() < end {
-            let say = bench.desk.pass(&mut job).await?;
-            bench.desk.jump(&job, say.look_again).await;
+        bench.harness.jump(&job, say.look_again).await;
+        while job.stored == 1 && bench.harness.now() < end {
+            let say = bench.harness.pass(&mut job).await?;
+            bench.harness.jump(&job, say.look_again).await;
         }
         assert_eq!(job.stored, 2, "renewed before its end");
         bench.cost(MINIMUM + 2, 2)
@@ -178,7 +178,7 @@ fn s24_a_chain_that_no_client_would_read_is_not_stored() {
         let long = shape(|body| [body, blocks(body)[1].repeat(200).as_bytes()].concat());
         bench.proxy.misbehave([Rule::on(Kind::Certificate, long)]);
         let mut job = job("long")?;
-        let say = bench.desk.until_failed(&mut job).await?;
+        let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!((say.reason, job.stored), (Reason::BackingOff, 0), "{}", say.message);
         bench.proxy.behave();
         bench.issue(&mut job).await?;
@@ -213,12 +213,14 @@ fn s24_a_chain_with_the_issuer_first_is_never_stored_like_that() {
 fn s25_alternate_chains_that_lead_nowhere_or_in_circles_are_left_alone() {
     run(async {
         let bench = Bench::new().await?;
-        let conduct = Conduct {
+        let conduct = AcmeOptions {
             preferred_chain: Some("A root that nobody has".to_owned()),
-            ..Conduct::default()
+            ..AcmeOptions::default()
         };
-        let desk = Desk::conducted(&bench.proxy.directory(), bench.pebble.trust(), conduct).await?;
-        let bench = Bench { desk, ..bench };
+        let harness =
+            EngineHarness::with_options(&bench.proxy.directory(), bench.pebble.trust(), conduct)
+                .await?;
+        let bench = Bench { harness, ..bench };
         bench.proxy.forget();
         let url = bench.proxy.url();
         let links = [

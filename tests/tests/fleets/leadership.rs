@@ -16,7 +16,7 @@ use tests::{
     pebble::PebbleOptions,
     run,
     scrape::page,
-    standstill::Standstill,
+    stall_detector::StallDetector,
 };
 use tokio::sync::{Mutex, OnceCell};
 
@@ -149,7 +149,7 @@ fn a_leader_killed_during_twenty_issuances_is_followed_when_its_lease_is_over() 
             Ok(if done > 2 { Look::Done(done) } else { Look::NotYet(done.to_string()) })
         })
         .await?;
-        let (killed, standstill) = (Timestamp::now(), Standstill::watch());
+        let (killed, standstill) = (Timestamp::now(), StallDetector::watch());
         fleet.kill(old).await?;
         tell("certificates signed when the leader was killed", done)?;
         ensure!(done < CERTIFICATES, "all were signed before the kill");

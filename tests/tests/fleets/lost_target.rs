@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use cert_controller_manager::{access::Cluster, api::marks};
+use cert_controller_manager::{access::Cluster, api::well_known};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -21,19 +21,19 @@ fn an_order_is_given_up_after_its_target_cluster_was_taken_away() {
         let client = fleet.client(Cluster::Default);
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let source = namespaces.get("kube-system").await?.uid().unwrap_or_default();
-        let realm = format!("{}@{source}", marks::DEFAULT_CLASS);
+        let realm = format!("{}@{source}", well_known::DEFAULT_CLASS);
         let progress = json!({
             "version": 1, "fingerprint": "f", "order": "https://ca.test/order/1",
             "account": "https://ca.test/account/1", "started": "2026-11-22T10:00:00Z", "names": [], "key": null,
         });
         let order = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": marks::PROGRESS,
+            "apiVersion": "v1", "kind": "Secret", "type": well_known::PROGRESS,
             "metadata": {
                 "name": "of-a-former-target",
-                "labels": {marks::PROGRESS: "true"},
+                "labels": {well_known::PROGRESS: "true"},
                 "annotations": {
-                    marks::PROGRESS_REALM: realm, marks::PROGRESS_OF: "target:shop/web",
-                    marks::PROGRESS_ISSUER: "gone", marks::PROGRESS_REASON: "SecretMissing",
+                    well_known::PROGRESS_REALM: realm, well_known::PROGRESS_OF: "target:shop/web",
+                    well_known::PROGRESS_ISSUER: "gone", well_known::PROGRESS_REASON: "SecretMissing",
                 },
             },
             "data": {"progress": BASE64_STANDARD.encode(progress.to_string())},

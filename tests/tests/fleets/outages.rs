@@ -19,10 +19,10 @@ use tests::{
     },
     namespace::Namespace,
     objects::{self, apply, example},
-    rig::ISSUER,
     run,
     scrape::page,
-    standstill::Standstill,
+    stall_detector::StallDetector,
+    test_env::ISSUER,
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -198,7 +198,7 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
         until_missed(&fleet, Cluster::Source).await?;
         let back = Timestamp::now();
         source.start_apiserver().await?;
-        let (began, standstill) = (Instant::now(), Standstill::watch());
+        let (began, standstill) = (Instant::now(), StallDetector::watch());
         namespace.apply(&ingress("late", &namespace.domain)?).await?;
         namespace.until_all_ready(7, SOON).await?;
         for name in ["due-0", "due-1"] {

@@ -10,9 +10,9 @@ use cert_controller_manager::{
     certificates::syntax::is_subdomain,
     config::{Classes, SourceSettings},
     sources::{
-        decide::{Change, Situation, decide},
+        decide::{Change, SourceState, decide},
+        extract::extract,
         object::{Source, keep},
-        want::wanted,
     },
 };
 use cert_lib::model::{name::DnsName, request};
@@ -165,12 +165,12 @@ fn made<S: Source>(text: &str) -> Result<(Vec<Certificate>, Vec<String>), TestCa
     let object: Foreign<S> = serde_json::from_str(text)
         .map_err(|error| TestCaseError::fail(format!("it cannot be read: {error}")))?;
     let (key, object) = keep(&object, "v1");
-    let mut wanted = wanted(&key, &object, None, &[], &Classes::default());
+    let mut extracted = extract(&key, &object, None, &[], &Classes::default());
     let settings = SourceSettings::default();
-    let situation = Situation {
+    let situation = SourceState {
         key: &key,
         object: Some(&object),
-        wanted: &wanted,
+        extracted: &extracted,
         slaves: &[],
         apart: false,
         settings: &settings,
@@ -181,8 +181,8 @@ fn made<S: Source>(text: &str) -> Result<(Vec<Certificate>, Vec<String>), TestCa
         _ => None,
     });
     let certificates = certificates.collect();
-    wanted.complaints.extend(decision.complaint);
-    Ok((certificates, wanted.complaints))
+    extracted.complaints.extend(decision.complaint);
+    Ok((certificates, extracted.complaints))
 }
 
 /// What every Certificate is like, whatever was asked for.

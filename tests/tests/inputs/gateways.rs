@@ -7,9 +7,9 @@ use cert_controller_manager::{
     config::Classes,
     sources::{
         domains::Attachment,
+        extract::{Extracted, extract},
         object::{Object, Source, keep},
         routes::{Attached, Route},
-        want::{Wanted, wanted},
     },
 };
 use cert_lib::model::name::DnsName;
@@ -114,9 +114,9 @@ fn attached<R: Attached>(specs: &[Value]) -> Result<Vec<Attachment>, TestCaseErr
     Ok(all)
 }
 
-fn certificates<S: Source>(gateway: &Foreign<S>, routes: &[Attachment]) -> Wanted {
+fn certificates<S: Source>(gateway: &Foreign<S>, routes: &[Attachment]) -> Extracted {
     let (key, object): (_, Object) = keep(gateway, "v1");
-    wanted(&key, &object, None, routes, &Classes::default())
+    extract(&key, &object, None, routes, &Classes::default())
 }
 
 /// What holds for every Gateway with these routes, of which the last one is bad.

@@ -62,7 +62,7 @@ fn a_ca_signs_with_every_kind_of_key_and_is_read_in_every_form() {
             }
             for key in forms {
                 let issuer = authority(&chain, &key).with_context(|| name.to_owned())?;
-                let issuer = CaIssuer::new(issuer, Arc::new(System), Arc::new(Inline));
+                let issuer = CaIssuer::new(issuer, Arc::new(System), Arc::new(InlineKeyGenerator));
                 let leaf = request("leaf.example.test", &[], KeyType::P256, days(9, false));
                 save(&directory, "leaf", &issue(&issuer, &leaf).await?)?;
                 let file = format!("{name}.crt");

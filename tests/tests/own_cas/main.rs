@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use cert_lib::{
     clock::{Clock as _, System},
     issue::{
-        Advance, Inline, Issuer,
+        Advance, InlineKeyGenerator, Issuer,
         ca::{Authority, CaIssuer},
         self_signed::SelfSignedIssuer,
     },
@@ -74,11 +74,11 @@ fn ca(bundle: &Bundle) -> Result<CaIssuer> {
     let key = bundle.key.as_ref().context("it has no key")?.pem();
     let authority =
         Authority::from_pem(bundle.certificate_pem().as_bytes(), key.as_bytes(), System.now())?;
-    Ok(CaIssuer::new(authority, Arc::new(System), Arc::new(Inline)))
+    Ok(CaIssuer::new(authority, Arc::new(System), Arc::new(InlineKeyGenerator)))
 }
 
 fn self_signed() -> SelfSignedIssuer {
-    SelfSignedIssuer::new(Arc::new(System), Arc::new(Inline))
+    SelfSignedIssuer::new(Arc::new(System), Arc::new(InlineKeyGenerator))
 }
 
 /// Writes `<name>.crt`, all certificates, and `<name>.first`, the first of them.
@@ -243,7 +243,7 @@ fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
             read("low.key")?.as_bytes(),
             System.now(),
         )?;
-        let low = CaIssuer::new(authority, Arc::new(System), Arc::new(Inline));
+        let low = CaIssuer::new(authority, Arc::new(System), Arc::new(InlineKeyGenerator));
         let wish = request("a CA below", &[], KeyType::P256, days(9, true));
         let error = low.advance(&wish, None).await.map(drop).unwrap_err().to_string();
         assert!(error.contains("the CA may not sign other CAs (pathLenConstraint 0)"), "{error}");

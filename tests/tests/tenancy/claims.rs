@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cert_controller_manager::access::Cluster;
-use cert_lib::model::request::{Fingerprint, Ingredients};
+use cert_lib::model::request::{Fingerprint, RequestInputs};
 use kube::{Client, ResourceExt as _};
 use rcgen::{CertificateParams, KeyPair, SerialNumber};
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use tests::{
         Fleet,
         options::{FleetOptions, Layout},
     },
+    health_watch::{Bounds, HealthWatch},
     namespace::Namespace,
     objects::{self, apply, state},
     run,
-    vitals::{Bounds, Vitals},
 };
 
 use super::*;
@@ -120,7 +120,7 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
         let public = theirs.data.unwrap_or_default().remove("tls.crt").context("no tls.crt")?;
         let public = String::from_utf8(public.0)?;
         let records = in_kube_system(&target).await?;
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
 
         let (same, key) = self_made(&leaf.names, &leaf.serial, None)?;
         let (unknown, other_key) = self_made(&leaf.names, "abc123", None)?;
@@ -192,7 +192,7 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
             };
             apply(&target, "hoarder", &object).await?;
         }
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         hoarder.apply(&revocation("all", "a", "hoarder", false)).await?;
         let is = |found: &kube::api::DynamicObject| state(found).0 == "Applied";
         hoarder.until_some("CertificateRevocation", "all", "is Applied", LATER, is).await?;
@@ -206,7 +206,7 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
             Ok(if serves { Look::Done(()) } else { Look::NotYet("not yet".to_owned()) })
         })
         .await?;
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         victim.simple("b").await?;
         victim.until("b", "Ready", SOON).await?;
         vitals.check("the collection among 200 junk Secrets", QUIET).await?;
@@ -244,12 +244,12 @@ fn a_certificate_that_was_never_issued_passes_no_quota() {
         victim.certificate("first", spec(&victim, "first")).await?;
         victim.until("first", "Ready", SOON).await?;
         ensure!(fleet.pebble.signed_count()? == 1);
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
 
         // About to end, in a Secret that says that it is for this request.
         let about_to_end = |tenant: &Namespace, name: &str, serial: &str| {
             let host = format!("{name}.{}", tenant.domain);
-            let request = Ingredients {
+            let request = RequestInputs {
                 common_name: Some(&host),
                 dns_names: &[],
                 other_names: [&[], &[], &[]],

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tests::{
     Look, eventually,
     fleet::{Fleet, options::FleetOptions},
+    health_watch::{Bounds, HealthWatch},
     namespace::Namespace,
     objects, run,
-    vitals::{Bounds, Vitals},
 };
 
 use super::*;
@@ -89,7 +89,7 @@ fn a_large_object_costs_little_and_others_are_served() {
         victim.simple("before").await?;
         victim.until("before", "Ready", SOON).await?;
 
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         let all = [
             crowd("labels", "secret-labels", &labels(), |number| own_secret(number, "l")),
             crowd("chain", "preferred-chain", &"x".repeat(255_000), |it| own_secret(it, "c")),

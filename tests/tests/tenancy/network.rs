@@ -22,11 +22,11 @@ use tests::{
         Fleet,
         options::{FleetOptions, Layout},
     },
+    health_watch::{Bounds, HealthWatch},
     namespace::Namespace,
     objects::acme_issuer,
     processes::free_port,
     run,
-    vitals::{Bounds, Vitals},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -91,7 +91,7 @@ fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer()
             ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         let target = fleet.client(Cluster::Target);
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         Namespace::in_fleet(&fleet, "tenant").await?;
@@ -187,7 +187,7 @@ fn six_thousand_connections_to_the_responder_cost_little_and_others_are_served()
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         victim.simple("before").await?;
         victim.until("before", "Ready", SOON).await?;
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
 
         let mut held = Vec::with_capacity(CONNECTIONS);
         while held.len() < CONNECTIONS {

@@ -15,10 +15,10 @@ use tests::{
         Fleet,
         options::{FleetOptions, Layout},
     },
+    health_watch::HealthWatch,
     namespace::{Namespace, certificate},
     objects::{self, api, state},
     run,
-    vitals::Vitals,
     x509::Leaf,
 };
 
@@ -64,7 +64,7 @@ async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
     let served = gateway.read("Certificate", "left").await?;
     gateway.delete("Certificate", "left").await?;
     let before = contents(&fleet, &["gw", "kube-system"]).await?;
-    let vitals = Vitals::watch(&fleet, 0).await?;
+    let vitals = HealthWatch::watch(&fleet, 0).await?;
 
     // They name the Secrets of others. One says that it was served, too.
     for name in ["victim", "left"] {

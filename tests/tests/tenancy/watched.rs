@@ -11,10 +11,10 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use tests::{
     fleet::{Fleet, options::FleetOptions},
+    health_watch::{Bounds, HealthWatch},
     namespace::Namespace,
     objects::api,
     run,
-    vitals::{Bounds, Vitals},
 };
 
 use super::*;
@@ -76,7 +76,7 @@ fn large_and_many_objects_of_a_tenant_cost_others_neither_memory_nor_service() {
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         let small_ones = std::env::var("SMALL").map_or(Ok(SMALL), |text| text.parse())?;
 
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         create(&fleet, (0..LARGE).map(large_ingress)).await?;
         create(&fleet, (0..small_ones).map(small)).await?;
         victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
@@ -167,7 +167,7 @@ fn what_a_tenant_asks_for_has_bounded_room_and_waits_for_more() {
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         let greedy_ones = std::env::var("GREEDY").map_or(Ok(GREEDY), |text| text.parse())?;
 
-        let vitals = Vitals::watch(&fleet, 0).await?;
+        let vitals = HealthWatch::watch(&fleet, 0).await?;
         create(&fleet, (0..greedy_ones).map(greedy)).await?;
         create(&fleet, (0..ROUTES).map(route)).await?;
         victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;

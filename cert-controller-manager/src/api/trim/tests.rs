@@ -7,7 +7,7 @@ fn trimmed(spec: Value) -> Certificate {
     let metadata = json!({
         "name": "a", "labels": {"team": "web", "cert.gardener.cloud/hash": "h"},
         "annotations": {"example.org/large": "x", "gardener.cloud/operation": "reconcile"},
-        "finalizers": ["other", marks::SECRET_FINALIZER, "x".repeat(9_000)],
+        "finalizers": ["other", well_known::SECRET_FINALIZER, "x".repeat(9_000)],
     });
     let object = json!({
         "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
@@ -47,21 +47,21 @@ fn of_marks_those_are_kept_that_are_read_and_of_owners_as_many_as_can_be() {
         controller: Some(number == 900),
         ..OwnerReference::default()
     };
-    let marks = |names: &[&str]| -> BTreeMap<String, String> {
+    let entries = |names: &[&str]| -> BTreeMap<String, String> {
         names.iter().map(|name| ((*name).to_owned(), "x".repeat(9_000))).collect()
     };
     let mut certificate =
         Certificate::new("a", super::super::certificate::CertificateSpec::default());
     let metadata = &mut certificate.metadata;
-    metadata.labels = Some(marks(&["x.gardener.cloud/a", "cert.gardener.cloud/of-mine"]));
-    metadata.annotations = Some(marks(&[marks::OWNERS, marks::CLASS]));
+    metadata.labels = Some(entries(&["x.gardener.cloud/a", "cert.gardener.cloud/of-mine"]));
+    metadata.annotations = Some(entries(&[well_known::OWNERS, well_known::CLASS]));
     let mut owners: Vec<_> = (0..1_000).map(owner).collect();
     owners[0].name = "x".repeat(9_000);
     metadata.owner_references = Some(owners);
     trim(&mut certificate);
     let metadata = certificate.metadata;
     assert_eq!(metadata.labels, Some(BTreeMap::new()));
-    let left = BTreeMap::from([(marks::CLASS.to_owned(), "x".repeat(MAX_TEXT))]);
+    let left = BTreeMap::from([(well_known::CLASS.to_owned(), "x".repeat(MAX_TEXT))]);
     assert_eq!(metadata.annotations, Some(left));
     let owners = metadata.owner_references.unwrap();
     assert_eq!((owners.len(), owners[0].uid.as_str()), (MAX_OWNERS + 2, "1"));
@@ -79,7 +79,7 @@ fn what_is_allowed_stays_as_it_is_and_what_is_not_stays_refused() {
     };
     assert_eq!(ours(kept.metadata.labels), ["cert.gardener.cloud/hash"]);
     assert_eq!(ours(kept.metadata.annotations), ["gardener.cloud/operation"]);
-    assert_eq!(kept.metadata.finalizers, Some(vec![marks::SECRET_FINALIZER.to_owned()]));
+    assert_eq!(kept.metadata.finalizers, Some(vec![well_known::SECRET_FINALIZER.to_owned()]));
 
     let many = trimmed(json!({"dnsNames": vec!["a"; 300_000]})).spec.dns_names.unwrap();
     assert_eq!(many.len(), MAX_ELEMENTS);

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::{
     api::{certificate::CertificateSpec, issuer::IssuerKind},
     config::{CertificateSettings, duration, go_duration},
-    issuers::asked::common_name,
+    issuers::query::common_name,
 };
 
 const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);

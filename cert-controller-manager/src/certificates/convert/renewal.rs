@@ -1,6 +1,6 @@
 //! What a Certificate says about its renewal beyond `renewBefore`.
 
-use cert_lib::{model::request::Refusal, plan::weekly::Weekly};
+use cert_lib::{model::request::Refusal, plan::renewal_window};
 
 use crate::{
     api::certificate::{CertificateSpec, RenewalWindow},
@@ -20,23 +20,25 @@ pub(super) fn percentage(spec: &CertificateSpec) -> Result<Option<u8>, Refusal> 
 }
 
 /// `spec.renewalWindows`
-pub(super) fn windows(spec: &CertificateSpec) -> Result<Vec<Weekly>, Refusal> {
+pub(super) fn windows(
+    spec: &CertificateSpec,
+) -> Result<Vec<renewal_window::RenewalWindow>, Refusal> {
     let windows = spec.renewal_windows.as_deref().unwrap_or_default();
     if windows.len() > MOST {
         return Err(Refusal::Other(format!("renewalWindows: more than {MOST}")));
     }
     let each = windows.iter().enumerate().map(|(number, window)| {
         let refused = |why| Refusal::Other(format!("renewalWindows[{number}].{why}"));
-        weekly(window).map_err(refused)
+        parse(window).map_err(refused)
     });
     each.collect()
 }
 
-fn weekly(window: &RenewalWindow) -> Result<Weekly, String> {
+fn parse(window: &RenewalWindow) -> Result<renewal_window::RenewalWindow, String> {
     let length = duration(&window.duration).map_err(|why| format!("duration: {why}"))?;
     let days = window.days.as_deref().unwrap_or_default();
     let zone = window.time_zone.as_deref().filter(|zone| !zone.is_empty());
-    Weekly::new(days, &window.start, length, zone)
+    renewal_window::RenewalWindow::new(days, &window.start, length, zone)
 }
 
 /// More than anybody writes by hand, and few enough to look at in each pass.

@@ -5,24 +5,24 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{Home, IssuerKey, ObjectKey, issuer::IssuerKind},
+    api::{CertificateCluster, IssuerKey, ObjectKey, issuer::IssuerKind},
     issuers::{
-        asked::asked,
-        choice::{Offer, Rules, choose},
+        query::issuer_query,
+        selection::{Candidate, Rules, select},
     },
 };
 
-fn chosen(name: &str, kind: IssuerKind) -> Chosen {
-    Chosen { key: IssuerKey::Default(name.into()), kind: Some(kind), refusal: None }
+fn chosen(name: &str, kind: IssuerKind) -> Selection {
+    Selection { key: IssuerKey::Default(name.into()), kind: Some(kind), refusal: None }
 }
 
 fn settings() -> CertificateSettings {
     CertificateSettings::default()
 }
 
-fn want_of(certificate: &Certificate, issuer: &Chosen) -> Want {
-    let key = CertificateKey::new(Home::Source, ObjectKey::of(certificate));
-    want(&key, certificate, &settings(), issuer, &Consents::new(vec![]))
+fn want_of(certificate: &Certificate, issuer: &Selection) -> Want {
+    let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::of(certificate));
+    want(&key, certificate, &settings(), issuer, &SecretGrants::new(vec![]))
 }
 
 fn certificate(spec: &Value) -> Certificate {
@@ -73,7 +73,8 @@ fn a_demand_within_a_second_is_one_for_the_next() {
 #[test]
 fn a_revocation_gives_up_the_key_of_what_was_requested_before_it() {
     let mut object = certificate(&json!({ "commonName": "a.example" }));
-    let annotate = |text: &str| Some([(marks::NEW_KEY_AFTER.to_owned(), text.to_owned())].into());
+    let annotate =
+        |text: &str| Some([(well_known::NEW_KEY_AFTER.to_owned(), text.to_owned())].into());
     for (text, after) in [
         ("2026-11-22T10:00:00Z", Some("2026-11-22T10:00:00Z")),
         ("2026-11-22T10:00:00.5Z", Some("2026-11-22T10:00:01Z")),
@@ -217,7 +218,7 @@ fn a_secret_name_that_is_changed_later_does_not_conflict_with_what_we_wrote() {
     let mut certificate = certificate(&spec);
     let issuer = chosen("pebble", IssuerKind::Acme);
     assert!(want_of(&certificate, &issuer).request.is_err(), "both were written by a person");
-    certificate.labels_mut().insert(marks::HASH.to_owned(), "any".to_owned());
+    certificate.labels_mut().insert(well_known::HASH.to_owned(), "any".to_owned());
     assert!(want_of(&certificate, &issuer).request.is_ok());
     assert_eq!(certificate.secret_key().name, "new");
 }
@@ -238,11 +239,11 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
         let all = fixture().into_iter();
         all.filter(|item| item["kind"] == kind).collect::<Vec<_>>()
     };
-    let offers: Vec<Offer> = of_kind("Issuer")
+    let offers: Vec<Candidate> = of_kind("Issuer")
         .into_iter()
         .map(|item| {
             let issuer: crate::api::Issuer = serde_json::from_value(item).unwrap();
-            Offer::new(IssuerKey::Default(issuer.name_any()), &issuer.spec)
+            Candidate::new(IssuerKey::Default(issuer.name_any()), &issuer.spec)
         })
         .collect();
     let rules =
@@ -252,13 +253,13 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
     for item in certificates {
         let certificate: Certificate = serde_json::from_value(item).unwrap();
         let name = certificate.name_any();
-        let chosen = choose(&rules, &offers, &asked(&certificate, &settings()));
+        let chosen = select(&rules, &offers, &issuer_query(&certificate, &settings()));
         let want = want_of(&certificate, &chosen);
         let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
-        let label = certificate.labels().get(marks::HASH).map(String::as_str);
+        let label = certificate.labels().get(well_known::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
         // Without the default issuer being told, it stays with the one that it was issued by.
-        let used = asked(&certificate, &settings()).current.map(|key| key.to_string());
+        let used = issuer_query(&certificate, &settings()).current.map(|key| key.to_string());
         assert_eq!(used, certificate.status.unwrap().issuer_ref.map(|it| it.name), "{name}");
     }
 }
@@ -351,7 +352,7 @@ fn a_certificate_may_be_for_addresses_only_where_a_profile_is_asked_for() {
 #[test]
 fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
     let spec = json!({ "commonName": "My CA", "isCA": true, "duration": "1h" });
-    let nobody = Chosen { kind: None, ..chosen("x", IssuerKind::Ca) };
+    let nobody = Selection { kind: None, ..chosen("x", IssuerKind::Ca) };
     assert!(want_of(&certificate(&spec), &nobody).request.is_ok());
 }
 
@@ -359,9 +360,12 @@ fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
 fn an_issuer_is_the_current_one_only_for_what_it_issued() {
     let item = fixture().into_iter().find(|item| item["metadata"]["name"] == "web-ingress-nxcld");
     let mut certificate: Certificate = serde_json::from_value(item.unwrap()).unwrap();
-    assert_eq!(asked(&certificate, &settings()).current, Some(IssuerKey::Default("pebble".into())));
+    assert_eq!(
+        issuer_query(&certificate, &settings()).current,
+        Some(IssuerKey::Default("pebble".into()))
+    );
     let elsewhere = CertificateSettings { issuer_namespace: "other".to_owned(), ..settings() };
-    assert_eq!(asked(&certificate, &elsewhere).current, None);
+    assert_eq!(issuer_query(&certificate, &elsewhere).current, None);
     certificate.spec.common_name = Some("another.example.com".into());
-    assert_eq!(asked(&certificate, &settings()).current, None);
+    assert_eq!(issuer_query(&certificate, &settings()).current, None);
 }

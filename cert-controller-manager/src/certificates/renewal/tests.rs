@@ -1,9 +1,9 @@
 use super::*;
-use crate::api::{Home, ObjectKey};
+use crate::api::{CertificateCluster, ObjectKey};
 use serde_json::json;
 
 fn key() -> CertificateKey {
-    CertificateKey::new(Home::Source, ObjectKey::new("ns", "a"))
+    CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"))
 }
 
 fn id(text: &str) -> CertId {
@@ -57,7 +57,7 @@ fn where_nobody_is_to_be_asked_nothing_counts_that_was_said() {
 fn an_answer_counts_although_the_status_could_not_be_written() {
     let renewals = Renewals::new(true);
     assert!(renewals.is_time(&key(), &id("a.b"), 0, at(0)));
-    renewals.heard(&key(), Some(answer()), at(360));
+    renewals.record_answer(&key(), Some(answer()), at(360));
     assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), Some(answer()));
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
@@ -71,7 +71,10 @@ fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
         let renewals = Renewals::new(true);
         let mut last = at(0);
         for number in 0..1_000 {
-            let key = CertificateKey::new(Home::Source, ObjectKey::new("ns", number.to_string()));
+            let key = CertificateKey::new(
+                CertificateCluster::Source,
+                ObjectKey::new("ns", number.to_string()),
+            );
             renewals.is_time(&key, &id(&format!("a.{number}")), count, at(0));
             last = last.max(renewals.next(&key, at(-1)).unwrap());
         }
@@ -104,7 +107,7 @@ fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
 fn a_clock_that_is_set_back_puts_nobody_off_for_longer_than_twelve_hours() {
     let renewals = Renewals::new(true);
     renewals.is_time(&key(), &id("a.b"), 0, at(0));
-    renewals.heard(&key(), None, at(720));
+    renewals.record_answer(&key(), None, at(720));
     assert!(!renewals.is_time(&key(), &id("a.b"), 1, at(0)));
     assert!(renewals.is_time(&key(), &id("a.b"), 1, at(-1)));
 }
@@ -115,16 +118,16 @@ fn failures_are_repeated_ever_more_rarely_and_disturb_nobody() {
     renewals.is_time(&key(), &id("a.b"), 0, at(0));
     let mut waits = Vec::new();
     for _ in 0..9 {
-        renewals.failed(&key(), None, at(0));
+        renewals.record_failure(&key(), None, at(0));
         waits.push(renewals.next(&key(), at(0)).unwrap().duration_since(at(0)).as_mins());
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
     // It does not keep a pass busy where it cannot be asked.
     assert_eq!(renewals.next(&key(), at(360)), None);
-    renewals.heard(&key(), None, at(10));
-    renewals.failed(&key(), None, at(10));
+    renewals.record_answer(&key(), None, at(10));
+    renewals.record_failure(&key(), None, at(10));
     assert_eq!(renewals.next(&key(), at(10)), Some(at(15)));
     // A CA that says when is taken at its word.
-    renewals.failed(&key(), Some(at(500)), at(20));
+    renewals.record_failure(&key(), Some(at(500)), at(20));
     assert_eq!(renewals.next(&key(), at(20)), Some(at(500)));
 }

@@ -20,12 +20,12 @@ use serde::Serialize;
 
 use super::{
     Facts, facts,
-    keystores::{Keystores, Stores},
+    keystores::{KeystoreChecks, KeystoreInputs},
+    options::SecretOptions,
     seen::{self, Seen},
-    wishes::Wishes,
 };
 use crate::{
-    api::{ObjectKey, Realm, backup, marks},
+    api::{ObjectKey, Realm, backup, well_known},
     runtime::{clusters::TargetCluster, heavy::reading, pages},
 };
 
@@ -35,7 +35,7 @@ pub struct Secrets {
     realm: Realm,
     known: Mutex<Known>,
     /// Their keystores.
-    pub keystores: Keystores,
+    pub keystores: KeystoreChecks,
 }
 
 #[derive(Default)]
@@ -75,7 +75,7 @@ impl Secrets {
     /// Nothing known yet.
     #[must_use]
     pub fn new(cluster: TargetCluster, realm: Realm) -> Self {
-        Self { cluster, realm, known: Mutex::default(), keystores: Keystores::default() }
+        Self { cluster, realm, known: Mutex::default(), keystores: KeystoreChecks::default() }
     }
 
     /// The facts of a Secret; `None` where there is no Secret. What is known is not read again:
@@ -96,9 +96,9 @@ impl Secrets {
         &self,
         key: &ObjectKey,
         facts: &Facts,
-        wishes: &Wishes,
+        wishes: &SecretOptions,
         now: Timestamp,
-    ) -> Stores {
+    ) -> KeystoreInputs {
         self.keystores.look(&self.api(key), key, facts, &wishes.stores, now).await
     }
 
@@ -131,7 +131,7 @@ impl Secrets {
         // Only what carries our label is watched, and only what is watched may be remembered.
         if let Some(facts) = &facts
             && !overtaken
-            && facts.label(marks::CERTIFICATE).is_some()
+            && facts.label(well_known::CERTIFICATE).is_some()
         {
             known.facts.insert(key.clone(), facts.clone());
         }
@@ -223,11 +223,14 @@ impl Secrets {
             return Ok(self.lock().backups_with(serial, tenants, most));
         }
         let api: Api<Secret> = Api::namespaced(self.cluster.0.clone(), backup::NAMESPACE);
-        let same = format!("{}=true,{}={serial}", marks::BACKUP, marks::SERIAL);
+        let same = format!("{}=true,{}={serial}", well_known::BACKUP, well_known::SERIAL);
         let is_of =
             |noted: &String| noted.split(',').any(|it| tenants.iter().any(|own| own == it.trim()));
         let pick = |it: PartialObjectMeta<Secret>| {
-            it.annotations().get(marks::BACKUP_OF).is_none_or(is_of).then(|| ObjectKey::of(&it))
+            it.annotations()
+                .get(well_known::BACKUP_OF)
+                .is_none_or(is_of)
+                .then(|| ObjectKey::of(&it))
         };
         pages::select(&api, &same, most, pick).await
     }
@@ -263,7 +266,7 @@ impl Secrets {
     ) -> kube::Result<()> {
         let api = self.api(key);
         let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(()) };
-        let noted = found.annotations().get(marks::OWNERS);
+        let noted = found.annotations().get(well_known::OWNERS);
         let is_ours = |it: &str| owners.iter().any(|owner| owner == it.trim());
         let is_owned =
             uid.is_some_and(|uid| found.owner_references().iter().any(|it| it.uid == uid));

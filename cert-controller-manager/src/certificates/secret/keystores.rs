@@ -10,7 +10,7 @@ use std::{
 };
 
 use cert_lib::{
-    keystore::{KeystoreError, Material, Password, jks, pkcs12},
+    keystore::{KeystoreContent, KeystoreError, Password, jks, pkcs12},
     model::bundle::{self, Bundle},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,7 @@ use kube::Api;
 use super::{
     Facts,
     layout::{self, JKS, JKS_TRUST, PKCS12, PKCS12_TRUST},
-    wishes::{PasswordKey, StoreWishes},
+    options::{KeystoreOptions, PasswordKey},
 };
 use crate::{
     api::{ObjectKey, secret::entry},
@@ -39,7 +39,7 @@ const NO_KEY: &str = "the private key is with whoever made the signing request";
 
 /// How the keystores of a Secret are.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Stores {
+pub enum KeystoreInputs {
     /// As asked for.
     #[default]
     Current,
@@ -51,7 +51,7 @@ pub enum Stores {
 
 /// What is known of keystores and passwords: no password.
 #[derive(Default)]
-pub struct Keystores(Mutex<Known>);
+pub struct KeystoreChecks(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -64,33 +64,33 @@ struct Known {
 struct Verdict {
     /// Of the Secret and of those with the passwords.
     versions: Vec<String>,
-    wishes: StoreWishes,
-    stores: Stores,
+    wishes: KeystoreOptions,
+    stores: KeystoreInputs,
 }
 
 /// Keystores for a Secret.
 #[derive(Debug)]
-pub struct Made {
+pub struct KeystoreFiles {
     /// Its entries.
     pub entries: Vec<(&'static str, ByteString)>,
 }
 
-impl Keystores {
+impl KeystoreChecks {
     /// How the keystores of a Secret are. Never an error: a keystore is no reason not to issue.
     pub async fn look(
         &self,
         api: &Api<Secret>,
         key: &ObjectKey,
         facts: &Facts,
-        wishes: &StoreWishes,
+        wishes: &KeystoreOptions,
         now: Timestamp,
-    ) -> Stores {
+    ) -> KeystoreInputs {
         if wishes.is_empty() {
             self.forget(key);
-            return Stores::Current;
+            return KeystoreInputs::Current;
         }
         if !facts.has_key {
-            return Stores::Unable(NO_KEY.to_owned());
+            return KeystoreInputs::Unable(NO_KEY.to_owned());
         }
         let mut versions = vec![facts.resource_version.clone()];
         for name in wishes.secrets() {
@@ -98,7 +98,7 @@ impl Keystores {
             match self.version(api, &password, now).await {
                 Ok(Some(version)) => versions.push(version),
                 Ok(None) => {
-                    let unable = Stores::Unable(missing(&password));
+                    let unable = KeystoreInputs::Unable(missing(&password));
                     return self.note(key, versions, wishes, unable);
                 }
                 Err(error) => return self.unreadable(key, &password, &error),
@@ -138,7 +138,12 @@ impl Keystores {
         Ok(version)
     }
 
-    fn known(&self, key: &ObjectKey, versions: &[String], wishes: &StoreWishes) -> Option<Stores> {
+    fn known(
+        &self,
+        key: &ObjectKey,
+        versions: &[String],
+        wishes: &KeystoreOptions,
+    ) -> Option<KeystoreInputs> {
         let known = self.lock();
         let verdict = known.verdicts.get(key)?;
         (verdict.versions == versions && verdict.wishes == *wishes).then(|| verdict.stores.clone())
@@ -148,19 +153,24 @@ impl Keystores {
         &self,
         key: &ObjectKey,
         versions: Vec<String>,
-        wishes: &StoreWishes,
-        stores: Stores,
-    ) -> Stores {
+        wishes: &KeystoreOptions,
+        stores: KeystoreInputs,
+    ) -> KeystoreInputs {
         let verdict = Verdict { versions, wishes: wishes.clone(), stores: stores.clone() };
         self.lock().verdicts.insert(key.clone(), verdict);
         stores
     }
 
     /// A cluster that says no is told; one that is away changes nothing of what is known.
-    fn unreadable(&self, key: &ObjectKey, secret: &ObjectKey, error: &kube::Error) -> Stores {
+    fn unreadable(
+        &self,
+        key: &ObjectKey,
+        secret: &ObjectKey,
+        error: &kube::Error,
+    ) -> KeystoreInputs {
         match error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-                Stores::Unable(cannot_read(secret, error))
+                KeystoreInputs::Unable(cannot_read(secret, error))
             }
             _ => {
                 let known = self.lock();
@@ -176,7 +186,7 @@ impl Keystores {
 
     /// When to look at the passwords again.
     #[must_use]
-    pub fn pace(&self) -> SignedDuration {
+    pub fn recheck_interval(&self) -> SignedDuration {
         let many = i64::try_from(self.lock().verdicts.len()).unwrap_or(i64::MAX);
         LOOK.max(SignedDuration::from_secs(many / LOOKS_PER_SECOND))
     }
@@ -203,18 +213,18 @@ async fn inspect(
     api: &Api<Secret>,
     key: &ObjectKey,
     facts: &Facts,
-    wishes: &StoreWishes,
-) -> kube::Result<Stores> {
+    wishes: &KeystoreOptions,
+) -> kube::Result<KeystoreInputs> {
     let passwords = match Passwords::read(api, &key.namespace, wishes).await? {
         Ok(passwords) => passwords,
-        Err(why) => return Ok(Stores::Unable(why)),
+        Err(why) => return Ok(KeystoreInputs::Unable(why)),
     };
     if !facts.layout.has_stores(wishes) {
-        return Ok(Stores::Outdated);
+        return Ok(KeystoreInputs::Outdated);
     }
-    let Some(secret) = api.get_opt(&key.name).await? else { return Ok(Stores::Outdated) };
+    let Some(secret) = api.get_opt(&key.name).await? else { return Ok(KeystoreInputs::Outdated) };
     let open = tokio::task::spawn_blocking(move || passwords.open(&secret)).await;
-    Ok(if open.unwrap_or(false) { Stores::Current } else { Stores::Outdated })
+    Ok(if open.unwrap_or(false) { KeystoreInputs::Current } else { KeystoreInputs::Outdated })
 }
 
 /// The passwords that a Certificate's keystores have.
@@ -228,7 +238,7 @@ impl Passwords {
     async fn read(
         api: &Api<Secret>,
         namespace: &str,
-        wishes: &StoreWishes,
+        wishes: &KeystoreOptions,
     ) -> kube::Result<Result<Self, String>> {
         let jks = match password(api, namespace, wishes.jks.as_ref(), Ok).await? {
             Ok(jks) => jks,
@@ -283,13 +293,13 @@ async fn password(
 pub async fn make(
     api: &Api<Secret>,
     namespace: &str,
-    wishes: &StoreWishes,
+    wishes: &KeystoreOptions,
     bundle: &Bundle,
     ca: &[u8],
     now: Timestamp,
-) -> Result<Made, String> {
+) -> Result<KeystoreFiles, String> {
     if wishes.is_empty() {
-        return Ok(Made { entries: Vec::new() });
+        return Ok(KeystoreFiles { entries: Vec::new() });
     }
     if bundle.key.is_none() {
         return Err(NO_KEY.to_owned());
@@ -307,11 +317,11 @@ fn entries(
     bundle: &Bundle,
     ca: &[u8],
     passwords: &Passwords,
-    wishes: &StoreWishes,
+    wishes: &KeystoreOptions,
     created: Timestamp,
-) -> Result<Made, String> {
+) -> Result<KeystoreFiles, String> {
     let ca = bundle::certificates(ca).map_err(|error| format!("ca.crt cannot be used: {error}"))?;
-    let material = Material { bundle, ca: &ca, created };
+    let material = KeystoreContent { bundle, ca: &ca, created };
     let profile = wishes.profile.unwrap_or_default();
     let mut entries = Vec::new();
     for name in layout::stores(wishes, !ca.is_empty()) {
@@ -325,5 +335,5 @@ fn entries(
         let bytes = made.map_err(|why| format!("{name}: {why}"))?;
         entries.push((name, ByteString(bytes)));
     }
-    Ok(Made { entries })
+    Ok(KeystoreFiles { entries })
 }

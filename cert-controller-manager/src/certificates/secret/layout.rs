@@ -14,10 +14,10 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 
 use super::{
+    options::{KeystoreOptions, SecretOptions},
     pairs::Pairs,
-    wishes::{StoreWishes, Wishes},
 };
-use crate::api::{marks, secret::entry};
+use crate::api::{secret::entry, well_known};
 
 /// Key, then chain.
 pub const COMBINED: &str = "tls-combined.pem";
@@ -88,7 +88,7 @@ pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with("cert.gardener.cloud/")
-        || name == marks::OWNERS
+        || name == well_known::OWNERS
         || name == "kubectl.kubernetes.io/last-applied-configuration"
 }
 
@@ -96,27 +96,27 @@ impl Layout {
     /// Whether everything but the keystores is as asked for, and nothing of ours is superfluous. Only
     /// what is asked for in so many words counts: what upstream wrote stays as it is.
     #[must_use]
-    pub fn fits(&self, wishes: &Wishes, has_key: bool) -> bool {
+    pub fn fits(&self, wishes: &SecretOptions, has_key: bool) -> bool {
         let encoding_fits = !has_key || wishes.encoding.is_none_or(|it| self.encoding == Some(it));
         let is_there = |name: &str| self.present.contains(&name);
         encoding_fits
             && wishes.annotations.iter().all(|(name, value)| self.annotations.has(name, value))
             && (!has_key || !wishes.combined || is_there(COMBINED))
             && (!has_key || !wishes.der || is_there(DER))
-            && self.superfluous(wishes, has_key).is_empty()
+            && self.unwanted_keys(wishes, has_key).is_empty()
     }
 
     /// The entries of ours that nobody asks for.
     #[must_use]
-    pub fn superfluous(&self, wishes: &Wishes, has_key: bool) -> Vec<&'static str> {
-        let wanted = wanted(wishes, self.has_ca, has_key);
+    pub fn unwanted_keys(&self, wishes: &SecretOptions, has_key: bool) -> Vec<&'static str> {
+        let wanted = wanted_keys(wishes, self.has_ca, has_key);
         self.ours.iter().copied().filter(|name| !wanted.contains(name)).collect()
     }
 
     /// Whether the keystores are there and, as far as that can be told without their password, the
     /// right ones.
     #[must_use]
-    pub fn has_stores(&self, wishes: &StoreWishes) -> bool {
+    pub fn has_stores(&self, wishes: &KeystoreOptions) -> bool {
         let is_made_for_this = match self.note {
             // Ciphers count where they are named.
             Note::Missing => wishes.profile.is_none(),
@@ -129,7 +129,7 @@ impl Layout {
 }
 
 /// The extra entries that a Secret is to have.
-fn wanted(wishes: &Wishes, has_ca: bool, has_key: bool) -> Vec<&'static str> {
+fn wanted_keys(wishes: &SecretOptions, has_ca: bool, has_key: bool) -> Vec<&'static str> {
     if !has_key {
         return Vec::new();
     }
@@ -141,7 +141,7 @@ fn wanted(wishes: &Wishes, has_ca: bool, has_key: bool) -> Vec<&'static str> {
 
 /// The keystores that a Secret is to have. Without a CA there is nothing to trust.
 #[must_use]
-pub fn stores(wishes: &StoreWishes, has_ca: bool) -> Vec<&'static str> {
+pub fn stores(wishes: &KeystoreOptions, has_ca: bool) -> Vec<&'static str> {
     [
         (JKS, wishes.jks.is_some()),
         (JKS_TRUST, wishes.jks.is_some() && has_ca),
@@ -164,14 +164,14 @@ pub fn combined(key: &[u8], chain: &[u8]) -> Vec<u8> {
 /// are not ours to remove.
 fn ours(secret: &Secret) -> Vec<&'static str> {
     let managed = secret.metadata.managed_fields.iter().flatten();
-    let managed = managed.filter(|it| it.manager.as_deref() == Some(marks::FIELD_MANAGER));
+    let managed = managed.filter(|it| it.manager.as_deref() == Some(well_known::FIELD_MANAGER));
     let fields: Vec<_> = managed.filter_map(|it| it.fields_v1.as_ref()?.0.get("f:data")).collect();
     let is_ours = |name: &&str| fields.iter().any(|data| data.get(format!("f:{name}")).is_some());
     EXTRA.into_iter().filter(is_ours).collect()
 }
 
 fn noted(secret: &Secret) -> Note {
-    let Some(text) = secret.annotations().get(marks::KEYSTORES) else { return Note::Missing };
+    let Some(text) = secret.annotations().get(well_known::KEYSTORES) else { return Note::Missing };
     let data = secret.data.clone().unwrap_or_default();
     let mut parts = text.split('.');
     let profiles = [Profile::Modern2023, Profile::LegacyDes];

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-use crate::api::{IssuerKey, Realm, backup, marks};
+use crate::api::{IssuerKey, Realm, backup, well_known};
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -45,12 +45,12 @@ impl Seen {
     pub fn of(secret: &PartialObjectMeta<Secret>, realm: &Realm) -> Self {
         let is_true = |text: Option<&String>| text.is_some_and(|text| text == "true");
         let (labels, annotations) = (secret.labels(), secret.annotations());
-        let is_backup = is_true(labels.get(marks::BACKUP));
+        let is_backup = is_true(labels.get(well_known::BACKUP));
         let is_record = is_backup && secret.namespace().as_deref() == Some(backup::NAMESPACE);
         Self {
             is_backup,
-            revoked: is_true(annotations.get(marks::REVOKED)),
-            is_ours: annotations.get(marks::REALM).is_some_and(|text| realm.is(text)),
+            revoked: is_true(annotations.get(well_known::REVOKED)),
+            is_ours: annotations.get(well_known::REALM).is_some_and(|text| realm.is(text)),
             record: is_record.then(|| Box::new(Record::of(secret))),
         }
     }
@@ -71,15 +71,15 @@ impl Record {
 
     fn of(secret: &PartialObjectMeta<Secret>) -> Self {
         let annotations = secret.annotations();
-        let tenants = annotations.get(marks::BACKUP_OF).map_or("", String::as_str);
-        let issuer = annotations.get(marks::BACKUP_ISSUER);
-        let serial = secret.labels().get(marks::SERIAL).map_or("", String::as_str);
+        let tenants = annotations.get(well_known::BACKUP_OF).map_or("", String::as_str);
+        let issuer = annotations.get(well_known::BACKUP_ISSUER);
+        let serial = secret.labels().get(well_known::SERIAL).map_or("", String::as_str);
         Self {
             serial: number(serial),
             tenant: number(tenants.split(',').next().unwrap_or_default().trim()),
             is_shared: tenants.contains(','),
             is_of_guest: issuer.is_some_and(|text| IssuerKey::from_text(text).tenant().is_some()),
-            ends: annotations.get(marks::NOT_AFTER).and_then(|text| text.parse().ok()),
+            ends: annotations.get(well_known::NOT_AFTER).and_then(|text| text.parse().ok()),
             made: secret.meta().creation_timestamp.as_ref().map(|time| time.0),
         }
     }
@@ -105,10 +105,10 @@ mod tests {
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
             "metadata": {
                 "namespace": namespace, "name": "a", "creationTimestamp": "2026-11-22T10:00:00Z",
-                "labels": { marks::BACKUP: "true", marks::SERIAL: "abc" },
+                "labels": { well_known::BACKUP: "true", well_known::SERIAL: "abc" },
                 "annotations": {
-                    marks::BACKUP_OF: "s:ns, s:other", marks::NOT_AFTER: "2027-02-20T10:00:00Z",
-                    marks::REALM: realm, marks::BACKUP_ISSUER: "target:ns/le",
+                    well_known::BACKUP_OF: "s:ns, s:other", well_known::NOT_AFTER: "2027-02-20T10:00:00Z",
+                    well_known::REALM: realm, well_known::BACKUP_ISSUER: "target:ns/le",
                 },
             },
         }))

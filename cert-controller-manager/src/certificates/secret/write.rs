@@ -1,7 +1,7 @@
 //! Writes certificate Secrets: with a new certificate, or with the one that they hold.
 
 use cert_lib::{
-    issue::{Disposition, IssueError, Ladder},
+    issue::{Disposition, IssueError, RetrySchedule},
     model::{
         bundle::Bundle,
         key::{Encoding, KeyError},
@@ -20,15 +20,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Body, Content, Facts, bundle,
-    keystores::{self, Stores},
+    keystores::{self, KeystoreInputs},
     layout, render,
 };
 use crate::{
     api::{
         certificate::{RotationPolicy, State},
         issuer::IssuerKind,
-        marks,
         secret::{assumed_request, entry},
+        well_known,
     },
     certificates::{
         act::{Pass, Step},
@@ -59,13 +59,13 @@ impl Controller {
         let body = Body::fresh(bundle, encoding)?;
         let held = pass.observed.facts.as_ref();
         let kind = held.map(|facts| facts.kind.as_str());
-        Ok(self.complete(pass, request, body, requested_at, kind).await)
+        Ok(self.render_secret(pass, request, body, requested_at, kind).await)
     }
 
     /// Adds what the Certificate asks for besides. Where the keystores cannot be made, those that are
     /// there stay: a program that finds the old certificate in them can work, one that finds no
     /// keystore cannot.
-    pub(in crate::certificates) async fn complete(
+    pub(in crate::certificates) async fn render_secret(
         &self,
         pass: &Pass<'_>,
         request: &Request,
@@ -120,10 +120,10 @@ impl Controller {
         secret: &Secret,
     ) -> kube::Result<Option<Facts>> {
         let key = &pass.observed.secret;
-        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
         let facts = self.secrets.write(key, &params, &Patch::Apply(secret)).await?;
         let superfluous =
-            |facts: &Facts| facts.layout.superfluous(&pass.observed.wishes, facts.has_key);
+            |facts: &Facts| facts.layout.unwanted_keys(&pass.observed.wishes, facts.has_key);
         let superfluous = facts.as_ref().map(superfluous).unwrap_or_default();
         if superfluous.is_empty() {
             return Ok(facts);
@@ -143,21 +143,21 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
     ) -> kube::Result<Step> {
-        if let Err(from) = self.setbacks.may_rewrite(pass.key, pass.now) {
+        if let Err(from) = self.retry_states.may_rewrite(pass.key, pass.now) {
             // It serves; whoever undoes what we write is not fought.
-            return Ok(Step::Say(Box::new(pass.well()), from));
+            return Ok(Step::Publish(Box::new(pass.ready_outcome()), from));
         }
         let key = &pass.observed.secret;
         if pass.observed.facts.as_ref().is_some_and(|facts| facts.has_void_mark) {
-            self.unmark(key).await?;
+            self.clear_revoked_mark(key).await?;
             return Ok(Step::Again);
         }
         // What is gone or of no use by now is something for the next pass, and the watch wakes it.
         let Some(held) = self.secrets.api(key).get_opt(&key.name).await? else {
-            return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
+            return Ok(Step::Publish(Box::new(pass.ready_outcome()), pass.plan.look_again));
         };
         let Ok(bundle) = bundle(&held) else {
-            return Ok(Step::Say(Box::new(pass.well()), pass.plan.look_again));
+            return Ok(Step::Publish(Box::new(pass.ready_outcome()), pass.plan.look_again));
         };
         let requested_at = super::facts(&held).requested_at;
         let requested_at = requested_at.unwrap_or_else(|| assumed_request(&bundle.leaf));
@@ -166,17 +166,17 @@ impl Controller {
             Err(error) => return Ok(unwritable(pass, &error)),
         };
         let mut ready =
-            self.complete(pass, request, body, requested_at, held.type_.as_deref()).await;
+            self.render_secret(pass, request, body, requested_at, held.type_.as_deref()).await;
         // Whatever happened to it since it was read, it is not undone.
         ready.secret.metadata.uid = held.uid();
         ready.secret.metadata.resource_version = held.resource_version();
         self.put(pass, &ready.secret).await?;
         let Some(trouble) = ready.trouble else { return Ok(Step::Again) };
         // What could not be made would not be there in the next pass either.
-        let message = with_trouble(ready_message(&bundle.leaf), Some(&trouble));
+        let message = with_keystore_problem(ready_message(&bundle.leaf), Some(&trouble));
         let outcome =
             Outcome { reason: Reason::Ready, warns: true, ..pass.outcome(State::Ready, message) };
-        Ok(Step::Say(Box::new(outcome), pass.plan.look_again))
+        Ok(Step::Publish(Box::new(outcome), pass.plan.look_again))
     }
 
     /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
@@ -198,7 +198,7 @@ impl Controller {
             return Ok(request);
         };
         let generation = pass.certificate.metadata.generation;
-        let is_refused = self.setbacks.key_is_refused(pass.key, generation);
+        let is_refused = self.retry_states.key_is_refused(pass.key, generation);
         let is_given_up = matches!(
             &pass.observed.have.secret,
             SecretState::Holds(stored) if pass.want.gives_up_key(stored)
@@ -229,14 +229,14 @@ impl Controller {
         let generation = pass.certificate.metadata.generation;
         let is_kept = policy == Some(RotationPolicy::Never)
             && pass.observed.facts.as_ref().is_some_and(|facts| facts.has_key)
-            && !self.setbacks.key_is_refused(pass.key, generation);
+            && !self.retry_states.key_is_refused(pass.key, generation);
         if !error.refuses_csr() || !is_kept {
             return error;
         }
-        self.setbacks.note_refused_key(pass.key, generation);
+        self.retry_states.record_refused_key(pass.key, generation);
         let message =
             format!("{error}; rotationPolicy Never is left aside: the next try has a new key");
-        IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+        IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
     }
 }
 
@@ -244,7 +244,7 @@ impl Controller {
 /// the same write: whatever comes after it may be lost in a crash.
 pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Facts>) {
     if facts.is_some_and(Facts::is_marked_revoked) {
-        let about = (marks::REVOKED_CERTIFICATE.to_owned(), marks::REPLACED.to_owned());
+        let about = (well_known::REVOKED_CERTIFICATE.to_owned(), well_known::REPLACED.to_owned());
         secret.annotations_mut().extend([about]);
     }
 }
@@ -261,21 +261,21 @@ pub(in crate::certificates) fn unwritable(pass: &Pass<'_>, error: &KeyError) -> 
     let message = format!("the private key cannot be written as asked for: {error}");
     let mut outcome = pass.outcome(State::Error, message);
     outcome.reason = Reason::LayoutOutdated;
-    Step::Say(Box::new(outcome), pass.plan.look_again)
+    Step::Publish(Box::new(outcome), pass.plan.look_again)
 }
 
 /// What the status says of a Secret that serves and whose keystores do not.
 #[must_use]
-pub fn trouble(stores: &Stores) -> Option<&str> {
+pub fn keystore_problem(stores: &KeystoreInputs) -> Option<&str> {
     match stores {
-        Stores::Unable(why) => Some(why),
-        Stores::Current | Stores::Outdated => None,
+        KeystoreInputs::Unable(why) => Some(why),
+        KeystoreInputs::Current | KeystoreInputs::Outdated => None,
     }
 }
 
 /// The message of a certificate that is well, with what is the matter with its keystores.
 #[must_use]
-pub fn with_trouble(message: String, trouble: Option<&str>) -> String {
+pub fn with_keystore_problem(message: String, trouble: Option<&str>) -> String {
     match trouble {
         Some(why) => format!("{message}; its keystores are not up to date: {why}"),
         None => message,

@@ -17,13 +17,13 @@ use kube::ResourceExt;
 use crate::{
     api::{
         Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::RotationPolicy, is_served,
-        issuer::IssuerKind, marks,
+        issuer::IssuerKind, well_known,
     },
     certificates::{
-        consent::Consent, index::Twins, observe::Observed, reconcile::Controller, records::Whose,
-        secret,
+        index::EqualRequests, observe::Observed, reconcile::Controller, records::RecordOwner,
+        secret, secret_grant::SecretGrant,
     },
-    issuers::{asked::fingerprint, choice::Chosen},
+    issuers::{query::fingerprint, selection::Selection},
 };
 
 /// A Secret that may hold the certificate.
@@ -82,10 +82,10 @@ impl Controller {
             return None;
         }
         if let Some(other) = &candidate.recorded_for {
-            let Chosen { key: issuer, kind, .. } = &observed.issuer;
+            let Selection { key: issuer, kind, .. } = &observed.issuer;
             let leaf = &found.leaf;
             let is_recorded = *kind == Some(IssuerKind::Acme)
-                && self.is_recorded(other, leaf, issuer, Whose::Said).await.unwrap_or(false);
+                && self.is_recorded(other, leaf, issuer, RecordOwner::Said).await.unwrap_or(false);
             return is_recorded.then_some(found);
         }
         if let SecretState::Holds(own) = own
@@ -103,11 +103,11 @@ impl Controller {
         (key, certificate): (&CertificateKey, &Certificate),
         request: &Request,
         observed: &Observed,
-        twins: &Twins,
+        twins: &EqualRequests,
     ) -> Vec<Candidate> {
         let mut all = Vec::new();
         if let Some(former) = certificate.former_secret() {
-            let labels = [Some(&request.fingerprint), observed.have.noted.as_ref()];
+            let labels = [Some(&request.fingerprint), observed.have.recorded_fingerprint.as_ref()];
             all.extend(labels.into_iter().flatten().map(|label| Candidate {
                 secret: former.clone(),
                 label: label.clone(),
@@ -147,7 +147,7 @@ impl Controller {
         (key, own): (&CertificateKey, &ObjectKey),
         (other, secret): (&CertificateKey, &ObjectKey),
     ) -> Option<Proof> {
-        let is_open = self.consents.is_open(&secret.namespace);
+        let is_open = self.secret_grants.is_open(&secret.namespace);
         let namespaces = (key.object.namespace.as_str(), own.namespace.as_str());
         let theirs = (other.object.namespace.as_str(), secret.namespace.as_str());
         proof(namespaces, theirs, is_open, self.settings.reuse_across_namespaces)
@@ -163,8 +163,8 @@ impl Controller {
     ) -> Option<Fingerprint> {
         let secret = other.secret_key();
         let may_write = self.settings.cross_namespace_secrets
-            || self.consents.of(&key.object.namespace, &secret) == Consent::Given;
-        let noted = other.labels().get(marks::HASH);
+            || self.secret_grants.of(&key.object.namespace, &secret) == SecretGrant::Given;
+        let noted = other.labels().get(well_known::HASH);
         let asked = fingerprint(&other.spec, &self.settings, issuer);
         let may_give = may_write
             && is_served(other, &self.settings.classes)

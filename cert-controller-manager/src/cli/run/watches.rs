@@ -7,12 +7,13 @@ use kube::{Api, Client, Resource, core::PartialObjectMeta, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Receiver, Sender};
 
-use super::{Ground, parts::Issuing};
+use super::{Context, wiring::Issuing};
 use crate::{
     api::{
-        Certificate, CertificateRevocation, Home, Issuer, dnsentry::DNSEntry, marks, trim::trim,
+        Certificate, CertificateCluster, CertificateRevocation, Issuer, dnsentry::DNSEntry,
+        trim::trim, well_known,
     },
-    certificates::wake::AtHome,
+    certificates::watch_handlers::CertificateHandler,
     issuers::{
         reconcile::Controller as Issuers,
         watched::{self, Watched},
@@ -20,13 +21,13 @@ use crate::{
     revocations::index as revocations,
     runtime::{
         clusters::of_metadata,
-        follow::{self, Availability, Fan, Follower, Listing, follow},
         tasks::Tasks,
+        watch::{self, Availability, EventHandler, FanOut, Listing, watch},
     },
     sources::sync::Sources,
 };
 
-type Shared<K> = Arc<dyn Follower<K> + Send + Sync>;
+type Shared<K> = Arc<dyn EventHandler<K> + Send + Sync>;
 
 /// One watch that is about to start.
 struct Watch<K> {
@@ -62,26 +63,26 @@ where
     }
 
     /// Starts it, and lets the readiness ask for it.
-    fn start(self, ground: &Ground, tasks: &mut Tasks) -> Known {
+    fn start(self, ground: &Context, tasks: &mut Tasks) -> ListedKind {
         let (lister, listing) = ground.relist.watch();
         let availability = self.availability.subscribe();
         if let Some(what) = self.needed {
             ground.admin.readiness.require_list(what, availability.clone());
         }
         tasks.run("watch", async move {
-            follow(self.api, self.config, &self.follower, &self.availability, lister).await
+            watch(self.api, self.config, &self.follower, &self.availability, lister).await
         });
-        Known { listing, availability }
+        ListedKind { listing, availability }
     }
 }
 
 /// A list, and whether there is one at all.
-pub(super) struct Known {
+pub(super) struct ListedKind {
     pub(super) listing: Listing,
     availability: Receiver<Availability>,
 }
 
-impl Known {
+impl ListedKind {
     /// Waits until everything there is has been told since the wish of this number. In contrast to
     /// the listing alone, a kind that we may not see is waited for.
     pub(super) async fn of_all_since(mut self, number: u64) {
@@ -103,17 +104,17 @@ pub(super) struct IssuerLists {
 /// The lists that a leader waits for.
 pub(super) struct IssuingLists {
     /// Certificates of the source cluster.
-    pub(super) source: Known,
+    pub(super) source: ListedKind,
     /// Certificates of the target cluster, where that is another one.
-    pub(super) target: Option<Known>,
+    pub(super) target: Option<ListedKind>,
     /// Secrets, Namespaces and DNSEntries: better known first, but nothing waits for them for long.
     pub(super) others: Vec<Listing>,
 }
 
 /// Follows Issuers and the Secrets that they refer to.
-pub(super) fn issuers(ground: &Ground, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
+pub(super) fn issuers(ground: &Context, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
     // A CA's Secret may be one that we have issued.
-    let keys = format!("!{}", marks::PROGRESS);
+    let keys = format!("!{}", well_known::PROGRESS);
     let mut of = |client: &Client, namespace: Option<&str>, home, what| {
         let follower = Arc::new(Watched { controller: issuers.clone(), home });
         let issuers: Api<Issuer> = within(client, namespace);
@@ -146,64 +147,67 @@ where
 
 /// Follows Certificates, and what a pass over one looks at besides.
 pub(super) fn issuing(
-    ground: &Ground,
+    ground: &Context,
     issuing: Option<&Issuing>,
     sources: &[Arc<Sources>],
     tasks: &mut Tasks,
 ) -> IssuingLists {
     let mut at = |home| certificates(ground, issuing, sources, home, tasks);
-    let source = at(Home::Source);
+    let source = at(CertificateCluster::Source);
     let target = other_home(ground).map(at);
     let others = issuing.map_or_else(Vec::new, |it| surroundings(ground, it, tasks));
     IssuingLists { source, target, others }
 }
 
 /// Where Certificates are besides the source cluster.
-fn other_home(ground: &Ground) -> Option<Home> {
-    (!ground.clusters.target_is_source()).then_some(Home::Target)
+fn other_home(ground: &Context) -> Option<CertificateCluster> {
+    (!ground.clusters.target_is_source()).then_some(CertificateCluster::Target)
 }
 
 /// Follows Certificates for everybody who wants to hear of them.
 fn certificates(
-    ground: &Ground,
+    ground: &Context,
     issuing: Option<&Issuing>,
     sources: &[Arc<Sources>],
-    home: Home,
+    home: CertificateCluster,
     tasks: &mut Tasks,
-) -> Known {
+) -> ListedKind {
     let mut followers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
-        followers.push(Arc::new(AtHome::new(home, issuing.certificates.clone())));
-        followers.push(Arc::new(revocations::AtHome::new(home, issuing.revocations.clone())));
+        followers.push(Arc::new(CertificateHandler::new(home, issuing.certificates.clone())));
+        followers
+            .push(Arc::new(revocations::RevocationHandler::new(home, issuing.revocations.clone())));
     }
     for sources in sources {
-        followers.push(Arc::new(sources.slaves_at(home)));
+        followers.push(Arc::new(sources.owned_certificates_handler(home)));
     }
     let (client, what) = match home {
-        Home::Source => (&ground.clusters.source.0, "Certificates"),
-        Home::Target => (&ground.clusters.target.0, "Certificates of the target cluster"),
+        CertificateCluster::Source => (&ground.clusters.source.0, "Certificates"),
+        CertificateCluster::Target => {
+            (&ground.clusters.target.0, "Certificates of the target cluster")
+        }
     };
     let api: Api<Certificate> = Api::all(client.clone());
-    Watch::new(api, Arc::new(follow::Shared(Fan(followers), trim)))
+    Watch::new(api, Arc::new(watch::Shared(FanOut(followers), trim)))
         .needed(what)
         .start(ground, tasks)
 }
 
 /// Follows what a pass over a Certificate looks at besides.
 fn surroundings(
-    ground: &Ground,
+    ground: &Context,
     Issuing { certificates, entries, .. }: &Issuing,
     tasks: &mut Tasks,
 ) -> Vec<Listing> {
     let target = of_metadata(&ground.clusters.target.0);
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(target.clone());
     let secrets = Watch::new(secrets, certificates.clone() as Shared<_>)
-        .labels(&format!("{}=true", marks::CERTIFICATE))
+        .labels(&format!("{}=true", well_known::CERTIFICATE))
         .needed("Secrets")
         .start(ground, tasks);
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(target.clone());
     let namespaces = Watch {
-        availability: certificates.consents.availability.clone(),
+        availability: certificates.secret_grants.availability.clone(),
         ..Watch::new(namespaces, certificates.clone() as Shared<_>)
     };
     let dns = within::<DNSEntry>(&ground.clusters.dns.0, entries.namespace());
@@ -215,7 +219,7 @@ fn surroundings(
 
 /// Follows the objects that get certificates, and what is attached to them. The readiness names
 /// each kind that is missing.
-pub(super) fn sources(ground: &Ground, sources: &[Arc<Sources>], tasks: &mut Tasks) {
+pub(super) fn sources(ground: &Context, sources: &[Arc<Sources>], tasks: &mut Tasks) {
     for sources in sources {
         for (kind, check) in sources.checks() {
             ground.admin.readiness.require(format!("list of {kind}"), check);
@@ -229,19 +233,19 @@ pub(super) fn sources(ground: &Ground, sources: &[Arc<Sources>], tasks: &mut Tas
 /// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
 /// definitions, and not this one.
 pub(super) fn revocations(
-    ground: &Ground,
+    ground: &Context,
     issuing: Option<&Issuing>,
     tasks: &mut Tasks,
 ) -> Vec<Listing> {
     let Some(issuing) = issuing else { return Vec::new() };
     let at = |home| {
         let client = match home {
-            Home::Source => &ground.clusters.source.0,
-            Home::Target => &ground.clusters.target.0,
+            CertificateCluster::Source => &ground.clusters.source.0,
+            CertificateCluster::Target => &ground.clusters.target.0,
         };
         let api: Api<CertificateRevocation> = Api::all(client.clone());
-        let follower = revocations::AtHome::new(home, issuing.revocations.clone());
+        let follower = revocations::RevocationHandler::new(home, issuing.revocations.clone());
         Watch::new(api, Arc::new(follower)).start(ground, tasks).listing
     };
-    [Home::Source].into_iter().chain(other_home(ground)).map(at).collect()
+    [CertificateCluster::Source].into_iter().chain(other_home(ground)).map(at).collect()
 }

@@ -4,7 +4,7 @@ use cert_lib::acme::account::binding::{Binding, MacAlgorithm};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::Trouble;
+use super::IssuerError;
 use crate::{
     api::{
         Issuer, ObjectKey,
@@ -36,8 +36,9 @@ pub async fn load(
     client: &Client,
     name: &ObjectKey,
     spec: &ExternalAccountBinding,
-) -> Result<Binding, Trouble> {
-    let mend = |why: String| Trouble::Mend(format!("loading EAB secret failed: {why}"));
+) -> Result<Binding, IssuerError> {
+    let mend =
+        |why: String| IssuerError::InvalidConfig(format!("loading EAB secret failed: {why}"));
     if spec.key_id.is_empty() {
         return Err(mend("missing keyID for external account binding in ACME spec".to_owned()));
     }
@@ -47,7 +48,7 @@ pub async fn load(
         ));
     }
     let api: Api<Secret> = Api::namespaced(client.clone(), &name.namespace);
-    let found = api.get_opt(&name.name).await.map_err(|error| Trouble::Failed {
+    let found = api.get_opt(&name.name).await.map_err(|error| IssuerError::Failed {
         message: format!(
             "loading EAB secret failed: fetching issuer EAB secret failed: {}",
             brief(&error)
@@ -63,8 +64,9 @@ fn read(
     name: &ObjectKey,
     secret: &Secret,
     spec: &ExternalAccountBinding,
-) -> Result<Binding, Trouble> {
-    let mend = |why: String| Trouble::Mend(format!("loading EAB secret failed: {why}"));
+) -> Result<Binding, IssuerError> {
+    let mend =
+        |why: String| IssuerError::InvalidConfig(format!("loading EAB secret failed: {why}"));
     let data = secret.data.iter().flatten();
     let (keys, others): (Vec<_>, Vec<_>) = data.partition(|(key, _)| *key == HMAC_KEY);
     let Some((_, value)) = keys.first() else {
@@ -83,8 +85,9 @@ fn read(
         Some(BindingAlgorithm::Hs384) => MacAlgorithm::Hs384,
         Some(BindingAlgorithm::Hs512) => MacAlgorithm::Hs512,
     };
-    Binding::new(&spec.key_id, algorithm, &value.0)
-        .map_err(|error| Trouble::Mend(format!("creating registration user failed: {error}")))
+    Binding::new(&spec.key_id, algorithm, &value.0).map_err(|error| {
+        IssuerError::InvalidConfig(format!("creating registration user failed: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::Trouble;
-use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec, marks};
+use super::IssuerError;
+use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec, well_known};
 
 const KEY: &str = "privateKey";
 /// The key that is to follow, from before the CA hears of it until it is the key.
@@ -57,15 +57,15 @@ pub async fn load_key(
     issuer: &Issuer,
     spec: &AcmeSpec,
     key: &ObjectKey,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
     let found = api.get_opt(&key.name).await;
-    let found = found.map_err(|error| Trouble::cluster("loading issuer secret", &error))?;
+    let found = found.map_err(|error| IssuerError::cluster("loading issuer secret", &error))?;
     if let Some(secret) = found {
         return read(key, &secret);
     }
     if spec.auto_registration != Some(true) {
-        return Err(Trouble::Mend(match &spec.private_key_secret_ref {
+        return Err(IssuerError::InvalidConfig(match &spec.private_key_secret_ref {
             Some(SecretReference { name: Some(_), .. }) => format!(
                 "loading issuer secret failed: Secret {key} does not exist: create it with the account key in PEM under {KEY}, or set autoRegistration"
             ),
@@ -80,7 +80,9 @@ pub async fn load_key(
         metadata: ObjectMeta {
             name: Some(key.name.clone()),
             owner_references: owner.map(|owner| vec![owner]),
-            annotations: Some([(marks::MADE_KEY.to_owned(), made.thumbprint().to_owned())].into()),
+            annotations: Some(
+                [(well_known::MADE_KEY.to_owned(), made.thumbprint().to_owned())].into(),
+            ),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
@@ -88,7 +90,8 @@ pub async fn load_key(
         ..Secret::default()
     };
     let created = api.create(&PostParams::default(), &secret).await;
-    let created = created.map_err(|error| Trouble::cluster("storing the account key", &error))?;
+    let created =
+        created.map_err(|error| IssuerError::cluster("storing the account key", &error))?;
     tracing::info!(issuer = %issuer.name_any(), secret = %key, "made an account key for issuer {}, it is in Secret {key}", issuer.name_any());
     read(key, &created)
 }
@@ -101,7 +104,7 @@ pub async fn store_next(
     client: &Client,
     name: &ObjectKey,
     stored: &StoredKey,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     let (_, text) = generate()?;
     write(client, name, stored, None, &json!({ NEXT: text }), "storing the next account key").await
 }
@@ -115,7 +118,7 @@ pub async fn promote_next(
     name: &ObjectKey,
     stored: &StoredKey,
     next: &AccountKey,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     let data = json!({ KEY: pem(next)?, NEXT: null });
     write(client, name, stored, Some(next), &data, "storing the new account key").await
 }
@@ -128,7 +131,7 @@ pub async fn drop_next(
     client: &Client,
     name: &ObjectKey,
     stored: &StoredKey,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     write(client, name, stored, None, &json!({ NEXT: null }), "dropping the next account key").await
 }
 
@@ -140,15 +143,15 @@ async fn write(
     made: Option<&AccountKey>,
     data: &Value,
     what: &str,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &name.namespace);
     let mut metadata = json!({ "resourceVersion": stored.version });
     if let Some(made) = made {
-        metadata["annotations"] = json!({ marks::MADE_KEY: made.thumbprint() });
+        metadata["annotations"] = json!({ well_known::MADE_KEY: made.thumbprint() });
     }
     let patch = json!({ "metadata": metadata, "data": data });
     let patched = api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-    read(name, &patched.map_err(|error| Trouble::cluster(what, &error))?)
+    read(name, &patched.map_err(|error| IssuerError::cluster(what, &error))?)
 }
 
 /// Another key takes the place of one whose account is closed for good.
@@ -159,28 +162,31 @@ pub async fn replace(
     client: &Client,
     name: &ObjectKey,
     stored: &StoredKey,
-) -> Result<StoredKey, Trouble> {
+) -> Result<StoredKey, IssuerError> {
     let (made, text) = generate()?;
     let data = json!({ KEY: text, NEXT: null });
     write(client, name, stored, Some(&made), &data, "storing another account key").await
 }
 
-fn generate() -> Result<(AccountKey, ByteString), Trouble> {
-    let key = AccountKey::generate().map_err(|error| Trouble::Mend(error.to_string()))?;
+fn generate() -> Result<(AccountKey, ByteString), IssuerError> {
+    let key =
+        AccountKey::generate().map_err(|error| IssuerError::InvalidConfig(error.to_string()))?;
     let text = pem(&key)?;
     Ok((key, text))
 }
 
-fn pem(key: &AccountKey) -> Result<ByteString, Trouble> {
-    let text = key.to_pem().map_err(|error| Trouble::Mend(error.to_string()))?;
+fn pem(key: &AccountKey) -> Result<ByteString, IssuerError> {
+    let text = key.to_pem().map_err(|error| IssuerError::InvalidConfig(error.to_string()))?;
     Ok(ByteString(text.as_bytes().to_vec()))
 }
 
-fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
+fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, IssuerError> {
     let empty = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&empty);
     let wrong = |why: &str| {
-        Trouble::Mend(format!("validation of data keys failed for secret {name}: {why}"))
+        IssuerError::InvalidConfig(format!(
+            "validation of data keys failed for secret {name}: {why}"
+        ))
     };
     let others = data.keys().filter(|key| ![KEY, NEXT, OBSOLETE].contains(&key.as_str()));
     let others: Vec<String> = others.map(|key| format!("`{key}`")).collect();
@@ -197,7 +203,7 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, Trouble> {
         AccountKey::from_pem(&value.0).map(Some).map_err(|error| invalid(&error))
     };
     let key = key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?;
-    let made = secret.annotations().get(marks::MADE_KEY);
+    let made = secret.annotations().get(well_known::MADE_KEY);
     Ok(StoredKey {
         is_ours: made.is_some_and(|made| made == key.thumbprint()),
         key,

@@ -8,13 +8,13 @@ use std::{
 };
 
 use cert_lib::{
-    issue::About,
+    issue::LimitScope,
     model::name::DnsName,
-    plan::limits::{Key, LETS_ENCRYPT, Limits, Novelty, Order, Wait},
+    plan::limits::{Key, LETS_ENCRYPT, Limits, Order, OrderKind, Wait},
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::turns::Turns;
+use super::fair_queue::FairQueue;
 use crate::{
     api::{
         CertificateKey, IssuerKey, Tenant,
@@ -42,15 +42,15 @@ pub struct Ca {
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    turns: HashMap<Key, Turns>,
+    turns: HashMap<Key, FairQueue>,
     /// Issuers whose earlier certificates are in the picture.
     recalled: HashSet<IssuerKey>,
     /// The namespaces that are not believed that they renew.
-    doubted: HashMap<Tenant, Doubt>,
+    doubted: HashMap<Tenant, DeniedClaim>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
+struct DeniedClaim {
     until: Timestamp,
     /// Whether it goes for orders that say which certificate they replace, too. Whoever comes from
     /// another CA with the same names is refused as no renewal once, and replaces its certificates
@@ -58,9 +58,9 @@ struct Doubt {
     of_replacements: bool,
 }
 
-impl Doubt {
-    fn covers(self, claimed: Novelty) -> bool {
-        claimed == Novelty::Renewal || self.of_replacements
+impl DeniedClaim {
+    fn covers(self, claimed: OrderKind) -> bool {
+        claimed == OrderKind::Renewal || self.of_replacements
     }
 }
 
@@ -129,13 +129,18 @@ impl Ca {
 
     /// Until when the CA itself wants no such order.
     #[must_use]
-    pub fn said(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
-        lock(&self.state).limits.said(order, now).map(rounded)
+    pub fn server_limit(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
+        lock(&self.state).limits.server_limit(order, now).map(rounded)
     }
 
     /// Until when our picture leaves no room for an order, as far as it is the turn of `whose`.
     #[must_use]
-    pub fn room(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
+    pub fn estimated_wait(
+        &self,
+        order: &Order<'_>,
+        whose: &CertificateKey,
+        now: Timestamp,
+    ) -> Option<Wait> {
         lock(&self.state).room(order, whose, now)
     }
 
@@ -172,16 +177,21 @@ impl Ca {
     /// What an order counts as that looks like `claimed`. Whoever owns the namespace can write what we
     /// see that by, so it is believed until the CA has denied it.
     #[must_use]
-    pub fn believed(&self, claimed: Novelty, whose: &CertificateKey, now: Timestamp) -> Novelty {
+    pub fn accepted_kind(
+        &self,
+        claimed: OrderKind,
+        whose: &CertificateKey,
+        now: Timestamp,
+    ) -> OrderKind {
         match lock(&self.state).doubted.get(&whose.tenant()) {
-            Some(doubt) if doubt.until > now && doubt.covers(claimed) => Novelty::New,
+            Some(doubt) if doubt.until > now && doubt.covers(claimed) => OrderKind::New,
             Some(_) | None => claimed,
         }
     }
 
     /// The CA refused, as no renewal, an order that counted as `novelty`.
-    pub fn denied(&self, novelty: Novelty, whose: &CertificateKey, now: Timestamp) {
-        if novelty == Novelty::New {
+    pub fn renewal_denied(&self, novelty: OrderKind, whose: &CertificateKey, now: Timestamp) {
+        if novelty == OrderKind::New {
             return;
         }
         let mut state = lock(&self.state);
@@ -189,8 +199,8 @@ impl Ca {
         let until = now.saturating_add(LONGEST).unwrap_or(now);
         let known = state.doubted.get(&whose.tenant());
         let of_replacements =
-            novelty == Novelty::Replacement || known.is_some_and(|it| it.of_replacements);
-        state.doubted.insert(whose.tenant(), Doubt { until, of_replacements });
+            novelty == OrderKind::Replacement || known.is_some_and(|it| it.of_replacements);
+        state.doubted.insert(whose.tenant(), DeniedClaim { until, of_replacements });
     }
 
     /// The CA found the proofs of these names wanting.
@@ -201,16 +211,16 @@ impl Ca {
 
     /// The CA said that an order met a limit. Returns what is limited now, `None` where that is no
     /// news.
-    pub fn met(
+    pub fn record(
         &self,
         order: &Order<'_>,
-        about: &About,
+        about: &LimitScope,
         until: Timestamp,
         now: Timestamp,
     ) -> Option<Key> {
         let mut state = lock(&self.state);
-        let before = state.limits.heard(now);
-        let key = state.limits.met(order, about, until);
+        let before = state.limits.server_limits(now);
+        let key = state.limits.record_limit(order, about, until);
         let known = before.iter().find(|(known, _)| *known == key);
         known
             .is_none_or(|(_, known)| until > known.saturating_add(SAME).unwrap_or(*known))
@@ -218,7 +228,7 @@ impl Ca {
     }
 
     /// What an earlier process heard, as it is stored where `origin` says.
-    pub fn hear(&self, account: &str, stored: &[Limit], origin: Origin, now: Timestamp) {
+    pub fn restore(&self, account: &str, stored: &[Limit], origin: Origin, now: Timestamp) {
         let mut state = lock(&self.state);
         let latest = now.saturating_add(LONGEST).unwrap_or(now);
         let ours = stored.iter().filter(|limit| limit.server == self.server);
@@ -226,7 +236,7 @@ impl Ca {
             let until = limit.until.parse::<Timestamp>().map(|until| until.min(latest));
             match (Key::decode(&limit.of, account), until) {
                 (Some(Key::Domain(_) | Key::Set(_)), _) if origin == Origin::Tenant => {}
-                (Some(key), Ok(until)) => state.limits.hear(key, until),
+                (Some(key), Ok(until)) => state.limits.restore(key, until),
                 (None, _) | (_, Err(_)) => {}
             }
         }
@@ -235,8 +245,8 @@ impl Ca {
     /// What must be stored of what `account` heard: first what concerns all its orders. Where others read
     /// it as `origin` says, what concerns them all is none of their business.
     #[must_use]
-    pub fn heard(&self, account: &str, origin: Origin, now: Timestamp) -> Vec<Limit> {
-        let mut heard = lock(&self.state).limits.heard(now);
+    pub fn server_limits(&self, account: &str, origin: Origin, now: Timestamp) -> Vec<Limit> {
+        let mut heard = lock(&self.state).limits.server_limits(now);
         heard.retain(|(key, _)| match key {
             Key::Account(of) | Key::Name { account: of, .. } => of == account,
             Key::Domain(_) | Key::Set(_) => origin == Origin::Ours,
@@ -252,14 +262,14 @@ impl Ca {
 
     /// Whether certificates that `issuer` made earlier are still to be [recalled](Self::recall).
     #[must_use]
-    pub fn wants_recall(&self, issuer: &IssuerKey) -> bool {
+    pub fn needs_estimates(&self, issuer: &IssuerKey) -> bool {
         let state = lock(&self.state);
         state.limits.counts() && !state.recalled.contains(issuer)
     }
 
     /// What `issuer` made before this process knew of it, in the order of time, as statuses tell it.
     /// Counts once.
-    pub fn recall<'a>(
+    pub fn restore_estimates<'a>(
         &self,
         issuer: &IssuerKey,
         issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
@@ -267,7 +277,7 @@ impl Ca {
     ) {
         let mut state = lock(&self.state);
         if state.recalled.insert(issuer.clone()) {
-            state.limits.recalled(issued, now);
+            state.limits.restore_issued(issued, now);
         }
     }
 }
@@ -275,7 +285,7 @@ impl Ca {
 impl State {
     fn room(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
         let before = |key: &Key| self.turns.get(key).map_or(0, |turns| turns.before(whose, now));
-        self.limits.room(order, before, now).map(rounded)
+        self.limits.estimated_wait(order, before, now).map(rounded)
     }
 }
 
@@ -287,7 +297,7 @@ fn rounded(wait: Wait) -> Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Home, ObjectKey};
+    use crate::api::{CertificateCluster, ObjectKey};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -298,7 +308,7 @@ mod tests {
     }
 
     fn named(namespace: &str, name: &str) -> CertificateKey {
-        CertificateKey::new(Home::Source, ObjectKey::new(namespace, name))
+        CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, name))
     }
 
     #[test]
@@ -324,15 +334,15 @@ mod tests {
         let ca = cas.at("https://ca/dir");
         for number in 0..300 {
             let names = [format!("www.d{number}.example").parse().unwrap()];
-            let order = Order { account: "le", names: &names, novelty: Novelty::New };
-            assert_eq!(ca.room(&order, &whose("greedy"), at(0)), None);
+            let order = Order { account: "le", names: &names, kind: OrderKind::New };
+            assert_eq!(ca.estimated_wait(&order, &whose("greedy"), at(0)), None);
             ca.ordered(&order, &whose("greedy"), at(0));
         }
         let waits: Vec<i64> = (0..20)
             .map(|number| {
                 let name = format!("more-{number}");
                 let names = [format!("www.m{number}.example").parse().unwrap()];
-                let order = Order { account: "le", names: &names, novelty: Novelty::New };
+                let order = Order { account: "le", names: &names, kind: OrderKind::New };
                 ca.wait(&order, &named("greedy", &name), at(0))
                     .unwrap()
                     .until
@@ -342,7 +352,7 @@ mod tests {
             .collect();
         assert_eq!(waits[..3], [36, 72, 108]);
         let names = ["www.modest.example".parse().unwrap()];
-        let order = Order { account: "le", names: &names, novelty: Novelty::New };
+        let order = Order { account: "le", names: &names, kind: OrderKind::New };
         let wait = ca.wait(&order, &whose("modest"), at(0)).unwrap();
         assert!(wait.until <= at(72), "{wait:?}");
     }
@@ -351,21 +361,21 @@ mod tests {
     fn a_namespace_whose_renewal_the_ca_denied_is_not_believed_for_a_while() {
         let ca = Cas::default().at("https://ca/dir");
         let end = LONGEST.as_secs();
-        ca.denied(Novelty::New, &whose("honest"), at(0));
-        ca.denied(Novelty::Replacement, &whose("liar"), at(0));
-        ca.denied(Novelty::Renewal, &whose("liar"), at(0));
-        ca.denied(Novelty::Renewal, &whose("newcomer"), at(0));
-        let newcomer = |claimed| ca.believed(claimed, &whose("newcomer"), at(0));
-        assert_eq!(newcomer(Novelty::Renewal), Novelty::New);
-        assert_eq!(newcomer(Novelty::Replacement), Novelty::Replacement);
-        for claimed in [Novelty::Renewal, Novelty::Replacement] {
+        ca.renewal_denied(OrderKind::New, &whose("honest"), at(0));
+        ca.renewal_denied(OrderKind::Replacement, &whose("liar"), at(0));
+        ca.renewal_denied(OrderKind::Renewal, &whose("liar"), at(0));
+        ca.renewal_denied(OrderKind::Renewal, &whose("newcomer"), at(0));
+        let newcomer = |claimed| ca.accepted_kind(claimed, &whose("newcomer"), at(0));
+        assert_eq!(newcomer(OrderKind::Renewal), OrderKind::New);
+        assert_eq!(newcomer(OrderKind::Replacement), OrderKind::Replacement);
+        for claimed in [OrderKind::Renewal, OrderKind::Replacement] {
             for (namespace, seconds, counts_as) in [
                 ("honest", 0, claimed),
-                ("liar", 0, Novelty::New),
-                ("liar", end - 1, Novelty::New),
+                ("liar", 0, OrderKind::New),
+                ("liar", end - 1, OrderKind::New),
                 ("liar", end, claimed),
             ] {
-                let believed = ca.believed(claimed, &whose(namespace), at(seconds));
+                let believed = ca.accepted_kind(claimed, &whose(namespace), at(seconds));
                 assert_eq!(believed, counts_as, "{namespace} {seconds}");
             }
         }
@@ -377,16 +387,16 @@ mod tests {
         let ca = Cas::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
         let place = |number: u32| {
             let names = [format!("www.d{number}.example").parse().unwrap()];
-            let novelty = ca.believed(Novelty::Replacement, &whose("liar"), at(0));
-            let order = Order { account: "le", names: &names, novelty };
-            let room = ca.room(&order, &whose("liar"), at(0)).is_none();
+            let novelty = ca.accepted_kind(OrderKind::Replacement, &whose("liar"), at(0));
+            let order = Order { account: "le", names: &names, kind: novelty };
+            let room = ca.estimated_wait(&order, &whose("liar"), at(0)).is_none();
             if room {
                 ca.ordered(&order, &whose("liar"), at(0));
             }
             room
         };
         assert!((0..400).all(place), "nothing is counted");
-        ca.denied(Novelty::Replacement, &whose("liar"), at(0));
+        ca.renewal_denied(OrderKind::Replacement, &whose("liar"), at(0));
         assert_eq!((400..800).filter(|number| place(*number)).count(), 300);
     }
 
@@ -394,31 +404,35 @@ mod tests {
     fn what_the_ca_said_is_known_after_a_restart_and_to_the_other_accounts_where_it_concerns_them()
     {
         let names: [DnsName; 1] = ["www.example.org".parse().unwrap()];
-        let order = |account| Order { account, names: &names, novelty: Novelty::New };
+        let order = |account| Order { account, names: &names, kind: OrderKind::New };
         let ca = Cas::default().at("https://ca/dir");
-        let domain = About::Domain(names[0].clone());
-        assert!(ca.met(&order("one"), &domain, at(600), at(0)).is_some());
-        assert!(ca.met(&order("one"), &domain, at(600), at(1)).is_none(), "no news");
-        assert!(ca.met(&order("one"), &About::Account, at(300), at(0)).is_some());
-        let stored = ca.heard("one", Origin::Ours, at(10));
+        let domain = LimitScope::Domain(names[0].clone());
+        assert!(ca.record(&order("one"), &domain, at(600), at(0)).is_some());
+        assert!(ca.record(&order("one"), &domain, at(600), at(1)).is_none(), "no news");
+        assert!(ca.record(&order("one"), &LimitScope::Account, at(300), at(0)).is_some());
+        let stored = ca.server_limits("one", Origin::Ours, at(10));
         let texts: Vec<&str> = stored.iter().map(|limit| limit.of.as_str()).collect();
         assert_eq!(texts, ["account", "domain example.org"]);
-        let to_a_tenant = ca.heard("one", Origin::Tenant, at(10));
+        let to_a_tenant = ca.server_limits("one", Origin::Tenant, at(10));
         assert_eq!(to_a_tenant.iter().map(|limit| &limit.of).collect::<Vec<_>>(), ["account"]);
 
         let again = Cas::default().at("https://ca/dir");
-        again.hear("one", &stored, Origin::Ours, at(10));
-        assert_eq!(again.said(&order("one"), at(20)).unwrap().until, at(600));
-        assert_eq!(again.said(&order("two"), at(20)).unwrap().until, at(600));
+        again.restore("one", &stored, Origin::Ours, at(10));
+        assert_eq!(again.server_limit(&order("one"), at(20)).unwrap().until, at(600));
+        assert_eq!(again.server_limit(&order("two"), at(20)).unwrap().until, at(600));
         let tenants = Cas::default().at("https://ca/dir");
-        tenants.hear("one", &stored, Origin::Tenant, at(10));
-        assert_eq!(tenants.said(&order("one"), at(20)).unwrap().until, at(300), "his account");
-        assert_eq!(tenants.said(&order("two"), at(20)), None, "he speaks for nobody else");
+        tenants.restore("one", &stored, Origin::Tenant, at(10));
+        assert_eq!(
+            tenants.server_limit(&order("one"), at(20)).unwrap().until,
+            at(300),
+            "his account"
+        );
+        assert_eq!(tenants.server_limit(&order("two"), at(20)), None, "he speaks for nobody else");
         let elsewhere = Cas::default().at("https://other/dir");
-        elsewhere.hear("one", &stored, Origin::Ours, at(10));
-        assert_eq!(elsewhere.said(&order("one"), at(20)), None, "another CA");
+        elsewhere.restore("one", &stored, Origin::Ours, at(10));
+        assert_eq!(elsewhere.server_limit(&order("one"), at(20)), None, "another CA");
         let foreign =
             Limit { of: "?".into(), until: "soon".into(), server: "https://ca/dir".into() };
-        again.hear("one", &[foreign], Origin::Ours, at(10));
+        again.restore("one", &[foreign], Origin::Ours, at(10));
     }
 }

@@ -8,22 +8,22 @@ use std::{
 
 use cert_lib::{
     clock::Manual,
-    issue::About,
-    plan::limits::{Novelty, Order},
+    issue::LimitScope,
+    plan::limits::{Order, OrderKind},
 };
 use http::{Request, Response};
 use jiff::SignedDuration;
 use kube::client::Body;
 
 use super::{limits::Cas, *};
-use crate::api::{Home, ObjectKey};
+use crate::api::{CertificateCluster, ObjectKey};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
 fn whose(namespace: &str, certificate: &str) -> CertificateKey {
-    CertificateKey::new(Home::Source, ObjectKey::new(namespace, certificate))
+    CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, certificate))
 }
 
 /// A quota of an Issuer that the API server keeps, or refuses to keep.
@@ -70,7 +70,7 @@ impl Given {
         self.spent(namespace, certificate).await.is_some()
     }
 
-    async fn spent(&self, namespace: &str, certificate: &str) -> Option<Spent> {
+    async fn spent(&self, namespace: &str, certificate: &str) -> Option<QuotaReservation> {
         self.quota.spend(&whose(namespace, certificate), 0).await.unwrap()
     }
 
@@ -359,30 +359,30 @@ async fn the_last_sixteenth_is_kept_for_those_who_have_not_had_their_share() {
 
 #[test]
 fn who_does_not_look_again_does_not_hold_up_the_others() {
-    let mut turns = Turns::default();
+    let mut queue = FairQueue::default();
     let now = start();
-    turns.wait(&whose("a", "gone"), now);
-    turns.wait(&whose("a", "alive"), now);
-    assert_eq!(turns.before(&whose("a", "alive"), now), 1);
+    queue.wait(&whose("a", "gone"), now);
+    queue.wait(&whose("a", "alive"), now);
+    assert_eq!(queue.before(&whose("a", "alive"), now), 1);
     let later = now + SignedDuration::from_mins(3);
-    turns.wait(&whose("a", "alive"), later);
-    assert_eq!(turns.before(&whose("a", "alive"), later), 0);
+    queue.wait(&whose("a", "alive"), later);
+    assert_eq!(queue.before(&whose("a", "alive"), later), 0);
 }
 
 #[test]
 fn what_a_namespace_had_counts_for_a_day() {
-    let mut turns = Turns::default();
+    let mut queue = FairQueue::default();
     let now = start();
     for _ in 0..5 {
-        turns.note(&whose("a", "x"), now);
+        queue.note(&whose("a", "x"), now);
     }
-    turns.note(&whose("b", "x"), now);
+    queue.note(&whose("b", "x"), now);
     for (namespace, hours, has) in
         [("a", 0, true), ("a", 23, true), ("a", 25, false), ("b", 0, false), ("c", 0, false)]
     {
         let now = now + SignedDuration::from_hours(hours);
         assert_eq!(
-            turns.has_its_share(&whose(namespace, "y"), 10, now),
+            queue.has_its_share(&whose(namespace, "y"), 10, now),
             has,
             "{namespace} {hours}"
         );
@@ -393,12 +393,12 @@ fn what_a_namespace_had_counts_for_a_day() {
 #[tokio::test]
 async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() {
     let names = ["www.example.org".parse().unwrap()];
-    let order = Order { account: "ca", names: &names, novelty: Novelty::New };
+    let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let until = start() + SignedDuration::from_secs(600);
     let first = given(1, None);
     let ca = Cas::default().at("https://ca/dir");
     first.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
-    ca.met(&order, &About::Account, until, start()).unwrap();
+    ca.record(&order, &LimitScope::Account, until, start()).unwrap();
     first.quota.store_limits().await.unwrap();
     let written = first.writes.lock().unwrap().pop_back().unwrap();
     let limit = r#"{"server":"https://ca/dir","of":"account","until":"2026-11-22T12:10:00Z"}"#;
@@ -409,18 +409,19 @@ async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() 
     let second = given(1, None);
     let ca = Cas::default().at("https://ca/dir");
     second.quota.ask(ca.clone(), "ca", &status.limits.unwrap_or_default(), Origin::Ours);
-    assert_eq!(ca.said(&order, start()).unwrap().until, until);
-    assert_eq!(ca.said(&order, until), None);
+    assert_eq!(ca.server_limit(&order, start()).unwrap().until, until);
+    assert_eq!(ca.server_limit(&order, until), None);
 }
 
 #[tokio::test]
 async fn what_the_ca_said_is_stored_later_where_it_cannot_be_at_once() {
     let names = ["www.example.org".parse().unwrap()];
-    let order = Order { account: "ca", names: &names, novelty: Novelty::New };
+    let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let given = given(1, None);
     let ca = Cas::default().at("https://ca/dir");
     given.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
-    ca.met(&order, &About::Account, start() + SignedDuration::from_secs(600), start()).unwrap();
+    ca.record(&order, &LimitScope::Account, start() + SignedDuration::from_secs(600), start())
+        .unwrap();
     given.refusals.store(2, Ordering::Relaxed);
     given.quota.store_limits().await.unwrap_err();
     given.quota.store_owed().await.unwrap_err();

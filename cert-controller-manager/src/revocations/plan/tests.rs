@@ -5,7 +5,7 @@ use cert_lib::model::bundle::LeafDigest;
 use super::*;
 use crate::{
     api::{IssuerKey, revocation::RevokedSecrets},
-    issuers::choice::Chosen,
+    issuers::selection::Selection,
 };
 
 const DATE: &str = "2026-11-22T10:00:00Z";
@@ -24,7 +24,7 @@ fn subject() -> Subject {
     Subject {
         hash: Some("hash".to_owned()),
         revoked: false,
-        issuer: Chosen {
+        issuer: Selection {
             key: IssuerKey::Default("le".to_owned()),
             kind: Some(IssuerKind::Acme),
             refusal: None,
@@ -32,15 +32,15 @@ fn subject() -> Subject {
     }
 }
 
-fn holder(certificate: &str, serial: &str, requested_at: &str) -> Holder {
-    let held = Held {
+fn holder(certificate: &str, serial: &str, requested_at: &str) -> SecretHolder {
+    let held = HeldCertificate {
         leaf: LeafDigest::of(serial.as_bytes()),
         serial: serial.to_owned(),
         requested_at: at(requested_at),
         revoked: false,
         is_own: true,
     };
-    Holder {
+    SecretHolder {
         name: name(certificate),
         secret: ObjectKey::new("ns", certificate),
         renewed_after: None,
@@ -65,8 +65,8 @@ fn backup(serial: &str, requested_at: &str) -> Backup {
 }
 
 /// One Certificate with one certificate, and its backup.
-fn found() -> Found {
-    Found {
+fn found() -> Observed {
+    Observed {
         subject: Some(subject()),
         holders: vec![holder("a", "a1", OLD)],
         backups: vec![backup("a1", OLD)],
@@ -83,15 +83,15 @@ fn lists() -> Lists {
     }
 }
 
-fn first(found: &Found) -> Step {
+fn first(found: &Observed) -> Step {
     next(found, None, false, at(DATE), false, at(NEW))
 }
 
-fn then(found: &Found, lists: Lists, renew: bool) -> Step {
+fn then(found: &Observed, lists: Lists, renew: bool) -> Step {
     next(found, Some(lists), renew, at(DATE), true, at(NEW))
 }
 
-fn refused(found: &Found) -> String {
+fn refused(found: &Observed) -> String {
     match first(found) {
         Step::Refuse(why) => why,
         other => panic!("not refused: {other:?}"),
@@ -140,10 +140,10 @@ fn a_certificate_of_another_namespace_takes_the_flag() {
 
 #[test]
 fn what_cannot_be_revoked_is_refused_in_upstreams_words() {
-    let with = |subject: Subject| Found { subject: Some(subject), ..found() };
-    let chosen = |kind| Chosen { kind, ..subject().issuer };
+    let with = |subject: Subject| Observed { subject: Some(subject), ..found() };
+    let chosen = |kind| Selection { kind, ..subject().issuer };
     for (found, why) in [
-        (Found { subject: None, ..found() }, "the Certificate does not exist"),
+        (Observed { subject: None, ..found() }, "the Certificate does not exist"),
         (with(Subject { revoked: true, ..subject() }), "certficate already revoked"),
         (
             with(Subject { issuer: chosen(Some(IssuerKind::Ca)), ..subject() }),
@@ -154,7 +154,7 @@ fn what_cannot_be_revoked_is_refused_in_upstreams_words() {
             "the Certificate has no label cert.gardener.cloud/hash: nothing was issued for it",
         ),
         (
-            Found { backups: vec![], holders: vec![holder("a", "a2", NEW)], ..found() },
+            Observed { backups: vec![], holders: vec![holder("a", "a2", NEW)], ..found() },
             "find all old secrets failed: no valid secrets found older than 2026-11-22T10:00:00Z",
         ),
     ] {
@@ -171,7 +171,7 @@ fn it_begins_with_all_that_is_old_and_valid() {
     let over = Backup { not_after: at(DATE), ..backup("c1", OLD) };
     let earlier = backup("d1", "2026-10-01T00:00:00Z");
     let newer = holder("newer", "e1", NEW);
-    let found = Found {
+    let found = Observed {
         holders: vec![holder("a", "a1", OLD), newer],
         backups: vec![backup("a1", OLD), revoked, over, earlier.clone(), backup("e1", NEW)],
         ..found()
@@ -186,7 +186,7 @@ fn it_begins_with_all_that_is_old_and_valid() {
 
 #[test]
 fn certificates_with_one_hash_are_begun_together() {
-    let found = Found {
+    let found = Observed {
         holders: vec![holder("a", "a1", OLD), holder("b", "b1", OLD)],
         backups: vec![backup("a1", OLD), backup("b1", OLD)],
         ..found()
@@ -199,7 +199,7 @@ fn certificates_with_one_hash_are_begun_together() {
 #[test]
 fn a_backup_without_a_note_is_secured_first_and_once() {
     let unmarked = Backup { is_marked: false, ..backup("a1", OLD) };
-    let found = Found { backups: vec![unmarked.clone()], ..found() };
+    let found = Observed { backups: vec![unmarked.clone()], ..found() };
     assert_eq!(first(&found), Step::Secure(vec![unmarked.secret]));
     assert!(matches!(next(&found, None, false, at(DATE), true, at(NEW)), Step::Begin(..)));
 }
@@ -208,7 +208,7 @@ fn a_backup_without_a_note_is_secured_first_and_once() {
 fn without_a_backup_the_secret_itself_is_revoked_and_nothing_is_renewed() {
     let secret = ObjectKey::new("ns", "a");
     let itself = Backup { is_recorded: false, secret: secret.clone(), ..backup("a1", OLD) };
-    let found = Found { backups: vec![itself.clone()], ..found() };
+    let found = Observed { backups: vec![itself.clone()], ..found() };
     let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
     assert_eq!(lists.secrets, [itself.listed()].into());
     assert_eq!(then(&found, lists.clone(), false), Step::Revoke(lists, vec![itself]));
@@ -230,13 +230,13 @@ fn what_only_looks_like_a_certificate_that_was_revoked_is_not_said_to_be() {
 
 #[test]
 fn more_certificates_than_one_revocation_is_for_are_refused() {
-    let why = refused(&Found { too_many: true, ..found() });
+    let why = refused(&Observed { too_many: true, ..found() });
     assert!(why.starts_with("more than 100 Certificates have the same label"), "{why}");
 }
 
 #[test]
 fn an_old_certificate_is_revoked_though_its_certificate_has_a_newer_one() {
-    let found = Found { holders: vec![holder("a", "a2", NEW)], ..found() };
+    let found = Observed { holders: vec![holder("a", "a2", NEW)], ..found() };
     let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
     assert!(lists.processing.is_empty());
     assert!(matches!(then(&found, lists, false), Step::Revoke(..)));
@@ -271,7 +271,7 @@ fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
         (Some(NEXT_WEEK), Some(NEXT_WEEK), NEXT_WEEK, true),
         (Some(LATER), Some(NEXT_WEEK), NEXT_WEEK, false),
     ] {
-        let holder = Holder {
+        let holder = SecretHolder {
             renewed_after: renewed_after.map(at),
             new_key_after: new_key_after.map(at),
             ..holder("a", "a1", OLD)
@@ -284,7 +284,7 @@ fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
 /// faults.md 72: deleted in between.
 #[test]
 fn a_certificate_that_vanishes_is_not_waited_for() {
-    let found = Found { holders: vec![], ..found() };
+    let found = Observed { holders: vec![], ..found() };
     for renew in [true, false] {
         let Step::Revoke(mut lists, _) = then(&found, lists(), renew) else { panic!("it waits") };
         lists.revoked_secrets.append(&mut lists.secrets);
@@ -296,7 +296,7 @@ fn a_certificate_that_vanishes_is_not_waited_for() {
 #[test]
 fn what_was_revoked_before_a_crash_is_not_revoked_again() {
     let done = Backup { revoked: true, ..backup("a1", OLD) };
-    let found = Found { backups: vec![done], ..found() };
+    let found = Observed { backups: vec![done], ..found() };
     let Step::Finish(lists) = then(&found, lists(), false) else { panic!("not finished") };
     assert_eq!(lists.revoked_secrets, [backup("a1", OLD).listed()].into());
     assert_eq!(lists.revoked, [name("a")].into());
@@ -308,7 +308,7 @@ fn what_was_revoked_before_a_crash_is_not_revoked_again() {
 /// among the backups that were found.
 #[test]
 fn a_backup_that_only_the_status_names_is_never_revoked() {
-    let found = Found { backups: vec![], ..found() };
+    let found = Observed { backups: vec![], ..found() };
     let Step::Finish(lists) = then(&found, lists(), false) else { panic!("not finished") };
     assert_eq!(lists.failed, [name("a")].into());
     assert_eq!(lists.failed_secrets.len(), 1);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::runtime::{
     clusters::{Reachability, Role},
-    follow::Availability,
+    watch::Availability,
 };
 
 /// All conditions. Clones share them.

@@ -10,7 +10,7 @@ use crate::runtime::metrics::Limits;
 
 async fn start() -> (Admin, SocketAddr) {
     let admin = Admin {
-        heartbeats: Heartbeats::default(),
+        heartbeats: HeartbeatState::default(),
         readiness: Readiness::default(),
         metrics: Metrics::new(Limits::default()).unwrap(),
         authorizer: None,

@@ -24,7 +24,7 @@ impl Bucket {
     }
 
     /// Waits for the turn of a call. Turns are given in the order in which they were asked for.
-    pub(super) async fn turn(&self) {
+    pub(super) async fn acquire(&self) {
         if let Some(turn) = self.take(Instant::now()) {
             sleep_until(turn).await;
         }

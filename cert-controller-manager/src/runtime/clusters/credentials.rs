@@ -24,14 +24,15 @@ use super::{
 const TOKEN_AGE: Duration = Duration::from_secs(10);
 /// How soon a plugin is run again.
 #[derive(Clone, Copy)]
-struct Pace {
+struct RefreshPolicy {
     /// What failed or was refused may fail again.
     in_vain: Duration,
     /// What went well is over soon, be it at once.
     well: Duration,
 }
 
-const PACE: Pace = Pace { in_vain: Duration::from_secs(5), well: Duration::from_secs(1) };
+const PACE: RefreshPolicy =
+    RefreshPolicy { in_vain: Duration::from_secs(5), well: Duration::from_secs(1) };
 /// The longest time by which a credential is renewed early.
 const EARLY: SignedDuration = SignedDuration::from_secs(60);
 
@@ -56,7 +57,7 @@ pub(super) struct NoCredentials(String);
 /// See the [module](self).
 pub(super) struct Credentials {
     identity: Identity,
-    pace: Pace,
+    pace: RefreshPolicy,
     state: Mutex<State>,
     /// Changes when a plugin has ended.
     ended: watch::Sender<u64>,
@@ -79,7 +80,7 @@ impl Credentials {
         Self::paced(identity, PACE)
     }
 
-    fn paced(identity: Identity, pace: Pace) -> Arc<Self> {
+    fn paced(identity: Identity, pace: RefreshPolicy) -> Arc<Self> {
         let (state, ended) = (Mutex::default(), watch::Sender::new(0));
         Arc::new(Self { identity, pace, state, ended })
     }
@@ -177,7 +178,7 @@ impl Credentials {
         spawned.is_ok()
     }
 
-    fn finish(&self, result: anyhow::Result<plugin::Handed>, now: Timestamp) {
+    fn finish(&self, result: anyhow::Result<plugin::PluginCredential>, now: Timestamp) {
         let mut state = self.lock();
         state.running = false;
         match result {
@@ -256,7 +257,7 @@ mod tests {
         issued.authorization.unwrap().to_str().unwrap().to_owned()
     }
 
-    const AT_ONCE: Pace = Pace { in_vain: Duration::ZERO, well: Duration::ZERO };
+    const AT_ONCE: RefreshPolicy = RefreshPolicy { in_vain: Duration::ZERO, well: Duration::ZERO };
 
     #[tokio::test]
     async fn a_plugin_is_asked_again_before_the_end_and_after_a_refusal() {

@@ -32,7 +32,7 @@ pub enum Reachability {
 
 /// What a call met.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Met {
+pub(super) enum ServerResponse {
     /// An answer that says that we are somebody: also an error about the object.
     Accepted,
     /// An answer to a question that everybody may ask.
@@ -59,19 +59,21 @@ struct Known {
 
 impl Known {
     /// What is known after a call.
-    fn after(&mut self, known: &Reachability, met: Met, now: Timestamp) -> Reachability {
+    fn after(&mut self, known: &Reachability, met: ServerResponse, now: Timestamp) -> Reachability {
         use Reachability::{Away, Reachable, Refused, Unknown};
         match met {
-            Met::Accepted => {
+            ServerResponse::Accepted => {
                 self.forbidden = None;
                 Reachable
             }
             // It does not tell whether we may do anything.
-            Met::Answered if self.forbidden.is_some() && matches!(known, Refused { .. }) => {
+            ServerResponse::Answered
+                if self.forbidden.is_some() && matches!(known, Refused { .. }) =>
+            {
                 known.clone()
             }
-            Met::Answered => Reachable,
-            Met::Forbidden(why) => {
+            ServerResponse::Answered => Reachable,
+            ServerResponse::Forbidden(why) => {
                 let (calls, first) = self.forbidden.unwrap_or((0, now));
                 self.forbidden = Some((calls.saturating_add(1), first));
                 let lasts = calls + 1 >= REFUSALS && now.duration_since(first) >= REFUSED_FOR;
@@ -81,11 +83,11 @@ impl Known {
                     Reachable | Unknown | Away { .. } => Reachable,
                 }
             }
-            Met::Unauthorized(why) => match known {
+            ServerResponse::Unauthorized(why) => match known {
                 Refused { since, .. } => Refused { since: *since, why },
                 Reachable | Unknown | Away { .. } => Refused { since: now, why },
             },
-            Met::Nothing(why) => match known {
+            ServerResponse::Nothing(why) => match known {
                 Away { since, .. } => Away { since: *since, why },
                 Reachable | Unknown | Refused { .. } => Away { since: now, why },
             },
@@ -109,10 +111,10 @@ impl Health {
     }
 
     /// Notes what a call met. `name` is for the log.
-    pub(super) fn note(&self, name: impl Fn() -> String, met: Met) {
+    pub(super) fn note(&self, name: impl Fn() -> String, met: ServerResponse) {
         let mut rests_on = self.rests_on.lock().unwrap_or_else(PoisonError::into_inner);
         let reachable = matches!(*self.known.borrow(), Reachability::Reachable);
-        if met == Met::Accepted && reachable && rests_on.forbidden.is_none() {
+        if met == ServerResponse::Accepted && reachable && rests_on.forbidden.is_none() {
             return;
         }
         let now = Timestamp::now();
@@ -159,18 +161,18 @@ mod tests {
             |since, why: &str| Reachability::Refused { since: at(since), why: why.into() };
         let (unknown, reachable) = (Reachability::Unknown, Reachability::Reachable);
         for (known, met, next) in [
-            (&unknown, Met::Accepted, reachable.clone()),
-            (&unknown, Met::Nothing("a".into()), away(9, "a")),
-            (&reachable, Met::Nothing("a".into()), away(9, "a")),
-            (&away(5, "a"), Met::Nothing("b".into()), away(5, "b")),
-            (&away(5, "a"), Met::Answered, reachable.clone()),
-            (&away(5, "a"), Met::Accepted, reachable.clone()),
-            (&away(5, "a"), Met::Unauthorized("u".into()), refused(9, "u")),
-            (&reachable, Met::Unauthorized("u".into()), refused(9, "u")),
-            (&reachable, Met::Forbidden("f".into()), reachable.clone()),
-            (&refused(5, "u"), Met::Unauthorized("v".into()), refused(5, "v")),
-            (&refused(5, "u"), Met::Answered, reachable.clone()),
-            (&refused(5, "u"), Met::Nothing("a".into()), away(9, "a")),
+            (&unknown, ServerResponse::Accepted, reachable.clone()),
+            (&unknown, ServerResponse::Nothing("a".into()), away(9, "a")),
+            (&reachable, ServerResponse::Nothing("a".into()), away(9, "a")),
+            (&away(5, "a"), ServerResponse::Nothing("b".into()), away(5, "b")),
+            (&away(5, "a"), ServerResponse::Answered, reachable.clone()),
+            (&away(5, "a"), ServerResponse::Accepted, reachable.clone()),
+            (&away(5, "a"), ServerResponse::Unauthorized("u".into()), refused(9, "u")),
+            (&reachable, ServerResponse::Unauthorized("u".into()), refused(9, "u")),
+            (&reachable, ServerResponse::Forbidden("f".into()), reachable.clone()),
+            (&refused(5, "u"), ServerResponse::Unauthorized("v".into()), refused(5, "v")),
+            (&refused(5, "u"), ServerResponse::Answered, reachable.clone()),
+            (&refused(5, "u"), ServerResponse::Nothing("a".into()), away(9, "a")),
         ] {
             let mut rests_on = Known::default();
             assert_eq!(rests_on.after(known, met.clone(), at(9)), next, "{known:?} {met:?}");
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn a_missing_right_is_no_refusal_and_the_lack_of_all_of_them_is() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let forbidden = || Met::Forbidden("GET /api/v1/secrets".into());
+        let forbidden = || ServerResponse::Forbidden("GET /api/v1/secrets".into());
         let mut rests_on = Known::default();
         let mut known = Reachability::Reachable;
         for second in 0..40 {
@@ -188,9 +190,9 @@ mod tests {
             let refused = matches!(known, Reachability::Refused { .. });
             assert_eq!(refused, second >= 30, "{second}");
         }
-        known = rests_on.after(&known, Met::Answered, at(41));
+        known = rests_on.after(&known, ServerResponse::Answered, at(41));
         assert!(matches!(known, Reachability::Refused { .. }), "everybody may ask for the version");
-        known = rests_on.after(&known, Met::Accepted, at(42));
+        known = rests_on.after(&known, ServerResponse::Accepted, at(42));
         assert_eq!(rests_on.after(&known, forbidden(), at(100)), Reachability::Reachable);
     }
 }

@@ -119,14 +119,14 @@ pub(super) type Digest = Vec<u8>;
 
 /// What there is where no kubeconfig is named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Surroundings {
+pub struct Environment {
     /// `KUBECONFIG` is set.
     pub kubeconfig: bool,
     /// We run in a pod.
     pub cluster: bool,
 }
 
-impl Surroundings {
+impl Environment {
     pub(super) fn look() -> Self {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         Self { kubeconfig: set(KUBECONFIG), cluster: set("KUBERNETES_SERVICE_HOST") }
@@ -139,7 +139,7 @@ impl Surroundings {
 /// When there is none for the default cluster.
 pub(super) fn resolve(
     settings: &ClusterSettings,
-    surroundings: Surroundings,
+    surroundings: Environment,
 ) -> anyhow::Result<[Kubeconfig; 4]> {
     let of = |role| settings.of(role).kubeconfig.clone();
     let default = match of(Role::Default) {
@@ -188,7 +188,7 @@ mod tests {
         ] {
             let [default, source, dns, target] = flags.map(options);
             let settings = ClusterSettings { default, source, dns, target };
-            let resolved = resolve(&settings, Surroundings { kubeconfig, cluster }).ok();
+            let resolved = resolve(&settings, Environment { kubeconfig, cluster }).ok();
             let expected = expected.map(|all| all.map(|text| Kubeconfig::parse(text).unwrap()));
             assert_eq!(resolved, expected, "{flags:?} {kubeconfig} {cluster}");
         }

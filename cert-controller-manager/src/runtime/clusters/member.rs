@@ -21,7 +21,7 @@ use super::{
     bucket::Bucket,
     connection::Connection,
     credentials::{Credentials, NoCredentials},
-    health::{Health, Met},
+    health::{Health, ServerResponse},
     kubeconfig::{Digest, Kubeconfig, Loaded},
     stack::{Purpose, Stack, build},
 };
@@ -41,7 +41,7 @@ const AWAY: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 pub(super) struct Member {
-    line: Arc<Line>,
+    line: Arc<SharedTransport>,
     client: Client,
     server: String,
     fence: Fence,
@@ -50,7 +50,7 @@ pub(super) struct Member {
 }
 
 /// What all clients of a member share, and what goes on when its kubeconfig changes.
-struct Line {
+struct SharedTransport {
     stacks: RwLock<Stacks>,
     bucket: Bucket,
     health: Health,
@@ -91,7 +91,7 @@ impl Member {
         fence: &Fence,
     ) -> anyhow::Result<Arc<Self>> {
         let what = || kubeconfig.to_string();
-        let line = Arc::new(Line {
+        let line = Arc::new(SharedTransport {
             stacks: RwLock::new(Stacks::build(&loaded.connection, fence).with_context(what)?),
             bucket: Bucket::new(options.qps, options.burst),
             health: Health::new(),
@@ -224,7 +224,7 @@ impl Member {
     }
 }
 
-impl Line {
+impl SharedTransport {
     async fn send(
         self: Arc<Self>,
         purpose: Purpose,
@@ -232,7 +232,7 @@ impl Line {
     ) -> Result<Response<Incoming>, BoxError> {
         let verb = Verb::of(request.method(), request.uri().path(), request.uri().query());
         if purpose == Purpose::Calls {
-            self.bucket.turn().await;
+            self.bucket.acquire().await;
         }
         let asked = format!("{} {}", request.method(), request.uri().path());
         let stack = {
@@ -269,27 +269,29 @@ impl Line {
     }
 }
 
-fn client(line: &Arc<Line>, purpose: Purpose, namespace: &str) -> Client {
+fn client(line: &Arc<SharedTransport>, purpose: Purpose, namespace: &str) -> Client {
     let line = line.clone();
     let send = service_fn(move |request| line.clone().send(purpose, request));
     Client::new(send, namespace)
 }
 
 /// What an answer says of the server; `None` where nothing was sent.
-fn met(asked: &str, answer: &Result<Response<Incoming>, BoxError>) -> Option<Met> {
+fn met(asked: &str, answer: &Result<Response<Incoming>, BoxError>) -> Option<ServerResponse> {
     match answer {
         Err(error) if error.is::<NotLeading>() => None,
-        Err(error) if error.is::<NoCredentials>() => Some(Met::Unauthorized(error.to_string())),
-        Err(error) => Some(Met::Nothing(chain(error.as_ref()))),
+        Err(error) if error.is::<NoCredentials>() => {
+            Some(ServerResponse::Unauthorized(error.to_string()))
+        }
+        Err(error) => Some(ServerResponse::Nothing(chain(error.as_ref()))),
         Ok(answer) => Some(match answer.status() {
-            StatusCode::UNAUTHORIZED => Met::Unauthorized(format!(
+            StatusCode::UNAUTHORIZED => ServerResponse::Unauthorized(format!(
                 "{asked} is answered with 401, our credentials are not valid"
             )),
-            StatusCode::FORBIDDEN => {
-                Met::Forbidden(format!("{asked} is answered with 403, as all calls before"))
-            }
-            _ if asked.ends_with(PROBE) => Met::Answered,
-            _ => Met::Accepted,
+            StatusCode::FORBIDDEN => ServerResponse::Forbidden(format!(
+                "{asked} is answered with 403, as all calls before"
+            )),
+            _ if asked.ends_with(PROBE) => ServerResponse::Answered,
+            _ => ServerResponse::Accepted,
         }),
     }
 }

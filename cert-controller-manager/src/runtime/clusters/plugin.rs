@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LARGEST: u64 = 1 << 20;
 
 /// What a plugin has handed out.
-pub(super) struct Handed {
+pub(super) struct PluginCredential {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) certificate: Option<Arc<CertifiedKey>>,
     pub(super) expires: Option<Timestamp>,
@@ -49,7 +49,7 @@ struct Status {
 ///
 /// # Errors
 /// With the reason. What the plugin writes to standard error goes to ours.
-pub(super) fn run(plugin: &Plugin) -> anyhow::Result<Handed> {
+pub(super) fn run(plugin: &Plugin) -> anyhow::Result<PluginCredential> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let output = runtime
         .block_on(async { timeout(PATIENCE, output(plugin)).await })
@@ -87,7 +87,7 @@ async fn output(plugin: &Plugin) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(output)
 }
 
-fn read(output: &[u8], plugin: &Plugin) -> anyhow::Result<Handed> {
+fn read(output: &[u8], plugin: &Plugin) -> anyhow::Result<PluginCredential> {
     // The parser's message may quote a secret.
     let answer: ExecCredential = serde_json::from_slice(output).map_err(|error| {
         anyhow::anyhow!(
@@ -121,5 +121,5 @@ fn read(output: &[u8], plugin: &Plugin) -> anyhow::Result<Handed> {
     let not_after = identity.as_ref().map(|it| it.not_after);
     let expires = [status.expiration_timestamp, not_after].into_iter().flatten().min();
     let certificate = identity.map(|it| it.key);
-    Ok(Handed { authorization, certificate, expires })
+    Ok(PluginCredential { authorization, certificate, expires })
 }

@@ -23,7 +23,7 @@ pub(super) enum Act {
 }
 
 /// The definition as we deploy it: with our name, and the label if it is asked for.
-pub(super) fn dress(
+pub(super) fn annotate(
     mut definition: CustomResourceDefinition,
     options: &ClusterOptions,
     rules: &CrdSettings,
@@ -142,7 +142,7 @@ mod tests {
             ),
             (&managed, rules(&[], false), &plain, None),
         ] {
-            let wanted = dress(Certificate::crd(), options, &rules);
+            let wanted = annotate(Certificate::crd(), options, &rules);
             let found = old(annotations);
             match (decide(Some(&found), &wanted, options, &rules), foreign) {
                 (Act::Leave(owner), Some(foreign)) => assert_eq!(owner, foreign),
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_missing_definition_is_created_with_our_marks() {
         let options = ClusterOptions { no_cleanup_label: true, ..ClusterOptions::default() };
-        let wanted = dress(Certificate::crd(), &options, &rules(&[], false));
+        let wanted = annotate(Certificate::crd(), &options, &rules(&[], false));
         assert_eq!(decide(None, &wanted, &options, &rules(&[], false)), Act::Create);
         assert_eq!(wanted.annotations()[MAINTAINER], "us");
         assert_eq!(wanted.labels()[NO_CLEANUP], "true");

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{CrdSettings, FIRST_PAUSE, LONGEST_PAUSE, MAINTAINER};
 use crate::{
-    api::marks,
+    api::well_known,
     runtime::{errors::brief, fence::NotLeading},
 };
 
@@ -26,7 +26,7 @@ pub(super) async fn create_where_absent(client: Client, rules: &CrdSettings) {
     };
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let params = PostParams {
-        field_manager: Some(marks::FIELD_MANAGER.to_owned()),
+        field_manager: Some(well_known::FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
     let mut pause = FIRST_PAUSE;
@@ -140,6 +140,6 @@ mod tests {
         let definition = definition(&CrdSettings::default()).unwrap();
         assert_eq!(definition.name_any(), DNSEntry::crd_name());
         assert_eq!(definition.spec.names.kind, DNSEntry::kind(&()));
-        assert_eq!(definition.annotations()[MAINTAINER], marks::FIELD_MANAGER);
+        assert_eq!(definition.annotations()[MAINTAINER], well_known::FIELD_MANAGER);
     }
 }

@@ -17,7 +17,7 @@ use super::name;
 use crate::api::{CertificateKey, ObjectKey, Realm};
 use crate::{
     api::dnsentry::DNSEntry,
-    runtime::follow::{Availability, Follower},
+    runtime::watch::{Availability, EventHandler},
 };
 
 /// Our challenge entries as they were last heard of.
@@ -115,7 +115,7 @@ impl Entries {
     }
 }
 
-impl Follower<DNSEntry> for Entries {
+impl EventHandler<DNSEntry> for Entries {
     fn applied(&self, object: DNSEntry) {
         let key = ObjectKey::of(&object);
         let ours = |entry: &Entry| {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
 use crate::api::{ClusterId, dnsentry::ANNOTATION_OWNER};
-use crate::runtime::follow::{Availability, Follower};
+use crate::runtime::watch::{Availability, EventHandler};
 
 /// What the API server holds, and the code that it answers with in its place.
 #[derive(Default)]

@@ -7,8 +7,8 @@ use crate::{
         annotations::Options,
         kind::Kind,
         names::NameList,
-        object::{Entries, From},
-        slaves::Masters,
+        object::{Entries, NamespaceFilter},
+        owned_certificates::OwnerScope,
     },
 };
 
@@ -26,7 +26,7 @@ fn object() -> Object {
         deleting: false,
         entries: Entries::default(),
         parent: None,
-        listeners_from: From::Nowhere,
+        listeners_from: NamespaceFilter::Nowhere,
     }
 }
 
@@ -34,13 +34,13 @@ fn domains(names: &[&str]) -> Arc<NameList> {
     Arc::new(names.iter().copied().collect())
 }
 
-fn want(names: &[&str]) -> Wanted {
-    let certificates = names.iter().map(|name| WantedCertificate {
+fn want(names: &[&str]) -> Extracted {
+    let certificates = names.iter().map(|name| DesiredCertificate {
         secret: ObjectKey::new("ns", *name),
         domains: domains(&[&format!("{name}.x"), "b.x"]),
         options: Arc::default(),
     });
-    Wanted { responsible: true, certificates: certificates.collect(), ..Wanted::default() }
+    Extracted { responsible: true, certificates: certificates.collect(), ..Extracted::default() }
 }
 
 fn settings() -> SourceSettings {
@@ -48,19 +48,19 @@ fn settings() -> SourceSettings {
 }
 
 /// The Certificate that would be made for the Secret of this name, as the watch brings it.
-fn slave(name: &str, home: Home) -> Slave {
+fn slave(name: &str, home: CertificateCluster) -> OwnedCertificate {
     let (key, object, wanted) = (key(), object(), want(&[name]));
     let settings = settings();
-    let situation = Situation {
+    let situation = SourceState {
         key: &key,
         object: Some(&object),
-        wanted: &wanted,
+        extracted: &wanted,
         slaves: &[],
         apart: false,
         settings: &settings,
     };
     let mut certificate = situation.certificate(&object, &wanted.certificates[0]);
-    if home == Home::Target {
+    if home == CertificateCluster::Target {
         certificate.metadata.owner_references = None;
         let owners = "source:networking.k8s.io/Ingress/ns/Web".to_owned();
         let annotations = certificate.metadata.annotations.as_mut().unwrap();
@@ -68,15 +68,15 @@ fn slave(name: &str, home: Home) -> Slave {
         annotations.insert(crate::api::owners::OWNERS.to_owned(), owners);
     }
     certificate.metadata.uid = Some(format!("uid of {name}"));
-    Slave::of(&certificate, home, &masters(None)).unwrap()
+    OwnedCertificate::of(&certificate, home, &masters(None)).unwrap()
 }
 
 fn source() -> ClusterId {
     ClusterId { id: "source".into(), former: vec!["before".into()] }
 }
 
-fn masters(collected_in: Option<&str>) -> Masters {
-    Masters { cluster: source(), collected_in: collected_in.map(str::to_owned) }
+fn masters(collected_in: Option<&str>) -> OwnerScope {
+    OwnerScope { cluster: source(), collected_in: collected_in.map(str::to_owned) }
 }
 
 #[test]
@@ -87,32 +87,44 @@ fn an_annotation_names_owners_elsewhere_only_where_the_operator_collects_certifi
         let owner = "source:networking.k8s.io/Ingress/ns/Web".to_owned();
         let annotation = (crate::api::owners::OWNERS.to_owned(), owner);
         certificate.metadata.annotations = Some([annotation].into());
-        Slave::of(&certificate, home, &masters(collected_in)).is_some()
+        OwnedCertificate::of(&certificate, home, &masters(collected_in)).is_some()
     };
-    assert!(claim("ns", Home::Source, None) && claim("ns", Home::Target, Some("vault")));
-    assert!(!claim("thief", Home::Source, None) && !claim("thief", Home::Target, Some("vault")));
-    assert!(claim("vault", Home::Target, Some("vault")));
-    assert!(!claim("vault", Home::Source, Some("vault")));
+    assert!(
+        claim("ns", CertificateCluster::Source, None)
+            && claim("ns", CertificateCluster::Target, Some("vault"))
+    );
+    assert!(
+        !claim("thief", CertificateCluster::Source, None)
+            && !claim("thief", CertificateCluster::Target, Some("vault"))
+    );
+    assert!(claim("vault", CertificateCluster::Target, Some("vault")));
+    assert!(!claim("vault", CertificateCluster::Source, Some("vault")));
 }
 
 #[test]
 fn a_certificate_with_too_many_owner_references_belongs_to_nobody() {
-    let one = slave("a", Home::Source);
+    let one = slave("a", CertificateCluster::Source);
     let owners = |count| {
         let mut certificate = Certificate::new("claim", CertificateSpec::default());
         certificate.metadata.namespace = Some("ns".to_owned());
         certificate.metadata.owner_references =
             Some(one.references.iter().cycle().take(count).cloned().collect());
-        Slave::of(&certificate, Home::Source, &masters(None)).map(|slave| slave.references.len())
+        OwnedCertificate::of(&certificate, CertificateCluster::Source, &masters(None))
+            .map(|slave| slave.references.len())
     };
     assert_eq!((owners(1), owners(64), owners(65)), (Some(1), Some(64), None));
 }
 
 /// What is decided, a line for each.
-fn decided(object: Option<&Object>, wanted: &Wanted, slaves: &[Slave]) -> Vec<String> {
+fn decided(
+    object: Option<&Object>,
+    wanted: &Extracted,
+    slaves: &[OwnedCertificate],
+) -> Vec<String> {
     let (key, settings) = (key(), settings());
-    let apart = slaves.iter().any(|slave| slave.key.home == Home::Target);
-    let situation = Situation { key: &key, object, wanted, slaves, apart, settings: &settings };
+    let apart = slaves.iter().any(|slave| slave.key.cluster == CertificateCluster::Target);
+    let situation =
+        SourceState { key: &key, object, extracted: wanted, slaves, apart, settings: &settings };
     let line = |change| match change {
         Change::AddFinalizer => "finalizer".to_owned(),
         Change::RemoveFinalizer => "no finalizer".to_owned(),
@@ -129,23 +141,23 @@ fn decided(object: Option<&Object>, wanted: &Wanted, slaves: &[Slave]) -> Vec<St
 #[test]
 fn certificates_are_made_kept_and_deleted_with_what_is_wanted() {
     let object = object();
-    let (a, b) = (slave("a", Home::Source), slave("b", Home::Source));
+    let (a, b) = (slave("a", CertificateCluster::Source), slave("b", CertificateCluster::Source));
     let nothing: [&str; 0] = [];
     let there = Some(&object);
     assert_eq!(decided(there, &want(&["a"]), &[]), ["create ns/a"]);
     assert_eq!(decided(there, &want(&["a"]), from_ref(&a)), nothing);
     assert_eq!(decided(there, &want(&["a"]), &[a.clone(), b.clone()]), ["delete ns/b"]);
     assert_eq!(decided(there, &want(&[]), from_ref(&a)), ["delete ns/a"]);
-    assert_eq!(decided(None, &Wanted::default(), from_ref(&a)), ["delete ns/a"]);
-    let going = Slave { deleting: true, ..a };
+    assert_eq!(decided(None, &Extracted::default(), from_ref(&a)), ["delete ns/a"]);
+    let going = OwnedCertificate { deleting: true, ..a };
     assert_eq!(decided(there, &want(&[]), &[going]), nothing);
 }
 
 #[test]
 fn an_object_that_came_back_with_another_uid_keeps_its_certificates() {
     let back = Object { uid: "uid of its second life".into(), ..object() };
-    let (there, a) = (Some(&back), slave("a", Home::Source));
-    let a = Slave { resource_version: "7".into(), ..a };
+    let (there, a) = (Some(&back), slave("a", CertificateCluster::Source));
+    let a = OwnedCertificate { resource_version: "7".into(), ..a };
     let lines = decided(there, &want(&["a"]), from_ref(&a));
     let [line] = &lines[..] else { panic!("{lines:?}") };
     let patch: Value = serde_json::from_str(line.strip_prefix("patch ns/a: ").unwrap()).unwrap();
@@ -157,7 +169,7 @@ fn an_object_that_came_back_with_another_uid_keeps_its_certificates() {
     assert_eq!(patch, json!({ "metadata": wanted }));
     // Not where it asks for it no more, or goes, or where the Certificate goes.
     assert_eq!(decided(there, &want(&["b"]), from_ref(&a)), ["delete ns/a", "create ns/b"]);
-    let going = Slave { deleting: true, ..a.clone() };
+    let going = OwnedCertificate { deleting: true, ..a.clone() };
     assert_eq!(decided(there, &want(&["a"]), &[going]), ["create ns/a"]);
     // One was made already for its second life.
     let mut made = a.clone();
@@ -177,7 +189,7 @@ fn an_object_that_came_back_with_another_uid_keeps_its_certificates() {
 #[test]
 fn only_what_differs_is_patched() {
     let object = object();
-    let (mut wanted, a) = (want(&["a"]), slave("a", Home::Source));
+    let (mut wanted, a) = (want(&["a"]), slave("a", CertificateCluster::Source));
     wanted.certificates[0].domains = domains(&["c.x"]);
     let renew_before = Some("720h0m0s".into());
     wanted.certificates[0].options = Arc::new(Options { renew_before, ..Options::default() });
@@ -208,12 +220,14 @@ fn an_object_gets_two_hundred_certificates_and_keeps_those_it_has() {
     for (there, made, left_out) in
         [(0, 200, Some(800)), (150, 50, Some(800)), (300, 0, Some(700)), (1_000, 0, None)]
     {
-        let slaves: Vec<_> =
-            names[1_000 - there..].iter().map(|name| slave(name, Home::Source)).collect();
-        let situation = Situation {
+        let slaves: Vec<_> = names[1_000 - there..]
+            .iter()
+            .map(|name| slave(name, CertificateCluster::Source))
+            .collect();
+        let situation = SourceState {
             key: &key,
             object: Some(&object),
-            wanted: &wanted,
+            extracted: &wanted,
             slaves: &slaves,
             apart: false,
             settings: &settings,
@@ -230,8 +244,9 @@ fn an_object_gets_two_hundred_certificates_and_keeps_those_it_has() {
 #[test]
 fn what_an_object_has_that_cannot_be_read_stays_as_it_is() {
     let object = object();
-    let held = Wanted { responsible: true, held: true, ..Wanted::default() };
-    let (here, there) = (slave("a", Home::Source), slave("a", Home::Target));
+    let held = Extracted { responsible: true, held: true, ..Extracted::default() };
+    let (here, there) =
+        (slave("a", CertificateCluster::Source), slave("a", CertificateCluster::Target));
     assert_eq!(decided(Some(&object), &held, from_ref(&here)), [""; 0]);
     assert_eq!(decided(Some(&object), &held, from_ref(&there)), ["finalizer"]);
     let deleting = Object {
@@ -250,10 +265,10 @@ fn the_name_is_the_same_at_every_try_and_another_for_another_object() {
     settings.target_class = Some("c".into());
     let certificate = |uid: &str, apart| {
         let object = Object { uid: uid.into(), ..object() };
-        let situation = Situation {
+        let situation = SourceState {
             key: &key,
             object: Some(&object),
-            wanted: &wanted,
+            extracted: &wanted,
             slaves: &[],
             apart,
             settings: &settings,
@@ -279,10 +294,10 @@ fn the_name_is_valid_whatever_is_at_the_cut() {
             let name: String = filler.chars().cycle().skip(1).take(length - 1).collect();
             let name = format!("a{name}").trim_end_matches(['.', '-']).to_owned();
             let key = SourceKey { kind: Kind::Ingress, object: ObjectKey::new("ns", name) };
-            let situation = Situation {
+            let situation = SourceState {
                 key: &key,
                 object: Some(&object),
-                wanted: &wanted,
+                extracted: &wanted,
                 slaves: &[],
                 apart: false,
                 settings: &settings,
@@ -301,8 +316,8 @@ fn a_certificate_on_target_is_kept_and_guarded_by_a_finalizer() {
     let finalizers = vec!["cert.gardener.cloud/ingress-cert".to_owned()];
     let (bare, guarded) = (object(), Object { finalizers: finalizers.clone(), ..object() });
     let deleting = Object { deleting: true, ..guarded.clone() };
-    let a = slave("a", Home::Target);
-    let (here, nothing) = (slave("a", Home::Source), [""; 0]);
+    let a = slave("a", CertificateCluster::Target);
+    let (here, nothing) = (slave("a", CertificateCluster::Source), [""; 0]);
     assert_eq!(decided(Some(&bare), &want(&["a"]), from_ref(&a)), ["finalizer"]);
     assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&a)), nothing);
     assert_eq!(decided(Some(&guarded), &want(&["a"]), from_ref(&here)), ["no finalizer"]);
@@ -310,19 +325,19 @@ fn a_certificate_on_target_is_kept_and_guarded_by_a_finalizer() {
     assert_eq!(decided(Some(&deleting), &want(&[]), &[]), ["no finalizer"]);
     let unguarded = Object { deleting: true, ..bare };
     assert_eq!(decided(Some(&unguarded), &want(&[]), &[here]), nothing);
-    let foreign = Wanted::default();
+    let foreign = Extracted::default();
     assert_eq!(decided(Some(&guarded), &foreign, &[a]), ["delete ns/a"]);
 }
 
 #[test]
 fn who_changes_the_class_is_cleaned_up_by_whom_it_was_made_by() {
     let object = object();
-    let ours = slave("a", Home::Source);
+    let ours = slave("a", CertificateCluster::Source);
     let mut upstreams = ours.clone();
     upstreams.annotations.remove(SOURCE_CLASS);
     let mut anothers = ours.clone();
     anothers.annotations.insert(SOURCE_CLASS.into(), "other".into());
-    let foreign = Wanted::default();
+    let foreign = Extracted::default();
     for (slave, deleted) in [(ours, true), (upstreams, false), (anothers, false)] {
         assert_eq!(decided(Some(&object), &foreign, &[slave]).len() == 1, deleted);
     }
@@ -331,22 +346,23 @@ fn who_changes_the_class_is_cleaned_up_by_whom_it_was_made_by() {
 #[test]
 fn certificates_of_other_objects_are_not_taken_for_ours() {
     let object = object();
-    let mut before = slave("a", Home::Source);
+    let mut before = slave("a", CertificateCluster::Source);
     before.owners[0].1 = Some("another uid".into());
     assert_eq!(decided(Some(&object), &want(&["b"]), &[before])[0], "delete ns/a");
-    let mut shared = slave("b", Home::Source);
+    let mut shared = slave("b", CertificateCluster::Source);
     shared.owners.push((SourceKey { kind: Kind::Service, ..key() }, None));
     assert_eq!(decided(Some(&object), &want(&[]), &[shared]), [""; 0]);
 }
 
 #[test]
 fn owners_with_a_former_id_of_the_cluster_are_written_anew() {
-    let mut a = slave("a", Home::Target);
+    let mut a = slave("a", CertificateCluster::Target);
     a.migrated = crate::api::owners::migrate("before:networking.k8s.io/Ingress/ns/Web", &source());
     let lines = decided(Some(&object()), &want(&["a"]), &[a]);
     assert!(lines[1].contains("source:networking.k8s.io/Ingress/ns/Web"), "{lines:?}");
     assert_eq!(
-        CertificateKey { home: Home::Target, object: ObjectKey::new("a", "b") }.to_string(),
+        CertificateKey { cluster: CertificateCluster::Target, object: ObjectKey::new("a", "b") }
+            .to_string(),
         "target:a/b"
     );
 }

@@ -125,7 +125,7 @@ async fn a_route_is_told_once_what_is_wrong_with_it_until_that_changes() {
         object("r", json!({"parentRefs": [{"name": "g"}], "hostnames": hostnames}))
     };
     let told = || {
-        let all = index.complaints(&key(Kind::Gateway, "g"));
+        let all = index.problems(&key(Kind::Gateway, "g"));
         all.into_iter().map(|it| (it.about.name.unwrap(), it.text)).collect::<Vec<_>>()
     };
     routes.applied(route(&["a.x", "10.0.0.9"]));
@@ -232,7 +232,7 @@ async fn a_gateway_is_held_while_routes_of_its_namespace_have_no_room() {
     ingresses.applied(ingress("ns", "web", 1));
     assert_ne!(entries(&index, Kind::Ingress, "ns", "web"), Entries::NoRoom);
     ingresses.gone(&ObjectKey::new("ns", "web"));
-    let told = index.complaints(&key(Kind::Gateway, "g"));
+    let told = index.problems(&key(Kind::Gateway, "g"));
     let about: Vec<_> = told.iter().filter_map(|it| it.about.namespace.as_deref()).collect();
     assert_eq!(about, ["ns", "other"]);
     assert!(told[0].text.contains("takes more than 32 MiB"), "{told:?}");

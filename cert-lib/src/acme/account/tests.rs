@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     acme::account::binding::MacAlgorithm,
     clock::Manual,
-    issue::Ladder,
+    issue::RetrySchedule,
     net::{
         HttpError,
         scripted::{Answer, Scripted, Seen, reply},
@@ -178,7 +178,7 @@ async fn what_went_wrong_says_who_must_act() {
             500,
             problem("serverInternal"),
             "serverInternal: no (HTTP 500)",
-            Disposition::Retry(Ladder::Transport),
+            Disposition::Retry(RetrySchedule::Transport),
         ),
         (
             200,

@@ -4,32 +4,32 @@
 
 use jiff::Timestamp;
 
-use super::{Concern, Problem, Subproblem, word_of};
-use crate::{issue::About, model::name::DnsName};
+use super::{Problem, ProblemScope, Subproblem, word_of};
+use crate::{issue::LimitScope, model::name::DnsName};
 
 impl Problem {
     /// Whom the refusal of a new order concerns besides this very order; `None` where it is about
     /// nothing else.
     #[must_use]
-    pub fn limit(&self, concern: Concern) -> Option<About> {
+    pub fn limit(&self, concern: ProblemScope) -> Option<LimitScope> {
         let busy = self.status == Some(503) && self.retry_after.is_some();
-        if concern != Concern::NewOrder || self.is_pause() || !(self.is_limit() || busy) {
+        if concern != ProblemScope::NewOrder || self.is_pause() || !(self.is_limit() || busy) {
             return None;
         }
         let said = about(&self.detail);
         let per_name = || self.subproblems.iter().find_map(about_one);
-        Some(said.or_else(per_name).unwrap_or(About::Account))
+        Some(said.or_else(per_name).unwrap_or(LimitScope::Account))
     }
 
     /// Whether it says in so many words that a limit is met from which Let's Encrypt exempts renewals
     /// (`#limit-exemptions-for-renewals`): then what was asked for is none.
     #[must_use]
-    pub(crate) fn denies_renewal(&self, concern: Concern) -> bool {
+    pub(crate) fn denies_renewal(&self, concern: ProblemScope) -> bool {
         let has = |words: &str| self.detail.contains(words);
         match self.limit(concern) {
-            Some(About::Account) => has("new orders"),
-            Some(About::Domain(_)) => has("already issued for"),
-            Some(About::Set | About::Name(_)) | None => false,
+            Some(LimitScope::Account) => has("new orders"),
+            Some(LimitScope::Domain(_)) => has("already issued for"),
+            Some(LimitScope::Set | LimitScope::Name(_)) | None => false,
         }
     }
 
@@ -51,21 +51,21 @@ impl Problem {
     }
 }
 
-fn about_one(sub: &Subproblem) -> Option<About> {
+fn about_one(sub: &Subproblem) -> Option<LimitScope> {
     if word_of(&sub.kind) != "rateLimited" {
         return None;
     }
-    let name = || sub.identifier.as_ref()?.value.parse().ok().map(About::Name);
+    let name = || sub.identifier.as_ref()?.value.parse().ok().map(LimitScope::Name);
     about(&sub.detail).or_else(name)
 }
 
-fn about(text: &str) -> Option<About> {
+fn about(text: &str) -> Option<LimitScope> {
     let has = |words: &str| text.contains(words);
     if has("exact set") {
-        return Some(About::Set);
+        return Some(LimitScope::Set);
     }
     if has("from this account") || has("new orders") {
-        return Some(About::Account);
+        return Some(LimitScope::Account);
     }
     let quoted = text.split('"').nth(1).filter(|it| !it.is_empty());
     // As it was before the names were quoted: `already issued for: example.com: see https://…`.
@@ -73,11 +73,11 @@ fn about(text: &str) -> Option<About> {
         || text.split_once("issued for")?.1.trim_start_matches([':', ' ']).split([':', ' ']).next();
     let name = quoted.or_else(bare).filter(|it| it.contains('.'));
     match name.map(str::parse::<DnsName>) {
-        Some(Ok(name)) if has("failed authorization") => Some(About::Name(name.base())),
-        Some(Ok(name)) => Some(About::Domain(name.base())),
+        Some(Ok(name)) if has("failed authorization") => Some(LimitScope::Name(name.base())),
+        Some(Ok(name)) => Some(LimitScope::Domain(name.base())),
         // An IP address, or nothing that we know: the names of this order are all that is certain.
-        Some(Err(_)) => Some(About::Set),
-        None => has("failed authorization").then_some(About::Set),
+        Some(Err(_)) => Some(LimitScope::Set),
+        None => has("failed authorization").then_some(LimitScope::Set),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::{
         acme::wire::Identifier,
-        issue::{Disposition, Ladder},
+        issue::{Disposition, RetrySchedule},
     };
 
     fn limited(detail: &str) -> Problem {
@@ -112,38 +112,41 @@ mod tests {
         for (detail, about) in [
             (
                 "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/",
-                About::Domain(name("example.com")),
+                LimitScope::Domain(name("example.com")),
             ),
             (
                 "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/",
-                About::Set,
+                LimitScope::Set,
             ),
             (
                 "Error creating new order :: too many certificates already issued for exact set of domains: a.example.com: see https://letsencrypt.org/docs/rate-limits/",
-                About::Set,
+                LimitScope::Set,
             ),
             (
                 "too many failed authorizations (5) for \"www.example.com\" in the last 1h0m0s, retry after 2026-11-22 10:00:00 UTC",
-                About::Name(name("www.example.com")),
+                LimitScope::Name(name("www.example.com")),
             ),
             (
                 "too many failed authorizations recently: see https://letsencrypt.org/docs/",
-                About::Set,
+                LimitScope::Set,
             ),
             (
                 "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-11-22 10:00:00 UTC",
-                About::Account,
+                LimitScope::Account,
             ),
             (
                 "too many certificates already issued for: example.com: see https://x",
-                About::Domain(name("example.com")),
+                LimitScope::Domain(name("example.com")),
             ),
-            ("too many certificates (50) already issued for \"192.0.2.7\" in the last", About::Set),
-            ("Service busy; retry later.", About::Account),
-            ("", About::Account),
+            (
+                "too many certificates (50) already issued for \"192.0.2.7\" in the last",
+                LimitScope::Set,
+            ),
+            ("Service busy; retry later.", LimitScope::Account),
+            ("", LimitScope::Account),
         ] {
-            assert_eq!(limited(detail).limit(Concern::NewOrder), Some(about), "{detail}");
-            assert_eq!(limited(detail).limit(Concern::Order), None, "an order that stands");
+            assert_eq!(limited(detail).limit(ProblemScope::NewOrder), Some(about), "{detail}");
+            assert_eq!(limited(detail).limit(ProblemScope::Order), None, "an order that stands");
         }
     }
 
@@ -157,11 +160,11 @@ mod tests {
             ("Service busy; retry later.", false),
             ("", false),
         ] {
-            assert_eq!(limited(detail).denies_renewal(Concern::NewOrder), denied, "{detail}");
+            assert_eq!(limited(detail).denies_renewal(ProblemScope::NewOrder), denied, "{detail}");
         }
         let elsewhere = Problem { status: Some(403), kind: "unauthorized".into(), ..limited("") };
         let elsewhere = Problem { detail: "too many new orders".into(), ..elsewhere };
-        assert!(!elsewhere.denies_renewal(Concern::NewOrder), "no limit");
+        assert!(!elsewhere.denies_renewal(ProblemScope::NewOrder), "no limit");
     }
 
     #[test]
@@ -173,11 +176,14 @@ mod tests {
         };
         let with = |detail| Problem { subproblems: vec![sub(detail)], ..limited("see below") };
         assert_eq!(
-            with("too many").limit(Concern::NewOrder),
-            Some(About::Name(name("a.example.com")))
+            with("too many").limit(ProblemScope::NewOrder),
+            Some(LimitScope::Name(name("a.example.com")))
         );
         let domain = "too many certificates (50) already issued for \"example.com\"";
-        assert_eq!(with(domain).limit(Concern::NewOrder), Some(About::Domain(name("example.com"))));
+        assert_eq!(
+            with(domain).limit(ProblemScope::NewOrder),
+            Some(LimitScope::Domain(name("example.com")))
+        );
     }
 
     /// faults.md 6
@@ -185,9 +191,9 @@ mod tests {
     fn a_busy_ca_that_names_a_time_concerns_the_account_and_another_failure_nobody() {
         let time = Some("2026-11-22T10:00:00Z".parse().unwrap());
         let busy = Problem { retry_after: time, ..Problem::foreign(503) };
-        assert_eq!(busy.limit(Concern::NewOrder), Some(About::Account));
-        assert_eq!(Problem::foreign(503).limit(Concern::NewOrder), None);
-        assert_eq!(Problem::foreign(500).limit(Concern::NewOrder), None);
+        assert_eq!(busy.limit(ProblemScope::NewOrder), Some(LimitScope::Account));
+        assert_eq!(Problem::foreign(503).limit(ProblemScope::NewOrder), None);
+        assert_eq!(Problem::foreign(500).limit(ProblemScope::NewOrder), None);
     }
 
     /// faults.md 5
@@ -197,10 +203,10 @@ mod tests {
             "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-11-22 10:00:00 UTC: see",
         );
         let time = "2026-11-22T10:00:00Z".parse().unwrap();
-        assert_eq!(said.disposition(Concern::NewOrder), Disposition::Until(time));
+        assert_eq!(said.disposition(ProblemScope::NewOrder), Disposition::Until(time));
         for detail in ["too many", "retry after a while", "retry after 2026-99-99 10:00:00 UTC"] {
-            let disposition = limited(detail).disposition(Concern::NewOrder);
-            assert_eq!(disposition, Disposition::Retry(Ladder::Validation), "{detail}");
+            let disposition = limited(detail).disposition(ProblemScope::NewOrder);
+            assert_eq!(disposition, Disposition::Retry(RetrySchedule::Validation), "{detail}");
         }
     }
 
@@ -212,8 +218,11 @@ mod tests {
             "Your account is temporarily prevented from requesting certificates for www.example.com and possibly others. Please visit: {link}"
         );
         let paused = limited(&detail);
-        assert_eq!(paused.disposition(Concern::NewOrder), Disposition::Retry(Ladder::Daily));
-        assert_eq!(paused.limit(Concern::NewOrder), None, "other names are not paused");
+        assert_eq!(
+            paused.disposition(ProblemScope::NewOrder),
+            Disposition::Retry(RetrySchedule::Daily)
+        );
+        assert_eq!(paused.limit(ProblemScope::NewOrder), None, "other names are not paused");
         assert!(paused.to_string().contains(&format!("{link} (HTTP 429)")), "{paused}");
     }
 }

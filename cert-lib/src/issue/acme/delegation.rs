@@ -33,7 +33,7 @@ pub(super) async fn follow(
 
 /// `why` the proofs are not seen yet, and where they are, unless that is at the challenges of `names`
 /// themselves: whoever reads it must know which zone to look into.
-pub(super) fn shown(why: String, names: &[DnsName], proofs: &[Proof]) -> String {
+pub(super) fn explain(why: String, names: &[DnsName], proofs: &[Proof]) -> String {
     let own: BTreeSet<DnsName> = names.iter().map(DnsName::challenge).collect();
     let elsewhere = proofs.iter().map(|Proof::Txt { fqdn, .. }| fqdn);
     let elsewhere: Vec<&DnsName> = elsewhere.filter(|fqdn| !own.contains(fqdn)).collect();
@@ -105,9 +105,9 @@ mod tests {
         assert!(followed == [proof("_acme-challenge.a.test", &["1"]), all.clone()]);
 
         let names = ["a.test", "x.b.test", "y.b.test"].map(name);
-        let said = shown("not yet".to_owned(), &names, &followed);
+        let said = explain("not yet".to_owned(), &names, &followed);
         assert_eq!(said, "not yet (CNAMEs lead to all.acme.test)");
-        let said = shown("not yet".to_owned(), &names[..1], &followed[..1]);
+        let said = explain("not yet".to_owned(), &names[..1], &followed[..1]);
         assert_eq!(said, "not yet");
     }
 

@@ -10,10 +10,10 @@ use crate::{
     acme::{
         client::{Reply, RequestError},
         order::View,
-        problem::Concern,
+        problem::ProblemScope,
     },
     issue::{
-        Disposition, IssueError, Ladder,
+        Disposition, IssueError, RetrySchedule,
         acme::{
             chain::{self, ChainError},
             failure,
@@ -42,7 +42,7 @@ impl Running<'_> {
             }
             Err(error) => {
                 let doing = "fetching the certificate";
-                return Err(failure::failed(doing, &error, Concern::Order));
+                return Err(failure::failed(doing, &error, ProblemScope::Order));
             }
         };
         let bundle = self.check(&reply).map_err(|error| self.unusable(&error))?;
@@ -58,13 +58,13 @@ impl Running<'_> {
         let age = self.issuer.clock.now().duration_since(self.durable.started);
         match error {
             ChainError::None(_) if age < PATIENCE => {
-                IssueError::passing(message, Disposition::Retry(Ladder::Transport))
+                IssueError::passing(message, Disposition::Retry(RetrySchedule::Transport))
             }
             ChainError::None(_)
             | ChainError::TooLong(_)
             | ChainError::Broken
             | ChainError::Mismatch(_) => {
-                IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+                IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
             }
         }
     }

@@ -5,19 +5,19 @@ use jiff::Timestamp;
 use crate::{
     acme::{
         client::RequestError,
-        order::{is_over, shown},
-        problem::{Concern, Problem, line},
+        order::{describe, is_over},
+        problem::{Problem, ProblemScope, line},
         wire::{Authorization, AuthorizationStatus, Order},
     },
-    issue::{Disposition, IssueError, Ladder},
+    issue::{Disposition, IssueError, RetrySchedule},
     model::request::Request,
     solve::{Proof, SolveError},
 };
 
 /// A request failed while `doing` something. The order stands when trying again is all it takes.
-pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> IssueError {
+pub(super) fn failed(doing: &str, error: &RequestError, concern: ProblemScope) -> IssueError {
     let message = format!("{doing} failed: {error}");
-    if concern == Concern::Order && error.problem().is_some_and(is_lost) {
+    if concern == ProblemScope::Order && error.problem().is_some_and(is_lost) {
         return gone(&message);
     }
     let limit = error.problem().and_then(|problem| problem.limit(concern));
@@ -27,10 +27,10 @@ pub(super) fn failed(doing: &str, error: &RequestError, concern: Concern) -> Iss
         return failure.limited(limit).denying_renewal(denied);
     }
     let failure = match error.disposition(concern) {
-        disposition @ (Disposition::Retry(Ladder::Transport) | Disposition::Until(_)) => {
+        disposition @ (Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_)) => {
             IssueError::passing(message, disposition)
         }
-        disposition @ (Disposition::Retry(Ladder::Validation | Ladder::Daily)
+        disposition @ (Disposition::Retry(RetrySchedule::Validation | RetrySchedule::Daily)
         | Disposition::FixIssuer
         | Disposition::FixRequest) => IssueError::fatal(message, disposition),
     };
@@ -75,7 +75,7 @@ pub(super) fn expired_after(placed: Timestamp, last: &IssueError) -> IssueError 
 pub(super) fn finished_before() -> IssueError {
     IssueError::fatal(
         "the CA answered with an order that is finished already, for a key that is not known here",
-        Disposition::Retry(Ladder::Validation),
+        Disposition::Retry(RetrySchedule::Validation),
     )
 }
 
@@ -88,7 +88,7 @@ pub(super) fn asked_for(request: &Request) -> usize {
 pub(super) fn check_count(order: &Order, request: &Request) -> Result<(), IssueError> {
     if order.authorizations.len() > asked_for(request) {
         let message = "the CA wants more to be proved than was asked for";
-        return Err(IssueError::fatal(message, Disposition::Retry(Ladder::Validation)));
+        return Err(IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation)));
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ pub(super) fn unknown_profile<'a>(
 
 /// A new order is all it takes.
 pub(super) fn gone(message: &str) -> IssueError {
-    IssueError::fatal(message, Disposition::Retry(Ladder::Transport))
+    IssueError::fatal(message, Disposition::Retry(RetrySchedule::Transport))
 }
 
 /// The solver failed while `doing` something.
@@ -130,12 +130,12 @@ pub(super) fn unsolved(doing: &str, error: &SolveError) -> IssueError {
     let message = format!("{doing} failed: {error}");
     match error {
         SolveError::Unavailable(_) => {
-            IssueError::passing(message, Disposition::Retry(Ladder::Transport))
+            IssueError::passing(message, Disposition::Retry(RetrySchedule::Transport))
         }
         // Not the issuer's fault: it may be one namespace that cannot be written, and the others
         // must not suffer.
         SolveError::Misconfigured(_) => {
-            IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+            IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
         }
     }
 }
@@ -151,7 +151,7 @@ pub(super) fn invisible(proofs: &[Proof], why: &str) -> IssueError {
         "DNS TXT {records} {}{and_more} {are} not visible on the authoritative or precheck name servers: {why}",
         shown.join(", "),
     );
-    IssueError::fatal(message, Disposition::Retry(Ladder::Validation))
+    IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
 }
 
 /// The CA gave the order up: its own words on each name, or on the order where it has none.
@@ -160,23 +160,23 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
         .iter()
         .flat_map(|authorization| {
             let problems = authorization.challenges.iter().filter_map(|one| one.error.as_ref());
-            problems.map(|problem| (shown(authorization), problem))
+            problems.map(|problem| (describe(authorization), problem))
         })
         .collect();
     let problems = per_name.iter().map(|(_, problem)| *problem).chain(&order.error);
     // A try that was refused counts at the CA, whatever the reason: no hurry.
     let hurried = |it: &Disposition| {
-        matches!(it, Disposition::Retry(Ladder::Transport) | Disposition::Until(_))
+        matches!(it, Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_))
     };
     let disposition = problems
-        .map(|problem| problem.disposition(Concern::Order))
+        .map(|problem| problem.disposition(ProblemScope::Order))
         .find(|disposition| !hurried(disposition))
-        .unwrap_or(Disposition::Retry(Ladder::Validation));
+        .unwrap_or(Disposition::Retry(RetrySchedule::Validation));
     let mut said: Vec<String> =
         per_name.iter().map(|(name, problem)| format!("{name}: {problem}")).collect();
     if said.is_empty() && order.error.is_none() {
         let over = authorizations.iter().filter(|one| is_over(one));
-        said.extend(over.map(|one| format!("{}: {}", shown(one), one.status)));
+        said.extend(over.map(|one| format!("{}: {}", describe(one), one.status)));
     }
     let more = said.split_off(said.len().min(MAX_NAMES)).len();
     if more > 0 {

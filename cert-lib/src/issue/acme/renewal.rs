@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::failure::failed;
 use crate::{
-    acme::{account::Account, problem::Concern},
-    issue::{Disposition, IssueError, Ladder, RenewalInfo},
+    acme::{account::Account, problem::ProblemScope},
+    issue::{Disposition, IssueError, RenewalInfo, RetrySchedule},
     model::cert_id::CertId,
 };
 
@@ -17,7 +17,7 @@ pub(super) async fn ask(
     certificate: &CertId,
     now: Timestamp,
 ) -> Result<Option<RenewalInfo>, IssueError> {
-    let failed = |error| failed("asking for renewal information", &error, Concern::Order);
+    let failed = |error| failed("asking for renewal information", &error, ProblemScope::Order);
     let client = account.client();
     let directory = client.directory().await.map_err(failed)?;
     let Some(base) = &directory.renewal_info else { return Ok(None) };
@@ -33,7 +33,7 @@ pub(super) async fn ask(
         reply.json().map_err(failed)?;
     if start >= end {
         let why = format!("the CA suggests a renewal from {start} to {end}, which is no window");
-        return Err(IssueError::passing(why, Disposition::Retry(Ladder::Transport)));
+        return Err(IssueError::passing(why, Disposition::Retry(RetrySchedule::Transport)));
     }
     let explanation_url = explanation_url.filter(|url| is_shown(url));
     Ok(Some(RenewalInfo { start, end, explanation_url, ask_again: again(reply.retry_after, now) }))
@@ -179,7 +179,11 @@ mod tests {
             let shown = body.to_string();
             let error = asked(move |reply| reply.json(&body), 200).await.0.unwrap_err();
             assert!(!error.ends_order(), "{shown}");
-            assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport), "{shown}");
+            assert_eq!(
+                error.disposition(),
+                Disposition::Retry(RetrySchedule::Transport),
+                "{shown}"
+            );
         }
         for status in [404, 500, 503] {
             let (outcome, _) = asked(|reply| reply.html("<h1>no</h1>"), status).await;

@@ -11,9 +11,9 @@ use crate::{
     acme::{
         account::Account,
         client::RequestError,
-        problem::{Concern, Problem},
+        problem::{Problem, ProblemScope},
     },
-    issue::{Disposition, IssueError, Ladder, RevocationReason},
+    issue::{Disposition, IssueError, RetrySchedule, RevocationReason},
 };
 
 use super::failure::failed;
@@ -27,7 +27,7 @@ pub(super) async fn revoke(
 ) -> Result<(), IssueError> {
     let client = account.client();
     let directory = client.directory().await;
-    let directory = directory.map_err(|error| failed(DOING, &error, Concern::Account))?;
+    let directory = directory.map_err(|error| failed(DOING, &error, ProblemScope::Account))?;
     let Some(url) = &directory.revoke_cert else {
         let message = format!("{DOING} failed: the CA's directory has no revokeCert");
         return Err(IssueError::fatal(message, Disposition::FixIssuer));
@@ -62,10 +62,10 @@ fn judged(error: &RequestError) -> IssueError {
             IssueError::fatal(format!("{DOING} failed: {error}"), Disposition::FixRequest)
         }
         Some(problem) if problem.is_gone() => {
-            let retry = Disposition::Retry(Ladder::Transport);
+            let retry = Disposition::Retry(RetrySchedule::Transport);
             IssueError::passing(format!("{DOING} failed: {error}"), retry)
         }
-        Some(_) | None => failed(DOING, error, Concern::Account),
+        Some(_) | None => failed(DOING, error, ProblemScope::Account),
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
             (400, "accountDoesNotExist", Disposition::FixIssuer),
             (429, "rateLimited", until),
             (500, "serverInternal", until),
-            (404, "html", Disposition::Retry(Ladder::Transport)),
+            (404, "html", Disposition::Retry(RetrySchedule::Transport)),
             (502, "html", until),
         ] {
             let error = ask(Ca(status, word, true)).await.0.unwrap_err();

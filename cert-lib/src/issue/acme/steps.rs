@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::{
     acme::{
         client::{Reply, RequestError},
-        order::{Claim, Unprovable, View, proofs},
-        problem::Concern,
+        order::{ProofKind, Unprovable, View, proofs},
+        problem::ProblemScope,
         wire::{Authorization, Order},
     },
     issue::{
-        Disposition, IssueError, Ladder, Phase,
+        Disposition, IssueError, Phase, RetrySchedule,
         acme::{AcmeIssuer, delegation, failure},
         progress::Durable,
         x509,
@@ -40,7 +40,8 @@ impl Running<'_> {
     pub(super) async fn authorize(&self, view: &mut View) -> Result<(), IssueError> {
         failure::check_count(&view.order, self.request)?;
         let all = self.fetch_authorizations(&view.order).await;
-        let failed = |error| failure::failed("fetching an authorization", &error, Concern::Order);
+        let failed =
+            |error| failure::failed("fetching an authorization", &error, ProblemScope::Order);
         view.authorized(all.into_iter().collect::<Result<_, _>>().map_err(failed)?);
         Ok(())
     }
@@ -52,8 +53,8 @@ impl Running<'_> {
         // A CA decides which of the requested names it wants proved, but never on other names.
         for one in &open {
             let (asked, shown) = match &one.of {
-                Claim::Name(name) => (self.durable.names.contains(name), name.to_string()),
-                Claim::Address(address) => {
+                ProofKind::Name(name) => (self.durable.names.contains(name), name.to_string()),
+                ProofKind::Address(address) => {
                     (self.request.acme.addresses.contains(address), address.to_string())
                 }
             };
@@ -65,7 +66,7 @@ impl Running<'_> {
         let mut proofs = proofs(&open, |token| key.dns_value(token));
         if self.request.acme.follow_cname {
             let followed = delegation::follow(self.issuer.solver.as_ref(), proofs).await;
-            proofs = followed.map_err(|error| self.unfollowed(&error))?;
+            proofs = followed.map_err(|error| self.delegation_failed(&error))?;
         }
         let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
         outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
@@ -75,17 +76,17 @@ impl Running<'_> {
 
     /// Name servers that do not answer are whoever's who owns the name: they are waited for as long as
     /// for a record, and no order is held up by them for longer.
-    fn unfollowed(&self, error: &SolveError) -> IssueError {
+    fn delegation_failed(&self, error: &SolveError) -> IssueError {
         let failed = failure::unsolved("following CNAMEs", error);
         let age = self.issuer.clock.now().duration_since(self.durable.started);
         if failed.ends_order() || age < self.issuer.conduct.timing.propagation_timeout {
             return failed;
         }
-        IssueError::fatal(failed.to_string(), Disposition::Retry(Ladder::Validation))
+        IssueError::fatal(failed.to_string(), Disposition::Retry(RetrySchedule::Validation))
     }
 
     /// Looks once whether the proofs, published at `since`, can be seen. Returns what to wait for.
-    pub(super) async fn look(
+    pub(super) async fn check_visibility(
         &self,
         view: &mut View,
         since: Timestamp,
@@ -107,7 +108,7 @@ impl Running<'_> {
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }
-        let why = delegation::shown(why, &self.durable.names, &view.proofs);
+        let why = delegation::explain(why, &self.durable.names, &view.proofs);
         Ok(Some((Phase::Propagating(why), after(now, look_again).min(deadline))))
     }
 
@@ -125,7 +126,7 @@ impl Running<'_> {
             match reply {
                 Ok(reply) => {
                     retry_after = retry_after.max(reply.retry_after);
-                    view.told(url);
+                    view.challenge_triggered(url);
                 }
                 Err(RequestError::Problem(problem)) if problem.word() == "malformed" => {
                     refused = true;
@@ -134,7 +135,7 @@ impl Running<'_> {
             }
         }
         if let Some(error) = failed {
-            return Err(failure::failed("answering a challenge", &error, Concern::Order));
+            return Err(failure::failed("answering a challenge", &error, ProblemScope::Order));
         }
         if refused {
             // The CA went on by itself, or the authorization is over. Of the latter the order need
@@ -142,7 +143,7 @@ impl Running<'_> {
             self.authorize(view).await?;
             if view.open().unwrap_or_default().iter().any(|one| !one.answered) {
                 let message = "the CA did not take the answer to a challenge that it waits for";
-                let retry = Disposition::Retry(Ladder::Transport);
+                let retry = Disposition::Retry(RetrySchedule::Transport);
                 return Err(IssueError::passing(message, retry));
             }
         }
@@ -162,13 +163,13 @@ impl Running<'_> {
     pub(super) async fn finalize(&self, view: &mut View) -> Result<(), IssueError> {
         let csr =
             x509::signing_request(self.request, self.durable.key.as_ref()).map_err(|error| {
-                IssueError::fatal(error.to_string(), Disposition::Retry(Ladder::Transport))
+                IssueError::fatal(error.to_string(), Disposition::Retry(RetrySchedule::Transport))
             })?;
         let payload = json!({"csr": base64url(&csr)});
-        let known = view.in_doubt();
+        let known = view.finalize_unknown();
         let finalize = self.issuer.account.post(&view.order.finalize, &payload);
         let (outcome, ()) = future::join(finalize, self.cleanup(view)).await;
-        let failed = |error| failure::failed("finalizing the order", &error, Concern::Order);
+        let failed = |error| failure::failed("finalizing the order", &error, ProblemScope::Order);
         match outcome {
             Ok(reply) => {
                 let order: Order = reply.json().map_err(failed)?;
@@ -186,7 +187,7 @@ impl Running<'_> {
             Err(error) => {
                 let error = failed(error);
                 if error.is_unsent() || error.limit().is_some() {
-                    view.in_no_doubt(known);
+                    view.finalize_known(known);
                 }
                 return Err(error);
             }
@@ -224,7 +225,7 @@ impl Running<'_> {
     }
 
     async fn fetch_order(&self) -> Result<(Order, Reply), IssueError> {
-        let failed = |error| failure::failed("fetching the order", &error, Concern::Order);
+        let failed = |error| failure::failed("fetching the order", &error, ProblemScope::Order);
         let reply = self.issuer.account.fetch(&self.durable.order).await.map_err(failed)?;
         Ok((reply.json().map_err(failed)?, reply))
     }

@@ -18,7 +18,7 @@ use super::*;
 use crate::{
     acme::{client::Client, jws::AccountKey},
     clock::Manual,
-    issue::{About, Inline},
+    issue::{InlineKeyGenerator, LimitScope},
     model::{
         bundle::Bundle,
         key::PrivateKey,
@@ -32,11 +32,11 @@ use crate::{
     solve::{Readiness, SolveError},
 };
 
-use self::ca::{Ca, Manner};
+use self::ca::{Ca, CaBehavior};
 
 /// Remembers what it was told; everything can be seen at once unless `looks` says otherwise.
 #[derive(Default)]
-struct Board {
+struct RecordStore {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
     /// Why it publishes nothing at first, each time.
@@ -47,7 +47,7 @@ struct Board {
     leads: delegated::Leads,
 }
 
-impl Board {
+impl RecordStore {
     fn note(&self, verb: &str, proofs: &[Proof]) {
         let shown: Vec<String> = proofs
             .iter()
@@ -58,7 +58,7 @@ impl Board {
 }
 
 #[async_trait]
-impl Solver for Board {
+impl Solver for RecordStore {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         self.leads.follow(challenge)
     }
@@ -89,30 +89,35 @@ impl Solver for Board {
 type Hook = Box<dyn FnMut(&Seen, &mut Ca) -> Option<Result<Response<Bytes>, HttpError>> + Send>;
 
 /// An issuer with everything around it.
-struct Bench {
+struct EngineHarness {
     issuer: AcmeIssuer,
     http: Arc<Scripted>,
     ca: Arc<Mutex<Ca>>,
-    board: Arc<Board>,
+    board: Arc<RecordStore>,
     clock: Arc<Manual>,
 }
 
-impl Bench {
+impl EngineHarness {
     /// The client is warm: it has its directory and one nonce.
-    async fn new(manner: Manner, board: Board) -> Self {
-        Self::with(manner, board, Conduct::default(), Box::new(|_, _| None)).await
+    async fn new(manner: CaBehavior, board: RecordStore) -> Self {
+        Self::with(manner, board, AcmeOptions::default(), Box::new(|_, _| None)).await
     }
 
     /// A CA with `manner` where `hook` does not answer.
     async fn hooked(
-        manner: Manner,
+        manner: CaBehavior,
         mut hook: impl FnMut(&Seen, &mut Ca) -> Option<Response<Bytes>> + Send + 'static,
     ) -> Self {
         let hook = move |seen: &Seen, ca: &mut Ca| hook(seen, ca).map(Ok);
-        Self::with(manner, Board::default(), Conduct::default(), Box::new(hook)).await
+        Self::with(manner, RecordStore::default(), AcmeOptions::default(), Box::new(hook)).await
     }
 
-    async fn with(manner: Manner, board: Board, conduct: Conduct, mut hook: Hook) -> Self {
+    async fn with(
+        manner: CaBehavior,
+        board: RecordStore,
+        conduct: AcmeOptions,
+        mut hook: Hook,
+    ) -> Self {
         let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
         let (ca, board) = (Arc::new(Mutex::new(Ca::new(manner))), Arc::new(board));
         let served = Arc::clone(&ca);
@@ -127,8 +132,13 @@ impl Bench {
         client.directory().await.unwrap();
         let key = AccountKey::generate().unwrap();
         let account = Account::known(client, key, "https://ca/account/1");
-        let issuer =
-            AcmeIssuer::new(account, board.clone(), clock.clone(), Arc::new(Inline), conduct);
+        let issuer = AcmeIssuer::new(
+            account,
+            board.clone(),
+            clock.clone(),
+            Arc::new(InlineKeyGenerator),
+            conduct,
+        );
         http.clear();
         Self { issuer, http, ca, board, clock }
     }
@@ -202,7 +212,7 @@ fn not_yet(seconds: i64) -> Result<Readiness, SolveError> {
 
 #[tokio::test]
 async fn a_new_name_takes_seven_requests() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let bundle = bench.issue(&request(&["app.example.org"])).await.unwrap();
     assert_eq!(
         bench.http.log(),
@@ -224,7 +234,11 @@ async fn a_new_name_takes_seven_requests() {
 
 #[tokio::test]
 async fn a_name_that_is_proved_already_takes_four_requests_and_no_proof() {
-    let bench = Bench::new(Manner { reused: true, ..Manner::default() }, Board::default()).await;
+    let bench = EngineHarness::new(
+        CaBehavior { reused: true, ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     bench.issue(&request(&["app.example.org"])).await.unwrap();
     let want = ["POST /new-order", "POST /finalize/1", "POST /order/1", "POST /cert/1"];
     assert_eq!(bench.http.log(), want);
@@ -233,16 +247,18 @@ async fn a_name_that_is_proved_already_takes_four_requests_and_no_proof() {
 
 #[tokio::test]
 async fn a_ca_that_signs_at_once_is_not_polled() {
-    let bench =
-        Bench::new(Manner { reused: true, quick: true, ..Manner::default() }, Board::default())
-            .await;
+    let bench = EngineHarness::new(
+        CaBehavior { reused: true, quick: true, ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     bench.issue(&request(&["app.example.org"])).await.unwrap();
     assert_eq!(bench.http.log(), ["POST /new-order", "POST /finalize/1", "POST /cert/1"]);
 }
 
 #[tokio::test]
 async fn the_key_is_given_out_before_anything_but_the_order_happens() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let Advance::Waiting { progress, doing, until } =
         bench.issuer.advance(&request(&["app.example.org"]), None).await.unwrap()
     else {
@@ -257,7 +273,7 @@ async fn the_key_is_given_out_before_anything_but_the_order_happens() {
 
 #[tokio::test]
 async fn a_wildcard_and_its_parent_are_published_together_and_polled_together() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     bench.issue(&request(&["example.org", "*.example.org", "b.example.org"])).await.unwrap();
     assert_eq!(
         bench.board_log()[0],
@@ -273,7 +289,11 @@ async fn a_wildcard_and_its_parent_are_published_together_and_polled_together() 
 async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
     for reused in [false, true] {
         for crash in 1..6 {
-            let bench = Bench::new(Manner { reused, ..Manner::default() }, Board::default()).await;
+            let bench = EngineHarness::new(
+                CaBehavior { reused, ..CaBehavior::default() },
+                RecordStore::default(),
+            )
+            .await;
             let request = request(&["example.org", "*.example.org"]);
             let mut progress = None;
             for _ in 0..crash {
@@ -299,7 +319,7 @@ async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
 
 #[tokio::test]
 async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["app.example.org"]);
     let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {
@@ -316,8 +336,11 @@ async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
 
 #[tokio::test]
 async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
-    let bench =
-        Bench::new(Manner { validation_polls: 3, ..Manner::default() }, Board::default()).await;
+    let bench = EngineHarness::new(
+        CaBehavior { validation_polls: 3, ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     let request = request(&["app.example.org"]);
     let mut progress = None;
     for _ in 0..2 {
@@ -335,8 +358,8 @@ async fn a_solver_that_fails_once_costs_no_second_look_at_a_hundred_authorizatio
     let names: Vec<String> = (0..100).map(|n| format!("n{n}.example.org")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let hiccups = Mutex::new([SolveError::Unavailable("down".to_owned())].into());
-    let board = Board { hiccups, ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore { hiccups, ..RecordStore::default() };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let request = request(&names);
     let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {
@@ -344,7 +367,7 @@ async fn a_solver_that_fails_once_costs_no_second_look_at_a_hundred_authorizatio
     };
     let error = bench.issuer.advance(&request, Some(progress.clone())).await.unwrap_err();
     assert_eq!(error.to_string(), "publishing the proofs failed: down");
-    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport));
+    assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport));
     assert_eq!(bench.http.log().len(), 1 + 100);
     bench.http.clear();
     bench.drive(&request, kept(&error, Some(progress))).await.unwrap();
@@ -364,8 +387,8 @@ async fn of_a_hundred_challenges_only_the_one_whose_answer_is_lost_is_answered_a
         let broken = || HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() };
         lost.then(|| Err(broken()))
     };
-    let (board, conduct) = (Board::default(), Conduct::default());
-    let bench = Bench::with(Manner::default(), board, conduct, Box::new(hook)).await;
+    let (board, conduct) = (RecordStore::default(), AcmeOptions::default());
+    let bench = EngineHarness::with(CaBehavior::default(), board, conduct, Box::new(hook)).await;
     bench.issue(&request(&names)).await.unwrap();
     let answers = bench.http.log().into_iter().filter(|line| line.starts_with("POST /challenge/"));
     assert_eq!(answers.count(), 100 + 1);
@@ -377,8 +400,8 @@ async fn of_a_hundred_challenges_only_the_one_whose_answer_is_lost_is_answered_a
 async fn a_lost_answer_at_any_point_costs_no_second_signature() {
     for (reused, requests) in [(false, 9), (true, 4)] {
         for lost in 2..=requests {
-            let manner = Manner { reused, lose_answer: Some(lost), ..Manner::default() };
-            let bench = Bench::new(manner, Board::default()).await;
+            let manner = CaBehavior { reused, lose_answer: Some(lost), ..CaBehavior::default() };
+            let bench = EngineHarness::new(manner, RecordStore::default()).await;
             let bundle = bench.issue(&request(&["example.org", "*.example.org"])).await.unwrap();
             assert!(bundle.key.is_some());
             assert_eq!(bench.count("POST /new-order"), 1, "lost answer {lost}");
@@ -390,8 +413,8 @@ async fn a_lost_answer_at_any_point_costs_no_second_signature() {
 
 #[tokio::test]
 async fn the_ca_is_polled_at_its_own_pace() {
-    let ca = Manner { validation_polls: 2, retry_after: Some("7"), ..Manner::default() };
-    let bench = Bench::new(ca, Board::default()).await;
+    let ca = CaBehavior { validation_polls: 2, retry_after: Some("7"), ..CaBehavior::default() };
+    let bench = EngineHarness::new(ca, RecordStore::default()).await;
     let request = request(&["app.example.org"]);
     let mut progress = None;
     let mut waits = Vec::new();
@@ -412,8 +435,11 @@ async fn the_ca_is_polled_at_its_own_pace() {
 
 #[tokio::test]
 async fn an_early_call_asks_the_ca_nothing() {
-    let bench =
-        Bench::new(Manner { retry_after: Some("7"), ..Manner::default() }, Board::default()).await;
+    let bench = EngineHarness::new(
+        CaBehavior { retry_after: Some("7"), ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     let request = request(&["app.example.org"]);
     let mut progress = None;
     for _ in 0..5 {
@@ -426,9 +452,11 @@ async fn an_early_call_asks_the_ca_nothing() {
 
 #[tokio::test]
 async fn proofs_that_nobody_sees_are_given_up_after_a_while() {
-    let board =
-        Board { looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()), ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore {
+        looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()),
+        ..RecordStore::default()
+    };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let request = request(&["app.example.org"]);
     let start = bench.clock.now();
     let error = bench.issue(&request).await.unwrap_err();
@@ -437,7 +465,7 @@ async fn proofs_that_nobody_sees_are_given_up_after_a_while() {
         "DNS TXT record '_acme-challenge.app.example.org' is not visible on the authoritative or \
          precheck name servers: ns1 has no record"
     );
-    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation));
     assert!(error.ends_order());
     assert_eq!(bench.clock.now().duration_since(start), SignedDuration::from_secs(120));
     assert_eq!(bench.count("POST /challenge/0"), 0);
@@ -446,8 +474,8 @@ async fn proofs_that_nobody_sees_are_given_up_after_a_while() {
 #[tokio::test]
 async fn proofs_that_are_seen_late_are_answered_then() {
     let looks = [not_yet(2), Err(SolveError::Unavailable("no route".to_owned())), not_yet(2)];
-    let board = Board { looks: Mutex::new(looks.into()), ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore { looks: Mutex::new(looks.into()), ..RecordStore::default() };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     bench.issue(&request(&["app.example.org"])).await.unwrap();
     assert_eq!(bench.http.log().len(), 7);
     assert_eq!(bench.board_log().len(), 2);
@@ -455,26 +483,33 @@ async fn proofs_that_are_seen_late_are_answered_then() {
 
 #[tokio::test]
 async fn a_refused_proof_is_told_in_the_ca_s_words() {
-    let bench = Bench::new(Manner { refuses: true, ..Manner::default() }, Board::default()).await;
+    let bench = EngineHarness::new(
+        CaBehavior { refuses: true, ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     let error = bench.issue(&request(&["*.example.org"])).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the CA refused the order: *.example.org: unauthorized: Incorrect TXT record (HTTP 403)"
     );
-    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation));
     assert!(error.ends_order());
 }
 
 #[tokio::test]
 async fn a_certificate_is_handed_out_even_if_the_proofs_cannot_be_taken_away() {
-    let bench =
-        Bench::new(Manner::default(), Board { cleanup_fails: true, ..Board::default() }).await;
+    let bench = EngineHarness::new(
+        CaBehavior::default(),
+        RecordStore { cleanup_fails: true, ..RecordStore::default() },
+    )
+    .await;
     bench.issue(&request(&["app.example.org"])).await.unwrap();
 }
 
 #[tokio::test]
 async fn what_the_ca_answers_decides_whether_the_order_stands() {
-    let transport = Disposition::Retry(Ladder::Transport);
+    let transport = Disposition::Retry(RetrySchedule::Transport);
     let limit = Disposition::Until("2026-11-22T11:00:00Z".parse().unwrap());
     for (path, status, word, ends_order, disposition) in [
         ("/new-order", 429, "rateLimited", false, limit),
@@ -488,12 +523,12 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
         ("/order/1", 500, "serverInternal", false, limit),
         ("/order/1", 400, "accountDoesNotExist", true, Disposition::FixIssuer),
         ("/finalize/1", 400, "badCSR", true, Disposition::FixRequest),
-        ("/finalize/1", 403, "caa", true, Disposition::Retry(Ladder::Validation)),
+        ("/finalize/1", 403, "caa", true, Disposition::Retry(RetrySchedule::Validation)),
         ("/cert/1", 503, "", false, limit),
     ] {
-        let bench = Bench::new(
-            Manner { fails: Some((path, status, word)), ..Manner::default() },
-            Board::default(),
+        let bench = EngineHarness::new(
+            CaBehavior { fails: Some((path, status, word)), ..CaBehavior::default() },
+            RecordStore::default(),
         )
         .await;
         let request = request(&["app.example.org"]);
@@ -523,7 +558,7 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
 /// faults.md 23
 #[tokio::test]
 async fn a_certificate_for_another_key_is_refused() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["app.example.org"]);
     let Advance::Waiting { mut progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {
@@ -545,7 +580,7 @@ async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
     let text = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", own.unwrap()));
     let mut request = request(&[]);
     request.subject = Subject::Csr(Csr::from_pem(text.as_bytes()).unwrap());
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let bundle = bench.issue(&request).await.unwrap();
     assert!(bundle.key.is_none());
     assert_eq!(bundle.leaf.public_key, key.public_key());
@@ -553,7 +588,7 @@ async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
 
 #[tokio::test]
 async fn an_abandoned_order_takes_its_proofs_away_even_in_another_process() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["example.org", "*.example.org"]);
     let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {
@@ -569,7 +604,7 @@ async fn an_abandoned_order_takes_its_proofs_away_even_in_another_process() {
 
 #[tokio::test]
 async fn a_progress_of_another_request_is_not_continued() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let mut request = request(&["app.example.org"]);
     let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {

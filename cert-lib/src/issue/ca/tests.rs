@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, DnType, IsCa};
 use super::*;
 use crate::{
     clock::Manual,
-    issue::{Inline, self_signed::SelfSignedIssuer},
+    issue::{InlineKeyGenerator, self_signed::SelfSignedIssuer},
     model::{
         key::KeyType,
         name::DnsName,
@@ -46,7 +46,7 @@ fn authority() -> Authority {
 }
 
 fn issuer(authority: Authority) -> CaIssuer {
-    CaIssuer::new(authority, clock(), Arc::new(Inline))
+    CaIssuer::new(authority, clock(), Arc::new(InlineKeyGenerator))
 }
 
 fn request(common_name: Option<&str>, dns_names: &[&str], extras: Extras) -> Request {
@@ -157,12 +157,12 @@ async fn the_name_of_a_ca_is_repeated_byte_by_byte() {
     let dc = |text: &str| {
         let oid = [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25];
         let text = der_text(text);
-        own::attribute(&oid, &text)
+        private_ca::attribute(&oid, &text)
     };
-    let name = own::subject(&[dc("com"), dc("example")].concat(), Some("a root"));
+    let name = private_ca::subject(&[dc("com"), dc("example")].concat(), Some("a root"));
     let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
     let public_key = key.public_key();
-    let template = Template {
+    let template = CertificateTemplate {
         subject: name.clone(),
         names: vec![],
         other_names: &[],
@@ -172,7 +172,7 @@ async fn the_name_of_a_ca_is_repeated_byte_by_byte() {
         not_after: now() + DAY * 3650,
     };
     let signer = Signer { name: &name, key_id: None, key: &key };
-    let root = own::issue(&template, &signer, &[], None).unwrap();
+    let root = private_ca::issue(&template, &signer, &[], None).unwrap();
     let authority =
         Authority::from_pem(root.certificate_pem().as_bytes(), key.pem().as_bytes(), now())
             .unwrap();
@@ -209,7 +209,7 @@ async fn the_key_of_a_signing_request_is_the_one_that_is_certified() {
     let (_, leaf) = X509Certificate::from_der(&bundle.chain[0]).unwrap();
     assert_eq!(leaf.subject().to_string(), "O=somebody, CN=not a name");
 
-    let own = SelfSignedIssuer::new(clock(), Arc::new(Inline));
+    let own = SelfSignedIssuer::new(clock(), Arc::new(InlineKeyGenerator));
     let bundle = issued(&own, &request).await;
     assert!(bundle.key.is_some(), "nobody else can sign with the maker's key");
 }
@@ -270,8 +270,8 @@ async fn a_ca_whose_key_usage_lacks_keycertsign_signs_with_a_warning() {
 #[tokio::test]
 async fn a_ca_without_an_end_signs() {
     let key = PrivateKey::generate(KeyType::P256).unwrap();
-    let template = Template {
-        subject: own::subject(&[], Some("for ever")),
+    let template = CertificateTemplate {
+        subject: private_ca::subject(&[], Some("for ever")),
         names: vec![],
         other_names: &[],
         public_key: key.public_key(),
@@ -280,7 +280,7 @@ async fn a_ca_without_an_end_signs() {
         not_after: Timestamp::MAX,
     };
     let signer = Signer { name: &template.subject, key_id: None, key: &key };
-    let root = own::issue(&template, &signer, &[], None).unwrap();
+    let root = private_ca::issue(&template, &signer, &[], None).unwrap();
     // Nothing checks the signature of a root.
     let mut der = root.chain[0].to_vec();
     let end = b"99991230220000Z";
@@ -306,7 +306,7 @@ async fn a_ca_without_an_end_signs() {
 
 #[tokio::test]
 async fn a_self_signed_certificate_is_a_ca_that_can_be_used_as_one() {
-    let own = SelfSignedIssuer::new(clock(), Arc::new(Inline));
+    let own = SelfSignedIssuer::new(clock(), Arc::new(InlineKeyGenerator));
     let extras = Extras { is_ca: true, ..days(90) };
     let request = request(Some("a CA of its own"), &["ca.example.org"], extras);
     let bundle = issued(&own, &request).await;

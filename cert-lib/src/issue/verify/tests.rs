@@ -8,14 +8,14 @@ use super::*;
 use crate::{
     clock::Manual,
     issue::{
-        Advance, Inline, Issuer,
+        Advance, InlineKeyGenerator, Issuer,
         ca::{Authority, CaIssuer},
         self_signed::SelfSignedIssuer,
         x509::signing_request,
     },
     model::{
         key::{KeyType, PrivateKey},
-        request::{AcmeWishes, Csr, Fingerprint, KeyChoice, other_names},
+        request::{Csr, Fingerprint, KeyChoice, OrderOptions, other_names},
     },
     solve::Owner,
 };
@@ -122,7 +122,8 @@ fn addresses_emails_and_uris_are_compared() {
         let said = said(&bundle("", &rest, |_| {}), &ours);
         assert_eq!(said, format!("the certificate does not cover {wanted}"));
     }
-    let acme = AcmeWishes { addresses: vec!["10.0.0.1".parse().unwrap()], ..AcmeWishes::default() };
+    let acme =
+        OrderOptions { addresses: vec!["10.0.0.1".parse().unwrap()], ..OrderOptions::default() };
     let acme = Request { acme, ..request(None, &[], None) };
     assert_eq!(said(&bundle("", &has, |_| {}), &acme), "fits");
     assert!(said(&bundle("", &[], |_| {}), &acme).contains("does not cover 10.0.0.1"));
@@ -167,12 +168,14 @@ fn key_power_and_validity_are_compared() {
 #[tokio::test]
 async fn what_our_own_issuers_give_is_what_was_asked_for() {
     let clock = Arc::new(Manual::at(now()));
-    let own: Arc<dyn Issuer> = Arc::new(SelfSignedIssuer::new(clock.clone(), Arc::new(Inline)));
+    let own: Arc<dyn Issuer> =
+        Arc::new(SelfSignedIssuer::new(clock.clone(), Arc::new(InlineKeyGenerator)));
     let root = Extras { duration: days(3650), ..extras(Some("a root"), true) };
     let root = issued(own.as_ref(), &request(Some("a root"), &[], Some(root))).await;
     let key = root.key.as_ref().unwrap().pem();
     let authority = Authority::from_pem(root.certificate_pem().as_bytes(), key.as_bytes(), now());
-    let ca: Arc<dyn Issuer> = Arc::new(CaIssuer::new(authority.unwrap(), clock, Arc::new(Inline)));
+    let ca: Arc<dyn Issuer> =
+        Arc::new(CaIssuer::new(authority.unwrap(), clock, Arc::new(InlineKeyGenerator)));
 
     let other_names = other_names(&[], &["10.0.0.1".into()], &[]).unwrap();
     let maker = PrivateKey::generate(KeyType::P384).unwrap();

@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyError, PrivateKey};
-use crate::{issue::own::der::element, model::armor::blocks};
+use crate::{issue::private_ca::der::element, model::armor::blocks};
 
 /// Longest text that is read as a key, with what may be around it: one of 8,192 bits has 6 KiB.
 const MAX_PEM: usize = 64 * 1024;

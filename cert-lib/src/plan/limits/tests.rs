@@ -12,16 +12,16 @@ fn names(names: &[&str]) -> Vec<DnsName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn order<'a>(names: &'a [DnsName], novelty: Novelty) -> Order<'a> {
-    Order { account: "le", names, novelty }
+fn order<'a>(names: &'a [DnsName], novelty: OrderKind) -> Order<'a> {
+    Order { account: "le", names, kind: novelty }
 }
 
 /// Places as many orders for new names as there is room for, and says when there is room again.
 fn fill(limits: &mut Limits, name: impl Fn(u32) -> String, now: Timestamp) -> (u32, Wait) {
     for number in 0.. {
         let names = names(&[&name(number)]);
-        let order = order(&names, Novelty::New);
-        match limits.room(&order, |_| 0, now) {
+        let order = order(&names, OrderKind::New);
+        match limits.estimated_wait(&order, |_| 0, now) {
             None => {
                 limits.ordered(&order, now);
                 limits.issued(&order, now);
@@ -55,13 +55,13 @@ fn a_renewal_counts_for_its_set_only_and_a_replacement_for_nothing() {
     fill(&mut limits, |number| format!("n{number}.example.org"), at(0));
     let names = names(&["old.example.org"]);
     for _ in 0..5 {
-        assert_eq!(limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)), None);
-        limits.ordered(&order(&names, Novelty::Renewal), at(0));
-        limits.issued(&order(&names, Novelty::Renewal), at(0));
+        assert_eq!(limits.estimated_wait(&order(&names, OrderKind::Renewal), |_| 0, at(0)), None);
+        limits.ordered(&order(&names, OrderKind::Renewal), at(0));
+        limits.issued(&order(&names, OrderKind::Renewal), at(0));
     }
-    let wait = limits.room(&order(&names, Novelty::Renewal), |_| 0, at(0)).unwrap();
+    let wait = limits.estimated_wait(&order(&names, OrderKind::Renewal), |_| 0, at(0)).unwrap();
     assert_eq!(wait.key, set_key(&names));
-    assert_eq!(limits.room(&order(&names, Novelty::Replacement), |_| 0, at(0)), None);
+    assert_eq!(limits.estimated_wait(&order(&names, OrderKind::Replacement), |_| 0, at(0)), None);
 }
 
 #[test]
@@ -69,11 +69,11 @@ fn tries_that_bring_no_certificate_count_for_the_account_only() {
     let mut limits = Limits::new(Some(LETS_ENCRYPT));
     let names = names(&["never.example.org"]);
     for _ in 0..299 {
-        limits.ordered(&order(&names, Novelty::New), at(0));
-        assert_eq!(limits.room(&order(&names, Novelty::New), |_| 0, at(0)), None);
+        limits.ordered(&order(&names, OrderKind::New), at(0));
+        assert_eq!(limits.estimated_wait(&order(&names, OrderKind::New), |_| 0, at(0)), None);
     }
-    limits.ordered(&order(&names, Novelty::New), at(0));
-    let wait = limits.room(&order(&names, Novelty::New), |_| 0, at(0)).unwrap();
+    limits.ordered(&order(&names, OrderKind::New), at(0));
+    let wait = limits.estimated_wait(&order(&names, OrderKind::New), |_| 0, at(0)).unwrap();
     assert_eq!((wait.key, wait.until), (Key::Account("le".into()), at(36)));
 }
 
@@ -85,15 +85,15 @@ fn a_name_that_failed_five_times_in_an_hour_waits_for_whoever_asks_for_it() {
     for _ in 0..5 {
         limits.failed("le", &bad[0], at(0));
     }
-    let wait = limits.room(&order(&bad, Novelty::New), |_| 0, at(0)).unwrap();
+    let wait = limits.estimated_wait(&order(&bad, OrderKind::New), |_| 0, at(0)).unwrap();
     assert_eq!(wait.until, at(720));
     assert_eq!(
         wait.to_string(),
         "the CA allows 5 failed validations in an hour, and by our count they are used up for bad.example.org: it goes on at 2027-01-15T08:12:00Z"
     );
-    assert_eq!(limits.room(&order(&good, Novelty::New), |_| 0, at(0)), None);
-    let other = Order { account: "other", ..order(&bad, Novelty::New) };
-    assert_eq!(limits.room(&other, |_| 0, at(0)), None, "the CA counts it per account");
+    assert_eq!(limits.estimated_wait(&order(&good, OrderKind::New), |_| 0, at(0)), None);
+    let other = Order { account: "other", ..order(&bad, OrderKind::New) };
+    assert_eq!(limits.estimated_wait(&other, |_| 0, at(0)), None, "the CA counts it per account");
 }
 
 #[test]
@@ -101,10 +101,10 @@ fn those_in_line_are_told_times_of_their_own() {
     let mut limits = Limits::new(Some(LETS_ENCRYPT));
     fill(&mut limits, |number| format!("www.d{number}.example"), at(0));
     let names = names(&["late.example"]);
-    let order = order(&names, Novelty::New);
+    let order = order(&names, OrderKind::New);
     for (before, until) in [(0, 36), (1, 72), (9, 360)] {
         let before = |key: &Key| if matches!(key, Key::Account(_)) { before } else { 0 };
-        assert_eq!(limits.room(&order, before, at(0)).unwrap().until, at(until));
+        assert_eq!(limits.estimated_wait(&order, before, at(0)).unwrap().until, at(until));
     }
 }
 
@@ -113,16 +113,16 @@ fn what_others_remember_counts_up_to_half_of_a_limit() {
     let name = |number: u32| format!("n{number}.example.org");
     for (told, room) in [(0, 50), (10, 40), (25, 25), (10_000, 25)] {
         let all: Vec<_> = (0..told).map(|number| names(&[&name(number)])).collect();
-        let told_orders = all.iter().map(|names| (order(names, Novelty::New), at(0)));
+        let told_orders = all.iter().map(|names| (order(names, OrderKind::New), at(0)));
         let mut limits = Limits::new(Some(LETS_ENCRYPT));
-        limits.recalled(told_orders, at(0));
+        limits.restore_issued(told_orders, at(0));
         let (placed, wait) = fill(&mut limits, |number| name(20_000 + number), at(0));
         assert_eq!((placed, wait.until), (room, at(12_096)), "{told}");
     }
     let (mut limits, one) = (Limits::new(Some(LETS_ENCRYPT)), names(&["www.example.org"]));
-    (0..5).for_each(|_| limits.issued(&order(&one, Novelty::New), at(0)));
-    limits.recalled([(order(&one, Novelty::New), at(0))], at(0));
-    let wait = limits.room(&order(&one, Novelty::New), |_| 0, at(0)).unwrap();
+    (0..5).for_each(|_| limits.issued(&order(&one, OrderKind::New), at(0)));
+    limits.restore_issued([(order(&one, OrderKind::New), at(0))], at(0));
+    let wait = limits.estimated_wait(&order(&one, OrderKind::New), |_| 0, at(0)).unwrap();
     assert_eq!(wait.until, at(120_960), "what we know ourselves stays");
 }
 
@@ -131,10 +131,10 @@ fn without_numbers_nobody_waits_for_a_guess() {
     let mut limits = Limits::new(None);
     let names = names(&["a.example.org"]);
     for _ in 0..1_000 {
-        limits.ordered(&order(&names, Novelty::New), at(0));
+        limits.ordered(&order(&names, OrderKind::New), at(0));
         limits.failed("le", &names[0], at(0));
     }
-    assert_eq!(limits.room(&order(&names, Novelty::New), |_| 0, at(0)), None);
+    assert_eq!(limits.estimated_wait(&order(&names, OrderKind::New), |_| 0, at(0)), None);
     assert!(limits.full_at.is_empty());
 }
 
@@ -144,13 +144,13 @@ fn what_the_ca_said_holds_for_all_whom_it_concerns_and_for_nobody_else() {
     let (here, there) = (names(&["a.example.org"]), names(&["a.example.net"]));
     let name = |text: &str| text.parse::<DnsName>().unwrap();
     for (about, same_set, same_domain, other_domain, other_account) in [
-        (About::Account, true, true, true, false),
-        (About::Domain(name("example.org")), true, true, false, true),
-        (About::Set, true, false, false, true),
-        (About::Name(name("a.example.org")), true, false, false, false),
+        (LimitScope::Account, true, true, true, false),
+        (LimitScope::Domain(name("example.org")), true, true, false, true),
+        (LimitScope::Set, true, false, false, true),
+        (LimitScope::Name(name("a.example.org")), true, false, false, false),
     ] {
         let mut limits = Limits::new(None);
-        limits.met(&order(&here, Novelty::New), &about, at(60));
+        limits.record_limit(&order(&here, OrderKind::New), &about, at(60));
         let sister = names(&["b.example.org"]);
         for (names, account, waits) in [
             (&here, "le", same_set),
@@ -158,11 +158,13 @@ fn what_the_ca_said_holds_for_all_whom_it_concerns_and_for_nobody_else() {
             (&there, "le", other_domain),
             (&here, "other", other_account),
         ] {
-            let order = Order { account, names, novelty: Novelty::New };
-            let said = limits.said(&order, at(59));
+            let order = Order { account, names, kind: OrderKind::New };
+            let said = limits.server_limit(&order, at(59));
             assert_eq!(said.is_some(), waits, "{about:?} {names:?} {account}");
-            assert!(said.is_none_or(|wait| wait.until == at(60) && wait.by == By::Ca));
-            assert_eq!(limits.said(&order, at(60)), None, "{about:?}");
+            assert!(
+                said.is_none_or(|wait| wait.until == at(60) && wait.source == LimitSource::Server)
+            );
+            assert_eq!(limits.server_limit(&order, at(60)), None, "{about:?}");
         }
     }
 }
@@ -171,11 +173,11 @@ fn what_the_ca_said_holds_for_all_whom_it_concerns_and_for_nobody_else() {
 fn a_renewal_does_not_wait_for_the_domain_but_for_the_account() {
     let mut limits = Limits::new(None);
     let names = names(&["a.example.org"]);
-    let renewal = order(&names, Novelty::Renewal);
-    limits.met(&renewal, &About::Domain(names[0].clone()), at(60));
-    assert_eq!(limits.said(&renewal, at(0)), None);
-    limits.met(&renewal, &About::Account, at(50));
-    assert_eq!(limits.said(&renewal, at(0)).unwrap().until, at(50));
+    let renewal = order(&names, OrderKind::Renewal);
+    limits.record_limit(&renewal, &LimitScope::Domain(names[0].clone()), at(60));
+    assert_eq!(limits.server_limit(&renewal, at(0)), None);
+    limits.record_limit(&renewal, &LimitScope::Account, at(50));
+    assert_eq!(limits.server_limit(&renewal, at(0)).unwrap().until, at(50));
 }
 
 #[test]
@@ -184,17 +186,21 @@ fn what_the_ca_said_is_stored_as_text_and_read_again() {
     let names = names(&["a.example.org"]);
     let mut limits = Limits::new(None);
     for (number, about) in [
-        About::Account,
-        About::Domain(name("b.example.org")),
-        About::Set,
-        About::Name(name("*.a.example.org")),
+        LimitScope::Account,
+        LimitScope::Domain(name("b.example.org")),
+        LimitScope::Set,
+        LimitScope::Name(name("*.a.example.org")),
     ]
     .iter()
     .enumerate()
     {
-        limits.met(&order(&names, Novelty::New), about, at(60 - i64::try_from(number).unwrap()));
+        limits.record_limit(
+            &order(&names, OrderKind::New),
+            about,
+            at(60 - i64::try_from(number).unwrap()),
+        );
     }
-    let heard = limits.heard(at(0));
+    let heard = limits.server_limits(at(0));
     let texts: Vec<String> = heard.iter().map(|(key, _)| key.encode()).collect();
     let Key::Set(hash) = set_key(&names) else { unreachable!() };
     assert_eq!(
@@ -207,7 +213,7 @@ fn what_the_ca_said_is_stored_as_text_and_read_again() {
     for foreign in ["", "domain", "planet earth", "accounts"] {
         assert_eq!(Key::decode(foreign, "le"), None, "{foreign}");
     }
-    assert_eq!(limits.heard(at(60)), []);
+    assert_eq!(limits.server_limits(at(60)), []);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn id(text: &str) -> CertId {
 
 /// What is left of the life when it is renewed.
 fn left(leaf: &Leaf, want: &Want, policy: &Policy) -> SignedDuration {
-    let serving = Serving { leaf, requested_at: leaf.not_before, suggested: None };
+    let serving = ServingCertificate { leaf, requested_at: leaf.not_before, suggested: None };
     let due = due(&serving, want, policy, leaf.not_before);
     leaf.not_after.duration_since(due.at) + SignedDuration::from_secs(1)
 }
@@ -43,7 +43,8 @@ fn about(certificate: &str, from_day: i64, to_day: i64) -> Suggested {
 }
 
 fn due_with(leaf: &Leaf, suggested: &Suggested, want: &Want) -> Due {
-    let serving = Serving { leaf, requested_at: leaf.not_before, suggested: Some(suggested) };
+    let serving =
+        ServingCertificate { leaf, requested_at: leaf.not_before, suggested: Some(suggested) };
     due(&serving, want, &POLICY, leaf.not_before)
 }
 
@@ -80,7 +81,7 @@ fn no_date_is_too_far_away_to_be_renewed_before_it() {
         let percent = Want { renew_before_percentage: Some(99), ..want() };
         for want in windows.iter().chain([&percent]) {
             for (requested_at, now) in dates.into_iter().flat_map(|a| dates.map(|b| (a, b))) {
-                let serving = Serving { leaf: &leaf, requested_at, suggested: None };
+                let serving = ServingCertificate { leaf: &leaf, requested_at, suggested: None };
                 let due = due(&serving, want, &POLICY, now);
                 let is_usual = not_before < not_after && requested_at < not_after;
                 assert!(!is_usual || due.at <= not_after, "{not_before} {not_after}: {due:?}");
@@ -175,7 +176,8 @@ fn a_window_that_cannot_be_meant_for_the_certificate_does_not_count() {
 #[test]
 fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
     // Sundays, and the certificate begins on one.
-    let sundays = super::weekly::Weekly::new(&["Sun".into()], "12:00", HOUR, None).unwrap();
+    let sundays =
+        super::renewal_window::RenewalWindow::new(&["Sun".into()], "12:00", HOUR, None).unwrap();
     let want = Want { renewal_windows: vec![sundays], ..want() };
     let leaf = leaf(DAY * 90);
     let of_a_sunday = |due: &Due| due.at.duration_since(begin()).as_secs() % (7 * 86_400) < 1_800;
@@ -188,18 +190,21 @@ fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
     assert_eq!(due_with(&leaf, &explained, &want).at, explained.selected());
     // A certificate of six days may not wait so long.
     let short = super::tests::leaf(HOUR * 160);
-    let serving = Serving { leaf: &short, requested_at: begin(), suggested: None };
+    let serving = ServingCertificate { leaf: &short, requested_at: begin(), suggested: None };
     let due = due(&serving, &want, &POLICY, begin());
-    assert_eq!((due.at, due.why), (last_resort(&short, begin()), Cause::LastResort));
+    assert_eq!((due.at, due.why), (emergency_start(&short, begin()), Cause::LastResort));
 }
 
 #[test]
 fn what_is_due_in_an_open_window_was_due_at_the_same_instant_all_the_time() {
     // It was missed in the week before; the CA or a quota holds it back in this one.
-    let sundays = super::weekly::Weekly::new(&["Sun".into()], "12:00", HOUR * 6, None).unwrap();
+    let sundays =
+        super::renewal_window::RenewalWindow::new(&["Sun".into()], "12:00", HOUR * 6, None)
+            .unwrap();
     let want = Want { renewal_windows: vec![sundays], ..want() };
     let leaf = leaf(DAY * 90);
-    let serving = Serving { leaf: &leaf, requested_at: leaf.not_before, suggested: None };
+    let serving =
+        ServingCertificate { leaf: &leaf, requested_at: leaf.not_before, suggested: None };
     let opened = begin() + DAY * 70;
     let seen = |after: SignedDuration| due(&serving, &want, &POLICY, opened + after);
     let told = seen(-DAY);
@@ -240,6 +245,6 @@ fn in_an_emergency_we_wait_for_an_hour_but_as_long_as_the_ca_says() {
         (SignedDuration::from_hours(2), 3, at(7_200)),
     ] {
         let backoff = Backoff { until: at(0) + interval, interval, failures };
-        assert_eq!(hurried(&backoff), wanted, "{interval:?} {failures}");
+        assert_eq!(cap_for_emergency(&backoff), wanted, "{interval:?} {failures}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{DAY, Disposition, GRACE, HOUR, Ladder, SECOND};
+use super::{DAY, Disposition, GRACE, HOUR, RetrySchedule, SECOND};
 use crate::model::{
     bundle::{Leaf, LeafDigest},
     cert_id::CertId,
@@ -103,7 +103,7 @@ impl Ca {
         match self.down.iter().find(|(from, to)| (*from..*to).contains(&now)) {
             None => Ok(()),
             Some((from, to)) if to.duration_since(*from) <= DAY => {
-                Err(Disposition::Retry(Ladder::Transport))
+                Err(Disposition::Retry(RetrySchedule::Transport))
             }
             Some(_) => Err(Disposition::Until(now + HOUR)),
         }

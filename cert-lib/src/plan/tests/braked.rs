@@ -3,18 +3,18 @@
 use super::*;
 
 impl Given {
-    fn brake(mut self, brake: Brake) -> Self {
-        self.have.brake = brake;
+    fn brake(mut self, brake: RateLimit) -> Self {
+        self.have.rate_limit = brake;
         self
     }
 }
 
-fn by_us() -> Brake {
-    Brake::ByUs { time: now() + DAY, why: "why".into() }
+fn by_us() -> RateLimit {
+    RateLimit::Estimated { time: now() + DAY, why: "why".into() }
 }
 
-fn by_ca() -> Brake {
-    Brake::ByCa { time: now() + DAY, why: "why".into() }
+fn by_ca() -> RateLimit {
+    RateLimit::Imposed { time: now() + DAY, why: "why".into() }
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_limit_holds_new_orders_until_its_time_and_nothing_else() {
             assert_eq!((plan.message.as_str(), plan.look_again), ("why", now() + DAY), "{what}");
         }
     }
-    let over = Brake::ByCa { time: now(), why: "why".into() };
+    let over = RateLimit::Imposed { time: now(), why: "why".into() };
     assert_eq!(missing().brake(over).plan().action, Start);
 }
 

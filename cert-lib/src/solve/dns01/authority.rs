@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Why the walk to the authoritative servers led nowhere.
-pub(super) enum Astray {
+pub(super) enum AuthorityError {
     /// The servers of the parent's zone delegate the name.
     Referred,
     NoResolver,
@@ -28,7 +28,7 @@ pub(super) enum Astray {
     NotPublic(DnsName),
 }
 
-impl Astray {
+impl AuthorityError {
     pub(super) fn explain(&self, fqdn: &DnsName) -> String {
         match self {
             Self::Referred => format!("{fqdn} is delegated to servers that cannot be found"),
@@ -55,7 +55,7 @@ pub(super) async fn authoritative_servers(
     resolver: &dyn Resolver,
     policy: &AddressPolicy,
     start: &DnsName,
-) -> Result<Vec<SocketAddr>, Astray> {
+) -> Result<Vec<SocketAddr>, AuthorityError> {
     let zone = zone_of(resolver, start).await?;
     let records = recurse(resolver, &zone, RecordKind::Ns).await?.records;
     // A set, and so sorted: the same question always has the same answer.
@@ -80,16 +80,16 @@ pub(super) async fn authoritative_servers(
         .take(MAX_FOUND)
         .collect();
     if found.is_empty() {
-        return Err(Astray::NoServers(zone));
+        return Err(AuthorityError::NoServers(zone));
     }
     let permitted = found.into_iter().filter(|address| policy.permits(*address));
     let addresses: Vec<_> =
         permitted.take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, PORT)).collect();
-    if addresses.is_empty() { Err(Astray::NotPublic(zone)) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(AuthorityError::NotPublic(zone)) } else { Ok(addresses) }
 }
 
 /// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.
-async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Astray> {
+async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, AuthorityError> {
     let mut candidate = Some(start.clone());
     for _ in 0..MAX_LABELS {
         let Some(name) = candidate else { break };
@@ -99,7 +99,7 @@ async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, As
         }
         candidate = name.parent();
     }
-    Err(Astray::NoZone)
+    Err(AuthorityError::NoZone)
 }
 
 /// Asks the machine's resolvers in their order, the next one when one fails or is slow: a first one
@@ -108,15 +108,15 @@ async fn recurse(
     resolver: &dyn Resolver,
     name: &DnsName,
     kind: RecordKind,
-) -> Result<Answer, Astray> {
-    let mut astray = Astray::NoResolver;
+) -> Result<Answer, AuthorityError> {
+    let mut astray = AuthorityError::NoResolver;
     for server in resolver.system_servers() {
         match timeout(PATIENCE, resolver.query(server, name, kind)).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => astray = Astray::Resolver(error),
+            Ok(Err(error)) => astray = AuthorityError::Resolver(error),
             Err(_) => {
                 let reason = format!("nothing within {} s", PATIENCE.as_secs());
-                astray = Astray::Resolver(ResolveError::Unreachable { server, reason });
+                astray = AuthorityError::Resolver(ResolveError::Unreachable { server, reason });
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     DEADLINE, Propagation,
-    authority::{Astray, authoritative_servers},
+    authority::{AuthorityError, authoritative_servers},
 };
 use crate::{
     model::{name::DnsName, request::digest},
@@ -20,7 +20,7 @@ use crate::{
 
 /// Why the end of a chain of CNAMEs is not known.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Unfollowed {
+pub enum DelegationError {
     /// The chain comes back to itself. Upstream's words.
     #[error("found recursive CNAME record to {0}")]
     Loop(DnsName),
@@ -64,15 +64,19 @@ impl Propagation {
         &self,
         resolver: &dyn Resolver,
         start: &DnsName,
-    ) -> Result<DnsName, Unfollowed> {
+    ) -> Result<DnsName, DelegationError> {
         let walk = timeout(DEADLINE, self.walk(resolver, start));
         walk.await.unwrap_or_else(|_| {
             let why = format!("it took longer than {} s", DEADLINE.as_secs());
-            Err(Unfollowed::Unknown { name: start.clone(), why })
+            Err(DelegationError::Unknown { name: start.clone(), why })
         })
     }
 
-    async fn walk(&self, resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Unfollowed> {
+    async fn walk(
+        &self,
+        resolver: &dyn Resolver,
+        start: &DnsName,
+    ) -> Result<DnsName, DelegationError> {
         let mut passed = Vec::new();
         let mut name = start.clone();
         loop {
@@ -80,17 +84,17 @@ impl Propagation {
             let Some(target) = alias else { return Ok(name) };
             passed.push(name.clone());
             if passed.contains(&target) {
-                return Err(Unfollowed::Loop(target));
+                return Err(DelegationError::Loop(target));
             }
             if passed.len() > MAX_HOPS {
-                return Err(Unfollowed::TooLong { start: start.clone(), last: target });
+                return Err(DelegationError::TooLong { start: start.clone(), last: target });
             }
             match wildcard(resolver, &servers, &name, &target).await {
                 Ok(None) => name = target,
                 Ok(Some(wildcard)) => {
-                    return Err(Unfollowed::Wildcard { name, target, wildcard });
+                    return Err(DelegationError::Wildcard { name, target, wildcard });
                 }
-                Err(why) => return Err(Unfollowed::Unknown { name, why }),
+                Err(why) => return Err(DelegationError::Unknown { name, why }),
             }
         }
     }
@@ -100,14 +104,14 @@ impl Propagation {
         &self,
         resolver: &dyn Resolver,
         name: &DnsName,
-    ) -> Result<(Option<DnsName>, Vec<SocketAddr>), Unfollowed> {
-        let unknown = |why: String| Unfollowed::Unknown { name: name.clone(), why };
+    ) -> Result<(Option<DnsName>, Vec<SocketAddr>), DelegationError> {
+        let unknown = |why: String| DelegationError::Unknown { name: name.clone(), why };
         let configured =
             self.configured(resolver).await.map_err(|error| unknown(error.to_string()))?;
-        let mut doubt = match Said::by(resolver, &configured, name).await {
-            Said::Clearly(alias, servers) => return Ok((alias, servers)),
-            Said::Contradictory(why) => return Err(unknown(why)),
-            Said::Nothing { why, .. } => why,
+        let mut doubt = match Answered::by(resolver, &configured, name).await {
+            Answered::Clearly(alias, servers) => return Ok((alias, servers)),
+            Answered::Contradictory(why) => return Err(unknown(why)),
+            Answered::Nothing { why, .. } => why,
         };
         // As in a look: the servers of the parent know, or delegate the name to others, and then it
         // exists.
@@ -119,10 +123,10 @@ impl Propagation {
                     break;
                 }
             };
-            match Said::by(resolver, &servers, name).await {
-                Said::Clearly(alias, servers) => return Ok((alias, servers)),
-                Said::Contradictory(why) => return Err(unknown(why)),
-                Said::Nothing { why, referred } => {
+            match Answered::by(resolver, &servers, name).await {
+                Answered::Clearly(alias, servers) => return Ok((alias, servers)),
+                Answered::Contradictory(why) => return Err(unknown(why)),
+                Answered::Nothing { why, referred } => {
                     doubt = why.or(doubt);
                     self.known().remove(start);
                     if !referred {
@@ -145,7 +149,7 @@ impl Propagation {
         &self,
         resolver: &dyn Resolver,
         start: &DnsName,
-    ) -> Result<Vec<SocketAddr>, Astray> {
+    ) -> Result<Vec<SocketAddr>, AuthorityError> {
         match self.recall(start) {
             Some(servers) => Ok(servers),
             None => {
@@ -157,7 +161,7 @@ impl Propagation {
 }
 
 /// What servers say about the CNAME of a name.
-enum Said {
+enum Answered {
     /// All with authority say the same.
     Clearly(Option<DnsName>, Vec<SocketAddr>),
     Contradictory(String),
@@ -168,7 +172,7 @@ enum Said {
     },
 }
 
-impl Said {
+impl Answered {
     async fn by(resolver: &dyn Resolver, servers: &[SocketAddr], name: &DnsName) -> Self {
         let answers =
             join_all(servers.iter().map(async |server| {

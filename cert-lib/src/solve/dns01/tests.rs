@@ -41,10 +41,10 @@ impl Script {
         self.on(server, FQDN, RecordKind::Txt, text(true, values))
     }
 
-    async fn look(&self, nameservers: &[&str]) -> Sight {
+    async fn look(&self, nameservers: &[&str]) -> Visibility {
         let nameservers = nameservers.iter().map(|server| at(server).into()).collect();
         let propagation = propagation(nameservers, clock());
-        propagation.look(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
+        propagation.check(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
     }
 }
 
@@ -121,11 +121,11 @@ enum Want {
     Not(&'static str),
 }
 
-fn check(case: &str, sight: &Sight, want: &Want) {
+fn check(case: &str, sight: &Visibility, want: &Want) {
     let ok = match (want, sight) {
-        (Want::Seen, Sight::Seen { authoritative }) => *authoritative,
-        (Want::SeenBehindCache, Sight::Seen { authoritative }) => !*authoritative,
-        (Want::Not(part), Sight::NotSeen { why }) => {
+        (Want::Seen, Visibility::Seen { authoritative }) => *authoritative,
+        (Want::SeenBehindCache, Visibility::Seen { authoritative }) => !*authoritative,
+        (Want::Not(part), Visibility::NotSeen { why }) => {
             why.contains(part) && why.contains(FQDN) && !why.contains("v1")
         }
         _ => false,
@@ -305,8 +305,8 @@ async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
     let mut soa_questions = Vec::new();
     for minutes in [0, 1, 5] {
         clock.step(SignedDuration::from_mins(minutes));
-        let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
-        assert_eq!(sight, Sight::Seen { authoritative: true });
+        let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+        assert_eq!(sight, Visibility::Seen { authoritative: true });
         let asked = script.asked.lock().unwrap();
         let soa = |(server, _, kind): &&(SocketAddr, DnsName, RecordKind)| {
             *kind == RecordKind::Soa && *server == at(SYSTEM)
@@ -382,15 +382,15 @@ impl Resolver for BlackHole {
 async fn a_first_resolver_that_swallows_questions_is_passed_over() {
     let script = BlackHole(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
     let propagation = propagation(vec![], clock());
-    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
-    assert_eq!(sight, Sight::Seen { authoritative: true });
+    let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+    assert_eq!(sight, Visibility::Seen { authoritative: true });
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_look_ends_although_a_server_never_answers() {
     let script = BlackHole(Script::default());
     let propagation = Propagation::new(vec![at("10.9.9.9").into()], clock());
-    let sight = propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
+    let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
     check("never answers", &sight, &Want::Not("took longer than 25 s"));
 }
 
@@ -399,10 +399,10 @@ async fn a_name_server_that_is_a_host_is_resolved_when_it_is_used_and_named_wher
     let script = Script::default().txt("192.0.2.8", &["v1"]);
     let look = async |host: &str| {
         let propagation = Propagation::new(vec![host.parse().unwrap()], clock());
-        propagation.look(&script, &FQDN.parse().unwrap(), &["v1".into()]).await
+        propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await
     };
     check("found", &look("ns.operator.test").await, &Want::Seen);
     let nowhere = look("nowhere.test").await;
-    let Sight::NotSeen { why } = nowhere else { panic!("{nowhere:?}") };
+    let Visibility::NotSeen { why } = nowhere else { panic!("{nowhere:?}") };
     assert!(why.contains("the host nowhere.test has no address: nowhere"), "{why}");
 }

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     api::ObjectKey,
     certificates::{
-        bond::Bond,
-        secret::{Body, Content, facts, render, wishes::PasswordKey},
+        ownership::SecretOwnership,
+        secret::{Body, Content, facts, options::PasswordKey, render},
     },
 };
 
@@ -19,7 +19,7 @@ fn bundle() -> Bundle {
 }
 
 /// A Secret as the API server has it after our apply.
-fn secret(bundle: &Bundle, wishes: &Wishes, encoding: Encoding) -> Secret {
+fn secret(bundle: &Bundle, wishes: &SecretOptions, encoding: Encoding) -> Secret {
     let body = Body::fresh(bundle, encoding).unwrap();
     let stores = stores(&wishes.stores, !body.ca.is_empty());
     let realm = crate::api::Realm::default();
@@ -32,7 +32,7 @@ fn secret(bundle: &Bundle, wishes: &Wishes, encoding: Encoding) -> Secret {
         stores: stores.into_iter().map(|name| (name, ByteString(name.into()))).collect(),
         stores_are_old: false,
         kind: None,
-        bond: &Bond::Loose,
+        bond: &SecretOwnership::None,
     };
     let mut secret = render(&ObjectKey::new("ns", "tls"), &content);
     let data = secret.data.clone().unwrap();
@@ -40,7 +40,7 @@ fn secret(bundle: &Bundle, wishes: &Wishes, encoding: Encoding) -> Secret {
         data.keys().map(|name| (format!("f:{name}"), json!({}))).collect();
     secret.metadata.managed_fields = Some(vec![
         serde_json::from_value(json!({
-            "manager": marks::FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:data": fields},
+            "manager": well_known::FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:data": fields},
         }))
         .unwrap(),
     ]);
@@ -52,31 +52,34 @@ fn password() -> Option<PasswordKey> {
 }
 
 /// Each thing that can be asked for.
-fn each() -> Vec<(&'static str, Wishes)> {
-    let store = |stores: StoreWishes| Wishes { stores, ..Wishes::default() };
+fn each() -> Vec<(&'static str, SecretOptions)> {
+    let store = |stores: KeystoreOptions| SecretOptions { stores, ..SecretOptions::default() };
     vec![
-        ("nothing", Wishes::default()),
-        ("PKCS#1", Wishes { encoding: Some(Encoding::Pkcs1), ..Wishes::default() }),
-        ("combined", Wishes { combined: true, ..Wishes::default() }),
-        ("DER", Wishes { der: true, ..Wishes::default() }),
+        ("nothing", SecretOptions::default()),
+        ("PKCS#1", SecretOptions { encoding: Some(Encoding::Pkcs1), ..SecretOptions::default() }),
+        ("combined", SecretOptions { combined: true, ..SecretOptions::default() }),
+        ("DER", SecretOptions { der: true, ..SecretOptions::default() }),
         (
             "annotation",
-            Wishes { annotations: [("a".to_owned(), "b".to_owned())].into(), ..Wishes::default() },
+            SecretOptions {
+                annotations: [("a".to_owned(), "b".to_owned())].into(),
+                ..SecretOptions::default()
+            },
         ),
-        ("JKS", store(StoreWishes { jks: password(), ..StoreWishes::default() })),
-        ("PKCS#12", store(StoreWishes { pkcs12: password(), ..StoreWishes::default() })),
+        ("JKS", store(KeystoreOptions { jks: password(), ..KeystoreOptions::default() })),
+        ("PKCS#12", store(KeystoreOptions { pkcs12: password(), ..KeystoreOptions::default() })),
         (
             "PKCS#12 for old programs",
-            store(StoreWishes {
+            store(KeystoreOptions {
                 pkcs12: password(),
                 profile: Some(Profile::LegacyDes),
-                ..StoreWishes::default()
+                ..KeystoreOptions::default()
             }),
         ),
     ]
 }
 
-fn is_current(secret: &Secret, wishes: &Wishes) -> bool {
+fn is_current(secret: &Secret, wishes: &SecretOptions) -> bool {
     let layout = facts(secret).layout;
     layout.fits(wishes, true) && (wishes.stores.is_empty() || layout.has_stores(&wishes.stores))
 }
@@ -99,10 +102,10 @@ fn a_secret_is_current_for_what_it_was_written_for_and_nothing_else() {
 #[test]
 fn entries_of_ours_that_nobody_asks_for_are_superfluous_and_those_of_others_are_not() {
     let bundle = bundle();
-    let wishes = Wishes { combined: true, der: true, ..Wishes::default() };
-    let nothing = Wishes::default();
+    let wishes = SecretOptions { combined: true, der: true, ..SecretOptions::default() };
+    let nothing = SecretOptions::default();
     let mut written = secret(&bundle, &wishes, Encoding::Pkcs8);
-    let superfluous = |secret: &Secret, wishes| facts(secret).layout.superfluous(wishes, true);
+    let superfluous = |secret: &Secret, wishes| facts(secret).layout.unwanted_keys(wishes, true);
     assert_eq!(superfluous(&written, &wishes), Vec::<&str>::new());
     assert_eq!(superfluous(&written, &nothing), [COMBINED, DER]);
     let managed = written.metadata.managed_fields.as_mut().unwrap();
@@ -114,14 +117,14 @@ fn entries_of_ours_that_nobody_asks_for_are_superfluous_and_those_of_others_are_
 fn what_upstream_wrote_stays_until_something_else_is_asked_for_in_so_many_words() {
     let bundle = bundle();
     let [(_, nothing), .., (_, legacy)] = &each()[..] else { panic!() };
-    let store = Wishes {
-        stores: StoreWishes { profile: None, ..legacy.stores.clone() },
-        ..Wishes::default()
+    let store = SecretOptions {
+        stores: KeystoreOptions { profile: None, ..legacy.stores.clone() },
+        ..SecretOptions::default()
     };
     for (wishes, asks) in [(nothing, true), (&store, true), (legacy, false)] {
         let mut written = secret(&bundle, wishes, Encoding::Pkcs1);
         written.metadata.managed_fields = None;
-        written.metadata.annotations.as_mut().unwrap().remove(marks::KEYSTORES);
+        written.metadata.annotations.as_mut().unwrap().remove(well_known::KEYSTORES);
         assert_eq!(is_current(&written, wishes), asks, "{wishes:?}");
     }
 }
@@ -129,15 +132,15 @@ fn what_upstream_wrote_stays_until_something_else_is_asked_for_in_so_many_words(
 #[test]
 fn keystores_of_another_certificate_are_not_current() {
     let (old, new) = (bundle(), bundle());
-    let stores = StoreWishes { jks: password(), ..StoreWishes::default() };
-    let wishes = Wishes { stores, ..Wishes::default() };
+    let stores = KeystoreOptions { jks: password(), ..KeystoreOptions::default() };
+    let wishes = SecretOptions { stores, ..SecretOptions::default() };
     let mut written = secret(&old, &wishes, Encoding::Pkcs8);
     assert!(is_current(&written, &wishes));
     // One of somebody else beside them is his.
     let data = written.data.as_mut().unwrap();
     data.insert(PKCS12.to_owned(), ByteString(b"theirs".to_vec()));
     assert!(is_current(&written, &wishes));
-    let renewed = secret(&new, &Wishes::default(), Encoding::Pkcs8);
+    let renewed = secret(&new, &SecretOptions::default(), Encoding::Pkcs8);
     written.data.as_mut().unwrap().extend(renewed.data.unwrap());
     assert!(!is_current(&written, &wishes));
 }
@@ -145,7 +148,7 @@ fn keystores_of_another_certificate_are_not_current() {
 #[test]
 fn writing_again_changes_nothing_but_what_is_asked_for() {
     let bundle = bundle();
-    let written = secret(&bundle, &Wishes::default(), Encoding::Pkcs1);
+    let written = secret(&bundle, &SecretOptions::default(), Encoding::Pkcs1);
     let with = |name: &str, text: &str| {
         let mut secret = written.clone();
         secret.data.as_mut().unwrap().insert(name.to_owned(), ByteString(text.into()));

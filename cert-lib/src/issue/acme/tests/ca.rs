@@ -13,7 +13,7 @@ use crate::net::{
 
 /// How the CA behaves. By default it wants every name proved once, and signs by the next poll.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Manner {
+pub(super) struct CaBehavior {
     /// All names are proved already.
     pub(super) reused: bool,
     /// Finalizing answers `valid`.
@@ -34,7 +34,7 @@ pub(super) struct Manner {
 type Date = (i32, u8, u8);
 
 pub(super) struct Ca {
-    manner: Manner,
+    manner: CaBehavior,
     pub(super) signatures: u32,
     served: u32,
     names: Vec<String>,
@@ -50,7 +50,7 @@ pub(super) struct Ca {
 }
 
 impl Ca {
-    pub(super) fn new(manner: Manner) -> Self {
+    pub(super) fn new(manner: CaBehavior) -> Self {
         Self {
             manner,
             signatures: 0,

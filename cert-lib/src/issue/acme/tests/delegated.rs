@@ -17,8 +17,8 @@ impl Leads {
     }
 }
 
-fn board(leads: &[(&'static str, Option<&'static str>)]) -> Board {
-    Board { leads: Leads(leads.to_vec()), ..Board::default() }
+fn board(leads: &[(&'static str, Option<&'static str>)]) -> RecordStore {
+    RecordStore { leads: Leads(leads.to_vec()), ..RecordStore::default() }
 }
 
 fn following(names: &[&str]) -> Request {
@@ -36,7 +36,8 @@ async fn proofs_go_where_cnames_lead_only_where_that_is_asked_for() {
         (following(&["a.example.org", "*.a.example.org"]), "x.acme.test=2"),
         (request(&["a.example.org"]), "_acme-challenge.a.example.org=1"),
     ] {
-        let bench = Bench::new(Manner::default(), board(&[(A, Some("x.acme.test"))])).await;
+        let bench =
+            EngineHarness::new(CaBehavior::default(), board(&[(A, Some("x.acme.test"))])).await;
         bench.issue(&request).await.unwrap();
         let log = bench.board_log();
         assert_eq!(log[0], format!("present {want}"));
@@ -48,7 +49,11 @@ async fn proofs_go_where_cnames_lead_only_where_that_is_asked_for() {
 async fn the_place_is_shown_while_it_is_waited_for_and_found_again_by_the_next_process() {
     let looks = Mutex::new([not_yet(5), not_yet(5)].into());
     let leads = board(&[(A, Some("x.acme.test")), (B, Some("x.acme.test"))]).leads;
-    let bench = Bench::new(Manner::default(), Board { looks, leads, ..Board::default() }).await;
+    let bench = EngineHarness::new(
+        CaBehavior::default(),
+        RecordStore { looks, leads, ..RecordStore::default() },
+    )
+    .await;
     let request = following(&["a.example.org", "b.example.org"]);
     let mut progress = None;
     for _ in 0..3 {
@@ -65,9 +70,9 @@ async fn the_place_is_shown_while_it_is_waited_for_and_found_again_by_the_next_p
 
 #[tokio::test]
 async fn a_cname_that_must_not_be_followed_ends_the_order_before_anything_is_published() {
-    let bench = Bench::new(Manner::default(), board(&[(A, None)])).await;
+    let bench = EngineHarness::new(CaBehavior::default(), board(&[(A, None)])).await;
     let error = bench.issue(&following(&["a.example.org"])).await.unwrap_err();
-    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation));
     assert_eq!(error.to_string(), format!("following CNAMEs failed: {A} leads astray"));
     assert_eq!(bench.board_log(), [""; 0]);
 }

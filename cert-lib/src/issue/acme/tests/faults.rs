@@ -17,16 +17,19 @@ fn app() -> Request {
 }
 
 /// Answers the first request to `path` by `answer`, before the CA sees it.
-async fn once(path: &'static str, answer: impl Fn() -> Response<Bytes> + Send + 'static) -> Bench {
+async fn once(
+    path: &'static str,
+    answer: impl Fn() -> Response<Bytes> + Send + 'static,
+) -> EngineHarness {
     let mut done = false;
-    Bench::hooked(Manner::default(), move |seen, _| {
+    EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
         (seen.path() == path && !std::mem::replace(&mut done, true)).then(&answer)
     })
     .await
 }
 
 /// Goes on until the first error.
-async fn stumble(bench: &Bench) -> (IssueError, Option<Progress>) {
+async fn stumble(bench: &EngineHarness) -> (IssueError, Option<Progress>) {
     let mut progress = None;
     loop {
         match bench.issuer.advance(&app(), progress.clone()).await {
@@ -43,7 +46,7 @@ async fn stumble(bench: &Bench) -> (IssueError, Option<Progress>) {
     }
 }
 
-fn signatures(bench: &Bench) -> u32 {
+fn signatures(bench: &EngineHarness) -> u32 {
     bench.ca.lock().unwrap().signatures
 }
 
@@ -51,7 +54,7 @@ fn signatures(bench: &Bench) -> u32 {
 #[tokio::test]
 async fn a_ca_that_refuses_95_of_100_nonces_still_issues_once() {
     let mut state = 1_u32;
-    let bench = Bench::hooked(Manner::default(), move |seen, _| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let refused = seen.method == "POST" && (state >> 16) % 100 < 95;
         refused.then(|| reply(400).nonce("n").json(&problem("badNonce")))
@@ -78,7 +81,7 @@ async fn a_limit_on_new_orders_lasts_as_the_ca_says_or_a_minute_at_least() {
     for (header, disposition) in [
         (Some("7200"), until("2026-11-22T12:00:00Z")),
         (Some("Sun, 22 Nov 2026 11:30:00 GMT"), until("2026-11-22T11:30:00Z")),
-        (None, Disposition::Retry(Ladder::Validation)),
+        (None, Disposition::Retry(RetrySchedule::Validation)),
     ] {
         let bench = once("/new-order", move || {
             let limited = reply(429).nonce("n");
@@ -119,7 +122,7 @@ async fn an_overloaded_ca_is_left_in_peace_until_it_says_whatever_was_asked() {
     let busy = || reply(503).header("retry-after", "60").html("<h1>Busy</h1>");
     for path in ["/dir", "/nonce"].iter().chain(&WORK) {
         let (mut directories, mut spent, mut refused) = (0, false, false);
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             // The bench itself fetches the directory first.
             directories += u32::from(seen.path() == "/dir");
             if seen.path() == "/new-order"
@@ -158,7 +161,7 @@ async fn an_answer_that_is_no_problem_document_is_a_hiccup_of_one_step() {
         ] {
             let bench = once(path, broken).await;
             let (error, progress) = stumble(&bench).await;
-            assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport), "{path}");
+            assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{path}");
             assert!(!error.ends_order(), "{path}: {error}");
             bench.drive(&app(), progress).await.unwrap();
             assert_eq!((bench.count(NEW_ORDER), signatures(&bench)), (1, 1), "{path}");
@@ -173,7 +176,7 @@ async fn a_page_that_calls_itself_a_success_is_a_hiccup_of_one_step() {
     for path in ["/authz/0", "/order/1", "/finalize/1", "/cert/1"] {
         let bench = once(path, || reply(200).nonce("n").html("<h1>Welcome</h1>")).await;
         let (error, progress) = stumble(&bench).await;
-        assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport), "{path}");
+        assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{path}");
         assert!(!error.ends_order() && error.to_string().contains("cannot be used"), "{error}");
         bench.drive(&app(), progress).await.unwrap();
         assert_eq!((bench.count(NEW_ORDER), signatures(&bench)), (1, 1), "{path}");
@@ -191,8 +194,8 @@ async fn a_ca_that_asks_for_absurd_patience_is_asked_within_the_hour() {
         ("soon", 1),
         ("-1", 1),
     ] {
-        let manner = Manner { retry_after: Some(text), ..Manner::default() };
-        let bench = Bench::new(manner, Board::default()).await;
+        let manner = CaBehavior { retry_after: Some(text), ..CaBehavior::default() };
+        let bench = EngineHarness::new(manner, RecordStore::default()).await;
         let start = bench.clock.now();
         bench.issue(&app()).await.unwrap();
         let took = bench.clock.now().duration_since(start);
@@ -205,7 +208,7 @@ async fn a_ca_that_asks_for_absurd_patience_is_asked_within_the_hour() {
 #[tokio::test]
 async fn a_ca_that_moves_is_found_again_by_its_directory() {
     for old in ["/new-order", "/nonce"] {
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             let gone = || reply(404).html("<h1>Not Found</h1>");
             match seen.path() {
                 // Spends the warm nonce.
@@ -217,7 +220,11 @@ async fn a_ca_that_moves_is_found_again_by_its_directory() {
         bench.http.clear();
         for _ in 0..2 {
             let error = bench.issuer.advance(&app(), None).await.unwrap_err();
-            assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport), "{error}");
+            assert_eq!(
+                error.disposition(),
+                Disposition::Retry(RetrySchedule::Transport),
+                "{error}"
+            );
         }
         assert_eq!(bench.count("GET /dir"), 1, "{old}: {:?}", bench.http.log());
     }

@@ -7,8 +7,12 @@ use super::*;
 const CROWD: usize = 20;
 
 /// An issuer whose CA refuses new orders with `status`, `retry_after` and `detail`, a second each.
-async fn limited(status: u16, retry_after: Option<&'static str>, detail: &'static str) -> Bench {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+async fn limited(
+    status: u16,
+    retry_after: Option<&'static str>,
+    detail: &'static str,
+) -> EngineHarness {
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let (ca, clock) = (bench.ca.clone(), bench.clock.clone());
     let http = Arc::new(Scripted::fallible(move |seen| {
         if seen.path() != "/new-order" {
@@ -30,17 +34,22 @@ async fn limited(status: u16, retry_after: Option<&'static str>, detail: &'stati
     let key = AccountKey::generate().unwrap();
     let account = Account::known(client, key, "https://ca/account/1");
     let (board, clock) = (bench.board.clone(), bench.clock.clone());
-    let issuer =
-        AcmeIssuer::new(account, board, clock.clone(), Arc::new(Inline), Conduct::default());
+    let issuer = AcmeIssuer::new(
+        account,
+        board,
+        clock.clone(),
+        Arc::new(InlineKeyGenerator),
+        AcmeOptions::default(),
+    );
     http.clear();
-    Bench { issuer, http, ..bench }
+    EngineHarness { issuer, http, ..bench }
 }
 
 /// faults.md 3 and 4
 #[tokio::test]
 async fn a_limit_of_a_new_order_lasts_until_the_ca_said_in_either_form() {
     let date = "Sun, 22 Nov 2026 11:00:00 GMT";
-    let about = About::Domain("example.com".parse().unwrap());
+    let about = LimitScope::Domain("example.com".parse().unwrap());
     let detail =
         "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s";
     for (status, retry_after, until) in [
@@ -66,7 +75,7 @@ async fn a_limit_of_a_new_order_lasts_until_the_ca_said_in_either_form() {
 async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it_again() {
     for (retry_after, disposition) in [
         (Some("600"), Disposition::Until("2026-11-22T10:10:01Z".parse().unwrap())),
-        (None, Disposition::Retry(Ladder::Validation)),
+        (None, Disposition::Retry(RetrySchedule::Validation)),
     ] {
         let bench = limited(429, retry_after, "too many new orders (300) from this account").await;
         let crowd: Vec<Request> =
@@ -80,7 +89,7 @@ async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it
         for outcome in outcomes {
             let error = outcome.unwrap_err();
             assert_eq!(error.disposition(), disposition);
-            assert_eq!(error.limit(), Some(&About::Account));
+            assert_eq!(error.limit(), Some(&LimitScope::Account));
             asked += u32::from(!error.is_unsent());
             denied += u32::from(error.denies_renewal());
         }
@@ -92,7 +101,11 @@ async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it
 /// faults.md 35
 #[tokio::test]
 async fn a_refused_order_names_the_names_whose_proofs_were_found_wanting() {
-    let bench = Bench::new(Manner { refuses: true, ..Manner::default() }, Board::default()).await;
+    let bench = EngineHarness::new(
+        CaBehavior { refuses: true, ..CaBehavior::default() },
+        RecordStore::default(),
+    )
+    .await;
     let error = bench.issue(&request(&["*.example.org", "a.example.org"])).await.unwrap_err();
     let names: Vec<&str> = error.unproved().iter().map(DnsName::as_str).collect();
     assert_eq!(names, ["example.org", "a.example.org"]);

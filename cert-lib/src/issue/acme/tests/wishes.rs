@@ -19,22 +19,22 @@ fn with_profile(name: &str) -> Request {
     request
 }
 
-async fn conducting(manner: Manner, conduct: Conduct) -> Bench {
-    Bench::with(manner, Board::default(), conduct, Box::new(|_, _| None)).await
+async fn conducting(manner: CaBehavior, conduct: AcmeOptions) -> EngineHarness {
+    EngineHarness::with(manner, RecordStore::default(), conduct, Box::new(|_, _| None)).await
 }
 
 #[tokio::test]
 async fn the_profile_of_the_request_comes_before_that_of_the_issuer() {
     let profile = Some("classic".to_owned());
-    let conduct = Conduct { profile, ..Conduct::default() };
+    let conduct = AcmeOptions { profile, ..AcmeOptions::default() };
     for (wish, sent) in [(None, "classic"), (Some("shortlived"), "shortlived")] {
-        let bench = conducting(Manner::default(), conduct.clone()).await;
+        let bench = conducting(CaBehavior::default(), conduct.clone()).await;
         let mut request = request(&["app.example.org"]);
         request.acme.profile = wish.map(str::to_owned);
         bench.issue(&request).await.unwrap();
         assert_eq!(bench.sent("/new-order")[0]["profile"], sent);
     }
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     bench.issue(&request(&["app.example.org"])).await.unwrap();
     let identifiers = json!([{"type": "dns", "value": "app.example.org"}]);
     assert_eq!(bench.sent("/new-order"), [json!({ "identifiers": identifiers })]);
@@ -43,12 +43,12 @@ async fn the_profile_of_the_request_comes_before_that_of_the_issuer() {
 /// faults.md 34
 #[tokio::test]
 async fn a_profile_that_the_ca_does_not_have_is_told_with_those_it_has_before_any_order() {
-    let conduct = Conduct { profile: Some("tlsclient".to_owned()), ..Conduct::default() };
+    let conduct = AcmeOptions { profile: Some("tlsclient".to_owned()), ..AcmeOptions::default() };
     for (conduct, request, disposition) in [
-        (Conduct::default(), with_profile("tlsclient"), Disposition::FixRequest),
+        (AcmeOptions::default(), with_profile("tlsclient"), Disposition::FixRequest),
         (conduct, request(&["app.example.org"]), Disposition::FixIssuer),
     ] {
-        let bench = conducting(Manner::default(), conduct).await;
+        let bench = conducting(CaBehavior::default(), conduct).await;
         let error = bench.issue(&request).await.unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -69,7 +69,7 @@ async fn a_profile_that_was_removed_and_too_many_names_for_one_are_told_in_the_c
         ("invalidProfile", "profile \"shortlived\" was removed", Disposition::FixRequest),
         ("malformed", "order has 26 identifiers, 25 are allowed", Disposition::FixRequest),
     ] {
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             let kind = format!("urn:ietf:params:acme:error:{word}");
             let body = json!({ "type": kind, "detail": detail });
             (seen.path() == "/new-order").then(|| reply(400).nonce("n").json(&body))
@@ -85,7 +85,11 @@ async fn a_profile_that_was_removed_and_too_many_names_for_one_are_told_in_the_c
 #[tokio::test]
 async fn profile_and_predecessor_cost_no_further_request() {
     for (reused, requests) in [(false, 7), (true, 4)] {
-        let bench = Bench::new(Manner { reused, ..Manner::default() }, Board::default()).await;
+        let bench = EngineHarness::new(
+            CaBehavior { reused, ..CaBehavior::default() },
+            RecordStore::default(),
+        )
+        .await;
         let request = Request { replaces: Some(predecessor()), ..with_profile("classic") };
         bench.issue(&request).await.unwrap();
         assert_eq!(bench.http.log().len(), requests, "{:?}", bench.http.log());
@@ -107,7 +111,7 @@ async fn an_order_whose_predecessor_is_refused_is_placed_once_more_without() {
         (503, "", 1),
         (503, "serverInternal", 1),
     ] {
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             let answer = || match (status, word) {
                 (_, "") => reply(status).nonce("n").html("<h1>Busy</h1>"),
                 (503, _) => reply(503).nonce("n").header("retry-after", "9").json(&problem(word)),
@@ -128,7 +132,7 @@ async fn an_order_whose_predecessor_is_refused_is_placed_once_more_without() {
 /// faults.md 10
 #[tokio::test]
 async fn a_ca_without_renewal_information_is_not_told_of_a_predecessor() {
-    let bench = Bench::hooked(Manner::default(), |seen, _| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), |seen, _| {
         (seen.path() == "/dir").then(|| {
             reply(200).json(&json!({"newNonce": "https://ca/nonce",
                 "newAccount": "https://ca/new-account", "newOrder": "https://ca/new-order"}))
@@ -158,7 +162,7 @@ fn alternate(leaf: &str, issuers: &[&str]) -> String {
 }
 
 /// Chains `Root 0` (default) to `Root 2`, and one that is not there.
-async fn with_roots(conduct: Conduct) -> Bench {
+async fn with_roots(conduct: AcmeOptions) -> EngineHarness {
     let hook = |seen: &Seen, ca: &mut Ca| {
         let number = seen.path().strip_prefix("/cert/")?.to_owned();
         let answer = match number.as_str() {
@@ -177,16 +181,16 @@ async fn with_roots(conduct: Conduct) -> Bench {
         };
         Some(Ok(answer))
     };
-    Bench::with(
-        Manner { reused: true, quick: true, ..Manner::default() },
-        Board::default(),
+    EngineHarness::with(
+        CaBehavior { reused: true, quick: true, ..CaBehavior::default() },
+        RecordStore::default(),
         conduct,
         Box::new(hook),
     )
     .await
 }
 
-fn fetched(bench: &Bench) -> Vec<String> {
+fn fetched(bench: &EngineHarness) -> Vec<String> {
     let log = bench.http.log().into_iter();
     log.filter_map(|line| Some(line.strip_prefix("POST /cert/")?.to_owned())).collect()
 }
@@ -205,7 +209,7 @@ async fn the_first_chain_that_is_preferred_is_taken_and_each_is_fetched_once_at_
         for own in [true, false] {
             let wish = wish.map(str::to_owned);
             let mut request = request(&["app.example.org"]);
-            let mut conduct = Conduct::default();
+            let mut conduct = AcmeOptions::default();
             if own {
                 request.acme.preferred_chain.clone_from(&wish);
                 conduct.preferred_chain = wish.as_ref().map(|_| "Root 7".to_owned());
@@ -223,7 +227,7 @@ async fn the_first_chain_that_is_preferred_is_taken_and_each_is_fetched_once_at_
 
 #[tokio::test]
 async fn a_preference_that_no_chain_meets_is_told() {
-    let conduct = Conduct { preferred_chain: Some("DST".to_owned()), ..Conduct::default() };
+    let conduct = AcmeOptions { preferred_chain: Some("DST".to_owned()), ..AcmeOptions::default() };
     let bundle = with_roots(conduct).await.issue(&request(&["a.example.org"])).await.unwrap();
     assert_eq!(
         bundle.remark.as_deref(),
@@ -236,8 +240,8 @@ async fn a_preference_that_no_chain_meets_is_told() {
 #[tokio::test]
 async fn authorizations_are_given_up_after_issuing_where_that_is_wanted() {
     for (reused, wanted) in [(false, true), (true, true), (false, false)] {
-        let conduct = Conduct { deactivate_authorizations: wanted, ..Conduct::default() };
-        let bench = conducting(Manner { reused, ..Manner::default() }, conduct).await;
+        let conduct = AcmeOptions { deactivate_authorizations: wanted, ..AcmeOptions::default() };
+        let bench = conducting(CaBehavior { reused, ..CaBehavior::default() }, conduct).await;
         bench.issue(&request(&["a.example.org", "b.example.org"])).await.unwrap();
         let want = if wanted { vec![0, 1] } else { Vec::new() };
         assert_eq!(bench.ca.lock().unwrap().deactivated, want, "{reused}");
@@ -247,7 +251,7 @@ async fn authorizations_are_given_up_after_issuing_where_that_is_wanted() {
 }
 
 /// The state in which the proofs are published and not yet seen.
-async fn proving(bench: &Bench, request: &Request) -> Progress {
+async fn proving(bench: &EngineHarness, request: &Request) -> Progress {
     let mut progress = None;
     for _ in 0..2 {
         let advance = bench.issuer.advance(request, progress).await.unwrap();
@@ -259,8 +263,8 @@ async fn proving(bench: &Bench, request: &Request) -> Progress {
 
 #[tokio::test]
 async fn what_an_abandoned_order_had_yet_to_prove_is_given_up_once() {
-    let board = Board { looks: Mutex::new([not_yet(9)].into()), ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore { looks: Mutex::new([not_yet(9)].into()), ..RecordStore::default() };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let request = request(&["a.example.org", "b.example.org"]);
     let progress = proving(&bench, &request).await;
     for _ in 0..2 {
@@ -272,15 +276,17 @@ async fn what_an_abandoned_order_had_yet_to_prove_is_given_up_once() {
 
 #[tokio::test]
 async fn a_failed_order_gives_up_what_was_yet_to_be_proved_and_asks_nothing_for_it() {
-    let board =
-        Board { looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()), ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore {
+        looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()),
+        ..RecordStore::default()
+    };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let request = request(&["a.example.org", "b.example.org"]);
     bench.issue(&request).await.unwrap_err();
     assert_eq!(bench.ca.lock().unwrap().deactivated, [0, 1]);
     assert_eq!(bench.http.log().len(), 5);
     // Another process does not know them, and does not ask either.
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
     else {
         panic!("issued")
@@ -291,7 +297,10 @@ async fn a_failed_order_gives_up_what_was_yet_to_be_proved_and_asks_nothing_for_
 
 #[tokio::test]
 async fn authorizations_that_another_order_needs_are_left_alone() {
-    let board = Board { looks: Mutex::new([not_yet(9), not_yet(9)].into()), ..Board::default() };
+    let board = RecordStore {
+        looks: Mutex::new([not_yet(9), not_yet(9)].into()),
+        ..RecordStore::default()
+    };
     let mut placed = 0;
     // Two orders with the same authorizations.
     let hook = move |seen: &Seen, ca: &mut Ca| {
@@ -303,7 +312,9 @@ async fn authorizations_that_another_order_needs_are_left_alone() {
         let location = format!("https://ca/order/{placed}");
         Some(Ok(reply(201).nonce("n").header("location", &location).json(&ca.order())))
     };
-    let bench = Bench::with(Manner::default(), board, Conduct::default(), Box::new(hook)).await;
+    let bench =
+        EngineHarness::with(CaBehavior::default(), board, AcmeOptions::default(), Box::new(hook))
+            .await;
     let request = request(&["a.example.org"]);
     let (first, second) = (proving(&bench, &request).await, proving(&bench, &request).await);
     bench.issuer.abandon(&request.owner, &first).await.unwrap();
@@ -314,8 +325,8 @@ async fn authorizations_that_another_order_needs_are_left_alone() {
 
 #[tokio::test]
 async fn addresses_are_ordered_proved_by_http_and_certified() {
-    let board = Board { addresses: true, ..Board::default() };
-    let bench = Bench::new(Manner::default(), board).await;
+    let board = RecordStore { addresses: true, ..RecordStore::default() };
+    let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let mut request = request(&["app.example.org"]);
     request.acme.addresses = vec!["10.1.2.3".parse().unwrap(), "2001:db8::1".parse().unwrap()];
     let bundle = bench.issue(&request).await.unwrap();
@@ -333,7 +344,7 @@ async fn addresses_are_ordered_proved_by_http_and_certified() {
 
 #[tokio::test]
 async fn without_somebody_to_prove_addresses_none_are_ordered() {
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let mut request = request(&["app.example.org"]);
     request.acme.addresses = vec!["10.1.2.3".parse().unwrap()];
     let error = bench.issue(&request).await.unwrap_err();

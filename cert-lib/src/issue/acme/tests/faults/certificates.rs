@@ -12,7 +12,7 @@ async fn a_certificate_that_is_not_what_was_asked_for_is_refused_with_the_differ
         (((2026, 11, 25), (2027, 2, 20)), "app.example.org", Some("not valid before 2026-11-25")),
         (((1975, 1, 1), (4096, 1, 1)), "app.example.org", Some("which is no lifetime")),
     ] {
-        let bench = Bench::new(Manner::default(), Board::default()).await;
+        let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
         bench.ca.lock().unwrap().lifetime = lifetime;
         let key = PrivateKey::generate(Default::default()).ok();
         let signed = Request { key: key.clone(), ..request(&[names]) };
@@ -26,7 +26,7 @@ async fn a_certificate_that_is_not_what_was_asked_for_is_refused_with_the_differ
             Some(why) => {
                 let error = outcome.unwrap_err();
                 assert!(error.to_string().contains(why), "{error}");
-                assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+                assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation));
                 assert!(error.ends_order());
             }
         }
@@ -34,11 +34,14 @@ async fn a_certificate_that_is_not_what_was_asked_for_is_refused_with_the_differ
 }
 
 /// Answers the download with what `twist` makes of the certificate.
-async fn twisted(twist: impl Fn(&str) -> String + Send + 'static) -> Bench {
-    Bench::hooked(Manner { reused: true, quick: true, ..Manner::default() }, move |seen, ca| {
-        let answer = |text: String| reply(200).nonce("n").html(&text);
-        (seen.path() == "/cert/1").then(|| answer(twist(&ca.certificate)))
-    })
+async fn twisted(twist: impl Fn(&str) -> String + Send + 'static) -> EngineHarness {
+    EngineHarness::hooked(
+        CaBehavior { reused: true, quick: true, ..CaBehavior::default() },
+        move |seen, ca| {
+            let answer = |text: String| reply(200).nonce("n").html(&text);
+            (seen.path() == "/cert/1").then(|| answer(twist(&ca.certificate)))
+        },
+    )
     .await
 }
 
@@ -68,11 +71,11 @@ async fn what_is_no_chain_is_fetched_again_for_an_hour_and_then_ordered_anew() {
     ] {
         let bench = twisted(twist).await;
         let (error, progress) = stumble(&bench).await;
-        assert_eq!(error.disposition(), Disposition::Retry(Ladder::Transport), "{error}");
+        assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{error}");
         assert!(!error.ends_order());
         bench.clock.step(SignedDuration::from_hours(1));
         let error = bench.issuer.advance(&app(), progress).await.unwrap_err();
-        assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation), "{error}");
+        assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation), "{error}");
         assert!(error.ends_order());
         assert_eq!((bench.count(NEW_ORDER), bench.count("POST /cert/1")), (1, 2));
     }
@@ -85,10 +88,10 @@ async fn an_answer_that_is_too_large_for_a_chain_is_refused() {
         let error = HttpError::TooLarge { host: "ca".to_owned(), limit: 1_048_576 };
         (seen.path() == "/cert/1").then_some(Err(error))
     };
-    let bench = Bench::with(
-        Manner { reused: true, quick: true, ..Manner::default() },
-        Board::default(),
-        Conduct::default(),
+    let bench = EngineHarness::with(
+        CaBehavior { reused: true, quick: true, ..CaBehavior::default() },
+        RecordStore::default(),
+        AcmeOptions::default(),
         Box::new(hook),
     )
     .await;

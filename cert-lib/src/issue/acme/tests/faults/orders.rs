@@ -8,8 +8,8 @@ use super::*;
 #[tokio::test]
 async fn a_connection_that_breaks_after_finalizing_is_resumed_and_not_ordered_anew() {
     for (reused, finalize) in [(false, 5), (true, 2)] {
-        let manner = Manner { reused, lose_answer: Some(finalize), ..Manner::default() };
-        let bench = Bench::new(manner, Board::default()).await;
+        let manner = CaBehavior { reused, lose_answer: Some(finalize), ..CaBehavior::default() };
+        let bench = EngineHarness::new(manner, RecordStore::default()).await;
         let (error, progress) = stumble(&bench).await;
         assert!(error.to_string().starts_with("finalizing the order failed: "), "{error}");
         assert!(!error.ends_order());
@@ -47,16 +47,20 @@ async fn a_new_order_that_never_left_is_told_from_one_whose_answer_is_lost() {
                 Err(error) => Err(error()),
             })
         };
-        let bench =
-            Bench::with(Manner::default(), Board::default(), Conduct::default(), Box::new(hook))
-                .await;
+        let bench = EngineHarness::with(
+            CaBehavior::default(),
+            RecordStore::default(),
+            AcmeOptions::default(),
+            Box::new(hook),
+        )
+        .await;
         if path == "/dir" {
             bench.issuer.account.client().forget_directory();
         }
         let error = bench.issuer.advance(&app(), None).await.unwrap_err();
         assert_eq!(error.is_unsent(), unsent, "{path}: {error:?}");
     }
-    let bench = Bench::new(Manner::default(), Board::default()).await;
+    let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let mut unknown = app();
     unknown.acme.profile = Some("tomorrow".to_owned());
     assert!(bench.issuer.advance(&unknown, None).await.unwrap_err().is_unsent());
@@ -65,7 +69,7 @@ async fn a_new_order_that_never_left_is_told_from_one_whose_answer_is_lost() {
 /// faults.md 17
 #[tokio::test]
 async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
-    let bench = Bench::hooked(Manner::default(), |seen, ca| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), |seen, ca| {
         let caa = json!({"type": "urn:ietf:params:acme:error:caa", "status": 403,
             "detail": "CAA record for app.example.org prevents issuance"});
         (seen.path() == "/order/1" && ca.status == "processing").then(|| {
@@ -81,7 +85,7 @@ async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
         error.to_string(),
         "the CA refused the order: caa: CAA record for app.example.org prevents issuance (HTTP 403)"
     );
-    assert_eq!(error.disposition(), Disposition::Retry(Ladder::Validation));
+    assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Validation));
     assert!(error.ends_order());
 }
 
@@ -89,7 +93,7 @@ async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
 #[tokio::test]
 async fn an_order_that_is_stuck_is_polled_ever_more_slowly_and_given_up_after_a_day() {
     for expires in ["2026-11-29T10:00:00Z", "2026-11-22T18:00:00Z"] {
-        let bench = Bench::hooked(Manner::default(), move |seen, ca| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, ca| {
             let stuck = seen.path() == "/order/1" && ca.status == "processing";
             (stuck || seen.path() == "/new-order").then(|| {
                 let created = (!stuck).then(|| ca.serve(seen));
@@ -130,9 +134,11 @@ async fn an_order_that_is_stuck_is_polled_ever_more_slowly_and_given_up_after_a_
 #[tokio::test]
 async fn an_order_that_the_ca_has_already_is_taken_up_where_it_is() {
     for (status, requests) in [("ready", 4), ("pending", 7)] {
-        let bench =
-            Bench::new(Manner { reused: status == "ready", ..Manner::default() }, Board::default())
-                .await;
+        let bench = EngineHarness::new(
+            CaBehavior { reused: status == "ready", ..CaBehavior::default() },
+            RecordStore::default(),
+        )
+        .await;
         // An earlier process placed it and forgot it.
         bench.issuer.advance(&app(), None).await.unwrap();
         bench.http.clear();
@@ -155,7 +161,7 @@ async fn an_order_that_is_finished_already_is_of_use_for_its_own_key_only() {
         }
     };
     for status in ["valid", "processing"] {
-        let bench = Bench::hooked(Manner::default(), answering(status)).await;
+        let bench = EngineHarness::hooked(CaBehavior::default(), answering(status)).await;
         let key = bench.issue(&app()).await.unwrap().key;
         bench.http.clear();
         let error = bench.issue(&app()).await.unwrap_err();
@@ -180,21 +186,22 @@ async fn an_order_that_is_finished_already_is_of_use_for_its_own_key_only() {
 async fn an_authorization_that_ends_before_it_is_answered_ends_the_order() {
     for status in ["expired", "deactivated", "revoked"] {
         let mut fetched = 0;
-        let bench = Bench::hooked(Manner::default(), move |seen, ca| match seen.path() {
-            "/challenge/0" => Some(reply(400).nonce("n").json(&problem("malformed"))),
-            "/authz/0" => {
-                fetched += 1;
-                (fetched > 1).then(|| {
-                    let served = ca.serve(seen).unwrap();
-                    let mut body: Value = serde_json::from_slice(served.body()).unwrap();
-                    body["status"] = json!(status);
-                    reply(200).nonce("n").json(&body)
-                })
-            }
-            // The order goes on being pending.
-            _ => None,
-        })
-        .await;
+        let bench =
+            EngineHarness::hooked(CaBehavior::default(), move |seen, ca| match seen.path() {
+                "/challenge/0" => Some(reply(400).nonce("n").json(&problem("malformed"))),
+                "/authz/0" => {
+                    fetched += 1;
+                    (fetched > 1).then(|| {
+                        let served = ca.serve(seen).unwrap();
+                        let mut body: Value = serde_json::from_slice(served.body()).unwrap();
+                        body["status"] = json!(status);
+                        reply(200).nonce("n").json(&body)
+                    })
+                }
+                // The order goes on being pending.
+                _ => None,
+            })
+            .await;
         let error = bench.issue(&app()).await.unwrap_err();
         let word = match status {
             "expired" => "has expired".to_owned(),
@@ -212,7 +219,7 @@ async fn an_authorization_that_ends_before_it_is_answered_ends_the_order() {
 /// faults.md 20
 #[tokio::test]
 async fn an_answer_that_came_too_late_does_no_harm() {
-    let bench = Bench::hooked(Manner::default(), |seen, ca| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), |seen, ca| {
         (seen.path() == "/challenge/0").then(|| {
             ca.serve(seen).unwrap();
             reply(400).nonce("n").json(&problem("malformed"))
@@ -228,7 +235,7 @@ async fn an_answer_that_came_too_late_does_no_harm() {
 async fn the_one_name_of_a_hundred_that_fails_is_named() {
     let names: Vec<String> = (0..100).map(|n| format!("n{n}.example.org")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let bench = Bench::hooked(Manner::default(), |seen, ca| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), |seen, ca| {
         let over = ca.answered() == 100;
         match seen.path() {
             "/order/1" if over => {
@@ -257,7 +264,7 @@ async fn the_one_name_of_a_hundred_that_fails_is_named() {
 /// faults.md 22
 #[tokio::test]
 async fn a_challenge_that_is_not_offered_is_named_and_nothing_is_published() {
-    let bench = Bench::hooked(Manner::default(), |seen, ca| {
+    let bench = EngineHarness::hooked(CaBehavior::default(), |seen, ca| {
         (seen.path() == "/authz/0" && seen.payload.is_null()).then(|| {
             let served = ca.serve(seen).unwrap();
             let mut body: Value = serde_json::from_slice(served.body()).unwrap();
@@ -284,7 +291,7 @@ async fn a_ca_that_lists_more_authorizations_than_names_is_asked_for_none_of_the
         ("/order/1", "invalid", "the CA refused the order: it gave no reason"),
     ] {
         let urls = many.clone();
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             (seen.path() == path).then(|| {
                 let order = json!({
                     "status": status, "finalize": "https://ca/finalize/1", "authorizations": urls,
@@ -330,7 +337,7 @@ async fn a_refused_name_among_others_is_told_in_one_line() {
 
 /// Calls again after each error that leaves the order, as late as a controller would at most. Returns
 /// the error that ends it, and after how many hours.
-async fn until_given_up(bench: &Bench) -> (IssueError, i64) {
+async fn until_given_up(bench: &EngineHarness) -> (IssueError, i64) {
     let start = bench.clock.now();
     let mut progress = None;
     loop {
@@ -358,8 +365,8 @@ async fn an_order_whose_url_fails_for_good_is_in_the_way_for_days_and_not_for_ev
         [("/order/1", None, 24), ("/cert/1", None, 72), ("/cert/1", Some(5), 72)]
     {
         let fails = Some((path, 500, "serverInternal"));
-        let manner = Manner { fails, lose_answer: lost, ..Manner::default() };
-        let bench = Bench::new(manner, Board::default()).await;
+        let manner = CaBehavior { fails, lose_answer: lost, ..CaBehavior::default() };
+        let bench = EngineHarness::new(manner, RecordStore::default()).await;
         let (error, took) = until_given_up(&bench).await;
         assert!(error.to_string().contains("was not finished in time: "), "{error}");
         assert!((hours..=hours + 1).contains(&took), "{path} {lost:?}: {took} hours");
@@ -370,7 +377,7 @@ async fn an_order_whose_url_fails_for_good_is_in_the_way_for_days_and_not_for_ev
 async fn what_is_not_there_for_a_moment_costs_no_order() {
     for path in ["/order/1", "/cert/1"] {
         let left = Arc::new(Mutex::new(3));
-        let bench = Bench::hooked(Manner::default(), move |seen, _| {
+        let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, _| {
             let mut left = left.lock().unwrap();
             let lags = seen.path() == path && *left > 0;
             *left -= u32::from(lags);

@@ -1,0 +1,156 @@
+//! The end of a try to issue: the certificate goes into its Secret, and what it came to is counted.
+
+use cert_lib::{
+    issue::{Disposition, RetrySchedule},
+    model::{bundle::Bundle, reason::Reason, request::Request},
+    plan::backoff,
+};
+use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::{
+    api::{IssuerKey, ObjectKey, certificate::State, issuer::IssuerKind, well_known},
+    certificates::{
+        act::{Pass, Step},
+        inventory,
+        progress::Order,
+        reconcile::Controller,
+        secret::{Facts, write},
+        status::{Outcome, ready_message},
+    },
+    runtime::{
+        errors::brief,
+        fence::NotLeading,
+        metrics::{Issuance, IssuanceResult},
+    },
+};
+
+impl Controller {
+    /// Writes the Secret and forgets the order, in this order: a crash between them repeats the
+    /// download and writes the same Secret again.
+    pub(super) async fn complete(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        bundle: &Bundle,
+        order: Option<&Order>,
+    ) -> kube::Result<Step> {
+        let requested_at = order.map_or(pass.now, |order| order.progress.started());
+        let key = &pass.observed.secret;
+        let mut ready = match self.fill(pass, request, bundle, requested_at).await {
+            Ok(ready) => ready,
+            Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
+        };
+        write::void_mark(&mut ready.secret, pass.observed.facts.as_ref());
+        let written = match self.put(pass, &ready.secret).await {
+            Ok(written) => written,
+            // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
+            // fetched again all the time.
+            Err(error) if !NotLeading::is(&error) => {
+                return Ok(self.not_writable(pass, &brief(&error)));
+            }
+            Err(error) => return Err(error),
+        };
+        // The mark was for the certificate before, which may have been revoked while this one was made.
+        if written.as_ref().is_some_and(Facts::is_marked_revoked) {
+            self.clear_revoked_mark(key).await?;
+        }
+        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+            let issuer = &pass.observed.issuer.key;
+            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await?;
+        }
+        let why = order.map_or(pass.plan.reason, |order| order.reason);
+        // Until the order is gone all of this may be repeated, so it is counted after that.
+        self.orders.delete(pass.key).await?;
+        pass.record_issued();
+        let reissued = self.reissued_now(pass, request, why);
+        self.retry_states.record_issued(pass.key, bundle.leaf.not_before);
+        self.retry_states.succeeded(pass.key);
+        self.claims.release(pass.key);
+        self.records.forget(pass.key);
+        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
+        }
+        self.wake_next(pass.key);
+        self.return_unused_quota(&pass.observed.issuer.key).await;
+        self.count(pass, order, IssuanceResult::Issued);
+        if let Some(remark) = &bundle.remark {
+            self.warn_event(pass, remark);
+        }
+        let outcome = Outcome {
+            reason: Reason::Ready,
+            ready: true,
+            leaf: Some(bundle.leaf.clone()),
+            requested_at,
+            suggested: None,
+            reissued,
+            warns: ready.trouble.is_some(),
+            ..pass.outcome(
+                State::Ready,
+                write::with_keystore_problem(ready_message(&bundle.leaf), ready.trouble.as_deref()),
+            )
+        };
+        let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
+        Ok(Step::Publish(Box::new(outcome), look_again))
+    }
+
+    /// Takes the mark of a revocation off a Secret. *Idempotent*.
+    pub(super) async fn clear_revoked_mark(&self, key: &ObjectKey) -> kube::Result<()> {
+        let marks = json!({ well_known::REVOKED: null, well_known::REVOKED_CERTIFICATE: null });
+        let unmark = Patch::Merge(json!({ "metadata": { "annotations": marks } }));
+        self.secrets.write(key, &PatchParams::default(), &unmark).await.map(drop)
+    }
+
+    /// An order of the issuer has ended: what its quota has noted for more than those that run goes back.
+    pub(super) async fn return_unused_quota(&self, issuer: &IssuerKey) {
+        let Some(quota) = self.quota(issuer) else { return };
+        if let Err(error) = quota.return_unused(self.scheduler.running(&issuer.to_string())).await {
+            tracing::debug!(%issuer, "issuer {issuer}: requests that were not used cannot be noted now: {}", brief(&error));
+        }
+    }
+
+    /// Counts a try to issue that came to its end.
+    pub(super) fn count(&self, pass: &Pass<'_>, order: Option<&Order>, result: IssuanceResult) {
+        let at = self.clock.now();
+        let start = order.map_or(pass.now, |order| order.progress.started());
+        let challenges = order.map_or(0, |_| inventory::challenges(pass.certificate));
+        self.metrics.issuance(&Issuance {
+            issuer: &pass.observed.issuer.key,
+            reason: order.map_or(pass.plan.reason, |order| order.reason),
+            result,
+            challenges: usize::try_from(challenges).unwrap_or(usize::MAX),
+            took: std::time::Duration::try_from(at.duration_since(start)).unwrap_or_default(),
+            at,
+        });
+    }
+
+    /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
+    fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
+        // An issuer whose key we hold has no order that could remember it.
+        let order = self.orders.get(pass.key);
+        let previous = match &order {
+            Some(order) => order.transient_error,
+            None => self.retry_states.backoff(pass.key, pass.certificate),
+        };
+        let previous = previous.map(|hiccup| hiccup.interval);
+        let ladder = Disposition::Retry(RetrySchedule::Transport);
+        let wait = backoff::after(ladder, previous, self.clock.now());
+        self.orders.record_error(pass.key, wait);
+        if order.is_none() {
+            self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, wait);
+        }
+        // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
+        self.wake_next(pass.key);
+        let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
+        let outcome = Outcome {
+            reason: Reason::SecretNotWritable,
+            backoff: order.is_none().then_some(wait),
+            ..pass.outcome(State::Error, message)
+        };
+        Step::Publish(Box::new(outcome), wait.until)
+    }
+}
+
+/// After issuing we look once more, whether the proofs are really gone.
+const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);

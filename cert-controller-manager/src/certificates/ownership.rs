@@ -1,0 +1,194 @@
+//! What makes a Secret go when its Certificate goes (`--cascade-delete`). Pure.
+//!
+//! In one cluster and namespace Kubernetes does it by owner references. Elsewhere they cannot work,
+//! and a garbage collector that sees such a reference deletes the object: there the Certificate gets
+//! a finalizer, and the Secret says in an annotation whose it is.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use crate::api::{Certificate, CertificateKey, ClusterIdentities, ObjectKey, well_known};
+
+/// How a Secret is tied to its Certificate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SecretOwnership {
+    /// Not at all: it stays, which is upstream's default.
+    None,
+    /// By these owner references.
+    OwnerReferences(Vec<OwnerReference>),
+    /// By our finalizer on the Certificate, and this annotation on the Secret.
+    Finalizer(String),
+}
+
+/// The bond between a Certificate and its Secret.
+#[must_use]
+pub fn ownership(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    secret: &ObjectKey,
+    places: &ClusterIdentities,
+    cascade: bool,
+) -> SecretOwnership {
+    if !cascade {
+        return SecretOwnership::None;
+    }
+    if !places.share_cluster(key.cluster) || key.object.namespace != secret.namespace {
+        return SecretOwnership::Finalizer(places.owner(key));
+    }
+    let mut owners: Vec<_> = certificate.owner_ref(&()).into_iter().collect();
+    let forwards = certificate
+        .annotations()
+        .get(well_known::FORWARD_OWNERS)
+        .is_some_and(|text| text == "true");
+    if forwards {
+        // One object has one controller, and that is not the Certificate's.
+        let of_certificate = certificate.owner_references().iter().cloned();
+        owners.extend(of_certificate.map(|owner| OwnerReference {
+            controller: None,
+            block_owner_deletion: None,
+            ..owner
+        }));
+    }
+    SecretOwnership::OwnerReferences(owners)
+}
+
+/// Whether the Certificate has our finalizer.
+#[must_use]
+pub fn has_finalizer(certificate: &Certificate) -> bool {
+    certificate.finalizers().iter().any(|it| it == well_known::SECRET_FINALIZER)
+}
+
+/// These finalizers with ours or without it.
+#[must_use]
+pub fn finalizers(all: &[String], ours: bool) -> Vec<String> {
+    let others = all.iter().filter(|it| *it != well_known::SECRET_FINALIZER);
+    let ours = ours.then(|| well_known::SECRET_FINALIZER.to_owned());
+    others.cloned().chain(ours).collect()
+}
+
+/// Whether a Secret with these owner references and this annotation is tied by `bond`.
+#[must_use]
+pub fn is_owned(
+    bond: &SecretOwnership,
+    owners: &[OwnerReference],
+    annotation: Option<&str>,
+) -> bool {
+    match bond {
+        SecretOwnership::None => true,
+        SecretOwnership::OwnerReferences(wanted) => wanted.iter().all(|wanted| {
+            owners.iter().any(|it| it.uid == wanted.uid && it.api_version == wanted.api_version)
+        }),
+        SecretOwnership::Finalizer(text) => annotation == Some(text.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    use crate::api::{CertificateCluster, ClusterId};
+
+    fn certificate(forward: bool) -> Certificate {
+        serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": {
+                "namespace": "ns", "name": "web", "uid": "u1",
+                "annotations": { well_known::FORWARD_OWNERS: forward.to_string() },
+                "finalizers": ["other"],
+                "ownerReferences": [{
+                    "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "web",
+                    "uid": "u2", "controller": true,
+                }],
+            },
+            "spec": { "commonName": "a.example" },
+        }))
+        .unwrap()
+    }
+
+    fn places(one_cluster: bool) -> ClusterIdentities {
+        let id = |id: &str| ClusterId { id: id.to_owned(), former: vec![] };
+        ClusterIdentities { source: id("s"), target: id("t"), one_cluster }
+    }
+
+    fn key(home: CertificateCluster) -> CertificateKey {
+        CertificateKey::new(home, ObjectKey::new("ns", "web"))
+    }
+
+    #[test]
+    fn owner_references_tie_in_one_namespace_and_a_finalizer_everywhere_else() {
+        let owners = |bond: SecretOwnership| match bond {
+            SecretOwnership::OwnerReferences(owners) => owners
+                .iter()
+                .map(|owner| format!("{}/{} {:?}", owner.api_version, owner.kind, owner.controller))
+                .collect::<Vec<_>>()
+                .join(", "),
+            SecretOwnership::Finalizer(text) => text,
+            SecretOwnership::None => "loose".to_owned(),
+        };
+        let ours = "cert.gardener.cloud/v1alpha1/Certificate None";
+        for (home, one_cluster, namespace, forward, cascade, tie) in [
+            (CertificateCluster::Source, true, "ns", false, false, "loose"),
+            (CertificateCluster::Source, true, "ns", false, true, ours),
+            (CertificateCluster::Target, false, "ns", false, true, ours),
+            (
+                CertificateCluster::Source,
+                true,
+                "ns",
+                true,
+                true,
+                &format!("{ours}, networking.k8s.io/v1/Ingress None"),
+            ),
+            (
+                CertificateCluster::Source,
+                true,
+                "x",
+                true,
+                true,
+                "s:cert.gardener.cloud/Certificate/ns/web",
+            ),
+            (
+                CertificateCluster::Source,
+                false,
+                "ns",
+                true,
+                true,
+                "s:cert.gardener.cloud/Certificate/ns/web",
+            ),
+            (
+                CertificateCluster::Target,
+                false,
+                "x",
+                true,
+                true,
+                "t:cert.gardener.cloud/Certificate/ns/web",
+            ),
+        ] {
+            let secret = ObjectKey::new(namespace, "tls");
+            let certificate = certificate(forward);
+            let bond = ownership(&key(home), &certificate, &secret, &places(one_cluster), cascade);
+            assert_eq!(owners(bond), tie, "{home:?} {one_cluster} {namespace} {forward}");
+        }
+    }
+
+    #[test]
+    fn the_owner_references_that_upstream_wrote_do_not_tie() {
+        let certificate = certificate(false);
+        let secret = ObjectKey::new("ns", "tls");
+        let bond =
+            ownership(&key(CertificateCluster::Source), &certificate, &secret, &places(true), true);
+        let SecretOwnership::OwnerReferences(owners) = &bond else { panic!("{bond:?}") };
+        assert!(is_owned(&bond, owners, None));
+        let upstream = OwnerReference { api_version: "v1alpha1".to_owned(), ..owners[0].clone() };
+        assert!(!is_owned(&bond, &[upstream], None));
+    }
+
+    #[test]
+    fn our_finalizer_comes_and_goes_and_others_stay() {
+        let certificate = certificate(false);
+        let with = finalizers(certificate.finalizers(), true);
+        assert_eq!(with, ["other", well_known::SECRET_FINALIZER]);
+        assert_eq!(finalizers(&with, false), ["other"]);
+        assert!(!has_finalizer(&certificate));
+    }
+}

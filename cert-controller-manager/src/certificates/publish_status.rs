@@ -1,0 +1,219 @@
+//! What a Certificate is told about itself: upstream's marks, the status, an event. Each is written
+//! only where it differs from what is there.
+
+use std::sync::Arc;
+
+use cert_lib::{issue::Phase, model::reason::Reason, plan::Action};
+use jiff::Timestamp;
+use kube::{
+    Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    act::Pass,
+    progress::{Cause, Order},
+    reconcile::Controller,
+    status::{self, Outcome},
+};
+use crate::{
+    api::{
+        Certificate, CertificateKey, IssuerKey,
+        certificate::{CertificateStatus, State, UsedIssuer},
+        time::seconds,
+        well_known,
+    },
+    runtime::{errors::brief, merge},
+};
+
+impl Controller {
+    /// Writes what there is to say about a Certificate, where it differs from what is said.
+    pub(super) async fn publish_status(
+        &self,
+        pass: &Pass<'_>,
+        outcome: &Outcome,
+    ) -> kube::Result<()> {
+        let generation = |it: &Certificate| it.metadata.generation;
+        let current = self.index.get(pass.key);
+        if current.as_deref().map(generation) != Some(generation(pass.certificate)) {
+            // Gone, or asking for something else by now: there is nothing to say of it yet.
+            self.queue.push(pass.key.clone());
+            return Ok(());
+        }
+        let certificate = self.label(pass, outcome).await?;
+        let issuer = &pass.observed.issuer;
+        let object = self.object(&issuer.key);
+        let cluster = match issuer.key {
+            IssuerKey::Default(_) => "default",
+            IssuerKey::Target(_) => "target",
+        };
+        let issuer = issuer.refusal.is_none().then(|| UsedIssuer {
+            cluster: Some(cluster.to_owned()),
+            name: object.name,
+            namespace: object.namespace,
+        });
+        let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
+        let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
+            return Ok(());
+        };
+        let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
+        patch["metadata"] = json!({ "uid": certificate.uid() });
+        let written = self
+            .api(pass.key)
+            .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        let same = |a: &Certificate| {
+            let meta = &a.metadata;
+            (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
+        };
+        let somebody_else_wrote = same(&written) != same(&certificate);
+        self.index.update(pass.key, written);
+        if somebody_else_wrote {
+            // It came with the answer to our write, so the watch has no news of it.
+            self.queue.push(pass.key.clone());
+            let sharing = self.index.of_secret(&pass.observed.secret);
+            sharing.into_iter().for_each(|key| self.queue.push(key));
+        }
+        if is_news {
+            self.publish_event(&certificate, pass.key, outcome);
+        }
+        Ok(())
+    }
+
+    /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
+    /// long, and where the Secret is.
+    async fn label(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
+        let current =
+            self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
+        let (Ok(request), Some(leaf), State::Ready) =
+            (&pass.want.request, &outcome.leaf, outcome.state)
+        else {
+            return Ok(current);
+        };
+        if pass.plan.action == Action::Rewrite && !pass.is_labelled(request) {
+            // The Secret is for the same request in other words, and could not be written now: what is
+            // noted is what shows that.
+            return Ok(current);
+        }
+        let secret = &pass.observed.secret;
+        let labels = json!({ well_known::HASH: request.fingerprint.as_str() });
+        let annotations = json!({
+            well_known::NOT_BEFORE: seconds(leaf.not_before),
+            well_known::NOT_AFTER: seconds(leaf.not_after),
+        });
+        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
+        let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
+        let has = |path: &str, wanted: &Value| {
+            let found = is.pointer(path);
+            wanted
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
+        };
+        if has("/metadata/labels", &labels)
+            && has("/metadata/annotations", &annotations)
+            && has("/spec/secretRef", &reference)
+        {
+            return Ok(current);
+        }
+        if let Some(former) = current.former_secret() {
+            self.release_former(pass.key, &current, &former).await?;
+        }
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": current.resource_version(),
+                "uid": current.uid(),
+                "labels": labels,
+                "annotations": annotations,
+            },
+            "spec": { "secretRef": reference },
+        });
+        let marked = self.write(pass.key, &patch).await?;
+        // They look at the marks, and only a new certificate is news for them.
+        if matches!(pass.plan.action, Action::Start | Action::Resume) {
+            self.wake_equal_requests(pass);
+        }
+        Ok(marked)
+    }
+
+    /// Patches a Certificate outside its status.
+    pub(super) async fn write(
+        &self,
+        key: &CertificateKey,
+        patch: &Value,
+    ) -> kube::Result<Arc<Certificate>> {
+        let api = self.api(key);
+        let params = PatchParams::default();
+        let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
+        Ok(self.index.update(key, written))
+    }
+
+    /// Says once what the status has no place for: it is about how the certificate came to be.
+    pub(super) fn warn_event(&self, pass: &Pass<'_>, remark: &str) {
+        tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
+        let reports = &self.homes.at(pass.key.cluster).events;
+        reports.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
+    }
+
+    /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
+    /// be away for as long as the order takes.
+    pub(super) async fn announce(&self, pass: &Pass<'_>, doing: &Phase, order: &Order) {
+        let wait = (Cause::of(doing), self.clock.now());
+        let outcome = self.pending(pass, doing.to_string(), order, wait);
+        if let Err(error) = self.publish_status(pass, &outcome).await {
+            tracing::debug!(certificate = %pass.key, "the status of {} cannot be written now: {}", pass.key, brief(&error));
+        }
+    }
+
+    /// While an order runs its status is written when it is new and once for each wait that is long, so
+    /// that a quick order costs one write and a slow one still says what it waits for.
+    pub(super) fn pending(
+        &self,
+        pass: &Pass<'_>,
+        message: String,
+        order: &Order,
+        (cause, until): (Cause, Timestamp),
+    ) -> Outcome {
+        let started = order.progress.started();
+        let publishes = self.orders.publishes(pass.key, cause, self.clock.now(), until);
+        let said = (!publishes)
+            .then(|| self.index.get(pass.key))
+            .flatten()
+            .and_then(|current| current.status.clone())
+            .filter(|status| status.state == State::Pending.word())
+            .and_then(|status| status.message);
+        Outcome {
+            reason: Reason::Issuing,
+            pending_since: Some(started),
+            ..pass.outcome(State::Pending, said.unwrap_or(message))
+        }
+    }
+
+    fn publish_event(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
+        let (word, message) = (outcome.reason.word(), status::bounded(&outcome.message));
+        let about = certificate.object_ref(&());
+        let reports = &self.homes.at(key.cluster).events;
+        if outcome.state == State::Error || outcome.warns {
+            tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
+            reports.warning(about, word, message);
+        } else {
+            tracing::info!(certificate = %key, reason = word, "certificate {key}: {message}");
+            reports.normal(about, word, message);
+        }
+    }
+}
+
+/// Whether a change is worth an event. While an order runs its message follows its phases, and
+/// waiting in line is no event: both are for the status alone.
+fn is_news(before: Option<&CertificateStatus>, now: &CertificateStatus, state: State) -> bool {
+    let changed = before.is_none_or(|before| before.state != now.state);
+    match state {
+        State::Waiting => false,
+        State::Pending => changed,
+        State::Ready | State::Error | State::Revoked => {
+            changed || before.is_some_and(|before| before.message != now.message)
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What went wrong for a Certificate, and how often a Secret had to be put in order again: in memory,
+//! because the cluster with the Certificate's status may be away or refuse it, and a status that
+//! cannot be written must not mean that there is no back-off.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cert_lib::{
+    model::{name::DnsName, request::Request},
+    plan::{backoff::Backoff, reissue_loop},
+};
+use jiff::{SignedDuration, Timestamp};
+
+use super::status;
+use crate::api::{Certificate, CertificateKey};
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct RetryStates(Mutex<HashMap<CertificateKey, RetryState>>);
+
+#[derive(Debug, Default)]
+struct RetryState {
+    /// The Certificate that this is about, as far as is known: another one may get its name.
+    uid: Option<String>,
+    /// With the generation of the specification that failed.
+    backoff: Option<(Option<i64>, Backoff)>,
+    rewrites: Option<Rewrites>,
+    /// How often in a row a cluster refused a write.
+    refusals: u32,
+    /// When another try was asked for.
+    asked: Vec<Timestamp>,
+    /// When it was issued again, and for which names.
+    reissued: Option<(BTreeSet<DnsName>, Vec<Timestamp>)>,
+    /// The first instant of the certificate that this process issued last.
+    issued: Option<Timestamp>,
+    /// The generation of the specification with which the CA refused a request for the key that was to
+    /// be kept.
+    key_refused: Option<Option<i64>>,
+}
+
+/// How often in a row a Secret was put in order, and when last.
+#[derive(Clone, Copy, Debug)]
+struct Rewrites {
+    times: u32,
+    last: Timestamp,
+}
+
+/// Somebody else may undo what we do once or twice; after that we wait between the tries.
+const FREE_REWRITES: u32 = 3;
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// How many tries may be asked for in an hour: each may cost the CA an order and a failure, and
+/// Let's Encrypt bears five of these per name and hour.
+const TRIES: usize = 4;
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+impl RetryStates {
+    /// What is left of the last failure of the specification as it is: in the status or in memory,
+    /// whichever is later.
+    #[must_use]
+    pub fn backoff(&self, key: &CertificateKey, certificate: &Certificate) -> Option<Backoff> {
+        let memory = self.lock().get(key).and_then(|memory| memory.backoff);
+        let here = memory.filter(|(generation, _)| *generation == certificate.metadata.generation);
+        let here = here.map(|(_, backoff)| backoff);
+        status::backoff(certificate).into_iter().chain(here).max_by_key(|backoff| backoff.until)
+    }
+
+    /// There is this Certificate. What is remembered of an earlier one of its name is forgotten: when
+    /// one is deleted and made anew at once, nobody notices that it was gone.
+    pub fn forget_other_uid(&self, key: &CertificateKey, certificate: &Certificate) {
+        let mut memories = self.lock();
+        let Some(memory) = memories.get_mut(key) else { return };
+        let uid = &certificate.metadata.uid;
+        if memory.uid.is_some() && memory.uid != *uid {
+            memories.remove(key);
+        } else if memory.uid.is_none() {
+            memory.uid.clone_from(uid);
+        }
+    }
+
+    /// The specification of this generation has failed.
+    pub fn record_failure(&self, key: &CertificateKey, generation: Option<i64>, backoff: Backoff) {
+        self.lock().entry(key.clone()).or_default().backoff = Some((generation, backoff));
+    }
+
+    /// A cluster refused a write for the Certificate. Returns how often it did so in a row.
+    pub fn refused(&self, key: &CertificateKey) -> u32 {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        memory.refusals = memory.refusals.saturating_add(1);
+        memory.refusals
+    }
+
+    /// All that had to be written for the Certificate was written.
+    pub fn accepted(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.refusals = 0;
+        }
+    }
+
+    /// Whether a Secret may be put in order now; if not, when.
+    ///
+    /// # Errors
+    /// The instant from which on it may.
+    pub fn may_rewrite(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        let recent = memory.rewrites.filter(|it| now.duration_since(it.last) < LONGEST_PAUSE);
+        let times = recent.map_or(0, |it| it.times);
+        if let Some(recent) = recent.filter(|it| it.times >= FREE_REWRITES) {
+            let doublings = (recent.times - FREE_REWRITES).min(6);
+            let pause = (FIRST_PAUSE * 2_i32.pow(doublings)).min(LONGEST_PAUSE);
+            let from = recent.last.saturating_add(pause).unwrap_or(now);
+            if now < from {
+                return Err(from);
+            }
+        }
+        memory.rewrites = Some(Rewrites { times: times.saturating_add(1), last: now });
+        Ok(())
+    }
+
+    /// Whether another try may be asked for now; then what went wrong is forgotten. What the CA limits
+    /// is known elsewhere and stays.
+    ///
+    /// # Errors
+    /// The instant from which on it may.
+    pub fn may_try_again(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        memory.asked.retain(|asked| now.duration_since(*asked) < HOUR);
+        if let [first, ..] = memory.asked.as_slice()
+            && memory.asked.len() >= TRIES
+        {
+            return Err(first.saturating_add(HOUR).unwrap_or(now));
+        }
+        (memory.backoff, memory.rewrites) = (None, None);
+        if let Some((_, times)) = &mut memory.reissued {
+            *times = reissue_loop::without_loop(times).to_vec();
+        }
+        Ok(())
+    }
+
+    /// Another try was asked for.
+    pub fn record_try(&self, key: &CertificateKey, now: Timestamp) {
+        self.lock().entry(key.clone()).or_default().asked.push(now);
+    }
+
+    /// A certificate was issued that is valid from `not_before` on.
+    pub fn record_issued(&self, key: &CertificateKey, not_before: Timestamp) {
+        self.lock().entry(key.clone()).or_default().issued = Some(not_before);
+    }
+
+    /// The first instant of the certificate that this process issued last.
+    #[must_use]
+    pub fn last_issued(&self, key: &CertificateKey) -> Option<Timestamp> {
+        self.lock().get(key)?.issued
+    }
+
+    /// What failed is not needed any more.
+    pub fn clear_failures(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            memory.backoff = None;
+        }
+    }
+
+    /// It went well.
+    pub fn succeeded(&self, key: &CertificateKey) {
+        if let Some(memory) = self.lock().get_mut(key) {
+            (memory.backoff, memory.rewrites) = (None, None);
+            memory.key_refused = None;
+        }
+    }
+
+    /// The CA refused a request of this generation with the key that was to be kept.
+    pub fn record_refused_key(&self, key: &CertificateKey, generation: Option<i64>) {
+        self.lock().entry(key.clone()).or_default().key_refused = Some(generation);
+    }
+
+    /// Whether it did since the last certificate, as far as this process knows.
+    #[must_use]
+    pub fn key_is_refused(&self, key: &CertificateKey, generation: Option<i64>) -> bool {
+        self.lock().get(key).is_some_and(|memory| memory.key_refused == Some(generation))
+    }
+
+    /// When a certificate for the names of `request` was issued again lately, in the status or in memory.
+    #[must_use]
+    pub fn reissued(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        request: &Request,
+        now: Timestamp,
+    ) -> Vec<Timestamp> {
+        let names: BTreeSet<DnsName> = request.names().into_iter().collect();
+        let memories = self.lock();
+        let here = memories.get(key).and_then(|memory| memory.reissued.as_ref());
+        let here = here.filter(|(of, _)| *of == names).map(|(_, times)| times.clone());
+        let told = status::reissued(certificate, &names);
+        reissue_loop::kept(here.into_iter().flatten().chain(told), now)
+    }
+
+    /// These are the instants at which a certificate for `names` was issued again.
+    pub fn record_reissued(
+        &self,
+        key: &CertificateKey,
+        names: Vec<DnsName>,
+        times: Vec<Timestamp>,
+    ) {
+        let mut memories = self.lock();
+        let names = names.into_iter().collect();
+        memories.entry(key.clone()).or_default().reissued = Some((names, times));
+    }
+
+    /// The Certificate is gone.
+    pub fn forget(&self, key: &CertificateKey) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, RetryState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{CertificateCluster, ObjectKey};
+    use serde_json::json;
+
+    fn key() -> CertificateKey {
+        CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"))
+    }
+
+    fn time(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + 60 * minutes).unwrap()
+    }
+
+    #[test]
+    fn a_failure_counts_for_its_specification_though_the_status_does_not_show_it() {
+        let certificate = |generation: i64| -> Certificate {
+            serde_json::from_value(json!({
+                "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+                "metadata": { "namespace": "ns", "name": "a", "generation": generation },
+                "spec": { "commonName": "a.example" },
+            }))
+            .unwrap()
+        };
+        let retry_states = RetryStates::default();
+        let interval = SignedDuration::from_mins(5);
+        let backoff = Backoff { until: time(5), interval, failures: 1 };
+        retry_states.record_failure(&key(), Some(1), backoff);
+        assert_eq!(retry_states.backoff(&key(), &certificate(1)), Some(backoff));
+        assert_eq!(retry_states.backoff(&key(), &certificate(2)), None);
+        retry_states.forget(&key());
+        assert_eq!(retry_states.backoff(&key(), &certificate(1)), None);
+
+        // Another one gets its name.
+        let made = |uid: &str| {
+            let mut made = certificate(1);
+            made.metadata.uid = Some(uid.to_owned());
+            made
+        };
+        retry_states.record_failure(&key(), Some(1), backoff);
+        retry_states.forget_other_uid(&key(), &made("first"));
+        retry_states.forget_other_uid(&key(), &made("first"));
+        assert_eq!(retry_states.backoff(&key(), &made("first")), Some(backoff));
+        retry_states.forget_other_uid(&key(), &made("second"));
+        assert_eq!(retry_states.backoff(&key(), &made("second")), None);
+    }
+
+    #[test]
+    fn a_secret_that_somebody_undoes_again_and_again_is_put_in_order_ever_more_rarely() {
+        let retry_states = RetryStates::default();
+        let done: Vec<i64> =
+            (0..120).filter(|at| retry_states.may_rewrite(&key(), time(*at)).is_ok()).collect();
+        assert_eq!(done, [0, 1, 2, 3, 5, 9, 17, 33, 65]);
+    }
+
+    #[test]
+    fn another_try_can_be_asked_for_four_times_an_hour() {
+        let retry_states = RetryStates::default();
+        let mut tries = Vec::new();
+        for at in 0..125 {
+            if retry_states.may_try_again(&key(), time(at)).is_ok() {
+                retry_states.record_try(&key(), time(at));
+                tries.push(at);
+            }
+        }
+        assert_eq!(tries, [0, 1, 2, 3, 60, 61, 62, 63, 120, 121, 122, 123]);
+        assert_eq!(retry_states.may_try_again(&key(), time(130)), Err(time(180)));
+    }
+
+    /// faults.md 3, 4 and 9
+    #[test]
+    fn a_wait_that_the_ca_named_and_the_rung_of_the_ladder_survive_a_restart() {
+        let certificate: Certificate = serde_json::from_value(json!({
+            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+            "metadata": { "namespace": "ns", "name": "a", "generation": 1 },
+            "spec": { "commonName": "a.example" },
+            "status": { "state": "Error", "backoff": {
+                "observedGeneration": 1, "recheckAfter": "2027-01-15T09:00:00Z",
+                "recheckInterval": "168h0m0s", "failures": 2,
+            } },
+        }))
+        .unwrap();
+        let after_restart = RetryStates::default();
+        let interval = SignedDuration::from_hours(168);
+        let until = "2027-01-15T09:00:00Z".parse().unwrap();
+        let backoff = Backoff { until, interval, failures: 2 };
+        assert_eq!(after_restart.backoff(&key(), &certificate), Some(backoff));
+    }
+}

@@ -1,0 +1,162 @@
+//! What wakes a Certificate: its own change, its Secret's, its issuer's, its rival's, a place for
+//! proofs that comes or goes, a namespace that changes its mind.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+
+use super::reconcile::Controller;
+use crate::{
+    api::{
+        Certificate, CertificateCluster, CertificateKey, IssuerKey, ObjectKey, certificate::State,
+        is_served,
+    },
+    runtime::watch::EventHandler,
+};
+
+impl Controller {
+    /// An issuer has changed: whoever uses it, or may be looking for one, and is not well gets a pass.
+    pub fn issuer_changed(&self, key: &IssuerKey) {
+        self.wake_matching(|_, certificate| {
+            let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
+            !is_ready(certificate)
+                && (reference.is_none() || self.select_issuer(certificate).key == *key)
+        });
+    }
+
+    /// The place for proofs has come or gone: whoever is not well gets a pass.
+    pub fn challenges_changed(&self) {
+        self.wake_matching(|_, certificate| {
+            is_served(certificate, &self.settings.classes) && !is_ready(certificate)
+        });
+    }
+
+    /// A namespace of the target cluster takes other Secrets than before.
+    pub(super) fn grant_changed(&self, namespace: &str) {
+        self.wake_matching(|key, certificate| {
+            let secret = certificate.secret_key();
+            secret.namespace == namespace && key.object.namespace != namespace
+        });
+    }
+
+    /// All Certificates of `home` are known: what waited for that goes on at once.
+    pub fn all_listed(&self, home: CertificateCluster) {
+        self.lists.complete(home);
+        let known = self
+            .index
+            .keys(home)
+            .into_iter()
+            .map(|object| CertificateKey { cluster: home, object });
+        let ordered = self.orders.issuers().into_iter().map(|(key, _)| key);
+        let ordered = ordered.filter(|key| key.cluster == home);
+        known.chain(ordered).for_each(|key| self.queue.push(key));
+    }
+
+    /// This manager has no cluster for `home`: `--target` was removed, or names the source cluster now. Orders of
+    /// Certificates there are given up by their next passes, as those of deleted Certificates.
+    pub fn cluster_has_none(&self, home: CertificateCluster) {
+        for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.cluster == home) {
+            tracing::warn!(certificate = %key, "the order of {key} is given up: this manager has no cluster for its Certificate; --target was removed or names the source cluster");
+        }
+        self.all_listed(home);
+    }
+
+    fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
+        self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
+    }
+
+    fn wake_users(&self, secret: &ObjectKey) {
+        self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
+    }
+}
+
+fn is_ready(certificate: &Certificate) -> bool {
+    certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
+}
+
+/// Whether all Certificates of a cluster are known: as long as not, one that is missing in the index
+/// is not gone.
+#[derive(Debug, Default)]
+pub struct ListedClusters {
+    source: AtomicBool,
+    target: AtomicBool,
+}
+
+impl ListedClusters {
+    /// Whether all Certificates of `home` are known.
+    #[must_use]
+    pub fn has(&self, home: CertificateCluster) -> bool {
+        self.of(home).load(Ordering::Acquire)
+    }
+
+    /// All Certificates of `home` are known.
+    fn complete(&self, home: CertificateCluster) {
+        self.of(home).store(true, Ordering::Release);
+    }
+
+    fn of(&self, home: CertificateCluster) -> &AtomicBool {
+        match home {
+            CertificateCluster::Source => &self.source,
+            CertificateCluster::Target => &self.target,
+        }
+    }
+}
+
+/// Takes what is heard of the Certificates in one cluster.
+pub struct CertificateHandler {
+    home: CertificateCluster,
+    controller: Arc<Controller>,
+}
+
+impl CertificateHandler {
+    /// For the Certificates at `home`.
+    #[must_use]
+    pub fn new(home: CertificateCluster, controller: Arc<Controller>) -> Self {
+        Self { home, controller }
+    }
+}
+
+impl EventHandler<Arc<Certificate>> for CertificateHandler {
+    fn applied(&self, certificate: Arc<Certificate>) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        index.put(self.home, certificate).into_iter().for_each(|key| queue.push(key));
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        let Controller { index, queue, .. } = self.controller.as_ref();
+        let key = CertificateKey::new(self.home, key.clone());
+        index.remove(&key).into_iter().for_each(|key| queue.push(key));
+        queue.push(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.controller.index.keys(self.home)
+    }
+}
+
+/// Secrets are followed as metadata; they are read when a pass needs them.
+impl EventHandler<PartialObjectMeta<Secret>> for Controller {
+    fn applied(&self, secret: PartialObjectMeta<Secret>) {
+        let key = ObjectKey::of(&secret);
+        if self.secrets.seen(&key, Some(&secret)) {
+            self.wake_users(&key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        self.secrets.seen(key, None);
+        self.wake_users(key);
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.secrets.keys()
+    }
+
+    fn complete(&self) {
+        self.secrets.all_are_seen();
+    }
+}

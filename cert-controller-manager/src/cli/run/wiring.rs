@@ -1,0 +1,283 @@
+//! The controllers and what they share, put together.
+
+use std::sync::Arc;
+
+use cert_lib::{
+    issue::acme::Timing,
+    model::scope::Ranges,
+    net::{
+        Http, Resolver,
+        dns::Udp,
+        http::{HttpsClient, Route},
+        reach::AddressPolicy,
+    },
+    plan::Policy,
+    solve::dns01::Propagation,
+};
+use kube::Client;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::{
+    Context,
+    leadership::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE},
+};
+use crate::{
+    api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
+    certificates::{
+        index::Index, progress::ProgressStore, reconcile::Controller as Certificates,
+        records::Records, release::Deletions, renewal::Renewals, retry_state::RetryStates,
+        scheduler::OrderScheduler, secret::cache::Secrets, secret_grant::SecretGrants,
+        share::OrderClaims, watch_handlers::ListedClusters,
+    },
+    config::SourceSettings,
+    issuers::{
+        quota::limits::Cas,
+        reconcile::{Controller as Issuers, Known},
+        registry::Registry,
+        selection::Rules,
+    },
+    revocations::{index as revocations, reconcile::Controller as Revocations},
+    runtime::{
+        certificate_clusters::{CertificateClusters, ClusterHandle},
+        events::EventRecorder,
+        fence::outbound::FencedHttp,
+        keys::KeyPool,
+        metrics::calls::{CountedHttp, CountedResolver},
+        queue::Queue,
+        tasks::Tasks,
+        tenant_limiter::TenantLimiter,
+    },
+    solvers::{
+        Challenges,
+        deferred::DeferredSolver,
+        dnsentry::{self, DnsEntrySolver, Entries},
+    },
+    sources::{self, kind::Kind, sync::Sources},
+};
+
+/// What is known of the clusters before anything else can be put together.
+pub(super) struct Identity {
+    pub(super) source: ClusterId,
+    pub(super) target: ClusterId,
+}
+
+/// What issues.
+pub(super) struct Issuing {
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) entries: Arc<Entries>,
+    /// Owners of entries that have changed.
+    pub(super) owners: UnboundedReceiver<cert_lib::solve::Owner>,
+}
+
+/// Events on objects of `client`'s cluster.
+fn reports(client: Client, tasks: &mut Tasks) -> EventRecorder {
+    let (reports, post) = EventRecorder::new(client);
+    tasks.run("events", post);
+    reports
+}
+
+/// The issuers' controller. It needs no cluster but the default one to begin.
+pub(super) fn issuers(
+    ground: &Context,
+    solver: Arc<DeferredSolver>,
+    changed: UnboundedSender<IssuerKey>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Issuers> {
+    let settings = &ground.settings;
+    let queue = Arc::new(Queue::default());
+    let rules = Rules {
+        namespace: settings.issuers.namespace.clone(),
+        default_issuer: settings.issuers.default_issuer.clone(),
+        default_ranges: Ranges::new(&settings.issuers.default_ranges),
+        allow_target: settings.issuers.allow_target_issuers,
+    };
+    let target = settings.issuers.allow_target_issuers.then(|| ground.clusters.target.clone());
+    let target_reports = target.as_ref().map(|target| reports(target.0.clone(), tasks));
+    let policy = Arc::new(settings.address_policy.clone());
+    Ok(Issuers {
+        cluster: ground.clusters.default.clone(),
+        namespace: settings.issuers.namespace.clone(),
+        target,
+        default_quota: settings.issuers.requests_per_day.into(),
+        limits: Cas::new(settings.issuers.acme_limits),
+        classes: settings.issuers.classes.clone(),
+        registry: Arc::new(Registry::new(rules, queue.clone())),
+        http: http(ground, None)?,
+        tenants_http: http(ground, Some(policy))?,
+        clock: ground.clock.clone(),
+        keys: Arc::new(KeyPool::default()),
+        solver,
+        timing: Timing {
+            propagation_timeout: settings.dns.propagation_timeout,
+            ..Timing::default()
+        },
+        deactivate_authorizations: settings.issuers.deactivate_authorizations,
+        reports: reports(ground.clusters.default.0.clone(), tasks),
+        target_reports,
+        queue,
+        changed,
+        metrics: ground.metrics.clone(),
+        tenant_limiter: TenantLimiter::new(ISSUERS_AT_ONCE / 2, 1),
+        known: Known::default(),
+    })
+}
+
+/// How ACME servers are asked; at what `policy` permits where a tenant names them.
+fn http(ground: &Context, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result<Arc<dyn Http>> {
+    let route = Route { proxies: ground.proxies.clone(), policy };
+    let http = Arc::new(HttpsClient::by(&route, &ground.settings.roots)?);
+    let http = Arc::new(CountedHttp::new(http, ground.metrics.clone()));
+    Ok(Arc::new(FencedHttp::new(http, ground.fence.clone())))
+}
+
+/// The Certificates' controller.
+pub(super) async fn issuing(
+    ground: &Context,
+    identity: &Identity,
+    issuers: &Issuers,
+    late: &DeferredSolver,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Issuing> {
+    let (settings, clusters) = (&ground.settings, &ground.clusters);
+    let realm = Realm::new(settings.certificates.classes.main(), &identity.source);
+    let (wake, owners) = mpsc::unbounded_channel();
+    let entries = Arc::new(Entries::new(
+        settings.dns.namespace.clone(),
+        settings.dns.class.clone(),
+        realm.clone(),
+        wake,
+    ));
+    let solver = Arc::new(solver(ground, &realm, entries.clone()));
+    late.set(solver.clone());
+    let mut place =
+        |client: Client| ClusterHandle { events: reports(client.clone(), tasks), client };
+    let certificates = Certificates {
+        homes: CertificateClusters {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        lists: ListedClusters::default(),
+        places: ClusterIdentities {
+            source: identity.source.clone(),
+            target: identity.target.clone(),
+            one_cluster: clusters.target_is_source(),
+        },
+        index: Index::sharing(settings.certificates.reuse_across_namespaces),
+        claims: OrderClaims::default(),
+        departures: Deletions::default(),
+        realm: realm.clone(),
+        secrets: Secrets::new(clusters.target.clone(), realm.clone()),
+        secret_grants: SecretGrants::new(target_namespaces(ground)),
+        retry_states: RetryStates::default(),
+        renewals: Renewals::new(settings.certificates.renewal_info),
+        records: Records::default(),
+        orders: ProgressStore::new(&clusters.default, &settings.issuers.namespace, realm),
+        scheduler: OrderScheduler::new(settings.certificates.orders_at_once),
+        tenant_limiter: TenantLimiter::new(CERTIFICATES_AT_ONCE / 2, CERTIFICATES_AT_ONCE / 16),
+        issuers: issuers.registry.clone(),
+        challenges: Arc::new(Challenges::new(
+            entries.clone(),
+            solver,
+            settings.certificates.use_dnsrecords,
+        )),
+        settings: settings.certificates.clone(),
+        policy: Policy {
+            renewal_window: settings.certificates.renewal_window,
+            renew_before_percentage: settings.certificates.renew_before_percentage,
+        },
+        clock: ground.clock.clone(),
+        metrics: ground.metrics.clone(),
+        queue: Arc::new(Queue::default()),
+    };
+    let revocations = Arc::new(revocations(ground, &certificates, tasks));
+    Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
+}
+
+/// The CertificateRevocations' controller. They are where Certificates are.
+fn revocations(ground: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
+    let clusters = &ground.clusters;
+    let mut place =
+        |client: Client| ClusterHandle { events: reports(client.clone(), tasks), client };
+    Revocations {
+        homes: CertificateClusters {
+            source: place(clusters.source.0.clone()),
+            target: place(clusters.target.0.clone()),
+        },
+        target: clusters.target.clone(),
+        places: certificates.places.clone(),
+        issuers: certificates.issuers.clone(),
+        settings: certificates.settings.clone(),
+        clock: ground.clock.clone(),
+        index: revocations::Index::default(),
+        tenant_limiter: TenantLimiter::new(REVOCATIONS_AT_ONCE / 2, 1),
+        queue: Arc::new(Queue::default()),
+    }
+}
+
+/// The namespaces that the operator himself named for Secrets of generated Certificates.
+fn target_namespaces(ground: &Context) -> Vec<String> {
+    if ground.clusters.target_is_source() {
+        return Vec::new();
+    }
+    let sources = &ground.settings.sources;
+    let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
+    all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
+}
+
+fn solver(ground: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
+    let settings = &ground.settings.dns;
+    let policy = Arc::new(ground.settings.address_policy.clone());
+    let propagation =
+        Propagation::new(settings.nameservers.clone(), ground.clock.clone()).within(policy);
+    let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
+    DnsEntrySolver::new(
+        ground.clusters.dns.0.clone(),
+        entries,
+        Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
+        Arc::new(propagation),
+        ground.clock.clone(),
+        dnsentry::Settings {
+            namespace: settings.namespace.clone(),
+            class: settings.class.clone(),
+            realm: realm.clone(),
+            owner_id: settings.owner_id.clone(),
+            ttl: settings.propagation_timeout.as_secs().max(1),
+            additional_wait: settings.additional_wait,
+        },
+    )
+}
+
+/// The controllers of source objects: one for each group of kinds that were told the same.
+pub(super) fn sources(
+    ground: &Context,
+    identity: &Identity,
+    tasks: &mut Tasks,
+) -> Vec<Arc<Sources>> {
+    let (on, of) = (&ground.settings.controllers, &ground.settings.sources);
+    let gateways = [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet];
+    let kinds = [
+        (on.ingress, &[Kind::Ingress][..], &of.ingress),
+        (on.service, &[Kind::Service], &of.service),
+        (on.istio, &[Kind::IstioGateway], &of.istio),
+        (on.gateway, &gateways, &of.gateway),
+    ];
+    let mut groups: Vec<(&SourceSettings, Vec<Kind>)> = Vec::new();
+    for (_, kinds, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
+        match groups.iter_mut().find(|(known, _)| *known == settings) {
+            Some((_, group)) => group.extend(kinds),
+            None => groups.push((settings, kinds.to_vec())),
+        }
+    }
+    let clusters = sources::sync::Clusters {
+        source: ground.clusters.source.0.clone(),
+        source_id: identity.source.clone(),
+        target: (!ground.clusters.target_is_source()).then(|| ground.clusters.target.0.clone()),
+    };
+    let reports = reports(ground.clusters.source.0.clone(), tasks);
+    let one = |(settings, kinds): (&SourceSettings, Vec<Kind>)| {
+        let (settings, clusters, reports) = (settings.clone(), clusters.clone(), reports.clone());
+        Arc::new(Sources::new(&kinds, settings, clusters, reports, &ground.relist))
+    };
+    groups.into_iter().map(one).collect()
+}

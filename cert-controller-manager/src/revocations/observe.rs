@@ -1,0 +1,402 @@
+//! What there is: Certificates, their Secrets, the backups. Decides nothing but whose a certificate is.
+//!
+//! Labels, names and serial numbers choose what is read. Whether it is the same certificate is decided
+//! by all of it ([`LeafDigest`]), and whose it is by a private key or by the note on a backup. Lists
+//! bring metadata in small pages, and bodies are read one at a time.
+
+use std::collections::BTreeSet;
+
+use cert_lib::model::bundle::{Bundle, Leaf, LeafDigest};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    index::RevocationKey,
+    observed::{Backup, HeldCertificate, Lists, MOST, Observed, SecretHolder, Subject},
+    reconcile::Controller,
+};
+use crate::{
+    api::{
+        Certificate, CertificateRevocation, IssuerKey, ObjectKey, backup,
+        certificate::State,
+        revocation::CertificateName,
+        secret::{assumed_request, entry, is_revoked, noted_request},
+        well_known,
+    },
+    issuers::query::issuer_query,
+    runtime::{heavy::reading, pages},
+};
+
+impl Controller {
+    /// Looks at everything that a revocation depends on.
+    ///
+    /// # Errors
+    /// When something could not be read.
+    pub(super) async fn observe(
+        &self,
+        key: &RevocationKey,
+        revocation: &CertificateRevocation,
+        begun: Option<&Lists>,
+    ) -> kube::Result<Observed> {
+        let name = &revocation.spec.certificate_ref;
+        match begun {
+            None => self.observe_first(key, name).await,
+            Some(lists) => self.observe_again(key, name, lists).await,
+        }
+    }
+
+    /// What the status names. That is a claim: whose it is is found out anew.
+    async fn observe_again(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+        lists: &Lists,
+    ) -> kube::Result<Observed> {
+        let mut found = Observed::default();
+        for name in &lists.processing {
+            if let Some(certificate) = self.listed(key, name).await? {
+                found.holders.push(self.holder(&certificate).await?);
+            }
+        }
+        let owners = self.owners(key, name, &found.holders);
+        let listed =
+            lists.secrets.iter().chain(&lists.revoked_secrets).chain(&lists.failed_secrets);
+        let issuer = match listed.clone().any(|it| it.namespace != backup::NAMESPACE) {
+            true => self.issuer_of(key, name).await?,
+            false => None,
+        };
+        for listed in listed {
+            let secret = ObjectKey::new(&listed.namespace, &listed.name);
+            if secret.namespace == backup::NAMESPACE {
+                found.backups.extend(self.record(&secret, &owners).await?);
+            } else if let Some(issuer) = &issuer
+                && let Some(holder) = found.holders.iter().find(|holder| holder.secret == secret)
+            {
+                found.backups.extend(self.unrecorded(holder, issuer).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The issuer of the Certificate that is named, if there is one.
+    async fn issuer_of(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+    ) -> kube::Result<Option<IssuerKey>> {
+        let found = self.certificates(key, &name.namespace).get_opt(&name.name).await?;
+        Ok(found.map(|found| self.issuers.select(&issuer_query(&found, &self.settings)).key))
+    }
+
+    async fn observe_first(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+    ) -> kube::Result<Observed> {
+        let certificates = self.certificates(key, &name.namespace);
+        let Some(certificate) = certificates.get_opt(&name.name).await? else {
+            return Ok(Observed::default());
+        };
+        let issuer = self.issuers.select(&issuer_query(&certificate, &self.settings));
+        let subject = Subject {
+            hash: hash(&certificate).map(str::to_owned),
+            revoked: certificate
+                .status
+                .as_ref()
+                .is_some_and(|status| status.state == State::Revoked.word()),
+            issuer: issuer.clone(),
+        };
+        let mut found = Observed { subject: Some(subject), ..Observed::default() };
+        let Some(hash) = hash(&certificate) else { return Ok(found) };
+        (found.holders, found.too_many) = self.holders(key, &name.namespace, hash).await?;
+        let owners = self.owners(key, name, &found.holders);
+        for secret in self.records(hash, &owners).await? {
+            found.backups.extend(self.record(&secret, &owners).await?);
+        }
+        for holder in &found.holders {
+            if let Some(held) = &holder.held
+                && found.backups.iter().all(|backup| backup.leaf != held.leaf)
+            {
+                let backup = self.of_holder((holder, held), &owners, &issuer.key).await?;
+                found.backups.extend(backup);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The backups of a request that may be of these owners, by what their metadata say.
+    async fn records(&self, hash: &str, owners: &Owners) -> kube::Result<Vec<ObjectKey>> {
+        let same = format!("{}=true,{}={hash}", well_known::BACKUP, well_known::HASH);
+        let pick = |it: PartialObjectMeta<Secret>| {
+            let is_open =
+                it.annotations().get(well_known::REVOKED).is_none_or(|text| text != "true");
+            (is_open && (owners.anywhere || owners.are_noted(&it))).then(|| ObjectKey::of(&it))
+        };
+        pages::select(&self.secrets(backup::NAMESPACE), &same, MOST, pick).await
+    }
+
+    async fn record(&self, secret: &ObjectKey, owners: &Owners) -> kube::Result<Option<Backup>> {
+        let secret = self.secrets(&secret.namespace).get_opt(&secret.name).await?;
+        Ok(secret.and_then(|secret| reading(&secret, || owners.backup(&secret))))
+    }
+
+    /// The backup of what a Certificate holds. Of its own, with the key, it is any backup, or, where none has
+    /// its serial number, the Secret itself; a number that is taken by another certificate is made up. Of
+    /// what is in a namespace for everybody's Secrets it is one that names the namespace of the Certificate.
+    async fn of_holder(
+        &self,
+        (holder, held): (&SecretHolder, &HeldCertificate),
+        owners: &Owners,
+        issuer: &IssuerKey,
+    ) -> kube::Result<Option<Backup>> {
+        let same = format!("{}=true,{}={}", well_known::BACKUP, well_known::SERIAL, held.serial);
+        let api = self.secrets(backup::NAMESPACE);
+        let is_first = |it: &PartialObjectMeta<Secret>| match held.is_own {
+            true => owners.may_be_of(it),
+            false => owners.are_noted(it),
+        };
+        let pick = |it: PartialObjectMeta<Secret>| is_first(&it).then(|| ObjectKey::of(&it));
+        let mut records = pages::select(&api, &same, MOST, pick).await?;
+        if held.is_own {
+            // Those of others with the same number, which they can choose at a CA of their own, come last.
+            let others = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+            let others: Vec<_> = others.into_iter().filter(|it| !records.contains(it)).collect();
+            records.extend(others);
+        }
+        let is_taken = !records.is_empty();
+        for secret in records {
+            let record = self.record(&secret, owners).await?;
+            if let Some(record) = record.filter(|record| record.leaf == held.leaf) {
+                return Ok(Some(record));
+            }
+        }
+        if is_taken { Ok(None) } else { self.unrecorded(holder, issuer).await }
+    }
+
+    /// The certificate in the Secret of a Certificate that has its key.
+    async fn unrecorded(
+        &self,
+        holder: &SecretHolder,
+        issuer: &IssuerKey,
+    ) -> kube::Result<Option<Backup>> {
+        let Some(held) = holder.held.as_ref().filter(|held| held.is_own) else { return Ok(None) };
+        let secret = self.secrets(&holder.secret.namespace).get_opt(&holder.secret.name).await?;
+        let Some(secret) = secret else { return Ok(None) };
+        let Some((leaf, requested_at)) = read(&secret) else { return Ok(None) };
+        // It may hold another one by now.
+        Ok((leaf.digest == held.leaf).then(|| Backup {
+            secret: holder.secret.clone(),
+            leaf: leaf.digest,
+            serial: backup::label(&leaf.serial),
+            text: leaf.serial_with_colons(),
+            requested_at,
+            not_after: leaf.not_after,
+            revoked: reading(&secret, || is_revoked(&secret)),
+            issuer: Some(issuer.clone()),
+            is_marked: true,
+            is_recorded: false,
+        }))
+    }
+
+    fn owners(
+        &self,
+        key: &RevocationKey,
+        name: &CertificateName,
+        holders: &[SecretHolder],
+    ) -> Owners {
+        let held = holders.iter().filter_map(|holder| holder.held.as_ref());
+        Owners {
+            anywhere: self.settings.cross_namespace_secrets,
+            tenants: self.places.tenants(key.home, &name.namespace),
+            leafs: held.filter(|held| held.is_own).map(|held| held.leaf).collect(),
+        }
+    }
+
+    pub(super) fn certificates(&self, key: &RevocationKey, namespace: &str) -> Api<Certificate> {
+        Api::namespaced(self.homes.at(key.home).client.clone(), namespace)
+    }
+
+    pub(super) fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.target.0.clone(), namespace)
+    }
+}
+
+/// Who asks, as far as it decides whose a backup is; see the [module](super).
+struct Owners {
+    anywhere: bool,
+    tenants: Vec<String>,
+    /// What their own Secrets hold, with the key.
+    leafs: BTreeSet<LeafDigest>,
+}
+
+impl Owners {
+    /// Whether a backup says that it is theirs.
+    fn are_noted<K: ResourceExt>(&self, backup: &K) -> bool {
+        let noted = backup.annotations().get(well_known::BACKUP_OF).map_or("", String::as_str);
+        noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()))
+    }
+
+    /// Whether it says so, or says nothing, as upstream's do.
+    fn may_be_of<K: ResourceExt>(&self, backup: &K) -> bool {
+        self.are_noted(backup) || !backup.annotations().contains_key(well_known::BACKUP_OF)
+    }
+
+    /// The backup in `secret`; `None` where there is none, or it belongs to somebody else.
+    fn backup(&self, secret: &Secret) -> Option<Backup> {
+        secret.labels().get(well_known::BACKUP).filter(|text| *text == "true")?;
+        let (leaf, requested_at) = read(secret)?;
+        let is_noted = self.are_noted(secret);
+        if !is_noted && !self.anywhere && !self.leafs.contains(&leaf.digest) {
+            return None;
+        }
+        let annotations = secret.annotations();
+        Some(Backup {
+            secret: ObjectKey::of(secret),
+            leaf: leaf.digest,
+            serial: backup::label(&leaf.serial),
+            text: leaf.serial_with_colons(),
+            requested_at,
+            not_after: leaf.not_after,
+            revoked: is_revoked(secret),
+            is_marked: is_noted && annotations.contains_key(well_known::BACKUP_ISSUER),
+            issuer: annotations
+                .get(well_known::BACKUP_ISSUER)
+                .map(|text| IssuerKey::from_text(text)),
+            is_recorded: true,
+        })
+    }
+}
+
+/// The leaf in a Secret, and when it was requested.
+pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
+    let leaf = bundle(secret)?.leaf;
+    let requested_at = noted_request(secret).unwrap_or_else(|| assumed_request(&leaf));
+    Some((leaf, requested_at))
+}
+
+/// Whether a Secret holds the private key of its certificate.
+pub(super) fn has_key(secret: &Secret) -> bool {
+    let key = entry(secret, "tls.key");
+    let fits = || Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok();
+    !key.is_empty() && reading(secret, fits)
+}
+
+/// The chain in a Secret.
+pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
+    reading(secret, || Bundle::from_pem(entry(secret, "tls.crt"), None)).ok()
+}
+
+pub(super) fn hash(certificate: &Certificate) -> Option<&str> {
+    certificate.labels().get(well_known::HASH).map(String::as_str).filter(|hash| !hash.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    /// A backup with the serial number 0a bc.
+    fn secret(annotations: &[(&str, &str)]) -> Secret {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.serial_number = Some(rcgen::SerialNumber::from(vec![0x0a, 0xbc]));
+        params.not_before = rcgen::date_time_ymd(2026, 11, 22);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Secret {
+            metadata: ObjectMeta {
+                labels: Some([(well_known::BACKUP.to_owned(), "true".to_owned())].into()),
+                annotations: Some(annotations.iter().map(text).collect()),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([("tls.crt".to_owned(), ByteString(pem.into_bytes()))])),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn whoever_has_the_certificate_alone_has_no_right_to_revoke_it() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for (text, owns) in [
+            (key.serialize_pem(), true),
+            (other, false),
+            (String::new(), false),
+            ("?".into(), false),
+        ] {
+            let entry = |name: &str, text: &str| (name.to_owned(), ByteString(text.into()));
+            let data = [entry("tls.crt", &chain), entry("tls.key", &text)];
+            let secret = Secret { data: Some(data.into()), ..Secret::default() };
+            assert_eq!(has_key(&secret), owns, "{text}");
+        }
+    }
+
+    fn owners(anywhere: bool, leafs: &[LeafDigest]) -> Owners {
+        Owners {
+            anywhere,
+            tenants: vec!["now:ns".to_owned(), "before:ns".to_owned()],
+            leafs: leafs.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn a_backup_is_of_whom_it_names_or_of_whoever_has_its_certificate() {
+        let of = |text| [(well_known::BACKUP_OF, text)];
+        let noted = secret(&[]);
+        let one = read(&noted).unwrap().0;
+        // The same serial number, names and dates: everything that can be copied.
+        let copy = read(&secret(&[])).unwrap().0;
+        assert_eq!((&one.serial, one.not_before), (&copy.serial, copy.not_before));
+        for (annotations, anywhere, leafs, is_ours) in [
+            (&of("now:ns")[..], false, &[][..], true),
+            (&of("x:ns, before:ns"), false, &[], true),
+            (&of("now:other"), false, &[], false),
+            (&of("now:other"), false, &[one.digest], true),
+            (&of("now:other"), false, &[copy.digest], false),
+            (&of("now:other"), true, &[], true),
+            (&[], false, &[one.digest], true),
+            (&[], false, &[copy.digest], false),
+            (&[], true, &[], true),
+        ] {
+            let mut noted = noted.clone();
+            let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            noted.metadata.annotations = Some(annotations.iter().map(text).collect());
+            let found = owners(anywhere, leafs).backup(&noted);
+            assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {leafs:?}");
+        }
+        for (annotations, first) in
+            [(&of("x:ns,now:ns")[..], true), (&of("now:other"), false), (&[], true)]
+        {
+            assert_eq!(owners(false, &[]).may_be_of(&secret(annotations)), first);
+        }
+        let mut plain = secret(&of("now:ns"));
+        plain.metadata.labels = None;
+        assert_eq!(owners(true, &[]).backup(&plain), None, "it is no backup");
+    }
+
+    #[test]
+    fn a_backup_says_all_that_a_revocation_needs() {
+        let whose = (well_known::BACKUP_OF, "now:ns");
+        let bare = owners(false, &[]).backup(&secret(&[whose])).unwrap();
+        assert_eq!((bare.serial.as_str(), bare.text.as_str()), ("abc", "0a:bc"));
+        assert_eq!(bare.requested_at, "2026-11-22T01:00:30Z".parse().unwrap());
+        assert_eq!((bare.revoked, bare.is_marked), (false, false));
+        let noted = [
+            whose,
+            (well_known::BACKUP_ISSUER, "target:ns/le"),
+            (well_known::REQUESTED_AT, "2026-11-22T08:00:00Z"),
+            (well_known::REVOKED, "true"),
+        ];
+        let noted = owners(false, &[]).backup(&secret(&noted)).unwrap();
+        assert_eq!(noted.issuer, Some(IssuerKey::Target(ObjectKey::new("ns", "le"))));
+        assert_eq!(noted.requested_at, "2026-11-22T08:00:00Z".parse().unwrap());
+        assert_eq!((noted.revoked, noted.is_marked), (true, true));
+    }
+}

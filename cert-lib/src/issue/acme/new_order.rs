@@ -1,0 +1,220 @@
+//! Placing an order (RFC 8555 section 7.4), with the profile and the certificate that it replaces.
+
+use std::{collections::BTreeSet, sync::PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    acme::{
+        client::RequestError,
+        order::View,
+        problem::{Problem, ProblemScope},
+        wire::{Directory, Identifier, Order, OrderStatus},
+    },
+    issue::{
+        Advance, Disposition, IssueError, LimitScope, Phase, Progress, RetrySchedule,
+        acme::{
+            AcmeIssuer,
+            failure::{self, failed},
+        },
+        progress::Durable,
+    },
+    model::{
+        cert_id::CertId,
+        key::PrivateKey,
+        name::DnsName,
+        request::{Request, Subject},
+    },
+};
+
+impl AcmeIssuer {
+    /// Places an order. The key is made before, so that it is stored with the order long before the
+    /// CA certifies it.
+    pub(super) async fn place_order(&self, request: &Request) -> Result<Advance, IssueError> {
+        if !request.acme.addresses.is_empty() && !self.solver.proves_addresses() {
+            return Err(unsent(failure::unprovable_address()));
+        }
+        let key = self.key(request).await.map_err(unsent)?;
+        let (url, order) = {
+            let waited_since = self.clock.now();
+            // It is never closed; and without a permit the order would only be placed at once.
+            let _turn = self.placing.acquire().await;
+            // Whoever waited while the CA did not answer need not find that out again, one by one.
+            if let Some(error) = self.recent_failure(waited_since) {
+                return Err(unsent(error));
+            }
+            let outcome = self.new_order(request).await;
+            self.remember(outcome.as_ref().err());
+            let (url, order) = outcome?;
+            self.in_use.hold(&request.owner, &url, &order.authorizations);
+            (url, order)
+        };
+        let now = self.clock.now();
+        let names = match order.status {
+            // Nothing will be published, so nothing needs to be found again.
+            OrderStatus::Ready | OrderStatus::Processing | OrderStatus::Valid => Vec::new(),
+            OrderStatus::Pending | OrderStatus::Invalid | OrderStatus::Unknown => bases(request),
+        };
+        let fingerprint = request.fingerprint.clone();
+        let account = self.account.url().to_owned();
+        let durable = Durable { fingerprint, order: url, account, started: now, names, key };
+        let view = View::of(order, now, now, self.next_poll(None, 0));
+        let progress = Progress { durable, view: Some(Box::new(view)) };
+        Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
+    }
+
+    /// The key to be certified, unless it is somebody else's.
+    async fn key(&self, request: &Request) -> Result<Option<PrivateKey>, IssueError> {
+        match &request.subject {
+            Subject::Csr(_) => Ok(None),
+            Subject::Names { .. } if request.key.is_some() => Ok(request.key.clone()),
+            Subject::Names { key, .. } => {
+                let made = self.keys.generate(key.kind()).await;
+                let retry = Disposition::Retry(RetrySchedule::Transport);
+                made.map(Some).map_err(|error| IssueError::passing(error.to_string(), retry))
+            }
+        }
+    }
+
+    /// Why placing an order failed for the last one, if that was after `since`.
+    fn recent_failure(&self, since: Timestamp) -> Option<IssueError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
+    }
+
+    /// Remembers a failure that everybody would meet, and forgets it after a success.
+    fn remember(&self, error: Option<&IssueError>) {
+        let common =
+            error.filter(|error| error.is_unheard() || error.limit() == Some(&LimitScope::Account));
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        *failure = common.map(|error| (self.clock.now(), error.clone()));
+    }
+
+    async fn new_order(&self, request: &Request) -> Result<(String, Order), IssueError> {
+        let failed = |error| failed("placing the order", &error, ProblemScope::NewOrder);
+        let client = self.account.client();
+        let directory = client.directory().await.map_err(failed).map_err(unsent)?;
+        let replaces = request.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
+        let mut payload = NewOrder {
+            identifiers: identifiers(request),
+            profile: self.profile(request, &directory).map_err(unsent)?,
+            replaces: replaces.map(CertId::as_str),
+        };
+        let mut was_asked = false;
+        let mut outcome = self.account.post(&directory.new_order, &payload).await;
+        if payload.replaces.is_some() && outcome.as_ref().is_err_and(may_be_about_replaces) {
+            // It only spares us limits. Whatever is wrong with it, the order is wanted without, too.
+            payload.replaces = None;
+            outcome = self.account.post(&directory.new_order, &payload).await;
+            was_asked = true;
+        }
+        let reply = outcome.map_err(|error| match error.problem() {
+            Some(problem) if problem.word() == "invalidProfile" => {
+                // It may have been removed since the directory was fetched.
+                client.forget_directory();
+                let message = format!("placing the order failed: {problem}");
+                IssueError::fatal(message, at_fault(request))
+            }
+            problem => {
+                if problem.is_some_and(Problem::is_gone) {
+                    client.forget_directory();
+                }
+                let error = failed(error);
+                let unsent = error.is_unsent() && !was_asked;
+                error.unsent(unsent)
+            }
+        })?;
+        let url = reply.location().map_err(failed)?.to_owned();
+        let order: Order = reply.json().map_err(failed)?;
+        failure::check_count(&order, request)?;
+        self.check_unfinished(request, &order)?;
+        Ok((url, order))
+    }
+
+    /// The kind of certificate to ask for, if the CA has it (draft-ietf-acme-profiles section 4).
+    fn profile<'a>(
+        &'a self,
+        request: &'a Request,
+        directory: &Directory,
+    ) -> Result<Option<&'a str>, IssueError> {
+        let wish = request.acme.profile.as_ref().or(self.conduct.profile.as_ref());
+        let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return Ok(None) };
+        let offered = &directory.meta.profiles;
+        if offered.contains_key(wish) {
+            return Ok(Some(wish));
+        }
+        // The next try looks anew.
+        self.account.client().forget_directory();
+        Err(failure::unknown_profile(wish, offered.keys(), at_fault(request)))
+    }
+
+    /// A CA may answer with an order that it has already. One that is finished, or about to be, is
+    /// of use only for a key that we have had before.
+    fn check_unfinished(&self, request: &Request, order: &Order) -> Result<(), IssueError> {
+        let has_old_key = match &request.subject {
+            Subject::Csr(_) => true,
+            Subject::Names { .. } => request.key.is_some(),
+        };
+        match order.status {
+            OrderStatus::Processing | OrderStatus::Valid if !has_old_key => {
+                Err(failure::finished_before())
+            }
+            OrderStatus::Processing
+            | OrderStatus::Valid
+            | OrderStatus::Pending
+            | OrderStatus::Ready
+            | OrderStatus::Invalid
+            | OrderStatus::Unknown => Ok(()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct NewOrder<'a> {
+    identifiers: Vec<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
+}
+
+/// It came before the CA was asked for an order.
+fn unsent(error: IssueError) -> IssueError {
+    error.unsent(true)
+}
+
+/// Who must change the profile.
+fn at_fault(request: &Request) -> Disposition {
+    match request.acme.profile {
+        Some(_) => Disposition::FixRequest,
+        None => Disposition::FixIssuer,
+    }
+}
+
+/// Whether a refusal may be for the sake of `replaces` (RFC 9773 section 5): apart from
+/// `alreadyReplaced`, CAs have no word of its own for it. Pebble, for one, calls a certificate that
+/// it has forgotten an internal error, and would do so with each try. Not where the CA says when to
+/// come again.
+fn may_be_about_replaces(error: &RequestError) -> bool {
+    error.problem().is_some_and(|problem| {
+        let word = matches!(
+            problem.word(),
+            "alreadyReplaced" | "conflict" | "malformed" | "unauthorized" | "serverInternal"
+        );
+        problem.retry_after.is_none() && (word || problem.status == Some(409))
+    })
+}
+
+fn identifiers(request: &Request) -> Vec<Identifier> {
+    let of = |kind: &str, value: String| Identifier { kind: kind.to_owned(), value };
+    let names = request.names().into_iter().map(|name| of("dns", name.to_string()));
+    let addresses: BTreeSet<_> = request.acme.addresses.iter().collect();
+    names.chain(addresses.into_iter().map(|address| of("ip", address.to_string()))).collect()
+}
+
+/// What must be proved by DNS: a wildcard and its parent are one.
+fn bases(request: &Request) -> Vec<DnsName> {
+    let bases: BTreeSet<DnsName> = request.names().iter().map(DnsName::base).collect();
+    bases.into_iter().collect()
+}
