@@ -290,7 +290,7 @@ const ECDSA: &str = "smaller and faster; existing Secrets are kept until they ar
 const RSA_SIZE: &str = "Size of RSA keys where the Certificate names none: 2048, 3072 or 4096";
 const ECDSA_SIZE: &str = "Size of ECDSA keys where the Certificate names none: 256 or 384";
 const CROSS_NAMESPACE: &str = "Let Certificates name a Secret in any other namespace; \
-     without, only where that namespace secret_grants by the annotation \
+     without, only where that namespace consents by the annotation \
      cert.gardener.cloud/allow-secrets-from";
 const DNS_NAMESPACE: &str = "Namespace of challenge DNSEntries";
 const DNS_CLASS: &str = "Class annotation of challenge DNSEntries";
