@@ -28,10 +28,10 @@
 pub mod act;
 pub mod holders;
 pub mod index;
-mod keep;
 pub mod mark;
 pub mod observe;
 pub mod observed;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
+mod trim;

@@ -27,10 +27,10 @@ impl Controller {
     ) -> kube::Result<()> {
         let tenants = self.places.tenants(of.cluster, &of.object.namespace);
         let tenant = tenants.first().map_or("", String::as_str);
-        let most = backup::most(issuer);
-        let is_full = self.secrets.backups_of(tenant) >= most;
-        if is_full && !self.make_room(tenant, issuer).await? {
-            tracing::warn!(certificate = %of, "no backup of certificate {leaf} for a later revocation: namespace {} has {most} already, and none of them is this manager's and of an issuer of this kind", of.object.namespace);
+        let limit = backup::most(issuer);
+        let is_full = self.secrets.backups_of(tenant) >= limit;
+        if is_full && !self.delete_oldest(tenant, issuer).await? {
+            tracing::warn!(certificate = %of, "no backup of certificate {leaf} for a later revocation: namespace {} has {limit} already, and none of them is this manager's and of an issuer of this kind", of.object.namespace);
             return Ok(());
         }
         let copy = backup::render(tenant, &self.realm, issuer, leaf, secret);
@@ -49,8 +49,8 @@ impl Controller {
 
     /// The oldest backup goes: whose certificate ended or was replaced long ago is needed least. One of an
     /// operator's issuer does not go for one of a tenant's.
-    async fn make_room(&self, tenant: &str, issuer: &IssuerKey) -> kube::Result<bool> {
-        match self.secrets.drop_oldest(tenant, issuer.tenant().is_some()).await {
+    async fn delete_oldest(&self, tenant: &str, issuer: &IssuerKey) -> kube::Result<bool> {
+        match self.secrets.delete_oldest_backup(tenant, issuer.tenant().is_some()).await {
             Err(error) if is_refusal(&error) => {
                 tracing::warn!(
                     "the oldest backup of {tenant} cannot be deleted: {}",

@@ -38,12 +38,12 @@ impl Controller {
     ) -> kube::Result<Step> {
         let requested_at = order.map_or(pass.now, |order| order.progress.started());
         let key = &pass.observed.secret;
-        let mut ready = match self.fill(pass, request, bundle, requested_at).await {
-            Ok(ready) => ready,
+        let mut rendered = match self.render_issued(pass, request, bundle, requested_at).await {
+            Ok(rendered) => rendered,
             Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
         };
-        write::void_mark(&mut ready.secret, pass.observed.facts.as_ref());
-        let written = match self.put(pass, &ready.secret).await {
+        write::void_mark(&mut rendered.secret, pass.observed.facts.as_ref());
+        let written = match self.apply_secret(pass, &rendered.secret).await {
             Ok(written) => written,
             // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
             // fetched again all the time.
@@ -58,7 +58,7 @@ impl Controller {
         }
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             let issuer = &pass.observed.issuer.key;
-            self.back_up(pass.key, issuer, &bundle.leaf, &ready.secret).await?;
+            self.back_up(pass.key, issuer, &bundle.leaf, &rendered.secret).await?;
         }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
         // Until the order is gone all of this may be repeated, so it is counted after that.
@@ -66,7 +66,7 @@ impl Controller {
         pass.record_issued();
         let reissued = self.reissued_now(pass, request, why);
         self.retry_states.record_issued(pass.key, bundle.leaf.not_before);
-        self.retry_states.succeeded(pass.key);
+        self.retry_states.record_success(pass.key);
         self.claims.release(pass.key);
         self.records.forget(pass.key);
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
@@ -85,21 +85,25 @@ impl Controller {
             requested_at,
             suggested: None,
             reissued,
-            warns: ready.trouble.is_some(),
+            warns: rendered.keystore_error.is_some(),
             ..pass.outcome(
                 State::Ready,
-                write::with_keystore_problem(ready_message(&bundle.leaf), ready.trouble.as_deref()),
+                write::with_keystore_problem(
+                    ready_message(&bundle.leaf),
+                    rendered.keystore_error.as_deref(),
+                ),
             )
         };
-        let look_again = pass.now.saturating_add(AFTERMATH).unwrap_or(pass.now);
+        let look_again = pass.now.saturating_add(CHALLENGE_RECHECK).unwrap_or(pass.now);
         Ok(Step::Publish(Box::new(outcome), look_again))
     }
 
     /// Takes the mark of a revocation off a Secret. *Idempotent*.
     pub(super) async fn clear_revoked_mark(&self, key: &ObjectKey) -> kube::Result<()> {
-        let marks = json!({ well_known::REVOKED: null, well_known::REVOKED_CERTIFICATE: null });
-        let unmark = Patch::Merge(json!({ "metadata": { "annotations": marks } }));
-        self.secrets.write(key, &PatchParams::default(), &unmark).await.map(drop)
+        let annotations =
+            json!({ well_known::REVOKED: null, well_known::REVOKED_CERTIFICATE: null });
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        self.secrets.write(key, &PatchParams::default(), &patch).await.map(drop)
     }
 
     /// An order of the issuer has ended: what its quota has noted for more than those that run goes back.
@@ -133,9 +137,9 @@ impl Controller {
             Some(order) => order.transient_error,
             None => self.retry_states.backoff(pass.key, pass.certificate),
         };
-        let previous = previous.map(|hiccup| hiccup.interval);
-        let ladder = Disposition::Retry(RetrySchedule::Transport);
-        let wait = backoff::after(ladder, previous, self.clock.now());
+        let previous = previous.map(|backoff| backoff.interval);
+        let disposition = Disposition::Retry(RetrySchedule::Transport);
+        let wait = backoff::after(disposition, previous, self.clock.now());
         self.orders.record_error(pass.key, wait);
         if order.is_none() {
             self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, wait);
@@ -153,4 +157,4 @@ impl Controller {
 }
 
 /// After issuing we look once more, whether the proofs are really gone.
-const AFTERMATH: SignedDuration = SignedDuration::from_secs(5);
+const CHALLENGE_RECHECK: SignedDuration = SignedDuration::from_secs(5);

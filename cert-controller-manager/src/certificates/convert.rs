@@ -71,7 +71,7 @@ fn request(
     let spec = &certificate.spec;
     let common_name = common_name(spec);
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let acme = acme_wishes(spec, issuer.kind);
+    let acme = order_options(spec, issuer.kind);
     let named = common_name.is_some() || !dns_names.is_empty() || !acme.addresses.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
     let extras = extras::of(spec, settings, issuer.kind)?;
@@ -100,18 +100,18 @@ fn request(
     Ok(request)
 }
 
-/// What only an ACME server can be asked for. Addresses are certified by some profiles only; without
+/// What only an ACME server can be requested for. Addresses are certified by some profiles only; without
 /// one they are left out in silence, as upstream does.
-fn acme_wishes(spec: &CertificateSpec, kind: Option<IssuerKind>) -> OrderOptions {
-    let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let profile = full(&spec.profile);
+fn order_options(spec: &CertificateSpec, kind: Option<IssuerKind>) -> OrderOptions {
+    let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let profile = non_empty(&spec.profile);
     let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
     let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
     // What is no address is refused with the other names.
     let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
     OrderOptions {
         profile,
-        preferred_chain: full(&spec.preferred_chain),
+        preferred_chain: non_empty(&spec.preferred_chain),
         follow_cname: spec.follow_cname == Some(true),
         addresses: addresses.into_iter().collect(),
     }
@@ -182,8 +182,8 @@ fn renew_before(spec: &CertificateSpec) -> Result<Option<SignedDuration>, Refusa
 }
 
 fn key_choice(spec: &CertificateSpec, settings: &CertificateSettings) -> KeyChoice {
-    let asked = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
-    asked.map_or(KeyChoice::Free(settings.default_key.unwrap_or_default()), KeyChoice::Asked)
+    let requested = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
+    requested.map_or(KeyChoice::Free(settings.default_key.unwrap_or_default()), KeyChoice::Asked)
 }
 
 #[cfg(test)]

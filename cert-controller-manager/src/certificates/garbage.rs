@@ -16,7 +16,7 @@ use kube::{
 
 use super::{
     reconcile::Controller,
-    secret::{self, seen::Seen},
+    secret::{self, metadata::SecretMetadata},
 };
 use crate::{
     api::{IssuerKey, ObjectKey, Realm, backup, well_known},
@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// How long a certificate must have been over.
-const GRACE: SignedDuration = SignedDuration::from_hours(14 * 24);
+const GRACE_PERIOD: SignedDuration = SignedDuration::from_hours(14 * 24);
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// After a failure.
-const AGAIN: Duration = Duration::from_secs(600);
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 impl Controller {
     /// Collects for ever. Call it when all Certificates are known: a Secret whose Certificate is not
@@ -44,7 +44,7 @@ impl Controller {
                 }
                 Err(error) => {
                     tracing::warn!("old Secrets cannot be collected now: {}", brief(&error));
-                    AGAIN
+                    RETRY_AFTER
                 }
             };
             tokio::time::sleep(wait).await;
@@ -53,14 +53,14 @@ impl Controller {
 
     async fn collect_once(&self) -> kube::Result<usize> {
         let now = self.clock.now();
-        let most = backup::most(&IssuerKey::Default(String::new()));
-        let surplus = self.secrets.surplus(most);
-        let suspects = self
-            .secrets
-            .matching(|key, seen| may_be_over(seen, now) && self.index.of_secret(key).is_empty());
+        let limit = backup::most(&IssuerKey::Default(String::new()));
+        let surplus = self.secrets.surplus(limit);
+        let candidates = self.secrets.matching(|key, metadata| {
+            may_have_expired(metadata, now) && self.index.of_secret(key).is_empty()
+        });
         let mut deleted = 0;
         for (key, is_surplus) in
-            suspects.iter().map(|key| (key, false)).chain(surplus.iter().map(|key| (key, true)))
+            candidates.iter().map(|key| (key, false)).chain(surplus.iter().map(|key| (key, true)))
         {
             let Some(secret) = self.secrets.api(key).get_opt(&key.name).await? else { continue };
             // Looked at after the Secret: a Certificate that came meanwhile keeps it.
@@ -87,20 +87,20 @@ impl Controller {
 }
 
 /// Whether its body is worth a look.
-fn may_be_over(seen: &Seen, now: Timestamp) -> bool {
-    let ends = seen.record.as_ref().and_then(|record| record.ends);
-    seen.is_ours && ends.is_none_or(|ends| is_over(ends, now))
+fn may_have_expired(metadata: &SecretMetadata, now: Timestamp) -> bool {
+    let ends = metadata.backup.as_ref().and_then(|record| record.ends);
+    metadata.is_ours && ends.is_none_or(|ends| is_past_grace_period(ends, now))
 }
 
-fn is_over(ends: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(ends) >= GRACE
+fn is_past_grace_period(ends: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(ends) >= GRACE_PERIOD
 }
 
 fn is_garbage(secret: &Secret, wanted: bool, surplus: bool, realm: &Realm, now: Timestamp) -> bool {
     let is_ours = secret.annotations().get(well_known::REALM).is_some_and(|text| realm.is(text));
     // Its key, or whether it fits, does not matter.
     let ends = || reading(secret, || secret::leaf(secret)).map(|leaf| leaf.not_after);
-    is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_over(ends, now)))
+    is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_past_grace_period(ends, now)))
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_garbage_two_weeks_after_its_end_if_nobody_wants_it() {
+    fn an_unused_secret_is_garbage_two_weeks_after_its_certificate_expired() {
         let over = secret(&certificate());
         for (wanted, now, garbage) in [
             (false, "2020-03-14T00:00:00Z", false),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_manager_or_an_older_version_wrote_is_left_alone() {
+    fn secrets_of_other_managers_and_without_a_realm_are_kept() {
         let late = "2030-01-01T00:00:00Z".parse().unwrap();
         let mut over = secret(&certificate());
         assert!(is_garbage(&over, false, false, &realm("one"), late));
@@ -166,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_looked_at_when_its_end_says_so() {
-        let record = |ends: &str| crate::certificates::secret::seen::Record {
+    fn a_backup_is_read_only_after_its_noted_expiration() {
+        let record = |ends: &str| crate::certificates::secret::metadata::BackupMetadata {
             serial: 1,
             tenant: 1,
             is_shared: false,
-            is_of_guest: false,
+            is_tenant_issued: false,
             ends: ends.parse().ok(),
             made: None,
         };
@@ -185,8 +185,8 @@ mod tests {
             (false, None, false),
         ] {
             let record = ends.map(|ends| Box::new(record(ends)));
-            let seen = Seen { is_ours, record, ..Seen::default() };
-            assert_eq!(may_be_over(&seen, now), suspect, "{is_ours} {ends:?}");
+            let metadata = SecretMetadata { is_ours, backup: record, ..SecretMetadata::default() };
+            assert_eq!(may_have_expired(&metadata, now), suspect, "{is_ours} {ends:?}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 /// Where it goes to, how it is laid out there and when it is renewed do not count.
 #[derive(Debug, Eq, Hash, PartialEq)]
 pub struct RequestIdentity {
-    home: CertificateCluster,
+    cluster: CertificateCluster,
     /// `None` where those of all namespaces may be the same.
     namespace: Option<String>,
     common_name: Option<String>,
@@ -40,21 +40,21 @@ impl RequestIdentity {
     #[must_use]
     pub fn of(key: &CertificateKey, certificate: &Certificate, across: bool) -> Option<Self> {
         let spec = &certificate.spec;
-        let opts_out =
+        let reuse_is_disabled =
             certificate.annotations().get(well_known::REUSE).is_some_and(|it| it == "false");
         let lists = [&spec.dns_names, &spec.email_addresses, &spec.ip_addresses, &spec.uris];
-        let are_too_many =
+        let has_too_many_names =
             lists.iter().any(|list| list.as_ref().is_some_and(|it| it.len() > MAX_DNS_NAMES));
-        if opts_out || spec.csr.is_some() || are_too_many {
+        if reuse_is_disabled || spec.csr.is_some() || has_too_many_names {
             return None;
         }
-        let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let private_key = spec.private_key.clone().unwrap_or_default();
         let set = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect();
         let (common_name, names) =
             query::names(spec.common_name.as_deref(), spec.dns_names.as_deref());
         Some(Self {
-            home: key.cluster,
+            cluster: key.cluster,
             namespace: (!across).then(|| key.object.namespace.clone()),
             names,
             common_name,
@@ -63,9 +63,9 @@ impl RequestIdentity {
             size: private_key.size,
             keeps_key: private_key.rotation_policy == Some(RotationPolicy::Never),
             is_ca: spec.is_ca == Some(true),
-            duration: full(&spec.duration),
-            profile: full(&spec.profile),
-            preferred_chain: full(&spec.preferred_chain),
+            duration: non_empty(&spec.duration),
+            profile: non_empty(&spec.profile),
+            preferred_chain: non_empty(&spec.preferred_chain),
         })
     }
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_in_the_certificate_tells_one_from_another() {
+    fn only_the_content_of_the_certificate_is_part_of_the_identity() {
         let base = json!({ "commonName": "a.example", "dnsNames": ["b.example", "c.example"] });
         let with = |name: &str, value: Value| {
             let mut spec = base.clone();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn who_opts_out_shares_with_nobody() {
+    fn a_certificate_without_reuse_has_no_identity() {
         let spec = json!({ "commonName": "a.example" });
         assert_eq!(identity(&spec, Some("false")), None);
         assert_eq!(identity(&spec, Some("true")), identity(&spec, None));

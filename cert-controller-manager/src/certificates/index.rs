@@ -36,8 +36,8 @@ struct Maps {
 /// Certificates that ask for the same.
 #[derive(Debug, Default)]
 pub struct EqualRequests {
-    /// What stands for what they ask for, in this process; `None` where nothing is shared.
-    pub number: Option<u64>,
+    /// Hash of their request identity, valid in this process; `None` where nothing is shared.
+    pub identity_hash: Option<u64>,
     /// The others.
     pub others: Vec<(CertificateKey, Arc<Certificate>)>,
 }
@@ -56,22 +56,22 @@ impl Index {
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
-        most: usize,
+        limit: usize,
     ) -> EqualRequests {
         let maps = self.read();
         let Some(identity) = RequestIdentity::of(key, certificate, maps.across) else {
             return EqualRequests::default();
         };
-        let number = maps.hasher.hash_one(&identity);
-        let others = maps.by_identity.get(&number).into_iter().flatten();
-        let others = others.filter(|other| *other != key).take(most);
+        let hash = maps.hasher.hash_one(&identity);
+        let others = maps.by_identity.get(&hash).into_iter().flatten();
+        let others = others.filter(|other| *other != key).take(limit);
         let others = others.filter_map(|key| Some((key, maps.certificates.get(key)?)));
         let others = others
             .filter(|(key, other)| {
                 RequestIdentity::of(key, other, maps.across).as_ref() == Some(&identity)
             })
             .map(|(key, other)| (key.clone(), other.clone()));
-        EqualRequests { number: Some(number), others: others.collect() }
+        EqualRequests { identity_hash: Some(hash), others: others.collect() }
     }
 
     /// Whether there is a Certificate `other`, and it asks for the same as `this`.
@@ -115,11 +115,11 @@ impl Index {
     /// or shared its Secret; nobody where that version, or a newer one, is known already.
     pub fn put(
         &self,
-        home: CertificateCluster,
+        cluster: CertificateCluster,
         certificate: impl Into<Arc<Certificate>>,
     ) -> Vec<CertificateKey> {
         let certificate = certificate.into();
-        let key = CertificateKey::new(home, ObjectKey::of(certificate.as_ref()));
+        let key = CertificateKey::new(cluster, ObjectKey::of(certificate.as_ref()));
         let mut maps = self.write();
         if let Some(known) = maps.certificates.get_mut(&key)
             && version(known) >= version(&certificate)
@@ -147,12 +147,12 @@ impl Index {
         self.read().certificates.len()
     }
 
-    /// All Certificates of `home` that are known.
+    /// All Certificates of `cluster` that are known.
     #[must_use]
-    pub fn keys(&self, home: CertificateCluster) -> Vec<ObjectKey> {
+    pub fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.read();
-        let at_home = maps.certificates.keys().filter(|key| key.cluster == home);
-        at_home.map(|key| key.object.clone()).collect()
+        let keys = maps.certificates.keys().filter(|key| key.cluster == cluster);
+        keys.map(|key| key.object.clone()).collect()
     }
 
     /// The Certificates that want to be in this Secret.
@@ -225,7 +225,7 @@ impl Index {
 }
 
 impl Maps {
-    fn number(&self, key: &CertificateKey, certificate: &Certificate) -> Option<u64> {
+    fn identity_hash(&self, key: &CertificateKey, certificate: &Certificate) -> Option<u64> {
         let identity = RequestIdentity::of(key, certificate, self.across)?;
         Some(self.hasher.hash_one(&identity))
     }
@@ -239,8 +239,8 @@ impl Maps {
         let sharing = self.by_secret.entry(certificate.secret_key()).or_default();
         let others = sharing.iter().cloned().collect();
         sharing.insert(key.clone());
-        if let Some(number) = self.number(&key, &certificate) {
-            self.by_identity.entry(number).or_default().insert(key.clone());
+        if let Some(hash) = self.identity_hash(&key, &certificate) {
+            self.by_identity.entry(hash).or_default().insert(key.clone());
         }
         self.certificates.insert(key, certificate);
         others
@@ -249,8 +249,8 @@ impl Maps {
     /// Removes; returns the others that want the same Secret.
     fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
         let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
-        if let Some(number) = self.number(key, &known)
-            && let Entry::Occupied(mut same) = self.by_identity.entry(number)
+        if let Some(hash) = self.identity_hash(key, &known)
+            && let Entry::Occupied(mut same) = self.by_identity.entry(hash)
         {
             same.get_mut().remove(key);
             if same.get().is_empty() {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_nobody_reads_is_kept_of_the_answer_to_a_write() {
+    fn managed_fields_of_a_write_response_are_dropped() {
         let index = Index::default();
         index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
         let mut answer = certificate("a", "a", 2, "2026-01-01T00:00:00Z");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_of_the_watch_replaces_the_answer_to_a_write() {
+    fn the_watched_object_replaces_the_write_response() {
         let index = Index::default();
         index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
         index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_were_made_in_one_second_the_one_that_was_served_has_the_secret() {
+    fn of_two_certificates_created_in_one_second_the_issued_one_owns_the_secret() {
         let index = Index::default();
         let time = "2026-01-01T00:00:00Z";
         let mut served = certificate("z-served", "shared", 1, time);
@@ -348,28 +348,28 @@ mod tests {
     }
 
     #[test]
-    fn the_elder_of_two_certificates_has_the_secret_and_its_leaving_concerns_the_other() {
+    fn the_older_of_two_certificates_owns_the_secret_and_its_removal_concerns_the_other() {
         let index = Index::default();
-        let elder = certificate("elder", "shared", 1, "2026-01-01T00:00:00Z");
+        let older = certificate("older", "shared", 1, "2026-01-01T00:00:00Z");
         let younger = certificate("a-younger", "shared", 2, "2026-01-02T00:00:00Z");
         index.put(CertificateCluster::Source, younger.clone());
         assert_eq!(
-            index.put(CertificateCluster::Source, elder.clone()),
-            [key("a-younger"), key("elder")]
+            index.put(CertificateCluster::Source, older.clone()),
+            [key("a-younger"), key("older")]
         );
         assert_eq!(
-            index.put(CertificateCluster::Source, elder.clone()),
+            index.put(CertificateCluster::Source, older.clone()),
             [],
             "an echo of our own write concerns nobody"
         );
-        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), Some(key("elder")));
-        assert_eq!(index.rival(&elder, &secret("shared"), |_, _| true), None);
-        assert_eq!(index.remove(&key("elder")), [key("a-younger")]);
+        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), Some(key("older")));
+        assert_eq!(index.rival(&older, &secret("shared"), |_, _| true), None);
+        assert_eq!(index.remove(&key("older")), [key("a-younger")]);
         assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), None);
     }
 
     #[test]
-    fn those_that_ask_for_the_same_are_found_in_their_namespace_only_unless_all_share() {
+    fn equal_requests_are_found_across_namespaces_only_if_sharing_is_enabled() {
         let made = |namespace: &str, name: &str| {
             let mut made = certificate(name, name, 1, "2026-01-01T00:00:00Z");
             made.metadata.namespace = Some(namespace.to_owned());

@@ -16,7 +16,7 @@ use crate::{
         ownership::{self, SecretOwnership},
         reconcile::Controller,
         scheduler::Priority,
-        secret::{self, Expectation, Facts, keystores::KeystoreInputs, options::SecretOptions},
+        secret::{self, Expectation, Facts, keystores::KeystoreState, options::SecretOptions},
         secret_grant::SecretGrant,
         share::Sharing,
     },
@@ -32,11 +32,11 @@ pub struct Observed {
     /// What is there now.
     pub facts: Option<Facts>,
     /// What the Certificate asks of it besides the certificate.
-    pub wishes: SecretOptions,
+    pub options: SecretOptions,
     /// How its keystores are.
-    pub stores: KeystoreInputs,
+    pub stores: KeystoreState,
     /// What ties it to the Certificate.
-    pub bond: SecretOwnership,
+    pub ownership: SecretOwnership,
     /// The issuer that is meant.
     pub issuer: Selection,
     /// How the CA counts a new order; `None` where nobody counts.
@@ -68,24 +68,20 @@ impl Controller {
         // Nobody but us has the key of a certificate that signed itself.
         let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
-        let bond = ownership::ownership(
-            key,
-            certificate,
-            &secret,
-            &self.places,
-            self.settings.cascade_delete,
-        );
-        let wishes = SecretOptions::of(&certificate.spec);
+        let ownership =
+            ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let options = SecretOptions::of(&certificate.spec);
         let stores = match &facts {
-            Some(facts) => self.secrets.stores(&secret, facts, &wishes, self.clock.now()).await,
-            None => KeystoreInputs::Current,
+            Some(facts) => self.secrets.stores(&secret, facts, &options, self.clock.now()).await,
+            None => KeystoreState::Current,
         };
         let expected = Expectation {
-            wishes: &wishes,
+            options: &options,
             stores: &stores,
             key_is_elsewhere,
-            bond: &bond,
-            only_ours: !self.places.one_cluster || secret.namespace != key.object.namespace,
+            ownership: &ownership,
+            only_certificate_secrets: !self.places.one_cluster
+                || secret.namespace != key.object.namespace,
         };
         let state = secret::state(&secret, facts.as_ref(), &expected);
         let now = self.clock.now();
@@ -93,12 +89,11 @@ impl Controller {
             .request
             .as_ref()
             .map(|request| self.retry_states.reissued(key, certificate, request, now));
-        let situation =
-            OrderContext { key, certificate, want, issuer: &issuer.key, secret: &state };
-        let counted = self.counted_order(&situation, now);
-        let brake = self.rate_limit(&situation, counted.as_ref(), now);
+        let context = OrderContext { key, certificate, want, issuer: &issuer.key, secret: &state };
+        let counted = self.counted_order(&context, now);
+        let rate_limit = self.rate_limit(&context, counted.as_ref(), now);
         let backoff = self.retry_states.backoff(key, certificate);
-        let standing = standing(backoff, &state);
+        let priority = priority(backoff, &state);
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
@@ -111,26 +106,26 @@ impl Controller {
             quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
             reissued: reissued.unwrap_or_default(),
             last_issued: self.retry_states.last_issued(key),
-            rate_limit: brake,
-            slot: self.scheduler.look(&issuer.key.to_string(), key, standing),
+            rate_limit,
+            slot: self.scheduler.look(&issuer.key.to_string(), key, priority),
             may_skip_limits: self.records.may_hurry(&key.tenant(), now),
         };
         Ok(Observed {
             have,
             secret,
             facts,
-            wishes,
+            options,
             stores,
-            bond,
+            ownership,
             issuer,
             counted,
-            standing,
+            standing: priority,
             sharing: Sharing::default(),
         })
     }
 
     /// What holds a new order back, once it is known whether the certificate in the Secret was issued.
-    pub(super) fn count_again(
+    pub(super) fn recount_order(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -139,10 +134,10 @@ impl Controller {
         now: Timestamp,
     ) {
         let (issuer, secret) = (&observed.issuer.key, &observed.have.secret);
-        let situation = OrderContext { key, certificate, want, issuer, secret };
-        let counted = self.counted_order(&situation, now);
-        let brake = self.rate_limit(&situation, counted.as_ref(), now);
-        observed.have.rate_limit = brake;
+        let context = OrderContext { key, certificate, want, issuer, secret };
+        let counted = self.counted_order(&context, now);
+        let rate_limit = self.rate_limit(&context, counted.as_ref(), now);
+        observed.have.rate_limit = rate_limit;
         observed.counted = counted;
     }
 
@@ -201,7 +196,7 @@ impl Controller {
 }
 
 /// A renewal is not put off because it failed: somebody is served until it succeeds.
-fn standing(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
+fn priority(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
     match (backoff, secret) {
         (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Priority::Retry,
         (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {

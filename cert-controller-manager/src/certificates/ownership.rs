@@ -20,20 +20,20 @@ pub enum SecretOwnership {
     Finalizer(String),
 }
 
-/// The bond between a Certificate and its Secret.
+/// The ownership between a Certificate and its Secret.
 #[must_use]
-pub fn ownership(
+pub fn of(
     key: &CertificateKey,
     certificate: &Certificate,
     secret: &ObjectKey,
-    places: &ClusterIdentities,
+    identities: &ClusterIdentities,
     cascade: bool,
 ) -> SecretOwnership {
     if !cascade {
         return SecretOwnership::None;
     }
-    if !places.share_cluster(key.cluster) || key.object.namespace != secret.namespace {
-        return SecretOwnership::Finalizer(places.owner(key));
+    if !identities.share_cluster(key.cluster) || key.object.namespace != secret.namespace {
+        return SecretOwnership::Finalizer(identities.owner(key));
     }
     let mut owners: Vec<_> = certificate.owner_ref(&()).into_iter().collect();
     let forwards = certificate
@@ -66,14 +66,14 @@ pub fn finalizers(all: &[String], ours: bool) -> Vec<String> {
     others.cloned().chain(ours).collect()
 }
 
-/// Whether a Secret with these owner references and this annotation is tied by `bond`.
+/// Whether a Secret with these owner references and this annotation is tied by `ownership`.
 #[must_use]
 pub fn is_owned(
-    bond: &SecretOwnership,
+    ownership: &SecretOwnership,
     owners: &[OwnerReference],
     annotation: Option<&str>,
 ) -> bool {
-    match bond {
+    match ownership {
         SecretOwnership::None => true,
         SecretOwnership::OwnerReferences(wanted) => wanted.iter().all(|wanted| {
             owners.iter().any(|it| it.uid == wanted.uid && it.api_version == wanted.api_version)
@@ -106,18 +106,18 @@ mod tests {
         .unwrap()
     }
 
-    fn places(one_cluster: bool) -> ClusterIdentities {
+    fn identities(one_cluster: bool) -> ClusterIdentities {
         let id = |id: &str| ClusterId { id: id.to_owned(), former: vec![] };
         ClusterIdentities { source: id("s"), target: id("t"), one_cluster }
     }
 
-    fn key(home: CertificateCluster) -> CertificateKey {
-        CertificateKey::new(home, ObjectKey::new("ns", "web"))
+    fn key(cluster: CertificateCluster) -> CertificateKey {
+        CertificateKey::new(cluster, ObjectKey::new("ns", "web"))
     }
 
     #[test]
-    fn owner_references_tie_in_one_namespace_and_a_finalizer_everywhere_else() {
-        let owners = |bond: SecretOwnership| match bond {
+    fn owner_references_are_used_in_one_namespace_and_a_finalizer_everywhere_else() {
+        let owners = |ownership: SecretOwnership| match ownership {
             SecretOwnership::OwnerReferences(owners) => owners
                 .iter()
                 .map(|owner| format!("{}/{} {:?}", owner.api_version, owner.kind, owner.controller))
@@ -127,7 +127,7 @@ mod tests {
             SecretOwnership::None => "loose".to_owned(),
         };
         let ours = "cert.gardener.cloud/v1alpha1/Certificate None";
-        for (home, one_cluster, namespace, forward, cascade, tie) in [
+        for (cluster, one_cluster, namespace, forward, cascade, expected) in [
             (CertificateCluster::Source, true, "ns", false, false, "loose"),
             (CertificateCluster::Source, true, "ns", false, true, ours),
             (CertificateCluster::Target, false, "ns", false, true, ours),
@@ -166,25 +166,30 @@ mod tests {
         ] {
             let secret = ObjectKey::new(namespace, "tls");
             let certificate = certificate(forward);
-            let bond = ownership(&key(home), &certificate, &secret, &places(one_cluster), cascade);
-            assert_eq!(owners(bond), tie, "{home:?} {one_cluster} {namespace} {forward}");
+            let ownership =
+                of(&key(cluster), &certificate, &secret, &identities(one_cluster), cascade);
+            assert_eq!(
+                owners(ownership),
+                expected,
+                "{cluster:?} {one_cluster} {namespace} {forward}"
+            );
         }
     }
 
     #[test]
-    fn the_owner_references_that_upstream_wrote_do_not_tie() {
+    fn owner_references_with_the_api_version_of_upstream_are_not_enough() {
         let certificate = certificate(false);
         let secret = ObjectKey::new("ns", "tls");
-        let bond =
-            ownership(&key(CertificateCluster::Source), &certificate, &secret, &places(true), true);
-        let SecretOwnership::OwnerReferences(owners) = &bond else { panic!("{bond:?}") };
-        assert!(is_owned(&bond, owners, None));
+        let ownership =
+            of(&key(CertificateCluster::Source), &certificate, &secret, &identities(true), true);
+        let SecretOwnership::OwnerReferences(owners) = &ownership else { panic!("{ownership:?}") };
+        assert!(is_owned(&ownership, owners, None));
         let upstream = OwnerReference { api_version: "v1alpha1".to_owned(), ..owners[0].clone() };
-        assert!(!is_owned(&bond, &[upstream], None));
+        assert!(!is_owned(&ownership, &[upstream], None));
     }
 
     #[test]
-    fn our_finalizer_comes_and_goes_and_others_stay() {
+    fn adding_and_removing_our_finalizer_keeps_the_others() {
         let certificate = certificate(false);
         let with = finalizers(certificate.finalizers(), true);
         assert_eq!(with, ["other", well_known::SECRET_FINALIZER]);

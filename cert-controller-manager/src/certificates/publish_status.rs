@@ -41,7 +41,7 @@ impl Controller {
             self.queue.push(pass.key.clone());
             return Ok(());
         }
-        let certificate = self.label(pass, outcome).await?;
+        let certificate = self.update_labels(pass, outcome).await?;
         let issuer = &pass.observed.issuer;
         let object = self.object(&issuer.key);
         let cluster = match issuer.key {
@@ -63,13 +63,13 @@ impl Controller {
             .api(pass.key)
             .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
-        let same = |a: &Certificate| {
+        let identity = |a: &Certificate| {
             let meta = &a.metadata;
             (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
         };
-        let somebody_else_wrote = same(&written) != same(&certificate);
+        let was_changed_by_others = identity(&written) != identity(&certificate);
         self.index.update(pass.key, written);
-        if somebody_else_wrote {
+        if was_changed_by_others {
             // It came with the answer to our write, so the watch has no news of it.
             self.queue.push(pass.key.clone());
             let sharing = self.index.of_secret(&pass.observed.secret);
@@ -83,7 +83,11 @@ impl Controller {
 
     /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
     /// long, and where the Secret is.
-    async fn label(&self, pass: &Pass<'_>, outcome: &Outcome) -> kube::Result<Arc<Certificate>> {
+    async fn update_labels(
+        &self,
+        pass: &Pass<'_>,
+        outcome: &Outcome,
+    ) -> kube::Result<Arc<Certificate>> {
         let current =
             self.index.get(pass.key).unwrap_or_else(|| Arc::new(pass.certificate.clone()));
         let (Ok(request), Some(leaf), State::Ready) =
@@ -118,8 +122,8 @@ impl Controller {
         {
             return Ok(current);
         }
-        if let Some(former) = current.former_secret() {
-            self.release_former(pass.key, &current, &former).await?;
+        if let Some(previous) = current.former_secret() {
+            self.release_previous_secret(pass.key, &current, &previous).await?;
         }
         let patch = json!({
             "metadata": {
@@ -130,12 +134,12 @@ impl Controller {
             },
             "spec": { "secretRef": reference },
         });
-        let marked = self.write(pass.key, &patch).await?;
+        let labelled = self.write(pass.key, &patch).await?;
         // They look at the marks, and only a new certificate is news for them.
         if matches!(pass.plan.action, Action::Start | Action::Resume) {
             self.wake_equal_requests(pass);
         }
-        Ok(marked)
+        Ok(labelled)
     }
 
     /// Patches a Certificate outside its status.
@@ -153,8 +157,8 @@ impl Controller {
     /// Says once what the status has no place for: it is about how the certificate came to be.
     pub(super) fn warn_event(&self, pass: &Pass<'_>, remark: &str) {
         tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
-        let reports = &self.homes.at(pass.key.cluster).events;
-        reports.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
+        let events = &self.clusters.at(pass.key.cluster).events;
+        events.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
     }
 
     /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
@@ -178,7 +182,7 @@ impl Controller {
     ) -> Outcome {
         let started = order.progress.started();
         let publishes = self.orders.publishes(pass.key, cause, self.clock.now(), until);
-        let said = (!publishes)
+        let published = (!publishes)
             .then(|| self.index.get(pass.key))
             .flatten()
             .and_then(|current| current.status.clone())
@@ -187,20 +191,20 @@ impl Controller {
         Outcome {
             reason: Reason::Issuing,
             pending_since: Some(started),
-            ..pass.outcome(State::Pending, said.unwrap_or(message))
+            ..pass.outcome(State::Pending, published.unwrap_or(message))
         }
     }
 
     fn publish_event(&self, certificate: &Certificate, key: &CertificateKey, outcome: &Outcome) {
         let (word, message) = (outcome.reason.word(), status::bounded(&outcome.message));
         let about = certificate.object_ref(&());
-        let reports = &self.homes.at(key.cluster).events;
+        let events = &self.clusters.at(key.cluster).events;
         if outcome.state == State::Error || outcome.warns {
             tracing::warn!(certificate = %key, reason = word, "certificate {key}: {message}");
-            reports.warning(about, word, message);
+            events.warning(about, word, message);
         } else {
             tracing::info!(certificate = %key, reason = word, "certificate {key}: {message}");
-            reports.normal(about, word, message);
+            events.normal(about, word, message);
         }
     }
 }

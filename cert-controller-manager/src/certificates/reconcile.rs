@@ -55,12 +55,12 @@ use crate::{
 };
 
 /// A Certificate whose issuer was not looked at yet is looked at again after this.
-const AFTER_START: Duration = Duration::from_secs(2);
+const UNKNOWN_RECHECK: Duration = Duration::from_secs(2);
 
 /// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
 pub struct Controller {
     /// Where Certificates live.
-    pub homes: CertificateClusters,
+    pub clusters: CertificateClusters,
     /// Where all of them are known.
     pub lists: ListedClusters,
     /// Which cluster is which, for ownership.
@@ -72,7 +72,7 @@ pub struct Controller {
     /// Who orders for all that ask for the same.
     pub claims: OrderClaims,
     /// Since when heirs of those that go are looked for.
-    pub departures: Deletions,
+    pub deletions: Deletions,
     /// The Secrets.
     pub secrets: Secrets,
     /// Who may have a Secret where.
@@ -130,7 +130,7 @@ impl Controller {
                 match is_refusal(&error) {
                     true => Some(requeue::refused(
                         requeue::UNREACHABLE,
-                        self.retry_states.refused(&key),
+                        self.retry_states.record_refused_write(&key),
                     )),
                     false => Some(requeue::after(&error)),
                 }
@@ -140,7 +140,7 @@ impl Controller {
 
     async fn pass(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         if !self.lists.has(key.cluster) {
-            return Ok(Some(self.clock.now() + AFTER_START));
+            return Ok(Some(self.clock.now() + UNKNOWN_RECHECK));
         }
         let Some(certificate) = self.index.get(key) else {
             return self.clean_up_deleted(key).await;
@@ -152,24 +152,24 @@ impl Controller {
         }
         let now = self.clock.now();
         self.retry_states.forget_other_uid(key, &certificate);
-        let mut asked_again = None;
-        if self.is_asked_to_try(&certificate) {
-            match self.retry_states.may_try_again(key, now) {
+        let mut retry_allowed_at = None;
+        if self.requests_retry(&certificate) {
+            match self.retry_states.may_retry(key, now) {
                 Ok(()) => {
-                    self.try_again(key, &certificate).await?;
+                    self.start_retry(key, &certificate).await?;
                     return Ok(Some(now));
                 }
                 // The annotation stays until then.
-                Err(from) => asked_again = Some(from),
+                Err(time) => retry_allowed_at = Some(time),
             }
         }
         let issuer = self.select_issuer(&certificate);
         // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
         let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
         if unknown || self.grant_is_unknown(key, &certificate) {
-            return Ok(Some(now + AFTER_START));
+            return Ok(Some(now + UNKNOWN_RECHECK));
         }
-        let Some(_room) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
+        let Some(_permit) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
             // Who waits for room keeps no slot from others, least of all at the issuer before.
             self.wake_all(self.scheduler.turn_to(&issuer.key.to_string(), key));
             if !self.order_runs(key) {
@@ -179,16 +179,15 @@ impl Controller {
         };
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.secret_grants);
         let mut observed = self.observe(key, &certificate, &want, issuer).await?;
-        self.ask_renewal_info(key, &certificate, &want, &mut observed, now).await;
+        self.update_renewal_info(key, &certificate, &want, &mut observed, now).await;
         let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
-        if plan.wants_new
-            && self.look_for_shared(key, &certificate, &want, &mut observed, now).await
+        if plan.wants_new && self.find_shareable(key, &certificate, &want, &mut observed, now).await
         {
             plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         }
         if plan.needs_record {
-            self.look_for_record(key, &mut observed, now).await?;
-            self.count_again(key, &certificate, &want, &mut observed, now);
+            self.find_issuance_record(key, &mut observed, now).await?;
+            self.recount_order(key, &certificate, &want, &mut observed, now);
             plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         }
         let pass = Pass {
@@ -207,14 +206,17 @@ impl Controller {
                     self.wake_all(self.scheduler.pass_on(key));
                 }
                 self.publish_refusal(&pass, &brief(&error)).await?;
-                now + requeue::refused(requeue::REFUSED, self.retry_states.refused(key))
+                now + requeue::refused(
+                    requeue::REFUSED,
+                    self.retry_states.record_refused_write(key),
+                )
             }
             Err(error) => return Err(error),
         };
         let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
-        let look_again = asked_again.map_or(look_again, |from| from.min(look_again));
-        let look_again = self.clean_up_after(&pass, look_again).await;
-        Ok(Some(self.before_passwords_change(&pass, look_again)))
+        let look_again = retry_allowed_at.map_or(look_again, |from| from.min(look_again));
+        let look_again = self.clean_up_challenges(&pass, look_again).await;
+        Ok(Some(self.recheck_passwords(&pass, look_again)))
     }
 
     /// Does what the plan says, and says what came of it. Returns when to look again; `None` where the
@@ -222,7 +224,7 @@ impl Controller {
     async fn carry_out(&self, pass: &Pass<'_>) -> kube::Result<Option<Timestamp>> {
         let Pass { key, certificate, now, .. } = *pass;
         let is_ours = pass.plan.reason != Reason::OtherClass;
-        if is_ours && self.ensure_finalizer(key, certificate, &pass.observed.bond).await? {
+        if is_ours && self.ensure_finalizer(key, certificate, &pass.observed.ownership).await? {
             return Ok(Some(now));
         }
         let (outcome, look_again) = match self.act(pass).await? {
@@ -232,7 +234,7 @@ impl Controller {
         };
         match self.publish_status(pass, &outcome).await {
             Ok(()) => {
-                self.retry_states.accepted(key);
+                self.retry_states.record_accepted_write(key);
                 Ok(Some(look_again))
             }
             // The order does not wait for the cluster of its Certificate.
@@ -245,17 +247,17 @@ impl Controller {
     }
 
     /// Nobody tells when the password of a keystore changes.
-    fn before_passwords_change(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+    fn recheck_passwords(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
         let is_written = pass.observed.facts.is_some()
             && matches!(pass.plan.action, Action::Keep | Action::Rewrite);
-        if pass.observed.wishes.stores.is_empty() || !is_written {
+        if pass.observed.options.stores.is_empty() || !is_written {
             return look_again;
         }
         look_again.min(pass.now + self.secrets.keystores.recheck_interval())
     }
 
     /// Where no order runs any more, nothing that it published may stay.
-    async fn clean_up_after(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+    async fn clean_up_challenges(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
         let soon = pass.now + requeue::UNREACHABLE;
         match pass.plan.action {
             _ if self.order_runs(pass.key) => look_again,
@@ -283,7 +285,7 @@ impl Controller {
     }
 
     /// Upstream's way to ask for another try: the annotation `gardener.cloud/operation`.
-    fn is_asked_to_try(&self, certificate: &Certificate) -> bool {
+    fn requests_retry(&self, certificate: &Certificate) -> bool {
         certificate
             .annotations()
             .get(well_known::OPERATION)
@@ -292,13 +294,17 @@ impl Controller {
     }
 
     /// Forgets the last failure and the suspicion of a loop, then takes the annotation off.
-    async fn try_again(&self, key: &CertificateKey, certificate: &Certificate) -> kube::Result<()> {
+    async fn start_retry(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+    ) -> kube::Result<()> {
         let status = certificate.status.as_ref();
         let reissued = status.and_then(|status| status.reissued.as_deref()).unwrap_or_default();
-        let pardoned = reissue_loop::without_loop(reissued);
-        if status.is_some_and(|status| status.backoff.is_some()) || pardoned != reissued {
-            let pardoned = Some(pardoned).filter(|times| !times.is_empty());
-            let patch = json!({ "status": { "backoff": null, "reissued": pardoned } });
+        let without_loop = reissue_loop::without_loop(reissued);
+        if status.is_some_and(|status| status.backoff.is_some()) || without_loop != reissued {
+            let without_loop = Some(without_loop).filter(|times| !times.is_empty());
+            let patch = json!({ "status": { "backoff": null, "reissued": without_loop } });
             let patch = Patch::Merge(patch);
             let api = self.api(key);
             let written =
@@ -307,7 +313,7 @@ impl Controller {
         }
         let patch = json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });
         self.write(key, &patch).await?;
-        self.retry_states.record_try(key, self.clock.now());
+        self.retry_states.record_retry(key, self.clock.now());
         Ok(())
     }
 
@@ -328,7 +334,7 @@ impl Controller {
 
     /// The Certificates in the namespace of `key`.
     pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
-        Api::namespaced(self.homes.at(key.cluster).client.clone(), &key.object.namespace)
+        Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
     }
 
     /// The issuer that a Certificate means.

@@ -27,7 +27,7 @@ use crate::{
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Records {
-    known: Mutex<HashMap<CertificateKey, Known>>,
+    known: Mutex<HashMap<CertificateKey, KnownRecord>>,
     hurried: Mutex<HashMap<Tenant, Vec<Timestamp>>>,
 }
 
@@ -35,13 +35,13 @@ pub struct Records {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RecordOwner {
     /// One that names the tenant.
-    Said,
+    Named,
     /// Also one that names no tenant, as upstream wrote it.
-    Unsaid,
+    NamedOrMissing,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownRecord {
     leaf: LeafDigest,
     record: Record,
     at: Timestamp,
@@ -52,7 +52,7 @@ impl Records {
     #[must_use]
     pub fn may_hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let hurried = lock(&self.hurried);
-        hurried.get(tenant).is_none_or(|times| within_a_day(times, now) < HURRIED_A_DAY)
+        hurried.get(tenant).is_none_or(|times| within_a_day(times, now) < MAX_HURRIED_PER_DAY)
     }
 
     /// Lets it; `false` where it may not.
@@ -63,7 +63,7 @@ impl Records {
             !times.is_empty()
         });
         let times = hurried.entry(tenant.clone()).or_default();
-        let may = times.len() < HURRIED_A_DAY;
+        let may = times.len() < MAX_HURRIED_PER_DAY;
         if may {
             times.push(now);
         }
@@ -77,7 +77,8 @@ impl Records {
 
     fn known(&self, key: &CertificateKey, leaf: LeafDigest, now: Timestamp) -> Option<Record> {
         let known = lock(&self.known).get(key).copied().filter(|known| known.leaf == leaf)?;
-        let is_fresh = known.record == Record::Found || now.duration_since(known.at) < AGAIN;
+        let is_fresh =
+            known.record == Record::Found || now.duration_since(known.at) < MISSING_RECHECK;
         is_fresh.then_some(known.record)
     }
 }
@@ -87,7 +88,7 @@ impl Controller {
     ///
     /// # Errors
     /// When a backup could not be read.
-    pub(super) async fn look_for_record(
+    pub(super) async fn find_issuance_record(
         &self,
         key: &CertificateKey,
         observed: &mut Observed,
@@ -104,7 +105,7 @@ impl Controller {
             Some(record) => record,
             None => {
                 let record = self.find_record(key, leaf, &observed.issuer.key).await?;
-                let known = Known { leaf: leaf.digest, record, at: now };
+                let known = KnownRecord { leaf: leaf.digest, record, at: now };
                 lock(&self.records.known).insert(key.clone(), known);
                 record
             }
@@ -118,7 +119,7 @@ impl Controller {
         leaf: &Leaf,
         issuer: &IssuerKey,
     ) -> kube::Result<Record> {
-        let found = self.is_recorded(key, leaf, issuer, RecordOwner::Unsaid).await?;
+        let found = self.is_recorded(key, leaf, issuer, RecordOwner::NamedOrMissing).await?;
         Ok(if found { Record::Found } else { Record::Missing })
     }
 
@@ -131,13 +132,13 @@ impl Controller {
         key: &CertificateKey,
         leaf: &Leaf,
         issuer: &IssuerKey,
-        whose: RecordOwner,
+        owner: RecordOwner,
     ) -> kube::Result<bool> {
         let tenants = self.places.tenants(key.cluster, &key.object.namespace);
         let serial = backup::label(&leaf.serial);
-        for key in self.secrets.backups_with(&serial, &tenants, MOST).await? {
+        for key in self.secrets.backups_with(&serial, &tenants, MAX_BACKUPS).await? {
             let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };
-            if records(&key, &secret, leaf, issuer, (&tenants, whose)) {
+            if records(&key, &secret, leaf, issuer, (&tenants, owner)) {
                 return Ok(true);
             }
         }
@@ -152,10 +153,10 @@ fn records(
     secret: &Secret,
     leaf: &Leaf,
     issuer: &IssuerKey,
-    (tenants, whose): (&[String], RecordOwner),
+    (tenants, owner): (&[String], RecordOwner),
 ) -> bool {
     let noted = |name: &str| secret.annotations().get(name).map(String::as_str);
-    let is_for = noted(well_known::BACKUP_OF).map_or(whose == RecordOwner::Unsaid, |of| {
+    let is_for = noted(well_known::BACKUP_OF).map_or(owner == RecordOwner::NamedOrMissing, |of| {
         of.split(',').any(|one| tenants.iter().any(|own| own == one.trim()))
     });
     let is_by = match (noted(well_known::BACKUP_ISSUER), issuer) {
@@ -179,12 +180,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How often a tenant may pass quota and limits in a day for certificates without a record.
-const HURRIED_A_DAY: usize = 2;
+const MAX_HURRIED_PER_DAY: usize = 2;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// After this a record that was missing is looked for again.
-const AGAIN: SignedDuration = SignedDuration::from_mins(10);
+const MISSING_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 /// Most backups with one serial number that are read.
-const MOST: usize = 10;
+const MAX_BACKUPS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_hurries_twice_a_day_without_a_record_and_no_other_pays_for_it() {
+    fn each_tenant_passes_limits_without_a_record_twice_a_day() {
         let tenant = |namespace: &str| Tenant {
             home: CertificateCluster::Source,
             namespace: namespace.into(),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_of_the_whole_certificate_its_issuer_and_its_tenant() {
+    fn a_record_matches_the_whole_certificate_its_issuer_and_its_tenant() {
         let certificate = || {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
@@ -250,12 +251,13 @@ mod tests {
         ] {
             let key = ObjectKey::new(backup::NAMESPACE, "cert-backup-le-abc-x1y2z");
             let tenants = ["s:ns".to_owned()];
-            for (whose, found) in
-                [(RecordOwner::Unsaid, found), (RecordOwner::Said, found && !of.is_empty())]
-            {
-                let whose = (&tenants[..], whose);
-                let is = records(&key, &secret(of, by), &leaf(pem), issuer, whose);
-                assert_eq!(is, found, "{of} {by} {issuer} {whose:?}");
+            for (owner, found) in [
+                (RecordOwner::NamedOrMissing, found),
+                (RecordOwner::Named, found && !of.is_empty()),
+            ] {
+                let owner = (&tenants[..], owner);
+                let is = records(&key, &secret(of, by), &leaf(pem), issuer, owner);
+                assert_eq!(is, found, "{of} {by} {issuer} {owner:?}");
             }
         }
     }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a Secret waits for the next Certificate of an owner that came back.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+const SUCCESSOR_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 impl Controller {
     /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
@@ -37,9 +37,9 @@ impl Controller {
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
-        bond: &SecretOwnership,
+        ownership: &SecretOwnership,
     ) -> kube::Result<bool> {
-        let needed = matches!(bond, SecretOwnership::Finalizer(_));
+        let needed = matches!(ownership, SecretOwnership::Finalizer(_));
         if needed == ownership::has_finalizer(certificate) {
             return Ok(false);
         }
@@ -59,14 +59,9 @@ impl Controller {
             return Ok(None);
         }
         let secret = certificate.secret_key();
-        let bond = ownership::ownership(
-            key,
-            certificate,
-            &secret,
-            &self.places,
-            self.settings.cascade_delete,
-        );
-        if matches!(bond, SecretOwnership::Finalizer(_)) && !self.has_successor(key, &secret) {
+        let ownership =
+            ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        if matches!(ownership, SecretOwnership::Finalizer(_)) && !self.has_successor(key, &secret) {
             if let Some(soon) = self.successor_is_expected(key, certificate).await? {
                 return Ok(Some(soon));
             }
@@ -74,24 +69,24 @@ impl Controller {
             self.secrets.delete_if_owned(&secret, &owners, None).await?;
         }
         self.write_finalizers(key, certificate, false).await?;
-        self.departures.forget(key);
+        self.deletions.forget(key);
         Ok(None)
     }
 
     /// The Certificate has another Secret by now. With cascading deletion the one before goes where it says
     /// that it is this Certificate's, and no other one has it; else it stays, as after a deletion.
     /// *Idempotent*.
-    pub(super) async fn release_former(
+    pub(super) async fn release_previous_secret(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
-        former: &ObjectKey,
+        previous: &ObjectKey,
     ) -> kube::Result<()> {
-        if !self.settings.cascade_delete || self.has_successor(key, former) {
+        if !self.settings.cascade_delete || self.has_successor(key, previous) {
             return Ok(());
         }
         let owners = self.places.owners(key);
-        self.secrets.delete_if_owned(former, &owners, certificate.uid().as_deref()).await
+        self.secrets.delete_if_owned(previous, &owners, certificate.uid().as_deref()).await
     }
 
     /// Whether another Certificate has this Secret now, and may.
@@ -115,12 +110,12 @@ impl Controller {
         certificate: &Certificate,
     ) -> kube::Result<Option<Timestamp>> {
         let now = self.clock.now();
-        let since = self.departures.since(key, certificate, now);
+        let since = self.deletions.since(key, certificate, now);
         let owner = certificate.owner_references().iter().find(|it| it.controller == Some(true));
-        let is_near = |owner: &&OwnerReference| {
-            now.duration_since(since) < PATIENCE && can_be_looked_up(owner)
+        let may_return = |owner: &&OwnerReference| {
+            now.duration_since(since) < SUCCESSOR_TIMEOUT && can_be_looked_up(owner)
         };
-        let Some(owner) = owner.filter(is_near) else { return Ok(None) };
+        let Some(owner) = owner.filter(may_return) else { return Ok(None) };
         let found = match self.owners_of_kind(key, owner).get_metadata_opt(&owner.name).await {
             Ok(found) => found,
             Err(kube::Error::Api(status)) if is_not_found(status.code) => None,
@@ -138,7 +133,7 @@ impl Controller {
             owner.api_version.split_once('/').unwrap_or(("", owner.api_version.as_str()));
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &owner.kind));
         Api::namespaced_with(
-            self.homes.at(key.cluster).client.clone(),
+            self.clusters.at(key.cluster).client.clone(),
             &key.object.namespace,
             &kind,
         )
@@ -215,7 +210,7 @@ mod tests {
     use crate::api::CertificateCluster;
 
     #[test]
-    fn only_an_answer_about_the_owner_says_that_it_is_not_back() {
+    fn only_an_answer_about_the_owner_means_that_it_is_missing() {
         for (code, is_none) in [
             (404, true),
             (405, true),
@@ -231,8 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn an_heir_is_waited_for_since_the_first_look() {
-        let departures = Deletions::default();
+    fn the_wait_for_a_successor_starts_when_the_deletion_is_first_observed() {
+        let deletions = Deletions::default();
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         let certificate = |uid: &str| {
@@ -244,15 +239,15 @@ mod tests {
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(-1_000)));
             certificate
         };
-        assert_eq!(departures.since(&key, &certificate("1"), at(0)), at(0));
-        assert_eq!(departures.since(&key, &certificate("1"), at(60)), at(0));
-        assert_eq!(departures.since(&key, &certificate("2"), at(70)), at(70));
-        departures.forget(&key);
-        assert_eq!(departures.since(&key, &certificate("2"), at(80)), at(80));
+        assert_eq!(deletions.since(&key, &certificate("1"), at(0)), at(0));
+        assert_eq!(deletions.since(&key, &certificate("1"), at(60)), at(0));
+        assert_eq!(deletions.since(&key, &certificate("2"), at(70)), at(70));
+        deletions.forget(&key);
+        assert_eq!(deletions.since(&key, &certificate("2"), at(80)), at(80));
     }
 
     #[test]
-    fn an_owner_is_asked_for_only_where_its_reference_names_one() {
+    fn an_owner_is_looked_up_only_with_a_valid_reference() {
         let owner = |api_version: &str, kind: &str, name: &str| OwnerReference {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),

@@ -35,14 +35,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Renewals {
     /// Whether anybody is asked, and what they said counts.
-    on: bool,
-    known: Mutex<HashMap<CertificateKey, Known>>,
+    enabled: bool,
+    known: Mutex<HashMap<CertificateKey, Schedule>>,
     /// A CA that hangs holds up a few passes and not all of them.
-    asking: Semaphore,
+    requests: Semaphore,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Schedule {
     /// Stands for the certificate that this is about.
     certificate: u32,
     /// When to ask.
@@ -55,8 +55,8 @@ struct Known {
 impl Renewals {
     /// Nothing known yet.
     #[must_use]
-    pub fn new(on: bool) -> Self {
-        Self { on, known: Mutex::default(), asking: Semaphore::new(AT_ONCE) }
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, known: Mutex::default(), requests: Semaphore::new(MAX_REQUESTS) }
     }
 
     /// What the CA of the certificate `id` said about it; what was said of another one is dropped.
@@ -66,33 +66,34 @@ impl Renewals {
         certificate: &Certificate,
         id: &CertId,
     ) -> Option<Suggested> {
-        if !self.on {
+        if !self.enabled {
             return None;
         }
-        let noted = noted(certificate, id);
+        let stored = stored_suggestion(certificate, id);
         let mut all = self.lock();
-        let heard = all.get_mut(key).and_then(|known| {
+        let answer = all.get_mut(key).and_then(|known| {
             // It is safe in the status: no need to have it twice.
-            known.answer.take_if(|answer| Some(&*answer) == noted.as_ref());
+            known.answer.take_if(|answer| Some(&*answer) == stored.as_ref());
             known.answer.clone().filter(|answer| answer.certificate == *id)
         });
-        heard.or(noted)
+        answer.or(stored)
     }
 
     /// Whether it is time to ask about the certificate `id`, one of `count`. Whoever is new here is
     /// asked about soon, but not all at once.
-    fn is_time(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
+    fn is_due(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
         let mut all = self.lock();
         let known = all.get(key).filter(|known| known.certificate == certificate);
         let next = known.map(|known| known.next).unwrap_or_else(|| {
-            let all_of_them = (PACE * u32::try_from(count).unwrap_or(u32::MAX)).min(USUAL);
-            let next = later(now, all_of_them.mul_f64(fraction_of(certificate)));
-            all.insert(key.clone(), Known { certificate, next, failures: 0, answer: None });
+            let spread =
+                (STARTUP_SPACING * u32::try_from(count).unwrap_or(u32::MAX)).min(DEFAULT_INTERVAL);
+            let next = later(now, spread.mul_f64(fraction_of(certificate)));
+            all.insert(key.clone(), Schedule { certificate, next, failures: 0, answer: None });
             next
         });
         // Later than anybody was told: the clock was set back.
-        next <= now || next > later(now, USUAL * 2)
+        next <= now || next > later(now, DEFAULT_INTERVAL * 2)
     }
 
     /// When the Certificate needs a pass for this; `None` where it was time already and something
@@ -103,10 +104,10 @@ impl Renewals {
 
     /// We have just got this certificate: nothing has changed at the CA since.
     pub(super) fn issued(&self, key: &CertificateKey, leaf: &Leaf, now: Timestamp) {
-        let Some(id) = leaf.id.as_ref().filter(|_| self.on) else { return };
+        let Some(id) = leaf.id.as_ref().filter(|_| self.enabled) else { return };
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
-        let wait = REST + (USUAL - REST).mul_f64(fraction_of(certificate));
-        let known = Known { certificate, next: later(now, wait), failures: 0, answer: None };
+        let wait = MIN_AGE + (DEFAULT_INTERVAL - MIN_AGE).mul_f64(fraction_of(certificate));
+        let known = Schedule { certificate, next: later(now, wait), failures: 0, answer: None };
         self.lock().insert(key.clone(), known);
     }
 
@@ -126,31 +127,31 @@ impl Renewals {
 
     /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours, and not before the time
     /// that it named.
-    fn record_failure(&self, key: &CertificateKey, named: Option<Timestamp>, now: Timestamp) {
+    fn record_failure(&self, key: &CertificateKey, retry_after: Option<Timestamp>, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
-            let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(USUAL);
+            let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(DEFAULT_INTERVAL);
             known.failures = known.failures.saturating_add(1);
             let next = later(now, wait);
-            known.next = named.map_or(next, |named| named.max(next));
+            known.next = retry_after.map_or(next, |time| time.max(next));
         }
     }
 
     /// Too many ask already.
     fn postpone(&self, key: &CertificateKey, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
-            let wait = CROWD.mul_f64(fraction_of(known.certificate));
+            let wait = POSTPONE_WITHIN.mul_f64(fraction_of(known.certificate));
             known.next = later(now, wait.max(Duration::from_secs(1)));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Schedule>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Controller {
     /// Adds to what a pass found what the CA says about the certificate; asks it where it is time.
-    pub(super) async fn ask_renewal_info(
+    pub(super) async fn update_renewal_info(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -158,22 +159,22 @@ impl Controller {
         observed: &mut Observed,
         now: Timestamp,
     ) {
-        let may_ask = may_ask(observed, want, now);
+        let may_request = may_request(observed, want, now);
         let lookup = self.issuers.lookup(&observed.issuer.key);
         let SecretState::Holds(stored) = &mut observed.have.secret else { return };
         let Some(id) = stored.leaf.id.clone() else { return };
         stored.suggested = self.renewals.suggested(key, certificate, &id).map(Box::new);
         let Lookup::Ready { issuer, .. } = lookup else { return };
-        if !self.renewals.on
-            || !may_ask
-            || !self.renewals.is_time(key, &id, self.index.count(), now)
+        if !self.renewals.enabled
+            || !may_request
+            || !self.renewals.is_due(key, &id, self.index.count(), now)
         {
             return;
         }
-        let Ok(_permit) = self.renewals.asking.try_acquire() else {
+        let Ok(_permit) = self.renewals.requests.try_acquire() else {
             return self.renewals.postpone(key, now);
         };
-        if let Some(answer) = self.ask(key, issuer.as_ref(), &id).await
+        if let Some(answer) = self.request_renewal_info(key, issuer.as_ref(), &id).await
             && stored.suggested.as_deref() != Some(&answer)
         {
             self.announce_renewal(key, certificate, &answer, now);
@@ -181,21 +182,21 @@ impl Controller {
         }
     }
 
-    async fn ask(
+    async fn request_renewal_info(
         &self,
         key: &CertificateKey,
         issuer: &dyn Issuer,
         id: &CertId,
     ) -> Option<Suggested> {
-        let outcome = tokio::time::timeout(PATIENCE, issuer.renewal_info(id)).await;
+        let outcome = tokio::time::timeout(REQUEST_TIMEOUT, issuer.renewal_info(id)).await;
         let now = self.clock.now();
-        let (why, named) = match outcome {
+        let (why, retry_after) = match outcome {
             Ok(Ok(None)) => {
-                self.renewals.record_answer(key, None, later(now, USUAL));
+                self.renewals.record_answer(key, None, later(now, DEFAULT_INTERVAL));
                 return None;
             }
             Ok(Ok(Some(info))) => {
-                let next = info.ask_again.min(later(now, USUAL * 2));
+                let next = info.ask_again.min(later(now, DEFAULT_INTERVAL * 2));
                 let answer = suggested(id, info);
                 self.renewals.record_answer(key, Some(answer.clone()), next);
                 return Some(answer);
@@ -208,7 +209,7 @@ impl Controller {
             },
             Err(_) => ("the CA takes too long".to_owned(), None),
         };
-        self.renewals.record_failure(key, named, now);
+        self.renewals.record_failure(key, retry_after, now);
         tracing::debug!(certificate = %key, "no renewal information for certificate {key}: {why}");
         None
     }
@@ -229,14 +230,14 @@ impl Controller {
         let (start, end) = (seconds(*start), seconds(*end));
         let note = format!("the CA asks for renewal between {start} and {end}{why}");
         tracing::info!(certificate = %key, "certificate {key}: {note}");
-        let reports = &self.homes.at(key.cluster).events;
-        reports.normal(certificate.object_ref(&()), Reason::RenewalDue.word(), &note);
+        let events = &self.clusters.at(key.cluster).events;
+        events.normal(certificate.object_ref(&()), Reason::RenewalDue.word(), &note);
     }
 }
 
 /// Whether the CA has anything to say about what a pass found: it serves, it is this CA's, and
 /// nothing is under way.
-fn may_ask(observed: &Observed, want: &Want, now: Timestamp) -> bool {
+fn may_request(observed: &Observed, want: &Want, now: Timestamp) -> bool {
     let have = &observed.have;
     let idle = have.responsible && have.rival.is_none() && have.running.is_none();
     let request = want.request.as_ref().ok();
@@ -255,11 +256,11 @@ fn suggested(id: &CertId, info: RenewalInfo) -> Suggested {
 }
 
 /// What the status says that the CA said about the certificate `id`.
-fn noted(certificate: &Certificate, id: &CertId) -> Option<Suggested> {
-    let noted = certificate.status.as_ref()?.renewal_info.as_ref()?;
-    let window = (noted.window_start.parse().ok()?, noted.window_end.parse().ok()?);
-    (noted.certificate == id.as_str())
-        .then(|| Suggested::new(id.clone(), window, noted.explanation_url.clone()))
+fn stored_suggestion(certificate: &Certificate, id: &CertId) -> Option<Suggested> {
+    let stored = certificate.status.as_ref()?.renewal_info.as_ref()?;
+    let window = (stored.window_start.parse().ok()?, stored.window_end.parse().ok()?);
+    (stored.certificate == id.as_str())
+        .then(|| Suggested::new(id.clone(), window, stored.explanation_url.clone()))
 }
 
 /// For the status.
@@ -285,19 +286,19 @@ fn fraction_of(hash: u32) -> f64 {
 }
 
 /// Questions at the same time.
-const AT_ONCE: usize = 16;
+const MAX_REQUESTS: usize = 16;
 /// How long a CA may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a start, one Certificate after the other, on average.
-const PACE: Duration = Duration::from_millis(200);
+const STARTUP_SPACING: Duration = Duration::from_millis(200);
 /// Where the CA does not say when to ask again: twice as often as Let's Encrypt asks for.
-const USUAL: Duration = Duration::from_secs(6 * 3_600);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 /// How long a new certificate is not asked about. It also keeps a CA that wants every certificate to
 /// be renewed at once from being asked for one after the other.
-const REST: Duration = Duration::from_secs(3_600);
+const MIN_AGE: Duration = Duration::from_secs(3_600);
 const FIRST_RETRY: Duration = Duration::from_secs(300);
 /// Those who find too many before them come again within this.
-const CROWD: Duration = Duration::from_secs(30);
+const POSTPONE_WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What went wrong for a Certificate, and how often a Secret had to be put in order again: in memory,
+//! What went wrong for a Certificate, and how often a Secret had to be put in order again: in state,
 //! because the cluster with the Certificate's status may be away or refuse it, and a status that
 //! cannot be written must not mean that there is no back-off.
 
@@ -30,7 +30,7 @@ struct RetryState {
     /// How often in a row a cluster refused a write.
     refusals: u32,
     /// When another try was asked for.
-    asked: Vec<Timestamp>,
+    retries: Vec<Timestamp>,
     /// When it was issued again, and for which names.
     reissued: Option<(BTreeSet<DnsName>, Vec<Timestamp>)>,
     /// The first instant of the certificate that this process issued last.
@@ -53,30 +53,34 @@ const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// How many tries may be asked for in an hour: each may cost the CA an order and a failure, and
 /// Let's Encrypt bears five of these per name and hour.
-const TRIES: usize = 4;
+const MAX_RETRIES: usize = 4;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl RetryStates {
-    /// What is left of the last failure of the specification as it is: in the status or in memory,
+    /// What is left of the last failure of the specification as it is: in the status or in state,
     /// whichever is later.
     #[must_use]
     pub fn backoff(&self, key: &CertificateKey, certificate: &Certificate) -> Option<Backoff> {
-        let memory = self.lock().get(key).and_then(|memory| memory.backoff);
-        let here = memory.filter(|(generation, _)| *generation == certificate.metadata.generation);
-        let here = here.map(|(_, backoff)| backoff);
-        status::backoff(certificate).into_iter().chain(here).max_by_key(|backoff| backoff.until)
+        let state = self.lock().get(key).and_then(|state| state.backoff);
+        let in_memory =
+            state.filter(|(generation, _)| *generation == certificate.metadata.generation);
+        let in_memory = in_memory.map(|(_, backoff)| backoff);
+        status::backoff(certificate)
+            .into_iter()
+            .chain(in_memory)
+            .max_by_key(|backoff| backoff.until)
     }
 
     /// There is this Certificate. What is remembered of an earlier one of its name is forgotten: when
     /// one is deleted and made anew at once, nobody notices that it was gone.
     pub fn forget_other_uid(&self, key: &CertificateKey, certificate: &Certificate) {
-        let mut memories = self.lock();
-        let Some(memory) = memories.get_mut(key) else { return };
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(key) else { return };
         let uid = &certificate.metadata.uid;
-        if memory.uid.is_some() && memory.uid != *uid {
-            memories.remove(key);
-        } else if memory.uid.is_none() {
-            memory.uid.clone_from(uid);
+        if state.uid.is_some() && state.uid != *uid {
+            states.remove(key);
+        } else if state.uid.is_none() {
+            state.uid.clone_from(uid);
         }
     }
 
@@ -86,17 +90,17 @@ impl RetryStates {
     }
 
     /// A cluster refused a write for the Certificate. Returns how often it did so in a row.
-    pub fn refused(&self, key: &CertificateKey) -> u32 {
-        let mut memories = self.lock();
-        let memory = memories.entry(key.clone()).or_default();
-        memory.refusals = memory.refusals.saturating_add(1);
-        memory.refusals
+    pub fn record_refused_write(&self, key: &CertificateKey) -> u32 {
+        let mut states = self.lock();
+        let state = states.entry(key.clone()).or_default();
+        state.refusals = state.refusals.saturating_add(1);
+        state.refusals
     }
 
     /// All that had to be written for the Certificate was written.
-    pub fn accepted(&self, key: &CertificateKey) {
-        if let Some(memory) = self.lock().get_mut(key) {
-            memory.refusals = 0;
+    pub fn record_accepted_write(&self, key: &CertificateKey) {
+        if let Some(state) = self.lock().get_mut(key) {
+            state.refusals = 0;
         }
     }
 
@@ -105,9 +109,9 @@ impl RetryStates {
     /// # Errors
     /// The instant from which on it may.
     pub fn may_rewrite(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
-        let mut memories = self.lock();
-        let memory = memories.entry(key.clone()).or_default();
-        let recent = memory.rewrites.filter(|it| now.duration_since(it.last) < LONGEST_PAUSE);
+        let mut states = self.lock();
+        let state = states.entry(key.clone()).or_default();
+        let recent = state.rewrites.filter(|it| now.duration_since(it.last) < LONGEST_PAUSE);
         let times = recent.map_or(0, |it| it.times);
         if let Some(recent) = recent.filter(|it| it.times >= FREE_REWRITES) {
             let doublings = (recent.times - FREE_REWRITES).min(6);
@@ -117,7 +121,7 @@ impl RetryStates {
                 return Err(from);
             }
         }
-        memory.rewrites = Some(Rewrites { times: times.saturating_add(1), last: now });
+        state.rewrites = Some(Rewrites { times: times.saturating_add(1), last: now });
         Ok(())
     }
 
@@ -126,25 +130,25 @@ impl RetryStates {
     ///
     /// # Errors
     /// The instant from which on it may.
-    pub fn may_try_again(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
-        let mut memories = self.lock();
-        let memory = memories.entry(key.clone()).or_default();
-        memory.asked.retain(|asked| now.duration_since(*asked) < HOUR);
-        if let [first, ..] = memory.asked.as_slice()
-            && memory.asked.len() >= TRIES
+    pub fn may_retry(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
+        let mut states = self.lock();
+        let state = states.entry(key.clone()).or_default();
+        state.retries.retain(|time| now.duration_since(*time) < HOUR);
+        if let [first, ..] = state.retries.as_slice()
+            && state.retries.len() >= MAX_RETRIES
         {
             return Err(first.saturating_add(HOUR).unwrap_or(now));
         }
-        (memory.backoff, memory.rewrites) = (None, None);
-        if let Some((_, times)) = &mut memory.reissued {
+        (state.backoff, state.rewrites) = (None, None);
+        if let Some((_, times)) = &mut state.reissued {
             *times = reissue_loop::without_loop(times).to_vec();
         }
         Ok(())
     }
 
     /// Another try was asked for.
-    pub fn record_try(&self, key: &CertificateKey, now: Timestamp) {
-        self.lock().entry(key.clone()).or_default().asked.push(now);
+    pub fn record_retry(&self, key: &CertificateKey, now: Timestamp) {
+        self.lock().entry(key.clone()).or_default().retries.push(now);
     }
 
     /// A certificate was issued that is valid from `not_before` on.
@@ -160,16 +164,16 @@ impl RetryStates {
 
     /// What failed is not needed any more.
     pub fn clear_failures(&self, key: &CertificateKey) {
-        if let Some(memory) = self.lock().get_mut(key) {
-            memory.backoff = None;
+        if let Some(state) = self.lock().get_mut(key) {
+            state.backoff = None;
         }
     }
 
     /// It went well.
-    pub fn succeeded(&self, key: &CertificateKey) {
-        if let Some(memory) = self.lock().get_mut(key) {
-            (memory.backoff, memory.rewrites) = (None, None);
-            memory.key_refused = None;
+    pub fn record_success(&self, key: &CertificateKey) {
+        if let Some(state) = self.lock().get_mut(key) {
+            (state.backoff, state.rewrites) = (None, None);
+            state.key_refused = None;
         }
     }
 
@@ -181,10 +185,10 @@ impl RetryStates {
     /// Whether it did since the last certificate, as far as this process knows.
     #[must_use]
     pub fn key_is_refused(&self, key: &CertificateKey, generation: Option<i64>) -> bool {
-        self.lock().get(key).is_some_and(|memory| memory.key_refused == Some(generation))
+        self.lock().get(key).is_some_and(|state| state.key_refused == Some(generation))
     }
 
-    /// When a certificate for the names of `request` was issued again lately, in the status or in memory.
+    /// When a certificate for the names of `request` was issued again lately, in the status or in state.
     #[must_use]
     pub fn reissued(
         &self,
@@ -194,11 +198,11 @@ impl RetryStates {
         now: Timestamp,
     ) -> Vec<Timestamp> {
         let names: BTreeSet<DnsName> = request.names().into_iter().collect();
-        let memories = self.lock();
-        let here = memories.get(key).and_then(|memory| memory.reissued.as_ref());
-        let here = here.filter(|(of, _)| *of == names).map(|(_, times)| times.clone());
-        let told = status::reissued(certificate, &names);
-        reissue_loop::kept(here.into_iter().flatten().chain(told), now)
+        let states = self.lock();
+        let in_memory = states.get(key).and_then(|state| state.reissued.as_ref());
+        let in_memory = in_memory.filter(|(of, _)| *of == names).map(|(_, times)| times.clone());
+        let in_status = status::reissued(certificate, &names);
+        reissue_loop::kept(in_memory.into_iter().flatten().chain(in_status), now)
     }
 
     /// These are the instants at which a certificate for `names` was issued again.
@@ -208,9 +212,9 @@ impl RetryStates {
         names: Vec<DnsName>,
         times: Vec<Timestamp>,
     ) {
-        let mut memories = self.lock();
+        let mut states = self.lock();
         let names = names.into_iter().collect();
-        memories.entry(key.clone()).or_default().reissued = Some((names, times));
+        states.entry(key.clone()).or_default().reissued = Some((names, times));
     }
 
     /// The Certificate is gone.
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_counts_for_its_specification_though_the_status_does_not_show_it() {
+    fn a_failure_is_remembered_for_its_generation_and_uid() {
         let certificate = |generation: i64| -> Certificate {
             serde_json::from_value(json!({
                 "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_somebody_undoes_again_and_again_is_put_in_order_ever_more_rarely() {
+    fn a_secret_that_is_overwritten_repeatedly_is_rewritten_at_growing_intervals() {
         let retry_states = RetryStates::default();
         let done: Vec<i64> =
             (0..120).filter(|at| retry_states.may_rewrite(&key(), time(*at)).is_ok()).collect();
@@ -279,22 +283,22 @@ mod tests {
     }
 
     #[test]
-    fn another_try_can_be_asked_for_four_times_an_hour() {
+    fn four_retries_an_hour_can_be_requested() {
         let retry_states = RetryStates::default();
         let mut tries = Vec::new();
         for at in 0..125 {
-            if retry_states.may_try_again(&key(), time(at)).is_ok() {
-                retry_states.record_try(&key(), time(at));
+            if retry_states.may_retry(&key(), time(at)).is_ok() {
+                retry_states.record_retry(&key(), time(at));
                 tries.push(at);
             }
         }
         assert_eq!(tries, [0, 1, 2, 3, 60, 61, 62, 63, 120, 121, 122, 123]);
-        assert_eq!(retry_states.may_try_again(&key(), time(130)), Err(time(180)));
+        assert_eq!(retry_states.may_retry(&key(), time(130)), Err(time(180)));
     }
 
     /// faults.md 3, 4 and 9
     #[test]
-    fn a_wait_that_the_ca_named_and_the_rung_of_the_ladder_survive_a_restart() {
+    fn the_back_off_in_the_status_survives_a_restart() {
         let certificate: Certificate = serde_json::from_value(json!({
             "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
             "metadata": { "namespace": "ns", "name": "a", "generation": 1 },

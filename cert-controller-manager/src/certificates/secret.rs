@@ -4,9 +4,9 @@
 pub mod cache;
 pub mod keystores;
 pub mod layout;
+pub mod metadata;
 pub mod options;
 pub mod pairs;
-pub mod seen;
 pub mod write;
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use k8s_openapi::{
 use kube::{ResourceExt, api::ObjectMeta};
 
 use self::{
-    keystores::KeystoreInputs,
+    keystores::KeystoreState,
     layout::{COMBINED, DER, Layout, STORES},
     options::SecretOptions,
     pairs::Pairs,
@@ -52,7 +52,7 @@ pub struct Facts {
     /// Whether the API server refuses changes of the data.
     pub immutable: bool,
     /// Those of its labels that say something to us.
-    marks: Vec<(&'static str, String)>,
+    known_labels: Vec<(&'static str, String)>,
     /// Stands for all labels.
     labels: Pairs,
     /// Whether the certificate was revoked.
@@ -95,31 +95,31 @@ impl Facts {
     /// The value of a label that says something to us.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.marks.iter().find(|(mark, _)| *mark == name).map(|(_, value)| value.as_str())
+        self.known_labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// The labels that say something to us.
-const MARKS: [&str; 3] = [well_known::HASH, well_known::CERTIFICATE, well_known::BACKUP];
+const KNOWN_LABELS: [&str; 3] = [well_known::HASH, well_known::CERTIFICATE, well_known::BACKUP];
 /// Of a Secret's owners so many are remembered.
-const MOST_OWNERS: usize = 64;
+const MAX_OWNERS: usize = 64;
 
 /// Reads a Secret.
 #[must_use]
 pub fn facts(secret: &Secret) -> Facts {
     let annotations = secret.annotations();
     let bundle = bundle(secret);
-    let mark = |name| secret.labels().get(name).map(|value| (name, value.clone()));
+    let known_label = |name| secret.labels().get(name).map(|value| (name, value.clone()));
     Facts {
         resource_version: secret.resource_version().unwrap_or_default(),
         kind: secret.type_.clone().unwrap_or_default(),
         immutable: secret.immutable == Some(true),
-        marks: MARKS.into_iter().filter_map(mark).collect(),
+        known_labels: KNOWN_LABELS.into_iter().filter_map(known_label).collect(),
         labels: Pairs::of(secret.labels()),
         revoked: is_revoked(secret),
         has_void_mark: has_void_mark(secret),
         has_digest_label: bundle.as_ref().is_ok_and(|it| has_digest_label(secret, &it.leaf)),
-        owners: secret.owner_references().iter().take(MOST_OWNERS).cloned().collect(),
+        owners: secret.owner_references().iter().take(MAX_OWNERS).cloned().collect(),
         foreign_owners: annotations.get(well_known::OWNERS).filter(|it| it.len() <= 4_096).cloned(),
         is_filled: secret.data.as_ref().is_some_and(|data| !data.is_empty()),
         realm: annotations.get(well_known::REALM).map(|text| bounded(text)),
@@ -156,16 +156,16 @@ pub fn leaf(secret: &Secret) -> Option<Leaf> {
 #[derive(Debug)]
 pub struct Expectation<'a> {
     /// What it asks for besides the certificate.
-    pub wishes: &'a SecretOptions,
+    pub options: &'a SecretOptions,
     /// How the keystores are.
-    pub stores: &'a KeystoreInputs,
+    pub stores: &'a KeystoreState,
     /// Whether the private key is with whoever made the signing request.
     pub key_is_elsewhere: bool,
     /// What ties it to the Certificate.
-    pub bond: &'a SecretOwnership,
+    pub ownership: &'a SecretOwnership,
     /// Whether Secrets that are not certificate Secrets are off limits: where the Certificate is in
     /// another cluster or namespace, whoever made it may have no right to this one's Secrets.
-    pub only_ours: bool,
+    pub only_certificate_secrets: bool,
 }
 
 /// What a Secret means for a Certificate.
@@ -177,7 +177,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             "Secret {key} is the backup of another one: choose another secretName"
         ));
     }
-    if expected.only_ours && facts.is_filled && !is_marked(facts) {
+    if expected.only_certificate_secrets && facts.is_filled && !is_certificate_secret(facts) {
         return SecretState::NotWritable(format!(
             "Secret {key} is there and is no certificate Secret: delete it, label it {}=true, or choose another secretName",
             well_known::CERTIFICATE
@@ -198,11 +198,11 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
             revoked: facts.revoked,
             layout_is_current: !facts.has_void_mark
-                && has_labels(facts, &expected.wishes.labels)
-                && facts.layout.fits(expected.wishes, facts.has_key)
-                && *expected.stores != KeystoreInputs::Outdated
+                && has_labels(facts, &expected.options.labels)
+                && facts.layout.fits(expected.options, facts.has_key)
+                && *expected.stores != KeystoreState::Outdated
                 && ownership::is_owned(
-                    expected.bond,
+                    expected.ownership,
                     &facts.owners,
                     facts.foreign_owners.as_deref(),
                 ),
@@ -217,10 +217,11 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
 /// there is none. It is one of `realm`. Where it is `near`, in the taker's own namespace, it may say nothing
 /// of that, as after a restore from files.
 #[must_use]
-pub fn held(facts: &Facts, realm: &Realm, near: bool) -> Option<Stored> {
+pub fn shareable(facts: &Facts, realm: &Realm, same_namespace: bool) -> Option<Stored> {
     let leaf = facts.leaf.as_ref().ok()?;
-    let is_ours = facts.realm.as_ref().map_or(near, |text| realm.is(text));
-    let is_one = is_marked(facts) && facts.label(well_known::BACKUP).is_none() && facts.has_key;
+    let is_ours = facts.realm.as_ref().map_or(same_namespace, |text| realm.is(text));
+    let is_one =
+        is_certificate_secret(facts) && facts.label(well_known::BACKUP).is_none() && facts.has_key;
     (is_one && is_ours).then(|| Stored {
         fingerprint: facts.label(well_known::HASH).map(Fingerprint::stored),
         requested_at: facts.requested_at.unwrap_or_else(|| assumed_request(leaf)),
@@ -232,12 +233,12 @@ pub fn held(facts: &Facts, realm: &Realm, near: bool) -> Option<Stored> {
     })
 }
 
-fn is_marked(facts: &Facts) -> bool {
+fn is_certificate_secret(facts: &Facts) -> bool {
     facts.label(well_known::CERTIFICATE) == Some("true")
 }
 
 fn has_labels(facts: &Facts, labels: &BTreeMap<String, String>) -> bool {
-    is_marked(facts) && labels.iter().all(|(name, value)| facts.labels.has(name, value))
+    is_certificate_secret(facts) && labels.iter().all(|(name, value)| facts.labels.has(name, value))
 }
 
 /// Certificate and key as they are written.
@@ -258,7 +259,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// When the key cannot be written so.
-    pub fn fresh(bundle: &'a Bundle, encoding: Encoding) -> Result<Self, KeyError> {
+    pub fn from_bundle(bundle: &'a Bundle, encoding: Encoding) -> Result<Self, KeyError> {
         let key = bundle.key.as_ref().map(|key| key.pem_in(encoding)).transpose()?;
         Ok(Self {
             bundle,
@@ -273,7 +274,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// When the key cannot be written so.
-    pub fn held(
+    pub fn from_secret(
         secret: &Secret,
         bundle: &'a Bundle,
         encoding: Option<Encoding>,
@@ -304,34 +305,34 @@ pub struct Content<'a> {
     /// Whose Secret it is, among several managers.
     pub realm: &'a Realm,
     /// What the Certificate asks for besides.
-    pub wishes: &'a SecretOptions,
+    pub options: &'a SecretOptions,
     /// The keystores.
     pub stores: Vec<(&'static str, ByteString)>,
     /// Whether the keystores are of another certificate, because there are no new ones.
-    pub stores_are_old: bool,
+    pub keystores_are_outdated: bool,
     /// Type of the Secret that is there already.
     pub kind: Option<&'a str>,
     /// What ties it to the Certificate.
-    pub bond: &'a SecretOwnership,
+    pub ownership: &'a SecretOwnership,
 }
 
 /// The Secret as it is applied.
 #[must_use]
 pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     let data = data(content);
-    let mut annotations = content.wishes.annotations.clone();
+    let mut annotations = content.options.annotations.clone();
     annotations.insert(well_known::REQUESTED_AT.to_owned(), seconds(content.requested_at));
     annotations.insert(well_known::REALM.to_owned(), content.realm.as_str().to_owned());
     if data.keys().any(|name| STORES.contains(&name.as_str())) {
-        let profile = content.wishes.stores.profile.unwrap_or_default();
-        let note = if content.stores_are_old {
+        let profile = content.options.stores.profile.unwrap_or_default();
+        let note = if content.keystores_are_outdated {
             "outdated".to_owned()
         } else {
             layout::note(profile, &data)
         };
         annotations.insert(well_known::KEYSTORES.to_owned(), note);
     }
-    if let SecretOwnership::Finalizer(owner) = content.bond {
+    if let SecretOwnership::Finalizer(owner) = content.ownership {
         annotations.insert(well_known::OWNERS.to_owned(), owner.clone());
     }
     let kind = content.kind.filter(|kind| !kind.is_empty()).unwrap_or(TLS);
@@ -341,7 +342,7 @@ pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
             name: Some(key.name.clone()),
             labels: Some(labels(content)),
             annotations: Some(annotations),
-            owner_references: owners(content.bond),
+            owner_references: owners(content.ownership),
             ..ObjectMeta::default()
         },
         type_: Some(kind.to_owned()),
@@ -355,10 +356,10 @@ fn data(content: &Content<'_>) -> BTreeMap<String, ByteString> {
     let mut data = BTreeMap::new();
     let mut add = |name: &str, bytes: Vec<u8>| data.insert(name.to_owned(), ByteString(bytes));
     if let Some(private) = &bundle.key {
-        if content.wishes.combined {
+        if content.options.combined {
             add(COMBINED, layout::combined(key, chain));
         }
-        if content.wishes.der {
+        if content.options.der {
             add(DER, private.pkcs8().to_vec());
         }
     }
@@ -373,15 +374,15 @@ fn data(content: &Content<'_>) -> BTreeMap<String, ByteString> {
     data
 }
 
-fn owners(bond: &SecretOwnership) -> Option<Vec<OwnerReference>> {
-    match bond {
+fn owners(ownership: &SecretOwnership) -> Option<Vec<OwnerReference>> {
+    match ownership {
         SecretOwnership::OwnerReferences(owners) => Some(owners.clone()),
         SecretOwnership::None | SecretOwnership::Finalizer(_) => None,
     }
 }
 
 fn labels(content: &Content<'_>) -> BTreeMap<String, String> {
-    let mut labels = content.wishes.labels.clone();
+    let mut labels = content.options.labels.clone();
     labels.insert(well_known::CERTIFICATE.to_owned(), "true".to_owned());
     labels.insert(well_known::HASH.to_owned(), content.fingerprint.as_str().to_owned());
     labels.insert(well_known::DIGEST.to_owned(), digest_label(&content.body.bundle.leaf.digest));
@@ -410,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_is_ours_or_near_and_of_no_other_manager() {
+    fn a_shareable_secret_has_our_realm_or_is_in_the_same_namespace_without_one() {
         let realm = Realm::new("class", &ClusterId { id: "one".into(), former: vec![] });
         for (text, near, found) in [
             (Some("class@one"), true, true),
@@ -421,12 +422,12 @@ mod tests {
             (Some(""), true, false),
         ] {
             let facts = facts(&pair(text, false));
-            assert_eq!(held(&facts, &realm, near).is_some(), found, "{text:?} {near}");
+            assert_eq!(shareable(&facts, &realm, near).is_some(), found, "{text:?} {near}");
         }
     }
 
     #[test]
-    fn a_secret_is_found_by_its_certificate_where_a_label_names_all_of_it() {
+    fn only_the_digest_label_of_the_whole_certificate_counts() {
         let (secret, other) = (pair(None, false), pair(None, false));
         let label = |of: &Secret| digest_label(&leaf(of).unwrap().digest);
         assert_eq!(label(&secret).len(), 56);
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_of_a_revocation_is_void_in_the_write_that_replaces_the_certificate() {
+    fn the_write_that_replaces_a_revoked_certificate_voids_the_revocation_mark() {
         for revoked in [true, false] {
             let before = facts(&pair(None, revoked));
             let mut new = pair(None, false);

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_takes_its_own_secrets_and_those_of_whom_it_names() {
+    fn a_namespace_accepts_its_own_secrets_and_those_of_listed_namespaces() {
         let secret_grants = SecretGrants::new(vec!["shared".to_owned()]);
         assert_eq!(secret_grants.of("a", &ObjectKey::new("b", "tls")), SecretGrant::Unknown);
         secret_grants.availability.send_replace(Availability::Present);

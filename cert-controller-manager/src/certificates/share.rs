@@ -40,19 +40,19 @@ use crate::{
 };
 
 /// How many Certificates that ask for the same are looked at.
-const MOST: usize = 64;
+const MAX_EQUAL: usize = 64;
 /// How many of them are woken when there is a certificate; the others look by themselves.
-const MOST_WOKEN: usize = 1_000;
+const MAX_WOKEN: usize = 1_000;
 /// How long the order of another is waited for.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
+const ORDER_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
 /// How long one that is about to place an order keeps others from it.
-const CLAIM: SignedDuration = SignedDuration::from_mins(1);
+const CLAIM_DURATION: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a pass knows of others that ask for the same.
 #[derive(Clone, Debug, Default)]
 pub struct Sharing {
     /// What stands for what they ask for; `None` where nothing is shared.
-    pub(super) number: Option<u64>,
+    pub(super) identity_hash: Option<u64>,
     /// The Secret with a certificate that can be taken.
     pub(super) from: Option<ObjectKey>,
 }
@@ -64,18 +64,18 @@ pub struct OrderClaims(Mutex<HashMap<(u64, IssuerKey), (CertificateKey, Timestam
 impl OrderClaims {
     /// Lets `key` place the order, unless another one that `counts` is about to.
     ///
-    /// It ends with the [order](Self::release), or after [`CLAIM`].
+    /// It ends with the [order](Self::release), or after [`CLAIM_DURATION`].
     fn take(
         &self,
-        (number, issuer): (u64, &IssuerKey),
+        (hash, issuer): (u64, &IssuerKey),
         key: &CertificateKey,
         now: Timestamp,
-        counts: impl Fn(&CertificateKey) -> bool,
+        is_valid: impl Fn(&CertificateKey) -> bool,
     ) -> bool {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         claims.retain(|_, (_, since)| is_fresh(*since, now));
-        let held = claims.entry((number, issuer.clone())).or_insert_with(|| (key.clone(), now));
-        if held.0 != *key && !counts(&held.0) {
+        let held = claims.entry((hash, issuer.clone())).or_insert_with(|| (key.clone(), now));
+        if held.0 != *key && !is_valid(&held.0) {
             *held = (key.clone(), now);
         }
         held.0 == *key
@@ -90,24 +90,24 @@ impl OrderClaims {
     /// Who is about to place it, and until when that counts.
     fn holder(
         &self,
-        number: u64,
+        hash: u64,
         issuer: &IssuerKey,
         now: Timestamp,
     ) -> Option<(CertificateKey, Timestamp)> {
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (holder, since) = claims.get(&(number, issuer.clone()))?;
-        let until = since.saturating_add(CLAIM).unwrap_or(*since);
+        let (holder, since) = claims.get(&(hash, issuer.clone()))?;
+        let until = since.saturating_add(CLAIM_DURATION).unwrap_or(*since);
         is_fresh(*since, now).then(|| (holder.clone(), until))
     }
 }
 
 fn is_fresh(since: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(since) < CLAIM
+    now.duration_since(since) < CLAIM_DURATION
 }
 
 impl Controller {
     /// Looks for what others have of the same request. Returns whether there is something.
-    pub(super) async fn look_for_shared(
+    pub(super) async fn find_shareable(
         &self,
         key: &CertificateKey,
         certificate: &Certificate,
@@ -123,10 +123,10 @@ impl Controller {
         if request.acme.profile.is_some() || request.acme.preferred_chain.is_some() {
             return false;
         }
-        let twins = self.index.equal_requests(key, certificate, MOST);
+        let equal = self.index.equal_requests(key, certificate, MAX_EQUAL);
         let mut found = Vec::new();
-        for candidate in self.candidates((key, certificate), request, observed, &twins) {
-            let held = self.held(certificate, &candidate, observed).await;
+        for candidate in self.candidates((key, certificate), request, observed, &equal) {
+            let held = self.check_candidate(certificate, &candidate, observed).await;
             let held = held.filter(|it| can_take(want, &observed.have, &self.policy, now, it));
             found.extend(held.map(|held| (candidate.secret, held)));
         }
@@ -134,20 +134,23 @@ impl Controller {
         let mut best = None;
         for (secret, held) in found {
             if best.is_none()
-                && self.taken(&secret, &held, request, now).await.is_ok_and(|it| it.is_some())
+                && self
+                    .read_shareable(&secret, &held, request, now)
+                    .await
+                    .is_ok_and(|it| it.is_some())
             {
                 best = Some((secret, held));
             }
         }
-        let ordered = self.ordered((key, certificate), want, observed, &twins, now);
+        let ordered = self.pending_order((key, certificate), want, observed, &equal, now);
         let (from, held) = best.unzip();
-        observed.sharing = Sharing { number: twins.number, from };
+        observed.sharing = Sharing { identity_hash: equal.identity_hash, from };
         observed.have.shared = Shared { held, ordered };
         observed.have.shared != Shared::default()
     }
 
     /// The Secret with the certificate `expected` and its key, where it is what `request` asks for.
-    async fn taken(
+    async fn read_shareable(
         &self,
         from: &ObjectKey,
         expected: &Stored,
@@ -163,51 +166,51 @@ impl Controller {
     }
 
     /// The order that another one has placed, or is about to.
-    fn ordered(
+    fn pending_order(
         &self,
         (key, certificate): (&CertificateKey, &Certificate),
         want: &Want,
         observed: &Observed,
-        twins: &EqualRequests,
+        equal: &EqualRequests,
         now: Timestamp,
     ) -> Option<Ordered> {
         let Selection { key: issuer, kind, .. } = &observed.issuer;
-        let running = twins.others.iter().find_map(|(other, certificate)| {
+        let running = equal.others.iter().find_map(|(other, certificate)| {
             let order = self.orders.get(other)?;
-            let is_same = may_give_soon(key, other, *kind)
+            let is_same = will_share(key, other, *kind)
                 && is_new_enough(want, order.progress.started(), now)
                 && order.issuer == issuer.to_string()
                 && is_served(certificate.as_ref(), &self.settings.classes)
                 && *order.progress.fingerprint()
                     == fingerprint(&certificate.spec, &self.settings, issuer);
-            let until = order.progress.started().saturating_add(PATIENCE).ok()?;
+            let until = order.progress.started().saturating_add(ORDER_TIMEOUT).ok()?;
             (is_same && now < until).then(|| Ordered { by: other.object.to_string(), until })
         });
         running.or_else(|| {
-            let (holder, until) = self.claims.holder(twins.number?, issuer, now)?;
-            let counts = holder != *key
-                && may_give_soon(key, &holder, *kind)
+            let (holder, until) = self.claims.holder(equal.identity_hash?, issuer, now)?;
+            let is_valid = holder != *key
+                && will_share(key, &holder, *kind)
                 && self.index.are_equal_requests((key, certificate), &holder);
-            counts.then(|| Ordered { by: holder.object.to_string(), until })
+            is_valid.then(|| Ordered { by: holder.object.to_string(), until })
         })
     }
 
     /// Whether this Certificate is the one that places the order for all that ask for the same.
     pub(super) fn claims_order(&self, pass: &Pass<'_>) -> bool {
         let issuer = &pass.observed.issuer.key;
-        let Some(number) = pass.observed.sharing.number else { return true };
+        let Some(hash) = pass.observed.sharing.identity_hash else { return true };
         let this = (pass.key, pass.certificate);
         let kind = pass.observed.issuer.kind;
-        let counts = |holder: &CertificateKey| {
-            may_give_soon(pass.key, holder, kind) && self.index.are_equal_requests(this, holder)
+        let is_valid = |holder: &CertificateKey| {
+            will_share(pass.key, holder, kind) && self.index.are_equal_requests(this, holder)
         };
-        self.claims.take((number, issuer), pass.key, pass.now, counts)
+        self.claims.take((hash, issuer), pass.key, pass.now, is_valid)
     }
 
     /// There is a certificate: those that ask for the same may take it.
     pub(super) fn wake_equal_requests(&self, pass: &Pass<'_>) {
-        let twins = self.index.equal_requests(pass.key, pass.certificate, MOST_WOKEN);
-        twins.others.into_iter().for_each(|(key, _)| self.queue.push(key));
+        let equal = self.index.equal_requests(pass.key, pass.certificate, MAX_WOKEN);
+        equal.others.into_iter().for_each(|(key, _)| self.queue.push(key));
     }
 
     /// Writes the Secret with the certificate and key of another one.
@@ -229,20 +232,21 @@ impl Controller {
             outcome.reason = Reason::LoopSuspected;
             return Ok(Step::Publish(Box::new(outcome), again));
         }
-        let taken = self.taken(from, expected, request, pass.now).await?;
-        let Some((held, bundle)) = taken else {
+        let shareable = self.read_shareable(from, expected, request, pass.now).await?;
+        let Some((held, bundle)) = shareable else {
             let message = format!("the certificate in Secret {from} has just changed");
             let outcome = pass.outcome(State::Waiting, message);
             return Ok(Step::Publish(Box::new(outcome), pass.now + requeue::UNREACHABLE));
         };
-        let body = match Body::held(&held, &bundle, pass.observed.wishes.encoding) {
+        let body = match Body::from_secret(&held, &bundle, pass.observed.options.encoding) {
             Ok(body) => body,
-            Err(error) => return Ok(secret::write::unwritable(pass, &error)),
+            Err(error) => return Ok(secret::write::key_not_writable(pass, &error)),
         };
         let kind = pass.observed.facts.as_ref().map(|facts| facts.kind.as_str());
-        let mut ready = self.render_secret(pass, request, body, expected.requested_at, kind).await;
-        secret::write::void_mark(&mut ready.secret, pass.observed.facts.as_ref());
-        let written = self.put(pass, &ready.secret).await?;
+        let mut rendered =
+            self.render_secret(pass, request, body, expected.requested_at, kind).await;
+        secret::write::void_mark(&mut rendered.secret, pass.observed.facts.as_ref());
+        let written = self.apply_secret(pass, &rendered.secret).await?;
         if written.as_ref().is_some_and(Facts::is_marked_revoked) {
             self.clear_revoked_mark(&pass.observed.secret).await?;
         }
@@ -255,7 +259,7 @@ impl Controller {
 
 /// Whether the order of another Certificate is worth waiting for: what a CA of ours signs is not given to
 /// other namespaces.
-fn may_give_soon(key: &CertificateKey, other: &CertificateKey, issuer: Option<IssuerKind>) -> bool {
+fn will_share(key: &CertificateKey, other: &CertificateKey, issuer: Option<IssuerKind>) -> bool {
     key.object.namespace == other.object.namespace || issuer == Some(IssuerKind::Acme)
 }
 
@@ -273,7 +277,7 @@ mod tests {
     use crate::api::CertificateCluster;
 
     #[test]
-    fn one_of_those_that_ask_for_the_same_orders_and_another_may_after_a_minute() {
+    fn one_of_several_equal_requests_places_the_order_for_a_minute() {
         let claims = OrderClaims::default();
         let key = |name: &str| {
             CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", name))
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_waited_for_where_its_certificate_can_be_taken() {
+    fn an_order_is_awaited_only_if_its_certificate_can_be_shared() {
         let key = |namespace: &str| {
             CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, "a"))
         };
@@ -309,7 +313,7 @@ mod tests {
             (IssuerKind::Ca, "other", false),
             (IssuerKind::SelfSigned, "other", false),
         ] {
-            let may = may_give_soon(&key("ns"), &key(other), Some(issuer));
+            let may = will_share(&key("ns"), &key(other), Some(issuer));
             assert_eq!(may, waits, "{issuer:?} {other}");
         }
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();

@@ -149,9 +149,9 @@ pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
 #[must_use]
 pub fn reissued(certificate: &Certificate, names: &BTreeSet<DnsName>) -> Vec<Timestamp> {
     let Some(status) = &certificate.status else { return Vec::new() };
-    let told = status.common_name.iter().chain(status.dns_names.iter().flatten());
-    let told: BTreeSet<DnsName> = told.filter_map(|name| name.parse().ok()).collect();
-    if told != *names {
+    let recorded = status.common_name.iter().chain(status.dns_names.iter().flatten());
+    let recorded: BTreeSet<DnsName> = recorded.filter_map(|name| name.parse().ok()).collect();
+    if recorded != *names {
         return Vec::new();
     }
     let times = status.reissued.iter().flatten();
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_small_however_large_the_specification_is() {
+    fn the_size_of_the_status_does_not_depend_on_the_specification() {
         let large = "ä".repeat(500_000);
         let names: Vec<String> = (0..5_000).map(|i| format!("n{i}.example.org")).collect();
         let names = std::iter::once(large.clone()).chain(names).collect::<Vec<_>>();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ready_message_is_the_one_that_upstream_writes() {
+    fn the_ready_message_equals_upstreams() {
         let leaf = Leaf {
             digest: cert_lib::model::bundle::LeafDigest::of(b"leaf"),
             serial: "74827d582f4a321a".into(),

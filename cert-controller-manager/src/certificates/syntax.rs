@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn annotations_are_what_the_api_server_takes_and_nobody_elses() {
+    fn reserved_and_invalid_annotations_are_refused() {
         let large = "x".repeat(200 * 1024);
         for (name, value, why) in [
             ("example.com/reload", "true", None),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_that_says_something_to_us_is_for_a_certificate_to_set() {
+    fn reserved_and_invalid_labels_are_refused() {
         for (name, value, why) in [
             ("team", "blue", None),
             ("example.com/team", "", None),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_the_api_server_takes() {
+    fn a_name_is_a_dns_subdomain() {
         let long = "a".repeat(254);
         for (name, good) in [
             ("web-tls", true),

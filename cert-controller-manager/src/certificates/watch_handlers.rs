@@ -43,26 +43,27 @@ impl Controller {
         });
     }
 
-    /// All Certificates of `home` are known: what waited for that goes on at once.
-    pub fn all_listed(&self, home: CertificateCluster) {
-        self.lists.complete(home);
+    /// All Certificates of `cluster` are known: what waited for that goes on at once.
+    pub fn all_listed(&self, cluster: CertificateCluster) {
+        self.lists.complete(cluster);
         let known = self
             .index
-            .keys(home)
+            .keys(cluster)
             .into_iter()
-            .map(|object| CertificateKey { cluster: home, object });
+            .map(|object| CertificateKey { cluster: cluster, object });
         let ordered = self.orders.issuers().into_iter().map(|(key, _)| key);
-        let ordered = ordered.filter(|key| key.cluster == home);
+        let ordered = ordered.filter(|key| key.cluster == cluster);
         known.chain(ordered).for_each(|key| self.queue.push(key));
     }
 
-    /// This manager has no cluster for `home`: `--target` was removed, or names the source cluster now. Orders of
+    /// This manager has no cluster for `cluster`: `--target` was removed, or names the source cluster now. Orders of
     /// Certificates there are given up by their next passes, as those of deleted Certificates.
-    pub fn cluster_has_none(&self, home: CertificateCluster) {
-        for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.cluster == home) {
+    pub fn cluster_has_none(&self, cluster: CertificateCluster) {
+        for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.cluster == cluster)
+        {
             tracing::warn!(certificate = %key, "the order of {key} is given up: this manager has no cluster for its Certificate; --target was removed or names the source cluster");
         }
-        self.all_listed(home);
+        self.all_listed(cluster);
     }
 
     fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
@@ -87,19 +88,19 @@ pub struct ListedClusters {
 }
 
 impl ListedClusters {
-    /// Whether all Certificates of `home` are known.
+    /// Whether all Certificates of `cluster` are known.
     #[must_use]
-    pub fn has(&self, home: CertificateCluster) -> bool {
-        self.of(home).load(Ordering::Acquire)
+    pub fn has(&self, cluster: CertificateCluster) -> bool {
+        self.of(cluster).load(Ordering::Acquire)
     }
 
-    /// All Certificates of `home` are known.
-    fn complete(&self, home: CertificateCluster) {
-        self.of(home).store(true, Ordering::Release);
+    /// All Certificates of `cluster` are known.
+    fn complete(&self, cluster: CertificateCluster) {
+        self.of(cluster).store(true, Ordering::Release);
     }
 
-    fn of(&self, home: CertificateCluster) -> &AtomicBool {
-        match home {
+    fn of(&self, cluster: CertificateCluster) -> &AtomicBool {
+        match cluster {
             CertificateCluster::Source => &self.source,
             CertificateCluster::Target => &self.target,
         }
@@ -108,33 +109,33 @@ impl ListedClusters {
 
 /// Takes what is heard of the Certificates in one cluster.
 pub struct CertificateHandler {
-    home: CertificateCluster,
+    cluster: CertificateCluster,
     controller: Arc<Controller>,
 }
 
 impl CertificateHandler {
-    /// For the Certificates at `home`.
+    /// For the Certificates at `cluster`.
     #[must_use]
-    pub fn new(home: CertificateCluster, controller: Arc<Controller>) -> Self {
-        Self { home, controller }
+    pub fn new(cluster: CertificateCluster, controller: Arc<Controller>) -> Self {
+        Self { cluster, controller }
     }
 }
 
 impl EventHandler<Arc<Certificate>> for CertificateHandler {
     fn applied(&self, certificate: Arc<Certificate>) {
         let Controller { index, queue, .. } = self.controller.as_ref();
-        index.put(self.home, certificate).into_iter().for_each(|key| queue.push(key));
+        index.put(self.cluster, certificate).into_iter().for_each(|key| queue.push(key));
     }
 
     fn gone(&self, key: &ObjectKey) {
         let Controller { index, queue, .. } = self.controller.as_ref();
-        let key = CertificateKey::new(self.home, key.clone());
+        let key = CertificateKey::new(self.cluster, key.clone());
         index.remove(&key).into_iter().for_each(|key| queue.push(key));
         queue.push(key);
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
-        self.controller.index.keys(self.home)
+        self.controller.index.keys(self.cluster)
     }
 }
 
@@ -142,13 +143,13 @@ impl EventHandler<Arc<Certificate>> for CertificateHandler {
 impl EventHandler<PartialObjectMeta<Secret>> for Controller {
     fn applied(&self, secret: PartialObjectMeta<Secret>) {
         let key = ObjectKey::of(&secret);
-        if self.secrets.seen(&key, Some(&secret)) {
+        if self.secrets.update_metadata(&key, Some(&secret)) {
             self.wake_users(&key);
         }
     }
 
     fn gone(&self, key: &ObjectKey) {
-        self.secrets.seen(key, None);
+        self.secrets.update_metadata(key, None);
         self.wake_users(key);
     }
 
@@ -157,6 +158,6 @@ impl EventHandler<PartialObjectMeta<Secret>> for Controller {
     }
 
     fn complete(&self) {
-        self.secrets.all_are_seen();
+        self.secrets.complete_listing();
     }
 }

@@ -90,7 +90,7 @@ impl IssuerError {
             AccountError::Request(RequestError::Transport(HttpError::Untrusted { .. })) => {
                 ": name the authority to trust with --ca-certificates"
             }
-            _ if error.problem().map(Problem::word) == Some(AGREE) => MUST_AGREE,
+            _ if error.problem().map(Problem::word) == Some(USER_ACTION_REQUIRED) => AGREE_TO_TERMS,
             _ => "",
         };
         let message = format!("{what} failed: {error}{hint}");
@@ -101,7 +101,7 @@ impl IssuerError {
     }
 
     /// What was said while this key was asked for at this server.
-    pub(super) fn of(self, server: &str, secret_hash: &str, now: Timestamp) -> Self {
+    pub(super) fn with_server(self, server: &str, secret_hash: &str, now: Timestamp) -> Self {
         match self {
             Self::Failed { message, disposition: Disposition::Until(until) } => {
                 let latest = now.saturating_add(LONGEST).unwrap_or(until);
@@ -113,7 +113,7 @@ impl IssuerError {
     }
 
     /// The same, as an issuer's status remembers it for this key and server.
-    pub(super) fn remembered(
+    pub(super) fn from_status(
         status: &IssuerStatus,
         server: &str,
         secret_hash: &str,
@@ -121,10 +121,10 @@ impl IssuerError {
     ) -> Option<Self> {
         let rest = status.rest.as_ref()?;
         let until: Timestamp = rest.until.parse().ok()?;
-        let is_about_it = rest.server == server && rest.secret_hash == secret_hash && now < until;
+        let applies = rest.server == server && rest.secret_hash == secret_hash && now < until;
         let message = status.message.clone().unwrap_or_default();
         let disposition = Disposition::Until(until);
-        is_about_it.then(|| Self::Failed { message, disposition }.of(server, secret_hash, now))
+        applies.then(|| Self::Failed { message, disposition }.with_server(server, secret_hash, now))
     }
 
     /// What the status remembers of it.
@@ -140,17 +140,17 @@ impl IssuerError {
     }
 
     /// An order was refused because the CA's terms have changed.
-    pub(super) fn terms(why: &str, until: Timestamp) -> Option<Self> {
-        why.contains(AGREE).then(|| Self::Failed {
-            message: format!("{why}{MUST_AGREE}"),
+    pub(super) fn terms_changed(why: &str, until: Timestamp) -> Option<Self> {
+        why.contains(USER_ACTION_REQUIRED).then(|| Self::Failed {
+            message: format!("{why}{AGREE_TO_TERMS}"),
             disposition: Disposition::Until(until),
         })
     }
 }
 
 /// RFC 8555 section 7.3.3. Nobody agrees silently to terms that were changed.
-const AGREE: &str = "userActionRequired";
-const MUST_AGREE: &str = ": visit that page and agree to the terms of the CA; it is tried again \
+const USER_ACTION_REQUIRED: &str = "userActionRequired";
+const AGREE_TO_TERMS: &str = ": visit that page and agree to the terms of the CA; it is tried again \
      daily, or at once with the annotation gardener.cloud/operation: reconcile";
 
 impl From<AccountError> for IssuerError {
@@ -162,7 +162,7 @@ impl From<AccountError> for IssuerError {
 /// An issuer on its way to its account.
 pub struct AccountRequest<'a> {
     /// The cluster that the issuer is in.
-    pub home: &'a Client,
+    pub client: &'a Client,
     /// The issuer.
     pub issuer: &'a Issuer,
     /// Its specification.
@@ -204,20 +204,21 @@ impl AccountRequest<'_> {
                 }
             }
             match account.set_contact(email).await {
-                Ok(told) => return Ok(self.found(stored, account, &told, false)),
+                Ok(updated) => return Ok(self.stored_account(stored, account, &updated, false)),
                 Err(AccountError::NotRegistered) => {}
-                Err(error) => return Err(not_told(&error)),
+                Err(error) => return Err(contact_error(&error)),
             }
         }
         let Enrolled { account, mut registration, is_new } = self.register(stored).await?;
         // Not all CAs tell the contact: then it is what we said last, if it was the same account.
         let before = self.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let before = before.filter(|before| url(before) == Some(account.url()));
-        let told = registration.contact.first().map(|contact| address(contact));
-        if !is_new && told.or_else(|| before.and_then(remembered_email)) != Some(email) {
-            registration = account.set_contact(email).await.map_err(|error| not_told(&error))?;
+        let email_at_ca = registration.contact.first().map(|contact| address(contact));
+        if !is_new && email_at_ca.or_else(|| before.and_then(remembered_email)) != Some(email) {
+            registration =
+                account.set_contact(email).await.map_err(|error| contact_error(&error))?;
         }
-        Ok(self.found(stored, account, &registration, is_new))
+        Ok(self.stored_account(stored, account, &registration, is_new))
     }
 
     /// The account of the key, which is made where there is none: with the binding, if one is
@@ -235,15 +236,15 @@ impl AccountRequest<'_> {
             other => return Ok(other?),
         }
         let secret = binding::secret_of(self.issuer, spec);
-        let binding = binding::load(self.home, &secret, spec).await?;
+        let binding = binding::load(self.client, &secret, spec).await?;
         Ok(account::register(self.ca, &stored.key, email, Some(&binding)).await?)
     }
 
-    fn found(
+    fn stored_account(
         &self,
         stored: &StoredKey,
         account: Account,
-        told: &Registration,
+        current: &Registration,
         is_new: bool,
     ) -> StoredAccount {
         let registration = without_nulls(json!({
@@ -252,14 +253,14 @@ impl AccountRequest<'_> {
             "secretHash": stored.hash,
             "status": "valid",
             "email": self.spec.email,
-            "contact": told.contact,
-            "orders": told.orders,
+            "contact": current.contact,
+            "orders": current.orders,
         }));
         StoredAccount { account, registration, is_new }
     }
 }
 
-fn not_told(error: &AccountError) -> IssuerError {
+fn contact_error(error: &AccountError) -> IssuerError {
     IssuerError::account("telling the CA the email of the account", error)
 }
 
@@ -288,15 +289,15 @@ fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<Stri
         return None;
     }
     let account = url(registration)?;
-    is_at(registration, account, server).then(|| account.to_owned())
+    is_at_server(registration, account, server).then(|| account.to_owned())
 }
 
 /// The account that is remembered at this server, whatever its key is.
 pub(super) fn url_at<'a>(registration: &'a Value, server: &str) -> Option<&'a str> {
-    url(registration).filter(|account| is_at(registration, account, server))
+    url(registration).filter(|account| is_at_server(registration, account, server))
 }
 
-fn is_at(registration: &Value, account: &str, server: &str) -> bool {
+fn is_at_server(registration: &Value, account: &str, server: &str) -> bool {
     match registration.get("server").and_then(Value::as_str) {
         Some(known) => known == server,
         None => authority(account).is_some() && authority(account) == authority(server),
@@ -306,11 +307,11 @@ fn is_at(registration: &Value, account: &str, server: &str) -> bool {
 /// Whom the CA was told to write to: what we noted, else what it said to us or to upstream.
 fn remembered_email(registration: &Value) -> Option<&str> {
     let noted = registration.get("email").and_then(Value::as_str);
-    let told = || {
+    let from_contact = || {
         let contact = registration.get("contact").or_else(|| registration.pointer("/body/contact"));
         contact?.get(0)?.as_str().map(address)
     };
-    noted.or_else(told)
+    noted.or_else(from_contact)
 }
 
 fn address(contact: &str) -> &str {
@@ -333,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remembered_account_counts_for_its_key_and_server_only() {
+    fn a_stored_account_is_used_only_for_its_key_and_server() {
         let upstream = json!({ "accountURL": "https://ca.example/acct/1", "secretHash": "h" });
         let ours = json!({ "accountURL": "https://other.example/1", "secretHash": "h", "server": "https://ca.example/dir" });
         for (registration, hash, server, counts) in [
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_email_is_the_one_that_was_noted_or_told() {
+    fn the_email_comes_from_the_status_or_the_contact() {
         for (registration, want) in [
             (json!({ "email": "a@x", "contact": ["mailto:b@x"] }), Some("a@x")),
             (json!({ "contact": ["mailto:b@x"] }), Some("b@x")),
@@ -362,11 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_have_changed_are_told_with_what_to_do() {
+    fn the_error_for_changed_terms_says_what_to_do() {
         let until = Timestamp::UNIX_EPOCH;
-        assert!(IssuerError::terms("rateLimited: no", until).is_none());
-        let said = IssuerError::terms("userActionRequired: new terms, see https://ca/tos", until);
-        let said = said.map(|trouble| trouble.to_string()).unwrap_or_default();
-        assert!(said.starts_with("userActionRequired: new terms, see https://ca/tos: visit that"));
+        assert!(IssuerError::terms_changed("rateLimited: no", until).is_none());
+        let error =
+            IssuerError::terms_changed("userActionRequired: new terms, see https://ca/tos", until);
+        let message = error.map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            message.starts_with("userActionRequired: new terms, see https://ca/tos: visit that")
+        );
     }
 }

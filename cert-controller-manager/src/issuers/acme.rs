@@ -33,8 +33,8 @@ use crate::{
 
 /// An issuer as it was built last, so that a pass that finds nothing new keeps its connections and
 /// nonces.
-pub(super) struct Built {
-    recipe: IssuerInputs,
+pub(super) struct BuiltIssuer {
+    inputs: IssuerInputs,
     client: Arc<AcmeClient>,
 }
 
@@ -56,19 +56,19 @@ impl Controller {
         issuer: &Issuer,
         spec: &AcmeSpec,
     ) -> Result<Facts, IssuerError> {
-        check(spec)?;
+        check_required_fields(spec)?;
         let secret = account::key_secret(issuer, spec);
-        own_namespace(key, &secret)?;
+        require_own_namespace(key, &secret)?;
         if let Some(binding) = &spec.external_account_binding {
-            own_namespace(key, &account::binding::secret_of(issuer, binding))?;
+            require_own_namespace(key, &account::binding::secret_of(issuer, binding))?;
         }
         let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
-        let stored = account::load_key(self.home(key), issuer, spec, &secret).await?;
-        self.note_secret(key, issuer, spec, &secret).await?;
+        let stored = account::load_key(self.client(key), issuer, spec, &secret).await?;
+        self.record_secret_reference(key, issuer, spec, &secret).await?;
         let (hash, now) = (stored.hash.clone(), self.clock.now());
         self.check_server_wait(key, issuer, spec, &hash)?;
         let established = self.establish(key, issuer, spec, (&secret, stored), nameservers).await;
-        established.map_err(|trouble| trouble.of(&spec.server, &hash, now))
+        established.map_err(|error| error.with_server(&spec.server, &hash, now))
     }
 
     /// Asks the CA what has to be asked, and makes the issuer usable.
@@ -80,34 +80,37 @@ impl Controller {
         (secret, stored): (&ObjectKey, StoredKey),
         nameservers: Vec<Nameserver>,
     ) -> Result<Facts, IssuerError> {
-        let ca = self.client(key, &spec.server);
-        // An issuer that was doubted or not ready asks the CA, whatever its status remembers.
+        let ca = self.acme_client(key, &spec.server);
+        // An issuer that was doubted or not ready asks_ca the CA, whatever its status remembers.
         let now = self.clock.now();
-        let doubt = self.registry.take_recheck(key, now);
-        let asks = doubt.is_some() | matches!(self.registry.lookup(key), Lookup::NotReady(_));
-        if asks {
+        let recheck_reason = self.registry.take_recheck(key, now);
+        let asks_ca =
+            recheck_reason.is_some() | matches!(self.registry.lookup(key), Lookup::NotReady(_));
+        if asks_ca {
             ca.forget_directory();
         }
-        let applicant = AccountRequest { home: self.home(key), issuer, spec, ca: &ca };
-        let asked_for = stored.key.thumbprint().to_owned();
-        let (stored, found) = match self.account(key, &applicant, secret, stored, asks).await {
+        let request = AccountRequest { client: self.client(key), issuer, spec, ca: &ca };
+        let thumbprint = stored.key.thumbprint().to_owned();
+        let (stored, found) = match self.account(key, &request, secret, stored, asks_ca).await {
             Err(IssuerError::Deactivated(why)) => {
-                self.another_account(key, &applicant, secret, (&asked_for, why)).await?
+                self.replace_deactivated_account(key, &request, secret, (&thumbprint, why)).await?
             }
             found => found?,
         };
-        if found.is_new && doubt.is_some() {
+        if found.is_new && recheck_reason.is_some() {
             self.registry.account_created(key, now);
         }
         let tomorrow = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(now);
-        if let Some(terms) = doubt.and_then(|why| IssuerError::terms(&why, tomorrow)) {
+        if let Some(terms) =
+            recheck_reason.and_then(|why| IssuerError::terms_changed(&why, tomorrow))
+        {
             return Err(terms);
         }
         if let Some(profile) = &spec.profile {
-            check_profile(&ca, profile, asks).await?;
+            check_profile(&ca, profile, asks_ca).await?;
         }
         let needs_dns = spec.skip_dns_challenge_validation != Some(true);
-        let recipe = IssuerInputs {
+        let inputs = IssuerInputs {
             server: spec.server.clone(),
             secret_hash: stored.hash,
             account: found.account.url().to_owned(),
@@ -117,52 +120,52 @@ impl Controller {
             nameservers,
         };
         let quota = self.quota(key, issuer, found.account.url());
-        self.install(key, recipe, ca, found.account, quota);
+        self.install(key, inputs, ca, found.account, quota);
         Ok(Facts::Acme(found.registration))
     }
 
-    /// The account of a key, which is changed before where somebody asks for that.
+    /// The account of a key, which is changed before where somebody asks_ca for that.
     async fn account(
         &self,
         key: &IssuerKey,
-        applicant: &AccountRequest<'_>,
+        request: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: StoredKey,
-        asks: bool,
+        asks_ca: bool,
     ) -> Result<(StoredKey, StoredAccount), IssuerError> {
-        let rotated = self.rotate(key, applicant, secret, stored).await?;
-        let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
-        let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks));
-        let found = applicant.find(&rotated.stored, remembered).await;
-        let (server, now) = (&applicant.spec.server, self.clock.now());
-        let found = found.map_err(|trouble| trouble.of(server, &rotated.stored.hash, now))?;
+        let rotated = self.rotate(key, request, secret, stored).await?;
+        let status = request.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
+        let remembered = rotated.registration.as_ref().or_else(|| status.filter(|_| !asks_ca));
+        let found = request.find(&rotated.stored, remembered).await;
+        let (server, now) = (&request.spec.server, self.clock.now());
+        let found = found.map_err(|error| error.with_server(server, &rotated.stored.hash, now))?;
         Ok((rotated.stored, found))
     }
 
     /// An account in place of one that was deactivated, which is for good: with another key where we
     /// have made the key, and not again and again.
-    async fn another_account(
+    async fn replace_deactivated_account(
         &self,
         key: &IssuerKey,
-        applicant: &AccountRequest<'_>,
+        request: &AccountRequest<'_>,
         secret: &ObjectKey,
         (closed, why): (&str, String),
     ) -> Result<(StoredKey, StoredAccount), IssuerError> {
-        let (AccountRequest { home, issuer, spec, .. }, now) = (applicant, self.clock.now());
+        let (AccountRequest { client, issuer, spec, .. }, now) = (request, self.clock.now());
         // A key that was to follow may have been stored meanwhile, or another one by another issuer.
-        let mut stored = account::load_key(home, issuer, spec, secret).await?;
+        let mut stored = account::load_key(client, issuer, spec, secret).await?;
         if stored.key.thumbprint() == closed {
-            let may = spec.auto_registration == Some(true) && stored.is_ours;
-            if !may || !self.registry.may_replace_account(key, now) {
+            let may_replace = spec.auto_registration == Some(true) && stored.is_ours;
+            if !may_replace || !self.registry.may_replace_account(key, now) {
                 return Err(IssuerError::Deactivated(why));
             }
             tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
-            stored = account::secret::replace(home, secret, &stored).await?;
+            stored = account::secret::replace(client, secret, &stored).await?;
             self.registry.replaced_account(key, now);
         }
-        let found = applicant.find(&stored, None).await;
+        let found = request.find(&stored, None).await;
         // What the CA says to this key is not said to the one before.
-        let found = found.map_err(|trouble| trouble.of(&spec.server, &stored.hash, now))?;
+        let found = found.map_err(|error| error.with_server(&spec.server, &stored.hash, now))?;
         Ok((stored, found))
     }
 
@@ -175,15 +178,15 @@ impl Controller {
         hash: &str,
     ) -> Result<(), IssuerError> {
         let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
-        let is_asked = issuer
+        let retry_requested = issuer
             .annotations()
             .get(well_known::OPERATION)
             .is_some_and(|it| it == well_known::RECONCILE);
-        let rests = issuer.status.as_ref().and_then(|status| {
-            IssuerError::remembered(status, &spec.server, hash, self.clock.now())
+        let server_wait = issuer.status.as_ref().and_then(|status| {
+            IssuerError::from_status(status, &spec.server, hash, self.clock.now())
         });
-        match rests {
-            Some(trouble) if !is_ready && !is_asked => Err(trouble),
+        match server_wait {
+            Some(error) if !is_ready && !retry_requested => Err(error),
             Some(_) | None => Ok(()),
         }
     }
@@ -213,39 +216,39 @@ impl Controller {
     fn install(
         &self,
         key: &IssuerKey,
-        recipe: IssuerInputs,
+        inputs: IssuerInputs,
         client: Arc<AcmeClient>,
         account: cert_lib::acme::account::Account,
         quota: Arc<Quota>,
     ) {
         let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
         let mut built = lock(&self.known.built);
-        if is_ready && built.get(key).is_some_and(|built| built.recipe == recipe) {
+        if is_ready && built.get(key).is_some_and(|built| built.inputs == inputs) {
             return;
         }
-        let solver: Arc<dyn Solver> = if recipe.needs_dns {
-            self.solver.looking_at(recipe.nameservers.clone(), self.clock.clone())
+        let solver: Arc<dyn Solver> = if inputs.needs_dns {
+            self.solver.looking_at(inputs.nameservers.clone(), self.clock.clone())
         } else {
             Arc::new(solvers::skip::Skip)
         };
-        let needs_dns = recipe.needs_dns;
-        let conduct = AcmeOptions {
+        let needs_dns = inputs.needs_dns;
+        let options = AcmeOptions {
             timing: self.timing,
-            profile: recipe.profile.clone(),
-            preferred_chain: recipe.preferred_chain.clone(),
+            profile: inputs.profile.clone(),
+            preferred_chain: inputs.preferred_chain.clone(),
             deactivate_authorizations: self.deactivate_authorizations,
         };
         let issuer =
-            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), conduct);
-        built.insert(key.clone(), Built { recipe, client });
+            AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), options);
+        built.insert(key.clone(), BuiltIssuer { inputs, client });
         let issuer = Arc::new(issuer);
         self.registry.put(key, Lookup::Ready { issuer, needs_dns, quota: Some(quota) });
     }
 
     /// The client of the issuer's CA: the one in use, while the server stays the same.
-    fn client(&self, key: &IssuerKey, server: &str) -> Arc<AcmeClient> {
+    fn acme_client(&self, key: &IssuerKey, server: &str) -> Arc<AcmeClient> {
         let built = lock(&self.known.built);
-        match built.get(key).filter(|built| built.recipe.server == server) {
+        match built.get(key).filter(|built| built.inputs.server == server) {
             Some(built) => built.client.clone(),
             None => {
                 let http = match key {
@@ -258,7 +261,7 @@ impl Controller {
     }
 
     /// Writes the reference to a key that we made into the Issuer, as upstream does.
-    async fn note_secret(
+    async fn record_secret_reference(
         &self,
         key: &IssuerKey,
         issuer: &Issuer,
@@ -283,7 +286,10 @@ impl Controller {
 }
 
 /// A tenant's issuer has nothing to do with Secrets of others.
-pub(super) fn own_namespace(key: &IssuerKey, secret: &ObjectKey) -> Result<(), IssuerError> {
+pub(super) fn require_own_namespace(
+    key: &IssuerKey,
+    secret: &ObjectKey,
+) -> Result<(), IssuerError> {
     match key {
         IssuerKey::Target(object) if object.namespace != secret.namespace => {
             Err(IssuerError::InvalidConfig(format!(
@@ -297,7 +303,7 @@ pub(super) fn own_namespace(key: &IssuerKey, secret: &ObjectKey) -> Result<(), I
 }
 
 /// What must be there before anybody is asked anything.
-fn check(spec: &AcmeSpec) -> Result<(), IssuerError> {
+fn check_required_fields(spec: &AcmeSpec) -> Result<(), IssuerError> {
     if spec.email.is_empty() {
         return Err(IssuerError::InvalidConfig("missing email in ACME spec".to_owned()));
     }
@@ -309,17 +315,17 @@ fn check(spec: &AcmeSpec) -> Result<(), IssuerError> {
 
 /// Whether the CA offers such certificates (draft-ietf-acme-profiles). A CA that does not answer is no
 /// reason to stop an issuer that was in order; whether it `must` is up to the caller.
-async fn check_profile(ca: &AcmeClient, profile: &str, must: bool) -> Result<(), IssuerError> {
+async fn check_profile(ca: &AcmeClient, profile: &str, required: bool) -> Result<(), IssuerError> {
     let directory = match ca.directory().await {
         Ok(directory) => directory,
-        Err(_) if !must => return Ok(()),
+        Err(_) if !required => return Ok(()),
         Err(error) => return Err(IssuerError::account("asking for profiles", &error.into())),
     };
-    offered(profile, directory.meta.profiles.keys().map(String::as_str))
+    check_offered(profile, directory.meta.profiles.keys().map(String::as_str))
         .map_err(|message| IssuerError::Failed { message, disposition: Disposition::FixIssuer })
 }
 
-fn offered<'a>(
+fn check_offered<'a>(
     profile: &str,
     profiles: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<(), String> {
@@ -346,12 +352,12 @@ mod tests {
 
     /// faults.md 34
     #[test]
-    fn a_profile_that_the_ca_does_not_offer_is_told_with_those_that_it_does() {
+    fn the_error_for_an_unknown_profile_lists_the_offered_ones() {
         let two = ["classic", "shortlived"];
-        assert_eq!(offered("classic", two.into_iter()), Ok(()));
-        let unknown = offered("fast", two.into_iter()).unwrap_err();
+        assert_eq!(check_offered("classic", two.into_iter()), Ok(()));
+        let unknown = check_offered("fast", two.into_iter()).unwrap_err();
         assert_eq!(unknown, "the CA has no profile \"fast\": it offers classic, shortlived");
-        let none = offered("fast", [].into_iter()).unwrap_err();
+        let none = check_offered("fast", [].into_iter()).unwrap_err();
         assert!(none.ends_with("it offers none, so leave spec.acme.profile away"), "{none}");
     }
 }

@@ -19,8 +19,12 @@ pub(super) fn of(
 ) -> Vec<Condition> {
     let ready = match outcome {
         Outcome::Ready(_) => (true, Reason::Ready, "certificates can be issued".to_owned()),
-        Outcome::Error { message, rest: Some(_) } => (false, Reason::RateLimited, message.clone()),
-        Outcome::Error { message, rest: None } => (false, Reason::IssuerNotReady, message.clone()),
+        Outcome::Error { message, server_wait: Some(_) } => {
+            (false, Reason::RateLimited, message.clone())
+        }
+        Outcome::Error { message, server_wait: None } => {
+            (false, Reason::IssuerNotReady, message.clone())
+        }
     };
     // An account that is kept through an error may be at the server of an earlier specification.
     let server = issuer.spec.acme.as_ref().map(|acme| acme.server.as_str());
@@ -31,8 +35,8 @@ pub(super) fn of(
     };
     let is_acme = IssuerKind::of(&issuer.spec) == Some(IssuerKind::Acme);
     let all = [("Ready", Some(ready)), ("AccountRegistered", is_acme.then_some(registered))];
-    let conditions = all.into_iter().filter_map(|(type_, said)| {
-        let (holds, reason, message) = said?;
+    let conditions = all.into_iter().filter_map(|(type_, content)| {
+        let (holds, reason, message) = content?;
         let status = if holds { "True" } else { "False" };
         let before = issuer.status.as_ref().and_then(|status| status.conditions.as_ref());
         let before = before.into_iter().flatten().find(|it| it.type_ == type_);
@@ -61,7 +65,7 @@ mod tests {
     };
 
     /// Type, status and reason of each, and whether it is as old as the status.
-    fn told(
+    fn summary(
         spec: &Value,
         before: Value,
         outcome: &Outcome,
@@ -75,15 +79,15 @@ mod tests {
         let conditions = serde_json::from_value(before).unwrap();
         issuer.status = Some(IssuerStatus { conditions, ..IssuerStatus::default() });
         let now: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
-        let told = of(&issuer, outcome, account, now).into_iter().map(|it| {
+        let lines = of(&issuer, outcome, account, now).into_iter().map(|it| {
             assert_eq!(it.observed_generation, Some(3));
             format!("{} {} {} {}", it.type_, it.status, it.reason, &it.last_transition_time[..4])
         });
-        told.collect()
+        lines.collect()
     }
 
     #[test]
-    fn conditions_say_what_holds_and_since_when() {
+    fn conditions_have_a_status_a_reason_and_the_time_of_the_last_transition() {
         let acme = json!({"acme": {"server": "https://ca/dir", "email": "a@b.example"}});
         let account = json!({"accountURL": "https://ca/1"});
         let elsewhere = json!({"accountURL": "https://ca/1", "server": "https://old/dir"});
@@ -97,7 +101,7 @@ mod tests {
             json!([condition("AccountRegistered", "True"), condition("Ready", ready)])
         };
         let ready = Outcome::Ready(Facts::Acme(account.clone()));
-        let error = |rest| Outcome::Error { message: "away".to_owned(), rest };
+        let error = |server_wait| Outcome::Error { message: "away".to_owned(), server_wait };
         let cases = [
             (
                 &acme,
@@ -146,7 +150,7 @@ mod tests {
             ),
         ];
         for (spec, before, outcome, account, wanted) in cases {
-            assert_eq!(told(spec, before, outcome, account), wanted);
+            assert_eq!(summary(spec, before, outcome, account), wanted);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::api::{IssuerKey, issuer::AcmeSpec};
 pub(super) fn of(
     key: &IssuerKey,
     spec: &AcmeSpec,
-    ours: &[Nameserver],
+    allowed: &[Nameserver],
 ) -> Result<Vec<Nameserver>, IssuerError> {
     let named = spec.precheck_nameservers.as_deref().unwrap_or_default();
     if named.len() > MAX_SERVERS {
@@ -25,7 +25,7 @@ pub(super) fn of(
             .parse()
             .map_err(|error| IssuerError::InvalidConfig(format!("precheckNameservers: {error}")))?;
         match key {
-            IssuerKey::Target(_) if !ours.contains(&server) => {
+            IssuerKey::Target(_) if !allowed.contains(&server) => {
                 Err(IssuerError::InvalidConfig(format!(
                     "precheckNameservers: {text} is none of the manager's --precheck-nameservers, and \
                  issuers of the target cluster may name no others: take it out"
@@ -45,18 +45,18 @@ mod tests {
     use super::*;
     use crate::api::ObjectKey;
 
-    fn said(key: &IssuerKey, servers: &[&str]) -> String {
+    fn parsed(key: &IssuerKey, servers: &[&str]) -> String {
         let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
         let precheck_nameservers = Some(servers).filter(|servers| servers != &["unset"]);
         let spec = AcmeSpec { precheck_nameservers, ..AcmeSpec::default() };
         match of(key, &spec, &["10.0.0.1:53".parse().unwrap()]) {
             Ok(servers) => format!("{servers:?}"),
-            Err(trouble) => trouble.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
     #[test]
-    fn servers_are_read_as_people_write_them_and_a_tenant_chooses_among_ours() {
+    fn name_servers_have_an_optional_port_and_a_target_issuer_may_use_only_the_managers() {
         let default = IssuerKey::Default("ca".to_owned());
         let target = IssuerKey::Target(ObjectKey::new("tenant", "ca"));
         for (key, servers, want) in [
@@ -75,8 +75,8 @@ mod tests {
             (&target, &["10.0.0.1:53", "169.254.169.254"], "169.254.169.254 is none of the manag"),
             (&target, &["ns.test"], "ns.test is none of the manager's"),
         ] {
-            let said = said(key, servers);
-            assert!(said.starts_with(want) || said.contains(want), "{key} {servers:?}: {said}");
+            let text = parsed(key, servers);
+            assert!(text.starts_with(want) || text.contains(want), "{key} {servers:?}: {text}");
         }
     }
 }

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::{
     account::IssuerError,
-    acme::own_namespace,
+    acme::require_own_namespace,
     reconcile::Controller,
     registry::Lookup,
     status::{self, Facts},
@@ -38,8 +38,8 @@ impl Controller {
                     .to_owned(),
             )
         })?;
-        own_namespace(key, &name)?;
-        let api: Api<Secret> = Api::namespaced(self.home(key).clone(), &name.namespace);
+        require_own_namespace(key, &name)?;
+        let api: Api<Secret> = Api::namespaced(self.client(key).clone(), &name.namespace);
         let found = api.get_opt(&name.name).await.map_err(|error| IssuerError::Failed {
             message: format!("loading issuer secret failed: {}", brief(&error)),
             disposition: Disposition::Retry(RetrySchedule::Transport),

@@ -123,7 +123,7 @@ pub fn fingerprint(
     issuer: &IssuerKey,
 ) -> Fingerprint {
     // Upstream leaves out the key that it would take anyway.
-    let anyway = settings.default_key.unwrap_or(KeyType::Rsa2048);
+    let default_key = settings.default_key.unwrap_or(KeyType::Rsa2048);
     let key = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
     Fingerprint::of(&RequestInputs {
         common_name: common_name(spec),
@@ -132,7 +132,7 @@ pub fn fingerprint(
             .map(|names| names.as_deref().unwrap_or_default()),
         csr: spec.csr.as_ref().map(|csr| csr.0.as_slice()),
         issuer: &issuer.to_string(),
-        key: key.filter(|key| *key != anyway),
+        key: key.filter(|key| *key != default_key),
     })
 }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_a_set_whatever_their_order_and_spelling() {
+    fn names_are_compared_as_a_set_regardless_of_order_and_spelling() {
         let before = json!({ "commonName": "a.example", "dnsNames": ["b.example", "c.example"] });
         for (now, same) in [
             (before.clone(), true),

@@ -1,4 +1,4 @@
-//! Whether an issuer that did not work for somebody is looked at again, and how often. A look asks the
+//! Whether an issuer that did not work for somebody is rechecked at again, and how often. A look asks the
 //! CA, so a thousand Certificates that fail at an account which is in order must not be a thousand
 //! looks; and an account that had to be made anew, which did not help, is not made again and again.
 
@@ -15,9 +15,9 @@ use crate::api::IssuerKey;
 /// See the [module](self).
 #[derive(Default)]
 pub(super) struct IssuerRechecks {
-    /// What was said of issuers, and is to be looked at.
-    said: HashMap<IssuerKey, String>,
-    looks: HashMap<IssuerKey, Recheck>,
+    /// What was said of issuers, and is to be rechecked at.
+    reasons: HashMap<IssuerKey, String>,
+    rechecks: HashMap<IssuerKey, Recheck>,
     /// When accounts that were deactivated were replaced.
     replaced: HashMap<IssuerKey, Recheck>,
 }
@@ -29,29 +29,29 @@ struct Recheck {
 }
 
 impl Recheck {
-    fn after(before: Option<&Self>, now: Timestamp, ladder: RetrySchedule) -> Self {
-        let recent = |look: &&Self| now.duration_since(look.at) < look.pause + FORGET;
-        let before = before.filter(recent).map(|look| look.pause);
-        let pause = backoff::after(Disposition::Retry(ladder), before, now).interval;
+    fn after(before: Option<&Self>, now: Timestamp, schedule: RetrySchedule) -> Self {
+        let recent = |recheck: &&Self| now.duration_since(recheck.at) < recheck.pause + RESET_AFTER;
+        let before = before.filter(recent).map(|recheck| recheck.pause);
+        let pause = backoff::after(Disposition::Retry(schedule), before, now).interval;
         Self { at: now, pause: pause.max(before.unwrap_or_default()) }
     }
 }
 
 /// After so much time without a look, it is a new matter.
-const FORGET: SignedDuration = SignedDuration::from_mins(15);
+const RESET_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 impl IssuerRechecks {
     /// Somebody failed by an issuer.
     pub(super) fn add(&mut self, key: &IssuerKey, why: String) {
-        self.said.insert(key.clone(), why);
+        self.reasons.insert(key.clone(), why);
     }
 
-    /// Why the issuer is to be looked at, once. What comes too soon after a look is dropped: whoever
+    /// Why the issuer is to be rechecked at, once. What comes too soon after a look is dropped: whoever
     /// still fails comes again.
     pub(super) fn take(&mut self, key: &IssuerKey, now: Timestamp) -> Option<String> {
-        let why = self.said.remove(key)?;
-        let before = self.looks.get(key);
-        if before.is_some_and(|look| now.duration_since(look.at) < look.pause) {
+        let why = self.reasons.remove(key)?;
+        let before = self.rechecks.get(key);
+        if before.is_some_and(|recheck| now.duration_since(recheck.at) < recheck.pause) {
             return None;
         }
         self.note(key, now, RetrySchedule::Transport);
@@ -67,25 +67,25 @@ impl IssuerRechecks {
     /// account back each time.
     pub(super) fn may_replace(&self, key: &IssuerKey, now: Timestamp) -> bool {
         let before = self.replaced.get(key);
-        before.is_none_or(|look| now.duration_since(look.at) >= look.pause)
+        before.is_none_or(|recheck| now.duration_since(recheck.at) >= recheck.pause)
     }
 
     /// An account that was deactivated was replaced.
     pub(super) fn replaced(&mut self, key: &IssuerKey, now: Timestamp) {
-        let look = Recheck::after(self.replaced.get(key), now, RetrySchedule::Validation);
-        self.replaced.insert(key.clone(), look);
+        let recheck = Recheck::after(self.replaced.get(key), now, RetrySchedule::Validation);
+        self.replaced.insert(key.clone(), recheck);
     }
 
     /// There is no such issuer any more.
     pub(super) fn forget(&mut self, key: &IssuerKey) {
-        self.said.remove(key);
-        self.looks.remove(key);
+        self.reasons.remove(key);
+        self.rechecks.remove(key);
         self.replaced.remove(key);
     }
 
-    fn note(&mut self, key: &IssuerKey, now: Timestamp, ladder: RetrySchedule) {
-        let look = Recheck::after(self.looks.get(key), now, ladder);
-        self.looks.insert(key.clone(), look);
+    fn note(&mut self, key: &IssuerKey, now: Timestamp, schedule: RetrySchedule) {
+        let recheck = Recheck::after(self.rechecks.get(key), now, schedule);
+        self.rechecks.insert(key.clone(), recheck);
     }
 }
 
@@ -97,36 +97,36 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// The seconds at which an issuer that is always doubted is looked at.
-    fn looks(until: i64, made_anew: bool) -> Vec<i64> {
+    /// The seconds at which an issuer that is always doubted is rechecked at.
+    fn recheck_times(until: i64, account_is_created: bool) -> Vec<i64> {
         let (mut rechecks, key) =
             (IssuerRechecks::default(), IssuerKey::Default("acme".to_owned()));
-        let mut looks = Vec::new();
+        let mut times = Vec::new();
         for second in 0..until {
             rechecks.add(&key, "unauthorized".to_owned());
             if rechecks.take(&key, at(second)).is_some() {
-                looks.push(second);
-                if made_anew {
+                times.push(second);
+                if account_is_created {
                     rechecks.account_created(&key, at(second));
                 }
             }
         }
-        looks
+        times
     }
 
     #[test]
-    fn an_issuer_that_is_always_doubted_is_looked_at_less_and_less_often() {
-        assert_eq!(looks(1_000, false), [0, 2, 6, 14, 30, 62, 126, 254, 510, 810]);
+    fn an_issuer_that_always_fails_is_rechecked_at_growing_intervals() {
+        assert_eq!(recheck_times(1_000, false), [0, 2, 6, 14, 30, 62, 126, 254, 510, 810]);
     }
 
     /// faults.md 26
     #[test]
-    fn an_account_that_was_made_anew_in_vain_is_left_alone() {
-        assert_eq!(looks(7_000, true), [0, 60, 660, 6_660]);
+    fn an_issuer_that_fails_with_a_new_account_is_rechecked_rarely() {
+        assert_eq!(recheck_times(7_000, true), [0, 60, 660, 6_660]);
     }
 
     #[test]
-    fn an_account_whose_old_key_is_put_back_each_time_is_replaced_ever_more_rarely() {
+    fn an_account_whose_old_key_is_restored_is_replaced_at_growing_intervals() {
         let (mut rechecks, key) =
             (IssuerRechecks::default(), IssuerKey::Default("acme".to_owned()));
         let mut replaced = Vec::new();
@@ -140,12 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_after_a_quiet_time_is_a_new_matter() {
+    fn the_interval_is_reset_after_a_time_without_rechecks() {
         let (mut rechecks, key) =
             (IssuerRechecks::default(), IssuerKey::Default("acme".to_owned()));
-        for (second, looked) in [(0, true), (1, false), (3_600, true), (3_603, true)] {
+        for (second, rechecked) in [(0, true), (1, false), (3_600, true), (3_603, true)] {
             rechecks.add(&key, "x".to_owned());
-            assert_eq!(rechecks.take(&key, at(second)).is_some(), looked, "{second}");
+            assert_eq!(rechecks.take(&key, at(second)).is_some(), rechecked, "{second}");
             assert_eq!(rechecks.take(&key, at(second)), None);
         }
     }

@@ -20,7 +20,7 @@ use kube::{
 
 use super::{
     account::IssuerError,
-    acme::Built,
+    acme::BuiltIssuer,
     quota::{Quota, limits::Cas},
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// How often a Secret is looked at that nobody watches.
-const LOOK: Duration = Duration::from_secs(15);
+const SECRET_RECHECK: Duration = Duration::from_secs(15);
 
 /// Everything that a pass needs.
 pub struct Controller {
@@ -76,9 +76,9 @@ pub struct Controller {
     /// Whether authorizations are given up after each order.
     pub deactivate_authorizations: bool,
     /// Events on Issuers.
-    pub reports: EventRecorder,
+    pub events: EventRecorder,
     /// Events on Issuers of the target cluster.
-    pub target_reports: Option<EventRecorder>,
+    pub target_events: Option<EventRecorder>,
     /// Which Issuers need a pass.
     pub queue: Shared<IssuerKey>,
     /// Told of each issuer that has changed.
@@ -92,35 +92,35 @@ pub struct Controller {
 }
 
 /// Generation of the specification, and what is wrong.
-pub(super) type SeenVersion = (Option<i64>, Option<String>);
+pub(super) type NotifiedState = (Option<i64>, Option<String>);
 
 /// What this process knows of issuers.
 #[derive(Default)]
 pub struct Known {
     pub(super) issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
-    pub(super) built: Mutex<HashMap<IssuerKey, Built>>,
+    pub(super) built: Mutex<HashMap<IssuerKey, BuiltIssuer>>,
     pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
     waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
     /// What Certificates were woken for.
-    pub(super) announced: Mutex<HashMap<IssuerKey, SeenVersion>>,
+    pub(super) notified: Mutex<HashMap<IssuerKey, NotifiedState>>,
 }
 
 impl Controller {
     /// One pass. Returns after how long the next one is due.
     pub async fn reconcile(&self, name: IssuerKey) -> Option<Duration> {
         let issuer = lock(&self.known.issuers).get(&name).cloned();
-        let ours = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
-        let Some(issuer) = ours else {
+        let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
+        let Some(issuer) = served else {
             self.registry.forget(&name);
             lock(&self.known.built).remove(&name);
             lock(&self.known.quotas).remove(&name);
             lock(&self.known.waits).remove(&name);
             self.metrics.forget_issuer(&name);
-            lock(&self.known.announced).remove(&name);
+            lock(&self.known.notified).remove(&name);
             let _ = self.changed.send(name);
             return None;
         };
-        let Some(_room) = self.tenant_limiter.acquire(name.tenant()) else {
+        let Some(_permit) = self.tenant_limiter.acquire(name.tenant()) else {
             return Some(tenant_limiter::LATER);
         };
         if issuer
@@ -129,25 +129,25 @@ impl Controller {
             .is_some_and(|it| it == well_known::RECONCILE)
         {
             lock(&self.known.waits).remove(&name);
-            if let Err(error) = self.take_off_operation(&name, &issuer).await {
+            if let Err(error) = self.remove_operation_annotation(&name, &issuer).await {
                 tracing::warn!(issuer = %name, "issuer {name}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
             }
         }
-        let outcome = self.prepare(&name, &issuer).await;
-        let again = self.settle(&name, &outcome);
-        let said = match outcome {
+        let prepared = self.prepare(&name, &issuer).await;
+        let again = self.retry_delay(&name, &prepared);
+        let outcome = match prepared {
             Ok(facts) => Outcome::Ready(facts),
-            Err(trouble) => {
-                self.registry.put(&name, Lookup::NotReady(trouble.to_string()));
-                Outcome::Error { message: trouble.to_string(), rest: trouble.server_wait() }
+            Err(error) => {
+                self.registry.put(&name, Lookup::NotReady(error.to_string()));
+                Outcome::Error { message: error.to_string(), server_wait: error.server_wait() }
             }
         };
-        if let Some(facts) = status::for_metrics(&issuer, &said) {
+        if let Some(facts) = status::for_metrics(&issuer, &outcome) {
             self.metrics.know_issuer(&name, &facts);
         }
-        self.announce(&name, &issuer, &said);
-        match self.write_status(&name, &issuer, &said).await {
-            Ok(()) => again.or_else(|| self.before_secrets_change(&name, &issuer)),
+        self.notify_certificates(&name, &issuer, &outcome);
+        match self.write_status(&name, &issuer, &outcome).await {
+            Ok(()) => again.or_else(|| self.recheck_secrets(&name, &issuer)),
             Err(error) => {
                 tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
                 let wait =
@@ -161,9 +161,9 @@ impl Controller {
         &self,
         name: &IssuerKey,
         issuer: &Issuer,
-        said: &Outcome,
+        outcome: &Outcome,
     ) -> kube::Result<()> {
-        self.publish_status(name, issuer, said).await?;
+        self.publish_status(name, issuer, outcome).await?;
         let quota = lock(&self.known.quotas).get(name).cloned();
         match quota {
             Some(quota) => quota.store_owed().await,
@@ -172,18 +172,18 @@ impl Controller {
     }
 
     /// Nobody tells when a Secret changes in a namespace that is not watched.
-    fn before_secrets_change(&self, name: &IssuerKey, issuer: &Issuer) -> Option<Duration> {
+    fn recheck_secrets(&self, name: &IssuerKey, issuer: &Issuer) -> Option<Duration> {
         let is_unwatched = |secret: &ObjectKey| secret.namespace != self.namespace;
         match name {
             IssuerKey::Default(_) => {
-                watched::secrets(issuer).any(|it| is_unwatched(&it)).then_some(LOOK)
+                watched::secrets(issuer).any(|it| is_unwatched(&it)).then_some(SECRET_RECHECK)
             }
             IssuerKey::Target(_) => None,
         }
     }
 
     /// What a person asked for by the annotation is done, or sure to be done.
-    pub(super) async fn take_off_operation(
+    pub(super) async fn remove_operation_annotation(
         &self,
         key: &IssuerKey,
         issuer: &Issuer,
@@ -200,13 +200,13 @@ impl Controller {
 
     /// Wakes Certificates, unless nothing has changed for them since they were woken last: an issuer
     /// that fails again and again must not wake them each time.
-    fn announce(&self, name: &IssuerKey, issuer: &Issuer, said: &Outcome) {
-        let trouble = match said {
+    fn notify_certificates(&self, name: &IssuerKey, issuer: &Issuer, outcome: &Outcome) {
+        let error = match outcome {
             Outcome::Ready(_) => None,
             Outcome::Error { message, .. } => Some(message.clone()),
         };
-        let news = (issuer.metadata.generation, trouble);
-        let known = lock(&self.known.announced).insert(name.clone(), news.clone());
+        let news = (issuer.metadata.generation, error);
+        let known = lock(&self.known.notified).insert(name.clone(), news.clone());
         if known != Some(news) {
             let _ = self.changed.send(name.clone());
         }
@@ -229,7 +229,11 @@ impl Controller {
     }
 
     /// When to look again after a failure; the ladder is forgotten on success.
-    fn settle(&self, name: &IssuerKey, outcome: &Result<Facts, IssuerError>) -> Option<Duration> {
+    fn retry_delay(
+        &self,
+        name: &IssuerKey,
+        outcome: &Result<Facts, IssuerError>,
+    ) -> Option<Duration> {
         let mut waits = lock(&self.known.waits);
         let disposition = match outcome {
             Ok(_) => {
@@ -238,7 +242,7 @@ impl Controller {
             }
             // Whoever mends it changes the Issuer or a Secret that we watch; the look is for the rest.
             Err(IssuerError::InvalidConfig(_)) => Disposition::Retry(RetrySchedule::Transport),
-            // The CA said no to this very account, and is not asked the same every few minutes.
+            // The CA outcome no to this very account, and is not asked the same every few minutes.
             Err(
                 IssuerError::Deactivated(_)
                 | IssuerError::Failed { disposition: Disposition::FixIssuer, .. },
@@ -279,15 +283,15 @@ impl Controller {
                 Outcome::Ready(facts) => {
                     tracing::info!(issuer = %name, "issuer {name} is ready");
                     match facts.warning() {
-                        Some(warning) => self.reports(name).warning(about, "Ready", warning),
+                        Some(warning) => self.events(name).warning(about, "Ready", warning),
                         None => {
-                            self.reports(name).normal(about, "Ready", "certificates can be issued");
+                            self.events(name).normal(about, "Ready", "certificates can be issued");
                         }
                     }
                 }
                 Outcome::Error { message, .. } => {
                     tracing::warn!(issuer = %name, "issuer {name}: {message}");
-                    self.reports(name).warning(about, "IssuerNotReady", message);
+                    self.events(name).warning(about, "IssuerNotReady", message);
                 }
             }
         }
@@ -295,7 +299,7 @@ impl Controller {
     }
 
     /// The client of the cluster that the issuer lives in.
-    pub(super) fn home(&self, key: &IssuerKey) -> &Client {
+    pub(super) fn client(&self, key: &IssuerKey) -> &Client {
         match (key, &self.target) {
             (IssuerKey::Target(_), Some(target)) => &target.0,
             (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.cluster.0,
@@ -307,13 +311,13 @@ impl Controller {
             IssuerKey::Default(_) => &self.namespace,
             IssuerKey::Target(object) => &object.namespace,
         };
-        Api::namespaced(self.home(key).clone(), namespace)
+        Api::namespaced(self.client(key).clone(), namespace)
     }
 
-    pub(super) fn reports(&self, key: &IssuerKey) -> &EventRecorder {
-        match (key, &self.target_reports) {
-            (IssuerKey::Target(_), Some(reports)) => reports,
-            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.reports,
+    pub(super) fn events(&self, key: &IssuerKey) -> &EventRecorder {
+        match (key, &self.target_events) {
+            (IssuerKey::Target(_), Some(events)) => events,
+            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.events,
         }
     }
 }

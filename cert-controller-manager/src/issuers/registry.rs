@@ -24,7 +24,7 @@ pub struct Registry {
     rules: Rules,
     entries: RwLock<HashMap<IssuerKey, Lookup>>,
     /// All issuers that are ours to serve, whether or not they can issue.
-    offers: RwLock<Arc<Vec<Candidate>>>,
+    candidates: RwLock<Arc<Vec<Candidate>>>,
     rechecks: Mutex<IssuerRechecks>,
     /// The issuers' controller.
     queue: Shared<IssuerKey>,
@@ -57,7 +57,7 @@ impl Registry {
         Self {
             rules,
             entries: RwLock::default(),
-            offers: RwLock::default(),
+            candidates: RwLock::default(),
             rechecks: Mutex::default(),
             queue,
         }
@@ -76,9 +76,9 @@ impl Registry {
 
     /// The issuer that a Certificate means.
     #[must_use]
-    pub fn select(&self, asked: &IssuerQuery) -> Selection {
-        let offers = self.offers.read().unwrap_or_else(PoisonError::into_inner).clone();
-        select(&self.rules, &offers, asked)
+    pub fn select(&self, query: &IssuerQuery) -> Selection {
+        let candidates = self.candidates.read().unwrap_or_else(PoisonError::into_inner).clone();
+        select(&self.rules, &candidates, query)
     }
 
     /// What is known of the issuer `key`.
@@ -126,28 +126,28 @@ impl Registry {
     }
 
     /// A Certificate wants nothing more of any issuer.
-    pub fn leave_quotas(&self, whose: &CertificateKey) {
+    pub fn leave_quotas(&self, certificate: &CertificateKey) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         for lookup in entries.values() {
             if let Lookup::Ready { quota: Some(quota), .. } = lookup {
-                quota.leave(whose);
+                quota.leave(certificate);
             }
         }
     }
 
-    /// There is an issuer, and this is what it offers; its controller will say more.
-    pub(super) fn seen(&self, offer: Candidate) {
+    /// There is an issuer, and this is what it candidates; its controller will say more.
+    pub(super) fn add_candidate(&self, candidate: Candidate) {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-            entries.entry(offer.key.clone()).or_insert(Lookup::Unknown);
+            entries.entry(candidate.key.clone()).or_insert(Lookup::Unknown);
         }
-        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
-        if offers.contains(&offer) {
+        let mut candidates = self.candidates.write().unwrap_or_else(PoisonError::into_inner);
+        if candidates.contains(&candidate) {
             return;
         }
-        let offers = Arc::make_mut(&mut offers);
-        offers.retain(|other| other.key != offer.key);
-        offers.push(offer);
+        let candidates = Arc::make_mut(&mut candidates);
+        candidates.retain(|other| other.key != candidate.key);
+        candidates.push(candidate);
     }
 
     /// There is no such issuer any more, or it is not ours.
@@ -157,9 +157,9 @@ impl Registry {
             entries.remove(key);
         }
         self.rechecks().forget(key);
-        let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
-        if offers.iter().any(|offer| offer.key == *key) {
-            Arc::make_mut(&mut offers).retain(|offer| offer.key != *key);
+        let mut candidates = self.candidates.write().unwrap_or_else(PoisonError::into_inner);
+        if candidates.iter().any(|candidate| candidate.key == *key) {
+            Arc::make_mut(&mut candidates).retain(|candidate| candidate.key != *key);
         }
     }
 

@@ -42,127 +42,128 @@ impl Controller {
     pub(super) async fn rotate(
         &self,
         key: &IssuerKey,
-        applicant: &AccountRequest<'_>,
+        request: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: StoredKey,
     ) -> Result<Rotated, IssuerError> {
-        let asked = is_asked(applicant.issuer);
-        if stored.next.is_none() && !asked {
+        let requested = requests_rotation(request.issuer);
+        if stored.next.is_none() && !requested {
             return Ok(stored.into());
         }
         let stored = match stored.next {
             Some(_) => stored,
-            None => match self.begin(key, applicant, secret, &stored).await? {
-                Some(begun) => begun,
+            None => match self.store_next_key(key, request, secret, &stored).await? {
+                Some(stored) => stored,
                 None => return Ok(stored.into()),
             },
         };
-        if asked {
-            let off = self.take_off_operation(key, applicant.issuer).await;
-            off.map_err(|error| IssuerError::cluster("taking the annotation off", &error))?;
+        if requested {
+            let removed = self.remove_operation_annotation(key, request.issuer).await;
+            removed.map_err(|error| IssuerError::cluster("taking the annotation off", &error))?;
         }
         // Whoever signs with the old key while it is changed may be refused.
         let before = self.registry.lookup(key);
         let why = "the key of the account is being changed".to_owned();
         self.registry.put(key, Lookup::NotReady(why));
-        lock(&self.known.announced).remove(key);
+        lock(&self.known.notified).remove(key);
         if let Lookup::Ready { issuer, .. } = before {
-            until_unused(&issuer).await;
+            wait_until_unused(&issuer).await;
         }
-        self.finish(key, applicant, secret, stored).await
+        self.roll_over_key(key, request, secret, stored).await
     }
 
     /// Stores the new key; `None` where there is nothing to do.
-    async fn begin(
+    async fn store_next_key(
         &self,
         key: &IssuerKey,
-        applicant: &AccountRequest<'_>,
+        request: &AccountRequest<'_>,
         secret: &ObjectKey,
         stored: &StoredKey,
     ) -> Result<Option<StoredKey>, IssuerError> {
         // What we know of the Issuer may be old, and one annotation is one change.
-        let name = applicant.issuer.name_any();
+        let name = request.issuer.name_any();
         let now = self.api(key).get_opt(&name).await;
         let now = now.map_err(|error| IssuerError::cluster("reading the Issuer", &error))?;
-        if !now.as_ref().is_some_and(is_asked) {
+        if !now.as_ref().is_some_and(requests_rotation) {
             return Ok(None);
         }
-        let directory = applicant.ca.directory().await.map_err(|error| changing(&error.into()))?;
+        let directory =
+            request.ca.directory().await.map_err(|error| rotation_error(&error.into()))?;
         if directory.key_change.is_none() {
-            self.not_changed(key, applicant.issuer, &AccountError::NoKeyChange);
-            if let Err(error) = self.take_off_operation(key, applicant.issuer).await {
+            self.report_unchanged(key, request.issuer, &AccountError::NoKeyChange);
+            if let Err(error) = self.remove_operation_annotation(key, request.issuer).await {
                 tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
             }
             return Ok(None);
         }
-        secret::store_next(applicant.home, secret, stored).await.map(Some)
+        secret::store_next(request.client, secret, stored).await.map(Some)
     }
 
     /// Makes the CA take the key that is stored as the next one, or gives it up.
-    async fn finish(
+    async fn roll_over_key(
         &self,
         key: &IssuerKey,
-        applicant: &AccountRequest<'_>,
+        request: &AccountRequest<'_>,
         name: &ObjectKey,
         stored: StoredKey,
     ) -> Result<Rotated, IssuerError> {
         let Some(next) = &stored.next else { return Ok(stored.into()) };
-        let status = applicant.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
-        let known = status.and_then(|it| account::url_at(it, &applicant.spec.server));
-        let roll = || roll_over(applicant.ca, &stored.key, next, known);
+        let status = request.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
+        let known = status.and_then(|it| account::url_at(it, &request.spec.server));
+        let roll = || roll_over(request.ca, &stored.key, next, known);
         let outcome = match roll().await {
             // The CA has lost the account, or never had it.
             Err(AccountError::NotRegistered) => {
-                applicant.register(&stored).await?;
-                roll_over(applicant.ca, &stored.key, next, None).await
+                request.register(&stored).await?;
+                roll_over(request.ca, &stored.key, next, None).await
             }
             outcome => outcome,
         };
-        match outcome.map_err(|error| changing(&error))? {
+        match outcome.map_err(|error| rotation_error(&error))? {
             Rollover::Changed(account) => {
-                let stored = secret::promote_next(applicant.home, name, &stored, next).await?;
-                self.changed_key(key, applicant.issuer, &account);
+                let stored = secret::promote_next(request.client, name, &stored, next).await?;
+                self.report_changed(key, request.issuer, &account);
                 let registration = account::with_key(status, &account, &stored.hash);
                 Ok(Rotated { stored, registration: Some(registration) })
             }
             Rollover::Refused(why) => {
-                self.not_changed(key, applicant.issuer, &why);
-                Ok(secret::drop_next(applicant.home, name, &stored).await?.into())
+                self.report_unchanged(key, request.issuer, &why);
+                Ok(secret::drop_next(request.client, name, &stored).await?.into())
             }
         }
     }
 
-    fn changed_key(&self, key: &IssuerKey, issuer: &Issuer, account: &Account) {
+    fn report_changed(&self, key: &IssuerKey, issuer: &Issuer, account: &Account) {
         let url = account.url();
         tracing::info!(issuer = %key, account = %url, "issuer {key}: account {url} has another key");
         let note = format!("the account {url} has another key");
-        self.reports(key).normal(issuer.object_ref(&()), "AccountKeyChanged", &note);
+        self.events(key).normal(issuer.object_ref(&()), "AccountKeyChanged", &note);
     }
 
-    fn not_changed(&self, key: &IssuerKey, issuer: &Issuer, why: &AccountError) {
+    fn report_unchanged(&self, key: &IssuerKey, issuer: &Issuer, why: &AccountError) {
         tracing::warn!(issuer = %key, "issuer {key}: the account keeps its key: {why}");
         let note = format!("the account keeps its key: {why}");
-        self.reports(key).warning(issuer.object_ref(&()), "AccountKeyNotChanged", &note);
+        self.events(key).warning(issuer.object_ref(&()), "AccountKeyNotChanged", &note);
     }
 }
 
 /// Waits until no order is being taken further with what issued before, for as long as a request may
 /// take: nobody gets it any more.
-async fn until_unused(issuer: &Arc<dyn cert_lib::issue::Issuer>) {
-    let deadline = Instant::now() + LONGEST_REQUEST;
+async fn wait_until_unused(issuer: &Arc<dyn cert_lib::issue::Issuer>) {
+    let deadline = Instant::now() + MAX_REQUEST_TIME;
     while Arc::strong_count(issuer) > 1 && Instant::now() < deadline {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-const LONGEST_REQUEST: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(20);
+const MAX_REQUEST_TIME: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-fn changing(error: &AccountError) -> IssuerError {
+fn rotation_error(error: &AccountError) -> IssuerError {
     IssuerError::account("changing the account key", error)
 }
 
-fn is_asked(issuer: &Issuer) -> bool {
+fn requests_rotation(issuer: &Issuer) -> bool {
     let operation = issuer.annotations().get(well_known::OPERATION);
     operation.is_some_and(|operation| operation == well_known::ROTATE_ACCOUNT_KEY)
 }

@@ -42,7 +42,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What the specification of the issuer `key` offers.
+    /// What the specification of the issuer `key` candidates.
     #[must_use]
     pub fn new(key: IssuerKey, spec: &IssuerSpec) -> Self {
         let domains = spec.acme.as_ref().and_then(|acme| acme.domains.as_ref());
@@ -79,23 +79,23 @@ pub struct Selection {
     pub refusal: Option<String>,
 }
 
-/// Chooses. `offers` has all issuers that are ours to serve, each once.
+/// Chooses. `candidates` has all issuers that are ours to serve, each once.
 #[must_use]
-pub fn select(rules: &Rules, offers: &[Candidate], asked: &IssuerQuery) -> Selection {
-    let key = match &asked.reference {
+pub fn select(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> Selection {
+    let key = match &query.reference {
         Some((name, namespace)) => referenced(rules, name, namespace.as_deref()),
-        None => Ok(best(rules, offers, asked)),
+        None => Ok(best(rules, candidates, query)),
     };
     let (key, refusal) = match key {
         Ok(key) => (key, None),
         Err((key, why)) => (key, Some(why)),
     };
-    let offer = offers.iter().find(|offer| offer.key == key);
-    let selection = offer.and_then(|offer| offer.selection.as_ref());
+    let candidate = candidates.iter().find(|candidate| candidate.key == key);
+    let selection = candidate.and_then(|candidate| candidate.selection.as_ref());
     let refusal = refusal.or_else(|| {
-        asked.names.iter().find_map(|name| outside(rules, &key, selection, name).err())
+        query.names.iter().find_map(|name| outside(rules, &key, selection, name).err())
     });
-    Selection { kind: offer.and_then(|offer| offer.kind), key, refusal }
+    Selection { kind: candidate.and_then(|candidate| candidate.kind), key, refusal }
 }
 
 /// A namespace that is not the issuer namespace is on the target cluster; the key is told even where
@@ -119,11 +119,13 @@ fn referenced(
 }
 
 /// Where nobody covers all names, the default issuer says why it does not.
-fn best(rules: &Rules, offers: &[Candidate], asked: &IssuerQuery) -> IssuerKey {
+fn best(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> IssuerKey {
     let default = IssuerKey::Default(rules.default_issuer.clone());
-    let ranked = offers.iter().filter_map(|offer| Some((rank(rules, offer, asked)?, &offer.key)));
+    let ranked = candidates
+        .iter()
+        .filter_map(|candidate| Some((rank(rules, candidate, query)?, &candidate.key)));
     let ranked: Vec<_> = ranked.collect();
-    if let Some(current) = &asked.current
+    if let Some(current) = &query.current
         && ranked.iter().any(|(_, key)| *key == current)
     {
         return current.clone();
@@ -135,23 +137,24 @@ fn best(rules: &Rules, offers: &[Candidate], asked: &IssuerQuery) -> IssuerKey {
 
 /// How well an issuer is for all names; `None` where it is not eligible. One that says what it is
 /// for goes before the default issuer that does not.
-fn rank(rules: &Rules, offer: &Candidate, asked: &IssuerQuery) -> Option<(bool, usize)> {
-    let is_default = is_default(rules, &offer.key);
-    let at_home = match &offer.key {
+fn rank(rules: &Rules, candidate: &Candidate, query: &IssuerQuery) -> Option<(bool, usize)> {
+    let is_default = is_default(rules, &candidate.key);
+    let is_permitted = match &candidate.key {
         IssuerKey::Default(_) => true,
         // A tenant's issuer draws only the Certificates of its own namespace; upstream lets it draw
         // everybody's.
-        IssuerKey::Target(key) => rules.allow_target && key.namespace == asked.namespace,
+        IssuerKey::Target(key) => rules.allow_target && key.namespace == query.namespace,
     };
-    if !at_home
-        || (offer.selection.is_none() && !is_default)
-        || asked.names.is_empty() && !is_default
+    if !is_permitted
+        || (candidate.selection.is_none() && !is_default)
+        || query.names.is_empty() && !is_default
     {
         return None;
     }
-    let fits = |name: &String| outside(rules, &offer.key, offer.selection.as_ref(), name).ok();
-    let fits: Option<Vec<usize>> = asked.names.iter().map(fits).collect();
-    Some((offer.selection.is_some(), fits?.into_iter().sum()))
+    let fits =
+        |name: &String| outside(rules, &candidate.key, candidate.selection.as_ref(), name).ok();
+    let fits: Option<Vec<usize>> = query.names.iter().map(fits).collect();
+    Some((candidate.selection.is_some(), fits?.into_iter().sum()))
 }
 
 fn is_default(rules: &Rules, key: &IssuerKey) -> bool {

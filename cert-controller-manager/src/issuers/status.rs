@@ -23,7 +23,7 @@ pub enum Outcome {
         /// Why, and what to do.
         message: String,
         /// For how long the CA wants to be left alone, where it said so.
-        rest: Option<ServerWait>,
+        server_wait: Option<ServerWait>,
     },
 }
 
@@ -65,7 +65,9 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp
     let kind = IssuerKind::of(&issuer.spec);
     let (state, message, rest) = match outcome {
         Outcome::Ready(facts) => ("Ready", facts.warning().map(str::to_owned), None),
-        Outcome::Error { message, rest } => ("Error", Some(message.clone()), rest.clone()),
+        Outcome::Error { message, server_wait } => {
+            ("Error", Some(message.clone()), server_wait.clone())
+        }
     };
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ready_issuer_says_what_is_wrong_with_its_ca() {
+    fn the_status_of_a_ready_issuer_has_the_warning_about_its_ca() {
         let issuer: Issuer = serde_json::from_value(json!({
             "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
             "metadata": { "name": "ca" }, "spec": { "ca": {} },
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_to_another_account_is_forgotten_and_what_holds_for_all_is_not() {
+    fn limits_of_another_account_are_dropped_and_limits_for_all_accounts_are_kept() {
         let account = |url: &str| json!({ "accountURL": url });
         let limit = |of: &str| Limit { of: of.to_owned(), ..Limit::default() };
         let all = ["account", "name a.example", "domain example", "set 0"].map(limit);
@@ -193,7 +195,7 @@ mod tests {
             let limits = of(&issuer, &ready, 1, Timestamp::UNIX_EPOCH).limits.unwrap_or_default();
             assert_eq!(limits, all[4 - kept..], "{url}");
         }
-        let failed = Outcome::Error { message: "away".to_owned(), rest: None };
+        let failed = Outcome::Error { message: "away".to_owned(), server_wait: None };
         assert_eq!(of(&issuer, &failed, 1, Timestamp::UNIX_EPOCH).limits.unwrap_or_default(), all);
     }
 }

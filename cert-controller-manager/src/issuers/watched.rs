@@ -18,7 +18,7 @@ use crate::{
 
 /// Where issuers and their Secrets live.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Home {
+pub enum IssuerCluster {
     /// The issuer namespace of the default cluster.
     Default,
     /// All namespaces of the target cluster.
@@ -31,21 +31,21 @@ pub struct Watched {
     /// Who is told.
     pub controller: Arc<Controller>,
     /// Where the objects are.
-    pub home: Home,
+    pub cluster: IssuerCluster,
 }
 
 impl Watched {
     fn key(&self, object: &ObjectKey) -> IssuerKey {
-        match self.home {
-            Home::Default => IssuerKey::Default(object.name.clone()),
-            Home::Target => IssuerKey::Target(object.clone()),
+        match self.cluster {
+            IssuerCluster::Default => IssuerKey::Default(object.name.clone()),
+            IssuerCluster::Target => IssuerKey::Target(object.clone()),
         }
     }
 
     fn is_here(&self, key: &IssuerKey) -> bool {
         match key {
-            IssuerKey::Default(_) => self.home == Home::Default,
-            IssuerKey::Target(_) => self.home == Home::Target,
+            IssuerKey::Default(_) => self.cluster == IssuerCluster::Default,
+            IssuerKey::Target(_) => self.cluster == IssuerCluster::Target,
         }
     }
 
@@ -72,7 +72,7 @@ impl EventHandler<Issuer> for Watched {
         let controller = &self.controller;
         let key = self.key(&ObjectKey::of(&issuer));
         if is_served(&issuer, &controller.classes) {
-            controller.registry.seen(Candidate::new(key.clone(), &issuer.spec));
+            controller.registry.add_candidate(Candidate::new(key.clone(), &issuer.spec));
         }
         let issuer = Arc::new(issuer);
         let known = lock(&controller.known.issuers).insert(key.clone(), issuer.clone());
@@ -96,7 +96,7 @@ impl EventHandler<Issuer> for Watched {
 
 /// Whether nothing has happened but that we noted what is left of the quota.
 fn is_echo(known: &Issuer, now: &Issuer) -> bool {
-    let rest = |issuer: &Issuer| {
+    let without_limits = |issuer: &Issuer| {
         issuer.status.clone().map(|status| IssuerStatus { requests: None, limits: None, ..status })
     };
     let meta = |issuer: &Issuer| {
@@ -107,7 +107,7 @@ fn is_echo(known: &Issuer, now: &Issuer) -> bool {
         || (meta(known) == meta(now)
             && known.spec == now.spec
             && known.annotations() == now.annotations()
-            && rest(known) == rest(now))
+            && without_limits(known) == without_limits(now))
 }
 
 /// The Secrets that issuers refer to, as metadata: a changed key is a new pass.

@@ -17,7 +17,7 @@ use super::{
     observe,
     observed::{Backup, Lists, Observed},
     plan::{self, Step},
-    reconcile::{Controller, FALLBACK, IN_LINE},
+    reconcile::{BUSY_RECHECK, Controller, FALLBACK},
     status::{self, State, StatusUpdate},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Pass<'a> {
     pub(super) key: &'a RevocationKey,
     pub(super) revocation: &'a CertificateRevocation,
-    pub(super) found: Observed,
+    pub(super) observed: Observed,
     pub(super) renew: bool,
     pub(super) date: Timestamp,
     pub(super) now: Timestamp,
@@ -49,25 +49,30 @@ enum Outcome {
 impl Controller {
     /// Makes sure that the backups that will be revoked are found when the Secrets hold something
     /// else. *Idempotent*.
-    pub(super) async fn record_subject(
+    pub(super) async fn annotate_backups(
         &self,
         key: &RevocationKey,
         namespace: &str,
-        found: &Observed,
+        observed: &Observed,
         backups: &[ObjectKey],
     ) -> kube::Result<()> {
-        let Some(subject) = &found.subject else { return Ok(()) };
+        let Some(subject) = &observed.subject else { return Ok(()) };
         let issuer = &subject.issuer.key;
         for backup in backups {
-            let tenants = self.places.tenants(key.home, namespace);
+            let tenants = self.places.tenants(key.cluster, namespace);
             let tenant = tenants.first().map_or("", String::as_str);
-            self.note(backup, tenant, issuer).await?;
+            self.annotate_backup(backup, tenant, issuer).await?;
         }
         Ok(())
     }
 
     /// Writes on a backup whose it is. Others who have the same certificate stay on it.
-    async fn note(&self, backup: &ObjectKey, tenant: &str, issuer: &IssuerKey) -> kube::Result<()> {
+    async fn annotate_backup(
+        &self,
+        backup: &ObjectKey,
+        tenant: &str,
+        issuer: &IssuerKey,
+    ) -> kube::Result<()> {
         let api = self.secrets(&backup.namespace);
         let Some(secret) = api.get_opt(&backup.name).await? else { return Ok(()) };
         let noted = secret.annotations().get(well_known::BACKUP_OF).cloned().unwrap_or_default();
@@ -89,14 +94,14 @@ impl Controller {
         &self,
         pass: &Pass<'_>,
         lists: Lists,
-        to_tell: &[CertificateName],
+        to_renew: &[CertificateName],
     ) -> kube::Result<Option<Timestamp>> {
         let date = pass.date.to_string();
         let patch = json!({
             "metadata": { "annotations": { well_known::NEW_KEY_AFTER: date } },
             "spec": { "ensureRenewedAfter": date },
         });
-        for name in to_tell {
+        for name in to_renew {
             let api = self.certificates(pass.key, &name.namespace);
             match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {}
@@ -125,47 +130,48 @@ impl Controller {
     ) -> kube::Result<Option<Timestamp>> {
         let previous = status::backoff(pass.revocation).map(|backoff| backoff.interval);
         let (mut errors, mut waits, mut waits_for_issuer) = (Vec::new(), Vec::new(), false);
-        let mut in_line = 0;
+        let mut busy = 0;
         for backup in backups {
-            let mut complain = |why| errors.push(format!("{}: {why}", backup.text));
+            let mut add_error = |why| errors.push(format!("{}: {why}", backup.text));
             match self.revoke_one(&pass, backup).await? {
                 Outcome::Revoked => {
-                    let done = pass.found.backups.iter_mut().filter(|it| *it == backup);
+                    let done = pass.observed.backups.iter_mut().filter(|it| *it == backup);
                     done.for_each(|it| it.revoked = true);
                 }
                 Outcome::Refused(why) => {
-                    complain(why);
+                    add_error(why);
                     lists.secrets.remove(&backup.listed());
                     lists.failed_secrets.insert(backup.listed());
                 }
                 Outcome::Later(why, None) => {
-                    complain(why);
+                    add_error(why);
                     waits_for_issuer = true;
                 }
                 Outcome::Later(why, Some(disposition)) => {
-                    complain(why);
+                    add_error(why);
                     waits.push(backoff::after(disposition, previous, pass.now));
                 }
-                Outcome::Busy => in_line += 1,
+                Outcome::Busy => busy += 1,
             }
         }
-        if in_line == backups.len() {
-            return Ok(Some(pass.now + IN_LINE));
+        if busy == backups.len() {
+            return Ok(Some(pass.now + BUSY_RECHECK));
         }
         let errors = (!errors.is_empty())
             .then(|| format!("errors during revocation: {}", errors.join("; ")));
-        match plan::next(&pass.found, Some(lists), pass.renew, pass.date, true, pass.now) {
+        match plan::next(&pass.observed, Some(lists), pass.renew, pass.date, true, pass.now) {
             Step::Finish(lists) => self.finish(&pass, lists, errors).await,
             Step::Revoke(lists, _) => {
                 let backoff = waits.into_iter().max_by_key(|wait: &Backoff| wait.until);
                 let message = errors.unwrap_or_else(|| "revoking old certificate".to_owned());
-                let said = StatusUpdate { backoff, ..StatusUpdate::pending(message, Some(lists)) };
-                self.publish_status(pass.key, pass.revocation, &said).await?;
-                let soon = pass.now + if in_line > 0 { IN_LINE } else { FALLBACK };
-                let waits = backoff.filter(|_| !waits_for_issuer && in_line == 0);
+                let update =
+                    StatusUpdate { backoff, ..StatusUpdate::pending(message, Some(lists)) };
+                self.publish_status(pass.key, pass.revocation, &update).await?;
+                let soon = pass.now + if busy > 0 { BUSY_RECHECK } else { FALLBACK };
+                let waits = backoff.filter(|_| !waits_for_issuer && busy == 0);
                 Ok(Some(waits.map_or(soon, |it| it.until)))
             }
-            Step::Refuse(_) | Step::Secure(_) | Step::Begin(..) | Step::Renew(..) => {
+            Step::Refuse(_) | Step::Annotate(_) | Step::Begin(..) | Step::Renew(..) => {
                 Ok(Some(pass.now + FALLBACK))
             }
         }
@@ -187,7 +193,7 @@ impl Controller {
                 return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
             }
         };
-        let Some(_room) = self.tenant_limiter.acquire(key.tenant()) else {
+        let Some(_permit) = self.tenant_limiter.acquire(key.tenant()) else {
             return Ok(Outcome::Busy);
         };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
@@ -224,15 +230,15 @@ impl Controller {
         lists: Lists,
         errors: Option<String>,
     ) -> kube::Result<Option<Timestamp>> {
-        let said = pass.revocation.status.as_ref().and_then(|status| status.message.clone());
-        let before = errors.or(said).unwrap_or_default();
+        let published = pass.revocation.status.as_ref().and_then(|status| status.message.clone());
+        let before = errors.or(published).unwrap_or_default();
         let (ending, message) = plan::ending(&lists, pass.renew, &before);
-        let said = StatusUpdate {
+        let update = StatusUpdate {
             state: State::from(ending),
             finished: true,
             ..StatusUpdate::pending(message, Some(lists))
         };
-        self.publish_status(pass.key, pass.revocation, &said).await?;
+        self.publish_status(pass.key, pass.revocation, &update).await?;
         Ok(None)
     }
 }

@@ -101,7 +101,7 @@ impl Controller {
         labels: &str,
     ) -> kube::Result<Vec<CertificateName>> {
         let scope = match self.settings.cross_namespace_secrets {
-            true => Api::all(self.homes.at(key.home).client.clone()),
+            true => Api::all(self.clusters.at(key.cluster).client.clone()),
             false => self.certificates(key, namespace),
         };
         let name = |ObjectKey { namespace, name }| CertificateName { name, namespace };

@@ -8,7 +8,7 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::{keep::trim, reconcile::Controller};
+use super::{reconcile::Controller, trim::trim};
 use crate::{
     api::{
         Certificate, CertificateCluster, CertificateRevocation, ObjectKey,
@@ -21,14 +21,14 @@ use crate::{
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RevocationKey {
     /// Where it lives: beside the Certificates that it is about.
-    pub home: CertificateCluster,
+    pub cluster: CertificateCluster,
     /// Its name there.
     pub object: ObjectKey,
 }
 
 impl fmt::Display for RevocationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.home {
+        match self.cluster {
             CertificateCluster::Source => write!(f, "{}", self.object),
             CertificateCluster::Target => write!(f, "target:{}", self.object),
         }
@@ -67,7 +67,7 @@ impl Index {
             revocation.status.as_ref().is_none_or(|status| status.revocation_applied.is_none());
         if is_open {
             for namespace in namespaces(&revocation) {
-                maps.open.entry((key.home, namespace)).or_default().push(key.clone());
+                maps.open.entry((key.cluster, namespace)).or_default().push(key.clone());
             }
         }
         maps.all.insert(key.clone(), Arc::new(revocation));
@@ -82,14 +82,14 @@ impl Index {
     /// Those that are not finished and wait for this Certificate.
     fn waiting_for(
         &self,
-        home: CertificateCluster,
+        cluster: CertificateCluster,
         certificate: &CertificateName,
     ) -> Vec<RevocationKey> {
         let maps = self.lock();
         if maps.open.is_empty() {
             return Vec::new();
         }
-        let near = maps.open.get(&(home, certificate.namespace.clone())).into_iter().flatten();
+        let near = maps.open.get(&(cluster, certificate.namespace.clone())).into_iter().flatten();
         let waits = |key: &&RevocationKey| {
             maps.all.get(*key).is_some_and(|it| subjects(it).any(|one| one == certificate))
         };
@@ -101,9 +101,9 @@ impl Index {
         self.lock().open.values().flatten().cloned().collect()
     }
 
-    fn keys(&self, home: CertificateCluster) -> Vec<ObjectKey> {
+    fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.lock();
-        maps.all.keys().filter(|key| key.home == home).map(|key| key.object.clone()).collect()
+        maps.all.keys().filter(|key| key.cluster == cluster).map(|key| key.object.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Maps> {
@@ -115,11 +115,11 @@ impl Maps {
     fn forget(&mut self, key: &RevocationKey) {
         let Some(known) = self.all.remove(key) else { return };
         for namespace in namespaces(&known) {
-            let place = (key.home, namespace);
-            if let Some(open) = self.open.get_mut(&place) {
+            let namespace = (key.cluster, namespace);
+            if let Some(open) = self.open.get_mut(&namespace) {
                 open.retain(|other| other != key);
                 if open.is_empty() {
-                    self.open.remove(&place);
+                    self.open.remove(&namespace);
                 }
             }
         }
@@ -152,25 +152,25 @@ impl Controller {
 /// Takes what is heard in one cluster: of the CertificateRevocations, and of the Certificates that
 /// they wait for.
 pub struct RevocationHandler {
-    home: CertificateCluster,
+    cluster: CertificateCluster,
     controller: Arc<Controller>,
 }
 
 impl RevocationHandler {
     /// For what is at `home`.
     #[must_use]
-    pub fn new(home: CertificateCluster, controller: Arc<Controller>) -> Self {
-        Self { home, controller }
+    pub fn new(cluster: CertificateCluster, controller: Arc<Controller>) -> Self {
+        Self { cluster, controller }
     }
 
     fn key(&self, object: ObjectKey) -> RevocationKey {
-        RevocationKey { home: self.home, object }
+        RevocationKey { cluster: self.cluster, object }
     }
 
     fn wake(&self, ObjectKey { namespace, name }: ObjectKey) {
         let Controller { index, queue, .. } = self.controller.as_ref();
         let certificate = CertificateName { name, namespace };
-        let waiting = index.waiting_for(self.home, &certificate);
+        let waiting = index.waiting_for(self.cluster, &certificate);
         waiting.into_iter().for_each(|key| queue.push(key));
     }
 }
@@ -188,7 +188,7 @@ impl EventHandler<CertificateRevocation> for RevocationHandler {
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
-        self.controller.index.keys(self.home)
+        self.controller.index.keys(self.cluster)
     }
 }
 
@@ -229,8 +229,10 @@ mod tests {
 
     #[test]
     fn one_that_is_not_finished_waits_for_its_certificates() {
-        let key =
-            RevocationKey { home: CertificateCluster::Source, object: ObjectKey::new("ns", "r") };
+        let key = RevocationKey {
+            cluster: CertificateCluster::Source,
+            object: ObjectKey::new("ns", "r"),
+        };
         let index = Index::default();
         assert!(index.put(&key, revocation(1, &json!(null))));
         assert!(!index.put(&key, revocation(1, &json!(null))), "it is no news");

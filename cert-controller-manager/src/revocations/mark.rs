@@ -34,7 +34,7 @@ impl Controller {
         record: &Secret,
     ) -> kube::Result<()> {
         let own = &pass.revocation.spec.certificate_ref.namespace;
-        let holders = pass.found.holders.iter().map(|holder| &holder.secret);
+        let holders = pass.observed.holders.iter().map(|holder| &holder.secret);
         let holders = holders.filter(|key| !is_of_tenant(backup) || key.namespace == *own);
         let mut candidates: BTreeSet<ObjectKey> = holders.cloned().collect();
         let hash = record.labels().get(well_known::HASH).map_or("", String::as_str);

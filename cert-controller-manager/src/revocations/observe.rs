@@ -53,13 +53,13 @@ impl Controller {
         name: &CertificateName,
         lists: &Lists,
     ) -> kube::Result<Observed> {
-        let mut found = Observed::default();
+        let mut observed = Observed::default();
         for name in &lists.processing {
             if let Some(certificate) = self.listed(key, name).await? {
-                found.holders.push(self.holder(&certificate).await?);
+                observed.holders.push(self.holder(&certificate).await?);
             }
         }
-        let owners = self.owners(key, name, &found.holders);
+        let owners = self.owners(key, name, &observed.holders);
         let listed =
             lists.secrets.iter().chain(&lists.revoked_secrets).chain(&lists.failed_secrets);
         let issuer = match listed.clone().any(|it| it.namespace != backup::NAMESPACE) {
@@ -69,14 +69,14 @@ impl Controller {
         for listed in listed {
             let secret = ObjectKey::new(&listed.namespace, &listed.name);
             if secret.namespace == backup::NAMESPACE {
-                found.backups.extend(self.record(&secret, &owners).await?);
+                observed.backups.extend(self.record(&secret, &owners).await?);
             } else if let Some(issuer) = &issuer
-                && let Some(holder) = found.holders.iter().find(|holder| holder.secret == secret)
+                && let Some(holder) = observed.holders.iter().find(|holder| holder.secret == secret)
             {
-                found.backups.extend(self.unrecorded(holder, issuer).await?);
+                observed.backups.extend(self.unrecorded(holder, issuer).await?);
             }
         }
-        Ok(found)
+        Ok(observed)
     }
 
     /// The issuer of the Certificate that is named, if there is one.
@@ -107,22 +107,22 @@ impl Controller {
                 .is_some_and(|status| status.state == State::Revoked.word()),
             issuer: issuer.clone(),
         };
-        let mut found = Observed { subject: Some(subject), ..Observed::default() };
-        let Some(hash) = hash(&certificate) else { return Ok(found) };
-        (found.holders, found.too_many) = self.holders(key, &name.namespace, hash).await?;
-        let owners = self.owners(key, name, &found.holders);
+        let mut observed = Observed { subject: Some(subject), ..Observed::default() };
+        let Some(hash) = hash(&certificate) else { return Ok(observed) };
+        (observed.holders, observed.too_many) = self.holders(key, &name.namespace, hash).await?;
+        let owners = self.owners(key, name, &observed.holders);
         for secret in self.records(hash, &owners).await? {
-            found.backups.extend(self.record(&secret, &owners).await?);
+            observed.backups.extend(self.record(&secret, &owners).await?);
         }
-        for holder in &found.holders {
+        for holder in &observed.holders {
             if let Some(held) = &holder.held
-                && found.backups.iter().all(|backup| backup.leaf != held.leaf)
+                && observed.backups.iter().all(|backup| backup.leaf != held.leaf)
             {
-                let backup = self.of_holder((holder, held), &owners, &issuer.key).await?;
-                found.backups.extend(backup);
+                let backup = self.backup_of_holder((holder, held), &owners, &issuer.key).await?;
+                observed.backups.extend(backup);
             }
         }
-        Ok(found)
+        Ok(observed)
     }
 
     /// The backups of a request that may be of these owners, by what their metadata say.
@@ -131,7 +131,8 @@ impl Controller {
         let pick = |it: PartialObjectMeta<Secret>| {
             let is_open =
                 it.annotations().get(well_known::REVOKED).is_none_or(|text| text != "true");
-            (is_open && (owners.anywhere || owners.are_noted(&it))).then(|| ObjectKey::of(&it))
+            (is_open && (owners.across_namespaces || owners.are_named_in(&it)))
+                .then(|| ObjectKey::of(&it))
         };
         pages::select(&self.secrets(backup::NAMESPACE), &same, MOST, pick).await
     }
@@ -144,7 +145,7 @@ impl Controller {
     /// The backup of what a Certificate holds. Of its own, with the key, it is any backup, or, where none has
     /// its serial number, the Secret itself; a number that is taken by another certificate is made up. Of
     /// what is in a namespace for everybody's Secrets it is one that names the namespace of the Certificate.
-    async fn of_holder(
+    async fn backup_of_holder(
         &self,
         (holder, held): (&SecretHolder, &HeldCertificate),
         owners: &Owners,
@@ -153,8 +154,8 @@ impl Controller {
         let same = format!("{}=true,{}={}", well_known::BACKUP, well_known::SERIAL, held.serial);
         let api = self.secrets(backup::NAMESPACE);
         let is_first = |it: &PartialObjectMeta<Secret>| match held.is_own {
-            true => owners.may_be_of(it),
-            false => owners.are_noted(it),
+            true => owners.may_own(it),
+            false => owners.are_named_in(it),
         };
         let pick = |it: PartialObjectMeta<Secret>| is_first(&it).then(|| ObjectKey::of(&it));
         let mut records = pages::select(&api, &same, MOST, pick).await?;
@@ -207,14 +208,14 @@ impl Controller {
     ) -> Owners {
         let held = holders.iter().filter_map(|holder| holder.held.as_ref());
         Owners {
-            anywhere: self.settings.cross_namespace_secrets,
-            tenants: self.places.tenants(key.home, &name.namespace),
+            across_namespaces: self.settings.cross_namespace_secrets,
+            tenants: self.places.tenants(key.cluster, &name.namespace),
             leafs: held.filter(|held| held.is_own).map(|held| held.leaf).collect(),
         }
     }
 
     pub(super) fn certificates(&self, key: &RevocationKey, namespace: &str) -> Api<Certificate> {
-        Api::namespaced(self.homes.at(key.home).client.clone(), namespace)
+        Api::namespaced(self.clusters.at(key.cluster).client.clone(), namespace)
     }
 
     pub(super) fn secrets(&self, namespace: &str) -> Api<Secret> {
@@ -224,7 +225,7 @@ impl Controller {
 
 /// Who asks, as far as it decides whose a backup is; see the [module](super).
 struct Owners {
-    anywhere: bool,
+    across_namespaces: bool,
     tenants: Vec<String>,
     /// What their own Secrets hold, with the key.
     leafs: BTreeSet<LeafDigest>,
@@ -232,22 +233,22 @@ struct Owners {
 
 impl Owners {
     /// Whether a backup says that it is theirs.
-    fn are_noted<K: ResourceExt>(&self, backup: &K) -> bool {
+    fn are_named_in<K: ResourceExt>(&self, backup: &K) -> bool {
         let noted = backup.annotations().get(well_known::BACKUP_OF).map_or("", String::as_str);
         noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()))
     }
 
     /// Whether it says so, or says nothing, as upstream's do.
-    fn may_be_of<K: ResourceExt>(&self, backup: &K) -> bool {
-        self.are_noted(backup) || !backup.annotations().contains_key(well_known::BACKUP_OF)
+    fn may_own<K: ResourceExt>(&self, backup: &K) -> bool {
+        self.are_named_in(backup) || !backup.annotations().contains_key(well_known::BACKUP_OF)
     }
 
     /// The backup in `secret`; `None` where there is none, or it belongs to somebody else.
     fn backup(&self, secret: &Secret) -> Option<Backup> {
         secret.labels().get(well_known::BACKUP).filter(|text| *text == "true")?;
         let (leaf, requested_at) = read(secret)?;
-        let is_noted = self.are_noted(secret);
-        if !is_noted && !self.anywhere && !self.leafs.contains(&leaf.digest) {
+        let names_owner = self.are_named_in(secret);
+        if !names_owner && !self.across_namespaces && !self.leafs.contains(&leaf.digest) {
             return None;
         }
         let annotations = secret.annotations();
@@ -259,7 +260,7 @@ impl Owners {
             requested_at,
             not_after: leaf.not_after,
             revoked: is_revoked(secret),
-            is_marked: is_noted && annotations.contains_key(well_known::BACKUP_ISSUER),
+            is_marked: names_owner && annotations.contains_key(well_known::BACKUP_ISSUER),
             issuer: annotations
                 .get(well_known::BACKUP_ISSUER)
                 .map(|text| IssuerKey::from_text(text)),
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_certificate_alone_has_no_right_to_revoke_it() {
+    fn a_certificate_without_its_private_key_gives_no_right_to_revoke_it() {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         let chain = params.self_signed(&key).unwrap().pem();
@@ -338,23 +339,23 @@ mod tests {
         }
     }
 
-    fn owners(anywhere: bool, leafs: &[LeafDigest]) -> Owners {
+    fn owners(across_namespaces: bool, leafs: &[LeafDigest]) -> Owners {
         Owners {
-            anywhere,
+            across_namespaces,
             tenants: vec!["now:ns".to_owned(), "before:ns".to_owned()],
             leafs: leafs.iter().copied().collect(),
         }
     }
 
     #[test]
-    fn a_backup_is_of_whom_it_names_or_of_whoever_has_its_certificate() {
+    fn a_backup_belongs_to_the_named_tenants_or_the_holder_of_its_certificate() {
         let of = |text| [(well_known::BACKUP_OF, text)];
         let noted = secret(&[]);
         let one = read(&noted).unwrap().0;
         // The same serial number, names and dates: everything that can be copied.
         let copy = read(&secret(&[])).unwrap().0;
         assert_eq!((&one.serial, one.not_before), (&copy.serial, copy.not_before));
-        for (annotations, anywhere, leafs, is_ours) in [
+        for (annotations, across_namespaces, leafs, is_ours) in [
             (&of("now:ns")[..], false, &[][..], true),
             (&of("x:ns, before:ns"), false, &[], true),
             (&of("now:other"), false, &[], false),
@@ -368,13 +369,13 @@ mod tests {
             let mut noted = noted.clone();
             let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             noted.metadata.annotations = Some(annotations.iter().map(text).collect());
-            let found = owners(anywhere, leafs).backup(&noted);
-            assert_eq!(found.is_some(), is_ours, "{annotations:?} {anywhere} {leafs:?}");
+            let found = owners(across_namespaces, leafs).backup(&noted);
+            assert_eq!(found.is_some(), is_ours, "{annotations:?} {across_namespaces} {leafs:?}");
         }
         for (annotations, first) in
             [(&of("x:ns,now:ns")[..], true), (&of("now:other"), false), (&[], true)]
         {
-            assert_eq!(owners(false, &[]).may_be_of(&secret(annotations)), first);
+            assert_eq!(owners(false, &[]).may_own(&secret(annotations)), first);
         }
         let mut plain = secret(&of("now:ns"));
         plain.metadata.labels = None;
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_says_all_that_a_revocation_needs() {
+    fn a_backup_has_all_data_for_a_revocation() {
         let whose = (well_known::BACKUP_OF, "now:ns");
         let bare = owners(false, &[]).backup(&secret(&[whose])).unwrap();
         assert_eq!((bare.serial.as_str(), bare.text.as_str()), ("abc", "0a:bc"));

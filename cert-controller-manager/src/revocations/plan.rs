@@ -23,13 +23,13 @@ use crate::api::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Admission {
     /// Not ours, or finished.
-    Leave,
+    Ignore,
     /// The instant must be written into the specification first.
-    Date,
+    SetDate,
     /// It cannot be done; the text says what permits it.
     Refuse(String),
     /// Whatever was requested before this may be revoked.
-    Go(Timestamp),
+    Proceed(Timestamp),
 }
 
 /// Whether anything is to be done, in this namespace.
@@ -39,13 +39,13 @@ pub fn admit(
     namespace: &str,
     spec: &CertificateRevocationSpec,
     status: Option<&CertificateRevocationStatus>,
-    anywhere: bool,
+    across_namespaces: bool,
 ) -> Admission {
     if !served || status.is_some_and(|status| status.revocation_applied.is_some()) {
-        return Admission::Leave;
+        return Admission::Ignore;
     }
     let wanted = &spec.certificate_ref;
-    if wanted.namespace != namespace && !anywhere {
+    if wanted.namespace != namespace && !across_namespaces {
         return Admission::Refuse(format!(
             "the Certificate {}/{} is in another namespace than the CertificateRevocation: create it \
              there, or ask for the manager's --allow-cross-namespace-secrets",
@@ -53,10 +53,10 @@ pub fn admit(
         ));
     }
     match spec.qualifying_date.as_deref().filter(|text| !text.is_empty()) {
-        None => Admission::Date,
+        None => Admission::SetDate,
         Some(text) => match text.parse() {
             // When a certificate was requested is kept in whole seconds.
-            Ok(date) => Admission::Go(whole_up(date)),
+            Ok(date) => Admission::Proceed(whole_up(date)),
             Err(_) => Admission::Refuse(
                 "qualifyingDate is no time between the years 0 and 9999".to_owned(),
             ),
@@ -70,7 +70,7 @@ pub enum Step {
     /// Nothing can be done as things are; somebody must change something.
     Refuse(String),
     /// These backups need a note whose they are.
-    Secure(Vec<ObjectKey>),
+    Annotate(Vec<ObjectKey>),
     /// This is what it is about: it must be remembered.
     Begin(Lists, String),
     /// These must be told to renew, then waited for.
@@ -81,49 +81,58 @@ pub enum Step {
     Finish(Lists),
 }
 
-/// What to do next about what was requested before `date`. `secured` says that [`Step::Secure`] was
+/// What to do next about what was requested before `date`. `annotated` says that [`Step::Annotate`] was
 /// done already.
 #[must_use]
 pub fn next(
-    found: &Observed,
+    observed: &Observed,
     begun: Option<Lists>,
     renew: bool,
     date: Timestamp,
-    secured: bool,
+    annotated: bool,
     now: Timestamp,
 ) -> Step {
     match begun {
-        None => begin(found, renew, date, secured, now),
-        Some(lists) => go_on(found, lists, renew, date, now),
+        None => begin(observed, renew, date, annotated, now),
+        Some(lists) => resume(observed, lists, renew, date, now),
     }
 }
 
-fn begin(found: &Observed, renew: bool, date: Timestamp, secured: bool, now: Timestamp) -> Step {
-    let Some(subject) = &found.subject else {
+fn begin(
+    observed: &Observed,
+    renew: bool,
+    date: Timestamp,
+    annotated: bool,
+    now: Timestamp,
+) -> Step {
+    let Some(subject) = &observed.subject else {
         return Step::Refuse("the Certificate does not exist".to_owned());
     };
     if let Some(refusal) = subject.refusal() {
         return Step::Refuse(refusal);
     }
-    if found.too_many {
+    if observed.too_many {
         return Step::Refuse(format!(
             "more than {MOST} Certificates have the same label {} or the same certificate: give them a request of their own, \
              or delete those that are not needed",
             well_known::HASH
         ));
     }
-    let has_old = |held: &HeldCertificate| !held.revoked && held.requested_at < date;
-    let holders: Vec<&SecretHolder> =
-        found.holders.iter().filter(|holder| holder.held.as_ref().is_some_and(has_old)).collect();
+    let is_affected = |held: &HeldCertificate| !held.revoked && held.requested_at < date;
+    let holders: Vec<&SecretHolder> = observed
+        .holders
+        .iter()
+        .filter(|holder| holder.held.as_ref().is_some_and(is_affected))
+        .collect();
     let backups: Vec<&Backup> =
-        found.backups.iter().filter(|backup| backup.qualifies(date, now)).collect();
+        observed.backups.iter().filter(|backup| backup.qualifies(date, now)).collect();
     let (recorded, unrecorded): (Vec<&Backup>, Vec<&Backup>) =
         backups.into_iter().partition(|backup| backup.is_recorded);
-    if !secured {
+    if !annotated {
         let unmarked = recorded.iter().filter(|backup| !backup.is_marked);
         let unmarked: Vec<_> = unmarked.map(|backup| backup.secret.clone()).collect();
         if !unmarked.is_empty() {
-            return Step::Secure(unmarked);
+            return Step::Annotate(unmarked);
         }
     }
     if renew && let Some(lost) = unrecorded.first() {
@@ -177,7 +186,7 @@ impl SecretHolder {
     /// Whether it was told to renew what was requested before `date`, with another key. Both are
     /// needed: without the date nothing is renewed, and without the annotation the key may stay. A date
     /// that somebody moved on would be waited for, and so it tells nothing.
-    fn is_told(&self, date: Timestamp, now: Timestamp) -> bool {
+    fn is_renewal_requested(&self, date: Timestamp, now: Timestamp) -> bool {
         let (Some(after), Some(new_key_after)) = (self.renewed_after, self.new_key_after) else {
             return false;
         };
@@ -185,8 +194,14 @@ impl SecretHolder {
     }
 }
 
-fn go_on(found: &Observed, mut lists: Lists, renew: bool, date: Timestamp, now: Timestamp) -> Step {
-    let holder = |name: &CertificateName| found.holders.iter().find(|it| it.name == *name);
+fn resume(
+    observed: &Observed,
+    mut lists: Lists,
+    renew: bool,
+    date: Timestamp,
+    now: Timestamp,
+) -> Step {
+    let holder = |name: &CertificateName| observed.holders.iter().find(|it| it.name == *name);
     if renew {
         // Who is gone needs no certificate any more.
         lists.processing.retain(|name| holder(name).is_some());
@@ -200,15 +215,18 @@ fn go_on(found: &Observed, mut lists: Lists, renew: bool, date: Timestamp, now: 
         lists.processing.retain(|name| !renewed.contains(name));
         lists.renewed.extend(renewed);
         if !lists.processing.is_empty() {
-            let is_told = |it: &SecretHolder| it.is_told(date, now);
-            let to_tell = lists.processing.iter().filter(|name| !holder(name).is_some_and(is_told));
-            let to_tell = to_tell.cloned().collect();
-            return Step::Renew(lists, to_tell);
+            let is_renewal_requested = |it: &SecretHolder| it.is_renewal_requested(date, now);
+            let to_renew = lists
+                .processing
+                .iter()
+                .filter(|name| !holder(name).is_some_and(is_renewal_requested));
+            let to_renew = to_renew.cloned().collect();
+            return Step::Renew(lists, to_renew);
         }
     }
     let mut to_revoke = Vec::new();
     for listed in std::mem::take(&mut lists.secrets) {
-        match found.backups.iter().find(|backup| backup.is(&listed)) {
+        match observed.backups.iter().find(|backup| backup.is(&listed)) {
             // By us before a crash, or by somebody else.
             Some(backup) if backup.revoked => drop(lists.revoked_secrets.insert(listed)),
             Some(backup) => {
@@ -222,21 +240,21 @@ fn go_on(found: &Observed, mut lists: Lists, renew: bool, date: Timestamp, now: 
     if !to_revoke.is_empty() {
         return Step::Revoke(lists, to_revoke);
     }
-    settle(found, &mut lists, date);
+    finish_holders(observed, &mut lists, date);
     Step::Finish(lists)
 }
 
 /// Nothing is left to be revoked: says of each Certificate what that means for it.
-fn settle(found: &Observed, lists: &mut Lists, date: Timestamp) {
+fn finish_holders(observed: &Observed, lists: &mut Lists, date: Timestamp) {
     let record =
-        |held: &HeldCertificate| found.backups.iter().find(|backup| backup.leaf == held.leaf);
+        |held: &HeldCertificate| observed.backups.iter().find(|backup| backup.leaf == held.leaf);
     let among = |list: &BTreeSet<CertificateSecret>, held: &HeldCertificate| {
         record(held).is_some_and(|record| list.iter().any(|listed| record.is(listed)))
     };
     // Its backup was deleted, or was never its own.
     let is_lost = |held: &HeldCertificate| record(held).is_none() && held.requested_at < date;
     for name in std::mem::take(&mut lists.processing) {
-        let Some(holder) = found.holders.iter().find(|it| it.name == name) else { continue };
+        let Some(holder) = observed.holders.iter().find(|it| it.name == name) else { continue };
         match &holder.held {
             Some(held) if held.revoked || among(&lists.revoked_secrets, held) => {
                 lists.revoked.insert(name);

@@ -34,14 +34,14 @@ use crate::{
 /// Whoever waits is woken; this is for what nobody tells.
 pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
 /// The same for room among passes that wait for servers of tenants.
-pub(super) const IN_LINE: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const BUSY_RECHECK: SignedDuration = SignedDuration::from_secs(5);
 /// The same where somebody must change something.
-const PATIENT: SignedDuration = SignedDuration::from_mins(10);
+const REFUSED_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 
 /// Everything that a pass needs.
 pub struct Controller {
     /// Where CertificateRevocations and Certificates live.
-    pub homes: CertificateClusters,
+    pub clusters: CertificateClusters,
     /// Where Secrets live.
     pub target: TargetCluster,
     /// Which cluster is which.
@@ -85,21 +85,21 @@ impl Controller {
         }
         let now = self.clock.now();
         let served = is_served(revocation.as_ref(), &self.settings.classes);
-        let anywhere = self.settings.cross_namespace_secrets;
+        let across_namespaces = self.settings.cross_namespace_secrets;
         let (spec, status) = (&revocation.spec, revocation.status.as_ref());
-        match plan::admit(served, &key.object.namespace, spec, status, anywhere) {
-            Admission::Leave => Ok(None),
-            Admission::Date => self.date(key, &revocation, now).await,
+        match plan::admit(served, &key.object.namespace, spec, status, across_namespaces) {
+            Admission::Ignore => Ok(None),
+            Admission::SetDate => self.set_date(key, &revocation, now).await,
             Admission::Refuse(why) => {
                 self.publish_status(key, &revocation, &StatusUpdate::error(why)).await?;
-                Ok(Some(now + PATIENT))
+                Ok(Some(now + REFUSED_RECHECK))
             }
-            Admission::Go(date) => self.go(key, &revocation, date, now).await,
+            Admission::Proceed(date) => self.proceed(key, &revocation, date, now).await,
         }
     }
 
     /// Without a date, all that was requested until now is meant.
-    async fn date(
+    async fn set_date(
         &self,
         key: &RevocationKey,
         revocation: &CertificateRevocation,
@@ -115,7 +115,7 @@ impl Controller {
         Ok(Some(now))
     }
 
-    async fn go(
+    async fn proceed(
         &self,
         key: &RevocationKey,
         revocation: &CertificateRevocation,
@@ -127,27 +127,27 @@ impl Controller {
         }
         let begun = Lists::of(revocation.status.as_ref());
         let renew = revocation.spec.renew == Some(true);
-        let mut found = self.observe(key, revocation, begun.as_ref()).await?;
-        let mut step = plan::next(&found, begun.clone(), renew, date, false, now);
-        if let Step::Secure(backups) = &step {
+        let mut observed = self.observe(key, revocation, begun.as_ref()).await?;
+        let mut step = plan::next(&observed, begun.clone(), renew, date, false, now);
+        if let Step::Annotate(backups) = &step {
             let namespace = &revocation.spec.certificate_ref.namespace;
-            self.record_subject(key, namespace, &found, backups).await?;
-            found = self.observe(key, revocation, begun.as_ref()).await?;
-            step = plan::next(&found, begun, renew, date, true, now);
+            self.annotate_backups(key, namespace, &observed, backups).await?;
+            observed = self.observe(key, revocation, begun.as_ref()).await?;
+            step = plan::next(&observed, begun, renew, date, true, now);
         }
-        let pass = Pass { key, revocation, found, renew, date, now };
+        let pass = Pass { key, revocation, observed, renew, date, now };
         match step {
             Step::Refuse(why) => {
                 self.publish_status(key, revocation, &StatusUpdate::error(why)).await?;
-                Ok(Some(now + PATIENT))
+                Ok(Some(now + REFUSED_RECHECK))
             }
-            Step::Secure(_) => Ok(Some(now + FALLBACK)),
+            Step::Annotate(_) => Ok(Some(now + FALLBACK)),
             Step::Begin(lists, message) => {
                 self.publish_status(key, revocation, &StatusUpdate::pending(message, Some(lists)))
                     .await?;
                 Ok(Some(now))
             }
-            Step::Renew(lists, to_tell) => self.renew(&pass, lists, &to_tell).await,
+            Step::Renew(lists, to_renew) => self.renew(&pass, lists, &to_renew).await,
             Step::Revoke(lists, backups) => self.revoke(pass, lists, &backups).await,
             Step::Finish(lists) => self.finish(&pass, lists, None).await,
         }

@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    index::RevocationKey, keep::MAX_MESSAGE, observed::Lists, plan::Ending, reconcile::Controller,
+    index::RevocationKey, observed::Lists, plan::Ending, reconcile::Controller, trim::MAX_MESSAGE,
 };
 use crate::{
     api::{
@@ -68,7 +68,7 @@ pub struct StatusUpdate {
     pub state: State,
     /// For people.
     pub message: String,
-    /// What is concerned; `None` leaves what is said.
+    /// What is concerned; `None` leaves what is update.
     pub lists: Option<Lists>,
     /// Whether nothing happens any more.
     pub finished: bool,
@@ -91,29 +91,29 @@ impl StatusUpdate {
     }
 }
 
-/// The status after `said`.
+/// The status after `update`.
 #[must_use]
 pub fn of(
     revocation: &CertificateRevocation,
-    said: &StatusUpdate,
+    update: &StatusUpdate,
     now: Timestamp,
 ) -> CertificateRevocationStatus {
     let before = revocation.status.clone().unwrap_or_default();
-    let (objects, secrets) = match &said.lists {
+    let (objects, secrets) = match &update.lists {
         Some(lists) => (Some(objects(lists)), Some(secrets(lists))),
         None => (before.objects, before.secrets),
     };
     let generation = revocation.metadata.generation;
-    let mut message = said.message.clone();
+    let mut message = update.message.clone();
     cut(&mut message, MAX_MESSAGE);
     CertificateRevocationStatus {
         observed_generation: generation,
-        state: said.state.word().to_owned(),
+        state: update.state.word().to_owned(),
         message: Some(message),
         objects,
         secrets,
-        revocation_applied: said.finished.then(|| seconds(now)),
-        backoff: said.backoff.map(|backoff| BackoffState {
+        revocation_applied: update.finished.then(|| seconds(now)),
+        backoff: update.backoff.map(|backoff| BackoffState {
             observed_generation: generation,
             recheck_after: seconds_up(backoff.until),
             recheck_interval: go_duration(backoff.interval),
@@ -156,19 +156,19 @@ pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
 }
 
 impl Controller {
-    /// Writes what there is to say, where it differs from what is said.
+    /// Writes what there is to say, where it differs from what is update.
     pub(super) async fn publish_status(
         &self,
         key: &RevocationKey,
         revocation: &CertificateRevocation,
-        said: &StatusUpdate,
+        update: &StatusUpdate,
     ) -> kube::Result<()> {
-        let should = of(revocation, said, self.clock.now());
+        let should = of(revocation, update, self.clock.now());
         let before = revocation.status.as_ref();
         let Some(mut patch) = merge::status_patch(before, &should) else { return Ok(()) };
-        let is_news = said.finished
+        let is_news = update.finished
             || before.is_none_or(|before| before.state != should.state)
-            || (said.state == State::Error
+            || (update.state == State::Error
                 && before.is_some_and(|before| before.message != should.message));
         patch["metadata"] = json!({ "uid": revocation.uid() });
         let written = self
@@ -177,7 +177,7 @@ impl Controller {
             .await?;
         self.index.put(key, written);
         if is_news {
-            self.publish_event(key, revocation, said);
+            self.publish_event(key, revocation, update);
         }
         Ok(())
     }
@@ -186,24 +186,24 @@ impl Controller {
         &self,
         key: &RevocationKey,
         revocation: &CertificateRevocation,
-        said: &StatusUpdate,
+        update: &StatusUpdate,
     ) {
         let about = revocation.object_ref(&());
-        let (word, message) = (said.state.word(), &said.message);
-        let reports = &self.homes.at(key.home).events;
-        match said.state {
+        let (word, message) = (update.state.word(), &update.message);
+        let events = &self.clusters.at(key.cluster).events;
+        match update.state {
             State::Pending | State::Applied => {
                 tracing::info!(revocation = %key, state = word, "revocation {key}: {message}");
-                reports.normal(about, word, message);
+                events.normal(about, word, message);
             }
             State::Error | State::PartialApplied => {
                 tracing::warn!(revocation = %key, state = word, "revocation {key}: {message}");
-                reports.warning(about, word, message);
+                events.warning(about, word, message);
             }
         }
     }
 
     pub(super) fn revocations(&self, key: &RevocationKey) -> Api<CertificateRevocation> {
-        Api::namespaced(self.homes.at(key.home).client.clone(), &key.object.namespace)
+        Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
     }
 }

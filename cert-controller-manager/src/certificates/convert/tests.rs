@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-fn chosen(name: &str, kind: IssuerKind) -> Selection {
+fn selection(name: &str, kind: IssuerKind) -> Selection {
     Selection { key: IssuerKey::Default(name.into()), kind: Some(kind), refusal: None }
 }
 
@@ -35,7 +35,7 @@ fn certificate(spec: &Value) -> Certificate {
 }
 
 fn refusal(spec: &Value) -> String {
-    want_of(&certificate(spec), &chosen("pebble", IssuerKind::Acme))
+    want_of(&certificate(spec), &selection("pebble", IssuerKind::Acme))
         .request
         .unwrap_err()
         .to_string()
@@ -49,7 +49,7 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
         "dnsNames": ["foo.example.com", "bar.example.com"],
         "issuerRef": { "name": "pebble" },
     });
-    let want = want_of(&certificate(&spec), &chosen("pebble", IssuerKind::Acme));
+    let want = want_of(&certificate(&spec), &selection("pebble", IssuerKind::Acme));
     assert_eq!(
         want.request.unwrap().fingerprint.as_str(),
         "e4dfb85b9829993ee8e8096dbe545f105fcff0cfdc05b2117c3096b7"
@@ -58,20 +58,20 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
 
 /// When a certificate was requested is known to the second: one of the same second would be too old.
 #[test]
-fn a_demand_within_a_second_is_one_for_the_next() {
+fn a_fractional_renewal_time_is_rounded_up_to_the_next_second() {
     for (text, wanted) in [
         ("2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"),
         ("2026-11-22T10:00:00.5Z", "2026-11-22T10:00:01Z"),
         ("2026-11-22T11:00:00.000001+01:00", "2026-11-22T10:00:01Z"),
     ] {
         let spec = json!({ "commonName": "a.example", "ensureRenewedAfter": text });
-        let want = want_of(&certificate(&spec), &chosen("pebble", IssuerKind::Acme));
+        let want = want_of(&certificate(&spec), &selection("pebble", IssuerKind::Acme));
         assert_eq!(want.renewed_after, Some(wanted.parse().unwrap()), "{text}");
     }
 }
 
 #[test]
-fn a_revocation_gives_up_the_key_of_what_was_requested_before_it() {
+fn new_key_after_is_read_from_the_annotation_and_rounded_up() {
     let mut object = certificate(&json!({ "commonName": "a.example" }));
     let annotate =
         |text: &str| Some([(well_known::NEW_KEY_AFTER.to_owned(), text.to_owned())].into());
@@ -81,13 +81,13 @@ fn a_revocation_gives_up_the_key_of_what_was_requested_before_it() {
         ("some day", None),
     ] {
         object.metadata.annotations = annotate(text);
-        let want = want_of(&object, &chosen("pebble", IssuerKind::Acme));
+        let want = want_of(&object, &selection("pebble", IssuerKind::Acme));
         assert_eq!(want.new_key_after, after.map(|time| time.parse().unwrap()), "{text}");
     }
 }
 
 #[test]
-fn what_cannot_be_fulfilled_is_refused_in_words() {
+fn a_specification_that_cannot_be_fulfilled_is_refused_with_a_reason() {
     let names: Vec<String> = (0..100).map(|i| format!("n{i}.example.org")).collect();
     let long = format!("{}.example.org", vec!["a".repeat(50); 5].join("."));
     let csr = |text: &str| json!({ "csr": data(text.as_bytes()) });
@@ -185,8 +185,8 @@ fn what_cannot_be_fulfilled_is_refused_in_words() {
             "--allow-cross-namespace-secrets",
         ),
     ] {
-        let said = refusal(&spec);
-        assert!(said.contains(message), "{spec}: {said}");
+        let text = refusal(&spec);
+        assert!(text.contains(message), "{spec}: {text}");
     }
 }
 
@@ -196,7 +196,7 @@ fn long_name(length: usize) -> String {
 }
 
 #[test]
-fn a_name_that_leaves_no_room_for_a_proof_is_refused_by_acme_issuers_only() {
+fn a_name_too_long_for_a_challenge_record_is_refused_by_acme_issuers_only() {
     for (length, kind, refused) in [
         (237, IssuerKind::Acme, false),
         (238, IssuerKind::Acme, true),
@@ -204,19 +204,19 @@ fn a_name_that_leaves_no_room_for_a_proof_is_refused_by_acme_issuers_only() {
         (253, IssuerKind::Ca, false),
     ] {
         let certificate = certificate(&json!({ "dnsNames": [long_name(length)] }));
-        let request = want_of(&certificate, &chosen("issuer", kind)).request;
+        let request = want_of(&certificate, &selection("issuer", kind)).request;
         assert_eq!(request.is_err(), refused, "{length} {kind:?}");
     }
 }
 
 #[test]
-fn a_secret_name_that_is_changed_later_does_not_conflict_with_what_we_wrote() {
+fn a_later_change_of_secret_name_does_not_conflict_with_the_written_secret_ref() {
     let spec = json!({
         "commonName": "a.example", "secretName": "new",
         "secretRef": { "name": "old", "namespace": "ns" },
     });
     let mut certificate = certificate(&spec);
-    let issuer = chosen("pebble", IssuerKind::Acme);
+    let issuer = selection("pebble", IssuerKind::Acme);
     assert!(want_of(&certificate, &issuer).request.is_err(), "both were written by a person");
     certificate.labels_mut().insert(well_known::HASH.to_owned(), "any".to_owned());
     assert!(want_of(&certificate, &issuer).request.is_ok());
@@ -234,12 +234,12 @@ fn fixture() -> Vec<Value> {
 }
 
 #[test]
-fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
+fn certificates_of_upstream_have_the_fingerprint_in_their_hash_label() {
     let of_kind = |kind: &str| {
         let all = fixture().into_iter();
         all.filter(|item| item["kind"] == kind).collect::<Vec<_>>()
     };
-    let offers: Vec<Candidate> = of_kind("Issuer")
+    let candidates: Vec<Candidate> = of_kind("Issuer")
         .into_iter()
         .map(|item| {
             let issuer: crate::api::Issuer = serde_json::from_value(item).unwrap();
@@ -253,8 +253,8 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
     for item in certificates {
         let certificate: Certificate = serde_json::from_value(item).unwrap();
         let name = certificate.name_any();
-        let chosen = select(&rules, &offers, &issuer_query(&certificate, &settings()));
-        let want = want_of(&certificate, &chosen);
+        let selection = select(&rules, &candidates, &issuer_query(&certificate, &settings()));
+        let want = want_of(&certificate, &selection);
         let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let label = certificate.labels().get(well_known::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
@@ -265,7 +265,7 @@ fn what_upstream_left_behind_has_the_fingerprint_that_upstream_gave_it() {
 }
 
 #[test]
-fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
+fn ca_and_self_signed_issuers_accept_more_fields_and_refuse_with_upstream_messages() {
     for (kind, spec, wanted) in [
         (
             IssuerKind::Ca,
@@ -301,7 +301,7 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
         (IssuerKind::SelfSigned, json!({ "commonName": "My CA", "isCA": true }), None),
         (IssuerKind::Acme, json!({ "commonName": "My CA" }), Some("invalid domain")),
     ] {
-        let want = want_of(&certificate(&spec), &chosen("x", kind));
+        let want = want_of(&certificate(&spec), &selection("x", kind));
         match (want.request, wanted) {
             (Ok(request), None) => assert!(request.extras.is_some(), "{spec}"),
             (Err(refusal), Some(part)) => {
@@ -313,18 +313,19 @@ fn an_issuer_whose_key_we_hold_takes_more_and_refuses_in_upstreams_words() {
 }
 
 #[test]
-fn what_only_an_acme_server_can_do_is_taken_over() {
+fn order_options_are_read_from_the_specification() {
     let spec = json!({
         "commonName": "a.example.org", "ipAddresses": ["10.0.0.2", "2001:db8::1", "10.0.0.2"],
         "preferredChain": "ISRG Root X1", "followCNAME": true, "profile": "shortlived",
     });
-    let acme =
-        |spec: &Value, kind| want_of(&certificate(spec), &chosen("x", kind)).request.unwrap().acme;
-    let wishes = acme(&spec, IssuerKind::Acme);
-    assert_eq!(wishes.profile.as_deref(), Some("shortlived"));
-    assert_eq!(wishes.preferred_chain.as_deref(), Some("ISRG Root X1"));
-    assert!(wishes.follow_cname);
-    let addresses: Vec<String> = wishes.addresses.iter().map(ToString::to_string).collect();
+    let acme = |spec: &Value, kind| {
+        want_of(&certificate(spec), &selection("x", kind)).request.unwrap().acme
+    };
+    let options = acme(&spec, IssuerKind::Acme);
+    assert_eq!(options.profile.as_deref(), Some("shortlived"));
+    assert_eq!(options.preferred_chain.as_deref(), Some("ISRG Root X1"));
+    assert!(options.follow_cname);
+    let addresses: Vec<String> = options.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.2", "2001:db8::1"]);
     // As upstream: without a profile that may certify them, and for others, they are no matter of
     // the ACME server.
@@ -334,14 +335,17 @@ fn what_only_an_acme_server_can_do_is_taken_over() {
         assert!(acme(&spec, kind).addresses.is_empty());
     }
     let nothing = json!({ "commonName": "a.example.org", "preferredChain": "", "profile": "" });
-    let wishes = acme(&nothing, IssuerKind::Acme);
-    assert_eq!((wishes.profile, wishes.preferred_chain, wishes.follow_cname), (None, None, false));
+    let options = acme(&nothing, IssuerKind::Acme);
+    assert_eq!(
+        (options.profile, options.preferred_chain, options.follow_cname),
+        (None, None, false)
+    );
 }
 
 #[test]
-fn a_certificate_may_be_for_addresses_only_where_a_profile_is_asked_for() {
+fn a_certificate_for_ip_addresses_alone_needs_a_profile() {
     let spec = json!({ "ipAddresses": ["10.0.0.2"], "profile": "shortlived" });
-    let request = want_of(&certificate(&spec), &chosen("x", IssuerKind::Acme)).request.unwrap();
+    let request = want_of(&certificate(&spec), &selection("x", IssuerKind::Acme)).request.unwrap();
     assert_eq!((request.names().len(), request.acme.addresses.len()), (0, 1));
     assert_eq!(
         refusal(&json!({ "ipAddresses": ["10.0.0.2"] })),
@@ -350,14 +354,14 @@ fn a_certificate_may_be_for_addresses_only_where_a_profile_is_asked_for() {
 }
 
 #[test]
-fn where_the_issuer_is_unknown_nothing_is_refused_for_its_sake() {
+fn an_unknown_issuer_refuses_nothing() {
     let spec = json!({ "commonName": "My CA", "isCA": true, "duration": "1h" });
-    let nobody = Selection { kind: None, ..chosen("x", IssuerKind::Ca) };
-    assert!(want_of(&certificate(&spec), &nobody).request.is_ok());
+    let unknown = Selection { kind: None, ..selection("x", IssuerKind::Ca) };
+    assert!(want_of(&certificate(&spec), &unknown).request.is_ok());
 }
 
 #[test]
-fn an_issuer_is_the_current_one_only_for_what_it_issued() {
+fn the_current_issuer_is_the_one_that_issued_the_same_request() {
     let item = fixture().into_iter().find(|item| item["metadata"]["name"] == "web-ingress-nxcld");
     let mut certificate: Certificate = serde_json::from_value(item.unwrap()).unwrap();
     assert_eq!(

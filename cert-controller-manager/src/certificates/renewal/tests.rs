@@ -29,34 +29,34 @@ fn certificate(status: Option<&Suggested>) -> Certificate {
 }
 
 #[test]
-fn what_a_ca_said_is_the_same_after_it_was_written_into_the_status() {
+fn a_suggestion_is_unchanged_after_a_round_trip_through_the_status() {
     let renewals = Renewals::new(true);
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
     let start = at(100) + SignedDuration::from_millis(1_500);
-    let odd = Suggested::new(id("a.b"), (start, at(200)), None);
-    let written = certificate(Some(&odd));
+    let fractional = Suggested::new(id("a.b"), (start, at(200)), None);
+    let written = certificate(Some(&fractional));
     let read = renewals.suggested(&key(), &written, &id("a.b")).unwrap();
-    assert_eq!((read.selected(), &read), (odd.selected(), &odd));
+    assert_eq!((read.selected(), &read), (fractional.selected(), &fractional));
 }
 
 #[test]
-fn what_was_said_about_another_certificate_does_not_count() {
+fn a_suggestion_for_another_certificate_is_ignored() {
     let renewals = Renewals::new(true);
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("c.d")), None);
 }
 
 #[test]
-fn where_nobody_is_to_be_asked_nothing_counts_that_was_said() {
+fn a_suggestion_is_ignored_when_renewal_information_is_disabled() {
     let renewals = Renewals::new(false);
     assert_eq!(renewals.suggested(&key(), &certificate(Some(&answer())), &id("a.b")), None);
 }
 
 #[test]
-fn an_answer_counts_although_the_status_could_not_be_written() {
+fn an_answer_is_used_before_it_is_in_the_status() {
     let renewals = Renewals::new(true);
-    assert!(renewals.is_time(&key(), &id("a.b"), 0, at(0)));
+    assert!(renewals.is_due(&key(), &id("a.b"), 0, at(0)));
     renewals.record_answer(&key(), Some(answer()), at(360));
     assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), Some(answer()));
     let written = certificate(Some(&answer()));
@@ -66,7 +66,7 @@ fn an_answer_counts_although_the_status_could_not_be_written() {
 }
 
 #[test]
-fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
+fn first_requests_after_a_start_are_spread_by_the_number_of_certificates() {
     for (count, longest) in [(1, 0), (100, 1), (3_000, 10), (100_000, 334), (10_000_000, 360)] {
         let renewals = Renewals::new(true);
         let mut last = at(0);
@@ -75,7 +75,7 @@ fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
                 CertificateCluster::Source,
                 ObjectKey::new("ns", number.to_string()),
             );
-            renewals.is_time(&key, &id(&format!("a.{number}")), count, at(0));
+            renewals.is_due(&key, &id(&format!("a.{number}")), count, at(0));
             last = last.max(renewals.next(&key, at(-1)).unwrap());
         }
         assert!(last <= at(longest.max(1)) && last >= at(longest / 2), "{count}: {last}");
@@ -83,7 +83,7 @@ fn after_a_start_few_are_asked_about_at_once_and_many_within_six_hours() {
 }
 
 #[test]
-fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
+fn the_first_request_for_a_new_certificate_is_due_within_one_to_six_hours() {
     let renewals = Renewals::new(true);
     for number in 0..100 {
         let leaf = Leaf {
@@ -104,18 +104,18 @@ fn a_new_certificate_is_asked_about_after_an_hour_and_before_six() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_puts_nobody_off_for_longer_than_twelve_hours() {
+fn a_clock_that_is_set_back_delays_a_request_by_at_most_twelve_hours() {
     let renewals = Renewals::new(true);
-    renewals.is_time(&key(), &id("a.b"), 0, at(0));
+    renewals.is_due(&key(), &id("a.b"), 0, at(0));
     renewals.record_answer(&key(), None, at(720));
-    assert!(!renewals.is_time(&key(), &id("a.b"), 1, at(0)));
-    assert!(renewals.is_time(&key(), &id("a.b"), 1, at(-1)));
+    assert!(!renewals.is_due(&key(), &id("a.b"), 1, at(0)));
+    assert!(renewals.is_due(&key(), &id("a.b"), 1, at(-1)));
 }
 
 #[test]
-fn failures_are_repeated_ever_more_rarely_and_disturb_nobody() {
+fn failed_requests_are_repeated_at_growing_intervals() {
     let renewals = Renewals::new(true);
-    renewals.is_time(&key(), &id("a.b"), 0, at(0));
+    renewals.is_due(&key(), &id("a.b"), 0, at(0));
     let mut waits = Vec::new();
     for _ in 0..9 {
         renewals.record_failure(&key(), None, at(0));

@@ -20,9 +20,9 @@ use serde::Serialize;
 
 use super::{
     Facts, facts,
-    keystores::{KeystoreChecks, KeystoreInputs},
+    keystores::{KeystoreChecks, KeystoreState},
+    metadata::{SecretMetadata, hash},
     options::SecretOptions,
-    seen::{self, Seen},
 };
 use crate::{
     api::{ObjectKey, Realm, backup, well_known},
@@ -42,27 +42,27 @@ pub struct Secrets {
 struct Known {
     facts: HashMap<ObjectKey, Facts>,
     /// All Secrets with our label.
-    seen: HashMap<ObjectKey, Seen>,
+    metadata: HashMap<ObjectKey, SecretMetadata>,
     /// Whether that was listed once.
     is_complete: bool,
     /// How many backups there are, by what stands for their tenants.
     backups: HashMap<u64, u32>,
     /// Secrets that are being read or written.
-    under_way: HashMap<ObjectKey, UnderWay>,
+    pending_calls: HashMap<ObjectKey, PendingCalls>,
 }
 
 /// Calls about one Secret.
 #[derive(Clone, Copy, Debug, Default)]
-struct UnderWay {
+struct PendingCalls {
     calls: usize,
     /// The watch saw news meanwhile, or there were several calls: then nobody knows which answer is
     /// the oldest, and none is remembered.
-    overtaken: bool,
+    is_stale: bool,
 }
 
 /// How many Secrets there are with our label.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Count {
+pub struct SecretCount {
     /// All of them.
     pub total: usize,
     /// Copies for a revocation.
@@ -96,10 +96,10 @@ impl Secrets {
         &self,
         key: &ObjectKey,
         facts: &Facts,
-        wishes: &SecretOptions,
+        options: &SecretOptions,
         now: Timestamp,
-    ) -> KeystoreInputs {
-        self.keystores.look(&self.api(key), key, facts, &wishes.stores, now).await
+    ) -> KeystoreState {
+        self.keystores.check(&self.api(key), key, facts, &options.stores, now).await
     }
 
     /// Writes a Secret, and knows it afterwards.
@@ -124,13 +124,13 @@ impl Secrets {
         call: impl Future<Output = kube::Result<Option<Secret>>>,
     ) -> kube::Result<Option<Facts>> {
         self.lock().begin(key);
-        let facts = call.await.map(|secret| secret.as_ref().map(read));
+        let facts = call.await.map(|secret| secret.as_ref().map(read_facts));
         let mut known = self.lock();
-        let overtaken = known.end(key);
+        let is_stale = known.end(key);
         let facts = facts?;
         // Only what carries our label is watched, and only what is watched may be remembered.
         if let Some(facts) = &facts
-            && !overtaken
+            && !is_stale
             && facts.label(well_known::CERTIFICATE).is_some()
         {
             known.facts.insert(key.clone(), facts.clone());
@@ -139,19 +139,23 @@ impl Secrets {
     }
 
     /// The watch saw a version of a Secret, or that it is gone. Returns whether it is news.
-    pub fn seen(&self, key: &ObjectKey, secret: Option<&PartialObjectMeta<Secret>>) -> bool {
+    pub fn update_metadata(
+        &self,
+        key: &ObjectKey,
+        secret: Option<&PartialObjectMeta<Secret>>,
+    ) -> bool {
         let mut known = self.lock();
         if secret.is_none() {
             self.keystores.forget(key);
         }
-        known.note(key, secret.map(|secret| Seen::of(secret, &self.realm)));
+        known.note(key, secret.map(|secret| SecretMetadata::of(secret, &self.realm)));
         let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
         let facts = known.facts.get(key);
         let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
         if !is_known {
             known.facts.remove(key);
-            if let Some(under_way) = known.under_way.get_mut(key) {
-                under_way.overtaken = true;
+            if let Some(pending_calls) = known.pending_calls.get_mut(key) {
+                pending_calls.is_stale = true;
             }
         }
         !is_known
@@ -160,24 +164,24 @@ impl Secrets {
     /// All Secrets that the watch saw.
     #[must_use]
     pub fn keys(&self) -> Vec<ObjectKey> {
-        self.lock().seen.keys().cloned().collect()
+        self.lock().metadata.keys().cloned().collect()
     }
 
     /// How many Secrets there are.
     #[must_use]
-    pub fn count(&self) -> Count {
+    pub fn count(&self) -> SecretCount {
         let known = self.lock();
-        known.seen.values().fold(Count::default(), |count, seen| Count {
+        known.metadata.values().fold(SecretCount::default(), |count, metadata| SecretCount {
             total: count.total + 1,
-            backup: count.backup + usize::from(seen.is_backup),
-            revoked: count.revoked + usize::from(seen.revoked),
+            backup: count.backup + usize::from(metadata.is_backup),
+            revoked: count.revoked + usize::from(metadata.revoked),
         })
     }
 
     /// How many backups there are of what was issued for a tenant.
     #[must_use]
     pub fn backups_of(&self, tenant: &str) -> u32 {
-        self.lock().backups.get(&seen::number(tenant)).copied().unwrap_or_default()
+        self.lock().backups.get(&hash(tenant)).copied().unwrap_or_default()
     }
 
     /// Deletes the oldest backup of a tenant, of issuers of the same kind. Returns whether there was one
@@ -185,13 +189,17 @@ impl Secrets {
     ///
     /// # Errors
     /// When it could not be deleted.
-    pub async fn drop_oldest(&self, tenant: &str, is_of_guest: bool) -> kube::Result<bool> {
-        let oldest = self.lock().oldest(seen::number(tenant), is_of_guest).cloned();
+    pub async fn delete_oldest_backup(
+        &self,
+        tenant: &str,
+        is_tenant_issued: bool,
+    ) -> kube::Result<bool> {
+        let oldest = self.lock().oldest(hash(tenant), is_tenant_issued).cloned();
         let Some(key) = oldest else { return Ok(false) };
         let api = self.api(&key);
         let Some(found) = api.get_metadata_opt(&key.name).await? else { return Ok(true) };
-        let seen = Seen::of(&found, &self.realm);
-        if !seen.is_ours || seen.record.is_none() {
+        let metadata = SecretMetadata::of(&found, &self.realm);
+        if !metadata.is_ours || metadata.backup.is_none() {
             return Ok(false);
         }
         let same = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
@@ -204,7 +212,7 @@ impl Secrets {
     }
 
     /// The watch has seen all Secrets with our label.
-    pub fn all_are_seen(&self) {
+    pub fn complete_listing(&self) {
         self.lock().is_complete = true;
     }
 
@@ -217,10 +225,10 @@ impl Secrets {
         &self,
         serial: &str,
         tenants: &[String],
-        most: usize,
+        limit: usize,
     ) -> kube::Result<Vec<ObjectKey>> {
         if self.lock().is_complete {
-            return Ok(self.lock().backups_with(serial, tenants, most));
+            return Ok(self.lock().backups_with(serial, tenants, limit));
         }
         let api: Api<Secret> = Api::namespaced(self.cluster.0.clone(), backup::NAMESPACE);
         let same = format!("{}=true,{}={serial}", well_known::BACKUP, well_known::SERIAL);
@@ -232,25 +240,25 @@ impl Secrets {
                 .is_none_or(is_of)
                 .then(|| ObjectKey::of(&it))
         };
-        pages::select(&api, &same, most, pick).await
+        pages::select(&api, &same, limit, pick).await
     }
 
     /// The Secrets of which this holds.
     #[must_use]
-    pub fn matching(&self, filter: impl Fn(&ObjectKey, &Seen) -> bool) -> Vec<ObjectKey> {
+    pub fn matching(&self, filter: impl Fn(&ObjectKey, &SecretMetadata) -> bool) -> Vec<ObjectKey> {
         let known = self.lock();
         known
-            .seen
+            .metadata
             .iter()
-            .filter(|(key, seen)| filter(key, seen))
+            .filter(|(key, metadata)| filter(key, metadata))
             .map(|(key, _)| key.clone())
             .collect()
     }
 
     /// Of the backups of tenants with more than `most`, the oldest ones.
     #[must_use]
-    pub fn surplus(&self, most: u32) -> Vec<ObjectKey> {
-        self.lock().surplus(most)
+    pub fn surplus(&self, limit: u32) -> Vec<ObjectKey> {
+        self.lock().surplus(limit)
     }
 
     /// Deletes a Secret whose annotation names one of `owners`, or that the object `uid` owns; leaves any
@@ -295,14 +303,15 @@ impl Secrets {
 
 impl Known {
     /// Takes what there is now.
-    fn note(&mut self, key: &ObjectKey, now: Option<Seen>) {
-        let tenant = |seen: &Seen| seen.record.as_ref().map(|record| record.tenant);
+    fn note(&mut self, key: &ObjectKey, now: Option<SecretMetadata>) {
+        let tenant =
+            |metadata: &SecretMetadata| metadata.backup.as_ref().map(|record| record.tenant);
         if let Some(tenant) = now.as_ref().and_then(tenant) {
             *self.backups.entry(tenant).or_default() += 1;
         }
         let before = match now {
-            Some(now) => self.seen.insert(key.clone(), now),
-            None => self.seen.remove(key),
+            Some(now) => self.metadata.insert(key.clone(), now),
+            None => self.metadata.remove(key),
         };
         let Some(tenant) = before.as_ref().and_then(tenant) else { return };
         if let Some(count) = self.backups.get_mut(&tenant) {
@@ -313,86 +322,91 @@ impl Known {
         }
     }
 
-    fn surplus(&self, most: u32) -> Vec<ObjectKey> {
-        let too_many = self.backups.iter().filter(|(_, count)| **count > most);
+    fn surplus(&self, limit: u32) -> Vec<ObjectKey> {
+        let too_many = self.backups.iter().filter(|(_, count)| **count > limit);
         let mut surplus = Vec::new();
         for (tenant, count) in too_many {
-            let of_tenant = self.seen.iter().filter_map(|(key, seen)| {
-                let record = seen.record.as_ref().filter(|record| record.tenant == *tenant)?;
-                seen.is_ours.then_some((record.made, key))
+            let of_tenant = self.metadata.iter().filter_map(|(key, metadata)| {
+                let record = metadata.backup.as_ref().filter(|record| record.tenant == *tenant)?;
+                metadata.is_ours.then_some((record.made, key))
             });
             let mut of_tenant: Vec<_> = of_tenant.collect();
             of_tenant.sort_unstable();
-            let over = usize::try_from(count - most).unwrap_or(usize::MAX);
+            let over = usize::try_from(count - limit).unwrap_or(usize::MAX);
             surplus.extend(of_tenant.into_iter().take(over).map(|(_, key)| key.clone()));
         }
         surplus
     }
 
-    fn backups_with(&self, serial: &str, tenants: &[String], most: usize) -> Vec<ObjectKey> {
-        let serial = seen::number(serial);
-        let tenants: Vec<u64> = tenants.iter().map(|tenant| seen::number(tenant)).collect();
-        let ranked = self.seen.iter().filter_map(|(key, seen)| {
-            let record = seen.record.as_ref().filter(|record| record.serial == serial)?;
+    fn backups_with(&self, serial: &str, tenants: &[String], limit: usize) -> Vec<ObjectKey> {
+        let serial = hash(serial);
+        let tenants: Vec<u64> = tenants.iter().map(|tenant| hash(tenant)).collect();
+        let ranked = self.metadata.iter().filter_map(|(key, metadata)| {
+            let record = metadata.backup.as_ref().filter(|record| record.serial == serial)?;
             Some((record.rank(&tenants)?, key))
         });
         let mut ranked: Vec<_> = ranked.collect();
         ranked.sort_unstable();
-        ranked.into_iter().take(most).map(|(_, key)| key.clone()).collect()
+        ranked.into_iter().take(limit).map(|(_, key)| key.clone()).collect()
     }
 
     /// The oldest backup of a tenant, of issuers of the same kind, that this manager wrote.
-    fn oldest(&self, tenant: u64, is_of_guest: bool) -> Option<&ObjectKey> {
-        let of_tenant = self.seen.iter().filter_map(|(key, seen)| {
-            let record = seen.record.as_ref().filter(|_| seen.is_ours)?;
-            let is_like = record.tenant == tenant && record.is_of_guest == is_of_guest;
+    fn oldest(&self, tenant: u64, is_tenant_issued: bool) -> Option<&ObjectKey> {
+        let of_tenant = self.metadata.iter().filter_map(|(key, metadata)| {
+            let record = metadata.backup.as_ref().filter(|_| metadata.is_ours)?;
+            let is_like = record.tenant == tenant && record.is_tenant_issued == is_tenant_issued;
             is_like.then_some((record.made, key))
         });
         of_tenant.min().map(|(_, key)| key)
     }
 
     fn begin(&mut self, key: &ObjectKey) {
-        let under_way = self.under_way.entry(key.clone()).or_default();
-        under_way.calls += 1;
-        under_way.overtaken |= under_way.calls > 1;
+        let pending_calls = self.pending_calls.entry(key.clone()).or_default();
+        pending_calls.calls += 1;
+        pending_calls.is_stale |= pending_calls.calls > 1;
     }
 
     /// A call has its answer. Returns whether that may be outdated.
     fn end(&mut self, key: &ObjectKey) -> bool {
-        let Some(under_way) = self.under_way.get_mut(key) else { return true };
-        under_way.calls -= 1;
-        let UnderWay { calls, overtaken } = *under_way;
+        let Some(pending_calls) = self.pending_calls.get_mut(key) else { return true };
+        pending_calls.calls -= 1;
+        let PendingCalls { calls, is_stale } = *pending_calls;
         if calls == 0 {
-            self.under_way.remove(key);
+            self.pending_calls.remove(key);
         }
-        overtaken
+        is_stale
     }
 }
 
 /// The facts of a Secret, whatever it takes to find them.
-fn read(secret: &Secret) -> Facts {
+fn read_facts(secret: &Secret) -> Facts {
     reading(secret, || facts(secret))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificates::secret::metadata::BackupMetadata;
 
-    fn backup(tenant: u64, made: i64) -> Seen {
+    fn backup(tenant: u64, made: i64) -> SecretMetadata {
         let at = Timestamp::from_second(made).ok();
-        let record = seen::Record {
+        let record = BackupMetadata {
             serial: 1,
             tenant,
             is_shared: false,
-            is_of_guest: made > 6,
+            is_tenant_issued: made > 6,
             ends: None,
             made: at,
         };
-        Seen { is_ours: true, record: Some(Box::new(record)), ..Seen::default() }
+        SecretMetadata {
+            is_ours: true,
+            backup: Some(Box::new(record)),
+            ..SecretMetadata::default()
+        }
     }
 
     #[test]
-    fn backups_are_counted_for_each_tenant_and_the_oldest_are_too_many() {
+    fn backups_are_counted_per_tenant_and_the_oldest_are_surplus() {
         let key = |number: i64| ObjectKey::new("kube-system", number.to_string());
         let mut known = Known::default();
         for number in 0..5 {
@@ -400,7 +414,10 @@ mod tests {
             known.note(&key(number), Some(backup(1, number)));
         }
         known.note(&key(9), Some(backup(2, 9)));
-        known.note(&ObjectKey::new("ns", "tls"), Some(Seen { is_ours: true, ..Seen::default() }));
+        known.note(
+            &ObjectKey::new("ns", "tls"),
+            Some(SecretMetadata { is_ours: true, ..SecretMetadata::default() }),
+        );
         assert_eq!((known.backups[&1], known.backups[&2]), (5, 1));
         assert_eq!(known.surplus(3), [key(0), key(1)]);
         assert_eq!(known.surplus(5), []);
@@ -413,19 +430,20 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_of_a_serial_number_hides_no_backup() {
+    fn backups_of_other_tenants_with_the_same_serial_number_hide_none() {
         let key = |number: u32| ObjectKey::new("kube-system", number.to_string());
         let note = |known: &mut Known, number: u32, tenant: &str, is_shared: bool| {
-            let record = seen::Record {
-                serial: seen::number("abc"),
-                tenant: seen::number(tenant),
+            let record = BackupMetadata {
+                serial: hash("abc"),
+                tenant: hash(tenant),
                 is_shared,
-                is_of_guest: false,
+                is_tenant_issued: false,
                 ends: None,
                 made: None,
             };
-            let seen = Seen { record: Some(Box::new(record)), ..Seen::default() };
-            known.note(&key(number), Some(seen));
+            let metadata =
+                SecretMetadata { backup: Some(Box::new(record)), ..SecretMetadata::default() };
+            known.note(&key(number), Some(metadata));
         };
         let mut known = Known::default();
         (100..400).for_each(|number| note(&mut known, number, "s:hostile", false));

@@ -29,17 +29,17 @@ use crate::{
 };
 
 /// Shortest time between two looks at a password.
-const LOOK: SignedDuration = SignedDuration::from_secs(15);
+const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// Certificates that share a password share the look at it.
-const SHARED: SignedDuration = SignedDuration::from_secs(5);
+const VERSION_CACHE_TIME: SignedDuration = SignedDuration::from_secs(5);
 /// Most looks at passwords in a second, all Certificates together.
-const LOOKS_PER_SECOND: i64 = 20;
+const MAX_CHECKS_PER_SECOND: i64 = 20;
 
 const NO_KEY: &str = "the private key is with whoever made the signing request";
 
 /// How the keystores of a Secret are.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum KeystoreInputs {
+pub enum KeystoreState {
     /// As asked for.
     #[default]
     Current,
@@ -55,17 +55,17 @@ pub struct KeystoreChecks(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    verdicts: HashMap<ObjectKey, Verdict>,
+    results: HashMap<ObjectKey, CheckResult>,
     /// When which version of a password Secret was there.
     passwords: HashMap<ObjectKey, (Timestamp, Option<String>)>,
 }
 
 /// What was found about the keystores of a Secret.
-struct Verdict {
+struct CheckResult {
     /// Of the Secret and of those with the passwords.
     versions: Vec<String>,
-    wishes: KeystoreOptions,
-    stores: KeystoreInputs,
+    options: KeystoreOptions,
+    stores: KeystoreState,
 }
 
 /// Keystores for a Secret.
@@ -77,41 +77,41 @@ pub struct KeystoreFiles {
 
 impl KeystoreChecks {
     /// How the keystores of a Secret are. Never an error: a keystore is no reason not to issue.
-    pub async fn look(
+    pub async fn check(
         &self,
         api: &Api<Secret>,
         key: &ObjectKey,
         facts: &Facts,
-        wishes: &KeystoreOptions,
+        options: &KeystoreOptions,
         now: Timestamp,
-    ) -> KeystoreInputs {
-        if wishes.is_empty() {
+    ) -> KeystoreState {
+        if options.is_empty() {
             self.forget(key);
-            return KeystoreInputs::Current;
+            return KeystoreState::Current;
         }
         if !facts.has_key {
-            return KeystoreInputs::Unable(NO_KEY.to_owned());
+            return KeystoreState::Unable(NO_KEY.to_owned());
         }
         let mut versions = vec![facts.resource_version.clone()];
-        for name in wishes.secrets() {
+        for name in options.secrets() {
             let password = ObjectKey::new(&key.namespace, name);
             match self.version(api, &password, now).await {
                 Ok(Some(version)) => versions.push(version),
                 Ok(None) => {
-                    let unable = KeystoreInputs::Unable(missing(&password));
-                    return self.note(key, versions, wishes, unable);
+                    let unable = KeystoreState::Unable(missing(&password));
+                    return self.remember(key, versions, options, unable);
                 }
                 Err(error) => return self.unreadable(key, &password, &error),
             }
         }
-        if let Some(stores) = self.known(key, &versions, wishes) {
+        if let Some(stores) = self.known(key, &versions, options) {
             return stores;
         }
-        let stores = match inspect(api, key, facts, wishes).await {
+        let stores = match inspect(api, key, facts, options).await {
             Ok(stores) => stores,
             Err(error) => return self.unreadable(key, key, &error),
         };
-        self.note(key, versions, wishes, stores)
+        self.remember(key, versions, options, stores)
     }
 
     /// The version of a password Secret; `None` where there is none.
@@ -126,14 +126,14 @@ impl KeystoreChecks {
         }
         let known = self.lock().passwords.get(password).cloned();
         if let Some((at, version)) = known
-            && now.duration_since(at) < SHARED
+            && now.duration_since(at) < VERSION_CACHE_TIME
         {
             return Ok(version);
         }
         let found = api.get_metadata_opt(&password.name).await?;
         let version = found.and_then(|found| found.metadata.resource_version);
         let mut known = self.lock();
-        known.passwords.retain(|_, (at, _)| now.duration_since(*at) < SHARED);
+        known.passwords.retain(|_, (at, _)| now.duration_since(*at) < VERSION_CACHE_TIME);
         known.passwords.insert(password.clone(), (now, version.clone()));
         Ok(version)
     }
@@ -142,22 +142,22 @@ impl KeystoreChecks {
         &self,
         key: &ObjectKey,
         versions: &[String],
-        wishes: &KeystoreOptions,
-    ) -> Option<KeystoreInputs> {
+        options: &KeystoreOptions,
+    ) -> Option<KeystoreState> {
         let known = self.lock();
-        let verdict = known.verdicts.get(key)?;
-        (verdict.versions == versions && verdict.wishes == *wishes).then(|| verdict.stores.clone())
+        let result = known.results.get(key)?;
+        (result.versions == versions && result.options == *options).then(|| result.stores.clone())
     }
 
-    fn note(
+    fn remember(
         &self,
         key: &ObjectKey,
         versions: Vec<String>,
-        wishes: &KeystoreOptions,
-        stores: KeystoreInputs,
-    ) -> KeystoreInputs {
-        let verdict = Verdict { versions, wishes: wishes.clone(), stores: stores.clone() };
-        self.lock().verdicts.insert(key.clone(), verdict);
+        options: &KeystoreOptions,
+        stores: KeystoreState,
+    ) -> KeystoreState {
+        let result = CheckResult { versions, options: options.clone(), stores: stores.clone() };
+        self.lock().results.insert(key.clone(), result);
         stores
     }
 
@@ -167,28 +167,28 @@ impl KeystoreChecks {
         key: &ObjectKey,
         secret: &ObjectKey,
         error: &kube::Error,
-    ) -> KeystoreInputs {
+    ) -> KeystoreState {
         match error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-                KeystoreInputs::Unable(cannot_read(secret, error))
+                KeystoreState::Unable(cannot_read(secret, error))
             }
             _ => {
                 let known = self.lock();
-                known.verdicts.get(key).map(|it| it.stores.clone()).unwrap_or_default()
+                known.results.get(key).map(|it| it.stores.clone()).unwrap_or_default()
             }
         }
     }
 
     /// The Secret is gone, or nobody wants keystores in it any more.
     pub fn forget(&self, key: &ObjectKey) {
-        self.lock().verdicts.remove(key);
+        self.lock().results.remove(key);
     }
 
     /// When to look at the passwords again.
     #[must_use]
     pub fn recheck_interval(&self) -> SignedDuration {
-        let many = i64::try_from(self.lock().verdicts.len()).unwrap_or(i64::MAX);
-        LOOK.max(SignedDuration::from_secs(many / LOOKS_PER_SECOND))
+        let count = i64::try_from(self.lock().results.len()).unwrap_or(i64::MAX);
+        MIN_INTERVAL.max(SignedDuration::from_secs(count / MAX_CHECKS_PER_SECOND))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -213,18 +213,18 @@ async fn inspect(
     api: &Api<Secret>,
     key: &ObjectKey,
     facts: &Facts,
-    wishes: &KeystoreOptions,
-) -> kube::Result<KeystoreInputs> {
-    let passwords = match Passwords::read(api, &key.namespace, wishes).await? {
+    options: &KeystoreOptions,
+) -> kube::Result<KeystoreState> {
+    let passwords = match Passwords::read(api, &key.namespace, options).await? {
         Ok(passwords) => passwords,
-        Err(why) => return Ok(KeystoreInputs::Unable(why)),
+        Err(why) => return Ok(KeystoreState::Unable(why)),
     };
-    if !facts.layout.has_stores(wishes) {
-        return Ok(KeystoreInputs::Outdated);
+    if !facts.layout.has_stores(options) {
+        return Ok(KeystoreState::Outdated);
     }
-    let Some(secret) = api.get_opt(&key.name).await? else { return Ok(KeystoreInputs::Outdated) };
-    let open = tokio::task::spawn_blocking(move || passwords.open(&secret)).await;
-    Ok(if open.unwrap_or(false) { KeystoreInputs::Current } else { KeystoreInputs::Outdated })
+    let Some(secret) = api.get_opt(&key.name).await? else { return Ok(KeystoreState::Outdated) };
+    let opened = tokio::task::spawn_blocking(move || passwords.can_open(&secret)).await;
+    Ok(if opened.unwrap_or(false) { KeystoreState::Current } else { KeystoreState::Outdated })
 }
 
 /// The passwords that a Certificate's keystores have.
@@ -238,18 +238,19 @@ impl Passwords {
     async fn read(
         api: &Api<Secret>,
         namespace: &str,
-        wishes: &KeystoreOptions,
+        options: &KeystoreOptions,
     ) -> kube::Result<Result<Self, String>> {
-        let jks = match password(api, namespace, wishes.jks.as_ref(), Ok).await? {
+        let jks = match password(api, namespace, options.jks.as_ref(), Ok).await? {
             Ok(jks) => jks,
             Err(why) => return Ok(Err(why)),
         };
-        let pkcs12 = password(api, namespace, wishes.pkcs12.as_ref(), Password::for_pkcs12).await?;
+        let pkcs12 =
+            password(api, namespace, options.pkcs12.as_ref(), Password::for_pkcs12).await?;
         Ok(pkcs12.map(|pkcs12| Self { jks, pkcs12 }))
     }
 
     /// Whether they open what is there.
-    fn open(&self, secret: &Secret) -> bool {
+    fn can_open(&self, secret: &Secret) -> bool {
         let opens = |name: &str, with: &dyn Fn(&[u8]) -> bool| {
             let bytes = entry(secret, name);
             bytes.is_empty() || with(bytes)
@@ -293,22 +294,22 @@ async fn password(
 pub async fn make(
     api: &Api<Secret>,
     namespace: &str,
-    wishes: &KeystoreOptions,
+    options: &KeystoreOptions,
     bundle: &Bundle,
     ca: &[u8],
     now: Timestamp,
 ) -> Result<KeystoreFiles, String> {
-    if wishes.is_empty() {
+    if options.is_empty() {
         return Ok(KeystoreFiles { entries: Vec::new() });
     }
     if bundle.key.is_none() {
         return Err(NO_KEY.to_owned());
     }
-    let passwords = Passwords::read(api, namespace, wishes).await;
+    let passwords = Passwords::read(api, namespace, options).await;
     let passwords = passwords
         .map_err(|error| format!("a keystore password cannot be read: {}", brief(&error)))??;
-    let (bundle, ca, wishes) = (bundle.clone(), ca.to_vec(), wishes.clone());
-    let made = move || entries(&bundle, &ca, &passwords, &wishes, now);
+    let (bundle, ca, options) = (bundle.clone(), ca.to_vec(), options.clone());
+    let made = move || entries(&bundle, &ca, &passwords, &options, now);
     let made = tokio::task::spawn_blocking(made).await;
     made.map_err(|_| "the keystores cannot be made".to_owned())?
 }
@@ -317,19 +318,19 @@ fn entries(
     bundle: &Bundle,
     ca: &[u8],
     passwords: &Passwords,
-    wishes: &KeystoreOptions,
+    options: &KeystoreOptions,
     created: Timestamp,
 ) -> Result<KeystoreFiles, String> {
     let ca = bundle::certificates(ca).map_err(|error| format!("ca.crt cannot be used: {error}"))?;
-    let material = KeystoreContent { bundle, ca: &ca, created };
-    let profile = wishes.profile.unwrap_or_default();
+    let content = KeystoreContent { bundle, ca: &ca, created };
+    let profile = options.profile.unwrap_or_default();
     let mut entries = Vec::new();
-    for name in layout::stores(wishes, !ca.is_empty()) {
+    for name in layout::stores(options, !ca.is_empty()) {
         let made = match (name, &passwords.jks, &passwords.pkcs12) {
-            (JKS, Some(password), _) => jks::keystore(&material, password),
-            (JKS_TRUST, Some(password), _) => jks::truststore(&material, password),
-            (PKCS12, _, Some(password)) => pkcs12::keystore(&material, password, profile),
-            (PKCS12_TRUST, _, Some(password)) => pkcs12::truststore(&material, password, profile),
+            (JKS, Some(password), _) => jks::keystore(&content, password),
+            (JKS_TRUST, Some(password), _) => jks::truststore(&content, password),
+            (PKCS12, _, Some(password)) => pkcs12::keystore(&content, password, profile),
+            (PKCS12_TRUST, _, Some(password)) => pkcs12::truststore(&content, password, profile),
             _ => continue,
         };
         let bytes = made.map_err(|why| format!("{name}: {why}"))?;

@@ -46,20 +46,20 @@ pub struct Layout {
     ours: Vec<&'static str>,
     /// Whether there is a CA to trust.
     has_ca: bool,
-    note: Note,
+    note: KeystoreNote,
     /// Stands for those that are not reserved.
     annotations: Pairs,
 }
 
 /// What the annotation on a Secret says about its keystores.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Note {
+enum KeystoreNote {
     /// Nothing: upstream made them, or nobody.
     Missing,
     /// They were made for another certificate, or somebody has changed them.
     Outdated,
     /// They were made for this certificate, with these ciphers.
-    Right(Profile),
+    Current(Profile),
 }
 
 /// What a Secret has; `bundle` is what can be read of it.
@@ -79,7 +79,7 @@ pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
         present: EXTRA.into_iter().filter(is_there).collect(),
         ours: ours(secret),
         has_ca: certificates(entry(secret, "ca.crt")).is_ok_and(|ca| !ca.is_empty()),
-        note: noted(secret),
+        note: read_note(secret),
         annotations: Pairs::of(annotations),
     }
 }
@@ -96,57 +96,59 @@ impl Layout {
     /// Whether everything but the keystores is as asked for, and nothing of ours is superfluous. Only
     /// what is asked for in so many words counts: what upstream wrote stays as it is.
     #[must_use]
-    pub fn fits(&self, wishes: &SecretOptions, has_key: bool) -> bool {
-        let encoding_fits = !has_key || wishes.encoding.is_none_or(|it| self.encoding == Some(it));
+    pub fn fits(&self, options: &SecretOptions, has_key: bool) -> bool {
+        let encoding_fits = !has_key || options.encoding.is_none_or(|it| self.encoding == Some(it));
         let is_there = |name: &str| self.present.contains(&name);
         encoding_fits
-            && wishes.annotations.iter().all(|(name, value)| self.annotations.has(name, value))
-            && (!has_key || !wishes.combined || is_there(COMBINED))
-            && (!has_key || !wishes.der || is_there(DER))
-            && self.unwanted_keys(wishes, has_key).is_empty()
+            && options.annotations.iter().all(|(name, value)| self.annotations.has(name, value))
+            && (!has_key || !options.combined || is_there(COMBINED))
+            && (!has_key || !options.der || is_there(DER))
+            && self.unwanted_keys(options, has_key).is_empty()
     }
 
     /// The entries of ours that nobody asks for.
     #[must_use]
-    pub fn unwanted_keys(&self, wishes: &SecretOptions, has_key: bool) -> Vec<&'static str> {
-        let wanted = wanted_keys(wishes, self.has_ca, has_key);
+    pub fn unwanted_keys(&self, options: &SecretOptions, has_key: bool) -> Vec<&'static str> {
+        let wanted = wanted_keys(options, self.has_ca, has_key);
         self.ours.iter().copied().filter(|name| !wanted.contains(name)).collect()
     }
 
     /// Whether the keystores are there and, as far as that can be told without their password, the
     /// right ones.
     #[must_use]
-    pub fn has_stores(&self, wishes: &KeystoreOptions) -> bool {
-        let is_made_for_this = match self.note {
+    pub fn has_stores(&self, options: &KeystoreOptions) -> bool {
+        let is_for_this_certificate = match self.note {
             // Ciphers count where they are named.
-            Note::Missing => wishes.profile.is_none(),
-            Note::Outdated => false,
-            Note::Right(profile) => wishes.profile.is_none_or(|it| it == profile),
+            KeystoreNote::Missing => options.profile.is_none(),
+            KeystoreNote::Outdated => false,
+            KeystoreNote::Current(profile) => options.profile.is_none_or(|it| it == profile),
         };
-        is_made_for_this
-            && stores(wishes, self.has_ca).iter().all(|name| self.present.contains(name))
+        is_for_this_certificate
+            && stores(options, self.has_ca).iter().all(|name| self.present.contains(name))
     }
 }
 
 /// The extra entries that a Secret is to have.
-fn wanted_keys(wishes: &SecretOptions, has_ca: bool, has_key: bool) -> Vec<&'static str> {
+fn wanted_keys(options: &SecretOptions, has_ca: bool, has_key: bool) -> Vec<&'static str> {
     if !has_key {
         return Vec::new();
     }
-    let some = |wanted: bool, name| wanted.then_some(name);
-    let mut all = stores(&wishes.stores, has_ca);
-    all.extend(some(wishes.combined, COMBINED).into_iter().chain(some(wishes.der, DER)));
+    let if_wanted = |wanted: bool, name| wanted.then_some(name);
+    let mut all = stores(&options.stores, has_ca);
+    all.extend(
+        if_wanted(options.combined, COMBINED).into_iter().chain(if_wanted(options.der, DER)),
+    );
     all
 }
 
 /// The keystores that a Secret is to have. Without a CA there is nothing to trust.
 #[must_use]
-pub fn stores(wishes: &KeystoreOptions, has_ca: bool) -> Vec<&'static str> {
+pub fn stores(options: &KeystoreOptions, has_ca: bool) -> Vec<&'static str> {
     [
-        (JKS, wishes.jks.is_some()),
-        (JKS_TRUST, wishes.jks.is_some() && has_ca),
-        (PKCS12, wishes.pkcs12.is_some()),
-        (PKCS12_TRUST, wishes.pkcs12.is_some() && has_ca),
+        (JKS, options.jks.is_some()),
+        (JKS_TRUST, options.jks.is_some() && has_ca),
+        (PKCS12, options.pkcs12.is_some()),
+        (PKCS12_TRUST, options.pkcs12.is_some() && has_ca),
     ]
     .into_iter()
     .filter_map(|(name, wanted)| wanted.then_some(name))
@@ -170,8 +172,10 @@ fn ours(secret: &Secret) -> Vec<&'static str> {
     EXTRA.into_iter().filter(is_ours).collect()
 }
 
-fn noted(secret: &Secret) -> Note {
-    let Some(text) = secret.annotations().get(well_known::KEYSTORES) else { return Note::Missing };
+fn read_note(secret: &Secret) -> KeystoreNote {
+    let Some(text) = secret.annotations().get(well_known::KEYSTORES) else {
+        return KeystoreNote::Missing;
+    };
     let data = secret.data.clone().unwrap_or_default();
     let mut parts = text.split('.');
     let profiles = [Profile::Modern2023, Profile::LegacyDes];
@@ -179,9 +183,9 @@ fn noted(secret: &Secret) -> Note {
     let which = parts.next().and_then(|digits| u8::from_str_radix(digits, 16).ok());
     match (profile, which) {
         (Some(profile), Some(which)) if *text == note_of(profile, which, &data) => {
-            Note::Right(profile)
+            KeystoreNote::Current(profile)
         }
-        _ => Note::Outdated,
+        _ => KeystoreNote::Outdated,
     }
 }
 

@@ -3,32 +3,32 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Stands for pairs of names and values, of which a tenant can write a megabyte to each Secret: a number
-/// for each pair, up to [`MOST`] of them.
+/// for each pair, up to [`MAX_PAIRS`] of them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pairs(Box<[u64]>);
 
 /// More labels or annotations than a Certificate can ask for in earnest.
-const MOST: usize = 2_048;
+const MAX_PAIRS: usize = 2_048;
 
 impl Pairs {
     /// Of these pairs the first ones.
     #[must_use]
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        let mut numbers: Vec<u64> =
-            pairs.into_iter().take(MOST).map(|(name, value)| number(name, value)).collect();
-        numbers.sort_unstable();
-        Self(numbers.into())
+        let mut hashes: Vec<u64> =
+            pairs.into_iter().take(MAX_PAIRS).map(|(name, value)| hash(name, value)).collect();
+        hashes.sort_unstable();
+        Self(hashes.into())
     }
 
     /// Whether this pair is among them. Two pairs with one number are as rare as they are harmless: a
     /// label of one's own would not be written.
     #[must_use]
     pub fn has(&self, name: &str, value: &str) -> bool {
-        self.0.binary_search(&number(name, value)).is_ok()
+        self.0.binary_search(&hash(name, value)).is_ok()
     }
 }
 
-fn number(name: &str, value: &str) -> u64 {
+fn hash(name: &str, value: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (name, value).hash(&mut hasher);
     hasher.finish()
@@ -41,12 +41,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_found_by_name_and_value_and_many_take_little_room() {
+    fn a_pair_is_found_by_name_and_value_and_the_number_of_pairs_is_bounded() {
         let pair = |number: usize| (format!("l{number:06}"), "x".repeat(number % 60));
         let all: BTreeMap<String, String> = (0..51_000).map(pair).collect();
         let pairs = Pairs::of(&all);
         assert!(pairs.has("l000003", "xxx") && !pairs.has("l000003", "xx") && !pairs.has("", ""));
-        assert_eq!(pairs.0.len(), MOST);
+        assert_eq!(pairs.0.len(), MAX_PAIRS);
         assert!(!Pairs::default().has("l000003", "xxx"));
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Body, Content, Facts, bundle,
-    keystores::{self, KeystoreInputs},
+    keystores::{self, KeystoreState},
     layout, render,
 };
 use crate::{
@@ -38,25 +38,25 @@ use crate::{
 };
 
 /// A Secret that is ready to be written.
-pub struct Ready {
+pub struct RenderedSecret {
     /// As it is applied.
     pub secret: Secret,
     /// Why keystores are missing or old.
-    pub trouble: Option<String>,
+    pub keystore_error: Option<String>,
 }
 
 impl Controller {
     /// The Secret with a new certificate.
-    pub(in crate::certificates) async fn fill(
+    pub(in crate::certificates) async fn render_issued(
         &self,
         pass: &Pass<'_>,
         request: &Request,
         bundle: &Bundle,
         requested_at: Timestamp,
-    ) -> Result<Ready, KeyError> {
-        let wishes = &pass.observed.wishes;
-        let encoding = wishes.encoding.unwrap_or(usual(pass.observed.issuer.kind));
-        let body = Body::fresh(bundle, encoding)?;
+    ) -> Result<RenderedSecret, KeyError> {
+        let options = &pass.observed.options;
+        let encoding = options.encoding.unwrap_or(default_encoding(pass.observed.issuer.kind));
+        let body = Body::from_bundle(bundle, encoding)?;
         let held = pass.observed.facts.as_ref();
         let kind = held.map(|facts| facts.kind.as_str());
         Ok(self.render_secret(pass, request, body, requested_at, kind).await)
@@ -72,20 +72,20 @@ impl Controller {
         body: Body<'_>,
         requested_at: Timestamp,
         kind: Option<&str>,
-    ) -> Ready {
-        let (key, wishes) = (&pass.observed.secret, &pass.observed.wishes);
+    ) -> RenderedSecret {
+        let (key, options) = (&pass.observed.secret, &pass.observed.options);
         let api = self.secrets.api(key);
         let (namespace, now) = (&key.namespace, pass.now);
         let made =
-            keystores::make(&api, namespace, &wishes.stores, body.bundle, &body.ca, now).await;
-        let (stores, trouble) = match made {
+            keystores::make(&api, namespace, &options.stores, body.bundle, &body.ca, now).await;
+        let (stores, keystore_error) = match made {
             Ok(made) => (made.entries, None),
             Err(why) => {
                 let held = match &pass.observed.facts {
                     Some(_) => api.get_opt(&key.name).await.ok().flatten(),
                     None => None,
                 };
-                let wanted = layout::stores(&wishes.stores, true).into_iter();
+                let wanted = layout::stores(&options.stores, true).into_iter();
                 let held = held.unwrap_or_default();
                 let stores = wanted
                     .map(|name| (name, entry(&held, name)))
@@ -99,13 +99,13 @@ impl Controller {
             fingerprint: &request.fingerprint,
             requested_at,
             realm: &self.realm,
-            wishes,
+            options,
             stores,
-            stores_are_old: trouble.is_some(),
+            keystores_are_outdated: keystore_error.is_some(),
             kind,
-            bond: &pass.observed.bond,
+            ownership: &pass.observed.ownership,
         };
-        Ready { secret: render(key, &content), trouble }
+        RenderedSecret { secret: render(key, &content), keystore_error }
     }
 
     /// Writes a Secret. Entries of ours that nobody asks for any more go: an apply takes away what an
@@ -114,7 +114,7 @@ impl Controller {
     ///
     /// # Errors
     /// When it could not be written.
-    pub(in crate::certificates) async fn put(
+    pub(in crate::certificates) async fn apply_secret(
         &self,
         pass: &Pass<'_>,
         secret: &Secret,
@@ -122,15 +122,15 @@ impl Controller {
         let key = &pass.observed.secret;
         let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
         let facts = self.secrets.write(key, &params, &Patch::Apply(secret)).await?;
-        let superfluous =
-            |facts: &Facts| facts.layout.unwanted_keys(&pass.observed.wishes, facts.has_key);
-        let superfluous = facts.as_ref().map(superfluous).unwrap_or_default();
-        if superfluous.is_empty() {
+        let unwanted =
+            |facts: &Facts| facts.layout.unwanted_keys(&pass.observed.options, facts.has_key);
+        let unwanted = facts.as_ref().map(unwanted).unwrap_or_default();
+        if unwanted.is_empty() {
             return Ok(facts);
         }
-        let nothing: Map<String, Value> =
-            superfluous.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
-        let patch = Patch::Merge(json!({ "data": nothing }));
+        let removals: Map<String, Value> =
+            unwanted.into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
+        let patch = Patch::Merge(json!({ "data": removals }));
         self.secrets.write(key, &PatchParams::default(), &patch).await
     }
 
@@ -143,9 +143,9 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
     ) -> kube::Result<Step> {
-        if let Err(from) = self.retry_states.may_rewrite(pass.key, pass.now) {
+        if let Err(time) = self.retry_states.may_rewrite(pass.key, pass.now) {
             // It serves; whoever undoes what we write is not fought.
-            return Ok(Step::Publish(Box::new(pass.ready_outcome()), from));
+            return Ok(Step::Publish(Box::new(pass.ready_outcome()), time));
         }
         let key = &pass.observed.secret;
         if pass.observed.facts.as_ref().is_some_and(|facts| facts.has_void_mark) {
@@ -161,19 +161,19 @@ impl Controller {
         };
         let requested_at = super::facts(&held).requested_at;
         let requested_at = requested_at.unwrap_or_else(|| assumed_request(&bundle.leaf));
-        let body = match Body::held(&held, &bundle, pass.observed.wishes.encoding) {
+        let body = match Body::from_secret(&held, &bundle, pass.observed.options.encoding) {
             Ok(body) => body,
-            Err(error) => return Ok(unwritable(pass, &error)),
+            Err(error) => return Ok(key_not_writable(pass, &error)),
         };
-        let mut ready =
+        let mut rendered =
             self.render_secret(pass, request, body, requested_at, held.type_.as_deref()).await;
         // Whatever happened to it since it was read, it is not undone.
-        ready.secret.metadata.uid = held.uid();
-        ready.secret.metadata.resource_version = held.resource_version();
-        self.put(pass, &ready.secret).await?;
-        let Some(trouble) = ready.trouble else { return Ok(Step::Again) };
+        rendered.secret.metadata.uid = held.uid();
+        rendered.secret.metadata.resource_version = held.resource_version();
+        self.apply_secret(pass, &rendered.secret).await?;
+        let Some(error) = rendered.keystore_error else { return Ok(Step::Again) };
         // What could not be made would not be there in the next pass either.
-        let message = with_keystore_problem(ready_message(&bundle.leaf), Some(&trouble));
+        let message = with_keystore_problem(ready_message(&bundle.leaf), Some(&error));
         let outcome =
             Outcome { reason: Reason::Ready, warns: true, ..pass.outcome(State::Ready, message) };
         Ok(Step::Publish(Box::new(outcome), pass.plan.look_again))
@@ -199,11 +199,11 @@ impl Controller {
         };
         let generation = pass.certificate.metadata.generation;
         let is_refused = self.retry_states.key_is_refused(pass.key, generation);
-        let is_given_up = matches!(
+        let must_be_replaced = matches!(
             &pass.observed.have.secret,
             SecretState::Holds(stored) if pass.want.gives_up_key(stored)
         );
-        if facts.revoked || is_given_up || !facts.has_key || is_refused {
+        if facts.revoked || must_be_replaced || !facts.has_key || is_refused {
             return Ok(request);
         }
         let key = &pass.observed.secret;
@@ -244,20 +244,21 @@ impl Controller {
 /// the same write: whatever comes after it may be lost in a crash.
 pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Facts>) {
     if facts.is_some_and(Facts::is_marked_revoked) {
-        let about = (well_known::REVOKED_CERTIFICATE.to_owned(), well_known::REPLACED.to_owned());
-        secret.annotations_mut().extend([about]);
+        let annotation =
+            (well_known::REVOKED_CERTIFICATE.to_owned(), well_known::REPLACED.to_owned());
+        secret.annotations_mut().extend([annotation]);
     }
 }
 
 /// The encoding of new keys where none is asked for, as upstream has it.
-fn usual(issuer: Option<IssuerKind>) -> Encoding {
+fn default_encoding(issuer: Option<IssuerKind>) -> Encoding {
     match issuer {
         Some(IssuerKind::Ca | IssuerKind::SelfSigned) => Encoding::Pkcs1,
         Some(IssuerKind::Acme) | None => Encoding::Pkcs8,
     }
 }
 
-pub(in crate::certificates) fn unwritable(pass: &Pass<'_>, error: &KeyError) -> Step {
+pub(in crate::certificates) fn key_not_writable(pass: &Pass<'_>, error: &KeyError) -> Step {
     let message = format!("the private key cannot be written as asked for: {error}");
     let mut outcome = pass.outcome(State::Error, message);
     outcome.reason = Reason::LayoutOutdated;
@@ -266,17 +267,17 @@ pub(in crate::certificates) fn unwritable(pass: &Pass<'_>, error: &KeyError) -> 
 
 /// What the status says of a Secret that serves and whose keystores do not.
 #[must_use]
-pub fn keystore_problem(stores: &KeystoreInputs) -> Option<&str> {
+pub fn keystore_problem(stores: &KeystoreState) -> Option<&str> {
     match stores {
-        KeystoreInputs::Unable(why) => Some(why),
-        KeystoreInputs::Current | KeystoreInputs::Outdated => None,
+        KeystoreState::Unable(why) => Some(why),
+        KeystoreState::Current | KeystoreState::Outdated => None,
     }
 }
 
 /// The message of a certificate that is well, with what is the matter with its keystores.
 #[must_use]
-pub fn with_keystore_problem(message: String, trouble: Option<&str>) -> String {
-    match trouble {
+pub fn with_keystore_problem(message: String, error: Option<&str>) -> String {
+    match error {
         Some(why) => format!("{message}; its keystores are not up to date: {why}"),
         None => message,
     }

@@ -34,7 +34,7 @@ pub(super) struct Candidate {
     /// Whether its certificate must be named in a label, too.
     needs_digest_label: bool,
     /// Whether it is in the namespace of the Certificate that takes it.
-    is_near: bool,
+    is_same_namespace: bool,
     /// For whom there must be a record of the certificate.
     recorded_for: Option<CertificateKey>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Proof {
     /// Where it is.
-    Place,
+    Namespace,
     /// A record that the certificate was issued for the namespace of the other Certificate.
     Record,
 }
@@ -59,21 +59,21 @@ fn proof(
 ) -> Option<Proof> {
     let stays = is_open && secret == own_secret;
     match own == other && (secret == own || stays) {
-        true => Some(Proof::Place),
+        true => Some(Proof::Namespace),
         false => across.then_some(Proof::Record),
     }
 }
 
 impl Controller {
     /// What a candidate holds, where it is what it must be.
-    pub(super) async fn held(
+    pub(super) async fn check_candidate(
         &self,
         certificate: &Certificate,
         candidate: &Candidate,
         observed: &Observed,
     ) -> Option<Stored> {
         let facts = self.secrets.get(&candidate.secret).await.ok()??;
-        let mut found = secret::held(&facts, &self.realm, candidate.is_near)?;
+        let mut found = secret::shareable(&facts, &self.realm, candidate.is_same_namespace)?;
         let own = &observed.have.secret;
         if found.fingerprint.as_ref() != Some(&candidate.label)
             || candidate.needs_digest_label && !facts.has_digest_label
@@ -85,7 +85,7 @@ impl Controller {
             let Selection { key: issuer, kind, .. } = &observed.issuer;
             let leaf = &found.leaf;
             let is_recorded = *kind == Some(IssuerKind::Acme)
-                && self.is_recorded(other, leaf, issuer, RecordOwner::Said).await.unwrap_or(false);
+                && self.is_recorded(other, leaf, issuer, RecordOwner::Named).await.unwrap_or(false);
             return is_recorded.then_some(found);
         }
         if let SecretState::Holds(own) = own
@@ -103,7 +103,7 @@ impl Controller {
         (key, certificate): (&CertificateKey, &Certificate),
         request: &Request,
         observed: &Observed,
-        twins: &EqualRequests,
+        equal: &EqualRequests,
     ) -> Vec<Candidate> {
         let mut all = Vec::new();
         if let Some(former) = certificate.former_secret() {
@@ -112,22 +112,22 @@ impl Controller {
                 secret: former.clone(),
                 label: label.clone(),
                 needs_digest_label: false,
-                is_near: true,
+                is_same_namespace: true,
                 recorded_for: None,
             }));
         }
         let issuer = &observed.issuer.key;
-        let mut others: Vec<_> = twins
+        let mut others: Vec<_> = equal
             .others
             .iter()
             .filter_map(|(other, it)| {
-                let label = self.given(other, it, issuer)?;
+                let label = self.shareable_fingerprint(other, it, issuer)?;
                 let secret = it.secret_key();
                 let proof = self.proof((key, &observed.secret), (other, &secret))?;
                 Some((
                     it,
                     Candidate {
-                        is_near: secret.namespace == key.object.namespace,
+                        is_same_namespace: secret.namespace == key.object.namespace,
                         recorded_for: (proof == Proof::Record).then(|| other.clone()),
                         needs_digest_label: label != request.fingerprint,
                         label,
@@ -137,7 +137,7 @@ impl Controller {
             })
             .collect();
         others.sort_by_key(|(it, _)| it.status.as_ref().and_then(|it| it.expiration_date.clone()));
-        all.extend(others.into_iter().rev().take(READ).map(|(_, candidate)| candidate));
+        all.extend(others.into_iter().rev().take(MAX_READ).map(|(_, candidate)| candidate));
         all.retain(|candidate| candidate.secret != observed.secret);
         all
     }
@@ -155,7 +155,7 @@ impl Controller {
 
     /// The hash of what the Certificate `other` has, where it is what it asks `issuer` for, and in a Secret
     /// that it may write.
-    fn given(
+    fn shareable_fingerprint(
         &self,
         key: &CertificateKey,
         other: &Certificate,
@@ -164,14 +164,14 @@ impl Controller {
         let secret = other.secret_key();
         let may_write = self.settings.cross_namespace_secrets
             || self.secret_grants.of(&key.object.namespace, &secret) == SecretGrant::Given;
-        let noted = other.labels().get(well_known::HASH);
-        let asked = fingerprint(&other.spec, &self.settings, issuer);
-        let may_give = may_write
+        let recorded = other.labels().get(well_known::HASH);
+        let requested = fingerprint(&other.spec, &self.settings, issuer);
+        let may_share = may_write
             && is_served(other, &self.settings.classes)
             && other.metadata.deletion_timestamp.is_none()
-            && noted.is_some_and(|noted| noted == asked.as_str())
+            && recorded.is_some_and(|recorded| recorded == requested.as_str())
             && self.rival(other, &secret).is_none();
-        may_give.then_some(asked)
+        may_share.then_some(requested)
     }
 }
 
@@ -187,24 +187,24 @@ fn may_take_key(certificate: &Certificate, own: &SecretState, found: &Stored) ->
 }
 
 /// The Secrets of how many of them are read.
-const READ: usize = 3;
+const MAX_READ: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_that_may_be_written_is_not_one_that_may_be_read() {
-        let (place, record) = (Some(Proof::Place), Some(Proof::Record));
+    fn permission_to_write_into_a_namespace_does_not_permit_reading_from_it() {
+        let (namespace, record) = (Some(Proof::Namespace), Some(Proof::Record));
         for (own, other, is_open, proven, across) in [
-            (("ns", "ns"), ("ns", "ns"), false, place, place),
-            (("ns", "gw"), ("ns", "ns"), false, place, place),
+            (("ns", "ns"), ("ns", "ns"), false, namespace, namespace),
+            (("ns", "gw"), ("ns", "ns"), false, namespace, namespace),
             // The key of a victim would come out of `gw`.
             (("evil", "evil"), ("evil", "gw"), false, None, record),
             (("evil", "evil"), ("evil", "gw"), true, None, record),
             (("evil", "gw"), ("evil", "gw"), false, None, record),
             // It stays where the operator has all of them put.
-            (("ns", "gw"), ("ns", "gw"), true, place, place),
+            (("ns", "gw"), ("ns", "gw"), true, namespace, namespace),
             (("ns", "gw"), ("other", "gw"), true, None, record),
             (("ns", "ns"), ("other", "other"), false, None, record),
             // Somebody else writes into the own namespace.

@@ -115,8 +115,8 @@ pub(super) struct IssuingLists {
 pub(super) fn issuers(ground: &Context, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
     // A CA's Secret may be one that we have issued.
     let keys = format!("!{}", well_known::PROGRESS);
-    let mut of = |client: &Client, namespace: Option<&str>, home, what| {
-        let follower = Arc::new(Watched { controller: issuers.clone(), home });
+    let mut of = |client: &Client, namespace: Option<&str>, cluster, what| {
+        let follower = Arc::new(Watched { controller: issuers.clone(), cluster });
         let issuers: Api<Issuer> = within(client, namespace);
         let issuers = Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks);
         let secrets: Api<PartialObjectMeta<Secret>> = within(&of_metadata(client), namespace);
@@ -124,10 +124,19 @@ pub(super) fn issuers(ground: &Context, issuers: &Arc<Issuers>, tasks: &mut Task
         vec![issuers.listing, secrets.listing]
     };
     let clusters = &ground.clusters;
-    let default =
-        of(&clusters.default.0, Some(&issuers.namespace), watched::Home::Default, "Issuers");
+    let default = of(
+        &clusters.default.0,
+        Some(&issuers.namespace),
+        watched::IssuerCluster::Default,
+        "Issuers",
+    );
     let target = if issuers.target.is_some() {
-        of(&clusters.target.0, None, watched::Home::Target, "Issuers of the target cluster")
+        of(
+            &clusters.target.0,
+            None,
+            watched::IssuerCluster::Target,
+            "Issuers of the target cluster",
+        )
     } else {
         Vec::new()
     };

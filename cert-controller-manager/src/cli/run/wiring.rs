@@ -71,10 +71,10 @@ pub(super) struct Issuing {
 }
 
 /// Events on objects of `client`'s cluster.
-fn reports(client: Client, tasks: &mut Tasks) -> EventRecorder {
-    let (reports, post) = EventRecorder::new(client);
+fn event_recorder(client: Client, tasks: &mut Tasks) -> EventRecorder {
+    let (recorder, post) = EventRecorder::new(client);
     tasks.run("events", post);
-    reports
+    recorder
 }
 
 /// The issuers' controller. It needs no cluster but the default one to begin.
@@ -93,7 +93,7 @@ pub(super) fn issuers(
         allow_target: settings.issuers.allow_target_issuers,
     };
     let target = settings.issuers.allow_target_issuers.then(|| ground.clusters.target.clone());
-    let target_reports = target.as_ref().map(|target| reports(target.0.clone(), tasks));
+    let target_events = target.as_ref().map(|target| event_recorder(target.0.clone(), tasks));
     let policy = Arc::new(settings.address_policy.clone());
     Ok(Issuers {
         cluster: ground.clusters.default.clone(),
@@ -113,8 +113,8 @@ pub(super) fn issuers(
             ..Timing::default()
         },
         deactivate_authorizations: settings.issuers.deactivate_authorizations,
-        reports: reports(ground.clusters.default.0.clone(), tasks),
-        target_reports,
+        events: event_recorder(ground.clusters.default.0.clone(), tasks),
+        target_events,
         queue,
         changed,
         metrics: ground.metrics.clone(),
@@ -151,9 +151,9 @@ pub(super) async fn issuing(
     let solver = Arc::new(solver(ground, &realm, entries.clone()));
     late.set(solver.clone());
     let mut place =
-        |client: Client| ClusterHandle { events: reports(client.clone(), tasks), client };
+        |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     let certificates = Certificates {
-        homes: CertificateClusters {
+        clusters: CertificateClusters {
             source: place(clusters.source.0.clone()),
             target: place(clusters.target.0.clone()),
         },
@@ -165,7 +165,7 @@ pub(super) async fn issuing(
         },
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
         claims: OrderClaims::default(),
-        departures: Deletions::default(),
+        deletions: Deletions::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
         secret_grants: SecretGrants::new(target_namespaces(ground)),
@@ -198,9 +198,9 @@ pub(super) async fn issuing(
 fn revocations(ground: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
     let clusters = &ground.clusters;
     let mut place =
-        |client: Client| ClusterHandle { events: reports(client.clone(), tasks), client };
+        |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     Revocations {
-        homes: CertificateClusters {
+        clusters: CertificateClusters {
             source: place(clusters.source.0.clone()),
             target: place(clusters.target.0.clone()),
         },
@@ -274,7 +274,7 @@ pub(super) fn sources(
         source_id: identity.source.clone(),
         target: (!ground.clusters.target_is_source()).then(|| ground.clusters.target.0.clone()),
     };
-    let reports = reports(ground.clusters.source.0.clone(), tasks);
+    let reports = event_recorder(ground.clusters.source.0.clone(), tasks);
     let one = |(settings, kinds): (&SourceSettings, Vec<Kind>)| {
         let (settings, clusters, reports) = (settings.clone(), clusters.clone(), reports.clone());
         Arc::new(Sources::new(&kinds, settings, clusters, reports, &ground.relist))

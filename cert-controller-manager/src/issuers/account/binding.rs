@@ -37,13 +37,13 @@ pub async fn load(
     name: &ObjectKey,
     spec: &ExternalAccountBinding,
 ) -> Result<Binding, IssuerError> {
-    let mend =
+    let invalid =
         |why: String| IssuerError::InvalidConfig(format!("loading EAB secret failed: {why}"));
     if spec.key_id.is_empty() {
-        return Err(mend("missing keyID for external account binding in ACME spec".to_owned()));
+        return Err(invalid("missing keyID for external account binding in ACME spec".to_owned()));
     }
     if name.name.is_empty() {
-        return Err(mend(
+        return Err(invalid(
             "keySecretRef of the external account binding names no Secret".to_owned(),
         ));
     }
@@ -56,7 +56,7 @@ pub async fn load(
         disposition: super::TRANSPORT,
     })?;
     let missing = || format!("fetching issuer EAB secret failed: Secret {name} does not exist");
-    let secret = found.ok_or_else(|| mend(missing()))?;
+    let secret = found.ok_or_else(|| invalid(missing()))?;
     read(name, &secret, spec)
 }
 
@@ -65,20 +65,20 @@ fn read(
     secret: &Secret,
     spec: &ExternalAccountBinding,
 ) -> Result<Binding, IssuerError> {
-    let mend =
+    let invalid =
         |why: String| IssuerError::InvalidConfig(format!("loading EAB secret failed: {why}"));
     let data = secret.data.iter().flatten();
     let (keys, others): (Vec<_>, Vec<_>) = data.partition(|(key, _)| *key == HMAC_KEY);
     let Some((_, value)) = keys.first() else {
-        return Err(mend(format!("key {HMAC_KEY} not found in EAB secret {name}")));
+        return Err(invalid(format!("key {HMAC_KEY} not found in EAB secret {name}")));
     };
     if value.0.is_empty() {
-        return Err(mend(format!("key {HMAC_KEY} in EAB secret {name} is empty")));
+        return Err(invalid(format!("key {HMAC_KEY} in EAB secret {name} is empty")));
     }
     if !others.is_empty() {
         let others: Vec<&str> = others.iter().map(|(key, _)| key.as_str()).collect();
         let others = others.join(", ");
-        return Err(mend(format!("EAB secret {name} contains unexpected keys: {others}")));
+        return Err(invalid(format!("EAB secret {name} contains unexpected keys: {others}")));
     }
     let algorithm = match spec.key_algorithm {
         None | Some(BindingAlgorithm::Hs256) => MacAlgorithm::Hs256,
@@ -107,13 +107,13 @@ mod tests {
         };
         match read(&ObjectKey::new("ns", "eab"), &secret, &spec) {
             Ok(binding) => format!("{binding:?}"),
-            Err(trouble) => trouble.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
     /// faults.md 28
     #[test]
-    fn a_secret_that_binds_nothing_says_why_in_the_words_of_upstream() {
+    fn an_invalid_binding_secret_is_refused_with_upstreams_message() {
         let good = "A".repeat(43);
         for (data, want) in [
             (&[][..], "loading EAB secret failed: key hmacKey not found in EAB secret ns/eab"),

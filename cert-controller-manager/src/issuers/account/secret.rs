@@ -183,7 +183,7 @@ fn pem(key: &AccountKey) -> Result<ByteString, IssuerError> {
 fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, IssuerError> {
     let empty = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&empty);
-    let wrong = |why: &str| {
+    let invalid_secret = |why: &str| {
         IssuerError::InvalidConfig(format!(
             "validation of data keys failed for secret {name}: {why}"
         ))
@@ -191,18 +191,18 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, IssuerError> {
     let others = data.keys().filter(|key| ![KEY, NEXT, OBSOLETE].contains(&key.as_str()));
     let others: Vec<String> = others.map(|key| format!("`{key}`")).collect();
     if !others.is_empty() {
-        return Err(wrong(&format!("invalid secret data keys: {}", others.join(", "))));
+        return Err(invalid_secret(&format!("invalid secret data keys: {}", others.join(", "))));
     }
     let key_of = |name: &str| {
-        let invalid = |why: &dyn std::fmt::Display| {
-            wrong(&format!("value for key `{name}` is invalid: {why}"))
+        let invalid_value = |why: &dyn std::fmt::Display| {
+            invalid_secret(&format!("value for key `{name}` is invalid: {why}"))
         };
         let Some(value) = data.get(name).filter(|value| !value.0.is_empty()) else {
             return Ok(None);
         };
-        AccountKey::from_pem(&value.0).map(Some).map_err(|error| invalid(&error))
+        AccountKey::from_pem(&value.0).map(Some).map_err(|error| invalid_value(&error))
     };
-    let key = key_of(KEY)?.ok_or_else(|| wrong(&format!("there is no {KEY}")))?;
+    let key = key_of(KEY)?.ok_or_else(|| invalid_secret(&format!("there is no {KEY}")))?;
     let made = secret.annotations().get(well_known::MADE_KEY);
     Ok(StoredKey {
         is_ours: made.is_some_and(|made| made == key.thumbprint()),
@@ -237,13 +237,13 @@ mod tests {
     fn fault(data: &[(&str, &[u8])]) -> String {
         match read(&ObjectKey::new("ns", "account"), &secret(data)) {
             Ok(_) => "none".to_owned(),
-            Err(trouble) => trouble.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
     /// faults.md 27
     #[test]
-    fn a_secret_without_a_usable_key_says_what_is_wrong_with_it() {
+    fn the_error_for_an_invalid_account_secret_says_what_is_wrong() {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
         let unusable = "the account key is not usable: it must be P-256, P-384, or RSA";
         for (data, want) in [
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_is_to_follow_changes_nothing_until_it_is_the_key() {
+    fn the_next_key_does_not_change_the_hash_before_it_is_promoted() {
         let (_, one) = generate().unwrap();
         let (_, two) = generate().unwrap();
         let name = ObjectKey::new("ns", "account");

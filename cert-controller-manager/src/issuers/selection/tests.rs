@@ -19,7 +19,7 @@ fn target(namespace: &str, name: &str) -> IssuerKey {
     IssuerKey::Target(ObjectKey::new(namespace, name))
 }
 
-fn offer(key: IssuerKey, selection: Option<(&[&str], &[&str])>) -> Candidate {
+fn candidate(key: IssuerKey, selection: Option<(&[&str], &[&str])>) -> Candidate {
     let selection = selection.map(|(include, exclude)| NameSelector {
         include: Ranges::new(include),
         exclude: Ranges::new(exclude),
@@ -27,24 +27,24 @@ fn offer(key: IssuerKey, selection: Option<(&[&str], &[&str])>) -> Candidate {
     Candidate { key, kind: Some(IssuerKind::Acme), selection }
 }
 
-fn offers() -> Vec<Candidate> {
+fn candidates() -> Vec<Candidate> {
     vec![
-        offer(default("fallback"), None),
-        offer(default("plain"), None),
-        offer(default("com"), Some((&["example.com"], &["secret.example.com"]))),
-        offer(default("deep"), Some((&["*.Deep.example.com"], &[]))),
-        offer(default("same"), Some((&["example.com."], &[]))),
-        offer(target("tenant", "own"), Some((&["tenant.example.com"], &[]))),
+        candidate(default("fallback"), None),
+        candidate(default("plain"), None),
+        candidate(default("com"), Some((&["example.com"], &["secret.example.com"]))),
+        candidate(default("deep"), Some((&["*.Deep.example.com"], &[]))),
+        candidate(default("same"), Some((&["example.com."], &[]))),
+        candidate(target("tenant", "own"), Some((&["tenant.example.com"], &[]))),
     ]
 }
 
-fn asked(names: &[&str]) -> IssuerQuery {
+fn query(names: &[&str]) -> IssuerQuery {
     let names = names.iter().map(|&name| name.to_owned()).collect();
     IssuerQuery { namespace: "web".into(), names, ..IssuerQuery::default() }
 }
 
 #[test]
-fn without_a_reference_the_issuer_wins_that_covers_all_names_best() {
+fn without_a_reference_the_best_issuer_for_all_names_is_selected() {
     for (names, wanted) in [
         (&["a.example.org"][..], default("fallback")),
         (&["a.example.com"], default("com")),
@@ -55,24 +55,25 @@ fn without_a_reference_the_issuer_wins_that_covers_all_names_best() {
         (&["a.tenant.example.com"], default("com")),
         (&[], default("fallback")),
     ] {
-        let chosen = select(&rules(), &offers(), &asked(names));
-        assert_eq!((chosen.key, chosen.refusal), (wanted, None), "{names:?}");
-        let backwards: Vec<_> = offers().into_iter().rev().collect();
-        let again = select(&rules(), &backwards, &asked(names));
-        assert_eq!(again, select(&rules(), &offers(), &asked(names)), "{names:?}");
+        let selection = select(&rules(), &candidates(), &query(names));
+        assert_eq!((selection.key, selection.refusal), (wanted, None), "{names:?}");
+        let backwards: Vec<_> = candidates().into_iter().rev().collect();
+        let again = select(&rules(), &backwards, &query(names));
+        assert_eq!(again, select(&rules(), &candidates(), &query(names)), "{names:?}");
     }
 }
 
 #[test]
-fn a_tenants_issuer_draws_the_certificates_of_its_own_namespace_only() {
-    let home = IssuerQuery { namespace: "tenant".into(), ..asked(&["a.tenant.example.com"]) };
-    assert_eq!(select(&rules(), &offers(), &home).key, target("tenant", "own"));
-    let closed = Rules { allow_target: false, ..rules() };
-    assert_eq!(select(&closed, &offers(), &home).key, default("com"));
+fn a_target_issuer_is_selected_only_for_its_own_namespace() {
+    let query_of_tenant =
+        IssuerQuery { namespace: "tenant".into(), ..query(&["a.tenant.example.com"]) };
+    assert_eq!(select(&rules(), &candidates(), &query_of_tenant).key, target("tenant", "own"));
+    let without_target = Rules { allow_target: false, ..rules() };
+    assert_eq!(select(&without_target, &candidates(), &query_of_tenant).key, default("com"));
 }
 
 #[test]
-fn a_reference_means_exactly_what_it_names() {
+fn a_reference_selects_exactly_the_named_issuer() {
     for (name, namespace, allow_target, wanted, refused) in [
         ("plain", None, false, default("plain"), None),
         ("plain", Some(""), false, default("plain"), None),
@@ -80,14 +81,14 @@ fn a_reference_means_exactly_what_it_names() {
         ("plain", Some("tenant"), false, target("tenant", "plain"), Some("not allowed")),
         ("plain", Some("tenant"), true, target("tenant", "plain"), None),
         ("own", Some("tenant"), true, target("tenant", "own"), Some("not an included domain")),
-        ("nobody", None, true, default("nobody"), None),
+        ("missing", None, true, default("missing"), None),
     ] {
         let reference = Some((name.to_owned(), namespace.map(str::to_owned)));
-        let asked = IssuerQuery { reference, ..asked(&["a.example.org"]) };
+        let query = IssuerQuery { reference, ..query(&["a.example.org"]) };
         let rules = Rules { allow_target, ..rules() };
-        let chosen = select(&rules, &offers(), &asked);
-        assert_eq!(chosen.key, wanted, "{name} {namespace:?}");
-        match (refused, chosen.refusal) {
+        let selection = select(&rules, &candidates(), &query);
+        assert_eq!(selection.key, wanted, "{name} {namespace:?}");
+        match (refused, selection.refusal) {
             (None, None) => {}
             (Some(part), Some(text)) if text.contains(part) => {}
             (wanted, got) => panic!("{name} {namespace:?}: {got:?}, not {wanted:?}"),
@@ -96,7 +97,7 @@ fn a_reference_means_exactly_what_it_names() {
 }
 
 #[test]
-fn what_is_outside_is_refused_in_upstreams_words() {
+fn a_name_outside_the_domains_is_refused_with_upstreams_message() {
     let rules = Rules { default_ranges: Ranges::new(["*.Example.net", "b.c."]), ..rules() };
     for (issuer, name, wanted) in [
         (
@@ -128,13 +129,13 @@ fn what_is_outside_is_refused_in_upstreams_words() {
         (Some("plain"), "a.example.org", None),
     ] {
         let reference = issuer.map(|name| (name.to_owned(), None));
-        let chosen = select(&rules, &offers(), &IssuerQuery { reference, ..asked(&[name]) });
-        assert_eq!(chosen.refusal.as_deref(), wanted, "{issuer:?} {name}");
+        let selection = select(&rules, &candidates(), &IssuerQuery { reference, ..query(&[name]) });
+        assert_eq!(selection.refusal.as_deref(), wanted, "{issuer:?} {name}");
     }
 }
 
 #[test]
-fn what_was_issued_stays_with_its_issuer_while_that_one_is_eligible() {
+fn an_issued_certificate_keeps_its_issuer_while_that_is_eligible() {
     for (current, names, wanted) in [
         (default("same"), &["a.example.com"][..], default("same")),
         (default("fallback"), &["a.example.com"], default("fallback")),
@@ -143,7 +144,7 @@ fn what_was_issued_stays_with_its_issuer_while_that_one_is_eligible() {
         (default("deep"), &["a.example.com"], default("com")),
         (target("tenant", "own"), &["a.tenant.example.com"], default("com")),
     ] {
-        let asked = IssuerQuery { current: Some(current.clone()), ..asked(names) };
-        assert_eq!(select(&rules(), &offers(), &asked).key, wanted, "{current} {names:?}");
+        let query = IssuerQuery { current: Some(current.clone()), ..query(names) };
+        assert_eq!(select(&rules(), &candidates(), &query).key, wanted, "{current} {names:?}");
     }
 }

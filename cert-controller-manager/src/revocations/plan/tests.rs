@@ -65,7 +65,7 @@ fn backup(serial: &str, requested_at: &str) -> Backup {
 }
 
 /// One Certificate with one certificate, and its backup.
-fn found() -> Observed {
+fn observed() -> Observed {
     Observed {
         subject: Some(subject()),
         holders: vec![holder("a", "a1", OLD)],
@@ -83,16 +83,16 @@ fn lists() -> Lists {
     }
 }
 
-fn first(found: &Observed) -> Step {
-    next(found, None, false, at(DATE), false, at(NEW))
+fn first(observed: &Observed) -> Step {
+    next(observed, None, false, at(DATE), false, at(NEW))
 }
 
-fn then(found: &Observed, lists: Lists, renew: bool) -> Step {
-    next(found, Some(lists), renew, at(DATE), true, at(NEW))
+fn then(observed: &Observed, lists: Lists, renew: bool) -> Step {
+    next(observed, Some(lists), renew, at(DATE), true, at(NEW))
 }
 
-fn refused(found: &Observed) -> String {
-    match first(found) {
+fn refused(observed: &Observed) -> String {
+    match first(observed) {
         Step::Refuse(why) => why,
         other => panic!("not refused: {other:?}"),
     }
@@ -107,46 +107,46 @@ fn spec() -> CertificateRevocationSpec {
 }
 
 #[test]
-fn what_is_not_ours_or_finished_is_left_alone() {
+fn a_revocation_that_is_not_served_or_finished_is_ignored() {
     let finished = CertificateRevocationStatus {
         revocation_applied: Some(DATE.to_owned()),
         ..CertificateRevocationStatus::default()
     };
-    assert_eq!(admit(false, "ns", &spec(), None, false), Admission::Leave);
-    assert_eq!(admit(true, "ns", &spec(), Some(&finished), false), Admission::Leave);
-    assert_eq!(admit(true, "ns", &spec(), None, false), Admission::Go(at(DATE)));
+    assert_eq!(admit(false, "ns", &spec(), None, false), Admission::Ignore);
+    assert_eq!(admit(true, "ns", &spec(), Some(&finished), false), Admission::Ignore);
+    assert_eq!(admit(true, "ns", &spec(), None, false), Admission::Proceed(at(DATE)));
 }
 
 #[test]
-fn a_missing_date_is_filled_in_and_an_impossible_one_refused() {
+fn a_missing_date_is_set_and_an_invalid_one_is_refused() {
     let date = |text: Option<&str>| CertificateRevocationSpec {
         qualifying_date: text.map(str::to_owned),
         ..spec()
     };
-    assert_eq!(admit(true, "ns", &date(None), None, false), Admission::Date);
+    assert_eq!(admit(true, "ns", &date(None), None, false), Admission::SetDate);
     let split = date(Some("2026-11-22T10:00:00.5Z"));
     let whole = at("2026-11-22T10:00:01Z");
-    assert_eq!(admit(true, "ns", &split, None, false), Admission::Go(whole));
+    assert_eq!(admit(true, "ns", &split, None, false), Admission::Proceed(whole));
     let admitted = admit(true, "ns", &date(Some("10000-01-01T00:00:00Z")), None, false);
     assert!(matches!(admitted, Admission::Refuse(why) if why.starts_with("qualifyingDate")));
 }
 
 #[test]
-fn a_certificate_of_another_namespace_takes_the_flag() {
+fn a_certificate_of_another_namespace_needs_the_flag() {
     let admitted = admit(true, "other", &spec(), None, false);
     assert!(matches!(admitted, Admission::Refuse(why) if why.contains("--allow-cross-namespace")));
-    assert_eq!(admit(true, "other", &spec(), None, true), Admission::Go(at(DATE)));
+    assert_eq!(admit(true, "other", &spec(), None, true), Admission::Proceed(at(DATE)));
 }
 
 #[test]
-fn what_cannot_be_revoked_is_refused_in_upstreams_words() {
-    let with = |subject: Subject| Observed { subject: Some(subject), ..found() };
-    let chosen = |kind| Selection { kind, ..subject().issuer };
-    for (found, why) in [
-        (Observed { subject: None, ..found() }, "the Certificate does not exist"),
+fn a_certificate_that_cannot_be_revoked_is_refused_with_upstreams_message() {
+    let with = |subject: Subject| Observed { subject: Some(subject), ..observed() };
+    let selection = |kind| Selection { kind, ..subject().issuer };
+    for (observed, why) in [
+        (Observed { subject: None, ..observed() }, "the Certificate does not exist"),
         (with(Subject { revoked: true, ..subject() }), "certficate already revoked"),
         (
-            with(Subject { issuer: chosen(Some(IssuerKind::Ca)), ..subject() }),
+            with(Subject { issuer: selection(Some(IssuerKind::Ca)), ..subject() }),
             "certificate revocation only supported for issuers of type ACME",
         ),
         (
@@ -154,111 +154,112 @@ fn what_cannot_be_revoked_is_refused_in_upstreams_words() {
             "the Certificate has no label cert.gardener.cloud/hash: nothing was issued for it",
         ),
         (
-            Observed { backups: vec![], holders: vec![holder("a", "a2", NEW)], ..found() },
+            Observed { backups: vec![], holders: vec![holder("a", "a2", NEW)], ..observed() },
             "find all old secrets failed: no valid secrets found older than 2026-11-22T10:00:00Z",
         ),
     ] {
-        assert_eq!(refused(&found), why);
+        assert_eq!(refused(&observed), why);
     }
     // An issuer that is away may come back.
-    let away = with(Subject { issuer: chosen(None), ..subject() });
+    let away = with(Subject { issuer: selection(None), ..subject() });
     assert!(matches!(first(&away), Step::Begin(..)));
 }
 
 #[test]
-fn it_begins_with_all_that_is_old_and_valid() {
+fn a_revocation_begins_with_all_old_and_valid_certificates() {
     let revoked = Backup { revoked: true, ..backup("b1", OLD) };
     let over = Backup { not_after: at(DATE), ..backup("c1", OLD) };
     let earlier = backup("d1", "2026-10-01T00:00:00Z");
     let newer = holder("newer", "e1", NEW);
-    let found = Observed {
+    let observed = Observed {
         holders: vec![holder("a", "a1", OLD), newer],
         backups: vec![backup("a1", OLD), revoked, over, earlier.clone(), backup("e1", NEW)],
-        ..found()
+        ..observed()
     };
     let secrets = [backup("a1", OLD).listed(), earlier.listed()].into();
     let wanted = Lists { secrets, ..lists() };
     let message = "found 1 certificates to process".to_owned();
-    assert_eq!(first(&found), Step::Begin(wanted.clone(), message));
-    let renewing = next(&found, None, true, at(DATE), false, at(NEW));
+    assert_eq!(first(&observed), Step::Begin(wanted.clone(), message));
+    let renewing = next(&observed, None, true, at(DATE), false, at(NEW));
     assert_eq!(renewing, Step::Begin(wanted, "renewing 1 certificates".to_owned()));
 }
 
 #[test]
-fn certificates_with_one_hash_are_begun_together() {
-    let found = Observed {
+fn certificates_with_the_same_hash_are_revoked_together() {
+    let observed = Observed {
         holders: vec![holder("a", "a1", OLD), holder("b", "b1", OLD)],
         backups: vec![backup("a1", OLD), backup("b1", OLD)],
-        ..found()
+        ..observed()
     };
-    let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
+    let Step::Begin(lists, _) = first(&observed) else { panic!("not begun") };
     assert_eq!(lists.processing, [name("a"), name("b")].into());
     assert_eq!(lists.secrets.len(), 2);
 }
 
 #[test]
-fn a_backup_without_a_note_is_secured_first_and_once() {
+fn a_backup_without_an_owner_is_annotated_first_and_once() {
     let unmarked = Backup { is_marked: false, ..backup("a1", OLD) };
-    let found = Observed { backups: vec![unmarked.clone()], ..found() };
-    assert_eq!(first(&found), Step::Secure(vec![unmarked.secret]));
-    assert!(matches!(next(&found, None, false, at(DATE), true, at(NEW)), Step::Begin(..)));
+    let observed = Observed { backups: vec![unmarked.clone()], ..observed() };
+    assert_eq!(first(&observed), Step::Annotate(vec![unmarked.secret]));
+    assert!(matches!(next(&observed, None, false, at(DATE), true, at(NEW)), Step::Begin(..)));
 }
 
 #[test]
-fn without_a_backup_the_secret_itself_is_revoked_and_nothing_is_renewed() {
+fn without_a_backup_the_certificate_of_the_secret_is_revoked_and_renewal_is_refused() {
     let secret = ObjectKey::new("ns", "a");
     let itself = Backup { is_recorded: false, secret: secret.clone(), ..backup("a1", OLD) };
-    let found = Observed { backups: vec![itself.clone()], ..found() };
-    let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
+    let observed = Observed { backups: vec![itself.clone()], ..observed() };
+    let Step::Begin(lists, _) = first(&observed) else { panic!("not begun") };
     assert_eq!(lists.secrets, [itself.listed()].into());
-    assert_eq!(then(&found, lists.clone(), false), Step::Revoke(lists, vec![itself]));
-    let Step::Refuse(why) = next(&found, None, true, at(DATE), false, at(NEW)) else {
+    assert_eq!(then(&observed, lists.clone(), false), Step::Revoke(lists, vec![itself]));
+    let Step::Refuse(why) = next(&observed, None, true, at(DATE), false, at(NEW)) else {
         panic!("it would be lost")
     };
     assert!(why.contains("Secret ns/a") && why.contains("without renew"), "{why}");
 }
 
 #[test]
-fn what_only_looks_like_a_certificate_that_was_revoked_is_not_said_to_be() {
-    let mut found = found();
-    found.holders[0].held.as_mut().unwrap().leaf = LeafDigest::of(b"another with the same number");
-    let Step::Revoke(mut lists, _) = then(&found, lists(), false) else { panic!("not revoked") };
+fn a_certificate_with_the_serial_number_of_a_revoked_one_is_not_listed_as_revoked() {
+    let mut observed = observed();
+    observed.holders[0].held.as_mut().unwrap().leaf =
+        LeafDigest::of(b"another with the same number");
+    let Step::Revoke(mut lists, _) = then(&observed, lists(), false) else { panic!("not revoked") };
     lists.revoked_secrets.append(&mut lists.secrets);
-    let Step::Finish(lists) = then(&found, lists, false) else { panic!("not finished") };
+    let Step::Finish(lists) = then(&observed, lists, false) else { panic!("not finished") };
     assert!(lists.revoked.is_empty(), "{lists:?}");
 }
 
 #[test]
-fn more_certificates_than_one_revocation_is_for_are_refused() {
-    let why = refused(&Observed { too_many: true, ..found() });
+fn too_many_certificates_are_refused() {
+    let why = refused(&Observed { too_many: true, ..observed() });
     assert!(why.starts_with("more than 100 Certificates have the same label"), "{why}");
 }
 
 #[test]
-fn an_old_certificate_is_revoked_though_its_certificate_has_a_newer_one() {
-    let found = Observed { holders: vec![holder("a", "a2", NEW)], ..found() };
-    let Step::Begin(lists, _) = first(&found) else { panic!("not begun") };
+fn an_old_certificate_is_revoked_after_its_secret_was_renewed() {
+    let observed = Observed { holders: vec![holder("a", "a2", NEW)], ..observed() };
+    let Step::Begin(lists, _) = first(&observed) else { panic!("not begun") };
     assert!(lists.processing.is_empty());
-    assert!(matches!(then(&found, lists, false), Step::Revoke(..)));
+    assert!(matches!(then(&observed, lists, false), Step::Revoke(..)));
 }
 
 #[test]
-fn with_renew_all_are_told_once_and_waited_for() {
-    let mut found = found();
-    assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![name("a")]));
-    found.holders[0].renewed_after = Some(at(DATE));
-    found.holders[0].new_key_after = Some(at(DATE));
-    assert_eq!(then(&found, lists(), true), Step::Renew(lists(), vec![]));
-    found.holders[0] = holder("a", "a2", NEW);
+fn with_renew_all_renewals_are_requested_once_and_awaited() {
+    let mut observed = observed();
+    assert_eq!(then(&observed, lists(), true), Step::Renew(lists(), vec![name("a")]));
+    observed.holders[0].renewed_after = Some(at(DATE));
+    observed.holders[0].new_key_after = Some(at(DATE));
+    assert_eq!(then(&observed, lists(), true), Step::Renew(lists(), vec![]));
+    observed.holders[0] = holder("a", "a2", NEW);
     let renewed = Lists { processing: [].into(), renewed: [name("a")].into(), ..lists() };
-    assert_eq!(then(&found, lists(), true), Step::Revoke(renewed, vec![backup("a1", OLD)]));
+    assert_eq!(then(&observed, lists(), true), Step::Revoke(renewed, vec![backup("a1", OLD)]));
 }
 
 #[test]
-fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
+fn a_renewal_is_requested_by_a_date_in_the_past_and_a_new_key() {
     const NEXT_WEEK: &str = "2026-11-29T10:00:00Z";
     const LATER: &str = "2026-11-30T10:00:00Z";
-    for (renewed_after, new_key_after, date, is_told) in [
+    for (renewed_after, new_key_after, date, expected) in [
         (None, None, DATE, false),
         (Some(DATE), None, DATE, false),
         (None, Some(DATE), DATE, false),
@@ -276,28 +277,30 @@ fn who_is_told_has_a_date_that_has_come_and_gives_up_its_key() {
             new_key_after: new_key_after.map(at),
             ..holder("a", "a1", OLD)
         };
-        let told = holder.is_told(at(date), at(NEW));
-        assert_eq!(told, is_told, "{renewed_after:?} {new_key_after:?} {date}");
+        let requested = holder.is_renewal_requested(at(date), at(NEW));
+        assert_eq!(requested, expected, "{renewed_after:?} {new_key_after:?} {date}");
     }
 }
 
 /// faults.md 72: deleted in between.
 #[test]
-fn a_certificate_that_vanishes_is_not_waited_for() {
-    let found = Observed { holders: vec![], ..found() };
+fn a_deleted_certificate_is_not_awaited() {
+    let observed = Observed { holders: vec![], ..observed() };
     for renew in [true, false] {
-        let Step::Revoke(mut lists, _) = then(&found, lists(), renew) else { panic!("it waits") };
+        let Step::Revoke(mut lists, _) = then(&observed, lists(), renew) else {
+            panic!("it waits")
+        };
         lists.revoked_secrets.append(&mut lists.secrets);
-        let Step::Finish(lists) = then(&found, lists, renew) else { panic!("not finished") };
+        let Step::Finish(lists) = then(&observed, lists, renew) else { panic!("not finished") };
         assert_eq!(ending(&lists, renew, "").0, Ending::Applied);
     }
 }
 
 #[test]
-fn what_was_revoked_before_a_crash_is_not_revoked_again() {
+fn a_certificate_revoked_before_a_crash_is_not_revoked_again() {
     let done = Backup { revoked: true, ..backup("a1", OLD) };
-    let found = Observed { backups: vec![done], ..found() };
-    let Step::Finish(lists) = then(&found, lists(), false) else { panic!("not finished") };
+    let observed = Observed { backups: vec![done], ..observed() };
+    let Step::Finish(lists) = then(&observed, lists(), false) else { panic!("not finished") };
     assert_eq!(lists.revoked_secrets, [backup("a1", OLD).listed()].into());
     assert_eq!(lists.revoked, [name("a")].into());
     let (ending, message) = ending(&lists, false, "");
@@ -305,11 +308,11 @@ fn what_was_revoked_before_a_crash_is_not_revoked_again() {
 }
 
 /// The status is written by people who are not trusted: what it names and is not theirs is not
-/// among the backups that were found.
+/// among the backups that were observed.
 #[test]
 fn a_backup_that_only_the_status_names_is_never_revoked() {
-    let found = Observed { backups: vec![], ..found() };
-    let Step::Finish(lists) = then(&found, lists(), false) else { panic!("not finished") };
+    let observed = Observed { backups: vec![], ..observed() };
+    let Step::Finish(lists) = then(&observed, lists(), false) else { panic!("not finished") };
     assert_eq!(lists.failed, [name("a")].into());
     assert_eq!(lists.failed_secrets.len(), 1);
     let (ending, message) = ending(&lists, false, "errors during revocation: x");
@@ -318,18 +321,18 @@ fn a_backup_that_only_the_status_names_is_never_revoked() {
 }
 
 #[test]
-fn what_is_done_in_part_is_said_in_upstreams_words() {
+fn a_partial_revocation_has_upstreams_message() {
     let lists = Lists {
         revoked_secrets: [backup("a1", OLD).listed()].into(),
         failed_secrets: [backup("b1", OLD).listed()].into(),
         ..Lists::default()
     };
-    let said = "certificate renewed and old certificate(s) revoked (ony partially successful)";
-    assert_eq!(ending(&lists, true, ""), (Ending::PartialApplied, said.to_owned()));
+    let message = "certificate renewed and old certificate(s) revoked (ony partially successful)";
+    assert_eq!(ending(&lists, true, ""), (Ending::PartialApplied, message.to_owned()));
 }
 
 #[test]
-fn the_lists_are_those_of_the_status() {
+fn the_lists_are_read_from_the_status() {
     assert_eq!(Lists::of(None), None);
     assert_eq!(Lists::of(Some(&CertificateRevocationStatus::default())), None);
     let secrets = RevokedSecrets {

@@ -19,20 +19,20 @@ fn bundle() -> Bundle {
 }
 
 /// A Secret as the API server has it after our apply.
-fn secret(bundle: &Bundle, wishes: &SecretOptions, encoding: Encoding) -> Secret {
-    let body = Body::fresh(bundle, encoding).unwrap();
-    let stores = stores(&wishes.stores, !body.ca.is_empty());
+fn secret(bundle: &Bundle, options: &SecretOptions, encoding: Encoding) -> Secret {
+    let body = Body::from_bundle(bundle, encoding).unwrap();
+    let stores = stores(&options.stores, !body.ca.is_empty());
     let realm = crate::api::Realm::default();
     let content = Content {
         realm: &realm,
         body,
         fingerprint: &Fingerprint::stored("abc"),
         requested_at: Timestamp::UNIX_EPOCH,
-        wishes,
+        options,
         stores: stores.into_iter().map(|name| (name, ByteString(name.into()))).collect(),
-        stores_are_old: false,
+        keystores_are_outdated: false,
         kind: None,
-        bond: &SecretOwnership::None,
+        ownership: &SecretOwnership::None,
     };
     let mut secret = render(&ObjectKey::new("ns", "tls"), &content);
     let data = secret.data.clone().unwrap();
@@ -79,53 +79,57 @@ fn each() -> Vec<(&'static str, SecretOptions)> {
     ]
 }
 
-fn is_current(secret: &Secret, wishes: &SecretOptions) -> bool {
+fn is_current(secret: &Secret, options: &SecretOptions) -> bool {
     let layout = facts(secret).layout;
-    layout.fits(wishes, true) && (wishes.stores.is_empty() || layout.has_stores(&wishes.stores))
+    layout.fits(options, true) && (options.stores.is_empty() || layout.has_stores(&options.stores))
 }
 
 #[test]
-fn a_secret_is_current_for_what_it_was_written_for_and_nothing_else() {
+fn a_secret_is_current_only_for_the_options_it_was_written_with() {
     let bundle = bundle();
-    for (had, has) in each() {
+    for (written_for, has) in each() {
         let written = secret(&bundle, &has, has.encoding.unwrap_or_default());
-        for (asked, wishes) in each() {
-            let same = had == asked
+        for (asked, options) in each() {
+            let same = written_for == asked
                 // More than is asked for is no reason to write, where it is no entry of ours.
-                || (asked == "nothing" && ["PKCS#1", "annotation"].contains(&had))
-                || (had.starts_with("PKCS#12") && asked == "PKCS#12");
-            assert_eq!(is_current(&written, &wishes), same, "had {had}, asked for {asked}");
+                || (asked == "nothing" && ["PKCS#1", "annotation"].contains(&written_for))
+                || (written_for.starts_with("PKCS#12") && asked == "PKCS#12");
+            assert_eq!(
+                is_current(&written, &options),
+                same,
+                "written for {written_for}, asked for {asked}"
+            );
         }
     }
 }
 
 #[test]
-fn entries_of_ours_that_nobody_asks_for_are_superfluous_and_those_of_others_are_not() {
+fn only_our_entries_that_are_not_requested_are_unwanted() {
     let bundle = bundle();
-    let wishes = SecretOptions { combined: true, der: true, ..SecretOptions::default() };
+    let options = SecretOptions { combined: true, der: true, ..SecretOptions::default() };
     let nothing = SecretOptions::default();
-    let mut written = secret(&bundle, &wishes, Encoding::Pkcs8);
-    let superfluous = |secret: &Secret, wishes| facts(secret).layout.unwanted_keys(wishes, true);
-    assert_eq!(superfluous(&written, &wishes), Vec::<&str>::new());
-    assert_eq!(superfluous(&written, &nothing), [COMBINED, DER]);
+    let mut written = secret(&bundle, &options, Encoding::Pkcs8);
+    let unwanted = |secret: &Secret, options| facts(secret).layout.unwanted_keys(options, true);
+    assert_eq!(unwanted(&written, &options), Vec::<&str>::new());
+    assert_eq!(unwanted(&written, &nothing), [COMBINED, DER]);
     let managed = written.metadata.managed_fields.as_mut().unwrap();
     managed[0].manager = Some("kubectl".to_owned());
-    assert_eq!(superfluous(&written, &nothing), Vec::<&str>::new());
+    assert_eq!(unwanted(&written, &nothing), Vec::<&str>::new());
 }
 
 #[test]
-fn what_upstream_wrote_stays_until_something_else_is_asked_for_in_so_many_words() {
+fn entries_of_upstream_stay_until_another_layout_is_requested_explicitly() {
     let bundle = bundle();
     let [(_, nothing), .., (_, legacy)] = &each()[..] else { panic!() };
     let store = SecretOptions {
         stores: KeystoreOptions { profile: None, ..legacy.stores.clone() },
         ..SecretOptions::default()
     };
-    for (wishes, asks) in [(nothing, true), (&store, true), (legacy, false)] {
-        let mut written = secret(&bundle, wishes, Encoding::Pkcs1);
+    for (options, asks) in [(nothing, true), (&store, true), (legacy, false)] {
+        let mut written = secret(&bundle, options, Encoding::Pkcs1);
         written.metadata.managed_fields = None;
         written.metadata.annotations.as_mut().unwrap().remove(well_known::KEYSTORES);
-        assert_eq!(is_current(&written, wishes), asks, "{wishes:?}");
+        assert_eq!(is_current(&written, options), asks, "{options:?}");
     }
 }
 
@@ -133,20 +137,20 @@ fn what_upstream_wrote_stays_until_something_else_is_asked_for_in_so_many_words(
 fn keystores_of_another_certificate_are_not_current() {
     let (old, new) = (bundle(), bundle());
     let stores = KeystoreOptions { jks: password(), ..KeystoreOptions::default() };
-    let wishes = SecretOptions { stores, ..SecretOptions::default() };
-    let mut written = secret(&old, &wishes, Encoding::Pkcs8);
-    assert!(is_current(&written, &wishes));
+    let options = SecretOptions { stores, ..SecretOptions::default() };
+    let mut written = secret(&old, &options, Encoding::Pkcs8);
+    assert!(is_current(&written, &options));
     // One of somebody else beside them is his.
     let data = written.data.as_mut().unwrap();
     data.insert(PKCS12.to_owned(), ByteString(b"theirs".to_vec()));
-    assert!(is_current(&written, &wishes));
+    assert!(is_current(&written, &options));
     let renewed = secret(&new, &SecretOptions::default(), Encoding::Pkcs8);
     written.data.as_mut().unwrap().extend(renewed.data.unwrap());
-    assert!(!is_current(&written, &wishes));
+    assert!(!is_current(&written, &options));
 }
 
 #[test]
-fn writing_again_changes_nothing_but_what_is_asked_for() {
+fn rewriting_a_secret_changes_only_the_requested_encoding() {
     let bundle = bundle();
     let written = secret(&bundle, &SecretOptions::default(), Encoding::Pkcs1);
     let with = |name: &str, text: &str| {
@@ -154,15 +158,15 @@ fn writing_again_changes_nothing_but_what_is_asked_for() {
         secret.data.as_mut().unwrap().insert(name.to_owned(), ByteString(text.into()));
         secret
     };
-    let odd = String::from_utf8(entry(&written, "tls.crt").to_vec()).unwrap() + "\n\n# end\n";
-    let written = with("tls.crt", &odd);
+    let commented = String::from_utf8(entry(&written, "tls.crt").to_vec()).unwrap() + "\n\n# end\n";
+    let written = with("tls.crt", &commented);
     let key = PrivateKey::from_pem(std::str::from_utf8(entry(&written, "tls.key")).unwrap());
     for (encoding, pem) in [
         (None, entry(&written, "tls.key").to_vec()),
         (Some(Encoding::Pkcs8), key.unwrap().pem().as_bytes().to_vec()),
     ] {
-        let body = Body::held(&written, &bundle, encoding).unwrap();
-        assert_eq!((body.chain, body.key), (odd.clone().into_bytes(), pem));
+        let body = Body::from_secret(&written, &bundle, encoding).unwrap();
+        assert_eq!((body.chain, body.key), (commented.clone().into_bytes(), pem));
         assert_eq!(body.ca, entry(&written, "ca.crt"));
     }
 }

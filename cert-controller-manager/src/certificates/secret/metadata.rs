@@ -10,7 +10,7 @@ use crate::api::{IssuerKey, Realm, backup, well_known};
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Seen {
+pub struct SecretMetadata {
     /// Whether it calls itself a backup, wherever it is.
     pub is_backup: bool,
     /// Whether its certificate was revoked.
@@ -19,12 +19,12 @@ pub struct Seen {
     /// Secret that is the tenant's in any case.
     pub is_ours: bool,
     /// Where only we and operators write: the record of a certificate that was issued.
-    pub record: Option<Box<Record>>,
+    pub backup: Option<Box<BackupMetadata>>,
 }
 
 /// A backup, without its certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Record {
+pub struct BackupMetadata {
     /// Stands for the serial number.
     pub serial: u64,
     /// Stands for whom it was issued.
@@ -32,14 +32,14 @@ pub struct Record {
     /// Whether it was issued for others, too.
     pub is_shared: bool,
     /// Whether an issuer of the target cluster issued it: the number of those is bounded besides.
-    pub is_of_guest: bool,
+    pub is_tenant_issued: bool,
     /// When the certificate ends, where that is noted.
     pub ends: Option<Timestamp>,
     /// When it was made.
     pub made: Option<Timestamp>,
 }
 
-impl Seen {
+impl SecretMetadata {
     /// What the metadata of a Secret say to the manager of `realm`.
     #[must_use]
     pub fn of(secret: &PartialObjectMeta<Secret>, realm: &Realm) -> Self {
@@ -51,19 +51,19 @@ impl Seen {
             is_backup,
             revoked: is_true(annotations.get(well_known::REVOKED)),
             is_ours: annotations.get(well_known::REALM).is_some_and(|text| realm.is(text)),
-            record: is_record.then(|| Box::new(Record::of(secret))),
+            backup: is_record.then(|| Box::new(BackupMetadata::of(secret))),
         }
     }
 }
 
-impl Record {
+impl BackupMetadata {
     /// How likely it is one of `tenants`: those that say so come first, then those that say nothing, as
     /// upstream's do, then those of several. `None` where it is of others.
     #[must_use]
     pub fn rank(&self, tenants: &[u64]) -> Option<u8> {
         match self {
             it if tenants.contains(&it.tenant) => Some(0),
-            it if it.tenant == number("") => Some(1),
+            it if it.tenant == hash("") => Some(1),
             it if it.is_shared => Some(2),
             _ => None,
         }
@@ -75,10 +75,11 @@ impl Record {
         let issuer = annotations.get(well_known::BACKUP_ISSUER);
         let serial = secret.labels().get(well_known::SERIAL).map_or("", String::as_str);
         Self {
-            serial: number(serial),
-            tenant: number(tenants.split(',').next().unwrap_or_default().trim()),
+            serial: hash(serial),
+            tenant: hash(tenants.split(',').next().unwrap_or_default().trim()),
             is_shared: tenants.contains(','),
-            is_of_guest: issuer.is_some_and(|text| IssuerKey::from_text(text).tenant().is_some()),
+            is_tenant_issued: issuer
+                .is_some_and(|text| IssuerKey::from_text(text).tenant().is_some()),
             ends: annotations.get(well_known::NOT_AFTER).and_then(|text| text.parse().ok()),
             made: secret.meta().creation_timestamp.as_ref().map(|time| time.0),
         }
@@ -87,7 +88,7 @@ impl Record {
 
 /// Stands for a text: equal texts have equal numbers, and the others hardly ever.
 #[must_use]
-pub fn number(text: &str) -> u64 {
+pub fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
@@ -116,25 +117,25 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_where_no_tenant_writes() {
+    fn only_a_backup_in_kube_system_is_a_record() {
         let realm = Realm::new("c", &ClusterId { id: "s".into(), former: vec!["old".into()] });
-        let seen = Seen::of(&secret("kube-system", "c@s"), &realm);
-        let record = Record {
-            serial: number("abc"),
-            tenant: number("s:ns"),
+        let metadata = SecretMetadata::of(&secret("kube-system", "c@s"), &realm);
+        let record = BackupMetadata {
+            serial: hash("abc"),
+            tenant: hash("s:ns"),
             is_shared: true,
-            is_of_guest: true,
+            is_tenant_issued: true,
             ends: "2027-02-20T10:00:00Z".parse().ok(),
             made: "2026-11-22T10:00:00Z".parse().ok(),
         };
         assert_eq!(
-            (seen.is_ours, seen.is_backup, seen.record.as_deref()),
+            (metadata.is_ours, metadata.is_backup, metadata.backup.as_deref()),
             (true, true, Some(&record))
         );
-        let claimed = Seen::of(&secret("ns", "c@old"), &realm);
-        assert_eq!((claimed.is_ours, claimed.is_backup, claimed.record), (true, true, None));
+        let claimed = SecretMetadata::of(&secret("ns", "c@old"), &realm);
+        assert_eq!((claimed.is_ours, claimed.is_backup, claimed.backup), (true, true, None));
         for other in ["c@t", "d@s", ""] {
-            assert!(!Seen::of(&secret("ns", other), &realm).is_ours, "{other}");
+            assert!(!SecretMetadata::of(&secret("ns", other), &realm).is_ours, "{other}");
         }
     }
 }

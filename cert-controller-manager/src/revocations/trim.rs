@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_earnest_stays_and_everything_else_is_bounded() {
+    fn values_within_the_limits_are_kept_and_everything_else_is_cut() {
         let usual = revocation(MOST, "some-text");
         let kept = trimmed(usual.clone());
         for part in ["metadata", "spec", "status"] {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_finished_one_only_that_is_kept() {
+    fn of_a_finished_revocation_only_the_time_is_kept() {
         let mut finished = revocation(100, "a");
         finished["status"]["revocationApplied"] = json!("2026-11-22T10:00:00Z");
         let kept = trimmed(finished);
