@@ -1,8 +1,8 @@
-//! Certificates: the one controller that turns them into Secrets.
+//! The Certificate controller: turns Certificates into Secrets.
 //!
-//! A pass over a Certificate goes [`convert`] (specification to request) → [`observe`] (what there
-//! is) → `cert_lib::plan` (what to do) → [`act`] (do it, up to [`finish`]) → [`status`] and [`say`] (say it). Each file
-//! does its part only; the pass itself is in [`reconcile`].
+//! A reconcile pass runs [`convert`] (specification to request) → [`observe`] (current state) →
+//! `cert_lib::plan` (next action) → [`act`] and [`complete`] (execution) → [`status`] and
+//! [`publish_status`]. [`reconcile`] calls these steps.
 
 pub mod act;
 pub mod backup;

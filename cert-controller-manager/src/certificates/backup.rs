@@ -1,5 +1,5 @@
-//! Copies of certificate Secrets in `kube-system` of the target cluster: a revocation needs the
-//! certificate that a renewal has replaced.
+//! Backups of certificate Secrets in `kube-system` of the target cluster. A revocation needs
+//! certificates that a renewal has replaced.
 
 use cert_lib::model::bundle::Leaf;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,12 +12,15 @@ use crate::{
 };
 
 impl Controller {
-    /// Keeps a copy of a certificate Secret that was just written: the record that we issued it. There is
-    /// one for each tenant, certificate and request, so that a repetition makes no second one. A cluster
-    /// that refuses it costs a revocation later, not the certificate now, so that is only told.
+    /// Creates a backup of a certificate Secret that was just written. It also records that this
+    /// manager issued the certificate.
+    ///
+    /// The name is unique for tenant, certificate and request, so that a retry creates no second
+    /// backup. If the cluster refuses the write, the method only logs it: the certificate is
+    /// usable, but cannot be revoked later.
     ///
     /// # Errors
-    /// When the cluster is away: the order must be kept, and all of this repeated.
+    /// When the cluster is unavailable. The caller keeps the order and repeats all steps.
     pub(super) async fn back_up(
         &self,
         of: &CertificateKey,
@@ -47,8 +50,8 @@ impl Controller {
         }
     }
 
-    /// The oldest backup goes: whose certificate ended or was replaced long ago is needed least. One of an
-    /// operator's issuer does not go for one of a tenant's.
+    /// Deletes the oldest backup: its certificate is the least likely to need a revocation. A
+    /// backup of an Issuer in a tenant namespace never replaces one of an operator's Issuer.
     async fn delete_oldest(&self, tenant: &str, issuer: &IssuerKey) -> kube::Result<bool> {
         match self.secrets.delete_oldest_backup(tenant, issuer.tenant().is_some()).await {
             Err(error) if is_refusal(&error) => {
@@ -63,7 +66,7 @@ impl Controller {
     }
 }
 
-/// There is no `kube-system` there.
+/// Whether the namespace `kube-system` does not exist.
 fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }

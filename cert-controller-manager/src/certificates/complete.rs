@@ -1,4 +1,5 @@
-//! The end of a try to issue: the certificate goes into its Secret, and what it came to is counted.
+//! Completes an issuance: writes the Secret and the backup, deletes the order, and records the
+//! result in metrics and retry state. Also handles Secrets that cannot be written.
 
 use cert_lib::{
     issue::{Disposition, RetrySchedule},
@@ -27,8 +28,8 @@ use crate::{
 };
 
 impl Controller {
-    /// Writes the Secret and forgets the order, in this order: a crash between them repeats the
-    /// download and writes the same Secret again.
+    /// Writes the Secret, then deletes the order. After a crash between the two, the next pass
+    /// downloads the same certificate and writes the same Secret again.
     pub(super) async fn complete(
         &self,
         pass: &Pass<'_>,
@@ -45,14 +46,14 @@ impl Controller {
         write::void_mark(&mut rendered.secret, pass.observed.facts.as_ref());
         let written = match self.apply_secret(pass, &rendered.secret).await {
             Ok(written) => written,
-            // Whether the cluster refuses or is away: the certificate waits at the CA, and is not
-            // fetched again all the time.
+            // The cluster refuses the write or is unavailable. The CA keeps the certificate; back
+            // off before the next download.
             Err(error) if !NotLeading::is(&error) => {
                 return Ok(self.not_writable(pass, &brief(&error)));
             }
             Err(error) => return Err(error),
         };
-        // The mark was for the certificate before, which may have been revoked while this one was made.
+        // A revocation may have marked the previous certificate while this one was issued.
         if written.as_ref().is_some_and(Facts::is_marked_revoked) {
             self.clear_revoked_mark(key).await?;
         }
@@ -61,7 +62,8 @@ impl Controller {
             self.back_up(pass.key, issuer, &bundle.leaf, &rendered.secret).await?;
         }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
-        // Until the order is gone all of this may be repeated, so it is counted after that.
+        // A crash before the deletion repeats these steps, so metrics and retry state are updated
+        // after it.
         self.orders.delete(pass.key).await?;
         pass.record_issued();
         let reissued = self.reissued_now(pass, request, why);
@@ -98,7 +100,7 @@ impl Controller {
         Ok(Step::Publish(Box::new(outcome), look_again))
     }
 
-    /// Takes the mark of a revocation off a Secret. *Idempotent*.
+    /// Removes the revocation annotations from a Secret. *Idempotent*.
     pub(super) async fn clear_revoked_mark(&self, key: &ObjectKey) -> kube::Result<()> {
         let annotations =
             json!({ well_known::REVOKED: null, well_known::REVOKED_CERTIFICATE: null });
@@ -106,7 +108,8 @@ impl Controller {
         self.secrets.write(key, &PatchParams::default(), &patch).await.map(drop)
     }
 
-    /// An order of the issuer has ended: what its quota has noted for more than those that run goes back.
+    /// An order of the issuer has ended. Returns the quota that was reserved for more orders than
+    /// are running.
     pub(super) async fn return_unused_quota(&self, issuer: &IssuerKey) {
         let Some(quota) = self.quota(issuer) else { return };
         if let Err(error) = quota.return_unused(self.scheduler.running(&issuer.to_string())).await {
@@ -114,7 +117,7 @@ impl Controller {
         }
     }
 
-    /// Counts a try to issue that came to its end.
+    /// Records the result of an issuance attempt in the metrics.
     pub(super) fn count(&self, pass: &Pass<'_>, order: Option<&Order>, result: IssuanceResult) {
         let at = self.clock.now();
         let start = order.map_or(pass.now, |order| order.progress.started());
@@ -129,9 +132,9 @@ impl Controller {
         });
     }
 
-    /// The API server refuses the Secret. The certificate waits at the CA until it takes it.
+    /// The Secret cannot be written. The CA keeps the certificate until a retry succeeds.
     fn not_writable(&self, pass: &Pass<'_>, why: &str) -> Step {
-        // An issuer whose key we hold has no order that could remember it.
+        // CA and self-signed issuers have no stored order; their back-off is in the retry state.
         let order = self.orders.get(pass.key);
         let previous = match &order {
             Some(order) => order.transient_error,
@@ -144,7 +147,7 @@ impl Controller {
         if order.is_none() {
             self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, wait);
         }
-        // The CA has nothing to do with it any more, so nobody needs to wait in line for it.
+        // The issuer has done its part, so the next Certificate in the queue can have the slot.
         self.wake_next(pass.key);
         let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
         let outcome = Outcome {
@@ -156,5 +159,5 @@ impl Controller {
     }
 }
 
-/// After issuing we look once more, whether the proofs are really gone.
+/// After issuance, one more pass checks that the challenge records are deleted.
 const CHALLENGE_RECHECK: SignedDuration = SignedDuration::from_secs(5);

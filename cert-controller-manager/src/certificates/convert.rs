@@ -1,4 +1,5 @@
-//! A Certificate's specification becomes what the engine works on. Pure; parsed once per pass.
+//! Converts a Certificate's specification to the request and the renewal settings of the engine.
+//! Pure; runs once per pass.
 
 mod extras;
 mod renewal;
@@ -30,10 +31,10 @@ use crate::{
     },
 };
 
-/// Shortest `renewBefore`, as upstream has it.
+/// Minimum of `renewBefore`, as in upstream.
 const MIN_RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 
-/// What the Certificate asks for.
+/// The desired state of a Certificate.
 #[must_use]
 pub fn want(
     key: &CertificateKey,
@@ -100,14 +101,14 @@ fn request(
     Ok(request)
 }
 
-/// What only an ACME server can be requested for. Addresses are certified by some profiles only; without
-/// one they are left out in silence, as upstream does.
+/// Options for ACME issuers only. IP addresses need a profile; without one they are left out, as in
+/// upstream.
 fn order_options(spec: &CertificateSpec, kind: Option<IssuerKind>) -> OrderOptions {
     let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let profile = non_empty(&spec.profile);
     let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
     let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
-    // What is no address is refused with the other names.
+    // Invalid addresses are refused together with the other names.
     let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
     OrderOptions {
         profile,
@@ -127,7 +128,7 @@ fn check_secret(
     let reference = spec.secret_ref.as_ref();
     let by_name = spec.secret_name.as_deref().unwrap_or_default();
     let by_reference = reference.and_then(|it| it.name.as_deref()).unwrap_or_default();
-    // Where there was a certificate before, the reference is what we wrote for an earlier secretName.
+    // After the first issuance, secretRef is our own write and may belong to an earlier secretName.
     let is_new = !certificate.labels().contains_key(well_known::HASH);
     if is_new && !by_name.is_empty() && !by_reference.is_empty() && by_name != by_reference {
         return Err(Refusal::Other(format!(
@@ -165,7 +166,7 @@ fn renewed_after(spec: &CertificateSpec) -> Result<Option<Timestamp>, Refusal> {
     let time = time.map_err(|_| {
         Refusal::Other("ensureRenewedAfter is no time between the years 0 and 9999".to_owned())
     })?;
-    // When a certificate was requested is kept in whole seconds.
+    // Request times are stored with a resolution of one second.
     Ok(time.map(whole_up))
 }
 

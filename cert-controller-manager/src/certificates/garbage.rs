@@ -1,9 +1,9 @@
-//! Certificate Secrets that nobody refers to and whose certificate ended long ago are deleted: once
-//! when a process begins to lead, and weekly.
+//! Deletes surplus backups, and certificate Secrets that no Certificate refers to and whose
+//! certificate expired long ago. Runs when a process becomes the leader, and weekly.
 //!
-//! Only Secrets that carry the realm of this manager are: a manager knows its own Certificates, and
-//! several of them may have their Secrets in one cluster. Which ones come into question is known from
-//! the watch, so nothing is listed, and bodies are read one at a time.
+//! Only Secrets with the realm annotation of this manager are deleted: several managers can share a
+//! target cluster. Candidates come from the watch, so nothing is listed. Secret data is read for
+//! one candidate at a time.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -23,15 +23,15 @@ use crate::{
     runtime::{errors::brief, heavy::reading},
 };
 
-/// How long a certificate must have been over.
+/// How long a certificate must have been expired.
 const GRACE_PERIOD: SignedDuration = SignedDuration::from_hours(14 * 24);
 const PERIOD: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// After a failure.
+/// Delay after an API error.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 impl Controller {
-    /// Collects for ever. Call it when all Certificates are known: a Secret whose Certificate is not
-    /// known yet would be nobody's.
+    /// Runs forever. Call it only after all Certificates are listed: otherwise the Secret of an
+    /// unlisted Certificate looks unused.
     pub async fn collect_garbage(&self) -> Infallible {
         loop {
             let wait = match self.collect_once().await {
@@ -63,7 +63,7 @@ impl Controller {
             candidates.iter().map(|key| (key, false)).chain(surplus.iter().map(|key| (key, true)))
         {
             let Some(secret) = self.secrets.api(key).get_opt(&key.name).await? else { continue };
-            // Looked at after the Secret: a Certificate that came meanwhile keeps it.
+            // Checked after the read: a Certificate created in the meantime keeps the Secret.
             let is_wanted = !self.index.of_secret(key).is_empty();
             if is_garbage(&secret, is_wanted, is_surplus, &self.realm, now)
                 && self.delete_version(key, &secret).await?
@@ -74,7 +74,7 @@ impl Controller {
         Ok(deleted)
     }
 
-    /// Deletes exactly this version: if anybody has touched it, it is looked at next time.
+    /// Deletes this version only. A Secret that changed since the read is left for the next run.
     async fn delete_version(&self, key: &ObjectKey, secret: &Secret) -> kube::Result<bool> {
         let same = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
         let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
@@ -86,7 +86,7 @@ impl Controller {
     }
 }
 
-/// Whether its body is worth a look.
+/// Whether the Secret must be read to decide.
 fn may_have_expired(metadata: &SecretMetadata, now: Timestamp) -> bool {
     let ends = metadata.backup.as_ref().and_then(|record| record.ends);
     metadata.is_ours && ends.is_none_or(|ends| is_past_grace_period(ends, now))
@@ -98,7 +98,7 @@ fn is_past_grace_period(ends: Timestamp, now: Timestamp) -> bool {
 
 fn is_garbage(secret: &Secret, wanted: bool, surplus: bool, realm: &Realm, now: Timestamp) -> bool {
     let is_ours = secret.annotations().get(well_known::REALM).is_some_and(|text| realm.is(text));
-    // Its key, or whether it fits, does not matter.
+    // An expired certificate is garbage even if its private key is missing or does not match.
     let ends = || reading(secret, || secret::leaf(secret)).map(|leaf| leaf.not_after);
     is_ours && !wanted && (surplus || ends().is_some_and(|ends| is_past_grace_period(ends, now)))
 }

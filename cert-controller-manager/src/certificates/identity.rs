@@ -1,4 +1,4 @@
-//! What makes two Certificates ask for the same certificate. Pure.
+//! Decides whether two Certificates request the same certificate. Pure.
 
 use std::collections::BTreeSet;
 
@@ -14,13 +14,15 @@ use crate::{
     issuers::query,
 };
 
-/// All that a Certificate says about the certificate itself, but for its issuer. Names are sets: their order
-/// and spelling do not count, though they do for [`marks::HASH`].
-/// Where it goes to, how it is laid out there and when it is renewed do not count.
+/// The fields of a Certificate that determine its certificate, without the issuer. Secret name,
+/// layout and renewal settings are not among them.
+///
+/// Names are sets: their order and spelling do not matter here, although they change
+/// [`well_known::HASH`].
 #[derive(Debug, Eq, Hash, PartialEq)]
 pub struct RequestIdentity {
     cluster: CertificateCluster,
-    /// `None` where those of all namespaces may be the same.
+    /// `None` if Certificates of different namespaces can share.
     namespace: Option<String>,
     common_name: Option<String>,
     names: BTreeSet<String>,
@@ -35,8 +37,8 @@ pub struct RequestIdentity {
 }
 
 impl RequestIdentity {
-    /// Of a Certificate; `None` where its certificate is nobody else's: its key is elsewhere, it wants
-    /// one of its own, or it asks for more than there can be.
+    /// The identity of a Certificate. `None` if it cannot share: it has a signing request, opts out
+    /// of reuse, or has too many names.
     #[must_use]
     pub fn of(key: &CertificateKey, certificate: &Certificate, across: bool) -> Option<Self> {
         let spec = &certificate.spec;

@@ -1,7 +1,7 @@
-//! The Certificates in memory, by name and by Secret.
+//! All Certificates in memory, by name, by Secret and by request.
 //!
-//! The watch feeds it, and so do the answers to our own writes: a pass that follows another at once
-//! sees what the first one wrote.
+//! Reads watch events and the responses to our own writes, so that a pass sees the writes of the
+//! previous pass before the watch does.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
@@ -17,7 +17,7 @@ use crate::{
     runtime::{small_set::SmallSet, watch},
 };
 
-/// See the [module](self).
+/// The Certificates of both clusters. See the [module](self).
 #[derive(Debug, Default)]
 pub struct Index(RwLock<Maps>);
 
@@ -25,32 +25,31 @@ pub struct Index(RwLock<Maps>);
 struct Maps {
     certificates: HashMap<CertificateKey, Arc<Certificate>>,
     by_secret: HashMap<ObjectKey, SmallSet<CertificateKey>>,
-    /// Those that may share a certificate, by the hash of what they ask for.
+    /// Certificates that can share a certificate, by the hash of their request identity.
     by_identity: HashMap<u64, SmallSet<CertificateKey>>,
-    /// A tenant who knew the numbers could make those of others collide.
+    /// Randomly seeded: tenants must not be able to construct hash collisions.
     hasher: RandomState,
-    /// Whether those of several namespaces may.
+    /// Whether Certificates of different namespaces can share a certificate.
     across: bool,
 }
 
-/// Certificates that ask for the same.
+/// Certificates with the same request.
 #[derive(Debug, Default)]
 pub struct EqualRequests {
-    /// Hash of their request identity, valid in this process; `None` where nothing is shared.
+    /// Hash of their request identity, valid in this process; `None` if nothing is shared.
     pub identity_hash: Option<u64>,
-    /// The others.
+    /// The other Certificates with this identity.
     pub others: Vec<(CertificateKey, Arc<Certificate>)>,
 }
 
 impl Index {
-    /// An index of Certificates that may share certificates within a namespace, or `across` all.
+    /// An empty index. Certificates share within a namespace, or `across` all namespaces.
     #[must_use]
     pub fn sharing(across: bool) -> Self {
         Self(RwLock::new(Maps { across, ..Maps::default() }))
     }
 
-    /// Those that ask for the same as `certificate`, `most` at most. One that asks for nothing that can
-    /// be shared has none.
+    /// Up to `limit` other Certificates with the same request; none if `certificate` cannot share.
     #[must_use]
     pub fn equal_requests(
         &self,
@@ -74,7 +73,7 @@ impl Index {
         EqualRequests { identity_hash: Some(hash), others: others.collect() }
     }
 
-    /// Whether there is a Certificate `other`, and it asks for the same as `this`.
+    /// Whether the Certificate `other` exists and has the same request as `this`.
     #[must_use]
     pub fn are_equal_requests(
         &self,
@@ -90,14 +89,14 @@ impl Index {
         identity.is_some() && identity == other
     }
 
-    /// The Certificate, if there is one.
+    /// The Certificate, if it exists.
     #[must_use]
     pub fn get(&self, key: &CertificateKey) -> Option<Arc<Certificate>> {
         self.read().certificates.get(key).cloned()
     }
 
-    /// Takes a version that our own write brought, unless the Certificate is gone or another one by
-    /// now: only the watch says what is there. Returns what is worth keeping of it.
+    /// Stores the response to our own write, unless the watch has reported a deletion or another
+    /// object of this name. Returns the object without the fields that are not kept.
     pub fn update(&self, key: &CertificateKey, mut certificate: Certificate) -> Arc<Certificate> {
         watch::strip(&mut certificate);
         trim(&mut certificate);
@@ -111,8 +110,8 @@ impl Index {
         certificate
     }
 
-    /// Takes a version that was seen. Returns whom it concerns: the Certificate and those that share
-    /// or shared its Secret; nobody where that version, or a newer one, is known already.
+    /// Stores a watched version. Returns the Certificates that need a pass: this one and those that
+    /// share or shared its Secret; none if this version or a newer one is stored already.
     pub fn put(
         &self,
         cluster: CertificateCluster,
@@ -124,7 +123,8 @@ impl Index {
         if let Some(known) = maps.certificates.get_mut(&key)
             && version(known) >= version(&certificate)
         {
-            // The watch's copy is shared with others who follow, the answer to a write is not.
+            // The watched object shares memory with other watch handlers, the write response does
+            // not.
             if known.metadata.resource_version == certificate.metadata.resource_version {
                 *known = certificate;
             }
@@ -136,18 +136,18 @@ impl Index {
         concerned.into_iter().collect()
     }
 
-    /// A Certificate is gone. Returns who else may be concerned.
+    /// Removes a Certificate. Returns the Certificates that share its Secret.
     pub fn remove(&self, key: &CertificateKey) -> Vec<CertificateKey> {
         self.write().forget(key).into_iter().collect()
     }
 
-    /// How many Certificates are known.
+    /// The number of Certificates.
     #[must_use]
     pub fn count(&self) -> usize {
         self.read().certificates.len()
     }
 
-    /// All Certificates of `cluster` that are known.
+    /// The Certificates in `cluster`.
     #[must_use]
     pub fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.read();
@@ -155,14 +155,14 @@ impl Index {
         keys.map(|key| key.object.clone()).collect()
     }
 
-    /// The Certificates that want to be in this Secret.
+    /// The Certificates with this Secret.
     #[must_use]
     pub fn of_secret(&self, secret: &ObjectKey) -> Vec<CertificateKey> {
         self.read().by_secret.get(secret).into_iter().flatten().cloned().collect()
     }
 
-    /// Who of those that count was there before `certificate` and wants the same Secret. Among equals
-    /// the uid decides, so that all managers in the world come to the same result.
+    /// The older Certificate with the same Secret for which `counts` holds. The uid breaks ties, so
+    /// that all managers come to the same result.
     #[must_use]
     pub fn rival(
         &self,
@@ -173,7 +173,8 @@ impl Index {
         let maps = self.read();
         let age = |certificate: &Certificate| {
             let created = certificate.creation_timestamp().map(|time| time.0);
-            // Times are whole seconds. Within one, who has been served already was first.
+            // Creation times have a resolution of one second. Within it, an issued Certificate is
+            // the older one.
             let unserved = !certificate.labels().contains_key(well_known::HASH);
             (created, unserved, certificate.uid())
         };
@@ -203,13 +204,13 @@ impl Index {
             .collect()
     }
 
-    /// Shows each Certificate. Others read and write meanwhile.
+    /// Calls `f` for each Certificate, without holding the lock.
     pub fn each(&self, f: impl FnMut(&Certificate)) {
         let all: Vec<_> = self.read().certificates.values().cloned().collect();
         all.iter().map(AsRef::as_ref).for_each(f);
     }
 
-    /// What `f` makes of each Certificate.
+    /// Maps each Certificate to a value, while holding the read lock.
     #[must_use]
     pub fn map<T>(&self, f: impl Fn(&Certificate) -> T) -> Vec<T> {
         self.read().certificates.values().map(|certificate| f(certificate)).collect()
@@ -230,7 +231,7 @@ impl Maps {
         Some(self.hasher.hash_one(&identity))
     }
 
-    /// Adds; returns the others that want the same Secret.
+    /// Adds a Certificate; returns the others with the same Secret.
     fn insert(
         &mut self,
         key: CertificateKey,
@@ -246,7 +247,7 @@ impl Maps {
         others
     }
 
-    /// Removes; returns the others that want the same Secret.
+    /// Removes a Certificate; returns the others with the same Secret.
     fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
         let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
         if let Some(hash) = self.identity_hash(key, &known)
@@ -268,7 +269,7 @@ impl Maps {
     }
 }
 
-/// Resource versions of one kind are ordered numbers (KEP-5504); what is no number is the oldest.
+/// Resource versions are ordered numbers (KEP-5504). Anything else counts as the oldest version.
 fn version(certificate: &Certificate) -> u64 {
     certificate.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -328,7 +329,7 @@ mod tests {
         let echo = Arc::new(certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
         assert_eq!(index.put(CertificateCluster::Source, echo.clone()), []);
         assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
-        // Also where the answer comes after it.
+        // The order of watch event and write response does not matter.
         index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
         assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
     }

@@ -1,4 +1,4 @@
-//! What the metrics want to know of Certificates, orders and Secrets, at the instant when they ask.
+//! Reports Certificates, running orders and Secrets to the metrics at scrape time.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ impl Census for Controller {
 }
 
 impl Controller {
-    /// The issuer that the status names; the default one where it names none yet.
+    /// The issuer in the status; the default issuer if the status has none.
     fn used_issuer(&self, certificate: &Certificate) -> IssuerKey {
         let used = certificate.status.as_ref().and_then(|status| status.issuer_ref.as_ref());
         match used {
@@ -77,7 +77,7 @@ impl Controller {
     }
 }
 
-/// For how many names challenges are published: a wildcard and its parent share one.
+/// The number of names with a challenge. A wildcard name and its parent domain share one.
 pub(super) fn challenges(certificate: &Certificate) -> u64 {
     let spec = &certificate.spec;
     let names = spec.common_name.iter().chain(spec.dns_names.iter().flatten());

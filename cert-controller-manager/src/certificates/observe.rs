@@ -1,5 +1,5 @@
-//! What there is, for one pass: the Secret, and all that the plan asks about around it. Decides
-//! nothing.
+//! Collects the current state for one pass: the Secret and everything else that the plan reads.
+//! Makes no decisions.
 
 use std::sync::Arc;
 
@@ -23,32 +23,32 @@ use crate::{
     issuers::{self, query::recorded_fingerprint, registry::Lookup, selection::Selection},
 };
 
-/// What a pass found.
+/// The current state of one Certificate.
 pub struct Observed {
-    /// For the plan.
+    /// The part that the plan reads.
     pub have: Have,
-    /// Where the result goes.
+    /// The Secret of the Certificate.
     pub secret: ObjectKey,
-    /// What is there now.
+    /// Contents of the Secret; `None` if it does not exist.
     pub facts: Option<Facts>,
-    /// What the Certificate asks of it besides the certificate.
+    /// Requested layout of the Secret.
     pub options: SecretOptions,
-    /// How its keystores are.
+    /// State of the keystores in the Secret.
     pub stores: KeystoreState,
-    /// What ties it to the Certificate.
+    /// How the Secret must belong to the Certificate.
     pub ownership: SecretOwnership,
-    /// The issuer that is meant.
+    /// The selected issuer.
     pub issuer: Selection,
-    /// How the CA counts a new order; `None` where nobody counts.
+    /// How the CA counts a new order; `None` if no limits are counted.
     pub counted: Option<CountedOrder>,
-    /// Who comes before it in line.
+    /// Priority in the queue for order slots.
     pub standing: Priority,
-    /// What it may share with others; see [`share`](super::share).
+    /// Certificates with the same request; see [`share`](super::share).
     pub sharing: Sharing,
 }
 
 impl Controller {
-    /// Looks at everything that the plan for `certificate` depends on.
+    /// Collects the state that the plan for `certificate` depends on.
     ///
     /// # Errors
     /// When the Secret could not be read.
@@ -60,12 +60,12 @@ impl Controller {
         issuer: Selection,
     ) -> kube::Result<Observed> {
         let secret = certificate.secret_key();
-        // What is refused has no business with anybody's Secret.
+        // A refused request must not read a Secret that may belong to another tenant.
         let facts = match &want.request {
             Ok(_) => self.secrets.get(&secret).await?,
             Err(_) => None,
         };
-        // Nobody but us has the key of a certificate that signed itself.
+        // A self-signed issuer always creates the private key itself.
         let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let ownership =
@@ -124,7 +124,7 @@ impl Controller {
         })
     }
 
-    /// What holds a new order back, once it is known whether the certificate in the Secret was issued.
+    /// Counts the order again after the issuance record is known.
     pub(super) fn recount_order(
         &self,
         key: &CertificateKey,
@@ -141,7 +141,7 @@ impl Controller {
         observed.counted = counted;
     }
 
-    /// Only those count as rivals that may write into the namespace of the Secret.
+    /// Only Certificates that may write to the namespace of the Secret count as rivals.
     pub(super) fn rival(
         &self,
         certificate: &Certificate,
@@ -158,7 +158,8 @@ impl Controller {
         let name = &issuer.key;
         let lookup = self.issuers.lookup(name);
         match (&issuer.refusal, lookup) {
-            // An issuer that is not there can refuse nothing, one that is not served refuses all.
+            // A missing issuer has no reason to refuse. An issuer that is not served refuses all
+            // requests.
             (Some(why), _) => IssuerState::Refuses(why.clone()),
             (None, Lookup::Missing) => IssuerState::Missing(format!(
                 "issuer {} does not exist: create it or name another one in issuerRef",
@@ -178,7 +179,7 @@ impl Controller {
         }
     }
 
-    /// The issuer's object.
+    /// Namespace and name of an Issuer.
     pub(super) fn object(&self, issuer: &IssuerKey) -> ObjectKey {
         match issuer {
             IssuerKey::Default(name) => ObjectKey::new(&self.issuers.rules().namespace, name),
@@ -186,7 +187,7 @@ impl Controller {
         }
     }
 
-    /// How much the issuer may be asked for, where somebody counts.
+    /// The quota of an issuer, if it has one.
     pub(super) fn quota(&self, issuer: &IssuerKey) -> Option<Arc<issuers::quota::Quota>> {
         match self.issuers.lookup(issuer) {
             Lookup::Ready { quota, .. } => quota,
@@ -195,7 +196,7 @@ impl Controller {
     }
 }
 
-/// A renewal is not put off because it failed: somebody is served until it succeeds.
+/// A failed renewal keeps normal priority: its certificate is in use.
 fn priority(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
     match (backoff, secret) {
         (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Priority::Retry,

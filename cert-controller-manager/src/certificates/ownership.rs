@@ -1,26 +1,26 @@
-//! What makes a Secret go when its Certificate goes (`--cascade-delete`). Pure.
+//! How a Secret is deleted together with its Certificate (`--cascade-delete`). Pure.
 //!
-//! In one cluster and namespace Kubernetes does it by owner references. Elsewhere they cannot work,
-//! and a garbage collector that sees such a reference deletes the object: there the Certificate gets
-//! a finalizer, and the Secret says in an annotation whose it is.
+//! Within one cluster and namespace, owner references are enough. Elsewhere the Kubernetes garbage
+//! collector would delete an object with such a reference. There the Certificate has a finalizer,
+//! and an annotation of the Secret names its owner.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use crate::api::{Certificate, CertificateKey, ClusterIdentities, ObjectKey, well_known};
 
-/// How a Secret is tied to its Certificate.
+/// How a Secret belongs to its Certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SecretOwnership {
-    /// Not at all: it stays, which is upstream's default.
+    /// The Secret stays after the deletion of the Certificate. This is upstream's default.
     None,
-    /// By these owner references.
+    /// The Secret has these owner references.
     OwnerReferences(Vec<OwnerReference>),
-    /// By our finalizer on the Certificate, and this annotation on the Secret.
+    /// The Certificate has our finalizer, and the Secret has this annotation.
     Finalizer(String),
 }
 
-/// The ownership between a Certificate and its Secret.
+/// How `secret` must belong to `certificate`.
 #[must_use]
 pub fn of(
     key: &CertificateKey,
@@ -41,7 +41,8 @@ pub fn of(
         .get(well_known::FORWARD_OWNERS)
         .is_some_and(|text| text == "true");
     if forwards {
-        // One object has one controller, and that is not the Certificate's.
+        // An object has at most one controller reference, and the Certificate's owner is not the
+        // controller of the Secret.
         let of_certificate = certificate.owner_references().iter().cloned();
         owners.extend(of_certificate.map(|owner| OwnerReference {
             controller: None,
@@ -58,7 +59,7 @@ pub fn has_finalizer(certificate: &Certificate) -> bool {
     certificate.finalizers().iter().any(|it| it == well_known::SECRET_FINALIZER)
 }
 
-/// These finalizers with ours or without it.
+/// The finalizers with ours added or removed.
 #[must_use]
 pub fn finalizers(all: &[String], ours: bool) -> Vec<String> {
     let others = all.iter().filter(|it| *it != well_known::SECRET_FINALIZER);
@@ -66,7 +67,7 @@ pub fn finalizers(all: &[String], ours: bool) -> Vec<String> {
     others.cloned().chain(ours).collect()
 }
 
-/// Whether a Secret with these owner references and this annotation is tied by `ownership`.
+/// Whether a Secret with these owner references and this annotation satisfies `ownership`.
 #[must_use]
 pub fn is_owned(
     ownership: &SecretOwnership,

@@ -1,5 +1,5 @@
-//! What a Certificate is told about itself: upstream's marks, the status, an event. Each is written
-//! only where it differs from what is there.
+//! Publishes the result of a pass: upstream's labels and annotations, the status, and an event.
+//! Writes only what has changed.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ use crate::{
 };
 
 impl Controller {
-    /// Writes what there is to say about a Certificate, where it differs from what is said.
+    /// Writes labels, annotations and status of a Certificate where they differ, and publishes an
+    /// event.
     pub(super) async fn publish_status(
         &self,
         pass: &Pass<'_>,
@@ -37,7 +38,8 @@ impl Controller {
         let generation = |it: &Certificate| it.metadata.generation;
         let current = self.index.get(pass.key);
         if current.as_deref().map(generation) != Some(generation(pass.certificate)) {
-            // Gone, or asking for something else by now: there is nothing to say of it yet.
+            // The Certificate was deleted or its specification has changed; the result is for the
+            // old one.
             self.queue.push(pass.key.clone());
             return Ok(());
         }
@@ -70,7 +72,8 @@ impl Controller {
         let was_changed_by_others = identity(&written) != identity(&certificate);
         self.index.update(pass.key, written);
         if was_changed_by_others {
-            // It came with the answer to our write, so the watch has no news of it.
+            // The change of another client arrived with the response to our write, so the watch
+            // reports no change.
             self.queue.push(pass.key.clone());
             let sharing = self.index.of_secret(&pass.observed.secret);
             sharing.into_iter().for_each(|key| self.queue.push(key));
@@ -81,8 +84,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Puts upstream's marks on a Certificate that is well: which request its Secret fulfils, how
-    /// long, and where the Secret is.
+    /// Writes upstream's labels and annotations to a ready Certificate: fingerprint, validity, and
+    /// reference to the Secret.
     async fn update_labels(
         &self,
         pass: &Pass<'_>,
@@ -96,8 +99,8 @@ impl Controller {
             return Ok(current);
         };
         if pass.plan.action == Action::Rewrite && !pass.is_labelled(request) {
-            // The Secret is for the same request in other words, and could not be written now: what is
-            // noted is what shows that.
+            // The Secret could not be rewritten for the new spelling of the same names. The old
+            // label shows that the request is the same.
             return Ok(current);
         }
         let secret = &pass.observed.secret;
@@ -135,7 +138,7 @@ impl Controller {
             "spec": { "secretRef": reference },
         });
         let labelled = self.write(pass.key, &patch).await?;
-        // They look at the marks, and only a new certificate is news for them.
+        // Equal requests read the labels, and need a pass only after a new certificate.
         if matches!(pass.plan.action, Action::Start | Action::Resume) {
             self.wake_equal_requests(pass);
         }
@@ -154,15 +157,15 @@ impl Controller {
         Ok(self.index.update(key, written))
     }
 
-    /// Says once what the status has no place for: it is about how the certificate came to be.
+    /// Publishes a warning about an issuance that the status has no field for.
     pub(super) fn warn_event(&self, pass: &Pass<'_>, remark: &str) {
         tracing::warn!(certificate = %pass.key, "certificate {}: {remark}", pass.key);
         let events = &self.clusters.at(pass.key.cluster).events;
         events.warning(pass.certificate.object_ref(&()), Reason::Ready.word(), remark);
     }
 
-    /// Says that an order runs. The order does not depend on it: the cluster of the Certificate may
-    /// be away for as long as the order takes.
+    /// Publishes that an order is running. A failure is logged only: the order does not depend on
+    /// the cluster of the Certificate.
     pub(super) async fn announce(&self, pass: &Pass<'_>, doing: &Phase, order: &Order) {
         let wait = (Cause::of(doing), self.clock.now());
         let outcome = self.pending(pass, doing.to_string(), order, wait);
@@ -171,8 +174,9 @@ impl Controller {
         }
     }
 
-    /// While an order runs its status is written when it is new and once for each wait that is long, so
-    /// that a quick order costs one write and a slow one still says what it waits for.
+    /// The outcome of a pass while an order is running. The message changes only for a new order
+    /// and once for each long wait. So a fast order costs one write, and a slow one shows its
+    /// reason.
     pub(super) fn pending(
         &self,
         pass: &Pass<'_>,
@@ -209,8 +213,8 @@ impl Controller {
     }
 }
 
-/// Whether a change is worth an event. While an order runs its message follows its phases, and
-/// waiting in line is no event: both are for the status alone.
+/// Whether a change needs an event. Progress of an order and waiting in a queue are shown in the
+/// status only.
 fn is_news(before: Option<&CertificateStatus>, now: &CertificateStatus, state: State) -> bool {
     let changed = before.is_none_or(|before| before.state != now.state);
     match state {

@@ -1,5 +1,6 @@
-//! One pass over one Certificate. What wakes it is in [`wake`](super::wake), what it says in
-//! [`say`](super::say).
+//! Reconciles one Certificate: one pass through all steps.
+//! [`watch_handlers`](super::watch_handlers) decides when a pass is needed,
+//! [`publish_status`](super::publish_status) writes the result.
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,70 +55,71 @@ use crate::{
     solvers::Challenges,
 };
 
-/// A Certificate whose issuer was not looked at yet is looked at again after this.
+/// Delay if the issuer or the permissions of the namespace are not known yet.
 const UNKNOWN_RECHECK: Duration = Duration::from_secs(2);
 
-/// Everything that a pass needs. All of it is shared; a pass holds no lock while it waits.
+/// State and dependencies of the controller. All passes share it, and a pass holds no lock while it
+/// waits.
 pub struct Controller {
-    /// Where Certificates live.
+    /// Clusters with Certificates.
     pub clusters: CertificateClusters,
-    /// Where all of them are known.
+    /// Clusters whose Certificates are all listed.
     pub lists: ListedClusters,
-    /// Which cluster is which, for ownership.
+    /// Identities of the clusters, for ownership annotations.
     pub places: ClusterIdentities,
-    /// What tells our Secrets from those of other managers.
+    /// Distinguishes our Secrets from those of other managers.
     pub realm: Realm,
-    /// The Certificates.
+    /// All Certificates.
     pub index: Index,
-    /// Who orders for all that ask for the same.
+    /// Which Certificate places the order for several equal requests.
     pub claims: OrderClaims,
-    /// Since when heirs of those that go are looked for.
+    /// When the deletion of each Certificate was first observed.
     pub deletions: Deletions,
-    /// The Secrets.
+    /// Secrets of the target cluster.
     pub secrets: Secrets,
-    /// Who may have a Secret where.
+    /// Which namespaces accept Secrets of other namespaces.
     pub secret_grants: SecretGrants,
-    /// What went wrong.
+    /// Failures and retries of each Certificate.
     pub retry_states: RetryStates,
-    /// What CAs say about renewals.
+    /// Renewal information from CAs.
     pub renewals: Renewals,
-    /// What is known to be issued.
+    /// Known issuance records.
     pub records: Records,
     /// Running orders.
     pub orders: ProgressStore,
-    /// How many of them.
+    /// Limits the number of orders per issuer.
     pub scheduler: OrderScheduler,
-    /// How many passes are for issuers of tenants.
+    /// Limits the number of passes for issuers of tenants.
     pub tenant_limiter: TenantLimiter,
-    /// Who issues.
+    /// All issuers.
     pub issuers: Arc<Registry>,
-    /// Where proofs are published.
+    /// Challenge records and their solver.
     pub challenges: Arc<Challenges>,
-    /// What was asked of the manager.
+    /// Configuration.
     pub settings: CertificateSettings,
-    /// For the plan.
+    /// Configuration of the plan.
     pub policy: Policy,
-    /// The time.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// Which Certificates need a pass.
+    /// Certificates that need a pass.
     pub queue: Shared<CertificateKey>,
 }
 
 impl Controller {
-    /// One pass. Returns after how long the next one is due.
+    /// Runs one pass. Returns the delay until the next one.
     pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
         let outcome = self.pass(&key).await;
-        // What is refused is so again and again: it must not keep a slot from others. While a cluster is
-        // away nobody else would come further.
+        // A refused write fails on each retry, so the Certificate must not keep its slot. If the
+        // cluster is unavailable, no other Certificate could use the slot.
         if outcome.as_ref().is_err_and(is_refusal) && !self.order_runs(&key) {
             self.wake_all(self.scheduler.pass_on(&key));
         }
         match outcome {
             Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
             Ok(None) => None,
-            // The watch will tell that it is gone.
+            // The Certificate was deleted; the watch has reported it or will do so.
             Err(kube::Error::Api(status))
                 if status.code == 404 && self.index.get(&key).is_none() =>
             {
@@ -159,18 +161,20 @@ impl Controller {
                     self.start_retry(key, &certificate).await?;
                     return Ok(Some(now));
                 }
-                // The annotation stays until then.
+                // The annotation stays until the retry is permitted.
                 Err(time) => retry_allowed_at = Some(time),
             }
         }
         let issuer = self.select_issuer(&certificate);
-        // Right after the start nothing can be said of a Certificate whose issuer was not looked at.
+        // After a start, nothing can be decided before the issuer controller has checked the
+        // issuer.
         let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
         if unknown || self.grant_is_unknown(key, &certificate) {
             return Ok(Some(now + UNKNOWN_RECHECK));
         }
         let Some(_permit) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
-            // Who waits for room keeps no slot from others, least of all at the issuer before.
+            // A Certificate that waits for a permit must not hold an order slot, neither here nor
+            // at its previous issuer.
             self.wake_all(self.scheduler.turn_to(&issuer.key.to_string(), key));
             if !self.order_runs(key) {
                 self.wake_all(self.scheduler.pass_on(key));
@@ -219,8 +223,8 @@ impl Controller {
         Ok(Some(self.recheck_passwords(&pass, look_again)))
     }
 
-    /// Does what the plan says, and says what came of it. Returns when to look again; `None` where the
-    /// Certificate is another manager's.
+    /// Executes the plan and publishes the result. Returns the time of the next pass; `None` if
+    /// another manager serves the Certificate.
     async fn carry_out(&self, pass: &Pass<'_>) -> kube::Result<Option<Timestamp>> {
         let Pass { key, certificate, now, .. } = *pass;
         let is_ours = pass.plan.reason != Reason::OtherClass;
@@ -237,7 +241,7 @@ impl Controller {
                 self.retry_states.record_accepted_write(key);
                 Ok(Some(look_again))
             }
-            // The order does not wait for the cluster of its Certificate.
+            // The order continues while the cluster of its Certificate is unavailable.
             Err(error) if self.order_runs(key) && !NotLeading::is(&error) => {
                 tracing::debug!(certificate = %key, "the status of {key} cannot be written now: {}", brief(&error));
                 Ok(Some(look_again))
@@ -246,7 +250,7 @@ impl Controller {
         }
     }
 
-    /// Nobody tells when the password of a keystore changes.
+    /// Password Secrets are not watched, so a Certificate with keystores needs regular passes.
     fn recheck_passwords(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
         let is_written = pass.observed.facts.is_some()
             && matches!(pass.plan.action, Action::Keep | Action::Rewrite);
@@ -256,12 +260,12 @@ impl Controller {
         look_again.min(pass.now + self.secrets.keystores.recheck_interval())
     }
 
-    /// Where no order runs any more, nothing that it published may stay.
+    /// Deletes the challenge records of orders that no longer run.
     async fn clean_up_challenges(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
         let soon = pass.now + requeue::UNREACHABLE;
         match pass.plan.action {
             _ if self.order_runs(pass.key) => look_again,
-            // It took its records away itself; the next pass looks whether they are gone.
+            // The order deletes its own records; the next pass verifies that.
             Action::Start | Action::Resume => look_again.min(soon),
             Action::Keep | Action::Share | Action::Rewrite | Action::Hold | Action::Refuse => {
                 if self.sweep(pass.key).await {
@@ -273,7 +277,8 @@ impl Controller {
         }
     }
 
-    /// A cluster refuses what a pass has to do: no outage, but a right or an object that is missing.
+    /// Publishes that a cluster refused a write. A missing right or a policy is the cause, not an
+    /// outage.
     async fn publish_refusal(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
         let message = format!(
             "a cluster refuses what has to be written: {why}; grant the right, or change the object or \
@@ -284,7 +289,7 @@ impl Controller {
         self.publish_status(pass, &outcome).await
     }
 
-    /// Upstream's way to ask for another try: the annotation `gardener.cloud/operation`.
+    /// Whether the annotation `gardener.cloud/operation` requests a retry, as in upstream.
     fn requests_retry(&self, certificate: &Certificate) -> bool {
         certificate
             .annotations()
@@ -293,7 +298,7 @@ impl Controller {
             && is_served(certificate, &self.settings.classes)
     }
 
-    /// Forgets the last failure and the suspicion of a loop, then takes the annotation off.
+    /// Clears the last failure and the suspected reissue loop, then removes the annotation.
     async fn start_retry(
         &self,
         key: &CertificateKey,
@@ -317,7 +322,8 @@ impl Controller {
         Ok(())
     }
 
-    /// The Certificate is gone or going: nothing of its order stays.
+    /// Deletes order, challenge records and state of a Certificate that is deleted or being
+    /// deleted.
     async fn clean_up_deleted(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
         self.retry_states.forget(key);
         self.renewals.forget(key);
@@ -337,7 +343,7 @@ impl Controller {
         Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
     }
 
-    /// The issuer that a Certificate means.
+    /// The issuer for a Certificate.
     pub(super) fn select_issuer(&self, certificate: &Certificate) -> Selection {
         self.issuers.select(&issuer_query(certificate, &self.settings))
     }
@@ -352,7 +358,7 @@ impl Controller {
         self.orders.running(key).is_some()
     }
 
-    /// Removes challenge records that no order needs. Returns whether none is left.
+    /// Deletes challenge records that no order needs. Returns whether all are deleted.
     async fn sweep(&self, key: &CertificateKey) -> bool {
         match self.challenges.sweep(&key.owner()).await {
             Ok(()) => true,

@@ -1,9 +1,11 @@
-//! Whether a certificate in a Secret is one that its issuer issued.
+//! Decides whether a certificate in a Secret was issued by its issuer.
 //!
-//! The record is its backup in `kube-system` of target, where no tenant writes. It is looked for only
-//! where something depends on it: a renewal that passes quota and limits because the certificate is about
-//! to end, and an order that names its predecessor. That costs a read for each renewal and no write. A
-//! certificate without a record may be urgent a few times a day for each tenant: backups get lost, too.
+//! The record of an issuance is the backup in `kube-system` of the target cluster, where tenants
+//! cannot write. It is read only if needed: for an urgent renewal that passes quota and limits, and
+//! for an order that names its predecessor. That is one read per renewal, and no write.
+//!
+//! Backups can be lost. So each tenant has a small daily budget of urgent renewals without a
+//! record.
 
 use std::{
     collections::HashMap,
@@ -24,19 +26,19 @@ use crate::{
     runtime::heavy::reading,
 };
 
-/// See the [module](self).
+/// Cached records and the daily budgets. See the [module](self).
 #[derive(Debug, Default)]
 pub struct Records {
     known: Mutex<HashMap<CertificateKey, KnownRecord>>,
     hurried: Mutex<HashMap<Tenant, Vec<Timestamp>>>,
 }
 
-/// What counts for a record of a tenant's.
+/// Which backups count as a record for a tenant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RecordOwner {
-    /// One that names the tenant.
+    /// Only backups that name the tenant.
     Named,
-    /// Also one that names no tenant, as upstream wrote it.
+    /// Also backups without a tenant, as upstream writes them.
     NamedOrMissing,
 }
 
@@ -48,14 +50,14 @@ struct KnownRecord {
 }
 
 impl Records {
-    /// Whether a tenant may hurry once more because of a certificate without a record.
+    /// Whether the tenant has budget left for an urgent renewal without a record.
     #[must_use]
     pub fn may_hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let hurried = lock(&self.hurried);
         hurried.get(tenant).is_none_or(|times| within_a_day(times, now) < MAX_HURRIED_PER_DAY)
     }
 
-    /// Lets it; `false` where it may not.
+    /// Uses the budget of a tenant; false if it is used up.
     pub fn hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
         let mut hurried = lock(&self.hurried);
         hurried.retain(|_, times| {
@@ -70,7 +72,7 @@ impl Records {
         may
     }
 
-    /// The Certificate is gone, or has another certificate.
+    /// Removes the record of a Certificate that is deleted or has a new certificate.
     pub fn forget(&self, key: &CertificateKey) {
         lock(&self.known).remove(key);
     }
@@ -84,7 +86,7 @@ impl Records {
 }
 
 impl Controller {
-    /// Finds out whether the issuer issued what the Secret holds.
+    /// Finds out whether the issuer issued the certificate in the Secret.
     ///
     /// # Errors
     /// When a backup could not be read.
@@ -146,8 +148,8 @@ impl Controller {
     }
 }
 
-/// Whether a backup records that `issuer` issued exactly this certificate for one of these tenants. What
-/// upstream has written says neither whom it was for nor, but for its name, by whom.
+/// Whether a backup records that `issuer` issued exactly this certificate for one of these tenants.
+/// Backups of upstream have no tenant, and only their name contains the issuer.
 fn records(
     key: &ObjectKey,
     secret: &Secret,
@@ -179,12 +181,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often a tenant may pass quota and limits in a day for certificates without a record.
+/// Daily budget of each tenant for urgent renewals without a record.
 const MAX_HURRIED_PER_DAY: usize = 2;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// After this a record that was missing is looked for again.
+/// Interval for another search of a missing record.
 const MISSING_RECHECK: SignedDuration = SignedDuration::from_mins(10);
-/// Most backups with one serial number that are read.
+/// Maximum number of backups with one serial number that are read.
 const MAX_BACKUPS: usize = 10;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Holds a Certificate by our finalizer while its Secret must go with it, and releases both.
+//! Adds our finalizer to Certificates whose Secret cannot have owner references. On deletion,
+//! deletes the Secret and removes the finalizer.
 //!
-//! A Certificate may go only to come back: in a cluster that was restored its owner has another uid, and
-//! Kubernetes deletes what belonged to the former one. Then the Secret stays for the Certificate that is
-//! made next.
+//! A deleted Certificate may be replaced soon: after a restore, its owner has a new uid, and
+//! Kubernetes deletes the objects of the previous uid. Then the Secret is kept for the next
+//! Certificate of that owner.
 
 use std::{
     collections::HashMap,
@@ -27,12 +28,12 @@ use crate::{
     runtime::requeue,
 };
 
-/// How long a Secret waits for the next Certificate of an owner that came back.
+/// How long to wait for the next Certificate of an owner that was recreated.
 const SUCCESSOR_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 impl Controller {
-    /// Puts our finalizer on a Certificate whose Secret cannot be owned by it, before the Secret is
-    /// written, and takes it off where it is not needed. Returns whether something was written.
+    /// Adds our finalizer before the Secret is written, or removes it if it is not needed. Returns
+    /// whether the Certificate was changed.
     pub(super) async fn ensure_finalizer(
         &self,
         key: &CertificateKey,
@@ -47,8 +48,9 @@ impl Controller {
         Ok(true)
     }
 
-    /// A Certificate with our finalizer goes: its Secret goes first, where it says that it is ours and no
-    /// other Certificate has it by now. Returns when to look again where one may come.
+    /// Handles a Certificate that is being deleted. Deletes the Secret first, if it is owned by
+    /// this Certificate and no other one uses it. Returns the time of the next pass while a
+    /// successor is expected.
     pub(super) async fn release(
         &self,
         key: &CertificateKey,
@@ -73,9 +75,8 @@ impl Controller {
         Ok(None)
     }
 
-    /// The Certificate has another Secret by now. With cascading deletion the one before goes where it says
-    /// that it is this Certificate's, and no other one has it; else it stays, as after a deletion.
-    /// *Idempotent*.
+    /// The Certificate has another Secret now. With cascading deletion, deletes the previous one if
+    /// it is owned by this Certificate and no other one uses it; otherwise keeps it. *Idempotent*.
     pub(super) async fn release_previous_secret(
         &self,
         key: &CertificateKey,
@@ -89,7 +90,7 @@ impl Controller {
         self.secrets.delete_if_owned(previous, &owners, certificate.uid().as_deref()).await
     }
 
-    /// Whether another Certificate has this Secret now, and may.
+    /// Whether another Certificate uses this Secret and may do so.
     fn has_successor(&self, key: &CertificateKey, secret: &ObjectKey) -> bool {
         let others = self.index.of_secret(secret).into_iter().filter(|other| other != key);
         let mut others = others.filter_map(|other| Some((self.index.get(&other)?, other)));
@@ -102,8 +103,8 @@ impl Controller {
         })
     }
 
-    /// When to look for another Certificate: the owner of this one came back with another uid, and one
-    /// is made for it.
+    /// The time of the next pass if the owner was recreated with another uid, so that a new
+    /// Certificate will follow.
     async fn successor_is_expected(
         &self,
         key: &CertificateKey,
@@ -127,7 +128,7 @@ impl Controller {
         Ok(is_back.then(|| now + requeue::UNREACHABLE))
     }
 
-    /// The objects of the kind of an owner, beside the Certificate.
+    /// The API for the owner's kind, in the namespace of the Certificate.
     fn owners_of_kind(&self, key: &CertificateKey, owner: &OwnerReference) -> Api<DynamicObject> {
         let (group, version) =
             owner.api_version.split_once('/').unwrap_or(("", owner.api_version.as_str()));
@@ -139,8 +140,9 @@ impl Controller {
         )
     }
 
-    /// The list is replaced as a whole, and only ours is kept in memory, so it is read before. Where
-    /// anything else changed since, it is a conflict, and the next pass decides.
+    /// A merge patch replaces the whole list, and the index keeps our finalizer only, so the list
+    /// is read first. The resource version turns a concurrent change into a conflict; the next pass
+    /// retries.
     async fn write_finalizers(
         &self,
         key: &CertificateKey,
@@ -163,22 +165,22 @@ impl Controller {
     }
 }
 
-/// Whether an API server says that there is no such object or kind. Anything else, as that it is busy, says
-/// nothing of the owner.
+/// Whether the API server reports that the object or its kind does not exist. Other errors say
+/// nothing about the owner.
 fn is_not_found(code: u16) -> bool {
     matches!(code, 400 | 404 | 405)
 }
 
-/// Since when this process has looked for heirs: those that would have made one may have been away
-/// when it was.
+/// When this process first observed each deletion. The deletion timestamp is not enough: the
+/// controller that creates the successor may have been down with this manager.
 #[derive(Debug, Default)]
 pub struct Deletions(Mutex<HashMap<CertificateKey, (Option<String>, Timestamp)>>);
 
 impl Deletions {
-    /// Since when it has looked for an heir of this Certificate: since `now` where it has not yet.
+    /// When the deletion was first observed; `now` if that is new.
     fn since(&self, key: &CertificateKey, certificate: &Certificate, now: Timestamp) -> Timestamp {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of those whose finalizer somebody else took off.
+        // The finalizer of old entries was removed by other clients.
         all.retain(|_, (_, since)| now.duration_since(*since) < SignedDuration::from_hours(24));
         let known = all.entry(key.clone()).or_insert_with(|| (certificate.uid(), now));
         if known.0 != certificate.uid() {
@@ -187,13 +189,13 @@ impl Deletions {
         known.1
     }
 
-    /// The Certificate is gone.
+    /// Removes the entry of a deleted Certificate.
     pub fn forget(&self, key: &CertificateKey) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
-/// Whether an owner reference, which anybody may have written, makes a path of an API server.
+/// Whether an owner reference forms a valid API path. Tenants can write these references.
 fn can_be_looked_up(owner: &OwnerReference) -> bool {
     let is_plain = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
@@ -234,7 +236,7 @@ mod tests {
             let mut certificate =
                 Certificate::new("a", crate::api::certificate::CertificateSpec::default());
             certificate.metadata.uid = Some(uid.to_owned());
-            // It went when no manager was there.
+            // Deleted while no manager was running.
             certificate.metadata.deletion_timestamp =
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(-1_000)));
             certificate

@@ -1,8 +1,8 @@
-//! Asks CAs when they want their certificates to be renewed (RFC 9773), and remembers what they said.
+//! Requests renewal information from CAs (RFC 9773) and caches it.
 //!
-//! The answer is kept in the status, which is written only where the answer changes. When to ask again
-//! is kept in memory: after a restart everybody is asked about again, spread over a time that grows
-//! with their number. Nothing depends on an answer, and a failure is no business of anybody's.
+//! The status stores the answer. The time of the next request is in memory only: after a restart,
+//! the first requests are spread over a time that grows with the number of Certificates. Renewal
+//! works without an answer, so failures are logged at debug level only.
 
 use std::{
     collections::HashMap,
@@ -31,35 +31,36 @@ use crate::{
     issuers::registry::Lookup,
 };
 
-/// When to ask about whom. See the [module](self).
+/// When to request renewal information for each Certificate. See the [module](self).
 #[derive(Debug)]
 pub struct Renewals {
-    /// Whether anybody is asked, and what they said counts.
+    /// If false, no CA is asked, and stored answers are ignored.
     enabled: bool,
     known: Mutex<HashMap<CertificateKey, Schedule>>,
-    /// A CA that hangs holds up a few passes and not all of them.
+    /// Limits the number of passes that a slow CA can block.
     requests: Semaphore,
 }
 
 #[derive(Debug)]
 struct Schedule {
-    /// Stands for the certificate that this is about.
+    /// Hash of the certificate's ACME identifier.
     certificate: u32,
-    /// When to ask.
+    /// Time of the next request.
     next: Timestamp,
     failures: u8,
-    /// What the CA said, until the status says it.
+    /// The answer of the CA, until the status contains it.
     answer: Option<Suggested>,
 }
 
 impl Renewals {
-    /// Nothing known yet.
+    /// An empty schedule.
     #[must_use]
     pub fn new(enabled: bool) -> Self {
         Self { enabled, known: Mutex::default(), requests: Semaphore::new(MAX_REQUESTS) }
     }
 
-    /// What the CA of the certificate `id` said about it; what was said of another one is dropped.
+    /// The suggested renewal window of the certificate `id`. An answer for another certificate is
+    /// dropped.
     fn suggested(
         &self,
         key: &CertificateKey,
@@ -72,15 +73,15 @@ impl Renewals {
         let stored = stored_suggestion(certificate, id);
         let mut all = self.lock();
         let answer = all.get_mut(key).and_then(|known| {
-            // It is safe in the status: no need to have it twice.
+            // The status contains the answer, so the copy in memory is not needed.
             known.answer.take_if(|answer| Some(&*answer) == stored.as_ref());
             known.answer.clone().filter(|answer| answer.certificate == *id)
         });
         answer.or(stored)
     }
 
-    /// Whether it is time to ask about the certificate `id`, one of `count`. Whoever is new here is
-    /// asked about soon, but not all at once.
+    /// Whether a request for the certificate `id` is due. A new entry gets a time that depends on
+    /// the number of Certificates, `count`, so that a restart does not cause a burst.
     fn is_due(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
         let mut all = self.lock();
@@ -92,17 +93,17 @@ impl Renewals {
             all.insert(key.clone(), Schedule { certificate, next, failures: 0, answer: None });
             next
         });
-        // Later than anybody was told: the clock was set back.
+        // A time this far in the future means that the clock was set back.
         next <= now || next > later(now, DEFAULT_INTERVAL * 2)
     }
 
-    /// When the Certificate needs a pass for this; `None` where it was time already and something
-    /// else is in the way.
+    /// When the Certificate needs a pass for its next request; `None` if that time is over and
+    /// something else delays the request.
     pub(super) fn next(&self, key: &CertificateKey, now: Timestamp) -> Option<Timestamp> {
         self.lock().get(key).map(|known| known.next).filter(|next| *next > now)
     }
 
-    /// We have just got this certificate: nothing has changed at the CA since.
+    /// Schedules the first request for a certificate that was just issued.
     pub(super) fn issued(&self, key: &CertificateKey, leaf: &Leaf, now: Timestamp) {
         let Some(id) = leaf.id.as_ref().filter(|_| self.enabled) else { return };
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
@@ -111,12 +112,12 @@ impl Renewals {
         self.lock().insert(key.clone(), known);
     }
 
-    /// The Certificate is gone.
+    /// Removes the entry of a deleted Certificate.
     pub(super) fn forget(&self, key: &CertificateKey) {
         self.lock().remove(key);
     }
 
-    /// The CA said something, or that it says nothing.
+    /// Stores an answer of the CA; `None` if the CA has no renewal information.
     fn record_answer(&self, key: &CertificateKey, answer: Option<Suggested>, next: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             known.next = next;
@@ -125,8 +126,7 @@ impl Renewals {
         }
     }
 
-    /// The CA did not answer well: 5 minutes, 10, 20 and so on up to 6 hours, and not before the time
-    /// that it named.
+    /// Schedules a retry after 5 minutes, doubling up to 6 hours, and not before `retry_after`.
     fn record_failure(&self, key: &CertificateKey, retry_after: Option<Timestamp>, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(DEFAULT_INTERVAL);
@@ -136,7 +136,7 @@ impl Renewals {
         }
     }
 
-    /// Too many ask already.
+    /// Too many requests are running; schedules another attempt soon.
     fn postpone(&self, key: &CertificateKey, now: Timestamp) {
         if let Some(known) = self.lock().get_mut(key) {
             let wait = POSTPONE_WITHIN.mul_f64(fraction_of(known.certificate));
@@ -150,7 +150,8 @@ impl Renewals {
 }
 
 impl Controller {
-    /// Adds to what a pass found what the CA says about the certificate; asks it where it is time.
+    /// Adds the suggested renewal window to the observed state. Requests it from the CA if that is
+    /// due.
     pub(super) async fn update_renewal_info(
         &self,
         key: &CertificateKey,
@@ -214,7 +215,7 @@ impl Controller {
         None
     }
 
-    /// A CA that explains itself, or wants a renewal at once, is worth an event.
+    /// Publishes an event if the CA gives an explanation or demands renewal now.
     fn announce_renewal(
         &self,
         key: &CertificateKey,
@@ -235,8 +236,7 @@ impl Controller {
     }
 }
 
-/// Whether the CA has anything to say about what a pass found: it serves, it is this CA's, and
-/// nothing is under way.
+/// Whether the certificate in the Secret is in use, comes from this CA, and has no order running.
 fn may_request(observed: &Observed, want: &Want, now: Timestamp) -> bool {
     let have = &observed.have;
     let idle = have.responsible && have.rival.is_none() && have.running.is_none();
@@ -255,7 +255,7 @@ fn suggested(id: &CertId, info: RenewalInfo) -> Suggested {
     Suggested::new(id.clone(), (start, end), explanation_url)
 }
 
-/// What the status says that the CA said about the certificate `id`.
+/// The suggestion in the status, if it is for the certificate `id`.
 fn stored_suggestion(certificate: &Certificate, id: &CertId) -> Option<Suggested> {
     let stored = certificate.status.as_ref()?.renewal_info.as_ref()?;
     let window = (stored.window_start.parse().ok()?, stored.window_end.parse().ok()?);
@@ -263,12 +263,12 @@ fn stored_suggestion(certificate: &Certificate, id: &CertId) -> Option<Suggested
         .then(|| Suggested::new(id.clone(), window, stored.explanation_url.clone()))
 }
 
-/// For the status.
+/// The suggestion in the form of the status.
 #[must_use]
 pub fn note(suggested: &Suggested) -> RenewalInfoStatus {
     RenewalInfoStatus {
         certificate: suggested.certificate.to_string(),
-        // Whole, as the instant is drawn from them.
+        // With full precision: the selected time is derived from the window.
         window_start: suggested.start.to_string(),
         window_end: suggested.end.to_string(),
         selected: seconds(suggested.selected()),
@@ -285,19 +285,19 @@ fn fraction_of(hash: u32) -> f64 {
     f64::from(hash) / f64::from(u32::MAX)
 }
 
-/// Questions at the same time.
+/// Maximum number of concurrent requests.
 const MAX_REQUESTS: usize = 16;
-/// How long a CA may take to answer.
+/// Maximum time for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a start, one Certificate after the other, on average.
+/// Average time between first requests after a start.
 const STARTUP_SPACING: Duration = Duration::from_millis(200);
-/// Where the CA does not say when to ask again: twice as often as Let's Encrypt asks for.
+/// Interval if the CA specifies none; half of the interval that Let's Encrypt recommends.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
-/// How long a new certificate is not asked about. It also keeps a CA that wants every certificate to
-/// be renewed at once from being asked for one after the other.
+/// Minimum age of a certificate before its first request. Also slows down reissuance if a CA demands
+/// immediate renewal of each certificate.
 const MIN_AGE: Duration = Duration::from_secs(3_600);
 const FIRST_RETRY: Duration = Duration::from_secs(300);
-/// Those who find too many before them come again within this.
+/// Postponed requests are repeated within this time.
 const POSTPONE_WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

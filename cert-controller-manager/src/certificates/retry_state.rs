@@ -1,6 +1,5 @@
-//! What went wrong for a Certificate, and how often a Secret had to be put in order again: in state,
-//! because the cluster with the Certificate's status may be away or refuse it, and a status that
-//! cannot be written must not mean that there is no back-off.
+//! Failures and retries of each Certificate, in memory. The status stores the back-off too, but its
+//! cluster may be unavailable or refuse the write, and back-off must work anyway.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,49 +15,48 @@ use jiff::{SignedDuration, Timestamp};
 use super::status;
 use crate::api::{Certificate, CertificateKey};
 
-/// See the [module](self).
+/// The retry state of all Certificates. See the [module](self).
 #[derive(Debug, Default)]
 pub struct RetryStates(Mutex<HashMap<CertificateKey, RetryState>>);
 
 #[derive(Debug, Default)]
 struct RetryState {
-    /// The Certificate that this is about, as far as is known: another one may get its name.
+    /// Uid of the Certificate, once known. A new Certificate can have the same name.
     uid: Option<String>,
-    /// With the generation of the specification that failed.
+    /// The back-off, with the generation of the failed specification.
     backoff: Option<(Option<i64>, Backoff)>,
     rewrites: Option<Rewrites>,
-    /// How often in a row a cluster refused a write.
+    /// Number of consecutive refused writes.
     refusals: u32,
-    /// When another try was asked for.
+    /// Times of requested retries.
     retries: Vec<Timestamp>,
-    /// When it was issued again, and for which names.
+    /// Times of recent reissuance, and the names of these certificates.
     reissued: Option<(BTreeSet<DnsName>, Vec<Timestamp>)>,
-    /// The first instant of the certificate that this process issued last.
+    /// notBefore of the certificate that this process issued last.
     issued: Option<Timestamp>,
-    /// The generation of the specification with which the CA refused a request for the key that was to
-    /// be kept.
+    /// Generation of the specification for which the CA refused to reuse the private key.
     key_refused: Option<Option<i64>>,
 }
 
-/// How often in a row a Secret was put in order, and when last.
+/// Number of consecutive rewrites of a Secret, and the time of the last one.
 #[derive(Clone, Copy, Debug)]
 struct Rewrites {
     times: u32,
     last: Timestamp,
 }
 
-/// Somebody else may undo what we do once or twice; after that we wait between the tries.
+/// Number of rewrites without a delay. Another client may overwrite the Secret again each time.
 const FREE_REWRITES: u32 = 3;
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
-/// How many tries may be asked for in an hour: each may cost the CA an order and a failure, and
-/// Let's Encrypt bears five of these per name and hour.
+/// Maximum number of requested retries per hour. Each may fail at the CA, and Let's Encrypt permits
+/// five failures per name and hour.
 const MAX_RETRIES: usize = 4;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 impl RetryStates {
-    /// What is left of the last failure of the specification as it is: in the status or in state,
-    /// whichever is later.
+    /// The back-off of the current specification, from the status or from memory, whichever ends
+    /// later.
     #[must_use]
     pub fn backoff(&self, key: &CertificateKey, certificate: &Certificate) -> Option<Backoff> {
         let state = self.lock().get(key).and_then(|state| state.backoff);
@@ -71,8 +69,8 @@ impl RetryStates {
             .max_by_key(|backoff| backoff.until)
     }
 
-    /// There is this Certificate. What is remembered of an earlier one of its name is forgotten: when
-    /// one is deleted and made anew at once, nobody notices that it was gone.
+    /// Forgets the state of a previous Certificate with the same name. If a Certificate is deleted
+    /// and recreated at once, no pass observes its absence.
     pub fn forget_other_uid(&self, key: &CertificateKey, certificate: &Certificate) {
         let mut states = self.lock();
         let Some(state) = states.get_mut(key) else { return };
@@ -84,12 +82,12 @@ impl RetryStates {
         }
     }
 
-    /// The specification of this generation has failed.
+    /// Stores the back-off after a failure of this generation.
     pub fn record_failure(&self, key: &CertificateKey, generation: Option<i64>, backoff: Backoff) {
         self.lock().entry(key.clone()).or_default().backoff = Some((generation, backoff));
     }
 
-    /// A cluster refused a write for the Certificate. Returns how often it did so in a row.
+    /// Counts a refused write. Returns the number of consecutive refusals.
     pub fn record_refused_write(&self, key: &CertificateKey) -> u32 {
         let mut states = self.lock();
         let state = states.entry(key.clone()).or_default();
@@ -97,17 +95,17 @@ impl RetryStates {
         state.refusals
     }
 
-    /// All that had to be written for the Certificate was written.
+    /// Resets the number of refused writes.
     pub fn record_accepted_write(&self, key: &CertificateKey) {
         if let Some(state) = self.lock().get_mut(key) {
             state.refusals = 0;
         }
     }
 
-    /// Whether a Secret may be put in order now; if not, when.
+    /// Permits a rewrite of the Secret and counts it.
     ///
     /// # Errors
-    /// The instant from which on it may.
+    /// The time at which the next rewrite is permitted.
     pub fn may_rewrite(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
         let mut states = self.lock();
         let state = states.entry(key.clone()).or_default();
@@ -125,11 +123,11 @@ impl RetryStates {
         Ok(())
     }
 
-    /// Whether another try may be asked for now; then what went wrong is forgotten. What the CA limits
-    /// is known elsewhere and stays.
+    /// Permits a requested retry, and clears failures and suspected loops. Rate limits of the CA
+    /// are stored elsewhere and stay.
     ///
     /// # Errors
-    /// The instant from which on it may.
+    /// The time at which the next retry is permitted.
     pub fn may_retry(&self, key: &CertificateKey, now: Timestamp) -> Result<(), Timestamp> {
         let mut states = self.lock();
         let state = states.entry(key.clone()).or_default();
@@ -146,30 +144,30 @@ impl RetryStates {
         Ok(())
     }
 
-    /// Another try was asked for.
+    /// Counts a requested retry.
     pub fn record_retry(&self, key: &CertificateKey, now: Timestamp) {
         self.lock().entry(key.clone()).or_default().retries.push(now);
     }
 
-    /// A certificate was issued that is valid from `not_before` on.
+    /// Stores notBefore of a certificate that was issued now.
     pub fn record_issued(&self, key: &CertificateKey, not_before: Timestamp) {
         self.lock().entry(key.clone()).or_default().issued = Some(not_before);
     }
 
-    /// The first instant of the certificate that this process issued last.
+    /// notBefore of the certificate that this process issued last.
     #[must_use]
     pub fn last_issued(&self, key: &CertificateKey) -> Option<Timestamp> {
         self.lock().get(key)?.issued
     }
 
-    /// What failed is not needed any more.
+    /// Clears the back-off: the certificate came from elsewhere.
     pub fn clear_failures(&self, key: &CertificateKey) {
         if let Some(state) = self.lock().get_mut(key) {
             state.backoff = None;
         }
     }
 
-    /// It went well.
+    /// Clears all failures after an issuance.
     pub fn record_success(&self, key: &CertificateKey) {
         if let Some(state) = self.lock().get_mut(key) {
             (state.backoff, state.rewrites) = (None, None);
@@ -177,18 +175,18 @@ impl RetryStates {
         }
     }
 
-    /// The CA refused a request of this generation with the key that was to be kept.
+    /// Stores that the CA refused to reuse the private key for this generation.
     pub fn record_refused_key(&self, key: &CertificateKey, generation: Option<i64>) {
         self.lock().entry(key.clone()).or_default().key_refused = Some(generation);
     }
 
-    /// Whether it did since the last certificate, as far as this process knows.
+    /// Whether the CA has refused to reuse the private key since the last issuance.
     #[must_use]
     pub fn key_is_refused(&self, key: &CertificateKey, generation: Option<i64>) -> bool {
         self.lock().get(key).is_some_and(|state| state.key_refused == Some(generation))
     }
 
-    /// When a certificate for the names of `request` was issued again lately, in the status or in state.
+    /// Times of recent reissuance for the names of `request`, from the status and from memory.
     #[must_use]
     pub fn reissued(
         &self,
@@ -205,7 +203,7 @@ impl RetryStates {
         reissue_loop::kept(in_memory.into_iter().flatten().chain(in_status), now)
     }
 
-    /// These are the instants at which a certificate for `names` was issued again.
+    /// Stores the times of recent reissuance for `names`.
     pub fn record_reissued(
         &self,
         key: &CertificateKey,
@@ -217,7 +215,7 @@ impl RetryStates {
         states.entry(key.clone()).or_default().reissued = Some((names, times));
     }
 
-    /// The Certificate is gone.
+    /// Removes the state of a deleted Certificate.
     pub fn forget(&self, key: &CertificateKey) {
         self.lock().remove(key);
     }
@@ -260,7 +258,7 @@ mod tests {
         retry_states.forget(&key());
         assert_eq!(retry_states.backoff(&key(), &certificate(1)), None);
 
-        // Another one gets its name.
+        // A recreated Certificate has another uid.
         let made = |uid: &str| {
             let mut made = certificate(1);
             made.metadata.uid = Some(uid.to_owned());

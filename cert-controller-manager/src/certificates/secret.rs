@@ -1,5 +1,5 @@
-//! The certificate Secret: reading what one holds, and rendering one. Pure, but for what is in
-//! [`cache`], [`keystores`] and [`mod@write`].
+//! The certificate Secret: reads and renders it. Pure, except for [`cache`], [`keystores`] and
+//! [`mod@write`].
 
 pub mod cache;
 pub mod keystores;
@@ -39,72 +39,72 @@ use crate::api::{
     well_known,
 };
 
-/// Type of the Secrets that we create.
+/// Type of new Secrets.
 pub const TLS: &str = "kubernetes.io/tls";
 
-/// What is remembered of a Secret: no body, no key.
+/// Summary of a Secret, without its data and its private key.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Version that these facts are about.
+    /// Resource version that was read.
     pub resource_version: String,
-    /// Type; it cannot be changed.
+    /// Type of the Secret; immutable.
     pub kind: String,
     /// Whether the API server refuses changes of the data.
     pub immutable: bool,
-    /// Those of its labels that say something to us.
+    /// The labels that the manager uses.
     known_labels: Vec<(&'static str, String)>,
-    /// Stands for all labels.
+    /// Hashes of all labels.
     labels: Pairs,
     /// Whether the certificate was revoked.
     pub revoked: bool,
-    /// Whether there is a mark of a revocation that is about another certificate.
+    /// Whether there is a revocation annotation for another certificate.
     pub has_void_mark: bool,
-    /// Whether a revocation finds the Secret by its certificate, not only by its request.
+    /// Whether the Secret has the label with the digest of its certificate.
     pub has_digest_label: bool,
     /// Owners in the same namespace.
     owners: Vec<OwnerReference>,
-    /// Owners elsewhere, as the annotation has them.
+    /// Owners in another namespace or cluster, from the annotation.
     foreign_owners: Option<String>,
-    /// Whether it holds anything.
+    /// Whether the Secret has data.
     is_filled: bool,
-    /// The manager that says it is its own; `None` where none does.
+    /// Realm of the manager that wrote the Secret; `None` if the annotation is missing.
     realm: Option<Box<str>>,
     /// When the certificate was requested.
     requested_at: Option<Timestamp>,
-    /// Whether there is a private key, which then matches the leaf.
+    /// Whether there is a private key; it matches the certificate.
     has_key: bool,
-    /// What the leaf says, or why there is none.
+    /// The certificate, or why it cannot be used.
     leaf: Result<Leaf, String>,
-    /// What it holds besides.
+    /// Entries other than certificate and key.
     layout: Layout,
 }
 
 impl Facts {
-    /// When the certificate ends; `None` where there is none.
+    /// notAfter of the certificate; `None` if there is none.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
         self.leaf.as_ref().ok().map(|leaf| leaf.not_after)
     }
 
-    /// Whether there is a mark of a revocation, whichever certificate it is about.
+    /// Whether there is a revocation annotation, for this or another certificate.
     #[must_use]
     pub fn is_marked_revoked(&self) -> bool {
         self.revoked || self.has_void_mark
     }
 
-    /// The value of a label that says something to us.
+    /// The value of a label in [`KNOWN_LABELS`].
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.known_labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// The labels that say something to us.
+/// The labels that the manager uses.
 const KNOWN_LABELS: [&str; 3] = [well_known::HASH, well_known::CERTIFICATE, well_known::BACKUP];
-/// Of a Secret's owners so many are remembered.
+/// Maximum number of owner references that are stored.
 const MAX_OWNERS: usize = 64;
 
-/// Reads a Secret.
+/// Summarizes a Secret.
 #[must_use]
 pub fn facts(secret: &Secret) -> Facts {
     let annotations = secret.annotations();
@@ -134,41 +134,41 @@ fn has_digest_label(secret: &Secret, leaf: &Leaf) -> bool {
     secret.labels().get(well_known::DIGEST).is_some_and(|text| *text == digest_label(&leaf.digest))
 }
 
-/// The realm in an annotation. One that is too long to be remembered matches no manager.
+/// The realm, bounded in size. A longer one is replaced by a value that matches no manager.
 fn bounded(text: &str) -> Box<str> {
     if text.len() <= 4_096 { text.into() } else { "".into() }
 }
 
-/// Certificate, chain and key of a Secret, or why they are of no use.
+/// Certificate, chain and key of a Secret, or why they cannot be used.
 pub(super) fn bundle(secret: &Secret) -> Result<Bundle, String> {
     let key = Some(entry(secret, "tls.key")).filter(|key| !key.is_empty());
     Bundle::from_pem(entry(secret, "tls.crt"), key)
         .map_err(|error| format!("the Secret cannot be used: {error}"))
 }
 
-/// The leaf in a Secret, if it holds one.
+/// The leaf certificate of a Secret, if it has one.
 #[must_use]
 pub fn leaf(secret: &Secret) -> Option<Leaf> {
     Bundle::from_pem(entry(secret, "tls.crt"), None).ok().map(|bundle| bundle.leaf)
 }
 
-/// What a Certificate expects of its Secret.
+/// What a Certificate requires of its Secret.
 #[derive(Debug)]
 pub struct Expectation<'a> {
-    /// What it asks for besides the certificate.
+    /// Requested layout.
     pub options: &'a SecretOptions,
-    /// How the keystores are.
+    /// State of the keystores.
     pub stores: &'a KeystoreState,
-    /// Whether the private key is with whoever made the signing request.
+    /// Whether the certificate is for a signing request, so that the manager has no private key.
     pub key_is_elsewhere: bool,
-    /// What ties it to the Certificate.
+    /// How the Secret must belong to the Certificate.
     pub ownership: &'a SecretOwnership,
-    /// Whether Secrets that are not certificate Secrets are off limits: where the Certificate is in
-    /// another cluster or namespace, whoever made it may have no right to this one's Secrets.
+    /// Whether other Secrets must not be overwritten. This holds if the Certificate is in another
+    /// cluster or namespace: its author may have no rights on the Secrets there.
     pub only_certificate_secrets: bool,
 }
 
-/// What a Secret means for a Certificate.
+/// The state of a Secret for the plan.
 #[must_use]
 pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>) -> SecretState {
     let Some(facts) = facts else { return SecretState::Missing };
@@ -213,9 +213,10 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
     }
 }
 
-/// The certificate in a certificate Secret with its key, whichever Certificate's it is; `None` where
-/// there is none. It is one of `realm`. Where it is `near`, in the taker's own namespace, it may say nothing
-/// of that, as after a restore from files.
+/// The certificate of a Secret that can be shared with another Certificate.
+///
+/// It must be a certificate Secret of `realm` with a private key. In the same namespace the realm
+/// can be missing, as after a restore from files.
 #[must_use]
 pub fn shareable(facts: &Facts, realm: &Realm, same_namespace: bool) -> Option<Stored> {
     let leaf = facts.leaf.as_ref().ok()?;
@@ -241,24 +242,24 @@ fn has_labels(facts: &Facts, labels: &BTreeMap<String, String>) -> bool {
     is_certificate_secret(facts) && labels.iter().all(|(name, value)| facts.labels.has(name, value))
 }
 
-/// Certificate and key as they are written.
+/// Certificate and key in the form in which they are written.
 #[derive(Debug)]
 pub struct Body<'a> {
-    /// What they say.
+    /// The parsed certificate.
     pub bundle: &'a Bundle,
     /// `tls.crt`
     chain: Vec<u8>,
-    /// `tls.key`, empty where it is somebody else's.
+    /// `tls.key`; empty if the manager has no key.
     key: Vec<u8>,
-    /// `ca.crt`, empty where there is none.
+    /// `ca.crt`; empty if there is no CA certificate.
     pub ca: Vec<u8>,
 }
 
 impl<'a> Body<'a> {
-    /// Of what an issuer gave.
+    /// The contents for a new certificate.
     ///
     /// # Errors
-    /// When the key cannot be written so.
+    /// When the key does not support the encoding.
     pub fn from_bundle(bundle: &'a Bundle, encoding: Encoding) -> Result<Self, KeyError> {
         let key = bundle.key.as_ref().map(|key| key.pem_in(encoding)).transpose()?;
         Ok(Self {
@@ -269,11 +270,11 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// Of what a Secret holds: byte by byte the same, but for the encoding of the key where one is
-    /// asked for, and with the issuers of its chain where it has none.
+    /// The contents of an existing Secret. Only the encoding of the key changes, if one is
+    /// requested. A missing `ca.crt` is added from the chain.
     ///
     /// # Errors
-    /// When the key cannot be written so.
+    /// When the key does not support the encoding.
     pub fn from_secret(
         secret: &Secret,
         bundle: &'a Bundle,
@@ -285,7 +286,7 @@ impl<'a> Body<'a> {
             (Some(_) | None, _) => bytes("tls.key"),
         };
         let ca = match bytes("ca.crt") {
-            // As `kubectl create secret tls` makes it.
+            // `kubectl create secret tls` writes no ca.crt.
             none if none.is_empty() => bundle.issuers_pem().into_bytes(),
             ca => ca,
         };
@@ -293,30 +294,30 @@ impl<'a> Body<'a> {
     }
 }
 
-/// What a rendered Secret is made of.
+/// Everything that a rendered Secret contains.
 #[derive(Debug)]
 pub struct Content<'a> {
     /// Certificate, chain and key.
     pub body: Body<'a>,
-    /// What it was issued for.
+    /// Fingerprint of the request.
     pub fingerprint: &'a Fingerprint,
-    /// When it was requested.
+    /// When the certificate was requested.
     pub requested_at: Timestamp,
-    /// Whose Secret it is, among several managers.
+    /// Realm of this manager.
     pub realm: &'a Realm,
-    /// What the Certificate asks for besides.
+    /// Requested layout.
     pub options: &'a SecretOptions,
     /// The keystores.
     pub stores: Vec<(&'static str, ByteString)>,
-    /// Whether the keystores are of another certificate, because there are no new ones.
+    /// Whether the keystores are for an older certificate, because new ones could not be created.
     pub keystores_are_outdated: bool,
-    /// Type of the Secret that is there already.
+    /// Type of the existing Secret.
     pub kind: Option<&'a str>,
-    /// What ties it to the Certificate.
+    /// How the Secret must belong to the Certificate.
     pub ownership: &'a SecretOwnership,
 }
 
-/// The Secret as it is applied.
+/// Renders the Secret for server-side apply.
 #[must_use]
 pub fn render(key: &ObjectKey, content: &Content<'_>) -> Secret {
     let data = data(content);

@@ -1,7 +1,7 @@
-//! Which namespaces of the target cluster take Secrets for Certificates of other namespaces.
+//! Which namespaces of the target cluster accept Secrets of Certificates in other namespaces.
 //!
-//! A tenant may name any Secret in a Certificate. It is written only where the namespace says so by
-//! an annotation that its own administrator sets (upstream writes everywhere).
+//! A tenant can name any Secret in a Certificate. The manager writes a Secret to another namespace
+//! only if an annotation of that namespace permits it. Upstream writes to all namespaces.
 
 use std::{
     collections::HashMap,
@@ -18,36 +18,38 @@ use crate::{
     runtime::watch::{Availability, EventHandler},
 };
 
-/// See the [module](self).
+/// The permissions of all namespaces. See the [module](self).
 pub struct SecretGrants {
-    /// The annotation of every namespace that has one.
+    /// Values of the annotation, by namespace.
     annotations: Mutex<HashMap<String, String>>,
-    /// Namespaces that take everybody's: those that the operator named himself.
+    /// Namespaces that accept Secrets of all namespaces: the operator configured them as target
+    /// namespaces.
     open: Vec<String>,
-    /// Whether the namespaces can be known.
+    /// Whether the Namespaces can be watched.
     pub availability: Arc<watch::Sender<Availability>>,
 }
 
-/// What is known of a consent.
+/// Whether a Certificate may write a Secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecretGrant {
-    /// It is given.
+    /// The Secret may be written.
     Given,
-    /// It is not given.
+    /// The namespace of the Secret does not permit it.
     Missing,
-    /// The namespaces are not known yet.
+    /// The Namespaces are not listed yet.
     Unknown,
 }
 
 impl SecretGrants {
-    /// Nothing known yet but that the namespaces `open` take everybody's Secrets.
+    /// Permissions before the first list. The namespaces in `open` accept Secrets of all
+    /// namespaces.
     #[must_use]
     pub fn new(open: Vec<String>) -> Self {
         let availability = Arc::new(watch::Sender::new(Availability::Unknown));
         Self { annotations: Mutex::default(), open, availability }
     }
 
-    /// Whether `secret` may be written for somebody in `namespace`.
+    /// Whether a Certificate in `namespace` may write `secret`.
     #[must_use]
     pub fn of(&self, namespace: &str, secret: &ObjectKey) -> SecretGrant {
         let given = secret.namespace == namespace
@@ -62,13 +64,13 @@ impl SecretGrants {
         }
     }
 
-    /// Whether the operator himself named the namespace for everybody's Secrets.
+    /// Whether the operator configured this namespace as a target namespace.
     #[must_use]
     pub fn is_open(&self, namespace: &str) -> bool {
         self.open.iter().any(|open| open == namespace)
     }
 
-    /// A namespace says something. Returns whether it is news.
+    /// Stores the annotation of a namespace. Returns whether it has changed.
     fn update(&self, namespace: &str, annotation: Option<&String>) -> bool {
         let mut annotations = self.lock();
         match annotation {
@@ -84,12 +86,12 @@ impl SecretGrants {
     }
 }
 
-/// `*` or a comma list of namespaces.
+/// The annotation is `*` or a comma-separated list of namespaces.
 fn allows(annotation: &str, namespace: &str) -> bool {
     annotation.split(',').map(str::trim).any(|one| one == "*" || one == namespace)
 }
 
-/// Namespaces are followed as metadata.
+/// Only metadata of Namespaces is watched.
 impl EventHandler<PartialObjectMeta<Namespace>> for super::reconcile::Controller {
     fn applied(&self, namespace: PartialObjectMeta<Namespace>) {
         let annotation = namespace.annotations().get(well_known::ALLOW_SECRETS_FROM);

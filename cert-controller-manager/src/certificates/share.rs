@@ -1,7 +1,7 @@
-//! Takes the certificate and key of another Certificate that asks for the same, and lets one order serve
-//! all of them: a CA counts each certificate for the same names, and so does a quota.
+//! Shares certificates between Certificates with the same request, and lets one order serve all of
+//! them. Rate limits and quotas count each certificate for the same names.
 //!
-//! What may be taken is in [`claims`].
+//! [`claims`] decides which certificates may be shared.
 
 mod claims;
 
@@ -39,32 +39,33 @@ use crate::{
     runtime::{heavy::reading, requeue},
 };
 
-/// How many Certificates that ask for the same are looked at.
+/// Maximum number of equal requests that a pass looks at.
 const MAX_EQUAL: usize = 64;
-/// How many of them are woken when there is a certificate; the others look by themselves.
+/// Maximum number of Certificates that are queued after an issuance. The others find the
+/// certificate in their next regular pass.
 const MAX_WOKEN: usize = 1_000;
-/// How long the order of another is waited for.
+/// How long to wait for the order of another Certificate.
 const ORDER_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
-/// How long one that is about to place an order keeps others from it.
+/// How long a Certificate that is about to place an order blocks equal requests.
 const CLAIM_DURATION: SignedDuration = SignedDuration::from_mins(1);
 
-/// What a pass knows of others that ask for the same.
+/// Equal requests, as seen by one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Sharing {
-    /// What stands for what they ask for; `None` where nothing is shared.
+    /// Hash of the request identity; `None` if nothing is shared.
     pub(super) identity_hash: Option<u64>,
-    /// The Secret with a certificate that can be taken.
+    /// The Secret with a certificate that can be shared.
     pub(super) from: Option<ObjectKey>,
 }
 
-/// Who is about to place an order that others wait for: it is known to all only when the CA has it.
+/// Certificates that are about to place an order, by request and issuer. Closes the gap until the
+/// order is stored.
 #[derive(Debug, Default)]
 pub struct OrderClaims(Mutex<HashMap<(u64, IssuerKey), (CertificateKey, Timestamp)>>);
 
 impl OrderClaims {
-    /// Lets `key` place the order, unless another one that `counts` is about to.
-    ///
-    /// It ends with the [order](Self::release), or after [`CLAIM_DURATION`].
+    /// Claims the order for `key`, unless another Certificate has a valid claim. The claim ends
+    /// with [`release`](Self::release) or after [`CLAIM_DURATION`].
     fn take(
         &self,
         (hash, issuer): (u64, &IssuerKey),
@@ -81,13 +82,13 @@ impl OrderClaims {
         held.0 == *key
     }
 
-    /// What `key` was about to order is there, or there will be nothing.
+    /// Releases the claim of `key`: its order is stored or has failed.
     pub(super) fn release(&self, key: &CertificateKey) {
         let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         claims.retain(|_, (holder, _)| holder != key);
     }
 
-    /// Who is about to place it, and until when that counts.
+    /// The Certificate with the claim, and the end of its claim.
     fn holder(
         &self,
         hash: u64,
@@ -106,7 +107,8 @@ fn is_fresh(since: Timestamp, now: Timestamp) -> bool {
 }
 
 impl Controller {
-    /// Looks for what others have of the same request. Returns whether there is something.
+    /// Looks for a certificate or a running order of an equal request. Returns whether it found
+    /// one.
     pub(super) async fn find_shareable(
         &self,
         key: &CertificateKey,
@@ -119,7 +121,7 @@ impl Controller {
         if matches!(request.subject, Subject::Csr(_)) {
             return false;
         }
-        // A certificate does not say by which of them it was issued.
+        // A certificate does not show its profile or its chain, so such requests are not shared.
         if request.acme.profile.is_some() || request.acme.preferred_chain.is_some() {
             return false;
         }
@@ -149,7 +151,7 @@ impl Controller {
         observed.have.shared != Shared::default()
     }
 
-    /// The Secret with the certificate `expected` and its key, where it is what `request` asks for.
+    /// Reads a Secret and its certificate, if that is still `expected` and satisfies `request`.
     async fn read_shareable(
         &self,
         from: &ObjectKey,
@@ -165,7 +167,7 @@ impl Controller {
         Ok(held.zip(bundle.filter(|bundle| verify(bundle, request, now).is_ok())))
     }
 
-    /// The order that another one has placed, or is about to.
+    /// The order of an equal request that is running or about to be placed.
     fn pending_order(
         &self,
         (key, certificate): (&CertificateKey, &Certificate),
@@ -195,7 +197,7 @@ impl Controller {
         })
     }
 
-    /// Whether this Certificate is the one that places the order for all that ask for the same.
+    /// Whether this Certificate may place the order for all equal requests.
     pub(super) fn claims_order(&self, pass: &Pass<'_>) -> bool {
         let issuer = &pass.observed.issuer.key;
         let Some(hash) = pass.observed.sharing.identity_hash else { return true };
@@ -207,13 +209,13 @@ impl Controller {
         self.claims.take((hash, issuer), pass.key, pass.now, is_valid)
     }
 
-    /// There is a certificate: those that ask for the same may take it.
+    /// Queues the Certificates that may share the new certificate.
     pub(super) fn wake_equal_requests(&self, pass: &Pass<'_>) {
         let equal = self.index.equal_requests(pass.key, pass.certificate, MAX_WOKEN);
         equal.others.into_iter().for_each(|(key, _)| self.queue.push(key));
     }
 
-    /// Writes the Secret with the certificate and key of another one.
+    /// Writes the Secret with the certificate and key of another Certificate.
     ///
     /// # Errors
     /// When a Secret could not be read or written.
@@ -257,13 +259,13 @@ impl Controller {
     }
 }
 
-/// Whether the order of another Certificate is worth waiting for: what a CA of ours signs is not given to
-/// other namespaces.
+/// Whether the other Certificate will share its new certificate. Certificates of CA issuers are not
+/// shared across namespaces, as they have no issuance record.
 fn will_share(key: &CertificateKey, other: &CertificateKey, issuer: Option<IssuerKind>) -> bool {
     key.object.namespace == other.object.namespace || issuer == Some(IssuerKind::Acme)
 }
 
-/// Whether an order that was placed then brings what is wanted now.
+/// Whether an order placed at `placed` satisfies the renewal dates of `want`.
 fn is_new_enough(want: &Want, placed: Timestamp, now: Timestamp) -> bool {
     let renewed = want.renewed_after.filter(|after| *after <= now);
     renewed.into_iter().chain(want.new_key_after).all(|after| placed >= after)

@@ -1,4 +1,4 @@
-//! What a Certificate says of itself. Pure: the status as it should be, and the patch to it.
+//! Computes the status of a Certificate from the outcome of a pass. Pure.
 
 use std::collections::BTreeSet;
 
@@ -30,41 +30,42 @@ use crate::{
     issuers::query::has_same_names,
 };
 
-/// What came out of a pass.
+/// The outcome of a pass.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// In upstream's words.
+    /// `status.state`, as in upstream.
     pub state: State,
-    /// In ours.
+    /// Reason of the condition and the event.
     pub reason: Reason,
-    /// For people.
+    /// `status.message`
     pub message: String,
-    /// Whether the Secret serves.
+    /// Whether the Secret has a valid certificate.
     pub ready: bool,
-    /// What is in the Secret.
+    /// The certificate in the Secret.
     pub leaf: Option<Leaf>,
-    /// When that was requested.
+    /// When the certificate was requested.
     pub requested_at: Timestamp,
-    /// What its CA says about its renewal.
+    /// The renewal window that the CA suggests.
     pub suggested: Option<Suggested>,
-    /// What is left of the last failure.
+    /// The back-off after the last failure.
     pub backoff: Option<Backoff>,
-    /// When the certificate was issued again lately.
+    /// Times of recent reissuance.
     pub reissued: Vec<Timestamp>,
     /// When the running order was placed.
     pub pending_since: Option<Timestamp>,
-    /// Whether somebody must do something although all is well for now.
+    /// Whether the event is a warning although the certificate is ready.
     pub warns: bool,
 }
 
-/// `status.message` of a certificate that is well, in Go's way of writing times.
+/// `status.message` of a ready certificate, with times in Go's format, as in upstream.
 #[must_use]
 pub fn ready_message(leaf: &Leaf) -> String {
     let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string();
     format!("certificate ({leaf}) valid from {} to {}", time(leaf.not_before), time(leaf.not_after))
 }
 
-/// The beginning of a message: it may repeat what somebody wrote, as long as that is.
+/// The message, cut to a maximum length: it can contain text of arbitrary length from other
+/// parties.
 #[must_use]
 pub fn bounded(message: &str) -> &str {
     let mut end = message.len().min(MAX_MESSAGE);
@@ -74,9 +75,9 @@ pub fn bounded(message: &str) -> &str {
     message.get(..end).unwrap_or_default()
 }
 
-/// Longest message, in bytes.
+/// Maximum length of a message in bytes.
 const MAX_MESSAGE: usize = 4_096;
-/// Longest name that is repeated: no name in Kubernetes or DNS is longer.
+/// Maximum length of a name in the status; names in Kubernetes and DNS are shorter.
 const MAX_NAME: usize = 255;
 
 /// The status of `certificate` after `outcome`.
@@ -130,7 +131,7 @@ fn renewal_date(
     renewal::due(&serving, want, policy, now).at
 }
 
-/// What is left of the last failure, if the specification is still the one that failed.
+/// The back-off in the status, if it is for the current specification.
 #[must_use]
 pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     let backoff = certificate.status.as_ref()?.backoff.as_ref()?;
@@ -145,7 +146,7 @@ pub fn backoff(certificate: &Certificate) -> Option<Backoff> {
     })
 }
 
-/// When a certificate for `names` was issued again lately, if they are those that the status is about.
+/// Times of recent reissuance in the status, if they are for `names`.
 #[must_use]
 pub fn reissued(certificate: &Certificate, names: &BTreeSet<DnsName>) -> Vec<Timestamp> {
     let Some(status) = &certificate.status else { return Vec::new() };
@@ -158,7 +159,7 @@ pub fn reissued(certificate: &Certificate, names: &BTreeSet<DnsName>) -> Vec<Tim
     times.filter_map(|time| time.parse().ok()).collect()
 }
 
-/// Whether `request` was fulfilled before.
+/// Whether the hash label says that `request` was fulfilled.
 #[must_use]
 pub fn is_renewal_fulfilled(certificate: &Certificate, request: &Fingerprint) -> bool {
     certificate.labels().get(well_known::HASH).is_some_and(|hash| hash == request.as_str())
@@ -176,8 +177,8 @@ fn names(
         }
         Some(Subject::Names { .. }) | None => {
             let spec = &certificate.spec;
-            // As they were when the certificate was issued, until the Secret is for the request as it
-            // is now: they are what shows that it is the same.
+            // Until the Secret is rewritten for the new spelling of the same names, the status
+            // keeps the old spelling: it shows that the request is the same.
             let is_old = certificate.labels().contains_key(well_known::HASH)
                 && request.is_some_and(|it| !is_renewal_fulfilled(certificate, &it.fingerprint));
             let status = certificate.status.as_ref();
@@ -195,7 +196,8 @@ fn names(
     }
 }
 
-/// The `Ready` condition says whether the Secret serves, so a renewal does not make it false.
+/// The condition `Ready` depends on the certificate in the Secret, so it stays true during a
+/// renewal.
 fn condition(certificate: &Certificate, outcome: &Outcome, now: Timestamp) -> Condition {
     let status = if outcome.ready { "True" } else { "False" };
     let before = certificate

@@ -1,15 +1,15 @@
-//! The syntax of Kubernetes names and labels: what the API server would refuse is refused before an
-//! order is placed for it, and nothing that is no name ever becomes a part of a URL.
+//! Syntax of Kubernetes names, labels and annotations. Invalid ones are refused before an order is
+//! placed, and never become part of a URL.
 
 use std::collections::BTreeMap;
 
 use super::secret::layout::is_reserved;
 use crate::api::trim::{MAX_PAIRS, MAX_PAIRS_BYTES};
 
-/// Why those beyond [`MAX_PAIRS`] are refused.
+/// Reason for labels and annotations after the first [`MAX_PAIRS`].
 const TOO_MANY: &str = "is beyond the 64 that a Certificate may set";
 
-/// Whether `name` is a DNS subdomain as RFC 1123 and Kubernetes have it.
+/// Whether `name` is a DNS subdomain (RFC 1123).
 #[must_use]
 pub fn is_subdomain(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -22,7 +22,7 @@ pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// The first annotation that cannot be set, and why.
+/// The first annotation that cannot be set, and the reason.
 #[must_use]
 pub fn bad_annotation(
     annotations: Option<&BTreeMap<String, String>>,
@@ -45,7 +45,7 @@ pub fn bad_annotation(
     })
 }
 
-/// The first label that cannot be set, and why.
+/// The first label that cannot be set, and the reason.
 #[must_use]
 pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'static str)> {
     labels.into_iter().flatten().enumerate().find_map(|(number, (name, value))| {

@@ -1,5 +1,7 @@
-//! What wakes a Certificate: its own change, its Secret's, its issuer's, its rival's, a place for
-//! proofs that comes or goes, a namespace that changes its mind.
+//! Maps watch events to the Certificates that need a reconcile pass.
+//!
+//! A pass follows changes of the Certificate, its Secret, its issuer, the grants of its namespace,
+//! the challenge solver, and Certificates with the same Secret.
 
 use std::sync::{
     Arc,
@@ -19,7 +21,8 @@ use crate::{
 };
 
 impl Controller {
-    /// An issuer has changed: whoever uses it, or may be looking for one, and is not well gets a pass.
+    /// An issuer has changed. Queues Certificates that are not ready and use it or have no issuer
+    /// reference.
     pub fn issuer_changed(&self, key: &IssuerKey) {
         self.wake_matching(|_, certificate| {
             let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
@@ -28,14 +31,15 @@ impl Controller {
         });
     }
 
-    /// The place for proofs has come or gone: whoever is not well gets a pass.
+    /// The availability of the challenge solver has changed. Queues Certificates that are not
+    /// ready.
     pub fn challenges_changed(&self) {
         self.wake_matching(|_, certificate| {
             is_served(certificate, &self.settings.classes) && !is_ready(certificate)
         });
     }
 
-    /// A namespace of the target cluster takes other Secrets than before.
+    /// The annotation that permits Secrets from other namespaces has changed on `namespace`.
     pub(super) fn grant_changed(&self, namespace: &str) {
         self.wake_matching(|key, certificate| {
             let secret = certificate.secret_key();
@@ -43,7 +47,8 @@ impl Controller {
         });
     }
 
-    /// All Certificates of `cluster` are known: what waited for that goes on at once.
+    /// The first list of Certificates in `cluster` is complete. Queues these Certificates and the
+    /// owners of their orders.
     pub fn all_listed(&self, cluster: CertificateCluster) {
         self.lists.complete(cluster);
         let known = self
@@ -56,8 +61,9 @@ impl Controller {
         known.chain(ordered).for_each(|key| self.queue.push(key));
     }
 
-    /// This manager has no cluster for `cluster`: `--target` was removed, or names the source cluster now. Orders of
-    /// Certificates there are given up by their next passes, as those of deleted Certificates.
+    /// This manager has no client for `cluster`: `--target` was removed, or now names the source
+    /// cluster. The next passes delete the orders of its Certificates, as they do for deleted
+    /// Certificates.
     pub fn cluster_has_none(&self, cluster: CertificateCluster) {
         for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.cluster == cluster)
         {
@@ -79,8 +85,8 @@ fn is_ready(certificate: &Certificate) -> bool {
     certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
 }
 
-/// Whether all Certificates of a cluster are known: as long as not, one that is missing in the index
-/// is not gone.
+/// Clusters whose Certificates are listed completely. Before that, a Certificate that is missing in
+/// the index may exist.
 #[derive(Debug, Default)]
 pub struct ListedClusters {
     source: AtomicBool,
@@ -88,13 +94,11 @@ pub struct ListedClusters {
 }
 
 impl ListedClusters {
-    /// Whether all Certificates of `cluster` are known.
     #[must_use]
     pub fn has(&self, cluster: CertificateCluster) -> bool {
         self.of(cluster).load(Ordering::Acquire)
     }
 
-    /// All Certificates of `cluster` are known.
     fn complete(&self, cluster: CertificateCluster) {
         self.of(cluster).store(true, Ordering::Release);
     }
@@ -107,14 +111,14 @@ impl ListedClusters {
     }
 }
 
-/// Takes what is heard of the Certificates in one cluster.
+/// Passes watch events of the Certificates in one cluster to the index and the queue.
 pub struct CertificateHandler {
     cluster: CertificateCluster,
     controller: Arc<Controller>,
 }
 
 impl CertificateHandler {
-    /// For the Certificates at `cluster`.
+    /// A handler for the Certificates in `cluster`.
     #[must_use]
     pub fn new(cluster: CertificateCluster, controller: Arc<Controller>) -> Self {
         Self { cluster, controller }
@@ -139,7 +143,7 @@ impl EventHandler<Arc<Certificate>> for CertificateHandler {
     }
 }
 
-/// Secrets are followed as metadata; they are read when a pass needs them.
+/// Only metadata of Secrets is watched. A pass reads the data when it needs it.
 impl EventHandler<PartialObjectMeta<Secret>> for Controller {
     fn applied(&self, secret: PartialObjectMeta<Secret>) {
         let key = ObjectKey::of(&secret);

@@ -1,5 +1,5 @@
-//! What depends on the kind of issuer: what only an issuer whose key we hold can do, and what an ACME
-//! issuer must refuse. In upstream's words.
+//! Fields that depend on the kind of issuer: CA and self-signed issuers support some that ACME
+//! issuers refuse. The messages are upstream's.
 
 use cert_lib::model::request::{Extras, Refusal, other_names};
 use jiff::SignedDuration;
@@ -13,8 +13,8 @@ use crate::{
 const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
 const SELF_SIGNED_DURATION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// `None` for ACME issuers. Where nobody knows what the issuer is, nothing is refused: it may serve
-/// what was issued before.
+/// `None` for ACME issuers. If the kind of the issuer is unknown, nothing is refused: the existing
+/// certificate may still be valid.
 pub(super) fn of(
     spec: &CertificateSpec,
     settings: &CertificateSettings,
@@ -27,7 +27,7 @@ pub(super) fn of(
     )?;
     let refuse = |why: &str| Err(Refusal::Other(why.to_owned()));
     let default = match kind {
-        // ACME with DNS01 can prove none of the other names; upstream leaves them out in silence.
+        // DNS01 cannot validate other names; upstream leaves them out without an error.
         Some(IssuerKind::Acme) if spec.duration.is_some() => {
             return refuse("duration cannot be set for ACME certificate");
         }

@@ -1,4 +1,4 @@
-//! What a Certificate says about its renewal beyond `renewBefore`.
+//! Renewal settings of a Certificate other than `renewBefore`.
 
 use cert_lib::{model::request::Refusal, plan::renewal_window};
 
@@ -41,5 +41,5 @@ fn parse(window: &RenewalWindow) -> Result<renewal_window::RenewalWindow, String
     renewal_window::RenewalWindow::new(days, &window.start, length, zone)
 }
 
-/// More than anybody writes by hand, and few enough to look at in each pass.
+/// Bounds the work of each pass.
 const MOST: usize = 50;

@@ -1,4 +1,4 @@
-//! Tables of the conversion.
+//! Tests of the conversion.
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn refusal(spec: &Value) -> String {
 
 #[test]
 fn the_fingerprint_is_the_one_that_upstream_computes() {
-    // As recorded from upstream's binary.
+    // Recorded from upstream's binary.
     let spec = json!({
         "commonName": "simple.example.com",
         "dnsNames": ["foo.example.com", "bar.example.com"],
@@ -56,7 +56,7 @@ fn the_fingerprint_is_the_one_that_upstream_computes() {
     );
 }
 
-/// When a certificate was requested is known to the second: one of the same second would be too old.
+/// Request times have a resolution of one second: a request in the same second would be too old.
 #[test]
 fn a_fractional_renewal_time_is_rounded_up_to_the_next_second() {
     for (text, wanted) in [
@@ -258,7 +258,7 @@ fn certificates_of_upstream_have_the_fingerprint_in_their_hash_label() {
         let request = want.request.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
         let label = certificate.labels().get(well_known::HASH).map(String::as_str);
         assert_eq!(Some(request.fingerprint.as_str()), label, "{name}");
-        // Without the default issuer being told, it stays with the one that it was issued by.
+        // The issuer of the stored certificate is kept without a configured default issuer.
         let used = issuer_query(&certificate, &settings()).current.map(|key| key.to_string());
         assert_eq!(used, certificate.status.unwrap().issuer_ref.map(|it| it.name), "{name}");
     }
@@ -327,8 +327,7 @@ fn order_options_are_read_from_the_specification() {
     assert!(options.follow_cname);
     let addresses: Vec<String> = options.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.2", "2001:db8::1"]);
-    // As upstream: without a profile that may certify them, and for others, they are no matter of
-    // the ACME server.
+    // As in upstream: addresses need a profile, and other issuers do not use order options.
     for (profile, kind) in [(json!(null), IssuerKind::Acme), (json!("x"), IssuerKind::Ca)] {
         let mut spec = spec.clone();
         spec["profile"] = profile;

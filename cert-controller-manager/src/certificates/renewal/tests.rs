@@ -61,7 +61,7 @@ fn an_answer_is_used_before_it_is_in_the_status() {
     assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), Some(answer()));
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
-    // Now it is in the status only.
+    // The copy in memory is gone, and this status has none.
     assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), None);
 }
 
@@ -122,12 +122,12 @@ fn failed_requests_are_repeated_at_growing_intervals() {
         waits.push(renewals.next(&key(), at(0)).unwrap().duration_since(at(0)).as_mins());
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
-    // It does not keep a pass busy where it cannot be asked.
+    // A request that is due and cannot be made causes no further pass.
     assert_eq!(renewals.next(&key(), at(360)), None);
     renewals.record_answer(&key(), None, at(10));
     renewals.record_failure(&key(), None, at(10));
     assert_eq!(renewals.next(&key(), at(10)), Some(at(15)));
-    // A CA that says when is taken at its word.
+    // The time from the CA is respected.
     renewals.record_failure(&key(), Some(at(500)), at(20));
     assert_eq!(renewals.next(&key(), at(20)), Some(at(500)));
 }

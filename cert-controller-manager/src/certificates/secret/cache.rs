@@ -1,7 +1,7 @@
-//! The Secrets of the target cluster: what is known of them, and the calls that tell it.
+//! Cached summaries of Secrets in the target cluster, and the API calls for them.
 //!
-//! Each is read once per version. The watch has metadata only and says which version there is; what
-//! a call says is remembered unless the watch has said something meanwhile.
+//! Each version is read once. The watch delivers metadata only and invalidates old summaries. The
+//! response to a call is cached unless the watch has reported another version in the meantime.
 
 use std::{
     collections::HashMap,
@@ -29,57 +29,57 @@ use crate::{
     runtime::{clusters::TargetCluster, heavy::reading, pages},
 };
 
-/// Facts of the target's Secrets, each read once per version.
+/// Summaries of Secrets, each read once per version.
 pub struct Secrets {
     cluster: TargetCluster,
     realm: Realm,
     known: Mutex<Known>,
-    /// Their keystores.
+    /// Checks of keystores.
     pub keystores: KeystoreChecks,
 }
 
 #[derive(Default)]
 struct Known {
     facts: HashMap<ObjectKey, Facts>,
-    /// All Secrets with our label.
+    /// Metadata of all Secrets with our label.
     metadata: HashMap<ObjectKey, SecretMetadata>,
-    /// Whether that was listed once.
+    /// Whether the first list is complete.
     is_complete: bool,
-    /// How many backups there are, by what stands for their tenants.
+    /// Number of backups by the hash of their tenant.
     backups: HashMap<u64, u32>,
-    /// Secrets that are being read or written.
+    /// Secrets with API calls in progress.
     pending_calls: HashMap<ObjectKey, PendingCalls>,
 }
 
-/// Calls about one Secret.
+/// API calls in progress for one Secret.
 #[derive(Clone, Copy, Debug, Default)]
 struct PendingCalls {
     calls: usize,
-    /// The watch saw news meanwhile, or there were several calls: then nobody knows which answer is
-    /// the oldest, and none is remembered.
+    /// Whether the response may be outdated: the watch has reported a change, or several calls are
+    /// in progress and their order is unknown.
     is_stale: bool,
 }
 
-/// How many Secrets there are with our label.
+/// Numbers of Secrets with our label.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SecretCount {
-    /// All of them.
+    /// All Secrets.
     pub total: usize,
-    /// Copies for a revocation.
+    /// Backups.
     pub backup: usize,
-    /// Those whose certificate was revoked.
+    /// Secrets with a revoked certificate.
     pub revoked: usize,
 }
 
 impl Secrets {
-    /// Nothing known yet.
+    /// An empty cache.
     #[must_use]
     pub fn new(cluster: TargetCluster, realm: Realm) -> Self {
         Self { cluster, realm, known: Mutex::default(), keystores: KeystoreChecks::default() }
     }
 
-    /// The facts of a Secret; `None` where there is no Secret. What is known is not read again:
-    /// [`seen`](Self::seen) says when it has changed.
+    /// The summary of a Secret; `None` if it does not exist. Reads it only if the cache has none;
+    /// [`update_metadata`](Self::update_metadata) invalidates the cache.
     ///
     /// # Errors
     /// When it could not be read.
@@ -91,7 +91,7 @@ impl Secrets {
         self.remember(key, async { api.get_opt(&key.name).await }).await
     }
 
-    /// How the keystores of a Secret are.
+    /// The state of the keystores in a Secret.
     pub(in crate::certificates) async fn stores(
         &self,
         key: &ObjectKey,
@@ -102,7 +102,7 @@ impl Secrets {
         self.keystores.check(&self.api(key), key, facts, &options.stores, now).await
     }
 
-    /// Writes a Secret, and knows it afterwards.
+    /// Writes a Secret and caches the response.
     ///
     /// # Errors
     /// When it could not be written.
@@ -117,7 +117,7 @@ impl Secrets {
         self.remember(key, call).await
     }
 
-    /// Takes what a call says of a Secret, unless the watch said something meanwhile.
+    /// Caches the response of `call`, unless it may be outdated.
     async fn remember(
         &self,
         key: &ObjectKey,
@@ -128,7 +128,7 @@ impl Secrets {
         let mut known = self.lock();
         let is_stale = known.end(key);
         let facts = facts?;
-        // Only what carries our label is watched, and only what is watched may be remembered.
+        // Only Secrets with our label are watched, so only these can be cached.
         if let Some(facts) = &facts
             && !is_stale
             && facts.label(well_known::CERTIFICATE).is_some()
@@ -138,7 +138,8 @@ impl Secrets {
         Ok(facts)
     }
 
-    /// The watch saw a version of a Secret, or that it is gone. Returns whether it is news.
+    /// Stores watched metadata, or removes them if the Secret was deleted. Returns whether the
+    /// version is new.
     pub fn update_metadata(
         &self,
         key: &ObjectKey,
@@ -161,13 +162,13 @@ impl Secrets {
         !is_known
     }
 
-    /// All Secrets that the watch saw.
+    /// All Secrets that the watch has reported.
     #[must_use]
     pub fn keys(&self) -> Vec<ObjectKey> {
         self.lock().metadata.keys().cloned().collect()
     }
 
-    /// How many Secrets there are.
+    /// Numbers of Secrets.
     #[must_use]
     pub fn count(&self) -> SecretCount {
         let known = self.lock();
@@ -178,14 +179,14 @@ impl Secrets {
         })
     }
 
-    /// How many backups there are of what was issued for a tenant.
+    /// Number of backups of a tenant.
     #[must_use]
     pub fn backups_of(&self, tenant: &str) -> u32 {
         self.lock().backups.get(&hash(tenant)).copied().unwrap_or_default()
     }
 
-    /// Deletes the oldest backup of a tenant, of issuers of the same kind. Returns whether there was one
-    /// that this manager wrote.
+    /// Deletes the oldest backup of a tenant, among those of tenant issuers or those of other
+    /// issuers. Returns false if this manager has written none.
     ///
     /// # Errors
     /// When it could not be deleted.
@@ -211,16 +212,16 @@ impl Secrets {
         }
     }
 
-    /// The watch has seen all Secrets with our label.
+    /// The first list of Secrets with our label is complete.
     pub fn complete_listing(&self) {
         self.lock().is_complete = true;
     }
 
-    /// The backups that may have this serial number and be of one of these tenants, `most` at most. What
-    /// others have of the same number, which they can choose at a CA of their own, hides none.
+    /// Up to `limit` backups with this serial number that may belong to these tenants. Backups of
+    /// other tenants sort last: a tenant can choose serial numbers at a CA of their own.
     ///
     /// # Errors
-    /// When they are not known yet and could not be listed.
+    /// When the cache is incomplete and the backups could not be listed.
     pub async fn backups_with(
         &self,
         serial: &str,
@@ -243,7 +244,7 @@ impl Secrets {
         pages::select(&api, &same, limit, pick).await
     }
 
-    /// The Secrets of which this holds.
+    /// The Secrets for which `filter` holds.
     #[must_use]
     pub fn matching(&self, filter: impl Fn(&ObjectKey, &SecretMetadata) -> bool) -> Vec<ObjectKey> {
         let known = self.lock();
@@ -255,14 +256,14 @@ impl Secrets {
             .collect()
     }
 
-    /// Of the backups of tenants with more than `most`, the oldest ones.
+    /// The oldest backups of tenants that have more than `limit`.
     #[must_use]
     pub fn surplus(&self, limit: u32) -> Vec<ObjectKey> {
         self.lock().surplus(limit)
     }
 
-    /// Deletes a Secret whose annotation names one of `owners`, or that the object `uid` owns; leaves any
-    /// other. *Idempotent*.
+    /// Deletes a Secret if its annotation names one of `owners` or an owner reference has `uid`.
+    /// *Idempotent*.
     ///
     /// # Errors
     /// When it could not be read or deleted.
@@ -302,7 +303,7 @@ impl Secrets {
 }
 
 impl Known {
-    /// Takes what there is now.
+    /// Replaces the metadata of a Secret and updates the numbers of backups.
     fn note(&mut self, key: &ObjectKey, now: Option<SecretMetadata>) {
         let tenant =
             |metadata: &SecretMetadata| metadata.backup.as_ref().map(|record| record.tenant);
@@ -350,7 +351,8 @@ impl Known {
         ranked.into_iter().take(limit).map(|(_, key)| key.clone()).collect()
     }
 
-    /// The oldest backup of a tenant, of issuers of the same kind, that this manager wrote.
+    /// The oldest backup that this manager has written for a tenant, among those of tenant issuers
+    /// or those of other issuers.
     fn oldest(&self, tenant: u64, is_tenant_issued: bool) -> Option<&ObjectKey> {
         let of_tenant = self.metadata.iter().filter_map(|(key, metadata)| {
             let record = metadata.backup.as_ref().filter(|_| metadata.is_ours)?;
@@ -366,7 +368,7 @@ impl Known {
         pending_calls.is_stale |= pending_calls.calls > 1;
     }
 
-    /// A call has its answer. Returns whether that may be outdated.
+    /// Ends a call. Returns whether its response may be outdated.
     fn end(&mut self, key: &ObjectKey) -> bool {
         let Some(pending_calls) = self.pending_calls.get_mut(key) else { return true };
         pending_calls.calls -= 1;
@@ -378,7 +380,7 @@ impl Known {
     }
 }
 
-/// The facts of a Secret, whatever it takes to find them.
+/// Summarizes a Secret, counted as heavy work: a Secret can be large.
 fn read_facts(secret: &Secret) -> Facts {
     reading(secret, || facts(secret))
 }

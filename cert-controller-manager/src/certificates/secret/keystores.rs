@@ -1,8 +1,9 @@
-//! The keystores in a Secret: whether they open with the password as it is now, and new ones.
+//! Keystores in a Secret: creates them, and checks that they open with the current passwords.
 //!
-//! Nothing tells us when a password changes, because its Secret has no label of ours and to follow all
-//! Secrets of a cluster would cost its memory. So whoever has keystores looks again after `pace`,
-//! which costs one read of metadata; passwords are read when a version is another one.
+//! Password Secrets do not have our label, and a watch of all Secrets would need too much memory.
+//! So Certificates with keystores get a pass each
+//! [`recheck_interval`](KeystoreChecks::recheck_interval). That costs one read of metadata;
+//! passwords are read only if a version has changed.
 
 use std::{
     collections::HashMap,
@@ -28,41 +29,41 @@ use crate::{
     runtime::errors::brief,
 };
 
-/// Shortest time between two looks at a password.
+/// Minimum interval between two checks of a password Secret.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
-/// Certificates that share a password share the look at it.
+/// Certificates with the same password Secret share the result of one read for this time.
 const VERSION_CACHE_TIME: SignedDuration = SignedDuration::from_secs(5);
-/// Most looks at passwords in a second, all Certificates together.
+/// Maximum number of checks per second for all Certificates.
 const MAX_CHECKS_PER_SECOND: i64 = 20;
 
 const NO_KEY: &str = "the private key is with whoever made the signing request";
 
-/// How the keystores of a Secret are.
+/// State of the keystores in a Secret.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum KeystoreState {
-    /// As asked for.
+    /// As requested.
     #[default]
     Current,
-    /// Missing, of another certificate, or with another password.
+    /// Missing, for another certificate, or with another password.
     Outdated,
-    /// They cannot be made; the text says what is missing.
+    /// They cannot be created, for this reason.
     Unable(String),
 }
 
-/// What is known of keystores and passwords: no password.
+/// Cached results of checks and versions of password Secrets; no passwords.
 #[derive(Default)]
 pub struct KeystoreChecks(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     results: HashMap<ObjectKey, CheckResult>,
-    /// When which version of a password Secret was there.
+    /// Version of each password Secret, and when it was read.
     passwords: HashMap<ObjectKey, (Timestamp, Option<String>)>,
 }
 
-/// What was found about the keystores of a Secret.
+/// Result of a check, and what it depends on.
 struct CheckResult {
-    /// Of the Secret and of those with the passwords.
+    /// Resource versions of the Secret and of the password Secrets.
     versions: Vec<String>,
     options: KeystoreOptions,
     stores: KeystoreState,
@@ -71,12 +72,12 @@ struct CheckResult {
 /// Keystores for a Secret.
 #[derive(Debug)]
 pub struct KeystoreFiles {
-    /// Its entries.
+    /// Names and contents of the entries.
     pub entries: Vec<(&'static str, ByteString)>,
 }
 
 impl KeystoreChecks {
-    /// How the keystores of a Secret are. Never an error: a keystore is no reason not to issue.
+    /// Checks the keystores of a Secret. Returns no error: keystores must not prevent an issuance.
     pub async fn check(
         &self,
         api: &Api<Secret>,
@@ -114,7 +115,7 @@ impl KeystoreChecks {
         self.remember(key, versions, options, stores)
     }
 
-    /// The version of a password Secret; `None` where there is none.
+    /// The resource version of a password Secret; `None` if it does not exist.
     async fn version(
         &self,
         api: &Api<Secret>,
@@ -161,7 +162,7 @@ impl KeystoreChecks {
         stores
     }
 
-    /// A cluster that says no is told; one that is away changes nothing of what is known.
+    /// A refused read is reported. If the cluster is unavailable, the last result stays.
     fn unreadable(
         &self,
         key: &ObjectKey,
@@ -179,12 +180,12 @@ impl KeystoreChecks {
         }
     }
 
-    /// The Secret is gone, or nobody wants keystores in it any more.
+    /// Removes the result for a Secret that was deleted or needs no keystores.
     pub fn forget(&self, key: &ObjectKey) {
         self.lock().results.remove(key);
     }
 
-    /// When to look at the passwords again.
+    /// Interval between checks, longer if there are many Certificates with keystores.
     #[must_use]
     pub fn recheck_interval(&self) -> SignedDuration {
         let count = i64::try_from(self.lock().results.len()).unwrap_or(i64::MAX);
@@ -208,7 +209,7 @@ fn cannot_read(secret: &ObjectKey, error: &kube::Error) -> String {
     format!("Secret {secret} cannot be read: {}", brief(error))
 }
 
-/// Opens the keystores.
+/// Opens the keystores with the current passwords.
 async fn inspect(
     api: &Api<Secret>,
     key: &ObjectKey,
@@ -227,14 +228,14 @@ async fn inspect(
     Ok(if opened.unwrap_or(false) { KeystoreState::Current } else { KeystoreState::Outdated })
 }
 
-/// The passwords that a Certificate's keystores have.
+/// The passwords of a Certificate's keystores.
 struct Passwords {
     jks: Option<Password>,
     pkcs12: Option<Password>,
 }
 
 impl Passwords {
-    /// Reads them. The inner error says what somebody must mend.
+    /// Reads the passwords. The inner error says what to fix.
     async fn read(
         api: &Api<Secret>,
         namespace: &str,
@@ -249,7 +250,7 @@ impl Passwords {
         Ok(pkcs12.map(|pkcs12| Self { jks, pkcs12 }))
     }
 
-    /// Whether they open what is there.
+    /// Whether the passwords open all keystores in the Secret.
     fn can_open(&self, secret: &Secret) -> bool {
         let opens = |name: &str, with: &dyn Fn(&[u8]) -> bool| {
             let bytes = entry(secret, name);
@@ -274,7 +275,7 @@ async fn password(
     let name = ObjectKey::new(namespace, secret);
     let found = match syntax::is_subdomain(secret) {
         true => api.get_opt(secret).await?,
-        // It would become a part of a URL.
+        // An invalid name must not become part of a URL.
         false => None,
     };
     let Some(found) = found else { return Ok(Err(missing(&name))) };
@@ -287,7 +288,7 @@ async fn password(
         .map_err(|why| format!("keystore password Secret {name}, key {key}: {why}")))
 }
 
-/// Makes the keystores that are asked for.
+/// Creates the requested keystores.
 ///
 /// # Errors
 /// What is missing.

@@ -1,4 +1,5 @@
-//! What a Secret holds besides certificate and key, and whether that is what is asked for. Pure.
+//! Entries of a Secret other than certificate and key, and whether they match the requested layout.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -19,50 +20,51 @@ use super::{
 };
 use crate::api::{secret::entry, well_known};
 
-/// Key, then chain.
+/// Private key, followed by the certificate chain.
 pub const COMBINED: &str = "tls-combined.pem";
-/// The key in binary PKCS#8.
+/// Private key in binary PKCS#8.
 pub const DER: &str = "key.der";
-/// Keystores and truststores.
+/// JKS keystore.
 pub const JKS: &str = "keystore.jks";
-/// See [`JKS`].
+/// JKS truststore.
 pub const JKS_TRUST: &str = "truststore.jks";
-/// See [`JKS`].
+/// PKCS#12 keystore.
 pub const PKCS12: &str = "keystore.p12";
-/// See [`JKS`].
+/// PKCS#12 truststore.
 pub const PKCS12_TRUST: &str = "truststore.p12";
-/// All of these.
+/// All optional entries.
 pub const EXTRA: [&str; 6] = [COMBINED, DER, JKS, JKS_TRUST, PKCS12, PKCS12_TRUST];
-/// Those that are keystores.
+/// Keystores and truststores.
 pub const STORES: [&str; 4] = [JKS, JKS_TRUST, PKCS12, PKCS12_TRUST];
 
-/// What is remembered of a Secret's extra entries: none of their content.
+/// Summary of a Secret's optional entries, without their contents.
 #[derive(Clone, Debug)]
 pub struct Layout {
     encoding: Option<Encoding>,
-    /// The extra entries that are there; the first two only where they are of this key and chain.
+    /// Optional entries that exist. [`COMBINED`] and [`DER`] are listed only if they match key and
+    /// chain.
     present: Vec<&'static str>,
-    /// The extra entries that a manager like us has written, by what the API server says.
+    /// Optional entries written by our field manager.
     ours: Vec<&'static str>,
-    /// Whether there is a CA to trust.
+    /// Whether `ca.crt` contains a certificate.
     has_ca: bool,
     note: KeystoreNote,
-    /// Stands for those that are not reserved.
+    /// Hashes of annotations that are not reserved.
     annotations: Pairs,
 }
 
-/// What the annotation on a Secret says about its keystores.
+/// The annotation about the keystores.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum KeystoreNote {
-    /// Nothing: upstream made them, or nobody.
+    /// No annotation: the keystores are upstream's, or there are none.
     Missing,
-    /// They were made for another certificate, or somebody has changed them.
+    /// The keystores are for another certificate, or were changed.
     Outdated,
-    /// They were made for this certificate, with these ciphers.
+    /// The keystores are for this certificate, with these ciphers.
     Current(Profile),
 }
 
-/// What a Secret has; `bundle` is what can be read of it.
+/// The layout of a Secret; `bundle` is its parsed certificate.
 pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
     let key = bundle.and_then(|bundle| bundle.key.as_ref());
     let pem = entry(secret, "tls.key");
@@ -84,7 +86,7 @@ pub(super) fn of(secret: &Secret, bundle: Option<&Bundle>) -> Layout {
     }
 }
 
-/// Annotations that are not for a Certificate to set.
+/// Whether a Certificate must not set this annotation or label.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with("cert.gardener.cloud/")
@@ -93,8 +95,8 @@ pub fn is_reserved(name: &str) -> bool {
 }
 
 impl Layout {
-    /// Whether everything but the keystores is as asked for, and nothing of ours is superfluous. Only
-    /// what is asked for in so many words counts: what upstream wrote stays as it is.
+    /// Whether everything except the keystores matches the requested layout, and no entry of ours
+    /// is unwanted. Only explicit options count, so that Secrets of upstream stay unchanged.
     #[must_use]
     pub fn fits(&self, options: &SecretOptions, has_key: bool) -> bool {
         let encoding_fits = !has_key || options.encoding.is_none_or(|it| self.encoding == Some(it));
@@ -106,19 +108,19 @@ impl Layout {
             && self.unwanted_keys(options, has_key).is_empty()
     }
 
-    /// The entries of ours that nobody asks for.
+    /// Our entries that are not requested.
     #[must_use]
     pub fn unwanted_keys(&self, options: &SecretOptions, has_key: bool) -> Vec<&'static str> {
         let wanted = wanted_keys(options, self.has_ca, has_key);
         self.ours.iter().copied().filter(|name| !wanted.contains(name)).collect()
     }
 
-    /// Whether the keystores are there and, as far as that can be told without their password, the
-    /// right ones.
+    /// Whether the keystores exist and are for this certificate, as far as this shows without their
+    /// passwords.
     #[must_use]
     pub fn has_stores(&self, options: &KeystoreOptions) -> bool {
         let is_for_this_certificate = match self.note {
-            // Ciphers count where they are named.
+            // Ciphers matter only if they are specified.
             KeystoreNote::Missing => options.profile.is_none(),
             KeystoreNote::Outdated => false,
             KeystoreNote::Current(profile) => options.profile.is_none_or(|it| it == profile),
@@ -128,7 +130,7 @@ impl Layout {
     }
 }
 
-/// The extra entries that a Secret is to have.
+/// The requested optional entries.
 fn wanted_keys(options: &SecretOptions, has_ca: bool, has_key: bool) -> Vec<&'static str> {
     if !has_key {
         return Vec::new();
@@ -141,7 +143,7 @@ fn wanted_keys(options: &SecretOptions, has_ca: bool, has_key: bool) -> Vec<&'st
     all
 }
 
-/// The keystores that a Secret is to have. Without a CA there is nothing to trust.
+/// The requested keystores. A truststore needs a CA certificate.
 #[must_use]
 pub fn stores(options: &KeystoreOptions, has_ca: bool) -> Vec<&'static str> {
     [
@@ -155,15 +157,15 @@ pub fn stores(options: &KeystoreOptions, has_ca: bool) -> Vec<&'static str> {
     .collect()
 }
 
-/// What [`COMBINED`] holds.
+/// Contents of [`COMBINED`].
 #[must_use]
 pub fn combined(key: &[u8], chain: &[u8]) -> Vec<u8> {
     let line: &[u8] = if key.ends_with(b"\n") { b"" } else { b"\n" };
     [key, line, chain].concat()
 }
 
-/// The entries that were written by a manager of our name, which upstream has, too. Those of others
-/// are not ours to remove.
+/// Entries written by our field manager, which has the same name in upstream. Entries of others are
+/// kept.
 fn ours(secret: &Secret) -> Vec<&'static str> {
     let managed = secret.metadata.managed_fields.iter().flatten();
     let managed = managed.filter(|it| it.manager.as_deref() == Some(well_known::FIELD_MANAGER));
@@ -189,17 +191,17 @@ fn read_note(secret: &Secret) -> KeystoreNote {
     }
 }
 
-/// What the annotation says of keystores that were made for this certificate: the ciphers, which
-/// they are, and a digest of what they were made from and of them. None of it helps to guess a
-/// password: whoever can compare it has the keystores.
+/// The annotation for keystores of this certificate: ciphers, which keystores exist, and a digest
+/// of certificate and keystores. It does not help to guess a password more than the keystores
+/// themselves do.
 #[must_use]
 pub fn note(profile: Profile, data: &BTreeMap<String, ByteString>) -> String {
     let bits = STORES.iter().zip([1, 2, 4, 8]).filter(|(name, _)| data.contains_key(**name));
     note_of(profile, bits.map(|(_, bit)| bit).sum(), data)
 }
 
-/// Others may have put a keystore of their own beside ours: `which` counts, in the order of
-/// [`STORES`].
+/// Only keystores in `which`, a bit set in the order of [`STORES`], are part of the digest: other
+/// clients can add keystores of their own.
 fn note_of(profile: Profile, which: u8, data: &BTreeMap<String, ByteString>) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     let stores = STORES.iter().zip([1, 2, 4, 8]).filter(|(_, bit)| which & bit != 0);

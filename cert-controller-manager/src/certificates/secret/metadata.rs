@@ -1,4 +1,4 @@
-//! What is remembered of every Secret with our label: what its metadata say. Pure.
+//! What is kept of the metadata of each Secret with our label. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,39 +8,39 @@ use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
 use crate::api::{IssuerKey, Realm, backup, well_known};
 
-/// See the [module](self).
+/// Summary of a Secret's metadata. See the [module](self).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SecretMetadata {
-    /// Whether it calls itself a backup, wherever it is.
+    /// Whether the Secret has the backup label, in any namespace.
     pub is_backup: bool,
-    /// Whether its certificate was revoked.
+    /// Whether the certificate was revoked.
     pub revoked: bool,
-    /// Whether it says that this manager wrote it. In a namespace of a tenant that is a claim, about a
-    /// Secret that is the tenant's in any case.
+    /// Whether the realm annotation is that of this manager. Outside `kube-system`, tenants can
+    /// write it to their own Secrets.
     pub is_ours: bool,
-    /// Where only we and operators write: the record of a certificate that was issued.
+    /// The backup, if the Secret is in `kube-system`, where tenants cannot write.
     pub backup: Option<Box<BackupMetadata>>,
 }
 
-/// A backup, without its certificate.
+/// Metadata of a backup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BackupMetadata {
-    /// Stands for the serial number.
+    /// Hash of the serial number.
     pub serial: u64,
-    /// Stands for whom it was issued.
+    /// Hash of the first tenant.
     pub tenant: u64,
-    /// Whether it was issued for others, too.
+    /// Whether several tenants share the certificate.
     pub is_shared: bool,
-    /// Whether an issuer of the target cluster issued it: the number of those is bounded besides.
+    /// Whether an Issuer of the target cluster issued it. Their number is limited separately.
     pub is_tenant_issued: bool,
-    /// When the certificate ends, where that is noted.
+    /// notAfter of the certificate, if noted.
     pub ends: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub made: Option<Timestamp>,
 }
 
 impl SecretMetadata {
-    /// What the metadata of a Secret say to the manager of `realm`.
+    /// Summarizes the metadata of a Secret for the manager of `realm`.
     #[must_use]
     pub fn of(secret: &PartialObjectMeta<Secret>, realm: &Realm) -> Self {
         let is_true = |text: Option<&String>| text.is_some_and(|text| text == "true");
@@ -57,8 +57,9 @@ impl SecretMetadata {
 }
 
 impl BackupMetadata {
-    /// How likely it is one of `tenants`: those that say so come first, then those that say nothing, as
-    /// upstream's do, then those of several. `None` where it is of others.
+    /// Sort key for backups that may belong to `tenants`: first backups that name one of them, then
+    /// backups without a tenant, as upstream writes them, then backups with several tenants. `None`
+    /// if the backup belongs to another tenant.
     #[must_use]
     pub fn rank(&self, tenants: &[u64]) -> Option<u8> {
         match self {
@@ -86,7 +87,7 @@ impl BackupMetadata {
     }
 }
 
-/// Stands for a text: equal texts have equal numbers, and the others hardly ever.
+/// Hash of a text. Collisions are harmless: candidates are read and compared before use.
 #[must_use]
 pub fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -1,4 +1,4 @@
-//! What a Certificate asks of its Secret besides the certificate. Pure; parsed once per pass.
+//! The layout that a Certificate requests for its Secret. Pure; parsed once per pass.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::api::certificate::{
     CertificateSpec, KeyEncoding, OutputKind, PasswordRef, Pkcs12Profile,
 };
 
-/// Key in a password Secret where none is named.
+/// Default key in a password Secret.
 const PASSWORD: &str = "password";
 
-/// See the [module](self).
+/// The requested layout. See the [module](self).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SecretOptions {
     /// `secretLabels`
@@ -20,36 +20,36 @@ pub struct SecretOptions {
     pub annotations: BTreeMap<String, String>,
     /// `privateKey.encoding`
     pub encoding: Option<Encoding>,
-    /// Whether `additionalOutputFormats` has `CombinedPEM`.
+    /// Whether `additionalOutputFormats` contains `CombinedPEM`.
     pub combined: bool,
-    /// Whether it has `DER`.
+    /// Whether `additionalOutputFormats` contains `DER`.
     pub der: bool,
-    /// The keystores.
+    /// `keystores`
     pub stores: KeystoreOptions,
 }
 
-/// The keystores that a Certificate asks for.
+/// The requested keystores.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeystoreOptions {
-    /// Where the password of a JKS keystore is.
+    /// Password of the JKS keystore.
     pub jks: Option<PasswordKey>,
-    /// Where the password of a PKCS#12 keystore is.
+    /// Password of the PKCS#12 keystore.
     pub pkcs12: Option<PasswordKey>,
-    /// The ciphers of the latter, where they are named.
+    /// Ciphers of the PKCS#12 keystore, if specified.
     pub profile: Option<Profile>,
 }
 
-/// Where a password is, in the namespace of the certificate's Secret.
+/// Reference to a password in the namespace of the certificate Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PasswordKey {
     /// Name of the Secret.
     pub secret: String,
-    /// Key in it.
+    /// Key in the Secret.
     pub key: String,
 }
 
 impl SecretOptions {
-    /// What `spec` asks for.
+    /// The layout that `spec` requests.
     #[must_use]
     pub fn of(spec: &CertificateSpec) -> Self {
         let outputs = spec.additional_output_formats.as_deref().unwrap_or_default();
@@ -83,13 +83,13 @@ impl KeystoreOptions {
         }
     }
 
-    /// Whether there is none.
+    /// Whether no keystore is requested.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.jks.is_none() && self.pkcs12.is_none()
     }
 
-    /// The names of the Secrets with their passwords.
+    /// Names of the Secrets with the passwords.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.jks.iter().chain(&self.pkcs12).map(|password| password.secret.as_str())
     }

@@ -1,17 +1,17 @@
-//! Labels or annotations of a Secret, as far as they are compared with what a Certificate asks for.
+//! Compact form of the labels or annotations of a Secret, for comparison with a specification.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Stands for pairs of names and values, of which a tenant can write a megabyte to each Secret: a number
-/// for each pair, up to [`MAX_PAIRS`] of them.
+/// Hashes of up to [`MAX_PAIRS`] pairs of name and value. Tenants can write a megabyte of labels
+/// and annotations to each Secret.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pairs(Box<[u64]>);
 
-/// More labels or annotations than a Certificate can ask for in earnest.
+/// More pairs than the specification of a Certificate can have.
 const MAX_PAIRS: usize = 2_048;
 
 impl Pairs {
-    /// Of these pairs the first ones.
+    /// Hashes of the first [`MAX_PAIRS`] pairs.
     #[must_use]
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         let mut hashes: Vec<u64> =
@@ -20,8 +20,8 @@ impl Pairs {
         Self(hashes.into())
     }
 
-    /// Whether this pair is among them. Two pairs with one number are as rare as they are harmless: a
-    /// label of one's own would not be written.
+    /// Whether the pair is present. A hash collision only means that the requested label is not
+    /// written.
     #[must_use]
     pub fn has(&self, name: &str, value: &str) -> bool {
         self.0.binary_search(&hash(name, value)).is_ok()

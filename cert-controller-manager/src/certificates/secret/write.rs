@@ -1,4 +1,5 @@
-//! Writes certificate Secrets: with a new certificate, or with the one that they hold.
+//! Writes certificate Secrets, with a new or with the existing certificate. Also decides whether
+//! the private key is reused.
 
 use cert_lib::{
     issue::{Disposition, IssueError, RetrySchedule},
@@ -39,14 +40,14 @@ use crate::{
 
 /// A Secret that is ready to be written.
 pub struct RenderedSecret {
-    /// As it is applied.
+    /// The Secret for server-side apply.
     pub secret: Secret,
-    /// Why keystores are missing or old.
+    /// Why keystores are missing or outdated.
     pub keystore_error: Option<String>,
 }
 
 impl Controller {
-    /// The Secret with a new certificate.
+    /// Renders the Secret with a new certificate.
     pub(in crate::certificates) async fn render_issued(
         &self,
         pass: &Pass<'_>,
@@ -62,9 +63,8 @@ impl Controller {
         Ok(self.render_secret(pass, request, body, requested_at, kind).await)
     }
 
-    /// Adds what the Certificate asks for besides. Where the keystores cannot be made, those that are
-    /// there stay: a program that finds the old certificate in them can work, one that finds no
-    /// keystore cannot.
+    /// Renders the Secret with its optional entries. If the keystores cannot be created, the
+    /// existing ones stay: a program can work with an outdated keystore, but not without one.
     pub(in crate::certificates) async fn render_secret(
         &self,
         pass: &Pass<'_>,
@@ -108,9 +108,9 @@ impl Controller {
         RenderedSecret { secret: render(key, &content), keystore_error }
     }
 
-    /// Writes a Secret. Entries of ours that nobody asks for any more go: an apply takes away what an
-    /// apply of ours has put there, and the rest, which upstream has put there, is taken away by name.
-    /// Returns what is there now.
+    /// Writes a Secret and removes our entries that are no longer requested. An apply removes
+    /// fields of earlier applies only, so entries that upstream wrote are removed by name. Returns
+    /// a summary of the Secret.
     ///
     /// # Errors
     /// When it could not be written.
@@ -134,7 +134,7 @@ impl Controller {
         self.secrets.write(key, &PatchParams::default(), &patch).await
     }
 
-    /// Writes a Secret again, with the certificate that it holds.
+    /// Writes the Secret again with its existing certificate.
     ///
     /// # Errors
     /// When it could not be read or written.
@@ -144,7 +144,8 @@ impl Controller {
         request: &Request,
     ) -> kube::Result<Step> {
         if let Err(time) = self.retry_states.may_rewrite(pass.key, pass.now) {
-            // It serves; whoever undoes what we write is not fought.
+            // The certificate is usable, so a conflict with another client about the layout is no
+            // error.
             return Ok(Step::Publish(Box::new(pass.ready_outcome()), time));
         }
         let key = &pass.observed.secret;
@@ -152,7 +153,7 @@ impl Controller {
             self.clear_revoked_mark(key).await?;
             return Ok(Step::Again);
         }
-        // What is gone or of no use by now is something for the next pass, and the watch wakes it.
+        // The Secret has changed since it was observed. The watch causes another pass.
         let Some(held) = self.secrets.api(key).get_opt(&key.name).await? else {
             return Ok(Step::Publish(Box::new(pass.ready_outcome()), pass.plan.look_again));
         };
@@ -167,21 +168,21 @@ impl Controller {
         };
         let mut rendered =
             self.render_secret(pass, request, body, requested_at, held.type_.as_deref()).await;
-        // Whatever happened to it since it was read, it is not undone.
+        // Do not overwrite a concurrent change.
         rendered.secret.metadata.uid = held.uid();
         rendered.secret.metadata.resource_version = held.resource_version();
         self.apply_secret(pass, &rendered.secret).await?;
         let Some(error) = rendered.keystore_error else { return Ok(Step::Again) };
-        // What could not be made would not be there in the next pass either.
+        // The next pass would fail the same way.
         let message = with_keystore_problem(ready_message(&bundle.leaf), Some(&error));
         let outcome =
             Outcome { reason: Reason::Ready, warns: true, ..pass.outcome(State::Ready, message) };
         Ok(Step::Publish(Box::new(outcome), pass.plan.look_again))
     }
 
-    /// The request, with the key in the Secret where that is to stay: it is of the kind that is asked
-    /// for, was not given away with a certificate that had to be revoked or is about to be, and the CA
-    /// takes it.
+    /// The request, with the existing private key if `rotationPolicy` is `Never`. The key must be
+    /// of the requested type, not belong to a certificate that is revoked or about to be, and not
+    /// be refused by the CA.
     ///
     /// # Errors
     /// When the Secret could not be read.
@@ -211,15 +212,15 @@ impl Controller {
         let held = held.and_then(|held| bundle(&held).ok()).and_then(|bundle| bundle.key);
         let choice = *choice;
         let kept = held.filter(|key| match choice {
-            // A CA may refuse what is not made here.
+            // A CA may refuse types that the manager does not create.
             KeyChoice::Free(_) => key.kind().is_some(),
             KeyChoice::Asked(kind) => key.kind() == Some(kind),
         });
         Ok(Request { key: kept, ..request })
     }
 
-    /// A key that leaked is refused for ever, and with it everything that was to keep it: the next try
-    /// has a new one.
+    /// A CA refuses a leaked key forever. If it refuses the request with a reused key, the next
+    /// attempt uses a new one.
     pub(in crate::certificates) fn without_kept_key(
         &self,
         pass: &Pass<'_>,
@@ -240,8 +241,8 @@ impl Controller {
     }
 }
 
-/// Where there is a mark of a revocation it is about the certificate that `secret` replaces. That is said in
-/// the same write: whatever comes after it may be lost in a crash.
+/// Voids the revocation annotation of the certificate that `secret` replaces. This happens in the
+/// same write, as a crash could lose a later one.
 pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Facts>) {
     if facts.is_some_and(Facts::is_marked_revoked) {
         let annotation =
@@ -250,7 +251,7 @@ pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Fac
     }
 }
 
-/// The encoding of new keys where none is asked for, as upstream has it.
+/// Default encoding of new keys, as in upstream.
 fn default_encoding(issuer: Option<IssuerKind>) -> Encoding {
     match issuer {
         Some(IssuerKind::Ca | IssuerKind::SelfSigned) => Encoding::Pkcs1,
@@ -265,7 +266,7 @@ pub(in crate::certificates) fn key_not_writable(pass: &Pass<'_>, error: &KeyErro
     Step::Publish(Box::new(outcome), pass.plan.look_again)
 }
 
-/// What the status says of a Secret that serves and whose keystores do not.
+/// Why the keystores of a ready Secret are missing or outdated.
 #[must_use]
 pub fn keystore_problem(stores: &KeystoreState) -> Option<&str> {
     match stores {
@@ -274,7 +275,7 @@ pub fn keystore_problem(stores: &KeystoreState) -> Option<&str> {
     }
 }
 
-/// The message of a certificate that is well, with what is the matter with its keystores.
+/// The message of a ready certificate, with the problem of its keystores.
 #[must_use]
 pub fn with_keystore_problem(message: String, error: Option<&str>) -> String {
     match error {

@@ -1,12 +1,13 @@
-//! Whose certificate and key a Certificate may take.
+//! Decides which certificates and keys a Certificate may copy from another Secret.
 //!
-//! Taken is only what a Certificate in the index has in a Secret that it may write, as both say that it was
-//! issued for what that Certificate asks the same issuer for. All of this can be written by a user with edit
-//! rights in the namespace, so it counts only where the Secret is in that namespace, too: there he reads it
-//! anyway. A certificate of another namespace, or in a Secret of one, takes a record.
+//! The source must be the Secret of a Certificate in the index that may write it. Label and request
+//! must show that it was issued for the same request by the same issuer. Tenants can write all of
+//! these fields. So they count only for Secrets in the same namespace, where the tenant can read
+//! the key anyway. A certificate of another namespace, or in a Secret of another namespace, needs
+//! an issuance record.
 //!
-//! Who asks for the same names in another order has another hash. He takes only from a Secret with the label
-//! that names the certificate, so that a revocation finds all who have it from each of them.
+//! The same names in another order have another hash. Then the source Secret must have the label
+//! with the digest of its certificate, so that a revocation finds all copies.
 
 use cert_lib::{
     model::request::{Fingerprint, Request},
@@ -26,31 +27,31 @@ use crate::{
     issuers::{query::fingerprint, selection::Selection},
 };
 
-/// A Secret that may hold the certificate.
+/// A Secret that may contain a certificate to share.
 pub(super) struct Candidate {
     pub(super) secret: ObjectKey,
-    /// The label that it must have.
+    /// Required value of the hash label.
     label: Fingerprint,
-    /// Whether its certificate must be named in a label, too.
+    /// Whether the Secret must have the label with the digest of its certificate.
     needs_digest_label: bool,
-    /// Whether it is in the namespace of the Certificate that takes it.
+    /// Whether the Secret is in the namespace of the Certificate that wants a copy.
     is_same_namespace: bool,
-    /// For whom there must be a record of the certificate.
+    /// The Certificate that must have an issuance record for this certificate.
     recorded_for: Option<CertificateKey>,
 }
 
-/// What shows that a Secret may be read for a Certificate.
+/// Why a Secret of another Certificate may be copied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Proof {
-    /// Where it is.
+    /// It is in the namespace of both Certificates, or stays in a shared namespace.
     Namespace,
-    /// A record that the certificate was issued for the namespace of the other Certificate.
+    /// There is an issuance record for the namespace of the other Certificate.
     Record,
 }
 
-/// What shows that a Secret of another Certificate may be read for a Certificate; each is given by its own
-/// namespace and that of its Secret. A namespace that may be written is not one that may be read: its
-/// Secret could be of another tenant.
+/// Why a Certificate may copy the Secret of another one; `None` if it may not. Each is given as its
+/// own namespace and the namespace of its Secret. Permission to write to a namespace is not
+/// permission to read: its Secrets can belong to other tenants.
 fn proof(
     (own, own_secret): (&str, &str),
     (other, secret): (&str, &str),
@@ -65,7 +66,7 @@ fn proof(
 }
 
 impl Controller {
-    /// What a candidate holds, where it is what it must be.
+    /// The certificate of a candidate, if it satisfies all conditions.
     pub(super) async fn check_candidate(
         &self,
         certificate: &Certificate,
@@ -96,8 +97,8 @@ impl Controller {
         Some(found)
     }
 
-    /// Secrets that may hold the certificate: the one that the Certificate had before its `secretName` was
-    /// changed, and those of others that ask for the same.
+    /// Secrets that may contain a matching certificate: the previous Secret of this Certificate,
+    /// and the Secrets of equal requests.
     pub(super) fn candidates(
         &self,
         (key, certificate): (&CertificateKey, &Certificate),
@@ -153,8 +154,8 @@ impl Controller {
         proof(namespaces, theirs, is_open, self.settings.reuse_across_namespaces)
     }
 
-    /// The hash of what the Certificate `other` has, where it is what it asks `issuer` for, and in a Secret
-    /// that it may write.
+    /// The fingerprint of the Certificate `other`, if its Secret is up to date for `issuer` and it
+    /// may write that Secret.
     fn shareable_fingerprint(
         &self,
         key: &CertificateKey,
@@ -175,7 +176,8 @@ impl Controller {
     }
 }
 
-/// Whether a Certificate whose key stays may take this one: it has none yet, or the same.
+/// Whether a Certificate that keeps its key may use this certificate: it has no key yet, or the
+/// same one.
 fn may_take_key(certificate: &Certificate, own: &SecretState, found: &Stored) -> bool {
     let policy = certificate.spec.private_key.as_ref().and_then(|key| key.rotation_policy);
     match own {
@@ -186,7 +188,7 @@ fn may_take_key(certificate: &Certificate, own: &SecretState, found: &Stored) ->
     }
 }
 
-/// The Secrets of how many of them are read.
+/// Maximum number of Secrets of equal requests that are read.
 const MAX_READ: usize = 3;
 
 #[cfg(test)]
@@ -199,15 +201,15 @@ mod tests {
         for (own, other, is_open, proven, across) in [
             (("ns", "ns"), ("ns", "ns"), false, namespace, namespace),
             (("ns", "gw"), ("ns", "ns"), false, namespace, namespace),
-            // The key of a victim would come out of `gw`.
+            // Otherwise the key of another tenant would be copied out of `gw`.
             (("evil", "evil"), ("evil", "gw"), false, None, record),
             (("evil", "evil"), ("evil", "gw"), true, None, record),
             (("evil", "gw"), ("evil", "gw"), false, None, record),
-            // It stays where the operator has all of them put.
+            // The copy stays in the shared namespace.
             (("ns", "gw"), ("ns", "gw"), true, namespace, namespace),
             (("ns", "gw"), ("other", "gw"), true, None, record),
             (("ns", "ns"), ("other", "other"), false, None, record),
-            // Somebody else writes into the own namespace.
+            // Another tenant may have written this Secret.
             (("ns", "ns"), ("other", "ns"), false, None, record),
         ] {
             assert_eq!(proof(own, other, is_open, false), proven, "{own:?} {other:?}");

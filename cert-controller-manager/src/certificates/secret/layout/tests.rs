@@ -18,7 +18,7 @@ fn bundle() -> Bundle {
     Bundle::from_pem(pem.as_bytes(), Some(key.serialize_pem().as_bytes())).unwrap()
 }
 
-/// A Secret as the API server has it after our apply.
+/// The Secret as the API server returns it after our apply.
 fn secret(bundle: &Bundle, options: &SecretOptions, encoding: Encoding) -> Secret {
     let body = Body::from_bundle(bundle, encoding).unwrap();
     let stores = stores(&options.stores, !body.ca.is_empty());
@@ -51,7 +51,7 @@ fn password() -> Option<PasswordKey> {
     Some(PasswordKey { secret: "password".to_owned(), key: "password".to_owned() })
 }
 
-/// Each thing that can be asked for.
+/// One set of options for each kind of entry.
 fn each() -> Vec<(&'static str, SecretOptions)> {
     let store = |stores: KeystoreOptions| SecretOptions { stores, ..SecretOptions::default() };
     vec![
@@ -91,7 +91,7 @@ fn a_secret_is_current_only_for_the_options_it_was_written_with() {
         let written = secret(&bundle, &has, has.encoding.unwrap_or_default());
         for (asked, options) in each() {
             let same = written_for == asked
-                // More than is asked for is no reason to write, where it is no entry of ours.
+                // Additional entries of others are kept.
                 || (asked == "nothing" && ["PKCS#1", "annotation"].contains(&written_for))
                 || (written_for.starts_with("PKCS#12") && asked == "PKCS#12");
             assert_eq!(
@@ -140,7 +140,7 @@ fn keystores_of_another_certificate_are_not_current() {
     let options = SecretOptions { stores, ..SecretOptions::default() };
     let mut written = secret(&old, &options, Encoding::Pkcs8);
     assert!(is_current(&written, &options));
-    // One of somebody else beside them is his.
+    // A keystore of another client is ignored.
     let data = written.data.as_mut().unwrap();
     data.insert(PKCS12.to_owned(), ByteString(b"theirs".to_vec()));
     assert!(is_current(&written, &options));
