@@ -97,7 +97,7 @@ fn names_that_no_ca_takes_are_refused() {
         is_refused(&space, "never", spec, &["ensureRenewedAfter"]).await?;
         let mut spec = named("injected", &host, &[]);
         spec["secretName"] = json!("x?dryRun=All&a=");
-        is_refused(&space, "injected", spec, &["no name of a Secret"]).await?;
+        is_refused(&space, "injected", spec, &["not a valid Secret name"]).await?;
         let mut spec = named("labelled", &host, &[]);
         spec["secretLabels"] = json!({"cert.gardener.cloud/hash": "mine"});
         is_refused(&space, "labelled", spec, &["is set by the manager"]).await?;

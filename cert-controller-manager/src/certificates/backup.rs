@@ -33,7 +33,7 @@ impl Controller {
         let limit = backup::most(issuer);
         let is_full = self.secrets.backups_of(tenant) >= limit;
         if is_full && !self.delete_oldest(tenant, issuer).await? {
-            tracing::warn!(certificate = %of, "no backup of certificate {leaf} for a later revocation: namespace {} has {limit} already, and none of them is this manager's and of an issuer of this kind", of.object.namespace);
+            tracing::warn!(certificate = %of, "cannot back up certificate {leaf} for a later revocation: namespace {} has {limit} backups, and none of them can be replaced", of.object.namespace);
             return Ok(());
         }
         let copy = backup::render(tenant, &self.realm, issuer, leaf, secret);
@@ -43,7 +43,7 @@ impl Controller {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) if is_refusal(&error) || is_missing(&error) => {
-                tracing::warn!(secret = %key, "no backup of certificate {leaf} for a later revocation: {}", brief(&error));
+                tracing::warn!(secret = %key, "cannot back up certificate {leaf} for a later revocation: {}", brief(&error));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -55,10 +55,7 @@ impl Controller {
     async fn delete_oldest(&self, tenant: &str, issuer: &IssuerKey) -> kube::Result<bool> {
         match self.secrets.delete_oldest_backup(tenant, issuer.tenant().is_some()).await {
             Err(error) if is_refusal(&error) => {
-                tracing::warn!(
-                    "the oldest backup of {tenant} cannot be deleted: {}",
-                    brief(&error)
-                );
+                tracing::warn!("cannot delete the oldest backup of {tenant}: {}", brief(&error));
                 Ok(false)
             }
             dropped => dropped,

@@ -113,7 +113,7 @@ impl Controller {
     pub(super) async fn return_unused_quota(&self, issuer: &IssuerKey) {
         let Some(quota) = self.quota(issuer) else { return };
         if let Err(error) = quota.return_unused(self.scheduler.running(&issuer.to_string())).await {
-            tracing::debug!(%issuer, "issuer {issuer}: requests that were not used cannot be noted now: {}", brief(&error));
+            tracing::debug!(%issuer, "issuer {issuer}: cannot store the unused quota: {}", brief(&error));
         }
     }
 
@@ -149,7 +149,7 @@ impl Controller {
         }
         // The issuer has done its part, so the next Certificate in the queue can have the slot.
         self.wake_next(pass.key);
-        let message = format!("Secret {} cannot be written: {why}", pass.observed.secret);
+        let message = format!("cannot write Secret {}: {why}", pass.observed.secret);
         let outcome = Outcome {
             reason: Reason::SecretNotWritable,
             backoff: order.is_none().then_some(wait),

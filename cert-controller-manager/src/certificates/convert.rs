@@ -138,7 +138,7 @@ fn check_secret(
     let target = certificate.secret_key();
     if !syntax::is_subdomain(&target.name) || !syntax::is_subdomain(&target.namespace) {
         return Err(Refusal::Other(format!(
-            "{:?} is no name of a Secret: use lower-case letters, digits, '-' and '.'",
+            "{:?} is not a valid Secret name: use lower-case letters, digits, '-' and '.'",
             target.to_string()
         )));
     }
@@ -151,9 +151,9 @@ fn check_secret(
     let own = key.object.namespace.as_str();
     if !settings.cross_namespace_secrets && secret_grants.of(own, &target) != SecretGrant::Given {
         return Err(Refusal::Other(format!(
-            "the Secret {target} is in another namespace than the Certificate: its administrator may \
-             allow that with the annotation {}={own} on Namespace {} of the target cluster, or the \
-             manager's with --allow-cross-namespace-secrets",
+            "Secret {target} is in another namespace than the Certificate: set the annotation \
+             {}={own} on Namespace {} of the target cluster, or run the manager with \
+             --allow-cross-namespace-secrets",
             well_known::ALLOW_SECRETS_FROM,
             target.namespace
         )));
@@ -164,7 +164,7 @@ fn check_secret(
 fn renewed_after(spec: &CertificateSpec) -> Result<Option<Timestamp>, Refusal> {
     let time = spec.ensure_renewed_after.as_deref().map(str::parse).transpose();
     let time = time.map_err(|_| {
-        Refusal::Other("ensureRenewedAfter is no time between the years 0 and 9999".to_owned())
+        Refusal::Other("ensureRenewedAfter is not a time between the years 0 and 9999".to_owned())
     })?;
     // Request times are stored with a resolution of one second.
     Ok(time.map(whole_up))

@@ -38,12 +38,15 @@ impl Controller {
                 Ok(0) => PERIOD,
                 Ok(deleted) => {
                     tracing::info!(
-                        "deleted {deleted} Secrets of this manager that no Certificate refers to: their certificates ended two weeks ago or more, or they are more backups than a namespace may have"
+                        "deleted {deleted} unused Secrets of this manager: their certificates expired at least two weeks ago, or they were surplus backups"
                     );
                     PERIOD
                 }
                 Err(error) => {
-                    tracing::warn!("old Secrets cannot be collected now: {}", brief(&error));
+                    tracing::warn!(
+                        "cannot delete unused Secrets, trying again in 10 minutes: {}",
+                        brief(&error)
+                    );
                     RETRY_AFTER
                 }
             };

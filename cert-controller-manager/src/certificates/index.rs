@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(
             index.put(CertificateCluster::Source, older.clone()),
             [],
-            "an echo of our own write concerns nobody"
+            "a repeated event of our own write concerns no Certificate"
         );
         assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), Some(key("older")));
         assert_eq!(index.rival(&older, &secret("shared"), |_, _| true), None);

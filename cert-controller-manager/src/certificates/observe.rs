@@ -162,11 +162,11 @@ impl Controller {
             // requests.
             (Some(why), _) => IssuerState::Refuses(why.clone()),
             (None, Lookup::Missing) => IssuerState::Missing(format!(
-                "issuer {} does not exist: create it or name another one in issuerRef",
+                "issuer {} does not exist: create it or change spec.issuerRef",
                 self.object(name)
             )),
             (None, Lookup::Unknown) => {
-                IssuerState::NotReady("it has not been looked at yet".to_owned())
+                IssuerState::NotReady("the issuer has not been checked yet".to_owned())
             }
             (None, Lookup::NotReady(why)) => {
                 IssuerState::NotReady(format!("referenced issuer {name} not ready: {why}"))

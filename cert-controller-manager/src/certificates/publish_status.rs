@@ -170,7 +170,7 @@ impl Controller {
         let wait = (Cause::of(doing), self.clock.now());
         let outcome = self.pending(pass, doing.to_string(), order, wait);
         if let Err(error) = self.publish_status(pass, &outcome).await {
-            tracing::debug!(certificate = %pass.key, "the status of {} cannot be written now: {}", pass.key, brief(&error));
+            tracing::debug!(certificate = %pass.key, "cannot write the status of {}: {}", pass.key, brief(&error));
         }
     }
 

@@ -127,7 +127,7 @@ impl Controller {
             }
             Err(error) => {
                 if is_news(&error) {
-                    tracing::warn!(certificate = %key, "certificate {key}: a cluster refused or is away: {}", brief(&error));
+                    tracing::warn!(certificate = %key, "certificate {key}: a cluster refused a request or is unavailable: {}", brief(&error));
                 }
                 match is_refusal(&error) {
                     true => Some(requeue::refused(
@@ -243,7 +243,7 @@ impl Controller {
             }
             // The order continues while the cluster of its Certificate is unavailable.
             Err(error) if self.order_runs(key) && !NotLeading::is(&error) => {
-                tracing::debug!(certificate = %key, "the status of {key} cannot be written now: {}", brief(&error));
+                tracing::debug!(certificate = %key, "cannot write the status of {key}: {}", brief(&error));
                 Ok(Some(look_again))
             }
             Err(error) => Err(error),
@@ -281,8 +281,8 @@ impl Controller {
     /// outage.
     async fn publish_refusal(&self, pass: &Pass<'_>, why: &str) -> kube::Result<()> {
         let message = format!(
-            "a cluster refuses what has to be written: {why}; grant the right, or change the object or \
-             the rule that is named"
+            "a cluster refused a write: {why}; grant the permission, or change the object or the policy \
+             in this message"
         );
         let outcome =
             Outcome { reason: Reason::ClusterRefused, ..pass.outcome(State::Error, message) };

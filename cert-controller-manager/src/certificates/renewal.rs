@@ -208,7 +208,7 @@ impl Controller {
                     (error.to_string(), None)
                 }
             },
-            Err(_) => ("the CA takes too long".to_owned(), None),
+            Err(_) => ("the CA did not answer in time".to_owned(), None),
         };
         self.renewals.record_failure(key, retry_after, now);
         tracing::debug!(certificate = %key, "no renewal information for certificate {key}: {why}");

@@ -174,18 +174,18 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
     let Some(facts) = facts else { return SecretState::Missing };
     if facts.label(well_known::BACKUP).is_some() {
         return SecretState::NotWritable(format!(
-            "Secret {key} is the backup of another one: choose another secretName"
+            "Secret {key} is a backup: change spec.secretName"
         ));
     }
     if expected.only_certificate_secrets && facts.is_filled && !is_certificate_secret(facts) {
         return SecretState::NotWritable(format!(
-            "Secret {key} is there and is no certificate Secret: delete it, label it {}=true, or choose another secretName",
+            "Secret {key} exists and is not a certificate Secret: delete it, label it {}=true, or change spec.secretName",
             well_known::CERTIFICATE
         ));
     }
     if facts.immutable {
         return SecretState::NotWritable(format!(
-            "Secret {key} is immutable: delete it or choose another secretName"
+            "Secret {key} is immutable: delete it or change spec.secretName"
         ));
     }
     match &facts.leaf {

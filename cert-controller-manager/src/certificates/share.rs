@@ -228,7 +228,7 @@ impl Controller {
         if let Err(again) = self.retry_states.may_rewrite(pass.key, pass.now) {
             let secret = &pass.observed.secret;
             let message = format!(
-                "Secret {secret} was deleted or overwritten again and again: it is filled again at {again}"
+                "Secret {secret} is deleted or overwritten repeatedly: the next write is at {again}"
             );
             let mut outcome = pass.outcome(State::Error, message);
             outcome.reason = Reason::LoopSuspected;
@@ -252,7 +252,7 @@ impl Controller {
         if written.as_ref().is_some_and(Facts::is_marked_revoked) {
             self.clear_revoked_mark(&pass.observed.secret).await?;
         }
-        tracing::info!(certificate = %pass.key, "certificate {}: took the certificate in Secret {from}, which was issued for the same request", pass.key);
+        tracing::info!(certificate = %pass.key, "certificate {}: copied the certificate of Secret {from}, which was issued for the same request", pass.key);
         self.retry_states.clear_failures(pass.key);
         self.wake_next(pass.key);
         Ok(Step::Again)

@@ -7,7 +7,7 @@ use super::secret::layout::is_reserved;
 use crate::api::trim::{MAX_PAIRS, MAX_PAIRS_BYTES};
 
 /// Reason for labels and annotations after the first [`MAX_PAIRS`].
-const TOO_MANY: &str = "is beyond the 64 that a Certificate may set";
+const TOO_MANY: &str = "is above the limit of 64";
 
 /// Whether `name` is a DNS subdomain (RFC 1123).
 #[must_use]
@@ -33,11 +33,11 @@ pub fn bad_annotation(
         let why = if number >= MAX_PAIRS {
             TOO_MANY
         } else if is_reserved(name) {
-            "is not for a Certificate to set"
+            "is reserved"
         } else if !is_label_name(&name.to_lowercase()) {
-            "is no name of an annotation"
+            "is not a valid annotation name"
         } else if size > MAX_PAIRS_BYTES {
-            "and the others are too large together"
+            "and the other annotations are too large together"
         } else {
             return None;
         };
@@ -54,9 +54,9 @@ pub fn bad_label(labels: Option<&BTreeMap<String, String>>) -> Option<(&str, &'s
         } else if is_reserved(name) {
             "is set by the manager"
         } else if !is_label_name(name) {
-            "is no name of a label"
+            "is not a valid label name"
         } else if !value.is_empty() && !is_word(value) {
-            "has a value that is none of a label"
+            "has an invalid value"
         } else {
             return None;
         };
@@ -89,16 +89,12 @@ mod tests {
         for (name, value, why) in [
             ("example.com/reload", "true", None),
             ("Example", "any text, 💥", None),
-            ("", "", Some("is no name of an annotation")),
-            ("a b", "", Some("is no name of an annotation")),
-            ("cert.gardener.cloud/revoked", "true", Some("is not for a Certificate to set")),
-            ("resources.gardener.cloud/owners", "", Some("is not for a Certificate to set")),
-            (
-                "kubectl.kubernetes.io/last-applied-configuration",
-                "{}",
-                Some("is not for a Certificate to set"),
-            ),
-            ("a", large.as_str(), Some("and the others are too large together")),
+            ("", "", Some("is not a valid annotation name")),
+            ("a b", "", Some("is not a valid annotation name")),
+            ("cert.gardener.cloud/revoked", "true", Some("is reserved")),
+            ("resources.gardener.cloud/owners", "", Some("is reserved")),
+            ("kubectl.kubernetes.io/last-applied-configuration", "{}", Some("is reserved")),
+            ("a", large.as_str(), Some("and the other annotations are too large together")),
         ] {
             let annotations = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(bad_annotation(Some(&annotations)).map(|(_, why)| why), why, "{name}");
@@ -114,8 +110,8 @@ mod tests {
             ("cert.gardener.cloud/backup", "true", Some("is set by the manager")),
             ("cert.gardener.cloud/certificate-serialnumber", "a", Some("is set by the manager")),
             ("cert.gardener.cloud/of-the-future", "", Some("is set by the manager")),
-            ("a b", "", Some("is no name of a label")),
-            ("team", "a b", Some("has a value that is none of a label")),
+            ("a b", "", Some("is not a valid label name")),
+            ("team", "a b", Some("has an invalid value")),
         ] {
             let labels = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(bad_label(Some(&labels)).map(|(_, why)| why), why, "{name}");
@@ -129,7 +125,7 @@ mod tests {
         };
         let (most, more) = (pairs(64), pairs(65));
         assert_eq!((bad_label(Some(&most)), bad_annotation(Some(&most))), (None, None));
-        let refused = Some(("l064", "is beyond the 64 that a Certificate may set"));
+        let refused = Some(("l064", "is above the limit of 64"));
         assert_eq!((bad_label(Some(&more)), bad_annotation(Some(&more))), (refused, refused));
     }
 

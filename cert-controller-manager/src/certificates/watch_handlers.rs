@@ -67,7 +67,7 @@ impl Controller {
     pub fn cluster_has_none(&self, cluster: CertificateCluster) {
         for (key, _) in self.orders.issuers().into_iter().filter(|(key, _)| key.cluster == cluster)
         {
-            tracing::warn!(certificate = %key, "the order of {key} is given up: this manager has no cluster for its Certificate; --target was removed or names the source cluster");
+            tracing::warn!(certificate = %key, "deleting the order of {key}: this manager has no client for the cluster of its Certificate; --target was removed or names the source cluster");
         }
         self.all_listed(cluster);
     }
@@ -94,6 +94,7 @@ pub struct ListedClusters {
 }
 
 impl ListedClusters {
+    /// Whether all Certificates in `cluster` are listed.
     #[must_use]
     pub fn has(&self, cluster: CertificateCluster) -> bool {
         self.of(cluster).load(Ordering::Acquire)

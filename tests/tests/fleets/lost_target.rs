@@ -42,7 +42,7 @@ fn an_order_is_given_up_after_its_target_cluster_was_taken_away() {
         fleet.restart(0).await?;
         until_nothing_is_left(&client, &client, SOON).await?;
         let log = fleet.log(0)?;
-        ensure!(log.contains("the order of target:shop/web is given up"), "{log}");
+        ensure!(log.contains("deleting the order of target:shop/web"), "{log}");
         Ok(())
     })
     .unwrap();

@@ -243,7 +243,7 @@ fn a_source_cannot_write_a_secret_into_a_namespace_that_has_not_consented() {
             apply(&source, at, &tests::namespace::certificate(name, spec)).await?;
             eventually(SOON, "it is refused", || async {
                 let (state, why) = state(&api(&source, "Certificate", at)?.get(name).await?);
-                let is = state == "Error" && why.contains("no certificate Secret");
+                let is = state == "Error" && why.contains("not a certificate Secret");
                 Ok(if is { Look::Done(()) } else { Look::NotYet(format!("{state} {why}")) })
             })
             .await?;

@@ -24,8 +24,8 @@ pub(super) fn windows(
     spec: &CertificateSpec,
 ) -> Result<Vec<renewal_window::RenewalWindow>, Refusal> {
     let windows = spec.renewal_windows.as_deref().unwrap_or_default();
-    if windows.len() > MOST {
-        return Err(Refusal::Other(format!("renewalWindows: more than {MOST}")));
+    if windows.len() > MAX_WINDOWS {
+        return Err(Refusal::Other(format!("renewalWindows has more than {MAX_WINDOWS} entries")));
     }
     let each = windows.iter().enumerate().map(|(number, window)| {
         let refused = |why| Refusal::Other(format!("renewalWindows[{number}].{why}"));
@@ -42,4 +42,4 @@ fn parse(window: &RenewalWindow) -> Result<renewal_window::RenewalWindow, String
 }
 
 /// Bounds the work of each pass.
-const MOST: usize = 50;
+const MAX_WINDOWS: usize = 50;

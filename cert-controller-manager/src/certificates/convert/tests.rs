@@ -157,9 +157,12 @@ fn a_specification_that_cannot_be_fulfilled_is_refused_with_a_reason() {
         (json!({ "commonName": "a.example", "isCA": false }), "isCA cannot be set"),
         (
             json!({ "commonName": "a.example", "secretName": "x?dryRun=All" }),
-            "is no name of a Secret",
+            "is not a valid Secret name",
         ),
-        (json!({ "commonName": "a.example", "secretName": "Web_TLS" }), "is no name of a Secret"),
+        (
+            json!({ "commonName": "a.example", "secretName": "Web_TLS" }),
+            "is not a valid Secret name",
+        ),
         (
             json!({ "commonName": "a.example", "secretLabels": { "cert.gardener.cloud/hash": "x" } }),
             "is set by the manager",

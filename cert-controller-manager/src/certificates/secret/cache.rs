@@ -380,7 +380,7 @@ impl Known {
     }
 }
 
-/// Summarizes a Secret, counted as heavy work: a Secret can be large.
+/// Summarizes a Secret. Parsing a large one must not block other tasks.
 fn read_facts(secret: &Secret) -> Facts {
     reading(secret, || facts(secret))
 }

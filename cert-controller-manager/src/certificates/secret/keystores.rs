@@ -36,7 +36,7 @@ const VERSION_CACHE_TIME: SignedDuration = SignedDuration::from_secs(5);
 /// Maximum number of checks per second for all Certificates.
 const MAX_CHECKS_PER_SECOND: i64 = 20;
 
-const NO_KEY: &str = "the private key is with whoever made the signing request";
+const NO_KEY: &str = "the certificate is for a signing request, so the manager has no private key";
 
 /// State of the keystores in a Secret.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -201,12 +201,12 @@ fn missing(password: &ObjectKey) -> String {
     if syntax::is_subdomain(&password.name) {
         format!("keystore password Secret {password} does not exist: create it")
     } else {
-        format!("{:?} is no name of a Secret with a keystore password", password.name)
+        format!("keystore password Secret {:?} is not a valid Secret name", password.name)
     }
 }
 
 fn cannot_read(secret: &ObjectKey, error: &kube::Error) -> String {
-    format!("Secret {secret} cannot be read: {}", brief(error))
+    format!("cannot read Secret {secret}: {}", brief(error))
 }
 
 /// Opens the keystores with the current passwords.
@@ -308,11 +308,11 @@ pub async fn make(
     }
     let passwords = Passwords::read(api, namespace, options).await;
     let passwords = passwords
-        .map_err(|error| format!("a keystore password cannot be read: {}", brief(&error)))??;
+        .map_err(|error| format!("cannot read a keystore password: {}", brief(&error)))??;
     let (bundle, ca, options) = (bundle.clone(), ca.to_vec(), options.clone());
     let made = move || entries(&bundle, &ca, &passwords, &options, now);
     let made = tokio::task::spawn_blocking(made).await;
-    made.map_err(|_| "the keystores cannot be made".to_owned())?
+    made.map_err(|_| "cannot create the keystores".to_owned())?
 }
 
 fn entries(

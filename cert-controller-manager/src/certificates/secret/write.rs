@@ -236,7 +236,7 @@ impl Controller {
         }
         self.retry_states.record_refused_key(pass.key, generation);
         let message =
-            format!("{error}; rotationPolicy Never is left aside: the next try has a new key");
+            format!("{error}; the next attempt ignores rotationPolicy Never and uses a new key");
         IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
     }
 }
@@ -260,7 +260,7 @@ fn default_encoding(issuer: Option<IssuerKind>) -> Encoding {
 }
 
 pub(in crate::certificates) fn key_not_writable(pass: &Pass<'_>, error: &KeyError) -> Step {
-    let message = format!("the private key cannot be written as asked for: {error}");
+    let message = format!("cannot write the private key in the requested encoding: {error}");
     let mut outcome = pass.outcome(State::Error, message);
     outcome.reason = Reason::LayoutOutdated;
     Step::Publish(Box::new(outcome), pass.plan.look_again)
