@@ -1,9 +1,12 @@
-//! Issuers: from the object to something that issues.
+//! Issuers: turns Issuer objects into values that issue certificates.
 //!
-//! [`choice`] says which issuer a Certificate means that says about it what [`asked`] reads; [`registry`] is where Certificates find it;
-//! [`reconcile`] keeps it current, fed by [`watched`]; [`acme`] with [`account`] and [`own`] are what
-//! the kinds of issuers need from Secrets and CAs; [`rotation`] changes the key of an account; [`quota`] is how much they may be asked for;
-//! [`status`] says how it went, with [`conditions`].
+//! - [`query`] reads what a Certificate says about its issuer, and [`selection`] selects the
+//!   issuer.
+//! - [`registry`] contains all issuers for the other controllers.
+//! - [`reconcile`] updates the registry; [`watched`] decides when.
+//! - [`acme`] with [`account`], and [`private_ca`], prepare the kinds of issuers.
+//! - [`rotation`] replaces account keys, and [`quota`] limits orders.
+//! - [`status`] and [`conditions`] compute the status.
 
 pub mod account;
 pub mod acme;

@@ -1,29 +1,29 @@
-//! CertificateRevocations: what was issued for a Certificate is revoked at its CA.
+//! CertificateRevocations: revokes certificates of a Certificate at its CA.
 //!
-//! A pass goes [`look`] (what there is, [`found`]; [`holders`] are the Certificates) → [`plan`] (the next step, pure) → [`act`] (do it) →
-//! [`status`] (say it). Everything is read from the API servers when a pass needs it: a revocation is
-//! rare, and must see what is, not what was.
+//! A pass runs [`observe`] (current state, as [`observed`] values; [`holders`] finds the
+//! Certificates) → [`plan`] (next step, pure) → [`act`] (execution) → [`status`]. A pass reads
+//! everything from the API servers: revocations are rare and must not use outdated state.
 //!
-//! **Whose certificates.** The authors of CertificateRevocations, of their status, of Certificates and
-//! of certificate Secrets are not trusted. Labels, names and serial numbers choose what is read, and
-//! permit nothing. Each pass finds out anew what may be revoked:
-//! - a backup (a Secret in `kube-system` of target, written when the certificate was issued) that carries
-//!   the namespace of the Certificate;
-//! - a backup of exactly the certificate that is in the Secret of a Certificate of that namespace, in
-//!   the same namespace, with its private key: its holder may revoke it (RFC 8555 section 7.6);
-//! - where no backup has the serial number, that certificate itself, without renewal: the CA knows whether
-//!   it has issued it.
+//! **What may be revoked.** CertificateRevocations with their status, Certificates and certificate
+//! Secrets are written by tenants. Their labels, names and serial numbers only select what is read.
+//! Each pass decides again what may be revoked:
+//! - A backup that names the namespace of the Certificate. A backup is a Secret in `kube-system` of
+//!   the target cluster, written at issuance.
+//! - A backup of the certificate that a Certificate has in a Secret of the same namespace, together
+//!   with its private key. The key holder may revoke it (RFC 8555 section 7.6).
+//! - That certificate itself, if no backup has its serial number. This excludes renewal. The CA
+//!   knows whether it issued the certificate.
 //!
-//! The request's hash alone proves nothing, as it is the same wherever the same names are asked for. With
-//! `--allow-cross-namespace-secrets` namespaces trust each other, and it is all that counts, as upstream
-//! has it.
+//! The hash of the request is no proof, as other namespaces can request the same names. With
+//! `--allow-cross-namespace-secrets`, namespaces trust each other, and the hash is sufficient, as
+//! in upstream.
 //!
-//! Certificates of the namespace that ask for the same names in another order have another hash, and may
-//! share the certificate. [`holders`] finds them by a label of their Secrets; what they hold, as a whole,
-//! decides.
+//! Certificates with the same names in another order have another hash, and may share the
+//! certificate. [`holders`] finds them by the digest label of their Secrets and compares the whole
+//! certificate.
 //!
-//! A CertificateRevocation is for Certificates of its own cluster and namespace; another namespace
-//! takes the same flag.
+//! A CertificateRevocation is for Certificates in its own cluster and namespace. Other namespaces
+//! need the same flag.
 
 pub mod act;
 pub mod holders;

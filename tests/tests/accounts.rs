@@ -271,7 +271,7 @@ fn a_profile_that_is_unknown_and_a_server_that_is_not_trusted_are_told() {
         let server = format!("{}/dir", env.control_plane.url());
         issuer["spec"]["acme"]["server"] = json!(server);
         apply_one(env, &issuer).await?;
-        until_says(env, "profiled", "name the authority to trust with --ca-certificates").await?;
+        until_says(env, "profiled", "add the certificate of its CA with --ca-certificates").await?;
         env.check_manager().await
     })
     .unwrap();

@@ -1,5 +1,5 @@
-//! What an ACME issuer needs before it can issue: its key from a [`secret`], its account at the CA,
-//! perhaps by a [`binding`].
+//! Accounts of ACME issuers: reads the key from a [`secret`], and finds or registers the account,
+//! optionally with an external account [`binding`].
 
 pub mod binding;
 pub mod secret;
@@ -33,43 +33,43 @@ use crate::{
 
 const TRANSPORT: Disposition = Disposition::Retry(RetrySchedule::Transport);
 
-/// An account, ready for use, and what the status keeps of it.
+/// An account and its representation in the status.
 pub struct StoredAccount {
     /// The account.
     pub account: Account,
     /// `status.acme`
     pub registration: Value,
-    /// Whether the CA did not know the key before.
+    /// Whether the account was registered now.
     pub is_new: bool,
 }
 
-/// Why an issuer cannot issue.
+/// Why an issuer is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// Somebody must change something; the text says what.
+    /// The configuration must be changed, as the message says.
     #[error("{0}")]
     InvalidConfig(String),
-    /// The account was deactivated.
+    /// The CA has deactivated the account.
     #[error("{0}")]
     Deactivated(String),
-    /// The CA wants to be left alone for a while.
+    /// The CA demanded a wait.
     #[error("{message}")]
     RateLimited {
         /// What failed, and why.
         message: String,
-        /// Until when.
+        /// When requests are permitted again.
         until: Timestamp,
-        /// The CA.
+        /// URL of the ACME directory.
         server: String,
-        /// Hash of the Secret with the key that it was asked for.
+        /// Hash of the Secret with the account key.
         secret_hash: String,
     },
-    /// The CA or a cluster did not do what it was asked for.
+    /// A request to the CA or to a cluster failed.
     #[error("{message}")]
     Failed {
         /// What failed, and why.
         message: String,
-        /// When to try again.
+        /// When to retry.
         disposition: Disposition,
     },
 }
@@ -80,7 +80,7 @@ impl IssuerError {
         Self::Failed { message, disposition: TRANSPORT }
     }
 
-    /// The CA did not do `what`, and this is what to do about it.
+    /// The error for a failed request to the CA, with a hint.
     pub(super) fn account(what: &str, error: &AccountError) -> Self {
         let hint = match error {
             AccountError::BindingRequired => {
@@ -88,7 +88,7 @@ impl IssuerError {
                  Secret with the key"
             }
             AccountError::Request(RequestError::Transport(HttpError::Untrusted { .. })) => {
-                ": name the authority to trust with --ca-certificates"
+                ": add the certificate of its CA with --ca-certificates"
             }
             _ if error.problem().map(Problem::word) == Some(USER_ACTION_REQUIRED) => AGREE_TO_TERMS,
             _ => "",
@@ -100,7 +100,8 @@ impl IssuerError {
         }
     }
 
-    /// What was said while this key was asked for at this server.
+    /// Turns a wait demanded by the CA into [`RateLimited`](Self::RateLimited) for this server and
+    /// key.
     pub(super) fn with_server(self, server: &str, secret_hash: &str, now: Timestamp) -> Self {
         match self {
             Self::Failed { message, disposition: Disposition::Until(until) } => {
@@ -112,7 +113,7 @@ impl IssuerError {
         }
     }
 
-    /// The same, as an issuer's status remembers it for this key and server.
+    /// The wait that the status stores, if it is for this server and key.
     pub(super) fn from_status(
         status: &IssuerStatus,
         server: &str,
@@ -127,7 +128,7 @@ impl IssuerError {
         applies.then(|| Self::Failed { message, disposition }.with_server(server, secret_hash, now))
     }
 
-    /// What the status remembers of it.
+    /// The wait that the status stores.
     pub(super) fn server_wait(&self) -> Option<ServerWait> {
         match self {
             Self::RateLimited { until, server, secret_hash, .. } => Some(ServerWait {
@@ -139,7 +140,7 @@ impl IssuerError {
         }
     }
 
-    /// An order was refused because the CA's terms have changed.
+    /// The error for an order that failed because the terms of the CA have changed.
     pub(super) fn terms_changed(why: &str, until: Timestamp) -> Option<Self> {
         why.contains(USER_ACTION_REQUIRED).then(|| Self::Failed {
             message: format!("{why}{AGREE_TO_TERMS}"),
@@ -148,9 +149,9 @@ impl IssuerError {
     }
 }
 
-/// RFC 8555 section 7.3.3. Nobody agrees silently to terms that were changed.
+/// RFC 8555 section 7.3.3. Only a person can agree to changed terms.
 const USER_ACTION_REQUIRED: &str = "userActionRequired";
-const AGREE_TO_TERMS: &str = ": visit that page and agree to the terms of the CA; it is tried again \
+const AGREE_TO_TERMS: &str = ": open that page and agree to the terms of the CA; the manager tries again \
      daily, or at once with the annotation gardener.cloud/operation: reconcile";
 
 impl From<AccountError> for IssuerError {
@@ -159,24 +160,24 @@ impl From<AccountError> for IssuerError {
     }
 }
 
-/// An issuer on its way to its account.
+/// Everything needed to find or register the account of an issuer.
 pub struct AccountRequest<'a> {
-    /// The cluster that the issuer is in.
+    /// Client of the cluster with the Issuer.
     pub client: &'a Client,
-    /// The issuer.
+    /// The Issuer.
     pub issuer: &'a Issuer,
-    /// Its specification.
+    /// Its ACME specification.
     pub spec: &'a AcmeSpec,
-    /// Its CA.
+    /// Client of its CA.
     pub ca: &'a Arc<AcmeClient>,
 }
 
 impl AccountRequest<'_> {
-    /// The account of a key: the one that the status remembers, if it is still the same key and
-    /// server, else the one that the CA finds or makes. Its contact is what the issuer says.
+    /// Finds the account of a key: the one in the status, if key and server are the same, otherwise
+    /// the one at the CA. Registers it if there is none, and updates its contact.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`IssuerError`].
     pub async fn find(
         &self,
         stored: &StoredKey,
@@ -196,7 +197,7 @@ impl AccountRequest<'_> {
                     });
                 }
                 Some(_) => {}
-                // Upstream did not note it, and its issuers work.
+                // Upstream stores no email; the contact is assumed to be correct.
                 None => {
                     let mut registration = registration.clone();
                     registration["email"] = json!(email);
@@ -210,7 +211,8 @@ impl AccountRequest<'_> {
             }
         }
         let Enrolled { account, mut registration, is_new } = self.register(stored).await?;
-        // Not all CAs tell the contact: then it is what we said last, if it was the same account.
+        // Some CAs do not return the contact; then the email in the status counts, if it is for the
+        // same account.
         let before = self.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
         let before = before.filter(|before| url(before) == Some(account.url()));
         let email_at_ca = registration.contact.first().map(|contact| address(contact));
@@ -221,11 +223,11 @@ impl AccountRequest<'_> {
         Ok(self.stored_account(stored, account, &registration, is_new))
     }
 
-    /// The account of the key, which is made where there is none: with the binding, if one is
-    /// configured. That is looked at when it is needed only.
+    /// Finds or registers the account of a key. The binding is read only if an account must be
+    /// registered.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`IssuerError`].
     pub async fn register(&self, stored: &StoredKey) -> Result<Enrolled, IssuerError> {
         let email = Some(self.spec.email.as_str());
         let Some(spec) = &self.spec.external_account_binding else {
@@ -261,10 +263,10 @@ impl AccountRequest<'_> {
 }
 
 fn contact_error(error: &AccountError) -> IssuerError {
-    IssuerError::account("telling the CA the email of the account", error)
+    IssuerError::account("updating the email of the account", error)
 }
 
-/// What is remembered of an account, now that its key is another one.
+/// The stored registration after a change of the account key.
 pub(super) fn with_key(before: Option<&Value>, account: &Account, hash: &str) -> Value {
     let same = before.filter(|before| url(before) == Some(account.url()));
     let mut registration = same.cloned().unwrap_or_else(|| json!({ "status": "valid" }));
@@ -274,7 +276,7 @@ pub(super) fn with_key(before: Option<&Value>, account: &Account, hash: &str) ->
     registration
 }
 
-/// Merge patches cannot say null.
+/// In a merge patch, null means removal.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -282,7 +284,8 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Upstream does not remember the server; its account URL must then be on the server's host.
+/// The stored account URL, if key and server match. Upstream does not store the server; then the
+/// URL must have the same host.
 fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<String> {
     let text = |name: &str| registration.get(name).and_then(Value::as_str);
     if text("secretHash") != Some(hash) {
@@ -292,7 +295,7 @@ fn remembered_url(registration: &Value, hash: &str, server: &str) -> Option<Stri
     is_at_server(registration, account, server).then(|| account.to_owned())
 }
 
-/// The account that is remembered at this server, whatever its key is.
+/// The stored account URL, if it is for this server, whatever the key.
 pub(super) fn url_at<'a>(registration: &'a Value, server: &str) -> Option<&'a str> {
     url(registration).filter(|account| is_at_server(registration, account, server))
 }
@@ -304,7 +307,7 @@ fn is_at_server(registration: &Value, account: &str, server: &str) -> bool {
     }
 }
 
-/// Whom the CA was told to write to: what we noted, else what it said to us or to upstream.
+/// The contact of the account, as stored by us or upstream.
 fn remembered_email(registration: &Value) -> Option<&str> {
     let noted = registration.get("email").and_then(Value::as_str);
     let from_contact = || {
@@ -318,7 +321,7 @@ fn address(contact: &str) -> &str {
     contact.strip_prefix("mailto:").unwrap_or(contact)
 }
 
-/// The account that a registration is about, as we or one of upstream's versions wrote it.
+/// The account URL in a registration, as written by us or a version of upstream.
 pub(super) fn url(registration: &Value) -> Option<&str> {
     let text = |name: &str| registration.get(name).and_then(Value::as_str);
     text("accountURL").or_else(|| text("location")).or_else(|| text("uri"))
@@ -370,7 +373,7 @@ mod tests {
             IssuerError::terms_changed("userActionRequired: new terms, see https://ca/tos", until);
         let message = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(
-            message.starts_with("userActionRequired: new terms, see https://ca/tos: visit that")
+            message.starts_with("userActionRequired: new terms, see https://ca/tos: open that")
         );
     }
 }

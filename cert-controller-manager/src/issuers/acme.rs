@@ -1,4 +1,4 @@
-//! Makes an ACME issuer usable: its key, its account, its quota.
+//! Prepares ACME issuers: account key, account, quota and client.
 
 use std::sync::Arc;
 
@@ -31,8 +31,7 @@ use crate::{
     solvers,
 };
 
-/// An issuer as it was built last, so that a pass that finds nothing new keeps its connections and
-/// nonces.
+/// An issuer and what it was built from. An unchanged issuer keeps its connections and nonces.
 pub(super) struct BuiltIssuer {
     inputs: IssuerInputs,
     client: Arc<AcmeClient>,
@@ -71,7 +70,7 @@ impl Controller {
         established.map_err(|error| error.with_server(&spec.server, &hash, now))
     }
 
-    /// Asks the CA what has to be asked, and makes the issuer usable.
+    /// Registers or finds the account and puts the issuer into the registry.
     async fn establish(
         &self,
         key: &IssuerKey,
@@ -81,7 +80,7 @@ impl Controller {
         nameservers: Vec<Nameserver>,
     ) -> Result<Facts, IssuerError> {
         let ca = self.acme_client(key, &spec.server);
-        // An issuer that was doubted or not ready asks_ca the CA, whatever its status remembers.
+        // After a failure the CA must be asked again, even if the status has a registration.
         let now = self.clock.now();
         let recheck_reason = self.registry.take_recheck(key, now);
         let asks_ca =
@@ -124,7 +123,7 @@ impl Controller {
         Ok(Facts::Acme(found.registration))
     }
 
-    /// The account of a key, which is changed before where somebody asks_ca for that.
+    /// Finds the account of a key, after a requested key rotation.
     async fn account(
         &self,
         key: &IssuerKey,
@@ -142,8 +141,8 @@ impl Controller {
         Ok((rotated.stored, found))
     }
 
-    /// An account in place of one that was deactivated, which is for good: with another key where we
-    /// have made the key, and not again and again.
+    /// Replaces a deactivated account, which cannot be reactivated. If the manager created the key,
+    /// it creates another one, at limited intervals.
     async fn replace_deactivated_account(
         &self,
         key: &IssuerKey,
@@ -152,24 +151,25 @@ impl Controller {
         (closed, why): (&str, String),
     ) -> Result<(StoredKey, StoredAccount), IssuerError> {
         let (AccountRequest { client, issuer, spec, .. }, now) = (request, self.clock.now());
-        // A key that was to follow may have been stored meanwhile, or another one by another issuer.
+        // The Secret may have another key by now, from a rotation or from another issuer.
         let mut stored = account::load_key(client, issuer, spec, secret).await?;
         if stored.key.thumbprint() == closed {
             let may_replace = spec.auto_registration == Some(true) && stored.is_ours;
             if !may_replace || !self.registry.may_replace_account(key, now) {
                 return Err(IssuerError::Deactivated(why));
             }
-            tracing::warn!(issuer = %key, "issuer {key}: {why}; another one is registered, with another key in Secret {secret}");
+            tracing::warn!(issuer = %key, "issuer {key}: {why}; registering another account, with another key in Secret {secret}");
             stored = account::secret::replace(client, secret, &stored).await?;
             self.registry.replaced_account(key, now);
         }
         let found = request.find(&stored, None).await;
-        // What the CA says to this key is not said to the one before.
+        // A wait that the CA demanded for the previous key does not apply to this one.
         let found = found.map_err(|error| error.with_server(&spec.server, &stored.hash, now))?;
         Ok((stored, found))
     }
 
-    /// Asks a CA nothing that has said until when, unless somebody wants it to be asked.
+    /// Fails while the CA has demanded a wait, unless the issuer is ready or the annotation
+    /// requests a retry.
     fn check_server_wait(
         &self,
         key: &IssuerKey,
@@ -191,7 +191,7 @@ impl Controller {
         }
     }
 
-    /// What is left of the issuer's quota, which outlives whatever else of it changes.
+    /// The quota of the issuer. It survives all other changes of the issuer.
     fn quota(&self, key: &IssuerKey, issuer: &Issuer, account: &str) -> Arc<Quota> {
         let per_day = status::quota(issuer, self.default_quota);
         let mut quotas = lock(&self.known.quotas);
@@ -204,7 +204,8 @@ impl Controller {
             let ca = self.limits.at(&acme.server);
             let (origin, name) = match key {
                 IssuerKey::Default(_) => (Origin::Ours, account.to_owned()),
-                // Its status is a tenant's, who must not speak for an account of ours.
+                // Tenants can write this status, so it must not affect limits of the operator's
+                // accounts.
                 IssuerKey::Target(_) => (Origin::Tenant, format!("{key} {account}")),
             };
             let stored = issuer.status.as_ref().map(|status| status::limits(status, account));
@@ -245,7 +246,7 @@ impl Controller {
         self.registry.put(key, Lookup::Ready { issuer, needs_dns, quota: Some(quota) });
     }
 
-    /// The client of the issuer's CA: the one in use, while the server stays the same.
+    /// The client for the CA; reused while the server is the same.
     fn acme_client(&self, key: &IssuerKey, server: &str) -> Arc<AcmeClient> {
         let built = lock(&self.known.built);
         match built.get(key).filter(|built| built.inputs.server == server) {
@@ -260,7 +261,7 @@ impl Controller {
         }
     }
 
-    /// Writes the reference to a key that we made into the Issuer, as upstream does.
+    /// Writes the reference to a created key to the Issuer, as upstream does.
     async fn record_secret_reference(
         &self,
         key: &IssuerKey,
@@ -279,13 +280,13 @@ impl Controller {
             .patch(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await;
         written.map(|_| ()).map_err(|error| IssuerError::Failed {
-            message: format!("noting the account key in the Issuer failed: {}", brief(&error)),
+            message: format!("writing privateKeySecretRef to the Issuer failed: {}", brief(&error)),
             disposition: Disposition::Retry(RetrySchedule::Transport),
         })
     }
 }
 
-/// A tenant's issuer has nothing to do with Secrets of others.
+/// Fails if an Issuer in a tenant namespace refers to a Secret in another namespace.
 pub(super) fn require_own_namespace(
     key: &IssuerKey,
     secret: &ObjectKey,
@@ -293,8 +294,8 @@ pub(super) fn require_own_namespace(
     match key {
         IssuerKey::Target(object) if object.namespace != secret.namespace => {
             Err(IssuerError::InvalidConfig(format!(
-                "Secret {secret} is in another namespace than the issuer, which is for issuers of \
-                 the issuer namespace only: use a Secret in {}",
+                "Secret {secret} is in another namespace than the Issuer, which is permitted in the \
+                 issuer namespace only: use a Secret in {}",
                 object.namespace
             )))
         }
@@ -302,7 +303,7 @@ pub(super) fn require_own_namespace(
     }
 }
 
-/// What must be there before anybody is asked anything.
+/// Checks the required fields before any request.
 fn check_required_fields(spec: &AcmeSpec) -> Result<(), IssuerError> {
     if spec.email.is_empty() {
         return Err(IssuerError::InvalidConfig("missing email in ACME spec".to_owned()));
@@ -313,13 +314,15 @@ fn check_required_fields(spec: &AcmeSpec) -> Result<(), IssuerError> {
     Ok(())
 }
 
-/// Whether the CA offers such certificates (draft-ietf-acme-profiles). A CA that does not answer is no
-/// reason to stop an issuer that was in order; whether it `must` is up to the caller.
+/// Checks that the CA offers the profile (draft-ietf-acme-profiles). If the CA does not answer,
+/// that is an error only if the check is `required`: a ready issuer stays ready.
 async fn check_profile(ca: &AcmeClient, profile: &str, required: bool) -> Result<(), IssuerError> {
     let directory = match ca.directory().await {
         Ok(directory) => directory,
         Err(_) if !required => return Ok(()),
-        Err(error) => return Err(IssuerError::account("asking for profiles", &error.into())),
+        Err(error) => {
+            return Err(IssuerError::account("reading the profiles of the CA", &error.into()));
+        }
     };
     check_offered(profile, directory.meta.profiles.keys().map(String::as_str))
         .map_err(|message| IssuerError::Failed { message, disposition: Disposition::FixIssuer })
@@ -332,17 +335,17 @@ fn check_offered<'a>(
     if profiles.clone().any(|offered| offered == profile) {
         return Ok(());
     }
-    // The CA's text, which a status has to hold.
+    // Names from the CA are cut, as they become part of the status.
     let short = |name: &str| name.chars().take(MAX_PROFILE).collect::<String>();
     let all: Vec<String> = profiles.take(MAX_PROFILES).map(short).collect();
     let offers = match all.as_slice() {
-        [] => "it offers none, so leave spec.acme.profile away".to_owned(),
+        [] => "it offers none, remove spec.acme.profile".to_owned(),
         all => format!("it offers {}", all.join(", ")),
     };
     Err(format!("the CA has no profile {profile:?}: {offers}"))
 }
 
-/// Profiles in one message, and characters of each.
+/// Maximum number and length of profile names in a message.
 const MAX_PROFILES: usize = 10;
 const MAX_PROFILE: usize = 64;
 
@@ -358,6 +361,6 @@ mod tests {
         let unknown = check_offered("fast", two.into_iter()).unwrap_err();
         assert_eq!(unknown, "the CA has no profile \"fast\": it offers classic, shortlived");
         let none = check_offered("fast", [].into_iter()).unwrap_err();
-        assert!(none.ends_with("it offers none, so leave spec.acme.profile away"), "{none}");
+        assert!(none.ends_with("it offers none, remove spec.acme.profile"), "{none}");
     }
 }

@@ -1,4 +1,4 @@
-//! The standard conditions of an Issuer, for `kubectl wait`. Pure.
+//! Computes the conditions of an Issuer, for example for `kubectl wait`. Pure.
 
 use cert_lib::model::reason::Reason;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::{
     api::{Issuer, certificate::Condition, issuer::IssuerKind},
 };
 
-/// The conditions after `outcome`. `account` is what is known of the account at an ACME server.
+/// The conditions after `outcome`. `account` is the registration of an ACME issuer.
 pub(super) fn of(
     issuer: &Issuer,
     outcome: &Outcome,
@@ -26,7 +26,7 @@ pub(super) fn of(
             (false, Reason::IssuerNotReady, message.clone())
         }
     };
-    // An account that is kept through an error may be at the server of an earlier specification.
+    // After an error, the stored account may be for the server of an older specification.
     let server = issuer.spec.acme.as_ref().map(|acme| acme.server.as_str());
     let url = account.zip(server).and_then(|(account, server)| account::url_at(account, server));
     let registered = match url {
@@ -64,7 +64,7 @@ mod tests {
         issuers::status::Facts,
     };
 
-    /// Type, status and reason of each, and whether it is as old as the status.
+    /// Type, status, reason and year of the last transition of each condition.
     fn summary(
         spec: &Value,
         before: Value,

@@ -1,12 +1,13 @@
-//! Which name servers must show an issuer's challenge records. Pure.
+//! Name servers for the propagation checks of an issuer. Pure.
 
 use cert_lib::solve::dns01::Nameserver;
 
 use super::account::IssuerError;
 use crate::api::{IssuerKey, issuer::AcmeSpec};
 
-/// The servers that the issuer names; none where the manager's are to be asked. A tenant's issuer
-/// must not make us connect to wherever it likes, so it has the choice among `ours` only.
+/// The name servers of the issuer; empty if it uses those of the manager. Issuers in tenant
+/// namespaces may only use `allowed` servers, so that they cannot make the manager connect to other
+/// hosts.
 pub(super) fn of(
     key: &IssuerKey,
     spec: &AcmeSpec,
@@ -16,7 +17,7 @@ pub(super) fn of(
     if named.len() > MAX_SERVERS {
         let count = named.len();
         return Err(IssuerError::InvalidConfig(format!(
-            "precheckNameservers names {count} servers, and all are asked each time: name at most \
+            "precheckNameservers has {count} servers, and each check asks all of them: use at most \
              {MAX_SERVERS}"
         )));
     }
@@ -27,8 +28,8 @@ pub(super) fn of(
         match key {
             IssuerKey::Target(_) if !allowed.contains(&server) => {
                 Err(IssuerError::InvalidConfig(format!(
-                    "precheckNameservers: {text} is none of the manager's --precheck-nameservers, and \
-                 issuers of the target cluster may name no others: take it out"
+                    "precheckNameservers: {text} is not one of the manager's --precheck-nameservers, and \
+                     issuers of the target cluster must use these: remove it"
                 )))
             }
             IssuerKey::Target(_) | IssuerKey::Default(_) => Ok(server),
@@ -37,7 +38,7 @@ pub(super) fn of(
     named.iter().map(parse).collect()
 }
 
-/// More than anybody needs to be sure.
+/// Bounds the cost of each check.
 const MAX_SERVERS: usize = 16;
 
 #[cfg(test)]
@@ -69,11 +70,11 @@ mod tests {
                 &["10.0.0.2:dns"],
                 "precheckNameservers: \"10.0.0.2:dns\" is no name server",
             ),
-            (&default, &["10.0.0.2"; 17], "names 17 servers"),
+            (&default, &["10.0.0.2"; 17], "has 17 servers"),
             (&target, &["unset"], "[]"),
             (&target, &["10.0.0.1"], "[Address(10.0.0.1:53)]"),
-            (&target, &["10.0.0.1:53", "169.254.169.254"], "169.254.169.254 is none of the manag"),
-            (&target, &["ns.test"], "ns.test is none of the manager's"),
+            (&target, &["10.0.0.1:53", "169.254.169.254"], "169.254.169.254 is not one of the man"),
+            (&target, &["ns.test"], "ns.test is not one of the manager's"),
         ] {
             let text = parsed(key, servers);
             assert!(text.starts_with(want) || text.contains(want), "{key} {servers:?}: {text}");

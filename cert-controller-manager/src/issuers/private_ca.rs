@@ -1,4 +1,5 @@
-//! Makes the issuers usable whose key we hold: a CA in a Secret, and nobody at all.
+//! Prepares issuers that sign certificates themselves: CA issuers with a key in a Secret, and
+//! self-signed issuers.
 
 use std::sync::Arc;
 
@@ -66,7 +67,8 @@ impl Controller {
     }
 }
 
-/// Where a CA's key is, if the issuer says so. Without a namespace it is the issuer's.
+/// The Secret with the CA's key, if the Issuer names one. The default namespace is that of the
+/// Issuer.
 #[must_use]
 pub fn key_secret(issuer: &Issuer, spec: &CaSpec) -> Option<ObjectKey> {
     let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -76,7 +78,7 @@ pub fn key_secret(issuer: &Issuer, spec: &CaSpec) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, some(&reference.name)?))
 }
 
-/// Reads a CA from its Secret, in upstream's order and words.
+/// Reads a CA from its Secret. Order and messages of the checks are upstream's.
 fn read(secret: &Secret, now: jiff::Timestamp) -> Result<Authority, String> {
     if secret.type_.as_deref() != Some(TLS) {
         return Err(format!("secret is not of type {TLS}"));

@@ -1,4 +1,5 @@
-//! What a Certificate says about its issuer, and what tells its request from others. Pure.
+//! Reads what a Certificate says about its issuer, and computes the fingerprint of its request.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,7 @@ use crate::{
     config::CertificateSettings,
 };
 
-/// What the Certificate says about its issuer.
+/// Collects the fields of a Certificate that determine its issuer.
 #[must_use]
 pub fn issuer_query(certificate: &Certificate, settings: &CertificateSettings) -> IssuerQuery {
     let spec = &certificate.spec;
@@ -30,7 +31,7 @@ pub fn issuer_query(certificate: &Certificate, settings: &CertificateSettings) -
             .unwrap_or_default(),
         (common_name, dns_names, _) => {
             let dns_names = dns_names.unwrap_or_default().iter().map(String::as_str);
-            // A certificate has no more of them: the rest is refused, and need not be looked at.
+            // Requests with more names are refused, so the others do not matter.
             let names = common_name.into_iter().chain(dns_names).take(MAX_DNS_NAMES + 2);
             names.map(str::to_owned).collect()
         }
@@ -43,7 +44,7 @@ pub fn issuer_query(certificate: &Certificate, settings: &CertificateSettings) -
     }
 }
 
-/// The issuer that issued what the Certificate asks for now, whatever else has changed since.
+/// The issuer of the current certificate, if the request is still the same.
 fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<IssuerKey> {
     let used = certificate.status.as_ref()?.issuer_ref.as_ref()?;
     let key = if used.cluster.as_deref() == Some("target") {
@@ -56,9 +57,8 @@ fn current(certificate: &Certificate, settings: &CertificateSettings) -> Option<
     recorded_fingerprint(certificate, settings, &key).map(|_| key)
 }
 
-/// The fingerprint that is noted on the Certificate, where it is that of what it asks `issuer` for now:
-/// as it is written, or as it was written in the status, with the same names in another order or
-/// spelling.
+/// The fingerprint in the hash label, if it is for the current request to `issuer`: as written in
+/// the specification, or with the order and spelling of names in the status.
 #[must_use]
 pub fn recorded_fingerprint(
     certificate: &Certificate,
@@ -81,8 +81,8 @@ pub fn recorded_fingerprint(
     is_recorded(&before).then(|| Fingerprint::stored(recorded))
 }
 
-/// Whether the status is about the names of the specification: the same common name and the same set,
-/// whatever their order and spelling, and whether or not the common name is listed, too.
+/// Whether specification and status have the same names. Order and spelling do not matter, and
+/// neither does a repetition of the common name.
 #[must_use]
 pub fn has_same_names(spec: &CertificateSpec, status: &CertificateStatus) -> bool {
     let is_short =
@@ -94,7 +94,7 @@ pub fn has_same_names(spec: &CertificateSpec, status: &CertificateStatus) -> boo
     names(spec.common_name.as_deref(), spec.dns_names.as_deref()) == names(before.0, before.1)
 }
 
-/// Common name, and all names with it, as certificates spell them.
+/// The common name and the set of all names, in normalized spelling.
 pub(crate) fn names(
     common_name: Option<&str>,
     dns_names: Option<&[String]>,
@@ -109,20 +109,20 @@ pub(crate) fn names(
     (common_name, all)
 }
 
-/// The common name, where there is one.
+/// The common name, if it is not empty.
 #[must_use]
 pub fn common_name(spec: &CertificateSpec) -> Option<&str> {
     spec.common_name.as_deref().filter(|name| !name.is_empty())
 }
 
-/// What tells one request from another, as upstream computes it.
+/// The fingerprint of a request, as computed by upstream.
 #[must_use]
 pub fn fingerprint(
     spec: &CertificateSpec,
     settings: &CertificateSettings,
     issuer: &IssuerKey,
 ) -> Fingerprint {
-    // Upstream leaves out the key that it would take anyway.
+    // Upstream leaves out a key type that equals the default.
     let default_key = settings.default_key.unwrap_or(KeyType::Rsa2048);
     let key = spec.private_key.as_ref().and_then(|key| key_type(key, settings));
     Fingerprint::of(&RequestInputs {
@@ -136,7 +136,7 @@ pub fn fingerprint(
     })
 }
 
-/// The key that is asked for, where one is.
+/// The requested key type, if there is one.
 #[must_use]
 pub fn key_type(spec: &PrivateKeySpec, settings: &CertificateSettings) -> Option<KeyType> {
     Some(match (spec.algorithm?, spec.size) {
@@ -160,7 +160,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    /// What was issued as `before` and is asked for as `now`.
+    /// A Certificate that was issued for `before` and has the specification `now`.
     fn certificate(before: &Value, now: &Value) -> Certificate {
         let settings = CertificateSettings::default();
         let before_spec = spec(before.clone());
@@ -201,7 +201,7 @@ mod tests {
             ),
             (json!({ "commonName": "a.example", "dnsNames": ["b.example"] }), false),
             (json!({ "commonName": "b.example", "dnsNames": ["a.example", "c.example"] }), false),
-            // Upstream's fingerprint does not tell these from each other.
+            // Upstream's fingerprint is the same for both.
             (json!({ "dnsNames": ["a.example", "b.example", "c.example"] }), true),
             (json!({ "dnsNames": ["b.example", "a.example", "c.example"] }), false),
             (

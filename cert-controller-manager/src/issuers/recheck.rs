@@ -1,6 +1,6 @@
-//! Whether an issuer that did not work for somebody is rechecked at again, and how often. A look asks the
-//! CA, so a thousand Certificates that fail at an account which is in order must not be a thousand
-//! looks; and an account that had to be made anew, which did not help, is not made again and again.
+//! Limits how often issuers are checked after failed orders. Each check asks the CA, so a thousand
+//! failing Certificates must not cause a thousand checks. It also limits how often accounts are
+//! registered or replaced.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,19 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::IssuerKey;
 
-/// See the [module](self).
+/// Requested and previous checks of all issuers. See the [module](self).
 #[derive(Default)]
 pub(super) struct IssuerRechecks {
-    /// What was said of issuers, and is to be rechecked at.
+    /// Reasons for requested checks.
     reasons: HashMap<IssuerKey, String>,
     rechecks: HashMap<IssuerKey, Recheck>,
-    /// When accounts that were deactivated were replaced.
+    /// Replacements of deactivated accounts.
     replaced: HashMap<IssuerKey, Recheck>,
 }
 
 struct Recheck {
     at: Timestamp,
-    /// No other before it is over.
+    /// Minimum time until the next one.
     pause: SignedDuration,
 }
 
@@ -37,17 +37,17 @@ impl Recheck {
     }
 }
 
-/// After so much time without a look, it is a new matter.
+/// After this time without a check, the delay starts again at its minimum.
 const RESET_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
 impl IssuerRechecks {
-    /// Somebody failed by an issuer.
+    /// Requests a check after a failed order.
     pub(super) fn add(&mut self, key: &IssuerKey, why: String) {
         self.reasons.insert(key.clone(), why);
     }
 
-    /// Why the issuer is to be rechecked at, once. What comes too soon after a look is dropped: whoever
-    /// still fails comes again.
+    /// Takes the reason for a check. A request too soon after a check is dropped; the next failed
+    /// order repeats it.
     pub(super) fn take(&mut self, key: &IssuerKey, now: Timestamp) -> Option<String> {
         let why = self.reasons.remove(key)?;
         let before = self.rechecks.get(key);
@@ -58,25 +58,25 @@ impl IssuerRechecks {
         Some(why)
     }
 
-    /// The account was made anew.
+    /// Delays the next check, as a new account did not help before.
     pub(super) fn account_created(&mut self, key: &IssuerKey, now: Timestamp) {
         self.note(key, now, RetrySchedule::Validation);
     }
 
-    /// Whether an account that was deactivated may be replaced now. Somebody may put the key of the closed
-    /// account back each time.
+    /// Whether a deactivated account may be replaced now. Another client may restore the old key
+    /// each time.
     pub(super) fn may_replace(&self, key: &IssuerKey, now: Timestamp) -> bool {
         let before = self.replaced.get(key);
         before.is_none_or(|recheck| now.duration_since(recheck.at) >= recheck.pause)
     }
 
-    /// An account that was deactivated was replaced.
+    /// Stores the time of a replacement.
     pub(super) fn replaced(&mut self, key: &IssuerKey, now: Timestamp) {
         let recheck = Recheck::after(self.replaced.get(key), now, RetrySchedule::Validation);
         self.replaced.insert(key.clone(), recheck);
     }
 
-    /// There is no such issuer any more.
+    /// Removes the state of a deleted issuer.
     pub(super) fn forget(&mut self, key: &IssuerKey) {
         self.reasons.remove(key);
         self.rechecks.remove(key);
@@ -97,7 +97,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// The seconds at which an issuer that is always doubted is rechecked at.
+    /// The seconds at which an issuer that always fails is checked.
     fn recheck_times(until: i64, account_is_created: bool) -> Vec<i64> {
         let (mut rechecks, key) =
             (IssuerRechecks::default(), IssuerKey::Default("acme".to_owned()));

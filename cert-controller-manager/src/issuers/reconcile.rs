@@ -1,4 +1,5 @@
-//! One pass over one Issuer, and what wakes it.
+//! Reconciles one Issuer: prepares it, publishes its status, and notifies the Certificates.
+//! [`watched`] decides when a pass is needed.
 
 use std::{
     collections::HashMap,
@@ -42,71 +43,71 @@ use crate::{
     solvers::deferred::DeferredSolver,
 };
 
-/// How often a Secret is looked at that nobody watches.
+/// Interval of passes for issuers with Secrets in unwatched namespaces.
 const SECRET_RECHECK: Duration = Duration::from_secs(15);
 
-/// Everything that a pass needs.
+/// State and dependencies of the controller.
 pub struct Controller {
-    /// Where most Issuers live.
+    /// The default cluster.
     pub cluster: DefaultCluster,
-    /// The namespace that they live in.
+    /// The issuer namespace of the default cluster.
     pub namespace: String,
-    /// Where Issuers live besides, where that is allowed: in all namespaces.
+    /// The target cluster, if its Issuers are served.
     pub target: Option<TargetCluster>,
-    /// How many certificates an ACME issuer may be asked for in a day, unless it says so itself.
+    /// Daily quota of ACME issuers without their own.
     pub default_quota: i64,
-    /// What CAs limit.
+    /// Rate limits of the CAs.
     pub limits: Cas,
-    /// Class to serve.
+    /// Classes to serve.
     pub classes: Classes,
-    /// Whom Certificates ask.
+    /// All issuers, for the other controllers.
     pub registry: Arc<Registry>,
-    /// The way to CAs that the operator names.
+    /// HTTP client for CAs of Issuers in the issuer namespace.
     pub http: Arc<dyn Http>,
-    /// The way to CAs that tenants name: to public addresses, unless the operator permits others.
+    /// HTTP client for CAs of tenants' Issuers; by default limited to public addresses.
     pub tenants_http: Arc<dyn Http>,
-    /// The time.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// Makes keys of certificates.
+    /// Creates private keys of certificates.
     pub keys: Arc<dyn KeyGenerator>,
-    /// Publishes proofs.
+    /// Publishes challenges.
     pub solver: Arc<DeferredSolver>,
-    /// How long proofs may take.
+    /// Timeouts of challenges.
     pub timing: Timing,
-    /// Whether authorizations are given up after each order.
+    /// Whether to deactivate authorizations after each order.
     pub deactivate_authorizations: bool,
-    /// Events on Issuers.
+    /// Events on Issuers of the default cluster.
     pub events: EventRecorder,
     /// Events on Issuers of the target cluster.
     pub target_events: Option<EventRecorder>,
-    /// Which Issuers need a pass.
+    /// Issuers that need a pass.
     pub queue: Shared<IssuerKey>,
-    /// Told of each issuer that has changed.
+    /// Receives each issuer that has changed.
     pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Metrics,
-    /// How many passes are for issuers of tenants.
+    /// Limits the number of passes for issuers of tenants.
     pub tenant_limiter: TenantLimiter,
-    /// What this process knows of issuers.
+    /// State of all issuers.
     pub known: Known,
 }
 
-/// Generation of the specification, and what is wrong.
+/// Generation of the specification, and the error.
 pub(super) type NotifiedState = (Option<i64>, Option<String>);
 
-/// What this process knows of issuers.
+/// State of all issuers in this process.
 #[derive(Default)]
 pub struct Known {
     pub(super) issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
     pub(super) built: Mutex<HashMap<IssuerKey, BuiltIssuer>>,
     pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
     waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
-    /// What Certificates were woken for.
+    /// The state that Certificates were last notified of.
     pub(super) notified: Mutex<HashMap<IssuerKey, NotifiedState>>,
 }
 
 impl Controller {
-    /// One pass. Returns after how long the next one is due.
+    /// Runs one pass. Returns the delay until the next one.
     pub async fn reconcile(&self, name: IssuerKey) -> Option<Duration> {
         let issuer = lock(&self.known.issuers).get(&name).cloned();
         let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
@@ -130,7 +131,7 @@ impl Controller {
         {
             lock(&self.known.waits).remove(&name);
             if let Err(error) = self.remove_operation_annotation(&name, &issuer).await {
-                tracing::warn!(issuer = %name, "issuer {name}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
+                tracing::warn!(issuer = %name, "issuer {name}: cannot remove the annotation {}: {}", well_known::OPERATION, brief(&error));
             }
         }
         let prepared = self.prepare(&name, &issuer).await;
@@ -149,7 +150,7 @@ impl Controller {
         match self.write_status(&name, &issuer, &outcome).await {
             Ok(()) => again.or_else(|| self.recheck_secrets(&name, &issuer)),
             Err(error) => {
-                tracing::warn!(issuer = %name, "issuer {name}: its status cannot be written: {}", brief(&error));
+                tracing::warn!(issuer = %name, "issuer {name}: cannot write its status: {}", brief(&error));
                 let wait =
                     if is_refusal(&error) { requeue::REFUSED } else { requeue::after(&error) };
                 Some(again.map_or(wait, |again| again.max(wait)))
@@ -171,7 +172,7 @@ impl Controller {
         }
     }
 
-    /// Nobody tells when a Secret changes in a namespace that is not watched.
+    /// Delay until the next pass if Secrets are in a namespace that is not watched.
     fn recheck_secrets(&self, name: &IssuerKey, issuer: &Issuer) -> Option<Duration> {
         let is_unwatched = |secret: &ObjectKey| secret.namespace != self.namespace;
         match name {
@@ -182,7 +183,7 @@ impl Controller {
         }
     }
 
-    /// What a person asked for by the annotation is done, or sure to be done.
+    /// Removes the annotation that requested an operation, when that is done or cannot get lost.
     pub(super) async fn remove_operation_annotation(
         &self,
         key: &IssuerKey,
@@ -193,13 +194,13 @@ impl Controller {
         let patch = Patch::Merge(&patch);
         let patched =
             self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await?;
-        // Known at once, so that a pass before the watch tells does not do it again.
+        // Stored at once: a pass before the watch event must not repeat the operation.
         lock(&self.known.issuers).insert(key.clone(), Arc::new(patched));
         Ok(())
     }
 
-    /// Wakes Certificates, unless nothing has changed for them since they were woken last: an issuer
-    /// that fails again and again must not wake them each time.
+    /// Queues the Certificates of the issuer, unless its state is the same as in the last
+    /// notification: repeated failures must not cause repeated passes.
     fn notify_certificates(&self, name: &IssuerKey, issuer: &Issuer, outcome: &Outcome) {
         let error = match outcome {
             Outcome::Ready(_) => None,
@@ -212,7 +213,7 @@ impl Controller {
         }
     }
 
-    /// Makes the issuer usable. Returns what its status keeps.
+    /// Prepares the issuer according to its kind. Returns the details for the status.
     async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, IssuerError> {
         let spec = &issuer.spec;
         match (&spec.acme, &spec.ca, &spec.self_signed) {
@@ -228,7 +229,7 @@ impl Controller {
         }
     }
 
-    /// When to look again after a failure; the ladder is forgotten on success.
+    /// Delay of the next pass after a failure; reset after success.
     fn retry_delay(
         &self,
         name: &IssuerKey,
@@ -240,9 +241,10 @@ impl Controller {
                 waits.remove(name);
                 return None;
             }
-            // Whoever mends it changes the Issuer or a Secret that we watch; the look is for the rest.
+            // A change of the Issuer or a watched Secret causes a pass; the retry is for unwatched
+            // Secrets.
             Err(IssuerError::InvalidConfig(_)) => Disposition::Retry(RetrySchedule::Transport),
-            // The CA outcome no to this very account, and is not asked the same every few minutes.
+            // The CA has refused this account, so frequent retries would not help.
             Err(
                 IssuerError::Deactivated(_)
                 | IssuerError::Failed { disposition: Disposition::FixIssuer, .. },
@@ -271,7 +273,7 @@ impl Controller {
             .await;
         match written {
             Ok(written) => lock(&self.known.issuers).insert(name.clone(), Arc::new(written)),
-            // Deleted in the meantime: the watch will tell.
+            // The Issuer was deleted; the watch reports that.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -298,7 +300,7 @@ impl Controller {
         Ok(())
     }
 
-    /// The client of the cluster that the issuer lives in.
+    /// The client for the cluster of the Issuer.
     pub(super) fn client(&self, key: &IssuerKey) -> &Client {
         match (key, &self.target) {
             (IssuerKey::Target(_), Some(target)) => &target.0,

@@ -1,5 +1,5 @@
-//! The issuers that can issue, and why the others cannot. One writer, the issuers' controller;
-//! Certificates look things up.
+//! All issuers with their readiness. The issuer controller writes it, the other controllers read
+//! it.
 
 use std::{
     collections::HashMap,
@@ -19,39 +19,39 @@ use crate::{
     runtime::queue::Shared,
 };
 
-/// See the [module](self).
+/// All issuers. See the [module](self).
 pub struct Registry {
     rules: Rules,
     entries: RwLock<HashMap<IssuerKey, Lookup>>,
-    /// All issuers that are ours to serve, whether or not they can issue.
+    /// All issuers that this manager serves, ready or not.
     candidates: RwLock<Arc<Vec<Candidate>>>,
     rechecks: Mutex<IssuerRechecks>,
-    /// The issuers' controller.
+    /// Queue of the issuer controller.
     queue: Shared<IssuerKey>,
 }
 
-/// What is known of an issuer.
+/// The state of an issuer.
 #[derive(Clone)]
 pub enum Lookup {
-    /// There is none of this name.
+    /// The issuer does not exist or is not served.
     Missing,
-    /// There is one, and its controller has not looked at it yet: the process has just started.
+    /// The issuer controller has not checked the issuer yet, as the process has just started.
     Unknown,
-    /// There is one, but it cannot issue; the text says why.
+    /// The issuer cannot issue, for this reason.
     NotReady(String),
-    /// It can issue.
+    /// The issuer can issue.
     Ready {
-        /// What issues.
+        /// Issues certificates.
         issuer: Arc<dyn Issuer>,
-        /// Whether it needs a place to publish DNS records in.
+        /// Whether it needs a DNS01 solver.
         needs_dns: bool,
-        /// How much it may issue in a day; `None` where nobody counts.
+        /// Daily quota; `None` if the issuer has none.
         quota: Option<Arc<Quota>>,
     },
 }
 
 impl Registry {
-    /// An empty registry; whoever is doubted is put into `queue`.
+    /// An empty registry. Issuers that need a check are put into `queue`.
     #[must_use]
     pub fn new(rules: Rules, queue: Shared<IssuerKey>) -> Self {
         Self {
@@ -63,60 +63,61 @@ impl Registry {
         }
     }
 
-    /// What holds for the choice of issuers.
+    /// Rules for the selection of issuers.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Its controller has something to do for this issuer.
+    /// Queues a pass for the issuer.
     pub fn wake(&self, key: &IssuerKey) {
         self.queue.push(key.clone());
     }
 
-    /// The issuer that a Certificate means.
+    /// Selects the issuer for a Certificate.
     #[must_use]
     pub fn select(&self, query: &IssuerQuery) -> Selection {
         let candidates = self.candidates.read().unwrap_or_else(PoisonError::into_inner).clone();
         select(&self.rules, &candidates, query)
     }
 
-    /// What is known of the issuer `key`.
+    /// The state of the issuer `key`.
     #[must_use]
     pub fn lookup(&self, key: &IssuerKey) -> Lookup {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.get(key).cloned().unwrap_or(Lookup::Missing)
     }
 
-    /// Whether `issuer` is what issues for `key` now.
+    /// Whether the registry still has this instance for `key`.
     #[must_use]
     pub fn still_offers(&self, key: &IssuerKey, issuer: &Arc<dyn Issuer>) -> bool {
         matches!(self.lookup(key), Lookup::Ready { issuer: now, .. } if Arc::ptr_eq(&now, issuer))
     }
 
-    /// An issuer did not work for somebody, who was told `why`: its controller asks the CA. Until then
-    /// it stays what it is, as it may have been that one request.
+    /// Requests a check of an issuer after an order has failed. The issuer stays ready until then:
+    /// the reason may have been this order only.
     pub fn recheck(&self, key: &IssuerKey, why: String) {
         self.rechecks().add(key, why);
         self.queue.push(key.clone());
     }
 
-    /// Why the issuer was doubted since this was asked last.
+    /// Takes the reason for a requested check; `None` if there is none or the last check was too
+    /// recent.
     pub(super) fn take_recheck(&self, key: &IssuerKey, now: Timestamp) -> Option<String> {
         self.rechecks().take(key, now)
     }
 
-    /// A doubt was right: the account had to be made anew.
+    /// The check has registered a new account, so the next one is delayed longer.
     pub(super) fn account_created(&self, key: &IssuerKey, now: Timestamp) {
         self.rechecks().account_created(key, now);
     }
 
-    /// Whether an account that was deactivated may be replaced now.
+    /// Whether a deactivated account may be replaced now.
     pub(super) fn may_replace_account(&self, key: &IssuerKey, now: Timestamp) -> bool {
         self.rechecks().may_replace(key, now)
     }
 
-    /// An account that was deactivated was replaced.
+    /// A deactivated account was replaced.
     pub(super) fn replaced_account(&self, key: &IssuerKey, now: Timestamp) {
         self.rechecks().replaced(key, now);
     }
@@ -125,7 +126,7 @@ impl Registry {
         self.rechecks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A Certificate wants nothing more of any issuer.
+    /// Removes a Certificate from the queues of all quotas.
     pub fn leave_quotas(&self, certificate: &CertificateKey) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         for lookup in entries.values() {
@@ -135,7 +136,8 @@ impl Registry {
         }
     }
 
-    /// There is an issuer, and this is what it candidates; its controller will say more.
+    /// Adds or updates an issuer as a candidate for the selection. Its state is unknown until the
+    /// controller sets it.
     pub(super) fn add_candidate(&self, candidate: Candidate) {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +152,7 @@ impl Registry {
         candidates.push(candidate);
     }
 
-    /// There is no such issuer any more, or it is not ours.
+    /// Removes an issuer that was deleted or is no longer served.
     pub(super) fn forget(&self, key: &IssuerKey) {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +165,7 @@ impl Registry {
         }
     }
 
-    /// The controller knows more of an issuer.
+    /// Sets the state of an issuer.
     pub(super) fn put(&self, key: &IssuerKey, lookup: Lookup) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.insert(key.clone(), lookup);

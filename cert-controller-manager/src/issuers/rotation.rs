@@ -1,8 +1,8 @@
-//! Another key for an account, when a person asks for it by annotation.
+//! Replaces account keys on request by annotation (RFC 8555 section 7.3.5).
 //!
-//! What was asked for is in the account Secret from before the CA hears of it, as `nextPrivateKey`; so
-//! whoever finds that key there finishes what was begun, after a crash at any instant. The annotation
-//! goes when the key is stored: one annotation is one change.
+//! The new key is stored in the account Secret as `nextPrivateKey` before the CA receives it. After
+//! a crash, a pass that finds this entry completes the rotation. The annotation is removed when the
+//! new key is stored, so that one annotation causes one rotation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
     runtime::errors::brief,
 };
 
-/// The key that counts after a look at what was asked for.
+/// The current key after a possible rotation.
 pub(super) struct Rotated {
     pub(super) stored: StoredKey,
-    /// What the status shall remember, where the key was changed now.
+    /// The new registration for the status, if the key was replaced.
     pub(super) registration: Option<Value>,
 }
 
@@ -38,7 +38,7 @@ impl From<StoredKey> for Rotated {
 }
 
 impl Controller {
-    /// Changes the key of the account where that was asked for or begun.
+    /// Replaces the account key if that is requested or was interrupted.
     pub(super) async fn rotate(
         &self,
         key: &IssuerKey,
@@ -59,9 +59,10 @@ impl Controller {
         };
         if requested {
             let removed = self.remove_operation_annotation(key, request.issuer).await;
-            removed.map_err(|error| IssuerError::cluster("taking the annotation off", &error))?;
+            removed.map_err(|error| IssuerError::cluster("removing the annotation", &error))?;
         }
-        // Whoever signs with the old key while it is changed may be refused.
+        // A request that is signed with the old key during the rotation may be refused, so the
+        // issuer is not ready.
         let before = self.registry.lookup(key);
         let why = "the key of the account is being changed".to_owned();
         self.registry.put(key, Lookup::NotReady(why));
@@ -72,7 +73,7 @@ impl Controller {
         self.roll_over_key(key, request, secret, stored).await
     }
 
-    /// Stores the new key; `None` where there is nothing to do.
+    /// Stores the next key; `None` if there is nothing to do.
     async fn store_next_key(
         &self,
         key: &IssuerKey,
@@ -80,7 +81,7 @@ impl Controller {
         secret: &ObjectKey,
         stored: &StoredKey,
     ) -> Result<Option<StoredKey>, IssuerError> {
-        // What we know of the Issuer may be old, and one annotation is one change.
+        // The watched Issuer may be outdated, and one annotation must cause one rotation only.
         let name = request.issuer.name_any();
         let now = self.api(key).get_opt(&name).await;
         let now = now.map_err(|error| IssuerError::cluster("reading the Issuer", &error))?;
@@ -92,14 +93,14 @@ impl Controller {
         if directory.key_change.is_none() {
             self.report_unchanged(key, request.issuer, &AccountError::NoKeyChange);
             if let Err(error) = self.remove_operation_annotation(key, request.issuer).await {
-                tracing::warn!(issuer = %key, "issuer {key}: {} cannot be taken off: {}", well_known::OPERATION, brief(&error));
+                tracing::warn!(issuer = %key, "issuer {key}: cannot remove the annotation {}: {}", well_known::OPERATION, brief(&error));
             }
             return Ok(None);
         }
         secret::store_next(request.client, secret, stored).await.map(Some)
     }
 
-    /// Makes the CA take the key that is stored as the next one, or gives it up.
+    /// Sends the next key to the CA. Promotes it, or removes it if the CA refuses it.
     async fn roll_over_key(
         &self,
         key: &IssuerKey,
@@ -112,7 +113,7 @@ impl Controller {
         let known = status.and_then(|it| account::url_at(it, &request.spec.server));
         let roll = || roll_over(request.ca, &stored.key, next, known);
         let outcome = match roll().await {
-            // The CA has lost the account, or never had it.
+            // The CA does not know the account.
             Err(AccountError::NotRegistered) => {
                 request.register(&stored).await?;
                 roll_over(request.ca, &stored.key, next, None).await
@@ -135,8 +136,8 @@ impl Controller {
 
     fn report_changed(&self, key: &IssuerKey, issuer: &Issuer, account: &Account) {
         let url = account.url();
-        tracing::info!(issuer = %key, account = %url, "issuer {key}: account {url} has another key");
-        let note = format!("the account {url} has another key");
+        tracing::info!(issuer = %key, account = %url, "issuer {key}: account {url} has a new key");
+        let note = format!("the account {url} has a new key");
         self.events(key).normal(issuer.object_ref(&()), "AccountKeyChanged", &note);
     }
 
@@ -147,8 +148,8 @@ impl Controller {
     }
 }
 
-/// Waits until no order is being taken further with what issued before, for as long as a request may
-/// take: nobody gets it any more.
+/// Waits until no order uses the old instance, for at most the duration of one request. New orders
+/// cannot get it.
 async fn wait_until_unused(issuer: &Arc<dyn cert_lib::issue::Issuer>) {
     let deadline = Instant::now() + MAX_REQUEST_TIME;
     while Arc::strong_count(issuer) > 1 && Instant::now() < deadline {

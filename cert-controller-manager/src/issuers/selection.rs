@@ -1,13 +1,12 @@
-//! Which issuer a Certificate means. Pure.
+//! Selects the issuer for a Certificate. Pure.
 //!
-//! The choice depends on what the Certificate asks for and on which issuers there are, never on how
-//! they are doing, so that it does not flap. A reference means exactly what it names. Without one,
-//! the issuer wins that covers all names and matches them best, the issuer's key deciding among
-//! equals (upstream lets issuers win that cover some of the names, and fails then; equals win at
-//! random).
+//! The selection depends on the specification of Certificate and Issuers only, not on their
+//! readiness, so that it is stable. A reference selects exactly the named issuer. Without one, the
+//! best match among issuers for all names wins; the name breaks ties. Upstream also considers
+//! issuers for some of the names and then fails, and it breaks ties randomly.
 //!
-//! A Certificate that was issued stays with its issuer while that one is still eligible: creating
-//! an Issuer does not issue again what others have issued. Upstream does.
+//! An issued Certificate keeps its issuer while that is eligible, so that a new Issuer causes no
+//! reissuance. Upstream reissues.
 
 use cert_lib::model::scope::{NameSelector, Outside, Ranges};
 
@@ -16,33 +15,33 @@ use crate::api::{
     issuer::{IssuerKind, IssuerSpec},
 };
 
-/// What holds for all Certificates.
+/// Rules for all Certificates.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Namespace of the Issuers in the default cluster.
+    /// Namespace of Issuers in the default cluster.
     pub namespace: String,
-    /// Issuer of Certificates that no other is for.
+    /// Issuer of Certificates without another eligible issuer.
     pub default_issuer: String,
-    /// What the default issuer is for, `--default-issuer-domain-ranges`.
+    /// Domains of the default issuer: `--default-issuer-domain-ranges`.
     pub default_ranges: Ranges,
-    /// Whether Issuers of the target cluster are served: `--allow-target-issuers`, and the target
-    /// cluster is not the default cluster.
+    /// Whether Issuers of the target cluster are served: `--allow-target-issuers` is set, and the
+    /// target cluster is not the default cluster.
     pub allow_target: bool,
 }
 
-/// An issuer that there is.
+/// An existing issuer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Candidate {
-    /// Its name.
+    /// Its key.
     pub key: IssuerKey,
-    /// What it is.
+    /// Its kind, if valid.
     pub kind: Option<IssuerKind>,
-    /// What it is for; `None` where it does not say.
+    /// Its domains; `None` if not specified.
     pub selection: Option<NameSelector>,
 }
 
 impl Candidate {
-    /// What the specification of the issuer `key` candidates.
+    /// The candidate for an Issuer with this specification.
     #[must_use]
     pub fn new(key: IssuerKey, spec: &IssuerSpec) -> Self {
         let domains = spec.acme.as_ref().and_then(|acme| acme.domains.as_ref());
@@ -55,31 +54,31 @@ impl Candidate {
     }
 }
 
-/// What a Certificate says about its issuer.
+/// The fields of a Certificate that determine its issuer.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerQuery {
     /// Namespace of the Certificate.
     pub namespace: String,
-    /// `spec.issuerRef`, name and namespace.
+    /// Name and namespace in `spec.issuerRef`.
     pub reference: Option<(String, Option<String>)>,
     /// Common name and DNS names, or those of the signing request.
     pub names: Vec<String>,
-    /// The issuer that issued for the same names, key and signing request before.
+    /// The issuer of the current certificate, if the request is still the same.
     pub current: Option<IssuerKey>,
 }
 
-/// The issuer that a Certificate means.
+/// The selected issuer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Selection {
-    /// Its name, whether or not there is one.
+    /// Its key; the issuer may not exist.
     pub key: IssuerKey,
-    /// What it is, where it is known.
+    /// Its kind, if known.
     pub kind: Option<IssuerKind>,
-    /// Why it may not issue this, in upstream's words.
+    /// Why it must not issue this certificate; the messages are upstream's.
     pub refusal: Option<String>,
 }
 
-/// Chooses. `candidates` has all issuers that are ours to serve, each once.
+/// Selects the issuer. `candidates` contains each served issuer once.
 #[must_use]
 pub fn select(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> Selection {
     let key = match &query.reference {
@@ -98,8 +97,8 @@ pub fn select(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> S
     Selection { kind: candidate.and_then(|candidate| candidate.kind), key, refusal }
 }
 
-/// A namespace that is not the issuer namespace is on the target cluster; the key is told even where
-/// it is refused, as the fingerprint of what was issued holds it.
+/// The referenced issuer. A namespace other than the issuer namespace is in the target cluster. A
+/// refused reference has a key, too: the fingerprint of an existing certificate contains it.
 fn referenced(
     rules: &Rules,
     name: &str,
@@ -118,7 +117,7 @@ fn referenced(
     }
 }
 
-/// Where nobody covers all names, the default issuer says why it does not.
+/// The best issuer; the default issuer if none is eligible, for its refusal.
 fn best(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> IssuerKey {
     let default = IssuerKey::Default(rules.default_issuer.clone());
     let ranked = candidates
@@ -135,14 +134,13 @@ fn best(rules: &Rules, candidates: &[Candidate], query: &IssuerQuery) -> IssuerK
     winner.map_or(default, |(_, key)| key.clone())
 }
 
-/// How well an issuer is for all names; `None` where it is not eligible. One that says what it is
-/// for goes before the default issuer that does not.
+/// How well an issuer matches all names; `None` if it is not eligible. Issuers with domains precede
+/// the default issuer without.
 fn rank(rules: &Rules, candidate: &Candidate, query: &IssuerQuery) -> Option<(bool, usize)> {
     let is_default = is_default(rules, &candidate.key);
     let is_permitted = match &candidate.key {
         IssuerKey::Default(_) => true,
-        // A tenant's issuer draws only the Certificates of its own namespace; upstream lets it draw
-        // everybody's.
+        // A tenant's issuer must not attract Certificates of other namespaces. In upstream it does.
         IssuerKey::Target(key) => rules.allow_target && key.namespace == query.namespace,
     };
     if !is_permitted
@@ -161,7 +159,7 @@ fn is_default(rules: &Rules, key: &IssuerKey) -> bool {
     matches!(key, IssuerKey::Default(name) if *name == rules.default_issuer)
 }
 
-/// How well `name` fits, or why it does not.
+/// How well `name` matches, or why it is refused.
 fn outside(
     rules: &Rules,
     key: &IssuerKey,

@@ -1,4 +1,4 @@
-//! What an Issuer says of itself. Pure.
+//! Computes the status of an Issuer from the outcome of a pass. Pure.
 
 use cert_lib::{issue::ca::Description, plan::limits::Key};
 use jiff::Timestamp;
@@ -13,38 +13,38 @@ use crate::{
     runtime::metrics::{Account, IssuerFacts},
 };
 
-/// What a pass came to.
+/// The outcome of a pass.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Certificates can be issued.
+    /// The issuer is ready.
     Ready(Facts),
-    /// Certificates cannot be issued.
+    /// The issuer is not ready.
     Error {
-        /// Why, and what to do.
+        /// What failed, and how to fix it.
         message: String,
-        /// For how long the CA wants to be left alone, where it said so.
+        /// The wait that the CA demanded, if any.
         server_wait: Option<ServerWait>,
     },
 }
 
-/// What the status keeps of an issuer that can issue.
+/// Details of a ready issuer.
 #[derive(Clone, Debug)]
 pub enum Facts {
     /// `status.acme`
     Acme(Value),
-    /// `status.ca`
+    /// A CA issuer.
     Ca {
-        /// What it keeps.
+        /// `status.ca`
         ca: Value,
-        /// What is wrong although certificates can be issued.
+        /// A problem that does not prevent issuance.
         warning: Option<&'static str>,
     },
-    /// There is nothing to keep.
+    /// A self-signed issuer, which has no details.
     SelfSigned,
 }
 
 impl Facts {
-    /// What is wrong although certificates can be issued.
+    /// A problem that does not prevent issuance.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         match self {
@@ -54,11 +54,10 @@ impl Facts {
     }
 }
 
-/// What upstream shows for issuers whose requests nobody counts.
+/// Upstream's value for issuers without a quota.
 const UNLIMITED: i64 = i32::MAX as i64;
 
-/// The status of `issuer` after `outcome`; `default_quota` counts where it says none. What is known
-/// of an account or a CA is kept through an error.
+/// The status of `issuer` after `outcome`. After an error, account and CA are kept.
 #[must_use]
 pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
@@ -101,8 +100,7 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp
     }
 }
 
-/// What a status remembers of a CA's limits, as far as it concerns `account`: what was said to another
-/// one holds for that one.
+/// The stored limits of a CA that apply to `account`: limits of another account do not.
 #[must_use]
 pub fn limits(status: &IssuerStatus, account: &str) -> Vec<Limit> {
     let known = status.acme.as_ref().and_then(account::url);
@@ -114,7 +112,7 @@ pub fn limits(status: &IssuerStatus, account: &str) -> Vec<Limit> {
     all.filter(|limit| is_the_same || holds_for_all(limit)).cloned().collect()
 }
 
-/// What the metrics are told of `issuer` after `outcome`; `None` where it is no issuer.
+/// The issuer's data for the metrics; `None` if its specification has no valid kind.
 #[must_use]
 pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     let acme = issuer.spec.acme.as_ref();
@@ -131,14 +129,14 @@ pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     })
 }
 
-/// How many certificates an issuer may be asked for in a day.
+/// The daily quota of an issuer.
 #[must_use]
 pub fn quota(issuer: &Issuer, default: i64) -> i64 {
     let own = issuer.spec.requests_per_day_quota.filter(|quota| *quota > 0);
     own.unwrap_or(default).clamp(1, UNLIMITED)
 }
 
-/// `status.ca` in upstream's shape, which says null where a part is missing.
+/// `status.ca` in upstream's format, with null for missing parts.
 #[must_use]
 pub fn authority(ca: &Description) -> Value {
     let parts = |parts: &[String]| (!parts.is_empty()).then(|| parts.to_vec());
@@ -153,7 +151,7 @@ pub fn authority(ca: &Description) -> Value {
             "Province": parts(&ca.province),
             "StreetAddress": parts(&ca.street),
             "PostalCode": parts(&ca.postal_code),
-            // The certificate's, in Go's way of writing numbers.
+            // Serial number of the certificate in Go's format.
             "SerialNumber": ca.serial,
             "CommonName": ca.common_name,
         },

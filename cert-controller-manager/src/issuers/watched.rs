@@ -1,5 +1,5 @@
-//! What wakes the passes over Issuers: the Issuers themselves and the Secrets that they refer to, of
-//! the default cluster and of the target cluster.
+//! Maps watch events of Issuers and their Secrets to Issuers that need a reconcile pass, for the
+//! default and the target cluster.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     runtime::watch::EventHandler,
 };
 
-/// Where issuers and their Secrets live.
+/// The cluster of an Issuer and its Secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IssuerCluster {
     /// The issuer namespace of the default cluster.
@@ -25,12 +25,12 @@ pub enum IssuerCluster {
     Target,
 }
 
-/// The controller, as it follows the objects of one cluster.
+/// Handles the watch events of one cluster.
 #[derive(Clone)]
 pub struct Watched {
-    /// Who is told.
+    /// The controller.
     pub controller: Arc<Controller>,
-    /// Where the objects are.
+    /// The cluster of the watched objects.
     pub cluster: IssuerCluster,
 }
 
@@ -57,7 +57,7 @@ impl Watched {
     }
 }
 
-/// The Secrets that an issuer needs.
+/// The Secrets that an Issuer refers to.
 pub(super) fn secrets(issuer: &Issuer) -> impl Iterator<Item = ObjectKey> {
     let acme = issuer.spec.acme.as_ref();
     let account = acme.map(|spec| account::key_secret(issuer, spec));
@@ -94,7 +94,7 @@ impl EventHandler<Issuer> for Watched {
     }
 }
 
-/// Whether nothing has happened but that we noted what is left of the quota.
+/// Whether the only change is our own update of quota and limits.
 fn is_echo(known: &Issuer, now: &Issuer) -> bool {
     let without_limits = |issuer: &Issuer| {
         issuer.status.clone().map(|status| IssuerStatus { requests: None, limits: None, ..status })
@@ -110,7 +110,7 @@ fn is_echo(known: &Issuer, now: &Issuer) -> bool {
             && without_limits(known) == without_limits(now))
 }
 
-/// The Secrets that issuers refer to, as metadata: a changed key is a new pass.
+/// Only metadata of Secrets is watched: a changed Secret causes a pass.
 impl EventHandler<PartialObjectMeta<Secret>> for Watched {
     fn applied(&self, secret: PartialObjectMeta<Secret>) {
         self.wake_users(&ObjectKey::of(&secret));
@@ -120,7 +120,7 @@ impl EventHandler<PartialObjectMeta<Secret>> for Watched {
         self.wake_users(secret);
     }
 
-    /// Nothing is kept of them.
+    /// Secrets are not stored.
     fn keys(&self) -> Vec<ObjectKey> {
         Vec::new()
     }

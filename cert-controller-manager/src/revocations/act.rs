@@ -1,4 +1,4 @@
-//! Does what the plan says.
+//! Executes the next step of the plan.
 
 use cert_lib::{
     issue::{Disposition, RevocationReason},
@@ -35,20 +35,20 @@ pub(super) struct Pass<'a> {
     pub(super) now: Timestamp,
 }
 
-/// What became of one certificate.
+/// Result of the revocation of one certificate.
 enum Outcome {
     Revoked,
-    /// The CA will not do it.
+    /// The CA refuses the revocation.
     Refused(String),
-    /// Another try is worth it: at once when the issuer is well again, or at the pace of this.
+    /// The revocation failed; retry after this disposition, or when the issuer is ready.
     Later(String, Option<Disposition>),
-    /// Others are at servers of tenants. Nothing was tried.
+    /// The limit of concurrent requests to tenants' CAs is reached; nothing was tried.
     Busy,
 }
 
 impl Controller {
-    /// Makes sure that the backups that will be revoked are found when the Secrets hold something
-    /// else. *Idempotent*.
+    /// Annotates backups with tenant and issuer, so that they are found after the Secrets have new
+    /// certificates. *Idempotent*.
     pub(super) async fn annotate_backups(
         &self,
         key: &RevocationKey,
@@ -66,7 +66,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Writes on a backup whose it is. Others who have the same certificate stay on it.
+    /// Adds the tenant to the annotation of a backup, and keeps the tenants that are there.
     async fn annotate_backup(
         &self,
         backup: &ObjectKey,
@@ -89,7 +89,7 @@ impl Controller {
         api.patch(&backup.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
     }
 
-    /// Asks for new certificates, and waits until they are there.
+    /// Requests renewals and waits for them.
     pub(super) async fn renew(
         &self,
         pass: &Pass<'_>,
@@ -105,7 +105,7 @@ impl Controller {
             let api = self.certificates(pass.key, &name.namespace);
             match api.patch(&name.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                 Ok(_) => {}
-                // The next pass goes on without it.
+                // The Certificate was deleted; the next pass continues without it.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error),
             }
@@ -121,7 +121,7 @@ impl Controller {
         Ok(Some(pass.now + FALLBACK))
     }
 
-    /// Revokes what is left.
+    /// Revokes the remaining certificates.
     pub(super) async fn revoke(
         &self,
         mut pass: Pass<'_>,
@@ -179,7 +179,7 @@ impl Controller {
 
     async fn revoke_one(&self, pass: &Pass<'_>, backup: &Backup) -> kube::Result<Outcome> {
         let Some(key) = &backup.issuer else {
-            return Ok(Outcome::Refused("nobody knows its issuer".to_owned()));
+            return Ok(Outcome::Refused("its issuer is unknown".to_owned()));
         };
         let issuer = match self.issuers.lookup(key) {
             Lookup::Ready { issuer, .. } => issuer,
@@ -187,7 +187,7 @@ impl Controller {
                 return Ok(Outcome::Later(format!("issuer {key} does not exist"), None));
             }
             Lookup::Unknown => {
-                return Ok(Outcome::Later(format!("issuer {key} was not looked at yet"), None));
+                return Ok(Outcome::Later(format!("issuer {key} has not been checked yet"), None));
             }
             Lookup::NotReady(why) => {
                 return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
@@ -198,9 +198,9 @@ impl Controller {
         };
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
         let chain = observe::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
-        // A tenant may have put somebody else's certificate there since it was looked at.
+        // A tenant may have replaced the certificate since it was observed.
         let Some(leaf) = chain.first().filter(|leaf| LeafDigest::of(leaf) == backup.leaf) else {
-            let why = format!("Secret {} does not hold it any more", backup.secret);
+            let why = format!("Secret {} no longer has this certificate", backup.secret);
             return Ok(Outcome::Refused(why));
         };
         let why = match pass.renew {
@@ -223,7 +223,7 @@ impl Controller {
         Ok(Outcome::Revoked)
     }
 
-    /// Says how it ended. Nothing happens after that.
+    /// Publishes the final status.
     pub(super) async fn finish(
         &self,
         pass: &Pass<'_>,

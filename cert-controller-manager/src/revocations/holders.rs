@@ -1,4 +1,4 @@
-//! Which Certificates a revocation concerns, and what they hold.
+//! Finds the Certificates that a revocation affects, and reads their Secrets.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt, core::PartialObjectMeta};
 use super::{
     index::RevocationKey,
     observe::{has_key, hash, read},
-    observed::{HeldCertificate, MOST, SecretHolder},
+    observed::{HeldCertificate, MAX_REVOKED, SecretHolder},
     reconcile::Controller,
 };
 use crate::{
@@ -23,9 +23,11 @@ use crate::{
 };
 
 impl Controller {
-    /// The Certificates with this hash, and those with a certificate of theirs under another hash: the same
-    /// names in another order are another request. Labels choose what is read, and the whole certificate
-    /// decides. Also whether there are more of them than one revocation is for.
+    /// The Certificates with this hash, and those that have the same certificate under another
+    /// hash, as the names are in another order. Labels select what is read; the whole certificate
+    /// is compared.
+    ///
+    /// Also returns whether there are more than [`MAX_REVOKED`].
     pub(super) async fn holders(
         &self,
         key: &RevocationKey,
@@ -35,12 +37,12 @@ impl Controller {
         let same = format!("{}={hash}", well_known::HASH);
         let mut names = self.labelled(key, namespace, &same).await?;
         let mut holders = Vec::new();
-        for name in names.iter().take(MOST) {
+        for name in names.iter().take(MAX_REVOKED) {
             if let Some(certificate) = self.listed(key, name).await? {
                 holders.push(self.holder(&certificate).await?);
             }
         }
-        if names.len() > MOST {
+        if names.len() > MAX_REVOKED {
             return Ok((holders, true));
         }
         let Some(others) = self.other_hashes(&holders, hash).await? else {
@@ -52,8 +54,8 @@ impl Controller {
         let leafs: BTreeSet<LeafDigest> = leafs(&holders).map(|(_, leaf)| leaf).collect();
         let same = format!("{} in ({})", well_known::HASH, Vec::from_iter(others).join(","));
         let candidates = self.labelled(key, namespace, &same).await?;
-        let are_too_many = candidates.len() > MOST;
-        for name in candidates.into_iter().take(MOST) {
+        let are_too_many = candidates.len() > MAX_REVOKED;
+        for name in candidates.into_iter().take(MAX_REVOKED) {
             let Some(certificate) = self.listed(key, &name).await? else { continue };
             let holder = self.holder(&certificate).await?;
             if holder.held.as_ref().is_some_and(|held| leafs.contains(&held.leaf)) {
@@ -61,11 +63,11 @@ impl Controller {
                 names.push(name);
             }
         }
-        Ok((holders, are_too_many || names.len() > MOST))
+        Ok((holders, are_too_many || names.len() > MAX_REVOKED))
     }
 
-    /// The hashes on Secrets that say that they have a certificate of `holders`; `None` where there are more
-    /// of them than one revocation is for.
+    /// The hash labels of other Secrets that may have the same certificate; `None` if there are
+    /// more than [`MAX_REVOKED`].
     async fn other_hashes(
         &self,
         holders: &[SecretHolder],
@@ -83,17 +85,17 @@ impl Controller {
             let noted = |it: PartialObjectMeta<Secret>| {
                 it.labels().get(well_known::HASH).filter(|hash| !hash.is_empty()).cloned()
             };
-            let found = pages::select(&api, &labels, MOST + 1, noted).await?;
-            let are_too_many = found.len() > MOST;
+            let found = pages::select(&api, &labels, MAX_REVOKED + 1, noted).await?;
+            let are_too_many = found.len() > MAX_REVOKED;
             hashes.extend(found);
-            if are_too_many || hashes.len() > MOST {
+            if are_too_many || hashes.len() > MAX_REVOKED {
                 return Ok(None);
             }
         }
         Ok(Some(hashes))
     }
 
-    /// Certificates with these labels: where namespaces trust each other, in all of them.
+    /// Certificates with these labels: in this namespace, or in all if namespaces trust each other.
     async fn labelled(
         &self,
         key: &RevocationKey,
@@ -105,10 +107,10 @@ impl Controller {
             false => self.certificates(key, namespace),
         };
         let name = |ObjectKey { namespace, name }| CertificateName { name, namespace };
-        pages::select(&scope, labels, MOST + 1, |it| Some(name(ObjectKey::of(&it)))).await
+        pages::select(&scope, labels, MAX_REVOKED + 1, |it| Some(name(ObjectKey::of(&it)))).await
     }
 
-    /// A Certificate of that name. One elsewhere is not ours to look at.
+    /// The Certificate, if it exists, is served, and is in a permitted namespace.
     pub(super) async fn listed(
         &self,
         key: &RevocationKey,
@@ -132,9 +134,9 @@ impl Controller {
         let is_near = key.namespace == object.namespace;
         let held = |secret: &Secret| {
             let (leaf, requested_at) = read(secret)?;
-            // Whoever holds the key of a certificate may revoke it (RFC 8555 section 7.6), and nobody
-            // else: anybody can put somebody's certificate and any label into a Secret. Where the key is
-            // elsewhere only the note on the backup tells.
+            // Only the holder of the private key may revoke a certificate (RFC 8555 section 7.6):
+            // tenants can write certificates of others and any labels to their Secrets. Without the
+            // key, only the annotation of a backup proves ownership.
             let is_same =
                 secret.labels().get(well_known::HASH).map(String::as_str) == hash(certificate);
             Some(HeldCertificate {
@@ -162,7 +164,7 @@ impl Controller {
     }
 }
 
-/// What Certificates hold, and in which namespace.
+/// Namespace and certificate of each Secret.
 fn leafs(holders: &[SecretHolder]) -> impl Iterator<Item = (&str, LeafDigest)> {
     let held = |holder: &SecretHolder| holder.held.as_ref().map(|held| held.leaf);
     holders.iter().filter_map(move |it| Some((it.secret.namespace.as_str(), held(it)?)))

@@ -1,4 +1,5 @@
-//! The CertificateRevocations in memory, and who of them waits for what.
+//! All CertificateRevocations in memory, and the Certificates that each one waits for. Maps watch
+//! events to CertificateRevocations that need a pass.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,12 +18,12 @@ use crate::{
     runtime::watch::{self, EventHandler},
 };
 
-/// Names a CertificateRevocation.
+/// Identifies a CertificateRevocation.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RevocationKey {
-    /// Where it lives: beside the Certificates that it is about.
+    /// Its cluster, which is also that of its Certificates.
     pub cluster: CertificateCluster,
-    /// Its name there.
+    /// Its namespace and name.
     pub object: ObjectKey,
 }
 
@@ -35,25 +36,25 @@ impl fmt::Display for RevocationKey {
     }
 }
 
-/// See the [module](self).
+/// All CertificateRevocations. See the [module](self).
 #[derive(Debug, Default)]
 pub struct Index(Mutex<Maps>);
 
 #[derive(Debug, Default)]
 struct Maps {
     all: BTreeMap<RevocationKey, Arc<CertificateRevocation>>,
-    /// Those that are not finished, by the namespaces of their Certificates.
+    /// Unfinished ones by the namespaces of their Certificates.
     open: HashMap<(CertificateCluster, String), Vec<RevocationKey>>,
 }
 
 impl Index {
-    /// The CertificateRevocation, if there is one.
+    /// The CertificateRevocation, if it exists.
     #[must_use]
     pub fn get(&self, key: &RevocationKey) -> Option<Arc<CertificateRevocation>> {
         self.lock().all.get(key).cloned()
     }
 
-    /// Takes a version that was seen or written. Returns whether it is news.
+    /// Stores a watched or written version. Returns whether it is new.
     pub fn put(&self, key: &RevocationKey, mut revocation: CertificateRevocation) -> bool {
         watch::strip(&mut revocation);
         trim(&mut revocation);
@@ -74,12 +75,12 @@ impl Index {
         true
     }
 
-    /// It is gone.
+    /// Removes a deleted CertificateRevocation.
     pub fn remove(&self, key: &RevocationKey) {
         self.lock().forget(key);
     }
 
-    /// Those that are not finished and wait for this Certificate.
+    /// Unfinished ones that wait for this Certificate.
     fn waiting_for(
         &self,
         cluster: CertificateCluster,
@@ -96,7 +97,7 @@ impl Index {
         near.filter(waits).cloned().collect()
     }
 
-    /// Those that are not finished.
+    /// All unfinished ones.
     fn open(&self) -> Vec<RevocationKey> {
         self.lock().open.values().flatten().cloned().collect()
     }
@@ -137,19 +138,19 @@ fn namespaces(revocation: &CertificateRevocation) -> BTreeSet<String> {
     subjects(revocation).map(|name| name.namespace.clone()).collect()
 }
 
-/// Versions are numbers that grow, though the API does not promise it.
+/// Resource versions of one kind are ordered numbers (KEP-5504).
 fn version(revocation: &CertificateRevocation) -> u64 {
     revocation.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 impl Controller {
-    /// An issuer has changed: whoever waits for one gets a pass.
+    /// An issuer has changed. Queues all unfinished CertificateRevocations.
     pub fn issuer_changed(&self) {
         self.index.open().into_iter().for_each(|key| self.queue.push(key));
     }
 }
 
-/// Takes what is heard in one cluster: of the CertificateRevocations, and of the Certificates that
+/// Handles the watch events of one cluster, for CertificateRevocations and the Certificates that
 /// they wait for.
 pub struct RevocationHandler {
     cluster: CertificateCluster,
@@ -157,7 +158,7 @@ pub struct RevocationHandler {
 }
 
 impl RevocationHandler {
-    /// For what is at `home`.
+    /// A handler for the objects in `cluster`.
     #[must_use]
     pub fn new(cluster: CertificateCluster, controller: Arc<Controller>) -> Self {
         Self { cluster, controller }
@@ -192,7 +193,7 @@ impl EventHandler<CertificateRevocation> for RevocationHandler {
     }
 }
 
-/// Certificates are not remembered: they are read when a pass needs them.
+/// Certificates are not stored; a pass reads them when it needs them.
 impl EventHandler<Arc<Certificate>> for RevocationHandler {
     fn applied(&self, certificate: Arc<Certificate>) {
         self.wake(ObjectKey::of(certificate.as_ref()));

@@ -1,4 +1,4 @@
-//! Marks the Secrets that hold a certificate that was revoked.
+//! Annotates the Secrets that contain a revoked certificate.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     act::Pass,
     observe,
-    observed::{Backup, MOST},
+    observed::{Backup, MAX_REVOKED},
     reconcile::Controller,
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
 };
 
 impl Controller {
-    /// Marks all Secrets with the certificate in the namespaces that it was issued for. The record is
-    /// the last one: it says that all are marked.
+    /// Annotates all Secrets with the certificate, in all namespaces that it was issued for. The
+    /// backup is the last one: its annotation means that all others are done.
     pub(super) async fn mark(
         &self,
         pass: &Pass<'_>,
@@ -38,13 +38,14 @@ impl Controller {
         let holders = holders.filter(|key| !is_of_tenant(backup) || key.namespace == *own);
         let mut candidates: BTreeSet<ObjectKey> = holders.cloned().collect();
         let hash = record.labels().get(well_known::HASH).map_or("", String::as_str);
-        // The second is for those who have it under the hash of their own request.
+        // The digest label finds copies under the hash of another request.
         let labels = [(well_known::HASH, hash), (well_known::DIGEST, &digest_label(&backup.leaf))];
         let labels =
             labels.map(|(name, text)| format!("{}=true,{name}={text}", well_known::CERTIFICATE));
         for api in self.scope(pass, backup, record) {
             for same in &labels {
-                let found = pages::select(&api, same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+                let found =
+                    pages::select(&api, same, MAX_REVOKED, |it| Some(ObjectKey::of(&it))).await?;
                 candidates.extend(found);
             }
         }
@@ -60,8 +61,8 @@ impl Controller {
         self.mark_one(&backup.secret, record).await
     }
 
-    /// Where Secrets are marked. A CA of the operator's is believed by all for whom the certificate is
-    /// noted. What a server of a tenant says concerns the namespace of the Certificate alone.
+    /// The namespaces whose Secrets are annotated. For an operator's CA these are all namespaces
+    /// that the backup names. A tenant's CA must affect the namespace of the Certificate only.
     fn scope(&self, pass: &Pass<'_>, backup: &Backup, record: &Secret) -> Vec<Api<Secret>> {
         let own = &pass.revocation.spec.certificate_ref.namespace;
         let is_of_tenant = is_of_tenant(backup);
@@ -71,13 +72,13 @@ impl Controller {
         let noted = record.annotations().get(well_known::BACKUP_OF).filter(|_| !is_of_tenant);
         let noted = noted.into_iter().flat_map(|text| text.split(','));
         let noted = noted.filter_map(|tenant| self.places.namespace_of(tenant.trim()));
-        let namespaces: BTreeSet<&str> = noted.chain([own.as_str()]).take(MOST).collect();
+        let namespaces: BTreeSet<&str> = noted.chain([own.as_str()]).take(MAX_REVOKED).collect();
         namespaces.into_iter().map(|namespace| self.secrets(namespace)).collect()
     }
 
     async fn mark_one(&self, key: &ObjectKey, secret: &Secret) -> kube::Result<()> {
-        // Another certificate may come into it at any moment, which is not revoked: then it is looked at
-        // again.
+        // The Secret may have another certificate by now, which is not revoked. Then the write
+        // conflicts, and the next pass retries.
         let patch = json!({ "metadata": {
             "uid": secret.uid(),
             "resourceVersion": secret.resource_version(),

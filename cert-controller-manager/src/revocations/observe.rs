@@ -1,8 +1,9 @@
-//! What there is: Certificates, their Secrets, the backups. Decides nothing but whose a certificate is.
+//! Collects the current state for one pass: Certificates, their Secrets and backups. Decides only
+//! who owns a certificate.
 //!
-//! Labels, names and serial numbers choose what is read. Whether it is the same certificate is decided
-//! by all of it ([`LeafDigest`]), and whose it is by a private key or by the note on a backup. Lists
-//! bring metadata in small pages, and bodies are read one at a time.
+//! Labels, names and serial numbers select what is read. Certificates are compared by digest
+//! ([`LeafDigest`]). A private key or the annotation of a backup proves ownership. Lists return
+//! metadata in small pages; data is read for one Secret at a time.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use kube::{Api, ResourceExt, core::PartialObjectMeta};
 
 use super::{
     index::RevocationKey,
-    observed::{Backup, HeldCertificate, Lists, MOST, Observed, SecretHolder, Subject},
+    observed::{Backup, HeldCertificate, Lists, MAX_REVOKED, Observed, SecretHolder, Subject},
     reconcile::Controller,
 };
 use crate::{
@@ -29,10 +30,10 @@ use crate::{
 };
 
 impl Controller {
-    /// Looks at everything that a revocation depends on.
+    /// Collects the state that a revocation depends on.
     ///
     /// # Errors
-    /// When something could not be read.
+    /// When an object could not be read.
     pub(super) async fn observe(
         &self,
         key: &RevocationKey,
@@ -46,7 +47,8 @@ impl Controller {
         }
     }
 
-    /// What the status names. That is a claim: whose it is is found out anew.
+    /// Collects the objects in the status. Tenants can write the status, so ownership is checked
+    /// again.
     async fn observe_again(
         &self,
         key: &RevocationKey,
@@ -79,7 +81,7 @@ impl Controller {
         Ok(observed)
     }
 
-    /// The issuer of the Certificate that is named, if there is one.
+    /// The issuer of the Certificate, if that exists.
     async fn issuer_of(
         &self,
         key: &RevocationKey,
@@ -125,7 +127,7 @@ impl Controller {
         Ok(observed)
     }
 
-    /// The backups of a request that may be of these owners, by what their metadata say.
+    /// The backups of a request that may belong to these owners, according to their metadata.
     async fn records(&self, hash: &str, owners: &Owners) -> kube::Result<Vec<ObjectKey>> {
         let same = format!("{}=true,{}={hash}", well_known::BACKUP, well_known::HASH);
         let pick = |it: PartialObjectMeta<Secret>| {
@@ -134,7 +136,7 @@ impl Controller {
             (is_open && (owners.across_namespaces || owners.are_named_in(&it)))
                 .then(|| ObjectKey::of(&it))
         };
-        pages::select(&self.secrets(backup::NAMESPACE), &same, MOST, pick).await
+        pages::select(&self.secrets(backup::NAMESPACE), &same, MAX_REVOKED, pick).await
     }
 
     async fn record(&self, secret: &ObjectKey, owners: &Owners) -> kube::Result<Option<Backup>> {
@@ -142,9 +144,11 @@ impl Controller {
         Ok(secret.and_then(|secret| reading(&secret, || owners.backup(&secret))))
     }
 
-    /// The backup of what a Certificate holds. Of its own, with the key, it is any backup, or, where none has
-    /// its serial number, the Secret itself; a number that is taken by another certificate is made up. Of
-    /// what is in a namespace for everybody's Secrets it is one that names the namespace of the Certificate.
+    /// The backup of the certificate that a Certificate has.
+    ///
+    /// If the Certificate owns it, any backup counts; without one, the Secret itself. If a backup
+    /// of another certificate has the serial number, the number is forged. In a shared namespace,
+    /// the backup must name the namespace of the Certificate.
     async fn backup_of_holder(
         &self,
         (holder, held): (&SecretHolder, &HeldCertificate),
@@ -158,10 +162,12 @@ impl Controller {
             false => owners.are_named_in(it),
         };
         let pick = |it: PartialObjectMeta<Secret>| is_first(&it).then(|| ObjectKey::of(&it));
-        let mut records = pages::select(&api, &same, MOST, pick).await?;
+        let mut records = pages::select(&api, &same, MAX_REVOKED, pick).await?;
         if held.is_own {
-            // Those of others with the same number, which they can choose at a CA of their own, come last.
-            let others = pages::select(&api, &same, MOST, |it| Some(ObjectKey::of(&it))).await?;
+            // Tenants can choose serial numbers at a CA of their own, so backups of others come
+            // last.
+            let others =
+                pages::select(&api, &same, MAX_REVOKED, |it| Some(ObjectKey::of(&it))).await?;
             let others: Vec<_> = others.into_iter().filter(|it| !records.contains(it)).collect();
             records.extend(others);
         }
@@ -175,7 +181,7 @@ impl Controller {
         if is_taken { Ok(None) } else { self.unrecorded(holder, issuer).await }
     }
 
-    /// The certificate in the Secret of a Certificate that has its key.
+    /// The certificate in the Secret, if the Certificate owns it.
     async fn unrecorded(
         &self,
         holder: &SecretHolder,
@@ -185,7 +191,7 @@ impl Controller {
         let secret = self.secrets(&holder.secret.namespace).get_opt(&holder.secret.name).await?;
         let Some(secret) = secret else { return Ok(None) };
         let Some((leaf, requested_at)) = read(&secret) else { return Ok(None) };
-        // It may hold another one by now.
+        // The Secret may have another certificate by now.
         Ok((leaf.digest == held.leaf).then(|| Backup {
             secret: holder.secret.clone(),
             leaf: leaf.digest,
@@ -223,27 +229,27 @@ impl Controller {
     }
 }
 
-/// Who asks, as far as it decides whose a backup is; see the [module](super).
+/// Determines which backups belong to the revocation; see the [module](super).
 struct Owners {
     across_namespaces: bool,
     tenants: Vec<String>,
-    /// What their own Secrets hold, with the key.
+    /// Certificates in their own Secrets, with the private key.
     leafs: BTreeSet<LeafDigest>,
 }
 
 impl Owners {
-    /// Whether a backup says that it is theirs.
+    /// Whether a backup names one of the tenants.
     fn are_named_in<K: ResourceExt>(&self, backup: &K) -> bool {
         let noted = backup.annotations().get(well_known::BACKUP_OF).map_or("", String::as_str);
         noted.split(',').any(|one| self.tenants.iter().any(|own| own == one.trim()))
     }
 
-    /// Whether it says so, or says nothing, as upstream's do.
+    /// Whether a backup names one of the tenants, or none, as in upstream.
     fn may_own<K: ResourceExt>(&self, backup: &K) -> bool {
         self.are_named_in(backup) || !backup.annotations().contains_key(well_known::BACKUP_OF)
     }
 
-    /// The backup in `secret`; `None` where there is none, or it belongs to somebody else.
+    /// The backup in `secret`; `None` if it is no backup or belongs to another tenant.
     fn backup(&self, secret: &Secret) -> Option<Backup> {
         secret.labels().get(well_known::BACKUP).filter(|text| *text == "true")?;
         let (leaf, requested_at) = read(secret)?;
@@ -269,21 +275,21 @@ impl Owners {
     }
 }
 
-/// The leaf in a Secret, and when it was requested.
+/// The leaf certificate of a Secret, and when it was requested.
 pub(super) fn read(secret: &Secret) -> Option<(Leaf, Timestamp)> {
     let leaf = bundle(secret)?.leaf;
     let requested_at = noted_request(secret).unwrap_or_else(|| assumed_request(&leaf));
     Some((leaf, requested_at))
 }
 
-/// Whether a Secret holds the private key of its certificate.
+/// Whether a Secret has the private key of its certificate.
 pub(super) fn has_key(secret: &Secret) -> bool {
     let key = entry(secret, "tls.key");
     let fits = || Bundle::from_pem(entry(secret, "tls.crt"), Some(key)).is_ok();
     !key.is_empty() && reading(secret, fits)
 }
 
-/// The chain in a Secret.
+/// The certificate of a Secret, without its key.
 pub(super) fn bundle(secret: &Secret) -> Option<Bundle> {
     reading(secret, || Bundle::from_pem(entry(secret, "tls.crt"), None)).ok()
 }
@@ -301,7 +307,7 @@ mod tests {
 
     use super::*;
 
-    /// A backup with the serial number 0a bc.
+    /// A backup with the serial number 0abc.
     fn secret(annotations: &[(&str, &str)]) -> Secret {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
@@ -352,7 +358,7 @@ mod tests {
         let of = |text| [(well_known::BACKUP_OF, text)];
         let noted = secret(&[]);
         let one = read(&noted).unwrap().0;
-        // The same serial number, names and dates: everything that can be copied.
+        // A copy with the same serial number, names and dates.
         let copy = read(&secret(&[])).unwrap().0;
         assert_eq!((&one.serial, one.not_before), (&copy.serial, copy.not_before));
         for (annotations, across_namespaces, leafs, is_ours) in [

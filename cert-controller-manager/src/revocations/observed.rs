@@ -1,4 +1,4 @@
-//! What a pass finds, and the lists that a status remembers. Values only.
+//! The observed state of a pass, and the lists in the status. Values only.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use crate::{
     issuers::selection::Selection,
 };
 
-/// The Certificate that is named.
+/// The Certificate in `spec.certificateRef`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
-    /// Its request, as its label has it.
+    /// Value of its hash label.
     pub hash: Option<String>,
     /// Whether its state is `Revoked`.
     pub revoked: bool,
@@ -24,7 +24,7 @@ pub struct Subject {
     pub issuer: Selection,
 }
 
-/// A Certificate that is concerned, and its Secret.
+/// An affected Certificate and its Secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecretHolder {
     /// The Certificate.
@@ -33,51 +33,51 @@ pub struct SecretHolder {
     pub secret: ObjectKey,
     /// `spec.ensureRenewedAfter`
     pub renewed_after: Option<Timestamp>,
-    /// The key of what was requested before this is given up.
+    /// Certificates requested before this time must be renewed with a new key.
     pub new_key_after: Option<Timestamp>,
-    /// What its Secret holds.
+    /// The certificate in its Secret.
     pub held: Option<HeldCertificate>,
 }
 
 /// A certificate in a Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeldCertificate {
-    /// Which one.
+    /// Digest of the certificate.
     pub leaf: LeafDigest,
-    /// Its serial number as backups are labelled.
+    /// Serial number in the form of labels.
     pub serial: String,
     /// When it was requested.
     pub requested_at: Timestamp,
-    /// Whether it is marked as revoked.
+    /// Whether it is annotated as revoked.
     pub revoked: bool,
-    /// Whether it belongs to whoever writes the Certificate, beyond doubt.
+    /// Whether the Secret proves that the Certificate owns it: with its private key, in the same
+    /// namespace.
     pub is_own: bool,
 }
 
 /// A certificate that may be revoked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Backup {
-    /// The Secret: a backup or, where there is none, the certificate Secret itself.
+    /// Its backup; the certificate Secret if there is no backup.
     pub secret: ObjectKey,
-    /// Which certificate.
+    /// Digest of the certificate.
     pub leaf: LeafDigest,
-    /// Its serial number: lower-case hexadecimal digits, without leading zeros. It is for people and for
-    /// the status, and identifies nothing.
+    /// Serial number in lower-case hexadecimal digits without leading zeros. For display only; it
+    /// is not unique.
     pub serial: String,
-    /// The same with colons, as people see it.
+    /// Serial number with colons, as displayed.
     pub text: String,
     /// When it was requested.
     pub requested_at: Timestamp,
-    /// Its last instant.
+    /// notAfter of the certificate.
     pub not_after: Timestamp,
-    /// Whether it is marked as revoked.
+    /// Whether it is annotated as revoked.
     pub revoked: bool,
-    /// Who issued it, where it says so.
+    /// Its issuer, if the backup names it.
     pub issuer: Option<IssuerKey>,
-    /// Whether it says itself whose it is and who issued it.
+    /// Whether the backup names tenant and issuer.
     pub is_marked: bool,
-    /// Whether a backup records that it was issued. Where none does, the CA decides alone, and a
-    /// renewal would leave nothing to revoke.
+    /// Whether a backup exists. Without one, a renewal would overwrite the only copy.
     pub is_recorded: bool,
 }
 
@@ -86,15 +86,15 @@ impl Backup {
         !self.revoked && self.not_after > now && self.requested_at < date
     }
 
-    /// Whether the status means it. Upstream leaves leading zeros out and groups what is left. This
-    /// chooses among what may be revoked, and permits nothing.
+    /// Whether an entry of the status means this certificate. Upstream omits leading zeros. The
+    /// status only selects among certificates that may be revoked.
     pub(super) fn is(&self, listed: &CertificateSecret) -> bool {
         self.secret.name == listed.name
             && self.secret.namespace == listed.namespace
             && self.serial == plain(&listed.serial_number)
     }
 
-    /// As the status names it.
+    /// The entry for the status.
     #[must_use]
     pub fn listed(&self) -> CertificateSecret {
         CertificateSecret {
@@ -105,27 +105,27 @@ impl Backup {
     }
 }
 
-/// What was found.
+/// The observed state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// The Certificate that is named.
+    /// The Certificate in `spec.certificateRef`.
     pub subject: Option<Subject>,
-    /// All Certificates that are concerned: before the begin, those with the same hash and those with a
-    /// certificate of theirs; then those that the status names.
+    /// All affected Certificates. At the beginning, those with the same hash or the same
+    /// certificate; later, those in the status.
     pub holders: Vec<SecretHolder>,
     /// The certificates of this request that may be revoked.
     pub backups: Vec<Backup>,
-    /// Whether there are more Certificates than one revocation is for.
+    /// Whether there are more than [`MAX_REVOKED`] Certificates.
     pub too_many: bool,
 }
 
-/// Most Certificates and most certificates that one revocation is for.
-pub const MOST: usize = 100;
+/// Maximum number of Certificates, and of certificates, in one revocation.
+pub const MAX_REVOKED: usize = 100;
 
 /// The lists in the status.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Lists {
-    /// Certificates that wait for something.
+    /// Certificates that are in progress.
     pub processing: BTreeSet<CertificateName>,
     /// Certificates with a new certificate.
     pub renewed: BTreeSet<CertificateName>,
@@ -133,21 +133,21 @@ pub struct Lists {
     pub revoked: BTreeSet<CertificateName>,
     /// Certificates whose certificate could not be revoked.
     pub failed: BTreeSet<CertificateName>,
-    /// Certificates still to be revoked at the CA.
+    /// Certificates (x509) that must be revoked.
     pub secrets: BTreeSet<CertificateSecret>,
-    /// Revoked ones.
+    /// Certificates (x509) that are revoked.
     pub revoked_secrets: BTreeSet<CertificateSecret>,
-    /// Those that the CA refused to revoke.
+    /// Certificates (x509) that the CA refused to revoke.
     pub failed_secrets: BTreeSet<CertificateSecret>,
 }
 
 impl Lists {
-    /// The lists of a status; `None` where nothing was begun.
+    /// The lists in the status; `None` if the revocation has not begun.
     #[must_use]
     pub fn of(status: Option<&CertificateRevocationStatus>) -> Option<Self> {
-        // A status is written by people, too.
+        // Tenants can write the status, too.
         fn set<T: Clone + Ord>(list: Option<&Vec<T>>) -> BTreeSet<T> {
-            list.into_iter().flatten().take(MOST).cloned().collect()
+            list.into_iter().flatten().take(MAX_REVOKED).cloned().collect()
         }
         let status = status?;
         let secrets = status.secrets.as_ref()?;
@@ -164,7 +164,7 @@ impl Lists {
     }
 }
 
-/// A serial number as labels have it.
+/// A serial number in the form of labels.
 pub(super) fn plain(text: &str) -> String {
     text.replace(':', "").trim_start_matches('0').to_owned()
 }

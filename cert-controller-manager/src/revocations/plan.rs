@@ -1,14 +1,16 @@
-//! What to do next for a CertificateRevocation. Pure.
+//! Decides the next step of a CertificateRevocation. Pure.
 //!
-//! What was begun is remembered in the status: a renewed Certificate does not look as if it had ever
-//! had another certificate. Everything else is seen anew in each pass, so that a crash repeats a step
-//! and changes nothing.
+//! The status stores what the revocation affects, because a renewed Certificate no longer shows its
+//! previous certificate. Everything else is observed again in each pass, so that repeating a step
+//! after a crash is harmless.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::observed::{Backup, HeldCertificate, Lists, MOST, Observed, SecretHolder, Subject};
+use super::observed::{
+    Backup, HeldCertificate, Lists, MAX_REVOKED, Observed, SecretHolder, Subject,
+};
 use crate::api::{
     ObjectKey, backup,
     issuer::IssuerKind,
@@ -19,20 +21,20 @@ use crate::api::{
     well_known,
 };
 
-/// What can be said before anything else is looked at.
+/// The result of the checks that need no other objects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Admission {
-    /// Not ours, or finished.
+    /// The object is not served, or finished.
     Ignore,
-    /// The instant must be written into the specification first.
+    /// The qualifying date must be set first.
     SetDate,
-    /// It cannot be done; the text says what permits it.
+    /// The specification is refused; the message says what permits it.
     Refuse(String),
-    /// Whatever was requested before this may be revoked.
+    /// Certificates requested before this time may be revoked.
     Proceed(Timestamp),
 }
 
-/// Whether anything is to be done, in this namespace.
+/// Checks the specification of a CertificateRevocation in `namespace`.
 #[must_use]
 pub fn admit(
     served: bool,
@@ -47,18 +49,18 @@ pub fn admit(
     let wanted = &spec.certificate_ref;
     if wanted.namespace != namespace && !across_namespaces {
         return Admission::Refuse(format!(
-            "the Certificate {}/{} is in another namespace than the CertificateRevocation: create it \
-             there, or ask for the manager's --allow-cross-namespace-secrets",
+            "Certificate {}/{} is in another namespace than the CertificateRevocation: create the \
+             CertificateRevocation there, or run the manager with --allow-cross-namespace-secrets",
             wanted.namespace, wanted.name
         ));
     }
     match spec.qualifying_date.as_deref().filter(|text| !text.is_empty()) {
         None => Admission::SetDate,
         Some(text) => match text.parse() {
-            // When a certificate was requested is kept in whole seconds.
+            // Request times have a resolution of one second.
             Ok(date) => Admission::Proceed(whole_up(date)),
             Err(_) => Admission::Refuse(
-                "qualifyingDate is no time between the years 0 and 9999".to_owned(),
+                "qualifyingDate is not a time between the years 0 and 9999".to_owned(),
             ),
         },
     }
@@ -67,22 +69,22 @@ pub fn admit(
 /// The next step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Nothing can be done as things are; somebody must change something.
+    /// Nothing can be done until the configuration changes.
     Refuse(String),
-    /// These backups need a note whose they are.
+    /// Annotate these backups with tenant and issuer.
     Annotate(Vec<ObjectKey>),
-    /// This is what it is about: it must be remembered.
+    /// Store these lists in the status.
     Begin(Lists, String),
-    /// These must be told to renew, then waited for.
+    /// Request renewal of these Certificates, then wait.
     Renew(Lists, Vec<CertificateName>),
-    /// These backups are to be revoked now.
+    /// Revoke these certificates.
     Revoke(Lists, Vec<Backup>),
-    /// All is done that can be done.
+    /// Publish the final status.
     Finish(Lists),
 }
 
-/// What to do next about what was requested before `date`. `annotated` says that [`Step::Annotate`] was
-/// done already.
+/// The next step for certificates requested before `date`. `annotated` means that
+/// [`Step::Annotate`] is done.
 #[must_use]
 pub fn next(
     observed: &Observed,
@@ -113,7 +115,7 @@ fn begin(
     }
     if observed.too_many {
         return Step::Refuse(format!(
-            "more than {MOST} Certificates have the same label {} or the same certificate: give them a request of their own, \
+            "more than {MAX_REVOKED} Certificates have the same label {} or the same certificate: change their requests, \
              or delete those that are not needed",
             well_known::HASH
         ));
@@ -143,7 +145,7 @@ fn begin(
             lost.secret
         ));
     }
-    let backups: Vec<&Backup> = recorded.into_iter().chain(unrecorded).take(MOST).collect();
+    let backups: Vec<&Backup> = recorded.into_iter().chain(unrecorded).take(MAX_REVOKED).collect();
     if backups.is_empty() {
         return Step::Refuse(format!(
             "find all old secrets failed: no valid secrets found older than {date}"
@@ -163,7 +165,7 @@ fn begin(
 }
 
 impl Subject {
-    /// Why nothing of this Certificate can be revoked.
+    /// Why certificates of this Certificate cannot be revoked.
     fn refusal(&self) -> Option<String> {
         if self.revoked {
             // Upstream's spelling.
@@ -183,9 +185,10 @@ impl Subject {
 }
 
 impl SecretHolder {
-    /// Whether it was told to renew what was requested before `date`, with another key. Both are
-    /// needed: without the date nothing is renewed, and without the annotation the key may stay. A date
-    /// that somebody moved on would be waited for, and so it tells nothing.
+    /// Whether a renewal with a new key is requested for certificates from before `date`. It needs
+    /// both fields: without `ensureRenewedAfter` nothing is renewed, and without the annotation the
+    /// key may be reused. A date in the future, set by a user, would delay the renewal, so it does
+    /// not count.
     fn is_renewal_requested(&self, date: Timestamp, now: Timestamp) -> bool {
         let (Some(after), Some(new_key_after)) = (self.renewed_after, self.new_key_after) else {
             return false;
@@ -203,7 +206,7 @@ fn resume(
 ) -> Step {
     let holder = |name: &CertificateName| observed.holders.iter().find(|it| it.name == *name);
     if renew {
-        // Who is gone needs no certificate any more.
+        // A deleted Certificate needs no renewal.
         lists.processing.retain(|name| holder(name).is_some());
         let is_renewed = |held: &HeldCertificate| !held.revoked && held.requested_at >= date;
         let renewed: Vec<_> = lists
@@ -227,13 +230,13 @@ fn resume(
     let mut to_revoke = Vec::new();
     for listed in std::mem::take(&mut lists.secrets) {
         match observed.backups.iter().find(|backup| backup.is(&listed)) {
-            // By us before a crash, or by somebody else.
+            // Revoked by an earlier pass before a crash, or by another client.
             Some(backup) if backup.revoked => drop(lists.revoked_secrets.insert(listed)),
             Some(backup) => {
                 to_revoke.push(backup.clone());
                 lists.secrets.insert(backup.listed());
             }
-            // Deleted meanwhile, or never ours: nobody can revoke it.
+            // The backup was deleted, or never permitted a revocation.
             None => drop(lists.failed_secrets.insert(listed)),
         }
     }
@@ -244,14 +247,14 @@ fn resume(
     Step::Finish(lists)
 }
 
-/// Nothing is left to be revoked: says of each Certificate what that means for it.
+/// Sorts the remaining Certificates into the final lists.
 fn finish_holders(observed: &Observed, lists: &mut Lists, date: Timestamp) {
     let record =
         |held: &HeldCertificate| observed.backups.iter().find(|backup| backup.leaf == held.leaf);
     let among = |list: &BTreeSet<CertificateSecret>, held: &HeldCertificate| {
         record(held).is_some_and(|record| list.iter().any(|listed| record.is(listed)))
     };
-    // Its backup was deleted, or was never its own.
+    // The backup was deleted, or belongs to another tenant.
     let is_lost = |held: &HeldCertificate| record(held).is_none() && held.requested_at < date;
     for name in std::mem::take(&mut lists.processing) {
         let Some(holder) = observed.holders.iter().find(|it| it.name == name) else { continue };
@@ -262,25 +265,25 @@ fn finish_holders(observed: &Observed, lists: &mut Lists, date: Timestamp) {
             Some(held) if among(&lists.failed_secrets, held) || is_lost(held) => {
                 lists.failed.insert(name);
             }
-            // It has another one meanwhile, or none.
+            // The Certificate has another certificate by now, or none.
             Some(_) => drop(lists.renewed.insert(name)),
             None => drop(lists.revoked.insert(name)),
         }
     }
 }
 
-/// How it ended.
+/// The result of a finished revocation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ending {
-    /// Everything is revoked.
+    /// All certificates are revoked.
     Applied,
-    /// Some of it.
+    /// Some certificates are revoked.
     PartialApplied,
-    /// Nothing.
+    /// No certificate is revoked.
     Error,
 }
 
-/// How it ended, in upstream's words; `before` is what went wrong.
+/// The final result and upstream's message; `before` contains the errors.
 #[must_use]
 pub fn ending(lists: &Lists, renew: bool, before: &str) -> (Ending, String) {
     if lists.revoked_secrets.is_empty() {

@@ -1,4 +1,4 @@
-//! One pass over one CertificateRevocation.
+//! Reconciles one CertificateRevocation. [`index`](super::index) decides when a pass is needed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,48 +31,48 @@ use crate::{
     },
 };
 
-/// Whoever waits is woken; this is for what nobody tells.
+/// Interval of passes while waiting; watch events usually come first.
 pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
-/// The same for room among passes that wait for servers of tenants.
+/// Delay if the limit of concurrent requests to tenants' CAs is reached.
 pub(super) const BUSY_RECHECK: SignedDuration = SignedDuration::from_secs(5);
-/// The same where somebody must change something.
+/// Interval of passes while the specification is refused.
 const REFUSED_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 
-/// Everything that a pass needs.
+/// State and dependencies of the controller.
 pub struct Controller {
-    /// Where CertificateRevocations and Certificates live.
+    /// Clusters with CertificateRevocations and Certificates.
     pub clusters: CertificateClusters,
-    /// Where Secrets live.
+    /// Cluster with the Secrets.
     pub target: TargetCluster,
-    /// Which cluster is which.
+    /// Identities of the clusters.
     pub places: ClusterIdentities,
-    /// Who issues.
+    /// All issuers.
     pub issuers: Arc<Registry>,
-    /// What was asked of the manager.
+    /// Configuration.
     pub settings: CertificateSettings,
-    /// The time.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// The CertificateRevocations.
+    /// All CertificateRevocations.
     pub index: Index,
-    /// Which of them need a pass.
+    /// CertificateRevocations that need a pass.
     pub queue: Shared<RevocationKey>,
-    /// How many passes wait for servers of tenants.
+    /// Limits the number of passes that wait for CAs of tenants.
     pub tenant_limiter: TenantLimiter,
 }
 
 impl Controller {
-    /// One pass. Returns after how long the next one is due.
+    /// Runs one pass. Returns the delay until the next one.
     pub async fn reconcile(&self, key: RevocationKey) -> Option<Duration> {
         match self.pass(&key).await {
             Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
             Ok(None) => None,
-            // The watch will tell that it is gone.
+            // The object was deleted; the watch has reported it or will do so.
             Err(_) if self.index.get(&key).is_none() => None,
             Err(error) => {
                 if is_news(&error) {
-                    tracing::warn!(revocation = %key, "revocation {key}: a cluster refused or is away: {}", brief(&error));
+                    tracing::warn!(revocation = %key, "revocation {key}: a cluster refused a request or is unavailable: {}", brief(&error));
                 }
-                // What is refused after the CA was asked makes it be asked again.
+                // A retry after a refused write may ask the CA again, so it is delayed.
                 Some(if is_refusal(&error) { requeue::REFUSED } else { requeue::after(&error) })
             }
         }
@@ -98,7 +98,7 @@ impl Controller {
         }
     }
 
-    /// Without a date, all that was requested until now is meant.
+    /// Sets the missing date: all certificates requested until now are revoked.
     async fn set_date(
         &self,
         key: &RevocationKey,

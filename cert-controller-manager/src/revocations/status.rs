@@ -1,4 +1,4 @@
-//! What a CertificateRevocation says of itself. Pure, but for the writing of it.
+//! Computes and publishes the status of a CertificateRevocation.
 
 use std::collections::BTreeSet;
 
@@ -25,21 +25,21 @@ use crate::{
     runtime::merge,
 };
 
-/// Upstream's words for how far a revocation is.
+/// The states of a revocation, as in upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    /// It goes on.
+    /// In progress.
     Pending,
-    /// Somebody must change something, or nothing could be revoked.
+    /// Refused, or no certificate could be revoked.
     Error,
-    /// Everything is revoked.
+    /// All certificates are revoked.
     Applied,
-    /// Some of it.
+    /// Some certificates are revoked.
     PartialApplied,
 }
 
 impl State {
-    /// The word in `status.state`.
+    /// The value of `status.state`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -61,30 +61,30 @@ impl From<Ending> for State {
     }
 }
 
-/// What there is to say.
+/// A change of the status.
 #[derive(Clone, Debug)]
 pub struct StatusUpdate {
-    /// In upstream's words.
+    /// `status.state`
     pub state: State,
-    /// For people.
+    /// `status.message`
     pub message: String,
-    /// What is concerned; `None` leaves what is update.
+    /// The affected Certificates; `None` keeps the lists in the status.
     pub lists: Option<Lists>,
-    /// Whether nothing happens any more.
+    /// Whether the revocation is finished.
     pub finished: bool,
-    /// When the CA is asked again.
+    /// The back-off until the next request to the CA.
     pub backoff: Option<Backoff>,
 }
 
 impl StatusUpdate {
-    /// It goes on.
+    /// The revocation is in progress.
     #[must_use]
     pub fn pending(message: impl Into<String>, lists: Option<Lists>) -> Self {
         let (finished, backoff) = (false, None);
         Self { state: State::Pending, message: message.into(), lists, finished, backoff }
     }
 
-    /// It cannot go on as things are.
+    /// The revocation is refused until the configuration changes.
     #[must_use]
     pub fn error(message: impl Into<String>) -> Self {
         Self { state: State::Error, ..Self::pending(message, None) }
@@ -143,7 +143,7 @@ fn list<T: Clone>(set: &BTreeSet<T>) -> Option<Vec<T>> {
     (!set.is_empty()).then(|| set.iter().cloned().collect())
 }
 
-/// What is left of the last failure, if the specification is still the one that failed.
+/// The back-off in the status, if it is for the current specification.
 #[must_use]
 pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
     let backoff = revocation.status.as_ref()?.backoff.as_ref()?;
@@ -156,7 +156,7 @@ pub fn backoff(revocation: &CertificateRevocation) -> Option<Backoff> {
 }
 
 impl Controller {
-    /// Writes what there is to say, where it differs from what is update.
+    /// Writes the status if it has changed, and publishes an event.
     pub(super) async fn publish_status(
         &self,
         key: &RevocationKey,

@@ -1,8 +1,8 @@
-//! What is kept of a CertificateRevocation. Its writer decides how large it is, and it stays when it is
-//! finished.
+//! Bounds the size of stored CertificateRevocations. Tenants decide about the size of the objects,
+//! and finished ones are kept.
 //!
-//! Of each list in the status one more is kept than counts, so that a list that is too long differs from
-//! what is written.
+//! Each list of the status keeps one entry more than the limit, so that a list that is too long
+//! differs from what the manager writes.
 
 use crate::{
     api::{
@@ -14,17 +14,17 @@ use crate::{
         trim::cut,
         well_known,
     },
-    revocations::observed::MOST,
+    revocations::observed::MAX_REVOKED,
 };
 
-/// Longest text of the specification: longer than any name or date.
+/// Maximum length of texts in the specification; longer than any name or date.
 const MAX_TEXT: usize = 4 << 10;
-/// Longest name, date and serial number in the status: longer than any that is written there.
+/// Maximum length of names, dates and serial numbers in the status; longer than the manager writes.
 const MAX_NAME: usize = 255;
-/// Longest message.
+/// Maximum length of the message.
 pub(super) const MAX_MESSAGE: usize = 32 << 10;
 
-/// Drops what nobody reads, and cuts what is longer than it can be.
+/// Removes unused fields, and cuts lists and texts.
 pub(super) fn trim(revocation: &mut CertificateRevocation) {
     let metadata = &mut revocation.metadata;
     metadata.labels = None;
@@ -80,7 +80,7 @@ fn trim_status(status: &mut CertificateRevocationStatus) {
 }
 
 fn shorten<T>(list: &mut Vec<T>, texts: impl Fn(&mut T) -> Vec<&mut String>) {
-    list.truncate(MOST + 1);
+    list.truncate(MAX_REVOKED + 1);
     list.shrink_to_fit();
     list.iter_mut().flat_map(texts).for_each(|text| cut(text, MAX_NAME));
 }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn values_within_the_limits_are_kept_and_everything_else_is_cut() {
-        let usual = revocation(MOST, "some-text");
+        let usual = revocation(MAX_REVOKED, "some-text");
         let kept = trimmed(usual.clone());
         for part in ["metadata", "spec", "status"] {
             assert_eq!(kept[part], usual[part]);
@@ -130,7 +130,7 @@ mod tests {
         let kept = trimmed(revocation(1_000, &"x".repeat(20_000)));
         let lists = ["objects", "secrets"].map(|one| kept["status"][one].as_object().unwrap());
         for list in lists.into_iter().flat_map(|lists| lists.values()) {
-            assert_eq!(list.as_array().unwrap().len(), MOST + 1);
+            assert_eq!(list.as_array().unwrap().len(), MAX_REVOKED + 1);
         }
         assert!(kept.to_string().len() < 7 * 101 * 3 * 300 + (64 << 10));
 

@@ -1,4 +1,4 @@
-//! What binds a new account to one that exists elsewhere at the CA (RFC 8555 section 7.3.4).
+//! Reads external account bindings (RFC 8555 section 7.3.4) from their Secrets.
 
 use cert_lib::acme::account::binding::{Binding, MacAlgorithm};
 use k8s_openapi::api::core::v1::Secret;
@@ -15,7 +15,7 @@ use crate::{
 
 const HMAC_KEY: &str = "hmacKey";
 
-/// Where the key of the binding is. Without a namespace it is the issuer's.
+/// The Secret with the key of the binding. The default namespace is that of the Issuer.
 #[must_use]
 pub fn secret_of(issuer: &Issuer, binding: &ExternalAccountBinding) -> ObjectKey {
     let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -27,11 +27,10 @@ pub fn secret_of(issuer: &Issuer, binding: &ExternalAccountBinding) -> ObjectKey
     }
 }
 
-/// Reads the binding. It is needed when an account is made, and not before or after: the Secret of a
-/// binding that was used may go.
+/// Reads the binding. It is needed for a registration only: its Secret can be deleted afterwards.
 ///
 /// # Errors
-/// In upstream's words.
+/// The messages are upstream's.
 pub async fn load(
     client: &Client,
     name: &ObjectKey,
@@ -43,9 +42,7 @@ pub async fn load(
         return Err(invalid("missing keyID for external account binding in ACME spec".to_owned()));
     }
     if name.name.is_empty() {
-        return Err(invalid(
-            "keySecretRef of the external account binding names no Secret".to_owned(),
-        ));
+        return Err(invalid("keySecretRef of the external account binding has no name".to_owned()));
     }
     let api: Api<Secret> = Api::namespaced(client.clone(), &name.namespace);
     let found = api.get_opt(&name.name).await.map_err(|error| IssuerError::Failed {

@@ -1,4 +1,4 @@
-//! The Secret of an account key: what may be in it, and how the key in it is changed.
+//! Reads, creates and changes the Secret of an account key.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +14,27 @@ use super::IssuerError;
 use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec, well_known};
 
 const KEY: &str = "privateKey";
-/// The key that is to follow, from before the CA hears of it until it is the key.
+/// Entry with the next key during a rotation.
 const NEXT: &str = "nextPrivateKey";
-/// Upstream wrote it once and still tolerates it.
+/// Entry of old versions of upstream; ignored.
 const OBSOLETE: &str = "email";
 
-/// A private key in a Secret, and the hash by which a change is noticed.
+/// An account key and the hash of its Secret.
 pub struct StoredKey {
-    /// The key.
+    /// The account key.
     pub key: AccountKey,
-    /// The key that is to follow, while it is changed.
+    /// The next key during a rotation.
     pub next: Option<AccountKey>,
-    /// Hash of the Secret's data, as upstream computes it.
+    /// Hash of the Secret's data, as computed by upstream.
     pub hash: String,
-    /// As it was read.
+    /// Resource version of the Secret.
     version: Option<String>,
-    /// Whether we have made it, so that nobody else has it.
+    /// Whether the manager created the key, so that no other client uses it.
     pub is_ours: bool,
 }
 
-/// Where the account key is. Where the issuer does not say, the name is made from its own and its
-/// uid: the same after a crash.
+/// The Secret with the account key. The default name contains name and uid of the Issuer, so that
+/// it is the same after a crash.
 #[must_use]
 pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec) -> ObjectKey {
     let reference = spec.private_key_secret_ref.clone().unwrap_or_default();
@@ -47,11 +47,11 @@ pub fn key_secret(issuer: &Issuer, spec: &AcmeSpec) -> ObjectKey {
     }
 }
 
-/// Reads the account key, or makes and stores one where the issuer may register by itself. A new
-/// key is stored before the CA hears of it, so that a crash does not lose the account.
+/// Reads the account key, or creates one if `autoRegistration` is set. A new key is stored before
+/// its registration, so that a crash cannot lose the account.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`IssuerError`].
 pub async fn load_key(
     client: &Client,
     issuer: &Issuer,
@@ -69,7 +69,8 @@ pub async fn load_key(
             Some(SecretReference { name: Some(_), .. }) => format!(
                 "loading issuer secret failed: Secret {key} does not exist: create it with the account key in PEM under {KEY}, or set autoRegistration"
             ),
-            _ => "neither privateKeySecretRef nor autoRegistration is set: name the Secret of an existing account key, or let one be made".to_owned(),
+            _ => "neither privateKeySecretRef nor autoRegistration is set: set one of them"
+                .to_owned(),
         }));
     }
     let (made, text) = generate()?;
@@ -92,14 +93,14 @@ pub async fn load_key(
     let created = api.create(&PostParams::default(), &secret).await;
     let created =
         created.map_err(|error| IssuerError::cluster("storing the account key", &error))?;
-    tracing::info!(issuer = %issuer.name_any(), secret = %key, "made an account key for issuer {}, it is in Secret {key}", issuer.name_any());
+    tracing::info!(issuer = %issuer.name_any(), secret = %key, "created an account key for issuer {} in Secret {key}", issuer.name_any());
     read(key, &created)
 }
 
-/// Makes the key that is to follow and stores it beside the one that counts.
+/// Creates the next key and stores it beside the current one.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`IssuerError`].
 pub async fn store_next(
     client: &Client,
     name: &ObjectKey,
@@ -109,10 +110,10 @@ pub async fn store_next(
     write(client, name, stored, None, &json!({ NEXT: text }), "storing the next account key").await
 }
 
-/// The key that was to follow is the key.
+/// Makes the next key the current one.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`IssuerError`].
 pub async fn promote_next(
     client: &Client,
     name: &ObjectKey,
@@ -123,19 +124,19 @@ pub async fn promote_next(
     write(client, name, stored, Some(next), &data, "storing the new account key").await
 }
 
-/// The key that was to follow is not taken.
+/// Removes the next key.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`IssuerError`].
 pub async fn drop_next(
     client: &Client,
     name: &ObjectKey,
     stored: &StoredKey,
 ) -> Result<StoredKey, IssuerError> {
-    write(client, name, stored, None, &json!({ NEXT: null }), "dropping the next account key").await
+    write(client, name, stored, None, &json!({ NEXT: null }), "removing the next account key").await
 }
 
-/// Changes a Secret that is still as it was read; `made` is the key that counts from now on.
+/// Changes the Secret if its version is unchanged. `made` is the new current key, if there is one.
 async fn write(
     client: &Client,
     name: &ObjectKey,
@@ -154,10 +155,10 @@ async fn write(
     read(name, &patched.map_err(|error| IssuerError::cluster(what, &error))?)
 }
 
-/// Another key takes the place of one whose account is closed for good.
+/// Replaces the key of a deactivated account with a new one.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`IssuerError`].
 pub async fn replace(
     client: &Client,
     name: &ObjectKey,
@@ -213,8 +214,8 @@ fn read(name: &ObjectKey, secret: &Secret) -> Result<StoredKey, IssuerError> {
     })
 }
 
-/// Upstream's hash of a Secret's data: key, NUL, value, in the order of the keys. The key that is to
-/// follow does not count until it is the key.
+/// Upstream's hash of a Secret's data: name, NUL and value of each entry, sorted by name. The next
+/// key is not part of it.
 fn hash(data: &BTreeMap<String, ByteString>) -> String {
     let mut bytes = Vec::new();
     for (key, value) in data.iter().filter(|(key, _)| *key != NEXT) {

@@ -1,4 +1,4 @@
-//! Tables of the choice: each row is a sentence.
+//! Tests of the selection.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The table: what is there, and the step that follows.
+//! Tests of the plan: observed state and next step.
 
 use cert_lib::model::bundle::LeafDigest;
 
@@ -64,7 +64,7 @@ fn backup(serial: &str, requested_at: &str) -> Backup {
     }
 }
 
-/// One Certificate with one certificate, and its backup.
+/// One Certificate with one certificate and its backup.
 fn observed() -> Observed {
     Observed {
         subject: Some(subject()),
@@ -74,7 +74,7 @@ fn observed() -> Observed {
     }
 }
 
-/// The same after the begin.
+/// The lists after the revocation has begun.
 fn lists() -> Lists {
     Lists {
         processing: [name("a")].into(),
@@ -160,7 +160,7 @@ fn a_certificate_that_cannot_be_revoked_is_refused_with_upstreams_message() {
     ] {
         assert_eq!(refused(&observed), why);
     }
-    // An issuer that is away may come back.
+    // An unknown issuer may appear later.
     let away = with(Subject { issuer: selection(None), ..subject() });
     assert!(matches!(first(&away), Step::Begin(..)));
 }
@@ -282,7 +282,7 @@ fn a_renewal_is_requested_by_a_date_in_the_past_and_a_new_key() {
     }
 }
 
-/// faults.md 72: deleted in between.
+/// faults.md 72: deleted during the revocation.
 #[test]
 fn a_deleted_certificate_is_not_awaited() {
     let observed = Observed { holders: vec![], ..observed() };
@@ -307,8 +307,8 @@ fn a_certificate_revoked_before_a_crash_is_not_revoked_again() {
     assert_eq!((ending, message.as_str()), (Ending::Applied, "certificate(s) revoked"));
 }
 
-/// The status is written by people who are not trusted: what it names and is not theirs is not
-/// among the backups that were observed.
+/// Tenants can write the status. A backup that only the status names is not among the observed
+/// ones.
 #[test]
 fn a_backup_that_only_the_status_names_is_never_revoked() {
     let observed = Observed { backups: vec![], ..observed() };
