@@ -1,9 +1,8 @@
-//! What the manager may do in each logical cluster: the table that the chart's roles, the reference
-//! and the tests are made from.
+//! The permissions of the manager in each logical cluster. The chart's roles, the reference and tests
+//! are generated from this table.
 //!
-//! A row is a need of the code, no more: reading is `get list watch`, server-side apply is `patch`
-//! and, where the object may be new, `create`. Only the lease and our definitions are updated, with
-//! the resourceVersion that was looked at.
+//! A row contains only what the code needs. Reading is `get list watch`. Server-side apply is `patch`,
+//! and `create` if the object may be new. Only the lease and our definitions need `update`.
 
 mod roles;
 mod table;
@@ -13,12 +12,12 @@ use std::fmt;
 pub use roles::{GrantedRole, Scope, roles};
 pub use table::TABLE;
 
-/// The logical clusters. Several may be one and the same.
+/// The logical clusters, which may be the same cluster.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Cluster {
-    /// Issuers, account keys, orders under way and the lease. Trusted.
+    /// Issuers, account keys, running orders and the lease. Trusted.
     Default,
-    /// Certificates and what they are derived from. Not trusted.
+    /// Certificates and source objects. Not trusted.
     Source,
     /// Challenge DNSEntries.
     Dns,
@@ -27,7 +26,7 @@ pub enum Cluster {
 }
 
 impl Cluster {
-    /// All of them, in the order of the documentation.
+    /// All clusters, in the order of the documentation.
     pub const ALL: [Self; 4] = [Self::Default, Self::Source, Self::Dns, Self::Target];
 }
 
@@ -42,34 +41,34 @@ impl fmt::Display for Cluster {
     }
 }
 
-/// Which of the roles of a cluster a row belongs to. Each is granted by itself, so that an operator
-/// may leave out what a flag switches off.
+/// A role in a cluster. Each role is granted separately, so that an operator can leave out roles for
+/// disabled features.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Part {
-    /// Issuers and the Secrets beside them.
+    /// Issuers and their Secrets.
     Issuers,
     /// The lease of the leader.
     Lease,
-    /// Certificates and the objects that they are derived from.
+    /// Certificates and source objects.
     Objects,
     /// Challenge records.
     Entries,
-    /// Answering for challenge records, for `--answer-dns` or the command `answer` only.
+    /// The DNS responder, only for `--answer-dns` and the command `answer`.
     Answer,
     /// Secrets of certificates.
     Secrets,
-    /// Issuers on target, for `--allow-target-issuers` only.
+    /// Issuers on target, only for `--allow-target-issuers`.
     TargetIssuers,
-    /// The custom resource definitions; not needed with `--<cluster>.disable-deploy-crds`.
+    /// CustomResourceDefinitions; not needed with `--<cluster>.disable-deploy-crds`.
     Definitions,
-    /// What tells one cluster from another.
+    /// The id of the cluster.
     Identity,
-    /// Asking who may read metrics, for `--metrics-authorization` only.
+    /// Reviews of readers of metrics, only for `--metrics-authorization`.
     MetricsAuthorization,
 }
 
 impl Part {
-    /// The end of the role's name.
+    /// The suffix of the name of the role.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -86,39 +85,39 @@ impl Part {
         }
     }
 
-    /// Where it applies.
+    /// The namespaces of the role.
     #[must_use]
-    pub fn place(self) -> Place {
+    pub fn scope(self) -> RoleScope {
         match self {
-            Self::Issuers => Place::IssuerNamespace,
-            Self::Lease => Place::LeaseNamespace,
-            Self::Entries | Self::Answer => Place::DnsNamespace,
-            Self::Identity => Place::KubeSystem,
+            Self::Issuers => RoleScope::IssuerNamespace,
+            Self::Lease => RoleScope::LeaseNamespace,
+            Self::Entries | Self::Answer => RoleScope::DnsNamespace,
+            Self::Identity => RoleScope::KubeSystem,
             Self::Objects
             | Self::Secrets
             | Self::TargetIssuers
             | Self::Definitions
-            | Self::MetricsAuthorization => Place::Everywhere,
+            | Self::MetricsAuthorization => RoleScope::Everywhere,
         }
     }
 }
 
-/// Where a role applies: a ClusterRole, or a Role in one namespace.
+/// The namespaces of a role: a ClusterRole, or a Role in one namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
-    /// The whole cluster.
+pub enum RoleScope {
+    /// All namespaces.
     Everywhere,
     /// `--issuer-namespace`
     IssuerNamespace,
     /// `--namespace`
     LeaseNamespace,
-    /// `--dns-namespace`, the whole cluster without it
+    /// `--dns-namespace`, or all namespaces if it is not set
     DnsNamespace,
     /// `kube-system`
     KubeSystem,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RoleScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Everywhere => "all",
@@ -130,43 +129,43 @@ impl fmt::Display for Place {
     }
 }
 
-/// Which objects of a resource a row is about.
+/// Restriction to names of objects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Names {
-    /// All.
+    /// No restriction.
     Any,
     /// The lease of the leader.
     Lease,
-    /// These.
+    /// These names.
     These(&'static [&'static str]),
 }
 
-/// A need of the manager.
+/// A permission of the manager.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// In which cluster.
+    /// Cluster.
     pub cluster: Cluster,
-    /// In which of its roles.
+    /// Role.
     pub part: Part,
-    /// The API group, empty for core.
+    /// API group, empty for core.
     pub group: &'static str,
-    /// The plurals, separated by spaces.
+    /// Plurals, separated by spaces.
     pub resources: &'static str,
-    /// Which of the objects.
+    /// Names of the objects.
     pub names: Names,
-    /// The verbs, separated by spaces.
+    /// Verbs, separated by spaces.
     pub verbs: &'static str,
-    /// What for.
+    /// Reason.
     pub why: &'static str,
 }
 
-/// The table as Markdown.
+/// Renders the table as Markdown.
 #[must_use]
 pub fn markdown() -> String {
     use fmt::Write as _;
     let mut text = HEAD.to_owned();
     for cluster in Cluster::ALL {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "\n## {cluster}\n\n{COLUMNS}");
         for row in TABLE.iter().filter(|row| row.cluster == cluster) {
             let group = if row.group.is_empty() { "" } else { " of " };
@@ -176,9 +175,9 @@ pub fn markdown() -> String {
                 Names::These(names) => format!(" ({})", names.join(", ")),
             };
             let resources = format!("{}{group}{}{names}", list(row.resources), row.group);
-            let (part, place) = (row.part.name(), row.part.place());
+            let (part, scope) = (row.part.name(), row.part.scope());
             let verbs = list(row.verbs);
-            let _ = writeln!(text, "| {part} | {place} | {resources} | {verbs} | {} |", row.why);
+            let _ = writeln!(text, "| {part} | {scope} | {resources} | {verbs} | {} |", row.why);
         }
     }
     text
@@ -192,9 +191,9 @@ const HEAD: &str = "\
 <!-- Generated by `cert-controller-manager generate access`. Do not edit. -->
 # Access
 
-What the manager may do in each of its four logical clusters. Where several of them are one cluster,
-it needs the sum. The chart grants this in the cluster that it is installed in;
-`cert-controller-manager generate roles` prints the roles for the others.
+The permissions of the manager in each of its four logical clusters. If several of them are the same
+cluster, it needs the union. The chart grants the permissions in the cluster where it is installed;
+`cert-controller-manager generate roles` prints the roles for the other clusters.
 ";
 const COLUMNS: &str = "\
 | role | namespaces | resources | verbs | why |
@@ -206,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_plain_words_and_every_verb_is_one_of_kubernetes() {
+    fn every_row_has_a_reason_and_valid_verbs() {
         for row in TABLE {
             assert!(!row.why.is_empty() && !row.why.contains('|'), "{row:?}");
             for verb in row.verbs.split(' ') {
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_granted_twice_in_one_role() {
+    fn no_permission_is_granted_twice_in_one_role() {
         for (index, row) in TABLE.iter().enumerate() {
             for other in &TABLE[index + 1..] {
                 let same =
@@ -230,9 +229,9 @@ mod tests {
         }
     }
 
-    /// The source is not trusted, and what is granted there must not lead to what is kept elsewhere.
+    /// The source is not trusted, so the manager must not read credentials there.
     #[test]
-    fn no_secret_and_no_issuer_is_read_on_source() {
+    fn secrets_and_issuers_are_not_read_on_source() {
         let rows = TABLE.iter().filter(|row| row.cluster == Cluster::Source);
         for row in rows {
             assert!(!row.resources.contains("secrets") && !row.resources.contains("issuers"));
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_names_every_cluster_and_every_reason() {
+    fn the_reference_contains_every_cluster_and_reason() {
         let text = markdown();
         assert!(TABLE.iter().all(|row| text.contains(row.why)));
         assert!(Cluster::ALL.iter().all(|cluster| text.contains(&format!("\n## {cluster}\n"))));

@@ -1,12 +1,12 @@
-//! What the world asks: an authoritative DNS server for challenge names.
+//! The responder: an authoritative DNS server for challenge names.
 //!
-//! A zone such as `acme.example.org` is delegated to it, and it publishes the TXT values of the
-//! `DNSEntry` objects in that zone, so that no DNS provider is needed. Listens on UDP and TCP; reads
-//! entries; writes their status.
+//! A zone such as `acme.example.org` is delegated to it. It publishes the TXT values of the `DNSEntry`
+//! objects in that zone, so that no DNS provider is necessary. Listens on UDP and TCP, reads entries, and
+//! writes their status.
 //!
-//! Not here: recursion, zone transfer, DNSSEC, any record that is no challenge's. Several processes
-//! may answer side by side: each marks an entry Ready when *it* has the values, so behind a
-//! delegation to several, whoever waits must ask each of them (our own look does).
+//! Not here: recursion, zone transfer, DNSSEC, and other records. Several processes may run in parallel.
+//! Each marks an entry Ready when *it* has the values, so a client must query all name servers of the
+//! delegation, as our propagation check does.
 
 pub mod server;
 pub mod zone;
@@ -30,43 +30,43 @@ use self::{
     zone::Table,
 };
 
-/// What is answered, where.
+/// Configuration of the responder.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Sockets to bind, each for UDP and TCP.
+    /// Addresses to bind, for UDP and TCP.
     pub listen: Vec<SocketAddr>,
-    /// The zones that are delegated to us. The name server of each is `ns.<zone>`.
+    /// Delegated zones. The name server of each is `ns.<zone>`.
     pub zones: Vec<DnsName>,
-    /// Class of the entries that are ours to publish; empty for those without a class.
+    /// Class of the published entries; empty for entries without class.
     pub class: String,
-    /// Where entries are looked for; everywhere when unset.
+    /// Namespace of the entries; all namespaces if unset.
     pub namespace: Option<String>,
-    /// Public addresses of this server (`--answer-address`). Without them the zones' name server has
-    /// no address here, and only a delegation with glue leads to us.
+    /// Public addresses of this server (`--answer-address`). Without them, the name server has no address
+    /// records, and the delegation needs glue.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Why the responder ended.
+/// An error of the responder.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// A socket could not be opened.
+    /// A socket cannot be bound.
     #[error("cannot listen on {address}")]
     Bind {
-        /// Address that was asked for.
+        /// Address.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The server broke while it ran.
-    #[error("the DNS server ended: {0}")]
+    /// The server failed.
+    #[error("the DNS server failed: {0}")]
     Server(String),
 }
 
-/// Answers until `shutdown`. The sockets are open before the first entry is looked at, so an entry is
-/// never marked Ready by a process that nobody can ask.
+/// Runs the responder until `shutdown`. The sockets are open before the first entry is read, so an entry
+/// is never marked Ready by a process that cannot be queried.
 ///
 /// # Errors
-/// When a socket cannot be opened, or the server breaks.
+/// When a socket cannot be bound, or the server fails.
 pub async fn run(
     options: Options,
     client: Client,
@@ -77,13 +77,13 @@ pub async fn run(
     let mut server = Server::bind(&options.listen, shared.clone()).await?;
     let served = Served::new(options.class, options.zones, shared);
     tokio::select! {
-        ended = server.run() => ended,
+        result = server.run() => result,
         never = served.run(client, options.namespace) => match never {},
         () = shutdown.cancelled() => server.stop().await,
     }
 }
 
-/// Serials grow with time, so a restarted process does not go back.
+/// The first serial grows with time, so that it does not decrease after a restart.
 fn first_serial() -> u32 {
     let seconds = Timestamp::now().as_second().rem_euclid(i64::from(u32::MAX));
     u32::try_from(seconds).unwrap_or_default()

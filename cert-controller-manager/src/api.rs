@@ -1,4 +1,4 @@
-//! Our custom resources, and the shapes of foreign ones as far as we read or write them.
+//! Our custom resources, and the fields of other resources that we read or write.
 
 pub mod backup;
 pub mod certificate;
@@ -26,7 +26,7 @@ pub use revocation::CertificateRevocation;
 
 use kube::{Resource, ResourceExt};
 
-/// Whether an object is of one of these classes.
+/// Whether an object has one of these classes.
 #[must_use]
 pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {
     classes.serves(object.annotations().get(well_known::CLASS).map(String::as_str))

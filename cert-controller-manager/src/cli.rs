@@ -1,4 +1,4 @@
-//! The commands.
+//! The commands of the program.
 
 mod answer;
 mod generate;
@@ -11,14 +11,13 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{self, Command, Environment, LogSettings, Outcome};
 
-/// Reads the command line and does what it says. What goes wrong is told in one line on standard
-/// error: what failed, where, and why.
+/// Runs the command of the command line. An error is printed in one line on standard error.
 #[must_use]
 pub fn main() -> ExitCode {
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody can be told that nobody can be told.
+            // There is no other place to report a failure of standard error.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -26,15 +25,15 @@ pub fn main() -> ExitCode {
 }
 
 fn command() -> anyhow::Result<()> {
-    let command = match config::parse(std::env::args_os(), &Environment::look())? {
+    let command = match config::parse(std::env::args_os(), &Environment::detect())? {
         Outcome::Do(command) => command,
         Outcome::Show(text) => {
-            // A reader that has seen enough is no error.
+            // A closed pipe is not an error.
             let _ = text.print();
             return Ok(());
         }
     };
-    // Whoever comes first decides for the whole process, so this is the first thing.
+    // The first provider is used by the whole process, so install it first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match command {
         Command::Run(settings) => run::main(*settings),
@@ -47,13 +46,13 @@ fn command() -> anyhow::Result<()> {
     }
 }
 
-/// Starts the log on standard error.
+/// Initializes logging to standard error.
 fn log(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = &settings.filter;
-    // A plain level is about us: the DNS server would tell every question at `info`.
+    // A plain level applies to this program only: the DNS server logs every query at `info`.
     let plain = !filter.contains(['=', ',']);
     let quiet = if plain { ",hickory_server=warn,hyper=warn,h2=warn,tower=warn" } else { "" };
-    // It prints the whole body of an answer that it cannot read, and that may hold a key.
+    // kube_client logs the whole body of a response that it cannot decode, which may contain a key.
     let quiet = format!("{quiet},kube_client::client=off");
     let filter = EnvFilter::try_new(format!("{filter}{quiet}"))
         .map_err(|error| anyhow::anyhow!("--log-level {filter}: {error}"))?;
@@ -67,7 +66,7 @@ fn log(settings: &LogSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The proxies on the way to servers, named once in the log.
+/// Reads the proxies from the environment and logs them once.
 fn proxies() -> ProxySettings {
     let proxies = ProxySettings::from_env();
     for remark in proxies.remarks() {
@@ -75,13 +74,13 @@ fn proxies() -> ProxySettings {
     }
     let shown = proxies.to_string();
     if !shown.is_empty() {
-        tracing::info!("connections lead through proxies: {shown}");
+        tracing::info!("connections use proxies: {shown}");
     }
     proxies
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn asked_to_stop() -> anyhow::Result<()> {
+async fn termination_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -91,7 +90,7 @@ async fn asked_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The threads of the process: two are plenty, the work is waiting.
+/// The async runtime. Two threads are sufficient, because tasks mostly wait.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

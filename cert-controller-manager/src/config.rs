@@ -1,4 +1,4 @@
-//! Flags, configuration file and environment become [`Settings`], once. Nothing else reads them.
+//! Reads flags, configuration file and environment into [`Settings`], once.
 
 mod classes;
 mod command;
@@ -24,16 +24,16 @@ pub use settings::{
 };
 pub use values::Environment;
 
-/// What the command line asks for.
+/// The result of parsing the command line.
 #[derive(Debug)]
 pub enum Outcome {
-    /// To do something.
+    /// Run a command.
     Do(Command),
-    /// To print the help or the version.
+    /// Print the help or the version.
     Show(::clap::Error),
 }
 
-/// What to do.
+/// A command with its settings.
 #[derive(Debug)]
 pub enum Command {
     /// Manage certificates.
@@ -42,9 +42,9 @@ pub enum Command {
     Answer(Box<AnswerArgs>),
     /// Print files that are generated from the program.
     Generate {
-        /// What to print.
-        what: crate::generate::What,
-        /// Where to write them instead of printing.
+        /// The files to generate.
+        what: crate::generate::GeneratedFiles,
+        /// The directory to write them to, instead of printing.
         directory: Option<PathBuf>,
     },
     /// Print the version.

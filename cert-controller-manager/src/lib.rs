@@ -1,5 +1,5 @@
-//! cert-controller-manager: looks at Kubernetes objects and writes them. What to do is decided in
-//! `cert-lib`, and so is how certificates are issued.
+//! cert-controller-manager: the Kubernetes controllers. Decisions and the issuance of certificates are in
+//! `cert-lib`.
 
 pub mod access;
 pub mod answer;

@@ -1,4 +1,4 @@
-//! The program; everything is in the library.
+//! The binary, which calls the library.
 
 fn main() -> std::process::ExitCode {
     cert_controller_manager::cli::main()

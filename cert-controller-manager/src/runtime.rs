@@ -1,4 +1,5 @@
-//! What every controller here stands on: clusters, the work queue, reports, keys.
+//! Infrastructure of all controllers: clients of the clusters, leader election, watches, the work
+//! queue, events, metrics and tasks.
 
 pub mod admin;
 pub mod certificate_clusters;

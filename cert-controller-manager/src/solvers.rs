@@ -1,4 +1,4 @@
-//! Solvers that publish proofs as objects of Kubernetes.
+//! Solvers that publish proofs with Kubernetes objects.
 
 pub mod deferred;
 pub mod dnsentry;
@@ -11,8 +11,8 @@ use cert_lib::solve::{Owner, SolveError};
 use self::dnsentry::{DnsEntrySolver, Entries};
 use crate::runtime::watch::Availability;
 
-/// What Certificates know of the places where proofs are published: whether there is one, and how
-/// to take away what a lost order left.
+/// The solvers as the Certificate controller uses them: whether proofs can be published, and how to remove
+/// those of abandoned orders.
 pub struct Challenges {
     entries: Arc<Entries>,
     solver: Arc<DnsEntrySolver>,
@@ -20,19 +20,18 @@ pub struct Challenges {
 }
 
 impl Challenges {
-    /// Looks at `entries`, which `solver` writes. `dnsrecords` says that somebody wants DNSRecords
-    /// instead.
+    /// Uses `entries`, which `solver` writes. `dnsrecords` is `--use-dnsrecords`.
     #[must_use]
     pub fn new(entries: Arc<Entries>, solver: Arc<DnsEntrySolver>, dnsrecords: bool) -> Self {
         Self { entries, solver, dnsrecords }
     }
 
-    /// Why no proof can be published, in words for a person; `None` where it can.
+    /// An error message if proofs cannot be published.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
         if self.dnsrecords {
             return Some(
-                "this version writes no DNSRecords: start the manager without --use-dnsrecords"
+                "DNSRecords are not supported in this version: start the manager without --use-dnsrecords"
                     .to_owned(),
             );
         }
@@ -52,10 +51,10 @@ impl Challenges {
         }
     }
 
-    /// Takes away whatever is published for `owner`. *Idempotent*.
+    /// Removes all published proofs of `owner`. *Idempotent*.
     ///
     /// # Errors
-    /// When something could not be taken away.
+    /// When a proof cannot be removed.
     pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
         if self.entries.of_owner(owner).is_empty() {
             Ok(())

@@ -1,15 +1,18 @@
-//! Objects that ask for certificates – Ingress, Service, Gateways of Istio and of the Gateway API –
-//! become Certificates.
+//! Creates Certificates for annotated source objects: Ingress, Service, and the Gateways of Istio and
+//! of the Gateway API.
 //!
-//! `kind`, `object`: what is kept of an object, the same for all kinds. `ingress`, `service`,
-//! `istio`, `gateway`: how each kind becomes that. `annotations`, `domains`, `want`: what an object
-//! asks for, pure. `index`, `slaves`: what is there, kept warm by watches. `budget`, `size`: how much of
-//! it is kept for a namespace, pure; `reread`: what had no room, when there is some. `decide`: what to
-//! do about the difference, pure. `act`, `feedback`: doing it, and telling people. `watches`: which
-//! versions of which kinds are followed. `routes`: what adds names to the Gateways of others.
+//! - `kind`, `object`: the representation of a source object, the same for all kinds.
+//! - `ingress`, `service`, `istio`, `gateway`: the conversion of each kind.
+//! - `annotations`, `domains`, `extract`: the certificates that an object requests; pure.
+//! - `index`, `owned_certificates`: caches that the watches fill.
+//! - `budget`, `size`: the memory limit of each namespace; pure. `reread`: reads objects again that
+//!   exceeded it.
+//! - `decide`: compares desired and existing Certificates; pure. `act` and `feedback` write.
+//! - `watches`: the kinds and API versions that are watched. `routes`: routes add host names to
+//!   Gateways.
 //!
-//! Reads source objects and routes on the source cluster and Certificates on source and target.
-//! Writes Certificates, finalizers of source objects, and events on them. Never a Secret.
+//! Reads source objects and routes on the source cluster, and Certificates on source and target.
+//! Writes Certificates, finalizers of source objects, and events on them. Never writes a Secret.
 
 pub mod act;
 pub mod annotations;

@@ -1,6 +1,8 @@
-//! The ACME protocol (RFC 8555), without any opinion about certificates: [`client`] exchanges
-//! signed requests, [`account`] speaks for one account, [`order`] says what an order needs next.
-//! Who asks for which certificate, and how names are proved, is in [`crate::issue::acme`].
+//! The ACME protocol (RFC 8555): [`client`] exchanges signed requests, [`account`] manages
+//! accounts, [`order`] decides the next step of an order.
+//!
+//! Not here: which certificate to request, and how to prove control of names; see
+//! [`crate::issue::acme`].
 
 pub mod account;
 pub mod client;

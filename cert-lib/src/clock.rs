@@ -1,12 +1,12 @@
-//! The only reader of time. Everything that decides takes `now` as an argument; everything that
-//! must ask for it holds a [`Clock`].
+//! The only reader of the current time. Functions that decide take `now` as an argument; code that
+//! needs the time holds a [`Clock`].
 
 use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Tells the time of day. Deadlines in certificates and at the CA are wall-clock times, so this is
-/// the wall clock and not a monotonic one: a suspended machine must notice what it slept through.
+/// Reads the wall clock. Deadlines in certificates and at the CA are wall-clock times. A monotonic
+/// clock would miss the time for which a machine was suspended.
 pub trait Clock: Send + Sync {
     /// The current instant.
     fn now(&self) -> Timestamp;
@@ -23,7 +23,7 @@ impl Clock for System {
     }
 }
 
-/// A clock that stands still until it is moved, for tests and simulations.
+/// A clock that only advances when it is set, for tests and simulations.
 #[derive(Debug)]
 pub struct Manual(Mutex<Timestamp>);
 

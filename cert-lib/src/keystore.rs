@@ -1,8 +1,9 @@
-//! Keystores: key, certificate and chain under a password, in the two forms that Java reads.
+//! Keystores: key, certificate and chain, protected by a password, in the two formats that Java
+//! reads.
 //!
-//! Bytes come out of a [`Material`] and a [`Password`]. They are salted, so the same twice is not the
-//! same bytes: whoever wants to know whether a keystore is the right one asks `opens`, which costs no
-//! more than the check of a password and never looks at what is inside.
+//! Written from a [`KeystoreContent`] and a [`Password`]. Keystores are salted, so two with the
+//! same content differ in their bytes. To find out whether a keystore has a password, use `opens`:
+//! it checks the password only and does not read the content.
 
 pub mod jks;
 pub mod pkcs12;
@@ -25,14 +26,14 @@ const CA: &str = "ca";
 /// Longest password, in characters.
 const MAX_PASSWORD: usize = 256;
 
-/// What a keystore is made of.
+/// The content of a keystore.
 #[derive(Debug)]
 pub struct KeystoreContent<'a> {
     /// Key, certificate and chain.
     pub bundle: &'a Bundle,
     /// The CA's certificates. The first is the one to be trusted.
     pub ca: &'a [CertificateDer<'static>],
-    /// When its entries count as made.
+    /// Creation time of its entries.
     pub created: Timestamp,
 }
 
@@ -54,25 +55,25 @@ pub struct Password(Zeroizing<String>);
 /// Why there is no keystore.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeystoreError {
-    /// The password is empty: Java and openssl disagree on what that means.
+    /// The password is empty: Java and openssl treat an empty password differently.
     #[error("the password is empty")]
     NoPassword,
-    /// The password is no text.
+    /// The password is not UTF-8.
     #[error("the password is not UTF-8")]
     NotText,
-    /// PKCS#12 writes passwords in two bytes a letter (RFC 7292 appendix B.1).
+    /// PKCS#12 writes passwords in UTF-16 without surrogates (RFC 7292 appendix B.1).
     #[error("a PKCS#12 keystore cannot have a password with letters beyond the Unicode plane 0")]
     BeyondBmp,
     /// The password is too long.
     #[error("the password is longer than {MAX_PASSWORD} characters")]
     TooLong,
-    /// The private key is with whoever made the signing request.
+    /// The owner of the signing request has the private key.
     #[error("there is no private key to put into a keystore")]
     NoKey,
-    /// There is nothing to trust.
+    /// The CA certificate is missing.
     #[error("there is no certificate of the CA to put into a truststore")]
     NoCa,
-    /// The format cannot hold it.
+    /// The format cannot represent the content.
     #[error("the keystore cannot be made: {0}")]
     Format(String),
 }
@@ -84,10 +85,10 @@ impl From<KeyError> for KeystoreError {
 }
 
 impl Password {
-    /// Takes a password as it is, line ends included.
+    /// Takes the bytes of a password unchanged, line ends included.
     ///
     /// # Errors
-    /// When it is empty, no text, or too long.
+    /// When it is empty, not UTF-8, or too long.
     pub fn new(bytes: &[u8]) -> Result<Self, KeystoreError> {
         let text = std::str::from_utf8(bytes).map_err(|_| KeystoreError::NotText)?;
         match text.chars().take(MAX_PASSWORD + 1).count() {
@@ -97,10 +98,10 @@ impl Password {
         }
     }
 
-    /// Whether a PKCS#12 keystore can have it.
+    /// Checks that a PKCS#12 keystore can have this password.
     ///
     /// # Errors
-    /// When it has letters that the format has no form for.
+    /// When it has characters that the format cannot represent.
     pub fn for_pkcs12(self) -> Result<Self, KeystoreError> {
         match self.0.chars().all(|letter| u32::from(letter) <= 0xffff) {
             true => Ok(self),

@@ -1,9 +1,9 @@
 //! The engine of cert-controller-manager: it decides when a certificate is issued, and issues it.
 //!
-//! It knows nothing of Kubernetes, never sleeps, never spawns and reads the clock in one place
-//! ([`clock`]). A caller observes the world, asks [`plan::plan`] what to do, and where that is to
-//! issue, calls [`issue::Issuer::advance`] again and again: each call does what can be done at once
-//! and says when to call next. What must survive a crash is in the [`issue::Progress`] it returns.
+//! It does not know Kubernetes, never sleeps, never spawns and reads the clock in one place
+//! ([`clock`]). A caller observes the state and asks [`plan::plan`] what to do. To issue, it calls
+//! [`issue::Issuer::advance`] repeatedly: each call does what can be done at once and returns when
+//! to call next. State that must survive a crash is in the returned [`issue::Progress`].
 //!
 //! # A certificate without Kubernetes
 //!

@@ -1,4 +1,4 @@
-//! The values that the engine talks about. No input or output here.
+//! The values of the engine: keys, names, requests, certificates. No input or output here.
 
 pub(crate) mod armor;
 pub mod bundle;

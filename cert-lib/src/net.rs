@@ -1,6 +1,6 @@
-//! The two ways out of the engine, as traits with a real adapter and room for a scripted one:
-//! HTTP ([`Http`], adapter [`http::HttpsClient`]) and DNS ([`Resolver`], adapter [`dns::Udp`]).
-//! Every call of an adapter has a deadline.
+//! Access to the network, as traits with a real adapter and a scripted one for tests: HTTP
+//! ([`Http`], adapter [`http::HttpsClient`]) and DNS ([`Resolver`], adapter [`dns::Udp`]). Every
+//! call of an adapter has a deadline.
 
 pub mod cidr;
 pub mod dns;
@@ -40,31 +40,31 @@ pub enum HttpError {
     /// The server's certificate was not accepted.
     #[error("the certificate of {host} is not trusted: {reason}")]
     Untrusted {
-        /// Host that was asked.
+        /// Host of the request.
         host: String,
-        /// What the verifier said.
+        /// Error of the verifier.
         reason: String,
     },
     /// No connection.
     #[error("cannot reach {host}: {reason}")]
     Unreachable {
-        /// Host that was to be asked.
+        /// Host of the request.
         host: String,
-        /// What the transport said.
+        /// Error of the transport.
         reason: String,
     },
-    /// The connection broke: nobody knows what the server has seen.
+    /// The connection broke: whether the server received the request is unknown.
     #[error("cannot reach {host}: {reason}")]
     Broken {
-        /// Host that was asked.
+        /// Host of the request.
         host: String,
-        /// What the transport said.
+        /// Error of the transport.
         reason: String,
     },
-    /// Nothing came within the deadline.
+    /// No response within the deadline.
     #[error("no answer from {host} within {seconds} s")]
     TimedOut {
-        /// Host that was asked.
+        /// Host of the request.
         host: String,
         /// The deadline in seconds.
         seconds: u64,
@@ -72,7 +72,7 @@ pub enum HttpError {
     /// The response was larger than the cap.
     #[error("the answer of {host} is larger than {limit} bytes")]
     TooLarge {
-        /// Host that was asked.
+        /// Host of the request.
         host: String,
         /// The cap in bytes.
         limit: usize,
@@ -80,7 +80,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the request never left, so that the server did nothing for it.
+    /// Whether the request was never sent, so that the server did nothing for it.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         match self {
@@ -90,7 +90,7 @@ impl HttpError {
     }
 }
 
-/// Asks one DNS server one question.
+/// Sends one question to one DNS server.
 #[async_trait]
 pub trait Resolver: Send + Sync {
     /// Asks `server` for the records of `name`.
@@ -107,22 +107,22 @@ pub trait Resolver: Send + Sync {
     /// The recursive resolvers of this machine, in order of preference.
     fn system_servers(&self) -> Vec<SocketAddr>;
 
-    /// Where the host `name`, which the operator named, listens on `port`.
+    /// The addresses of the host `name`, which the operator configured, at `port`.
     ///
     /// # Errors
     /// When it has no address.
     async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError>;
 }
 
-/// What kind of record is asked for.
+/// The type of a DNS record.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RecordKind {
     /// IPv4 address
     A,
     /// IPv6 address
     Aaaa,
-    /// Alias. Asked without recursion: whoever has authority knows it, and no resolver on the way
-    /// shall remember that a name is not there yet.
+    /// Alias. Queried without recursion: only authoritative answers count, and no resolver on the
+    /// way must cache the absence of a name.
     Cname,
     /// Name server
     Ns,
@@ -132,7 +132,7 @@ pub enum RecordKind {
     Txt,
 }
 
-/// A DNS answer: what was found, and what kind of server said so.
+/// A DNS answer and the role of the server.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Answer {
     /// The server is authoritative for the name (AA bit).
@@ -141,7 +141,7 @@ pub struct Answer {
     pub no_such_name: bool,
     /// Records of the answer section, in any order. DNS answers are hostile input.
     pub records: Vec<Record>,
-    /// What the name that was asked for is an alias of (CNAME), whatever kind was asked for.
+    /// Target of the CNAME of the queried name, for all types of queries.
     pub alias: Option<DnsName>,
     /// Owner of the SOA record in the authority or answer section: the zone of the name.
     pub zone: Option<DnsName>,
@@ -164,9 +164,9 @@ pub enum ResolveError {
     /// No answer in time, or no connection.
     #[error("name server {server} does not answer: {reason}")]
     Unreachable {
-        /// Server that was asked.
+        /// The server.
         server: SocketAddr,
-        /// What the transport said.
+        /// Error of the transport.
         reason: String,
     },
     /// A host without an address.
@@ -174,15 +174,15 @@ pub enum ResolveError {
     NoAddress {
         /// The host.
         name: DnsName,
-        /// What the machine said.
+        /// Error of the system resolver.
         reason: String,
     },
     /// The server refused or failed (REFUSED, SERVFAIL, …).
     #[error("name server {server} answers {code}")]
     Failed {
-        /// Server that was asked.
+        /// The server.
         server: SocketAddr,
-        /// The response code's name.
+        /// Name of the response code.
         code: String,
     },
 }

@@ -1,8 +1,9 @@
-//! THE decision: what to do about a certificate, from what is wanted, what there is, and the time.
+//! The decision what to do about a certificate, from the desired state, the observed state and the
+//! time.
 //!
-//! [`plan`] takes values and returns a value. It asks the checks of [`checks`] in their order, the
-//! first that has something to say wins, and nothing else in the project decides. Renewal, forced
-//! renewal, back-off, a changed issuer are rows there and never paths of their own.
+//! [`plan`] takes values and returns a value. It runs the checks of [`checks`] in their order; the
+//! first with a result wins. Nothing else in the project decides. Renewal, forced renewal, back-off
+//! and a changed issuer are checks there, not code paths of their own.
 
 pub mod backoff;
 mod checks;
@@ -24,28 +25,28 @@ use backoff::Backoff;
 use renewal::{ServingCertificate, Suggested};
 use renewal_window::RenewalWindow;
 
-/// What is asked for.
+/// The desired state of a certificate.
 #[derive(Clone, Debug)]
 pub struct Want {
     /// The request, or why there is none.
     pub request: Result<Request, Refusal>,
-    /// `spec.renew`: a new certificate, now.
+    /// `spec.renew`: a new certificate now.
     pub renew: bool,
-    /// `spec.ensureRenewedAfter`: one that was requested after this instant.
+    /// `spec.ensureRenewedAfter`: a certificate that was requested after this instant.
     pub renewed_after: Option<Timestamp>,
     /// The key of a certificate that was requested before this instant is not certified again: that
-    /// certificate is about to be revoked.
+    /// certificate will be revoked.
     pub new_key_after: Option<Timestamp>,
     /// `spec.renewBefore`: how long before its end a certificate is renewed.
     pub renew_before: Option<SignedDuration>,
-    /// `spec.renewBeforePercentage`: the same in hundredths of the certificate's life.
+    /// `spec.renewBeforePercentage`: the same in percent of the lifetime.
     pub renew_before_percentage: Option<u8>,
-    /// `spec.renewalWindows`: when it may be renewed; at any time where there are none.
+    /// `spec.renewalWindows`: when renewals are allowed; at any time if empty.
     pub renewal_windows: Vec<RenewalWindow>,
 }
 
 impl Want {
-    /// A certificate for this request, renewed when the policy says.
+    /// A certificate for this request, renewed by the policy.
     #[must_use]
     pub fn new(request: Request) -> Self {
         Self {
@@ -59,51 +60,52 @@ impl Want {
         }
     }
 
-    /// Whether the key of this certificate is not to be certified again.
+    /// Whether the key of this certificate must not be certified again.
     #[must_use]
     pub fn gives_up_key(&self, stored: &Stored) -> bool {
         self.new_key_after.is_some_and(|after| stored.requested_at < after)
     }
 }
 
-/// What there is.
+/// The observed state of a certificate.
 #[derive(Clone, Debug)]
 pub struct Have {
     /// Whether this manager is responsible.
     pub responsible: bool,
-    /// The Certificate that owns the same Secret and was there before, as `namespace/name`.
+    /// The older Certificate that owns the same Secret, as `namespace/name`.
     pub rival: Option<String>,
     /// The issuer.
     pub issuer: IssuerState,
-    /// The order that runs for this certificate, if any.
+    /// The running order of this certificate, if any.
     pub running: Option<Running>,
     /// The Secret.
     pub secret: SecretState,
-    /// The fingerprint of what was issued last for the owner, where that was for the same request: as
-    /// it is now, or with its names in another order or spelling. What a Certificate says of itself,
-    /// so it is believed of a certificate that fits in all other respects only.
+    /// The fingerprint of the last issued certificate for the same request: as it is now, or with
+    /// its names in another order or spelling. It comes from the status of the Certificate, which
+    /// its owner can change. So it only counts for a certificate that matches in all other
+    /// respects.
     pub recorded_fingerprint: Option<Fingerprint>,
-    /// What other owners have of the same request, as far as somebody looked: see [`Plan::wants_new`].
+    /// What other owners have for the same request, if it was looked up: see [`Plan::wants_new`].
     pub shared: Shared,
-    /// What is left of the last failure. Counts only while the specification is the one that failed.
+    /// State of the last failure. Only counts while the specification is the one that failed.
     pub backoff: Option<Backoff>,
-    /// Whether the issuer may be asked for one more certificate today.
+    /// Whether the quota of the issuer allows one more request.
     pub quota: Quota,
-    /// When the certificate was issued again lately, the latest last, as far as that
-    /// [may be a loop](repeats).
+    /// When the certificate was issued again recently, oldest first, as far as that may be a
+    /// [loop](reissue_loop).
     pub reissued: Vec<Timestamp>,
-    /// The first instant of the certificate that was issued last, as far as is known.
+    /// `notBefore` of the last issued certificate, if known.
     pub last_issued: Option<Timestamp>,
-    /// Whether the CA's limits let one more order through.
+    /// Whether the CA's limits allow one more order.
     pub rate_limit: RateLimit,
-    /// Whether one more order may run.
+    /// Whether an order slot is free.
     pub slot: Slot,
-    /// Whether a certificate that is about to end is urgent although there is no record of it.
+    /// Whether a certificate near its end may skip limits without a record of its issuance.
     pub may_skip_limits: bool,
 }
 
 impl Have {
-    /// This Secret, an issuer that is ready, and nothing that holds anybody back.
+    /// This Secret, an issuer that is ready, and no limits.
     #[must_use]
     pub fn new(secret: SecretState) -> Self {
         Self {
@@ -124,8 +126,8 @@ impl Have {
         }
     }
 
-    /// Whether the Secret holds an older certificate than the one that was issued last: somebody put it
-    /// back.
+    /// Whether the Secret holds an older certificate than the last issued one: another client
+    /// restored it.
     #[must_use]
     pub fn is_put_back(&self) -> bool {
         let SecretState::Holds(stored) = &self.secret else { return false };
@@ -133,77 +135,78 @@ impl Have {
     }
 }
 
-/// What is known of the issuer.
+/// The state of the issuer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum IssuerState {
-    /// It can issue.
+    /// It is ready.
     Ready,
-    /// It cannot issue yet, or not any more; the text says why.
+    /// It is not ready; the text says why.
     NotReady(String),
-    /// There is none of that name; the text names it.
+    /// It does not exist; the text names it.
     Missing(String),
-    /// It may not issue this; the text says why.
+    /// It refuses this request; the text says why.
     Refuses(String),
-    /// It could issue, but there is no place to publish proofs in; the text says which.
+    /// It is ready, but there is no place to publish proofs; the text says which.
     NoSolver(String),
 }
 
 /// A running order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Running {
-    /// What was asked for when it was placed.
+    /// The fingerprint of its request.
     pub fingerprint: Fingerprint,
-    /// After a hiccup: not to be touched before.
+    /// The end of the wait after a transient error.
     pub not_before: Option<Timestamp>,
 }
 
-/// What is known of the Secret.
+/// The state of the Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SecretState {
-    /// There is none.
+    /// It does not exist.
     Missing,
     /// It must not or cannot be written; the text says why and what to do.
     NotWritable(String),
-    /// It holds nothing of use; the text says why.
+    /// It holds no usable certificate; the text says why.
     Unusable(String),
-    /// It holds a certificate and, unless the key is somebody else's, the matching key.
+    /// It holds a certificate and, unless a signing request was used, the matching key.
     Holds(Stored),
 }
 
 /// A certificate in a Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stored {
-    /// What the certificate says.
+    /// The content of the certificate.
     pub leaf: Leaf,
-    /// What it was issued for, as the Secret's label says.
+    /// The fingerprint of its request, from the label of the Secret.
     pub fingerprint: Option<Fingerprint>,
-    /// When it was requested; falls back to an estimate from `notBefore`.
+    /// When it was requested; an estimate from `notBefore` if that is not stored.
     pub requested_at: Timestamp,
     /// Whether it was revoked.
     pub revoked: bool,
-    /// Whether labels and entries are as asked for.
+    /// Whether labels and entries are as requested.
     pub layout_is_current: bool,
-    /// What its CA says about its renewal, as far as it was asked.
+    /// Renewal information of the CA, if it was fetched.
     pub suggested: Option<Box<Suggested>>,
-    /// Whether it is known that its issuer issued it.
+    /// Whether there is a record that its issuer issued it.
     pub record: Record,
 }
 
-/// Whether there is a record, where only we write, that the issuer issued a certificate. Anybody can put
-/// one of his own making into a Secret: that is neither urgent nor one that an order replaces.
+/// Whether a record, which only the manager can write, shows that the issuer issued a certificate.
+/// A tenant can put a self-made certificate into a Secret. Such a certificate is never urgent, and
+/// an order does not replace it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Record {
-    /// It was not looked for. It counts as found, and a plan that [relies on it](Plan::needs_record) must
-    /// not be carried out.
+    /// The record was not looked up. It counts as found, and a plan that [relies on
+    /// it](Plan::needs_record) must not be carried out.
     Unknown,
-    /// There is one.
+    /// There is a record.
     Found,
-    /// There is none.
+    /// There is no record.
     Missing,
 }
 
 impl Stored {
-    /// What its renewal depends on.
+    /// The values that its renewal depends on.
     #[must_use]
     pub fn serving(&self) -> ServingCertificate<'_> {
         let Self { leaf, requested_at, suggested, .. } = self;
@@ -211,75 +214,75 @@ impl Stored {
     }
 }
 
-/// What other owners have whose request is the same in all that it says about the certificate. One
-/// certificate serves them all: a CA counts each of several for the same names.
+/// Certificates and orders of other owners with an equivalent request. One certificate serves them
+/// all, because a CA counts each of several for the same names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Shared {
-    /// The certificate of one of them.
+    /// The certificate of another owner.
     pub held: Option<Stored>,
-    /// The order of one of them.
+    /// The order of another owner.
     pub ordered: Option<Ordered>,
 }
 
 /// An order of another owner.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ordered {
-    /// Whose it is, for people.
+    /// Its owner, for messages.
     pub by: String,
     /// How long its certificate is worth waiting for.
     pub until: Timestamp,
 }
 
-/// Whether one more order may run.
+/// Whether an order slot is free.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Slot {
-    /// Yes.
+    /// One is free.
     Free,
-    /// As many run already as may run at once.
+    /// All are taken.
     Taken,
 }
 
-/// Whether the issuer may be asked for one more certificate.
+/// Whether the quota of the issuer allows one more request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quota {
-    /// Yes, or nobody counts.
+    /// It does, or the issuer has no quota.
     Open,
-    /// Not before.
+    /// Not before an instant.
     Until {
-        /// The instant at which it is this certificate's turn, as far as is known.
+        /// The instant at which the quota serves this certificate, if known.
         time: Timestamp,
-        /// How many the issuer may be asked for in a day.
+        /// Requests per day.
         per_day: i64,
     },
 }
 
-/// Whether a limit of the CA holds a new order back.
+/// Whether a limit of the CA delays a new order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RateLimit {
-    /// None does.
+    /// No limit applies.
     Off,
-    /// By our own [picture](limits) of them, no new order before.
+    /// Our own [estimate](limits) allows no new order yet.
     Estimated {
-        /// When it lets go, as far as is known.
+        /// The end of the wait, if known.
         time: Timestamp,
-        /// What is the matter, for people.
+        /// The limit, for messages.
         why: String,
     },
-    /// The CA itself said so: nothing overrides that.
+    /// The CA refuses new orders. Nothing overrides this.
     Imposed {
-        /// When it takes orders again.
+        /// The end of the wait.
         time: Timestamp,
-        /// What it limits, for people.
+        /// The limit, for messages.
         why: String,
     },
 }
 
-/// What holds for all certificates.
+/// Settings for all certificates.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// How long before its end a certificate of 90 days or more is renewed, unless it says so itself.
+    /// How long before its end a certificate of 90 days or more is renewed by default.
     pub renewal_window: SignedDuration,
-    /// The same in hundredths of its life, for all certificates; counts more than the window.
+    /// The same in percent of the lifetime, for all certificates; takes precedence over the window.
     pub renew_before_percentage: Option<u8>,
 }
 
@@ -290,45 +293,45 @@ pub struct Plan {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// The reason in words, for a person.
+    /// The message for the status.
     pub message: String,
-    /// Whether the running order, if there is one, leads nowhere any more: it must be ended first.
+    /// Whether the running order, if any, is obsolete and must be ended first.
     pub gives_up: bool,
     /// The certificate of the same issuer that a new order replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
-    /// Whether a new certificate cannot wait: no budget of ours stands in its way.
+    /// Whether a new certificate is urgent: our own limits do not apply.
     pub urgent: bool,
-    /// Whether this depends on a record that was [not looked for](Record::Unknown).
+    /// Whether the plan depends on a record that was [not looked up](Record::Unknown).
     pub needs_record: bool,
-    /// Whether a new certificate is needed that another owner may have: it is worth looking, and
-    /// planning again with [`Have::shared`].
+    /// Whether a new certificate is needed that another owner may have. The caller then looks for
+    /// it and plans again with [`Have::shared`].
     pub wants_new: bool,
-    /// Whether the Secret serves as it is: it holds an unexpired certificate for what is asked for.
+    /// Whether the Secret holds an unexpired certificate for the request.
     pub ready: bool,
-    /// When to plan again if nothing changes before.
+    /// When to plan again at the latest.
     pub look_again: Timestamp,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// All is well.
+    /// Nothing to do.
     Keep,
-    /// Place an order. A running one for something else is given up first.
+    /// Place an order. A running one for another request is ended first.
     Start,
-    /// Take the certificate and key that another owner has for the same request: no order.
+    /// Copy the certificate and key of another owner with the same request; no order.
     Share,
-    /// Take the running order further.
+    /// Advance the running order.
     Resume,
-    /// The certificate is right, the Secret around it is not: write the Secret again.
+    /// Write the Secret again: its certificate is right, its layout is not.
     Rewrite,
-    /// Wait for something.
+    /// Wait.
     Hold,
-    /// Nothing can be done until somebody changes the specification or the Secret.
+    /// A user must change the specification or the Secret.
     Refuse,
 }
 
-/// Longest time without a look, so that a missed event costs a day at most.
+/// Longest time until the next plan: a missed event is noticed after a day at most.
 const MAX_LOOK: SignedDuration = SignedDuration::from_hours(24);
 
 /// Decides what to do about a certificate.
@@ -343,7 +346,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
         (Action::Start, None) => checks::admit(&snapshot, verdict),
         _ => verdict,
     };
-    // What another owner has depends on no record of what is replaced.
+    // Sharing a certificate does not depend on the record of the replaced one.
     let needs_record = needs_record && verdict.action != Action::Share;
     let latest = now.saturating_add(MAX_LOOK).unwrap_or(now);
     let look_again = verdict.look_again.unwrap_or(latest).min(latest);
@@ -361,7 +364,7 @@ pub fn plan(want: &Want, have: &Have, policy: &Policy, now: Timestamp) -> Plan {
     }
 }
 
-/// Whether the certificate of another owner for the same request is as good as a new one.
+/// Whether the certificate of another owner for the same request can be shared.
 #[must_use]
 pub fn can_take(want: &Want, have: &Have, policy: &Policy, now: Timestamp, other: &Stored) -> bool {
     checks::Snapshot::new(want, have, policy, now).can_take(other)

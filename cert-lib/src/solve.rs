@@ -1,4 +1,4 @@
-//! Proving control of names: what a proof is, and the seam to whatever publishes it.
+//! Proofs of control over names, and the [`Solver`] trait for publishing them.
 
 pub mod dns01;
 
@@ -7,61 +7,61 @@ use jiff::SignedDuration;
 
 use crate::model::name::DnsName;
 
-/// Publishes proofs and takes them away again.
+/// Publishes proofs and removes them.
 ///
-/// All are *idempotent*: after a crash they are called again with the same arguments. None waits:
-/// [`ready`](Solver::ready) is one look.
+/// All methods are *idempotent*: after a crash they are called again with the same arguments. None
+/// waits: [`ready`](Solver::ready) checks once.
 #[async_trait]
 pub trait Solver: Send + Sync {
-    /// Where the proof of `challenge`, a challenge name, is to be published when the request wants
-    /// CNAMEs followed: where the name leads. A solver that cannot ask publishes at the name itself.
+    /// The name at which the proof of `challenge`, a challenge name, is published if the request
+    /// follows CNAMEs. The default is the name itself.
     ///
     /// # Errors
-    /// When that cannot be found out, or leads to where nothing must be published.
+    /// When the CNAME cannot be resolved or must not be followed.
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         Ok(challenge.clone())
     }
 
-    /// Publishes `proofs` for `owner`, replacing what an earlier order of this owner published
-    /// under the same names and leaving everybody else's alone.
+    /// Publishes `proofs` for `owner`. Replaces what an earlier order of this owner published under
+    /// the same names, and leaves proofs of other owners alone.
     ///
     /// # Errors
-    /// When the place of publication refused or could not be reached.
+    /// When the proofs cannot be published.
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
 
-    /// Looks once whether everybody who asks will see `proofs`.
+    /// Checks once whether the CA will see `proofs`.
     ///
     /// # Errors
-    /// When looking failed and looking again will not help.
+    /// When the check failed and a retry will not help.
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError>;
 
-    /// Takes `proofs` of `owner` away. What is gone already is fine. A proof without values means
-    /// all that this owner published for its name, wherever that leads: after a crash nobody knows
-    /// the values.
+    /// Removes `proofs` of `owner`. Missing ones are no error. A proof without values stands for
+    /// all values that this owner published for its name, at any CNAME target: after a crash the
+    /// values are unknown.
     ///
     /// # Errors
-    /// When the place of publication refused or could not be reached.
+    /// When the proofs cannot be removed.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
 
-    /// Whether control over IP addresses (RFC 8738) is proved, too. DNS-01 cannot do that; it takes
-    /// HTTP-01, for which no [`Proof`] is handed out: this is for CAs that do not look.
+    /// Whether control over IP addresses (RFC 8738) can be proved. DNS-01 cannot do that. HTTP-01
+    /// can, but has no [`Proof`] here: this is for CAs that do not validate.
     fn proves_addresses(&self) -> bool {
         false
     }
 }
 
-/// Who a proof is for, in words that the solver can store beside it and find it by again. The
-/// engine never looks inside; the controller uses `namespace/name` of the Certificate.
+/// The owner of a proof, in a form that the solver can store with it. The engine does not interpret
+/// it; the controller uses `namespace/name` of the Certificate.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Owner(pub String);
 
-/// What must be published for the CA to look at.
+/// A record that the CA validates.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Proof {
-    /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent have one
-    /// name and two values, and each value must become a record of its own.
+    /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent share the
+    /// name and have two values; each value is a record of its own.
     Txt {
-        /// The challenge name, `_acme-challenge.…`, or where a CNAME there leads.
+        /// The challenge name, `_acme-challenge.…`, or the target of its CNAME.
         fqdn: DnsName,
         /// The values.
         values: Vec<String>,
@@ -77,27 +77,27 @@ impl std::fmt::Debug for Proof {
     }
 }
 
-/// What one look at the proofs showed.
+/// The result of one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Readiness {
-    /// Everybody sees them: tell the CA.
+    /// The proofs are visible: the challenge can be triggered.
     Ready,
-    /// Not yet: `why` in words for a person, and when to look again if nothing wakes us before.
+    /// Not visible yet: `why` is a message for users; check again after a while.
     NotYet {
         /// For example `DNSEntry default/cert--example.org has state Pending`.
         why: String,
-        /// How long to wait for the next look.
+        /// Time until the next check.
         look_again: SignedDuration,
     },
 }
 
-/// Why a solver could not do its work.
+/// Why a solver failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SolveError {
-    /// It may work later without anybody doing anything.
+    /// A retry may succeed without a change.
     #[error("{0}")]
     Unavailable(String),
-    /// Somebody must change something first.
+    /// A user must change something first.
     #[error("{0}")]
     Misconfigured(String),
 }

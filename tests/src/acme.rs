@@ -1,4 +1,5 @@
-//! The independent ACME client, instant-acme: the oracle of the tests and the floor of the benchmark.
+//! An independent ACME client, instant-acme: the reference for the tests and part of the
+//! benchmark's baseline.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const POLL: RetryPolicy = RetryPolicy::new()
 /// Pebble refuses it.
 pub async fn register(pebble: &Pebble) -> Result<Account> {
     let contact = NewAccount {
-        contact: &["mailto:floor@my-company.test"],
+        contact: &["mailto:baseline@my-company.test"],
         terms_of_service_agreed: true,
         only_return_existing: false,
     };
@@ -38,8 +39,8 @@ pub async fn register(pebble: &Pebble) -> Result<Account> {
     Ok(account)
 }
 
-/// A CA that looks into a DNS server of its own, and an account there. It refuses no nonce, so that
-/// what it is asked can be counted.
+/// A CA that uses a DNS server of its own, and an account there. It refuses no nonce, so that its
+/// requests can be counted.
 ///
 /// # Errors
 /// Something does not start.
@@ -64,18 +65,18 @@ impl Publish for ChallTestSrv {
     }
 }
 
-/// Publishes nothing: for a CA that does not look, or one that shall find nothing.
+/// Publishes nothing: for a CA that does not validate, or one that must not find a record.
 #[derive(Clone, Copy, Debug)]
-pub struct Nowhere;
+pub struct PublishNothing;
 
-impl Publish for Nowhere {
+impl Publish for PublishNothing {
     async fn publish(&self, _name: String, _value: String) -> Result<()> {
         Ok(())
     }
 }
 
-/// Orders are placed one after the other, as our engine does it, too: Pebble 2.10 can lock up for
-/// good when they are placed in parallel while others fetch their authorizations.
+/// Orders are placed sequentially, as our engine does it: Pebble 2.10 can deadlock when they are
+/// placed in parallel while others fetch their authorizations.
 static PLACING: Semaphore = Semaphore::const_new(1);
 
 /// Orders a certificate with a new P-256 key and returns its chain in PEM.
@@ -117,7 +118,7 @@ fn plain(identifier: &Identifier) -> String {
 /// A signing request for these names and no subject.
 ///
 /// # Errors
-/// One of them is no name.
+/// A name is invalid.
 pub fn signing_request(names: &[String], key: &KeyPair) -> Result<CertificateSigningRequest> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();

@@ -1,4 +1,4 @@
-//! The audit log of an API server: who asked what, when, and what the answer was.
+//! The audit log of an API server: user, request, time and result.
 
 use std::{fmt, fs, path::Path};
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// One answered request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who: the name of a user of the control plane, or `system:…` for the server itself.
+    /// The name of a user of the control plane, or `system:…` for the server itself.
     pub user: String,
     /// The User-Agent.
     pub agent: String,
@@ -19,32 +19,32 @@ pub struct Request {
     pub group: String,
     /// The plural, with `/status` for that subresource.
     pub resource: String,
-    /// Empty for what lives in no namespace.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
     /// Empty for lists, and for creations where the server chooses the name.
     pub name: String,
-    /// The HTTP status; 0 where the connection broke before there was one.
+    /// The HTTP status; 0 where the connection broke before a response.
     pub code: u16,
-    /// When the server got it, by the clock of this machine.
+    /// When the server received it, by the clock of this machine.
     pub began: Timestamp,
-    /// When the answer was complete.
+    /// When the response was complete.
     pub ended: Timestamp,
 }
 
 impl Request {
-    /// Whether it may have changed something: it is no read, and it was not refused.
+    /// Whether it may have changed something: it is not a read and was not refused.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch") && self.code < 400
     }
 
-    /// Whether the user was not allowed to.
+    /// Whether RBAC refused it.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.code == 403
     }
 
-    /// Whether it is about the lease of the leader.
+    /// Whether it concerns the lease of the leader.
     #[must_use]
     pub fn is_about_lease(&self) -> bool {
         self.group == "coordination.k8s.io"
@@ -61,11 +61,11 @@ impl fmt::Display for Request {
 /// Reads the log.
 ///
 /// # Errors
-/// It is not there, or a line is not of the expected form.
+/// It is missing, or a line has an unexpected form.
 pub fn read(log: &Path) -> Result<Vec<Request>> {
     let text = fs::read_to_string(log)
         .with_context(|| format!("cannot read {}: is audit on?", log.display()))?;
-    // The last line may be half written, or was when the server was killed.
+    // The last line may be incomplete, also after the server was killed.
     let lines = text.lines().filter(|line| line.ends_with('}'));
     lines.filter_map(|line| parse(line).transpose()).collect()
 }
@@ -105,7 +105,7 @@ struct Status {
     code: u16,
 }
 
-/// `None` for what is not about objects, and for the first answer of a watch.
+/// `None` for requests without objects, and for the first response of a watch.
 fn parse(line: &str) -> Result<Option<Request>> {
     let line: Line = serde_json::from_str(line).with_context(|| line.to_owned())?;
     let Some(object) = line.object_ref else { return Ok(None) };
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_log_becomes_a_request() {
+    fn a_line_of_the_log_is_parsed() {
         let line = r#"{"kind":"Event","stage":"ResponseComplete","verb":"patch",
             "user":{"username":"manager-a","groups":["system:authenticated"]},"userAgent":"kube/1",
             "objectRef":{"resource":"certificates","namespace":"n","name":"a",

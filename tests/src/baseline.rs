@@ -1,5 +1,5 @@
-//! The floor of the benchmark: the ACME requests and the API writes that the manager did, done again
-//! by a bare loop with no controller, no watch and no DNS around it.
+//! The baseline of the benchmark: repeats the ACME requests and API writes of the manager in a
+//! plain loop, without a controller, watches or DNS.
 
 use std::{
     sync::Arc,
@@ -16,22 +16,22 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    acme::{self, Nowhere},
+    acme::{self, PublishNothing},
     metrics::{Write, Writes},
     pebble::Pebble,
 };
 
-/// What the loop does.
+/// The settings of the loop.
 pub struct Baseline<'a> {
     /// The cluster.
     pub client: Client,
-    /// A CA that takes every challenge as met.
+    /// A CA that accepts every challenge.
     pub pebble: &'a Pebble,
     /// An empty namespace.
     pub namespace: &'a str,
-    /// How many certificates, and how many of them at a time.
+    /// Number of certificates.
     pub count: usize,
-    /// How many at a time.
+    /// Number of parallel certificates.
     pub concurrency: usize,
     /// The writes to repeat, of `count` certificates together.
     pub writes: &'a Writes,
@@ -47,8 +47,8 @@ impl Baseline<'_> {
         let began = Instant::now();
         futures::stream::iter(0..self.count)
             .map(|number| {
-                let one = self.one(number, Arc::clone(&account));
-                async move { one.await.with_context(|| format!("certificate {number}")) }
+                let issue_one = self.issue_one(number, Arc::clone(&account));
+                async move { issue_one.await.with_context(|| format!("certificate {number}")) }
             })
             .buffer_unordered(self.concurrency)
             .try_collect::<()>()
@@ -56,11 +56,11 @@ impl Baseline<'_> {
         Ok(began.elapsed())
     }
 
-    async fn one(&self, number: usize, account: Arc<Account>) -> Result<()> {
-        let name = format!("floor-{number}");
+    async fn issue_one(&self, number: usize, account: Arc<Account>) -> Result<()> {
+        let name = format!("baseline-{number}");
         let host = format!("{name}.{}.my-company.test", self.namespace);
-        acme::issue(&account, &[host], &Nowhere).await?;
-        // Creations first, so that the others find their objects, and deletions last.
+        acme::issue(&account, &[host], &PublishNothing).await?;
+        // Creations first, because the others need their objects, and deletions last.
         for verbs in [&["POST"][..], &["APPLY", "PATCH", "PUT"], &["DELETE"]] {
             for (write, total) in self.writes.iter() {
                 if verbs.contains(&write.verb.as_str()) {
@@ -73,7 +73,7 @@ impl Baseline<'_> {
         Ok(())
     }
 
-    /// Creations and deletions are of an object each; changes are all of the first one.
+    /// Each creation and deletion has an object of its own; all changes are made to the first one.
     async fn write(&self, write: &Write, name: &str, part: u64) -> Result<()> {
         let (plural, subresource) = write.resource.split_once('/').unwrap_or((&write.resource, ""));
         let of_its_own = matches!(write.verb.as_str(), "POST" | "DELETE");
@@ -83,7 +83,7 @@ impl Baseline<'_> {
         let resource = ApiResource::from_gvk_with_plural(&kind, plural);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), self.namespace, &resource);
-        let params = PatchParams::apply("floor").force();
+        let params = PatchParams::apply("baseline").force();
         let done = match (write.verb.as_str(), subresource) {
             ("POST", _) => api.create(&Default::default(), &object).await.map(drop),
             ("DELETE", _) => api.delete(&name, &DeleteParams::default()).await.map(drop),
@@ -97,14 +97,14 @@ impl Baseline<'_> {
             }
         };
         match done {
-            // The shares are rounded: the object may have been another certificate's to create.
+            // The shares are rounded: another certificate may have to create the object.
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => Ok(other.with_context(|| format!("{} {plural} {name}", write.verb))?),
         }
     }
 }
 
-/// How many of `total` fall to one of `count`, so that all together are `total`.
+/// The share of one of `count` in `total`; the shares add up to `total`.
 fn share(total: u64, number: usize, count: usize) -> u64 {
     let (number, count) = (number as u64, count as u64);
     (number + 1) * total / count - number * total / count
@@ -129,7 +129,7 @@ fn sample(plural: &str, namespace: &str, name: &str) -> Option<DynamicObject> {
             "Event",
             json!({
                 "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "reason": "x",
-                "type": "Normal", "reportingController": "floor", "reportingInstance": "floor",
+                "type": "Normal", "reportingController": "baseline", "reportingInstance": "baseline",
                 "regarding": {"namespace": namespace},
             }),
         ),

@@ -1,4 +1,4 @@
-//! BIND for tests: a DNS server with real authority, wildcard synthesis and forwarding.
+//! BIND for tests: an authoritative DNS server with wildcard synthesis and forwarding.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -16,12 +16,12 @@ pub struct Bind {
     _process: Process,
 }
 
-/// What a server does with one zone.
+/// The type of a zone.
 #[derive(Clone, Copy, Debug)]
 pub enum Zone<'a> {
-    /// It has the authority; the records are lines of a zone file (RFC 1035 section 5).
+    /// Authoritative; the records are lines of a zone file (RFC 1035 section 5).
     Primary(&'a str),
-    /// It asks the server at this port of 127.0.0.1, and remembers nothing.
+    /// Forwards to the server at this port of 127.0.0.1, without a cache.
     Forward(u16),
 }
 
@@ -29,7 +29,7 @@ impl Bind {
     /// Starts it with `zones`.
     ///
     /// # Errors
-    /// It cannot be had or does not start.
+    /// It cannot be built or does not start.
     pub async fn start(zones: &[(&str, Zone<'_>)], logs: &Path) -> Result<Self> {
         let (port, data) = (free_port()?, scratch()?);
         let shown = data.display();

@@ -1,4 +1,4 @@
-//! Pebble's own DNS server for tests: an independent one, for comparisons with other ACME clients.
+//! Pebble's own DNS server for tests, for comparisons with other ACME clients.
 
 use std::{path::Path, process::Command, time::Duration};
 

@@ -1,5 +1,5 @@
-//! A small HTTP proxy that knows CONNECT and nothing else. The name [`PROXIED`] it knows alone, so
-//! that a server by this name can be reached through it only.
+//! A small HTTP proxy that only supports CONNECT. It alone resolves the name [`PROXIED`], so that a
+//! server by this name can only be reached through it.
 
 use std::{
     net::SocketAddr,
@@ -22,14 +22,14 @@ pub struct ConnectProxy {
     task: JoinHandle<()>,
 }
 
-/// For each question its target and its `Proxy-Authorization`.
+/// The target and the `Proxy-Authorization` of each request.
 type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
 impl ConnectProxy {
-    /// Starts it. It connects to wherever it is asked to, and to this machine for [`PROXIED`].
+    /// Starts it. It connects to any target, and to this machine for [`PROXIED`].
     ///
     /// # Errors
-    /// No port can be had.
+    /// No port is free.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -37,8 +37,8 @@ impl ConnectProxy {
         let asked = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // What breaks is the client's to notice.
-                tokio::spawn(lead(stream, Arc::clone(&asked)));
+                // Clients report broken connections.
+                tokio::spawn(tunnel(stream, Arc::clone(&asked)));
             }
         });
         Ok(Self { address, seen, task })
@@ -50,7 +50,7 @@ impl ConnectProxy {
         self.address
     }
 
-    /// What it was asked for, with the credentials.
+    /// The received requests, with their credentials.
     #[must_use]
     pub fn seen(&self) -> Vec<(String, Option<String>)> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -63,7 +63,7 @@ impl Drop for ConnectProxy {
     }
 }
 
-async fn lead(client: TcpStream, seen: Seen) -> Result<()> {
+async fn tunnel(client: TcpStream, seen: Seen) -> Result<()> {
     let mut client = BufReader::new(client);
     let (mut target, mut credentials) = (None, None);
     loop {

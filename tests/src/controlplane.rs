@@ -1,7 +1,7 @@
-//! A Kubernetes control plane of its own: etcd and kube-apiserver on free ports.
+//! A Kubernetes control plane: etcd and kube-apiserver on free ports.
 //!
-//! There is no controller manager, so nothing collects garbage, removes the content of a namespace or
-//! hands out ServiceAccount tokens; [`ControlPlane::collect_garbage`] starts one for the first two.
+//! There is no controller manager: no garbage collection, no cleanup of namespaces, no
+//! ServiceAccount tokens. [`ControlPlane::collect_garbage`] starts one for the first two.
 
 mod launch;
 mod service;
@@ -34,21 +34,21 @@ use crate::{
 use launch::Launch;
 pub use service::UID as SERVICE_UID;
 
-/// Eight tests that start two each on two cores have taken 42 seconds.
+/// Eight tests that start two control planes each have taken 42 seconds on two cores.
 const START_DEADLINE: Duration = Duration::from_secs(180);
 
-/// What differs between one control plane and another.
+/// Options of a control plane.
 #[derive(Clone, Debug, Default)]
 pub struct ControlPlaneOptions {
-    /// Ends the names of the logs, for those who start several; empty for the only one.
+    /// Suffix of the names of the logs, for several control planes; empty for one.
     pub name: String,
     /// Where the logs go; a new directory when `None`.
     pub logs: Option<PathBuf>,
-    /// Users who may do nothing until [`ControlPlane::grant`] lets them, beside the usual ones.
+    /// Additional users without rights until [`ControlPlane::grant`].
     pub users: Vec<String>,
     /// Further arguments of the API server.
     pub arguments: Vec<String>,
-    /// What [`ControlPlane::audit`] knows.
+    /// The requests in [`ControlPlane::audit`].
     pub audit: Audit,
 }
 
@@ -58,7 +58,7 @@ pub enum Audit {
     /// None.
     #[default]
     Off,
-    /// Everything but reads.
+    /// All requests except reads.
     Writes,
     /// All.
     All,
@@ -121,20 +121,20 @@ impl ControlPlane {
         &self.launch.serving
     }
 
-    /// Where the logs of this test environment are.
+    /// Directory of the logs of this test environment.
     #[must_use]
     pub fn logs(&self) -> &Path {
         &self.launch.logs
     }
 
-    /// Where the data of this test environment is; gone when this process ends.
+    /// Directory of the data of this test environment; removed when this process ends.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.launch.data
     }
 
-    /// Writes a kubeconfig for one of the users: `admin`, `manager` (both may do everything),
-    /// `stranger` (may do nothing) or one of the options.
+    /// Writes a kubeconfig for one of the users: `admin`, `manager` (both have all rights),
+    /// `unprivileged` (has none) or one of the options.
     ///
     /// # Errors
     /// There is no such user or the file cannot be written.
@@ -150,7 +150,7 @@ impl ControlPlane {
         connect(&self.kubeconfig(user)?).await
     }
 
-    /// Lets a user do what these Roles and ClusterRoles allow. Namespaces of Roles must exist.
+    /// Grants Roles and ClusterRoles to a user. Namespaces of Roles must exist.
     ///
     /// # Errors
     /// The API server refuses one.
@@ -163,8 +163,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Lets a user do what the access table says for these logical clusters. The issuer namespace is
-    /// `default`, the lease is in `kube-system`.
+    /// Grants a user the rights of the access table for these logical clusters. The issuer
+    /// namespace is `default`, the lease is in `kube-system`.
     ///
     /// # Errors
     /// The API server refuses a role.
@@ -177,7 +177,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Lets a user do everything.
+    /// Grants a user all rights.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -187,8 +187,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// What was asked of the API server since the start, in the order of the answers, as far as
-    /// [`ControlPlaneOptions::audit`] says. Watches that have not ended are not among it.
+    /// The requests since the start, in the order of the responses, as far as
+    /// [`ControlPlaneOptions::audit`] selects them. Watches that have not ended are missing.
     ///
     /// # Errors
     /// Nothing is recorded.
@@ -214,7 +214,7 @@ impl ControlPlane {
         self.start_apiserver().await
     }
 
-    /// Kills the API server. Nobody listens on its port then.
+    /// Kills the API server. Its port refuses connections then.
     ///
     /// # Errors
     /// It cannot be killed.
@@ -235,8 +235,8 @@ impl ControlPlane {
         self.wait_until_ready().await
     }
 
-    /// Starts the collector of garbage, which also empties namespaces. It ends when dropped. Built on
-    /// the first use, which takes minutes.
+    /// Starts the garbage collector, which also cleans up namespaces. It ends when dropped. It is
+    /// built on the first use, which takes minutes.
     ///
     /// # Errors
     /// It could not be built.
@@ -264,7 +264,7 @@ impl ControlPlane {
     }
 }
 
-/// Binds a role to a user, under a name that no other user's binding has.
+/// Binds a role to a user, under a unique name.
 fn binding(user: &str, role: &Value) -> Value {
     let kind = role["kind"].as_str().unwrap_or_default();
     let name = role["metadata"]["name"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline and a message that shows the last thing seen.
+//! Waits for a condition, with a deadline and a message that shows the last observation.
 
 use std::{
     future::Future,
@@ -9,23 +9,23 @@ use anyhow::{Result, bail};
 
 use crate::processes::Ended;
 
-/// What one look found.
+/// The result of one check.
 #[derive(Debug)]
 pub enum Look<T> {
     /// The condition holds.
     Done(T),
-    /// It does not hold yet; what was seen instead.
+    /// It does not hold yet; the observation.
     NotYet(String),
 }
 
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Looks until the condition holds. An error of a look counts as "not yet": what is being waited for
-/// may be a server that does not listen. Only [`Ended`] is final.
+/// Checks until the condition holds. An error of a check counts as "not yet": the awaited thing may
+/// be a server that does not listen. Only [`Ended`] is final.
 ///
 /// # Errors
-/// The deadline passed, or a process that is needed has ended; the message says what was awaited and
-/// what was seen last.
+/// The deadline passed, or a required process has ended. The message names the condition and the
+/// last observation.
 pub async fn eventually<T, F, Fut>(deadline: Duration, what: &str, mut look: F) -> Result<T>
 where
     F: FnMut() -> Fut,

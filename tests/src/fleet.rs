@@ -1,5 +1,6 @@
-//! Several clusters and several managers: what a [`crate::test environment::TestEnv`] has, with the four logical
-//! clusters spread over up to four API servers, and with managers that are killed, frozen and woken.
+//! Several clusters and several managers: a [`TestEnv`](crate::test_env::TestEnv) with the four
+//! logical clusters on up to four API servers, and with managers that can be killed, frozen and
+//! resumed.
 
 pub mod options;
 
@@ -29,7 +30,7 @@ use options::{Access, FleetOptions, Layout};
 
 /// A running fleet. Everything ends when it is dropped.
 pub struct Fleet {
-    // Dropped first to last: those who ask before those who answer.
+    // Dropped in this order: clients before servers.
     managers: Vec<Member>,
     responder: Manager,
     /// The CA.
@@ -40,11 +41,11 @@ pub struct Fleet {
     logs: PathBuf,
 }
 
-/// A manager and how to start it again.
+/// A manager and the options to restart it.
 struct Member {
     options: ManagerOptions,
     http: Option<u16>,
-    /// `None` while it is meant to be gone.
+    /// `None` while it is stopped on purpose.
     process: Mutex<Option<Manager>>,
 }
 
@@ -93,7 +94,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// The API server that plays this logical cluster.
+    /// The API server of this logical cluster.
     #[must_use]
     pub fn plane(&self, cluster: Cluster) -> &ControlPlane {
         &self.planes[self.layout.of(cluster)]
@@ -105,8 +106,8 @@ impl Fleet {
         self.plane(cluster).client()
     }
 
-    /// The user that manager `number` is for every API server, as the audit logs name it, and the
-    /// name of its log. [`FleetOptions::user`] may say otherwise.
+    /// The user of manager `number` at every API server, as in the audit logs, and the name of its
+    /// log. [`FleetOptions::user`] overrides it.
     #[must_use]
     pub fn user(number: usize) -> String {
         format!("manager-{}", char::from(b'a' + u8::try_from(number % 26).unwrap_or_default()))
@@ -128,7 +129,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fails with the end of its log when a manager has ended that was not asked to.
+    /// Fails with the end of the log of a manager that ended unexpectedly.
     ///
     /// # Errors
     /// One has ended.
@@ -152,7 +153,7 @@ impl Fleet {
         manager.kill()
     }
 
-    /// Asks a manager to end, waits, and tells what it used.
+    /// Terminates a manager gracefully, waits, and returns its resource usage.
     ///
     /// # Errors
     /// It does not end, ends with another status than 0, or had ended by itself.
@@ -178,7 +179,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lets a manager stand still, with all its connections open, until [`Fleet::wake`].
+    /// Stops a manager with SIGSTOP, with all its connections open, until [`Fleet::resume`].
     ///
     /// # Errors
     /// It does not run.
@@ -186,15 +187,15 @@ impl Fleet {
         self.member(number)?.process.lock().await.as_ref().context("it does not run")?.freeze()
     }
 
-    /// Lets a manager go on after [`Fleet::freeze`].
+    /// Continues a manager after [`Fleet::freeze`].
     ///
     /// # Errors
     /// It does not run.
-    pub async fn wake(&self, number: usize) -> Result<()> {
-        self.member(number)?.process.lock().await.as_ref().context("it does not run")?.wake()
+    pub async fn resume(&self, number: usize) -> Result<()> {
+        self.member(number)?.process.lock().await.as_ref().context("it does not run")?.resume()
     }
 
-    /// Lets the DNS server of the zone stand still, so that no order gets on, until
+    /// Stops the DNS server of the zone with SIGSTOP, so that orders make no progress, until
     /// [`Fleet::resume_dns`].
     ///
     /// # Errors
@@ -203,15 +204,15 @@ impl Fleet {
         self.responder.freeze()
     }
 
-    /// Lets the DNS server go on after [`Fleet::hold_dns`].
+    /// Continues the DNS server after [`Fleet::hold_dns`].
     ///
     /// # Errors
     /// It does not run.
     pub fn resume_dns(&self) -> Result<()> {
-        self.responder.wake()
+        self.responder.resume()
     }
 
-    /// Waits until a manager has ended by itself, and forgets it.
+    /// Waits until a manager has ended by itself. It can be restarted then.
     ///
     /// # Errors
     /// It runs on.
@@ -227,7 +228,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// What a manager has used so far.
+    /// The resource usage of a manager.
     ///
     /// # Errors
     /// It does not run.
@@ -244,10 +245,10 @@ impl Fleet {
         Ok(std::fs::read_to_string(self.logs.join(format!("{name}.log")))?)
     }
 
-    /// Where a manager serves HTTP.
+    /// The HTTP port of a manager.
     ///
     /// # Errors
-    /// It does not: see [`FleetOptions::http`].
+    /// It serves no HTTP: see [`FleetOptions::http`].
     pub fn http_port(&self, number: usize) -> Result<u16> {
         self.member(number)?.http.context("this fleet serves no HTTP")
     }
@@ -260,7 +261,7 @@ impl Fleet {
         Scrape::read(self.http_port(number)?).await
     }
 
-    /// Who holds the only Lease in this namespace of the default cluster; `None` when nobody does.
+    /// The holder of the only Lease in this namespace of the default cluster; `None` without one.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -276,7 +277,7 @@ impl Fleet {
         Ok(leases.iter().find(foreign).and_then(holder).filter(|holder| !holder.is_empty()))
     }
 
-    /// What was refused for want of a right, as far as the API servers record it.
+    /// The requests that RBAC refused, as far as the API servers record them.
     ///
     /// # Errors
     /// A log cannot be read.
@@ -289,7 +290,7 @@ impl Fleet {
         Ok(all)
     }
 
-    /// Waits until neither a challenge record nor an order in flight is left anywhere.
+    /// Waits until no challenge record and no order in progress is left in any cluster.
     ///
     /// # Errors
     /// Some are left.
@@ -323,7 +324,7 @@ impl Fleet {
     }
 }
 
-/// Starts the API servers at once, with the definitions and the rights that they need.
+/// Starts the API servers in parallel, with their definitions and rights.
 async fn planes(options: &FleetOptions, logs: &Path) -> Result<Vec<ControlPlane>> {
     let start = (0..options.layout.planes()).map(|number| async move {
         let roles = options.layout.roles(number);

@@ -1,5 +1,5 @@
-//! The vital signs of a manager while something hostile is done to it: memory, processor time, the
-//! lease, and how long `/healthz` was silent.
+//! Watches the health of a manager during an attack: memory, processor time, the lease, and gaps of
+//! `/healthz`.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,14 +16,14 @@ use crate::{
     scrape::{Scrape, page},
 };
 
-/// What is allowed between [`Vitals::watch`] and [`Vitals::check`].
+/// Bounds between [`HealthWatch::watch`] and [`HealthWatch::check`].
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How much the highest resident memory may lie above that of the beginning, in bytes.
+    /// Growth of the peak resident memory, in bytes.
     pub memory: u64,
-    /// How much processor time the process may use.
+    /// Processor time.
     pub cpu: Duration,
-    /// How long `/healthz` may be silent.
+    /// Longest gap of `/healthz`.
     pub silence: Duration,
 }
 
@@ -39,7 +39,7 @@ pub struct HealthWatch<'a> {
 }
 
 impl<'a> HealthWatch<'a> {
-    /// Begins to watch.
+    /// Starts to watch.
     ///
     /// # Errors
     /// The manager does not run or serves no HTTP.
@@ -72,8 +72,8 @@ impl<'a> HealthWatch<'a> {
         })
     }
 
-    /// Ends the watch, prints what was used and says whether it was within bounds: the same process
-    /// still leads, and used no more than it may.
+    /// Ends the watch, prints the usage and checks the bounds: the same process still leads and
+    /// stayed within them.
     ///
     /// # Errors
     /// It did not.
@@ -85,7 +85,9 @@ impl<'a> HealthWatch<'a> {
         let used = after.cpu.saturating_sub(self.before.cpu);
         let silent = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         let mib = grown >> 20;
-        say(&format!("{what}: {mib} MiB more at most, {used:.1?} of CPU, silent for {silent:.1?}"));
+        print_line(&format!(
+            "{what}: {mib} MiB more at most, {used:.1?} of CPU, silent for {silent:.1?}"
+        ));
         ensure!(grown <= memory, "{what}: used {mib} MiB more than before");
         ensure!(used <= cpu, "{what}: used {used:?} of CPU");
         ensure!(silent <= silence, "{what}: /healthz was silent for {silent:?}");
@@ -110,6 +112,6 @@ async fn started(fleet: &Fleet, manager: usize) -> Result<f64> {
 }
 
 #[expect(clippy::print_stderr, reason = "figures of a test are printed")]
-fn say(line: &str) {
+fn print_line(line: &str) {
     eprintln!("{line}");
 }

@@ -15,7 +15,7 @@ use crate::{
     processes::{output, scratch},
 };
 
-/// The helm binary with a home of its own.
+/// The helm binary with a home directory of its own.
 pub struct Helm {
     binary: PathBuf,
     home: PathBuf,
@@ -35,14 +35,14 @@ impl Helm {
     /// `helm lint --strict` with these values.
     ///
     /// # Errors
-    /// There is something to complain about.
+    /// The chart or the values are invalid.
     pub fn lint(&self, values: &Value) -> Result<String> {
         let mut command = self.command(&["lint", "--strict"]);
         command.arg(&self.chart).arg("--values").arg(self.values(values)?);
         run(&mut command)
     }
 
-    /// The objects that the chart becomes, as the release `release` in this namespace.
+    /// The objects of the chart, as the release `release` in this namespace.
     ///
     /// # Errors
     /// The values are refused; the message is helm's.
@@ -52,7 +52,7 @@ impl Helm {
         documents(&run(&mut command)?)
     }
 
-    /// Installs the release `release` into this namespace, which is made.
+    /// Installs the release `release` into this namespace, which is created.
     ///
     /// # Errors
     /// The values are refused, or an object is.
@@ -76,7 +76,7 @@ impl Helm {
     /// Uninstalls the release `release` from this namespace.
     ///
     /// # Errors
-    /// Something stays.
+    /// An object is left.
     pub fn uninstall(&self, kubeconfig: &Path, namespace: &str) -> Result<String> {
         let mut command = self.command(&["uninstall", "release", "--namespace", namespace]);
         run(command.env("KUBECONFIG", kubeconfig))

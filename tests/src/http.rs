@@ -1,5 +1,5 @@
-//! HTTPS to servers of one CA: a small client for Pebble's management interface, for readiness, and for
-//! instant-acme; and what other clients are built from.
+//! HTTPS to servers of one CA: a small client for Pebble's management interface, for readiness
+//! checks and for instant-acme. Also the building blocks of other clients.
 
 use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client for the servers of one CA.
 #[derive(Clone)]
@@ -40,10 +40,10 @@ impl Https {
     /// GETs a page.
     ///
     /// # Errors
-    /// There was no answer in time.
+    /// No response within the deadline.
     pub async fn get(&self, url: &str) -> Result<(StatusCode, Bytes)> {
-        let answer = tokio::time::timeout(PATIENCE, async {
-            // RFC 8555 section 6.1 asks for a User-Agent, and Pebble insists.
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
+            // RFC 8555 section 6.1 requires a User-Agent, and Pebble checks it.
             let request = Request::get(url).header(USER_AGENT, "tests").body(Empty::new())?;
             let response: Response<Incoming> = self.plain.request(request).await?;
             let status = response.status();
@@ -54,13 +54,13 @@ impl Https {
 }
 
 impl Https {
-    /// POSTs a body that is not signed.
+    /// POSTs an unsigned body.
     ///
     /// # Errors
-    /// There was no answer in time.
+    /// No response within the deadline.
     pub async fn post(&self, url: &str, body: Vec<u8>) -> Result<StatusCode> {
         let request = Request::post(url).header(USER_AGENT, "tests").body(body.into())?;
-        let answer = tokio::time::timeout(PATIENCE, self.acme.request(request));
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.acme.request(request));
         let response = answer.await.context("no answer in time")?;
         Ok(response.with_context(|| format!("POST {url}"))?.status())
     }
@@ -100,7 +100,7 @@ pub(crate) fn trusting(authority: &Path) -> Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Connects also for URLs that are not `http`, and sends at once what is small.
+/// Also connects for URLs that are not `http`, and sends small packets at once.
 pub(crate) fn tcp() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

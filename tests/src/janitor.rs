@@ -1,8 +1,8 @@
-//! Ends child processes and removes directories however this process ends.
+//! Kills child processes and removes directories even if this process is killed.
 //!
-//! A shared test environment lives in a static, which is never dropped, and a test may be killed. So a small shell
-//! holds the other end of a pipe: when this process is gone, whatever the reason, the pipe closes, and
-//! the shell kills the processes and removes the directories that it was told of.
+//! A shared test environment is a static, which is never dropped, and a test may be killed. So a
+//! small shell holds the other end of a pipe. When this process ends for any reason, the pipe
+//! closes, and the shell kills the registered processes and removes the registered directories.
 
 use std::{
     io::Write as _,
@@ -14,15 +14,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::processes::begin;
+use crate::processes::spawn_locked;
 
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 pids=
 while read -r word value; do
   case $word in
-    own) pids="$pids $value" ;;
-    disown)
+    track) pids="$pids $value" ;;
+    untrack)
       left=
       for pid in $pids; do [ "$pid" = "$value" ] || left="$left $pid"; done
       pids=$left
@@ -34,51 +34,51 @@ for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
 for directory in "$@"; do rm -rf "$directory" || rm -rf "$directory"; done
 "#;
 
-/// The process with this id dies with us.
-pub(crate) fn own(pid: u32) -> Result<()> {
-    tell(&format!("own {pid}\n"))
+/// Kills this process when the current process ends.
+pub(crate) fn track(pid: u32) -> Result<()> {
+    send(&format!("track {pid}\n"))
 }
 
-/// The process with this id has ended and been waited for: its id may be somebody else's from now on.
-pub(crate) fn disown(pid: u32) -> Result<()> {
-    tell(&format!("disown {pid}\n"))
+/// This process has ended and was waited for: its id may be reused from now on.
+pub(crate) fn untrack(pid: u32) -> Result<()> {
+    send(&format!("untrack {pid}\n"))
 }
 
-/// The directory is removed when we are gone.
+/// Removes this directory when the current process ends.
 pub(crate) fn remove(directory: &Path) -> Result<()> {
-    tell(&format!("remove {}\n", directory.display()))
+    send(&format!("remove {}\n", directory.display()))
 }
 
-/// Has everything cleaned up now and waits for it: for programs, so that nothing is left of them when
-/// they have ended.
+/// Cleans up now and waits for it: for programs that must leave nothing behind when they have
+/// ended.
 ///
 /// # Errors
 /// The shell cannot be waited for.
 pub fn finish() -> Result<()> {
-    if let Some(mut janitor) = hired().take() {
+    if let Some(mut janitor) = janitor().take() {
         drop(janitor.stdin.take());
         janitor.wait()?;
     }
     Ok(())
 }
 
-fn tell(line: &str) -> Result<()> {
-    let mut hired = hired();
-    if hired.is_none() {
-        *hired = Some(hire().context("cannot start the shell that cleans up")?);
+fn send(line: &str) -> Result<()> {
+    let mut janitor = janitor();
+    if janitor.is_none() {
+        *janitor = Some(start_janitor().context("cannot start the shell that cleans up")?);
     }
-    let pipe = hired.as_mut().and_then(|janitor| janitor.stdin.as_mut());
+    let pipe = janitor.as_mut().and_then(|janitor| janitor.stdin.as_mut());
     let pipe = pipe.context("the shell that cleans up has no pipe")?;
     pipe.write_all(line.as_bytes()).context("the shell that cleans up is gone")
 }
 
-fn hired() -> MutexGuard<'static, Option<Child>> {
-    static HIRED: Mutex<Option<Child>> = Mutex::new(None);
-    HIRED.lock().unwrap_or_else(PoisonError::into_inner)
+fn janitor() -> MutexGuard<'static, Option<Child>> {
+    static JANITOR: Mutex<Option<Child>> = Mutex::new(None);
+    JANITOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn hire() -> std::io::Result<Child> {
+fn start_janitor() -> std::io::Result<Child> {
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "janitor"]).stdin(Stdio::piped());
-    begin(command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0))
+    spawn_locked(command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0))
 }

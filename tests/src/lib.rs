@@ -1,11 +1,11 @@
 //! The harness of the end-to-end tests, of `demo` and of `bench`: a real kube-apiserver with etcd, a
 //! real ACME CA (Pebble) with real DNS validation, and the manager as a process of its own.
 //!
-//! Nothing here mocks and nothing waits for a fixed time: [`eventually()`] looks until a condition
-//! holds or its deadline is over. A [`rig::TestEnv`] is everything together; most tests share one and
-//! take a [`namespace::Namespace`] each.
+//! Nothing here mocks and nothing waits for a fixed time: [`eventually()`] checks until a condition
+//! holds or its deadline is over. A [`test_env::TestEnv`] contains all parts; most tests share one
+//! and use a [`namespace::Namespace`] each.
 //!
-//! Deliberately not here: what the tests expect of the manager. That is in `tests/*.rs`.
+//! Not here: the expectations about the manager; these are in `tests/*.rs`.
 
 pub mod acme;
 pub mod audit;
@@ -43,10 +43,10 @@ use tokio::runtime::Runtime;
 
 pub use eventually::{Look, eventually};
 
-/// Why a task failed. It prints what failed and its causes on one line, also where a test unwraps it.
+/// Why a task failed. Prints the error and its causes on one line, also where a test unwraps it.
 ///
-/// An [`anyhow::Error`] prints a backtrace besides where `RUST_BACKTRACE` is set, as it is in many a
-/// CI: a hundred lines of the runtime, in which the cause is hard to find.
+/// An [`anyhow::Error`] also prints a backtrace where `RUST_BACKTRACE` is set, as in many CI
+/// systems: a hundred lines of the runtime that hide the cause.
 #[derive(thiserror::Error)]
 #[error("{0:#}")]
 pub struct Failure(anyhow::Error);
@@ -57,13 +57,14 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Runs a test or a program on the one runtime of this process.
+/// Runs a test or a program on the only runtime of this process.
 ///
-/// A shared [`rig::TestEnv`] outlives the test that started it, and its Kubernetes client has a task on
-/// the runtime that made it. So tests are plain functions around this, not `#[tokio::test]`.
+/// A shared [`test_env::TestEnv`] outlives the test that started it, and its Kubernetes client has
+/// a task on the runtime that created it. So tests are plain functions that call this, not
+/// `#[tokio::test]`.
 ///
 /// # Errors
-/// What `task` fails with, or that no runtime can be had.
+/// The error of `task`, or of the start of the runtime.
 pub fn run<T>(task: impl Future<Output = Result<T>>) -> Result<T, Failure> {
     static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
     let ended = match RUNTIME.get_or_init(Runtime::new) {

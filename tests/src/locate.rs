@@ -1,4 +1,4 @@
-//! Where things are: the control plane's binaries, the manager, the files of the checkout.
+//! Locations: the control plane's binaries, the manager, the files of the checkout.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ pub fn checkout() -> PathBuf {
 /// Reads a file of the checkout.
 ///
 /// # Errors
-/// It is not there.
+/// It is missing.
 pub fn read(path: &str) -> Result<String> {
     fs::read_to_string(checkout().join(path)).with_context(|| format!("cannot read {path}"))
 }
@@ -64,8 +64,8 @@ pub fn manager() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The directory of the control plane's binaries. Builds them when that has not happened yet, which
-/// takes minutes.
+/// The directory of the control plane's binaries. Builds them on the first use, which takes
+/// minutes.
 ///
 /// # Errors
 /// The build failed.
@@ -77,8 +77,8 @@ pub async fn binaries() -> Result<&'static Path> {
     Ok(directory.await?)
 }
 
-/// A tool that only some tests need, one of those that `controlplane/tool` knows. Builds or installs
-/// it when that has not happened yet, which takes minutes.
+/// A tool that only some tests need, one of those in `controlplane/tool`. Builds or installs it on
+/// the first use, which takes minutes.
 ///
 /// # Errors
 /// The build failed.
@@ -86,7 +86,7 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     run_script("tool", &[name]).with_context(|| format!("{name} could not be built"))
 }
 
-/// The definitions of Gateway API and Istio, as YAML. Fetches them when that has not happened yet.
+/// The definitions of Gateway API and Istio, as YAML. Fetches them on the first use.
 ///
 /// # Errors
 /// They could not be fetched.

@@ -11,26 +11,26 @@ use anyhow::{Context as _, Result};
 
 use crate::{locate, processes::Process};
 
-/// What the manager is started with.
+/// Options of the manager.
 #[derive(Clone, Debug)]
 pub struct ManagerOptions {
-    /// Names the log.
+    /// Name of its log.
     pub name: String,
-    /// The default cluster, and every other one that the arguments do not name.
+    /// Kubeconfig of the default cluster, and of all others that the arguments do not set.
     pub kubeconfig: PathBuf,
-    /// The issuer of Certificates that name none, in the namespace `default`.
+    /// The default issuer, in the namespace `default`.
     pub default_issuer: String,
     /// The port of the embedded DNS responder; `None` runs the manager without it.
     pub answer_dns: Option<u16>,
     /// The zones of the embedded responder.
     pub zones: Vec<String>,
-    /// The port of the DNS server that is asked whether a challenge record is visible.
+    /// The port of the DNS server that checks of challenge records use.
     pub precheck: u16,
-    /// A PEM file of the CA that the ACME server's TLS certificate is from.
+    /// A PEM file of the CA of the ACME server's TLS certificate.
     pub trust: PathBuf,
     /// Further arguments.
     pub arguments: Vec<String>,
-    /// Further variables of its environment.
+    /// Further environment variables.
     pub environment: Vec<(String, String)>,
 }
 
@@ -40,7 +40,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Starts the manager. It applies its definitions itself; wait for what you need of it.
+    /// Starts the manager, which applies its definitions itself. Does not wait until it is ready.
     ///
     /// # Errors
     /// It has not been built.
@@ -69,7 +69,7 @@ impl Manager {
     /// Starts the stand-alone responder for one zone.
     ///
     /// # Errors
-    /// The binary has not been built.
+    /// It has not been built.
     pub fn answer(kubeconfig: &Path, port: u16, zone: &str, logs: &Path) -> Result<Self> {
         let mut command = Command::new(locate::manager()?);
         command.arg("answer").arg("--kubeconfig").arg(kubeconfig).args([
@@ -92,12 +92,12 @@ impl Manager {
     /// Kills it: no chance to clean up.
     ///
     /// # Errors
-    /// It is not ours any more.
+    /// It was waited for already.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
     }
 
-    /// Asks it to end, and waits.
+    /// Terminates it gracefully and waits.
     ///
     /// # Errors
     /// It has not ended after half a minute.
@@ -105,26 +105,26 @@ impl Manager {
         self.process.stop(Duration::from_secs(30)).await
     }
 
-    /// Lets it stand still, with all its connections open, until [`Manager::wake`].
+    /// Stops it with SIGSTOP, with all its connections open, until [`Manager::resume`].
     ///
     /// # Errors
-    /// It is not ours any more.
+    /// It was waited for already.
     pub fn freeze(&self) -> Result<()> {
         self.process.freeze()
     }
 
-    /// Lets it go on after [`Manager::freeze`].
+    /// Continues it after [`Manager::freeze`].
     ///
     /// # Errors
-    /// It is not ours any more.
-    pub fn wake(&self) -> Result<()> {
-        self.process.wake()
+    /// It was waited for already.
+    pub fn resume(&self) -> Result<()> {
+        self.process.resume()
     }
 
-    /// How it ended, `None` while it runs.
+    /// Its exit status, `None` while it runs.
     ///
     /// # Errors
-    /// The operating system does not say.
+    /// The status cannot be read.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.process.ended()
     }
@@ -137,7 +137,7 @@ impl Manager {
         Ok(fs::read_to_string(self.process.log())?)
     }
 
-    /// What it has used so far.
+    /// Its resource usage.
     ///
     /// # Errors
     /// It does not run.
@@ -146,16 +146,16 @@ impl Manager {
     }
 }
 
-/// What a process has used since it started.
+/// The resource usage of a process since its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Processor time, user and system.
     pub cpu: Duration,
-    /// The highest resident memory, in bytes.
+    /// Peak resident memory, in bytes.
     pub peak_memory: u64,
-    /// The resident memory now, in bytes.
+    /// Current resident memory, in bytes.
     pub resident: u64,
-    /// The part of it that is no file: heap and stacks, not the program itself.
+    /// Anonymous resident memory: heap and stacks without the program file.
     pub anonymous: u64,
 }
 
@@ -173,8 +173,8 @@ impl Usage {
 }
 
 fn cpu(stat: &str) -> Result<Duration> {
-    // The second field is the name in parentheses, which may hold spaces; user and system time are
-    // fields 14 and 15, in ticks of 10 ms.
+    // The second field is the name in parentheses, which may contain spaces. User and system time
+    // are fields 14 and 15, in ticks of 10 ms.
     let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
     let ticks: Vec<u64> =
         fields.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! How many writes the API server has done to the resources that the manager works on.
+//! Counts the writes of the API server to the resources of the manager.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,7 +14,7 @@ pub struct Write {
 }
 
 /// Counts of writes to the resources of the manager: its own, DNSEntries, Secrets and Events.
-/// Requests that were refused are counted too: they are work as well.
+/// Refused requests count, because they are work as well.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Writes(BTreeMap<Write, u64>);
 
@@ -33,7 +33,7 @@ impl Writes {
         Self(counts)
     }
 
-    /// What has been written since `earlier`, of the same API server process.
+    /// The writes since `earlier`, of the same API server process.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let counts = self.0.iter().map(|(write, count)| {
@@ -42,7 +42,7 @@ impl Writes {
         Self(counts.filter(|(_, count)| *count > 0).collect())
     }
 
-    /// These without `count` of one kind, which somebody else did.
+    /// The counts without `count` writes of one kind by another client.
     #[must_use]
     pub fn without(&self, verb: &str, resource: &str, count: u64) -> Self {
         let counts = self.0.iter().map(|(write, all)| {
@@ -52,7 +52,7 @@ impl Writes {
         Self(counts.filter(|(_, count)| *count > 0).collect())
     }
 
-    /// How many in all.
+    /// The total.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.values().sum()
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_to_our_resources_are_counted_and_reads_and_foreign_ones_are_not() {
+    fn only_writes_to_our_resources_are_counted() {
         let labels = |group: &str, resource: &str, sub: &str, verb: &str| {
             format!(
                 "apiserver_request_total{{code=\"200\",component=\"apiserver\",dry_run=\"\",\

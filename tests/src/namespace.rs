@@ -1,4 +1,4 @@
-//! A namespace of its own for one test, with the looks and waits that tests need.
+//! A namespace for one test, with its queries and waits.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use crate::{
     x509::Leaf,
 };
 
-/// A namespace, and a domain inside the test environment's zone that no other test uses. In a fleet, it is in every
-/// cluster: Secrets are looked for on target and DNSEntries on dns, everything else is on source.
+/// A namespace, and a domain inside the zone of the test environment that no other test uses. In a
+/// fleet, it exists in every cluster: Secrets are on target, DNSEntries on dns, all other objects
+/// on source.
 #[derive(Clone)]
 pub struct Namespace {
     /// Its name.
@@ -32,12 +33,12 @@ pub struct Namespace {
     dns: Client,
 }
 
-/// What became of an object that was applied.
+/// The result for an applied object.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The API server refused it.
     Refused(String),
-    /// The manager gave it this state and message.
+    /// The manager set this state and message.
     Settled {
         /// `status.state`
         state: String,
@@ -47,10 +48,10 @@ pub enum Outcome {
 }
 
 impl Namespace {
-    /// Makes it.
+    /// Creates it.
     ///
     /// # Errors
-    /// It exists: two tests took the same name.
+    /// It exists: two tests use the same name.
     pub async fn new(env: &TestEnv, name: &str) -> Result<Self> {
         let client = env.control_plane.client();
         create(&client, name).await?;
@@ -63,10 +64,10 @@ impl Namespace {
         })
     }
 
-    /// Makes it in every cluster of a fleet.
+    /// Creates it in every cluster of a fleet.
     ///
     /// # Errors
-    /// It exists: two tests took the same name.
+    /// It exists: two tests use the same name.
     pub async fn in_fleet(fleet: &Fleet, name: &str) -> Result<Self> {
         for plane in &fleet.planes {
             create(&plane.client(), name).await?;
@@ -80,7 +81,7 @@ impl Namespace {
         })
     }
 
-    /// Applies an object here, whatever namespace it names.
+    /// Applies an object here and ignores the namespace in it.
     ///
     /// # Errors
     /// The API server refuses it.
@@ -108,7 +109,7 @@ impl Namespace {
             .await
     }
 
-    /// Changes a Certificate by a merge patch.
+    /// Changes a Certificate with a merge patch.
     ///
     /// # Errors
     /// The API server refuses it.
@@ -120,7 +121,7 @@ impl Namespace {
     /// Deletes an object.
     ///
     /// # Errors
-    /// It is not there.
+    /// It does not exist.
     pub async fn delete(&self, kind: &str, name: &str) -> Result<()> {
         api(&self.client, kind, &self.name)?.delete(name, &DeleteParams::default()).await?;
         Ok(())
@@ -129,7 +130,7 @@ impl Namespace {
     /// Reads an object.
     ///
     /// # Errors
-    /// It is not there.
+    /// It does not exist.
     pub async fn read(&self, kind: &str, name: &str) -> Result<DynamicObject> {
         Ok(api(&self.client, kind, &self.name)?.get(name).await?)
     }
@@ -137,7 +138,7 @@ impl Namespace {
     /// Waits until a Certificate has a state.
     ///
     /// # Errors
-    /// It has not in time; the message has the state and message that it has instead.
+    /// It has another one at the deadline; the message has its state and message.
     pub async fn until(
         &self,
         name: &str,
@@ -150,10 +151,10 @@ impl Namespace {
         .await
     }
 
-    /// Waits until an object is as `holds` wants it.
+    /// Waits until `holds` returns a value for an object.
     ///
     /// # Errors
-    /// It is not in time.
+    /// It does not before the deadline.
     pub async fn until_some(
         &self,
         kind: &str,
@@ -177,7 +178,7 @@ impl Namespace {
     /// Waits until every Certificate here is Ready.
     ///
     /// # Errors
-    /// Some are not in time; the message names up to three.
+    /// Some are not at the deadline; the message names up to three.
     pub async fn until_all_ready(&self, count: usize, deadline: Duration) -> Result<()> {
         let what = format!("{count} Certificates of {} are Ready", self.name);
         eventually(deadline, &what, || async {
@@ -194,11 +195,11 @@ impl Namespace {
         .await
     }
 
-    /// Applies an object and waits until the API server or the manager has judged it: until its state
-    /// is Ready or Error, and for this generation.
+    /// Applies an object and waits until the API server refuses it or the manager sets the state
+    /// Ready or Error for this generation.
     ///
     /// # Errors
-    /// Neither has in time.
+    /// Neither happens before the deadline.
     pub async fn outcome(&self, object: &Value, deadline: Duration) -> Result<Outcome> {
         let applied = match self.apply(object).await {
             Ok(applied) => applied,
@@ -215,7 +216,7 @@ impl Namespace {
         Ok(Outcome::Settled { state, message })
     }
 
-    /// A Secret, `None` when it is not there.
+    /// A Secret, `None` if it does not exist.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -223,7 +224,7 @@ impl Namespace {
         Ok(Api::<Secret>::namespaced(self.target.clone(), &self.name).get_opt(name).await?)
     }
 
-    /// The leaf in a Secret.
+    /// The leaf certificate in a Secret.
     ///
     /// # Errors
     /// There is no Secret or no certificate in it.
@@ -253,7 +254,7 @@ impl Namespace {
         .await
     }
 
-    /// The events of an object, as `<type> <reason> <note>`.
+    /// The Events of an object, as `<type> <reason> <note>`.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -270,10 +271,10 @@ impl Namespace {
             .collect())
     }
 
-    /// Waits until there is such an event of an object: events are written behind the status.
+    /// Waits for an Event of an object: Events are written after the status.
     ///
     /// # Errors
-    /// There is none in time; the message has those that there are.
+    /// There is none before the deadline; the message has the existing ones.
     pub async fn until_event(
         &self,
         name: &str,

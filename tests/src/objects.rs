@@ -1,4 +1,4 @@
-//! Kubernetes objects as plain JSON: what tests apply and read is what a person writes and sees.
+//! Kubernetes objects as plain JSON, as users write and read them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{Look, eventually};
 
-/// Kind, group, version, plural, and whether it lives in a namespace.
+/// Kind, group, version, plural, and whether it is namespaced.
 const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("Certificate", "cert.gardener.cloud", "v1alpha1", "certificates", true),
     ("Issuer", "cert.gardener.cloud", "v1alpha1", "issuers", true),
@@ -45,8 +45,8 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
 /// The resources that we define, plural.
 pub const OURS: [&str; 3] = ["issuers", "certificates", "certificaterevocations"];
 
-/// The objects of one kind in one namespace, `""` for all namespaces. Where two groups have a kind of
-/// this name, `<kind>.<group>` says which is meant; alone, it is the first of the list.
+/// The objects of one kind in one namespace, `""` for all namespaces. If two groups have a kind of
+/// this name, `<kind>.<group>` selects one; the kind alone selects the first of the list.
 ///
 /// # Errors
 /// The kind is not one that the tests use.
@@ -81,7 +81,7 @@ pub fn documents(yaml: &str) -> Result<Vec<Value>> {
 pub async fn apply(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject> {
     let kind = object["kind"].as_str().context("the object has no kind")?;
     let name = object["metadata"]["name"].as_str().context("the object has no name")?;
-    let params = PatchParams::apply("rig").force();
+    let params = PatchParams::apply("tests").force();
     let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/'));
     let kind = group.map_or(kind.to_owned(), |(group, _)| format!("{kind}.{group}"));
     Ok(api(client, &kind, namespace)?.patch(name, &params, &Patch::Apply(object)).await?)
@@ -95,7 +95,7 @@ pub async fn list(client: &Client, kind: &str, namespace: &str) -> Result<Vec<Dy
     Ok(api(client, kind, namespace)?.list(&ListParams::default()).await?.items)
 }
 
-/// The Secrets that hold orders in flight, in the namespace of the issuers.
+/// The Secrets with orders in progress, in the issuer namespace.
 ///
 /// # Errors
 /// The API server does not answer.
@@ -104,7 +104,7 @@ pub async fn progress(client: &Client) -> Result<Vec<DynamicObject>> {
     Ok(api(client, "Secret", "default")?.list(&params).await?.items)
 }
 
-/// Waits until neither a challenge record in the cluster `dns` nor an order in flight in the cluster
+/// Waits until no challenge record in the cluster `dns` and no order in progress in the cluster
 /// `default` is left.
 ///
 /// # Errors
@@ -126,7 +126,7 @@ pub async fn until_nothing_is_left(
     .await
 }
 
-/// Applies our own definitions, as `kubectl apply -f` of the chart's does.
+/// Applies our own definitions, as `kubectl apply -f` does with those of the chart.
 ///
 /// # Errors
 /// They are not accepted.
@@ -171,7 +171,7 @@ pub async fn define_gateways(client: &Client) -> Result<()> {
 /// Waits until a custom resource definition can be used.
 ///
 /// # Errors
-/// It is not there in time.
+/// It is not before the deadline.
 pub async fn until_established(client: &Client, definition: &str) -> Result<()> {
     let what = format!("the definition {definition} is established");
     eventually(Duration::from_secs(60), &what, || is_established(client, definition)).await
@@ -180,7 +180,7 @@ pub async fn until_established(client: &Client, definition: &str) -> Result<()> 
 /// Whether a custom resource definition can be used.
 ///
 /// # Errors
-/// It is not there.
+/// It does not exist.
 pub async fn is_established(client: &Client, definition: &str) -> Result<Look<()>> {
     let found = api(client, "CustomResourceDefinition", "")?.get(definition).await?;
     Ok(match condition(&found, "Established") {
@@ -204,7 +204,7 @@ pub fn state(object: &DynamicObject) -> (String, String) {
     (text("state"), text("message"))
 }
 
-/// Looks whether an object has this state.
+/// Checks the state of an object.
 #[must_use]
 pub fn has_state(object: DynamicObject, wanted: &str) -> Look<DynamicObject> {
     let (state, message) = state(&object);
@@ -223,10 +223,10 @@ pub fn names(objects: &[DynamicObject]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// An ACME issuer as `examples/20-issuer.yaml` has it, with another name and server.
+/// An ACME issuer as in `examples/20-issuer.yaml`, with another name and server.
 ///
 /// # Errors
-/// The example is not there.
+/// The example is missing.
 pub fn acme_issuer(name: &str, server: &str) -> Result<Value> {
     let mut issuer = example("20-issuer.yaml")?;
     issuer["metadata"]["name"] = json!(name);
@@ -238,7 +238,7 @@ pub fn acme_issuer(name: &str, server: &str) -> Result<Value> {
 /// The first object of a file in `examples/`.
 ///
 /// # Errors
-/// It is not there.
+/// It is missing.
 pub fn example(file: &str) -> Result<Value> {
     let text = crate::locate::read(&format!("examples/{file}"))?;
     documents(&text)?.into_iter().next().with_context(|| format!("{file} is empty"))

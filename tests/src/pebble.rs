@@ -1,7 +1,7 @@
-//! Pebble, the ACME server for tests of Let's Encrypt, with real validation.
+//! Pebble, Let's Encrypt's ACME server for tests, with real validation.
 //!
-//! It keeps everything in memory: after a restart it has other CA keys and knows no account, no order
-//! and no certificate. Its log says what was asked of it and what it signed.
+//! It keeps its state in memory: after a restart it has other CA keys and no accounts, orders or
+//! certificates. Its log contains the requests and the signed certificates.
 
 use std::{
     collections::BTreeMap,
@@ -26,25 +26,25 @@ use crate::{
     x509::Leaf,
 };
 
-/// What differs between one Pebble and another.
+/// Options of a Pebble.
 #[derive(Clone, Debug)]
 pub struct PebbleOptions {
-    /// How many of a hundred good nonces are refused.
+    /// Percentage of valid nonces that are refused.
     pub nonce_reject: u8,
-    /// How many of a hundred valid authorizations are used again for a new order.
+    /// Percentage of valid authorizations that are reused for a new order.
     pub authz_reuse: u8,
-    /// How many seconds at most it takes to look at a challenge: a random time below this.
+    /// Upper bound of the random time until a challenge is validated, in seconds.
     pub validation: u8,
-    /// The Retry-After of authorizations and orders in seconds; 0 leaves the header out.
+    /// The Retry-After of authorizations and orders in seconds; 0 omits the header.
     pub retry_after: u8,
-    /// The address of the DNS server to validate with; `None` takes every challenge as met.
+    /// The address of the DNS server for validation; `None` accepts every challenge.
     pub dns: Option<u16>,
-    /// The identifier and the key, in URL-safe base64, that every new account must be bound with.
+    /// The key identifier and the key, in URL-safe base64, of the required account binding.
     pub eab: Option<(String, String)>,
-    /// Names of profiles, and how many seconds their certificates are valid; none means one for 90
-    /// days. An order that names none gets any of them.
+    /// Names of profiles and the lifetimes of their certificates in seconds; empty means one
+    /// profile with 90 days. An order without a profile gets a random one.
     pub profiles: Vec<(&'static str, u64)>,
-    /// How many chains there are besides the default one.
+    /// Number of alternate chains.
     pub alternate_roots: u8,
 }
 
@@ -137,13 +137,14 @@ impl Pebble {
         format!("https://127.0.0.1:{}/dir", self.port)
     }
 
-    /// The file with the CA of its TLS certificate: not the CA that signs what it issues.
+    /// The file with the CA of its TLS certificate, which differs from the CA of issued
+    /// certificates.
     #[must_use]
     pub fn trust(&self) -> &Path {
         &self.serving.authority
     }
 
-    /// Its TLS certificate, for something that stands in its place.
+    /// Its TLS certificate, for a proxy before it.
     #[must_use]
     pub fn serving(&self) -> &Serving {
         &self.serving
@@ -155,7 +156,7 @@ impl Pebble {
         self.https.clone()
     }
 
-    /// Ends it. What it knew is lost.
+    /// Ends it. Its state is lost.
     ///
     /// # Errors
     /// It cannot be ended.
@@ -166,7 +167,7 @@ impl Pebble {
         Ok(())
     }
 
-    /// Starts it again on the same port after [`Pebble::stop`], with an empty memory and log.
+    /// Starts it again on the same port after [`Pebble::stop`], with an empty state and log.
     ///
     /// # Errors
     /// It does not start.
@@ -194,8 +195,8 @@ impl Pebble {
         .await
     }
 
-    /// How many ACME requests it has handled since it started, by method and resource. Readiness
-    /// looks of the harness are requests for the directory.
+    /// Number of ACME requests since its start, by method and resource. Readiness checks of the
+    /// harness are requests for the directory.
     ///
     /// # Errors
     /// Its log cannot be read.
@@ -222,7 +223,7 @@ impl Pebble {
         Ok(self.serials()?.len())
     }
 
-    /// Says this and nothing else about the renewal of a certificate; it may be nonsense.
+    /// Sets the renewal information of a certificate; it may be invalid.
     ///
     /// # Errors
     /// It did not sign the certificate.
@@ -234,16 +235,16 @@ impl Pebble {
         Ok(())
     }
 
-    /// How often it was asked for renewal information since it started.
+    /// Number of requests for renewal information since its start.
     ///
     /// # Errors
     /// Its log cannot be read.
-    pub fn renewal_questions(&self) -> Result<u64> {
+    pub fn renewal_info_requests(&self) -> Result<u64> {
         let all = self.requests()?;
         Ok(all.iter().filter(|(it, _)| it.contains("renewalInfo")).map(|(_, count)| count).sum())
     }
 
-    /// The certificates that it has signed since it started, in this order.
+    /// The certificates that it signed since its start, in this order.
     ///
     /// # Errors
     /// Its log cannot be read or its management interface does not answer.
@@ -256,7 +257,7 @@ impl Pebble {
         Ok(signed)
     }
 
-    /// How many certificates it has signed for each set of names.
+    /// Number of signed certificates for each set of names.
     ///
     /// # Errors
     /// As [`Pebble::signed`].
@@ -268,16 +269,16 @@ impl Pebble {
         Ok(counts)
     }
 
-    /// What it says of a certificate by its serial number: `Valid` or `Revoked`.
+    /// The status of a certificate by its serial number: `Valid` or `Revoked`.
     ///
     /// # Errors
     /// It does not know it, or its management interface does not answer.
     pub async fn status(&self, serial: &str) -> Result<String> {
-        Ok(self.look_up(serial).await?.status)
+        Ok(self.certificate_status(serial).await?.status)
     }
 
-    /// The certificate of a root in PEM: 0 is the one of the default chain, others are those of the
-    /// alternates.
+    /// The root certificate in PEM: 0 is that of the default chain, others those of the alternate
+    /// chains.
     ///
     /// # Errors
     /// Its management interface does not answer.
@@ -289,13 +290,13 @@ impl Pebble {
     }
 
     async fn names(&self, serial: &str) -> Result<Vec<String>> {
-        let status = self.look_up(serial).await?;
+        let status = self.certificate_status(serial).await?;
         let mut names = Leaf::parse(status.certificate.as_bytes())?.names;
         names.sort();
         Ok(names)
     }
 
-    async fn look_up(&self, serial: &str) -> Result<Status> {
+    async fn certificate_status(&self, serial: &str) -> Result<Status> {
         let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", self.management);
         let (status, body) = self.https.get(&url).await?;
         ensure!(status == StatusCode::OK, "Pebble says {status}");
@@ -317,7 +318,7 @@ impl Pebble {
     }
 }
 
-/// Paths of the management interface, which logs in the same form.
+/// Paths of the management interface, which are in the same log.
 const MANAGEMENT: &[&str] = &[
     "/roots/",
     "/root-keys/",
@@ -333,7 +334,7 @@ fn configuration(
     port: u16,
     management: u16,
 ) -> Result<String> {
-    // One profile: an order that names none gets a random one.
+    // One profile: an order without a profile gets a random one.
     let only = vec![("default", 90 * 24 * 3600)];
     let profiles = if options.profiles.is_empty() { &only } else { &options.profiles };
     let profiles: BTreeMap<&str, _> = profiles

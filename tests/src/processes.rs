@@ -20,12 +20,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Look, eventually, janitor, locate};
 
-/// A process has ended that should run: no use in waiting for anything that it would do.
+/// A required process has ended: waits can stop.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Ended(String);
 
-/// A running child. Killed when dropped, and when this process ends in any way.
+/// A running child process. Killed when dropped, and when this process ends for any reason.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -42,9 +42,9 @@ impl Process {
         let log = logs.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-        let child = begin(command)
+        let child = spawn_locked(command)
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        janitor::own(child.id())?;
+        janitor::track(child.id())?;
         Ok(Self { name: name.to_owned(), child, log })
     }
 
@@ -54,16 +54,16 @@ impl Process {
         self.child.id()
     }
 
-    /// Where its output goes.
+    /// Its log file.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, `None` while it runs.
+    /// Its exit status, `None` while it runs.
     ///
     /// # Errors
-    /// The operating system does not say.
+    /// The status cannot be read.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -85,19 +85,19 @@ impl Process {
     /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
-    /// It is not ours any more.
+    /// It was waited for already.
     pub fn kill(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
             self.child.kill()?;
             self.child.wait()?;
         }
-        janitor::disown(self.child.id())
+        janitor::untrack(self.child.id())
     }
 
     /// Sends SIGTERM and waits for the end, which must come within `deadline`.
     ///
     /// # Errors
-    /// It runs on; it is killed then.
+    /// It still runs; it is killed then.
     pub async fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
         if self.ended()?.is_none() {
             self.signal(Signal::TERM)?;
@@ -116,10 +116,10 @@ impl Process {
         status
     }
 
-    /// Sends SIGSTOP: it stands still, with all its connections open, until [`Process::wake`].
+    /// Sends SIGSTOP: it keeps all its connections open until [`Process::resume`].
     ///
     /// # Errors
-    /// It is not ours any more.
+    /// It was waited for already.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -127,8 +127,8 @@ impl Process {
     /// Sends SIGCONT after [`Process::freeze`].
     ///
     /// # Errors
-    /// It is not ours any more.
-    pub fn wake(&self) -> Result<()> {
+    /// It was waited for already.
+    pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
@@ -154,29 +154,29 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// A process that begins has the sockets of this one for a moment, until it is another program: a port
-/// that is looked at just then is taken for a moment longer than the look takes.
-static FORKING: Mutex<()> = Mutex::new(());
+/// A child process holds the sockets of this process until it executes its program: a port that is
+/// checked at that moment seems to be taken.
+static SPAWNING: Mutex<()> = Mutex::new(());
 
-/// Begins a process while nobody looks for free ports.
+/// Starts a process while no thread checks for free ports.
 ///
 /// # Errors
 /// The program cannot be started.
-pub fn begin(command: &mut Command) -> io::Result<Child> {
-    let _nobody_looks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+pub fn spawn_locked(command: &mut Command) -> io::Result<Child> {
+    let _no_scan = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
 }
 
-/// Runs a program to its end, and returns what it wrote to where `command` has it piped.
+/// Runs a program to its end, and returns its piped output.
 ///
 /// # Errors
 /// The program cannot be started.
 pub fn output(command: &mut Command) -> io::Result<Output> {
-    begin(command.stdin(Stdio::null()).stdout(Stdio::piped()))?.wait_with_output()
+    spawn_locked(command.stdin(Stdio::null()).stdout(Stdio::piped()))?.wait_with_output()
 }
 
-/// A port of 127.0.0.1 that is free for TCP and UDP, below the range that the system hands out for
-/// outgoing connections, and never the same one twice in this process.
+/// A free port of 127.0.0.1 for TCP and UDP, outside of the ephemeral range, and never the same
+/// twice in this process.
 ///
 /// # Errors
 /// None is free.
@@ -184,7 +184,7 @@ pub fn free_port() -> Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let _nobody_forks = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _no_spawn = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
     let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT))?;
     for _ in 0..COUNT {
         let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
@@ -197,11 +197,11 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port on 127.0.0.1")
 }
 
-/// A new directory for the data of processes, in memory where the machine has /dev/shm. Removed when
+/// A new directory for the data of processes, in memory if the machine has /dev/shm. Removed when
 /// this process ends.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be created.
 pub fn scratch() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let memory = Path::new("/dev/shm");
@@ -213,10 +213,10 @@ pub fn scratch() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// A new directory for logs, which stays for a person to read until the same program runs again.
+/// A new directory for logs, which is kept until the same program runs again.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be created.
 pub fn logs() -> Result<PathBuf> {
     static NEXT: Mutex<u32> = Mutex::new(0);
     let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);

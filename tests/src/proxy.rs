@@ -1,9 +1,9 @@
-//! A proxy that misbehaves as it is told. It stands before an ACME server or an API server and
-//! passes everything on until a [`Rule`] says otherwise.
+//! A proxy that injects faults. It runs before an ACME server or an API server and forwards all
+//! requests to which no [`Rule`] applies.
 //!
-//! Pebble makes its URLs from the Host header of a request, which is passed on as it comes: so all of
-//! its URLs lead through the proxy, and the `url` in a signed request is right. Towards clients it
-//! speaks HTTP/2 and HTTP/1.1 over TLS, as they negotiate; towards the server HTTP/1.1.
+//! Pebble derives its URLs from the Host header of a request, which the proxy keeps: so all of its
+//! URLs point to the proxy, and the `url` in a signed request is right. Clients negotiate HTTP/2 or
+//! HTTP/1.1 over TLS; the server gets HTTP/1.1.
 
 pub mod connect;
 pub mod forge;
@@ -32,7 +32,7 @@ use crate::{
 
 pub use rule::{Answer, Fault, Kind, Rule};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const REBIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running proxy. It ends when dropped.
 pub struct Proxy {
@@ -42,24 +42,24 @@ pub struct Proxy {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// One request that came to the proxy.
+/// A request that the proxy received.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// What it asks for.
+    /// The requested resource.
     pub kind: Kind,
     /// `POST /order-plz`
     pub line: String,
     /// The payload of a signed request, or null.
     pub payload: Value,
-    /// When it came.
+    /// When it arrived.
     pub at: Timestamp,
-    /// Whether a rule said something of it.
+    /// Whether a rule applied to it.
     pub faulted: bool,
-    /// The address from which it came: one per connection.
+    /// The address of the client: one per connection.
     pub peer: u16,
 }
 
-/// What the connections share.
+/// State that the connections share.
 #[derive(Debug)]
 struct State {
     upstream: String,
@@ -69,31 +69,32 @@ struct State {
 }
 
 impl Proxy {
-    /// Starts one before Pebble, with Pebble's own TLS certificate: whoever trusts Pebble trusts it.
+    /// Starts one before Pebble, with Pebble's own TLS certificate: clients that trust Pebble trust
+    /// it.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn before(pebble: &Pebble) -> Result<Self> {
+    pub async fn for_pebble(pebble: &Pebble) -> Result<Self> {
         let directory = pebble.directory();
         let upstream = directory.trim_end_matches("/dir");
         Self::start(upstream, pebble.trust(), pebble.serving().clone()).await
     }
 
-    /// Starts one before an API server, with its own TLS certificate. Whoever shall go through it needs
-    /// a [kubeconfig](Proxy::lead_through) that leads here.
+    /// Starts one before an API server, with its own TLS certificate. Clients need a
+    /// [kubeconfig](Proxy::use_proxy_in) for it.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn before_api_server(plane: &ControlPlane) -> Result<Self> {
+    pub async fn for_api_server(plane: &ControlPlane) -> Result<Self> {
         let serving = plane.serving();
         Self::start(&plane.url(), &serving.authority, serving.clone()).await
     }
 
-    /// Writes a kubeconfig beside this one that leads through the proxy.
+    /// Writes a kubeconfig beside this one that uses the proxy.
     ///
     /// # Errors
-    /// The one cannot be read, or the other not be written.
-    pub fn lead_through(&self, kubeconfig: &Path) -> Result<PathBuf> {
+    /// One of the files cannot be read or written.
+    pub fn use_proxy_in(&self, kubeconfig: &Path) -> Result<PathBuf> {
         let through = kubeconfig.with_extension("proxy.yaml");
         let text = fs::read_to_string(kubeconfig)?;
         ensure!(text.contains(&self.state.upstream), "{} leads elsewhere", kubeconfig.display());
@@ -102,7 +103,7 @@ impl Proxy {
     }
 
     /// Starts one before the server at `upstream` (scheme, host and port), whose TLS certificate is
-    /// from the CA in the PEM file `authority`. It serves with the certificate of `serving`.
+    /// from the CA in the PEM file `authority`. The proxy uses the certificate of `serving`.
     ///
     /// # Errors
     /// It does not start.
@@ -124,8 +125,8 @@ impl Proxy {
     /// # Errors
     /// The port is taken.
     pub async fn open(&self) -> Result<()> {
-        // A process that begins just now has the socket that was closed for a moment longer.
-        let listener = eventually(PATIENCE, "the port of the proxy is free", || async {
+        // A starting child process holds the closed socket for a moment.
+        let listener = eventually(REBIND_TIMEOUT, "the port of the proxy is free", || async {
             Ok(Look::Done(TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await?))
         });
         let listener = listener.await?;
@@ -154,36 +155,35 @@ impl Proxy {
         format!("{}/dir", self.url())
     }
 
-    /// Misbehaves by these rules from now on, and no others. The first that applies to a request
-    /// counts.
-    pub fn misbehave(&self, rules: impl IntoIterator<Item = Rule>) {
+    /// Replaces the rules. The first that applies to a request counts.
+    pub fn set_rules(&self, rules: impl IntoIterator<Item = Rule>) {
         *lock(&self.state.rules) = rules.into_iter().collect();
     }
 
-    /// Behaves from now on.
-    pub fn behave(&self) {
-        self.misbehave([]);
+    /// Removes all rules.
+    pub fn clear_rules(&self) {
+        self.set_rules([]);
     }
 
-    /// What has come since it started or was told to forget.
+    /// The requests since the start or the last [`forget`](Proxy::forget).
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.state.seen).clone()
     }
 
-    /// What has come of one kind.
+    /// The requests of one kind.
     #[must_use]
     pub fn seen_of(&self, kind: Kind) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.kind == kind).collect()
     }
 
-    /// How many requests of one kind have come.
+    /// The number of requests of one kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
         lock(&self.state.seen).iter().filter(|seen| seen.kind == kind).count()
     }
 
-    /// How many requests have come, by kind.
+    /// The number of requests, by kind.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Kind, usize> {
         let mut counts = BTreeMap::new();
@@ -193,13 +193,13 @@ impl Proxy {
         counts
     }
 
-    /// How many requests have come.
+    /// The number of requests.
     #[must_use]
     pub fn total(&self) -> usize {
         lock(&self.state.seen).len()
     }
 
-    /// Counts from zero again.
+    /// Clears the recorded requests.
     pub fn forget(&self) {
         lock(&self.state.seen).clear();
     }
@@ -212,9 +212,9 @@ impl Drop for Proxy {
 }
 
 impl State {
-    /// Notes a request, and returns what shall become of it.
-    fn judge(&self, mut seen: Seen) -> Option<Fault> {
-        let fault = lock(&self.rules).iter_mut().find_map(|rule| rule.judge(&seen));
+    /// Records a request and returns its fault, if any.
+    fn fault_for(&self, mut seen: Seen) -> Option<Fault> {
+        let fault = lock(&self.rules).iter_mut().find_map(|rule| rule.fault_for(&seen));
         seen.faulted = fault.is_some();
         lock(&self.seen).push(seen);
         fault

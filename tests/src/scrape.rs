@@ -1,4 +1,4 @@
-//! The pages that a manager serves over HTTP: its metrics and its health.
+//! The HTTP endpoints of a manager: metrics and health.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// GETs a page of a server on this machine.
 ///
 /// # Errors
-/// There was no answer in time.
+/// No response within the deadline.
 pub async fn page(port: u16, path: &str) -> Result<(StatusCode, String)> {
     page_as(port, path, None).await
 }
@@ -21,9 +21,9 @@ pub async fn page(port: u16, path: &str) -> Result<(StatusCode, String)> {
 /// GETs a page of a server on this machine, with a bearer token.
 ///
 /// # Errors
-/// There was no answer in time.
+/// No response within the deadline.
 pub async fn page_as(port: u16, path: &str, token: Option<&str>) -> Result<(StatusCode, String)> {
-    let answer = tokio::time::timeout(PATIENCE, async {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, async {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let mut request = Request::get(format!("http://127.0.0.1:{port}{path}"));
         if let Some(token) = token {
@@ -38,7 +38,7 @@ pub async fn page_as(port: u16, path: &str, token: Option<&str>) -> Result<(Stat
     answer.await.context("no answer in time").flatten().with_context(|| format!("GET {path}"))
 }
 
-/// What `/metrics` said once.
+/// The content of `/metrics` at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape(String);
 
@@ -46,7 +46,7 @@ impl Scrape {
     /// Reads `/metrics`.
     ///
     /// # Errors
-    /// There was no page.
+    /// There was no response.
     pub async fn read(port: u16) -> Result<Self> {
         let (status, page) = page(port, "/metrics").await?;
         ensure!(status == StatusCode::OK, "/metrics says {status}");
@@ -70,7 +70,7 @@ impl Scrape {
         samples.reduce(|sum, value| sum + value)
     }
 
-    /// The page itself.
+    /// The page as text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_with_the_wanted_labels_are_added_up() {
+    fn samples_with_the_requested_labels_are_added_up() {
         let page = "# TYPE a counter\na{x=\"1\",y=\"2\"} 3\na{x=\"1\",y=\"3\"} 4\nab 9\nb 1.5\n";
         let scrape = Scrape(page.to_owned());
         assert_eq!(scrape.value("a", &[("x", "1")]), Some(7.0));

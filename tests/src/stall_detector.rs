@@ -1,4 +1,5 @@
-//! For how long this machine did nothing at all: nobody is to blame for that time.
+//! Measures how long this machine was stalled, for example by a paused hypervisor. Tests subtract
+//! that time from their measurements.
 
 use std::{
     sync::{
@@ -19,7 +20,7 @@ pub struct StallDetector {
 }
 
 impl StallDetector {
-    /// Begins to measure, on a thread of its own.
+    /// Starts to measure, on a thread of its own.
     #[must_use]
     pub fn watch() -> Self {
         let watch = Self::default();
@@ -27,7 +28,8 @@ impl StallDetector {
         thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                // Not a wait for anything: whoever sleeps for longer than he wanted was not woken.
+                // Not a wait for a condition: a sleep that takes longer than requested shows a
+                // stall.
                 thread::sleep(TICK);
                 let late = began.elapsed().saturating_sub(TICK);
                 if late > TICK {
@@ -39,7 +41,7 @@ impl StallDetector {
         watch
     }
 
-    /// How long it was until now.
+    /// The total time of the stalls so far.
     #[must_use]
     pub fn total(&self) -> Duration {
         Duration::from_millis(self.millis.load(Ordering::Relaxed))

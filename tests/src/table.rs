@@ -1,4 +1,4 @@
-//! What `kubectl get` prints, asked of the API server itself: it makes the table, kubectl prints it.
+//! The output of `kubectl get`, from the table that the API server creates for kubectl.
 
 use anyhow::Result;
 use http::{Request, header::ACCEPT};
@@ -36,7 +36,7 @@ pub enum Width {
 }
 
 impl Table {
-    /// Asks for the table of a resource of the group `cert.gardener.cloud` in one namespace.
+    /// Reads the table of a resource of the group `cert.gardener.cloud` in one namespace.
     ///
     /// # Errors
     /// The API server does not answer.

@@ -1,4 +1,4 @@
-//! Everything together: a control plane, Pebble, the manager and a DNS responder.
+//! The test environment: a control plane, Pebble, the manager and a DNS responder.
 
 use std::time::Duration;
 
@@ -21,61 +21,62 @@ pub const ZONE: &str = "my-company.test";
 /// The issuer of every test environment, in the namespace `default`.
 pub const ISSUER: &str = "issuer-acme";
 
-/// Who answers the CA's DNS questions.
+/// The DNS responder that the CA asks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Responder {
     /// The manager itself.
     #[default]
     Embedded,
-    /// A process of its own, which lives on when the manager is killed.
+    /// A process of its own, which survives when the manager is killed.
     StandAlone,
 }
 
-/// Which definitions of resources are there when the manager starts.
+/// The resource definitions that exist before the manager starts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Definitions {
-    /// DNSEntry; the manager brings its own.
+    /// DNSEntry; the manager creates its own.
     #[default]
     Usual,
-    /// None: the manager brings its own, and nobody brings DNSEntry.
+    /// None: the manager creates its own, and DNSEntry is missing.
     NoDnsEntry,
-    /// DNSEntry and ours without their rules, as somebody else's might be. The manager may not touch
-    /// them.
-    Lenient,
+    /// DNSEntry and ours without validation rules, as another product may install them. The manager
+    /// does not change them.
+    WithoutRules,
 }
 
-/// What differs between one test environment and another.
+/// Options of a test environment.
 #[derive(Clone, Debug, Default)]
 pub struct TestEnvOptions {
     /// The CA; its `dns` is filled in.
     pub pebble: PebbleOptions,
-    /// The DNS responder.
+    /// The DNS responder of the CA.
     pub responder: Responder,
     /// The definitions of resources.
     pub definitions: Definitions,
     /// Further arguments for the manager.
     pub arguments: Vec<String>,
-    /// Further variables of the manager's environment.
+    /// Further environment variables of the manager.
     pub environment: Vec<(String, String)>,
-    /// Whether a proxy that can misbehave stands between the manager and the CA.
+    /// Whether a proxy that can inject faults stands between the manager and the CA.
     pub proxy: bool,
     /// Whether one stands between the manager and the API server.
     pub api_proxy: bool,
-    /// The host by which the manager's kubeconfig knows the API server, where that is not 127.0.0.1.
+    /// The host name of the API server in the manager's kubeconfig, if it is not 127.0.0.1.
     pub api_host: Option<&'static str>,
-    /// Further zones, as lines of zone files: a BIND serves them, and the CA asks it about everything.
+    /// Further zones, as lines of zone files: a BIND serves them, and the CA uses it for all
+    /// queries.
     pub zones: Vec<(&'static str, String)>,
 }
 
 /// A running test environment. Everything ends when it is dropped.
 pub struct TestEnv {
-    // Dropped first to last: those who ask before those who answer.
+    // Dropped in this order: clients before servers.
     manager: Mutex<Manager>,
     /// The stand-alone responder, if there is one.
     _responder: Option<Manager>,
-    /// What stands before the CA, if anything does.
+    /// The proxy before the CA, if there is one.
     pub proxy: Option<Proxy>,
-    /// What stands before the API server, for the manager, if anything does.
+    /// The proxy before the API server, if there is one.
     pub api_proxy: Option<Proxy>,
     /// The CA.
     pub pebble: Pebble,
@@ -89,7 +90,7 @@ pub struct TestEnv {
 }
 
 impl TestEnv {
-    /// Starts everything but the issuer, and waits until the manager's definitions are there.
+    /// Starts all parts except the issuer, and waits until the manager's definitions exist.
     ///
     /// # Errors
     /// Something does not start.
@@ -98,13 +99,13 @@ impl TestEnv {
         let control_plane = ControlPlane::start().await?;
         let client = control_plane.client();
         let mut arguments = options.arguments;
-        // There is one manager here, and nobody to restart it when it has lost a lease; one that was
-        // killed is followed at once. Fleets are for the lease.
+        // Without a lease: the only manager would not be restarted after it loses one, and after a
+        // kill the next one would have to wait. Tests of the lease use fleets.
         arguments.push("--omit-lease".to_owned());
         if options.definitions != Definitions::NoDnsEntry {
             define_dns_entry(&client).await?;
         }
-        if options.definitions == Definitions::Lenient {
+        if options.definitions == Definitions::WithoutRules {
             objects::define_changed(&client, without_rules).await?;
             for cluster in ["kubeconfig", "source"] {
                 arguments.push(format!("--{cluster}.disable-deploy-crds"));
@@ -121,12 +122,12 @@ impl TestEnv {
         let asked = bind.as_ref().map_or(dns, Bind::port);
         let pebble = PebbleOptions { dns: Some(asked), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
-        let proxy = if options.proxy { Some(Proxy::before(&pebble).await?) } else { None };
+        let proxy = if options.proxy { Some(Proxy::for_pebble(&pebble).await?) } else { None };
         let mut kubeconfig = control_plane.kubeconfig("manager")?;
         let mut api_proxy = None;
         if options.api_proxy {
-            let proxy = Proxy::before_api_server(&control_plane).await?;
-            kubeconfig = proxy.lead_through(&kubeconfig)?;
+            let proxy = Proxy::for_api_server(&control_plane).await?;
+            kubeconfig = proxy.use_proxy_in(&kubeconfig)?;
             api_proxy = Some(proxy);
         }
         if let Some(host) = options.api_host {
@@ -168,7 +169,7 @@ impl TestEnv {
         Ok(env)
     }
 
-    /// Starts everything and an issuer that is Ready.
+    /// Starts all parts and an issuer that is Ready.
     ///
     /// # Errors
     /// Something does not start.
@@ -178,7 +179,7 @@ impl TestEnv {
         Ok(env)
     }
 
-    /// The test environment that the tests of one program share, with the default options.
+    /// The shared test environment of one test program, with the default options.
     ///
     /// # Errors
     /// Something does not start.
@@ -187,7 +188,7 @@ impl TestEnv {
         SHARED.get_or_try_init(|| Self::with_issuer(TestEnvOptions::default())).await
     }
 
-    /// The address of the CA's directory, through the proxy if there is one.
+    /// The URL of the CA's directory, through the proxy if there is one.
     #[must_use]
     pub fn directory(&self) -> String {
         self.proxy.as_ref().map_or_else(|| self.pebble.directory(), Proxy::directory)
@@ -216,7 +217,7 @@ impl TestEnv {
     /// Waits until an issuer in the namespace `default` has a state, and returns its message.
     ///
     /// # Errors
-    /// It has not in time.
+    /// It does not before the deadline.
     pub async fn until_issuer(
         &self,
         name: &str,
@@ -252,7 +253,7 @@ impl TestEnv {
         Ok(())
     }
 
-    /// Asks the manager to end, and waits. What it used until then.
+    /// Terminates the manager gracefully and waits. Returns its resource usage.
     ///
     /// # Errors
     /// It does not end, or had ended before.
@@ -273,7 +274,7 @@ impl TestEnv {
         Ok(())
     }
 
-    /// What the manager has used so far.
+    /// The resource usage of the manager.
     ///
     /// # Errors
     /// It does not run.
@@ -281,7 +282,7 @@ impl TestEnv {
         self.manager.lock().await.usage()
     }
 
-    /// Waits until neither a challenge record nor an order in flight is left anywhere.
+    /// Waits until no challenge record and no order in progress is left.
     ///
     /// # Errors
     /// Some are left.
@@ -316,7 +317,7 @@ pub async fn define_dns_entry(client: &kube::Client) -> Result<()> {
     until_established(client, "dnsentries.dns.gardener.cloud").await
 }
 
-/// Takes the rules out of a definition.
+/// Removes the validation rules from a definition.
 fn without_rules(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {

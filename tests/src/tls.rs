@@ -26,10 +26,10 @@ pub struct Serving {
     pub key: PathBuf,
 }
 
-/// A name in serving certificates that no DNS has, for a proxy to lead to.
+/// A name in serving certificates that only a proxy resolves.
 pub const PROXIED: &str = "behind-the-proxy.test";
 
-/// What is wrong with a serving certificate.
+/// A defect of a serving certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flaw {
     /// Nothing.
@@ -41,7 +41,7 @@ pub enum Flaw {
 }
 
 impl Serving {
-    /// Makes a new CA and a certificate, as files in `directory` that begin with `name`.
+    /// Creates a CA and a certificate, as files in `directory` that begin with `name`.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -49,7 +49,7 @@ impl Serving {
         Self::flawed(name, directory, Flaw::None)
     }
 
-    /// A certificate that is its own authority, as `openssl req -x509` makes it.
+    /// A self-signed certificate, as `openssl req -x509` creates it.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -69,7 +69,7 @@ impl Serving {
         Ok(files)
     }
 
-    /// The same with something wrong in the certificate.
+    /// The same with a defect in the certificate.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -106,7 +106,7 @@ pub struct ClientPair {
 }
 
 impl Clients {
-    /// Makes a new CA with its files in `directory`.
+    /// Creates a CA with its files in `directory`.
     ///
     /// # Errors
     /// The files cannot be written.
@@ -124,17 +124,17 @@ impl Clients {
         &self.file
     }
 
-    /// A certificate for a user of a group, which is valid for so many seconds from now.
+    /// A certificate for a user and a group, valid for this number of seconds from now.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn issue(&self, user: &str, group: &str, seconds: i64) -> Result<ClientPair> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
         params.distinguished_name.push(DnType::OrganizationName, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let now = SystemTime::now();
-        // The other side may have looked at its clock before.
+        // The clock of the other side may be slightly behind.
         params.not_before = (now - Duration::from_secs(60)).into();
         params.not_after = (now + Duration::from_secs(seconds.unsigned_abs())).into();
         let key = KeyPair::generate()?;
@@ -142,7 +142,7 @@ impl Clients {
         Ok(ClientPair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// A certificate of X.509 version 1, as openssl makes it where nothing asks for an extension.
+    /// A certificate of X.509 version 1, which openssl creates without extensions.
     ///
     /// # Errors
     /// openssl fails.
@@ -189,7 +189,7 @@ impl Clients {
 
 fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, format!("{name} of the test rig"));
+    params.distinguished_name.push(DnType::CommonName, format!("{name} of the tests"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
@@ -198,7 +198,7 @@ fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
 fn leaf(flaw: Flaw) -> Result<CertificateParams> {
     let names = match flaw {
         Flaw::None | Flaw::Expired => {
-            // The last one only a proxy can find.
+            // Only a proxy resolves the last one.
             ["localhost", "127.0.0.1", PROXIED].map(str::to_owned).to_vec()
         }
         Flaw::OtherName => vec!["elsewhere.test".to_owned()],

@@ -1,4 +1,4 @@
-//! The facts of a certificate that people and tests look at.
+//! The properties of a certificate that tests and the demo examine.
 
 use std::fmt;
 
@@ -11,23 +11,23 @@ use x509_parser::{
 /// The first certificate of a PEM text.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// The subject, as in `CN=example.test`; empty when the CA leaves it out.
+    /// The subject, as in `CN=example.test`; empty without one.
     pub subject: String,
     /// The issuer's name.
     pub issuer: String,
     /// The serial number in hexadecimal without leading zeros.
     pub serial: String,
-    /// When it begins to be valid.
+    /// Start of its validity.
     pub not_before: Timestamp,
-    /// When it stops being valid.
+    /// End of its validity.
     pub not_after: Timestamp,
     /// The DNS names, in the order of the certificate.
     pub names: Vec<String>,
     /// The kind and size of the key, as in `EC 256 bit`.
     pub key: String,
-    /// The public key in its DER form.
+    /// The public key in DER.
     pub public_key: Vec<u8>,
-    /// How many certificates the PEM text holds.
+    /// The number of certificates in the PEM text.
     pub chain: usize,
 }
 

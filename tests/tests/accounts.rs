@@ -1,4 +1,4 @@
-//! Accounts at a CA that wants them bound: how they are made, found, changed and lost.
+//! Accounts at a CA that requires an external account binding: registration, changes and loss.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use cert_lib::{
     acme::{
         account::{
-            self, Enrolled,
+            self, RegisteredAccount,
             rollover::{Rollover, roll_over},
         },
         client::Client,
@@ -34,7 +34,7 @@ const OTHER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Upstream's annotation.
 const OPERATION: &str = "gardener.cloud/operation";
 
-/// The Secret and the Issuer of the example, for a CA that wants exactly this key.
+/// The Secret and the Issuer of the example, for a CA that requires exactly this key.
 fn example(env: &TestEnv, name: &str) -> Result<(Value, Value)> {
     let [mut secret, mut issuer]: [Value; 2] = documents(&locate::read(EXAMPLE)?)?
         .try_into()
@@ -48,23 +48,23 @@ fn example(env: &TestEnv, name: &str) -> Result<(Value, Value)> {
     Ok((secret, issuer))
 }
 
-/// A CA that wants accounts to be bound with the key of the example.
+/// A CA that requires accounts to be bound with the key of the example.
 async fn start() -> Result<TestEnv> {
     let secret = documents(&locate::read(EXAMPLE)?)?.swap_remove(0);
     let key = secret["stringData"]["hmacKey"].as_str().context("there is no key")?.to_owned();
-    // Requests are counted, so that none may be repeated.
+    // The test counts requests, so no nonce may be refused.
     let eab = Some((KEY_ID.to_owned(), key));
     let pebble = PebbleOptions { nonce_reject: 0, eab, ..PebbleOptions::default() };
     TestEnv::start(TestEnvOptions { pebble, ..TestEnvOptions::default() }).await
 }
 
-/// For the tests that leave the CA and the manager alone.
+/// For the tests that do not change the CA and the manager.
 async fn shared() -> Result<&'static TestEnv> {
     static SHARED: OnceCell<TestEnv> = OnceCell::const_new();
     SHARED.get_or_try_init(start).await
 }
 
-async fn apply_one(env: &TestEnv, object: &Value) -> Result<DynamicObject> {
+async fn apply_in_default(env: &TestEnv, object: &Value) -> Result<DynamicObject> {
     apply(&env.control_plane.client(), "default", object).await
 }
 
@@ -73,7 +73,7 @@ async fn patch(env: &TestEnv, kind: &str, name: &str, patch: Value) -> Result<Dy
     Ok(objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
 }
 
-/// Waits until an Issuer, as it is specified now, meets `wanted`.
+/// Waits until the status of an Issuer, for its current generation, meets `wanted`.
 async fn until(
     env: &TestEnv,
     name: &str,
@@ -110,14 +110,14 @@ async fn until_ready(env: &TestEnv, name: &str) -> Result<Value> {
     until(env, name, "is Ready", |status, _| status["state"] == "Ready").await
 }
 
-async fn until_says(env: &TestEnv, name: &str, words: &str) -> Result<Value> {
-    until(env, name, &format!("says {words:?}"), |status, message| {
-        status["state"] == "Error" && message.contains(words)
+async fn until_message(env: &TestEnv, name: &str, text: &str) -> Result<Value> {
+    until(env, name, &format!("says {text:?}"), |status, message| {
+        status["state"] == "Error" && message.contains(text)
     })
     .await
 }
 
-/// An entry of a Secret, if it is there.
+/// An entry of a Secret, if it exists.
 async fn entry(env: &TestEnv, secret: &str, name: &str) -> Result<Option<String>> {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     let secrets = api(&env.control_plane.client(), "Secret", "default")?;
@@ -126,8 +126,8 @@ async fn entry(env: &TestEnv, secret: &str, name: &str) -> Result<Option<String>
     Ok(Some(String::from_utf8(BASE64_STANDARD.decode(text)?)?))
 }
 
-/// What the CA knows of a key.
-async fn at_the_ca(env: &TestEnv, key: &AccountKey) -> Result<Enrolled> {
+/// The account of a key at the CA.
+async fn find_account(env: &TestEnv, key: &AccountKey) -> Result<RegisteredAccount> {
     Ok(account::find(&client(env)?, key).await?)
 }
 
@@ -153,7 +153,7 @@ fn spec(namespace: &Namespace, issuer: &str, name: &str) -> Value {
 
 /// faults.md 28
 #[test]
-fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
+fn an_account_is_bound_with_the_right_key_only_and_wrong_ones_are_reported() {
     run(async {
         let env = shared().await?;
         let namespace = Namespace::new(env, "bound").await?;
@@ -161,13 +161,13 @@ fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
         let mut unbound = issuer.clone();
         let spec = unbound["spec"]["acme"].as_object_mut().context("it is no ACME issuer")?;
         spec.remove("externalAccountBinding");
-        apply_one(env, &unbound).await?;
-        until_says(env, "bound", "set externalAccountBinding to the key identifier").await?;
-        apply_one(env, &issuer).await?;
+        apply_in_default(env, &unbound).await?;
+        until_message(env, "bound", "set externalAccountBinding to the key identifier").await?;
+        apply_in_default(env, &issuer).await?;
         let missing = "loading EAB secret failed: fetching issuer EAB secret failed: Secret \
                        default/bound-key does not exist";
-        until_says(env, "bound", missing).await?;
-        for (data, words) in [
+        until_message(env, "bound", missing).await?;
+        for (data, text) in [
             (json!({}), "key hmacKey not found in EAB secret default/bound-key"),
             (json!({ "hmacKey": "" }), "key hmacKey in EAB secret default/bound-key is empty"),
             (
@@ -180,13 +180,13 @@ fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
                  base64 data at input byte 0",
             ),
             (json!({ "hmacKey": "AAAA" }), "invalid key size for algorithm"),
-            // It reaches the CA, which finds it wanting.
+            // The CA refuses it.
             (json!({ "hmacKey": OTHER_KEY }), "(HTTP 4"),
         ] {
             let mut wrong = secret.clone();
             wrong["stringData"] = data;
             replace(env, &wrong).await?;
-            let status = until_says(env, "bound", words).await?;
+            let status = until_message(env, "bound", text).await?;
             ensure!(!status.to_string().contains(OTHER_KEY), "{status}");
         }
         replace(env, &secret).await?;
@@ -194,7 +194,7 @@ fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
         ensure!(status["acme"]["accountURL"].is_string(), "{status}");
         issues(&namespace, "bound", "a").await?;
 
-        // It has served, and may go.
+        // The account exists, so the binding may be deleted.
         api(&env.control_plane.client(), "Secret", "default")?
             .delete("bound-key", &DeleteParams::default())
             .await?;
@@ -206,35 +206,35 @@ fn an_account_is_bound_by_the_right_key_only_and_every_wrong_one_is_told() {
     .unwrap();
 }
 
-/// Entries that are not mentioned any more go.
+/// Entries that are not in `secret` are removed.
 async fn replace(env: &TestEnv, secret: &Value) -> Result<()> {
     let name = secret["metadata"]["name"].as_str().context("it has no name")?;
     let secrets = api(&env.control_plane.client(), "Secret", "default")?;
     if secrets.get_opt(name).await?.is_some() {
         secrets.delete(name, &DeleteParams::default()).await?;
     }
-    apply_one(env, secret).await.map(drop)
+    apply_in_default(env, secret).await.map(drop)
 }
 
 /// faults.md 27
 #[test]
-fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account() {
+fn a_changed_account_secret_is_used_and_a_deleted_one_is_replaced_by_a_new_account() {
     run(async {
         let env = shared().await?;
         let (secret, issuer) = example(env, "keys")?;
-        apply_one(env, &secret).await?;
-        apply_one(env, &issuer).await?;
+        apply_in_default(env, &secret).await?;
+        apply_in_default(env, &issuer).await?;
         let first = until_ready(env, "keys").await?["acme"]["accountURL"].clone();
         let good = entry(env, "keys-account", "privateKey").await?.context("there is no key")?;
         let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?.serialize_pem();
-        for (value, words) in [
+        for (value, text) in [
             ("garbage", "value for key `privateKey` is invalid: "),
             ("", "there is no privateKey"),
             (ed25519.as_str(), "it must be P-256, P-384, or RSA with 2048 to 4096 bits"),
         ] {
             let data = json!({ "stringData": { "privateKey": value } });
             patch(env, "Secret", "keys-account", data).await?;
-            until_says(env, "keys", words).await?;
+            until_message(env, "keys", text).await?;
         }
         let data = json!({ "stringData": { "privateKey": good } });
         patch(env, "Secret", "keys-account", data).await?;
@@ -255,38 +255,39 @@ fn a_changed_account_secret_is_noticed_and_a_deleted_one_becomes_a_new_account()
 
 /// faults.md 34, 12
 #[test]
-fn a_profile_that_is_unknown_and_a_server_that_is_not_trusted_are_told() {
+fn an_unknown_profile_and_an_untrusted_server_are_reported() {
     run(async {
         let env = shared().await?;
         let (secret, mut issuer) = example(env, "profiled")?;
         issuer["spec"]["acme"]["profile"] = json!("fast");
-        apply_one(env, &secret).await?;
-        apply_one(env, &issuer).await?;
-        until_says(env, "profiled", "the CA has no profile \"fast\": it offers default").await?;
+        apply_in_default(env, &secret).await?;
+        apply_in_default(env, &issuer).await?;
+        until_message(env, "profiled", "the CA has no profile \"fast\": it offers default").await?;
         issuer["spec"]["acme"]["profile"] = json!("default");
-        apply_one(env, &issuer).await?;
+        apply_in_default(env, &issuer).await?;
         until_ready(env, "profiled").await?;
 
-        // The API server is one that nobody named as to be trusted.
+        // The API server, whose certificate is not trusted.
         let server = format!("{}/dir", env.control_plane.url());
         issuer["spec"]["acme"]["server"] = json!(server);
-        apply_one(env, &issuer).await?;
-        until_says(env, "profiled", "add the certificate of its CA with --ca-certificates").await?;
+        apply_in_default(env, &issuer).await?;
+        until_message(env, "profiled", "add the certificate of its CA with --ca-certificates")
+            .await?;
         env.check_manager().await
     })
     .unwrap();
 }
 
-/// Everything that may become of one account, in a row: each step needs the manager or the CA for
-/// itself. faults.md 11, 26, 36
+/// All changes of one account, in sequence: each step needs the manager or the CA for itself.
+/// faults.md 11, 26, 36
 #[test]
-fn an_account_outlives_changes_of_its_email_and_key_crashes_and_a_ca_that_forgets() {
+fn an_account_survives_changed_emails_and_keys_crashes_and_a_ca_without_its_state() {
     run(async {
         let env = start().await?;
         let namespace = Namespace::new(&env, "lives").await?;
         let (secret, issuer) = example(&env, "lives")?;
-        apply_one(&env, &secret).await?;
-        apply_one(&env, &issuer).await?;
+        apply_in_default(&env, &secret).await?;
+        apply_in_default(&env, &issuer).await?;
         let url = until_ready(&env, "lives").await?["acme"]["accountURL"].clone();
         issues(&namespace, "lives", "one").await?;
 
@@ -294,32 +295,32 @@ fn an_account_outlives_changes_of_its_email_and_key_crashes_and_a_ca_that_forget
         the_key_changes_by_annotation(&env, &namespace, &url).await?;
         issues(&namespace, "lives", "two").await?;
         for done in [false, true] {
-            a_change_that_was_begun_is_finished(&env, &url, done).await?;
+            an_interrupted_key_change_is_completed(&env, &url, done).await?;
             issues(&namespace, "lives", if done { "four" } else { "three" }).await?;
         }
 
-        // 26: the CA has forgotten everything, and so the account is made again, once.
+        // 26: the CA has lost its state, and the account is registered again, once.
         env.pebble.stop().await?;
         env.pebble.resume().await?;
         issues(&namespace, "lives", "five").await?;
         let key = current_key(&env).await?;
-        let enrolled = at_the_ca(&env, &key).await?;
+        let enrolled = find_account(&env, &key).await?;
         let status = until_ready(&env, "lives").await?;
         ensure!(status["acme"]["accountURL"] == json!(enrolled.account.url()), "{status}");
         let asked = env.pebble.requests()?;
         let registrations = asked.get("POST /sign-me-up").copied().unwrap_or_default();
-        // Found missing, made, and found again: twice by the manager at most, once by this test.
+        // Not found, registered, and found again: by the manager twice at most, by this test once.
         ensure!(registrations <= 6, "{asked:?}");
         ensure!(env.pebble.signed_count()? == 1, "{asked:?}");
 
-        // 11: nobody there at the start; an issuer that is remembered is not put off by it, a new one
+        // 11: the CA is down at the start. An issuer with a stored account stays Ready, a new one
         // waits.
         env.pebble.stop().await?;
         env.replace_manager().await?;
         let (secret, issuer) = example(&env, "late")?;
-        apply_one(&env, &secret).await?;
-        apply_one(&env, &issuer).await?;
-        until_says(&env, "late", "cannot reach 127.0.0.1").await?;
+        apply_in_default(&env, &secret).await?;
+        apply_in_default(&env, &issuer).await?;
+        until_message(&env, "late", "cannot reach 127.0.0.1").await?;
         until_ready(&env, "lives").await?;
         env.pebble.resume().await?;
         until_ready(&env, "late").await?;
@@ -339,11 +340,11 @@ async fn the_email_reaches_the_ca(env: &TestEnv) -> Result<()> {
     let change = json!({ "spec": { "acme": { "email": email } } });
     patch(env, "Issuer", "lives", change).await?;
     until(env, "lives", "has the email", |status, _| status["acme"]["email"] == email).await?;
-    let enrolled = at_the_ca(env, &current_key(env).await?).await?;
+    let enrolled = find_account(env, &current_key(env).await?).await?;
     let contact = &enrolled.registration.contact;
     ensure!(*contact == [format!("mailto:{email}")], "{contact:?}");
 
-    // Another pass asks the CA nothing.
+    // Another reconciliation sends no request to the CA.
     let before = env.pebble.requests()?;
     let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
     patch(env, "Issuer", "lives", again).await?;
@@ -367,7 +368,7 @@ async fn until_annotation_is_gone(env: &TestEnv) -> Result<()> {
     .await
 }
 
-/// Waits until the key that counts is another one than `old` and no other is kept.
+/// Waits until the current key differs from `old` and no other key is stored.
 async fn until_the_key_is_not(env: &TestEnv, old: &AccountKey, url: &Value) -> Result<AccountKey> {
     let key = eventually(SOON, "the key has changed", || async {
         env.check_manager().await?;
@@ -379,9 +380,9 @@ async fn until_the_key_is_not(env: &TestEnv, old: &AccountKey, url: &Value) -> R
         Ok(if changed { Look::Done(key) } else { Look::NotYet("it is the old one".to_owned()) })
     })
     .await?;
-    let enrolled = at_the_ca(env, &key).await?;
+    let enrolled = find_account(env, &key).await?;
     ensure!(json!(enrolled.account.url()) == *url, "{}", enrolled.account.url());
-    ensure!(at_the_ca(env, old).await.is_err(), "the old key is still good");
+    ensure!(find_account(env, old).await.is_err(), "the old key is still good");
     let status = until_ready(env, "lives").await?;
     ensure!(status["acme"]["accountURL"] == *url, "{status}");
     Ok(key)
@@ -393,7 +394,7 @@ async fn the_key_changes_by_annotation(
     url: &Value,
 ) -> Result<()> {
     let old = current_key(env).await?;
-    // These are under way meanwhile.
+    // These orders run during the change.
     let during: Vec<String> = (0..12).map(|number| format!("during-{number}")).collect();
     for name in &during {
         namespace.certificate(name, spec(namespace, "lives", name)).await?;
@@ -402,12 +403,12 @@ async fn the_key_changes_by_annotation(
     patch(env, "Issuer", "lives", rotate).await?;
     let new = until_the_key_is_not(env, &old, url).await?;
     until_annotation_is_gone(env).await?;
-    // One annotation is one change.
+    // One annotation causes one change.
     let again = json!({ "metadata": { "annotations": { OPERATION: "reconcile" } } });
     patch(env, "Issuer", "lives", again).await?;
     until_annotation_is_gone(env).await?;
     ensure!(current_key(env).await?.thumbprint() == new.thumbprint(), "it has changed twice");
-    // One that the CA was looking at in that very instant is refused, and tried again after a minute.
+    // An order that the CA was validating at that moment is refused, and retried after a minute.
     for name in &during {
         namespace.until(name, "Ready", Duration::from_secs(100)).await?;
     }
@@ -416,8 +417,12 @@ async fn the_key_changes_by_annotation(
     Ok(())
 }
 
-/// As a manager leaves it that was killed before or after the CA had acted.
-async fn a_change_that_was_begun_is_finished(env: &TestEnv, url: &Value, done: bool) -> Result<()> {
+/// The state after a manager was killed before or after the CA had acted.
+async fn an_interrupted_key_change_is_completed(
+    env: &TestEnv,
+    url: &Value,
+    done: bool,
+) -> Result<()> {
     env.stop_manager().await?;
     let (old, next) = (current_key(env).await?, AccountKey::generate()?);
     let data = json!({ "stringData": { "nextPrivateKey": next.to_pem()?.as_str() } });
@@ -434,13 +439,13 @@ async fn a_change_that_was_begun_is_finished(env: &TestEnv, url: &Value, done: b
 
 /// faults.md 26
 #[test]
-fn an_account_that_was_deactivated_is_registered_anew_with_another_key() {
+fn a_deactivated_account_is_replaced_by_one_with_another_key() {
     run(async {
         let env = shared().await?;
         let namespace = Namespace::new(env, "closed").await?;
         let (secret, issuer) = example(env, "closed")?;
-        apply_one(env, &secret).await?;
-        apply_one(env, &issuer).await?;
+        apply_in_default(env, &secret).await?;
+        apply_in_default(env, &issuer).await?;
         let closed = close(env, "closed").await?;
         namespace.certificate("a", spec(&namespace, "closed", "a")).await?;
         namespace.until("a", "Ready", Duration::from_secs(30)).await?;
@@ -453,23 +458,23 @@ fn an_account_that_was_deactivated_is_registered_anew_with_another_key() {
 
 /// faults.md 26
 #[test]
-fn somebodys_own_key_is_not_thrown_away_when_its_account_was_deactivated() {
+fn a_users_account_key_is_kept_when_its_account_is_deactivated() {
     run(async {
         let env = shared().await?;
         let namespace = Namespace::new(env, "brought").await?;
         let (secret, issuer) = example(env, "brought")?;
-        apply_one(env, &secret).await?;
+        apply_in_default(env, &secret).await?;
         let key = AccountKey::generate()?.to_pem()?;
         let account = json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": { "name": "brought-account", "namespace": "default" },
             "stringData": { "privateKey": key.as_str() },
         });
-        apply_one(env, &account).await?;
-        apply_one(env, &issuer).await?;
+        apply_in_default(env, &account).await?;
+        apply_in_default(env, &issuer).await?;
         let closed = close(env, "brought").await?;
         namespace.certificate("a", spec(&namespace, "brought", "a")).await?;
-        until_says(env, "brought", "use another account key").await?;
+        until_message(env, "brought", "use another account key").await?;
         let kept = entry(env, "brought-account", "privateKey").await?;
         ensure!(kept == Some(closed), "the key was replaced");
 
@@ -483,21 +488,22 @@ fn somebodys_own_key_is_not_thrown_away_when_its_account_was_deactivated() {
     .unwrap();
 }
 
-/// Waits for an issuer to be Ready, and closes its account behind its back. Returns the key.
+/// Waits until an issuer is Ready, and deactivates its account without the manager. Returns the
+/// key.
 async fn close(env: &TestEnv, issuer: &str) -> Result<String> {
     until_ready(env, issuer).await?;
     let key = entry(env, &format!("{issuer}-account"), "privateKey").await?;
     let key = key.context("there is no key")?;
-    at_the_ca(env, &AccountKey::from_pem(&key)?).await?.account.deactivate().await?;
+    find_account(env, &AccountKey::from_pem(&key)?).await?.account.deactivate().await?;
     Ok(key)
 }
 
-/// Upstream shows the first CA for ever.
+/// Upstream always shows the first CA.
 #[test]
-fn a_ca_whose_secret_is_replaced_is_shown_wherever_it_is() {
+fn a_replaced_ca_secret_is_shown_in_the_issuer_status() {
     run(async {
         let env = shared().await?;
-        // Nobody watches the second one.
+        // The Secret of the second one is not watched.
         let vault = Namespace::new(env, "vault").await?.name;
         for (namespace, name) in [
             ("default", "first root"),
@@ -524,8 +530,8 @@ fn a_ca_whose_secret_is_replaced_is_shown_wherever_it_is() {
                     "name": "replaced-ca", "namespace": namespace,
                 } } },
             });
-            apply_one(env, &issuer).await?;
-            // Where nobody watches it is looked at every quarter of a minute.
+            apply_in_default(env, &issuer).await?;
+            // A Secret that is not watched is read every 15 seconds.
             let time = if namespace == "default" { SOON } else { 3 * SOON };
             until_within(time, env, "replaced-ca", &format!("shows {name}"), |status, _| {
                 status["ca"]["Subject"]["CommonName"] == name

@@ -1,4 +1,4 @@
-//! What upstream's binary left behind is taken over as it is: recorded objects, no CA.
+//! Objects of upstream's binary are adopted without changes: recorded objects, no CA.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,19 +19,19 @@ use tests::{
 use tokio::net::TcpListener;
 
 const SOON: Duration = Duration::from_secs(30);
-/// Where the CA was when the objects were recorded.
+/// Address of the CA when the objects were recorded.
 const RECORDED_CA: &str = "127.0.0.1:41373";
-/// Owners before those who refer to them.
+/// Owners before the objects that refer to them.
 const ORDER: [&str; 6] =
     ["Ingress", "Service", "Issuer", "Secret", "Certificate", "CertificateRevocation"];
 
 #[test]
-fn what_upstream_left_is_taken_over_with_no_request_to_the_ca_and_no_write_to_a_secret() {
+fn objects_of_upstream_are_adopted_without_ca_requests_and_secret_writes() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
             arguments: [
                 "--default-issuer=pebble".to_owned(),
-                // It would be asked, and nothing else would come of it.
+                // Otherwise the manager would ask the CA for renewal information.
                 "--acme-renewal-info=false".to_owned(),
             ]
             .into(),
@@ -39,7 +39,7 @@ fn what_upstream_left_is_taken_over_with_no_request_to_the_ca_and_no_write_to_a_
         })
         .await?;
         fleet.stop(0).await?;
-        // Where the CA was, somebody counts who comes.
+        // A listener at the address of the CA shows whether the manager connects.
         let ca = TcpListener::bind("127.0.0.1:0").await?;
         let client = fleet.client(Cluster::Source);
         let recorded = recorded(&ca.local_addr()?.to_string())?;
@@ -83,7 +83,7 @@ fn what_upstream_left_is_taken_over_with_no_request_to_the_ca_and_no_write_to_a_
             now.iter().filter(|(name, version)| secrets.get(*name) != Some(version)).collect();
         ensure!(now == secrets, "Secrets were written: {written:?}");
         let called = tokio::time::timeout(Duration::from_millis(10), ca.accept()).await;
-        ensure!(called.is_err(), "somebody called the CA");
+        ensure!(called.is_err(), "the manager connected to the CA");
         fleet.check().await
     })
     .unwrap();
@@ -120,13 +120,13 @@ async fn load(client: &Client, recorded: &[Value]) -> Result<()> {
 
 async fn create(client: &Client, kind: &str, mut object: Value) -> Result<DynamicObject> {
     let mut status = object["status"].take();
-    // Whoever looks at it says so.
+    // The manager sets it when it has reconciled the object.
     status["observedGeneration"] = json!(0);
     for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
         object["metadata"][field].take();
     }
     if kind == "Service" {
-        // Another API server has other addresses and ports.
+        // This API server has another address and port.
         for field in ["clusterIP", "clusterIPs"] {
             object["spec"][field].take();
         }
@@ -146,7 +146,7 @@ async fn create(client: &Client, kind: &str, mut object: Value) -> Result<Dynami
     Ok(created)
 }
 
-/// The version of each certificate Secret.
+/// The resourceVersion of each certificate Secret.
 async fn versions(client: &Client) -> Result<BTreeMap<String, String>> {
     let params = ListParams::default().labels("cert.gardener.cloud/certificate=true");
     let secrets = api(client, "Secret", "")?.list(&params).await?.items;

@@ -1,6 +1,6 @@
-//! An API server that fails the manager in the middle of issuing: each write of a Certificate on its way
-//! to a Secret is lost before or after the server has done it, or refused for a while. Whatever happens,
-//! the Certificate becomes Ready with one order and one certificate, and nothing is left.
+//! Faults of the API server during issuance: each write on the way from a Certificate to its Secret
+//! is lost before or after the server has processed it, or refused for a while. The Certificate
+//! still becomes Ready with one order and one certificate, and no records are left.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -27,10 +27,10 @@ use tokio::{net::UdpSocket, sync::OnceCell};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Where the manager keeps the progress of orders.
+/// The namespace of stored progress.
 const PROGRESS: &str = "/api/v1/namespaces/default/secrets";
 
-/// What goes wrong, in a namespace.
+/// Creates the faults for a namespace.
 type Faults = fn(&str) -> Vec<Rule>;
 
 fn secret(namespace: &str) -> String {
@@ -53,7 +53,7 @@ fn unavailable() -> Fault {
     Fault::Answer(Answer::text(503, "text/plain", "the server is on its way").retry_after("1"))
 }
 
-/// Each row: a name that is a DNS label, and what goes wrong.
+/// Each row: a DNS label as the name, and the faults.
 const SCENARIOS: [(&str, Faults); 12] = [
     ("progress-stored-unheard", |_| vec![on(Method::PATCH, PROGRESS, Fault::ResetAfter).once()]),
     ("progress-not-stored", |_| vec![on(Method::PATCH, PROGRESS, unavailable()).first(3)]),
@@ -76,7 +76,7 @@ const SCENARIOS: [(&str, Faults); 12] = [
 ];
 
 #[test]
-fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
+fn a_certificate_is_ordered_and_signed_once_despite_api_server_faults() {
     run(async {
         let exact = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
         let options = TestEnvOptions {
@@ -92,11 +92,11 @@ fn whatever_an_api_server_loses_a_certificate_is_ordered_and_signed_once() {
             let namespace = Namespace::new(&env, name).await?;
             acme.forget();
             api.forget();
-            api.misbehave(faults(name));
+            api.set_rules(faults(name));
             namespace.simple("a").await?;
             let done = namespace.until("a", "Ready", SOON).await;
             let hit = api.seen().iter().filter(|seen| seen.faulted).count();
-            api.behave();
+            api.clear_rules();
             done.with_context(|| format!("{name}, after {hit} faults"))?;
             env.until_nothing_is_left(SOON).await.context(name)?;
             let orders = acme.count(Kind::NewOrder);
@@ -119,15 +119,16 @@ fn lines(proxy: &tests::proxy::Proxy) -> Vec<String> {
     proxy.seen().into_iter().map(|seen| seen.line).filter(|line| !line.starts_with("GET")).collect()
 }
 
-/// A name server that never has the record, and says so in other words each time.
-async fn fickle(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
+/// A name server that never has the record, with a different answer each time.
+async fn flaky_query(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = socket.local_addr()?;
     tokio::spawn(async move {
         let mut packet = [0; 1_500];
         while let Ok((length, from)) = socket.recv_from(&mut packet).await {
             let number = queries.fetch_add(1, Ordering::Relaxed);
-            // The question again, as an answer (RFC 1035 section 4.1.1): no such name, or no record.
+            // The question is repeated in the answer (RFC 1035 section 4.1.1): NXDOMAIN, or no
+            // record.
             packet[2] |= 0x84;
             packet[3] = if number.is_multiple_of(2) { 3 } else { 0 };
             let _ = socket.send_to(&packet[..length], from).await;
@@ -136,7 +137,7 @@ async fn fickle(queries: Arc<AtomicUsize>) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The test environment of the tests below, whose objects are in namespaces of their own.
+/// The test environment of the tests below, whose objects are in separate namespaces.
 async fn shared() -> anyhow::Result<&'static TestEnv> {
     static SHARED: OnceCell<TestEnv> = OnceCell::const_new();
     let options = || TestEnvOptions { api_proxy: true, ..TestEnvOptions::default() };
@@ -144,7 +145,7 @@ async fn shared() -> anyhow::Result<&'static TestEnv> {
 }
 
 #[test]
-fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost() {
+fn a_revoked_annotation_is_removed_even_if_a_removal_request_is_lost() {
     run(async {
         let env = shared().await?;
         let api = env.api_proxy.as_ref().context("there is no proxy before the API server")?;
@@ -161,7 +162,7 @@ fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost
         namespace.certificate("a", spec).await?;
         namespace.until("a", "Ready", SOON).await?;
         let before = namespace.leaf("a-tls").await?.serial;
-        // As upstream marks it.
+        // The annotation of upstream.
         let mark = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {
                 "name": "a-tls", "annotations": { "cert.gardener.cloud/revoked": "true" },
@@ -169,9 +170,9 @@ fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost
         });
         namespace.apply(&mark).await?;
         namespace.until("a", "Revoked", SOON).await?;
-        // The first write is that of the new certificate, the second takes the mark off.
+        // The first write stores the new certificate, the second removes the annotation.
         let path = format!("{}a-tls", secret("marked"));
-        api.misbehave([on(Method::PATCH, &path, Fault::ResetBefore).only(2)]);
+        api.set_rules([on(Method::PATCH, &path, Fault::ResetBefore).only(2)]);
         namespace.patch("a", json!({ "spec": { "renew": true } })).await?;
         namespace.until("a", "Ready", SOON).await?;
         let hit = api.seen().iter().filter(|seen| seen.faulted).count();
@@ -189,12 +190,12 @@ fn the_mark_of_a_revocation_ends_with_its_certificate_though_its_removal_is_lost
 }
 
 #[test]
-fn a_certificate_that_waits_for_slow_dns_costs_two_status_writes() {
+fn a_certificate_that_waits_for_slow_dns_causes_two_status_writes() {
     run(async {
         let env = shared().await?;
         let api = env.api_proxy.as_ref().context("there is no proxy before the API server")?;
         let queries = Arc::new(AtomicUsize::new(0));
-        let server = fickle(Arc::clone(&queries)).await?;
+        let server = flaky_query(Arc::clone(&queries)).await?;
         let mut issuer = acme_issuer("slow", &env.pebble.directory())?;
         issuer["spec"]["acme"]["precheckNameservers"] = json!([server.to_string()]);
         let client = env.control_plane.client();

@@ -1,4 +1,4 @@
-//! The chart: what values become, and that an API server takes it and the manager can live with it.
+//! The Helm chart: the effect of its values, and an installation on an API server.
 
 use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
 
@@ -23,11 +23,11 @@ use tests::{
 
 const NAME: &str = "cert-controller-manager";
 const SPACE: &str = "certificates";
-/// Where the chart puts Issuers.
+/// The issuer namespace of the chart.
 const ISSUERS: &str = "cert-controller-manager-issuers";
 const SOON: Duration = Duration::from_secs(30);
 
-/// The only object of a kind with this name.
+/// The only object with this kind and name.
 fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
     objects
         .iter()
@@ -35,13 +35,13 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
         .with_context(|| format!("there is no {kind} {name}"))
 }
 
-/// The file that the manager gets.
+/// The configuration file of the manager.
 fn config(objects: &[Value]) -> Result<Value> {
     let text = find(objects, "ConfigMap", NAME)?["data"]["config.yaml"].as_str();
     Ok(serde_yaml::from_str(text.context("there is no config.yaml")?)?)
 }
 
-/// The roles without the manager's name, with the namespace in front.
+/// The roles without the manager's name, prefixed with the namespace.
 fn roles(objects: &[Value]) -> BTreeSet<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     objects
@@ -74,7 +74,7 @@ const USUAL_ROLES: &[&str] = &[
 ];
 
 #[test]
-fn without_values_two_replicas_run_with_no_right_on_their_node() -> Result<()> {
+fn by_default_two_replicas_run_without_privileges_on_their_node() -> Result<()> {
     let helm = Helm::find()?;
     helm.lint(&json!({}))?;
     let objects = helm.template(SPACE, &json!({}))?;
@@ -118,7 +118,7 @@ fn without_values_two_replicas_run_with_no_right_on_their_node() -> Result<()> {
 }
 
 #[test]
-fn configuration_is_passed_as_it_is_and_falsy_values_too() -> Result<()> {
+fn configuration_is_passed_unchanged_including_falsy_values() -> Result<()> {
     let helm = Helm::find()?;
     let values = json!({
         "configuration": {
@@ -168,18 +168,18 @@ fn configuration_is_passed_as_it_is_and_falsy_values_too() -> Result<()> {
 }
 
 #[test]
-fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
+fn roles_match_clusters_and_flags() -> Result<()> {
     let helm = Helm::find()?;
     let elsewhere = json!({"kubeconfigSecret": "elsewhere"});
     let issuers = format!("{ISSUERS}/default-issuers");
-    let at_home = &["certificates/default-lease", &issuers];
+    let in_default_cluster = &["certificates/default-lease", &issuers];
     let identity = "kube-system/default-identity";
     let cases: &[(&str, Value, BTreeSet<String>)] = &[
         (
             "source, and with it target, is elsewhere",
             json!({"clusters": {"source": elsewhere}}),
             &set(&["/default-definitions", "/dns-entries", identity, "kube-system/dns-identity"])
-                | &set(at_home),
+                | &set(in_default_cluster),
         ),
         (
             "only source is here",
@@ -232,7 +232,7 @@ fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
         let here = *name != "nothing is here";
         ensure!(pod["automountServiceAccountToken"] == here, "{name}");
         let bindings = objects.iter().filter(|object| object["roleRef"].is_object());
-        // Whoever scrapes is bound by the operator.
+        // The operator binds the role for metrics.
         let ours = wanted.iter().filter(|role| *role != "/metrics-reader");
         ensure!(bindings.count() == ours.count(), "{name}: not every role is bound");
     }
@@ -240,14 +240,14 @@ fn roles_are_those_that_clusters_and_flags_call_for() -> Result<()> {
 }
 
 #[test]
-fn the_namespace_of_issuers_is_created_where_the_chart_chose_it() -> Result<()> {
+fn the_issuer_namespace_is_created_if_the_chart_chooses_it() -> Result<()> {
     let helm = Helm::find()?;
     let elsewhere = json!({"default": {"kubeconfigSecret": "elsewhere"}});
     for (values, name, created) in [
         (json!({}), ISSUERS, true),
         (json!({"issuerNamespace": {"name": "mine"}}), "mine", true),
         (json!({"issuerNamespace": {"create": false}}), ISSUERS, false),
-        // As it was before: upgrades keep their Issuers with it.
+        // The previous default: upgrades keep the namespace with its Issuers.
         (json!({"issuerNamespace": {"name": "default"}}), "default", false),
         (json!({"configuration": {"issuer-namespace": "theirs"}}), "theirs", false),
         (json!({"clusters": elsewhere}), ISSUERS, false),
@@ -260,7 +260,7 @@ fn the_namespace_of_issuers_is_created_where_the_chart_chose_it() -> Result<()> 
 }
 
 #[test]
-fn a_network_policy_opens_what_the_manager_needs() -> Result<()> {
+fn a_network_policy_permits_the_connections_of_the_manager() -> Result<()> {
     let helm = Helm::find()?;
     let values = json!({
         "networkPolicy": {
@@ -302,9 +302,9 @@ fn a_network_policy_opens_what_the_manager_needs() -> Result<()> {
     Ok(())
 }
 
-/// As `helm upgrade --reuse-values` leaves them, from a release of chart 0.1.
+/// The values after `helm upgrade --reuse-values` from chart 0.1.
 #[test]
-fn values_from_before_they_existed_count_as_the_defaults() -> Result<()> {
+fn missing_values_of_an_older_chart_use_the_defaults() -> Result<()> {
     let helm = Helm::find()?;
     let usual = helm.template(SPACE, &json!({}))?;
     let old = json!({
@@ -320,7 +320,7 @@ fn values_from_before_they_existed_count_as_the_defaults() -> Result<()> {
 }
 
 #[test]
-fn one_replica_has_no_budget_and_without_a_lease_is_never_two() -> Result<()> {
+fn one_replica_has_no_disruption_budget_and_needs_recreate_without_a_lease() -> Result<()> {
     let values = json!({"replicaCount": 1, "configuration": {"omit-lease": true}});
     let objects = Helm::find()?.template(SPACE, &values)?;
     ensure!(find(&objects, "PodDisruptionBudget", NAME).is_err());
@@ -357,7 +357,7 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         let fleet = Fleet::start(FleetOptions {
             access: Access::Nothing,
             idle: true,
-            // The API server takes the token's user for the ServiceAccount, and so for what is bound.
+            // The API server maps the token's user to the ServiceAccount, and so to its bindings.
             user: Some(format!("system:serviceaccount:{SPACE}:{NAME}")),
             audit: tests::controlplane::Audit::All,
             http: reads_a_file()?,
@@ -371,7 +371,7 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
         let deployment = api(&client, "Deployment", SPACE)?.get(NAME).await?;
         let container = &deployment.data["spec"]["template"]["spec"]["containers"][0];
         ensure!(container["securityContext"]["readOnlyRootFilesystem"] == true);
-        granted_are_the_generated(&client).await?;
+        generated_roles_are_granted(&client).await?;
 
         fleet.restart(0).await?;
         fleet.until_defined().await?;
@@ -410,8 +410,8 @@ fn an_installed_release_lets_the_manager_issue_and_leaves_certificates_behind() 
     .unwrap();
 }
 
-/// Installs the chart with Issuers where earlier versions had them, and upgrades it to the default,
-/// which is refused as long as an Issuer would no longer be served.
+/// Installs the chart with the issuer namespace of earlier versions, and upgrades it to the
+/// default. The upgrade is refused while an Issuer would not be served any more.
 async fn install_by_upgrade(
     helm: &Helm,
     admin: &Path,
@@ -433,12 +433,12 @@ async fn install_by_upgrade(
     Ok(())
 }
 
-/// What is installed.
+/// The values of the installation.
 fn values() -> Value {
     json!({"metricsAuthorization": {"enabled": true}})
 }
 
-/// Metrics are for those that the chart's role permits, and health is for everybody.
+/// Only subjects with the chart's role may read metrics; all may read health.
 async fn only_readers_get_metrics(fleet: &Fleet) -> Result<()> {
     let (plane, port) = (fleet.plane(Cluster::Default), fleet.http_port(0)?);
     let name = format!("{NAME}-metrics-reader");
@@ -447,7 +447,7 @@ async fn only_readers_get_metrics(fleet: &Fleet) -> Result<()> {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": name}, "rules": role.data["rules"],
     });
-    plane.grant("stranger", &[role]).await?;
+    plane.grant("unprivileged", &[role]).await?;
     let token = |user: &str| -> Result<String> {
         let text = std::fs::read_to_string(plane.kubeconfig(user)?)?;
         let kubeconfig: Value = serde_yaml::from_str(&text)?;
@@ -457,9 +457,9 @@ async fn only_readers_get_metrics(fleet: &Fleet) -> Result<()> {
     let manager = format!("system:serviceaccount:{SPACE}:{NAME}");
     for (token, status) in [
         (None, 401),
-        (Some("nobody's".to_owned()), 401),
+        (Some("unknown".to_owned()), 401),
         (Some(token(&manager)?), 403),
-        (Some(token("stranger")?), 200),
+        (Some(token("unprivileged")?), 200),
     ] {
         let (answer, text) = page_as(port, "/metrics", token.as_deref()).await?;
         ensure!(answer == status, "{token:?}: {answer}, not {status}: {text}");
@@ -469,7 +469,7 @@ async fn only_readers_get_metrics(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// The arguments that the pod has, with the file that the chart makes of no values.
+/// The arguments of the pod, with the configuration file from default values.
 fn configured(helm: &Helm) -> Result<Vec<String>> {
     if !reads_a_file()? {
         return Ok(Vec::new());
@@ -478,13 +478,13 @@ fn configured(helm: &Helm) -> Result<Vec<String>> {
     let text = find(&objects, "ConfigMap", NAME)?["data"]["config.yaml"].as_str();
     let file = tests::processes::scratch()?.join("config.yaml");
     std::fs::write(&file, text.context("there is no config.yaml")?)?;
-    // The harness says that Issuers are in another namespace, and the command line wins.
+    // The harness sets another issuer namespace on the command line, which takes precedence.
     let namespace = ["--issuer-namespace".to_owned(), ISSUERS.to_owned()];
     Ok(["--config".to_owned(), file.display().to_string()].into_iter().chain(namespace).collect())
 }
 
-/// Every role in the cluster is the generated one, to the letter.
-async fn granted_are_the_generated(client: &kube::Client) -> Result<()> {
+/// The roles in the cluster equal the generated ones.
+async fn generated_roles_are_granted(client: &kube::Client) -> Result<()> {
     let scope = Scope {
         lease_namespace: SPACE.to_owned(),
         issuer_namespace: ISSUERS.to_owned(),
@@ -501,7 +501,7 @@ async fn granted_are_the_generated(client: &kube::Client) -> Result<()> {
             seen += 1;
         }
     }
-    // And the one for metrics.
+    // The role for metrics.
     ensure!(seen == USUAL_ROLES.len() + 1, "{seen} roles are there");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Clients of clusters that change, go away and come back, and the definitions that are deployed.
+//! Clients of clusters whose kubeconfig changes or that are unreachable for a while, and the
+//! deployment of CRDs.
 
 use std::{
     fs,
@@ -33,11 +34,11 @@ use tests::{
 use tokio::sync::OnceCell;
 
 const SOON: Duration = Duration::from_secs(15);
-/// For an API server that is started again, and what notices it.
+/// For the restart of an API server and its detection.
 const RESTART: Duration = Duration::from_secs(60);
 
-/// The control plane that most tests here share, and the manager's kubeconfig: written once, for a
-/// file that is being written is none.
+/// The control plane that most tests here share, and the manager's kubeconfig. It is written once,
+/// because a reader must not see a partial file.
 async fn plane() -> Result<&'static (ControlPlane, PathBuf)> {
     static PLANE: OnceCell<(ControlPlane, PathBuf)> = OnceCell::const_new();
     let start = || async {
@@ -53,7 +54,7 @@ fn cluster(path: &Path) -> ClusterOptions {
     ClusterOptions { kubeconfig, ..ClusterOptions::default() }
 }
 
-/// A kubeconfig of its own name with what `edit` makes of the manager's.
+/// A kubeconfig with this name: the manager's after `edit`.
 async fn kubeconfig(name: &str, edit: impl Fn(String) -> String) -> Result<PathBuf> {
     let (plane, manager) = plane().await?;
     let file = plane.data().join(name);
@@ -70,7 +71,7 @@ async fn code(client: &Client) -> u16 {
 }
 
 #[test]
-fn a_kubeconfig_that_changes_is_used_and_a_wrong_one_is_not() {
+fn a_changed_kubeconfig_is_used_unless_it_is_invalid() {
     run(async {
         let file = kubeconfig("changing.yaml", |text| text).await?;
         let default = cluster(&file);
@@ -80,7 +81,7 @@ fn a_kubeconfig_that_changes_is_used_and_a_wrong_one_is_not() {
         ensure!(code(&client).await == 200);
         let good = fs::read_to_string(&file)?;
         for (text, expected) in [
-            (good.replace("manager-token", "stranger-token"), 403),
+            (good.replace("manager-token", "unprivileged-token"), 403),
             ("not: [a kubeconfig".to_owned(), 403),
             (good.clone(), 200),
             (String::new(), 200),
@@ -101,7 +102,7 @@ fn a_kubeconfig_that_changes_is_used_and_a_wrong_one_is_not() {
 }
 
 #[test]
-fn equal_kubeconfigs_share_a_client_and_others_do_not() {
+fn equal_kubeconfigs_share_a_client() {
     run(async {
         let copy = kubeconfig("copy.yaml", |text| text).await?;
         let other =
@@ -135,13 +136,13 @@ fn equal_kubeconfigs_share_a_client_and_others_do_not() {
 }
 
 #[test]
-fn a_cluster_that_is_away_is_known_and_so_is_its_return() {
+fn an_unreachable_cluster_and_its_return_are_reported() {
     run(async {
         let plane = ControlPlane::start().await?;
         let away = kubeconfig("away.yaml", |text| text).await?;
         let text = fs::read_to_string(&away)?;
-        let nobody = format!("https://127.0.0.1:{}", free_port()?);
-        fs::write(&away, text.replace(&self::plane().await?.0.url(), &nobody))?;
+        let closed = format!("https://127.0.0.1:{}", free_port()?);
+        fs::write(&away, text.replace(&self::plane().await?.0.url(), &closed))?;
         let settings = ClusterSettings {
             default: cluster(&plane.kubeconfig("manager")?),
             source: cluster(&away),
@@ -176,7 +177,7 @@ fn a_cluster_that_is_away_is_known_and_so_is_its_return() {
     .unwrap();
 }
 
-/// A plugin whose answer is whatever the test has put into a file.
+/// A plugin that prints a file of the test.
 fn plugin(plane: &ControlPlane, directory: &Path) -> Result<PathBuf> {
     let mut config: Value = serde_json::from_slice(&fs::read(plane.kubeconfig("manager")?)?)?;
     config["users"][0]["user"] = json!({"exec": {
@@ -188,8 +189,8 @@ fn plugin(plane: &ControlPlane, directory: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Lets the plugin hand out a client certificate that is valid for so long.
-fn hand_out(clients: &Clients, directory: &Path, seconds: i64) -> Result<()> {
+/// Makes the plugin return a client certificate with this lifetime.
+fn write_credentials(clients: &Clients, directory: &Path, seconds: i64) -> Result<()> {
     let pair = clients.issue("manager", "system:masters", seconds)?;
     let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
     let credential = json!({
@@ -205,43 +206,43 @@ fn hand_out(clients: &Clients, directory: &Path, seconds: i64) -> Result<()> {
 }
 
 #[test]
-fn a_client_certificate_of_a_plugin_is_replaced_before_it_ends_and_a_refusal_is_told() {
-    const LIFE: i64 = 8;
+fn a_client_certificate_of_a_plugin_is_replaced_before_it_expires_and_a_refusal_is_reported() {
+    const LIFETIME: i64 = 8;
     run(async {
         let directory = scratch()?;
         let clients = Clients::create(&directory)?;
         let arguments = vec![format!("--client-ca-file={}", clients.authority().display())];
         let options = ControlPlaneOptions { arguments, ..ControlPlaneOptions::default() };
         let plane = ControlPlane::start_with(options).await?;
-        hand_out(&clients, &directory, LIFE)?;
+        write_credentials(&clients, &directory, LIFETIME)?;
         let default = cluster(&plugin(&plane, &directory)?);
         let settings = ClusterSettings { default, ..ClusterSettings::default() };
         let clusters = Clusters::connect(&settings, &Fence::always()).await?;
         let looking = tokio::spawn(clusters.clone().run());
         let client = clusters.default.0.clone();
-        // Three lives of a certificate, and no call is refused.
+        // For three lifetimes of a certificate, no request is refused.
         let (began, mut handed) = (Instant::now(), Instant::now());
-        while began.elapsed() < Duration::from_secs(3 * LIFE.unsigned_abs()) {
+        while began.elapsed() < Duration::from_secs(3 * LIFETIME.unsigned_abs()) {
             ensure!(code(&client).await == 200, "refused after {:?}", began.elapsed());
             if handed.elapsed() > Duration::from_secs(1) {
-                hand_out(&clients, &directory, LIFE)?;
+                write_credentials(&clients, &directory, LIFETIME)?;
                 handed = Instant::now();
             }
         }
-        // The plugin hands out the last one again and again, which ends.
+        // The plugin returns its last certificate repeatedly, until it expires.
         let mut known = clusters.reachability(Role::Source);
         let refused = |known: &Reachability| matches!(known, Reachability::Refused { .. });
-        let told = async {
+        let until_refused = async {
             while !refused(&known.borrow_and_update()) {
                 code(&client).await;
             }
         };
-        tokio::time::timeout(RESTART, told).await?;
+        tokio::time::timeout(RESTART, until_refused).await?;
         let Reachability::Refused { why, .. } = known.borrow().clone() else {
             anyhow::bail!("it was accepted again")
         };
         ensure!(why.contains("401"), "{why}");
-        hand_out(&clients, &directory, 3_600)?;
+        write_credentials(&clients, &directory, 3_600)?;
         let accepted = known.wait_for(|known| *known == Reachability::Reachable);
         tokio::time::timeout(RESTART, accepted).await??;
         ensure!(code(&client).await == 200);
@@ -251,7 +252,7 @@ fn a_client_certificate_of_a_plugin_is_replaced_before_it_ends_and_a_refusal_is_
     .unwrap();
 }
 
-/// How many definitions were written, with those that did not change anything.
+/// The number of writes of definitions, those without a change included.
 async fn written(client: &Client) -> Result<usize> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let page = client.request_text(request).await?;
@@ -267,7 +268,7 @@ async fn written(client: &Client) -> Result<usize> {
 }
 
 #[test]
-fn definitions_are_created_kept_updated_or_left() {
+fn definitions_are_created_kept_updated_or_left_alone() {
     run(async {
         let plane = ControlPlane::start().await?;
         let settings = ClusterSettings {
@@ -315,15 +316,15 @@ fn definitions_are_created_kept_updated_or_left() {
 }
 
 #[test]
-fn who_may_not_deploy_is_told_which_flag_helps_unless_the_definition_is_there() {
+fn a_forbidden_crd_deployment_is_reported_with_its_flag_unless_the_crd_exists() {
     run(async {
         let plane = ControlPlane::start().await?;
         let settings = ClusterSettings {
-            default: cluster(&plane.kubeconfig("stranger")?),
+            default: cluster(&plane.kubeconfig("unprivileged")?),
             ..ClusterSettings::default()
         };
         let clusters = Clusters::connect(&settings, &Fence::always()).await?;
-        // Without the right to look, nobody knows.
+        // Without the right to read it, the state is unknown.
         crds::deploy(&clusters, &settings, &CrdSettings::default(), crds::Scope::default()).await?;
         let may_look = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -337,7 +338,7 @@ fn who_may_not_deploy_is_told_which_flag_helps_unless_the_definition_is_there() 
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": "look"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "look"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "stranger"}],
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "unprivileged"}],
         });
         let client = plane.client();
         let roles: Api<k8s_openapi::api::rbac::v1::ClusterRole> = Api::all(client.clone());

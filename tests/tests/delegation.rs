@@ -14,7 +14,7 @@ use tests::{
     run,
 };
 
-/// What people have there: delegation name by name, wildcards for web servers, and mistakes.
+/// Typical records: delegation of single names, wildcards for web servers, and mistakes.
 const COMPANY: &str = "
 _acme-challenge.app        CNAME app.acme.test.
 _acme-challenge.twice      CNAME once
@@ -44,7 +44,7 @@ const WIDE: &str = "* CNAME web.company.test.";
 const ACME: &str = "
 app TXT v1
 app TXT \"v\" \"2\"
-app TXT somebody-elses
+app TXT of-another-client
 ";
 
 async fn server() -> Result<(Bind, Propagation, Udp)> {
@@ -60,7 +60,7 @@ async fn server() -> Result<(Bind, Propagation, Udp)> {
 }
 
 #[test]
-fn explicit_cnames_are_followed_and_those_that_a_wildcard_makes_up_are_named() {
+fn explicit_cnames_are_followed_and_those_of_wildcards_are_reported() {
     run(async {
         let (_bind, propagation, resolver) = server().await?;
         for (host, want) in [
@@ -92,17 +92,17 @@ fn explicit_cnames_are_followed_and_those_that_a_wildcard_makes_up_are_named() {
 }
 
 #[test]
-fn values_are_seen_at_the_end_of_a_cname_and_one_in_the_way_is_named() {
+fn values_are_seen_at_the_target_of_a_cname_and_one_that_is_not_followed_is_reported() {
     run(async {
         let (_bind, propagation, resolver) = server().await?;
         let values = ["v1".to_owned(), "v2".to_owned()];
         for name in ["app.acme.test", "_acme-challenge.app.company.test"] {
-            let sight = propagation.check(&resolver, &name.parse()?, &values).await;
-            assert!(matches!(sight, Visibility::Seen { .. }), "{name}: {sight:?}");
+            let visibility = propagation.check(&resolver, &name.parse()?, &values).await;
+            assert!(matches!(visibility, Visibility::Seen { .. }), "{name}: {visibility:?}");
         }
         let name = "_acme-challenge.twice.company.test".parse()?;
-        let sight = propagation.check(&resolver, &name, &values).await;
-        let Visibility::NotSeen { why } = sight else { panic!("{sight:?}") };
+        let visibility = propagation.check(&resolver, &name, &values).await;
+        let Visibility::NotSeen { why } = visibility else { panic!("{visibility:?}") };
         assert!(
             why.contains("answers with a CNAME to once.company.test; set followCNAME"),
             "{why}"

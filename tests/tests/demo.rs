@@ -1,9 +1,9 @@
-//! The demo does what the README says of it.
+//! The demo works as the README describes.
 
 use std::process::Command;
 
 #[test]
-fn the_demo_turns_the_examples_into_secrets_and_ends() {
+fn the_demo_issues_the_examples_and_exits() {
     let demo = Command::new(env!("CARGO_BIN_EXE_demo")).output().unwrap();
     let shown = String::from_utf8_lossy(&demo.stdout);
     assert!(demo.status.success(), "{shown}{}", String::from_utf8_lossy(&demo.stderr));

@@ -1,5 +1,4 @@
-//! The harness of several clusters and managers itself, and what a manager does with exactly the
-//! roles of the access table.
+//! The fleet harness itself, and a manager with exactly the roles of the access table.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use tests::{
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_certificate_is_issued_across_three_clusters_with_no_right_but_those_of_the_table() {
+fn a_certificate_is_issued_across_three_clusters_with_the_rights_of_the_table_only() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions::least_rights(Layout::THREE)).await?;
         let namespace = Namespace::in_fleet(&fleet, "across").await?;
@@ -47,9 +46,9 @@ fn a_certificate_is_issued_across_three_clusters_with_no_right_but_those_of_the_
 }
 
 #[test]
-fn a_frozen_manager_writes_nothing_and_issues_when_it_wakes() {
+fn a_frozen_manager_writes_nothing_and_issues_after_it_resumes() {
     run(async {
-        // Without a lease: it would be written, and lost, at the wrong moment.
+        // Without a lease: it would be written, and lost, at the wrong time.
         let arguments = vec!["--omit-lease".to_owned()];
         let fleet = Fleet::with_issuer(FleetOptions { arguments, ..Default::default() }).await?;
         let namespace = Namespace::in_fleet(&fleet, "frozen").await?;
@@ -60,10 +59,10 @@ fn a_frozen_manager_writes_nothing_and_issues_when_it_wakes() {
             Ok(requests.iter().filter(|one| one.user == user && one.is_write()).count())
         };
         let before = written(&Fleet::user(0))?;
-        // Not a wait for anything: the time for which nothing may happen.
+        // Not a wait for a condition: nothing may be written in this time.
         tokio::time::sleep(Duration::from_secs(2)).await;
         ensure!(written(&Fleet::user(0))? == before, "it wrote");
-        fleet.wake(0).await?;
+        fleet.resume(0).await?;
         namespace.until("host", "Ready", SOON).await?;
         ensure!(written(&Fleet::user(0))? > before, "the log does not have what it wrote");
         fleet.stop(0).await?;
@@ -73,7 +72,7 @@ fn a_frozen_manager_writes_nothing_and_issues_when_it_wakes() {
 }
 
 #[test]
-fn a_cluster_can_be_away_at_the_start_and_come_back() {
+fn a_cluster_can_be_down_at_the_start_and_recover() {
     run(async {
         let options = FleetOptions {
             layout: Layout::TWO,
@@ -93,7 +92,7 @@ fn a_cluster_can_be_away_at_the_start_and_come_back() {
 }
 
 #[test]
-fn definitions_of_gateways_can_be_had() {
+fn gateway_definitions_can_be_installed() {
     run(async {
         let fleet = Fleet::start(FleetOptions { managers: 0, ..FleetOptions::default() }).await?;
         let client = fleet.client(Cluster::Source);
@@ -115,9 +114,9 @@ fn definitions_of_gateways_can_be_had() {
     .unwrap();
 }
 
-/// Without it, an API server keeps what has lost its owner.
+/// Without it, an API server keeps objects that have lost their owner.
 #[test]
-fn garbage_is_collected_where_a_test_asks_for_it() {
+fn garbage_collection_runs_on_request() {
     run(async {
         let fleet =
             Fleet::start(FleetOptions { managers: 0, ..FleetOptions::default() }).await?;

@@ -1,4 +1,4 @@
-//! The test environment itself: what the other tests stand on.
+//! The test harness itself.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 use tests::{
     Look,
-    acme::{self, Nowhere},
+    acme::{self, PublishNothing},
     baseline::Baseline,
     controlplane::{self, ControlPlane},
     eventually, locate,
@@ -21,9 +21,9 @@ use tests::{
     x509::Leaf,
 };
 
-/// A process that begins has the sockets of the one that starts it for a moment.
+/// A child process holds the sockets of its parent until it executes its program.
 #[test]
-fn a_port_that_was_found_free_can_be_had_while_processes_begin() {
+fn a_free_port_stays_free_while_processes_start() {
     let logs = logs().unwrap();
     std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
@@ -39,14 +39,14 @@ fn a_port_that_was_found_free_can_be_had_while_processes_begin() {
 }
 
 #[test]
-fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
+fn the_api_server_counts_writes_and_keeps_objects_across_restarts() {
     run(async {
         let plane = ControlPlane::start().await?;
         let client = plane.client();
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept"}, "type": "Opaque",
         });
-        // The server has not made its own Service: it would write Events about it at times.
+        // The server does not create its own Service: it would write Events about it sometimes.
         let service = api(&client, "Service", "default")?.get("kubernetes").await?;
         assert_eq!(service.metadata.uid.as_deref(), Some(controlplane::SERVICE_UID));
         let before = plane.writes().await?;
@@ -66,10 +66,10 @@ fn the_api_server_counts_writes_and_keeps_objects_over_a_restart() {
 }
 
 #[test]
-fn pebble_counts_what_it_signed_by_name() {
+fn pebble_counts_signed_certificates_by_name() {
     run(async {
         let (pebble, dns, account) = acme::with_dns().await?;
-        let names = ["*.rig.test".to_owned(), "rig.test".to_owned()];
+        let names = ["*.harness.test".to_owned(), "harness.test".to_owned()];
         let pem = acme::issue(&account, &names, &dns).await?;
         let leaf = Leaf::parse(pem.as_bytes())?;
         assert_eq!((leaf.key.as_str(), leaf.chain), ("EC 256 bit", 2));
@@ -86,7 +86,7 @@ fn pebble_counts_what_it_signed_by_name() {
 }
 
 #[test]
-fn the_floor_does_the_writes_that_it_is_given() {
+fn the_baseline_repeats_the_given_writes() {
     run(async {
         let plane = ControlPlane::start().await?;
         let client = plane.client();
@@ -109,7 +109,7 @@ fn the_floor_does_the_writes_that_it_is_given() {
         let writes = Writes::parse(&page);
         let before = plane.writes().await?;
         let namespace = "kube-system";
-        let floor = Baseline {
+        let baseline = Baseline {
             client,
             pebble: &pebble,
             namespace,
@@ -117,10 +117,10 @@ fn the_floor_does_the_writes_that_it_is_given() {
             concurrency: 4,
             writes: &writes,
         };
-        floor.run().await?;
+        baseline.run().await?;
         assert_eq!(plane.writes().await?.since(&before), writes);
         assert_eq!(pebble.signed_count()?, 10);
-        // How often an order is looked at depends on how long the CA takes.
+        // The number of polls depends on the speed of the CA.
         let requests = pebble.requests()?;
         let counted = requests.iter().filter(|(line, _)| !line.contains("/my-order/"));
         let count: u64 = counted.map(|(_, count)| count).sum();
@@ -134,7 +134,8 @@ fn the_floor_does_the_writes_that_it_is_given() {
 fn a_challenge_that_is_not_in_the_dns_is_refused() {
     run(async {
         let (pebble, _dns, account) = acme::with_dns().await?;
-        let error = acme::issue(&account, &["rig.test".to_owned()], &Nowhere).await.unwrap_err();
+        let error =
+            acme::issue(&account, &["harness.test".to_owned()], &PublishNothing).await.unwrap_err();
         assert!(error.to_string().contains("No TXT records"), "{error:#}");
         assert_eq!(pebble.signed_count()?, 0);
         Ok(())
@@ -159,13 +160,13 @@ fn a_process_ends_with_its_owner() {
 }
 
 #[test]
-fn what_fails_prints_its_causes_and_no_backtrace() {
+fn a_failed_test_prints_its_causes_and_no_backtrace() {
     let error = run(async { Err::<(), _>(anyhow::anyhow!("why").context("what")) }).unwrap_err();
     assert_eq!((format!("{error:?}"), error.to_string()), ("what: why".into(), "what: why".into()));
 }
 
 #[test]
-fn a_wait_that_fails_says_what_was_seen_last() {
+fn a_failed_wait_prints_the_last_observation() {
     let error = run(eventually(Duration::from_millis(60), "the moon is full", || async {
         Ok(Look::<()>::NotYet("a crescent".to_owned()))
     }))

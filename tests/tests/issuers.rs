@@ -1,4 +1,4 @@
-//! Which issuer issues, how much it may be asked for, and issuers whose key we hold.
+//! The selection of issuers, their quotas, and issuers whose CA key we hold.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn chains(pem: &[u8], roots: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// As people write them into annotations: no issuer certifies less than what was asked for.
+/// Lists in annotations, as users write them: no issuer certifies fewer names than requested.
 async fn lists_of_names_are_certified_or_refused(namespace: &Namespace) -> Result<()> {
     let domain = &namespace.domain;
     let service = |name: &str, names: String| {
@@ -136,7 +136,7 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
 
         lists_of_names_are_certified_or_refused(&namespace).await?;
 
-        // Both stay as they are.
+        // Both stay unchanged.
         let wrong = json!({
             "commonName": "x", "issuerRef": { "name": "own-self" }, "secretName": "x-tls",
         });
@@ -150,7 +150,7 @@ fn a_self_signed_ca_signs_a_certificate_and_shows_itself() {
 }
 
 #[test]
-fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again() {
+fn the_issuer_with_the_best_domain_match_issues_and_a_new_one_reissues_nothing() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "by-domains").await?;
@@ -167,7 +167,7 @@ fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again
         namespace.simple("late").await?;
         let late = namespace.until("late", "Ready", SOON).await?;
         assert_eq!(late.data["status"]["issuerRef"]["name"], "inner");
-        // A pass over the other one, for the sake of its labels.
+        // Changes the labels to cause a reconciliation of the other one.
         namespace.patch("early", json!({ "spec": { "secretLabels": { "a": "b" } } })).await?;
         namespace
             .until_some("Secret", "early-tls", "has the label", SOON, |secret| {
@@ -180,9 +180,9 @@ fn the_issuer_with_the_best_domains_issues_and_creating_one_issues_nothing_again
             "commonName": format!("other.{domain}"), "issuerRef": { "name": "inner" },
         });
         namespace.certificate("other", spec).await?;
-        let (_, said) = state(&namespace.until("other", "Error", SOON).await?);
+        let (_, message) = state(&namespace.until("other", "Error", SOON).await?);
         assert_eq!(
-            said,
+            message,
             format!("domain other.{domain} is not an included domain of issuer inner")
         );
         env.check_manager().await
@@ -200,15 +200,15 @@ fn an_issuer_in_a_foreign_namespace_is_refused() {
             "issuerRef": { "name": "issuer-acme", "namespace": namespace.name },
         });
         namespace.certificate("a", spec).await?;
-        let (_, said) = state(&namespace.until("a", "Error", SOON).await?);
-        ensure!(said.contains("target issuers not allowed"), "{said}");
+        let (_, message) = state(&namespace.until("a", "Error", SOON).await?);
+        ensure!(message.contains("target issuers not allowed"), "{message}");
         env.check_manager().await
     })
     .unwrap();
 }
 
 #[test]
-fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
+fn with_a_quota_of_one_the_second_certificate_waits_even_after_a_restart() {
     run(async {
         let env = TestEnv::start(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "quota").await?;
@@ -217,17 +217,20 @@ fn a_quota_of_one_lets_the_second_certificate_wait_also_after_a_restart() {
         namespace.until("first", "Ready", SOON).await?;
         namespace.simple("second").await?;
         let waiting = namespace.until("second", "Waiting", SOON).await?;
-        let (_, said) = state(&waiting);
-        ensure!(said.starts_with("request quota exhausted. It goes on at 20"), "{said}");
+        let (_, message) = state(&waiting);
+        ensure!(
+            message.starts_with("request quota exhausted. The next request is possible at 20"),
+            "{message}"
+        );
 
         env.replace_manager().await?;
-        // The new manager has looked at everything when it has judged something new.
+        // After the third one has a state, the new manager has reconciled the others.
         namespace.simple("third").await?;
         namespace.until("third", "Waiting", SOON).await?;
         namespace.until("second", "Waiting", SOON).await?;
         ensure!(namespace.secret("second-tls").await?.is_none(), "more than one was issued");
 
-        // More is allowed, and the first in line goes on before its time.
+        // With a higher quota, the first waiting Certificate continues early.
         apply_issuer(&env, &acme(&env, "issuer-acme", None, Some(100_000))?).await?;
         namespace.until("second", "Ready", SOON).await?;
         env.check_manager().await

@@ -1,4 +1,4 @@
-//! From a Certificate to its Secret, through a real API server, a real CA and real DNS.
+//! From a Certificate to its Secret, with a real API server, a real CA and real DNS.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ fn data<'a>(secret: &'a Secret, key: &str) -> Result<&'a [u8]> {
     Ok(&value.with_context(|| format!("the Secret has no {key}"))?.0)
 }
 
-/// The example with its names moved into the domain of the test.
+/// The example with its names in the domain of the test.
 fn example_in(namespace: &Namespace, file: &str) -> Result<Value> {
     let text = example(file)?.to_string();
     Ok(serde_json::from_str(&text.replace("my-company.test", &namespace.domain))?)
@@ -43,7 +43,7 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "simple").await?;
         let example = example_in(&namespace, "30-cert-simple.yaml")?;
-        // The fastest of three: all tests of this file begin at once with a manager that just began.
+        // The fastest of three: all tests of this file start at the same time as the manager.
         let mut fastest = Duration::MAX;
         for number in 0..3 {
             let mut one = example.clone();
@@ -191,7 +191,7 @@ fn a_certificate_without_a_secret_name_gets_one() {
 }
 
 #[test]
-fn asking_for_a_renewal_gives_another_serial_number_once() {
+fn a_requested_renewal_issues_one_new_certificate() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "renew").await?;
@@ -209,7 +209,7 @@ fn asking_for_a_renewal_gives_another_serial_number_once() {
         })
         .await?;
         namespace
-            .until_some("Certificate", "again", "has forgotten the wish", SOON, |object| {
+            .until_some("Certificate", "again", "has spec.renew removed", SOON, |object| {
                 let spec = &object.data["spec"];
                 spec["renew"].is_null() && !spec["ensureRenewedAfter"].is_null()
             })
@@ -224,7 +224,7 @@ fn asking_for_a_renewal_gives_another_serial_number_once() {
 }
 
 #[test]
-fn a_changed_request_is_issued_anew_and_an_unchanged_one_is_not() {
+fn a_changed_request_is_issued_again_and_an_unchanged_one_is_not() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "change").await?;
@@ -250,12 +250,12 @@ fn a_changed_request_is_issued_anew_and_an_unchanged_one_is_not() {
 }
 
 #[test]
-fn a_certificate_deleted_in_any_phase_leaves_nothing_behind() {
+fn a_certificate_deleted_in_any_phase_leaves_no_objects_behind() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "deleted").await?;
-        // Each is deleted one look later than the one before: at once, while its record is being
-        // made, while the CA looks, ... until one gets Ready first.
+        // Each is deleted one check later than the one before: at once, while its record is
+        // created, during the validation, …, until one becomes Ready first.
         for looks in 0..40 {
             let name = format!("gone-{looks}");
             namespace.simple(&name).await?;
@@ -270,7 +270,7 @@ fn a_certificate_deleted_in_any_phase_leaves_nothing_behind() {
             }
         }
         namespace.until_no_dns_entry(SOON).await?;
-        // The other tests' orders end meanwhile, so this is about everybody's.
+        // The orders of other tests end in the meantime, so this checks all orders.
         env.until_nothing_is_left(Duration::from_secs(60)).await
     })
     .unwrap();
@@ -323,14 +323,14 @@ fn kubectl_prints_the_documented_columns() {
 }
 
 #[test]
-fn what_happens_to_a_certificate_is_told_as_events() {
+fn the_lifecycle_of_a_certificate_is_reported_as_events() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "events").await?;
-        namespace.simple("told").await?;
-        namespace.until("told", "Ready", SOON).await?;
+        namespace.simple("lifecycle").await?;
+        namespace.until("lifecycle", "Ready", SOON).await?;
         eventually(SOON, "there is an event and no warning", || async {
-            let events = namespace.events("told").await?;
+            let events = namespace.events("lifecycle").await?;
             let normal = events.iter().any(|event| event.starts_with("Normal"));
             let warned = events.iter().any(|event| event.starts_with("Warning"));
             let seen = events.join("; ");

@@ -1,4 +1,4 @@
-//! What is in a Secret, read by those who have to: openssl and the JDK's keytool.
+//! The content of a Secret, as openssl and the JDK's keytool read it.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ const SOON: Duration = Duration::from_secs(30);
 const KINDS: [KeyType; 5] =
     [KeyType::Rsa2048, KeyType::Rsa3072, KeyType::Rsa4096, KeyType::P256, KeyType::P384];
 
-/// A directory that goes when it is dropped.
+/// A directory that is removed when it is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -56,7 +56,7 @@ impl Drop for Directory {
     }
 }
 
-/// What a program prints, if it ends well.
+/// The output of a program that succeeds.
 fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     let output = processes::output(Command::new(program).args(arguments).stderr(Stdio::piped()));
     let output = output.with_context(|| format!("cannot run {}", program.display()))?;
@@ -77,7 +77,7 @@ fn keytool(arguments: &[&str]) -> Result<String> {
     output(&locate::tool("keytool")?, &[arguments, &language].concat())
 }
 
-/// A leaf, its intermediate, and the root of it: `tls.crt` is the first two, `ca.crt` the others.
+/// A leaf, its intermediate and its root: `tls.crt` is the first two, `ca.crt` the others.
 struct Issued {
     bundle: Bundle,
     ca: String,
@@ -128,7 +128,7 @@ fn private_keys_of_every_kind_and_encoding_load_in_openssl_and_match_their_certi
     Ok(())
 }
 
-/// The aliases of a keystore with what they stand for.
+/// The aliases of a keystore and the types of their entries.
 fn aliases(file: &str, password: &str) -> Result<BTreeMap<String, String>> {
     let list = keytool(&["-list", "-keystore", file, "-storepass", password])?;
     let entries = list.lines().filter(|line| line.ends_with("Entry, ") || line.contains("Entry,"));
@@ -148,7 +148,7 @@ fn listed(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 const KEY: (&str, &str) = ("certificate", "PrivateKeyEntry");
 const CA: (&str, &str) = ("ca", "trustedCertEntry");
 
-/// The key in a PKCS#12 file, as its public key.
+/// The public key of the key in a PKCS#12 file.
 fn key_in(directory: &Directory, file: &str, password: &str, legacy: bool) -> Result<String> {
     let password = format!("pass:{password}");
     let mut arguments =
@@ -177,7 +177,7 @@ fn keystores_of_every_kind_of_key_open_in_keytool_and_in_openssl() -> Result<()>
         let trust = directory.file("truststore.jks", jks::truststore(&material, &ascii)?)?;
         ensure!(aliases(&trust, "changeit")? == listed(&[CA]), "{kind:?}");
         check_chain(&store, "changeit")?;
-        // The key comes out of it whole.
+        // The key can be exported.
         let other = directory.0.join("imported.p12").to_string_lossy().into_owned();
         keytool(&[
             "-importkeystore",
@@ -220,9 +220,9 @@ fn keystores_of_every_kind_of_key_open_in_keytool_and_in_openssl() -> Result<()>
     Ok(())
 }
 
-/// Each format has its own idea of letters outside ASCII. Java's of PKCS#12 is that there are none.
+/// The formats treat characters outside of ASCII differently; Java's PKCS#12 rejects them.
 #[test]
-fn a_password_may_have_any_letters() -> Result<()> {
+fn a_password_may_have_non_ascii_characters() -> Result<()> {
     const PASSWORD: &str = "chängeit €";
     let directory = Directory::new("letters")?;
     let password = Password::new(PASSWORD.as_bytes())?;
@@ -243,7 +243,7 @@ fn a_password_may_have_any_letters() -> Result<()> {
     Ok(())
 }
 
-/// The key's chain is the leaf with its issuers, and the leaf is the leaf.
+/// The chain of the key is the leaf with its issuers.
 fn check_chain(file: &str, password: &str) -> Result<()> {
     let details = ["-list", "-v", "-keystore", file, "-storepass", password];
     let list = keytool(&[&details[..], &["-alias", "certificate"]].concat())?;
@@ -290,7 +290,7 @@ async fn set_password(namespace: &Namespace, env: &TestEnv, data: &Value) -> Res
     apply(&env.control_plane.client(), &namespace.name, &secret).await.map(drop)
 }
 
-/// Whether both keystores open, and hold this Secret's key.
+/// Whether both keystores open and hold the key of this Secret.
 fn open(directory: &Directory, secret: &Secret, password: &str) -> Result<()> {
     let key = directory.file("tls.key", data(secret, "tls.key")?)?;
     let public = openssl(&["pkey", "-in", &key, "-pubout"])?;
@@ -318,7 +318,7 @@ const ALL: [&str; 9] = [
 ];
 
 #[test]
-fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_for() {
+fn a_secret_has_its_keystores_from_the_first_version_on_and_follows_changes() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "keystores").await?;
@@ -330,7 +330,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
             apply(&env.control_plane.client(), &namespace.name, &object).await?;
         }
 
-        // Everything at once: nobody ever sees a Secret without its keystores.
+        // All at once: the Secret never exists without its keystores.
         let first = until(&namespace, "the Secret is there", |_| Ok(true)).await?;
         assert_eq!(names(&first), ALL);
         let written = first.metadata.managed_fields.as_ref().map(Vec::len);
@@ -358,7 +358,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
             assert_eq!(data(&second, name)?, data(&first, name)?, "{name} has changed");
         }
 
-        // A password that is of no use is said, and neither hurts the certificate nor its renewal.
+        // An unusable password is reported, and does not affect the certificate and its renewal.
         set_password(&namespace, env, &json!({"password": ""})).await?;
         eventually(SOON, "the Certificate says what is missing", || async {
             let object = namespace.read("Certificate", "cert-keystores").await?;
@@ -376,7 +376,7 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
         assert_eq!(names(&third), ALL, "entries have vanished");
         assert_eq!(data(&third, "tls.key")?, data(&first, "tls.key")?, "the key was to stay");
 
-        // It heals.
+        // A good password fixes it.
         set_password(&namespace, env, &json!({"password": "third"})).await?;
         let fourth = until(&namespace, "the keystores are of the new certificate", |secret| {
             Ok(data(secret, "keystore.p12")? != data(&third, "keystore.p12")?)
@@ -386,7 +386,8 @@ fn a_secret_has_everything_from_its_first_version_on_and_follows_what_is_asked_f
         assert_eq!(data(&fourth, "tls.crt")?, data(&third, "tls.crt")?);
         namespace.until("cert-keystores", "Ready", SOON).await?;
 
-        // What nobody asks for any more goes, and the key is written as asked for.
+        // Keystores that are no longer requested are removed, and the key is written in the
+        // requested encoding.
         let nothing = json!({"spec": {
             "keystores": null, "additionalOutputFormats": null,
             "privateKey": {"encoding": "PKCS8"},

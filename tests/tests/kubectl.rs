@@ -1,4 +1,4 @@
-//! kubectl as the oracle: the same kubeconfigs through real kubectl and through our client, against a real API server.
+//! Compares our client with kubectl: the same kubeconfigs for both, against a real API server.
 
 #![expect(clippy::unwrap_used, reason = "the helpers below are part of the tests")]
 
@@ -23,25 +23,25 @@ use tests::{
 };
 use tokio::process::Command;
 
-/// What kubeconfigs are made of here.
+/// The files for the kubeconfigs.
 struct World {
     plane: ControlPlane,
     directory: PathBuf,
     clients: Clients,
-    /// A server certificate that nobody else signed, for `own.example.test`.
+    /// A self-signed server certificate, for `own.example.test`.
     own: String,
-    /// Another one, for `only-clients.example.test`, which is only for clients.
+    /// Another one, for `only-clients.example.test`, which is only for client authentication.
     not_for_servers: String,
     proxy: ConnectProxy,
     socks: SocksProxy,
 }
 
-/// One kubeconfig, and what was set when it is read.
+/// A kubeconfig and its environment.
 #[derive(Clone)]
 struct Variant {
     name: &'static str,
     content: String,
-    /// `KUBECONFIG`; the file itself by a flag where it is `None`.
+    /// `KUBECONFIG`; `None` passes the file with a flag.
     list: Option<String>,
     environment: Vec<(&'static str, String)>,
 }
@@ -79,7 +79,7 @@ impl World {
         Ok(fs::read_to_string(&self.plane.serving().authority)?)
     }
 
-    /// A cluster that works.
+    /// A valid cluster.
     fn cluster(&self) -> Result<Value> {
         let authority = BASE64_STANDARD.encode(self.authority()?);
         Ok(json!({"server": self.plane.url(), "certificate-authority-data": authority}))
@@ -91,7 +91,7 @@ impl World {
         Ok(path.display().to_string())
     }
 
-    /// Whether both get their answer: kubectl, then ours; with what they said.
+    /// Whether kubectl and our client succeed, with their output.
     async fn verdicts(&self, variant: &Variant) -> Result<[(bool, String); 2]> {
         let file =
             self.write(&format!("{}.yaml", variant.name.replace(' ', "-")), &variant.content)?;
@@ -119,8 +119,9 @@ impl World {
                 .current_dir(&self.directory)
                 .stdin(Stdio::null());
             let output = command.output().await?;
-            let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
-            verdicts.push((output.status.success(), said));
+            let message =
+                String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
+            verdicts.push((output.status.success(), message));
         }
         Ok(verdicts.try_into().unwrap())
     }
@@ -142,14 +143,14 @@ fn variant(name: &'static str, content: impl ToString) -> Variant {
     Variant { name, content: content.to_string(), list: None, environment: Vec::new() }
 }
 
-/// A script that hands out a credential; `status` may use `$` of the shell.
+/// A plugin that prints a credential; `status` may use shell variables.
 fn script(version: &str, status: &str) -> String {
     format!(
         "#!/bin/sh\nprintf '%s' '{{\"kind\":\"ExecCredential\",\"apiVersion\":\"client.authentication.k8s.io/{version}\",\"status\":{status}}}'\n"
     )
 }
 
-/// What differs in the cluster.
+/// Variants of the cluster.
 fn clusters(world: &World) -> Result<Vec<Variant>> {
     let good = world.cluster()?;
     let admin = json!({"token": "admin-token"});
@@ -290,7 +291,7 @@ fn clusters(world: &World) -> Result<Vec<Variant>> {
         .collect())
 }
 
-/// What differs in the user.
+/// Variants of the user.
 fn users(world: &World) -> Result<Vec<Variant>> {
     let good = world.cluster()?;
     let admin = world.clients.issue("admin", "system:masters", 3_600)?;
@@ -302,7 +303,7 @@ fn users(world: &World) -> Result<Vec<Variant>> {
     world.write("token", "admin-token\n")?;
     world.write("token-crlf", " admin-token\r\n\r\n")?;
     world.write("token-blank", "\n")?;
-    world.write("token-stranger", "stranger-token")?;
+    world.write("token-unprivileged", "unprivileged-token")?;
     let plugins = [
         ("plugin-v1", script("v1", r#"{"token":"admin-token"}"#)),
         ("plugin-v1beta1", script("v1beta1", r#"{"token":"admin-token"}"#)),
@@ -355,18 +356,18 @@ fn users(world: &World) -> Result<Vec<Variant>> {
         ),
         ("no credentials", json!({})),
         ("null as user", Value::Null),
-        ("wrong token", json!({"token": "nobody"})),
-        ("stranger", json!({"token": "stranger-token"})),
+        ("wrong token", json!({"token": "wrong"})),
+        ("unprivileged", json!({"token": "unprivileged-token"})),
         ("number as token", json!({"token": 123_456})),
         ("token with a line end", json!({"token": "admin-token\n"})),
         ("token file", json!({"tokenFile": "token"})),
         ("token file with carriage returns", json!({"tokenFile": "token-crlf"})),
         ("blank token file", json!({"tokenFile": "token-blank"})),
         ("missing token file", json!({"tokenFile": "token-gone"})),
-        ("token and token file", json!({"token": "stranger-token", "tokenFile": "token"})),
+        ("token and token file", json!({"token": "unprivileged-token", "tokenFile": "token"})),
         (
             "token and a worse token file",
-            json!({"token": "admin-token", "tokenFile": "token-stranger"}),
+            json!({"token": "admin-token", "tokenFile": "token-unprivileged"}),
         ),
         (
             "token and a missing token file",
@@ -447,7 +448,10 @@ fn users(world: &World) -> Result<Vec<Variant>> {
             "impersonation",
             json!({"token": "admin-token", "as": "manager", "as-groups": ["system:masters"]}),
         ),
-        ("impersonation of a stranger", json!({"token": "admin-token", "as": "stranger"})),
+        (
+            "impersonation of an unprivileged user",
+            json!({"token": "admin-token", "as": "unprivileged"}),
+        ),
         (
             "impersonation without a user",
             json!({"token": "admin-token", "as-groups": ["system:masters"]}),
@@ -487,10 +491,10 @@ fn users(world: &World) -> Result<Vec<Variant>> {
             exec("./plugin-v1", "v1", json!({"env": [{"name": "", "value": "x"}]})),
         ),
         (
-            "plugin that wants to know the cluster",
+            "plugin that requires the cluster",
             exec("./plugin-info", "v1", json!({"provideClusterInfo": true})),
         ),
-        ("plugin that is not told the cluster", exec("./plugin-info", "v1", json!({}))),
+        ("plugin without the cluster", exec("./plugin-info", "v1", json!({}))),
         ("plugin with a client certificate", exec("./plugin-cert", "v1", json!({}))),
         ("plugin with half a client certificate", exec("./plugin-both", "v1", json!({}))),
         ("plugin with nothing", exec("./plugin-none", "v1", json!({}))),
@@ -502,7 +506,7 @@ fn users(world: &World) -> Result<Vec<Variant>> {
     Ok(users.into_iter().map(|(name, user)| variant(name, config(&good, &user))).collect())
 }
 
-/// What differs in the file, in the list of files, or around them.
+/// Variants of the file, of the list of files, and of the environment.
 fn files(world: &World) -> Result<Vec<Variant>> {
     let (good, admin) = (world.cluster()?, json!({"token": "admin-token"}));
     let whole = config(&good, &admin);
@@ -571,7 +575,7 @@ fn files(world: &World) -> Result<Vec<Variant>> {
             let first = it["clusters"][0].clone();
             it["clusters"] = json!([first, first]);
         }),
-        edit("a broken user that nobody needs", &|it| {
+        edit("a broken user that is not used", &|it| {
             let first = it["users"][0].clone();
             it["users"] =
                 json!([first, {"name": "other", "user": {"client-certificate": "gone.crt"}}]);
@@ -604,8 +608,8 @@ fn files(world: &World) -> Result<Vec<Variant>> {
     ])
 }
 
-/// What Go programs make of proxies: SOCKS, and variables that hold no URL. The server's name is known to
-/// the proxy alone, but for `0.0.0.0`, which leads to this machine and is no loopback address.
+/// Proxies as Go programs use them: SOCKS, and invalid variables. Only the proxy resolves the
+/// server's name, except for `0.0.0.0`, which leads to this machine and is not a loopback address.
 fn proxies(world: &World) -> Result<Vec<Variant>> {
     let port = world.plane.url().rsplit(':').next().unwrap_or_default().to_owned();
     let socks = world.socks.address();
@@ -654,7 +658,7 @@ fn proxies(world: &World) -> Result<Vec<Variant>> {
 }
 
 #[test]
-fn kubectl_and_our_client_take_and_refuse_the_same_kubeconfigs() {
+fn kubectl_and_our_client_accept_and_refuse_the_same_kubeconfigs() {
     run(async {
         let world = World::create().await?;
         let variants: Vec<Variant> =

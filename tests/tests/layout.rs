@@ -1,9 +1,9 @@
-//! What the layout of the workspace promises.
+//! Rules for the layout of the workspace.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::{Result, ensure};
-use cert_controller_manager::generate::{self, What};
+use cert_controller_manager::generate::{self, GeneratedFiles};
 use tests::{locate, objects::documents};
 
 #[path = "layout/words.rs"]
@@ -30,9 +30,9 @@ fn the_engine_does_not_depend_on_kubernetes() {
 fn the_committed_files_are_the_generated_ones() -> Result<()> {
     let chart = "charts/cert-controller-manager";
     for (what, directory) in [
-        (What::Crds, format!("{chart}/crds")),
-        (What::Roles, format!("{chart}/roles")),
-        (What::Access, "docs/reference".to_owned()),
+        (GeneratedFiles::Crds, format!("{chart}/crds")),
+        (GeneratedFiles::Roles, format!("{chart}/roles")),
+        (GeneratedFiles::Access, "docs/reference".to_owned()),
     ] {
         let files = generate::files(what)?;
         ensure!(!files.is_empty(), "{directory} would be empty");
@@ -45,10 +45,10 @@ fn the_committed_files_are_the_generated_ones() -> Result<()> {
             .collect::<Result<Vec<String>>>()?;
         let known = |name: &&String| !files.iter().any(|(file, _)| file == *name);
         let superfluous: Vec<&String> = superfluous.iter().filter(known).collect();
-        let mixed = what == What::Access;
+        let mixed = what == GeneratedFiles::Access;
         ensure!(
             mixed || superfluous.is_empty(),
-            "{directory} has {superfluous:?}, which nobody made"
+            "{directory} has {superfluous:?}, which the generator does not create"
         );
     }
     Ok(())
@@ -67,7 +67,7 @@ fn every_example_is_yaml_with_a_name() -> Result<()> {
     Ok(())
 }
 
-/// What `deny.toml` bans, checked without cargo-deny, which is not everywhere.
+/// Checks the bans of `deny.toml` without cargo-deny, which is not installed everywhere.
 #[test]
 fn no_banned_crate_is_built() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -89,8 +89,8 @@ fn no_banned_crate_is_built() {
     }
 }
 
-/// The parts of the manager, and which other parts each may use: they meet in Kubernetes objects, in the
-/// issuers that there are, and in the place for proofs.
+/// The parts of the manager, and the parts that each may use. Parts share Kubernetes objects, the
+/// registered issuers and the store of proofs.
 const PARTS: [(&str, &[&str]); 8] = [
     ("api", &[]),
     ("runtime", &[]),
@@ -103,7 +103,7 @@ const PARTS: [(&str, &[&str]); 8] = [
 ];
 
 #[test]
-fn the_parts_of_the_manager_use_no_other_part_than_they_may() -> Result<()> {
+fn the_parts_of_the_manager_only_use_permitted_parts() -> Result<()> {
     let sources = locate::checkout().join("cert-controller-manager/src");
     for (part, others) in PARTS {
         let mut files = vec![sources.join(format!("{part}.rs"))];
@@ -131,7 +131,7 @@ fn the_parts_of_the_manager_use_no_other_part_than_they_may() -> Result<()> {
     Ok(())
 }
 
-/// The modules of its crate that a file names: after `crate::`, alone or in braces.
+/// The modules of its own crate that a file uses: after `crate::`, alone or in braces.
 fn modules_used(text: &str) -> BTreeSet<String> {
     let word = |text: &str| -> String {
         let text = text.trim_start();
@@ -159,7 +159,7 @@ fn modules_used(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_modules_that_a_file_uses_are_found() {
+fn used_modules_are_found() {
     let text = "use crate::{\n    api::{A, b::C},\n    runtime::x,\n};\nuse crate::config::Y;\nlet z = crate::access::z(); // {";
     let used: Vec<String> = modules_used(text).into_iter().filter(|it| !it.is_empty()).collect();
     assert_eq!(used, ["access", "api", "config", "runtime"]);

@@ -13,7 +13,7 @@ use cert_controller_manager::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig},
     fence::{Fence, NotLeading, boottime},
     leader::{Election, LeaseSettings, Lost},
-    lease_thread::{Duties, LeaseThread},
+    lease_thread::{LeaseThread, LeaseThreadConfig},
     metrics::{Limits, Metrics},
 };
 use k8s_openapi::api::{
@@ -37,29 +37,30 @@ use tokio::{
 };
 
 const DURATION: Duration = Duration::from_secs(15);
-/// For what should happen at once: sooner than a lease is over.
+/// For immediate events: sooner than the expiration of a lease.
 const AT_ONCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(60);
 
 struct Shared {
     plane: ControlPlane,
     manager: PathBuf,
-    stranger: PathBuf,
+    unprivileged: PathBuf,
 }
 
-/// What all tests here share. The kubeconfigs are written once: a file that is being written is
-/// none.
+/// The shared environment of these tests. The kubeconfigs are written once, because a reader must
+/// not see a partial file.
 async fn shared() -> Result<&'static Shared> {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     let start = || async {
         let plane = ControlPlane::start().await?;
-        let (manager, stranger) = (plane.kubeconfig("manager")?, plane.kubeconfig("stranger")?);
-        Ok(Shared { plane, manager, stranger })
+        let (manager, unprivileged) =
+            (plane.kubeconfig("manager")?, plane.kubeconfig("unprivileged")?);
+        Ok(Shared { plane, manager, unprivileged })
     };
     SHARED.get_or_try_init(start).await
 }
 
-/// One process: its clients, its fence, its candidate.
+/// The state of one process: its clients, its fence, its candidate.
 struct Candidate {
     election: Election,
     fence: Fence,
@@ -103,15 +104,15 @@ async fn write(client: &Client, name: &str) -> Result<(), kube::Error> {
 }
 
 #[test]
-fn a_lease_that_is_given_back_is_taken_at_once() {
+fn a_released_lease_is_acquired_at_once() {
     run(async {
         let (one, two) = pair("released").await?;
-        timeout(SOON, one.election.acquire()).await.context("nobody has it")?;
+        timeout(SOON, one.election.acquire()).await.context("the lease is free")?;
         ensure!(one.election.is_leading() && !two.election.is_leading());
         write(&one.clusters.default.0, "leader").await?;
         let refused = write(&two.clusters.default.0, "standby").await.unwrap_err();
         ensure!(NotLeading::is(&refused), "{refused}");
-        // While it is renewed nobody else gets it.
+        // While it is renewed no other candidate gets it.
         let waited = timeout(DURATION + AT_ONCE, async {
             tokio::select! {
                 lost = one.election.keep() => lost.to_string(),
@@ -120,13 +121,13 @@ fn a_lease_that_is_given_back_is_taken_at_once() {
         });
         ensure!(waited.await.is_err(), "the lease did not stay where it was");
         let before = lease(&shared().await?.plane.client(), "released").await?;
-        let standstill = StallDetector::watch();
+        let stalls = StallDetector::watch();
         let ((), took) = tokio::join!(one.election.release(), async {
             let start = Instant::now();
             two.election.acquire().await;
             start.elapsed()
         });
-        ensure!(took < AT_ONCE + standstill.total(), "it took {took:?}");
+        ensure!(took < AT_ONCE + stalls.total(), "it took {took:?}");
         ensure!(!one.fence.permits() && two.fence.permits());
         let spec =
             lease(&shared().await?.plane.client(), "released").await?.spec.unwrap_or_default();
@@ -142,7 +143,7 @@ fn a_lease_that_is_given_back_is_taken_at_once() {
 }
 
 #[test]
-fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
+fn blocked_workers_delay_neither_the_lease_nor_the_http_port() {
     const WORKERS: usize = 2;
     let lease = LeaseSettings {
         duration: Duration::from_secs(5),
@@ -150,7 +151,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
         retry_period: Duration::from_millis(500),
         ..LeaseSettings::new("default", "starved")
     };
-    // The manager's runtime, apart from the one that looks on.
+    // The manager's runtime, separate from that of the test.
     let starved = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -170,7 +171,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
             let address = port.local_addr()?;
             let clusters = connect(&file, &fence).await?;
             let (lease, fence) = (Some(lease), fence.clone());
-            let duties = Duties {
+            let config = LeaseThreadConfig {
                 lease,
                 fence,
                 clusters,
@@ -178,7 +179,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
                 port: Some(port),
                 metrics_authorization: false,
             };
-            let thread = LeaseThread::start(duties)?;
+            let thread = LeaseThread::start(config)?;
             thread.candidate().context("no candidate")?.acquire().await;
             anyhow::Ok((thread, address.port()))
         })
@@ -190,7 +191,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
         let (held, begun) = (held.clone(), begun.clone());
         starved.spawn(async move {
             let _ = begun.send(());
-            // It holds its worker until the other side is gone.
+            // It blocks its worker until the other side has closed.
             let _ = held.lock().map(|held| held.recv());
         });
     }
@@ -213,7 +214,7 @@ fn passes_that_hold_all_workers_starve_neither_the_lease_nor_the_port() {
         let last = of("starved").await?;
         ensure!(last.renew_time > first.renew_time, "the lease was not renewed");
         ensure!(last.lease_transitions == Some(0) && last.holder_identity == first.holder_identity);
-        // A controller that stands still for too long is worse than no leader.
+        // A controller that blocks for too long must end the leadership.
         let _still = admin.heartbeats.register("certificates", Duration::ZERO);
         let lost = thread.candidate().context("no candidate")?.lost();
         let lost = timeout(AT_ONCE, lost).await?.unwrap_err().to_string();
@@ -232,16 +233,16 @@ async fn lease_spec(client: &Client, name: &str) -> Result<LeaseSpec> {
 }
 
 #[test]
-fn a_leader_that_died_is_followed_when_its_lease_is_over_and_can_write_no_more() {
+fn a_dead_leader_is_replaced_when_its_lease_expires_and_cannot_write_any_more() {
     run(async {
         let (one, two) = pair("expired").await?;
         one.election.acquire().await;
-        // From here on nobody renews it. The other one has not seen it yet.
-        let (start, standstill) = (Instant::now(), StallDetector::watch());
+        // From here on it is not renewed. The other candidate has not seen it yet.
+        let (start, stalls) = (Instant::now(), StallDetector::watch());
         two.election.acquire().await;
         let took = start.elapsed();
         ensure!(took >= DURATION - Duration::from_millis(50), "too early: {took:?}");
-        ensure!(took < DURATION + AT_ONCE + standstill.total(), "too late: {took:?}");
+        ensure!(took < DURATION + AT_ONCE + stalls.total(), "too late: {took:?}");
         let api = one.clusters.default.0.clone();
         let before = shared().await?.plane.writes().await?;
         for answer in [
@@ -264,17 +265,17 @@ fn a_leader_that_died_is_followed_when_its_lease_is_over_and_can_write_no_more()
 }
 
 #[test]
-fn a_leader_whose_lease_was_taken_notices_at_once() {
+fn a_leader_whose_lease_was_taken_stops_at_once() {
     run(async {
         let (one, _) = pair("taken").await?;
         one.election.acquire().await;
         let api: Api<Lease> = Api::namespaced(shared().await?.plane.client(), "default");
         let rival = json!({"spec": {"holderIdentity": "rival"}});
         api.patch("taken", &PatchParams::default(), &Patch::Merge(&rival)).await?;
-        let (start, standstill) = (Instant::now(), StallDetector::watch());
+        let (start, stalls) = (Instant::now(), StallDetector::watch());
         let lost = timeout(SOON, one.election.keep()).await.context("it did not notice")?;
         let took = start.elapsed();
-        ensure!(took < AT_ONCE + standstill.total(), "too late: {took:?}");
+        ensure!(took < AT_ONCE + stalls.total(), "too late: {took:?}");
         ensure!(lost == Lost::Taken("rival".to_owned()), "{lost}");
         ensure!(!one.fence.permits());
         one.election.release().await;
@@ -286,7 +287,7 @@ fn a_leader_whose_lease_was_taken_notices_at_once() {
 }
 
 #[test]
-fn a_leader_goes_on_when_somebody_annotates_or_deletes_its_lease() {
+fn a_leader_continues_when_its_lease_is_annotated_or_deleted() {
     run(async {
         let (one, two) = pair("touched").await?;
         one.election.acquire().await;
@@ -318,14 +319,14 @@ fn a_leader_goes_on_when_somebody_annotates_or_deletes_its_lease() {
 }
 
 #[test]
-fn a_leader_that_may_not_renew_stops_in_time() {
+fn a_leader_that_cannot_renew_stops_in_time() {
     run(async {
         let shared = shared().await?;
         let file = shared.plane.data().join("demoted.yaml");
         std::fs::copy(&shared.manager, &file)?;
         let one = candidate(&file, "demoted", "one").await?;
         one.election.acquire().await;
-        std::fs::copy(&shared.stranger, &file)?;
+        std::fs::copy(&shared.unprivileged, &file)?;
         one.clusters.check_kubeconfigs().await?;
         let lost = timeout(SOON, one.election.keep()).await.context("it goes on")?;
         ensure!(matches!(&lost, Lost::Expired(why) if why.contains("403")), "{lost}");
@@ -335,11 +336,11 @@ fn a_leader_that_may_not_renew_stops_in_time() {
     .unwrap();
 }
 
-/// A server that takes connections and answers only when it is told to: then it is the real one.
+/// A server that accepts connections and forwards them to the real one only on request.
 struct Slow {
     address: SocketAddr,
     go: watch::Sender<bool>,
-    /// Connections that were taken.
+    /// Number of accepted connections.
     taken: watch::Receiver<usize>,
 }
 
@@ -366,7 +367,7 @@ impl Slow {
 }
 
 #[test]
-fn a_write_that_waited_longer_than_the_permission_is_not_sent() {
+fn a_write_that_waited_longer_than_the_lease_is_not_sent() {
     run(async {
         let Shared { plane, manager, .. } = shared().await?;
         let url = plane.url();
@@ -401,7 +402,7 @@ fn a_write_that_waited_longer_than_the_permission_is_not_sent() {
 
 const KUBECONFIG_OF_FROZEN: &str = "KUBECONFIG_OF_FROZEN";
 
-/// Not a test: the process that the next one freezes. Leads, and writes as fast as it can.
+/// Not a test: the process that the next test freezes. It leads and writes in a loop.
 #[test]
 #[ignore = "a process of another test"]
 fn frozen() {
@@ -419,7 +420,7 @@ fn frozen() {
             _ = one.election.keep() => {}
             _ = futures::future::join_all(writers) => {}
         }
-        // What is still on its way gets its chance.
+        // Requests in flight may still complete.
         let late = (0..20).map(|_| write(client, "frozen"));
         let late = futures::future::join_all(late).await;
         ensure!(late.iter().all(Result::is_err), "it still writes");
@@ -429,7 +430,7 @@ fn frozen() {
 }
 
 #[test]
-fn a_leader_that_was_frozen_writes_nothing_when_it_is_woken() {
+fn a_leader_that_was_frozen_writes_nothing_when_it_resumes() {
     run(async {
         let Shared { plane, manager, .. } = shared().await?;
         let api: Api<ConfigMap> = Api::namespaced(plane.client(), "default");

@@ -1,4 +1,4 @@
-//! Limits, fairness and loops, seen from outside.
+//! Rate limits, fairness and loops in the real manager.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use tokio::sync::OnceCell;
 
 const SOON: Duration = Duration::from_secs(30);
 const ORDERS_AT_ONCE: usize = 4;
-const HOPELESS: usize = 60;
+const FAILING_NAMES: usize = 60;
 
 async fn env() -> Result<&'static TestEnv> {
-    static RIG: OnceCell<TestEnv> = OnceCell::const_new();
-    RIG.get_or_try_init(rig_of_its_own).await
+    static ENV: OnceCell<TestEnv> = OnceCell::const_new();
+    ENV.get_or_try_init(own_env).await
 }
 
-async fn rig_of_its_own() -> Result<TestEnv> {
+async fn own_env() -> Result<TestEnv> {
     let arguments = vec![format!("--orders-at-once={ORDERS_AT_ONCE}")];
     TestEnv::with_issuer(TestEnvOptions { arguments, ..TestEnvOptions::default() }).await
 }
@@ -38,18 +38,18 @@ fn suspects(object: &DynamicObject) -> bool {
     reason(object) == "LoopSuspected"
 }
 
-/// Waits until a loop is suspected of the Certificate `web`.
+/// Waits until a loop of the Certificate `web` is suspected.
 async fn until_suspected(namespace: &Namespace) -> Result<DynamicObject> {
     namespace.until_some("Certificate", "web", "suspects a loop", SOON, suspects).await
 }
 
-/// A person asks for another try of `web`.
-async fn ask_for_another_try(namespace: &Namespace) -> Result<()> {
+/// Requests a retry of `web`.
+async fn request_retry(namespace: &Namespace) -> Result<()> {
     let mark = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
     namespace.patch("web", mark).await.map(drop)
 }
 
-/// `web` was signed so many times, and no more.
+/// Checks how often `web` was signed.
 async fn was_signed(env: &TestEnv, namespace: &Namespace, times: usize) -> Result<()> {
     let signed = env.pebble.signed_by_names().await?;
     let host = format!("web.{}", namespace.domain);
@@ -59,10 +59,10 @@ async fn was_signed(env: &TestEnv, namespace: &Namespace, times: usize) -> Resul
 
 /// faults.md 55
 #[test]
-fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_asks_for_it() {
+fn a_repeatedly_deleted_secret_is_issued_four_times_until_a_user_requests_a_retry() {
     run(async {
-        // It kills the manager, which would be a fault in the picture of the others.
-        let env = rig_of_its_own().await?;
+        // This test kills the manager, which would be a failure for tests that share it.
+        let env = own_env().await?;
         let namespace = Namespace::new(&env, "undone").await?;
         namespace.simple("web").await?;
         for _ in 0..4 {
@@ -77,7 +77,7 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
         let stopped = until_suspected(&namespace).await?;
         let (state, message) = objects::state(&stopped);
         ensure!(state == "Error" && message.contains("Secret undone/web-tls"), "{message}");
-        ensure!(message.contains("deletes or overwrites it"), "{message}");
+        ensure!(message.contains("deletes or overwrites the Secret"), "{message}");
         ensure!(stopped.data["status"]["reissued"].as_array().is_some_and(|it| it.len() == 3));
 
         env.replace_manager().await?;
@@ -87,16 +87,16 @@ fn a_secret_that_is_deleted_again_and_again_is_issued_four_times_until_a_person_
         ensure!(suspects(&after), "a restart forgets: {}", after.data["status"]);
         ensure!(namespace.secret("web-tls").await?.is_none());
 
-        ask_for_another_try(&namespace).await?;
+        request_retry(&namespace).await?;
         namespace.until("web", "Ready", SOON).await?;
         was_signed(&env, &namespace, 5).await
     })
     .unwrap();
 }
 
-/// A tool that keeps objects as they are in a repository sets `renew` at each sync.
+/// A tool that syncs objects from a repository sets `renew` at each sync.
 #[test]
-fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_on() {
+fn a_renewal_requested_at_each_sync_happens_three_times_and_the_secret_stays_valid() {
     run(async {
         let env = env().await?;
         let namespace = Namespace::new(env, "synced").await?;
@@ -116,13 +116,14 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
         }
         let stopped = until_suspected(&namespace).await?;
         let (_, message) = objects::state(&stopped);
-        ensure!(message.contains("sets renew again and again"), "{message}");
+        ensure!(message.contains("repeatedly sets renew"), "{message}");
         let conditions = &stopped.data["status"]["conditions"];
         ensure!(conditions[0]["status"] == "True", "the Secret serves: {conditions}");
         ensure!(stopped.data["spec"]["renew"] == true, "it is not fulfilled: {}", stopped.data);
 
-        ask_for_another_try(&namespace).await?;
-        // The person's word counts for one: one of the three is forgotten with it, and one is new.
+        request_retry(&namespace).await?;
+        // The request of a user removes one of the three issuances from the list, and adds a new
+        // one.
         until_renewed(3).await?;
         was_signed(env, &namespace, 5).await
     })
@@ -131,26 +132,26 @@ fn a_renewal_that_is_demanded_at_each_sync_is_made_thrice_and_the_secret_serves_
 
 /// faults.md 60
 #[test]
-fn a_namespace_full_of_hopeless_names_does_not_delay_another() {
+fn a_namespace_full_of_failing_names_does_not_delay_another() {
     run(async {
         let env = env().await?;
-        let hopeless = Namespace::new(env, "hopeless").await?;
+        let failing = Namespace::new(env, "failing").await?;
         let modest = Namespace::new(env, "modest").await?;
-        // Nobody answers for this zone, so no proof is ever seen.
-        try_join_all((0..HOPELESS).map(|number| {
-            let host = format!("n{number}.nobody-has-this.test");
+        // No server answers for this zone, so no proof becomes visible.
+        try_join_all((0..FAILING_NAMES).map(|number| {
+            let host = format!("n{number}.not-delegated.test");
             let name = format!("bad-{number}");
-            let hopeless = &hopeless;
-            async move { hopeless.certificate(&name, json!({"commonName": host})).await }
+            let failing = &failing;
+            async move { failing.certificate(&name, json!({"commonName": host})).await }
         }))
         .await?;
         let client = env.control_plane.client();
-        eventually(SOON, "hopeless orders run and others wait in line", || async {
-            let all = objects::list(&client, "Certificate", &hopeless.name).await?;
+        eventually(SOON, "failing orders run and others wait for a slot", || async {
+            let all = objects::list(&client, "Certificate", &failing.name).await?;
             let count = |word: &str| all.iter().filter(|it| reason(it) == word).count();
             let (running, queued) = (count("Issuing"), count("Queued"));
             let text = format!("{running} run, {queued} wait");
-            let as_wanted = running == ORDERS_AT_ONCE - 1 && queued == HOPELESS - running;
+            let as_wanted = running == ORDERS_AT_ONCE - 1 && queued == FAILING_NAMES - running;
             Ok(if as_wanted { Look::Done(()) } else { Look::NotYet(text) })
         })
         .await?;
@@ -159,7 +160,7 @@ fn a_namespace_full_of_hopeless_names_does_not_delay_another() {
             modest.simple(&format!("good-{number}")).await?;
         }
         modest.until_all_ready(5, Duration::from_secs(20)).await?;
-        println!("5 Certificates beside {HOPELESS} hopeless ones: {:?}", began.elapsed());
+        println!("5 Certificates beside {FAILING_NAMES} failing ones: {:?}", began.elapsed());
         Ok(())
     })
     .unwrap();

@@ -1,11 +1,12 @@
-//! Our engine beside an independent ACME client: the same orders at the same CA, the same answers.
-//! Ours runs as the program of `examples/issue.rs`, so that the documented example is run, too.
+//! Compares our engine with an independent ACME client: the same orders at the same CA, the same
+//! results. Our engine runs as the program of `examples/issue.rs`, so that the documented example
+//! is tested, too.
 
 use anyhow::{Context, Result, ensure};
 use tests::{acme, challtestsrv::ChallTestSrv, locate, pebble::Pebble, run, x509::Leaf};
 use tokio::process::Command;
 
-/// What our engine gets for `names`: the chain in PEM.
+/// The certificate of our engine for `names`: the chain in PEM.
 async fn ours(pebble: &Pebble, dns: &ChallTestSrv, names: &[String]) -> Result<String> {
     let program = locate::profile()?.join("examples/issue");
     let done = Command::new(&program)
@@ -24,7 +25,7 @@ async fn ours(pebble: &Pebble, dns: &ChallTestSrv, names: &[String]) -> Result<S
 }
 
 #[test]
-fn both_engines_get_the_same_certificate_for_the_same_order() {
+fn both_acme_clients_get_the_same_certificate_for_the_same_order() {
     run(async {
         let (pebble, dns, account) = acme::with_dns().await?;
         for names in [

@@ -1,5 +1,5 @@
-//! What an order may ask of a real CA, with the engine alone: a table of features, each with what it
-//! costs in requests. Proofs are covered by `oracle.rs`: this CA takes every challenge as met.
+//! Features of orders at a real CA, with the engine alone: a table with the cost of each in
+//! requests. `oracle.rs` covers proofs: this CA accepts every challenge.
 
 #![expect(clippy::print_stdout, reason = "what a row costs is a result of this test")]
 #![expect(clippy::unwrap_used, reason = "the helpers below are part of the tests")]
@@ -33,13 +33,13 @@ use tests::{
 const DAY: u64 = 24 * 3600;
 
 /// An account at a Pebble of its own.
-struct Desk {
+struct OrderHarness {
     issuer: AcmeIssuer,
     pebble: Pebble,
 }
 
-impl Desk {
-    async fn open(options: PebbleOptions, conduct: AcmeOptions) -> Result<Self> {
+impl OrderHarness {
+    async fn open(options: PebbleOptions, acme_options: AcmeOptions) -> Result<Self> {
         let pebble = Pebble::start(&options, &scratch()?, &logs()?).await?;
         let http = HttpsClient::new(&Roots::only_pem(&fs::read(pebble.trust())?)?)?;
         let clock: Arc<dyn Clock> = Arc::new(System);
@@ -55,13 +55,18 @@ impl Desk {
             }
         };
         let timing = Timing { first_poll: SignedDuration::from_millis(100), ..Timing::default() };
-        let conduct = AcmeOptions { timing, ..conduct };
-        let issuer =
-            AcmeIssuer::new(account, Arc::new(Skip), clock, Arc::new(InlineKeyGenerator), conduct);
+        let acme_options = AcmeOptions { timing, ..acme_options };
+        let issuer = AcmeIssuer::new(
+            account,
+            Arc::new(Skip),
+            clock,
+            Arc::new(InlineKeyGenerator),
+            acme_options,
+        );
         Ok(Self { issuer, pebble })
     }
 
-    /// As a controller does it, but in a hurry after an error. Prints what it cost.
+    /// Issues as a controller does, but retries quickly after an error. Prints the cost.
     async fn issue(&self, row: &str, request: &Request) -> Result<(Bundle, BTreeMap<String, u64>)> {
         let before = self.pebble.requests()?;
         let bundle = self.drive(request).await.with_context(|| row.to_owned())?;
@@ -94,7 +99,7 @@ impl Desk {
         bail!("no certificate after 1000 steps")
     }
 
-    /// Why it cannot be issued.
+    /// The error of a request that cannot be issued.
     async fn refusal(&self, request: &Request) -> IssueError {
         self.issuer.advance(request, None).await.unwrap_err()
     }
@@ -122,13 +127,13 @@ fn lifetime(bundle: &Bundle) -> u64 {
     u64::try_from(lifetime.as_secs()).unwrap().next_multiple_of(60)
 }
 
-/// Pebble remembers one proof of a hundred even where it is told to remember none.
-fn is_lucky(authz_reuse: u8, cost: &BTreeMap<String, u64>) -> bool {
+/// Pebble reuses one authorization of a hundred even with a reuse of zero percent.
+fn has_reused_authorization(authz_reuse: u8, cost: &BTreeMap<String, u64>) -> bool {
     authz_reuse == 0 && !cost.contains_key("POST /chalZ/")
 }
 
-/// Polls depend on how quick the CA is, and nonces on how many names are proved at once, so that a
-/// count may be a little more.
+/// The number of polls depends on the speed of the CA, and that of nonces on the parallel
+/// challenges. So a count may be slightly higher.
 fn assert_about(cost: &BTreeMap<String, u64>, least: u64) {
     let count = |kind: &str| cost.get(kind).copied().unwrap_or_default();
     let extra = count("POST /my-order/").saturating_sub(2) + count("HEAD /nonce-plz");
@@ -136,19 +141,20 @@ fn assert_about(cost: &BTreeMap<String, u64>, least: u64) {
 }
 
 #[test]
-fn an_order_gets_the_profile_that_it_asks_for() {
+fn an_order_gets_the_requested_profile() {
     run(async {
         let profiles = vec![("long", 60 * DAY), ("short", 6 * DAY)];
         let options = exact(PebbleOptions { profiles, ..Default::default() });
-        let conduct = AcmeOptions { profile: Some("long".to_owned()), ..AcmeOptions::default() };
-        let harness = Desk::open(options, conduct).await?;
-        for (wish, seconds) in
+        let acme_options =
+            AcmeOptions { profile: Some("long".to_owned()), ..AcmeOptions::default() };
+        let harness = OrderHarness::open(options, acme_options).await?;
+        for (profile, seconds) in
             [(None, 60 * DAY), (Some("short"), 6 * DAY), (Some("long"), 60 * DAY)]
         {
-            let mut request = request(&format!("{}.my-company.test", wish.unwrap_or("none")));
-            request.acme.profile = wish.map(str::to_owned);
-            let (bundle, cost) = harness.issue(&format!("profile {wish:?}"), &request).await?;
-            assert_eq!(lifetime(&bundle), seconds, "{wish:?}");
+            let mut request = request(&format!("{}.my-company.test", profile.unwrap_or("none")));
+            request.acme.profile = profile.map(str::to_owned);
+            let (bundle, cost) = harness.issue(&format!("profile {profile:?}"), &request).await?;
+            assert_eq!(lifetime(&bundle), seconds, "{profile:?}");
             assert_about(&cost, 7);
         }
         let mut request = request("profile.my-company.test");
@@ -166,7 +172,7 @@ fn an_order_gets_the_profile_that_it_asks_for() {
 fn the_preferred_chain_is_found_among_the_alternates() {
     run(async {
         let options = exact(PebbleOptions { alternate_roots: 3, ..Default::default() });
-        let harness = Desk::open(options, AcmeOptions::default()).await?;
+        let harness = OrderHarness::open(options, AcmeOptions::default()).await?;
         for number in 0..=3 {
             let root = Leaf::parse(&harness.pebble.root(number).await?)?;
             let name = root.subject.trim_start_matches("CN=").to_owned();
@@ -191,21 +197,21 @@ fn the_preferred_chain_is_found_among_the_alternates() {
 }
 
 #[test]
-fn proved_names_cost_four_requests_where_the_ca_remembers_them() {
+fn names_with_valid_authorizations_take_four_requests() {
     run(async {
         for (authz_reuse, deactivate_authorizations, second) in
             [(0, false, 7), (100, false, 4), (100, true, 7)]
         {
             let options = exact(PebbleOptions { authz_reuse, ..Default::default() });
-            let conduct = AcmeOptions { deactivate_authorizations, ..AcmeOptions::default() };
-            let harness = Desk::open(options, conduct).await?;
+            let acme_options = AcmeOptions { deactivate_authorizations, ..AcmeOptions::default() };
+            let harness = OrderHarness::open(options, acme_options).await?;
             let given_up = u64::from(deactivate_authorizations);
             for (order, requests) in [(1, 7), (2, second)] {
                 let row = format!(
                     "reuse {authz_reuse} %, giving up {deactivate_authorizations}, order {order}"
                 );
                 let (_, cost) = harness.issue(&row, &request("reuse.my-company.test")).await?;
-                if !is_lucky(authz_reuse, &cost) {
+                if !has_reused_authorization(authz_reuse, &cost) {
                     assert_about(&cost, requests + given_up);
                 }
                 assert!(!cost.contains_key("HEAD /nonce-plz"), "{cost:?}");
@@ -220,7 +226,7 @@ fn proved_names_cost_four_requests_where_the_ca_remembers_them() {
 fn a_ca_that_refuses_most_nonces_signs_once() {
     run(async {
         let options = PebbleOptions { nonce_reject: 90, ..Default::default() };
-        let harness = Desk::open(options, AcmeOptions::default()).await?;
+        let harness = OrderHarness::open(options, AcmeOptions::default()).await?;
         let (_, cost) =
             harness.issue("90 % of nonces refused", &request("nonce.my-company.test")).await?;
         assert!(total(&cost) < 7 * 10 * 5, "{cost:?}");
@@ -231,9 +237,10 @@ fn a_ca_that_refuses_most_nonces_signs_once() {
 }
 
 #[test]
-fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
+fn a_predecessor_is_sent_and_dropped_if_it_is_already_replaced() {
     run(async {
-        let harness = Desk::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
+        let harness =
+            OrderHarness::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
         let (first, _) = harness.issue("first", &request("replaces.my-company.test")).await?;
         let replacing =
             Request { replaces: first.leaf.id.clone(), ..request("replaces.my-company.test") };
@@ -242,7 +249,7 @@ fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
         assert_eq!(cost["POST /order-plz"], 1, "{cost:?}");
         let (_, cost) = harness.issue("replaces what was replaced", &replacing).await?;
         assert_eq!(cost["POST /order-plz"], 2, "{cost:?}");
-        // For other names, which the CA refuses to call a renewal.
+        // For other names, for which the CA refuses a replacement.
         let (second, _) = harness.issue("second", &request("replaces.my-company.test")).await?;
         let other = Request { replaces: second.leaf.id, ..request("other.my-company.test") };
         let (_, cost) = harness.issue("replaces one for other names", &other).await?;
@@ -253,12 +260,13 @@ fn a_predecessor_is_named_and_dropped_where_it_has_a_successor() {
 }
 
 #[test]
-fn addresses_are_certified_besides_names() {
+fn addresses_and_names_are_certified() {
     run(async {
-        let harness = Desk::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
+        let harness =
+            OrderHarness::open(exact(PebbleOptions::default()), AcmeOptions::default()).await?;
         let mut request = request("address.my-company.test");
         request.acme.addresses = vec!["10.1.2.3".parse()?, "2001:db8::1".parse()?];
-        // That the certificate has them is checked by the engine.
+        // The engine verifies that the certificate has them.
         let (_, cost) = harness.issue("a name and two addresses", &request).await?;
         assert_about(&cost, 11);
         request.subject =

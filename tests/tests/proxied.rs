@@ -1,4 +1,4 @@
-//! Servers that only a proxy reaches.
+//! Servers that can only be reached through a proxy.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tests::{
 const SOON: Duration = Duration::from_secs(60);
 
 #[test]
-fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credentials() {
+fn an_acme_server_is_reached_through_the_proxy_of_the_environment_with_its_credentials() {
     run(async {
         let proxy = ConnectProxy::start().await?;
         let address = proxy.address();
@@ -50,7 +50,8 @@ fn an_acme_server_is_reached_by_the_proxy_of_the_environment_with_its_credential
 }
 
 #[test]
-fn the_api_server_and_the_acme_server_are_reached_by_a_socks_proxy_which_knows_their_names() {
+fn the_api_server_and_the_acme_server_are_reached_through_a_socks_proxy_that_resolves_their_names()
+{
     run(async {
         let proxy = SocksProxy::start("user", "hidden").await?;
         let address = proxy.address();
@@ -79,7 +80,8 @@ fn the_api_server_and_the_acme_server_are_reached_by_a_socks_proxy_which_knows_t
         let log = env.manager_log()?;
         let shown = format!("proxies: https through socks5://{address}");
         ensure!(log.matches(&shown).count() == 1, "{log}");
-        let ignored = "the environment variable HTTP_PROXY holds no URL of a proxy and is ignored";
+        let ignored =
+            "the environment variable HTTP_PROXY is not the URL of a proxy and is ignored";
         ensure!(log.matches(ignored).count() == 1, "{log}");
         ensure!(!log.contains("hidden"), "the log shows the password");
         Ok(())

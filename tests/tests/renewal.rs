@@ -1,4 +1,4 @@
-//! Certificates are renewed when their CA asks for it.
+//! Certificates are renewed when the CA requests it.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn window(start: Timestamp, end: Timestamp) -> String {
     .to_string()
 }
 
-/// What the status says about the certificate that is there now.
+/// The status about the current certificate.
 async fn suggested(namespace: &Namespace, name: &str) -> Result<DynamicObject> {
     namespace
         .until_some("Certificate", name, "shows what its CA says", SOON, |object| {
@@ -44,10 +44,9 @@ fn time(object: &DynamicObject, field: &str) -> Result<Timestamp> {
     Ok(text.with_context(|| format!("no {field}"))?.parse()?)
 }
 
-/// A window in the past (scenarios 31 and 32 of the faults), one that is nonsense, and the CA's own.
+/// A window in the past (fault scenarios 31 and 32), an invalid one, and the CA's default.
 #[test]
-fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_shows_the_usual_one()
-{
+fn a_past_window_renews_now_an_invalid_one_is_ignored_and_the_status_shows_the_default() {
     run(async {
         let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "renewal").await?;
@@ -55,7 +54,7 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
             namespace.simple(name).await?;
         }
         namespace.until_all_ready(3, SOON).await?;
-        ensure!(env.pebble.renewal_questions()? == 0, "a new certificate needs no question");
+        ensure!(env.pebble.renewal_info_requests()? == 0, "a new certificate needs no question");
         let hour = SignedDuration::from_hours(1);
         let now = Timestamp::now();
         let past = leaf(&namespace, "past-tls").await?;
@@ -64,7 +63,7 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
         let turned = window(now - hour / 2, now - hour);
         env.pebble.set_renewal_info(&malformed, &turned).await?;
 
-        // After a start, the CA is asked about all.
+        // After a start, the manager fetches the information for all certificates.
         env.replace_manager().await?;
         eventually(SOON, "the certificate whose window is past is renewed", || async {
             env.check_manager().await?;
@@ -77,7 +76,7 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
         })
         .await?;
         let renewed = namespace.until("past", "Ready", SOON).await?;
-        // It is a new certificate, of which nothing is known yet.
+        // There is no information about the new certificate yet.
         ensure!(renewed.data["status"]["renewalInfo"].is_null(), "{}", renewed.data["status"]);
         let is = |it: &str| it.contains("RenewalDue") && it.contains("https://ca.example/incident");
         namespace.until_event("past", SOON, is).await?;
@@ -93,7 +92,7 @@ fn a_window_in_the_past_renews_now_a_malformed_one_does_nothing_and_the_status_s
         ensure!(time(&usual, "/renewalDate")? == selected, "{}", usual.data["status"]);
 
         eventually(SOON, "the CA was asked about all", || async {
-            let asked = env.pebble.renewal_questions()?;
+            let asked = env.pebble.renewal_info_requests()?;
             Ok(if asked >= 3 { Look::Done(()) } else { Look::NotYet(asked.to_string()) })
         })
         .await?;

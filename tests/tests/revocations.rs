@@ -1,4 +1,4 @@
-//! CertificateRevocations, with a real CA that says what it has revoked.
+//! CertificateRevocations, with a real CA that reports revoked certificates.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -37,24 +37,24 @@ fn revocation(name: &str, namespace: &str, of: &str, renew: Option<bool>) -> Val
     object
 }
 
-/// Waits until the CertificateRevocation is in a state.
+/// Waits for a state of a CertificateRevocation.
 async fn until(namespace: &Namespace, name: &str, wanted: &str) -> Result<DynamicObject> {
     let is = |object: &DynamicObject| state(object).0 == wanted;
     let what = format!("is {wanted}");
     namespace.until_some("CertificateRevocation", name, &what, SOON, is).await
 }
 
-/// Applies a revocation without renewal and waits until it is in a state. Returns its message.
+/// Applies a revocation without renewal and waits for a state. Returns its message.
 async fn revoked(namespace: &Namespace, name: &str, of: &str, wanted: &str) -> Result<String> {
     namespace.apply(&revocation(name, &namespace.name, of, None)).await?;
     Ok(state(&until(namespace, name, wanted).await?).1)
 }
 
-/// A Certificate that is Ready, and the serial number of its certificate.
+/// Waits until a Certificate is Ready, and returns its serial number.
 async fn ready(namespace: &Namespace, name: &str) -> Result<String> {
     namespace.simple(name).await?;
     namespace.until(name, "Ready", SOON).await?;
-    // Old is what was requested in a second before: within one, nobody can tell.
+    // A certificate counts as old if it was requested in an earlier second.
     Ok(namespace.leaf(&format!("{name}-tls")).await?.serial)
 }
 
@@ -129,7 +129,7 @@ fn without_renewal_the_certificate_is_revoked_at_the_ca_and_stays_so_until_it_is
     .unwrap();
 }
 
-/// faults.md 72: revoke and renew in this order: the old certificate serves until there is a new one.
+/// faults.md 72: with renewal, the old certificate is in use until there is a new one.
 #[test]
 fn the_example_renews_and_then_revokes_the_old_certificate() {
     run(async {
@@ -153,9 +153,10 @@ fn the_example_renews_and_then_revokes_the_old_certificate() {
     .unwrap();
 }
 
-/// The key may be why it is revoked. And what was to be renewed next week is renewed now.
+/// The key may be the reason for the revocation. A renewal that was scheduled for later happens
+/// now.
 #[test]
-fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
+fn a_revocation_with_renewal_generates_another_key() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "leaked").await?;
@@ -176,7 +177,7 @@ fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
         ensure!(!is_revoked(env, &second.serial).await?);
         ensure!(second.public_key != first.public_key, "the key is certified again");
 
-        // From then on it is kept, as asked for.
+        // Afterwards the key is kept, as requested.
         namespace.patch("a", json!({"spec": {"renew": true}})).await?;
         let third = eventually(SOON, "there is a third certificate", || async {
             let leaf = namespace.leaf("a-tls").await?;
@@ -191,11 +192,11 @@ fn who_revokes_and_renews_gets_another_key_whatever_was_planned() {
 }
 
 #[test]
-fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_are_not() {
+fn only_certificates_with_the_same_request_in_the_namespace_are_revoked() {
     run(async {
         let env = TestEnv::shared().await?;
         let (here, there) =
-            (Namespace::new(env, "twins").await?, Namespace::new(env, "strangers").await?);
+            (Namespace::new(env, "same").await?, Namespace::new(env, "others").await?);
         let host = format!("same.{}", here.domain);
         let mut serials = Vec::new();
         for (namespace, name) in [(&here, "a"), (&here, "b"), (&there, "c")] {
@@ -204,7 +205,7 @@ fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_
             namespace.until(name, "Ready", SOON).await?;
             serials.push(namespace.leaf(&format!("{name}-tls")).await?.serial);
         }
-        here.apply(&revocation("both", "twins", "a", None)).await?;
+        here.apply(&revocation("both", "same", "a", None)).await?;
         let object = until(&here, "both", "Applied").await?;
         assert_eq!(names(&object.data["status"]["objects"]["revoked"]), ["a", "b"]);
         for name in ["a", "b"] {
@@ -218,9 +219,9 @@ fn all_certificates_of_a_namespace_that_ask_for_the_same_are_revoked_and_others_
     .unwrap();
 }
 
-/// Their hashes differ, so it is the certificate itself by which they are found.
+/// Their hashes differ, so the certificate itself identifies them.
 #[test]
-fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() {
+fn all_owners_of_a_shared_certificate_are_revoked_in_any_order_of_names() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "orders").await?;
@@ -233,7 +234,7 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
             let object = namespace.until(name, "Ready", SOON).await?;
             hashes.insert(object.labels()[HASH].clone());
         }
-        // The same request with a certificate of its own.
+        // The same request with another certificate.
         let spec = json!({"dnsNames": [host("y"), host("x")], "secretName": "own-tls"});
         let mut own = certificate("own", spec);
         own["metadata"]["annotations"] = json!({"cert.gardener.cloud/reuse": "false"});
@@ -247,7 +248,7 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
             ensure!(serial(name).await? == first, "{name} has another certificate");
         }
 
-        // Named is one that did not order it.
+        // The CertificateRevocation names a Certificate that did not order it.
         namespace.apply(&revocation("renewing", "orders", "c", Some(true))).await?;
         let object = until(&namespace, "renewing", "Applied").await?;
         assert_eq!(names(&object.data["status"]["objects"]["renewed"]), ["a", "b", "c"]);
@@ -261,7 +262,7 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
         namespace.apply(&revocation("end", "orders", "b", None)).await?;
         let object = until(&namespace, "end", "Applied").await?;
         ensure!(is_revoked(env, &second).await?);
-        // What asks for exactly the same goes with it, as ever.
+        // Certificates with exactly the same request are included.
         let revoked = names(&object.data["status"]["objects"]["revoked"]);
         assert_eq!(revoked, ["a", "b", "c", "own"]);
         for name in revoked {
@@ -272,9 +273,9 @@ fn all_that_share_a_certificate_are_revoked_whatever_the_order_of_their_names() 
     .unwrap();
 }
 
-/// A CertificateRevocation, its status and a Certificate are written by people who are not trusted.
+/// The authors of CertificateRevocations, their status and Certificates are untrusted.
 #[test]
-fn nobody_revokes_what_is_of_another_namespace() {
+fn a_certificate_of_another_namespace_cannot_be_revoked() {
     run(async {
         let env = TestEnv::shared().await?;
         let (victim, thief) =
@@ -298,10 +299,10 @@ fn nobody_revokes_what_is_of_another_namespace() {
         let why = revoked(&thief, "claimed", "claim", "Error").await?;
         ensure!(why.starts_with("find all old secrets failed: no valid secrets found"), "{why}");
 
-        // A status that says that it has begun with the backup of the other.
+        // A status that claims to have started with the backup of the other namespace.
         let own = ready(&thief, "own").await?;
         let mut forged = revocation("forged", "thief", "own", None);
-        forged["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "nobody"});
+        forged["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "other"});
         thief.apply(&forged).await?;
         let name = backup(env, &serial).await?.name_any();
         let begun = json!({"status": {"state": "Pending", "secrets": {"processing": [
@@ -322,7 +323,7 @@ fn nobody_revokes_what_is_of_another_namespace() {
 }
 
 #[test]
-fn only_acme_issuers_revoke_and_a_certificate_that_is_missing_is_waited_for() {
+fn only_acme_issuers_revoke_and_a_missing_certificate_is_awaited() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "kinds").await?;
@@ -350,13 +351,13 @@ fn only_acme_issuers_revoke_and_a_certificate_that_is_missing_is_waited_for() {
 
 /// faults.md 72: already revoked, of another account, unknown to the CA.
 #[test]
-fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
+fn a_refused_revocation_is_final_and_a_repeated_one_succeeds() {
     run(async {
         let env = TestEnv::shared().await?;
         let client = env.control_plane.client();
         let namespace = Namespace::new(env, "refused").await?;
 
-        // Already revoked, and nobody has noted it: a crash between the two.
+        // Already revoked, but not recorded: a crash in between.
         let serial = ready(&namespace, "twice").await?;
         revoked(&namespace, "twice-1", "twice", "Applied").await?;
         namespace.until("twice", "Revoked", SOON).await?;
@@ -384,7 +385,7 @@ fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
         assert_eq!(names(&object.data["status"]["objects"]["failed"]), ["alien"]);
         ensure!(!is_revoked(env, &serial).await?);
 
-        // Beside a good one, one that the CA does not know.
+        // A valid one and one that is unknown to the CA.
         let serial = ready(&namespace, "part").await?;
         let good = backup(env, &serial).await?;
         secrets(env, "kube-system").create(&PostParams::default(), &unknown(&good)?).await?;
@@ -396,7 +397,7 @@ fn what_the_ca_refuses_is_final_and_what_it_revoked_before_is_fine() {
     .unwrap();
 }
 
-/// A backup like this one with a certificate that no CA has signed.
+/// A backup like this one with a self-signed certificate.
 fn unknown(like: &Secret) -> Result<Secret> {
     let mut params = CertificateParams::new(vec!["unknown.example".to_owned()])?;
     params.serial_number = Some(SerialNumber::from(vec![0x0a, 0xbc]));
@@ -422,7 +423,7 @@ fn unknown(like: &Secret) -> Result<Secret> {
 }
 
 #[test]
-fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
+fn a_revocation_waits_for_its_issuer_and_creates_a_missing_backup() {
     run(async {
         let env = TestEnv::shared().await?;
         let client = env.control_plane.client();
@@ -440,7 +441,7 @@ fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
         let lost = backup(env, &serial).await?.name_any();
         secrets(env, "kube-system").delete(&lost, &Default::default()).await?;
 
-        // The CA is away: nothing listens there.
+        // The CA is down: no process listens there.
         let mut away = issuer.clone();
         away["spec"]["acme"]["server"] = json!("https://127.0.0.1:1/dir");
         apply(&client, "default", &away).await?;
@@ -456,7 +457,7 @@ fn a_revocation_waits_for_its_issuer_and_for_a_backup_that_nobody_has_made() {
         until(&namespace, "later", "Applied").await?;
         ensure!(is_revoked(env, &serial).await?);
         namespace.until("a", "Revoked", SOON).await?;
-        // No CA has signed what a tenant puts into a Secret: only what is issued is backed up.
+        // A tenant can put a self-made certificate into a Secret: only issued ones are backed up.
         ensure!(backup(env, &serial).await.is_err(), "a backup was made of a tenant's Secret");
         Ok(())
     })

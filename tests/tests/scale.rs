@@ -1,4 +1,4 @@
-//! Many Ingresses, and what they cost when nothing happens.
+//! Resource usage of the manager with many idle Ingresses.
 
 use std::{
     env,
@@ -24,37 +24,36 @@ use tests::{
 
 const INGRESSES: usize = 1_000;
 const ENTRIES: usize = 3;
-/// How many namespaces they are in, and how many are created at the same time.
+/// The number of namespaces, and the number of parallel creations.
 const NAMESPACES: usize = 10;
 const AT_ONCE: usize = 20;
 const SOON: Duration = Duration::from_secs(30);
 /// A bound for a machine with two cores that does other things too.
 const SETUP: Duration = Duration::from_secs(400);
-/// So long nothing was written: all is done.
+/// Without writes for this time, all work is done.
 const QUIET: Duration = Duration::from_secs(10);
 const OBSERVED: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// One percent of a core.
 const CPU: Duration = Duration::from_millis(600);
-/// Of everything but the program's file: that of a debug build is larger than the one that people
-/// run, and not what this is about.
+/// Without the program file, which is larger in a debug build than in a release.
 const MEMORY: u64 = 80 * MIB;
 
-/// `INGRESSES` tries another number.
+/// `INGRESSES` overrides the number.
 fn count() -> Result<usize> {
     env::var("INGRESSES").map_or(Ok(INGRESSES), |count| count.parse()).context("INGRESSES")
 }
 
-/// What the manager has written, by the API server's audit log.
+/// The writes of the manager in the API server's audit log.
 fn writes(fleet: &Fleet) -> Result<Vec<Request>> {
     let all = fleet.plane(Cluster::Source).audit()?;
-    // The renewals of the leader's lease go on for ever, one every two seconds.
+    // The leader renews its lease every two seconds.
     let ours =
         |one: &Request| one.user == Fleet::user(0) && one.is_write() && !one.is_about_lease();
     Ok(all.into_iter().filter(ours).collect())
 }
 
-/// A CA of ours: its key is at hand, so that a certificate is signed at once.
+/// A private CA: certificates are signed at once.
 async fn certificate_authority(fleet: &Fleet, namespace: &Namespace) -> Result<()> {
     let client = fleet.client(Cluster::Default);
     let issuer = |name: &str, spec: Value| {
@@ -111,8 +110,8 @@ async fn create(namespaces: &[Namespace], count: usize) -> Result<()> {
         .await
 }
 
-/// Waits until so many Certificates are Ready, by the manager's own count: lists of all would be the
-/// most that this test asks of the API server.
+/// Waits until this number of Certificates is Ready, by the manager's metric: lists of all would be
+/// the largest requests of this test.
 async fn until_ready(fleet: &Fleet, count: usize) -> Result<()> {
     eventually(SETUP, &format!("{count} Certificates are Ready"), || async {
         fleet.check().await?;
@@ -142,10 +141,10 @@ async fn until_quiet(fleet: &Fleet) -> Result<()> {
     .await
 }
 
-/// Lets a minute pass, and tells what it cost. Nothing may be written in it.
+/// Measures the resource usage during a minute without writes.
 async fn observe(fleet: &Fleet) -> Result<(Duration, Usage)> {
     let (written, before) = (writes(fleet)?.len(), fleet.usage(0).await?);
-    // Not a wait for anything: the time for which nothing may happen.
+    // Not a wait for a condition: nothing may be written in this time.
     tokio::time::sleep(OBSERVED).await;
     let after = fleet.usage(0).await?;
     let more = writes(fleet)?.split_off(written);
@@ -154,7 +153,7 @@ async fn observe(fleet: &Fleet) -> Result<(Duration, Usage)> {
 }
 
 #[test]
-fn a_thousand_ingresses_with_three_certificates_each_cost_nothing_when_nothing_happens() {
+fn a_thousand_idle_ingresses_with_three_certificates_each_need_no_requests() {
     run(async {
         let fleet = Fleet::start(FleetOptions { http: true, ..FleetOptions::default() }).await?;
         let mut namespaces = Vec::new();
@@ -172,7 +171,7 @@ fn a_thousand_ingresses_with_three_certificates_each_cost_nothing_when_nothing_h
         let all = writes(&fleet)?.len();
         let (cpu, usage) = observe(&fleet).await?;
 
-        // The same, known from lists alone: what a process that begins to lead keeps.
+        // The same after a restart: a new leader only lists the objects.
         fleet.stop(0).await?;
         fleet.restart(0).await?;
         until_ready(&fleet, 1 + ENTRIES * count).await?;

@@ -1,4 +1,4 @@
-//! Ingresses, Services and Gateways get Certificates, on a real API server with the real definitions
+//! Certificates of Ingresses, Services and Gateways, on a real API server with the real definitions
 //! of Istio and the Gateway API.
 
 use std::time::Duration;
@@ -18,11 +18,11 @@ use tests::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-/// The manager looks for kinds that have been absent for up to a minute every fifteen seconds or
-/// oftener, and waits before it believes that something is gone.
+/// For up to a minute the manager looks for missing kinds at least every 15 seconds. It also waits
+/// before it accepts that a kind is gone.
 const LATER: Duration = Duration::from_secs(40);
 
-/// The objects of an example, with their names moved into the domain of the test.
+/// The objects of an example, with their names in the domain of the test.
 fn example_in(namespace: &Namespace, file: &str) -> Result<Vec<Value>> {
     let text = locate::read(&format!("examples/{file}"))?;
     documents(&text.replace("my-company.test", &namespace.domain))
@@ -56,7 +56,7 @@ fn summary(certificate: &DynamicObject) -> (String, Vec<String>) {
     (secret, first.into_iter().chain(rest).collect())
 }
 
-/// Waits until exactly these Certificates are there. Names are relative to the namespace's domain.
+/// Waits until exactly these Certificates exist. Names are relative to the namespace's domain.
 async fn until_certificates(
     env: &TestEnv,
     namespace: &Namespace,
@@ -90,7 +90,7 @@ async fn until_secret(namespace: &Namespace, secret: &str) -> Result<()> {
 }
 
 #[test]
-fn an_ingress_becomes_secrets_and_changes_with_it() {
+fn an_ingress_yields_secrets_that_follow_its_changes() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "ingress").await?;
@@ -132,7 +132,7 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
         )
         .await?;
 
-        // An entry less, then no request at all.
+        // One entry less, then no request at all.
         ingress["spec"]["tls"] =
             json!([{"hosts": [format!("b.{}", namespace.domain)], "secretName": "b-tls"}]);
         namespace.apply(&ingress).await?;
@@ -147,7 +147,7 @@ fn an_ingress_becomes_secrets_and_changes_with_it() {
 }
 
 #[test]
-fn an_ingress_with_the_label_of_former_times_becomes_a_secret() {
+fn an_ingress_with_the_old_label_yields_a_secret() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "labelled").await?;
@@ -192,7 +192,7 @@ fn istio_is_served_where_v1alpha3_is_the_only_version() {
 
 const ISTIO: [&str; 2] = ["gateways.networking.istio.io", "virtualservices.networking.istio.io"];
 
-/// Applies an object of Istio through the only version that is served.
+/// Applies an object of Istio in the only served version.
 async fn apply_as_v1alpha3(
     client: &kube::Client,
     namespace: &Namespace,
@@ -207,7 +207,7 @@ async fn apply_as_v1alpha3(
     Ok(())
 }
 
-/// Leaves one version in a definition.
+/// Removes all other versions from a definition.
 fn only_version(definition: &mut Value, version: &str) -> Result<()> {
     let versions = definition["spec"]["versions"].as_array_mut().context("no versions")?;
     versions.retain(|one| one["name"] == version);
@@ -218,7 +218,7 @@ fn only_version(definition: &mut Value, version: &str) -> Result<()> {
 }
 
 #[test]
-fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
+fn a_service_yields_a_secret_while_it_is_a_load_balancer() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "service").await?;
@@ -227,7 +227,7 @@ fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
         until_certificates(env, &namespace, wanted, SOON).await?;
         until_secret(&namespace, "web-service-tls").await?;
 
-        // What somebody else changes is changed back; what is not ours to say is left alone.
+        // Changes by other clients are reverted; fields of other owners are left alone.
         let all = objects::list(&client(env), "Certificate", &namespace.name).await?;
         let name = all[0].metadata.name.clone().context("no name")?;
         let spec = json!({"dnsNames": ["other.test"], "keystores": null, "renewBefore": "1h"});
@@ -242,7 +242,7 @@ fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
         namespace.apply(&service).await?;
         until_certificates(env, &namespace, wanted, SOON).await?;
 
-        // There is no garbage collector here: the manager itself deletes what has no owner any more.
+        // Without a garbage collector, the manager deletes objects without an owner.
         namespace.delete("Service", "web-service").await?;
         until_certificates(env, &namespace, &[], LATER).await
     })
@@ -250,7 +250,7 @@ fn a_service_becomes_a_secret_until_it_is_no_load_balancer() {
 }
 
 #[test]
-fn gateways_are_served_as_soon_as_their_definitions_are_there() {
+fn gateways_are_served_as_soon_as_their_definitions_exist() {
     run(async {
         let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "gateways").await?;
@@ -263,7 +263,7 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         until_secret(&namespace, "web-gateway-tls").await?;
         until_secret(&namespace, "web-istio-tls").await?;
 
-        // A route and a VirtualService more.
+        // Another route and another VirtualService.
         let of_test = example_in(&namespace, "41-gateways.yaml")?;
         let more = |index: usize, field: &str, name: &str| {
             let mut object: Value = of_test[index].clone();
@@ -277,18 +277,18 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
             [("web-gateway-tls", &["more", "gateway"]), ("web-istio-tls", &["extra", "istio"])];
         until_certificates(&env, &namespace, &both, SOON).await?;
 
-        // Names of a neighbour that are none, or that are there in another spelling, spoil nothing.
+        // Invalid names of another tenant, or ones in another spelling, have no effect.
         let mut bad = more(3, "hosts", "EXTRA");
         bad["metadata"]["name"] = json!("bad");
         bad["spec"]["hosts"].as_array_mut().context("no hosts")?.extend([json!("10.0.0.9"), json!("a..b")]);
         namespace.apply(&bad).await?;
-        let told = "Warning reconcile left out of the certificates of its gateways: 10.0.0.9 is an IP address";
-        until_event(&namespace, "bad", told).await?;
+        let warning = "Warning reconcile left out of the certificates of its gateways: 10.0.0.9 is an IP address";
+        until_event(&namespace, "bad", warning).await?;
         until_certificates(&env, &namespace, &both, SOON).await?;
         namespace.until_all_ready(2, SOON).await?;
         namespace.delete("VirtualService", "bad").await?;
 
-        // Routes of the namespaces that a selector means.
+        // Routes of the namespaces that a selector matches.
         let selected = Namespace::new(&env, "selected").await?;
         let mut selecting = of_test[0].clone();
         let names = json!(["gateways", "selected"]);
@@ -307,7 +307,7 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         namespace.apply(&of_test[0]).await?;
         until_certificates(&env, &namespace, &both, SOON).await?;
 
-        // A ListenerSet, which has its own Secret and the Gateway's annotations.
+        // A ListenerSet, with its own Secret and the Gateway's annotations.
         let mut open = of_test[0].clone();
         open["spec"]["allowedListeners"] = json!({"namespaces": {"from": "Same"}});
         namespace.apply(&open).await?;
@@ -328,13 +328,13 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
         let all: [(&str, &[&str]); 3] = [("set-tls", &["set"]), both[0], both[1]];
         until_certificates(&env, &namespace, &all, SOON).await?;
 
-        // Nothing is forgotten and nothing is made twice when the manager is replaced.
+        // After a restart no Certificate is lost or created twice.
         env.replace_manager().await?;
         namespace.delete("VirtualService", "more-extra").await?;
         let all = [all[0], all[1], ("web-istio-tls", istio)];
         until_certificates(&env, &namespace, &all, LATER).await?;
 
-        // The definition goes, and with it all Gateways of Istio.
+        // Deleting the definition deletes all Gateways of Istio.
         let definitions = objects::api(&client(&env), "CustomResourceDefinition", "")?;
         definitions.delete("gateways.networking.istio.io", &Default::default()).await?;
         until_certificates(&env, &namespace, &all[..2], LATER).await?;
@@ -344,7 +344,7 @@ fn gateways_are_served_as_soon_as_their_definitions_are_there() {
 }
 
 #[test]
-fn a_manager_that_was_away_deletes_what_lost_its_owner_and_nothing_else() {
+fn after_a_restart_only_certificates_without_their_source_are_deleted() {
     run(async {
         let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "away").await?;

@@ -1,5 +1,5 @@
-//! Where nothing changed nothing is signed: names in another order, Secrets that move or come back, several
-//! Certificates that ask for the same. The CA counts.
+//! No certificate is issued without a change: names in another order, Secrets that are moved or
+//! restored, several Certificates with the same request. The CA counts.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,14 +29,14 @@ const SOON: Duration = Duration::from_secs(60);
 const HASH: &str = "cert.gardener.cloud/hash";
 const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
 
-/// How many certificates the CA signed for names of this namespace.
+/// The number of certificates that the CA signed for names of this namespace.
 async fn signed(env: &TestEnv, namespace: &Namespace) -> Result<usize> {
     let counts = env.pebble.signed_by_names().await?;
     let of_this = |names: &Vec<String>| names.iter().any(|it| it.ends_with(&namespace.domain));
     Ok(counts.iter().filter(|(names, _)| of_this(names)).map(|(_, count)| count).sum())
 }
 
-/// Waits until the manager has looked at the specification as it is, and is content.
+/// Waits until the manager has reconciled the current specification, and the Certificate is Ready.
 async fn until_looked_at(namespace: &Namespace, name: &str) -> Result<DynamicObject> {
     let is_done = |object: &DynamicObject| {
         let observed = object.data["status"]["observedGeneration"].as_i64();
@@ -53,7 +53,7 @@ async fn pair(namespace: &Namespace, secret: &str) -> Result<(Leaf, ByteString)>
 }
 
 #[test]
-fn names_in_another_order_or_spelling_or_listed_twice_cost_no_signature() {
+fn names_in_another_order_or_spelling_or_listed_twice_cause_no_issuance() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "ordered").await?;
@@ -89,7 +89,7 @@ fn names_in_another_order_or_spelling_or_listed_twice_cost_no_signature() {
 }
 
 #[test]
-fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted() {
+fn a_secret_restored_from_a_backup_while_the_manager_was_down_is_adopted() {
     run(async {
         let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "files").await?;
@@ -105,7 +105,7 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
             secrets.delete(&format!("{name}-tls"), &DeleteParams::default()).await?;
             let data = match name {
                 "kept" => secret.data.unwrap_or_default(),
-                // What a person makes with openssl.
+                // A certificate that a user creates with openssl.
                 _ => {
                     let key = rcgen::KeyPair::generate()?;
                     let names = vec![format!("{name}.{}", namespace.domain)];
@@ -141,7 +141,7 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
             .await?;
         }
         ensure!(pair(&namespace, "kept-tls").await?.0.serial == first.serial);
-        // The one that nobody signed was replaced.
+        // The self-signed one was replaced.
         ensure!(signed(&env, &namespace).await? == 3, "the CA signed again");
         env.check_manager().await
     })
@@ -149,7 +149,7 @@ fn a_secret_that_was_put_back_from_files_while_the_manager_was_away_is_adopted()
 }
 
 #[test]
-fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
+fn a_changed_secret_name_moves_the_certificate_without_an_order() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "renamed").await?;
@@ -157,7 +157,7 @@ fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
         let object = namespace.until("web", "Ready", SOON).await?;
         ensure!(object.data["spec"]["secretRef"]["name"] == "web-tls");
         let first = pair(&namespace, "web-tls").await?;
-        // What `kubectl apply` sends when the name was changed in the file.
+        // The request of `kubectl apply` after the name was changed in the file.
         namespace.patch("web", json!({"spec": {"secretName": "other-tls"}})).await?;
         let what = "has the other Secret";
         let moved = |object: &DynamicObject| {
@@ -167,10 +167,10 @@ fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
         namespace.until_some("Certificate", "web", what, SOON, moved).await?;
         let second = pair(&namespace, "other-tls").await?;
         ensure!(second.0.serial == first.0.serial && second.1 == first.1, "another pair");
-        // Without --cascade-delete the one before stays, as after a deletion.
+        // Without --cascade-delete the previous Secret stays, as after a deletion.
         ensure!(pair(&namespace, "web-tls").await?.0.serial == first.0.serial);
         ensure!(signed(env, &namespace).await? == 1);
-        // As often as he likes.
+        // Several times.
         namespace.patch("web", json!({"spec": {"secretName": "web-tls"}})).await?;
         until_looked_at(&namespace, "web").await?;
         ensure!(signed(env, &namespace).await? == 1);
@@ -180,7 +180,7 @@ fn a_secret_name_that_is_changed_moves_the_certificate_with_no_order() {
 }
 
 #[test]
-fn a_blank_secret_name_is_none() {
+fn a_blank_secret_name_counts_as_unset() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "blank").await?;
@@ -199,8 +199,8 @@ fn a_blank_secret_name_is_none() {
     .unwrap();
 }
 
-/// A policy that takes no marks on Certificates of `namespace`.
-async fn refuse_marks(env: &TestEnv, namespace: &Namespace) -> Result<()> {
+/// A policy that denies annotations on Certificates of `namespace`.
+async fn refuse_probe_writes(env: &TestEnv, namespace: &Namespace) -> Result<()> {
     let client = env.control_plane.client();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let policy = json!({
@@ -228,9 +228,9 @@ async fn refuse_marks(env: &TestEnv, namespace: &Namespace) -> Result<()> {
         "spec": {"policyName": namespace.name, "validationActions": ["Deny"]},
     });
     bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
-    // It takes a moment; another manager's Certificate shows when.
+    // The policy takes effect after a moment; a Certificate of another class shows when.
     let mut probe = certificate("probe", json!({"commonName": "probe.example"}));
-    probe["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "nobody"});
+    probe["metadata"]["annotations"] = json!({"cert.gardener.cloud/class": "other"});
     apply(&client, &namespace.name, &probe).await?;
     let certificates = api(&client, "Certificate", &namespace.name)?;
     let mark = json!({"metadata": {"annotations": {"cert.gardener.cloud/not-before": "x"}}});
@@ -245,11 +245,11 @@ async fn refuse_marks(env: &TestEnv, namespace: &Namespace) -> Result<()> {
 }
 
 #[test]
-fn what_the_api_server_refuses_is_in_the_status_and_costs_one_signature() {
+fn a_write_that_the_api_server_refuses_is_in_the_status_and_causes_one_issuance() {
     run(async {
         let env = TestEnv::shared().await?;
         let namespace = Namespace::new(env, "refused").await?;
-        refuse_marks(env, &namespace).await?;
+        refuse_probe_writes(env, &namespace).await?;
         namespace.simple("web").await?;
         let object = namespace.until("web", "Error", SOON).await?;
         let message = state(&object).1;
@@ -258,7 +258,7 @@ fn what_the_api_server_refuses_is_in_the_status_and_costs_one_signature() {
         ensure!(signed(env, &namespace).await? == 1);
         let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(env.control_plane.client());
         bindings.delete(&namespace.name, &DeleteParams::default()).await?;
-        // The wait grows with each refusal; a change of the Certificate does not wait for it.
+        // The wait grows with each refusal; a change of the Certificate is processed at once.
         let certificates = api(&env.control_plane.client(), "Certificate", &namespace.name)?;
         let mut hours = 100;
         eventually(SOON, "it is well", || {
@@ -281,8 +281,13 @@ fn what_the_api_server_refuses_is_in_the_status_and_costs_one_signature() {
     .unwrap();
 }
 
-/// Certificates for `a` and `b`, in this order or another, with further fields.
-fn twin(namespace: &Namespace, name: &str, names: [&str; 2], more: &Value) -> Value {
+/// A Certificate for `a` and `b`, in this order or another, with further fields.
+fn certificate_with_names(
+    namespace: &Namespace,
+    name: &str,
+    names: [&str; 2],
+    more: &Value,
+) -> Value {
     let host = |name: &str| format!("{name}.{}", namespace.domain);
     let mut spec = json!({"dnsNames": names.map(host), "secretName": format!("{name}-tls")});
     for (field, value) in more.as_object().into_iter().flatten() {
@@ -292,26 +297,28 @@ fn twin(namespace: &Namespace, name: &str, names: [&str; 2], more: &Value) -> Va
 }
 
 #[test]
-fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals() {
+fn certificates_of_a_namespace_with_the_same_request_share_one_and_its_renewals() {
     run(async {
         let env = TestEnv::shared().await?;
-        let namespace = Namespace::new(env, "twins").await?;
+        let namespace = Namespace::new(env, "same").await?;
         let ready = |name: &'static str| {
             let namespace = &namespace;
             async move { until_looked_at(namespace, name).await.map(drop) }
         };
-        // Two that come at once are ordered once.
-        namespace.apply(&twin(&namespace, "one", ["a", "b"], &json!({}))).await?;
+        // Two that are created at the same time are ordered once.
+        namespace.apply(&certificate_with_names(&namespace, "one", ["a", "b"], &json!({}))).await?;
         let labels = json!({"secretLabels": {"layout": "differs"}});
-        namespace.apply(&twin(&namespace, "two", ["b", "a"], &labels)).await?;
+        namespace.apply(&certificate_with_names(&namespace, "two", ["b", "a"], &labels)).await?;
         ready("one").await?;
         ready("two").await?;
         ensure!(signed(env, &namespace).await? == 1, "two orders");
-        // One that comes later gets it at once.
+        // A later one gets it at once.
         let host = |name: &str| format!("{name}.{}", namespace.domain);
         let other_spelling =
             json!({"dnsNames": [host("B").to_uppercase(), format!("{}.", host("a"))]});
-        namespace.apply(&twin(&namespace, "three", ["a", "b"], &other_spelling)).await?;
+        namespace
+            .apply(&certificate_with_names(&namespace, "three", ["a", "b"], &other_spelling))
+            .await?;
         ready("three").await?;
         let first = pair(&namespace, "one-tls").await?;
         for secret in ["two-tls", "three-tls"] {
@@ -321,17 +328,17 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         let requests = env.pebble.requests()?;
         ensure!(signed(env, &namespace).await? == 1, "{requests:?}");
 
-        // Another key, or one of its own, is another certificate.
+        // Another kind of key, or `reuse: false`, leads to another certificate.
         let rsa = json!({"privateKey": {"algorithm": "RSA", "size": 2048}});
-        namespace.apply(&twin(&namespace, "rsa", ["a", "b"], &rsa)).await?;
+        namespace.apply(&certificate_with_names(&namespace, "rsa", ["a", "b"], &rsa)).await?;
         ready("rsa").await?;
-        let mut own = twin(&namespace, "own", ["a", "b"], &json!({}));
+        let mut own = certificate_with_names(&namespace, "own", ["a", "b"], &json!({}));
         own["metadata"]["annotations"] = json!({"cert.gardener.cloud/reuse": "false"});
         namespace.apply(&own).await?;
         ready("own").await?;
         ensure!(signed(env, &namespace).await? == 3);
 
-        // A renewal that all demand is one order, and all have what it brings.
+        // A renewal that all request is one order, and all get its certificate.
         let second = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?;
         for name in ["one", "two", "three"] {
             let demand = json!({"spec": {"ensureRenewedAfter": second.to_string()}});
@@ -348,13 +355,13 @@ fn certificates_of_a_namespace_that_ask_for_the_same_share_one_and_its_renewals(
         ensure!(renewed[0].0.serial != first.0.serial && renewed[0].1 != first.1);
         ensure!(signed(env, &namespace).await? == 4);
 
-        // Another namespace has its own.
-        let stranger = Namespace::new(env, "stranger").await?;
-        let mut same = twin(&namespace, "one", ["a", "b"], &json!({}));
-        same["metadata"]["namespace"] = json!("stranger");
-        stranger.apply(&same).await?;
-        until_looked_at(&stranger, "one").await?;
-        ensure!(pair(&stranger, "one-tls").await?.0.serial != renewed[0].0.serial);
+        // Another namespace has another certificate.
+        let other_namespace = Namespace::new(env, "other").await?;
+        let mut same = certificate_with_names(&namespace, "one", ["a", "b"], &json!({}));
+        same["metadata"]["namespace"] = json!("other");
+        other_namespace.apply(&same).await?;
+        until_looked_at(&other_namespace, "one").await?;
+        ensure!(pair(&other_namespace, "one-tls").await?.0.serial != renewed[0].0.serial);
         ensure!(signed(env, &namespace).await? == 5);
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! Wrong input ends in a clear state: refused by the API server, or Error with a message that a person
-//! can act on. Never in a crash, a loop or an order at the CA.
+//! Invalid input leads to a clear state: refused by the API server, or Error with a message that
+//! tells a user what to do. Never to a crash, a loop or an order at the CA.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Applies the spec and expects a refusal or an Error whose message holds one of `wanted`, no Secret,
-/// and a manager that still runs.
+/// Applies the spec and expects a refusal or an Error whose message contains one of `wanted`, no
+/// Secret, and a running manager.
 async fn is_refused(namespace: &Namespace, name: &str, spec: Value, wanted: &[&str]) -> Result<()> {
     let env = TestEnv::shared().await?;
     let object = certificate(name, spec);
@@ -68,7 +68,7 @@ fn request(host: &str) -> Result<String> {
 }
 
 #[test]
-fn names_that_no_ca_takes_are_refused() {
+fn invalid_names_are_refused() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "wrong-names").await?;
@@ -91,7 +91,7 @@ fn names_that_no_ca_takes_are_refused() {
         is_refused(&space, "long", spec, &["253", "too long"]).await?;
         let spec = named("stars", &host, &one(&format!("*.*.{domain}")));
         is_refused(&space, "stars", spec, &["wildcard", "*"]).await?;
-        // The API server takes this date, and it is after the last one that we can represent.
+        // The API server accepts this date, which is after the last one that we can represent.
         let mut spec = named("never", &host, &[]);
         spec["ensureRenewedAfter"] = json!("9999-12-31T23:59:59Z");
         is_refused(&space, "never", spec, &["ensureRenewedAfter"]).await?;
@@ -103,7 +103,7 @@ fn names_that_no_ca_takes_are_refused() {
         is_refused(&space, "labelled", spec, &["is set by the manager"]).await?;
         let spec = json!({"ipAddresses": ["192.0.2.1"], "secretName": "bare-tls"});
         is_refused(&space, "bare", spec, &["either domains or csr must be specified"]).await?;
-        // The API server lets it pass; there is nobody to prove it.
+        // The API server accepts it; the name cannot be proved.
         let spec =
             json!({"ipAddresses": ["192.0.2.1"], "profile": "default", "secretName": "ip-tls"});
         is_refused(&space, "ip", spec, &["an IP address is proved by HTTP01"]).await?;
@@ -115,7 +115,7 @@ fn names_that_no_ca_takes_are_refused() {
 }
 
 #[test]
-fn signing_requests_that_cannot_be_used_are_refused() {
+fn unusable_signing_requests_are_refused() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "wrong-csr").await?;
@@ -142,13 +142,13 @@ fn signing_requests_that_cannot_be_used_are_refused() {
 }
 
 #[test]
-fn issuers_that_cannot_be_used_are_named() {
+fn unusable_issuers_are_reported() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "wrong-issuer").await?;
         let client = env.control_plane.client();
         let dead = format!("https://127.0.0.1:{}/dir", tests::processes::free_port()?);
-        // The API server: a TLS server, but of a CA that nobody has been told to trust.
+        // The API server: a TLS server with an untrusted CA.
         let untrusted = format!("{}/dir", env.control_plane.url());
         let absent = env.pebble.directory().replace("/dir", "/no-such-directory");
         let issuers = [
@@ -175,7 +175,7 @@ fn issuers_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn an_account_key_that_is_garbage_is_named() {
+fn an_invalid_account_key_is_reported() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "wrong-account").await?;
@@ -197,8 +197,8 @@ fn an_account_key_that_is_garbage_is_named() {
     .unwrap();
 }
 
-/// A Certificate of this issuer says that the issuer is what stops it. It is no error of its own, so
-/// no time of the next look is asked for: it goes on when the issuer is Ready.
+/// The Certificate reports that its issuer is not ready. That is not an error of its own, so it has
+/// no time for a retry: it continues when the issuer is Ready.
 async fn refers_to(space: &Namespace, name: &str, issuer: &str) -> Result<()> {
     let spec = json!({
         "commonName": format!("{name}.{}", space.domain),
@@ -217,7 +217,7 @@ async fn refers_to(space: &Namespace, name: &str, issuer: &str) -> Result<()> {
 }
 
 #[test]
-fn an_issuer_that_becomes_ready_frees_its_certificates() {
+fn an_issuer_that_becomes_ready_resumes_its_certificates() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "late-issuer").await?;
@@ -230,7 +230,7 @@ fn an_issuer_that_becomes_ready_frees_its_certificates() {
 }
 
 #[test]
-fn a_secret_of_somebody_else_is_not_overwritten() {
+fn a_secret_of_another_owner_is_not_overwritten() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "wrong-secret").await?;
@@ -261,7 +261,7 @@ fn a_secret_of_somebody_else_is_not_overwritten() {
 }
 
 #[test]
-fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
+fn an_opaque_secret_is_filled_and_keeps_its_type_or_is_reported() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "opaque-secret").await?;
@@ -289,7 +289,7 @@ fn an_opaque_secret_is_filled_and_stays_opaque_or_is_named() {
 }
 
 #[test]
-fn a_namespace_may_go_away_in_the_middle() {
+fn a_namespace_may_be_deleted_during_issuance() {
     run(async {
         let env = TestEnv::shared().await?;
         let space = Namespace::new(env, "going-away").await?;
@@ -302,8 +302,8 @@ fn a_namespace_may_go_away_in_the_middle() {
             Ok(if entries.is_empty() { Look::NotYet("no DNSEntry".into()) } else { Look::Done(()) })
         })
         .await?;
-        // From here on nothing can be created in it. There is no controller manager that would remove
-        // what is in it, so that is done here.
+        // From here on nothing can be created in the namespace. Without a controller manager, the
+        // test deletes its content.
         let namespaces = api(&client, "Namespace", "")?;
         namespaces.delete("going-away", &Default::default()).await?;
         for kind in ["Certificate", "DNSEntry", "Secret"] {
@@ -316,7 +316,7 @@ fn a_namespace_may_go_away_in_the_middle() {
         namespaces
             .replace_subresource("finalize", "going-away", &PostParams::default(), &last)
             .await?;
-        // The manager lives and serves others.
+        // The manager survives and serves others.
         let other = Namespace::new(env, "staying").await?;
         other.simple("stays").await?;
         other.until("stays", "Ready", SOON).await?;

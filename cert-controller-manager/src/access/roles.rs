@@ -1,12 +1,12 @@
-//! The table as objects of Kubernetes.
+//! Renders the table as Roles and ClusterRoles.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 
-use super::{Cluster, Names, Part, Place, Row, TABLE};
+use super::{Cluster, Names, Part, RoleScope, Row, TABLE};
 
-/// What the roles of one deployment depend on.
+/// Flags that the roles depend on.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// `--issuer-namespace`
@@ -20,7 +20,7 @@ pub struct Scope {
 }
 
 impl Default for Scope {
-    /// As the flags have it.
+    /// The defaults of the flags.
     fn default() -> Self {
         Self {
             issuer_namespace: "default".to_owned(),
@@ -31,7 +31,7 @@ impl Default for Scope {
     }
 }
 
-/// A role of either kind.
+/// A ClusterRole or Role.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum GrantedRole {
@@ -41,8 +41,8 @@ pub enum GrantedRole {
     Namespaced(Role),
 }
 
-/// The roles that the manager needs in a logical cluster. The names tell cluster and part, so that
-/// the roles of several logical clusters can be in one API server.
+/// The roles for a logical cluster. Their names contain the cluster, so that the roles of several
+/// logical clusters can be in one API server.
 #[must_use]
 pub fn roles(cluster: Cluster, scope: &Scope) -> Vec<GrantedRole> {
     let mut parts: Vec<Part> = Vec::new();
@@ -55,12 +55,12 @@ pub fn roles(cluster: Cluster, scope: &Scope) -> Vec<GrantedRole> {
 }
 
 fn role(cluster: Cluster, part: Part, scope: &Scope) -> GrantedRole {
-    let namespace = match part.place() {
-        Place::Everywhere => None,
-        Place::IssuerNamespace => Some(scope.issuer_namespace.clone()),
-        Place::LeaseNamespace => Some(scope.lease_namespace.clone()),
-        Place::DnsNamespace => scope.dns_namespace.clone(),
-        Place::KubeSystem => Some("kube-system".to_owned()),
+    let namespace = match part.scope() {
+        RoleScope::Everywhere => None,
+        RoleScope::IssuerNamespace => Some(scope.issuer_namespace.clone()),
+        RoleScope::LeaseNamespace => Some(scope.lease_namespace.clone()),
+        RoleScope::DnsNamespace => scope.dns_namespace.clone(),
+        RoleScope::KubeSystem => Some("kube-system".to_owned()),
     };
     let rows = TABLE.iter().filter(|row| (row.cluster, row.part) == (cluster, part));
     let rules: Vec<PolicyRule> = rows.map(|row| rule(row, scope)).collect();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_bound_to_the_namespace_that_its_flag_names() {
+    fn a_role_is_in_the_namespace_of_its_flag() {
         let scope = Scope { dns_namespace: Some("dns".to_owned()), ..Scope::default() };
         assert_eq!(
             names(Cluster::Default, &scope),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_is_granted_by_its_name() {
+    fn the_lease_is_granted_by_name() {
         let scope = Scope { lease: "mine".to_owned(), ..Scope::default() };
         let roles = serde_json::to_value(roles(Cluster::Default, &scope)).unwrap();
         assert_eq!(roles[1]["kind"], "Role");

@@ -1,10 +1,10 @@
-//! The rows.
+//! The rows of the table.
 
 use super::{Cluster, Names, Part, Row};
 
 const OURS: &str = "cert.gardener.cloud";
 const READ: &str = "get list watch";
-const READ_AND_MARK: &str = "get list watch patch";
+const READ_AND_PATCH: &str = "get list watch patch";
 const WRITE: &str = "get list watch create patch delete";
 const ISSUER_DEFINITION: Names = Names::These(&["issuers.cert.gardener.cloud"]);
 const CERTIFICATE_DEFINITIONS: Names = Names::These(&[
@@ -18,45 +18,44 @@ const ALL_DEFINITIONS: Names = Names::These(&[
     "issuers.cert.gardener.cloud",
 ]);
 
-/// Every need of the manager.
+/// All permissions of the manager.
 pub const TABLE: &[Row] = &[
     row(
         (Cluster::Default, Part::Issuers),
         (OURS, "issuers"),
-        READ_AND_MARK,
-        "Issuers are followed; patched for finalizers and for the reference to a new account key",
+        READ_AND_PATCH,
+        "Watches Issuers; patches finalizers and the reference to a new account key",
     ),
     row(
         (Cluster::Default, Part::Issuers),
         (OURS, "issuers/status"),
         "patch",
-        "The state of an Issuer",
+        "Writes the status of Issuers",
     ),
     row(
         (Cluster::Default, Part::Issuers),
         ("", "secrets"),
         WRITE,
-        "Account keys, EAB keys and keys of CAs are read, new account keys are stored; orders under \
-         way are kept in Secrets",
+        "Reads account keys, EAB keys and CA keys; stores new account keys and running orders",
     ),
     row(
         (Cluster::Default, Part::Issuers),
         ("events.k8s.io", "events"),
         "create",
-        "Events on Issuers",
+        "Publishes events on Issuers",
     ),
     row(
         (Cluster::Default, Part::Lease),
         ("coordination.k8s.io", "leases"),
         "create",
-        "The lease of the leader, at the first start; a creation cannot be limited to a name",
+        "Creates the lease at the first start; RBAC cannot limit a creation to a name",
     ),
     named(
         (Cluster::Default, Part::Lease),
         ("coordination.k8s.io", "leases"),
         Names::Lease,
         "get list watch update",
-        "The leader holds it, the standby looks at it",
+        "Renews the lease; a standby watches it",
     ),
     definitions(Cluster::Default, ISSUER_DEFINITION),
     NEW_DEFINITIONS[0],
@@ -66,81 +65,81 @@ pub const TABLE: &[Row] = &[
         (Cluster::Default, Part::MetricsAuthorization),
         ("authentication.k8s.io", "tokenreviews"),
         "create",
-        "Whose token reads metrics, with `--metrics-authorization`",
+        "Authenticates readers of metrics, with `--metrics-authorization`",
     ),
     row(
         (Cluster::Default, Part::MetricsAuthorization),
         ("authorization.k8s.io", "subjectaccessreviews"),
         "create",
-        "Whether that user may get the URL `/metrics`, with `--metrics-authorization`",
+        "Authorizes readers of metrics, with `--metrics-authorization`",
     ),
     row(
         (Cluster::Source, Part::Objects),
         (OURS, "certificates"),
         WRITE,
-        "Certificates are followed; those of Ingresses, Services and gateways are made and deleted",
+        "Watches Certificates; creates and deletes those of Ingresses, Services and Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
         (OURS, "certificates/status"),
         "patch",
-        "The state of a Certificate",
+        "Writes the status of Certificates",
     ),
     REVOCATIONS[0],
     REVOCATION_STATUS[0],
     row(
         (Cluster::Source, Part::Objects),
         ("", "services"),
-        READ_AND_MARK,
-        "Annotated Services become Certificates; patched for finalizers",
+        READ_AND_PATCH,
+        "Watches annotated Services; patches finalizers",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("networking.k8s.io", "ingresses"),
-        READ_AND_MARK,
-        "Annotated Ingresses become Certificates; patched for finalizers",
+        READ_AND_PATCH,
+        "Watches annotated Ingresses; patches finalizers",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("gateway.networking.k8s.io", "gateways listenersets"),
-        READ_AND_MARK,
-        "Annotated Gateways and ListenerSets become Certificates; patched for finalizers",
+        READ_AND_PATCH,
+        "Watches annotated Gateways and ListenerSets; patches finalizers",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("gateway.networking.k8s.io", "httproutes grpcroutes tlsroutes"),
         READ,
-        "The hosts of Gateways",
+        "Reads host names of routes for Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("", "namespaces"),
         READ,
-        "Labels of namespaces, for Gateways whose selectors say whose routes and listeners they take",
+        "Reads labels of namespaces, for selectors of Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("gateway.networking.x-k8s.io", "xlistenersets"),
-        READ_AND_MARK,
-        "The earlier name of ListenerSets",
+        READ_AND_PATCH,
+        "Watches XListenerSets, the experimental ListenerSets; patches finalizers",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("networking.istio.io", "gateways"),
-        READ_AND_MARK,
-        "Annotated Istio Gateways become Certificates; patched for finalizers",
+        READ_AND_PATCH,
+        "Watches annotated Istio Gateways; patches finalizers",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("networking.istio.io", "virtualservices"),
         READ,
-        "The hosts of Istio Gateways",
+        "Reads host names for Istio Gateways",
     ),
     row(
         (Cluster::Source, Part::Objects),
         ("events.k8s.io", "events"),
         "create",
-        "Events on Certificates and on what they are derived from",
+        "Publishes events on Certificates and source objects",
     ),
     definitions(Cluster::Source, CERTIFICATE_DEFINITIONS),
     NEW_DEFINITIONS[1],
@@ -150,33 +149,33 @@ pub const TABLE: &[Row] = &[
         (Cluster::Dns, Part::Entries),
         ("dns.gardener.cloud", "dnsentries"),
         WRITE,
-        "Challenge records are made, watched until the DNS provider has them, and deleted",
+        "Creates, watches and deletes challenge records",
     ),
     row(
         (Cluster::Dns, Part::Answer),
         ("dns.gardener.cloud", "dnsentries"),
         READ,
-        "What to answer, with `--answer-dns` or the command `answer`",
+        "Reads challenge records, with `--answer-dns` or the command `answer`",
     ),
     row(
         (Cluster::Dns, Part::Answer),
         ("dns.gardener.cloud", "dnsentries/status"),
         "patch",
-        "Says that a challenge record is answered",
+        "Marks a challenge record as published",
     ),
     named(
         (Cluster::Dns, Part::Definitions),
         DEFINITIONS,
         ENTRY_DEFINITION,
         "get",
-        "Whether there is a definition of DNSEntry, with `--answer-dns` or the command `answer`",
+        "Checks whether the CRD of DNSEntry exists, with `--answer-dns` or the command `answer`",
     ),
     row(
         (Cluster::Dns, Part::Definitions),
         DEFINITIONS,
         "create",
-        "The definition of DNSEntry is created for the responder where it is missing, and never \
-         changed; a creation cannot be limited to a name",
+        "Creates the CRD of DNSEntry for the responder if it is missing; RBAC cannot limit a \
+         creation to a name",
     ),
     NAMESPACE_OF_IDENTITY[2],
     CONFIG_MAP_OF_IDENTITY[2],
@@ -184,27 +183,27 @@ pub const TABLE: &[Row] = &[
         (Cluster::Target, Part::Secrets),
         ("", "secrets"),
         WRITE,
-        "The Secrets of certificates, in whatever namespace a Certificate asks for, and their \
-         backups in kube-system",
+        "Writes certificate Secrets in the namespaces of Certificates, and their backups in \
+         kube-system",
     ),
     row(
         (Cluster::Target, Part::Secrets),
         ("", "namespaces"),
         READ,
-        "Whether a namespace consents to Secrets from Certificates of another one",
+        "Reads which namespaces allow Secrets from Certificates of other namespaces",
     ),
     row(
         (Cluster::Target, Part::Secrets),
         (OURS, "certificates"),
         WRITE,
-        "Where target is not source, Certificates found here are served too, and \
-         `--target-namespace` may put them here",
+        "Serves Certificates in target if it differs from source, and creates them for \
+         `--target-namespace`",
     ),
     row(
         (Cluster::Target, Part::Secrets),
         (OURS, "certificates/status"),
         "patch",
-        "The state of a Certificate",
+        "Writes the status of Certificates",
     ),
     REVOCATIONS[1],
     REVOCATION_STATUS[1],
@@ -212,19 +211,19 @@ pub const TABLE: &[Row] = &[
         (Cluster::Target, Part::Secrets),
         ("events.k8s.io", "events"),
         "create",
-        "Events on Certificates",
+        "Publishes events on Certificates",
     ),
     row(
         (Cluster::Target, Part::TargetIssuers),
         (OURS, "issuers"),
-        READ_AND_MARK,
-        "Issuers on target, with `--allow-target-issuers`",
+        READ_AND_PATCH,
+        "Watches Issuers on target, with `--allow-target-issuers`",
     ),
     row(
         (Cluster::Target, Part::TargetIssuers),
         (OURS, "issuers/status"),
         "patch",
-        "The state of such an Issuer",
+        "Writes the status of Issuers on target, with `--allow-target-issuers`",
     ),
     definitions(Cluster::Target, ALL_DEFINITIONS),
     NEW_DEFINITIONS[2],
@@ -232,14 +231,14 @@ pub const TABLE: &[Row] = &[
     CONFIG_MAP_OF_IDENTITY[3],
 ];
 
-/// They are beside the Certificates, so on target where those of upstream's layout are.
+/// CertificateRevocations are in the clusters of Certificates.
 const REVOCATIONS: [Row; 2] = both(
     "certificaterevocations",
-    READ_AND_MARK,
-    "CertificateRevocations are followed; patched for the date that none was given for",
+    READ_AND_PATCH,
+    "Watches CertificateRevocations; sets a missing `qualifyingDate`",
 );
 const REVOCATION_STATUS: [Row; 2] =
-    both("certificaterevocations/status", "patch", "How far a revocation is");
+    both("certificaterevocations/status", "patch", "Writes the status of CertificateRevocations");
 
 const fn both(resources: &'static str, verbs: &'static str, why: &'static str) -> [Row; 2] {
     let resources = (OURS, resources);
@@ -249,14 +248,14 @@ const fn both(resources: &'static str, verbs: &'static str, why: &'static str) -
     ]
 }
 
-/// A namespaced Role permits to read the namespace that it is in.
+/// A Role in a namespace permits to read that namespace.
 const NAMESPACE_OF_IDENTITY: [Row; 4] = identity(
     "namespaces",
     Names::These(&["kube-system"]),
-    "Its uid tells this cluster from others where nothing else does",
+    "Reads its uid, the id of the cluster if the ConfigMap is missing",
 );
 const CONFIG_MAP_OF_IDENTITY: [Row; 4] =
-    identity("configmaps", Names::These(&["cluster-identity"]), "The name of this cluster");
+    identity("configmaps", Names::These(&["cluster-identity"]), "Reads the id of the cluster");
 
 const fn identity(resources: &'static str, names: Names, why: &'static str) -> [Row; 4] {
     let row = named((Cluster::Default, Part::Identity), ("", resources), names, "get", why);
@@ -271,12 +270,12 @@ const fn identity(resources: &'static str, names: Names, why: &'static str) -> [
 const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 const fn definitions(cluster: Cluster, names: Names) -> Row {
-    let why = "Our definitions are kept up to date";
+    let why = "Updates our CRDs";
     named((cluster, Part::Definitions), DEFINITIONS, names, "get update", why)
 }
 
 const NEW_DEFINITIONS: [Row; 3] = {
-    let why = "Our definitions are created where they are missing; a creation cannot be limited to a name";
+    let why = "Creates our CRDs if they are missing; RBAC cannot limit a creation to a name";
     let row = row((Cluster::Default, Part::Definitions), DEFINITIONS, "create", why);
     [row, Row { cluster: Cluster::Source, ..row }, Row { cluster: Cluster::Target, ..row }]
 };

@@ -1,7 +1,7 @@
-//! From `DNSEntry` objects to the table: which entries are ours to publish, and telling so.
+//! Publishes `DNSEntry` objects: watches them, updates the shared table, and writes their status.
 //!
-//! Follows entries, changes the shared table, and writes the status of an entry only after the table
-//! has what it asks for. A status is written where it differs and never waits for another one.
+//! The status is written after the table is updated, and only if it differs. Writes do not wait for each
+//! other.
 
 use std::{
     collections::HashMap,
@@ -43,29 +43,29 @@ pub(super) struct Served {
     class: String,
     zones: Vec<DnsName>,
     table: Arc<Shared>,
-    /// The version of each entry of ours, so that an overtaken status is not written.
+    /// The latest version of each published entry, so that an outdated status is not written.
     versions: Mutex<HashMap<ObjectKey, String>>,
-    reports: mpsc::UnboundedSender<Report>,
-    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Report>>,
+    updates: mpsc::UnboundedSender<StatusUpdate>,
+    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<StatusUpdate>>,
 }
 
-/// A status that is to be written.
+/// A status to write.
 #[derive(Debug)]
-struct Report {
+struct StatusUpdate {
     key: ObjectKey,
-    /// The version that it is about. Whoever changed the entry since makes us look again anyway.
+    /// The version that the status refers to. A newer version causes another update.
     version: String,
     status: DnsEntryStatus,
 }
 
 impl Served {
     pub(super) fn new(class: String, zones: Vec<DnsName>, table: Arc<Shared>) -> Self {
-        let (reports, inbox) = mpsc::unbounded_channel();
+        let (updates, inbox) = mpsc::unbounded_channel();
         let inbox = tokio::sync::Mutex::new(inbox);
-        Self { class, zones, table, versions: Mutex::default(), reports, inbox }
+        Self { class, zones, table, versions: Mutex::default(), updates, inbox }
     }
 
-    /// Keeps the table current and the statuses true. Never ends.
+    /// Keeps the table and the status of entries up to date. Never returns.
     pub(super) async fn run(&self, client: Client, namespace: Option<String>) -> Infallible {
         let api: Api<DNSEntry> = match &namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -73,52 +73,52 @@ impl Served {
         };
         let (availability, _) = watch::channel(Availability::Unknown);
         tokio::select! {
-            never = watch(api, watcher::Config::default(), self, &availability, Lister::unasked()) => never,
-            never = self.write_reports(&client) => never,
+            never = watch(api, watcher::Config::default(), self, &availability, Lister::detached()) => never,
+            never = self.write_updates(&client) => never,
         }
     }
 
-    async fn write_reports(&self, client: &Client) -> Infallible {
+    async fn write_updates(&self, client: &Client) -> Infallible {
         let mut inbox = self.inbox.lock().await;
-        let reports = stream::poll_fn(move |context| inbox.poll_recv(context));
-        reports.for_each_concurrent(PARALLEL, |report| self.write(client, report)).await;
-        // The sender is in `self`, so the stream never ends.
+        let updates = stream::poll_fn(move |context| inbox.poll_recv(context));
+        updates.for_each_concurrent(PARALLEL, |update| self.write(client, update)).await;
+        // The sender is a field of `self`, so the stream never ends.
         std::future::pending().await
     }
 
-    /// Writes one status, however often it takes, unless the entry has changed meanwhile.
-    async fn write(&self, client: &Client, report: Report) {
-        let api: Api<DNSEntry> = Api::namespaced(client.clone(), &report.key.namespace);
+    /// Writes a status, with retries while it is up to date.
+    async fn write(&self, client: &Client, update: StatusUpdate) {
+        let api: Api<DNSEntry> = Api::namespaced(client.clone(), &update.key.namespace);
         let patch = Patch::Merge(json!({
-            "metadata": { "resourceVersion": report.version },
-            "status": report.status,
+            "metadata": { "resourceVersion": update.version },
+            "status": update.status,
         }));
         let params = PatchParams::default();
         let mut pause = FIRST_PAUSE;
-        while self.is_current(&report) {
-            let call = api.patch_status(&report.key.name, &params, &patch);
+        while self.is_current(&update) {
+            let call = api.patch_status(&update.key.name, &params, &patch);
             match timeout(DEADLINE, call).await {
                 Ok(Ok(_)) => return,
-                // Changed or gone: the watch says so, if it has not already.
+                // The entry was changed or deleted, which the watch updates.
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return,
                 Ok(Err(error)) => {
-                    let key = &report.key;
+                    let key = &update.key;
                     warn!(entry = %key, %error, "cannot write the status of DNSEntry {key}");
                     if is_final(&error) {
                         return;
                     }
                 }
                 Err(_) => {
-                    warn!(entry = %report.key, "no answer to the status of DNSEntry {}", report.key);
+                    warn!(entry = %update.key, "no answer to the status of DNSEntry {}", update.key);
                 }
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
-    fn is_current(&self, report: &Report) -> bool {
-        self.versions().get(&report.key) == Some(&report.version)
+    fn is_current(&self, update: &StatusUpdate) -> bool {
+        self.versions().get(&update.key) == Some(&update.version)
     }
 
     fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, String>> {
@@ -129,12 +129,12 @@ impl Served {
 impl EventHandler<DNSEntry> for Served {
     fn applied(&self, entry: DNSEntry) {
         let key = ObjectKey::of(&entry);
-        let (zone, verdict) = match judge(&entry, &self.class, &self.zones) {
+        let (zone, verdict) = match classify(&entry, &self.class, &self.zones) {
             EntryVerdict::NotOurs => return self.gone(&key),
             EntryVerdict::Ours { zone, verdict } => (zone, verdict),
         };
         let version = entry.resource_version().unwrap_or_default();
-        let wanted = status_of(&entry, &zone, &verdict);
+        let desired = status_of(&entry, &zone, &verdict);
         match verdict {
             Verdict::Publish(source) => self.table.write().put(&key, source),
             Verdict::Invalid(why) => {
@@ -143,11 +143,11 @@ impl EventHandler<DNSEntry> for Served {
             }
         }
         self.versions().insert(key.clone(), version.clone());
-        if !says(&entry, &wanted) {
+        if !has_status(&entry, &desired) {
             let status =
-                DnsEntryStatus { last_update_time: Some(Time(Timestamp::now())), ..wanted };
-            // The receiver is in `self` as well.
-            let _ = self.reports.send(Report { key, version, status });
+                DnsEntryStatus { last_update_time: Some(Time(Timestamp::now())), ..desired };
+            // The receiver is a field of `self`, so sending cannot fail.
+            let _ = self.updates.send(StatusUpdate { key, version, status });
         }
     }
 
@@ -165,7 +165,7 @@ impl EventHandler<DNSEntry> for Served {
     }
 }
 
-/// Whether an entry is ours, and what to do with it.
+/// Whether an entry belongs to this responder, and whether it can be published.
 enum EntryVerdict {
     NotOurs,
     Ours { zone: DnsName, verdict: Verdict },
@@ -176,11 +176,11 @@ enum Verdict {
     Invalid(&'static str),
 }
 
-fn judge(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> EntryVerdict {
+fn classify(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> EntryVerdict {
     let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return EntryVerdict::NotOurs };
     let within = zones.iter().filter(|zone| name.is_within(zone));
     let zone = within.max_by_key(|zone| zone.as_str().len());
-    // What is being deleted is not wanted any more, whoever still holds it back.
+    // An entry with a deletion timestamp is no longer published, even if a finalizer keeps it.
     let ours = entry.class() == class && entry.metadata.deletion_timestamp.is_none();
     let Some(zone) = zone.filter(|_| ours) else { return EntryVerdict::NotOurs };
     let values = entry.values();
@@ -216,26 +216,26 @@ fn status_of(entry: &DNSEntry, zone: &DnsName, verdict: &Verdict) -> DnsEntrySta
     }
 }
 
-/// Whether the entry's status says `wanted` already, at whatever time.
-fn says(entry: &DNSEntry, wanted: &DnsEntryStatus) -> bool {
+/// Whether the status of the entry equals `desired`, apart from the time.
+fn has_status(entry: &DNSEntry, desired: &DnsEntryStatus) -> bool {
     let written = entry.status.clone().unwrap_or_default();
-    DnsEntryStatus { last_update_time: None, ..written } == *wanted
+    DnsEntryStatus { last_update_time: None, ..written } == *desired
 }
 
-/// Whether the API server will never take it: it must not keep the place of another one for ever.
+/// Whether a retry is useless.
 fn is_final(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
 }
 
 const PROVIDER: &str = "cert-controller-manager/answer";
 const PUBLISHED: &str = "published";
-/// Statuses that are written at once.
+/// Maximum number of concurrent writes.
 const PARALLEL: usize = 16;
-/// A challenge value has 43 characters; a message has room for some of this size.
+/// Maximum length of a value. A challenge value has 43 characters.
 const MAX_VALUE: usize = 2048;
 const DEADLINE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -275,17 +275,17 @@ mod tests {
         served.table.read().answer(&name, RecordType::TXT).answers.len()
     }
 
-    /// What would be written: state, message and TTL.
+    /// The next update: state, message and TTL.
     async fn reported(served: &Served) -> Option<(String, String, Option<i64>)> {
-        let report = served.inbox.lock().await.try_recv().ok()?;
-        let status = report.status;
-        assert_eq!((report.version.as_str(), status.observed_generation), ("7", Some(3)));
+        let update = served.inbox.lock().await.try_recv().ok()?;
+        let status = update.status;
+        assert_eq!((update.version.as_str(), status.observed_generation), ("7", Some(3)));
         assert!(status.last_update_time.is_some());
         Some((status.state.unwrap(), status.message.unwrap(), status.ttl))
     }
 
     #[tokio::test]
-    async fn entries_of_our_class_and_zones_are_published_and_told_so() {
+    async fn entries_of_our_class_and_zones_are_published_and_marked_ready() {
         let text = json!({"dnsName": "X.acme.test.", "ttl": 600, "text": ["v"]});
         let ready = || Some(("Ready".to_owned(), "published".to_owned(), Some(10)));
         let invalid = |why: &str| Some(("Invalid".to_owned(), why.to_owned(), None));
@@ -294,7 +294,7 @@ mod tests {
         let elsewhere = json!({"dnsName": "x.other.test", "text": ["v"]});
         let long = json!({"dnsName": "x.acme.test", "text": ["v".repeat(3000)]});
         let no_name = json!({"dnsName": "..", "text": ["v"]});
-        for (class, spec, values, report) in [
+        for (class, spec, values, update) in [
             ("c", &text, 1, ready()),
             ("", &text, 0, None),
             ("other", &text, 0, None),
@@ -307,12 +307,12 @@ mod tests {
             let served = served();
             served.applied(entry(class, spec, &json!({})));
             assert_eq!(values_at(&served, "x.acme.test."), values, "{class:?} {spec}");
-            assert_eq!(reported(&served).await, report, "{class:?} {spec}");
+            assert_eq!(reported(&served).await, update, "{class:?} {spec}");
         }
     }
 
     #[tokio::test]
-    async fn an_entry_that_is_no_challenge_is_told_so() {
+    async fn an_entry_without_challenge_is_marked_invalid() {
         let served = served();
         let mut plain = entry("c", &json!({"dnsName": "x.acme.test", "text": ["v"]}), &json!({}));
         plain.annotations_mut().remove(ANNOTATION_CHALLENGE);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_status_that_is_true_already_is_not_written_again() {
+    async fn an_unchanged_status_is_not_written() {
         let spec = json!({"dnsName": "x.acme.test", "ttl": 5, "text": ["v"]});
         let mut status = json!({
             "state": "Ready", "message": "published", "observedGeneration": 3,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_leaves_the_class_or_vanishes_is_not_published_any_more() {
+    async fn an_entry_is_withdrawn_when_its_class_changes_or_it_is_deleted() {
         let served = served();
         let spec = json!({"dnsName": "x.acme.test", "text": ["v"]});
         served.applied(entry("c", &spec, &json!({})));

@@ -1,8 +1,7 @@
-//! The sockets: questions in, answers out, over UDP and TCP.
+//! The DNS server over UDP and TCP.
 //!
-//! hickory-server reads and writes over UDP, [`super::tcp`] over TCP; what is said is
-//! [`Table::answer`](super::zone::Table::answer).
-//! Questions are hostile: everything that is no plain question is refused in one line.
+//! hickory-server handles UDP and [`super::tcp`] handles TCP. [`Table::answer`](super::zone::Table::answer)
+//! determines the answers. Everything but a plain query is refused.
 
 use std::{
     convert::Infallible,
@@ -32,7 +31,7 @@ use super::{
     zone::{Reply, Table},
 };
 
-/// The table, shared between those who answer and those who change it.
+/// The table, shared by the server and the watch of entries.
 pub struct Shared(RwLock<Table>);
 
 impl Shared {
@@ -51,16 +50,16 @@ impl Shared {
     }
 }
 
-/// A DNS server that is bound.
+/// A DNS server with bound sockets.
 pub struct Server {
     udp: hickory_server::Server<Handler>,
-    /// Ends with this value.
+    /// Aborted when this is dropped.
     tcp: JoinSet<Infallible>,
     addresses: Vec<SocketAddr>,
 }
 
 impl Server {
-    /// Binds every address of `listen` for UDP and TCP. Port 0 takes a free port for both.
+    /// Binds all addresses for UDP and TCP. Port 0 selects a free port for both.
     ///
     /// # Errors
     /// When an address cannot be bound.
@@ -76,20 +75,20 @@ impl Server {
             server.register_socket(udp);
             over_tcp.spawn(tcp::serve(tcp, handler.clone(), limits));
         }
-        info!(?addresses, "answering DNS questions on {addresses:?}");
+        info!(?addresses, "answering DNS queries on {addresses:?}");
         Ok(Self { udp: server, tcp: over_tcp, addresses })
     }
 
-    /// Where it can be asked.
+    /// The bound addresses.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Runs until it breaks.
+    /// Runs until the server fails.
     ///
     /// # Errors
-    /// Says how it broke.
+    /// When the server fails.
     pub async fn run(&mut self) -> Result<(), AnswerError> {
         tokio::select! {
             ended = self.udp.block_until_done() => {
@@ -102,18 +101,18 @@ impl Server {
         }
     }
 
-    /// Stops listening and waits for the answers under way over UDP.
+    /// Stops listening and waits for running queries over UDP.
     ///
     /// # Errors
-    /// When it had broken before.
+    /// When the server failed before.
     pub async fn stop(&mut self) -> Result<(), AnswerError> {
         self.tcp.shutdown().await;
         self.udp.shutdown_gracefully().await.map_err(|e| AnswerError::Server(e.to_string()))
     }
 }
 
-/// UDP and TCP with the same port. A free port of one may be taken for the other, so this is tried
-/// a few times when the port is ours to choose.
+/// Binds UDP and TCP to the same port. With port 0, this is retried, because a free TCP port may be in use
+/// for UDP.
 async fn bind_both(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
     let mut tries = if address.port() == 0 { 8 } else { 1 };
     loop {
@@ -127,7 +126,7 @@ async fn bind_both(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListen
     }
 }
 
-/// Answers a question.
+/// Handles queries.
 #[derive(Clone)]
 pub(super) struct Handler(Arc<Shared>);
 
@@ -157,7 +156,7 @@ impl Handler {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.authoritative = reply.authoritative;
         metadata.response_code = reply.code;
-        let edns = request.edns.as_ref().map(|asked| edns_for(asked, reply.code));
+        let edns = request.edns.as_ref().map(|edns| edns_for(edns, reply.code));
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if let Some(edns) = &edns {
             builder.edns(edns);
@@ -202,13 +201,13 @@ fn reply(table: &Shared, request: &Request) -> Reply {
     }
 }
 
-/// Our options, and the size that the answer must fit into: what the asker takes, and not more than
-/// passes every network in one piece, so that we are of little use for amplification.
-fn edns_for(asked: &Edns, code: ResponseCode) -> Edns {
+/// Our EDNS options. The payload size is limited to a size that needs no fragmentation, which also limits
+/// amplification attacks.
+fn edns_for(request: &Edns, code: ResponseCode) -> Edns {
     let mut edns = Edns::new();
-    edns.set_max_payload(asked.max_payload().clamp(512, MAX_DATAGRAM));
+    edns.set_max_payload(request.max_payload().clamp(512, MAX_DATAGRAM));
     edns.set_rcode_high(code.high());
-    edns.set_dnssec_ok(asked.flags().dnssec_ok);
+    edns.set_dnssec_ok(request.flags().dnssec_ok);
     edns
 }
 
@@ -226,7 +225,7 @@ mod tests {
     use super::*;
     use crate::{answer::zone::Source, api::ObjectKey};
 
-    /// A running server with `values` at one name, and the address to ask.
+    /// A running server with `values` at one name, and its address.
     async fn serve(values: &[String]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
         let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
         table.complete();
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_transports_answer_and_keep_the_letter_case() {
+    async fn both_transports_answer_in_the_case_of_the_query() {
         let (server, task) = serve(&["v1".into(), "v2".into()]).await;
         let wire = question("_C.aCmE.test.", RecordType::TXT).to_vec().unwrap();
         for response in [over_udp(server, &wire).await, over_tcp(server, &wire).await] {
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_own_resolver_reads_many_values_by_way_of_tcp() {
+    async fn our_resolver_falls_back_to_tcp_for_many_values() {
         let values: Vec<String> = (0..100).map(|n| format!("{n:0>43}")).collect();
         let (server, task) = serve(&values).await;
         let wire = question("_c.acme.test.", RecordType::TXT).to_vec().unwrap();
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_plain_question_is_turned_away() {
+    async fn other_messages_than_queries_are_refused() {
         let (server, task) = serve(&["v".into()]).await;
         let mut update = question("acme.test.", RecordType::SOA);
         update.metadata.op_code = OpCode::Update;
@@ -314,7 +313,7 @@ mod tests {
             (none, ResponseCode::FormErr),
         ] {
             let response = over_udp(server, &message.to_vec().unwrap()).await;
-            // As numbers, because BADVERS and BADSIG are the same one.
+            // Compared as numbers, because BADVERS and BADSIG have the same code.
             assert_eq!(u16::from(response.metadata.response_code), u16::from(want));
             assert!(response.answers.is_empty() && !response.metadata.authoritative);
         }

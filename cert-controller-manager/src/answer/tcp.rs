@@ -1,5 +1,5 @@
-//! DNS over TCP (RFC 7766) for strangers, within limits: connections in all and per source, bytes of a
-//! question, and time. Not hickory-server's listener, which bounds neither connections nor buffers.
+//! DNS over TCP (RFC 7766) for unauthenticated clients. It limits connections in total and for each source,
+//! the size of a query, and time. The listener of hickory-server limits neither connections nor buffers.
 
 mod connections;
 
@@ -23,22 +23,22 @@ use tokio::{
 use self::connections::{Admission, Connections, Source};
 use super::server::Handler;
 
-/// What strangers may use.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Limits {
-    /// Connections at once. One more, and the oldest is closed (RFC 7766 section 6.2.3).
+    /// Maximum number of connections. A new connection closes the oldest one (RFC 7766 section 6.2.3).
     pub(super) connections: usize,
-    /// Connections of one source at once. One more, and its oldest is closed. Most of all: a resolver of a
-    /// CA asks for many names at once, and behind a proxy or NAT all sources are one.
+    /// Maximum number of connections of one source. A new one closes its oldest. This is most of the total,
+    /// because the resolver of a CA queries many names at once, and a proxy or NAT hides the source.
     pub(super) per_source: usize,
-    /// From one answer to the end of the next question, and for taking an answer.
-    pub(super) patience: Duration,
-    /// How long a connection lasts.
+    /// Deadline to read a query, and to write a response.
+    pub(super) timeout: Duration,
+    /// Maximum duration of a connection.
     pub(super) life: Duration,
 }
 
 impl Limits {
-    /// For one of `listeners`: the process keeps most of its file descriptors for its own use.
+    /// The limits of one of `listeners`. The process reserves most file descriptors for itself.
     pub(super) fn of_this_process(listeners: usize) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self::with(usize::try_from(descriptors).unwrap_or(usize::MAX), listeners)
@@ -50,13 +50,13 @@ impl Limits {
         Self {
             connections,
             per_source: (connections - connections / 4).max(1),
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             life: Duration::from_secs(30),
         }
     }
 }
 
-/// Accepts connections for as long as the process lives.
+/// Serves connections. Never returns.
 pub(super) async fn serve(listener: TcpListener, handler: Handler, limits: Limits) -> Infallible {
     let mut running = JoinSet::new();
     let mut open = Connections::new(limits);
@@ -78,24 +78,24 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, limits: Limit
                 }
                 Err(error) => {
                     // Most likely for lack of file descriptors.
-                    tracing::warn!("the DNS responder accepts no TCP connection: {error}");
+                    tracing::warn!("the DNS responder cannot accept a TCP connection: {error}");
                     if let Some(oldest) = open.oldest() {
                         oldest.abort();
                     }
-                    sleep(AFTER_REFUSAL).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
         }
     }
 }
 
-/// Questions and answers, one after the other, until the other side ends, is slow, or sends what is no
-/// question.
+/// Handles the queries of a connection until the client closes it, is too slow, or sends an invalid
+/// message.
 async fn converse(mut stream: TcpStream, from: SocketAddr, handler: Handler, limits: Limits) {
     loop {
-        let Ok(Ok(question)) = timeout(limits.patience, read(&mut stream)).await else { return };
+        let Ok(Ok(question)) = timeout(limits.timeout, read(&mut stream)).await else { return };
         let Some(answer) = answer(question, from, &handler).await else { return };
-        match timeout(limits.patience, stream.write_all(&answer)).await {
+        match timeout(limits.timeout, stream.write_all(&answer)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
@@ -112,13 +112,13 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(question)
 }
 
-/// The answer with its length before it; none to what is no question.
+/// The response with its length prefix; `None` for an invalid query.
 async fn answer(question: Vec<u8>, from: SocketAddr, handler: &Handler) -> Option<Vec<u8>> {
     let request = Request::from_bytes(question, from, Protocol::Tcp).ok()?;
     if request.metadata.message_type != MessageType::Query {
         return None;
     }
-    let kept = Kept::default();
+    let kept = StoredResponse::default();
     handler.answer(&request, kept.clone()).await;
     let mut message = kept.0.lock().ok()?.take()?;
     let length = u16::try_from(message.len()).ok()?;
@@ -126,12 +126,12 @@ async fn answer(question: Vec<u8>, from: SocketAddr, handler: &Handler) -> Optio
     Some(message)
 }
 
-/// Keeps an answer instead of sending it.
+/// Stores a response instead of sending it.
 #[derive(Clone, Default)]
-struct Kept(Arc<std::sync::Mutex<Option<Vec<u8>>>>);
+struct StoredResponse(Arc<std::sync::Mutex<Option<Vec<u8>>>>);
 
 #[async_trait::async_trait]
-impl ResponseHandler for Kept {
+impl ResponseHandler for StoredResponse {
     async fn send_response<'a>(
         &mut self,
         response: MessageResponse<
@@ -152,11 +152,11 @@ impl ResponseHandler for Kept {
     }
 }
 
-/// When no connection can be accepted, wait for some to end.
-const AFTER_REFUSAL: Duration = Duration::from_millis(50);
-/// More than the resolvers have that ask for challenge records at the same time.
+/// Delay after a failed `accept`.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Maximum number of connections: more than resolvers use for challenge records at a time.
 const MAX_CONNECTIONS: usize = 512;
-/// A question is a name of 255 bytes and some options.
+/// Maximum size of a query: a name of 255 bytes and some options.
 const MAX_QUESTION: usize = 2048;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What is in our zones, and the answer to each question. Pure.
+//! The content of our zones, and the answers to queries. Pure.
 //!
-//! Several sources may give values for one name; all are served. A name below the apex exists when
-//! it has values or something below it has (RFC 8020). Absence is told with a short negative TTL,
-//! because a CA may ask a moment before the values are here.
+//! Several entries may have values for one name; all values are served. A name exists if it or a name below
+//! it has values (RFC 8020). The negative TTL is short, because a CA may query a name shortly before its
+//! values are published.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,11 +27,11 @@ pub struct Table {
     addresses: Vec<IpAddr>,
     serial: u32,
     complete: bool,
-    /// What each source gives, to find it again when it changes.
+    /// The published sources, by entry.
     sources: HashMap<ObjectKey, Source>,
-    /// The sources of each name, by its lower-case text.
+    /// The entries of each name, in lower case.
     names: HashMap<String, BTreeSet<ObjectKey>>,
-    /// How many names are below each name that may have none itself.
+    /// The number of names with values below each name.
     above: HashMap<String, usize>,
 }
 
@@ -41,41 +41,41 @@ struct Zone {
     mailbox: Name,
 }
 
-/// What one source publishes.
+/// The values of one entry.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Source {
-    /// The name that has the values.
+    /// Name of the records.
     pub name: DnsName,
-    /// One record for each.
+    /// TXT values, each a record.
     pub values: Vec<String>,
-    /// How long resolvers may keep them, in seconds; [`MAX_TTL`] at most.
+    /// TTL in seconds, at most [`MAX_TTL`].
     pub ttl: u32,
 }
 
-/// Values are secret while their order runs.
+/// Does not print the values, which are secret while the order runs.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({}, {} values)", self.name, self.values.len())
     }
 }
 
-/// The parts of a response.
+/// A DNS response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
-    /// The response code.
+    /// Response code.
     pub code: ResponseCode,
-    /// Whether we are the authority for the name.
+    /// Whether the answer is authoritative.
     pub authoritative: bool,
-    /// The answer section.
+    /// Answer section.
     pub answers: Vec<Record>,
-    /// The authority section.
+    /// Authority section.
     pub authority: Vec<Record>,
-    /// The additional section.
+    /// Additional section.
     pub additional: Vec<Record>,
 }
 
 impl Table {
-    /// Empty zones. Until [`complete`](Self::complete) nothing is said about what does not exist.
+    /// Empty zones. Before [`complete`](Self::complete), no name is reported as absent.
     #[must_use]
     pub fn new(zones: &[DnsName], addresses: &[IpAddr], serial: u32) -> Self {
         Self {
@@ -89,12 +89,12 @@ impl Table {
         }
     }
 
-    /// All sources are known: what is not here does not exist.
+    /// Marks the entries as complete, so that other names are absent.
     pub fn complete(&mut self) {
         self.complete = true;
     }
 
-    /// Publishes what `source` gives, in the place of what `key` gave before.
+    /// Adds or replaces the values of an entry.
     pub fn put(&mut self, key: &ObjectKey, source: Source) {
         if self.sources.get(key) == Some(&source) {
             return;
@@ -112,7 +112,7 @@ impl Table {
         self.sources.insert(key.clone(), source);
     }
 
-    /// Takes away what `key` gave.
+    /// Removes the values of an entry.
     pub fn remove(&mut self, key: &ObjectKey) {
         let Some(source) = self.sources.remove(key) else { return };
         self.serial = self.serial.wrapping_add(1);
@@ -132,17 +132,17 @@ impl Table {
         }
     }
 
-    /// Everybody who gives something.
+    /// The published entries.
     #[must_use]
     pub fn keys(&self) -> Vec<ObjectKey> {
         self.sources.keys().cloned().collect()
     }
 
-    /// The answer to a question of class IN. The owner of every answer is `name` as it was asked,
-    /// because resolvers check its letter case.
+    /// The answer to a query of class IN. The records have the name in the case of the query, because
+    /// resolvers verify it.
     #[must_use]
     pub fn answer(&self, name: &Name, kind: RecordType) -> Reply {
-        // The longest apex, where one zone lies in another.
+        // The longest match, because zones may be nested.
         let within = self.zones.iter().filter(|zone| zone.apex.zone_of(name));
         let Some(zone) = within.max_by_key(|zone| zone.apex.num_labels()) else {
             return Reply::bare(ResponseCode::Refused, false);
@@ -163,7 +163,7 @@ impl Table {
         let code = match (self.exists(zone, name), self.complete) {
             (true, _) => ResponseCode::NoError,
             (false, true) => ResponseCode::NXDomain,
-            // The values may be there and not yet read: a wrong "no" would be remembered.
+            // The values may not have been read yet, and resolvers would cache a wrong NXDOMAIN.
             (false, false) => return Reply::bare(ResponseCode::ServFail, false),
         };
         let authority = vec![zone.soa(&zone.apex, self.serial)];
@@ -176,7 +176,7 @@ impl Table {
         }
         let keys = self.names.get(&key_of(name)).into_iter().flatten();
         let sources: Vec<&Source> = keys.filter_map(|key| self.sources.get(key)).collect();
-        // One TTL for all records of the name (RFC 2181 section 5.2), and no value twice.
+        // All records of a name have one TTL (RFC 2181 section 5.2). Duplicate values are removed.
         let ttl = sources.iter().map(|source| source.ttl).min().unwrap_or(MAX_TTL).min(MAX_TTL);
         let values: BTreeSet<&String> = sources.iter().flat_map(|s| &s.values).collect();
         let record = |value: &String| Record::from_rdata(name.clone(), ttl, text(value));
@@ -205,7 +205,7 @@ impl Table {
 }
 
 impl Zone {
-    /// A zone with the name server `ns.` in it. A name that is too long for that is no zone.
+    /// A zone with the name server `ns.<apex>`; `None` if that name is too long.
     fn new(apex: &DnsName) -> Option<Self> {
         let below = |label: &str| Name::from_ascii(format!("{label}{apex}.")).ok();
         Some(Self { apex: below("")?, server: below("ns.")?, mailbox: below("hostmaster.")? })
@@ -222,8 +222,7 @@ impl Zone {
         }
     }
 
-    /// Its TTL and its last field are both the time for which absence is remembered
-    /// (RFC 2308 section 5).
+    /// The TTL and the last field determine how long absence is cached (RFC 2308 section 5).
     fn soa(&self, owner: &Name, serial: u32) -> Record {
         let (refresh, retry, expire) = (3600, 600, 86400);
         let soa = SOA::new(
@@ -246,14 +245,13 @@ impl Reply {
     }
 }
 
-/// A record of one value, in strings of the length that one string may have.
+/// The TXT data of a value, split into strings of valid length.
 fn text(value: &str) -> RData {
     let strings = value.as_bytes().chunks(MAX_STRING).collect();
     RData::TXT(TXT::from_bytes(strings))
 }
 
-/// The text by which a name on the wire is looked up. A dot inside a label comes out escaped, and
-/// so matches no name of ours.
+/// The key of a name from a query. A dot inside a label is escaped, so it matches no published name.
 fn key_of(name: &Name) -> String {
     let mut text = name.to_lowercase().to_ascii();
     if text.ends_with('.') {
@@ -266,11 +264,11 @@ fn parents(name: &DnsName) -> impl Iterator<Item = String> {
     std::iter::successors(name.parent(), DnsName::parent).map(String::from)
 }
 
-/// The longest that a resolver may keep a value: the next order has others.
+/// Maximum TTL of values, because the next order has other values.
 pub const MAX_TTL: u32 = 10;
-/// How long absence is remembered.
+/// TTL of negative answers.
 const NEGATIVE_TTL: u32 = 5;
-/// For what does not change while the process runs.
+/// TTL of constant records.
 const ZONE_TTL: u32 = 300;
 /// RFC 1035 section 3.3
 const MAX_STRING: usize = 255;

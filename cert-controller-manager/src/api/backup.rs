@@ -1,4 +1,4 @@
-//! How a backup looks: a copy of a certificate Secret, for a revocation of what was renewed since.
+//! Backups: copies of certificate Secrets, to revoke a certificate after its renewal.
 
 use cert_lib::model::{bundle::Leaf, request};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -6,24 +6,24 @@ use kube::api::ObjectMeta;
 
 use super::{IssuerKey, Realm, names, secret::entry, time::seconds, well_known};
 
-/// Where backups are, as upstream has them.
+/// Namespace of backups, as in upstream.
 pub const NAMESPACE: &str = "kube-system";
 
-/// Largest chain that is copied as it is; of a larger one the leaf is.
+/// Maximum size of a copied chain. Of a larger one, only the leaf is copied.
 const MAX_CHAIN: usize = 32 * 1024;
 
-/// Most backups for one namespace: of what issuers of the operator issued, which have quotas and limits,
-/// and of what a server of the tenant's own did.
+/// Maximum number of backups for one namespace. Issuers of the operator have quotas and limits; issuers
+/// of tenants do not.
 #[must_use]
-pub fn most(issuer: &IssuerKey) -> u32 {
+pub fn max_backups(issuer: &IssuerKey) -> u32 {
     match issuer {
         IssuerKey::Default(_) => 10_000,
         IssuerKey::Target(_) => 100,
     }
 }
 
-/// The copy, for whom and by which issuer. It has no owner, and no labels and annotations but ours:
-/// so that no selector of others finds it. It has the chain and its key, and nothing else.
+/// Renders the backup of a certificate of `tenant`. It contains only the chain and the key, and only our
+/// labels and annotations, so that selectors of other controllers do not match. It has no owner.
 #[must_use]
 pub fn render(
     tenant: &str,
@@ -74,9 +74,9 @@ fn chain(secret: &Secret) -> Vec<u8> {
     whole.get(..kept).unwrap_or_default().to_vec()
 }
 
-/// `cert-backup-<issuer>-<last 8 hex digits of the serial number>-<32 of a digest>`; upstream has 5 random
-/// characters at the end. The digest stands for tenant, certificate and request, so that a repetition
-/// after a crash has the same name, and nothing else has.
+/// `cert-backup-<issuer>-<last 8 hex digits of the serial number>-<32 digits of a digest>`. Upstream
+/// appends 5 random characters. The digest of tenant, certificate and request makes the name unique,
+/// and the same in a repetition after a crash.
 fn name(tenant: &str, issuer: &str, leaf: &Leaf, hash: &str) -> String {
     let issuer = issuer.rsplit('/').next().unwrap_or(issuer);
     let serial = &leaf.serial;
@@ -87,8 +87,8 @@ fn name(tenant: &str, issuer: &str, leaf: &Leaf, hash: &str) -> String {
     names::derived(&format!("cert-backup-{issuer}"), &format!("{tail}-{digits}"))
 }
 
-/// A number without leading zeros, as upstream writes it and looks for it. Serial numbers have at most
-/// 20 octets (RFC 5280 section 4.1.2.2), labels 63 characters; a CA may not know.
+/// The label value of a serial number: without leading zeros, as in upstream. Serial numbers have at max_backups
+/// 20 octets (RFC 5280 section 4.1.2.2), but a CA may violate that, and labels have at max_backups 63 characters.
 #[must_use]
 pub fn label(serial: &str) -> String {
     serial.trim_start_matches('0').chars().take(63).collect()
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_label_is_a_number_as_upstream_writes_it() {
+    fn the_label_has_the_format_of_upstream() {
         for (serial, text) in [("3bdc", "3bdc"), ("03bd", "3bd"), ("00bd", "bd"), ("01", "1")] {
             assert_eq!(label(serial), text);
         }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_is_named_after_all_that_it_is_of() {
+    fn the_name_of_a_backup_is_unique_and_deterministic() {
         let (leaf, _) = certificate();
         let of = |tenant: &str, issuer: &str, hash: &str| name(tenant, issuer, &leaf, hash);
         let one = of("s:ns", "pebble", "ca5b9");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_has_the_chain_and_its_key_and_no_more_than_that() {
+    fn a_backup_contains_only_chain_and_key() {
         let (leaf, pem) = certificate();
         let copy = |chain: &str| {
             let entry = |name: &str, text: &str| (name.to_owned(), ByteString(text.into()));

@@ -1,11 +1,11 @@
-//! `Certificate`: names to be certified, and the Secret to put the result in.
+//! `Certificate`: a requested certificate and its Secret.
 
 use k8s_openapi::{ByteString, api::core::v1::SecretReference};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Names to be certified, and the Secret to put the result in.
+/// Specification of a Certificate.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "cert.gardener.cloud",
@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
     namespaced,
     shortname = "cert",
     status = "CertificateStatus",
-    doc = "Certificate asks for a certificate and says which Secret it goes to.",
+    doc = "Certificate requests a certificate and stores it in a Secret.",
     printcolumn = r#"{"name":"COMMON NAME","type":"string","jsonPath":".status.commonName","description":"subject domain name"}"#,
     printcolumn = r#"{"name":"ISSUER","type":"string","jsonPath":".status.issuerRef.name","description":"issuer name"}"#,
-    printcolumn = r#"{"name":"STATUS","type":"string","jsonPath":".status.state","description":"what is going on"}"#,
-    printcolumn = r#"{"name":"EXPIRATION_DATE","type":"string","priority":500,"jsonPath":".status.expirationDate","description":"end of the current certificate"}"#,
+    printcolumn = r#"{"name":"STATUS","type":"string","jsonPath":".status.state","description":"state of the certificate"}"#,
+    printcolumn = r#"{"name":"EXPIRATION_DATE","type":"string","priority":500,"jsonPath":".status.expirationDate","description":"expiry of the current certificate"}"#,
     printcolumn = r#"{"name":"DNS_NAMES","type":"string","priority":2000,"jsonPath":".status.dnsNames","description":"subject alternative names"}"#,
     printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp","description":"object creation timestamp"}"#
 )]
@@ -30,101 +30,99 @@ use std::collections::BTreeMap;
         .message("cannot specify both commonName and csr")
 )]
 pub struct CertificateSpec {
-    /// Common name of the subject. It is also proved and listed as an alternative name.
+    /// Common name of the subject. It is also validated and added to the subject alternative names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub common_name: Option<String>,
-    /// DNS names to be certified, 99 at most.
+    /// DNS names of the certificate, at most 99.
     #[serde(default, rename = "dnsNames", skip_serializing_if = "Option::is_none")]
     pub dns_names: Option<Vec<String>>,
-    /// E-mail addresses to be certified; not by ACME issuers.
+    /// Email addresses of the certificate. Not supported by ACME issuers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_addresses: Option<Vec<String>>,
-    /// IP addresses to be certified; by an ACME issuer only with a `profile` that allows them.
+    /// IP addresses of the certificate. ACME issuers need a `profile` that allows them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_addresses: Option<Vec<String>>,
-    /// URIs to be certified; not by ACME issuers.
+    /// URIs of the certificate. Not supported by ACME issuers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uris: Option<Vec<String>>,
-    /// A signing request in PEM, instead of names. Its maker keeps the private key.
+    /// Certificate signing request in PEM, instead of names. The Secret then contains no private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "base64")]
     pub csr: Option<ByteString>,
-    /// The issuer; without it, the manager's default issuer.
+    /// The issuer. Defaults to the default issuer of the manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
-    /// Name of the Secret, in the namespace of the Certificate. Where it is changed, the manager
-    /// changes `secretRef`, too.
+    /// Name of the Secret, in the namespace of the Certificate. The manager updates `secretRef` when it
+    /// changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
-    /// The Secret; filled in by the manager where it is missing.
+    /// The Secret. The manager sets it if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
-    /// Labels that are added to the Secret.
+    /// Labels of the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_labels: Option<BTreeMap<String, String>>,
-    /// Annotations that are added to the Secret.
+    /// Annotations of the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_annotations: Option<BTreeMap<String, String>>,
-    /// More forms in which key and certificate are written into the Secret.
+    /// Additional output formats of key and certificate in the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub additional_output_formats: Option<Vec<OutputFormat>>,
-    /// Asks for a new certificate at once. The manager removes it and sets `ensureRenewedAfter`.
+    /// Triggers a renewal. The manager removes the field and sets `ensureRenewedAfter`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew: Option<bool>,
-    /// How long before its end the certificate is renewed, as a duration like `720h`.
+    /// How long before its expiry the certificate is renewed, as a duration like `720h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_before: Option<String>,
-    /// The same as a part of the certificate's life: with 25, a quarter of it is left.
+    /// Like `renewBefore`, as percentage of the lifetime: 25 renews when a quarter of the lifetime is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 99))]
     pub renew_before_percentage: Option<i32>,
-    /// When the certificate may be renewed; at any time where it is unset. A certificate that is
-    /// about to end is renewed nevertheless.
+    /// Times at which the certificate may be renewed; at any time if unset. A certificate that expires
+    /// soon is renewed outside of the windows, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_windows: Option<Vec<RenewalWindow>>,
-    /// Asks for a new certificate if the current one was requested before this instant.
-    // Text, here and below: the API server takes dates that we cannot represent, and one object that
-    // cannot be read would stop the watch of all.
+    /// Triggers a renewal if the current certificate was requested before this time.
+    // Times are strings, here and below. The API server accepts dates that we cannot represent, and
+    // a decoding error would affect the whole list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_time")]
     pub ensure_renewed_after: Option<String>,
-    /// Whether a CNAME at `_acme-challenge` is followed: the record is then published where it
-    /// leads.
+    /// Whether to follow a CNAME at `_acme-challenge` and publish the challenge record at its target.
     #[serde(default, rename = "followCNAME", skip_serializing_if = "Option::is_none")]
     pub follow_cname: Option<bool>,
     /// Keystores in the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keystores: Option<Keystores>,
-    /// Kind of certificate to order, one of those that the ACME server's directory names; without
-    /// it the issuer's.
+    /// Profile of the ACME server, from its directory. Defaults to the profile of the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// Which of the CA's chains is taken: the common name of an issuer in it.
+    /// Common name of an issuer in the preferred certificate chain of the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_chain: Option<String>,
-    /// The private key that is generated.
+    /// Parameters of the generated private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKeySpec>,
-    /// Whether the certificate may sign others; not for ACME issuers.
+    /// Whether the certificate is a CA certificate. Not supported by ACME issuers.
     #[serde(default, rename = "isCA", skip_serializing_if = "Option::is_none")]
     pub is_ca: Option<bool>,
-    /// How long the certificate is valid, as a duration like `2160h`; not for ACME issuers.
+    /// Lifetime of the certificate, as a duration like `2160h`. Not supported by ACME issuers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
 }
 
-/// Names an issuer.
+/// Reference to an issuer.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct IssuerRef {
     /// Name of the Issuer.
     pub name: String,
-    /// Namespace of the Issuer; without it, the manager's issuer namespace.
+    /// Namespace of the Issuer. Defaults to the issuer namespace of the manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
 
-/// The private key that is generated.
+/// Parameters of the generated private key.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -135,28 +133,28 @@ pub struct PrivateKeySpec {
     /// `RSA` or `ECDSA`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<KeyAlgorithm>,
-    /// Bits
+    /// Key size in bits
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "key_sizes")]
     pub size: Option<i32>,
     /// `PKCS1` or `PKCS8`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<KeyEncoding>,
-    /// Whether a renewed certificate gets a new key: `Always` (the default) or `Never`.
+    /// Whether a renewal generates a new private key: `Always` (the default) or `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_policy: Option<RotationPolicy>,
 }
 
-/// Whether a renewed certificate gets a new key.
+/// Whether a renewal generates a new private key.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, schemars::JsonSchema, Serialize)]
 pub enum RotationPolicy {
-    /// A new one each time.
+    /// Each renewal generates a new key.
     Always,
-    /// The key in the Secret stays while it is of the kind that is asked for.
+    /// The key in the Secret is reused if it has the requested algorithm and size.
     Never,
 }
 
-/// One more form in which key and certificate are written into the Secret.
+/// Additional output format of key and certificate in the Secret.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct OutputFormat {
     /// `CombinedPEM` (`tls-combined.pem`: key, then chain) or `DER` (`key.der`: the key in binary).
@@ -175,18 +173,18 @@ pub enum OutputKind {
     Der,
 }
 
-/// A time of the week at which a certificate may be renewed.
+/// A recurring time at which a certificate may be renewed.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewalWindow {
-    /// Days on which it begins: `Mon`, `Tue`, `Wed`, `Thu`, `Fri`, `Sat`, `Sun`. All, where unset.
+    /// Days on which the window begins: `Mon`, `Tue`, `Wed`, `Thu`, `Fri`, `Sat`, `Sun`. All if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<Vec<String>>,
-    /// When it begins: hours and minutes, like `22:00`.
+    /// Begin of the window in hours and minutes, like `22:00`.
     pub start: String,
-    /// How long it is, as a duration like `6h`; a day at most.
+    /// Length of the window, as a duration like `6h`; at most a day.
     pub duration: String,
-    /// Time zone of `start`, like `Europe/Berlin`; UTC, where unset.
+    /// Time zone of `start`, like `Europe/Berlin`; UTC if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
 }
@@ -251,11 +249,11 @@ pub struct Keystores {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pkcs12Keystore {
-    /// Whether it is made.
+    /// Whether to create the keystore.
     pub create: bool,
-    /// Secret with its password.
+    /// Secret with the password of the keystore.
     pub password_secret_ref: PasswordRef,
-    /// Ciphers: `Modern2023` (the default) or `LegacyDES` for programs that read nothing newer.
+    /// Ciphers: `Modern2023` (the default), or `LegacyDES` for old programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Pkcs12Profile>,
 }
@@ -274,36 +272,36 @@ pub enum Pkcs12Profile {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Keystore {
-    /// Whether it is made.
+    /// Whether to create the keystore.
     pub create: bool,
-    /// Secret with its password.
+    /// Secret with the password of the keystore.
     pub password_secret_ref: PasswordRef,
 }
 
-/// Names a password.
+/// Reference to a password.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PasswordRef {
-    /// Name of the Secret, in the namespace of the certificate's Secret.
+    /// Name of the Secret, in the namespace of the certificate Secret.
     pub secret_name: String,
-    /// Key in the Secret; `password` if not set.
+    /// Key in the Secret. Defaults to `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
-/// What is known of a certificate.
+/// Status of a Certificate.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// Generation of the specification that this status is about.
+    /// Generation of the specification that the status refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Empty, `Pending`, `Waiting`, `Ready`, `Error` or `Revoked`.
     pub state: String,
-    /// What is going on, in words.
+    /// Description of the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When the last order was placed.
+    /// Time of the last order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_time")]
     pub last_pending_timestamp: Option<String>,
@@ -316,51 +314,50 @@ pub struct CertificateStatus {
     /// The issuer in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<UsedIssuer>,
-    /// First instant of the current certificate's validity.
+    /// Start of the validity of the current certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuance_date: Option<String>,
-    /// When the current certificate will be renewed.
+    /// Renewal time of the current certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_date: Option<String>,
-    /// What the CA says about the renewal of the current certificate.
+    /// Renewal information of the CA for the current certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_info: Option<RenewalInfoStatus>,
-    /// Last instant of the current certificate's validity.
+    /// End of the validity of the current certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration_date: Option<String>,
-    /// What is left of the last failure.
+    /// Back-off after the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<BackoffState>,
-    /// When a certificate was requested again lately because the Secret was gone or held something
-    /// else, or because a renewal was demanded, the latest last. Where that happens again and again,
-    /// somebody else deletes or overwrites the Secret, or sets `renew` each time, and requests are made
-    /// ever more rarely.
+    /// Times of recent requests because the Secret was missing or changed, or because a renewal was
+    /// triggered; the latest is last. Frequent entries show that another client deletes or overwrites
+    /// the Secret, or sets `renew` repeatedly. Further requests are then made at growing intervals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "date_times")]
     pub reissued: Option<Vec<String>>,
-    /// Standard conditions. `Ready`: the Secret serves.
+    /// Standard conditions. `Ready`: the Secret contains a valid certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Option<Vec<Condition>>,
 }
 
-/// Upstream's words for how a certificate is doing.
+/// The states of upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// An order is running.
     Pending,
-    /// Something else must happen before an order is placed.
+    /// The order has not been placed yet.
     Waiting,
-    /// The Secret holds what is asked for.
+    /// The Secret contains the requested certificate.
     Ready,
-    /// Something is wrong.
+    /// The last attempt failed.
     Error,
     /// The certificate was revoked.
     Revoked,
 }
 
 impl State {
-    /// The word in `status.state`.
+    /// The value in `status.state`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -373,23 +370,23 @@ impl State {
     }
 }
 
-/// What the CA says about the renewal of a certificate (RFC 9773), and what we made of it.
-// Text, as above: dates of a CA may be anything.
+/// Renewal information of the CA (RFC 9773), and the selected renewal time.
+// Strings, as above: a CA may send any date.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RenewalInfoStatus {
-    /// The certificate that it is about, as its CA calls it (RFC 9773 section 4.1).
+    /// Unique identifier of the certificate (RFC 9773 section 4.1).
     pub certificate: String,
-    /// First instant of the window that the CA suggests.
+    /// Start of the suggested renewal window.
     #[schemars(schema_with = "date_time")]
     pub window_start: String,
-    /// Last instant of it.
+    /// End of the suggested renewal window.
     #[schemars(schema_with = "date_time")]
     pub window_end: String,
-    /// The instant in it that was drawn; drawn again only when the window changes.
+    /// Randomly selected renewal time in the window. It changes only with the window.
     #[schemars(schema_with = "date_time")]
     pub selected: String,
-    /// Where the CA explains itself.
+    /// URL of an explanation by the CA.
     #[serde(default, rename = "explanationURL", skip_serializing_if = "Option::is_none")]
     pub explanation_url: Option<String>,
 }
@@ -398,19 +395,19 @@ pub struct RenewalInfoStatus {
 #[derive(Clone, Debug, Default, Deserialize, schemars::JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it is about, `Ready` for example.
+    /// Type, for example `Ready`.
     #[serde(rename = "type")]
     pub type_: String,
-    /// `True` or `False`.
+    /// `True` or `False`
     pub status: String,
-    /// Why, in one word.
+    /// Machine-readable reason.
     pub reason: String,
-    /// Why, for people.
+    /// Human-readable message.
     pub message: String,
-    /// When the status changed.
+    /// Time of the last change of the status.
     #[schemars(schema_with = "date_time")]
     pub last_transition_time: String,
-    /// Generation of the specification that this is about.
+    /// Generation of the specification that the condition refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -427,19 +424,19 @@ pub struct UsedIssuer {
     pub namespace: String,
 }
 
-/// What is left of the last failure.
+/// Back-off after the last failure.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackoffState {
     /// Generation of the specification that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// No new order before this instant.
+    /// No new order before this time.
     #[schemars(schema_with = "date_time")]
     pub recheck_after: String,
-    /// How long the wait was when it was set, as a duration like `2m0s`.
+    /// Length of the back-off, as a duration like `2m0s`.
     pub recheck_interval: String,
-    /// How many validations failed in a row.
+    /// Number of consecutive failed validations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<i64>,
 }

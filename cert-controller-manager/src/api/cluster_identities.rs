@@ -1,33 +1,33 @@
-//! Which cluster is which, in the words of owners and tenants.
+//! The ids of the source and target clusters, for annotations about owners and tenants.
 
 use super::{CertificateCluster, CertificateKey, ClusterId};
 
-/// Where the clusters are, as far as ownership goes.
+/// The ids of the clusters.
 #[derive(Clone, Debug)]
 pub struct ClusterIdentities {
-    /// The cluster of [`Home::Source`].
+    /// The cluster of [`CertificateCluster::Source`].
     pub source: ClusterId,
-    /// The cluster of [`Home::Target`] and of all Secrets.
+    /// The cluster of [`CertificateCluster::Target`] and of all Secrets.
     pub target: ClusterId,
-    /// Whether they are one.
+    /// Whether both are the same cluster.
     pub one_cluster: bool,
 }
 
 impl ClusterIdentities {
-    fn id(&self, home: CertificateCluster) -> &ClusterId {
-        match home {
+    fn id(&self, cluster: CertificateCluster) -> &ClusterId {
+        match cluster {
             CertificateCluster::Source => &self.source,
             CertificateCluster::Target => &self.target,
         }
     }
 
-    /// What the annotation of a Secret says that belongs to the Certificate `key`.
+    /// The owner annotation of a Secret that belongs to the Certificate `key`.
     #[must_use]
     pub fn owner(&self, key: &CertificateKey) -> String {
         owner(&self.id(key.cluster).id, key)
     }
 
-    /// The same, and what it may say besides: the cluster may have had other names before.
+    /// The current and former values of that annotation: the id of the cluster may have changed.
     #[must_use]
     pub fn owners(&self, key: &CertificateKey) -> Vec<String> {
         let id = self.id(key.cluster);
@@ -35,28 +35,28 @@ impl ClusterIdentities {
         ids.map(|id| owner(id, key)).collect()
     }
 
-    /// Who the Certificates of a namespace belong to, in the words of a backup Secret; first as it is
-    /// written now, then as it may have been written before.
+    /// The current and former annotation values of backups for the tenant of a namespace.
     #[must_use]
-    pub fn tenants(&self, home: CertificateCluster, namespace: &str) -> Vec<String> {
-        let id = self.id(home);
+    pub fn tenants(&self, cluster: CertificateCluster, namespace: &str) -> Vec<String> {
+        let id = self.id(cluster);
         let ids = std::iter::once(&id.id).chain(&id.former);
         ids.map(|id| format!("{id}:{namespace}")).collect()
     }
 
-    /// The namespace that `tenant` names, where it is one of our clusters': the reverse of
-    /// [`tenants`](Self::tenants). A source and its target have Secrets in namespaces of the same name.
+    /// The namespace in `tenant`, if it belongs to one of our clusters. The reverse of
+    /// [`tenants`](Self::tenants).
     #[must_use]
     pub fn namespace_of<'a>(&self, tenant: &'a str) -> Option<&'a str> {
-        // Ids may hold colons, namespaces none.
+        // Ids may contain colons, namespaces cannot.
         let (cluster, namespace) = tenant.rsplit_once(':')?;
         (self.source.is(cluster) || self.target.is(cluster)).then_some(namespace)
     }
 
-    /// Whether owner references work between a Certificate at home there and its Secret.
+    /// Whether Certificates of this cluster and their Secrets are in the same cluster, so that owner
+    /// references work.
     #[must_use]
-    pub fn share_cluster(&self, home: CertificateCluster) -> bool {
-        self.one_cluster || home == CertificateCluster::Target
+    pub fn share_cluster(&self, cluster: CertificateCluster) -> bool {
+        self.one_cluster || cluster == CertificateCluster::Target
     }
 }
 

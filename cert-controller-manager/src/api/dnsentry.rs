@@ -1,8 +1,8 @@
 //! `DNSEntry` of `dns.gardener.cloud/v1alpha1`: the fields that we read or write.
 //!
-//! It is somebody else's resource, so a value of this type never replaces an object: fields that
-//! are not here would be lost. Write by server-side apply or by a merge patch of the status.
-//! Everything is optional, because one entry that does not parse would make a whole list unreadable.
+//! The resource belongs to external-dns-management. Never replace an object with a value of this type,
+//! because other fields would be lost: use server-side apply or a merge patch. All fields are optional,
+//! because a decoding error would affect the whole list.
 
 use std::fmt;
 
@@ -10,22 +10,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-/// Which of several DNS controllers is responsible for an entry.
+/// The class of the responsible DNS controller.
 pub const ANNOTATION_CLASS: &str = "dns.gardener.cloud/class";
-/// `true` on every entry that proves control of a name, whoever made it.
+/// `true` on challenge entries of all managers.
 pub const ANNOTATION_CHALLENGE: &str = "cert.gardener.cloud/acme-dns-challenge";
-/// Ours: the [`Owner`](cert_lib::solve::Owner) of a challenge entry.
+/// Not in upstream: the [`Owner`](cert_lib::solve::Owner) of a challenge entry.
 pub const ANNOTATION_OWNER: &str = "cert.gardener.cloud/challenge-owner";
 
-/// Ours: which manager's challenge it is, see [`Realm`](super::Realm).
+/// Not in upstream: the [`Realm`](super::Realm) of the manager.
 pub const ANNOTATION_REALM: &str = "cert.gardener.cloud/challenge-realm";
 
-/// The state of an entry whose records are published.
+/// State of an entry with published records.
 pub const STATE_READY: &str = "Ready";
-/// The state of an entry that cannot be published as it is.
+/// State of an entry that cannot be published.
 pub const STATE_INVALID: &str = "Invalid";
 
-/// What should be published.
+/// The records to publish.
 #[derive(Clone, CustomResource, Default, Deserialize, Serialize)]
 #[kube(
     group = "dns.gardener.cloud",
@@ -39,16 +39,16 @@ pub const STATE_INVALID: &str = "Invalid";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DnsEntrySpec {
-    /// The name, in any case and perhaps with a trailing dot.
+    /// The name, in any case, possibly with a trailing dot.
     #[serde(default)]
     pub dns_name: String,
-    /// How long resolvers may keep the records, in seconds.
+    /// TTL in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<i64>,
-    /// TXT values. Never printed: those of a challenge are secret while its order runs.
+    /// TXT values. Not printed, because challenge values are secret while the order runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Vec<String>>,
-    /// Addresses or a name to point to, in the place of text.
+    /// Addresses or a CNAME target, instead of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<String>>,
 }
@@ -65,62 +65,62 @@ impl fmt::Debug for DnsEntrySpec {
     }
 }
 
-/// What is published.
+/// The published records.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DnsEntryStatus {
-    /// `Ready`, `Pending`, `Error`, `Invalid`, `Stale`, `Deleting`, `Ignored` or nothing.
+    /// `Ready`, `Pending`, `Error`, `Invalid`, `Stale`, `Deleting`, `Ignored` or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The state in words.
+    /// Description of the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The generation that the rest of the status is about.
+    /// Generation of the specification that the status refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Who publishes it.
+    /// DNS provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// In which zone.
+    /// DNS zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// When the status was last written.
+    /// Time of the last update of the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
-    /// The name that is published.
+    /// Published name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_name: Option<String>,
-    /// The TTL that is published.
+    /// Published TTL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<i64>,
 }
 
 impl DNSEntry {
-    /// The class annotation; empty when there is none.
+    /// The class annotation; empty if it is missing.
     #[must_use]
     pub fn class(&self) -> &str {
         self.annotations().get(ANNOTATION_CLASS).map_or("", String::as_str)
     }
 
-    /// Who the entry proves something for, when it is one of our challenge entries.
+    /// The owner of the challenge, if it is one of our challenge entries.
     #[must_use]
     pub fn challenge_owner(&self) -> Option<&str> {
         self.annotations().get(ANNOTATION_OWNER).filter(|_| self.is_challenge()).map(String::as_str)
     }
 
-    /// Which manager made it.
+    /// The realm of the manager that created it.
     #[must_use]
     pub fn realm(&self) -> &str {
         self.annotations().get(ANNOTATION_REALM).map_or("", String::as_str)
     }
 
-    /// Whether the entry is a challenge record, ours or another manager's.
+    /// Whether it is a challenge entry of any manager.
     #[must_use]
     pub fn is_challenge(&self) -> bool {
         self.annotations().get(ANNOTATION_CHALLENGE).is_some_and(|value| value == "true")
     }
 
-    /// The TXT values; none when there are no text records.
+    /// The TXT values.
     #[must_use]
     pub fn values(&self) -> &[String] {
         self.spec.text.as_deref().unwrap_or_default()
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_of_any_shape_is_read_and_its_values_are_never_printed() {
+    fn an_entry_is_decoded_tolerantly_and_its_values_are_not_printed() {
         let entry: DNSEntry = serde_json::from_value(serde_json::json!({
             "apiVersion": "dns.gardener.cloud/v1alpha1", "kind": "DNSEntry",
             "metadata": {"name": "a", "annotations": {

@@ -1,22 +1,22 @@
-//! The Gateway API: the fields that we read. See [`source`](super::source).
+//! Resources of the Gateway API, with the fields that we read. See [`source`](super::source).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
-use super::source::{KindName, Shape, lenient, lenient_list};
+use super::source::{KindName, Shape, tolerant, tolerant_list};
 
-/// The group of everything but `XListenerSet`.
+/// The group of all kinds but `XListenerSet`.
 pub const GROUP: &str = "gateway.networking.k8s.io";
-/// The group of what is tried out.
+/// The group of experimental kinds.
 pub const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 
 /// `Gateway`
 pub const GATEWAY: KindName =
     KindName { group: GROUP, versions: &["v1", "v1beta1"], kind: "Gateway", plural: "gateways" };
-/// `ListenerSet`, which Gateway API 1.5 brings.
+/// `ListenerSet`, since Gateway API 1.5
 pub const LISTENER_SET: KindName =
     KindName { group: GROUP, versions: &["v1"], kind: "ListenerSet", plural: "listenersets" };
-/// `XListenerSet`, as Gateway API 1.3 and 1.4 call it.
+/// `XListenerSet`, in Gateway API 1.3 and 1.4
 pub const X_LISTENER_SET: KindName = KindName {
     group: EXPERIMENTAL_GROUP,
     versions: &["v1alpha1"],
@@ -45,11 +45,11 @@ pub const TLS_ROUTE: KindName = KindName {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
-    /// Where the gateway listens.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// `listeners`
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub listeners: Vec<Listener>,
-    /// Whose ListenerSets may add listeners.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Namespaces whose ListenerSets may add listeners.
+    #[serde(default, deserialize_with = "tolerant")]
     pub allowed_listeners: Allowed,
 }
 
@@ -57,82 +57,82 @@ impl Shape for GatewaySpec {
     const NAME: KindName = GATEWAY;
 }
 
-/// A port with its host.
+/// A listener.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
-    /// What routes call it.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Name, for references of routes.
+    #[serde(default, deserialize_with = "tolerant")]
     pub name: String,
-    /// Name or wildcard; everything when absent.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Name or wildcard; matches every name if missing.
+    #[serde(default, deserialize_with = "tolerant")]
     pub hostname: Option<String>,
-    /// `HTTPS`, `TLS` and others that need no certificate.
-    #[serde(default, deserialize_with = "lenient")]
+    /// `HTTPS`, `TLS`, or a protocol without certificates.
+    #[serde(default, deserialize_with = "tolerant")]
     pub protocol: String,
-    /// The port.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Port.
+    #[serde(default, deserialize_with = "tolerant")]
     pub port: Option<i64>,
-    /// How TLS is ended here.
-    #[serde(default, deserialize_with = "lenient")]
+    /// TLS configuration.
+    #[serde(default, deserialize_with = "tolerant")]
     pub tls: Option<ListenerTls>,
-    /// Whose routes it takes.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Namespaces whose routes may attach.
+    #[serde(default, deserialize_with = "tolerant")]
     pub allowed_routes: Allowed,
 }
 
-/// How TLS is ended.
+/// TLS configuration of a listener.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerTls {
-    /// `Terminate`, which is the default, or `Passthrough`.
-    #[serde(default, deserialize_with = "lenient")]
+    /// `Terminate` (the default) or `Passthrough`.
+    #[serde(default, deserialize_with = "tolerant")]
     pub mode: Option<String>,
-    /// Where the certificates are.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// References to the Secrets of certificates.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub certificate_refs: Vec<Reference>,
 }
 
-/// Names an object, and where it applies a part of it.
+/// Reference to an object, or to a part of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
-    /// API group; what is meant without it depends on the place.
-    #[serde(default, deserialize_with = "lenient")]
+    /// API group; the default depends on the field.
+    #[serde(default, deserialize_with = "tolerant")]
     pub group: Option<String>,
-    /// Kind; what is meant without it depends on the place.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Kind; the default depends on the field.
+    #[serde(default, deserialize_with = "tolerant")]
     pub kind: Option<String>,
-    /// Namespace; the referring object's without it.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Namespace; defaults to that of the referring object.
+    #[serde(default, deserialize_with = "tolerant")]
     pub namespace: Option<String>,
     /// Name
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "tolerant")]
     pub name: String,
     /// Name of a listener.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "tolerant")]
     pub section_name: Option<String>,
-    /// Port of listeners.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Port of the listeners.
+    #[serde(default, deserialize_with = "tolerant")]
     pub port: Option<i64>,
 }
 
-/// Whose objects may attach themselves.
+/// Which objects may attach.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Allowed {
-    /// From which namespaces.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Their namespaces.
+    #[serde(default, deserialize_with = "tolerant")]
     pub namespaces: AllowedNamespaces,
 }
 
-/// From which namespaces.
+/// Namespaces of objects that may attach.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct AllowedNamespaces {
-    /// `All`, `Same`, `Selector` or `None`; what it is without it depends on the place.
-    #[serde(default, deserialize_with = "lenient")]
+    /// `All`, `Same`, `Selector` or `None`; the default depends on the field.
+    #[serde(default, deserialize_with = "tolerant")]
     pub from: Option<String>,
     /// Labels of the namespaces, for `Selector`.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "tolerant")]
     pub selector: Option<LabelSelector>,
 }
 
@@ -140,11 +140,11 @@ pub struct AllowedNamespaces {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenersSpec {
-    /// The Gateway that the listeners are added to.
-    #[serde(default, deserialize_with = "lenient")]
+    /// The Gateway.
+    #[serde(default, deserialize_with = "tolerant")]
     pub parent_ref: Reference,
-    /// What is added.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// The added listeners.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub listeners: Vec<Listener>,
 }
 
@@ -152,15 +152,15 @@ pub struct ListenersSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteSpec {
-    /// What the route is attached to.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// The parents.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub parent_refs: Vec<Reference>,
-    /// Names that it serves.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// Host names.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub hostnames: Vec<String>,
 }
 
-/// Kinds that share a shape.
+/// Defines kinds with the same fields.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident($shape:ty) = $kind:expr;)*) => {$(
         $(#[$doc])*

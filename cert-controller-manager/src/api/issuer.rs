@@ -1,4 +1,4 @@
-//! `Issuer`: an account at a CA, or a CA of one's own.
+//! `Issuer`: an ACME account, a private CA, or self-signed certificates.
 
 use k8s_openapi::api::core::v1::SecretReference;
 use kube::{CustomResource, KubeSchema};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::Condition;
 
-/// Configures who signs certificates.
+/// Specification of an Issuer.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "cert.gardener.cloud",
@@ -14,13 +14,13 @@ use super::certificate::Condition;
     kind = "Issuer",
     namespaced,
     status = "IssuerStatus",
-    doc = "Issuer configures who signs certificates: an account at an ACME server, a certificate authority, or nobody but the key itself.",
+    doc = "Issuer configures a source of certificates: an account at an ACME server, a private certificate authority, or self-signed certificates.",
     printcolumn = r#"{"name":"SERVER","type":"string","jsonPath":".spec.acme.server","description":"ACME server"}"#,
     printcolumn = r#"{"name":"EMAIL","type":"string","jsonPath":".spec.acme.email","description":"contact of the ACME account"}"#,
     printcolumn = r#"{"name":"STATUS","type":"string","jsonPath":".status.state","description":"whether certificates can be issued"}"#,
     printcolumn = r#"{"name":"TYPE","type":"string","jsonPath":".status.type","description":"kind of issuer"}"#,
     printcolumn = r#"{"name":"AGE","type":"date","jsonPath":".metadata.creationTimestamp","description":"object creation timestamp"}"#,
-    printcolumn = r#"{"name":"INCLUDED_DOMAINS","type":"string","priority":2000,"jsonPath":".spec.acme.domains.include","description":"domains that the issuer is for"}"#
+    printcolumn = r#"{"name":"INCLUDED_DOMAINS","type":"string","priority":2000,"jsonPath":".spec.acme.domains.include","description":"domains of the issuer"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -31,32 +31,32 @@ pub struct IssuerSpec {
     /// An account at an ACME server (RFC 8555).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<AcmeSpec>,
-    /// A certificate authority whose key we hold.
+    /// A private certificate authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSpec>,
-    /// Certificates that are signed by their own key.
+    /// Self-signed certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_signed: Option<SelfSignedSpec>,
-    /// How many certificates may be requested in a day; without it, or where it is not positive, the
-    /// manager's default. Counts for ACME issuers only.
+    /// Maximum number of certificate requests per day, for ACME issuers only. Defaults to the value of
+    /// the manager if it is missing or not positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
 }
 
-/// What an issuer is.
+/// The kind of an issuer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IssuerKind {
     /// An account at an ACME server.
     Acme,
-    /// A certificate authority whose key we hold.
+    /// A private certificate authority.
     Ca,
-    /// Nobody but the key itself.
+    /// Self-signed certificates.
     SelfSigned,
 }
 
 impl IssuerKind {
-    /// What the specification says, `None` where it says nothing. Where it says more than one thing
-    /// the first counts, as in upstream; nothing is issued then.
+    /// The kind in the specification; `None` if none is set. If several are set, the first one counts, as
+    /// in upstream, but nothing is issued.
     #[must_use]
     pub fn of(spec: &IssuerSpec) -> Option<Self> {
         match spec {
@@ -67,7 +67,7 @@ impl IssuerKind {
         }
     }
 
-    /// The word in `status.type` and in metrics.
+    /// The value in `status.type` and in metrics.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -82,59 +82,59 @@ impl IssuerKind {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcmeSpec {
-    /// URL of the server's directory.
+    /// URL of the directory of the ACME server.
     pub server: String,
-    /// E-mail address that the CA may write to.
+    /// Contact email address of the account.
     pub email: String,
-    /// Whether an account is registered, and its key made, when the Secret of the key is missing.
+    /// Whether to generate a key and register an account if the Secret of the key is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_registration: Option<bool>,
-    /// Secret with the account's private key in PEM under `privateKey`.
+    /// Secret with the private key of the account in PEM, under `privateKey`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key_secret_ref: Option<SecretReference>,
-    /// Binds the account to one that exists elsewhere at the CA (RFC 8555 section 7.3.4).
+    /// External account binding (RFC 8555 section 7.3.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_account_binding: Option<ExternalAccountBinding>,
-    /// Whether no DNS record is published, for test CAs that do not look.
+    /// Whether to skip DNS records, for test CAs without validation.
     #[serde(
         default,
         rename = "skipDNSChallengeValidation",
         skip_serializing_if = "Option::is_none"
     )]
     pub skip_dns_challenge_validation: Option<bool>,
-    /// Domains that this issuer is for. It signs nothing else, and Certificates without an issuerRef
-    /// whose names are all among them choose it.
+    /// Domains of this issuer. It issues nothing else. A Certificate without issuerRef uses this
+    /// issuer if all its names are in these domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domains: Option<DomainSelection>,
-    /// Kind of certificates to order, one of those that the server's directory names; without it the
-    /// server chooses. A Certificate may name another.
+    /// Profile of the ACME server, from its directory. Defaults to the choice of the server. A
+    /// Certificate may set another profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// Which of the CA's chains is taken where a Certificate does not say: the common name of an
-    /// issuer in it.
+    /// Common name of an issuer in the preferred certificate chain of the CA. A Certificate may set
+    /// another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_chain: Option<String>,
-    /// DNS servers (`host` or `host:port`) that must show a challenge record before the CA is told,
-    /// instead of the manager's.
+    /// DNS servers (`host` or `host:port`) that must return the challenge record before the challenge is
+    /// accepted. Defaults to the servers of the manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck_nameservers: Option<Vec<String>>,
 }
 
-/// Credentials that a CA hands out for registering an account.
+/// Credentials of the CA for the registration of an account.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalAccountBinding {
-    /// Key identifier that the CA gave.
+    /// Key identifier from the CA.
     #[serde(rename = "keyID")]
     pub key_id: String,
     /// Secret with the MAC key under `hmacKey`, in URL-safe base64.
     pub key_secret_ref: SecretReference,
-    /// How the binding is signed with it; HS256 unless the CA demands another.
+    /// MAC algorithm. Defaults to HS256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_algorithm: Option<BindingAlgorithm>,
 }
 
-/// How an external account binding is signed.
+/// MAC algorithm of an external account binding.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum BindingAlgorithm {
@@ -146,81 +146,79 @@ pub enum BindingAlgorithm {
     Hs512,
 }
 
-/// Domains that an issuer is for.
+/// Domains of an issuer.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct DomainSelection {
-    /// Domains that are served, with everything below them; `*.` before one is what is below it only.
-    /// None is everything.
+    /// Included domains with their subdomains; `*.` excludes the domain itself. All domains if empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<String>>,
-    /// Domains that are not served. Wins over `include`.
+    /// Excluded domains. Takes precedence over `include`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<String>>,
 }
 
-/// A certificate authority whose key we hold.
+/// A private certificate authority.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaSpec {
-    /// Secret of type kubernetes.io/tls with the CA's certificate and key.
+    /// Secret of type kubernetes.io/tls with the certificate and key of the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key_secret_ref: Option<SecretReference>,
 }
 
-/// Certificates that are signed by their own key: nothing to configure.
+/// Self-signed certificates have no configuration.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct SelfSignedSpec {}
 
-/// What is known of an issuer.
+/// Status of an Issuer.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IssuerStatus {
-    /// Generation of the specification that this status is about.
+    /// Generation of the specification that the status refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Error` or empty.
+    /// `Ready`, `Error` or empty
     pub state: String,
-    /// What is wrong, and what to do.
+    /// Description of the problem, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Ready`: certificates can be issued. `AccountRegistered`, of ACME issuers: the CA knows the
-    /// account.
+    /// `Ready`: the issuer can issue certificates. `AccountRegistered`, for ACME issuers: the account
+    /// exists at the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::certificate::conditions")]
     pub conditions: Option<Vec<Condition>>,
-    /// Until when the CA is asked nothing, where it said so (RFC 8555 section 6.6) while it was asked for
-    /// an account.
+    /// A rate limit of the CA for the registration of the account (RFC 8555 section 6.6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<ServerWait>,
-    /// `acme`, `ca` or `selfSigned`.
+    /// `acme`, `ca` or `selfSigned`
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The account as the CA told it, its URL, and the hash of the Secret of its key.
+    /// The account from the CA, its URL, and the hash of the Secret of its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form")]
     pub acme: Option<serde_json::Value>,
-    /// The CA's certificate.
+    /// The certificate of the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form")]
     pub ca: Option<serde_json::Value>,
-    /// How many certificates may be requested in a day.
+    /// Maximum number of certificate requests per day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_day_quota: Option<i64>,
-    /// What is left of it. A request is noted here before the CA is asked for it.
+    /// Remaining requests of the quota. A request is recorded here before it is sent to the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
-    /// What the CA said of its limits (RFC 8555 section 6.6) and until when: no order that they concern
-    /// is placed before. What is over is taken out with the next entry.
+    /// Rate limits that the CA reported (RFC 8555 section 6.6). Affected orders wait until they end.
+    /// Expired entries are removed with the next entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<Limit>>,
 }
 
-/// A time for which a CA wants to be left alone. Another CA, or with another key, may be asked.
-// Text, as below.
+/// A rate limit for requests to a CA with an account key.
+// Strings, as below.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerWait {
-    /// Until when.
+    /// End of the limit.
     #[schemars(schema_with = "date_time")]
     pub until: String,
     /// URL of the directory of the CA.
@@ -229,27 +227,27 @@ pub struct ServerWait {
     pub secret_hash: String,
 }
 
-/// A limit that the CA named.
-// Text, as below.
+/// A rate limit that the CA reported.
+// Strings, as below.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct Limit {
-    /// URL of the directory of the CA that named it.
+    /// URL of the directory of the CA.
     pub server: String,
-    /// What is limited: `account`, `domain example.org` (a registered domain), `set …` (exactly the same
-    /// names, by their hash) or `name www.example.org`.
+    /// Scope of the limit: `account`, `domain example.org` (a registered domain), `set …` (exactly the
+    /// same names, by their hash) or `name www.example.org`.
     pub of: String,
-    /// Until when.
+    /// End of the limit.
     #[schemars(schema_with = "date_time")]
     pub until: String,
 }
 
-/// How many certificates could be requested at an instant; more may be from then on as time goes by.
+/// Remaining requests of the quota at a time. They increase with time after that.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct Requests {
-    /// How many.
+    /// Number of requests.
     pub available: i64,
-    /// When.
-    // Text: one object that cannot be read would stop the watch of all.
+    /// Time of this number.
+    // A string: a decoding error would affect the whole list.
     #[schemars(schema_with = "date_time")]
     pub at: String,
 }

@@ -1,15 +1,15 @@
-//! `Gateway` and `VirtualService` of `networking.istio.io`: the fields that we read. See
+//! `Gateway` and `VirtualService` of `networking.istio.io`, with the fields that we read. See
 //! [`source`](super::source).
 
 use serde::Deserialize;
 
-use super::source::{KindName, Shape, lenient, lenient_list};
+use super::source::{KindName, Shape, tolerant, tolerant_list};
 
 const GROUP: &str = "networking.istio.io";
-/// Istio before 1.5 and clusters that were upgraded from it serve `v1alpha3` only.
+/// Istio before 1.5, and clusters that were upgraded from it, serve only `v1alpha3`.
 const VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
-/// Istio's `Gateway`
+/// `Gateway` of Istio
 pub const GATEWAY: KindName =
     KindName { group: GROUP, versions: VERSIONS, kind: "Gateway", plural: "gateways" };
 /// `VirtualService`
@@ -20,31 +20,31 @@ pub const VIRTUAL_SERVICE: KindName = KindName {
     plural: "virtualservices",
 };
 
-/// `spec` of Istio's Gateway.
+/// `spec` of an Istio Gateway.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct GatewaySpec {
-    /// Where the gateway listens.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// `servers`
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub servers: Vec<Server>,
 }
 
-/// A port with its hosts.
+/// A server of a Gateway.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Server {
-    /// `host`, `namespace/host`, `./host` or `*/host`; the host may be or begin with `*`.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// `host`, `namespace/host`, `./host` or `*/host`; the host may be `*` or a wildcard.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub hosts: Vec<String>,
-    /// How TLS is ended here.
-    #[serde(default, deserialize_with = "lenient")]
+    /// TLS configuration.
+    #[serde(default, deserialize_with = "tolerant")]
     pub tls: ServerTls,
 }
 
-/// How TLS is ended.
+/// TLS configuration of a server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerTls {
-    /// Name of the Secret. Servers that pass TLS through have none.
-    #[serde(default, deserialize_with = "lenient")]
+    /// Name of the Secret. Empty for TLS passthrough.
+    #[serde(default, deserialize_with = "tolerant")]
     pub credential_name: String,
 }
 
@@ -55,11 +55,11 @@ impl Shape for GatewaySpec {
 /// `spec` of a VirtualService.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct VirtualServiceSpec {
-    /// Names that it serves.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// Host names.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub hosts: Vec<String>,
-    /// `name` in its own namespace, `namespace/name` or `mesh`.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// `name` in the same namespace, `namespace/name`, or `mesh`.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub gateways: Vec<String>,
 }
 

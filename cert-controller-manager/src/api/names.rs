@@ -1,11 +1,11 @@
-//! How objects are named, across clusters.
+//! Keys of objects, clusters and tenants.
 
 use std::fmt;
 
 use cert_lib::solve::Owner;
 use kube::{Resource, ResourceExt};
 
-/// Names an object of a kind that the context tells.
+/// Namespace and name of an object.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
     /// Namespace
@@ -27,7 +27,7 @@ impl ObjectKey {
         Self::new(object.namespace().unwrap_or_default(), object.name_any())
     }
 
-    /// Reads `namespace/name`.
+    /// Parses `namespace/name`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (namespace, name) = text.split_once('/')?;
@@ -41,8 +41,8 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// The name of an object that is made from another one, `stem-tail`: cut to what Kubernetes takes,
-/// without a dot at the cut, which no label ends with. `tail` keeps apart what is cut alike.
+/// A valid object name `stem-tail`. A long `stem` is truncated, not at a dot. `tail` must make the name
+/// unique.
 #[must_use]
 pub fn derived(stem: &str, tail: &str) -> String {
     let mut end = stem.len().min(MAX_NAME.saturating_sub(1 + tail.len()));
@@ -54,83 +54,82 @@ pub fn derived(stem: &str, tail: &str) -> String {
     format!("{stem}-{tail}")
 }
 
-/// Longest name of an object (RFC 1123 section 2.1).
+/// Maximum length of an object name (RFC 1123 section 2.1).
 const MAX_NAME: usize = 253;
 
-/// Which cluster an object lives in, where it may live in either.
+/// The cluster of a Certificate.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum CertificateCluster {
     /// The source cluster.
     Source,
-    /// The target cluster, where it differs from the source cluster: upstream keeps Certificates
-    /// there.
+    /// The target cluster, if it differs from the source cluster. Upstream creates Certificates there.
     Target,
 }
 
-/// Names a Certificate.
+/// Identifies a Certificate.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateKey {
-    /// Where it lives.
+    /// Cluster
     pub cluster: CertificateCluster,
-    /// Its name there.
+    /// Namespace and name
     pub object: ObjectKey,
 }
 
 impl CertificateKey {
-    /// The key of the Certificate `object` in `home`.
+    /// The key of the Certificate `object` in `cluster`.
     #[must_use]
-    pub fn new(home: CertificateCluster, object: ObjectKey) -> Self {
-        Self { cluster: home, object }
+    pub fn new(cluster: CertificateCluster, object: ObjectKey) -> Self {
+        Self { cluster, object }
     }
 
-    /// Who shares what there is with others.
+    /// The tenant of the Certificate.
     #[must_use]
     pub fn tenant(&self) -> Tenant {
-        Tenant { home: self.cluster, namespace: self.object.namespace.clone() }
+        Tenant { cluster: self.cluster, namespace: self.object.namespace.clone() }
     }
 
-    /// The Certificate as the engine names it.
+    /// The Certificate as owner in the engine.
     #[must_use]
     pub fn owner(&self) -> Owner {
         Owner(self.to_string())
     }
 
-    /// The Certificate that the engine names so; `None` where somebody else wrote the text.
+    /// The Certificate of an owner; `None` if the text has another format.
     #[must_use]
     pub fn from_owner(owner: &Owner) -> Option<Self> {
         Self::parse(&owner.0)
     }
 
-    /// Reads what [`Display`](fmt::Display) writes.
+    /// Parses the format of [`Display`](fmt::Display).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (home, object) = match text.strip_prefix(AT_TARGET) {
+        let (cluster, object) = match text.strip_prefix(AT_TARGET) {
             Some(object) => (CertificateCluster::Target, object),
             None => (CertificateCluster::Source, text),
         };
-        ObjectKey::parse(object).map(|object| Self { cluster: home, object })
+        ObjectKey::parse(object).map(|object| Self { cluster, object })
     }
 }
 
-/// Who shares quotas, limits and slots with others: a namespace of one cluster. One of the same name
-/// in another cluster is somebody else.
+/// The unit of fairness for quotas, limits and order slots: a namespace of one cluster. A namespace of
+/// the same name in another cluster is another tenant.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tenant {
-    /// Which cluster.
-    pub home: CertificateCluster,
-    /// The namespace there.
+    /// Cluster
+    pub cluster: CertificateCluster,
+    /// Namespace
     pub namespace: String,
 }
 
 impl Tenant {
-    /// Whether the Certificate is one of its own.
+    /// Whether the Certificate belongs to this tenant.
     #[must_use]
     pub fn has(&self, key: &CertificateKey) -> bool {
-        self.home == key.cluster && self.namespace == key.object.namespace
+        self.cluster == key.cluster && self.namespace == key.object.namespace
     }
 }
 
-/// No namespace has a colon in it.
+/// Prefix of the target cluster. Namespaces cannot contain a colon.
 const AT_TARGET: &str = "target:";
 
 impl fmt::Display for CertificateKey {
@@ -142,7 +141,7 @@ impl fmt::Display for CertificateKey {
     }
 }
 
-/// Names an Issuer.
+/// Identifies an Issuer.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum IssuerKey {
     /// In the issuer namespace of the default cluster.
@@ -152,7 +151,7 @@ pub enum IssuerKey {
 }
 
 impl IssuerKey {
-    /// The namespace of the tenant who brought it; `None` for one of ours.
+    /// The namespace of a tenant's issuer; `None` for an issuer of the operator.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
         match self {
@@ -161,7 +160,7 @@ impl IssuerKey {
         }
     }
 
-    /// The issuer that is named so, as [`Display`](fmt::Display) does it.
+    /// Parses the format of [`Display`](fmt::Display).
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let target = text.strip_prefix("target:").and_then(|rest| rest.split_once('/'));
@@ -172,8 +171,7 @@ impl IssuerKey {
     }
 }
 
-/// Upstream's issuer key, as it is in fingerprints and metric labels: `name` or
-/// `target:<namespace>/<name>`.
+/// The format of upstream in fingerprints and metric labels: `name` or `target:<namespace>/<name>`.
 impl fmt::Display for IssuerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,30 +181,30 @@ impl fmt::Display for IssuerKey {
     }
 }
 
-/// Identifies a cluster among all that managers write owner annotations about.
+/// The id of a cluster in owner annotations.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClusterId {
-    /// What we write.
+    /// The current id.
     pub id: String,
-    /// What was written of the same cluster before: `--<cluster>.migration-ids` and upstream's
-    /// fallback, `<cluster>/gardener.cloud`.
+    /// Former ids: `--<cluster>.migration-ids` and the fallback of upstream,
+    /// `<cluster>/gardener.cloud`.
     pub former: Vec<String>,
 }
 
 impl ClusterId {
-    /// Whether `text` names this cluster.
+    /// Whether `text` is a current or former id of this cluster.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         self.id == text || self.former.iter().any(|former| former == text)
     }
 }
 
-/// Tells the objects of one manager from those of another where several share a cluster: what they
-/// write about orders carries it, and they leave alone what carries another one.
+/// Identifies the objects of one manager if several managers share a cluster. A manager ignores objects
+/// of other realms.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Realm {
     text: String,
-    /// With the ids that the cluster had before.
+    /// The realms with former ids of the cluster.
     former: Vec<String>,
 }
 
@@ -215,19 +213,18 @@ impl Realm {
     #[must_use]
     pub fn new(class: &str, source: &ClusterId) -> Self {
         let of = |id: &String| format!("{class}@{id}");
-        // Upstream's fallback is the same for every cluster.
+        // The fallback of upstream does not identify a cluster.
         let former = source.former.iter().filter(|id| !id.ends_with("/gardener.cloud"));
         Self { text: of(&source.id), former: former.map(of).collect() }
     }
 
-    /// As text.
+    /// The text in annotations.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether what carries `text` is of this manager: the id of its cluster may have been another
-    /// one then.
+    /// Whether `text` is a current or former realm of this manager.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         self.text == text || self.former.iter().any(|former| former == text)
@@ -239,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_derived_name_has_no_dot_at_its_cut_and_fits() {
+    fn a_derived_name_is_truncated_but_not_at_a_dot() {
         let long = "a".repeat(300);
         for (stem, name) in [
             ("web", "web-t".to_owned()),
@@ -254,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_found_again_by_what_the_engine_calls_it() {
-        let key = |home| CertificateKey::new(home, ObjectKey::new("ns", "a"));
+    fn a_certificate_key_is_parsed_from_its_text() {
+        let key = |cluster| CertificateKey::new(cluster, ObjectKey::new("ns", "a"));
         for (text, parsed) in [
             ("ns/a", Some(key(CertificateCluster::Source))),
             ("target:ns/a", Some(key(CertificateCluster::Target))),

@@ -1,20 +1,20 @@
-//! The annotation that names the owners of an object where owner references cannot: in another
-//! namespace or another cluster. The format is gardener's controller-manager-library's.
+//! The annotation with owners in other namespaces or clusters, where owner references do not work. The
+//! format is that of the controller-manager-library of Gardener.
 
 use super::{ClusterId, ObjectKey};
 
-/// Annotation: comma list of `<cluster id>:<group>/<Kind>/<namespace>/<name>`.
+/// Annotation: comma-separated list of `<cluster id>:<group>/<Kind>/<namespace>/<name>`.
 pub const OWNERS: &str = "resources.gardener.cloud/owners";
 
-/// Longest annotation that is read, in bytes.
+/// Maximum length of the annotation in bytes; a longer one is ignored.
 const MAX_BYTES: usize = 16 << 10;
-/// Most owners of an object. A tenant can write any number of them.
+/// Maximum number of owners, because tenants can write the annotation.
 pub const MAX_OWNERS: usize = 64;
 
-/// One entry of the list.
+/// An entry of the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnerEntry {
-    /// Id of the owner's cluster; `None` where it is the one of the annotated object.
+    /// Id of the owner's cluster; `None` for the cluster of the annotated object.
     pub cluster: Option<String>,
     /// API group, empty for the core group.
     pub group: String,
@@ -25,14 +25,14 @@ pub struct OwnerEntry {
 }
 
 impl OwnerEntry {
-    /// Whether the owner lives in `cluster`, when the annotated object lives `here` or elsewhere.
+    /// Whether the owner is in `cluster`. `here` is whether the annotated object is in it.
     #[must_use]
     pub fn lives_in(&self, cluster: &ClusterId, here: bool) -> bool {
         self.cluster.as_ref().map_or(here, |id| cluster.is(id))
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // Ids may hold slashes and colons, the rest no colon.
+        // Ids may contain slashes and colons, the rest cannot contain a colon.
         let (cluster, rest) = match text.trim().rsplit_once(':') {
             Some((cluster, rest)) => (Some(cluster.to_owned()), rest),
             None => (None, text.trim()),
@@ -50,7 +50,7 @@ impl OwnerEntry {
     }
 }
 
-/// The first entries of the annotation; what is none is left out. One that is too long has none.
+/// Parses at most [`MAX_OWNERS`] entries. Invalid ones are ignored.
 #[must_use]
 pub fn parse(annotation: &str) -> Vec<OwnerEntry> {
     all(annotation).take(MAX_OWNERS).collect()
@@ -61,8 +61,8 @@ fn all(annotation: &str) -> impl Iterator<Item = OwnerEntry> {
     text.split(',').filter_map(OwnerEntry::parse)
 }
 
-/// The annotation with former ids of `cluster` replaced by the one of today; `None` where there is
-/// nothing to replace, or more than is read.
+/// The annotation with former ids of `cluster` replaced by the current one; `None` if there are none, or
+/// if the list is too long.
 #[must_use]
 pub fn migrate(annotation: &str, cluster: &ClusterId) -> Option<String> {
     let is_former =
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owners_are_read_and_written_as_gardener_does() {
+    fn owners_have_the_format_of_gardener() {
         let text = "source/gardener.cloud:networking.k8s.io/Ingress/ns/a,/Service/ns/b";
         let owners = parse(text);
         let entry = |cluster: Option<&str>, group: &str, kind: &str, name: &str| OwnerEntry {
@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn former_ids_count_and_are_replaced() {
+    fn former_cluster_ids_are_replaced() {
         let cluster = ClusterId { id: "new".into(), former: vec!["old:1".into()] };
-        let here = |text: &str, home| parse(text)[0].lives_in(&cluster, home);
+        let here = |text: &str, here| parse(text)[0].lives_in(&cluster, here);
         assert!(here("old:1:/Service/ns/a", false) && here("new:/Service/ns/a", false));
         assert!(here("/Service/ns/a", true) && !here("/Service/ns/a", false));
         assert!(!here("other:/Service/ns/a", true));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn few_owners_are_read_of_a_short_annotation() {
+    fn the_annotation_is_bounded() {
         let cluster = ClusterId { id: "new".into(), former: vec!["old".into()] };
         let text = |count| vec!["old:/Service/ns/a"; count].join(",");
         for (count, read, migrated) in [(64, 64, true), (65, 64, false), (16_000, 0, false)] {

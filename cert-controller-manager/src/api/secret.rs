@@ -1,4 +1,4 @@
-//! Which Secret a Certificate means, and what a Secret with a certificate says, whoever reads it.
+//! The Secret of a Certificate, and the interpretation of its labels, annotations and entries.
 
 use cert_lib::model::{
     bundle::{Leaf, LeafDigest, certificates},
@@ -12,16 +12,16 @@ use super::{
     Certificate, ObjectKey, certificate::CertificateSpec, names, time::whole_up, well_known,
 };
 
-/// A CA may back-date; without a note of ours a certificate counts as requested this long after its
-/// first instant (Let's Encrypt back-dates by an hour).
+/// Assumed time from `notBefore` to the request, for certificates without a recorded time. CAs may
+/// back-date certificates; Let's Encrypt does so by an hour.
 const BACKDATING: SignedDuration = SignedDuration::from_secs(3_630);
 
 impl Certificate {
-    /// The Secret that the Certificate's result goes to. Where the Certificate names none, the name is
-    /// made from its own and its uid: the same after a crash, and nobody else's.
+    /// The Secret of the Certificate. If the specification names none, the name is derived from the name
+    /// and uid of the Certificate: it is unique, and the same after a crash.
     ///
-    /// `secretName` wins over another name in `secretRef`: a person writes the former, the manager
-    /// the latter, and it is outdated when the person changes his mind.
+    /// `secretName` takes precedence over another name in `secretRef`. Users set the former and the
+    /// manager sets the latter, which is outdated after a change of `secretName`.
     #[must_use]
     pub fn secret_key(&self) -> ObjectKey {
         let own = self.namespace().unwrap_or_default();
@@ -32,32 +32,32 @@ impl Certificate {
         })
     }
 
-    /// The Secret that `secretRef` names where `secretName` names another one: it had the result
-    /// before `secretName` was changed. `None` where it is in another namespace than the Certificate.
+    /// The Secret before a change of `secretName`: the one in `secretRef`. `None` without a change, or if
+    /// it is in another namespace than the Certificate.
     #[must_use]
     pub fn former_secret(&self) -> Option<ObjectKey> {
         let own = self.namespace().unwrap_or_default();
         let reference = self.spec.secret_ref.as_ref()?;
-        let name = full(&reference.name)?;
-        let is_here = full(&reference.namespace).is_none_or(|namespace| namespace == own);
-        let is_other = full(&self.spec.secret_name).is_some_and(|current| current != name);
+        let name = non_empty(&reference.name)?;
+        let is_here = non_empty(&reference.namespace).is_none_or(|namespace| namespace == own);
+        let is_other = non_empty(&self.spec.secret_name).is_some_and(|current| current != name);
         (is_here && is_other).then(|| ObjectKey::new(&own, name))
     }
 
-    /// The key of a certificate that was requested before this instant is not to be kept.
+    /// The keys of certificates that were requested before this time must not be reused.
     #[must_use]
     pub fn new_key_after(&self) -> Option<Timestamp> {
         self.annotations().get(well_known::NEW_KEY_AFTER)?.parse().ok().map(whole_up)
     }
 }
 
-/// The Secret that `spec` names, for a Certificate in the namespace `own`. Blank is unset.
+/// The Secret in `spec`, for a Certificate in the namespace `own`. Empty fields are unset.
 #[must_use]
 pub fn named_secret(spec: &CertificateSpec, own: &str) -> Option<ObjectKey> {
     let reference = spec.secret_ref.as_ref();
-    let referenced = reference.and_then(|reference| full(&reference.name));
-    let elsewhere = reference.and_then(|reference| full(&reference.namespace));
-    match (full(&spec.secret_name), referenced) {
+    let referenced = reference.and_then(|reference| non_empty(&reference.name));
+    let elsewhere = reference.and_then(|reference| non_empty(&reference.namespace));
+    match (non_empty(&spec.secret_name), referenced) {
         (Some(name), Some(other)) if name != other => Some(ObjectKey::new(own, name)),
         (Some(name), _) | (None, Some(name)) => {
             Some(ObjectKey::new(elsewhere.unwrap_or(own), name))
@@ -66,23 +66,23 @@ pub fn named_secret(spec: &CertificateSpec, own: &str) -> Option<ObjectKey> {
     }
 }
 
-fn full(text: &Option<String>) -> Option<&str> {
+fn non_empty(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-/// An entry of a Secret; empty where there is none.
+/// An entry of a Secret; empty if it is missing.
 #[must_use]
 pub fn entry<'a>(secret: &'a Secret, name: &str) -> &'a [u8] {
     secret.data.as_ref().and_then(|data| data.get(name)).map_or(&[], |value| &value.0)
 }
 
-/// When the certificate in a Secret was requested, if that is noted on it.
+/// The recorded time of the request for the certificate in a Secret.
 #[must_use]
 pub fn noted_request(secret: &Secret) -> Option<Timestamp> {
     secret.annotations().get(well_known::REQUESTED_AT)?.parse().ok()
 }
 
-/// When a certificate was requested of which nothing is noted.
+/// The assumed time of the request for a certificate without a recorded time.
 #[must_use]
 pub fn assumed_request(leaf: &Leaf) -> Timestamp {
     leaf.not_before.saturating_add(BACKDATING).unwrap_or(leaf.not_before)
@@ -94,8 +94,8 @@ pub fn is_revoked(secret: &Secret) -> bool {
     is_marked_revoked(secret) && !has_void_mark(secret)
 }
 
-/// Whether a Secret is marked as revoked for another certificate than the one in it: a crash came between
-/// the new certificate and the removal of the mark.
+/// Whether a Secret has the annotation of a revocation of another certificate. This happens after a crash
+/// between the write of a new certificate and the removal of the annotation.
 #[must_use]
 pub fn has_void_mark(secret: &Secret) -> bool {
     let about = secret.annotations().get(well_known::REVOKED_CERTIFICATE);
@@ -106,13 +106,13 @@ fn is_marked_revoked(secret: &Secret) -> bool {
     secret.annotations().get(well_known::REVOKED).is_some_and(|text| text == "true")
 }
 
-/// The value of the label [`marks::DIGEST`]: labels have at most 63 characters, a digest has 64.
+/// The value of the label [`well_known::DIGEST`]. Labels have at most 63 characters, a digest has 64.
 #[must_use]
 pub fn digest_label(leaf: &LeafDigest) -> String {
     leaf.to_string().chars().take(56).collect()
 }
 
-/// Identifies the certificate in a Secret as a whole.
+/// The digest of the leaf certificate in a Secret.
 #[must_use]
 pub fn leaf_digest(secret: &Secret) -> String {
     let chain = certificates(entry(secret, "tls.crt")).unwrap_or_default();
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_secret_is_valid_whatever_is_at_the_cut() {
+    fn a_truncated_secret_name_is_valid() {
         let long = format!("{}.{}", "a".repeat(239), "b".repeat(13));
         let mut certificate = Certificate::new(&long, serde_json::from_value(json!({})).unwrap());
         certificate.metadata.uid = Some("0123456789".to_owned());
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_a_revocation_is_void_for_another_certificate() {
+    fn a_revocation_annotation_is_void_for_another_certificate() {
         let secret = |base64: &str, annotations: serde_json::Value| {
             let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
             let data = [("tls.crt".to_owned(), ByteString(pem.into_bytes()))].into();
@@ -149,7 +149,7 @@ mod tests {
             |it: &str| json!({ well_known::REVOKED: "true", well_known::REVOKED_CERTIFICATE: it });
         for (der, annotations, revoked, void) in [
             (old, json!({}), false, false),
-            // Upstream's says nothing more.
+            // Upstream sets no other annotation.
             (old, json!({ well_known::REVOKED: "true" }), true, false),
             (old, json!({ well_known::REVOKED: "false" }), false, false),
             (old, of(&about), true, false),
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_the_one_that_is_named_or_has_a_name_that_stays() {
+    fn the_secret_is_named_in_the_spec_or_derived() {
         for (spec, key) in [
             (json!({}), "ns/cert-01234567"),
             (json!({ "secretName": "tls" }), "ns/tls"),
             (json!({ "secretName": "", "secretRef": {} }), "ns/cert-01234567"),
             (json!({ "secretRef": { "name": "tls", "namespace": "other" } }), "other/tls"),
             (json!({ "secretName": "tls", "secretRef": { "namespace": "other" } }), "other/tls"),
-            // What we wrote before the name was changed.
+            // `secretRef` is from before the change of `secretName`.
             (
                 json!({ "secretName": "new", "secretRef": { "name": "old", "namespace": "ns" } }),
                 "ns/new",
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_a_change_of_secret_name_is_the_one_of_secret_ref() {
+    fn the_former_secret_is_the_one_in_secret_ref() {
         for (spec, former) in [
             (json!({ "secretName": "new", "secretRef": { "name": "old" } }), Some("ns/old")),
             (

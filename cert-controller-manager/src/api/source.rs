@@ -1,8 +1,8 @@
-//! Foreign objects that ask for certificates: the fields that we read, and nothing else.
+//! Source objects of other APIs, with the fields that we read.
 //!
-//! Others write them, and one object that cannot be read would stop the watch of all. So everything
-//! has a default, and what has another type than expected is taken as absent. A value of these types
-//! never replaces an object: write by patches.
+//! A decoding error would affect the whole list. Therefore all fields have defaults, and values of
+//! unexpected types are treated as absent. Never replace an object with a value of these types: use
+//! patches.
 
 use std::{
     borrow::Cow,
@@ -20,12 +20,12 @@ use serde::{
 };
 use serde_json::Value;
 
-/// What a foreign kind is called.
+/// Group, versions, kind and plural of a resource.
 #[derive(Debug, Eq, PartialEq)]
 pub struct KindName {
     /// API group, empty for the core group.
     pub group: &'static str,
-    /// Versions that we read, the preferred one first.
+    /// Supported versions, the preferred one first.
     pub versions: &'static [&'static str],
     /// Kind
     pub kind: &'static str,
@@ -48,13 +48,13 @@ pub const SERVICE: KindName =
 pub const NAMESPACE: KindName =
     KindName { group: "", versions: &["v1"], kind: "Namespace", plural: "namespaces" };
 
-/// The fields that we read of the specification of a kind.
+/// The specification of a kind, with the fields that we read.
 pub trait Shape: Clone + Debug + Default + DeserializeOwned + Send + Sync + 'static {
     /// The kind.
     const NAME: KindName;
 }
 
-/// What is neither a list nor a structure is taken as absent.
+/// Treats scalar values as absent.
 macro_rules! absent {
     ($value:expr) => {
         fn visit_unit<E>(self) -> Result<Self::Value, E> {
@@ -83,19 +83,19 @@ macro_rules! absent {
     };
 }
 
-/// A foreign object.
+/// An object of another API.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(bound(deserialize = "S: DeserializeOwned + Default"))]
 pub struct Foreign<S> {
-    /// Name, annotations and so on.
+    /// Metadata.
     #[serde(default)]
     pub metadata: ObjectMeta,
-    /// What is read of the specification.
-    #[serde(default, deserialize_with = "lenient_fields")]
+    /// Specification.
+    #[serde(default, deserialize_with = "tolerant_fields")]
     pub spec: S,
 }
 
-/// The version of the API that is spoken; empty for the preferred one.
+/// The API version of requests; empty for the preferred one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Version(pub &'static str);
 
@@ -129,11 +129,11 @@ impl<S: Shape> Resource for Foreign<S> {
     }
 }
 
-/// Reads a value; the default where it is of another type.
+/// Decodes a value, or returns the default if it has another type.
 ///
 /// # Errors
-/// Only when the text is no JSON at all.
-pub fn lenient<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Only for invalid JSON.
+pub fn tolerant<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,
@@ -142,12 +142,12 @@ where
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-/// Reads a structure field by field, so that a large one is in memory once; the default where the
-/// value is of another type.
+/// Decodes a structure, or returns the default if the value has another type. Does not copy the whole
+/// value.
 ///
 /// # Errors
-/// When the text is no JSON, or has a field twice.
-pub fn lenient_fields<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// For invalid JSON and duplicate fields.
+pub fn tolerant_fields<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
@@ -176,12 +176,12 @@ where
     deserializer.deserialize_any(Fields(PhantomData))
 }
 
-/// Reads a list without the elements of another type, and of endless lists only the beginning. One
-/// element after the other, so that a long list is in memory once.
+/// Decodes at most [`MAX_ITEMS`] elements of a list, and skips elements of other types. Does not copy
+/// the whole list.
 ///
 /// # Errors
-/// Only when the text is no JSON at all.
-pub fn lenient_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Only for invalid JSON.
+pub fn tolerant_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
@@ -217,26 +217,26 @@ where
     deserializer.deserialize_any(Items(PhantomData))
 }
 
-/// How much of a list is read: one more than is looked at, so that more are noticed.
+/// Maximum number of decoded elements: one above the limit, so that a longer list is noticed.
 const MAX_ITEMS: usize = 1_001;
 
 /// `spec` of an Ingress.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct IngressSpec {
-    /// Secrets, and the hosts that they are for.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// TLS entries.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub tls: Vec<IngressTls>,
 }
 
-/// A Secret, and the hosts that it is for.
+/// A TLS entry.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressTls {
-    /// Names to be certified.
-    #[serde(default, deserialize_with = "lenient_list")]
+    /// Host names.
+    #[serde(default, deserialize_with = "tolerant_list")]
     pub hosts: Vec<String>,
     /// Name of the Secret, in the namespace of the Ingress.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "tolerant")]
     pub secret_name: String,
 }
 
@@ -247,8 +247,8 @@ impl Shape for IngressSpec {
 /// `spec` of a Service.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ServiceSpec {
-    /// Only `LoadBalancer` gets certificates.
-    #[serde(default, rename = "type", deserialize_with = "lenient")]
+    /// `type`; only `LoadBalancer` gets certificates.
+    #[serde(default, rename = "type", deserialize_with = "tolerant")]
     pub kind: String,
 }
 
@@ -256,7 +256,7 @@ impl Shape for ServiceSpec {
     const NAME: KindName = SERVICE;
 }
 
-/// `spec` of a Namespace, of which nothing is read.
+/// `spec` of a Namespace, which is not read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NamespaceSpec {}
 
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_any_shape_is_read_and_what_has_a_wrong_type_is_absent() {
+    fn values_of_unexpected_types_are_treated_as_absent() {
         let nothing: Vec<(String, Vec<String>)> = Vec::new();
         for spec in [
             json!(null),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_spoken_to_in_the_version_that_is_asked_for() {
+    fn the_url_has_the_requested_version() {
         type Ingress = Foreign<IngressSpec>;
         let url = |version| Ingress::url_path(&Version(version), Some("ns"));
         assert_eq!(url(""), "/apis/networking.k8s.io/v1/namespaces/ns/ingresses");

@@ -1,21 +1,21 @@
-//! Times as our objects say them: RFC 3339 in whole seconds, as upstream writes them.
+//! Times in our objects: RFC 3339 in whole seconds, as in upstream.
 
 use jiff::Timestamp;
 
-/// The time in whole seconds.
+/// Formats a time, rounded down.
 #[must_use]
 pub fn seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
-/// The same, rounded up: a demand must lie after everything that was requested before it, also
+/// Formats a time, rounded up. A triggered renewal must be later than all requests before it, even
 /// within the same second.
 #[must_use]
 pub fn seconds_up(time: Timestamp) -> String {
     whole_up(time).to_string()
 }
 
-/// The first whole second that is not before `time`: whoever looks again then finds it come.
+/// The first whole second at or after `time`.
 #[must_use]
 pub fn whole_up(time: Timestamp) -> Timestamp {
     let whole = time.as_second() + i64::from(time.subsec_nanosecond() > 0);

@@ -1,9 +1,7 @@
-//! What is kept of a Certificate that is larger than any that is issued. Its writer decides how large
-//! it is, and all Certificates are kept in memory: a list of a megabyte of short texts takes ten
-//! times as much.
+//! Trims Certificates, because all of them are kept in memory and tenants determine their size. A list
+//! of a megabyte of short strings takes ten times as much.
 //!
-//! Nothing here makes a refused Certificate an accepted one: of a list that is cut, more is left than
-//! is allowed, and so of a text.
+//! A refused Certificate stays refused: a trimmed list or string is still longer than allowed.
 
 use std::collections::BTreeMap;
 
@@ -12,52 +10,52 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::{
     Certificate,
     certificate::{CertificateSpec, CertificateStatus},
-    well_known::{self, OURS_OF_CERTIFICATES},
+    well_known::{self, READ_ON_CERTIFICATES},
 };
 
-/// So many labels and so many annotations a Certificate gives to its Secret at most.
+/// Maximum number of labels, and of annotations, for the Secret.
 pub const MAX_PAIRS: usize = 64;
-/// So many bytes they have together at most: the API server takes 256 KiB of annotations in one object,
-/// and we and others have some, too.
+/// Maximum size of each of these maps in bytes. The API server accepts 256 KiB of annotations in an object,
+/// including those of controllers.
 pub const MAX_PAIRS_BYTES: usize = 192 << 10;
-/// With so many owners a Certificate is adopted for an object that came back; of more only the first
-/// ones are kept, so they cannot be written back.
+/// Maximum number of owners of a Certificate that is adopted for a recreated source object. A longer list
+/// is trimmed, so it must not be written back.
 pub const MAX_OWNERS: usize = 64;
 
-/// So many elements of a list are kept; fewer are allowed.
+/// Elements of a list; fewer are allowed.
 const MAX_ELEMENTS: usize = 1_001;
-/// About so many bytes of a list are kept; fewer are allowed.
+/// Approximate bytes of a list; fewer are allowed.
 const MAX_BYTES: usize = 128 << 10;
-/// So many bytes of a text are kept: longer than any name or duration.
+/// Bytes of a string; valid names and durations are shorter.
 const MAX_TEXT: usize = 4 << 10;
-/// So many renewal windows are kept; fewer are allowed.
+/// Renewal windows; fewer are allowed.
 const MAX_WINDOWS: usize = 51;
-/// So many bytes of a signing request are kept; fewer are allowed.
+/// Bytes of a signing request; fewer are allowed.
 const MAX_CSR: usize = 128 << 10;
-/// Longest list of owners in an annotation; a longer one counts as none, since a cut one would name
-/// another object.
+/// Bytes of the owner annotation. A longer one is removed, because a trimmed one would name another
+/// object.
 const MAX_OWNERS_TEXT: usize = 4 << 10;
-/// Longest API version of something that can exist: group, slash and version.
+/// Maximum length of a valid API version: group, slash and version.
 const MAX_API_VERSION: usize = 317;
-/// Longest kind.
+/// Maximum length of a kind.
 const MAX_KIND: usize = 63;
-/// Longest uid.
+/// Maximum length of a uid.
 const MAX_UID: usize = 128;
-/// So many bytes of a name are kept: longer than any name in Kubernetes or DNS.
+/// Bytes of a name; valid names in Kubernetes and DNS are shorter.
 const MAX_NAME: usize = 256;
-/// So many bytes of a message in the status are kept: more than is written there.
+/// Bytes of a message in the status; we write less.
 const MAX_MESSAGE: usize = 4_100;
-/// So many names in the status are kept: more than are written there.
+/// Names in the status; we write fewer.
 const MAX_STATUS_NAMES: usize = 128;
-/// So many instants in the status are kept: more than are written there.
+/// Times in the status; we write fewer.
 const MAX_INSTANTS: usize = 64;
-/// So many conditions are kept, ours first. There is one of ours.
+/// Conditions in the status. We write one, which comes first.
 const MAX_CONDITIONS: usize = 2;
-/// So many bytes of what a CA said are kept: more than is written there.
-const MAX_SAID: usize = 16 << 10;
+/// Bytes of a text from a CA in the status; we write less.
+const MAX_CA_TEXT: usize = 16 << 10;
 
-/// Cuts what is longer than allowed, and drops labels, annotations and finalizers that the manager does
-/// not read. So finalizers are never written back from what is left.
+/// Truncates strings and lists that are longer than allowed, and removes labels, annotations and
+/// finalizers that the manager does not read. Never write the remaining finalizers back.
 pub fn trim(certificate: &mut Certificate) {
     trim_metadata(certificate);
     trim_spec(&mut certificate.spec);
@@ -76,23 +74,23 @@ fn trim_metadata(certificate: &mut Certificate) {
     }
     for entries in [&mut metadata.labels, &mut metadata.annotations].into_iter().flatten() {
         entries.retain(|name, text| {
-            OURS_OF_CERTIFICATES.contains(&name.as_str())
+            READ_ON_CERTIFICATES.contains(&name.as_str())
                 && (name != well_known::OWNERS || text.len() <= MAX_OWNERS_TEXT)
         });
         entries.values_mut().for_each(|text| cut(text, MAX_TEXT));
     }
     if let Some(references) = &mut metadata.owner_references {
-        cut_references(references);
+        truncate_references(references);
     }
 }
 
 fn trim_spec(spec: &mut CertificateSpec) {
     for pairs in [&mut spec.secret_labels, &mut spec.secret_annotations].into_iter().flatten() {
-        cut_pairs(pairs);
+        truncate_pairs(pairs);
     }
     let lists =
         [&mut spec.dns_names, &mut spec.email_addresses, &mut spec.ip_addresses, &mut spec.uris];
-    lists.into_iter().flatten().for_each(cut_list);
+    lists.into_iter().flatten().for_each(truncate_list);
     let texts = [
         &mut spec.common_name,
         &mut spec.secret_name,
@@ -104,7 +102,7 @@ fn trim_spec(spec: &mut CertificateSpec) {
     ];
     texts.into_iter().flatten().for_each(|text| cut(text, MAX_TEXT));
     trim_references(spec);
-    // More of them say the same again.
+    // Duplicates have no effect.
     let mut kinds = Vec::new();
     if let Some(formats) = &mut spec.additional_output_formats {
         formats.retain(|format| {
@@ -118,7 +116,7 @@ fn trim_spec(spec: &mut CertificateSpec) {
         windows.truncate(MAX_WINDOWS);
         windows.shrink_to_fit();
         for window in windows {
-            window.days.iter_mut().for_each(cut_list);
+            window.days.iter_mut().for_each(truncate_list);
             cut(&mut window.start, MAX_TEXT);
             cut(&mut window.duration, MAX_TEXT);
             window.time_zone.iter_mut().for_each(|text| cut(text, MAX_TEXT));
@@ -130,7 +128,7 @@ fn trim_spec(spec: &mut CertificateSpec) {
     }
 }
 
-/// Cuts names of other objects. What is cut names nothing that can exist.
+/// Truncates names of other objects. A truncated name is not valid.
 fn trim_references(spec: &mut CertificateSpec) {
     if let Some(issuer) = &mut spec.issuer_ref {
         cut(&mut issuer.name, MAX_NAME);
@@ -149,8 +147,8 @@ fn trim_references(spec: &mut CertificateSpec) {
     }
 }
 
-/// Owners of Certificates may be able to write the status. What is cut still differs from what is written
-/// there, so that it is written again.
+/// Tenants may be able to write the status. A truncated value still differs from the correct one, so it
+/// is overwritten.
 fn trim_status(status: &mut CertificateStatus) {
     cut(&mut status.state, MAX_NAME);
     status.message.iter_mut().for_each(|text| cut(text, MAX_MESSAGE));
@@ -177,8 +175,8 @@ fn trim_status(status: &mut CertificateStatus) {
     if let Some(info) = &mut status.renewal_info {
         let texts = [&mut info.window_start, &mut info.window_end, &mut info.selected];
         texts.into_iter().for_each(|text| cut(text, MAX_NAME));
-        let said = info.explanation_url.iter_mut().chain([&mut info.certificate]);
-        said.for_each(|text| cut(text, MAX_SAID));
+        let texts = info.explanation_url.iter_mut().chain([&mut info.certificate]);
+        texts.for_each(|text| cut(text, MAX_CA_TEXT));
     }
     if let Some(backoff) = &mut status.backoff {
         cut(&mut backoff.recheck_after, MAX_NAME);
@@ -200,12 +198,12 @@ fn trim_status(status: &mut CertificateStatus) {
     }
 }
 
-/// Leaves one more than allowed.
-fn cut_pairs(pairs: &mut BTreeMap<String, String>) {
+/// Truncates labels or annotations, but keeps one more than allowed.
+fn truncate_pairs(pairs: &mut BTreeMap<String, String>) {
     if let Some(first) = pairs.keys().nth(MAX_PAIRS + 1).cloned() {
         pairs.split_off(&first);
     }
-    // Names that are too long are refused, and stay so.
+    // A name that is too long is refused, before and after the truncation.
     if pairs.keys().any(|name| name.len() > MAX_TEXT) {
         *pairs = std::mem::take(pairs)
             .into_iter()
@@ -222,8 +220,8 @@ fn cut_pairs(pairs: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Leaves one more than are written back, and the controller. What cannot exist owns nothing.
-fn cut_references(references: &mut Vec<OwnerReference>) {
+/// Truncates owners, but keeps one more than allowed and the controller. Invalid ones are removed.
+fn truncate_references(references: &mut Vec<OwnerReference>) {
     let mut kept = 0_usize;
     references.retain(|one| {
         let can_exist = one.api_version.len() <= MAX_API_VERSION
@@ -237,7 +235,7 @@ fn cut_references(references: &mut Vec<OwnerReference>) {
     references.shrink_to_fit();
 }
 
-fn cut_list(list: &mut Vec<String>) {
+fn truncate_list(list: &mut Vec<String>) {
     let mut bytes = 0_usize;
     let fits = list.iter().take(MAX_ELEMENTS).take_while(|text| {
         let before = bytes;
@@ -252,7 +250,7 @@ fn cut_list(list: &mut Vec<String>) {
     list.iter_mut().for_each(|text| cut(text, MAX_BYTES));
 }
 
-/// Leaves so many bytes of a text at most.
+/// Truncates a string to at most `length` bytes.
 pub fn cut(text: &mut String, length: usize) {
     if text.len() > length {
         let mut end = length;

@@ -1,99 +1,99 @@
-//! Labels and annotations on the objects that we write or read. They are upstream's, so that both
-//! programs understand each other's objects, but where the comment says otherwise.
+//! Well-known labels and annotations. They are those of upstream, for compatibility, unless the comment
+//! says "not in upstream".
 
-/// Field manager of our server-side applies.
+/// Field manager of server-side apply.
 pub const FIELD_MANAGER: &str = "cert-controller-manager";
 
-/// Label on Certificates and Secrets: fingerprint of the request that the Secret fulfils.
+/// Label on Certificates and Secrets: hash of the request.
 pub const HASH: &str = "cert.gardener.cloud/hash";
-/// Label on Secrets: `true` on every certificate Secret.
+/// Label on certificate Secrets: `true`.
 pub const CERTIFICATE: &str = "cert.gardener.cloud/certificate";
-/// Label of ours on certificate Secrets: the certificate in it, see
-/// [`digest_label`](super::secret::digest_label). A revocation finds by it who has the same certificate under
-/// another [`HASH`].
+/// Label on certificate Secrets (not in upstream): digest of the certificate, see
+/// [`digest_label`](super::secret::digest_label). A revocation uses it to find Secrets with the same
+/// certificate and another [`HASH`].
 pub const DIGEST: &str = "cert.gardener.cloud/certificate-digest";
-/// Annotation on Secrets: when the certificate was requested (RFC 3339, UTC).
+/// Annotation on Secrets: time of the request (RFC 3339, UTC).
 pub const REQUESTED_AT: &str = "cert.gardener.cloud/requestedAt";
 /// Annotation on Secrets: `true` after a revocation.
 pub const REVOKED: &str = "cert.gardener.cloud/revoked";
-/// Annotation of ours on certificate Secrets and backups: which manager wrote them, see
-/// [`Realm`](super::Realm). Only what carries its own is collected by a manager.
+/// Annotation on certificate Secrets and backups (not in upstream): [`Realm`](super::Realm) of the
+/// manager. A manager collects only garbage of its own realm.
 pub const REALM: &str = "cert.gardener.cloud/realm";
-/// Annotation of ours on Secrets: which certificate [`REVOKED`] is about, as the digest of it, so that the
-/// mark is void for another one. [`REPLACED`] is about one that is no longer there.
+/// Annotation on Secrets (not in upstream): digest of the certificate that [`REVOKED`] refers to, because
+/// [`REVOKED`] is void for another certificate. [`REPLACED`] means a former certificate.
 pub const REVOKED_CERTIFICATE: &str = "cert.gardener.cloud/revoked-certificate";
 /// See [`REVOKED_CERTIFICATE`].
 pub const REPLACED: &str = "replaced";
-/// Annotation of ours on Secrets: which certificate their keystores were made for.
+/// Annotation on Secrets (not in upstream): the certificate in the keystores.
 pub const KEYSTORES: &str = "cert.gardener.cloud/keystores";
-/// Annotation on Certificates: first instant of the current certificate's validity.
+/// Annotation on Certificates: start of the validity of the current certificate.
 pub const NOT_BEFORE: &str = "cert.gardener.cloud/not-before";
-/// Annotation on Certificates and, of ours, on backups: last instant of the certificate's validity.
+/// Annotation on Certificates, and on backups (not in upstream): end of the validity.
 pub const NOT_AFTER: &str = "cert.gardener.cloud/not-after";
-/// Annotation on Issuers and Certificates: which manager is responsible.
+/// Annotation on Issuers and Certificates: class of the responsible manager.
 pub const CLASS: &str = "cert.gardener.cloud/class";
-/// Annotation with which a person asks for something on Certificates and Issuers.
+/// Annotation on Certificates and Issuers: requests an operation.
 pub const OPERATION: &str = "gardener.cloud/operation";
-/// What can be asked for: to try again now.
+/// Operation: retry now.
 pub const RECONCILE: &str = "reconcile";
-/// What can be asked for on Issuers: another key for the account.
+/// Operation on Issuers: rotate the account key.
 pub const ROTATE_ACCOUNT_KEY: &str = "rotate-account-key";
-/// The class of objects that name none.
+/// The class of objects without the annotation.
 pub const DEFAULT_CLASS: &str = "gardencert";
-/// Label of ours on Secrets that hold the progress of an order.
+/// Label on progress Secrets (not in upstream).
 pub const PROGRESS: &str = "cert.gardener.cloud/progress";
-/// Annotation of ours on progress Secrets: whose they are, see [`Realm`](super::Realm).
+/// Annotation on progress Secrets: [`Realm`](super::Realm) of the manager.
 pub const PROGRESS_REALM: &str = "cert.gardener.cloud/progress-realm";
-/// Annotation of ours on progress Secrets: the Certificate, see
-/// [`CertificateKey`](super::CertificateKey).
+/// Annotation on progress Secrets: [`CertificateKey`](super::CertificateKey).
 pub const PROGRESS_OF: &str = "cert.gardener.cloud/progress-of";
-/// Annotation of ours on progress Secrets: the issuer that runs the order.
+/// Annotation on progress Secrets: issuer of the order.
 pub const PROGRESS_ISSUER: &str = "cert.gardener.cloud/progress-issuer";
-/// Annotation of ours on progress Secrets: why the order was placed.
+/// Annotation on progress Secrets: reason of the order.
 pub const PROGRESS_REASON: &str = "cert.gardener.cloud/progress-reason";
-/// Annotation of ours on progress Secrets: the order must not go on before this instant.
+/// Annotation on progress Secrets: the order must not continue before this time.
 pub const PROGRESS_NOT_BEFORE: &str = "cert.gardener.cloud/progress-not-before";
 
-/// Annotation of ours on Certificates: the key of a certificate that was requested before this instant
-/// (RFC 3339) is not certified again, whatever the rotation policy says. A revocation that renews sets
-/// it, as the key may be why.
+/// Annotation on Certificates (not in upstream): keys of certificates that were requested before this time
+/// (RFC 3339) are not reused, whatever the rotation policy is. A revocation with renewal sets it, because
+/// the key may be compromised.
 pub const NEW_KEY_AFTER: &str = "cert.gardener.cloud/new-key-after";
-/// Annotation of ours on Secrets of account keys: the thumbprint (RFC 7638) of the key that we made and
-/// nobody else has.
+/// Annotation on Secrets of account keys (not in upstream): thumbprint (RFC 7638) of a key that we
+/// generated, so that no other client has it.
 pub const MADE_KEY: &str = "cert.gardener.cloud/made-key";
-/// Annotation of ours on Certificates and source objects: `false` where its certificate is not shared
-/// with others that ask for the same.
+/// Annotation on Certificates and source objects (not in upstream): `false` disables the reuse of an
+/// existing certificate with the same request.
 pub const REUSE: &str = "cert.gardener.cloud/reuse";
-/// Annotation on Certificates that a source object made: its Secret belongs to that object, too.
+/// Annotation on Certificates of source objects: the Secret gets the same owners.
 pub const FORWARD_OWNERS: &str = "cert.gardener.cloud/forward-owner-refs";
-/// Annotation with the owners of an object that are in another namespace or cluster.
+/// Annotation with owners in other namespaces or clusters.
 pub const OWNERS: &str = "resources.gardener.cloud/owners";
-/// Finalizer of ours on Certificates whose Secret goes with them and cannot be owned by them.
+/// Finalizer on Certificates (not in upstream) whose Secret is deleted with them and cannot have an owner
+/// reference.
 pub const SECRET_FINALIZER: &str = "cert.gardener.cloud/certificate-secret";
-/// Annotation of ours on Namespaces of the target cluster: the namespaces (comma list, or `*`) whose
-/// Certificates may have their Secrets here.
+/// Annotation on Namespaces of the target cluster (not in upstream): namespaces (comma-separated, or `*`)
+/// whose Certificates may write Secrets here.
 pub const ALLOW_SECRETS_FROM: &str = "cert.gardener.cloud/allow-secrets-from";
-/// Label on the copies of certificate Secrets that a revocation needs after a renewal.
+/// Label on backups of certificate Secrets.
 pub const BACKUP: &str = "cert.gardener.cloud/backup";
 /// Label on backup Secrets: lower-case hex of the serial number.
 pub const SERIAL: &str = "cert.gardener.cloud/certificate-serialnumber";
-/// Annotation of ours on backup Secrets: whose certificate it is, a comma list of
-/// `<cluster>:<namespace>`. A revocation takes those of its own namespace only.
+/// Annotation on backup Secrets (not in upstream): tenants of the certificate, a comma-separated list of
+/// `<cluster>:<namespace>`. A revocation uses only backups of its own namespace.
 pub const BACKUP_OF: &str = "cert.gardener.cloud/backup-of";
-/// Annotation of ours on backup Secrets: the issuer, as [`IssuerKey`](super::IssuerKey) is written.
+/// Annotation on backup Secrets (not in upstream): [`IssuerKey`](super::IssuerKey).
 pub const BACKUP_ISSUER: &str = "cert.gardener.cloud/backup-issuer";
-/// Annotation of ours on Certificates that a source object made: the class of that object, so that they can
-/// be cleaned up when it changes its class.
+/// Annotation on Certificates of source objects (not in upstream): class of the source object, so that
+/// they are deleted when it changes.
 pub const SOURCE_CLASS: &str = "cert.gardener.cloud/source-class";
-/// Annotations that Certificates have from the source object that made them.
+/// Annotations that are copied from source objects to Certificates.
 pub const COPIED: [&str; 4] = [
     "cert.gardener.cloud/dnsrecord-provider-type",
     "cert.gardener.cloud/dnsrecord-secret-ref",
     "cert.gardener.cloud/dnsrecord-class",
     REUSE,
 ];
-/// All labels and annotations of Certificates that are read: others are not kept in memory.
-pub const OURS_OF_CERTIFICATES: [&str; 14] = [
+/// Labels and annotations of Certificates that are read. Others are not kept in memory.
+pub const READ_ON_CERTIFICATES: [&str; 14] = [
     HASH,
     NOT_BEFORE,
     NOT_AFTER,

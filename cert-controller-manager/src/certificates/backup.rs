@@ -30,7 +30,7 @@ impl Controller {
     ) -> kube::Result<()> {
         let tenants = self.places.tenants(of.cluster, &of.object.namespace);
         let tenant = tenants.first().map_or("", String::as_str);
-        let limit = backup::most(issuer);
+        let limit = backup::max_backups(issuer);
         let is_full = self.secrets.backups_of(tenant) >= limit;
         if is_full && !self.delete_oldest(tenant, issuer).await? {
             tracing::warn!(certificate = %of, "cannot back up certificate {leaf} for a later revocation: namespace {} has {limit} backups, and none of them can be replaced", of.object.namespace);

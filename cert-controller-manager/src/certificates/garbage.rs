@@ -56,7 +56,7 @@ impl Controller {
 
     async fn collect_once(&self) -> kube::Result<usize> {
         let now = self.clock.now();
-        let limit = backup::most(&IssuerKey::Default(String::new()));
+        let limit = backup::max_backups(&IssuerKey::Default(String::new()));
         let surplus = self.secrets.surplus(limit);
         let candidates = self.secrets.matching(|key, metadata| {
             may_have_expired(metadata, now) && self.index.of_secret(key).is_empty()

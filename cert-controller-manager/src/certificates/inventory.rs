@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::reconcile::Controller;
 use crate::{
     api::{Certificate, IssuerKey, ObjectKey, is_served},
-    runtime::metrics::{Census, CertificateEntry, SecretCounts},
+    runtime::metrics::{CertificateEntry, Inventory, SecretCounts},
 };
 
-impl Census for Controller {
+impl Inventory for Controller {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateEntry<'_>)) {
         let now = self.clock.now();
         self.index.each(|certificate| {

@@ -45,7 +45,7 @@ use crate::{
     },
     runtime::{
         certificate_clusters::CertificateClusters,
-        errors::{brief, is_news, is_refusal},
+        errors::{brief, is_refusal, is_unexpected},
         fence::NotLeading,
         metrics::Metrics,
         queue::Shared,
@@ -126,7 +126,7 @@ impl Controller {
                 None
             }
             Err(error) => {
-                if is_news(&error) {
+                if is_unexpected(&error) {
                     tracing::warn!(certificate = %key, "certificate {key}: a cluster refused a request or is unavailable: {}", brief(&error));
                 }
                 match is_refusal(&error) {

@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn each_tenant_passes_limits_without_a_record_twice_a_day() {
         let tenant = |namespace: &str| Tenant {
-            home: CertificateCluster::Source,
+            cluster: CertificateCluster::Source,
             namespace: namespace.into(),
         };
         let (greedy, other) = (tenant("greedy"), tenant("other"));

@@ -1,4 +1,4 @@
-//! `answer`: the responder alone.
+//! The command `answer`: the responder without the manager.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let default = ClusterOptions { kubeconfig: args.kubeconfig, ..ClusterOptions::default() };
         let settings = ClusterSettings { default, ..ClusterSettings::default() };
-        // Several responders write the same: where they are.
+        // Responders need no leader, because all of them write the same status.
         let clusters = Clusters::connect(&settings, &Fence::always()).await?;
         let options = Options {
             listen: args.answer.listen,
@@ -39,9 +39,9 @@ pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
         };
         tokio::select! {
             never = deployed => match never {},
-            ended = served => Ok(ended?),
+            result = served => Ok(result?),
             failed = clusters.run() => failed,
-            asked = super::asked_to_stop() => asked,
+            stopped = super::termination_signal() => stopped,
         }
     })
 }

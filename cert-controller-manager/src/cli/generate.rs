@@ -1,12 +1,12 @@
-//! `generate`: prints files, or writes them.
+//! The command `generate`: prints generated files, or writes them to a directory.
 
 use std::{io::Write, path::Path};
 
 use anyhow::Context;
 
-use crate::generate::{What, files};
+use crate::generate::{GeneratedFiles, files};
 
-pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn main(what: GeneratedFiles, directory: Option<&Path>) -> anyhow::Result<()> {
     for (name, text) in files(what)? {
         match directory {
             Some(directory) => {
@@ -14,7 +14,7 @@ pub(super) fn main(what: What, directory: Option<&Path>) -> anyhow::Result<()> {
                 std::fs::write(&path, text)
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
-            // A reader that has seen enough is no error.
+            // A closed pipe is not an error.
             None => {
                 let separator = if name.ends_with(".yaml") { "---\n" } else { "" };
                 drop(write!(std::io::stdout(), "{separator}{text}"));

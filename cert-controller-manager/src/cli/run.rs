@@ -1,8 +1,8 @@
-//! The manager: starts, leads when it is its turn, and stops.
+//! The command `run`: the manager, from its start to its end.
 //!
-//! All watches run from the start, so that a standby is as well informed as the leader; only the
-//! leader has passes. [`parts`] puts the controllers together, [`watches`] feeds them, [`lead`] starts
-//! both, and in our [`turn`] they work.
+//! All watches run from the start, so that a standby has complete caches; only the leader reconciles
+//! objects. [`wiring`] creates the controllers, [`watches`] fills their caches, [`startup`] starts both,
+//! and [`leadership`] starts the workers.
 
 mod leadership;
 mod startup;
@@ -22,7 +22,7 @@ use crate::{
         admin::{self, Admin},
         clusters::{Clusters, Role},
         fence::Fence,
-        lease_thread::{Candidate, Duties, LeaseThread},
+        lease_thread::{Candidate, LeaseThread, LeaseThreadConfig},
         metrics::{Limits, Metrics},
         profile,
         tasks::Tasks,
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// How long a worker that is stuck may hold up the end of the process.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a blocked thread may delay the end of the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What everything here is made from.
+/// Shared components of the process.
 struct Context {
     settings: Settings,
     clusters: Clusters,
@@ -49,19 +49,19 @@ pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
     super::log(&settings.log)?;
     let profile = settings.cpu_profile.as_deref().map(profile::start).transpose()?;
     let runtime = super::runtime()?;
-    let ended = runtime.block_on(run(settings));
-    runtime.shutdown_timeout(PATIENCE);
+    let result = runtime.block_on(run(settings));
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     if let Some(profile) = profile {
         profile.finish()?;
     }
-    ended
+    result
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!("cert-controller-manager {} starts", config::version());
     if !settings.without_effect.is_empty() {
         let flags = settings.without_effect.join(", ");
-        tracing::info!("these flags are accepted and have no effect: {flags}");
+        tracing::info!("these flags have no effect: {flags}");
     }
     let proxies = Arc::new(super::proxies());
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
@@ -79,7 +79,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(address) => Some(admin::listen(address).await?.into_std()?),
         None => None,
     };
-    let mut lease_thread = LeaseThread::start(Duties {
+    let mut lease_thread = LeaseThread::start(LeaseThreadConfig {
         lease: settings.lease.clone(),
         fence: fence.clone(),
         clusters: clusters.clone(),
@@ -87,7 +87,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics_authorization: settings.metrics_authorization,
         port,
     })?;
-    let ground = Context {
+    let context = Context {
         settings,
         clusters,
         fence: fence.clone(),
@@ -97,33 +97,33 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         clock: Arc::new(System),
         proxies,
     };
-    // Whatever ends this ends all tasks with it, so that nobody writes any more below.
-    let ended = tokio::select! {
-        ended = manage(ground, lease_thread.candidate()) => ended.map(|never| match never {}),
+    // The end of this cancels all tasks, so that nothing is written afterwards.
+    let result = tokio::select! {
+        result = manage(context, lease_thread.candidate()) => result.map(|never| match never {}),
         failed = lease_thread.failed() => failed.map(|never| match never {}),
-        asked = super::asked_to_stop() => asked,
+        stopped = super::termination_signal() => stopped,
     };
     fence.close();
     lease_thread.stop().await;
-    ended
+    result
 }
 
-async fn manage(ground: Context, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {
-    let (mut tasks, mut deaths) = Tasks::new();
-    tasks.try_run("look at kubeconfigs and clusters", ground.clusters.clone().run());
-    report_reachability(&ground);
-    let led = startup::start(ground, candidate, &mut tasks);
-    // Whatever ends, ends the process: also while it waits for its turn, or for a cluster.
+async fn manage(context: Context, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {
+    let (mut tasks, mut failures) = Tasks::new();
+    tasks.try_run("kubeconfigs and probes", context.clusters.clone().run());
+    report_reachability(&context);
+    let led = startup::start(context, candidate, &mut tasks);
+    // The end of a task ends the process, even while it waits for the lease or a cluster.
     tokio::select! {
         led = led => led,
-        died = deaths.wait() => died,
+        failed = failures.wait() => failed,
     }
 }
 
-/// Who is away is said by a metric and by the readiness.
-fn report_reachability(ground: &Context) {
+/// Reports the reachability of clusters in metrics and readiness.
+fn report_reachability(context: &Context) {
     for role in Role::ALL {
-        ground.admin.readiness.require_cluster(role, ground.clusters.reachability(role));
-        ground.metrics.watch_cluster(role, ground.clusters.reachability(role));
+        context.admin.readiness.require_cluster(role, context.clusters.reachability(role));
+        context.metrics.watch_cluster(role, context.clusters.reachability(role));
     }
 }

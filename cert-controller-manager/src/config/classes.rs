@@ -1,11 +1,11 @@
-//! Which objects are ours: the annotation `cert.gardener.cloud/class`.
+//! Classes of objects: the annotation `cert.gardener.cloud/class`.
 
-/// Classes to serve; there is always one. Upper and lower case are the same, on both sides: upstream
-/// lowers the flag but not the annotation, so that an upper-case class is served by nobody there.
+/// The served classes, at least one. The comparison ignores case. Upstream converts only the flag to lower
+/// case, so no manager serves an upper-case class there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Classes(Vec<String>);
 
-/// The class of objects that name none.
+/// The class of objects without the annotation.
 const DEFAULT: &str = "gardencert";
 
 impl Default for Classes {
@@ -15,7 +15,7 @@ impl Default for Classes {
 }
 
 impl Classes {
-    /// These classes; none is the default class.
+    /// These classes, or the default class if there are none.
     #[must_use]
     pub fn new(names: &[String]) -> Self {
         let mut classes = Vec::new();
@@ -27,7 +27,7 @@ impl Classes {
         if classes.is_empty() { Self::default() } else { Self(classes) }
     }
 
-    /// Whether an object with this annotation is ours.
+    /// Whether an object with this annotation is served.
     #[must_use]
     pub fn serves(&self, annotation: Option<&str>) -> bool {
         let class = annotation.map(normalise).filter(|class| !class.is_empty());
@@ -35,13 +35,13 @@ impl Classes {
         self.0.iter().any(|served| served == class)
     }
 
-    /// All of them, the main class first.
+    /// All classes, the main class first.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// The first class.
+    /// The main class.
     #[must_use]
     pub fn main(&self) -> &str {
         self.0.first().map_or(DEFAULT, String::as_str)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_compared_without_case_and_none_is_the_default_class() {
+    fn classes_are_compared_without_case() {
         let classes =
             |text: &str| Classes::new(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
         for (served, annotation, ours) in [

@@ -1,4 +1,4 @@
-//! The command line, built from the tables of flags.
+//! Parses the command line, which is generated from the table of flags.
 
 use std::ffi::OsString;
 
@@ -16,13 +16,13 @@ use super::{
     values::{Environment, Origin, Values},
 };
 
-/// Reads the command line, the file that it names and the environment.
+/// Parses the command line, with the configuration file and the environment.
 ///
 /// # Errors
-/// One line: the flag, the value, what is allowed.
+/// For invalid flags; the message has one line with the flag, the value, and what is allowed.
 pub fn parse(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    around: &Environment,
+    environment: &Environment,
 ) -> anyhow::Result<Outcome> {
     let matches = match clap().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -32,15 +32,17 @@ pub fn parse(
         },
     };
     let command = match matches.subcommand() {
-        None => run(&matches, around)?,
-        Some(("run", matches)) => run(matches, around)?,
+        None => run(&matches, environment)?,
+        Some(("run", matches)) => run(matches, environment)?,
         Some(("answer", matches)) => {
-            let mut values = Values::new(ANSWER, around)?;
-            give(matches, ANSWER, &mut values)?;
+            let mut values = Values::new(ANSWER, environment)?;
+            set_flags(matches, ANSWER, &mut values)?;
             Command::Answer(Box::new(read::answer_args(&values)?))
         }
         Some(("generate", matches)) => {
-            let Some(what) = matches.get_one("what") else { bail!("generate what?") };
+            let Some(what) = matches.get_one("what") else {
+                bail!("generate: the kind of files is missing")
+            };
             let directory = matches.get_one::<String>("directory").map(Into::into);
             Command::Generate { what: *what, directory }
         }
@@ -49,26 +51,30 @@ pub fn parse(
     Ok(Outcome::Do(command))
 }
 
-fn run(matches: &ArgMatches, around: &Environment) -> anyhow::Result<Command> {
-    let mut values = Values::new(MANAGER, around)?;
+fn run(matches: &ArgMatches, environment: &Environment) -> anyhow::Result<Command> {
+    let mut values = Values::new(MANAGER, environment)?;
     let paths = matches.get_many::<String>("config").into_iter().flatten();
     if let Some(path) = paths.last().filter(|path| !path.is_empty()) {
         file::load(path.as_ref(), &mut values)?;
     }
-    give(matches, MANAGER, &mut values)?;
-    Ok(Command::Run(Box::new(read::settings(&values, around)?)))
+    set_flags(matches, MANAGER, &mut values)?;
+    Ok(Command::Run(Box::new(read::settings(&values, environment)?)))
 }
 
-fn give(matches: &ArgMatches, flags: &'static [Flag], values: &mut Values) -> anyhow::Result<()> {
+fn set_flags(
+    matches: &ArgMatches,
+    flags: &'static [Flag],
+    values: &mut Values,
+) -> anyhow::Result<()> {
     for spelling in flags.iter().flat_map(Flag::spellings) {
         if let Some(texts) = matches.get_many::<String>(&spelling) {
-            values.give(&spelling, texts.cloned().collect(), Origin::CommandLine)?;
+            values.set(&spelling, texts.cloned().collect(), Origin::CommandLine)?;
         }
     }
     Ok(())
 }
 
-/// The version, and the commit where whoever built this said it (`BUILD_COMMIT`).
+/// The version, with the commit if the build sets `BUILD_COMMIT`.
 #[must_use]
 pub fn version() -> String {
     match option_env!("BUILD_COMMIT") {
@@ -77,7 +83,7 @@ pub fn version() -> String {
     }
 }
 
-/// The whole command line.
+/// The definition of the command line.
 #[must_use]
 pub fn clap() -> Clap {
     with_flags(Clap::new("cert-controller-manager"), MANAGER)
@@ -94,26 +100,26 @@ pub fn clap() -> Clap {
         )
         .subcommand(
             with_flags(Clap::new("run"), MANAGER)
-                .about("Manage certificates (what happens without a command, too)"),
+                .about("Manage certificates (the default command)"),
         )
         .subcommand(
             with_flags(Clap::new("answer"), ANSWER)
-                .about("Answer DNS queries for challenge records, in place of a DNS provider"),
+                .about("Answer DNS queries for challenge records instead of a DNS provider"),
         )
         .subcommand(
             Clap::new("generate")
-                .about("Print files that are generated from the program")
+                .about("Generate CRDs, roles and reference pages")
                 .arg(
                     Arg::new("what")
-                        .help("What to print")
+                        .help("Files to generate")
                         .required(true)
-                        .value_parser(EnumValueParser::<crate::generate::What>::new()),
+                        .value_parser(EnumValueParser::<crate::generate::GeneratedFiles>::new()),
                 )
                 .arg(
                     Arg::new("directory")
                         .long("directory")
                         .value_name("DIRECTORY")
-                        .help("Write files into this directory instead of printing"),
+                        .help("Write files to this directory instead of standard output"),
                 ),
         )
         .subcommand(Clap::new("version").about("Print the version"))
@@ -130,7 +136,7 @@ fn with_flags(command: Clap, flags: &'static [Flag]) -> Clap {
     }
 }
 
-/// One spelling of a flag. Values are texts: all are checked in one place, wherever they come from.
+/// One spelling of a flag. Values are strings here; [`Values`] validates those of all origins.
 fn argument(flag: &'static Flag, spelling: String, index: usize) -> Arg {
     let argument = Arg::new(spelling.clone())
         .long(spelling)
@@ -145,13 +151,13 @@ fn argument(flag: &'static Flag, spelling: String, index: usize) -> Arg {
         None => argument,
     };
     if flag.kind == Kind::Bool {
-        // As in upstream: `--flag false` would be the flag and then a word.
+        // As in upstream, `--flag false` is the flag and another argument.
         return argument.num_args(0..=1).require_equals(true).default_missing_value("true");
     }
     argument.num_args(1).allow_hyphen_values(true)
 }
 
-/// What is wrong with the command line, in one line.
+/// Formats an error of the command line in one line.
 fn one_line(error: &clap::Error) -> anyhow::Error {
     let context = |kind| error.get(kind).map(ToString::to_string);
     let unknown = context(ContextKind::InvalidArg).or(context(ContextKind::InvalidSubcommand));
@@ -165,7 +171,7 @@ fn one_line(error: &clap::Error) -> anyhow::Error {
             anyhow!("{} needs a value", flag.replace("=<", " <"))
         }
         _ => {
-            // The rest is about where to find help.
+            // The rest of the message refers to the help.
             let text = error.to_string();
             let lines: Vec<&str> =
                 text.lines().take_while(|it| !it.is_empty()).map(str::trim).collect();
@@ -177,11 +183,11 @@ fn one_line(error: &clap::Error) -> anyhow::Error {
 fn unknown_word(word: &str) -> anyhow::Error {
     let Some(name) = word.strip_prefix("--") else {
         let what = if word.starts_with('-') { "flag" } else { "command" };
-        return anyhow!("unknown {what} {word}; --help shows all of them");
+        return anyhow!("unknown {what} {word}; see --help");
     };
     let name = name.split_once('=').map_or(name, |(name, _)| name);
     match flags::nearest(MANAGER, name) {
         Some(near) => anyhow!("unknown flag --{name}; did you mean --{near}?"),
-        None => anyhow!("unknown flag --{name}; --help shows all of them"),
+        None => anyhow!("unknown flag --{name}; see --help"),
     }
 }

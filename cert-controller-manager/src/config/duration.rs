@@ -1,25 +1,25 @@
-//! Durations as Go writes them, which is how upstream's flags and resources have them.
+//! Durations in the format of Go, as in flags and resources of upstream.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// Reads a duration as Go writes it: `720h`, `1h30m`, `10s`, `1.5h`.
+/// Parses a duration in the format of Go: `720h`, `1h30m`, `10s`, `1.5h`.
 ///
 /// # Errors
-/// When it is none.
+/// For invalid durations.
 pub fn duration(text: &str) -> Result<SignedDuration, String> {
-    let wrong = || format!("{text:?} is no duration: write for example 90s, 2m or 720h");
+    let invalid = || format!("{text:?} is no duration: write for example 90s, 2m or 720h");
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest == "0" {
         return Ok(SignedDuration::ZERO);
     }
     if rest.is_empty() {
-        return Err(wrong());
+        return Err(invalid());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
         let (number, tail) = rest.split_at(digits);
         let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
@@ -30,17 +30,17 @@ pub fn duration(text: &str) -> Result<SignedDuration, String> {
             "ms" => 1e-3,
             "us" | "µs" => 1e-6,
             "ns" => 1e-9,
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| invalid())?;
+        total = total.checked_add(part).ok_or_else(invalid)?;
         rest = tail;
     }
-    SignedDuration::try_from(total).map_err(|_| wrong())
+    SignedDuration::try_from(total).map_err(|_| invalid())
 }
 
-/// Writes a duration as Go does: `720h0m0s`, `2m0s`, `1.5s`.
+/// Formats a duration like Go: `720h0m0s`, `2m0s`, `1.5s`.
 #[must_use]
 pub fn go_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_and_write_as_in_go() {
+    fn durations_have_the_format_of_go() {
         for (text, seconds, go) in [
             ("720h", 2_592_000, "720h0m0s"),
             ("1h30m", 5_400, "1h30m0s"),

@@ -1,6 +1,6 @@
-//! The configuration file: YAML or JSON whose keys are names of flags. Nested maps are joined by a
-//! dot, and the key `_` has the value of what stands before it: `source: {_: FILE, id: ID}` is
-//! `--source=FILE --source.id=ID`. (Upstream means the same and rejects it.)
+//! The configuration file: YAML or JSON with names of flags as keys. The keys of nested maps are joined by a
+//! dot, and the key `_` contains the value of its parent: `source: {_: FILE, id: ID}` is
+//! `--source=FILE --source.id=ID`. Upstream documents the same, but refuses it.
 
 use std::path::Path;
 
@@ -12,20 +12,20 @@ use super::{
     values::{Origin, Values},
 };
 
-/// Gives the values of the file.
+/// Reads a file and sets its values.
 ///
 /// # Errors
-/// Names the file and the key.
+/// For invalid files; the message names the file and the key.
 pub fn load(path: &Path, values: &mut Values) -> anyhow::Result<()> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     for (key, texts) in read(&text).with_context(|| name.to_string())? {
-        values.give(&key, texts, Origin::File(path.to_owned()))?;
+        values.set(&key, texts, Origin::File(path.to_owned()))?;
     }
     Ok(())
 }
 
-/// What a file says: names of flags and their values.
+/// Parses a file into names of flags and their values.
 fn read(text: &str) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let content: Value = match text.trim() {
         "" => Value::Null,
@@ -51,7 +51,7 @@ fn read(text: &str) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     found.into_iter().map(|(key, texts)| Ok((key.clone(), join(&key, texts)?))).collect()
 }
 
-/// A list is the text with separators, or the flag more than once; which of them the flag knows.
+/// Converts a list to a value with separators, or to a repeated flag, depending on the flag.
 fn join(key: &str, texts: Vec<String>) -> anyhow::Result<Vec<String>> {
     let kind = flags::find(MANAGER, key).map(|flag| flag.kind);
     match kind.and_then(Kind::separator) {

@@ -1,5 +1,5 @@
-//! What a flag is. The command line, the configuration file, the help, the reference and the tests
-//! all come from [`table`], and from nothing else.
+//! The definition of a flag. Command line, configuration file, help, reference and tests are generated from
+//! [`table`].
 
 mod kind;
 mod table;
@@ -7,83 +7,82 @@ mod table;
 pub use kind::{Kind, boolean, items, log_filter};
 pub use table::{ANSWER, MANAGER};
 
-/// One option: a flag, and its forms with the name of a controller or cluster before it.
+/// A flag, with its forms that have the name of a controller or cluster as prefix.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// Its name without dashes and prefix.
+    /// Name without dashes and prefix.
     pub name: &'static str,
-    /// Its letter.
+    /// Short form.
     pub short: Option<char>,
-    /// What values it takes.
+    /// Type of the value.
     pub kind: Kind,
-    /// Its value where nobody gives one; empty is none.
+    /// Default value; empty for none.
     pub default: &'static str,
-    /// What holds where there is no such value.
+    /// Description of the behavior without a value.
     pub unset: &'static str,
-    /// Where help and reference list it.
+    /// Section in help and reference.
     pub heading: Heading,
-    /// What it does, in one sentence.
+    /// Description, one sentence.
     pub help: &'static str,
-    /// What may stand before it: `--issuer.renewal-window` is `--renewal-window` for that
-    /// controller.
+    /// Allowed prefixes: `--issuer.renewal-window` is `--renewal-window` for that controller.
     pub prefixes: &'static [&'static str],
-    /// Whether it exists without a prefix.
+    /// Whether it is allowed without a prefix.
     pub bare: bool,
     /// Whether the short help shows it.
     pub common: bool,
-    /// The variable that has its default.
+    /// Environment variable with its default.
     pub variable: Option<&'static str>,
-    /// Why it is accepted and has no effect.
+    /// Why it has no effect, for flags that are accepted for compatibility.
     pub idle: Option<&'static str>,
-    /// How it stands to upstream's flag of the same name.
+    /// Relation to the flag of upstream.
     pub upstream: Upstream,
 }
 
-/// How a flag stands to upstream's.
+/// The relation of a flag to upstream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Upstream {
-    /// The same.
+    /// Same flag and default.
     Same,
-    /// Another default, on purpose.
+    /// Same flag with another default.
     Differs {
-        /// Upstream's.
+        /// The default of upstream.
         default: &'static str,
-        /// The reason.
+        /// Reason.
         why: &'static str,
     },
-    /// Upstream has no such flag.
+    /// Not in upstream.
     Absent,
 }
 
-/// Where help and reference list a flag.
+/// A section in help and reference.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Heading {
-    /// What to run, and how to be told.
+    /// Controllers and logging.
     General,
-    /// Where everything is.
+    /// Clusters.
     Clusters,
-    /// Custom resource definitions.
+    /// CustomResourceDefinitions.
     Definitions,
-    /// Who of several replicas works.
+    /// Leader election.
     Lease,
     /// Health and metrics.
     Server,
-    /// Whom to ask for certificates.
+    /// Issuers.
     Issuers,
-    /// What certificates are made of.
+    /// Certificates.
     Certificates,
-    /// How control of names is proved.
+    /// DNS challenges.
     Challenges,
-    /// Ingresses, Services and Gateways.
+    /// Source objects.
     Sources,
-    /// The DNS server in the process.
+    /// The embedded responder.
     Responder,
-    /// What upstream's command lines have and this program does not need.
+    /// Flags without effect.
     Idle,
 }
 
 impl Heading {
-    /// All of them, in the order of the help.
+    /// All sections, in the order of the help.
     pub const ALL: [Self; 11] = [
         Self::General,
         Self::Clusters,
@@ -98,7 +97,7 @@ impl Heading {
         Self::Idle,
     ];
 
-    /// As people read it.
+    /// The title of the section.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -117,7 +116,7 @@ impl Heading {
     }
 }
 
-/// A flag of upstream, with no default and no prefix.
+/// A flag of upstream without default and prefix.
 pub(crate) const fn flag(
     name: &'static str,
     kind: Kind,
@@ -157,20 +156,20 @@ impl Flag {
         self
     }
 
-    /// May carry one of these names, or none.
+    /// Allows these prefixes.
     const fn of(mut self, prefixes: &'static [&'static str]) -> Self {
         self.prefixes = prefixes;
         self
     }
 
-    /// Always carries one of these names.
+    /// Requires one of these prefixes.
     const fn each(mut self, prefixes: &'static [&'static str]) -> Self {
         self.prefixes = prefixes;
         self.bare = false;
         self
     }
 
-    /// One of those that most people need.
+    /// Shows the flag in the short help.
     const fn common(mut self) -> Self {
         self.common = true;
         self
@@ -196,26 +195,26 @@ impl Flag {
         self
     }
 
-    /// Every name under which it is accepted, without dashes; the one that help shows first.
+    /// All accepted names, without dashes. The help shows the first one.
     pub fn spellings(&self) -> impl Iterator<Item = String> + '_ {
         let bare = self.bare.then(|| self.name.to_owned());
         bare.into_iter().chain(self.prefixes.iter().map(|prefix| format!("{prefix}.{}", self.name)))
     }
 
-    /// Whether it sizes or times a pool of workers. There are none here, but many such flags.
+    /// Whether it configures a worker pool. These flags have no effect.
     #[must_use]
     pub fn is_pool(&self) -> bool {
         self.name.ends_with("pool.size") || self.name.ends_with("pool.resync-period")
     }
 }
 
-/// The flag of this spelling.
+/// The flag with this spelling.
 #[must_use]
 pub fn find(flags: &'static [Flag], spelling: &str) -> Option<&'static Flag> {
     flags.iter().find(|flag| flag.spellings().any(|it| it == spelling))
 }
 
-/// The spelling that somebody probably meant.
+/// The most similar spelling.
 #[must_use]
 pub fn nearest(flags: &'static [Flag], word: &str) -> Option<String> {
     let distances = flags.iter().flat_map(Flag::spellings).map(|it| (distance(&it, word), it));
@@ -223,7 +222,7 @@ pub fn nearest(flags: &'static [Flag], word: &str) -> Option<String> {
     (far <= (word.len() / 3).max(2)).then_some(spelling)
 }
 
-/// How many letters must change (Levenshtein).
+/// The Levenshtein distance.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -246,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_spelling_and_no_letter_is_there_twice() {
+    fn spellings_and_short_forms_are_unique() {
         for flags in [MANAGER, ANSWER] {
             let mut seen = HashSet::new();
             for spelling in flags.iter().flat_map(Flag::spellings) {
@@ -258,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_a_value_of_its_kind() {
+    fn every_default_is_valid() {
         for flag in MANAGER.iter().chain(ANSWER).filter(|flag| !flag.default.is_empty()) {
             flag.kind.check(flag.default).expect(flag.name);
         }
     }
 
     #[test]
-    fn the_nearest_name_is_found_and_a_far_one_is_not() {
+    fn a_similar_name_is_suggested() {
         for (word, near) in [
             ("renewl-window", Some("renewal-window")),
             ("issuer.renewal-windw", Some("issuer.renewal-window")),

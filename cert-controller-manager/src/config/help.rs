@@ -1,15 +1,15 @@
-//! What the help says about flags, beyond their table.
+//! Texts of the help.
 
 use super::flags::{Flag, MANAGER};
 
-/// One sentence, the default, the forms with a prefix.
+/// The description of a flag, with default and prefixes.
 #[must_use]
 pub fn describe(flag: &Flag) -> String {
     let mut text = flag.help.to_owned();
     if let Some(default) = shown_default(flag) {
         text.push_str(&format!(" [default: {default}]"));
     }
-    // What holds where nothing is set names the variable itself.
+    // The description of the behavior without a value contains the variable.
     if let Some(variable) = flag.variable.filter(|_| flag.unset.is_empty()) {
         text.push_str(&format!(" [env: {variable}]"));
     }
@@ -23,7 +23,7 @@ pub fn describe(flag: &Flag) -> String {
     text
 }
 
-/// The default, where it is worth a word.
+/// The default, unless it is obvious.
 fn shown_default(flag: &Flag) -> Option<&'static str> {
     [flag.unset, flag.default]
         .into_iter()
@@ -35,17 +35,17 @@ fn shown_default(flag: &Flag) -> Option<&'static str> {
 #[must_use]
 pub fn after_short() -> String {
     let flags = MANAGER.iter().filter(|flag| !flag.is_pool()).count();
-    format!("These are the flags that most need; --help shows all {flags}.")
+    format!("These are the most common flags; --help shows all {flags}.")
 }
 
 /// The end of `--help`.
 #[must_use]
 pub fn after_long() -> String {
-    "Prefixes: a flag of a controller may carry its name, and then wins over the shared flag:\n  \
+    "Prefixes: a flag of a controller may have its name as prefix, and then overrides the shared flag:\n  \
      --issuer.renewal-window=240h, --ingress-cert.cert-class=mine. Controllers: issuer,\n  \
      ingress-cert, service-cert, istio-gateways-dns, k8s-gateways-dns.\n\n\
-     Pools: --pool.size, --pool.resync-period and their forms with the name of a controller, of a\n  \
-     pool or both (--issuer.default.pool.size) are accepted and have no effect.\n\n\
-     Every flag may stand in the file of --config, without dashes; the command line wins."
+     Pools: --pool.size, --pool.resync-period and their forms with the name of a controller, a pool or\n  \
+     both (--issuer.default.pool.size) are accepted and have no effect.\n\n\
+     The file of --config may contain every flag, without dashes; the command line overrides it."
         .to_owned()
 }

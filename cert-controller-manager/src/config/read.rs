@@ -1,5 +1,4 @@
-//! Values of flags become [`Settings`]: what flags alone cannot check is checked here, and the files
-//! that they name are read.
+//! Converts values of flags to [`Settings`]: validates combinations, and reads the files that flags name.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,22 +27,22 @@ use super::{
 /// The settings of the manager.
 ///
 /// # Errors
-/// The message names the flag and what is allowed.
-pub fn settings(values: &Values, around: &Environment) -> anyhow::Result<Settings> {
+/// For invalid values; the message names the flag and what is allowed.
+pub fn settings(values: &Values, environment: &Environment) -> anyhow::Result<Settings> {
     let clusters = clusters(values)?;
     let issuers = issuers(values, &clusters)?;
     Ok(Settings {
         log: log(values)?,
         name: text(values, "name"),
-        namespace: lease_namespace(values, around),
+        namespace: lease_namespace(values, environment),
         controllers: controllers(values)?,
         crds: CrdSettings {
             maintainer: text(values, "maintainer"),
             accepted_maintainers: values.list("accepted-maintainers"),
             force_update: values.is_on("force-crd-update")?,
         },
-        lease: lease(values, around)?,
-        server: server(values, around)?,
+        lease: lease(values, environment)?,
+        server: server(values, environment)?,
         cpu_profile: values.path("cpuprofile"),
         roots: roots(values)?,
         address_policy: AddressPolicy::new(values.parsed_list("allowed-private-ranges")?),
@@ -64,10 +63,10 @@ pub fn settings(values: &Values, around: &Environment) -> anyhow::Result<Setting
     })
 }
 
-/// The settings of the responder alone.
+/// The settings of the command `answer`.
 ///
 /// # Errors
-/// The message names the flag and what is allowed.
+/// For invalid values; the message names the flag and what is allowed.
 pub fn answer_args(values: &Values) -> anyhow::Result<AnswerArgs> {
     let answer = AnswerSettings {
         listen: values.parsed_list("dns")?,
@@ -86,10 +85,10 @@ pub fn answer_args(values: &Values) -> anyhow::Result<AnswerArgs> {
     })
 }
 
-/// How to log.
+/// The settings of logging.
 ///
 /// # Errors
-/// When the level is none.
+/// For an invalid level.
 fn log(values: &Values) -> anyhow::Result<LogSettings> {
     let filter = log_filter(&text(values, "log-level"));
     Ok(LogSettings {
@@ -109,7 +108,7 @@ fn controllers(values: &Values) -> anyhow::Result<Controllers> {
             "service-cert" => chosen.service = true,
             "istio-gateways-dns" => chosen.istio = true,
             "k8s-gateways-dns" => chosen.gateway = true,
-            // The definitions are watched by those who need them.
+            // The source controllers watch for these definitions themselves.
             "watch-gateways-crds" => {}
             "certsources" => {
                 chosen = Controllers { issuer: chosen.issuer, ..all() };
@@ -159,14 +158,14 @@ fn kubeconfig(values: &Values, flag: &str) -> Option<Kubeconfig> {
     values.text(flag).and_then(|text| Kubeconfig::parse(&text))
 }
 
-fn lease_namespace(values: &Values, around: &Environment) -> String {
-    match (values.is_given("namespace"), &around.pod_namespace) {
+fn lease_namespace(values: &Values, environment: &Environment) -> String {
+    match (values.is_given("namespace"), &environment.pod_namespace) {
         (false, Some(namespace)) => namespace.clone(),
         _ => text(values, "namespace"),
     }
 }
 
-fn lease(values: &Values, around: &Environment) -> anyhow::Result<Option<LeaseSettings>> {
+fn lease(values: &Values, environment: &Environment) -> anyhow::Result<Option<LeaseSettings>> {
     if values.is_on("omit-lease")? {
         return Ok(None);
     }
@@ -174,7 +173,7 @@ fn lease(values: &Values, around: &Environment) -> anyhow::Result<Option<LeaseSe
         name: values
             .text("lease-name")
             .unwrap_or_else(|| format!("{}-controllers", text(values, "name"))),
-        namespace: lease_namespace(values, around),
+        namespace: lease_namespace(values, environment),
         duration: period(values, "lease-duration")?,
         renew_deadline: period(values, "lease-renew-deadline")?,
         retry_period: period(values, "lease-retry-period")?,
@@ -196,13 +195,13 @@ fn period(values: &Values, path: &str) -> anyhow::Result<Duration> {
     Duration::try_from(duration(values, path)?).map_err(|why| values.wrong(path, why))
 }
 
-fn server(values: &Values, around: &Environment) -> anyhow::Result<Option<SocketAddr>> {
+fn server(values: &Values, environment: &Environment) -> anyhow::Result<Option<SocketAddr>> {
     let port = u16::try_from(values.number("server-port-http")?)?;
     if port == 0 {
         return Ok(None);
     }
     let address: IpAddr = match values.text("bind-address-http").as_deref() {
-        None if around.dual_stack => Ipv6Addr::UNSPECIFIED.into(),
+        None if environment.dual_stack => Ipv6Addr::UNSPECIFIED.into(),
         None => Ipv4Addr::UNSPECIFIED.into(),
         Some("localhost") => Ipv4Addr::LOCALHOST.into(),
         Some(text) => {
@@ -214,7 +213,7 @@ fn server(values: &Values, around: &Environment) -> anyhow::Result<Option<Socket
     Ok(Some(SocketAddr::new(address, port)))
 }
 
-/// Whom to trust: the system, or the given bundles, or both.
+/// Trusted root certificates: those of the system, of the given files, or both.
 fn roots(values: &Values) -> anyhow::Result<Roots> {
     let files = values.list("ca-certificates");
     if files.is_empty() {
@@ -238,7 +237,7 @@ fn issuers(values: &Values, clusters: &ClusterSettings) -> anyhow::Result<Issuer
     if allow_target_issuers && clusters.target_is_default() {
         return Err(values.wrong(
             "issuer.allow-target-issuers",
-            "needs a target cluster that is not the default cluster: set --target or --source to \
+            "the target cluster must differ from the default cluster: set --target or --source to \
              another kubeconfig than --kubeconfig",
         ));
     }
@@ -267,7 +266,7 @@ fn certificates(values: &Values, issuers: &IssuerSettings) -> anyhow::Result<Cer
     };
     let ecdsa = text(values, "issuer.default-ecdsa-private-key-size");
     let default_ecdsa = if ecdsa == "384" { KeyType::P384 } else { KeyType::P256 };
-    // Upstream's default is RSA, so whoever sets only the size of RSA keys wants RSA.
+    // The default of upstream is RSA, so setting only the size of RSA keys selects RSA.
     let algorithm = values.text("issuer.default-private-key-algorithm").unwrap_or_default();
     let default_key = if algorithm.eq_ignore_ascii_case("RSA") {
         Some(default_rsa)
@@ -314,7 +313,7 @@ fn dns(values: &Values) -> anyhow::Result<DnsSettings> {
 fn source(values: &Values, controller: &str) -> SourceSettings {
     let of = |option: &str| values.text(&format!("{controller}.{option}"));
     let classes = classes(values, controller);
-    // What a manager generates it must serve, too.
+    // A manager must serve the Certificates that it generates.
     let main = (!classes.serves(None)).then(|| classes.main().to_owned());
     SourceSettings {
         target_class: of("cert-target-class").or(main),

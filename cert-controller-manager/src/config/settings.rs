@@ -1,4 +1,4 @@
-//! What the program was told, as plain values. Nothing else reads flags or the environment.
+//! The settings of the program, as plain values.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,59 +19,59 @@ pub use crate::runtime::{
     leader::LeaseSettings,
 };
 
-/// Everything that the manager was told.
+/// The settings of the manager.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How to log.
+    /// Logging.
     pub log: LogSettings,
-    /// Name of this manager.
+    /// Name of the manager.
     pub name: String,
     /// Namespace of the lease.
     pub namespace: String,
-    /// What to run.
+    /// Enabled controllers.
     pub controllers: Controllers,
-    /// Where the clusters are.
+    /// Clusters.
     pub clusters: ClusterSettings,
-    /// Whose custom resource definitions we update.
+    /// Deployment of CustomResourceDefinitions.
     pub crds: CrdSettings,
-    /// Leader election; `None` is without.
+    /// Leader election; `None` if it is disabled.
     pub lease: Option<LeaseSettings>,
-    /// Where health and metrics are served.
+    /// Address of the administration port.
     pub server: Option<SocketAddr>,
-    /// Whether only those read metrics that the default cluster permits.
+    /// Whether readers of metrics need authorization.
     pub metrics_authorization: bool,
-    /// Where a CPU profile goes.
+    /// File for a CPU profile.
     pub cpu_profile: Option<PathBuf>,
-    /// Whom to trust as ACME server.
+    /// Trusted root certificates of ACME servers.
     pub roots: Roots,
-    /// Where servers may be that others than the operator choose.
+    /// Allowed addresses of servers that tenants choose.
     pub address_policy: AddressPolicy,
-    /// Whom to ask for certificates.
+    /// Issuers.
     pub issuers: IssuerSettings,
-    /// What certificates are made of.
+    /// Certificates.
     pub certificates: CertificateSettings,
-    /// How challenges are published and looked for.
+    /// DNS challenges.
     pub dns: DnsSettings,
-    /// Where Certificates come from that nobody wrote.
+    /// Source controllers.
     pub sources: SourcesSettings,
-    /// The embedded responder, if any.
+    /// Embedded responder, if it is enabled.
     pub answer: Option<AnswerSettings>,
-    /// Up to how many Certificates have a series of their own in the metrics.
+    /// Maximum number of Certificates with their own series in the metrics.
     pub metrics_per_certificate: usize,
-    /// Flags that were given and have no effect, with their dashes.
+    /// Given flags that have no effect, with dashes.
     pub without_effect: Vec<String>,
 }
 
-/// How to log.
+/// Logging.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// A level, or a filter with `=` or `,` in it.
+    /// A level, or a filter with `=` or `,`.
     pub filter: String,
-    /// JSON instead of text.
+    /// Whether to log JSON instead of text.
     pub json: bool,
 }
 
-/// What to run. The gateways' definitions are watched by the controllers themselves.
+/// Enabled controllers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Controllers {
     /// Certificates and Issuers.
@@ -86,78 +86,78 @@ pub struct Controllers {
     pub gateway: bool,
 }
 
-/// Whom to ask for certificates.
+/// Settings of issuers.
 #[derive(Clone, Debug)]
 pub struct IssuerSettings {
     /// Namespace of the Issuers in the default cluster.
     pub namespace: String,
-    /// Issuer of Certificates that name none.
+    /// Issuer of Certificates without `issuerRef`.
     pub default_issuer: String,
-    /// Domains that it is for, as they were written; empty is all.
+    /// Domains of the default issuer, as written; empty for all domains.
     pub default_ranges: Vec<String>,
-    /// Orders per day of an issuer that says nothing about it; at least 1.
+    /// Default quota of orders per day; at least 1.
     pub requests_per_day: u32,
-    /// Whether Issuers in the target cluster are served; it then differs from the default cluster.
+    /// Whether Issuers in the target cluster are served. It must differ from the default cluster then.
     pub allow_target_issuers: bool,
-    /// Which CAs' limits are kept without running into them.
+    /// ACME servers whose published rate limits are estimated.
     pub acme_limits: AcmeLimits,
-    /// Whether authorizations are given up after each order.
+    /// Whether authorizations are deactivated after each order.
     pub deactivate_authorizations: bool,
-    /// Classes to serve.
+    /// Served classes.
     pub classes: Classes,
 }
 
-/// Which CAs' limits are kept without running into them. What a CA says itself always counts.
+/// ACME servers whose published rate limits are estimated. Limits that a server imposes always apply.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AcmeLimits {
-    /// Let's Encrypt's production is kept to its published limits.
+    /// The production server of Let's Encrypt.
     #[default]
     Auto,
-    /// Every CA is kept to Let's Encrypt's published limits.
+    /// All servers, with the limits of Let's Encrypt.
     LetsEncrypt,
-    /// Nobody is.
+    /// No server.
     Off,
 }
 
-/// What holds for all Certificates.
+/// Settings of Certificates.
 #[derive(Clone, Debug)]
 pub struct CertificateSettings {
     /// The main class.
     pub class: String,
-    /// Classes to serve.
+    /// Served classes.
     pub classes: Classes,
-    /// Issuer of Certificates that name none.
+    /// Issuer of Certificates without `issuerRef`.
     pub default_issuer: String,
     /// Namespace of the Issuers.
     pub issuer_namespace: String,
-    /// How long before its end a certificate is renewed.
+    /// How long before its expiry a certificate is renewed.
     pub renewal_window: SignedDuration,
-    /// The same in hundredths of its life; counts more.
+    /// The same as percentage of the lifetime; takes precedence.
     pub renew_before_percentage: Option<u8>,
-    /// Whether ACME servers are asked when they want a certificate to be renewed.
+    /// Whether to use ACME renewal information.
     pub renewal_info: bool,
-    /// How long before its end a certificate counts as overdue, in the metrics only.
+    /// How long before its expiry a certificate counts as overdue in the metrics.
     pub renewal_overdue_window: SignedDuration,
-    /// Whether a Certificate may name a Secret in another namespace, without asking there.
+    /// Whether Certificates may use Secrets in all other namespaces.
     pub cross_namespace_secrets: bool,
-    /// Whether Certificates of several namespaces share certificates.
+    /// Whether certificates are reused across namespaces.
     pub reuse_across_namespaces: bool,
-    /// How many orders of one issuer run at once.
+    /// Maximum number of concurrent orders of an issuer.
     pub orders_at_once: usize,
-    /// Whether Secrets are owned by their Certificates.
+    /// Whether Secrets are deleted with their Certificates.
     pub cascade_delete: bool,
-    /// Key of Certificates that name no algorithm; `None` where nobody asked for one: then it is
-    /// ECDSA P-256, and the fingerprint leaves it out.
+    /// Key type of Certificates without algorithm. If `None`, it is ECDSA P-256 and not part of the
+    /// fingerprint.
     pub default_key: Option<KeyType>,
-    /// Key of Certificates that want RSA of no size.
+    /// Key type of Certificates with RSA and without size.
     pub default_rsa: KeyType,
-    /// Key of Certificates that want ECDSA of no size.
+    /// Key type of Certificates with ECDSA and without size.
     pub default_ecdsa: KeyType,
-    /// Whether challenges are DNSRecords.
+    /// Whether challenges use DNSRecords.
     pub use_dnsrecords: bool,
 }
 
-/// What the program does when it is told nothing.
+/// The defaults of the flags.
 impl Default for CertificateSettings {
     fn default() -> Self {
         Self {
@@ -181,24 +181,24 @@ impl Default for CertificateSettings {
     }
 }
 
-/// How challenges are published and looked for.
+/// Settings of DNS challenges.
 #[derive(Clone, Debug)]
 pub struct DnsSettings {
-    /// Namespace of DNSEntries; `None` is the Certificate's.
+    /// Namespace of DNSEntries; `None` for that of the Certificate.
     pub namespace: Option<String>,
-    /// Class annotation; `None` is none.
+    /// Class annotation of DNSEntries.
     pub class: Option<String>,
     /// `spec.ownerId` of DNSEntries.
     pub owner_id: Option<String>,
-    /// Servers to look at instead of the authoritative ones.
+    /// Name servers for the propagation check instead of the authoritative ones.
     pub nameservers: Vec<Nameserver>,
-    /// How long to wait after the record was seen.
+    /// Delay after the record is visible.
     pub additional_wait: Option<SignedDuration>,
-    /// How long to wait for a record to be seen.
+    /// Deadline for a record to become visible.
     pub propagation_timeout: SignedDuration,
 }
 
-/// Where Certificates come from that nobody wrote.
+/// Settings of the source controllers.
 #[derive(Clone, Debug, Default)]
 pub struct SourcesSettings {
     /// `ingress-cert`
@@ -211,44 +211,43 @@ pub struct SourcesSettings {
     pub gateway: SourceSettings,
 }
 
-/// One kind of source.
+/// Settings of one source controller.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SourceSettings {
-    /// Classes of the source objects to serve.
+    /// Served classes of source objects.
     pub classes: Classes,
-    /// Class annotation of what is generated; `None` is none.
+    /// Class annotation of generated Certificates.
     pub target_class: Option<String>,
-    /// Namespace in the target cluster, where it differs from the source cluster; `None` is that of
-    /// the source object.
+    /// Namespace of the Secrets in a separate target cluster; `None` for that of the source object.
     pub target_namespace: Option<String>,
-    /// What generated names begin with, where target and source cluster differ.
+    /// Prefix of generated names, for a separate target cluster.
     pub target_name_prefix: String,
 }
 
-/// The responder.
+/// Settings of the responder.
 #[derive(Clone, Debug)]
 pub struct AnswerSettings {
-    /// Addresses to answer on.
+    /// Addresses to bind.
     pub listen: Vec<SocketAddr>,
-    /// Zones to answer for.
+    /// Delegated zones.
     pub zones: Vec<DnsName>,
     /// Public addresses of the responder.
     pub addresses: Vec<IpAddr>,
 }
 
-/// What `answer`, the responder alone, was told.
+/// Settings of the command `answer`.
 #[derive(Clone, Debug)]
 pub struct AnswerArgs {
-    /// How to log.
+    /// Logging.
     pub log: LogSettings,
-    /// The cluster with the DNSEntries; `None` is the environment's.
+    /// Kubeconfig of the cluster with the DNSEntries; `None` for that of the environment.
     pub kubeconfig: Option<Kubeconfig>,
-    /// What to answer where.
+    /// Responder.
     pub answer: AnswerSettings,
-    /// Class annotation of the DNSEntries to answer for; empty is those without.
+    /// Class of the published DNSEntries; empty for those without class.
     pub dns_class: String,
-    /// Namespace of the DNSEntries; `None` is all.
+    /// Namespace of the DNSEntries; `None` for all.
     pub dns_namespace: Option<String>,
-    /// Whether the definition of DNSEntry is created where there is none.
+    /// Whether to create the CustomResourceDefinition of DNSEntry if it is missing.
     pub deploy_crds: bool,
 }

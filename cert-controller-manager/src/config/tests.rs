@@ -1,4 +1,4 @@
-//! The command line as a whole: every flag of upstream, what wins over what, and the help.
+//! Tests of the command line: flags of upstream, precedence, and the help.
 
 mod upstream;
 
@@ -9,14 +9,14 @@ use jiff::SignedDuration;
 
 use super::*;
 
-/// What the program does with these arguments, in a place where nothing is around it.
+/// The settings for these arguments, in an empty environment.
 fn run(arguments: &[&str]) -> anyhow::Result<Settings> {
     run_in(arguments, &Environment::default())
 }
 
-fn run_in(arguments: &[&str], around: &Environment) -> anyhow::Result<Settings> {
+fn run_in(arguments: &[&str], environment: &Environment) -> anyhow::Result<Settings> {
     let arguments = ["cert-controller-manager"].iter().chain(arguments).copied();
-    match parse(arguments, around)? {
+    match parse(arguments, environment)? {
         Outcome::Do(Command::Run(settings)) => Ok(*settings),
         Outcome::Do(other) => anyhow::bail!("{other:?}"),
         Outcome::Show(text) => anyhow::bail!("{text}"),
@@ -33,7 +33,7 @@ fn variables(pairs: &[(&str, &str)]) -> Environment {
     Environment { variables: pairs.collect(), ..Environment::default() }
 }
 
-/// A file that is gone when it is dropped.
+/// A file that is deleted when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -55,7 +55,7 @@ impl Drop for Scratch {
 }
 
 #[test]
-fn nothing_given_is_upstreams_defaults() {
+fn the_defaults_are_those_of_upstream() {
     let settings = run(&[]).unwrap();
     assert_eq!(
         (settings.name.as_str(), settings.namespace.as_str()),
@@ -74,13 +74,13 @@ fn nothing_given_is_upstreams_defaults() {
     assert_eq!(settings.issuers.requests_per_day, 10_000);
     assert_eq!(settings.metrics_per_certificate, 10_000);
     assert!(settings.without_effect.is_empty());
-    // What tests and callers without flags use is the same.
-    let told = format!("{:?}", settings.certificates);
-    assert_eq!(told, format!("{:?}", CertificateSettings::default()));
+    // The default of the type has the same values.
+    let expected = format!("{:?}", settings.certificates);
+    assert_eq!(expected, format!("{:?}", CertificateSettings::default()));
 }
 
 #[test]
-fn the_specific_flag_wins_over_the_shared_one_wherever_they_are() {
+fn the_flag_of_a_controller_overrides_the_shared_flag() {
     let file = Scratch::new("specific.yaml", "issuer:\n  renewal-window: 2h\n");
     for (arguments, hours) in [
         (vec!["--renewal-window=1h"], 1),
@@ -98,7 +98,7 @@ fn the_specific_flag_wins_over_the_shared_one_wherever_they_are() {
 }
 
 #[test]
-fn every_source_has_classes_of_its_own() {
+fn every_source_controller_has_its_own_classes() {
     let settings = run(&[
         "--cert-class=Shared,gardencert",
         "--ingress-cert.cert-class=mine",
@@ -109,7 +109,11 @@ fn every_source_has_classes_of_its_own() {
     ]);
     let SourcesSettings { ingress, service, istio, gateway } = settings.unwrap().sources;
     assert!(ingress.classes.serves(Some("mine")) && !ingress.classes.serves(None));
-    assert_eq!(ingress.target_class.as_deref(), Some("mine"), "what it generates, it must serve");
+    assert_eq!(
+        ingress.target_class.as_deref(),
+        Some("mine"),
+        "generated Certificates must be served"
+    );
     assert!(service.classes.serves(Some("shared")) && service.classes.serves(None));
     assert_eq!(service.target_class.as_deref(), Some("theirs"));
     assert_eq!(istio.target_class, None);
@@ -165,8 +169,8 @@ fn a_file_may_be_json() {
 }
 
 #[test]
-fn a_wrong_file_is_told_with_its_name_and_the_key() {
-    for (text, told) in [
+fn errors_of_a_file_name_the_file_and_the_key() {
+    for (text, expected) in [
         (
             "isuer.renewal-window: 24h",
             "isuer.renewal-window: there is no such flag; did you mean issuer.renewal-window?",
@@ -183,15 +187,15 @@ fn a_wrong_file_is_told_with_its_name_and_the_key() {
     ] {
         let file = Scratch::new("wrong.yaml", text);
         let error = refused(&[&file.flag()]);
-        assert!(error.contains(told), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
         assert_eq!(error.matches("wrong.yaml: ").count(), 1, "{text}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
 
 #[test]
-fn wrong_command_lines_are_told_in_one_line() {
-    for (arguments, told) in [
+fn errors_of_the_command_line_have_one_line() {
+    for (arguments, expected) in [
         (
             vec!["--renewl-window=3h"],
             "unknown flag --renewl-window; did you mean --renewal-window?",
@@ -223,13 +227,13 @@ fn wrong_command_lines_are_told_in_one_line() {
         (vec!["answer"], "answer needs --dns"),
     ] {
         let error = refused(&arguments);
-        assert!(error.contains(told), "{arguments:?}: {error}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
 
 #[test]
-fn target_issuers_need_a_target_of_their_own() {
+fn target_issuers_need_a_separate_target_cluster() {
     for (arguments, fine) in [
         (vec![], false),
         (vec!["--kubeconfig=a"], false),
@@ -247,7 +251,7 @@ fn target_issuers_need_a_target_of_their_own() {
 }
 
 #[test]
-fn the_default_key_is_only_set_where_somebody_asked() {
+fn the_default_key_is_set_only_by_flags() {
     for (arguments, key) in [
         (vec![], None),
         (vec!["--default-private-key-algorithm=RSA"], Some(KeyType::Rsa2048)),
@@ -270,15 +274,19 @@ fn the_default_key_is_only_set_where_somebody_asked() {
 }
 
 #[test]
-fn the_surroundings_are_defaults() {
-    let around = variables(&[("NAMESPACE", "ours"), ("LEGO_CA_SYSTEM_CERT_POOL", "true")]);
-    let around = Environment { pod_namespace: Some("pod".into()), dual_stack: true, ..around };
-    assert_eq!(run_in(&[], &around).unwrap().namespace, "ours");
-    assert_eq!(run_in(&["--namespace=mine"], &around).unwrap().lease.unwrap().namespace, "mine");
-    let server = run_in(&["--server-port-http=8080"], &around).unwrap().server;
+fn the_environment_provides_defaults() {
+    let environment = variables(&[("NAMESPACE", "ours"), ("LEGO_CA_SYSTEM_CERT_POOL", "true")]);
+    let environment =
+        Environment { pod_namespace: Some("pod".into()), dual_stack: true, ..environment };
+    assert_eq!(run_in(&[], &environment).unwrap().namespace, "ours");
+    assert_eq!(
+        run_in(&["--namespace=mine"], &environment).unwrap().lease.unwrap().namespace,
+        "mine"
+    );
+    let server = run_in(&["--server-port-http=8080"], &environment).unwrap().server;
     assert_eq!(server, Some("[::]:8080".parse().unwrap()));
-    let around = Environment { variables: [].into(), ..around };
-    assert_eq!(run_in(&[], &around).unwrap().namespace, "pod");
+    let environment = Environment { variables: [].into(), ..environment };
+    assert_eq!(run_in(&[], &environment).unwrap().namespace, "pod");
     assert_eq!(
         run(&["--server-port-http=8080"]).unwrap().server,
         Some("0.0.0.0:8080".parse().unwrap())
@@ -289,7 +297,7 @@ fn the_surroundings_are_defaults() {
 }
 
 #[test]
-fn a_rate_has_a_burst() {
+fn the_default_burst_is_twice_the_rate() {
     let settings = run(&["--source.qps=30", "--target.qps=10", "--target.burst=100"]).unwrap();
     let ClusterSettings { default, source, target, .. } = settings.clusters;
     assert_eq!(
@@ -299,7 +307,7 @@ fn a_rate_has_a_burst() {
 }
 
 #[test]
-fn the_short_help_has_few_flags_under_headings() {
+fn the_short_help_has_only_common_flags() {
     let Outcome::Show(text) = parse(["x", "-h"], &Environment::default()).unwrap() else {
         panic!("no help")
     };
@@ -314,7 +322,7 @@ fn the_short_help_has_few_flags_under_headings() {
 }
 
 #[test]
-fn the_long_help_has_all_flags_once() {
+fn the_long_help_contains_every_flag_once() {
     let Outcome::Show(text) = parse(["x", "--help"], &Environment::default()).unwrap() else {
         panic!("no help")
     };
@@ -333,7 +341,7 @@ fn the_long_help_has_all_flags_once() {
 }
 
 #[test]
-fn the_version_is_told_in_all_three_ways() {
+fn the_version_is_printed_by_both_flags_and_the_command() {
     for argument in ["-v", "--version"] {
         let Outcome::Show(text) = parse(["x", argument], &Environment::default()).unwrap() else {
             panic!("no version")
@@ -346,7 +354,7 @@ fn the_version_is_told_in_all_three_ways() {
 }
 
 #[test]
-fn the_responder_alone_has_flags_of_its_own() {
+fn the_command_answer_has_its_own_flags() {
     let arguments =
         ["x", "answer", "--dns=127.0.0.1:53", "--zone", "a.example", "--zone=b.example"];
     let Outcome::Do(Command::Answer(args)) = parse(arguments, &Environment::default()).unwrap()
@@ -358,7 +366,7 @@ fn the_responder_alone_has_flags_of_its_own() {
 }
 
 #[test]
-fn the_command_lines_of_the_readme_are_understood() {
+fn the_command_lines_of_the_readme_are_valid() {
     let readme = include_str!("../../../README.md");
     let lines = readme.lines().map(str::trim);
     let commands: Vec<&str> =
@@ -370,12 +378,12 @@ fn the_command_lines_of_the_readme_are_understood() {
 }
 
 #[test]
-fn the_command_line_is_sound() {
+fn the_command_line_definition_is_valid() {
     clap().debug_assert();
 }
 
 #[test]
-fn the_reference_is_the_one_that_is_committed() {
+fn the_committed_reference_is_up_to_date() {
     let committed = include_str!("../../../docs/reference/flags.md");
     assert!(committed == reference(), "run `make generate`");
 }

@@ -1,5 +1,5 @@
-//! Values of flags, from wherever they come: the command line wins over the file, the file over the
-//! environment, and that over the default. For each controller its own flag wins over the shared one.
+//! Values of flags. The command line overrides the configuration file, which overrides the environment, which
+//! overrides the default. The flag of a controller overrides the shared flag.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,21 +16,21 @@ use super::{
     flags::{self, Flag, Kind, boolean, items},
 };
 
-/// What the process finds around it.
+/// The environment of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// Environment variables.
     pub variables: HashMap<String, String>,
-    /// Namespace of the pod that we run in, if we do.
+    /// Namespace of the pod, if the process runs in one.
     pub pod_namespace: Option<String>,
-    /// Whether a server can listen on all addresses of both families at once.
+    /// Whether a server can listen on all IPv4 and IPv6 addresses with one socket.
     pub dual_stack: bool,
 }
 
 impl Environment {
-    /// Looks around.
+    /// Reads the environment of this process.
     #[must_use]
-    pub fn look() -> Self {
+    pub fn detect() -> Self {
         const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
         let namespace = std::fs::read_to_string(NAMESPACE).unwrap_or_default();
         Self {
@@ -45,7 +45,7 @@ impl Environment {
     }
 }
 
-/// Who gave a value.
+/// The origin of a value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
     /// The command line.
@@ -58,7 +58,7 @@ pub enum Origin {
 
 impl Origin {
     /// An error about the value of a flag.
-    fn blame(&self, spelling: &str, why: impl fmt::Display) -> anyhow::Error {
+    fn error(&self, spelling: &str, why: impl fmt::Display) -> anyhow::Error {
         match self {
             Self::CommandLine => anyhow!("--{spelling}: {why}"),
             Self::File(path) => anyhow!("{}: {spelling}: {why}", path.display()),
@@ -81,27 +81,27 @@ pub struct Values {
 }
 
 impl Values {
-    /// No values yet, but those of the environment.
+    /// The values of the environment.
     ///
     /// # Errors
-    /// When one of them is wrong.
-    pub fn new(flags: &'static [Flag], around: &Environment) -> anyhow::Result<Self> {
+    /// When one of them is invalid.
+    pub fn new(flags: &'static [Flag], environment: &Environment) -> anyhow::Result<Self> {
         let mut values = Self { flags, given: BTreeMap::new() };
         for flag in flags {
             let Some(variable) = flag.variable else { continue };
-            let found = around.variables.get(variable).filter(|value| !value.is_empty());
+            let found = environment.variables.get(variable).filter(|value| !value.is_empty());
             if let Some(value) = found.filter(|_| flag.kind != Kind::Kubeconfig) {
-                values.give(flag.name, vec![value.clone()], Origin::Variable(variable))?;
+                values.set(flag.name, vec![value.clone()], Origin::Variable(variable))?;
             }
         }
         Ok(values)
     }
 
-    /// Sets a flag. A later call wins.
+    /// Sets a flag. A later call overrides an earlier one.
     ///
     /// # Errors
-    /// Names the flag, the value and what is allowed.
-    pub fn give(
+    /// For invalid values; the message names the flag, the value and what is allowed.
+    pub fn set(
         &mut self,
         spelling: &str,
         texts: Vec<String>,
@@ -110,7 +110,7 @@ impl Values {
         let Some(flag) = flags::find(self.flags, spelling) else {
             let near = flags::nearest(self.flags, spelling);
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            return Err(origin.blame(spelling, format!("there is no such flag{near}")));
+            return Err(origin.error(spelling, format!("there is no such flag{near}")));
         };
         let given = Given { texts, origin };
         for text in &given.texts {
@@ -120,24 +120,24 @@ impl Values {
         Ok(())
     }
 
-    /// Flags that were given and have no effect.
+    /// Given flags that have no effect.
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let idle = |name: &str| flags::find(self.flags, name).is_some_and(|it| it.idle.is_some());
         self.given.keys().filter(|name| idle(name)).map(|name| format!("--{name}")).collect()
     }
 
-    /// Whether somebody gave a value, in either spelling.
+    /// Whether the flag, or the shared flag, has a value.
     #[must_use]
     pub fn is_given(&self, path: &str) -> bool {
-        self.look(path).is_some_and(|(_, given)| given.texts.iter().any(|text| !text.is_empty()))
+        self.find(path).is_some_and(|(_, given)| given.texts.iter().any(|text| !text.is_empty()))
     }
 
-    /// The text of a flag; `issuer.cert-class` is that of the shared flag where the controller has
-    /// none. `None` where it is empty.
+    /// The value of a flag; `None` if it is empty. `issuer.cert-class` falls back to the shared flag
+    /// `cert-class`.
     #[must_use]
     pub fn text(&self, path: &str) -> Option<String> {
-        let given = self.look(path).and_then(|(_, given)| given.texts.last().cloned());
+        let given = self.find(path).and_then(|(_, given)| given.texts.last().cloned());
         given.filter(|text| !text.is_empty()).or_else(|| {
             let default = flags::find(self.flags, path)?.default;
             (!default.is_empty()).then(|| default.to_owned())
@@ -150,10 +150,10 @@ impl Values {
         self.text(path).map(PathBuf::from)
     }
 
-    /// Whether a switch is on.
+    /// Whether a boolean flag is true.
     ///
     /// # Errors
-    /// When the value is wrong.
+    /// When the value is invalid.
     pub fn is_on(&self, path: &str) -> anyhow::Result<bool> {
         self.parsed(path, boolean).map(|value| value == Some(true))
     }
@@ -161,7 +161,7 @@ impl Values {
     /// A duration.
     ///
     /// # Errors
-    /// When the value is wrong.
+    /// When the value is invalid.
     pub fn duration(&self, path: &str) -> anyhow::Result<Option<SignedDuration>> {
         self.parsed(path, duration)
     }
@@ -169,17 +169,17 @@ impl Values {
     /// A number.
     ///
     /// # Errors
-    /// When the value is wrong.
+    /// When the value is invalid.
     pub fn number(&self, path: &str) -> anyhow::Result<u32> {
         let number = self.parsed(path, |text| text.parse::<u32>().map_err(|it| it.to_string()))?;
         Ok(number.unwrap_or_default())
     }
 
-    /// All values of a flag that may have several.
+    /// All values of a flag with several values.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {
         let Some(flag) = flags::find(self.flags, path) else { return Vec::new() };
-        let texts = match self.look(path) {
+        let texts = match self.find(path) {
             Some((_, given)) if flag.kind.repeats() => given.texts.clone(),
             _ => self.text(path).into_iter().collect(),
         };
@@ -194,7 +194,7 @@ impl Values {
     /// All values of a flag, parsed.
     ///
     /// # Errors
-    /// When one is wrong.
+    /// When a value is invalid.
     pub fn parsed_list<T: FromStr<Err: fmt::Display>>(&self, path: &str) -> anyhow::Result<Vec<T>> {
         let parse = |text: &String| {
             text.parse().map_err(|why: T::Err| self.wrong(path, format!("{text:?}: {why}")))
@@ -205,7 +205,7 @@ impl Values {
     /// An error about the value of a flag.
     #[must_use]
     pub fn wrong(&self, path: &str, why: impl fmt::Display) -> anyhow::Error {
-        match self.look(path) {
+        match self.find(path) {
             Some((spelling, given)) => given.wrong(spelling, why),
             None => anyhow!("--{path}: {why}"),
         }
@@ -220,7 +220,7 @@ impl Values {
         parsed.map_err(|why| self.wrong(path, why))
     }
 
-    fn look<'a>(&'a self, path: &'a str) -> Option<(&'a str, &'a Given)> {
+    fn find<'a>(&'a self, path: &'a str) -> Option<(&'a str, &'a Given)> {
         let shared = path.split_once('.').map(|(_, name)| name);
         [Some(path), shared]
             .into_iter()
@@ -231,6 +231,6 @@ impl Values {
 
 impl Given {
     fn wrong(&self, spelling: &str, why: impl fmt::Display) -> anyhow::Error {
-        self.origin.blame(spelling, why)
+        self.origin.error(spelling, why)
     }
 }

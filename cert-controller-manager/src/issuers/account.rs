@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cert_lib::{
     acme::{
-        account::{self, Account, AccountError, Enrolled},
+        account::{self, Account, AccountError, RegisteredAccount},
         client::{Client as AcmeClient, RequestError},
         problem::Problem,
         wire::Registration,
@@ -210,7 +210,7 @@ impl AccountRequest<'_> {
                 Err(error) => return Err(contact_error(&error)),
             }
         }
-        let Enrolled { account, mut registration, is_new } = self.register(stored).await?;
+        let RegisteredAccount { account, mut registration, is_new } = self.register(stored).await?;
         // Some CAs do not return the contact; then the email in the status counts, if it is for the
         // same account.
         let before = self.issuer.status.as_ref().and_then(|status| status.acme.as_ref());
@@ -228,7 +228,7 @@ impl AccountRequest<'_> {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub async fn register(&self, stored: &StoredKey) -> Result<Enrolled, IssuerError> {
+    pub async fn register(&self, stored: &StoredKey) -> Result<RegisteredAccount, IssuerError> {
         let email = Some(self.spec.email.as_str());
         let Some(spec) = &self.spec.external_account_binding else {
             return Ok(account::register(self.ca, &stored.key, email, None).await?);

@@ -228,7 +228,7 @@ impl Controller {
             return;
         }
         let solver: Arc<dyn Solver> = if inputs.needs_dns {
-            self.solver.looking_at(inputs.nameservers.clone(), self.clock.clone())
+            self.solver.with_nameservers(inputs.nameservers.clone(), self.clock.clone())
         } else {
             Arc::new(solvers::skip::Skip)
         };

@@ -144,7 +144,7 @@ impl Controller {
             }
         };
         if let Some(facts) = status::for_metrics(&issuer, &outcome) {
-            self.metrics.know_issuer(&name, &facts);
+            self.metrics.set_issuer(&name, &facts);
         }
         self.notify_certificates(&name, &issuer, &outcome);
         match self.write_status(&name, &issuer, &outcome).await {

@@ -24,7 +24,7 @@ use crate::{
     runtime::{
         certificate_clusters::CertificateClusters,
         clusters::TargetCluster,
-        errors::{brief, is_news, is_refusal},
+        errors::{brief, is_refusal, is_unexpected},
         queue::Shared,
         requeue,
         tenant_limiter::TenantLimiter,
@@ -69,7 +69,7 @@ impl Controller {
             // The object was deleted; the watch has reported it or will do so.
             Err(_) if self.index.get(&key).is_none() => None,
             Err(error) => {
-                if is_news(&error) {
+                if is_unexpected(&error) {
                     tracing::warn!(revocation = %key, "revocation {key}: a cluster refused a request or is unavailable: {}", brief(&error));
                 }
                 // A retry after a refused write may ask the CA again, so it is delayed.

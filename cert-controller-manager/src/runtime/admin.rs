@@ -1,8 +1,7 @@
 //! The administration port: `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Anybody in the network may come here, so a connection is one request, everything about it is
-//! bounded, and there is always room for a new connection: whoever holds one the longest loses it
-//! (see [`serve`]).
+//! The port is open to the network. Therefore a connection serves one request within fixed limits,
+//! and a new connection replaces the oldest one if there are too many (see [`serve`]).
 
 pub mod authorization;
 pub mod heartbeat;
@@ -29,23 +28,24 @@ pub use self::{
 };
 use crate::runtime::metrics::Metrics;
 
-/// What the port tells.
+/// The data that the port serves.
 #[derive(Clone)]
 pub struct Admin {
-    /// Whether the controllers are at work.
+    /// Liveness of the controllers, for `/healthz`.
     pub heartbeats: HeartbeatState,
-    /// Whether everything is there that the manager needs.
+    /// Conditions for `/readyz`.
     pub readiness: Readiness,
-    /// What is counted.
+    /// Metrics for `/metrics`.
     pub metrics: Metrics,
-    /// Says who may read that; `None` is everybody. Made where the port is served.
+    /// Authorizes readers of `/metrics`; `None` allows every client. Created by the thread that serves
+    /// the port.
     pub authorizer: Option<Authorizer>,
 }
 
 /// Opens the port.
 ///
 /// # Errors
-/// When the address cannot be had.
+/// When the address cannot be bound.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!(
@@ -56,7 +56,7 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 impl Admin {
-    /// Serves for ever.
+    /// Serves the port. Never returns.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
         serve::serve(listener, self.router(), serve::Limits::default()).await
     }
@@ -89,7 +89,7 @@ async fn readyz(State(admin): State<Admin>) -> Page {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Page {
-    // It looks at every Certificate, and passes should not wait for that.
+    // Counting visits every Certificate, which would block an async worker.
     match tokio::task::spawn_blocking(move || admin.metrics.page()).await {
         Ok(Ok(page)) => (StatusCode::OK, [(CONTENT_TYPE, EXPOSITION)], page),
         Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -1,31 +1,31 @@
-//! The clusters that hold Certificates and CertificateRevocations.
+//! The clusters with Certificates and CertificateRevocations.
 
 use kube::Client;
 
 use super::events::EventRecorder;
 use crate::api::CertificateCluster;
 
-/// The clusters that hold Certificates.
+/// The clusters with Certificates.
 pub struct CertificateClusters {
-    /// [`Home::Source`]
+    /// [`CertificateCluster::Source`]
     pub source: ClusterHandle,
-    /// [`Home::Target`]; the same where the clusters are one, and then never asked for.
+    /// [`CertificateCluster::Target`]. Not used if the clusters are the same.
     pub target: ClusterHandle,
 }
 
-/// A cluster that holds Certificates.
+/// A cluster with Certificates.
 pub struct ClusterHandle {
-    /// To read and write them.
+    /// Reads and writes Certificates.
     pub client: Client,
-    /// Events on them.
+    /// Publishes events on Certificates.
     pub events: EventRecorder,
 }
 
 impl CertificateClusters {
-    /// The cluster of `home`.
+    /// The handle of a cluster.
     #[must_use]
-    pub fn at(&self, home: CertificateCluster) -> &ClusterHandle {
-        match home {
+    pub fn at(&self, cluster: CertificateCluster) -> &ClusterHandle {
+        match cluster {
             CertificateCluster::Source => &self.source,
             CertificateCluster::Target => &self.target,
         }

@@ -1,11 +1,11 @@
-//! The four logical clusters. Each is a type of its own, so that nothing meant for one can be sent
-//! to another; equal kubeconfigs share one client, and with it one connection.
+//! Clients of the four logical clusters. Each cluster has its own type, so that a request cannot go
+//! to the wrong one. Equal kubeconfigs share one client and one connection.
 //!
-//! A cluster may be away, at the start or later: making the clients connects to nothing, and what
-//! calls meet is known per cluster as its [`Reachability`]. A kubeconfig that changes is read again,
-//! and the same clients go on with it. Writes pass the [`Fence`].
+//! Creating the clients does not connect, so a cluster may be unreachable at the start or later. The
+//! calls determine the [`Reachability`] of each cluster. A changed kubeconfig is read again and
+//! the clients stay the same. Writes pass the [`Fence`].
 //!
-//! Not here: which clusters are the same by their own word ([`identity`](super::identity)).
+//! Not here: the ids of clusters ([`identity`](super::identity)).
 
 mod bucket;
 mod connection;
@@ -34,20 +34,20 @@ pub use self::{
 };
 use crate::runtime::{fence::Fence, metrics::Metrics};
 
-/// Issuers, account keys and the progress of orders live here. Trusted.
+/// Contains Issuers, account keys and the progress of orders. Trusted.
 #[derive(Clone)]
 pub struct DefaultCluster(pub Client);
-/// Certificates live here. Not trusted.
+/// Contains Certificates. Not trusted.
 #[derive(Clone)]
 pub struct SourceCluster(pub Client);
-/// Challenge DNSEntries live here.
+/// Contains DNSEntries for challenges.
 #[derive(Clone)]
 pub struct DnsCluster(pub Client);
-/// Certificate Secrets live here.
+/// Contains the Secrets of Certificates.
 #[derive(Clone)]
 pub struct TargetCluster(pub Client);
 
-/// What a cluster is for.
+/// The role of a cluster.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// See [`DefaultCluster`].
@@ -61,10 +61,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them. One falls back only to those before it.
+    /// All roles. A role falls back only to roles before it.
     pub const ALL: [Self; 4] = [Self::Default, Self::Source, Self::Dns, Self::Target];
 
-    /// Its name in logs, metrics and cluster ids.
+    /// The name in logs, metrics and cluster ids.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl Role {
         }
     }
 
-    /// The flag that names its kubeconfig, and with which its other flags begin.
+    /// The flag for the kubeconfig, which is also the prefix of the other flags.
     #[must_use]
     pub const fn flag(self) -> &'static str {
         match self {
@@ -87,26 +87,26 @@ impl Role {
     }
 }
 
-/// What is said about one cluster.
+/// The configuration of one cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClusterOptions {
-    /// Where its kubeconfig is. `None` falls back: default to `KUBECONFIG` and then to the cluster
-    /// that we run in, source and dns to default, target to source.
+    /// The kubeconfig. `None` falls back: default to `KUBECONFIG` and then to the service account of
+    /// the pod, source and dns to default, target to source.
     pub kubeconfig: Option<Kubeconfig>,
-    /// How many calls a second are begun in the long run; 0 does not limit them. Of clusters that
-    /// share a client the first one's limit counts.
+    /// Calls per second; 0 means no limit. If clusters share a client, the limit of the first role
+    /// applies.
     pub qps: u32,
-    /// How many calls may be begun at once beyond that.
+    /// Burst of calls beyond that rate.
     pub burst: u32,
-    /// Its id in owner annotations, instead of the one that it tells itself.
+    /// The id in owner annotations, instead of the id that the cluster reports.
     pub id: Option<String>,
-    /// Ids that were in owner annotations before.
+    /// Former ids in owner annotations.
     pub migration_ids: Vec<String>,
-    /// Whether our definitions are applied.
+    /// Whether our CustomResourceDefinitions are deployed.
     pub deploy_crds: bool,
-    /// Whether definitions that Gardener deploys are left alone, and all others updated.
+    /// Whether only CustomResourceDefinitions that Gardener does not deploy are updated.
     pub conditional_deploy: bool,
-    /// Whether definitions get the label that keeps them when a shoot cluster is deleted.
+    /// Whether CustomResourceDefinitions get the label that keeps them when a shoot cluster is deleted.
     pub no_cleanup_label: bool,
 }
 
@@ -125,7 +125,7 @@ impl Default for ClusterOptions {
     }
 }
 
-/// What is said about the four.
+/// The configuration of all clusters.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClusterSettings {
     /// `--kubeconfig`
@@ -139,14 +139,14 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// Whether target and default are one: the same kubeconfig, after fallbacks.
+    /// Whether target and default have the same kubeconfig after fallbacks.
     #[must_use]
     pub fn target_is_default(&self) -> bool {
         let target = self.target.kubeconfig.as_ref().or(self.source.kubeconfig.as_ref());
         target.is_none() || target == self.default.kubeconfig.as_ref()
     }
 
-    /// What is said about the cluster of this role.
+    /// The configuration of the cluster with this role.
     #[must_use]
     pub const fn of(&self, role: Role) -> &ClusterOptions {
         match role {
@@ -158,7 +158,7 @@ impl ClusterSettings {
     }
 }
 
-/// The four of them.
+/// The clients of all clusters.
 #[derive(Clone)]
 pub struct Clusters {
     /// See [`DefaultCluster`].
@@ -169,17 +169,17 @@ pub struct Clusters {
     pub dns: DnsCluster,
     /// See [`TargetCluster`].
     pub target: TargetCluster,
-    /// In the order of [`Role::ALL`]; several roles may have the same.
+    /// In the order of [`Role::ALL`]; roles may share a member.
     members: [Arc<Member>; 4],
 }
 
 impl Clusters {
-    /// Reads the kubeconfigs and makes the clients. Connects to nothing yet.
+    /// Reads the kubeconfigs and creates the clients. Does not connect yet.
     ///
     /// # Errors
-    /// When a kubeconfig is missing or wrong; the message names the flag and the file.
+    /// When a kubeconfig is missing or invalid; the message names the flag and the file.
     pub async fn connect(settings: &ClusterSettings, fence: &Fence) -> anyhow::Result<Self> {
-        let kubeconfigs = kubeconfig::resolve(settings, Environment::look())?;
+        let kubeconfigs = kubeconfig::resolve(settings, Environment::detect())?;
         let mut members: Vec<Arc<Member>> = Vec::new();
         for (role, kubeconfig) in Role::ALL.into_iter().zip(kubeconfigs) {
             let loaded = kubeconfig.load().await.with_context(|| role.flag())?;
@@ -211,53 +211,53 @@ impl Clusters {
         self.member(role).client()
     }
 
-    /// A client of the default cluster for the Lease alone: nothing else waits on its connection, and
-    /// the fence does not refuse its writes (but sends none of them once a permission ran out).
+    /// A client of the default cluster for the Lease only. It has its own connection, and the fence does
+    /// not check its requests. Its socket still sends nothing after a permission has expired.
     #[must_use]
     pub fn lease_client(&self) -> Client {
         self.member(Role::Default).lease_client()
     }
 
-    /// From now on calls are counted. Those of roles that share a client count for the first of them.
+    /// Starts to count calls. Calls of roles that share a client count for the first role.
     pub fn count(&self, metrics: &Metrics) {
         self.distinct().iter().for_each(|member| member.count(metrics));
     }
 
-    /// Whether two roles share a client: the same API server with the same credentials. Whoever
-    /// watches the same in both needs only one watch.
+    /// Whether two roles share a client: the same API server with the same credentials. One watch
+    /// serves both roles then.
     #[must_use]
     pub fn same(&self, one: Role, other: Role) -> bool {
         Arc::ptr_eq(self.member(one), self.member(other))
     }
 
-    /// Whether the Secrets go to the cluster that the Certificates are in, as far as kubeconfigs
-    /// tell: the same API server, be it with other credentials.
+    /// Whether target and source have the same API server in their kubeconfigs, possibly with different
+    /// credentials.
     #[must_use]
     pub fn target_is_source(&self) -> bool {
         self.member(Role::Target).server() == self.member(Role::Source).server()
     }
 
-    /// All roles of the API server that has this one, in the order of [`Role::ALL`].
+    /// All roles with the same API server as this role, in the order of [`Role::ALL`].
     #[must_use]
     pub fn roles_of_server(&self, role: Role) -> Vec<Role> {
         let server = self.member(role).server();
         Role::ALL.into_iter().filter(|other| self.member(*other).server() == server).collect()
     }
 
-    /// Whether the cluster of each role answers.
+    /// The reachability of all clusters.
     #[must_use]
     pub fn health(&self) -> Vec<(Role, Reachability)> {
         Role::ALL.map(|role| (role, self.reachability(role).borrow().clone())).into()
     }
 
-    /// Whether the cluster of a role answers, from now on.
+    /// Subscribes to the reachability of a cluster.
     #[must_use]
     pub fn reachability(&self, role: Role) -> watch::Receiver<Reachability> {
         self.member(role).reachability()
     }
 
-    /// One look at all kubeconfigs, which [`Self::run`] does every ten seconds: what changed is used
-    /// from now on. What is wrong is logged, and the old one is kept.
+    /// Reads all kubeconfigs and applies changes. [`Self::run`] calls this every ten seconds. An invalid
+    /// kubeconfig is logged, and the previous one stays in use.
     ///
     /// # Errors
     /// See [`Self::run`].
@@ -268,16 +268,15 @@ impl Clusters {
         Ok(())
     }
 
-    /// Reads kubeconfigs that change, and looks for clusters that are away. Never ends but with an
-    /// error.
+    /// Reloads changed kubeconfigs and probes unreachable clusters. Returns only with an error.
     ///
     /// # Errors
-    /// When a kubeconfig names another server now: what is known is of the old one, so the process
-    /// has to start again.
+    /// When a kubeconfig names another server: the caches belong to the old one, so the process must
+    /// restart.
     pub async fn run(self) -> anyhow::Result<()> {
         let members = self.distinct();
-        let reload = try_join_all(members.iter().map(|member| member.keep_kubeconfig()));
-        let probe = try_join_all(members.iter().map(|member| member.keep_looking()));
+        let reload = try_join_all(members.iter().map(|member| member.reload_kubeconfigs()));
+        let probe = try_join_all(members.iter().map(|member| member.probe_while_unreachable()));
         tokio::try_join!(reload, probe)?;
         Ok(())
     }

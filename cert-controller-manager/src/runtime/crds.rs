@@ -1,12 +1,11 @@
-//! Deploys our custom resource definitions, each to the clusters that need it.
+//! Deploys our CustomResourceDefinitions to the clusters that need them. Only the leader deploys.
 //!
-//! An annotation says who maintains a definition. One that is missing is created; one that is
-//! there is updated only where its maintainer is us or accepted, because whoever else deploys it
-//! would set it back. Clusters do not wait for each other, and nobody waits for this: a watch finds
-//! a kind when it is there ([`follow`](super::follow)). Only the leader deploys.
+//! A missing definition is created. An existing one is updated only if its maintainer annotation
+//! contains our name or an accepted one, because another maintainer would revert the update. Clusters
+//! are independent of each other, and watches find a kind when it is served ([`watch`](super::watch)).
 //!
-//! The definition of DNSEntry is somebody else's. Where our responder runs and there is none, we
-//! create a small one; one that is there is never touched.
+//! The definition of DNSEntry belongs to external-dns-management. If it is missing and our responder
+//! runs, a small one is created. An existing one is never changed.
 
 mod decide;
 mod dns_entry;
@@ -30,14 +29,15 @@ use crate::{
     },
 };
 
-/// Whose custom resource definitions we update.
+/// Which CustomResourceDefinitions are updated.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CrdSettings {
-    /// Our name on them (`--maintainer`).
+    /// Our name in the maintainer annotation (`--maintainer`).
     pub maintainer: String,
-    /// Others whose definitions we update; [`UNMANAGED`] is those without a name.
+    /// Other maintainers whose definitions are updated; [`UNMANAGED`] stands for definitions without the
+    /// annotation.
     pub accepted_maintainers: Vec<String>,
-    /// Update whatever name is on them (`--force-crd-update`).
+    /// Whether to update definitions of all maintainers (`--force-crd-update`).
     pub force_update: bool,
 }
 
@@ -51,26 +51,26 @@ impl Default for CrdSettings {
     }
 }
 
-/// Annotation on definitions: who maintains them.
+/// The annotation with the maintainer of a definition.
 pub const MAINTAINER: &str = "crds.gardener.cloud/maintainer";
 /// Stands for definitions without [`MAINTAINER`] in `--accepted-maintainers`.
 pub const UNMANAGED: &str = "UNMANAGED";
 
-/// How long a definition may take until it is served.
+/// Deadline for a definition to be served.
 const SERVED: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// What else needs definitions.
+/// Features that need more definitions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope {
     /// Whether Issuers may be on the target cluster.
     pub target_issuers: bool,
-    /// Whether our responder runs, which needs DNSEntries.
+    /// Whether the responder runs, which needs DNSEntries.
     pub responder: bool,
 }
 
-/// Which definitions of ours a cluster needs.
+/// Our definitions that a cluster needs.
 #[must_use]
 pub fn needed(
     clusters: &Clusters,
@@ -90,12 +90,12 @@ pub fn needed(
     }
 }
 
-/// Deploys what each cluster needs, and waits until it is served. One that is away is tried again
-/// until it is back, while the others go on.
+/// Deploys the definitions to all clusters and waits until they are served. An unreachable cluster is
+/// retried without delaying the others.
 ///
 /// # Errors
-/// When an API server refuses a definition that is not there: the message names the flag with which
-/// somebody else is trusted to deploy it.
+/// When an API server refuses to create a missing definition; the message names the flag that
+/// disables the deployment.
 pub async fn deploy(
     clusters: &Clusters,
     settings: &ClusterSettings,
@@ -115,7 +115,7 @@ pub async fn deploy(
     }
     let entries = async {
         if scope.responder && settings.of(Role::Dns).deploy_crds {
-            dns_entry::create_where_absent(clusters.client(Role::Dns), rules).await;
+            dns_entry::create_if_missing(clusters.client(Role::Dns), rules).await;
         }
         Ok(())
     };
@@ -123,9 +123,9 @@ pub async fn deploy(
     Ok(())
 }
 
-/// Creates the definition of DNSEntry for the command `answer`, where there is none.
+/// Creates the definition of DNSEntry for the command `answer`, if it is missing.
 pub async fn deploy_dns_entry(client: Client) {
-    dns_entry::create_where_absent(client, &CrdSettings::default()).await;
+    dns_entry::create_if_missing(client, &CrdSettings::default()).await;
 }
 
 struct Deployment<'a> {
@@ -139,24 +139,24 @@ impl Deployment<'_> {
     async fn deploy(self, definition: CustomResourceDefinition) -> anyhow::Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = definition.name_any();
-        let wanted = annotate(definition, self.options, self.rules);
+        let desired = annotate(definition, self.options, self.rules);
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.once(&api, &name, &wanted).await {
+            match self.deploy_once(&api, &name, &desired).await {
                 Ok(()) => break,
                 Err(error) if NotLeading::is(&error) => return Ok(()),
                 Err(kube::Error::Api(status)) if self.is_final(status.code) => {
-                    // Without the right to look, a watch tells whether it is there.
+                    // Without the right to read definitions, the watch finds out whether the kind exists.
                     if status.code == 403 && !matches!(api.get_opt(&name).await, Ok(None)) {
                         warn!("{}", self.advice(&name, &status.message));
                         return Ok(());
                     }
                     bail!(self.advice(&name, &status.message));
                 }
-                Err(error) => warn!("the CRD {name} cannot be deployed yet: {}", brief(&error)),
+                Err(error) => warn!("cannot deploy the CRD {name} yet: {}", brief(&error)),
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
         let served = timeout(SERVED, async {
             while !is_established(&api, &name).await {
@@ -166,21 +166,21 @@ impl Deployment<'_> {
         served.await.with_context(|| format!("the CRD {name} was deployed but is not served"))
     }
 
-    /// Looks, decides, and does it.
-    async fn once(
+    /// Reads, compares, and writes.
+    async fn deploy_once(
         &self,
         api: &Api<CustomResourceDefinition>,
         name: &str,
-        wanted: &CustomResourceDefinition,
+        desired: &CustomResourceDefinition,
     ) -> Result<(), kube::Error> {
         let found = api.get_opt(name).await?;
         let params = PostParams {
             field_manager: Some(well_known::FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match decide(found.as_ref(), wanted, self.options, self.rules) {
+        match decide(found.as_ref(), desired, self.options, self.rules) {
             Act::Create => {
-                api.create(&params, wanted).await?;
+                api.create(&params, desired).await?;
                 info!("created the CRD {name} in the cluster {}", self.role.name());
             }
             Act::Update(updated) => {
@@ -189,16 +189,16 @@ impl Deployment<'_> {
             }
             Act::Keep => debug!("the CRD {name} is up to date"),
             Act::Leave(owner) => info!(
-                "the CRD {name} in the cluster {} is left as it is: {owner} maintains it; \
-                 --accepted-maintainers or --force-crd-update would allow to update it",
+                "the CRD {name} in the cluster {} stays unchanged: its maintainer is {owner}; \
+                 set --accepted-maintainers or --force-crd-update to update it",
                 self.role.name()
             ),
         }
         Ok(())
     }
 
-    /// Conflicts and overload pass, credentials are renewed, and a proxy says that it does not find
-    /// a server that is away.
+    /// Whether a retry is useless. Conflicts and overload pass, credentials are renewed, and a proxy may
+    /// return 404 for an unreachable server.
     const fn is_final(&self, code: u16) -> bool {
         code >= 400 && code < 500 && !matches!(code, 401 | 404 | 408 | 409 | 429)
     }

@@ -1,25 +1,26 @@
-//! Errors of API servers: what they mean, and in words for a person.
+//! Classifies errors of API servers and formats them for users.
 
 use std::error::Error;
 
 use super::fence::NotLeading;
 
-/// Whether an error says something about a cluster: who does not lead any more is about to end, and a
-/// conflict is a matter of course.
+/// Whether an error should be logged. Conflicts are normal, and a process without leadership is about
+/// to exit.
 #[must_use]
-pub fn is_news(error: &kube::Error) -> bool {
+pub fn is_unexpected(error: &kube::Error) -> bool {
     !NotLeading::is(error) && !matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-/// Whether the API server said no, in contrast to not now.
+/// Whether the API server refused the request permanently. Conflicts, missing objects and overload are
+/// not permanent.
 #[must_use]
 pub fn is_refusal(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if (400..500).contains(&status.code) && ![404, 408, 409, 429].contains(&status.code))
 }
 
-/// What an API server said, in one line: its own message where there is one, and the cause alone where
-/// it said nothing. kube prints the whole status object, twice, and all layers of a connection.
+/// Formats an error in one line: the message of the API server, or the cause if there was no response.
+/// The format of kube repeats the whole status object and all layers of a connection.
 #[must_use]
 pub fn brief(error: &kube::Error) -> String {
     match error {
@@ -41,12 +42,12 @@ pub fn brief(error: &kube::Error) -> String {
 
 fn no_answer(error: &(dyn Error + 'static)) -> String {
     let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
-    // rustls adds the address of its manual.
+    // rustls adds the URL of its manual.
     let cause = cause.split(": https://").next().unwrap_or_default();
     format!("the API server does not answer: {cause}")
 }
 
-/// The error, what caused it, what caused that.
+/// The error and its chain of causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_broke_says_why_in_one_layer() {
+    fn a_broken_connection_is_reported_with_its_innermost_cause() {
         let eof = "peer closed connection: https://docs.rs/rustls/manual";
         let outer = std::io::Error::other(std::io::Error::other(eof));
         let error = kube::Error::Service(Box::new(outer));
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_an_outage_and_from_a_conflict() {
+    fn outages_and_conflicts_are_not_refusals() {
         for (code, refused) in [
             (403, true),
             (422, true),

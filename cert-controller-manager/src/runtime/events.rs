@@ -1,5 +1,5 @@
-//! Events on objects: posted in the background, so that nothing ever waits for them, and dropped
-//! rather than heaped up when the API server is away.
+//! Publishes events on objects in the background. Events are dropped if the API server does not
+//! respond and the backlog is full.
 
 use std::convert::Infallible;
 
@@ -16,35 +16,34 @@ use tokio::sync::mpsc;
 
 use super::errors::brief;
 
-/// How many events may wait.
-const BACKLOG: usize = 4_096;
-/// How many are posted at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of waiting events.
+const MAX_WAITING: usize = 4_096;
+/// Maximum number of concurrent requests.
+const MAX_CONCURRENT: usize = 8;
 const CONTROLLER: &str = "cert-controller-manager";
-/// Longest note that the API takes, with room for our words around it (events.k8s.io limits it to
-/// 1024 bytes).
+/// Maximum length of a note. events.k8s.io allows 1024 bytes.
 const MAX_NOTE: usize = 1_000;
 
-/// Takes events. Cheap to clone.
+/// Accepts events. Cheap to clone.
 ///
-/// kube's own recorder joins repeated events into series. Ours are sent when something has changed,
-/// so there is nothing to join, and nothing needs to be remembered of them.
+/// The recorder of kube aggregates repeated events. Ours are published only for changes, so there is
+/// nothing to aggregate.
 #[derive(Clone)]
 pub struct EventRecorder(mpsc::Sender<Event>);
 
 impl EventRecorder {
-    /// A place for events and the task that posts them to `client`.
+    /// A recorder, and the task that publishes its events with `client`.
     pub fn new(client: Client) -> (Self, impl Future<Output = Infallible> + Send) {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
         (Self(sender), post(client, receiver))
     }
 
-    /// Something went as it should.
+    /// Publishes a normal event.
     pub fn normal(&self, about: ObjectReference, reason: &str, note: &str) {
         self.send(about, "Normal", reason, note);
     }
 
-    /// Somebody should have a look.
+    /// Publishes a warning.
     pub fn warning(&self, about: ObjectReference, reason: &str, note: &str) {
         self.send(about, "Warning", reason, note);
     }
@@ -71,12 +70,12 @@ impl EventRecorder {
             reporting_instance: Some(CONTROLLER.to_owned()),
             ..Event::default()
         };
-        // A full backlog means that the API server has been away for long: the status says it all.
+        // The backlog is full after a long outage. The status of the object has the same information.
         let _ = self.0.try_send(event);
     }
 }
 
-/// When an event happened is for people only, so nobody decides on it.
+/// The time is for display only, so the injected clock is not necessary.
 fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -85,7 +84,7 @@ async fn post(client: Client, mut receiver: mpsc::Receiver<Event>) -> Infallible
     let mut posting = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            Some(event) = receiver.recv(), if posting.len() < AT_ONCE => {
+            Some(event) = receiver.recv(), if posting.len() < MAX_CONCURRENT => {
                 let namespace = event.metadata.namespace.clone().unwrap_or_default();
                 let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
                 posting.spawn(async move {

@@ -1,20 +1,17 @@
-//! Whether this process may write now.
+//! Fencing: prevents writes of a process that is not the leader.
 //!
-//! A leader holds its Lease for a time, and whoever finds that time over takes it. So the permission
-//! to write ends by itself: no task has to run for it, and a process that was frozen finds it ended
-//! when it is woken. The time is `CLOCK_BOOTTIME`, which goes on while a machine sleeps and which
-//! nobody sets.
+//! Another process takes the Lease when it expires. Therefore the permission to write has an end
+//! time. No task has to revoke it, and a suspended process finds it expired when it continues. The
+//! clock is `CLOCK_BOOTTIME`, which includes suspend and cannot be set.
 //!
-//! It is asked twice. Before a request is given to the connection: what changes anything is refused
-//! with [`NotLeading`]. And before each byte that is given to a socket ([`socket`]), because a
-//! request may wait in between, for a connection or for its turn: once a permission has run out,
-//! nothing is sent any more at all.
+//! The permission is checked twice. Before a request is passed to the connection, writes are refused
+//! with [`NotLeading`]. Before each write to a socket ([`socket`]), everything is refused after the
+//! permission has expired, because a request may wait for a connection in between.
 //!
-//! What remains: bytes that the kernel took before the end may reach the API server after it, when
-//! the network holds them back, for longer than lies between the end of our permission and the
-//! instant when another may lead (lease duration less renew deadline, 5 s by default). A Lease
-//! cannot prevent that. Such a write still has to pass the API server's check of the version it
-//! was based on, where it has one.
+//! A risk remains: the network may delay bytes that the kernel accepted before the expiry. They may
+//! arrive after another process becomes leader, which takes lease duration minus renew deadline (5 s
+//! by default). A Lease cannot prevent that. The API server still checks the resource version of such
+//! a write, if it has one.
 
 pub mod outbound;
 pub mod socket;
@@ -34,25 +31,23 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Clone, Debug)]
 pub struct Fence(Arc<AtomicU64>);
 
-/// A write that was not sent, because this process may not write: it does not lead, or does not
-/// any more.
+/// A write that was not sent because this process is not the leader.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not sent: this process does not lead")]
 pub struct NotLeading;
 
-/// The permission ends at this [`boottime`] in nanoseconds. The first instant stands for a permission
-/// that was never given or was given back, the last one for one without end.
+/// Special values of the end time, a [`boottime`] in nanoseconds: no permission, and one without end.
 const CLOSED: u64 = 0;
 const ENDLESS: u64 = u64::MAX;
 
 impl Fence {
-    /// A fence that lets nothing pass until somebody opens it.
+    /// A fence that refuses writes until it is opened.
     #[must_use]
     pub fn closed() -> Self {
         Self(Arc::new(AtomicU64::new(CLOSED)))
     }
 
-    /// A fence that lets everything pass: for `--omit-lease`, where nobody else writes.
+    /// A fence that permits all writes: for `--omit-lease`, with a single process.
     #[must_use]
     pub fn always() -> Self {
         Self(Arc::new(AtomicU64::new(ENDLESS)))
@@ -64,7 +59,7 @@ impl Fence {
         self.remaining() > Duration::ZERO
     }
 
-    /// For how long this process may still write.
+    /// How long this process may still write.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         match self.0.load(SeqCst) {
@@ -73,15 +68,14 @@ impl Fence {
         }
     }
 
-    /// Whether there was a permission and it ran out. It does not come back then: the process has
-    /// to end, because it cannot know what others wrote meanwhile.
+    /// Whether a permission has expired. It cannot be renewed then: another process may have written in
+    /// the meantime, so this one must exit.
     #[must_use]
     pub fn lapsed(&self) -> bool {
         lapsed(self.0.load(SeqCst), boottime())
     }
 
-    /// Permits writes until `end`. Returns whether they are permitted: not where `end` has passed,
-    /// and not after an earlier permission has run out.
+    /// Permits writes until `end`. Returns false if `end` is in the past or a permission has expired.
     #[must_use]
     pub fn open_until(&self, end: Duration) -> bool {
         let nanos = u64::try_from(end.as_nanos()).unwrap_or(ENDLESS - 1);
@@ -92,31 +86,31 @@ impl Fence {
         opened.is_ok()
     }
 
-    /// Lets nothing pass any more. A permission that has run out stays as it is.
+    /// Revokes the permission. An expired one stays expired.
     pub fn close(&self) {
         let _ = self
             .0
             .fetch_update(SeqCst, SeqCst, |known| (!lapsed(known, boottime())).then_some(CLOSED));
     }
 
-    /// Whether a request of this method may be sent now.
+    /// Checks whether a request with this method may be sent now.
     ///
     /// # Errors
-    /// [`NotLeading`] for what changes something, when this process may not write.
+    /// [`NotLeading`] for writes without permission.
     pub fn check(&self, method: &Method) -> Result<(), NotLeading> {
         if method.is_safe() || self.permits() { Ok(()) } else { Err(NotLeading) }
     }
 }
 
 impl NotLeading {
-    /// Whether a failed call failed because it was not permitted.
+    /// Whether the fence caused this error.
     #[must_use]
     pub fn is(error: &kube::Error) -> bool {
         Self::is_in(error)
     }
 
     fn is_in(error: &(dyn std::error::Error + 'static)) -> bool {
-        // What an I/O error wraps is not its source.
+        // The source of an I/O error skips the error that it wraps.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         error.is::<Self>()
             || wrapped.is_some_and(|inner| Self::is_in(inner))
@@ -128,7 +122,7 @@ fn lapsed(end: u64, now: Duration) -> bool {
     end != CLOSED && end != ENDLESS && Duration::from_nanos(end) <= now
 }
 
-/// Time since the machine started, with the time it slept. Nobody sets it, and it does not stop.
+/// Time since the boot, including suspend. It cannot be set.
 #[must_use]
 pub fn boottime() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
@@ -142,13 +136,13 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A permission that has just run out.
-    fn run_out() -> Fence {
+    /// A fence with an expired permission.
+    fn expired() -> Fence {
         Fence(Arc::new(AtomicU64::new(u64::try_from(boottime().as_nanos()).unwrap() - 1)))
     }
 
     #[test]
-    fn writes_are_refused_unless_permitted_and_reads_never() {
+    fn only_writes_need_the_permission() {
         let open = Fence::closed();
         assert!(open.open_until(boottime() + HOUR));
         let closed_again = Fence::closed();
@@ -159,7 +153,7 @@ mod tests {
             (Fence::always(), true),
             (open, true),
             (closed_again, false),
-            (run_out(), false),
+            (expired(), false),
         ] {
             assert_eq!(fence.permits(), permits);
             for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
@@ -170,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn a_permission_that_ran_out_does_not_come_back() {
-        let fence = run_out();
+    fn an_expired_permission_is_not_renewed() {
+        let fence = expired();
         assert!(fence.lapsed());
         assert!(!fence.open_until(boottime() + HOUR));
         fence.close();
@@ -179,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn a_permission_that_would_end_in_the_past_is_none() {
+    fn a_permission_that_ends_in_the_past_is_refused() {
         let fence = Fence::closed();
         assert!(!fence.open_until(boottime()));
         assert!(!fence.lapsed() && !fence.permits());
-        assert!(fence.open_until(boottime() + HOUR), "it was never given, so it did not run out");
+        assert!(fence.open_until(boottime() + HOUR), "it was never given, so it did not expire");
     }
 
     #[test]
-    fn a_permission_is_never_shortened_by_an_older_answer() {
+    fn a_permission_is_never_shortened() {
         let fence = Fence::closed();
         assert!(fence.open_until(boottime() + HOUR));
         assert!(fence.open_until(boottime() + HOUR / 2));
@@ -195,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_is_found_in_what_kube_makes_of_it() {
+    fn the_refusal_is_found_in_nested_errors() {
         assert!(NotLeading::is(&kube::Error::Service(Box::new(NotLeading))));
         let wrapped = std::io::Error::other(std::io::Error::other(NotLeading));
         assert!(NotLeading::is(&kube::Error::Service(Box::new(wrapped))));

@@ -1,33 +1,33 @@
-//! Work that takes a while, in the middle of a pass.
+//! Runs blocking work in a task.
 //!
-//! The process has two threads for all passes, health checks and watches. What may take longer than
-//! a few milliseconds gives its place to another thread first, so that nobody waits for it.
+//! All controllers and watches share two worker threads. Work that may take longer than a few
+//! milliseconds must not block them.
 
 use k8s_openapi::api::core::v1::Secret;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::api::secret::entry;
 
-/// Longest key and chain that are read where others wait for the thread, in bytes. An RSA key of
-/// 8192 bits, which a tenant may put there, takes 50 ms of processor time; an EC key takes nothing.
-const QUICK_KEY: usize = 1_024;
-const QUICK_CHAIN: usize = 32 * 1_024;
+/// Maximum sizes of a key and a chain that are parsed on a worker thread, in bytes. An RSA key of 8192
+/// bits, which a tenant may write, takes 50 ms of CPU time. An EC key takes microseconds.
+const MAX_INLINE_KEY: usize = 1_024;
+const MAX_INLINE_CHAIN: usize = 32 * 1_024;
 
-/// Does `work` while other tasks go on elsewhere. Inside, no lock may be held that they wait for.
+/// Runs `work` while other tasks move to another thread. `work` must not hold a lock that they need.
 pub fn heavy<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
     match flavor {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        // A test, on a thread of its own.
+        // Only tests have another runtime, each on its own thread.
         Ok(_) | Err(_) => work(),
     }
 }
 
-/// Reads the certificate or key in `secret` by `work`: at once where they are so small that it takes no
-/// time.
+/// Parses the certificate or key in `secret` with `work`: directly if they are small, else like
+/// [`heavy`].
 pub fn reading<T>(secret: &Secret, work: impl FnOnce() -> T) -> T {
     let size = |name| entry(secret, name).len();
-    match size("tls.key") <= QUICK_KEY && size("tls.crt") <= QUICK_CHAIN {
+    match size("tls.key") <= MAX_INLINE_KEY && size("tls.crt") <= MAX_INLINE_CHAIN {
         true => work(),
         false => heavy(work),
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_go_on_while_every_thread_has_heavy_work() {
+    fn other_tasks_run_during_heavy_work() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
         let (done, wait) = channel();
         runtime.unwrap().block_on(async {
@@ -52,25 +52,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_large_in_a_secret_is_read_while_others_go_on() {
+    fn other_tasks_run_while_a_large_secret_is_read() {
         let secret = |name: &str, size: usize| Secret {
             data: Some([(name.to_owned(), k8s_openapi::ByteString(vec![b'x'; size]))].into()),
             ..Secret::default()
         };
         for (large, others_go_on) in [
-            (secret("tls.key", QUICK_KEY + 1), true),
-            (secret("tls.crt", QUICK_CHAIN + 1), true),
-            (secret("ca.crt", QUICK_CHAIN + 1), false),
-            (secret("tls.key", QUICK_KEY), false),
+            (secret("tls.key", MAX_INLINE_KEY + 1), true),
+            (secret("tls.crt", MAX_INLINE_CHAIN + 1), true),
+            (secret("ca.crt", MAX_INLINE_CHAIN + 1), false),
+            (secret("tls.key", MAX_INLINE_KEY), false),
         ] {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
             let (done, wait) = channel();
-            let patience = Duration::from_millis(if others_go_on { 10_000 } else { 100 });
+            let deadline = Duration::from_millis(if others_go_on { 10_000 } else { 100 });
             let went_on = runtime.unwrap().block_on(async {
                 let work = tokio::spawn(async move {
-                    // By then it waits for a thread.
+                    // It needs the thread that `reading` blocks.
                     tokio::spawn(async move { done.send(()) });
-                    reading(&large, || wait.recv_timeout(patience).is_ok())
+                    reading(&large, || wait.recv_timeout(deadline).is_ok())
                 });
                 work.await.unwrap()
             });
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_is_done_on_any_runtime() {
+    async fn heavy_work_runs_on_every_runtime() {
         assert_eq!(heavy(|| 7), 7);
     }
 }

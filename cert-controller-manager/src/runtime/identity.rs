@@ -1,7 +1,7 @@
-//! By which id owner annotations name a cluster.
+//! Determines the id of a cluster in owner annotations.
 //!
-//! Reads the ConfigMap `kube-system/cluster-identity`, which Gardener puts into each cluster, and the
-//! uid of the namespace `kube-system`, which no other cluster has.
+//! Reads the ConfigMap `kube-system/cluster-identity`, which Gardener creates in each cluster, and the
+//! unique uid of the namespace `kube-system`.
 
 use std::time::Duration;
 
@@ -20,34 +20,34 @@ use crate::{
 };
 
 const SYSTEM: &str = "kube-system";
-/// Name of Gardener's ConfigMap, and of its only key.
+/// Name of the ConfigMap of Gardener, and of its only key.
 const IDENTITY: &str = "cluster-identity";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Finds out the id of the cluster that has this role. One that is away is waited for; what we may
-/// not read is done without. Roles of the same API server get the same id.
+/// Determines the id of the cluster with this role. Waits for an unreachable cluster, and skips objects
+/// without permission. Roles of the same API server get the same id.
 pub async fn identify(clusters: &Clusters, settings: &ClusterSettings, role: Role) -> ClusterId {
     let client = clusters.client(role);
     let mut pause = FIRST_PAUSE;
-    let told = loop {
+    let reported = loop {
         match read_identity(&client).await {
-            Ok(told) => break told,
+            Ok(reported) => break reported,
             Err(error) => {
-                warn!("the id of the cluster {} is not known yet: {}", role.name(), brief(&error));
+                warn!("cannot read the id of the cluster {} yet: {}", role.name(), brief(&error));
             }
         }
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     };
     let roles = clusters.roles_of_server(role);
-    let said: Vec<_> = roles.into_iter().map(|role| (role, settings.of(role))).collect();
-    let id = choose(&said, told);
-    info!("the cluster {} is {}", role.name(), id.id);
+    let options_by_role: Vec<_> = roles.into_iter().map(|role| (role, settings.of(role))).collect();
+    let id = choose(&options_by_role, reported);
+    info!("the id of the cluster {} is {}", role.name(), id.id);
     id
 }
 
-/// What a cluster says about itself.
+/// The identity that a cluster reports.
 #[derive(Clone, Debug, Default)]
 struct ClusterIdentity {
     identity: Option<String>,
@@ -74,13 +74,15 @@ fn permitted<T>(answer: Result<Option<T>, kube::Error>) -> Result<Option<T>, kub
     }
 }
 
-/// The first that is known: what a flag says, what the cluster says, who it is, what it is for. All
-/// others may be in annotations that were written before that was known.
-fn choose(said: &[(Role, &ClusterOptions)], told: ClusterIdentity) -> ClusterId {
-    let flags = said.iter().filter_map(|(_, options)| options.id.clone());
-    let fallbacks = said.iter().map(|(role, _)| format!("{}/gardener.cloud", role.name()));
-    let migrated = said.iter().flat_map(|(_, options)| options.migration_ids.iter().cloned());
-    let mut all = flags.chain(told.identity).chain(told.uid).chain(fallbacks);
+/// The first known id of: flag, ConfigMap, uid, role. The others may be in older annotations, so they
+/// become former ids.
+fn choose(options_by_role: &[(Role, &ClusterOptions)], reported: ClusterIdentity) -> ClusterId {
+    let flags = options_by_role.iter().filter_map(|(_, options)| options.id.clone());
+    let fallbacks =
+        options_by_role.iter().map(|(role, _)| format!("{}/gardener.cloud", role.name()));
+    let migrated =
+        options_by_role.iter().flat_map(|(_, options)| options.migration_ids.iter().cloned());
+    let mut all = flags.chain(reported.identity).chain(reported.uid).chain(fallbacks);
     let id = all.next().unwrap_or_default();
     let mut former: Vec<String> = Vec::new();
     for other in migrated.chain(all) {
@@ -104,20 +106,25 @@ mod tests {
     }
 
     #[test]
-    fn the_first_id_that_is_known_is_written_and_the_others_are_understood() {
+    fn the_first_known_id_is_written_and_the_others_are_former_ids() {
         let (none, flag) = (options("", &[]), options("flag", &["old", "flag"]));
         let source = |options| vec![(Role::Source, options)];
-        for (said, identity, uid, expected) in [
+        for (options_by_role, identity, uid, expected) in [
             (source(&none), None, None, &["source/gardener.cloud"][..]),
             (source(&none), None, Some("uid"), &["uid", "source/gardener.cloud"]),
-            (source(&none), Some("told"), None, &["told", "source/gardener.cloud"]),
-            (source(&none), Some("told"), Some("uid"), &["told", "uid", "source/gardener.cloud"]),
+            (source(&none), Some("shoot"), None, &["reported", "source/gardener.cloud"]),
+            (
+                source(&none),
+                Some("shoot"),
+                Some("uid"),
+                &["reported", "uid", "source/gardener.cloud"],
+            ),
             (source(&flag), None, None, &["flag", "old", "source/gardener.cloud"]),
             (
                 source(&flag),
-                Some("told"),
+                Some("shoot"),
                 Some("uid"),
-                &["flag", "old", "told", "uid", "source/gardener.cloud"],
+                &["flag", "old", "reported", "uid", "source/gardener.cloud"],
             ),
             (
                 vec![(Role::Default, &none), (Role::Source, &none)],
@@ -127,14 +134,14 @@ mod tests {
             ),
             (
                 vec![(Role::Source, &none), (Role::Target, &flag)],
-                Some("told"),
+                Some("shoot"),
                 None,
-                &["flag", "old", "told", "source/gardener.cloud", "target/gardener.cloud"],
+                &["flag", "old", "reported", "source/gardener.cloud", "target/gardener.cloud"],
             ),
         ] {
             let text = |value: Option<&str>| value.map(ToOwned::to_owned);
-            let told = ClusterIdentity { identity: text(identity), uid: text(uid) };
-            let found = choose(&said, told);
+            let reported = ClusterIdentity { identity: text(identity), uid: text(uid) };
+            let found = choose(&options_by_role, reported);
             let all: Vec<_> = std::iter::once(&found.id).chain(&found.former).collect();
             assert_eq!(all, expected);
         }

@@ -1,5 +1,5 @@
-//! Makes private keys without holding up anybody: RSA keys take seconds of processor time, so they
-//! are made on threads of their own, two at a time.
+//! Generates private keys. RSA keys take seconds of CPU time, so they are generated on blocking
+//! threads, two at a time.
 
 use async_trait::async_trait;
 use cert_lib::{

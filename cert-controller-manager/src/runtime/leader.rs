@@ -1,16 +1,15 @@
-//! Leader election on a Lease, as client-go does it, so that its candidates may be among ours.
+//! Leader election with a Lease, compatible with client-go.
 //!
-//! A Lease says who leads, when that was last renewed, and for how long it holds. All writes of it
-//! carry the version that they were based on, so of two that want the same Lease one gets it. Times
-//! in the Lease are of somebody else's clock and are only compared with each other: what counts
-//! is when *we* saw it change, on a clock that nobody sets and that goes on while a machine sleeps.
+//! A Lease contains the holder, the time of the last renewal, and the duration. All writes have a
+//! resource version, so only one of two candidates succeeds. Times in the Lease come from other
+//! clocks and are not compared with ours. Each candidate measures the time since it saw the last change,
+//! with a clock that includes suspend and cannot be set.
 //!
-//! The leader may write until *renew deadline* after the start of its last renewal that was
-//! answered; the [`Fence`] ends by itself then. Others may take the Lease *lease duration* after they
-//! saw it change, which is later. The difference is what may be lost to unequal clocks and to
-//! bytes that are on their way.
+//! The leader may write until *renew deadline* after the start of its last successful renewal; then the
+//! [`Fence`] closes by itself. Others may take the Lease *lease duration* after they saw the last
+//! change, which is later. The difference covers clock skew and bytes in transit.
 //!
-//! Not here: what a leader does, and the end of the process when it leads no more.
+//! Not here: the work of the leader, and the exit of the process after it loses the Lease.
 
 mod decide;
 
@@ -29,20 +28,20 @@ use kube::{
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use self::decide::{Act, Observed, claim, decide, give_up};
+use self::decide::{Act, Observed, claim, decide, release_spec};
 use crate::runtime::{
     errors::brief,
     fence::{Fence, boottime},
 };
 
-/// Which Lease, and how long it holds.
+/// Name and times of the Lease.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaseSettings {
     /// Name of the Lease.
     pub name: String,
-    /// Namespace of the Lease, which has to exist.
+    /// Namespace of the Lease, which must exist.
     pub namespace: String,
-    /// How long others keep away from a Lease that is not renewed. Whole seconds; client-go: 15 s.
+    /// How long others respect a Lease that is not renewed. Whole seconds; client-go: 15 s.
     pub duration: Duration,
     /// How long the leader may write after a renewal. Less than `duration`; client-go: 10 s.
     pub renew_deadline: Duration,
@@ -51,7 +50,7 @@ pub struct LeaseSettings {
 }
 
 impl LeaseSettings {
-    /// The Lease `namespace/name` with client-go's times.
+    /// The Lease `namespace/name` with the times of client-go.
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
@@ -64,7 +63,7 @@ impl LeaseSettings {
     }
 
     /// # Errors
-    /// When the times do not leave the leader a try to renew, or others too little distance.
+    /// When the times leave too little room for a renewal or for clock skew.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.duration > self.renew_deadline && self.renew_deadline >= 2 * self.retry_period,
@@ -79,12 +78,12 @@ impl LeaseSettings {
     }
 }
 
-/// Why this process does not lead any more.
+/// Why this process lost the leadership.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Lost {
-    /// The Lease could not be renewed in time; with what went wrong last.
+    /// The Lease could not be renewed in time; with the last error.
     Expired(String),
-    /// Somebody else holds it.
+    /// Another process holds the Lease; with its identity.
     Taken(String),
 }
 
@@ -97,55 +96,55 @@ impl fmt::Display for Lost {
     }
 }
 
-/// One candidate. See the [module](self).
+/// A candidate. See the [module](self).
 pub struct Election {
     leases: Api<Lease>,
     settings: LeaseSettings,
     identity: String,
     fence: Fence,
-    /// The Lease as it was seen last.
+    /// The last state of the Lease that we saw.
     observed: Mutex<Observed>,
 }
 
-/// What came of one try.
+/// The result of one attempt.
 enum Attempt {
-    /// The Lease is ours.
+    /// We hold the Lease.
     Leads,
-    /// It is somebody else's, at least for so long.
+    /// Another process holds the Lease, at least for this time.
     Waits(Duration),
-    /// Our knowledge was old.
+    /// The Lease changed at the same time.
     Outdated,
-    /// There was no usable answer; with its cause.
+    /// The call failed, with this cause.
     Failed(String),
 }
 
 impl Election {
-    /// A candidate named `identity`, see [`identity()`]. `client` must not be behind `fence`, which
-    /// is opened while we lead; calls of it should not wait for each other.
+    /// A candidate with this [`identity()`], which opens `fence` while it leads. `client` must bypass
+    /// `fence`, and its calls should not wait for each other.
     #[must_use]
     pub fn new(client: Client, settings: LeaseSettings, identity: String, fence: Fence) -> Self {
         let leases = Api::namespaced(client, &settings.namespace);
         Self { leases, settings, identity, fence, observed: Mutex::default() }
     }
 
-    /// Whether this process leads: for the metric.
+    /// Whether this process leads, for the metric.
     #[must_use]
     pub fn is_leading(&self) -> bool {
         self.fence.permits()
     }
 
-    /// Waits until this process leads. Errors are logged and tried again.
+    /// Waits until this process leads. Errors are logged and retried.
     pub async fn acquire(&self) {
         info!("{} waits for the lease {}", self.identity, self.place());
-        let (mut known, mut trouble) = (None, None);
+        let (mut known, mut error) = (None, None);
         loop {
             let pause = match self.attempt(true).await {
                 Attempt::Leads => return,
                 Attempt::Waits(left) => left.min(self.settings.retry_period / 4),
-                Attempt::Outdated => OUTDATED,
+                Attempt::Outdated => CONFLICT_DELAY,
                 Attempt::Failed(why) => {
-                    if trouble.replace(why.clone()) != Some(why.clone()) {
-                        warn!("the lease {} cannot be had: {why}", self.place());
+                    if error.replace(why.clone()) != Some(why.clone()) {
+                        warn!("cannot acquire the lease {}: {why}", self.place());
                     }
                     self.settings.retry_period / 2
                 }
@@ -154,7 +153,7 @@ impl Election {
             if holder != known {
                 match &holder {
                     Some(holder) => info!("{holder} leads"),
-                    None => info!("nobody leads"),
+                    None => info!("no process leads"),
                 }
                 known = holder;
             }
@@ -162,30 +161,30 @@ impl Election {
         }
     }
 
-    /// Renews the Lease until it is lost. The [`Fence`] does not wait for this to return.
+    /// Renews the Lease until it is lost. The [`Fence`] closes independently of this.
     pub async fn keep(&self) -> Lost {
-        let mut trouble = String::from("this process was stopped for too long");
+        let mut error = String::from("this process was stopped for too long");
         let mut pause = self.settings.retry_period;
         loop {
-            // At the end of the permission the loss must be told, not at the next turn.
+            // Report the loss when the permission expires, not at the next attempt.
             sleep(pause.min(self.fence.remaining())).await;
             if !self.fence.permits() {
-                return self.lose(Lost::Expired(trouble));
+                return self.lose(Lost::Expired(error));
             }
             let attempt = timeout(self.fence.remaining(), self.attempt(false));
             let Ok(tried) = attempt.await else { continue };
             pause = match tried {
                 Attempt::Leads => self.settings.retry_period,
                 Attempt::Waits(_) => {
-                    let holder = self.observed().holder().unwrap_or("nobody").to_owned();
+                    let holder = self.observed().holder().unwrap_or("another process").to_owned();
                     return self.lose(Lost::Taken(holder));
                 }
-                Attempt::Outdated => OUTDATED,
+                Attempt::Outdated => CONFLICT_DELAY,
                 Attempt::Failed(why) => {
-                    warn!("the lease {} could not be renewed: {why}", self.place());
-                    // At the end it is our own fence that refuses, which is no reason.
+                    warn!("cannot renew the lease {}: {why}", self.place());
+                    // After the expiry, the error is a refusal of our own fence, which is not the cause.
                     if self.fence.permits() {
-                        trouble = why;
+                        error = why;
                     }
                     self.settings.retry_period / 4
                 }
@@ -193,26 +192,26 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, if it is ours, so that another need not wait for its end. Nothing may
-    /// be written after this.
+    /// Releases the Lease if we hold it, so that the next leader need not wait. No writes are permitted
+    /// after this.
     pub async fn release(&self) {
         self.fence.close();
-        // The second try is for a Lease that changed unseen and is still ours.
+        // The second attempt is for a Lease that changed and is still ours.
         for _ in 0..2 {
             let observed = self.observed().clone();
             if !observed.ours(&self.identity) {
                 return;
             }
             let Some(mut lease) = observed.lease else { return };
-            lease.spec = Some(give_up(lease.spec.as_ref(), Timestamp::now()));
+            lease.spec = Some(release_spec(lease.spec.as_ref(), Timestamp::now()));
             match self.call(self.leases.replace(&self.settings.name, &params(), &lease)).await {
                 Ok(_) => {
-                    info!("{} has given the lease {} back", self.identity, self.place());
+                    info!("{} has released the lease {}", self.identity, self.place());
                     return;
                 }
                 Err(LeaseError::Conflict) => {}
-                Err(trouble) => {
-                    warn!("the lease {} was not given back: {trouble}", self.place());
+                Err(error) => {
+                    warn!("cannot release the lease {}: {error}", self.place());
                     return;
                 }
             }
@@ -227,12 +226,12 @@ impl Election {
         lost
     }
 
-    /// One try to get or to keep the Lease. `look` says whether to read it first: the leader knows
-    /// it, and where it does not, the API server refuses the write.
-    async fn attempt(&self, look: bool) -> Attempt {
-        let stale = look || self.observed().lease.is_none();
-        if stale && let Err(trouble) = self.read_lease().await {
-            return Attempt::Failed(trouble.to_string());
+    /// One attempt to acquire or renew the Lease. With `read_first`, reads it before. The leader does not
+    /// need that: if its state is outdated, the API server refuses the write.
+    async fn attempt(&self, read_first: bool) -> Attempt {
+        let stale = read_first || self.observed().lease.is_none();
+        if stale && let Err(error) = self.read_lease().await {
+            return Attempt::Failed(error.to_string());
         }
         let (observed, began) = (self.observed().clone(), boottime());
         let previous = observed.lease.as_ref().and_then(|lease| lease.spec.as_ref());
@@ -259,15 +258,15 @@ impl Election {
                 }
                 Attempt::Leads
             }
-            // What the Lease says now decides, and it may still be us.
+            // A namespace is missing if the creation returns 404.
             Err(LeaseError::Missing) if act == Act::Create => {
                 Attempt::Failed(format!("there is no namespace {}", self.settings.namespace))
             }
             Err(LeaseError::Conflict | LeaseError::Missing) => match self.read_lease().await {
                 Ok(()) => Attempt::Outdated,
-                Err(trouble) => Attempt::Failed(trouble.to_string()),
+                Err(error) => Attempt::Failed(error.to_string()),
             },
-            Err(trouble) => Attempt::Failed(trouble.to_string()),
+            Err(error) => Attempt::Failed(error.to_string()),
         }
     }
 
@@ -285,7 +284,7 @@ impl Election {
 
     async fn replace(&self, lease: Option<Lease>, spec: LeaseSpec) -> Result<Lease, LeaseError> {
         let mut lease = lease.unwrap_or_default();
-        // Without a version the API server would let everybody win.
+        // Without a resource version, concurrent writes of several candidates would succeed.
         if lease.resource_version().is_none() {
             return Err(LeaseError::Conflict);
         }
@@ -293,18 +292,18 @@ impl Election {
         self.call(self.leases.replace(&self.settings.name, &params(), &lease)).await
     }
 
-    /// A call that may hang for a third of the time that the leader has, so that it has another try.
+    /// A call with a deadline of a third of the renew deadline, so that there is time for a retry.
     async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, LeaseError> {
-        let patience = self.settings.renew_deadline / 3;
-        match timeout(patience, call).await {
+        let deadline = self.settings.renew_deadline / 3;
+        match timeout(deadline, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(LeaseError::Conflict),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(LeaseError::Missing),
             Ok(Err(error)) => Err(LeaseError::Other(brief(&error))),
-            Err(_) => Err(LeaseError::Other(format!("no answer within {patience:?}"))),
+            Err(_) => Err(LeaseError::Other(format!("no answer within {deadline:?}"))),
         }
     }
 
@@ -317,13 +316,13 @@ impl Election {
     }
 }
 
-/// Before the next try when somebody wrote the Lease at the same time.
-const OUTDATED: Duration = Duration::from_millis(20);
+/// Delay after a conflict with another writer.
+const CONFLICT_DELAY: Duration = Duration::from_millis(20);
 
-/// Why a call was in vain.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
-    #[error("somebody else has written it")]
+    #[error("another client has changed it")]
     Conflict,
     #[error("it, or its namespace, does not exist")]
     Missing,
@@ -335,11 +334,10 @@ fn params() -> PostParams {
     PostParams { field_manager: Some(crate::api::well_known::FIELD_MANAGER.into()), dry_run: false }
 }
 
-/// A name for this process that no other has, also not the one before it on this host: the host and
-/// 64 random bits.
+/// A unique name for this process: the host and 64 random bits.
 ///
 /// # Errors
-/// When the system gives no random bits.
+/// When the system has no random bits.
 pub fn identity() -> anyhow::Result<String> {
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow::anyhow!("no random bits"))?;

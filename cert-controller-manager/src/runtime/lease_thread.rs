@@ -1,8 +1,8 @@
-//! The thread that renews the lease and serves the administration port. Runtime and connections are its own, so that
-//! passes which hold all workers cannot starve it.
+//! The thread that renews the Lease and serves the administration port. It has its own runtime and
+//! connections, so that busy workers cannot block it.
 //!
-//! A lease that is kept although nothing works would be worse than none: where a controller has not been polled for as
-//! long as `/healthz` allows, the lease is given up.
+//! A stuck leader must not keep the Lease: if a heartbeat is older than `/healthz` allows, the Lease is
+//! released.
 
 use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 
@@ -20,40 +20,40 @@ use super::{
     leader::{self, Election, LeaseSettings},
 };
 
-/// The lease is given back within this, or it runs out by itself.
-const FAREWELL: Duration = Duration::from_secs(5);
-/// How often the heartbeats are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Deadline to release the Lease. After that, it expires by itself.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the heartbeats are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The thread. It ends when this is dropped, or by [`Self::stop`].
+/// The handle of the thread. The thread ends with [`Self::stop`] or when the handle is dropped.
 pub struct LeaseThread {
     candidate: Option<Candidate>,
     stop: CancellationToken,
-    /// `None` once it is known.
+    /// `None` after the result was received.
     ended: Option<oneshot::Receiver<anyhow::Result<()>>>,
 }
 
-/// What the thread does.
-pub struct Duties {
-    /// The lease to take, when [`Candidate::acquire`] asks for it; `None` for no election.
+/// The configuration of the thread.
+pub struct LeaseThreadConfig {
+    /// The Lease to acquire after [`Candidate::acquire`]; `None` for no election.
     pub lease: Option<LeaseSettings>,
     /// Opened while this process leads.
     pub fence: Fence,
-    /// For the lease's own connection.
+    /// Creates the client for the Lease.
     pub clusters: Clusters,
-    /// What the port tells.
+    /// The pages of the administration port.
     pub admin: Admin,
-    /// Whether the port asks the default cluster who may read `/metrics`.
+    /// Whether readers of `/metrics` need a token.
     pub metrics_authorization: bool,
-    /// The administration port, where there is one.
+    /// The administration port, if it is enabled.
     pub port: Option<TcpListener>,
 }
 
-/// How the rest of the process takes part in the election.
+/// Connects the rest of the process with the election.
 #[derive(Clone)]
 pub struct Candidate {
-    wanted: Arc<Notify>,
-    standing: watch::Receiver<Candidacy>,
+    requested: Arc<Notify>,
+    state: watch::Receiver<Candidacy>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,43 +67,43 @@ impl LeaseThread {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When the system gives no thread or no random bits for our name.
-    pub fn start(duties: Duties) -> anyhow::Result<Self> {
-        let (tell, standing) = watch::channel(Candidacy::Waits);
-        let wanted = Arc::new(Notify::new());
-        let candidate = Candidate { wanted: wanted.clone(), standing };
-        let has_lease = duties.lease.is_some();
+    /// When the system has no thread or no random bits for the identity.
+    pub fn start(config: LeaseThreadConfig) -> anyhow::Result<Self> {
+        let (sender, state) = watch::channel(Candidacy::Waits);
+        let requested = Arc::new(Notify::new());
+        let candidate = Candidate { requested: requested.clone(), state };
+        let has_lease = config.lease.is_some();
         let (done, ended) = oneshot::channel();
         let stop = CancellationToken::new();
-        let asked_to_stop = stop.clone();
+        let stop_requested = stop.clone();
         let identity = leader::identity()?;
         let run = move || {
-            let _ = done.send(run(duties, identity, &wanted, &tell, &asked_to_stop));
+            let _ = done.send(run(config, identity, &requested, &sender, &stop_requested));
         };
         std::thread::Builder::new()
             .name("lease".to_owned())
             .spawn(run)
-            .context("cannot start the thread that keeps the lease")?;
+            .context("cannot start the lease thread")?;
         Ok(Self { candidate: has_lease.then_some(candidate), stop, ended: Some(ended) })
     }
 
-    /// For the election; `None` where there is none.
+    /// The candidate; `None` without election.
     #[must_use]
     pub fn candidate(&self) -> Option<Candidate> {
         self.candidate.clone()
     }
 
-    /// Closes the fence, gives the lease back, and ends the thread. Waits for that, but not for long.
+    /// Closes the fence, releases the Lease, and stops the thread. Waits for that with a deadline.
     pub async fn stop(mut self) {
         self.stop.cancel();
         if let Some(ended) = self.ended.take()
-            && timeout(FAREWELL + LOOK, ended).await.is_err()
+            && timeout(RELEASE_DEADLINE + CHECK_INTERVAL, ended).await.is_err()
         {
-            tracing::warn!("the lease was not given back in time, it runs out by itself");
+            tracing::warn!("cannot release the lease in time: it expires by itself");
         }
     }
 
-    /// Waits until the thread ends although nobody has stopped it, which is an error.
+    /// Waits until the thread ends without [`Self::stop`].
     ///
     /// # Errors
     /// Always.
@@ -112,8 +112,8 @@ impl LeaseThread {
         let result = ended.await;
         self.ended = None;
         match result {
-            Ok(Ok(())) | Err(_) => anyhow::bail!("the thread that keeps the lease ended"),
-            Ok(Err(error)) => Err(error.context("the thread that keeps the lease failed")),
+            Ok(Ok(())) | Err(_) => anyhow::bail!("the lease thread has ended"),
+            Ok(Err(error)) => Err(error.context("the lease thread failed")),
         }
     }
 }
@@ -125,61 +125,62 @@ impl Drop for LeaseThread {
 }
 
 impl Candidate {
-    /// Asks for the lease and waits until this process leads.
+    /// Takes part in the election and waits until this process leads.
     pub async fn acquire(&self) {
-        self.wanted.notify_one();
-        let mut standing = self.standing.clone();
-        if standing.wait_for(|it| *it != Candidacy::Waits).await.is_err() {
-            // The end of the thread is told elsewhere.
+        self.requested.notify_one();
+        let mut state = self.state.clone();
+        if state.wait_for(|it| *it != Candidacy::Waits).await.is_err() {
+            // `LeaseThread::failed` reports the end of the thread.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until this process leads no more. The [`Fence`] does not wait for it.
+    /// Waits until this process loses the leadership. The [`Fence`] closes independently of this.
     ///
     /// # Errors
     /// Always, with the reason.
     pub async fn lost(self) -> anyhow::Result<()> {
-        let mut standing = self.standing;
-        match standing.wait_for(|it| matches!(it, Candidacy::Lost(_))).await.as_deref() {
+        let mut state = self.state;
+        match state.wait_for(|it| matches!(it, Candidacy::Lost(_))).await.as_deref() {
             Ok(Candidacy::Lost(why)) => {
-                anyhow::bail!("{why}; after a restart this process stands for election again")
+                anyhow::bail!("{why}; this process becomes a candidate again after its restart")
             }
             Ok(Candidacy::Waits | Candidacy::Leads) | Err(_) => {
-                anyhow::bail!("the thread that keeps the lease ended")
+                anyhow::bail!("the lease thread has ended")
             }
         }
     }
 }
 
 fn run(
-    duties: Duties,
+    config: LeaseThreadConfig,
     identity: String,
-    wanted: &Notify,
-    tell: &watch::Sender<Candidacy>,
+    requested: &Notify,
+    state: &watch::Sender<Candidacy>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let Duties { lease, fence, clusters, mut admin, metrics_authorization, port } = duties;
+    let LeaseThreadConfig { lease, fence, clusters, mut admin, metrics_authorization, port } =
+        config;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let heartbeats = admin.heartbeats.clone();
     runtime.block_on(async {
-        // Made here: the tasks of a client run where it was made.
+        // The tasks of a client run on the runtime where it is created.
         let election = lease
             .map(|lease| Election::new(clusters.lease_client(), lease, identity, fence.clone()));
-        // Standbys are scraped, too, and the client of the lease is the one that may ask then.
+        // A standby is scraped, too, and only the client of the Lease may create reviews there.
         if metrics_authorization {
             admin.authorizer = Some(Authorizer::new(clusters.lease_client()));
         }
         tokio::select! {
             failed = serve(admin, port) => return failed.map(|never| match never {}),
-            () = lead(election.as_ref(), &heartbeats, wanted, tell) => {}
+            () = lead(election.as_ref(), &heartbeats, requested, state) => {}
             () = stop.cancelled() => {}
         }
         fence.close();
         if let Some(election) = election
-            && timeout(FAREWELL, election.release()).await.is_err()
+            && timeout(RELEASE_DEADLINE, election.release()).await.is_err()
         {
-            tracing::warn!("the lease was not given back in time, it runs out by itself");
+            tracing::warn!("cannot release the lease in time: it expires by itself");
         }
         Ok(())
     })
@@ -192,33 +193,33 @@ async fn serve(admin: Admin, port: Option<TcpListener>) -> anyhow::Result<Infall
     match admin.serve(port).await {}
 }
 
-/// Leads when it is asked to, until that is lost; then waits for the end of the process.
+/// Acquires the Lease on request and renews it until it is lost. Then waits for the end of the process.
 async fn lead(
     election: Option<&Election>,
     heartbeats: &HeartbeatState,
-    wanted: &Notify,
-    tell: &watch::Sender<Candidacy>,
+    requested: &Notify,
+    state: &watch::Sender<Candidacy>,
 ) {
     let Some(election) = election else { return std::future::pending().await };
-    wanted.notified().await;
+    requested.notified().await;
     election.acquire().await;
-    tell.send_replace(Candidacy::Leads);
+    state.send_replace(Candidacy::Leads);
     let why = tokio::select! {
         lost = election.keep() => lost.to_string(),
         stuck = stuck(heartbeats) => stuck,
     };
-    tell.send_replace(Candidacy::Lost(why));
+    state.send_replace(Candidacy::Lost(why));
     std::future::pending::<()>().await;
 }
 
-/// Waits until a heart stands still.
+/// Waits until a heartbeat is too old.
 async fn stuck(heartbeats: &HeartbeatState) -> String {
-    let mut looks = interval(LOOK);
+    let mut checks = interval(CHECK_INTERVAL);
     loop {
-        looks.tick().await;
+        checks.tick().await;
         let health = heartbeats.examine();
         if !health.is_alive() {
-            return format!("the lease is given up: {}", health.to_string().replace('\n', "; "));
+            return format!("the lease is released: {}", health.to_string().replace('\n', "; "));
         }
     }
 }

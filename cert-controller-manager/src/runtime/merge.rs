@@ -1,18 +1,19 @@
-//! Merge patches (RFC 7396) that hold nothing but changes.
+//! Minimal merge patches (RFC 7396).
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The patch from the status that is to the one that should be; `None` where they are equal, so
-/// that a steady state writes nothing.
+/// The patch from the current to the desired status; `None` if they are equal, so that the steady state
+/// writes nothing.
 #[must_use]
-pub fn status_patch<S: Serialize>(is: Option<&S>, should: &S) -> Option<Value> {
-    let is = is.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_else(|| json!({}));
-    let should = serde_json::to_value(should).ok()?;
-    difference(&is, &should).map(|status| json!({ "status": status }))
+pub fn status_patch<S: Serialize>(current: Option<&S>, desired: &S) -> Option<Value> {
+    let current =
+        current.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_else(|| json!({}));
+    let desired = serde_json::to_value(desired).ok()?;
+    difference(&current, &desired).map(|status| json!({ "status": status }))
 }
 
-/// What must be merged into `from` to get `to`; `None` where they are equal.
+/// The patch that changes `from` to `to`; `None` if they are equal.
 #[must_use]
 pub fn difference(from: &Value, to: &Value) -> Option<Value> {
     let Value::Object(new) = to else { return (from != to).then(|| to.clone()) };
@@ -37,16 +38,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_patch_has_the_changes_and_removes_what_is_not_there_any_more() {
-        let is = json!({ "state": "Error", "backoff": { "a": 1 }, "kept": { "x": 1, "y": 2 } });
-        let should =
+    fn the_patch_contains_changed_and_removed_fields() {
+        let current =
+            json!({ "state": "Error", "backoff": { "a": 1 }, "kept": { "x": 1, "y": 2 } });
+        let desired =
             json!({ "state": "Ready", "kept": { "x": 1, "y": 3 }, "new": [1], "made": {} });
         assert_eq!(
-            difference(&is, &should),
+            difference(&current, &desired),
             Some(
                 json!({ "state": "Ready", "backoff": null, "kept": { "y": 3 }, "new": [1], "made": {} })
             )
         );
-        assert_eq!(difference(&should, &should), None);
+        assert_eq!(difference(&desired, &desired), None);
     }
 }

@@ -1,16 +1,16 @@
-//! What is counted and measured. One registry per process, no globals.
+//! Metrics. One registry per process, no globals.
 //!
-//! Three kinds of metrics: counters that everybody holds a [`Metrics`] for; gauges about
-//! Certificates, Secrets and queues, which are asked for when the page is ([`Census`]); and those of
-//! the process. What they are called is in [`families`].
+//! There are three kinds: counters, which components increment through a [`Metrics`]; gauges about
+//! Certificates, Secrets and queues, which are computed for each scrape ([`Inventory`]); and metrics of
+//! the process. [`families`] defines all of them.
 //!
-//! Labels are bounded: they come from closed sets, from the issuers that exist (see
-//! [`Metrics::know_issuer`]), and for the end of certificates from the first [`Limits::certificates`]
-//! of them. Nothing that a tenant writes can make more.
+//! The number of label values is bounded. They come from closed sets, from existing issuers (see
+//! [`Metrics::set_issuer`]), and from the [`Limits::certificates`] Certificates that expire first.
+//! Tenants cannot create more.
 
 pub mod calls;
-pub mod census;
 pub mod families;
+pub mod inventory;
 mod issuers;
 mod labels;
 mod process;
@@ -30,8 +30,8 @@ use prometheus::{
 use tokio::sync::watch;
 
 pub use self::{
-    census::{Census, CertificateEntry, SecretCounts},
     families::reference,
+    inventory::{CertificateEntry, Inventory, SecretCounts},
     issuers::{Account, IssuerFacts},
     labels::{IssuanceResult, QueryResult, Verb},
 };
@@ -48,12 +48,12 @@ use crate::{
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
-/// How many series there may be.
+/// Maximum numbers of series.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Certificates with a series of their own, those that end soonest.
+    /// Certificates with their own series; those that expire first are selected.
     pub certificates: usize,
-    /// Issuers with a label of their own, those that were there first.
+    /// Issuers with their own label value; the first ones are selected.
     pub issuers: usize,
 }
 
@@ -67,7 +67,7 @@ struct Inner {
     registry: Registry,
     limits: Limits,
     issuers: RwLock<Issuers>,
-    census: OnceLock<Arc<dyn Census>>,
+    inventory: OnceLock<Arc<dyn Inventory>>,
     queues: Mutex<Vec<(&'static str, Measure)>>,
     clusters: Mutex<Vec<(Role, watch::Receiver<Reachability>)>>,
     accounts: IntGaugeVec,
@@ -85,37 +85,37 @@ struct Inner {
 
 type Measure = Box<dyn Fn() -> QueueSize + Send + Sync>;
 
-/// How much a controller has to do.
+/// The size of the queue of a controller.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct QueueSize {
-    /// Objects that wait for their turn.
+    /// Objects that are ready to be reconciled.
     pub ready: usize,
-    /// Passes that run.
+    /// Objects that are being reconciled.
     pub running: usize,
 }
 
-/// A try to issue a certificate that came to an end.
+/// A finished issuance attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Issuance<'a> {
-    /// Who was asked.
+    /// The issuer.
     pub issuer: &'a IssuerKey,
-    /// Why it was wanted: the reason of the plan that started it.
+    /// The trigger: the reason of the plan that started it.
     pub reason: Reason,
-    /// How it ended.
+    /// The result.
     pub result: IssuanceResult,
-    /// For how many DNS names challenges were published.
+    /// Number of DNS names with published challenges.
     pub challenges: usize,
-    /// From its start to its end.
+    /// Duration.
     pub took: Duration,
-    /// When it ended.
+    /// End time.
     pub at: Timestamp,
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// All metrics, at zero.
     ///
     /// # Errors
-    /// When two metrics have the same name, which a test rules out.
+    /// When two metrics have the same name, which a test excludes.
     pub fn new(limits: Limits) -> Result<Self> {
         let registry = Registry::new();
         let build = families::BUILD.gauges(&registry)?;
@@ -125,7 +125,7 @@ impl Metrics {
         Ok(Self(Arc::new(Inner {
             limits,
             issuers: RwLock::new(Issuers::new(limits.issuers)),
-            census: OnceLock::new(),
+            inventory: OnceLock::new(),
             queues: Mutex::default(),
             clusters: Mutex::default(),
             accounts: families::ACCOUNTS.gauges(&registry)?,
@@ -143,8 +143,8 @@ impl Metrics {
         })))
     }
 
-    /// There is such an issuer, and this is known of it. Said again when something changes.
-    pub fn know_issuer(&self, issuer: &IssuerKey, facts: &IssuerFacts) {
+    /// Adds or updates an issuer.
+    pub fn set_issuer(&self, issuer: &IssuerKey, facts: &IssuerFacts) {
         let mut issuers = self.0.issuers.write().unwrap_or_else(PoisonError::into_inner);
         let before = issuers.put(issuer, facts.clone());
         let servers = servers(&issuers);
@@ -159,7 +159,7 @@ impl Metrics {
         }
     }
 
-    /// There is no such issuer any more: its series go.
+    /// Removes a deleted issuer with all its series.
     pub fn forget_issuer(&self, issuer: &IssuerKey) {
         let mut issuers = self.0.issuers.write().unwrap_or_else(PoisonError::into_inner);
         let Some((label, facts)) = issuers.remove(issuer) else { return };
@@ -167,10 +167,10 @@ impl Metrics {
         drop(issuers);
         let Some(label) = label else { return };
         self.forget_facts(&label, &facts, &servers);
-        // What is not there cannot be removed, and need not.
+        // Removing a series that does not exist has no effect.
         for success in BOOLS {
             for renew in BOOLS {
-                for challenges in 0..=MOST_CHALLENGES {
+                for challenges in 0..=MAX_CHALLENGES {
                     let labels = [label.as_str(), success, &challenges.to_string(), renew];
                     let _ = self.0.orders.remove_label_values(&labels);
                 }
@@ -186,7 +186,7 @@ impl Metrics {
         let _ = self.0.last_success.remove_label_values(&[label.as_str()]);
     }
 
-    /// Removes the series of an account and of a server that nobody has any more.
+    /// Removes the series of an account, and of a server without other issuers.
     fn forget_facts(&self, label: &str, facts: &IssuerFacts, servers: &BTreeSet<String>) {
         if let Some(account) = &facts.account {
             let labels = [account.uri.as_str(), account.email.as_str(), label];
@@ -204,7 +204,7 @@ impl Metrics {
         let _ = self.0.acme_time.remove_label_values(&[server]);
     }
 
-    /// A try to issue a certificate came to an end.
+    /// Counts a finished issuance attempt.
     pub fn issuance(&self, issuance: &Issuance<'_>) {
         let issuers = self.issuers();
         let (label, kind) = issuers.label_and_kind(issuance.issuer);
@@ -212,7 +212,7 @@ impl Metrics {
         self.0.issuances.with_label_values(&[label, reason.word(), result.word()]).inc();
         let success = result == IssuanceResult::Issued;
         if kind == IssuerKind::Acme.word() {
-            let challenges = issuance.challenges.min(MOST_CHALLENGES).to_string();
+            let challenges = issuance.challenges.min(MAX_CHALLENGES).to_string();
             let labels = [label, bool_word(success), &challenges, bool_word(is_renewal(reason))];
             self.0.orders.with_label_values(&labels).inc();
         }
@@ -222,7 +222,7 @@ impl Metrics {
         }
     }
 
-    /// An ACME server was asked; `status` is `None` where no answer came.
+    /// Counts a request to an ACME server; `status` is `None` without a response.
     pub fn acme_call(
         &self,
         host: &str,
@@ -237,29 +237,29 @@ impl Metrics {
         self.0.acme_time.with_label_values(&[server]).observe(took.as_secs_f64());
     }
 
-    /// A DNS server was asked.
+    /// Counts a DNS query.
     pub fn dns_call(&self, result: QueryResult, took: Duration) {
         self.0.dns_calls.with_label_values(&[result.word()]).inc();
         self.0.dns_time.with_label_values(NONE).observe(took.as_secs_f64());
     }
 
-    /// An API server was asked; `status` is `None` where no answer came.
+    /// Counts a request to an API server; `status` is `None` without a response.
     pub fn kube_call(&self, role: Role, verb: Verb, status: Option<StatusCode>) {
         self.0.kube_calls.with_label_values(&[role.name(), verb.word(), class(status)]).inc();
     }
 
-    /// From now on each page says whether this cluster answers.
+    /// Adds the reachability of a cluster.
     pub fn watch_cluster(&self, role: Role, reachability: watch::Receiver<Reachability>) {
         let mut clusters = self.0.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         clusters.push((role, reachability));
     }
 
-    /// Whether this process leads.
-    pub fn leads(&self, leads: bool) {
+    /// Sets whether this process leads.
+    pub fn set_leader(&self, leads: bool) {
         self.0.leader.with_label_values(NONE).set(i64::from(leads));
     }
 
-    /// From now on each page asks how much `controller` has to do.
+    /// Adds the queue of a controller.
     pub fn watch_queue(
         &self,
         controller: &'static str,
@@ -269,30 +269,30 @@ impl Metrics {
         queues.push((controller, Box::new(measure)));
     }
 
-    /// From now on each page asks `census`. The first one stays.
-    pub fn count_with(&self, census: Arc<dyn Census>) {
-        let _ = self.0.census.set(census);
+    /// Sets the source of gauges about Certificates and Secrets, once.
+    pub fn set_inventory(&self, inventory: Arc<dyn Inventory>) {
+        let _ = self.0.inventory.set(inventory);
     }
 
-    /// The page: everything in Prometheus' text format. It may take a while where there are many
-    /// Certificates, so it belongs on a thread that may block.
+    /// Renders all metrics in the text format of Prometheus. Needs a blocking thread, because it visits
+    /// all Certificates.
     ///
     /// # Errors
-    /// When two metrics have the same name, which a test rules out.
+    /// When two metrics have the same name, which a test excludes.
     pub fn page(&self) -> Result<String> {
-        let asked = Registry::new();
-        process::take(&asked)?;
+        let scraped = Registry::new();
+        process::take(&scraped)?;
         let issuers = self.issuers();
-        if let Some(census) = self.0.census.get() {
-            census::take(census.as_ref(), &issuers, self.0.limits.certificates, &asked)?;
+        if let Some(inventory) = self.0.inventory.get() {
+            inventory::take(inventory.as_ref(), &issuers, self.0.limits.certificates, &scraped)?;
         }
         let omitted = i64::try_from(issuers.omitted()).unwrap_or(i64::MAX);
-        families::ISSUERS_OMITTED.gauges(&asked)?.with_label_values(NONE).set(omitted);
+        families::ISSUERS_OMITTED.gauges(&scraped)?.with_label_values(NONE).set(omitted);
         drop(issuers);
-        self.measure_queues(&asked)?;
-        self.ask_clusters(&asked)?;
+        self.measure_queues(&scraped)?;
+        self.measure_clusters(&scraped)?;
         let mut all: Vec<MetricFamily> = self.0.registry.gather();
-        all.extend(asked.gather());
+        all.extend(scraped.gather());
         all.sort_by(|left, right| left.name().cmp(right.name()));
         TextEncoder::new().encode_to_string(&all)
     }
@@ -309,7 +309,7 @@ impl Metrics {
         Ok(())
     }
 
-    fn ask_clusters(&self, registry: &Registry) -> Result<()> {
+    fn measure_clusters(&self, registry: &Registry) -> Result<()> {
         let reachable = families::REACHABLE.gauges(registry)?;
         let clusters = self.0.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         for (role, reachability) in clusters.iter() {
@@ -328,13 +328,13 @@ fn servers(issuers: &Issuers) -> BTreeSet<String> {
     issuers.servers().into_iter().map(str::to_owned).collect()
 }
 
-/// Whether there was a certificate that did its duty until then.
+/// Whether the trigger is the renewal of a valid certificate.
 fn is_renewal(reason: Reason) -> bool {
     matches!(reason, Reason::RenewalDue | Reason::RenewalDemanded)
 }
 
-/// A certificate has 99 names at most; upstream's label is the plain number.
-const MOST_CHALLENGES: usize = 100;
+/// Maximum value of the label. The label contains the plain number, as in upstream.
+const MAX_CHALLENGES: usize = 100;
 const BOOLS: [&str; 2] = ["true", "false"];
 const NONE: &[&str; 0] = &[];
 

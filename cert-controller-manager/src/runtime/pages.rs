@@ -1,15 +1,15 @@
-//! Lists of what tenants write: metadata only, in small pages, up to a number.
+//! Bounded lists of objects of tenants: metadata only, in small pages.
 
 use kube::{Api, Resource, api::ListParams, core::PartialObjectMeta};
 use serde::de::DeserializeOwned;
 
-/// Labels and annotations of one object can be 1.5 MB: a page of ten hostile ones is in memory at once.
+/// Objects in a page. Labels and annotations of one object can have 1.5 MB.
 const PAGE: u32 = 10;
 
-/// What `pick` makes of the metadata of the objects with these labels: the first `most` of them.
+/// Lists the metadata of objects with these labels. Returns the first `most` results of `pick`.
 ///
 /// # Errors
-/// When a page could not be read.
+/// When a page cannot be read.
 pub async fn select<K, T>(
     api: &Api<K>,
     labels: &str,

@@ -1,9 +1,8 @@
-//! `--cpuprofile FILE`: where the processor time goes, from the start of the process to its end.
+//! `--cpuprofile FILE`: records a CPU profile from the start to the end of the process.
 //!
-//! 99 times a second of processor time the kernel interrupts the thread that runs, and the crate
-//! pprof takes its stack; it does so with the unsafe code that this workspace has none of. What came
-//! together is written once, at the end, in the format that `go tool pprof` reads ([`encode`]).
-//! Nothing of this runs without the flag.
+//! The crate pprof samples the stack of the running thread 99 times per second of CPU time. The profile
+//! is written once, at the end, in the format of `go tool pprof` ([`encode`]). Without the flag, nothing
+//! of this runs.
 
 mod encode;
 
@@ -19,32 +18,31 @@ use pprof::{Frames, ProfilerGuard, ProfilerGuardBuilder, Report};
 
 use self::encode::{Location, Profile};
 
-/// Odd, so that it does not beat with what happens every ten milliseconds.
+/// Not 100, so that the samples do not coincide with periodic work.
 const PER_SECOND: i32 = 99;
-/// Stacks are not taken within these: they may hold the locks that taking a stack needs.
-const UNTOUCHED: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
+/// No samples within these libraries: they may hold locks that sampling needs.
+const EXCLUDED_LIBRARIES: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
-/// A profile that is being taken.
+/// A running profile.
 pub struct Running {
     guard: ProfilerGuard<'static>,
     file: File,
     path: PathBuf,
 }
 
-/// Starts to profile the process. There is one profile at a time.
+/// Starts the profile of the process, one at a time.
 ///
 /// # Errors
-/// When the file cannot be created, or the profiler cannot run: it wants a temporary directory that
-/// can be written (`TMPDIR`).
+/// When the file cannot be created, or when the temporary directory (`TMPDIR`) is not writable.
 pub fn start(path: &Path) -> anyhow::Result<Running> {
     let file = File::create(path)
         .with_context(|| format!("--cpuprofile: cannot create {}", path.display()))?;
     let guard = ProfilerGuardBuilder::default()
         .frequency(PER_SECOND)
-        .blocklist(&UNTOUCHED)
+        .blocklist(&EXCLUDED_LIBRARIES)
         .build()
         .context("--cpuprofile: the profiler cannot start; is TMPDIR writable?")?;
-    tracing::info!("profiling the processor time into {}, written at the end", path.display());
+    tracing::info!("recording a CPU profile; it is written to {} at the end", path.display());
     Ok(Running { guard, file, path: path.to_owned() })
 }
 
@@ -57,7 +55,7 @@ impl Running {
         let failed = || format!("--cpuprofile: cannot write {}", self.path.display());
         let report = self.guard.report().build().with_context(failed)?;
         self.file.write_all(&profile(&report).encode()).with_context(failed)?;
-        tracing::info!("wrote the profile of the processor time to {}", self.path.display());
+        tracing::info!("wrote the CPU profile to {}", self.path.display());
         Ok(())
     }
 }
@@ -73,7 +71,7 @@ fn profile(report: &Report) -> Profile {
     profile
 }
 
-/// The functions of a stack, innermost first, inlined ones before those that they are inlined into.
+/// The functions of a stack, innermost first. An inlined function comes before its caller.
 fn stack(frames: &Frames) -> Vec<Location> {
     let symbols = frames.frames.iter().flatten();
     symbols

@@ -1,9 +1,9 @@
-//! The work queue: which keys are to be reconciled, and when.
+//! The work queue: keys to reconcile, with optional delays.
 //!
-//! A key is in it once, whatever wakes it; it is never reconciled twice at the same time; what
-//! wakes it meanwhile makes it run once more. A key with a time waits for it, and the earliest time
-//! wins. kube's `Controller` does the same but drops keys whose object is gone, and for us a deleted
-//! object is work like any other (see `docs/decisions/0002-own-work-queue.md`).
+//! A key is in the queue at most once and is never reconciled concurrently. A key that is pushed during
+//! its reconciliation runs once more. For a key with several delays, the earliest time wins. The
+//! `Controller` of kube does the same, but drops keys of deleted objects, which need work here
+//! (see `docs/decisions/0002-own-work-queue.md`).
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 
-/// After a panic in a reconcile, which is a defect of ours, the key waits this long.
+/// Delay of a key after a panic, which is a bug.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 
 /// See the [module](self).
@@ -28,9 +28,9 @@ pub struct Queue<K> {
 #[derive(Debug)]
 struct State<K> {
     ready: VecDeque<K>,
-    /// What is in `ready`.
+    /// The keys in `ready`.
     waiting: HashSet<K>,
-    /// What is being reconciled, and whether it was woken since.
+    /// Keys that are being reconciled, and whether they were pushed since.
     running: HashMap<K, bool>,
     due: HashMap<K, Instant>,
     /// `due` by time.
@@ -51,43 +51,43 @@ impl<K> Default for Queue<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Queue<K> {
-    /// Reconcile `key` as soon as possible.
+    /// Reconciles `key` as soon as possible.
     pub fn push(&self, key: K) {
         self.lock().push(key);
         self.changed.notify_one();
     }
 
-    /// Reconcile `key` after `delay`, unless something wakes it before.
+    /// Reconciles `key` after `delay`, or earlier if it is pushed.
     pub fn push_after(&self, key: K, delay: Duration) {
         self.lock().push_at(key, Instant::now() + delay);
         self.changed.notify_one();
     }
 
-    /// How many keys are ready to run, and how many are being reconciled.
+    /// The number of ready keys, and of keys that are being reconciled.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let state = self.lock();
         (state.ready.len(), state.running.len())
     }
 
-    /// How many keys are ready to run.
+    /// The number of ready keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().ready.len()
     }
 
-    /// Whether no key is ready to run.
+    /// Whether no key is ready.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The next key to reconcile; say [`done`](Self::done) afterwards.
+    /// Waits for the next key to reconcile. Call [`done`](Self::done) afterwards.
     pub(crate) async fn next(&self) -> K {
         loop {
             let next_due = {
                 let mut state = self.lock();
-                state.ripen(Instant::now());
+                state.promote_due(Instant::now());
                 if let Some(key) = state.ready.pop_front() {
                     state.waiting.remove(&key);
                     state.running.insert(key.clone(), false);
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// `key` was reconciled; reconcile it again after `again`.
+    /// Marks `key` as reconciled. It runs again after `again`.
     pub(crate) fn done(&self, key: K, again: Option<Duration>) {
         let mut state = self.lock();
         if state.running.remove(&key) == Some(true) {
@@ -127,8 +127,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 
 impl<K: Clone + Eq + Hash + Ord> State<K> {
     fn push(&mut self, key: K) {
-        if let Some(woken) = self.running.get_mut(&key) {
-            *woken = true;
+        if let Some(pushed) = self.running.get_mut(&key) {
+            *pushed = true;
             return;
         }
         if let Some(time) = self.due.remove(&key) {
@@ -153,8 +153,8 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         self.timeline.insert((time, key));
     }
 
-    /// Makes everything ready whose time has come.
-    fn ripen(&mut self, now: Instant) {
+    /// Makes due keys ready.
+    fn promote_due(&mut self, now: Instant) {
         while let Some((time, _)) = self.timeline.first()
             && *time <= now
         {
@@ -165,8 +165,8 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
     }
 }
 
-/// Reconciles what the queue has, `concurrency` keys at once, for ever. `reconcile` says after how
-/// long the key wants to be looked at again. A panic in it is caught, reported and waited out.
+/// Reconciles the keys of the queue, at most `concurrency` at once. Never returns. `reconcile` returns
+/// the delay until the next attempt. A panic is caught and logged, and the key is retried later.
 pub async fn drain<K, F>(
     queue: &Queue<K>,
     concurrency: usize,
@@ -192,7 +192,7 @@ where
                 }
                 Err(error) => {
                     if let Some(key) = keys.remove(&error.id()) {
-                        tracing::error!(?key, "a defect of ours: reconciling {key:?} panicked; it is tried again in a minute");
+                        tracing::error!(?key, "bug: the reconciliation of {key:?} panicked; it is retried in a minute");
                         queue.done(key, Some(AFTER_PANIC));
                     }
                 }
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex as StdMutex;
 
-    /// Runs a queue and records when each key ran, in seconds.
+    /// Runs a queue and records the keys with their start in seconds.
     async fn run(queue: Arc<Queue<&'static str>>, work: Duration) -> Vec<(u64, &'static str)> {
         let log = Arc::new(StdMutex::new(Vec::new()));
         let start = Instant::now();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_earliest_time_wins_and_now_beats_every_time() {
+    async fn the_earliest_time_wins() {
         let queue = Arc::new(Queue::default());
         queue.push_after("later", Duration::from_secs(30));
         queue.push_after("later", Duration::from_secs(10));
@@ -249,10 +249,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_is_woken_while_it_runs_runs_once_more_and_never_twice_at_once() {
+    async fn a_key_that_is_pushed_while_it_runs_runs_once_more_afterwards() {
         let queue = Arc::new(Queue::default());
         queue.push("a");
-        let waker = {
+        let pusher = {
             let queue = queue.clone();
             async move {
                 tokio::time::sleep(Duration::from_secs(2)).await;
@@ -260,12 +260,12 @@ mod tests {
                 queue.push("a");
             }
         };
-        let (log, ()) = tokio::join!(run(queue.clone(), Duration::from_secs(5)), waker);
+        let (log, ()) = tokio::join!(run(queue.clone(), Duration::from_secs(5)), pusher);
         assert_eq!(log, [(0, "a"), (5, "a")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_keys_run_at_once_than_allowed() {
+    async fn the_concurrency_is_limited() {
         let queue = Arc::new(Queue::default());
         for key in ["a", "b", "c"] {
             queue.push(key);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_costs_the_key_a_minute_and_the_others_nothing() {
+    async fn a_key_that_panics_is_retried_after_a_minute_without_delaying_others() {
         let queue = Arc::new(Queue::default());
         queue.push("bad");
         queue.push("good");

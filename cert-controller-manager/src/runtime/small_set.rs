@@ -1,7 +1,7 @@
-//! A set that mostly has one element.
+//! A set for mostly one element.
 
-/// An ordered set in one piece of memory. A tree has room for eleven elements in its smallest node,
-/// which is most of what an index over many objects would take.
+/// An ordered set in one allocation. The smallest node of a `BTreeSet` has room for eleven elements,
+/// which would dominate the memory of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SmallSet<T>(Vec<T>);
 
@@ -12,7 +12,7 @@ impl<T> Default for SmallSet<T> {
 }
 
 impl<T: Ord> SmallSet<T> {
-    /// Adds an element, unless it is there.
+    /// Inserts an element.
     pub fn insert(&mut self, element: T) {
         if let Err(place) = self.0.binary_search(&element) {
             if self.0.is_empty() {
@@ -22,20 +22,20 @@ impl<T: Ord> SmallSet<T> {
         }
     }
 
-    /// Removes an element, if it is there.
+    /// Removes an element.
     pub fn remove(&mut self, element: &T) {
         if let Ok(place) = self.0.binary_search(element) {
             self.0.remove(place);
         }
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All elements, in order.
+    /// The elements, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.0.iter()
     }
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_there_once_and_in_order() {
-        let mut few = SmallSet::default();
+    fn elements_are_unique_and_ordered() {
+        let mut set = SmallSet::default();
         for element in [3, 1, 3, 2] {
-            few.insert(element);
+            set.insert(element);
         }
-        few.remove(&1);
-        few.remove(&7);
-        assert_eq!(few.iter().copied().collect::<Vec<_>>(), [2, 3]);
-        assert!(!few.is_empty() && SmallSet::<u8>::default().is_empty());
+        set.remove(&1);
+        set.remove(&7);
+        assert_eq!(set.iter().copied().collect::<Vec<_>>(), [2, 3]);
+        assert!(!set.is_empty() && SmallSet::<u8>::default().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! The tasks of the process: each has a name, none may end. The death of one ends the process, so
-//! that whoever restarts it notices.
+//! The named tasks of the process. None of them may end: the failure of a task ends the process, so
+//! that it is restarted.
 
 use std::{convert::Infallible, future::Future};
 
@@ -8,39 +8,39 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Starts tasks. They end when this is dropped.
+/// Starts tasks. They are cancelled when this is dropped.
 #[derive(Debug)]
 pub struct Tasks {
     running: JoinSet<()>,
-    deaths: UnboundedSender<&'static str>,
+    failures: UnboundedSender<&'static str>,
 }
 
-/// Hears when a task ends, from the first one on.
+/// Receives the names of ended tasks.
 #[derive(Debug)]
 pub struct TaskFailures(UnboundedReceiver<&'static str>);
 
-/// Tells the end of a task, whichever way it ends.
+/// Reports the end of a task, including panics.
 struct FailureOnDrop {
     name: &'static str,
-    deaths: UnboundedSender<&'static str>,
+    failures: UnboundedSender<&'static str>,
 }
 
 impl Drop for FailureOnDrop {
     fn drop(&mut self) {
-        // Nobody listens any more when the process ends.
-        let _ = self.deaths.send(self.name);
+        // The receiver is gone when the process ends.
+        let _ = self.failures.send(self.name);
     }
 }
 
 impl Tasks {
-    /// No task yet.
+    /// An empty set of tasks.
     #[must_use]
     pub fn new() -> (Self, TaskFailures) {
-        let (deaths, heard) = unbounded_channel();
-        (Self { running: JoinSet::new(), deaths }, TaskFailures(heard))
+        let (failures, receiver) = unbounded_channel();
+        (Self { running: JoinSet::new(), failures }, TaskFailures(receiver))
     }
 
-    /// Starts a task that never ends.
+    /// Starts a task that never returns.
     pub fn run(
         &mut self,
         name: &'static str,
@@ -49,7 +49,7 @@ impl Tasks {
         self.spawn(name, async move { match task.await {} });
     }
 
-    /// Starts a task that ends only when it fails.
+    /// Starts a task that returns only an error.
     pub fn try_run(
         &mut self,
         name: &'static str,
@@ -62,7 +62,7 @@ impl Tasks {
         });
     }
 
-    /// Starts a task that may end well; only its failure is an end.
+    /// Starts a task that may end successfully. Only an error counts as its end.
     pub fn once(
         &mut self,
         name: &'static str,
@@ -75,9 +75,9 @@ impl Tasks {
     }
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let obituary = FailureOnDrop { name, deaths: self.deaths.clone() };
+        let failure = FailureOnDrop { name, failures: self.failures.clone() };
         self.running.spawn(async move {
-            let _obituary = obituary;
+            let _failure = failure;
             task.await;
         });
         tracing::debug!("started {name}");
@@ -85,13 +85,13 @@ impl Tasks {
 }
 
 impl TaskFailures {
-    /// Waits until a task ends or panics, which is an error.
+    /// Waits until a task ends or panics.
     ///
     /// # Errors
-    /// Always: it names the task.
+    /// Always; the message names the task.
     pub async fn wait(&mut self) -> anyhow::Result<Infallible> {
         match self.0.recv().await {
-            Some(name) => anyhow::bail!("the task {name} ended"),
+            Some(name) => anyhow::bail!("the task {name} has ended"),
             None => std::future::pending().await,
         }
     }
@@ -102,15 +102,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_ends_fails_or_panics_is_told_by_name() {
-        let (mut tasks, mut deaths) = Tasks::new();
+    async fn a_task_that_fails_or_panics_is_reported_by_name() {
+        let (mut tasks, mut failures) = Tasks::new();
         tasks.run("lives", std::future::pending());
         tasks.once("done", async { Ok(()) });
         tasks.try_run("fails", async { anyhow::bail!("a reason") });
-        let told = deaths.wait().await.unwrap_err().to_string();
-        assert_eq!(told, "the task fails ended");
+        let error = failures.wait().await.unwrap_err().to_string();
+        assert_eq!(error, "the task fails has ended");
         tasks.run("panics", async { panic!("a defect") });
-        let told = deaths.wait().await.unwrap_err().to_string();
-        assert_eq!(told, "the task panics ended");
+        let error = failures.wait().await.unwrap_err().to_string();
+        assert_eq!(error, "the task panics has ended");
     }
 }

@@ -1,12 +1,13 @@
-//! Follows all objects of a kind for ever, and survives that the kind does not exist.
+//! Watches all objects of a kind, even if the kind does not exist yet.
 //!
-//! Reads by a list and a watch, tells a [`Follower`] each change, and publishes whether the kind is
-//! there. Keeps nothing itself: the follower's own index is what a new list is compared with.
+//! Lists and watches the objects, passes each change to an [`EventHandler`], and publishes the
+//! [`Availability`] of the kind. It keeps no objects: a new list is compared with the keys of the handler.
 //!
-//! A running watch can be asked for a new list ([`Relist`]), and several can follow one ([`Fan`]).
+//! A running watch lists again on request ([`Relist`]), and a watch can have several handlers
+//! ([`FanOut`]).
 //!
-//! Not here: tasks. [`follow()`] is a future that its caller owns. And dead connections: the client
-//! notices them, by asking the server every few seconds whether it is there.
+//! Not here: tasks, because [`watch()`] is a future that its caller runs; and dead connections, which
+//! the client detects with HTTP/2 pings.
 
 mod absence;
 mod fan_out;
@@ -43,40 +44,40 @@ pub use self::{
 use self::{pages::Pages, tolerant::Tolerant};
 use crate::api::ObjectKey;
 
-/// Whether a kind can be followed.
+/// Whether a kind can be watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Availability {
-    /// Nothing has been heard yet.
+    /// There is no response yet.
     Unknown,
-    /// All objects are known.
+    /// The list is complete.
     Present,
-    /// The API server does not know the kind.
+    /// The API server does not serve the kind.
     Absent,
-    /// We may not list or watch the kind.
+    /// We have no right to list or watch the kind.
     Denied,
 }
 
-/// Who is told of changes. Its methods must be quick: nothing else is read meanwhile.
+/// Handles changes. Its methods must be fast, because they block the watch.
 pub trait EventHandler<K> {
-    /// `object` is there as it is. Said again for every object after each list.
+    /// Called for each new or changed object, and for every object after each list.
     fn applied(&self, object: K);
-    /// The object is not there any more.
+    /// Called for each deleted object.
     fn gone(&self, key: &ObjectKey);
-    /// The objects that are thought to be there.
+    /// The keys of the known objects.
     fn keys(&self) -> Vec<ObjectKey>;
-    /// Nothing is missing: every object that was there has been told.
+    /// Called after each complete list.
     fn complete(&self) {}
 }
 
-/// Tells `follower` of all objects behind `api`, and publishes whether the kind is there. Never
-/// ends. What fails is tried again, but not by all watches at the same instant. A kind that is absent
-/// or denied is looked for every five seconds at first and every thirty after two minutes: a cluster
-/// without gateways lacks a dozen kinds. When `lister` is asked, a list is made that shows everything
-/// that was written until then.
+/// Passes all objects of `api` to `handler`, and publishes the availability of the kind. Never returns.
+///
+/// Failures are retried with jitter. An absent or denied kind is probed every five seconds at first and
+/// every thirty seconds after two minutes, because a cluster without gateways lacks a dozen kinds. A
+/// request through `lister` causes a list that contains everything written before the request.
 pub async fn watch<K, F>(
     api: Api<K>,
     config: watcher::Config,
-    follower: &F,
+    handler: &F,
     availability: &Sender<Availability>,
     lister: Lister,
 ) -> Infallible
@@ -85,15 +86,15 @@ where
     K::DynamicType: Default,
     F: EventHandler<K> + Sync,
 {
-    watch_as(K::DynamicType::default(), api, config, follower, availability, lister).await
+    watch_as(K::DynamicType::default(), api, config, handler, availability, lister).await
 }
 
-/// The same for a kind that `api` speaks of as `dynamic` says, in another version for example.
+/// Like [`watch()`], for a kind with a dynamic type, for example another API version.
 pub async fn watch_as<K, F>(
     dynamic: K::DynamicType,
     api: Api<K>,
     config: watcher::Config,
-    follower: &F,
+    handler: &F,
     availability: &Sender<Availability>,
     mut lister: Lister,
 ) -> Infallible
@@ -103,18 +104,18 @@ where
 {
     let kind = K::kind(&dynamic).into_owned();
     let pages = lister.pages();
-    let (api, client) = lenient(api, &dynamic, &pages);
+    let (api, client) = tolerant_api(api, &dynamic, &pages);
     let mut pause = FIRST_PAUSE;
     let mut missing_since = None;
     loop {
-        let wish = lister.hear();
-        let made = Made { wish, teller: lister.teller() };
-        // The one before may have been given up in the middle of a page.
+        let number = lister.latest_request();
+        let request = RelistRequest { number, completed: lister.completed() };
+        // The previous list may have been cancelled in the middle of a page.
         pages.decoded();
-        let once = watch_once(&api, &config, &kind, follower, availability, &made, &pages);
+        let once = watch_once(&api, &config, &kind, handler, availability, &request, &pages);
         let (progress, found) = tokio::select! {
             failed = once => failed,
-            () = lister.asked() => continue,
+            () = lister.requested() => continue,
         };
         let found = match found {
             Some(Availability::Absent) if *availability.borrow() != Availability::Absent => {
@@ -131,32 +132,32 @@ where
                 retry_after(since.elapsed())
             }
             (None, Progress::Listed) => FIRST_PAUSE,
-            (None, Progress::None) => (pause * 2).min(LONGEST_PAUSE),
+            (None, Progress::None) => (pause * 2).min(MAX_PAUSE),
         };
-        // An API server that has just started knows its roles a moment later than it answers.
+        // An API server accepts requests shortly before it has loaded the roles.
         let is_early = found == Some(Availability::Denied)
             && *availability.borrow() == Availability::Unknown
-            && missing_since.is_some_and(|since| since.elapsed() < ROLES_ARE_KNOWN);
+            && missing_since.is_some_and(|since| since.elapsed() < ROLES_LOADED_AFTER);
         if let Some(found) = found.filter(|_| !is_early) {
-            // What we may not see any more is most likely still there; what has no kind is not.
+            // Objects of a denied kind probably still exist. Objects of an absent kind do not.
             if found == Availability::Absent {
-                for key in follower.keys() {
-                    follower.gone(&key);
+                for key in handler.keys() {
+                    handler.gone(&key);
                 }
-                follower.complete();
+                handler.complete();
             }
             publish(&kind, availability, found);
-            made.tell();
+            request.complete();
         }
         tokio::select! {
-            () = sleep(spread(pause)) => {}
-            () = lister.asked() => {}
+            () = sleep(with_jitter(pause)) => {}
+            () = lister.requested() => {}
         }
     }
 }
 
-/// The same objects, whatever is in them, listed in such pages.
-fn lenient<K>(
+/// Makes `api` decode objects tolerantly, and read lists in these pages.
+fn tolerant_api<K>(
     api: Api<K>,
     dynamic: &K::DynamicType,
     pages: &Arc<Pages>,
@@ -174,61 +175,61 @@ where
     (api, client)
 }
 
-/// Tells an object, unless it cannot be read: then it is as if nothing had happened to it.
-fn tell<K>(
-    follower: &impl EventHandler<K>,
+/// Passes an object to the handler. An object that cannot be decoded is ignored.
+fn handle<K>(
+    handler: &impl EventHandler<K>,
     kind: &str,
     Tolerant { object, metadata }: Tolerant<K>,
 ) {
     match object {
-        Ok(object) => follower.applied(object),
+        Ok(object) => handler.applied(object),
         Err(why) => {
             let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-            warn!(%kind, namespace, name, "a {kind} cannot be read and is left alone: {why}");
+            warn!(%kind, namespace, name, "cannot decode an object of kind {kind}, it is ignored: {why}");
         }
     }
 }
 
-/// A wish for a list, and who is told when it is made.
-struct Made {
-    wish: u64,
-    teller: Sender<u64>,
+/// A relist request, and the channel that reports its completion.
+struct RelistRequest {
+    number: u64,
+    completed: Sender<u64>,
 }
 
-impl Made {
-    fn tell(&self) {
-        self.teller.send_replace(self.wish);
+impl RelistRequest {
+    fn complete(&self) {
+        self.completed.send_replace(self.number);
     }
 }
 
-/// A pause between half of this and all of it: when a server comes back, not all lists are made at
-/// once.
-fn spread(pause: Duration) -> Duration {
+/// Adds jitter: a delay between half of `pause` and `pause`. So watches do not list at the same time
+/// when a server comes back.
+fn with_jitter(pause: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) % 1024).unwrap_or_default();
     pause / 2 + pause / 2 * random / 1024
 }
 
-/// How long to wait before a kind is looked for that has been missing for so long.
+/// The delay before the next probe of a kind that has been missing for this time.
 fn retry_after(missing: Duration) -> Duration {
-    (missing / 4).clamp(LONGEST_PAUSE, LONGEST_LOOK)
+    (missing / 4).clamp(MAX_PAUSE, MAX_PROBE_INTERVAL)
 }
 
-/// How far one watch came before it failed.
+/// The progress of a watch before it failed.
 #[derive(Clone, Copy)]
 enum Progress {
     None,
     Listed,
 }
 
-/// One list and its watch, until it fails for a reason that a new list may heal. Returns what was
-/// found out about the kind, when it is not there for us.
+/// Lists once and watches until a failure that requires a new list. Returns the availability if the kind
+/// is absent or denied.
 async fn watch_once<K, F>(
     api: &Api<Tolerant<K>>,
     config: &watcher::Config,
     kind: &str,
-    follower: &F,
+    handler: &F,
     availability: &Sender<Availability>,
-    made: &Made,
+    request: &RelistRequest,
     pages: &Pages,
 ) -> (Progress, Option<Availability>)
 where
@@ -240,9 +241,9 @@ where
     let mut progress = Progress::None;
     let mut pause = FIRST_PAUSE;
     loop {
-        // A watch that says nothing is a quiet kind, and the watcher bounds it; a list is not.
+        // A list needs a deadline. A watch has one in the watcher, and may be idle.
         let next = match progress {
-            // Also a watch lists again, when it is too old.
+            // This includes new lists of an expired watch.
             Progress::Listed => events.next().await,
             Progress::None => match timeout(LIST_DEADLINE, events.next()).await {
                 Ok(next) => next,
@@ -252,35 +253,35 @@ where
         pages.decoded();
         let Some(event) = next else { return (progress, None) };
         match event {
-            Ok(Event::Init) => unseen = follower.keys().into_iter().collect(),
+            Ok(Event::Init) => unseen = handler.keys().into_iter().collect(),
             Ok(Event::InitApply(object)) => {
                 unseen.remove(&ObjectKey::of(&object));
-                tell(follower, kind, object);
+                handle(handler, kind, object);
             }
             Ok(Event::InitDone) => {
                 progress = Progress::Listed;
                 for key in unseen.drain() {
-                    follower.gone(&key);
+                    handler.gone(&key);
                 }
-                follower.complete();
+                handler.complete();
                 publish(kind, availability, Availability::Present);
-                made.tell();
+                request.complete();
             }
-            Ok(Event::Apply(object)) => tell(follower, kind, object),
-            Ok(Event::Delete(object)) => follower.gone(&ObjectKey::of(&object)),
+            Ok(Event::Apply(object)) => handle(handler, kind, object),
+            Ok(Event::Delete(object)) => handler.gone(&ObjectKey::of(&object)),
             Err(error) => {
                 debug!(%kind, %error, "watch of {kind} failed");
                 match refused(&error) {
-                    // Also when the kind vanishes under a running watch: a new one needs a new list.
+                    // The kind may also disappear during a watch, which then needs a new list.
                     Some(found) => return (progress, Some(found)),
                     None if matches!(progress, Progress::None) => {
                         warn!(%kind, %error, "cannot list {kind}");
                         return (progress, None);
                     }
-                    // The watcher goes on where it was, or lists again by itself.
+                    // The watcher resumes or lists again by itself.
                     None => {
-                        sleep(spread(pause)).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        sleep(with_jitter(pause)).await;
+                        pause = (pause * 2).min(MAX_PAUSE);
                         continue;
                     }
                 }
@@ -290,13 +291,14 @@ where
     }
 }
 
-/// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
+/// Removes managed fields and the last applied configuration of kubectl. They are more than half of an
+/// object, and are not used.
 pub fn strip<K: Resource>(object: &mut K) {
     object.managed_fields_mut().clear();
     object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
 }
 
-/// What an error says about the kind, where it says anything.
+/// The availability of the kind that an error shows, if any.
 fn refused(error: &watcher::Error) -> Option<Availability> {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -322,19 +324,19 @@ fn publish(kind: &str, availability: &Sender<Availability>, now: Availability) {
     }
     match now {
         Availability::Unknown => {}
-        Availability::Present => info!(%kind, "following {kind}"),
-        Availability::Absent => info!(%kind, "there is no {kind} in the cluster; looking for it"),
+        Availability::Present => info!(%kind, "watching {kind}"),
+        Availability::Absent => info!(%kind, "the cluster has no kind {kind} yet"),
         Availability::Denied => warn!(%kind, "no right to list and watch {kind}"),
     }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks for a kind that is missing.
-const LONGEST_LOOK: Duration = Duration::from_secs(30);
-/// So long after the first refusal a second one is believed.
-const ROLES_ARE_KNOWN: Duration = Duration::from_secs(2);
-/// For one page of a list.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Maximum interval between two probes of a missing kind.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// A refusal counts only after this time.
+const ROLES_LOADED_AFTER: Duration = Duration::from_secs(2);
+/// Deadline for one page of a list.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

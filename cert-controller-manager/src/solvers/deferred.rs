@@ -1,5 +1,5 @@
-//! A solver that comes later: issuers are prepared as soon as their cluster answers, solvers only
-//! when it is known which cluster the Certificates are in.
+//! A solver that is set later. Issuers are prepared when the default cluster answers; solvers need the ids of
+//! the other clusters, too.
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,58 +25,58 @@ pub struct DeferredSolver {
 }
 
 impl DeferredSolver {
-    /// None yet. It will look at `nameservers`, which are the operator's, and at those of zones where
-    /// `policy` permits it.
+    /// A solver that is not set yet. It will query the operator's `nameservers`, and name servers of zones if
+    /// `policy` allows their addresses.
     #[must_use]
     pub fn new(nameservers: Vec<Nameserver>, policy: AddressPolicy) -> Self {
         Self { solver: OnceLock::new(), nameservers, policy: Arc::new(policy) }
     }
 
-    /// Puts the solver in place. The first one stays.
+    /// Sets the solver, once.
     pub fn set(&self, solver: Arc<DnsEntrySolver>) {
         let _ = self.solver.set(solver);
     }
 
-    /// The name servers that the operator named.
+    /// The name servers that the operator configured.
     #[must_use]
     pub fn nameservers(&self) -> &[Nameserver] {
         &self.nameservers
     }
 
-    /// This solver for an issuer that names its own servers to look at; none are the operator's.
+    /// This solver for an issuer with these name servers; if empty, those of the operator are used.
     #[must_use]
-    pub fn looking_at(
+    pub fn with_nameservers(
         self: &Arc<Self>,
         nameservers: Vec<Nameserver>,
         clock: Arc<dyn Clock>,
     ) -> Arc<dyn Solver> {
         if nameservers.is_empty() {
-            return Arc::new(View { late: self.clone(), propagation: None });
+            return Arc::new(IssuerSolver { deferred: self.clone(), propagation: None });
         }
         let propagation = Propagation::new(nameservers, clock).within(self.policy.clone());
-        Arc::new(View { late: self.clone(), propagation: Some(Arc::new(propagation)) })
+        Arc::new(IssuerSolver { deferred: self.clone(), propagation: Some(Arc::new(propagation)) })
     }
 }
 
-/// What one issuer uses of it.
-struct View {
-    late: Arc<DeferredSolver>,
+/// The solver with the name servers of one issuer.
+struct IssuerSolver {
+    deferred: Arc<DeferredSolver>,
     propagation: Option<Arc<Propagation>>,
 }
 
-impl View {
+impl IssuerSolver {
     fn solver(&self) -> Result<DnsEntrySolver, SolveError> {
         let missing = || SolveError::Unavailable("the source cluster has not answered yet".into());
-        let solver = self.late.solver.get().ok_or_else(missing)?;
+        let solver = self.deferred.solver.get().ok_or_else(missing)?;
         Ok(match &self.propagation {
-            Some(propagation) => solver.looking_with(propagation.clone()),
+            Some(propagation) => solver.with_propagation(propagation.clone()),
             None => DnsEntrySolver::clone(solver),
         })
     }
 }
 
 #[async_trait]
-impl Solver for View {
+impl Solver for IssuerSolver {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         self.solver()?.follow(challenge).await
     }

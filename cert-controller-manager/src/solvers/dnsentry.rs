@@ -1,11 +1,9 @@
-//! DNS-01 by `DNSEntry`: somebody else's DNS controller publishes what we write into its resource.
+//! DNS-01 with `DNSEntry`: a DNS controller publishes the records.
 //!
-//! Writes one entry per challenge name and owner to the dns cluster, and deletes it again. Reads the
-//! entries' states from the index [`Entries`], and the DNS itself through
-//! [`Propagation`].
+//! Writes one entry for each challenge name and owner to the dns cluster, and deletes it afterwards. Reads
+//! the state of entries from the cache [`Entries`], and queries the DNS with [`Propagation`].
 //!
-//! What is remembered in memory only makes looks sharper: after a restart the index and the values
-//! say enough to go on.
+//! The state in state is an optimization. After a restart, the cache and the values are sufficient.
 
 mod call;
 mod entries;
@@ -38,30 +36,30 @@ use kube::{
 };
 
 use self::{
-    call::{Fault, within},
+    call::{CallError, with_deadline},
     entry_state::{EntryState, entry_state},
     render::render,
 };
 use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
 
-/// How entries are written and looked at.
+/// Configuration of the solver.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Where entries are made; the owner's namespace when unset (`--dns-namespace`).
+    /// Namespace of entries; that of the owner if unset (`--dns-namespace`).
     pub namespace: Option<String>,
     /// Class of the DNS controller (`--dns-class`).
     pub class: Option<String>,
-    /// Whose entries they are, among several managers.
+    /// Realm of the manager.
     pub realm: Realm,
-    /// Value of `spec.ownerId`, which old DNS controllers look at (`--dns-owner-id`).
+    /// Value of `spec.ownerId` for old DNS controllers (`--dns-owner-id`).
     pub owner_id: Option<String>,
     /// TTL of the records in seconds.
     pub ttl: i64,
-    /// How long to wait after the values were first seen (`--precheck-additional-wait`).
+    /// Delay after the values are visible (`--precheck-additional-wait`).
     pub additional_wait: Option<SignedDuration>,
 }
 
-/// Proves names by entries for another controller. Clones are the same solver.
+/// See the [module](self). Clones share the state.
 #[derive(Clone)]
 pub struct DnsEntrySolver {
     client: Client,
@@ -70,20 +68,20 @@ pub struct DnsEntrySolver {
     propagation: Arc<Propagation>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    memory: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
+    state: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
 }
 
-/// What this process did and saw for one owner.
+/// The state of one owner.
 #[derive(Clone, Debug, Default)]
 struct AppliedEntries {
     applied: HashMap<ObjectKey, Applied>,
-    /// When `ready` was first asked.
-    first_look: Option<Timestamp>,
-    /// When everybody was first seen to have the values.
-    first_sight: Option<Timestamp>,
+    /// Time of the first call of `ready`.
+    first_check: Option<Timestamp>,
+    /// Time when all values were visible first.
+    first_visible: Option<Timestamp>,
 }
 
-/// The version of an entry that holds our values.
+/// The version of an entry after our last write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Applied {
     uid: String,
@@ -92,7 +90,7 @@ struct Applied {
 }
 
 impl DnsEntrySolver {
-    /// A solver that writes with `client`, which is for the cluster that `entries` follows.
+    /// A solver that writes with `client` to the cluster that `entries` caches.
     #[must_use]
     pub fn new(
         client: Client,
@@ -102,35 +100,34 @@ impl DnsEntrySolver {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        let memory = Arc::default();
-        Self { client, entries, resolver, propagation, clock, settings, memory }
+        let state = Arc::default();
+        Self { client, entries, resolver, propagation, clock, settings, state }
     }
 
-    /// The same solver, which looks at other name servers.
+    /// The same solver with another propagation check.
     #[must_use]
-    pub fn looking_with(&self, propagation: Arc<Propagation>) -> Self {
+    pub fn with_propagation(&self, propagation: Arc<Propagation>) -> Self {
         Self { propagation, ..self.clone() }
     }
 
-    /// Deletes every entry of `owner` that the index knows, for example after a crash.
+    /// Deletes all entries of `owner` in the cache, for example after a crash.
     ///
     /// # Errors
-    /// When an entry could not be deleted. The others are tried all the same.
+    /// When an entry cannot be deleted. The others are deleted nevertheless.
     pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
         self.delete_all(self.entries.of_owner(owner)).await?;
-        self.memory().remove(owner);
+        self.state().remove(owner);
         Ok(())
     }
 
-    /// Where the entry for `fqdn` is. The owner is a part of the name, because two Certificates may
-    /// prove the same name at the same time: with one entry for both, each would take away the
-    /// value that the other one's CA is about to look for.
+    /// The key of the entry for `fqdn`. The name contains the owner, because two Certificates may have
+    /// challenges for the same name. With a shared entry, each would remove the value of the other one.
     fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
         let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace);
         let namespace = self.settings.namespace.clone().or(of_owner).unwrap_or_default();
         let class = self.settings.class.as_deref().unwrap_or_default();
         let realm = &self.settings.realm;
-        // An order that an older version began goes on with its entry: two would be two records.
+        // An order of an older version keeps its entry, because a second one would conflict.
         let older = name::of_older(owner, realm, class, fqdn);
         let older = ObjectKey { namespace, name: older };
         if self.entries.owner(&older).as_ref() == Some(owner) {
@@ -139,15 +136,15 @@ impl DnsEntrySolver {
         ObjectKey { name: name::of_entry(owner, realm, class, fqdn), ..older }
     }
 
-    /// Whose entry is there is not only a matter of its name.
-    fn may_touch(&self, owner: &Owner, key: &ObjectKey) -> bool {
+    /// Whether the entry does not exist or belongs to `owner`.
+    fn may_write(&self, owner: &Owner, key: &ObjectKey) -> bool {
         self.entries.owner(key).is_none_or(|other| other == *owner)
     }
 
     async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
         let Proof::Txt { fqdn, values } = proof;
         let key = self.key(owner, fqdn);
-        if !self.may_touch(owner, &key) {
+        if !self.may_write(owner, &key) {
             return Err(SolveError::Misconfigured(format!(
                 "DNSEntry {key} belongs to another Certificate: rename this one"
             )));
@@ -156,19 +153,19 @@ impl DnsEntrySolver {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api: Api<DNSEntry> = Api::namespaced(self.client.clone(), &key.namespace);
         let call = async { api.patch(&key.name, &params, &Patch::Apply(&entry)).await };
-        let applied = within(call).await.map_err(|fault| fault.explain("patch", &key))?;
+        let applied = with_deadline(call).await.map_err(|error| error.explain("patch", &key))?;
         let applied = Applied {
             uid: applied.uid().unwrap_or_default(),
             generation: applied.metadata.generation.unwrap_or_default(),
             at: self.clock.now(),
         };
-        let mut memory = self.memory();
-        let memory = memory.entry(owner.clone()).or_default();
-        let before = memory.applied.insert(key, applied.clone());
+        let mut state = self.state();
+        let state = state.entry(owner.clone()).or_default();
+        let before = state.applied.insert(key, applied.clone());
         let same = |b: Applied| b.uid == applied.uid && b.generation == applied.generation;
         if !before.is_some_and(same) {
-            memory.first_look = None;
-            memory.first_sight = None;
+            state.first_check = None;
+            state.first_visible = None;
         }
         Ok(())
     }
@@ -181,15 +178,14 @@ impl DnsEntrySolver {
     async fn delete(&self, key: ObjectKey) -> Result<(), SolveError> {
         let api: Api<DNSEntry> = Api::namespaced(self.client.clone(), &key.namespace);
         let call = async { api.delete(&key.name, &DeleteParams::default()).await };
-        match within(call).await {
-            Ok(_) | Err(Fault::Kube(kube::Error::Api(_), 404)) => Ok(()),
-            Err(fault) => Err(fault.explain("delete", &key)),
+        match with_deadline(call).await {
+            Ok(_) | Err(CallError::Kube(kube::Error::Api(_), 404)) => Ok(()),
+            Err(error) => Err(error.explain("delete", &key)),
         }
     }
 
-    /// What keeps the entry of `proof` from being published, if anything does. An entry that was
-    /// deleted or altered by somebody else is written again, but not while the index may simply not
-    /// have heard of our own write.
+    /// The reason why the entry of `proof` is not published, if any. An entry that another client deleted or
+    /// changed is written again, after a delay for the cache to receive our own write.
     async fn blocking_error(
         &self,
         owner: &Owner,
@@ -198,19 +194,19 @@ impl DnsEntrySolver {
         let Proof::Txt { fqdn, values } = proof;
         let key = self.key(owner, fqdn);
         let applied = self.applied(owner, &key);
-        let standing = entry_state(
+        let entry = entry_state(
             &key,
             self.entries.availability_now(),
             self.entries.find(&key).as_ref(),
             applied.as_ref(),
             &name::of_content(fqdn.as_str(), values),
         );
-        match standing {
+        match entry {
             EntryState::Published => Ok(None),
             EntryState::Pending(why) | EntryState::Unknown(why) => Ok(Some(why)),
-            EntryState::NotOurs(why) => {
+            EntryState::NotApplied(why) => {
                 let age = |applied: Applied| self.clock.now().duration_since(applied.at);
-                if applied.map(age).is_none_or(|age| age >= INDEX_LAG) {
+                if applied.map(age).is_none_or(|age| age >= CACHE_LAG) {
                     self.apply(owner, proof).await?;
                 }
                 Ok(Some(why))
@@ -218,37 +214,36 @@ impl DnsEntrySolver {
         }
     }
 
-    /// Where everything is that was ever published for `owner`, as far as anybody knows: in the index
-    /// after a crash, in memory until the index has heard of it.
+    /// All known entries of `owner`: in the cache, and in state until the cache has them.
     fn keys_of(&self, owner: &Owner) -> Vec<ObjectKey> {
-        let memory = self.memory();
-        let applied = memory.get(owner).into_iter().flat_map(|memory| memory.applied.keys());
+        let state = self.state();
+        let applied = state.get(owner).into_iter().flat_map(|state| state.applied.keys());
         applied.cloned().chain(self.entries.of_owner(owner)).collect()
     }
 
     fn applied(&self, owner: &Owner, key: &ObjectKey) -> Option<Applied> {
-        self.memory().get(owner)?.applied.get(key).cloned()
+        self.state().get(owner)?.applied.get(key).cloned()
     }
 
-    /// When to look again if nothing wakes us: soon at first, then ever more rarely.
-    fn look_again(&self, owner: &Owner) -> SignedDuration {
+    /// The delay until the next check, which grows with time.
+    fn next_check(&self, owner: &Owner) -> SignedDuration {
         let now = self.clock.now();
-        let mut memory = self.memory();
-        let first = *memory.entry(owner.clone()).or_default().first_look.get_or_insert(now);
-        (now.duration_since(first) / 4).clamp(SOONEST_LOOK, LATEST_LOOK)
+        let mut state = self.state();
+        let first = *state.entry(owner.clone()).or_default().first_check.get_or_insert(now);
+        (now.duration_since(first) / 4).clamp(MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)
     }
 
-    /// How much of the additional wait is left after the values were seen by now.
-    fn left_to_wait(&self, owner: &Owner, authoritative: bool) -> SignedDuration {
+    /// The remaining additional wait, for values that are visible now.
+    fn remaining_wait(&self, owner: &Owner, authoritative: bool) -> SignedDuration {
         let now = self.clock.now();
-        let mut memory = self.memory();
-        let first = *memory.entry(owner.clone()).or_default().first_sight.get_or_insert(now);
+        let mut state = self.state();
+        let first = *state.entry(owner.clone()).or_default().first_visible.get_or_insert(now);
         let wait = additional_wait(self.settings.additional_wait, authoritative);
         wait.saturating_sub(now.duration_since(first))
     }
 
-    fn memory(&self) -> MutexGuard<'_, HashMap<Owner, AppliedEntries>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HashMap<Owner, AppliedEntries>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,30 +265,30 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
-        let not_yet = |why| Readiness::NotYet { why, look_again: self.look_again(owner) };
+        let not_yet = |why| Readiness::NotYet { why, look_again: self.next_check(owner) };
         for proof in proofs {
             if let Some(why) = self.blocking_error(owner, proof).await? {
                 return Ok(not_yet(why));
             }
         }
-        let looks: Vec<_> = proofs
+        let checks: Vec<_> = proofs
             .iter()
             .map(|Proof::Txt { fqdn, values }| {
                 self.propagation.check(self.resolver.as_ref(), fqdn, values)
             })
             .collect();
-        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
+        let mut checks = stream::iter(checks).buffer_unordered(PARALLEL);
         let mut all_authoritative = true;
-        while let Some(sight) = looks.next().await {
-            match sight {
+        while let Some(visibility) = checks.next().await {
+            match visibility {
                 Visibility::Seen { authoritative } => all_authoritative &= authoritative,
                 Visibility::NotSeen { why } => {
-                    self.memory().entry(owner.clone()).or_default().first_sight = None;
+                    self.state().entry(owner.clone()).or_default().first_visible = None;
                     return Ok(not_yet(why));
                 }
             }
         }
-        let left = self.left_to_wait(owner, all_authoritative);
+        let left = self.remaining_wait(owner, all_authoritative);
         if left <= SignedDuration::ZERO {
             return Ok(Readiness::Ready);
         }
@@ -304,25 +299,26 @@ impl Solver for DnsEntrySolver {
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         let of_proof = |Proof::Txt { fqdn, .. }: &Proof| self.key(owner, fqdn);
         let mut keys: BTreeSet<ObjectKey> = proofs.iter().map(of_proof).collect();
-        // Where values were forgotten, so was where a CNAME led. An owner has one order at a time.
+        // Without values, the targets of CNAMEs are unknown, too. An owner has one order at a time, so
+        // delete all its entries.
         if proofs.iter().any(|Proof::Txt { values, .. }| values.is_empty()) {
             keys.extend(self.keys_of(owner));
         }
-        let own = keys.into_iter().filter(|key| self.may_touch(owner, key));
+        let own = keys.into_iter().filter(|key| self.may_write(owner, key));
         self.delete_all(own.collect()).await?;
-        self.memory().remove(owner);
+        self.state().remove(owner);
         Ok(())
     }
 }
 
-/// Who the fields belong to in server-side apply.
+/// Field manager of server-side apply.
 const FIELD_MANAGER: &str = "cert-controller-manager";
-/// How many calls run at once for one owner: a certificate may have a hundred names.
+/// Maximum number of concurrent calls for one owner: a certificate may have a hundred names.
 const PARALLEL: usize = 8;
-/// How long the index may take to hear of our own write.
-const INDEX_LAG: SignedDuration = SignedDuration::from_secs(5);
-const SOONEST_LOOK: SignedDuration = SignedDuration::from_secs(1);
-const LATEST_LOOK: SignedDuration = SignedDuration::from_secs(15);
+/// Maximum delay of the cache after our own write.
+const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
+const MIN_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+const MAX_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 
 #[cfg(test)]
 mod tests;

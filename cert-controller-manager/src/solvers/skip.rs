@@ -1,4 +1,4 @@
-//! Publishes nothing, for CAs that do not look (`skipDNSChallengeValidation`).
+//! Publishes nothing, for CAs without validation (`skipDNSChallengeValidation`).
 
 use async_trait::async_trait;
 use cert_lib::solve::{Owner, Proof, Readiness, SolveError, Solver};

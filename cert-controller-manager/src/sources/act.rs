@@ -1,4 +1,4 @@
-//! Does what was decided. Everything here can be repeated after a crash.
+//! Executes the changes that [`decide`](super::decide) returns. Every change is idempotent.
 
 use std::fmt;
 
@@ -22,12 +22,12 @@ use crate::{
     runtime::errors::{self, brief},
 };
 
-/// What could not be done.
+/// A change that failed.
 #[derive(Debug)]
 pub struct Failure {
     what: String,
     why: String,
-    /// Whether the API server refused it, so that somebody must change something.
+    /// Whether the API server refused the change. A retry without a change by the user fails again.
     pub is_refusal: bool,
 }
 
@@ -37,10 +37,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Does things for one object.
+/// Executes changes for one source object.
 pub(super) struct Act<'a> {
     pub(super) clusters: &'a Clusters,
-    pub(super) situation: &'a SourceState<'a>,
+    pub(super) state: &'a SourceState<'a>,
     pub(super) feedback: &'a Feedback,
 }
 
@@ -50,8 +50,8 @@ impl Act<'_> {
             Change::AddFinalizer => self.set_finalizer(true).await,
             Change::RemoveFinalizer => self.set_finalizer(false).await,
             Change::Create(certificate) => self.create(certificate).await,
-            Change::Patch(slave, patch) => self.patch(slave, patch).await,
-            Change::Delete(slave) => self.delete(slave).await,
+            Change::Patch(certificate, patch) => self.patch(certificate, patch).await,
+            Change::Delete(certificate) => self.delete(certificate).await,
         }
     }
 
@@ -60,25 +60,25 @@ impl Act<'_> {
         let api: Api<Certificate> = Api::namespaced(self.clusters.source.clone(), &key.namespace);
         match api.create(&PostParams::default(), certificate).await {
             Ok(_) => {}
-            // We made it before and do not know of it yet; the watch tells what it is like.
+            // An earlier attempt may have created it before the watch delivered it.
             Err(error) if is(&error, 409) => return self.check_owner(&api, certificate).await,
             Err(error) => return Err(failure(format!("create Certificate {key}"), &error)),
         }
-        tracing::info!(source = %self.situation.key, "created certificate object {key}");
-        if let Some(object) = self.situation.object {
+        tracing::info!(source = %self.state.key, "created certificate object {key}");
+        if let Some(object) = self.state.object {
             let note = format!("created certificate object {key}");
-            self.feedback.done(self.situation.key, object, &note);
+            self.feedback.report_change(self.state.key, object, &note);
             let secret = certificate.spec.secret_ref.clone().unwrap_or_default();
             let secret = ObjectKey::new(
                 secret.namespace.unwrap_or_default(),
                 secret.name.unwrap_or_default(),
             );
-            self.feedback.expect(self.situation.key, secret);
+            self.feedback.expect_states(self.state.key, secret);
         }
         Ok(())
     }
 
-    /// Whether the Certificate that has the name of ours is ours.
+    /// Fails if the existing Certificate of this name has another owner.
     async fn check_owner(&self, api: &Api<Certificate>, ours: &Certificate) -> Result<(), Failure> {
         let key = ObjectKey::of(ours);
         let what = || format!("create Certificate {key}");
@@ -92,49 +92,51 @@ impl Act<'_> {
         if found.metadata.deletion_timestamp.is_none() && owner(&found) == owner(ours) {
             return Ok(());
         }
-        let why = "one of this name belongs to somebody else; delete or rename it".to_owned();
+        let why = "a Certificate of this name has another owner; delete or rename it".to_owned();
         Err(Failure { what: what(), why, is_refusal: true })
     }
 
-    async fn patch(&self, slave: &OwnedCertificate, patch: &Value) -> Result<(), Failure> {
+    async fn patch(&self, certificate: &OwnedCertificate, patch: &Value) -> Result<(), Failure> {
         let patched = self
-            .certificates(slave)
-            .patch(&slave.key.object.name, &PatchParams::default(), &Patch::Merge(patch))
+            .certificates(certificate)
+            .patch(&certificate.key.object.name, &PatchParams::default(), &Patch::Merge(patch))
             .await;
         match patched {
             Ok(_) => {
-                tracing::info!(source = %self.situation.key, "updated certificate object {}", slave.key);
+                tracing::info!(source = %self.state.key, "updated certificate object {}", certificate.key);
                 Ok(())
             }
-            // The watch tells.
+            // The watch reports the deletion.
             Err(error) if is(&error, 404) => Ok(()),
-            Err(error) => Err(failure(format!("update Certificate {}", slave.key), &error)),
+            Err(error) => Err(failure(format!("update Certificate {}", certificate.key), &error)),
         }
     }
 
-    async fn delete(&self, slave: &OwnedCertificate) -> Result<(), Failure> {
-        // Exactly what was seen: whatever changed meanwhile may belong to somebody else now.
+    async fn delete(&self, certificate: &OwnedCertificate) -> Result<(), Failure> {
+        // A Certificate that changed since the watch delivered it may have another owner now.
         let preconditions = Preconditions {
-            uid: Some(slave.uid.clone()),
-            resource_version: Some(slave.resource_version.clone()),
+            uid: Some(certificate.uid.clone()),
+            resource_version: Some(certificate.resource_version.clone()),
         };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        match self.certificates(slave).delete(&slave.key.object.name, &params).await {
+        match self.certificates(certificate).delete(&certificate.key.object.name, &params).await {
             Ok(_) => {}
             Err(error) if is(&error, 404) => return Ok(()),
-            Err(error) => return Err(failure(format!("delete Certificate {}", slave.key), &error)),
+            Err(error) => {
+                return Err(failure(format!("delete Certificate {}", certificate.key), &error));
+            }
         }
-        tracing::info!(source = %self.situation.key, "deleted certificate object {}", slave.key);
-        if let Some(object) = self.situation.object {
-            let note = format!("deleted certificate object {}", slave.key.object);
-            self.feedback.done(self.situation.key, object, &note);
+        tracing::info!(source = %self.state.key, "deleted certificate object {}", certificate.key);
+        if let Some(object) = self.state.object {
+            let note = format!("deleted certificate object {}", certificate.key.object);
+            self.feedback.report_change(self.state.key, object, &note);
         }
         Ok(())
     }
 
-    /// Puts our finalizer on the object, or takes it away.
+    /// Adds or removes our finalizer.
     async fn set_finalizer(&self, present: bool) -> Result<(), Failure> {
-        let (Some(object), key) = (self.situation.object, self.situation.key) else {
+        let (Some(object), key) = (self.state.object, self.state.key) else {
             return Ok(());
         };
         let name = key.kind.name();
@@ -148,7 +150,7 @@ impl Act<'_> {
             Err(error) if is(&error, 404) => return Ok(()),
             Err(error) => return Err(failure(what(), &error)),
         };
-        let ours = finalizer(key, self.situation.settings);
+        let ours = finalizer(key, self.state.settings);
         let mut finalizers = found.finalizers().to_vec();
         if finalizers.contains(&ours) == present {
             return Ok(());
@@ -158,7 +160,7 @@ impl Act<'_> {
         } else {
             finalizers.retain(|name| *name != ours);
         }
-        // The list is replaced as a whole, so nobody may have changed it meanwhile.
+        // The patch replaces the whole list: the version guards against concurrent changes.
         let metadata = json!({
             "finalizers": finalizers, "uid": object.uid, "resourceVersion": found.resource_version(),
         });
@@ -170,12 +172,12 @@ impl Act<'_> {
         }
     }
 
-    fn certificates(&self, slave: &OwnedCertificate) -> Api<Certificate> {
-        let client: &Client = match (slave.key.cluster, &self.clusters.target) {
+    fn certificates(&self, certificate: &OwnedCertificate) -> Api<Certificate> {
+        let client: &Client = match (certificate.key.cluster, &self.clusters.target) {
             (CertificateCluster::Target, Some(target)) => target,
             _ => &self.clusters.source,
         };
-        Api::namespaced(client.clone(), &slave.key.object.namespace)
+        Api::namespaced(client.clone(), &certificate.key.object.namespace)
     }
 }
 
@@ -184,8 +186,8 @@ fn is(error: &kube::Error, code: u16) -> bool {
 }
 
 fn failure(what: String, error: &kube::Error) -> Failure {
-    // A conflict is settled by looking again, and a server in trouble by waiting.
-    // What is missing is a namespace or a definition, which somebody must make.
+    // Conflicts and server errors pass with a retry. A 404 means that the namespace or the
+    // CustomResourceDefinition is missing, and a user must create it.
     let is_refusal = errors::is_refusal(error) || is(error, 404);
     Failure { what, why: brief(error), is_refusal }
 }

@@ -1,4 +1,4 @@
-//! The annotations on source objects, as upstream has them.
+//! The annotations of source objects, compatible with upstream.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,27 +13,27 @@ use crate::{
     config::{duration, go_duration},
 };
 
-/// `managed` asks for certificates on everything but Services.
+/// `managed` requests certificates for all kinds except Service.
 pub const PURPOSE: &str = "cert.gardener.cloud/purpose";
-/// The label that asked for them in former times, with the value `managed-cert`.
+/// Deprecated label that requests certificates with the value `managed-cert`.
 pub const PURPOSE_LABEL: &str = "garden.sapcloud.io/purpose";
-/// The Secret of a Service, which asks for a certificate.
+/// Name of the Secret of a Service; its presence requests a certificate.
 pub const SECRET_NAME: &str = "cert.gardener.cloud/secretname";
-/// The namespace of the Secret, on Services and Istio's Gateways.
+/// Namespace of the Secret, for Services and Istio Gateways.
 pub const SECRET_NAMESPACE: &str = "cert.gardener.cloud/secret-namespace";
-/// On generated Certificates: with cascading deletion, the Secret gets the Certificate's owners.
+/// On generated Certificates: with cascading deletion, the Secret gets the owners of the Certificate.
 pub const FORWARD_OWNER_REFS: &str = "cert.gardener.cloud/forward-owner-refs";
-/// See [`marks::SOURCE_CLASS`].
+/// See [`well_known::SOURCE_CLASS`].
 pub const SOURCE_CLASS: &str = well_known::SOURCE_CLASS;
 
 const COMMON_NAME: &str = "cert.gardener.cloud/commonname";
 const DNS_NAMES: &str = "cert.gardener.cloud/dnsnames";
-/// Of the DNS manager; for Services only.
+/// Annotation of the DNS manager; read for Services only.
 const DNS_NAMES_OF_DNS: &str = "dns.gardener.cloud/dnsnames";
 const ISSUER: &str = "cert.gardener.cloud/issuer";
 const FOLLOW_CNAME: &str = "cert.gardener.cloud/follow-cname";
 const PREFERRED_CHAIN: &str = "cert.gardener.cloud/preferred-chain";
-/// Ours: upstream knows no profiles.
+/// Not in upstream, which has no profiles.
 const PROFILE: &str = "cert.gardener.cloud/profile";
 const KEY_ALGORITHM: &str = "cert.gardener.cloud/private-key-algorithm";
 const KEY_SIZE: &str = "cert.gardener.cloud/private-key-size";
@@ -41,11 +41,11 @@ const KEY_ENCODING: &str = "cert.gardener.cloud/private-key-encoding";
 const SECRET_LABELS: &str = "cert.gardener.cloud/secret-labels";
 const RENEW_BEFORE: &str = "cert.gardener.cloud/renew-before";
 
-/// Copied to the Certificate as they are.
+/// Copied to the Certificate unchanged.
 pub const COPIED: [&str; 4] = well_known::COPIED;
 
-/// What a ListenerSet has from its Gateway where it does not say it itself. Names are not: they are
-/// the Gateway's.
+/// Annotations that a ListenerSet inherits from its Gateway. Names are not inherited: they belong to
+/// the Gateway.
 const INHERITED: [&str; 12] = [
     PURPOSE,
     well_known::CLASS,
@@ -61,21 +61,21 @@ const INHERITED: [&str; 12] = [
     COPIED[0],
 ];
 
-/// The shortest time before its end at which a certificate is renewed.
+/// Minimum of the annotation for `renewBefore`.
 const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_mins(5);
-/// Longest list of names, in bytes: a hundred names of 253 fit.
+/// Maximum length of a list of names, in bytes: 100 names of 253 bytes fit.
 const MAX_NAMES_TEXT: usize = 32 * 1024;
-/// Longest list of labels, in bytes.
+/// Maximum length of a list of labels, in bytes.
 const MAX_LABELS_TEXT: usize = 8 * 1024;
-/// Longest value of every other annotation, in bytes.
+/// Maximum length of every other annotation, in bytes.
 const MAX_TEXT: usize = 256;
-/// Most labels that an annotation gives to a Secret.
+/// Maximum number of labels in an annotation.
 const MAX_LABELS: usize = 64;
 
 /// Annotations by name.
 pub type Annotations = BTreeMap<String, String>;
 
-/// How many bytes an annotation may have; `None` where it is not read here.
+/// Maximum length of an annotation in bytes; `None` if this module does not read it.
 fn bound(name: &str) -> Option<usize> {
     match name {
         DNS_NAMES | DNS_NAMES_OF_DNS => Some(MAX_NAMES_TEXT),
@@ -85,8 +85,8 @@ fn bound(name: &str) -> Option<usize> {
     }
 }
 
-/// What is kept of an object's annotations: those that are read here. Of a value that is too long
-/// so much is kept that it still is too long.
+/// The annotations that this module reads. Values that are too long are cut, but stay too long, so
+/// that [`refusal`] finds them.
 #[must_use]
 pub fn keep(all: &Annotations) -> Annotations {
     let kept = all.iter().filter_map(|(name, value)| {
@@ -99,21 +99,21 @@ pub fn keep(all: &Annotations) -> Annotations {
     kept.collect()
 }
 
-/// Whether an annotation is kept also of an object for which there is no room: they say whether it asks
-/// for certificates, and whom.
+/// Whether an annotation is kept even if the namespace exceeds its memory limit. These annotations
+/// show whether an object requests certificates, and from which class.
 #[must_use]
 pub fn is_always_kept(name: &str) -> bool {
     [PURPOSE, well_known::CLASS].contains(&name)
 }
 
-/// Why an annotation is not read, where it is too long.
+/// An error message if an annotation is too long.
 fn too_long(name: &str, value: &str) -> Option<String> {
     let most = bound(name).filter(|most| value.len() > *most)?;
     Some(format!("annotation {name} is longer than {most} bytes"))
 }
 
-/// Why nothing may be made of an object's annotations: without the one that cannot be read, the
-/// certificate would be another than the one that is asked for. `of_dns` as for [`names`].
+/// An error message if a required annotation is too long to be read. Ignoring it would create
+/// a certificate that the user did not request. See [`names`] for `of_dns`.
 #[must_use]
 pub fn refusal(annotations: &Annotations, of_dns: bool) -> Option<String> {
     let read = [ISSUER, COMMON_NAME, DNS_NAMES, DNS_NAMES_OF_DNS];
@@ -122,7 +122,7 @@ pub fn refusal(annotations: &Annotations, of_dns: bool) -> Option<String> {
         .find_map(|(name, value)| too_long(name, value))
 }
 
-/// The annotations that count for an object that belongs to another.
+/// The effective annotations of an object with a parent.
 #[must_use]
 pub fn inherit(own: &Annotations, parent: &Annotations) -> Annotations {
     let inherited = INHERITED.iter().chain(&COPIED);
@@ -133,31 +133,31 @@ pub fn inherit(own: &Annotations, parent: &Annotations) -> Annotations {
     all
 }
 
-/// What annotations say about every certificate of an object.
+/// Options that apply to every certificate of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    /// The issuer.
+    /// `spec.issuerRef`
     pub issuer: Option<IssuerRef>,
-    /// Whether CNAMEs of challenges are followed.
+    /// `spec.followCNAME`
     pub follow_cname: bool,
-    /// Which of the CA's chains is taken.
+    /// `spec.preferredChain`
     pub preferred_chain: Option<String>,
-    /// The kind of certificate.
+    /// `spec.profile`
     pub profile: Option<String>,
-    /// The private key that is generated.
+    /// `spec.privateKey`
     pub private_key: Option<PrivateKeySpec>,
-    /// How long before its end it is renewed, as Go writes it.
+    /// `spec.renewBefore`, in the format of Go durations.
     pub renew_before: Option<String>,
-    /// Labels of the Secret.
+    /// `spec.secretLabels`
     pub secret_labels: Option<BTreeMap<String, String>>,
     /// Annotations for the Certificate.
     pub copied: Annotations,
 }
 
-/// Reads them. What makes no sense is left out and complained about.
+/// Parses the options. Invalid annotations are ignored and added to `problems`.
 #[must_use]
-pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Options {
-    let short = within_bounds(annotations, complaints);
+pub fn options(annotations: &Annotations, problems: &mut Vec<String>) -> Options {
+    let short = within_bounds(annotations, problems);
     let annotations = short.as_ref();
     let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
     let copied = COPIED.iter().filter_map(|name| annotations.get_key_value(*name));
@@ -166,22 +166,22 @@ pub fn options(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
         follow_cname: text(FOLLOW_CNAME).is_some_and(|text| is_true(text)),
         preferred_chain: text(PREFERRED_CHAIN).cloned(),
         profile: text(PROFILE).cloned(),
-        private_key: private_key(annotations, complaints),
-        renew_before: text(RENEW_BEFORE).and_then(|text| renew_before(text, complaints)),
-        secret_labels: text(SECRET_LABELS).and_then(|text| labels(text, complaints)),
+        private_key: private_key(annotations, problems),
+        renew_before: text(RENEW_BEFORE).and_then(|text| renew_before(text, problems)),
+        secret_labels: text(SECRET_LABELS).and_then(|text| labels(text, problems)),
         copied: copied.map(|(name, value)| (name.clone(), value.clone())).collect(),
     }
 }
 
-/// The annotations without those that are too long.
+/// Removes annotations that are too long.
 fn within_bounds<'a>(
     annotations: &'a Annotations,
-    complaints: &mut Vec<String>,
+    problems: &mut Vec<String>,
 ) -> Cow<'a, Annotations> {
     let mut short = Cow::Borrowed(annotations);
     for (name, value) in annotations {
         if let Some(why) = too_long(name, value) {
-            complaints.push(format!("{why}: it is ignored"));
+            problems.push(format!("{why}: it is ignored"));
             short.to_mut().remove(name);
         }
     }
@@ -202,7 +202,7 @@ fn is_true(text: &str) -> bool {
     ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
 
-fn labels(text: &str, complaints: &mut Vec<String>) -> Option<BTreeMap<String, String>> {
+fn labels(text: &str, problems: &mut Vec<String>) -> Option<BTreeMap<String, String>> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     let labels: BTreeMap<_, _> = pairs
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
@@ -210,7 +210,7 @@ fn labels(text: &str, complaints: &mut Vec<String>) -> Option<BTreeMap<String, S
         .take(MAX_LABELS + 1)
         .collect();
     if labels.len() > MAX_LABELS {
-        complaints.push(format!(
+        problems.push(format!(
             "annotation {SECRET_LABELS} is ignored: it has more than {MAX_LABELS} labels"
         ));
         return None;
@@ -218,20 +218,20 @@ fn labels(text: &str, complaints: &mut Vec<String>) -> Option<BTreeMap<String, S
     (!labels.is_empty()).then_some(labels)
 }
 
-fn renew_before(text: &str, complaints: &mut Vec<String>) -> Option<String> {
+fn renew_before(text: &str, problems: &mut Vec<String>) -> Option<String> {
     let why = match duration(text) {
         Ok(window) if window >= SHORTEST_WINDOW => return Some(go_duration(window)),
         Ok(_) => "it must be at least 5 minutes".to_owned(),
         Err(why) => why,
     };
-    complaints.push(format!("annotation {RENEW_BEFORE} is ignored: {why}"));
+    problems.push(format!("annotation {RENEW_BEFORE} is ignored: {why}"));
     None
 }
 
-fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Option<PrivateKeySpec> {
+fn private_key(annotations: &Annotations, problems: &mut Vec<String>) -> Option<PrivateKeySpec> {
     let text = |name: &str| annotations.get(name).filter(|value| !value.is_empty());
     let mut ignored = |name: &str, wanted: &str| {
-        complaints.push(format!("annotation {name} is ignored: it must be {wanted}"));
+        problems.push(format!("annotation {name} is ignored: it must be {wanted}"));
     };
     let algorithm = text(KEY_ALGORITHM).and_then(|text| match text.as_str() {
         "RSA" => Some(KeyAlgorithm::Rsa),
@@ -248,7 +248,7 @@ fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
         }
         size
     });
-    // Upstream knows the encoding only together with one of the others.
+    // Upstream ignores the encoding unless algorithm or size is set.
     let encoding = text(KEY_ENCODING).filter(|text| *text == "PKCS8").map(|_| KeyEncoding::Pkcs8);
     (algorithm.is_some() || size.is_some()).then_some(PrivateKeySpec {
         algorithm,
@@ -258,20 +258,20 @@ fn private_key(annotations: &Annotations, complaints: &mut Vec<String>) -> Optio
     })
 }
 
-/// Where the names of a certificate come from.
+/// Source of the DNS names of a certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Names {
-    /// From annotations alone.
+    /// From annotations only.
     Annotated(NameList),
-    /// From the object; this one is the first, if there is one.
+    /// From the hosts of the object. An annotated common name comes first.
     OfHosts(Option<String>),
 }
 
-/// Reads the annotations about names. `of_dns`: whether the DNS manager's annotation counts where
-/// ours is missing, and whether the common name alone is enough.
+/// Reads the annotations for DNS names. With `of_dns`, the annotation of the DNS manager replaces
+/// ours if that is missing, and a common name alone is sufficient.
 ///
-/// People separate names by commas, blanks and line ends. What else is in a name stays there, so
-/// that it is refused where names are parsed, and shown to them.
+/// Commas and white space separate names. Other invalid characters stay, so that the parser refuses
+/// the name and the user sees it.
 #[must_use]
 pub fn names(annotations: &Annotations, of_dns: bool) -> Names {
     let common_name = annotations.get(COMMON_NAME).map(|name| name.trim());
@@ -363,8 +363,8 @@ mod tests {
             ("renew-before", "1h30m"),
             ("dnsrecord-provider-type", "local"),
         ]);
-        let mut complaints = Vec::new();
-        let options = options(&annotations, &mut complaints);
+        let mut problems = Vec::new();
+        let options = options(&annotations, &mut problems);
         let labels = [("a", "b"), ("c", "d")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(
             options,
@@ -384,12 +384,12 @@ mod tests {
                 copied: of(&[("dnsrecord-provider-type", "local")]),
             }
         );
-        assert_eq!(complaints, Vec::<String>::new());
+        assert_eq!(problems, Vec::<String>::new());
     }
 
     #[test]
-    fn what_makes_no_sense_is_ignored_and_complained_about() {
-        let crowd: String = (0..65).map(|number| format!("l{number}=,")).collect();
+    fn invalid_annotations_are_ignored_and_reported() {
+        let too_many: String = (0..65).map(|number| format!("l{number}=,")).collect();
         let long = "x".repeat(257);
         for (name, value, why) in [
             ("renew-before", "", None),
@@ -401,23 +401,23 @@ mod tests {
             ("private-key-encoding", "PKCS8", None),
             ("follow-cname", "yes", None),
             ("secret-labels", "x", None),
-            ("secret-labels", &crowd, Some("more than 64 labels")),
+            ("secret-labels", &too_many, Some("more than 64 labels")),
             ("secret-labels", &"a=b,".repeat(2_049), Some("longer than 8192 bytes: it is ignored")),
             ("preferred-chain", &long, Some("longer than 256 bytes: it is ignored")),
             ("profile", &long, Some("longer than 256 bytes: it is ignored")),
             ("dnsrecord-class", &long, Some("longer than 256 bytes: it is ignored")),
         ] {
-            let mut complaints = Vec::new();
-            assert_eq!(options(&of(&[(name, value)]), &mut complaints), Options::default());
+            let mut problems = Vec::new();
+            assert_eq!(options(&of(&[(name, value)]), &mut problems), Options::default());
             match why {
-                Some(why) => assert!(complaints.join(" ").contains(why), "{complaints:?}"),
-                None => assert_eq!(complaints, Vec::<String>::new(), "{name}={value}"),
+                Some(why) => assert!(problems.join(" ").contains(why), "{problems:?}"),
+                None => assert_eq!(problems, Vec::<String>::new(), "{name}={value}"),
             }
         }
     }
 
     #[test]
-    fn of_a_value_that_is_too_long_so_much_is_kept_that_it_is_refused() {
+    fn a_value_that_is_too_long_is_cut_and_still_refused() {
         let large = "ä".repeat(100_000);
         let names = ["issuer", "commonname", "dnsnames", "secret-labels", "profile", "purpose"];
         let mut all = of(&names.map(|name| (name, large.as_str())));
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_set_has_everything_but_names_from_its_gateway() {
+    fn a_listener_set_inherits_all_annotations_but_names_from_its_gateway() {
         let parent = of(&[("purpose", "managed"), ("issuer", "a"), ("dnsnames", "x")]);
         let all = inherit(&of(&[("issuer", "b")]), &parent);
         assert_eq!(all, of(&[("purpose", "managed"), ("issuer", "b")]));

@@ -1,36 +1,35 @@
-//! How much the index keeps for each namespace, so that what one tenant writes does not take the
-//! memory that serves all. Pure.
+//! Memory limit of the index for each namespace, so that one tenant cannot exhaust the memory of
+//! the process. Pure.
 //!
-//! What finds no room waits until something of its namespace goes; other namespaces do not matter.
+//! An item that exceeds the limit waits until its namespace has room; other namespaces have no
+//! influence.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{kind::SourceKey, routes::RouteKey};
 
-/// So many bytes are kept for each namespace: 10,000 Ingresses with five hosts of 40 characters each take
-/// a third of it, and 10,000 routes with three hosts another one.
+/// Bytes for each namespace. 10,000 Ingresses with five hosts of 40 characters take a third, and
+/// 10,000 routes with three hosts take another third.
 pub const PER_NAMESPACE: usize = 32 << 20;
 
-/// What to tell people where there is no room.
+/// The message for objects that exceed the limit.
 #[must_use]
 pub fn no_room() -> String {
     let most = PER_NAMESPACE >> 20;
-    format!(
-        "all that its namespace asks for takes more than {most} MiB, and it is read when there is room"
-    )
+    format!("its namespace takes more than {most} MiB of memory: it is read when there is room")
 }
 
-/// What is kept. Routes come last.
+/// An item of the index. The order matters: routes come last.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Item {
-    /// An object that gets certificates.
+    /// A source object.
     Object(SourceKey),
     /// A route.
     Route(RouteKey),
 }
 
 impl Item {
-    /// Its namespace.
+    /// The namespace of the item.
     #[must_use]
     pub fn namespace(&self) -> &str {
         match self {
@@ -40,7 +39,7 @@ impl Item {
     }
 }
 
-/// Stands for one state of an item that waits: another one has another number.
+/// Identifies one version of a waiting item.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ticket(u64);
 
@@ -52,7 +51,7 @@ pub struct Budget {
     tickets: u64,
 }
 
-/// Of one namespace.
+/// Usage of one namespace.
 #[derive(Debug, Default)]
 struct Share {
     used: usize,
@@ -72,14 +71,14 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// So many bytes for each namespace.
+    /// A limit of `most` bytes for each namespace.
     #[must_use]
     pub fn of(most: usize) -> Self {
         Self { most, namespaces: HashMap::new(), tickets: 0 }
     }
 
-    /// An item of which `before` bytes were kept has `size` bytes now. Returns whether there is room
-    /// for them; where there is none, nothing is counted, and the item waits.
+    /// Changes the size of an item from `before` to `size` bytes. Returns whether the namespace has room;
+    /// if not, the item is not counted and waits.
     pub fn replace(&mut self, item: &Item, before: usize, size: usize) -> bool {
         self.remove(item, before);
         if size == 0 {
@@ -97,7 +96,7 @@ impl Budget {
         has_room
     }
 
-    /// An item of which so many bytes were kept is gone.
+    /// Removes an item of `before` bytes.
     pub fn remove(&mut self, item: &Item, before: usize) {
         let Some(share) = self.namespaces.get_mut(item.namespace()) else { return };
         share.used = share.used.saturating_sub(before);
@@ -107,13 +106,13 @@ impl Budget {
         }
     }
 
-    /// Something that waits and for which there is room now.
+    /// A waiting item that fits now.
     #[must_use]
     pub fn next(&self) -> Option<(Item, Ticket)> {
         self.namespaces.keys().find_map(|namespace| self.next_of(namespace))
     }
 
-    /// The same for one namespace.
+    /// Like [`Self::next`], for one namespace.
     #[must_use]
     pub fn next_of(&self, namespace: &str) -> Option<(Item, Ticket)> {
         let share = self.namespaces.get(namespace)?;
@@ -122,21 +121,21 @@ impl Budget {
         Some((item.clone(), waiting.ticket))
     }
 
-    /// An item does not wait any more, because it cannot be read again.
+    /// Stops waiting for an item that cannot be read again.
     pub fn give_up(&mut self, item: &Item, ticket: Ticket) {
         if self.is_waiting(item, ticket) {
             self.remove(item, 0);
         }
     }
 
-    /// Whether routes of a namespace wait.
+    /// Whether the namespace has waiting routes.
     #[must_use]
     pub fn has_waiting_routes(&self, namespace: &str) -> bool {
         let last = self.namespaces.get(namespace).and_then(|it| it.waiting.last_key_value());
         matches!(last, Some((Item::Route(_), _)))
     }
 
-    /// Whether an item still waits in the state that this stands for.
+    /// Whether the item still waits in the version of the ticket.
     #[must_use]
     pub fn is_waiting(&self, item: &Item, ticket: Ticket) -> bool {
         let waiting = self.namespaces.get(item.namespace()).and_then(|it| it.waiting.get(item));
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_waits_until_something_of_its_namespace_goes() {
+    fn an_item_without_room_waits_until_its_namespace_has_room() {
         let mut budget = Budget::of(100);
         let [a, b, c] = ["a", "b", "c"].map(|name| item("ns", name));
         assert!(budget.replace(&a, 0, 60) && !budget.replace(&b, 0, 50));
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_takes_nothing_from_others() {
+    fn a_namespace_does_not_use_the_room_of_others() {
         let mut budget = Budget::of(100);
         assert!(budget.replace(&item("ns", "a"), 0, 100));
         assert!(!budget.replace(&item("ns", "b"), 0, 1));
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_changed_or_went_while_it_waited_does_not_wait_in_its_former_state() {
+    fn a_ticket_ends_when_its_waiting_item_changes() {
         let mut budget = Budget::of(100);
         let a = item("ns", "a");
         assert!(!budget.replace(&a, 0, 200));

@@ -1,4 +1,4 @@
-//! What to do so that the Certificates of an object are the ones that it asks for. Pure.
+//! Compares the Certificates of a source object with the desired ones and returns changes. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,158 +26,163 @@ use crate::{
     runtime::merge::difference,
 };
 
-/// Longest common name (RFC 5280 appendix A.1, ub-common-name), in bytes as upstream counts.
+/// Maximum length of a common name (RFC 5280 appendix A.1, ub-common-name), in bytes like upstream.
 const MAX_COMMON_NAME: usize = 64;
-/// Most Certificates that an object gets. Those that it has already are not counted away.
+/// Maximum number of Certificates for one object. Existing ones above the limit stay.
 const MAX_CERTIFICATES: usize = 200;
 
-/// Something to do.
+/// A write to the cluster.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Put our finalizer on the object.
+    /// Add our finalizer to the source object.
     AddFinalizer,
-    /// Take our finalizer from the object.
+    /// Remove our finalizer from the source object.
     RemoveFinalizer,
-    /// Make a Certificate on the source cluster. Its name is the same at every try.
+    /// Create a Certificate on the source cluster. Its name is the same at every attempt.
     Create(Box<Certificate>),
-    /// Merge this into a Certificate.
+    /// Apply a merge patch to a Certificate.
     Patch(Box<OwnedCertificate>, Value),
     /// Delete a Certificate.
     Delete(Box<OwnedCertificate>),
 }
 
-/// What is known about one object when something is decided about it.
+/// The input of [`decide`]: a source object and its Certificates.
 pub struct SourceState<'a> {
-    /// The object's name.
+    /// The key of the source object.
     pub key: &'a SourceKey,
-    /// The object; `None` where it is certain that it is not there.
+    /// The source object; `None` only if it is certainly absent.
     pub object: Option<&'a Object>,
-    /// What it asks for; nothing where it is not there.
+    /// The desired certificates; empty if the object is absent.
     pub extracted: &'a Extracted,
-    /// Its Certificates.
-    pub slaves: &'a [OwnedCertificate],
-    /// Whether source and target are different clusters.
-    pub apart: bool,
-    /// What the manager was told.
+    /// The Certificates that the object owns.
+    pub owned: &'a [OwnedCertificate],
+    /// Whether the target is a separate cluster.
+    pub has_target: bool,
+    /// The configuration of the source controllers.
     pub settings: &'a SourceSettings,
 }
 
-/// What is to be done for an object.
+/// The output of [`decide`].
 #[derive(Debug, Default)]
 pub struct Decision {
-    /// Everything to do, in order. Nothing where everything is as it should be.
+    /// The changes, in order; empty in the steady state.
     pub changes: Vec<Change>,
-    /// What is left out, in words for a person.
-    pub complaint: Option<String>,
+    /// A message about certificates that are left out.
+    pub problem: Option<String>,
 }
 
-/// Decides what to do.
+/// Returns the changes that lead to the desired Certificates.
 #[must_use]
-pub fn decide(situation: &SourceState<'_>) -> Decision {
-    let places = situation.places();
+pub fn decide(state: &SourceState<'_>) -> Decision {
+    let desired_by_secret = state.desired_by_secret();
     let mut changes = Vec::new();
-    let mut served = vec![false; situation.extracted.certificates.len()];
+    let mut served = vec![false; state.extracted.certificates.len()];
     let mut keeps_finalizer = false;
     let mut orphans = Vec::new();
-    for slave in situation.slaves {
-        let fate = situation.disposal(slave, &places);
-        keeps_finalizer |=
-            slave.key.cluster == CertificateCluster::Target && fate != Disposal::LeaveAlone;
-        match fate {
+    for certificate in state.owned {
+        let disposal = state.disposal(certificate, &desired_by_secret);
+        keeps_finalizer |= certificate.key.cluster == CertificateCluster::Target
+            && disposal != Disposal::LeaveAlone;
+        match disposal {
             Disposal::LeaveAlone | Disposal::Hold => {}
-            Disposal::Delete if slave.deleting => {}
-            Disposal::Delete => changes.push(Change::Delete(Box::new(slave.clone()))),
+            Disposal::Delete if certificate.deleting => {}
+            Disposal::Delete => changes.push(Change::Delete(Box::new(certificate.clone()))),
             Disposal::Keep(index) => {
                 served[index] = true;
-                let patch = situation.patch(slave, &situation.extracted.certificates[index]);
-                changes.extend(patch.map(|patch| Change::Patch(Box::new(slave.clone()), patch)));
+                let patch = state.patch(certificate, &state.extracted.certificates[index]);
+                changes
+                    .extend(patch.map(|patch| Change::Patch(Box::new(certificate.clone()), patch)));
             }
-            Disposal::Adopt(index) => orphans.push((slave, index)),
+            Disposal::Adopt(index) => orphans.push((certificate, index)),
         }
     }
-    for (slave, index) in orphans {
-        let slave = Box::new(slave.clone());
-        match situation.object {
-            // One that was made since takes its place. Of too many owners not all are known, and they
-            // are written as a whole.
-            Some(object) if !served[index] && slave.references.len() <= MAX_OWNERS => {
+    for (certificate, index) in orphans {
+        let certificate = Box::new(certificate.clone());
+        match state.object {
+            // A Certificate with a current owner wins over an orphan. An adoption replaces the
+            // whole list of owners, and with too many owners the list is incomplete.
+            Some(object) if !served[index] && certificate.references.len() <= MAX_OWNERS => {
                 served[index] = true;
-                let wanted = &situation.extracted.certificates[index];
-                let patch = situation.adoption(object, &slave, wanted);
-                changes.push(Change::Patch(slave, patch));
+                let desired = &state.extracted.certificates[index];
+                let patch = state.adoption(object, &certificate, desired);
+                changes.push(Change::Patch(certificate, patch));
             }
-            Some(_) | None => changes.push(Change::Delete(slave)),
+            Some(_) | None => changes.push(Change::Delete(certificate)),
         }
     }
     let there = served.iter().filter(|served| **served).count();
-    let missing =
-        situation.extracted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
+    let missing = state.extracted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
     for (certificate, _) in missing.take(MAX_CERTIFICATES.saturating_sub(there)) {
-        if let Some(object) = situation.object {
-            changes.push(Change::Create(Box::new(situation.certificate(object, certificate))));
+        if let Some(object) = state.object {
+            changes.push(Change::Create(Box::new(state.certificate(object, certificate))));
         }
     }
-    if let Some(object) = situation.object {
-        let has = object.finalizers.contains(&finalizer(situation.key, situation.settings));
+    if let Some(object) = state.object {
+        let has = object.finalizers.contains(&finalizer(state.key, state.settings));
         match (has, keeps_finalizer) {
-            // Before anything that must be undone.
+            // The finalizer must exist before the objects that it protects.
             (false, true) if !object.deleting => changes.insert(0, Change::AddFinalizer),
             (true, false) => changes.push(Change::RemoveFinalizer),
             _ => {}
         }
     }
-    Decision { changes, complaint: left_out(served.len(), there) }
+    Decision { changes, problem: left_out(served.len(), there) }
 }
 
-/// Says how many of the certificates that are asked for are not made.
-fn left_out(asked: usize, there: usize) -> Option<String> {
-    let count = asked - there.max(asked.min(MAX_CERTIFICATES));
+/// A message if not all requested certificates are created.
+fn left_out(requested: usize, there: usize) -> Option<String> {
+    let count = requested - there.max(requested.min(MAX_CERTIFICATES));
     (count > 0).then(|| {
         format!(
-            "{count} of {asked} certificates are left out: an object gets at most {MAX_CERTIFICATES}; \
-             divide it into several objects"
+            "{count} of {requested} certificates are left out: the limit is {MAX_CERTIFICATES} for each \
+             object; divide it into several objects"
         )
     })
 }
 
-/// The certificates that are wanted, by where they go to.
-type Places = HashMap<ObjectKey, usize>;
+/// Indexes of the desired certificates, by their Secret.
+type DesiredBySecret = HashMap<ObjectKey, usize>;
 
 #[derive(Eq, PartialEq)]
 enum Disposal {
     LeaveAlone,
-    /// It is ours, and stays as it is.
+    /// Leave unchanged, and keep the finalizer.
     Hold,
     Delete,
-    /// It is the one for the wanted certificate at this index.
+    /// It belongs to the desired certificate at this index.
     Keep(usize),
-    /// It was the one for it when its object had another uid: a cluster that is restored has new ones.
+    /// Like `Keep`, but the owner has a former uid: objects get new ones when a cluster is restored.
     Adopt(usize),
 }
 
 impl SourceState<'_> {
-    fn places(&self) -> Places {
-        let mut places = Places::new();
+    fn desired_by_secret(&self) -> DesiredBySecret {
+        let mut desired_by_secret = DesiredBySecret::new();
         for (index, certificate) in self.extracted.certificates.iter().enumerate() {
-            places.entry(certificate.secret.clone()).or_insert(index);
-            places.entry(self.secret(certificate)).or_insert(index);
+            desired_by_secret.entry(certificate.secret.clone()).or_insert(index);
+            desired_by_secret.entry(self.secret(certificate)).or_insert(index);
         }
-        places
+        desired_by_secret
     }
 
-    fn disposal(&self, slave: &OwnedCertificate, places: &Places) -> Disposal {
-        let index = slave.secret.as_ref().and_then(|secret| places.get(secret).copied());
-        // Who belongs to several goes with the last.
-        if slave.owners.len() > 1 && index.is_none() {
+    fn disposal(
+        &self,
+        certificate: &OwnedCertificate,
+        desired_by_secret: &DesiredBySecret,
+    ) -> Disposal {
+        let index =
+            certificate.secret.as_ref().and_then(|secret| desired_by_secret.get(secret).copied());
+        // A Certificate with several owners is deleted with the last one.
+        if certificate.owners.len() > 1 && index.is_none() {
             return Disposal::LeaveAlone;
         }
         let Some(object) = self.object else { return Disposal::Delete };
         let of_this = |(key, uid): &(SourceKey, Option<String>)| {
             key == self.key && uid.as_ref().is_none_or(|uid| *uid == object.uid)
         };
-        if !slave.owners.iter().any(of_this) {
+        if !certificate.owners.iter().any(of_this) {
             return match index {
-                _ if !self.extracted.responsible || object.deleting || slave.deleting => {
+                _ if !self.extracted.responsible || object.deleting || certificate.deleting => {
                     Disposal::Delete
                 }
                 _ if self.extracted.held => Disposal::Hold,
@@ -187,17 +192,18 @@ impl SourceState<'_> {
         }
         let has_finalizer = object.finalizers.contains(&finalizer(self.key, self.settings));
         if object.deleting {
-            // Kubernetes deletes what has an owner reference, or orphans it on demand.
-            return if slave.key.cluster == CertificateCluster::Target || has_finalizer {
+            // Garbage collection deletes or orphans objects with an owner reference.
+            return if certificate.key.cluster == CertificateCluster::Target || has_finalizer {
                 Disposal::Delete
             } else {
                 Disposal::LeaveAlone
             };
         }
         if !self.extracted.responsible {
-            let made_for = slave.annotations.get(SOURCE_CLASS);
+            let made_for = certificate.annotations.get(SOURCE_CLASS);
             let is_ours = made_for.is_some_and(|class| self.settings.classes.serves(Some(class)));
-            let by_finalizer = slave.key.cluster == CertificateCluster::Target && has_finalizer;
+            let by_finalizer =
+                certificate.key.cluster == CertificateCluster::Target && has_finalizer;
             return if is_ours || by_finalizer { Disposal::Delete } else { Disposal::LeaveAlone };
         }
         if self.extracted.held {
@@ -206,19 +212,19 @@ impl SourceState<'_> {
         index.map_or(Disposal::Delete, Disposal::Keep)
     }
 
-    /// Where the certificate goes to.
+    /// The Secret of the Certificate.
     fn secret(&self, certificate: &DesiredCertificate) -> ObjectKey {
-        let elsewhere = self.settings.target_namespace.as_ref().filter(|_| self.apart);
+        let elsewhere = self.settings.target_namespace.as_ref().filter(|_| self.has_target);
         match elsewhere {
             Some(namespace) => ObjectKey::new(namespace, &certificate.secret.name),
             None => certificate.secret.clone(),
         }
     }
 
-    fn certificate(&self, object: &Object, wanted: &DesiredCertificate) -> Certificate {
-        let secret = self.secret(wanted);
-        let mut annotations = self.annotations(wanted);
-        annotations.insert(SOURCE_CLASS.to_owned(), self.main_class().to_owned());
+    fn certificate(&self, object: &Object, desired: &DesiredCertificate) -> Certificate {
+        let secret = self.secret(desired);
+        let mut annotations = self.annotations(desired);
+        annotations.insert(SOURCE_CLASS.to_owned(), self.default_class().to_owned());
         let reference = SecretReference {
             name: Some(secret.name.clone()),
             namespace: Some(secret.namespace.clone()),
@@ -231,14 +237,14 @@ impl SourceState<'_> {
                 owner_references: Some(vec![self.owner(object)]),
                 ..ObjectMeta::default()
             },
-            spec: CertificateSpec { secret_ref: Some(reference), ..spec(wanted) },
+            spec: CertificateSpec { secret_ref: Some(reference), ..spec(desired) },
             status: None,
         }
     }
 
-    /// Tells the same at every try, so that nothing is made twice.
+    /// The name is deterministic, so that a repeated attempt does not create a second Certificate.
     fn name(&self, object: &Object, secret: &ObjectKey) -> String {
-        let prefix = if self.apart { self.settings.target_name_prefix.as_str() } else { "" };
+        let prefix = if self.has_target { self.settings.target_name_prefix.as_str() } else { "" };
         let hash = digest::digest(&digest::SHA224, format!("{secret}\0{}", object.uid).as_bytes());
         let hash: String = hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let kind = self.key.kind.name().kind;
@@ -262,12 +268,12 @@ impl SourceState<'_> {
         }
     }
 
-    fn main_class(&self) -> &str {
+    fn default_class(&self) -> &str {
         self.settings.classes.main()
     }
 
-    fn annotations(&self, wanted: &DesiredCertificate) -> BTreeMap<String, String> {
-        let mut annotations = wanted.options.copied.clone();
+    fn annotations(&self, desired: &DesiredCertificate) -> BTreeMap<String, String> {
+        let mut annotations = desired.options.copied.clone();
         annotations.insert(FORWARD_OWNER_REFS.to_owned(), "true".to_owned());
         if let Some(class) = &self.settings.target_class {
             annotations.insert(well_known::CLASS.to_owned(), class.clone());
@@ -275,22 +281,21 @@ impl SourceState<'_> {
         annotations
     }
 
-    /// What must be merged into a Certificate; `None` where nothing must. Where it is and which
-    /// Secret it is for stays as it is.
+    /// The merge patch for a Certificate; `None` if it is up to date. Namespace and Secret never change.
     #[must_use]
     pub(super) fn patch(
         &self,
-        slave: &OwnedCertificate,
-        wanted: &DesiredCertificate,
+        certificate: &OwnedCertificate,
+        desired: &DesiredCertificate,
     ) -> Option<Value> {
         let mut patch = Map::new();
-        let should = spec(wanted);
-        if should != slave.managed {
+        let should = spec(desired);
+        if should != certificate.managed {
             let should = serde_json::to_value(should).ok()?;
-            let is = serde_json::to_value(&slave.managed).ok()?;
+            let is = serde_json::to_value(&certificate.managed).ok()?;
             patch.extend(difference(&is, &should).map(|spec| ("spec".to_owned(), spec)));
         }
-        let annotations = self.changed_annotations(slave, wanted);
+        let annotations = self.changed_annotations(certificate, desired);
         if !annotations.is_empty() {
             patch.insert("metadata".to_owned(), json!({ "annotations": annotations }));
         }
@@ -298,19 +303,19 @@ impl SourceState<'_> {
             return None;
         }
         let mut patch = Value::Object(patch);
-        // Only this very object: one that took its name is another.
-        patch["metadata"]["uid"] = json!(slave.uid);
+        // The uid prevents a patch of another object with the same name.
+        patch["metadata"]["uid"] = json!(certificate.uid);
         Some(patch)
     }
 
-    /// What must be merged into a Certificate whose object came back with another uid.
+    /// The merge patch for a Certificate whose owner was recreated with another uid.
     fn adoption(
         &self,
         object: &Object,
-        slave: &OwnedCertificate,
-        wanted: &DesiredCertificate,
+        certificate: &OwnedCertificate,
+        desired: &DesiredCertificate,
     ) -> Value {
-        let mut patch = self.patch(slave, wanted).unwrap_or_else(|| json!({}));
+        let mut patch = self.patch(certificate, desired).unwrap_or_else(|| json!({}));
         let owner = self.owner(object);
         let is_of_this = |one: &&OwnerReference| {
             let group = |one: &OwnerReference| {
@@ -318,40 +323,39 @@ impl SourceState<'_> {
             };
             (group(one), &one.kind, &one.name) == (group(&owner), &owner.kind, &owner.name)
         };
-        let others = slave.references.iter().filter(|one| !is_of_this(one)).cloned();
+        let others = certificate.references.iter().filter(|one| !is_of_this(one)).cloned();
         let references: Vec<_> = std::iter::once(owner.clone()).chain(others).collect();
-        // The list is replaced as a whole, so nobody may have changed it meanwhile.
-        patch["metadata"]["uid"] = json!(slave.uid);
-        patch["metadata"]["resourceVersion"] = json!(slave.resource_version);
+        // The patch replaces the whole list: the version guards against concurrent changes.
+        patch["metadata"]["uid"] = json!(certificate.uid);
+        patch["metadata"]["resourceVersion"] = json!(certificate.resource_version);
         patch["metadata"]["ownerReferences"] = json!(references);
         patch
     }
 
     fn changed_annotations(
         &self,
-        slave: &OwnedCertificate,
-        wanted: &DesiredCertificate,
+        certificate: &OwnedCertificate,
+        desired: &DesiredCertificate,
     ) -> Map<String, Value> {
-        let mut should = self.annotations(wanted);
-        // Upstream's have none, and a steady state writes nothing.
-        if slave.annotations.contains_key(SOURCE_CLASS) {
-            should.insert(SOURCE_CLASS.to_owned(), self.main_class().to_owned());
+        let mut should = self.annotations(desired);
+        // Certificates of upstream lack it. Adding it would write to every Certificate at the migration.
+        if certificate.annotations.contains_key(SOURCE_CLASS) {
+            should.insert(SOURCE_CLASS.to_owned(), self.default_class().to_owned());
         }
         let changed =
-            should.iter().filter(|(name, text)| slave.annotations.get(*name) != Some(text));
+            should.iter().filter(|(name, text)| certificate.annotations.get(*name) != Some(text));
         let changed = changed.map(|(name, text)| (name.clone(), json!(text)));
-        let surplus = slave.annotations.keys().filter(|name| !should.contains_key(*name));
+        let surplus = certificate.annotations.keys().filter(|name| !should.contains_key(*name));
         let mut all: Map<_, _> =
             changed.chain(surplus.map(|name| (name.clone(), Value::Null))).collect();
-        if let Some(text) = &slave.migrated {
+        if let Some(text) = &certificate.migrated {
             all.insert(crate::api::owners::OWNERS.to_owned(), json!(text));
         }
         all
     }
 }
 
-/// The finalizer of ours for objects of this kind. Managers of different classes have different
-/// ones.
+/// Our finalizer for objects of this kind. It contains the class unless that is the default.
 #[must_use]
 pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
     let plain = key.kind.finalizer();
@@ -361,16 +365,16 @@ pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
     }
 }
 
-/// The fields of a Certificate that follow the source object.
+/// The fields of a Certificate that the source object determines.
 ///
-/// Among the DNS names a first name that is none is refused. As the common name an issuer whose key
-/// we hold would certify it, and the names that were meant would be missing.
-fn spec(wanted: &DesiredCertificate) -> CertificateSpec {
-    let options = &wanted.options;
+/// An invalid first name becomes a DNS name, which is refused. As the common name, a CA issuer would
+/// certify it, and the intended names would be missing.
+fn spec(desired: &DesiredCertificate) -> CertificateSpec {
+    let options = &desired.options;
     let fits = |name: &str| name.len() <= MAX_COMMON_NAME && name.parse::<DnsName>().is_ok();
-    let (common_name, dns_names) = match wanted.domains.as_slice().split_first() {
+    let (common_name, dns_names) = match desired.domains.as_slice().split_first() {
         Some((first, rest)) if fits(first) => (Some(first.clone()), rest),
-        _ => (None, wanted.domains.as_slice()),
+        _ => (None, desired.domains.as_slice()),
     };
     CertificateSpec {
         common_name,

@@ -1,4 +1,4 @@
-//! Which names of routes belong to the certificate of a server or listener.
+//! Selects the names of routes that belong to the certificate of a server or listener. Pure.
 
 use std::{
     borrow::Cow,
@@ -10,54 +10,54 @@ use jiff::Timestamp;
 
 use super::{
     names::{NameList, normalize},
-    object::{Entry, Labels, PublicHost},
+    object::{Entry, Labels, ListenerRef},
 };
 
-/// So many names of the routes of one namespace are looked at for one entry.
-const MAX_LOOKED: usize = 1_000;
-/// So many looks at routes and their names are shared by all entries of an object and all namespaces
-/// with routes: some tenths of a second.
-const ALL_LOOKS: usize = 1_000_000;
-/// The share of one namespace, at least and at most.
-const LOOKS: (usize, usize) = (5_000, 100_000);
+/// Maximum number of route names of one namespace that are compared with one entry.
+const MAX_NAMES_PER_ENTRY: usize = 1_000;
+/// Maximum number of comparisons for one object, shared by all entries and all namespaces with
+/// routes. They take some tenths of a second.
+const MAX_COMPARISONS: usize = 1_000_000;
+/// Minimum and maximum share of one namespace.
+const COMPARISONS_PER_NAMESPACE: (usize, usize) = (5_000, 100_000);
 
-/// A route, as far as one of the things that it is attached to sees it.
+/// One parent reference of a route.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attachment {
-    /// The namespace of the route.
+    /// Namespace of the route.
     pub namespace: Arc<str>,
-    /// Its labels, where they are known.
+    /// Labels of the namespace, if known.
     pub labels: Option<Arc<Labels>>,
-    /// The only listener that is meant, where one is.
+    /// `sectionName`: the only listener.
     pub section: Option<String>,
-    /// The only port that is meant, where one is.
+    /// The only port.
     pub port: Option<i64>,
-    /// When the route was made.
+    /// Creation time of the route.
     pub created: Option<Timestamp>,
-    /// Names that the route serves. All attachments of a route share them.
+    /// Host names of the route, shared by all its attachments.
     pub hostnames: Arc<[String]>,
 }
 
-/// The routes of one object while its entries are looked at, by namespace.
+/// The routes of one object, by namespace, with the remaining comparisons.
 ///
-/// Entries and routes multiply, and tenants write both. So each namespace has a share of looks for
-/// all entries together: what one spends is not missing to another.
+/// The work is the product of entries and routes, and tenants write both. Therefore each namespace
+/// has its own share of comparisons.
 pub struct Routes<'a> {
-    /// The namespace of the object.
+    /// Namespace of the object.
     here: &'a str,
-    namespaces: BTreeMap<&'a str, OfNamespace<'a>>,
+    namespaces: BTreeMap<&'a str, NamespaceRoutes<'a>>,
 }
 
-struct OfNamespace<'a> {
-    /// With their places among all routes: the order of names depends on it.
+struct NamespaceRoutes<'a> {
+    /// With their index among all routes, which determines the order of the names.
     routes: Vec<(usize, &'a Attachment)>,
-    /// How many looks are left.
-    looks: usize,
-    /// Whether there was more to look at.
-    is_spent: bool,
+    /// Remaining comparisons.
+    comparisons: usize,
+    /// Whether comparisons were skipped.
+    is_exhausted: bool,
 }
 
-/// A name that a route adds.
+/// A host name of a route that may be added.
 struct Candidate<'a> {
     place: usize,
     created: Option<Timestamp>,
@@ -68,26 +68,27 @@ impl<'a> Routes<'a> {
     /// The routes of an object in the namespace `here`.
     #[must_use]
     pub fn new(routes: &'a [Attachment], here: &'a str) -> Self {
-        let mut namespaces: BTreeMap<&str, OfNamespace<'_>> = BTreeMap::new();
-        let none = || OfNamespace { routes: Vec::new(), looks: 0, is_spent: false };
+        let mut namespaces: BTreeMap<&str, NamespaceRoutes<'_>> = BTreeMap::new();
+        let none = || NamespaceRoutes { routes: Vec::new(), comparisons: 0, is_exhausted: false };
         for (place, route) in routes.iter().enumerate() {
             let namespace = namespaces.entry(&*route.namespace).or_insert_with(none);
             namespace.routes.push((place, route));
         }
-        let looks = (ALL_LOOKS / namespaces.len().max(1)).clamp(LOOKS.0, LOOKS.1);
-        namespaces.values_mut().for_each(|namespace| namespace.looks = looks);
+        let comparisons = (MAX_COMPARISONS / namespaces.len().max(1))
+            .clamp(COMPARISONS_PER_NAMESPACE.0, COMPARISONS_PER_NAMESPACE.1);
+        namespaces.values_mut().for_each(|namespace| namespace.comparisons = comparisons);
         Self { here, namespaces }
     }
 
-    /// The names of an entry: its own, then those of its routes that it serves and does not cover
-    /// yet, and how many of the latter are left out because there would be more than `room`.
+    /// Returns the names of an entry, and the number of names that exceed `room`. The entry's own names
+    /// come first; then names of routes that the entry serves and does not cover yet.
     ///
-    /// A route adds nothing to an entry that would not serve it: not from a namespace that may not
-    /// attach, not to another listener, and no name outside the entry's own ones, so that the
-    /// certificates of two servers do not get each other's names. Names of older routes stay when
-    /// there is no room for those of newer ones, so that nobody takes the place of others.
+    /// A route adds nothing to an entry that does not serve it: its namespace must be allowed, the
+    /// listener must match, and the entry's own names must include the name. So certificates of
+    /// two servers do not get each other's names. Names of older routes win, so that a new route
+    /// cannot displace existing names.
     #[must_use]
-    pub fn of_entry(&mut self, entry: &Entry, room: usize) -> (NameList, usize) {
+    pub fn names_of_entry(&mut self, entry: &Entry, room: usize) -> (NameList, usize) {
         let own = entry.hosts.iter().filter_map(|host| host.name.as_deref());
         let mut names: NameList = own.collect();
         let mut added = self.candidates(entry, &names);
@@ -108,12 +109,12 @@ impl<'a> Routes<'a> {
         (names, left_out)
     }
 
-    /// The namespaces whose routes were not all looked at.
-    pub fn spent(&self) -> impl Iterator<Item = &str> {
-        self.namespaces.iter().filter(|(_, it)| it.is_spent).map(|(namespace, _)| *namespace)
+    /// Namespaces with skipped comparisons.
+    pub fn exhausted(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().filter(|(_, it)| it.is_exhausted).map(|(namespace, _)| *namespace)
     }
 
-    /// The names of routes that an entry serves and that its own names do not cover, each once.
+    /// Names of routes that an entry serves and that its own names do not cover, without duplicates.
     fn candidates(&mut self, entry: &Entry, own: &NameList) -> Vec<Candidate<'a>> {
         let mut found = Vec::new();
         for namespace in self.namespaces.values_mut() {
@@ -126,7 +127,7 @@ impl<'a> Routes<'a> {
     }
 }
 
-impl<'a> OfNamespace<'a> {
+impl<'a> NamespaceRoutes<'a> {
     fn candidates(
         &mut self,
         entry: &Entry,
@@ -137,30 +138,30 @@ impl<'a> OfNamespace<'a> {
         let is_meant = |(_, route): &&(usize, &Attachment)| host_applies(&entry.place, route);
         let mut routes = self.routes.iter().filter(is_meant).peekable();
         let Some((_, first)) = routes.peek() else { return };
-        let Some(looks) = self.looks.checked_sub(entry.hosts.len()) else {
-            self.is_spent = true;
+        let Some(comparisons) = self.comparisons.checked_sub(entry.hosts.len()) else {
+            self.is_exhausted = true;
             return;
         };
-        self.looks = looks;
+        self.comparisons = comparisons;
         let served = Served::of(entry, own.is_empty(), first, here);
         if served.is_nothing() {
             return;
         }
-        let mut looked = 0;
+        let mut compared = 0;
         for (place, route) in routes {
-            if looked == MAX_LOOKED {
+            if compared == MAX_NAMES_PER_ENTRY {
                 break;
             }
-            // The route itself is a look, too.
-            let Some(looks) = self.looks.checked_sub(1) else {
-                self.is_spent = true;
+            // A route without names counts as a comparison, too.
+            let Some(comparisons) = self.comparisons.checked_sub(1) else {
+                self.is_exhausted = true;
                 break;
             };
-            let count = route.hostnames.len().min(MAX_LOOKED - looked);
-            self.is_spent |= count > looks;
-            let count = count.min(looks);
-            self.looks = looks - count;
-            looked += count;
+            let count = route.hostnames.len().min(MAX_NAMES_PER_ENTRY - compared);
+            self.is_exhausted |= count > comparisons;
+            let count = count.min(comparisons);
+            self.comparisons = comparisons - count;
+            compared += count;
             for name in route.hostnames.iter().take(count) {
                 if name != "*" && served.has(name) && !own.covers(name) {
                     found.push(Candidate { place: *place, created: route.created, name });
@@ -170,16 +171,16 @@ impl<'a> OfNamespace<'a> {
     }
 }
 
-fn host_applies(place: &PublicHost, route: &Attachment) -> bool {
+fn host_applies(place: &ListenerRef, route: &Attachment) -> bool {
     let section = route.section.as_ref().is_none_or(|section| *section == place.section);
     section && route.port.is_none_or(|port| Some(port) == place.port)
 }
 
-/// What an entry serves of the routes of one namespace.
+/// Names that an entry serves for routes of one namespace.
 struct Served<'a> {
     everything: bool,
     names: HashSet<Cow<'a, str>>,
-    /// The wildcards among them without their `*`.
+    /// Wildcards without their `*`.
     below: HashSet<String>,
 }
 
@@ -201,7 +202,7 @@ impl<'a> Served<'a> {
         !self.everything && self.names.is_empty()
     }
 
-    /// Whether `host` is served: a wildcard here stands for any number of labels.
+    /// Whether `host` is served. A wildcard matches any number of labels here.
     fn has(&self, host: &str) -> bool {
         let host = normalize(host);
         let is_below = || {
@@ -218,7 +219,7 @@ mod tests {
     use crate::sources::object::{Host, NamespaceFilter};
 
     #[test]
-    fn wildcards_stand_for_one_label_in_certificates_and_for_many_in_servers() {
+    fn wildcards_match_one_label_in_certificates_and_many_in_servers() {
         for (own, host, covered, served) in [
             ("a.b", "a.b", true, true),
             ("*.b", "a.b", true, true),
@@ -249,7 +250,7 @@ mod tests {
     #[test]
     fn a_route_adds_names_only_where_it_is_served() {
         let entry = |hosts: &[(Option<&str>, NamespaceFilter)]| Entry {
-            place: PublicHost { section: "web".into(), port: Some(443) },
+            place: ListenerRef { section: "web".into(), port: Some(443) },
             hosts: hosts
                 .iter()
                 .map(|(name, from)| Host { name: name.map(str::to_owned), from: from.clone() })
@@ -278,19 +279,22 @@ mod tests {
                 route(None, None, &["a.x"]),
                 vec!["a.x"],
             ),
-            // A server that lists names takes no others, even with `*` among them.
+            // A server that lists names accepts no others, even if `*` is among them.
             (
                 &entry(&[(None, all.clone()), (Some("c.x"), all.clone())]),
                 route(None, None, &["a.x"]),
                 vec!["c.x"],
             ),
         ] {
-            assert_eq!(Routes::new(&[route], "infra").of_entry(entry, 100).0.as_slice(), names);
+            assert_eq!(
+                Routes::new(&[route], "infra").names_of_entry(entry, 100).0.as_slice(),
+                names
+            );
         }
     }
 
     #[test]
-    fn newer_routes_do_not_take_the_place_of_older_ones() {
+    fn newer_routes_do_not_displace_older_ones() {
         let any = Host { name: None, from: NamespaceFilter::Everywhere };
         let entry = Entry { hosts: vec![any], ..Entry::default() };
         let route = |namespace: &str, second, hostnames: Vec<String>| Attachment {
@@ -304,15 +308,15 @@ mod tests {
             route("a-newer", 2, many),
             route("older", 1, vec!["one.x".to_owned(), "two.x".to_owned()]),
         ];
-        let (names, left_out) = Routes::new(&routes, "infra").of_entry(&entry, 4);
+        let (names, left_out) = Routes::new(&routes, "infra").names_of_entry(&entry, 4);
         assert_eq!(names.as_slice(), ["h0.evil", "h1.evil", "one.x", "two.x"]);
         assert_eq!(left_out, 998);
-        let (names, left_out) = Routes::new(&routes[1..], "infra").of_entry(&entry, 2);
+        let (names, left_out) = Routes::new(&routes[1..], "infra").names_of_entry(&entry, 2);
         assert_eq!((names.as_slice().len(), left_out), (2, 0));
     }
 
     #[test]
-    fn a_namespace_has_so_many_looks_for_all_entries_and_takes_none_of_others() {
+    fn comparisons_are_limited_for_each_namespace_separately() {
         let host = Host { name: Some("*.x".into()), from: NamespaceFilter::Everywhere };
         let entry = Entry { hosts: vec![host], ..Entry::default() };
         let route = |namespace: &str, count: usize| Attachment {
@@ -324,12 +328,12 @@ mod tests {
         all.resize(5, route("evil", 250));
         let mut routes = Routes::new(&all, "infra");
         let found: Vec<usize> =
-            (0..1_000).map(|_| routes.of_entry(&entry, 1_000).0.as_slice().len()).collect();
+            (0..1_000).map(|_| routes.names_of_entry(&entry, 1_000).0.as_slice().len()).collect();
         assert_eq!((found[0], found[98], found[101]), (101, 101, 2));
         assert_eq!(found.last(), Some(&2), "the other namespace is served");
-        assert_eq!(routes.spent().collect::<Vec<_>>(), ["evil"]);
+        assert_eq!(routes.exhausted().collect::<Vec<_>>(), ["evil"]);
         let mut few = Routes::new(&all[..1], "infra");
-        assert_eq!(few.of_entry(&entry, 1_000).0.as_slice(), ["*.x", "h0.good.x"]);
-        assert_eq!(few.spent().count(), 0);
+        assert_eq!(few.names_of_entry(&entry, 1_000).0.as_slice(), ["*.x", "h0.good.x"]);
+        assert_eq!(few.exhausted().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Which certificates an object asks for. Pure: the object and its routes in, a list out.
+//! Determines the certificates that a source object requests. Pure.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -22,39 +22,39 @@ use crate::{
     config::Classes,
 };
 
-/// How many names a certificate may have that routes add to: all but the common name, which may be
-/// too long to be one.
-const ROOM: usize = MAX_DNS_NAMES;
-/// How many complaints about one object are worth an event.
-const MAX_COMPLAINTS: usize = 20;
+/// Maximum number of names of a certificate to which routes add names. The common name is not
+/// counted, because it may be too long for that field.
+const MAX_NAMES: usize = MAX_DNS_NAMES;
+/// Maximum number of problems of one object that are reported as events.
+const MAX_PROBLEMS: usize = 20;
 
-/// What an object asks for.
+/// The result of [`extract`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
-    /// Whether the object is of a class of ours.
+    /// Whether the object has one of our classes.
     pub responsible: bool,
-    /// One for each Secret.
+    /// One certificate for each Secret.
     pub certificates: Vec<DesiredCertificate>,
-    /// Whether the object cannot be read in full. What there is of its certificates stays as it is:
-    /// one without the names that are asked for is none that was asked for.
+    /// Whether the object could not be read completely. Its Certificates stay unchanged then: a
+    /// certificate with some of the requested names missing would break its users.
     pub held: bool,
-    /// What cannot be fulfilled, in words for a person.
-    pub complaints: Vec<String>,
+    /// Messages about invalid parts of the object.
+    pub problems: Vec<String>,
 }
 
-/// A certificate that is asked for.
+/// A certificate that an object requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredCertificate {
-    /// Where it goes to, as the object says.
+    /// The Secret that the object names.
     pub secret: ObjectKey,
-    /// Its names, the first one first; never empty. Certificates that have the same share them.
+    /// DNS names; never empty. The first one is the preferred common name.
     pub domains: Arc<NameList>,
-    /// Everything else, the same for all certificates of an object.
+    /// All other options, shared by all certificates of an object.
     pub options: Arc<Options>,
 }
 
-/// What `object` asks for. `parent` is the Gateway of a ListenerSet, where it is known, with the
-/// labels of the namespace of `object`.
+/// Returns the certificates that `object` requests. `parent` is the Gateway of a ListenerSet, with
+/// the labels of the namespace of `object`.
 #[must_use]
 pub fn extract(
     key: &SourceKey,
@@ -78,16 +78,16 @@ pub fn extract(
             Ok(entries) => collect(key, entries, annotations, routes, &mut extracted),
             Err(why) => {
                 extracted.held = true;
-                let what = "its certificates are neither made nor changed";
-                extracted.complaints.push(format!("{why}: {what}"));
+                let what = "its Certificates are neither created nor changed";
+                extracted.problems.push(format!("{why}: {what}"));
             }
         }
     }
-    bound(&mut extracted.complaints);
+    bound(&mut extracted.problems);
     extracted
 }
 
-/// What asks for certificates, where the object and its annotations can be read in full.
+/// The entries of the object, or the reason why it cannot be read completely.
 fn readable<'a>(
     key: &SourceKey,
     object: &'a Object,
@@ -103,20 +103,20 @@ fn readable<'a>(
     match &object.entries {
         Entries::All(entries) => Ok(entries),
         Entries::TooMany => Err(format!(
-            "it has more than {MAX_ENTRIES} entries or more than {MAX_HOSTS} names in them, or too long ones"
+            "it has more than {MAX_ENTRIES} entries or more than {MAX_HOSTS} names, or names that are too long"
         )),
         Entries::NoRoom => Err(budget::no_room()),
     }
 }
 
-/// Keeps the first complaints, each once, and counts the others.
-fn bound(complaints: &mut Vec<String>) {
+/// Removes duplicates, keeps the first problems and counts the others.
+fn bound(problems: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
-    complaints.retain(|text| seen.insert(text.clone()));
-    let more = complaints.len().saturating_sub(MAX_COMPLAINTS);
+    problems.retain(|text| seen.insert(text.clone()));
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
     if more > 0 {
-        complaints.truncate(MAX_COMPLAINTS);
-        complaints.push(format!("there is more to complain about: {more} things"));
+        problems.truncate(MAX_PROBLEMS);
+        problems.push(format!("{more} more problems"));
     }
 }
 
@@ -134,7 +134,7 @@ fn collect(
     routes: &[Attachment],
     extracted: &mut Extracted,
 ) {
-    let options = Arc::new(annotations::options(annotations, &mut extracted.complaints));
+    let options = Arc::new(annotations::options(annotations, &mut extracted.problems));
     let names = annotations::names(annotations, key.kind == Kind::Service);
     let mut secrets = Vec::new();
     let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
@@ -142,8 +142,8 @@ fn collect(
     let mut left_out = 0;
     for entry in entries {
         let secret = match &entry.secret {
-            SecretName::Unclear(complaint) => {
-                extracted.complaints.push(complaint.clone());
+            SecretName::Unclear(problem) => {
+                extracted.problems.push(problem.clone());
                 continue;
             }
             SecretName::Named { namespace, name } => {
@@ -158,22 +158,23 @@ fn collect(
                 Names::OfHosts(first) => first.iter().map(String::as_str).collect(),
             }
         });
-        // Two servers with one Secret need the names of both in it.
+        // Servers that share a Secret need the names of both in it.
         if matches!(names, Names::OfHosts(_)) && !list.is_full() {
-            let room = ROOM.saturating_sub(list.as_slice().len());
-            let (more, out) = routes.of_entry(entry, room);
+            let room = MAX_NAMES.saturating_sub(list.as_slice().len());
+            let (more, out) = routes.names_of_entry(entry, room);
             more.as_slice().iter().for_each(|name| list.add(name));
             left_out += out;
         }
     }
     if left_out > 0 {
-        let why =
-            format!("{left_out} names of routes are left out: no certificate has more than {ROOM}");
-        extracted.complaints.push(why);
+        let why = format!(
+            "{left_out} names of routes are left out: the limit is {MAX_NAMES} for a certificate"
+        );
+        extracted.problems.push(why);
     }
-    extracted.complaints.extend(routes.spent().map(|namespace| {
+    extracted.problems.extend(routes.exhausted().map(|namespace| {
         format!(
-            "names of routes in namespace {namespace} may be left out: it has too many for so many \
+            "names of routes in namespace {namespace} may be left out: there are too many routes and \
              entries; divide this object into several"
         )
     }));
@@ -185,9 +186,8 @@ fn collect(
         let listed = || Arc::new(lists.remove(&secret).unwrap_or_default());
         let domains = annotated.clone().unwrap_or_else(listed);
         if domains.is_empty() {
-            let complaint =
-                format!("there is no domain name for the certificate of Secret {secret}");
-            extracted.complaints.push(complaint);
+            let problem = format!("there is no domain name for the certificate of Secret {secret}");
+            extracted.problems.push(problem);
         } else {
             let options = options.clone();
             extracted.certificates.push(DesiredCertificate { secret, domains, options });

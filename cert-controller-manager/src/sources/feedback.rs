@@ -1,6 +1,6 @@
-//! Tells people on the source object what becomes of its certificates: events, said only when
-//! something changed. What was said is remembered while the process lives; after a start only what
-//! is wrong is said again.
+//! Reports the state of Certificates as events on their source object, once for each change.
+//!
+//! Reported states are kept in memory. After a restart, only warnings are repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,93 +15,92 @@ use super::{
 };
 use crate::{api::ObjectKey, runtime::events::EventRecorder};
 
-/// Reason of events about what is done.
+/// Reason of events about changes to Certificates.
 const RECONCILE: &str = "reconcile";
-/// Reason of events about the state of a certificate.
+/// Reason of events about the state of a Certificate.
 const STATE: &str = "cert-annotation";
-/// Longest text of a foreign object in an event.
+/// Maximum number of characters from other objects in an event.
 const MAX_TEXT: usize = 500;
 
 /// See the [module](self).
 pub struct Feedback {
-    reports: EventRecorder,
-    memory: Mutex<HashMap<SourceKey, Reported>>,
+    events: EventRecorder,
+    reported: Mutex<HashMap<SourceKey, Reported>>,
     hasher: RandomState,
 }
 
-/// What was said. Others decide how long the texts are, so their hashes are kept.
+/// Hashes of the reported messages. Tenants determine their length, so the texts are not kept.
 #[derive(Default)]
 struct Reported {
-    /// The last word about each Secret.
+    /// The last reported state for each Secret.
     states: BTreeMap<ObjectKey, u64>,
-    complaints: BTreeSet<u64>,
+    problems: BTreeSet<u64>,
 }
 
-/// Something to say.
+/// The state of a Certificate, with the message to report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CertificateState {
-    /// All is well.
+    /// Reported as normal event.
     Normal(String),
-    /// Somebody should have a look.
+    /// Reported as warning.
     Warning(String),
 }
 
 impl Feedback {
-    /// Events go to `reports`.
+    /// Publishes events with `events`.
     #[must_use]
-    pub fn new(reports: EventRecorder) -> Self {
-        Self { reports, memory: Mutex::default(), hasher: RandomState::new() }
+    pub fn new(events: EventRecorder) -> Self {
+        Self { events, reported: Mutex::default(), hasher: RandomState::new() }
     }
 
-    /// Says that something was done.
-    pub fn done(&self, key: &SourceKey, object: &Object, what: &str) {
-        self.reports.normal(reference(key, object), RECONCILE, what);
+    /// Reports a change.
+    pub fn report_change(&self, key: &SourceKey, object: &Object, what: &str) {
+        self.events.normal(reference(key, object), RECONCILE, what);
     }
 
-    /// Says what cannot be done, each thing once until it has changed.
-    pub fn report_problems(&self, key: &SourceKey, object: &Object, complaints: &[String]) {
-        let complaints: BTreeMap<u64, String> = complaints
+    /// Reports problems, each once until it changes.
+    pub fn report_problems(&self, key: &SourceKey, object: &Object, problems: &[String]) {
+        let problems: BTreeMap<u64, String> = problems
             .iter()
             .map(|text| cut(text))
             .map(|text| (self.hasher.hash_one(&text), text))
             .collect();
-        let known = complaints.keys().copied().collect();
+        let known = problems.keys().copied().collect();
         let before = {
-            let mut memory = self.lock();
-            let memory = memory.entry(key.clone()).or_default();
-            std::mem::replace(&mut memory.complaints, known)
+            let mut reported = self.lock();
+            let reported = reported.entry(key.clone()).or_default();
+            std::mem::replace(&mut reported.problems, known)
         };
-        let fresh = complaints.into_iter().filter(|(hash, _)| !before.contains(hash));
+        let fresh = problems.into_iter().filter(|(hash, _)| !before.contains(hash));
         let fresh = fresh.map(|(_, text)| text);
-        for complaint in fresh {
-            self.reports.warning(reference(key, object), RECONCILE, &complaint);
+        for problem in fresh {
+            self.events.warning(reference(key, object), RECONCILE, &problem);
         }
     }
 
-    /// Says on routes what is wrong with them.
-    pub fn routes(&self, complaints: Vec<Problem>) {
-        for Problem { about, text } in complaints {
-            self.reports.warning(about, RECONCILE, &text);
+    /// Reports problems of routes, on the routes.
+    pub fn report_route_problems(&self, problems: Vec<Problem>) {
+        for Problem { about, text } in problems {
+            self.events.warning(about, RECONCILE, &text);
         }
     }
 
-    /// Says in which state the Certificates are.
-    pub fn states(&self, key: &SourceKey, object: &Object, slaves: &[OwnedCertificate]) {
-        if let Some(memory) = self.lock().get_mut(key) {
-            let there: BTreeSet<_> = slaves.iter().filter_map(|it| it.secret.as_ref()).collect();
-            memory.states.retain(|secret, _| there.contains(secret));
+    /// Reports state changes of the Certificates.
+    pub fn report_states(&self, key: &SourceKey, object: &Object, owned: &[OwnedCertificate]) {
+        if let Some(reported) = self.lock().get_mut(key) {
+            let there: BTreeSet<_> = owned.iter().filter_map(|it| it.secret.as_ref()).collect();
+            reported.states.retain(|secret, _| there.contains(secret));
         }
-        for (secret, state) in slaves
-            .iter()
-            .filter_map(|slave| Some((slave.secret.clone()?, certificate_state(slave)?)))
-        {
+        for (secret, state) in owned.iter().filter_map(|certificate| {
+            Some((certificate.secret.clone()?, certificate_state(certificate)?))
+        }) {
             let (text, wrong) = match &state {
                 CertificateState::Normal(text) => (text, false),
                 CertificateState::Warning(text) => (text, true),
             };
             let before = {
-                let mut memory = self.lock();
-                let states = &mut memory.entry(key.clone()).or_default().states;
+                let mut reported = self.lock();
+                let states = &mut reported.entry(key.clone()).or_default().states;
                 states.insert(secret.clone(), self.hasher.hash_one(text))
             };
             let about = || reference(key, object);
@@ -109,39 +108,39 @@ impl Feedback {
             match before {
                 Some(before) if before == self.hasher.hash_one(text) => {}
                 None if !wrong => {}
-                _ if wrong => self.reports.warning(about(), STATE, &note),
-                _ => self.reports.normal(about(), STATE, &note),
+                _ if wrong => self.events.warning(about(), STATE, &note),
+                _ => self.events.normal(about(), STATE, &note),
             }
         }
     }
 
-    /// A Certificate for `secret` was made: everything about it is news from now on.
-    pub fn expect(&self, key: &SourceKey, secret: ObjectKey) {
+    /// Reports every state of the new Certificate for `secret`, including a normal first state.
+    pub fn expect_states(&self, key: &SourceKey, secret: ObjectKey) {
         self.lock().entry(key.clone()).or_default().states.insert(secret, self.hasher.hash_one(""));
     }
 
-    /// The object is not there any more.
+    /// Forgets a deleted object.
     pub fn forget(&self, key: &SourceKey) {
         self.lock().remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SourceKey, Reported>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What there is to say about a Certificate, in upstream's words: people match on them.
+/// The state of a Certificate in the wording of upstream, on which users may match.
 #[must_use]
-pub fn certificate_state(slave: &OwnedCertificate) -> Option<CertificateState> {
-    let with = |text: &str| match slave.message.as_str() {
+pub fn certificate_state(certificate: &OwnedCertificate) -> Option<CertificateState> {
+    let with = |text: &str| match certificate.message.as_str() {
         "" => text.to_owned(),
         message => format!("{text}: {message}"),
     };
-    match slave.state.as_str() {
-        "Ready" if slave.message.is_empty() => {
+    match certificate.state.as_str() {
+        "Ready" if certificate.message.is_empty() => {
             Some(CertificateState::Normal("certificate ready".to_owned()))
         }
-        "Ready" => Some(CertificateState::Normal(slave.message.clone())),
+        "Ready" => Some(CertificateState::Normal(certificate.message.clone())),
         "Pending" => Some(CertificateState::Normal(with("certificate pending"))),
         "Error" => Some(CertificateState::Warning(with("errornous certificate"))),
         _ => None,

@@ -1,4 +1,4 @@
-//! Gateway API: one certificate for each listener that ends TLS; routes add their hostnames.
+//! Gateway API: one certificate for each listener that terminates TLS. Routes add their hostnames.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
     object::{
-        Entries, Entry, Host, MAX_NAME, NamespaceFilter, Parent, PublicHost, SecretName, Source,
+        Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, Parent, SecretName, Source,
         quote,
     },
     routes::{Attached, RouteKind},
@@ -23,7 +23,7 @@ use crate::api::{
     source::Foreign,
 };
 
-/// The largest selector that is looked at, in bytes: it is compared with every route.
+/// Maximum size of a selector in bytes, because it is compared with every route.
 const MAX_SELECTOR: usize = 16 << 10;
 
 impl Source for GatewaySpec {
@@ -62,25 +62,25 @@ fn listeners(spec: &ListenersSpec, namespace: Option<String>) -> (Entries, Optio
 
 fn entry(listener: &Listener) -> Option<Entry> {
     let tls = listener.tls.as_ref().filter(|tls| {
-        let ends = tls.mode.as_deref().is_none_or(|mode| mode == "Terminate");
-        ends && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
+        let terminates = tls.mode.as_deref().is_none_or(|mode| mode == "Terminate");
+        terminates && ["HTTPS", "TLS"].contains(&listener.protocol.as_str())
     })?;
     let from = from(&listener.allowed_routes.namespaces, NamespaceFilter::Here);
     let name = listener.hostname.clone().filter(|name| !name.is_empty() && name != "*");
     Some(Entry {
-        place: PublicHost { section: listener.name.clone(), port: listener.port },
+        place: ListenerRef { section: listener.name.clone(), port: listener.port },
         secret: secret(&listener.name, tls),
         hosts: vec![Host { name, from }],
     })
 }
 
-/// From which namespaces something is taken; `unset` where that is not said.
+/// Converts `from`; returns `unset` if it is missing.
 fn from(allowed: &AllowedNamespaces, unset: NamespaceFilter) -> NamespaceFilter {
     match allowed.from.as_deref() {
         Some("All") => NamespaceFilter::Everywhere,
         Some("Same") => NamespaceFilter::Here,
         Some("None") => NamespaceFilter::Nowhere,
-        // Without a selector, or with one that means nothing, no namespace is selected.
+        // A missing or invalid selector selects no namespace.
         Some("Selector") => allowed.selector.as_ref().map_or(NamespaceFilter::Nowhere, selected),
         _ => unset,
     }
@@ -103,7 +103,7 @@ fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
     let [reference] = tls.certificate_refs.as_slice() else {
         let count = tls.certificate_refs.len();
         return SecretName::Unclear(format!(
-            "listener {listener} has {count} certificateRefs: exactly one is needed to know the Secret"
+            "listener {listener} has {count} certificateRefs: exactly one is required"
         ));
     };
     let is =
@@ -117,7 +117,7 @@ fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
     SecretName::Named { namespace, name: reference.name.clone() }
 }
 
-/// What a parentRef in `namespace` names, where that is something with listeners.
+/// The object that a parentRef in `namespace` refers to, if its kind has listeners.
 fn target(reference: &Reference, namespace: &str) -> Option<SourceKey> {
     let group = reference.group.as_deref().unwrap_or(GROUP);
     let kind = Kind::find(group, reference.kind.as_deref().unwrap_or("Gateway"))?;

@@ -1,7 +1,6 @@
-//! What is there: source objects, and the routes that are attached to them, as last heard of.
+//! Cache of source objects and of the routes that are attached to them.
 //!
-//! Fed by watches, so that nothing is ever listed for one object. Whoever is concerned by a change
-//! is put into the queue.
+//! Watches fill it. Each change enqueues the source objects that it affects.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -27,55 +26,54 @@ use crate::{
     runtime::{queue::Shared, watch::EventHandler},
 };
 
-/// How long after an object vanished those that it concerns are looked at: when its kind, or the
-/// version that we read, went away with it, that is heard of only afterwards.
+/// Delay before objects are enqueued that depend on a deleted object. If its kind or API version
+/// disappears at the same time, that becomes known only later.
 const AFTER_GONE: Duration = Duration::from_secs(5);
-/// So many labels of a namespace are kept, the first ones in the order of their names.
+/// Maximum number of labels of a namespace; the first ones in the order of names are kept.
 const MAX_LABELS: usize = 100;
-/// So many complaints about routes are told in one pass.
-const COMPLAINTS_AT_ONCE: usize = 20;
+/// Maximum number of route problems that are reported in one pass.
+const MAX_PROBLEMS_PER_PASS: usize = 20;
 
 /// See the [module](self).
 pub struct Index {
     queue: Shared<SourceKey>,
     state: Mutex<State>,
-    /// There may be room for something that waits.
+    /// Notified when a waiting item may fit.
     room: Notify,
 }
 
 #[derive(Default)]
 struct State {
     objects: HashMap<SourceKey, Object>,
-    /// ListenerSets by Gateway.
+    /// ListenerSets, by Gateway.
     children: HashMap<ObjectKey, BTreeSet<SourceKey>>,
     routes: HashMap<RouteKey, Route>,
-    /// Routes by what they are attached to, in the order of their names: the order of the names in a
-    /// certificate depends on it.
+    /// Routes, by parent. Their order determines the order of the names in a certificate.
     attached: HashMap<SourceKey, BTreeSet<RouteKey>>,
-    /// Routes whose complaint was told.
-    told: HashSet<RouteKey>,
+    /// Routes with a reported problem.
+    reported: HashSet<RouteKey>,
     /// Labels of namespaces.
     labels: HashMap<String, Arc<Labels>>,
-    /// Objects for which labels of namespaces matter.
+    /// Objects that select namespaces by labels.
     selecting: BTreeSet<SourceKey>,
     budget: Budget,
 }
 
-/// What is known about one object.
+/// A source object with everything that determines its certificates.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// The object, if it is there.
+    /// The object, if it exists.
     pub object: Option<Object>,
-    /// The Gateway that it belongs to, if there is one.
+    /// The Gateway of a ListenerSet, if it exists.
     pub parent: Option<Object>,
-    /// What is attached to it.
+    /// The attached routes.
     pub routes: Vec<Attachment>,
-    /// The labels of its namespace, where they are known.
+    /// The labels of its namespace, if known.
     pub labels: Option<Arc<Labels>>,
 }
 
 impl Index {
-    /// Nothing yet. Whoever is concerned by a change is put into `queue`.
+    /// An empty index. Affected objects are put into `queue`.
     #[must_use]
     pub fn new(queue: Shared<SourceKey>) -> Self {
         Self { queue, state: Mutex::default(), room: Notify::new() }
@@ -87,13 +85,13 @@ impl Index {
         self
     }
 
-    /// What is known about one object.
+    /// Returns an object with its parent and its routes.
     #[must_use]
     pub fn find(&self, key: &SourceKey) -> Known {
         let state = self.lock();
         let mut object = state.objects.get(key).cloned();
-        // Names of routes may be missing, and a certificate without them is none that was asked for. Routes
-        // of other namespaces lose only their own names.
+        // Names of routes may be missing, so the Certificates must not change. Waiting routes of other
+        // namespaces have no such effect: they lose only their own names.
         if let Some(object) = object.as_mut()
             && key.kind.takes_routes()
             && state.budget.has_waiting_routes(&key.object.namespace)
@@ -106,41 +104,42 @@ impl Index {
         });
         let routes = state.attached.get(key).into_iter().flatten();
         let routes = routes.filter_map(|route| state.routes.get(route));
-        let mine = routes.flat_map(|route| route.attachments.iter().filter(|(to, _)| to == key));
+        let attached =
+            routes.flat_map(|route| route.attachments.iter().filter(|(to, _)| to == key));
         let labelled = |(_, attachment): &(SourceKey, Attachment)| Attachment {
             labels: state.labels.get(&*attachment.namespace).cloned(),
             ..attachment.clone()
         };
         Known {
             parent: parent.cloned(),
-            routes: mine.map(labelled).collect(),
+            routes: attached.map(labelled).collect(),
             labels: state.labels.get(&key.object.namespace).cloned(),
             object,
         }
     }
 
-    /// What is wrong with routes that are attached to this object, each thing once until it has
-    /// changed. A few at a time.
+    /// Returns new problems of the attached routes, each once until it changes, and at most
+    /// [`MAX_PROBLEMS_PER_PASS`].
     pub fn problems(&self, key: &SourceKey) -> Vec<Problem> {
         let mut state = self.lock();
         let routes = state.attached.get(key).into_iter().flatten();
-        let untold = routes.filter(|route| !state.told.contains(*route));
-        let complaint = |key: &RouteKey| Some((key.clone(), state.routes.get(key)?.problem(key)?));
-        let fresh: Vec<_> = untold.filter_map(complaint).take(COMPLAINTS_AT_ONCE).collect();
-        let tell = |(key, complaint)| {
-            state.told.insert(key);
-            complaint
+        let unreported = routes.filter(|route| !state.reported.contains(*route));
+        let problem = |key: &RouteKey| Some((key.clone(), state.routes.get(key)?.problem(key)?));
+        let fresh: Vec<_> = unreported.filter_map(problem).take(MAX_PROBLEMS_PER_PASS).collect();
+        let tell = |(key, problem)| {
+            state.reported.insert(key);
+            problem
         };
         fresh.into_iter().map(tell).collect()
     }
 
-    /// Every object of a kind.
+    /// All objects of a kind.
     #[must_use]
     pub fn of_kind(&self, kind: Kind) -> Vec<SourceKey> {
         self.lock().objects.keys().filter(|key| key.kind == kind).cloned().collect()
     }
 
-    /// Replaces what is known about an object. With a ticket, only where it still waits so.
+    /// Adds or replaces an object. With a ticket, only if that version still waits.
     pub(super) fn put(&self, key: SourceKey, object: Object, ticket: Option<Ticket>) {
         let mut state = self.lock();
         let item = Item::Object(key.clone());
@@ -150,7 +149,7 @@ impl Index {
         let before = state.objects.get(&key).map_or(0, Object::size);
         let has_room = state.budget.replace(&item, before, object.size());
         let object = if has_room { object } else { object.without_entries() };
-        self.tell_room(&state, &item);
+        self.notify_room(&state, &item);
         let parent = object.parent.clone();
         if object.selects() {
             state.selecting.insert(key.clone());
@@ -179,7 +178,7 @@ impl Index {
         state.selecting.remove(key);
         let item = Item::Object(key.clone());
         state.budget.remove(&item, object.size());
-        self.tell_room(&state, &item);
+        self.notify_room(&state, &item);
         state.link_parent(key, object.parent.map(|parent| parent.0), false);
         let children = state.children_of(key);
         drop(state);
@@ -189,7 +188,7 @@ impl Index {
         self.queue.push(key.clone());
     }
 
-    /// Replaces the labels of a namespace. They matter to few objects, and then to all of them.
+    /// Replaces the labels of a namespace, and enqueues all objects that select by labels: these are few.
     fn put_labels(&self, namespace: String, labels: Option<Labels>) {
         let mut state = self.lock();
         if state.labels.get(&namespace).map(Arc::as_ref) == labels.as_ref() {
@@ -199,9 +198,9 @@ impl Index {
             Some(labels) => state.labels.insert(namespace, Arc::new(labels)),
             None => state.labels.remove(&namespace),
         };
-        let concerned = state.selecting.clone();
+        let affected = state.selecting.clone();
         drop(state);
-        self.push(concerned);
+        self.push(affected);
     }
 
     #[cfg(test)]
@@ -209,7 +208,7 @@ impl Index {
         self.lock().selecting.iter().cloned().collect()
     }
 
-    /// Something for which there is room now, with the version of the API that it was read in.
+    /// A waiting item that fits now, with the API version that it was read in.
     pub(super) fn next_waiting(&self) -> Option<(Item, &'static str, Ticket)> {
         let state = self.lock();
         let (item, ticket) = state.budget.next()?;
@@ -220,49 +219,49 @@ impl Index {
         Some((item, version, ticket))
     }
 
-    /// Something that waits cannot be read.
+    /// Stops waiting for an item that cannot be read.
     pub(super) fn give_up(&self, item: &Item, ticket: Ticket) {
         self.lock().budget.give_up(item, ticket);
     }
 
-    fn tell_room(&self, state: &State, changed: &Item) {
+    fn notify_room(&self, state: &State, changed: &Item) {
         if state.budget.next_of(changed.namespace()).is_some() {
             self.room.notify_one();
         }
     }
 
-    /// Waits until there may be room for something that waits.
+    /// Waits until a waiting item may fit.
     pub(super) async fn room(&self) {
         self.room.notified().await;
     }
 
-    /// The version of the API that a route was read in.
+    /// The API version that a route was read in.
     pub(super) fn route_version(&self, key: &RouteKey) -> Option<&'static str> {
         self.lock().routes.get(key).map(|route| route.version)
     }
 
-    /// The routes of a kind that were read in a version.
+    /// The routes of a kind that were read in an API version.
     pub(super) fn routes(&self, kind: RouteKind, version: &str) -> Vec<ObjectKey> {
         let state = self.lock();
         let ours = state.routes.iter().filter(|(_, known)| known.version == version);
         ours.filter(|(key, _)| key.0 == kind).map(|(key, _)| key.1.clone()).collect()
     }
 
-    /// Replaces what is known about a route. With a ticket, only where it still waits so.
+    /// Adds, replaces or removes a route. With a ticket, only if that version still waits.
     pub(super) fn put_route(&self, key: RouteKey, route: Option<Route>, ticket: Option<Ticket>) {
         let mut state = self.lock();
         let item = Item::Route(key.clone());
         if ticket.is_some_and(|ticket| !state.budget.is_waiting(&item, ticket)) {
             return;
         }
-        let (route, mut concerned) = state.fit_route(&item, &key, route);
-        self.tell_room(&state, &item);
+        let (route, mut affected) = state.fit_route(&item, &key, route);
+        self.notify_room(&state, &item);
         let before = match &route {
             Some(route) if state.routes.get(&key) == Some(route) => return,
             _ => state.routes.remove(&key),
         };
-        if !route.as_ref().is_some_and(|route| route.problem_reason(before.as_ref())) {
-            state.told.remove(&key);
+        if !route.as_ref().is_some_and(|route| route.has_same_problem(before.as_ref())) {
+            state.reported.remove(&key);
         }
         for (parent, _) in before.iter().flat_map(|route| &route.attachments) {
             if let Some(routes) = state.attached.get_mut(parent) {
@@ -271,21 +270,21 @@ impl Index {
                     state.attached.remove(parent);
                 }
             }
-            concerned.insert(parent.clone());
+            affected.insert(parent.clone());
         }
         let gone = route.is_none();
         if let Some(route) = route {
             for (parent, _) in &route.attachments {
                 state.attached.entry(parent.clone()).or_default().insert(key.clone());
-                concerned.insert(parent.clone());
+                affected.insert(parent.clone());
             }
             state.routes.insert(key, route);
         }
         drop(state);
         if gone {
-            concerned.into_iter().for_each(|key| self.queue.push_after(key, AFTER_GONE));
+            affected.into_iter().for_each(|key| self.queue.push_after(key, AFTER_GONE));
         } else {
-            self.push(concerned);
+            self.push(affected);
         }
     }
 
@@ -299,7 +298,8 @@ impl Index {
 }
 
 impl State {
-    /// What is kept of a route, and the objects that can be read now, after others that had to wait.
+    /// Returns the route, without names if it does not fit, and the objects of the namespace if its last
+    /// waiting route fits now.
     fn fit_route(
         &mut self,
         item: &Item,
@@ -312,10 +312,11 @@ impl State {
         let size = route.as_ref().map_or(0, Route::size);
         let has_room = self.budget.replace(item, before, size);
         let route = if has_room { route } else { route.map(Route::without_names) };
-        let is_free = waited && !self.budget.has_waiting_routes(namespace);
+        let has_room_again = waited && !self.budget.has_waiting_routes(namespace);
         let of_namespace = self.objects.keys().filter(|key| key.object.namespace == namespace);
-        let free = if is_free { of_namespace.cloned().collect() } else { BTreeSet::new() };
-        (route, free)
+        let affected =
+            if has_room_again { of_namespace.cloned().collect() } else { BTreeSet::new() };
+        (route, affected)
     }
 
     fn link_parent(&mut self, key: &SourceKey, parent: Option<ObjectKey>, is_child: bool) {
@@ -337,7 +338,7 @@ impl State {
     }
 }
 
-/// Feeds the index with the objects of one kind, read in one version of the API.
+/// Adds the objects of one kind and API version to the index.
 pub struct Objects<S> {
     index: Arc<Index>,
     version: &'static str,
@@ -358,7 +359,7 @@ impl<S: Source> EventHandler<Foreign<S>> for Objects<S> {
 
     fn gone(&self, key: &ObjectKey) {
         let key = SourceKey { kind: S::KIND, object: key.clone() };
-        // What was read in another version since is not gone.
+        // The object may have been read in another API version since.
         if self.index.lock().objects.get(&key).is_some_and(|known| known.version == self.version) {
             self.index.remove(&key);
         }
@@ -371,7 +372,7 @@ impl<S: Source> EventHandler<Foreign<S>> for Objects<S> {
     }
 }
 
-/// Feeds the index with the labels of namespaces.
+/// Adds the labels of namespaces to the index.
 pub struct Namespaces {
     index: Arc<Index>,
 }

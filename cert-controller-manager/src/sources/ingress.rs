@@ -3,7 +3,7 @@
 use super::{
     kind::Kind,
     object::{
-        Entries, Entry, Host, NamespaceFilter, Parent, PublicHost, SecretName, Source, quote,
+        Entries, Entry, Host, ListenerRef, NamespaceFilter, Parent, SecretName, Source, quote,
     },
 };
 use crate::api::source::{Foreign, IngressSpec, IngressTls};
@@ -25,5 +25,5 @@ fn entry(tls: &IngressTls) -> Entry {
         SecretName::here(&tls.secret_name)
     };
     let host = |name: &String| Host { name: Some(name.clone()), from: NamespaceFilter::Nowhere };
-    Entry { place: PublicHost::default(), secret, hosts: hosts.map(host).collect() }
+    Entry { place: ListenerRef::default(), secret, hosts: hosts.map(host).collect() }
 }

@@ -1,5 +1,4 @@
-//! Istio: one certificate for each server of a Gateway that has a credential; VirtualServices add
-//! their hosts.
+//! Istio: one certificate for each server with a credential. VirtualServices add their hosts.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use super::{
     domains::Attachment,
     kind::{Kind, SourceKey},
     object::{
-        Entries, Entry, Host, MAX_NAME, NamespaceFilter, Parent, PublicHost, SecretName, Source,
+        Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, Parent, SecretName, Source,
     },
     routes::{Attached, RouteKind},
 };
@@ -29,7 +28,7 @@ impl Source for GatewaySpec {
         let servers = object.spec.servers.iter();
         let servers = servers.filter(|server| !server.tls.credential_name.is_empty());
         let entries = servers.map(|server| Entry {
-            place: PublicHost::default(),
+            place: ListenerRef::default(),
             secret: SecretName::Named {
                 namespace: namespace.cloned(),
                 name: server.tls.credential_name.clone(),
@@ -40,7 +39,7 @@ impl Source for GatewaySpec {
     }
 }
 
-/// `host`, `namespace/host`, `./host` or `*/host`. The namespace says whose VirtualServices count.
+/// Parses `host`, `namespace/host`, `./host` or `*/host`. The namespace restricts VirtualServices.
 fn host(text: &str) -> Host {
     let (from, name) = match text.split_once('/') {
         None | Some(("*", _)) => {
@@ -69,7 +68,7 @@ impl Attached for VirtualServiceSpec {
             Some((namespace, name)) => ObjectKey::new(namespace, name),
             None => ObjectKey::new(&namespace, text),
         };
-        // What is longer names no Gateway.
+        // A longer name cannot belong to a Gateway.
         let can_exist = |name: &&String| *name != "mesh" && name.len() <= 2 * MAX_NAME;
         let names = object.spec.gateways.iter().filter(can_exist);
         let here: Arc<str> = namespace.as_str().into();

@@ -1,4 +1,4 @@
-//! The kinds of objects that get certificates.
+//! The kinds of source objects.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::api::{
     source::{self, KindName},
 };
 
-/// A kind of objects that get certificates.
+/// A kind of source objects.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// Ingress
@@ -20,12 +20,12 @@ pub enum Kind {
     Gateway,
     /// ListenerSet of the Gateway API
     ListenerSet,
-    /// ListenerSet while it was an experiment
+    /// Experimental predecessor of ListenerSet
     XListenerSet,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Ingress,
         Self::Service,
@@ -35,7 +35,7 @@ impl Kind {
         Self::XListenerSet,
     ];
 
-    /// What it is called.
+    /// Group, kind, plural and versions.
     #[must_use]
     pub fn name(self) -> &'static KindName {
         match self {
@@ -48,14 +48,14 @@ impl Kind {
         }
     }
 
-    /// The kind of this name, if objects of it get certificates.
+    /// The kind with this group and name, if it is a source kind.
     #[must_use]
     pub fn find(group: &str, kind: &str) -> Option<Self> {
         let is = |one: &Self| one.name().group == group && one.name().kind == kind;
         Self::ALL.into_iter().find(is)
     }
 
-    /// Whether routes are attached to it.
+    /// Whether routes can be attached.
     #[must_use]
     pub fn takes_routes(self) -> bool {
         match self {
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// Upstream's finalizer, which all kinds of a controller share.
+    /// The finalizer of upstream, which all kinds of a controller share.
     #[must_use]
     pub(super) fn finalizer(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Kind {
     }
 }
 
-/// Names an object that gets certificates.
+/// Identifies a source object.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SourceKey {
     /// Kind

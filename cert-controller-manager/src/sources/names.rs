@@ -1,24 +1,23 @@
-//! The names of one certificate while they are collected: each once, however it is written, and no
-//! more than go on.
+//! A bounded list of DNS names without duplicates.
 
 use std::{borrow::Cow, collections::HashSet};
 
 use cert_lib::model::request::MAX_DNS_NAMES;
 
-/// Most names that are passed on: more than a certificate may have beside its common name, so that
-/// it is refused.
+/// Maximum length of the list. It exceeds the limit for certificates, so that a longer list is
+/// refused instead of truncated.
 pub const MAX_NAMES: usize = MAX_DNS_NAMES + 2;
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct NameList {
     names: Vec<String>,
-    /// The names as DNS compares them.
+    /// Normalized names.
     seen: HashSet<String>,
 }
 
 impl NameList {
-    /// Adds a name, unless it is there.
+    /// Adds a name unless it is in the list or the list is full.
     pub fn add(&mut self, name: &str) {
         if self.is_full() {
             return;
@@ -30,25 +29,25 @@ impl NameList {
         }
     }
 
-    /// Whether there are as many as go on.
+    /// Whether the list has [`MAX_NAMES`] names.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.names.len() >= MAX_NAMES
     }
 
-    /// Whether there is none.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The names as they were written, in the order in which they came.
+    /// The names as written, in the order of insertion.
     #[must_use]
     pub fn as_slice(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether a certificate for these names is one for `host`, too: a wildcard stands for one label
+    /// Whether a certificate for these names is valid for `host`. A wildcard matches one label
     /// (RFC 6125 section 6.4.3).
     #[must_use]
     pub fn covers(&self, host: &str) -> bool {
@@ -70,7 +69,7 @@ impl<'a> FromIterator<&'a str> for NameList {
     fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
         let mut list = Self::default();
         for name in names {
-            // The rest may be long.
+            // The input may be much longer.
             if list.is_full() {
                 break;
             }
@@ -80,7 +79,7 @@ impl<'a> FromIterator<&'a str> for NameList {
     }
 }
 
-/// A name as DNS compares it: in lower case and without the dot at its end.
+/// Normalizes a name for comparison: lower case, without trailing dot.
 #[must_use]
 pub fn normalize(name: &str) -> Cow<'_, str> {
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -96,13 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_counts_once_however_it_is_written() {
+    fn equivalent_names_are_added_once() {
         let list: NameList = ["b.x", "B.X", "b.x.", "a.x", "b.x"].into_iter().collect();
         assert_eq!(list.as_slice(), ["b.x", "a.x"]);
     }
 
     #[test]
-    fn no_more_names_go_on_than_make_a_certificate_refused() {
+    fn the_list_is_bounded_above_the_limit_of_certificates() {
         let all: Vec<String> = (0..100_000).map(|number| format!("h{number}.x")).collect();
         let list: NameList = all.iter().map(String::as_str).collect();
         assert_eq!(list.as_slice().len(), MAX_DNS_NAMES + 2);

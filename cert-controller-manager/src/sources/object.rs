@@ -1,4 +1,4 @@
-//! What is kept of an object that may get certificates: all kinds look the same from here on.
+//! The representation of a source object, the same for all kinds.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,58 +17,58 @@ use crate::api::{
     well_known,
 };
 
-/// Most entries of an object. A list is read a little further, so that more are noticed.
+/// Maximum number of entries of an object.
 pub const MAX_ENTRIES: usize = 1_000;
-/// Most names in all entries of an object together: two hundred certificates are full then.
+/// Maximum number of names in all entries of an object: enough for 200 full certificates.
 pub const MAX_HOSTS: usize = 20_000;
-/// Most bytes that are kept of one object: so many names as are allowed have a hundred characters each.
+/// Maximum size of all entries of an object in bytes.
 const MAX_BYTES: usize = 4 << 20;
-/// So many finalizers that may be ours are kept: as many managers as share a cluster.
+/// Maximum number of our finalizers: one for each manager that shares the cluster.
 const MAX_FINALIZERS: usize = 8;
-/// Longest name that is kept: no name of DNS or Kubernetes is as long, so that it is refused.
+/// Maximum length of a name. DNS and Kubernetes allow less, so a truncated name is refused.
 pub const MAX_NAME: usize = 255;
-/// Longest part of an object that is repeated to people.
+/// Maximum length of a text in messages.
 const MAX_QUOTE: usize = 200;
 
-/// A kind of objects that get certificates.
+/// The specification of a source kind.
 pub trait Source: Shape {
-    /// Which kind.
+    /// The kind.
     const KIND: Kind;
 
-    /// What asks for a certificate in an object, and the object that it belongs to, if any.
+    /// The entries that request certificates, and the parent, if any.
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>);
 
-    /// Whose ListenerSets belong to it.
+    /// Namespaces whose ListenerSets it accepts.
     fn listeners_from(_: &Foreign<Self>) -> NamespaceFilter {
         NamespaceFilter::Nowhere
     }
 }
 
-/// What is kept of an object.
+/// A source object.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Object {
-    /// The version of the API that it came in.
+    /// API version that it was read in.
     pub version: &'static str,
-    /// Its uid.
+    /// `metadata.uid`
     pub uid: String,
-    /// The annotations that are read.
+    /// The relevant annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Whether the label that asked for certificates in former times is there.
+    /// Whether the deprecated label requests certificates.
     pub labelled: bool,
-    /// Finalizers that may be ours.
+    /// Finalizers of this product.
     pub finalizers: Vec<String>,
-    /// Whether it is being deleted.
+    /// Whether it has a deletion timestamp.
     pub deleting: bool,
-    /// What asks for a certificate.
+    /// The entries that request certificates.
     pub entries: Entries,
-    /// What it belongs to.
+    /// The Gateway of a ListenerSet.
     pub parent: Option<Parent>,
-    /// Whose ListenerSets belong to it.
+    /// Namespaces whose ListenerSets it accepts.
     pub listeners_from: NamespaceFilter,
 }
 
 impl Object {
-    /// Whether labels of namespaces decide what belongs to it.
+    /// Whether it selects namespaces by labels.
     #[must_use]
     pub fn selects(&self) -> bool {
         let selects = |from: &NamespaceFilter| matches!(from, NamespaceFilter::Selected(_));
@@ -81,14 +81,14 @@ impl Object {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Parent(pub ObjectKey);
 
-/// The parts of an object that ask for certificates. Who looks at them shares them.
+/// The entries of an object, shared by clones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Entries {
-    /// All of them.
+    /// The complete list.
     All(Arc<[Entry]>),
-    /// More than are looked at, or more names in them: none is kept.
+    /// Not kept: too many entries or names.
     TooMany,
-    /// Other objects of the namespace take all the room: none is kept.
+    /// Not kept: the namespace exceeds its memory limit.
     NoRoom,
 }
 
@@ -99,7 +99,7 @@ impl Default for Entries {
 }
 
 impl Entries {
-    /// Those that are kept.
+    /// The entries that are kept.
     #[must_use]
     pub fn as_slice(&self) -> &[Entry] {
         match self {
@@ -129,19 +129,19 @@ impl FromIterator<Entry> for Entries {
     }
 }
 
-/// A part of an object that asks for a certificate.
+/// A part of an object that requests a certificate: a TLS section, a server or a listener.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
-    /// How routes and people name it.
-    pub place: PublicHost,
-    /// Where the certificate goes to, or why that is not clear.
+    /// The listener that routes refer to.
+    pub place: ListenerRef,
+    /// The Secret of the certificate.
     pub secret: SecretName,
-    /// What is served.
+    /// The served hosts.
     pub hosts: Vec<Host>,
 }
 
 impl Entry {
-    /// Cuts what is too long to be anything.
+    /// Truncates names that are too long to be valid.
     fn bound(&mut self) {
         self.hosts.shrink_to_fit();
         for name in self.hosts.iter_mut().filter_map(|host| host.name.as_mut()) {
@@ -153,20 +153,20 @@ impl Entry {
         if let SecretName::Named { namespace, name } = &self.secret
             && (is_long(name) || namespace.as_deref().is_some_and(is_long))
         {
-            let why = format!("{} is too long for a name of a Secret", quote(name));
+            let why = format!("{} is too long for the name of a Secret", quote(name));
             self.secret = SecretName::Unclear(why);
         }
     }
 }
 
-/// The beginning of a text of others, for messages.
+/// The beginning of a text, for messages.
 #[must_use]
 pub fn quote(text: &str) -> String {
     let head = head(text, MAX_QUOTE);
     if head.len() == text.len() { head.to_owned() } else { format!("{head}…") }
 }
 
-/// The first `length` bytes, or a few more where a letter would be cut.
+/// The first `length` bytes, extended to a character boundary.
 fn head(text: &str, length: usize) -> &str {
     let mut end = text.len().min(length);
     while !text.is_char_boundary(end) {
@@ -175,26 +175,26 @@ fn head(text: &str, length: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// How an entry is named.
+/// Identifies a listener in the references of routes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct PublicHost {
-    /// Name of the listener.
+pub struct ListenerRef {
+    /// `sectionName`
     pub section: String,
-    /// Port of the listener.
+    /// `port`
     pub port: Option<i64>,
 }
 
-/// Where a certificate goes to.
+/// The Secret of a certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SecretName {
-    /// A Secret; in the namespace of the object where none is named.
+    /// A Secret; the namespace defaults to that of the object.
     Named {
         /// Namespace
         namespace: Option<String>,
         /// Name
         name: String,
     },
-    /// Not clear: what to tell people.
+    /// Missing or ambiguous, with the message to report.
     Unclear(String),
 }
 
@@ -212,35 +212,35 @@ impl SecretName {
     }
 }
 
-/// A name that is served, and whose routes may add to it.
+/// A served host, and the namespaces whose routes may add names to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {
-    /// Name or wildcard; `None` is every name.
+    /// Name or wildcard; `None` matches every name.
     pub name: Option<String>,
-    /// Whose routes are served here.
+    /// Namespaces of the routes.
     pub from: NamespaceFilter,
 }
 
 /// Labels of a namespace.
 pub type Labels = BTreeMap<String, String>;
 
-/// From which namespaces something is taken.
+/// A filter for namespaces.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NamespaceFilter {
-    /// None
+    /// No namespace
     Nowhere,
     /// The namespace of the object
     Here,
-    /// This one
+    /// This namespace
     Namespace(String),
-    /// Those with such labels; only that of the object where the labels are not known.
+    /// Namespaces with matching labels; only the object's namespace if the labels are not known.
     Selected(Arc<Selector>),
-    /// All
+    /// All namespaces
     Everywhere,
 }
 
 impl NamespaceFilter {
-    /// Whether it is taken from `namespace`, which has these labels, by an object in `here`.
+    /// Whether an object in `here` accepts `namespace`, which has these labels.
     #[must_use]
     pub fn admits(&self, namespace: &str, labels: Option<&Labels>, here: &str) -> bool {
         match self {
@@ -255,29 +255,29 @@ impl NamespaceFilter {
     }
 }
 
-/// Whether an object of this kind asks for certificates.
+/// Whether an object requests certificates.
 #[must_use]
 pub fn requests_certificate(kind: Kind, labelled: bool, annotations: &Annotations) -> bool {
     let managed = annotations.get(PURPOSE).is_some_and(|value| value == "managed");
-    // A Service asks by naming a Secret: without, it has no entry.
+    // The annotation for the Secret requests the certificate of a Service.
     kind == Kind::Service || managed || labelled
 }
 
-/// What is kept of `object`, which came in `version` of the API.
+/// Converts `object`, which was read in API version `version`.
 #[must_use]
 pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey, Object) {
     let key = SourceKey { kind: S::KIND, object: ObjectKey::of(object) };
     let is_ours = |name: &&String| name.ends_with(S::KIND.finalizer());
     let mut annotations = annotations::keep(object.annotations());
     let labelled = object.labels().get(PURPOSE_LABEL).is_some_and(|value| value == "managed-cert");
-    // Most objects of a cluster ask for nothing, and nothing is what is kept of them: their owners
-    // may write as much as they like. Only what has a parent may be asked for by that, and a parent
-    // gives its annotations even where it asks for nothing itself.
+    // Most objects of a cluster request no certificate, and only their class is kept, so that their
+    // size does not matter. A ListenerSet may inherit the request from its Gateway. A Gateway
+    // passes on its annotations even if it requests nothing itself.
     let (entries, parent) = S::entries(object);
-    let is_for_nothing = S::KIND == Kind::Service && entries == Entries::default();
-    let asks = parent.is_some()
-        || (requests_certificate(S::KIND, labelled, &annotations) && !is_for_nothing);
-    if !asks && S::KIND != Kind::Gateway {
+    let has_no_secret = S::KIND == Kind::Service && entries == Entries::default();
+    let requests = parent.is_some()
+        || (requests_certificate(S::KIND, labelled, &annotations) && !has_no_secret);
+    if !requests && S::KIND != Kind::Gateway {
         annotations.retain(|name, _| name == well_known::CLASS);
     }
     let kept = Object {
@@ -293,7 +293,7 @@ pub fn keep<S: Source>(object: &Foreign<S>, version: &'static str) -> (SourceKey
             .cloned()
             .collect(),
         deleting: object.metadata.deletion_timestamp.is_some(),
-        entries: if asks { entries } else { Entries::default() },
+        entries: if requests { entries } else { Entries::default() },
         parent,
         listeners_from: S::listeners_from(object),
     };
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_with_more_than_is_looked_at_is_not_kept() {
+    fn an_object_with_too_many_entries_is_not_kept() {
         for (entries, hosts, all) in
             [(1_000, 20, true), (1_000, 21, false), (1_001, 0, false), (143, 140, false)]
         {
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_and_still_too_long() {
+    fn names_that_are_too_long_are_truncated_and_stay_invalid() {
         let long = "ä".repeat(1_000_000);
         let mut host = entry("s", 1);
         host.hosts[0].name = Some(long.clone());
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_object_that_does_not_ask_nothing_is_kept_but_its_class() {
+    fn only_the_class_is_kept_of_an_object_that_requests_nothing() {
         let hosts: Vec<String> = (0..1_000).map(|number| format!("h{number}.test")).collect();
         let of = |purpose: &str| {
             let object = serde_json::json!({

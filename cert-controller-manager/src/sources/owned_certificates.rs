@@ -1,7 +1,7 @@
-//! The Certificates that belong to source objects, by their owners.
+//! Cache of the Certificates that source objects own, by owner.
 //!
-//! Fed by the watches of Certificates, on source and, where that differs, on target: upstream keeps
-//! them there. Certificates of nobody are not kept.
+//! Watches of Certificates on the source and target clusters fill it. Upstream creates Certificates on
+//! target. Certificates without owner are not kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,49 +28,49 @@ use crate::{
 /// A Certificate of a source object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedCertificate {
-    /// Where it is.
+    /// Cluster, namespace and name.
     pub key: CertificateKey,
-    /// Its uid.
+    /// `metadata.uid`
     pub uid: String,
-    /// Its version when it was last heard of.
+    /// `metadata.resourceVersion`
     pub resource_version: String,
-    /// The objects that it belongs to, with their uid where that is known.
+    /// The source objects that own it, with their uid if known.
     pub owners: Vec<(SourceKey, Option<String>)>,
-    /// Its owner references, whatever they are to.
+    /// All owner references.
     pub references: Vec<OwnerReference>,
-    /// The Secret that it is for.
+    /// The Secret of the Certificate.
     pub secret: Option<ObjectKey>,
-    /// The fields that follow the source object.
+    /// The fields that the source object determines, normalized.
     pub managed: CertificateSpec,
-    /// The annotations that follow the source object.
+    /// The annotations that the source object determines.
     pub annotations: BTreeMap<String, String>,
-    /// The annotation that names owners, where it names a cluster by a former id.
+    /// The migrated value of the owner annotation, if it contains a former cluster id.
     pub migrated: Option<String>,
     /// `status.state`
     pub state: String,
     /// `status.message`
     pub message: String,
-    /// Whether it is being deleted.
+    /// Whether it has a deletion timestamp.
     pub deleting: bool,
 }
 
 impl OwnedCertificate {
-    /// Whether something changed that matters here.
+    /// Whether anything but the resource version differs.
     fn differs(&self, other: &Self) -> bool {
         let same_version =
             Self { resource_version: other.resource_version.clone(), ..self.clone() };
         same_version != *other
     }
 
-    /// What is kept of a Certificate; `None` where it belongs to no source object.
+    /// Converts a Certificate; `None` if no source object owns it.
     #[must_use]
     pub fn of(
         certificate: &Certificate,
-        home: CertificateCluster,
-        masters: &OwnerScope,
+        cluster: CertificateCluster,
+        scope: &OwnerScope,
     ) -> Option<Self> {
-        let source = &masters.cluster;
-        let owners = owners_of(certificate, home, masters);
+        let source = &scope.cluster;
+        let owners = owners_of(certificate, cluster, scope);
         if owners.is_empty() {
             return None;
         }
@@ -94,38 +94,40 @@ impl OwnedCertificate {
             state: status.map(|status| status.state.clone()).unwrap_or_default(),
             message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
             deleting: certificate.metadata.deletion_timestamp.is_some(),
-            key: CertificateKey { cluster: home, object },
+            key: CertificateKey { cluster: cluster, object },
         })
     }
 }
 
-/// Where the source objects are that Certificates may belong to.
+/// The source objects that can own Certificates.
 #[derive(Clone, Debug)]
 pub struct OwnerScope {
-    /// Their cluster.
+    /// The source cluster.
     pub cluster: ClusterId,
-    /// The namespace of the target cluster where upstream keeps the Certificates of all namespaces:
-    /// `--target-namespace`, where the clusters are two.
+    /// `--target-namespace`, if target is a separate cluster: upstream creates the Certificates of all
+    /// namespaces there.
     pub collected_in: Option<String>,
 }
 
-/// The source objects that a Certificate belongs to: by owner references where it lives with them,
-/// by the annotation anywhere. One with too many references belongs to none. Whoever writes a Certificate also writes its annotation: it makes it
-/// nobody's of another namespace, or that one would be left without a Certificate of its own.
+/// The source objects that own a Certificate: by owner references in the same cluster, or by the owner
+/// annotation. A Certificate with too many references has no owner.
+///
+/// Tenants can write the annotation, so it names only owners in the same namespace. Otherwise a
+/// tenant could claim a Certificate for an object of another namespace, which then gets none.
 fn owners_of(
     certificate: &Certificate,
-    home: CertificateCluster,
-    masters: &OwnerScope,
+    cluster: CertificateCluster,
+    scope: &OwnerScope,
 ) -> Vec<(SourceKey, Option<String>)> {
-    // All of them go into every pass, and an adoption writes them again.
+    // Every pass reads all references, and an adoption writes them.
     if certificate.owner_references().len() > owners::MAX_OWNERS {
         return Vec::new();
     }
-    let source = &masters.cluster;
+    let source = &scope.cluster;
     let namespace = certificate.namespace().unwrap_or_default();
     let references = certificate.owner_references().iter();
     let references = references
-        .filter(|owner| home == CertificateCluster::Source && owner.controller == Some(true));
+        .filter(|owner| cluster == CertificateCluster::Source && owner.controller == Some(true));
     let referenced = references.filter_map(|owner| {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let kind = Kind::find(group, &owner.kind)?;
@@ -134,18 +136,18 @@ fn owners_of(
     });
     let annotation = certificate.annotations().get(owners::OWNERS);
     let entries = annotation.map(|text| owners::parse(text)).unwrap_or_default().into_iter();
-    let for_all =
-        home == CertificateCluster::Target && masters.collected_in.as_ref() == Some(&namespace);
+    let is_collected =
+        cluster == CertificateCluster::Target && scope.collected_in.as_ref() == Some(&namespace);
     let annotated = entries.filter_map(|entry| {
-        let lives_here = entry.lives_in(source, home == CertificateCluster::Source)
-            && (for_all || entry.object.namespace == namespace);
+        let lives_here = entry.lives_in(source, cluster == CertificateCluster::Source)
+            && (is_collected || entry.object.namespace == namespace);
         let kind = Kind::find(&entry.group, &entry.kind).filter(|_| lives_here)?;
         Some((SourceKey { kind, object: entry.object }, None))
     });
     referenced.chain(annotated).collect()
 }
 
-/// The fields that follow the source object, so written that equal things are equal.
+/// The fields that the source object determines, normalized for comparison.
 #[must_use]
 pub fn managed(spec: &CertificateSpec) -> CertificateSpec {
     let full = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -173,49 +175,49 @@ pub fn managed(spec: &CertificateSpec) -> CertificateSpec {
 
 /// See the [module](self).
 pub struct OwnedCertificates {
-    masters: OwnerScope,
+    scope: OwnerScope,
     queue: Shared<SourceKey>,
     state: Mutex<State>,
-    /// Whose Certificates have all been told.
+    /// Clusters with a complete list of Certificates.
     complete: watch::Sender<BTreeSet<CertificateCluster>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// As the watch brought them: others share them, so that what is looked at here costs nothing.
-    slaves: HashMap<CertificateKey, Arc<Certificate>>,
+    /// Shared with the other handlers of the watch, to save memory.
+    owned: HashMap<CertificateKey, Arc<Certificate>>,
     by_owner: HashMap<SourceKey, SmallSet<CertificateKey>>,
 }
 
 impl OwnedCertificates {
-    /// Nothing yet. Owners of Certificates that change are put into `queue`.
+    /// An empty cache. Owners of changed Certificates are put into `queue`.
     #[must_use]
-    pub fn new(masters: OwnerScope, queue: Shared<SourceKey>) -> Self {
+    pub fn new(scope: OwnerScope, queue: Shared<SourceKey>) -> Self {
         let (complete, _) = watch::channel(BTreeSet::new());
-        Self { masters, queue, state: Mutex::default(), complete }
+        Self { scope, queue, state: Mutex::default(), complete }
     }
 
-    /// Whether all Certificates of these clusters have been told since the start.
+    /// Whether the Certificates of these clusters were listed completely since the start.
     #[must_use]
-    pub fn complete(&self, homes: &[CertificateCluster]) -> bool {
+    pub fn complete(&self, clusters: &[CertificateCluster]) -> bool {
         let complete = self.complete.borrow();
-        homes.iter().all(|home| complete.contains(home))
+        clusters.iter().all(|cluster| complete.contains(cluster))
     }
 
-    /// Of which clusters all Certificates have been told.
+    /// The clusters with a complete list of Certificates.
     pub(super) fn completed(&self) -> watch::Receiver<BTreeSet<CertificateCluster>> {
         self.complete.subscribe()
     }
 
-    /// The Certificates of an object.
+    /// The Certificates of a source object.
     #[must_use]
     pub fn of(&self, owner: &SourceKey) -> Vec<OwnedCertificate> {
         let state = self.lock();
         let keys = state.by_owner.get(owner).into_iter().flatten();
-        keys.filter_map(|key| self.owned_certificate(key, state.slaves.get(key)?)).collect()
+        keys.filter_map(|key| self.owned_certificate(key, state.owned.get(key)?)).collect()
     }
 
-    /// Every object that is named as an owner.
+    /// All source objects that own Certificates.
     #[must_use]
     pub fn owners(&self) -> Vec<SourceKey> {
         self.lock().by_owner.keys().cloned().collect()
@@ -226,41 +228,41 @@ impl OwnedCertificates {
         key: &CertificateKey,
         certificate: &Certificate,
     ) -> Option<OwnedCertificate> {
-        OwnedCertificate::of(certificate, key.cluster, &self.masters)
+        OwnedCertificate::of(certificate, key.cluster, &self.scope)
     }
 
-    /// Replaces what is known about a Certificate, and wakes who is concerned.
+    /// Adds, replaces or removes a Certificate, and enqueues its former and current owners.
     fn put(&self, key: &CertificateKey, certificate: Option<Arc<Certificate>>) {
-        let slave =
+        let new =
             certificate.as_deref().and_then(|certificate| self.owned_certificate(key, certificate));
         let mut state = self.lock();
-        let before = state.slaves.remove(key);
+        let before = state.owned.remove(key);
         let before = before.and_then(|certificate| self.owned_certificate(key, &certificate));
-        let same = match (&before, &slave) {
-            (Some(before), Some(slave)) => !before.differs(slave),
+        let same = match (&before, &new) {
+            (Some(before), Some(new)) => !before.differs(new),
             (None, None) => true,
             _ => false,
         };
-        let mut concerned = BTreeSet::new();
-        for (owner, _) in before.iter().flat_map(|slave| &slave.owners) {
+        let mut affected = BTreeSet::new();
+        for (owner, _) in before.iter().flat_map(|new| &new.owners) {
             if let Some(keys) = state.by_owner.get_mut(owner) {
                 keys.remove(key);
                 if keys.is_empty() {
                     state.by_owner.remove(owner);
                 }
             }
-            concerned.insert(owner.clone());
+            affected.insert(owner.clone());
         }
-        if let (Some(slave), Some(certificate)) = (slave, certificate) {
-            for (owner, _) in &slave.owners {
+        if let (Some(new), Some(certificate)) = (new, certificate) {
+            for (owner, _) in &new.owners {
                 state.by_owner.entry(owner.clone()).or_default().insert(key.clone());
-                concerned.insert(owner.clone());
+                affected.insert(owner.clone());
             }
-            state.slaves.insert(key.clone(), certificate);
+            state.owned.insert(key.clone(), certificate);
         }
         drop(state);
         if !same {
-            concerned.into_iter().for_each(|owner| self.queue.push(owner));
+            affected.into_iter().for_each(|owner| self.queue.push(owner));
         }
     }
 
@@ -269,31 +271,31 @@ impl OwnedCertificates {
     }
 }
 
-/// Feeds the index with the Certificates of one cluster.
+/// Adds the Certificates of one cluster to the cache.
 #[derive(Clone)]
 pub struct OwnedCertificatesHandler {
-    pub(super) slaves: Arc<OwnedCertificates>,
-    pub(super) home: CertificateCluster,
+    pub(super) owned: Arc<OwnedCertificates>,
+    pub(super) cluster: CertificateCluster,
 }
 
 impl EventHandler<Arc<Certificate>> for OwnedCertificatesHandler {
     fn applied(&self, certificate: Arc<Certificate>) {
         let key =
-            CertificateKey { cluster: self.home, object: ObjectKey::of(certificate.as_ref()) };
-        self.slaves.put(&key, Some(certificate));
+            CertificateKey { cluster: self.cluster, object: ObjectKey::of(certificate.as_ref()) };
+        self.owned.put(&key, Some(certificate));
     }
 
     fn gone(&self, key: &ObjectKey) {
-        self.slaves.put(&CertificateKey { cluster: self.home, object: key.clone() }, None);
+        self.owned.put(&CertificateKey { cluster: self.cluster, object: key.clone() }, None);
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
-        let state = self.slaves.lock();
-        let here = state.slaves.keys().filter(|key| key.cluster == self.home);
+        let state = self.owned.lock();
+        let here = state.owned.keys().filter(|key| key.cluster == self.cluster);
         here.map(|key| key.object.clone()).collect()
     }
 
     fn complete(&self) {
-        self.slaves.complete.send_if_modified(|complete| complete.insert(self.home));
+        self.owned.complete.send_if_modified(|complete| complete.insert(self.cluster));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads what had no room in the index again, when there is some: one thing after the other.
+//! Reads waiting items again when the index has room, one at a time.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,10 +25,10 @@ use crate::{
     runtime::errors::brief,
 };
 
-/// After something was not read.
+/// Delay after a failed read.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Reads what there is room for, for ever.
+/// Reads waiting items that fit. Never returns.
 pub async fn reread(client: Client, index: Arc<Index>) -> Infallible {
     loop {
         let Some((item, version, ticket)) = index.next_waiting() else {
@@ -42,9 +42,9 @@ pub async fn reread(client: Client, index: Arc<Index>) -> Infallible {
         };
         match is_read {
             Ok(true) => {}
-            // It is gone, and the watch is about to tell.
+            // The watch reports the deletion soon.
             Ok(false) => sleep(PAUSE).await,
-            // Others do not wait for what is not readable.
+            // An object that cannot be decoded must not block the others.
             Err(kube::Error::SerdeError(_)) => index.give_up(&item, ticket),
             Err(error) => {
                 tracing::debug!("an object cannot be read again now: {}", brief(&error));
@@ -54,7 +54,7 @@ pub async fn reread(client: Client, index: Arc<Index>) -> Infallible {
     }
 }
 
-/// One thing to read.
+/// One item to read.
 struct Reread<'a> {
     client: &'a Client,
     index: &'a Index,
@@ -97,7 +97,7 @@ impl Reread<'_> {
         Ok(true)
     }
 
-    /// By a list of one: to list is what our role allows for all of them.
+    /// Uses a list request with a field selector, because our role does not allow `get` for all kinds.
     async fn find<S: Shape>(&self, key: &ObjectKey) -> kube::Result<Option<Foreign<S>>> {
         let url = Foreign::<S>::url_path(&Version(self.version), Some(&key.namespace));
         let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
@@ -134,7 +134,7 @@ mod tests {
         })
     }
 
-    /// Answers every list with these objects.
+    /// A client whose server answers every list with these objects.
     fn server(items: &Value) -> Client {
         let list = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressList", "metadata": {},
@@ -149,7 +149,7 @@ mod tests {
         Client::new(service, "default")
     }
 
-    /// Lets `a` take all the room, `b` wait for it, and `a` go. Returns what is known of `b` then.
+    /// Fills the room with `a`, lets `b` wait, and deletes `a`. Returns the entries of `b`.
     async fn after_room_appeared(client: Client) -> Option<Entries> {
         let full = Budget::of(2_000);
         let index = Arc::new(Index::new(Arc::new(Queue::default())).within(full));
@@ -161,20 +161,20 @@ mod tests {
         let rereading = reread(client, index.clone());
         let key = ObjectKey::new("ns", "b");
         crate::runtime::watch::EventHandler::gone(&ingresses, &ObjectKey::new("ns", "a"));
-        // Time stands still while anything happens, so this ends when nothing happens any more.
+        // The paused clock advances only when all tasks are idle.
         assert!(timeout(Duration::from_secs(60), rereading).await.is_err());
         index.find(&SourceKey { kind: Kind::Ingress, object: key }).object.map(|it| it.entries)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_had_no_room_is_read_as_it_is_now_when_there_is_some() {
+    async fn a_waiting_object_is_read_in_its_current_state() {
         let kept = after_room_appeared(server(&json!([ingress("b", 3)]))).await;
         let Some(Entries::All(entries)) = kept else { panic!("{kept:?}") };
         assert_eq!(entries[0].hosts.len(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_read_stays_as_it_is() {
+    async fn an_unreadable_object_keeps_waiting() {
         for items in [json!([]), json!([{"metadata": 7}])] {
             assert_eq!(after_room_appeared(server(&items)).await, Some(Entries::NoRoom));
         }

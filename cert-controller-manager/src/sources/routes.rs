@@ -1,7 +1,8 @@
-//! Routes: what adds names to the certificate of a Gateway that may be somebody else's.
+//! Routes, which add host names to the certificates of Gateways. The Gateway may belong to another
+//! tenant.
 //!
-//! Names are parsed before anything compares them. One that is none is left out, so that it spoils
-//! no certificate of others, and its own object is told.
+//! Host names are parsed first. Invalid names are left out, so that they do not break a certificate of
+//! another tenant, and are reported on the route.
 
 use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
@@ -18,17 +19,17 @@ use crate::{
     runtime::watch::EventHandler,
 };
 
-/// So many bad names of a route are told, each so far.
-const MAX_TOLD: usize = 5;
-/// So many names of a route are kept, and about so many bytes: more than a certificate has.
+/// Maximum number of invalid names that are reported.
+const MAX_REPORTED: usize = 5;
+/// Maximum number of names of a route, and of their bytes: more than a certificate can have.
 const MAX_NAMES: usize = 250;
 const MAX_BYTES: usize = 16 << 10;
 const MAX_TEXT: usize = 120;
 const LEFT_OUT: &str = "left out of the certificates of its gateways";
-/// So many attachments of a route are kept: the Gateway API allows no more.
+/// Maximum number of parent references, as in the Gateway API.
 const MAX_ATTACHMENTS: usize = 32;
 
-/// A kind whose objects are attached to Gateways.
+/// A kind of routes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum RouteKind {
     /// `VirtualService`
@@ -42,7 +43,7 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    /// What it is called.
+    /// Group, kind, plural and versions.
     #[must_use]
     pub fn name(self) -> &'static KindName {
         match self {
@@ -54,51 +55,51 @@ impl RouteKind {
     }
 }
 
-/// A kind whose objects are attached to Gateways.
+/// A kind of routes.
 pub trait Attached: Shape {
-    /// Which kind.
+    /// The kind.
     const KIND: RouteKind;
 
-    /// The names that `object` serves, as they are written.
+    /// The host names of `object`, as written.
     fn hostnames(object: &Foreign<Self>) -> &[String];
 
-    /// What `object` is attached to, and how, with these names.
+    /// The parents of `object`, each with an attachment that has these names.
     fn attachments(
         object: &Foreign<Self>,
         hostnames: &Arc<[String]>,
     ) -> Vec<(SourceKey, Attachment)>;
 }
 
-/// Names a route.
+/// Identifies a route.
 pub type RouteKey = (RouteKind, ObjectKey);
 
-/// What is kept of a route.
+/// A route.
 #[derive(Debug, PartialEq)]
 pub struct Route {
-    /// The version of the API that it came in.
+    /// API version that it was read in.
     pub version: &'static str,
     uid: String,
-    /// What it is attached to.
+    /// The parents, with the attachment to each.
     pub attachments: Vec<(SourceKey, Attachment)>,
-    /// Whether other objects of its namespace take all the room, so that its names are not kept.
+    /// Whether its names are not kept because the namespace exceeds its memory limit.
     pub has_no_room: bool,
-    /// What is wrong with it.
-    pub(super) complaint: Option<String>,
+    /// Message about invalid parts.
+    pub(super) problem: Option<String>,
 }
 
-/// What is wrong with a route.
+/// A problem of a route, to be reported on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// The route.
     pub about: ObjectReference,
-    /// In words for a person.
+    /// The message.
     pub text: String,
 }
 
 impl Route {
-    /// What is kept of `object`, which came in `version` of the API.
+    /// Converts `object`, which was read in API version `version`.
     pub fn of<S: Attached>(object: &Foreign<S>, version: &'static str) -> Self {
-        let (names, mut complaint) = readable(S::hostnames(object));
+        let (names, mut problem) = parse_hostnames(S::hostnames(object));
         let created = object.creation_timestamp().map(|time| time.0);
         let mut attachments = S::attachments(object, &names);
         attachments.retain(|(_, it)| it.section.as_ref().is_none_or(|name| name.len() <= MAX_NAME));
@@ -109,17 +110,16 @@ impl Route {
                  objects",
                 attachments.len()
             );
-            complaint =
-                Some(complaint.map_or_else(|| why.clone(), |text| format!("{text}; {why}")));
+            problem = Some(problem.map_or_else(|| why.clone(), |text| format!("{text}; {why}")));
             attachments.truncate(MAX_ATTACHMENTS);
             attachments.shrink_to_fit();
         }
         attachments.iter_mut().for_each(|(_, attachment)| attachment.created = created);
         let uid = object.uid().unwrap_or_default();
-        Self { version, uid, attachments, has_no_room: false, complaint }
+        Self { version, uid, attachments, has_no_room: false, problem }
     }
 
-    /// What is wrong with the route of this name, if anything.
+    /// The problem of the route with this key, if any.
     #[must_use]
     pub fn problem(&self, (kind, key): &RouteKey) -> Option<Problem> {
         let name = kind.name();
@@ -134,22 +134,22 @@ impl Route {
         let text = if self.has_no_room {
             format!("{LEFT_OUT}: {}", budget::no_room())
         } else {
-            self.complaint.clone()?
+            self.problem.clone()?
         };
         Some(Problem { about, text })
     }
 
-    /// Whether the same is wrong with both.
+    /// Whether `other` has the same problem.
     #[must_use]
-    pub fn problem_reason(&self, other: Option<&Self>) -> bool {
+    pub fn has_same_problem(&self, other: Option<&Self>) -> bool {
         other.is_some_and(|other| {
-            (other.has_no_room, &other.complaint, &other.uid)
-                == (self.has_no_room, &self.complaint, &self.uid)
+            (other.has_no_room, &other.problem, &other.uid)
+                == (self.has_no_room, &self.problem, &self.uid)
         })
     }
 }
 
-/// Keeps the first of those that are the same.
+/// Removes duplicate parent references.
 fn deduplicate(attachments: &mut Vec<(SourceKey, Attachment)>) {
     let mut seen = HashSet::new();
     attachments.retain(|(key, attachment)| {
@@ -157,18 +157,18 @@ fn deduplicate(attachments: &mut Vec<(SourceKey, Attachment)>) {
     });
 }
 
-/// The names among these texts, as certificates have them, and what is wrong with the others. `*` is
-/// every name and so none of a certificate.
-fn readable(texts: &[String]) -> (Arc<[String]>, Option<String>) {
+/// Parses host names. Returns the valid ones and a message about the others. `*` is skipped: it
+/// matches every name, so a certificate cannot contain it.
+fn parse_hostnames(texts: &[String]) -> (Arc<[String]>, Option<String>) {
     let (mut names, mut errors, mut more) = (Vec::new(), Vec::new(), 0_usize);
     let mut bytes = 0;
     for text in texts.iter().filter(|text| *text != "*") {
         match text.parse::<DnsName>() {
-            // One such name, and no certificate of the gateway could be issued.
+            // A CA would refuse the whole certificate because of such a name.
             Ok(name) if !name.challenge_fits() || name.as_str().contains('_') => {
                 let text: String = name.as_str().chars().take(MAX_TEXT).collect();
                 match errors.len() {
-                    MAX_TOLD => more += 1,
+                    MAX_REPORTED => more += 1,
                     _ => errors.push(format!(
                         "{text}: it is too long for its DNS01 challenge or has an underscore, which CAs refuse"
                     )),
@@ -179,18 +179,18 @@ fn readable(texts: &[String]) -> (Arc<[String]>, Option<String>) {
                 names.push(name.as_str().to_owned());
             }
             Ok(_) => more += 1,
-            Err(_) if errors.len() == MAX_TOLD => more += 1,
+            Err(_) if errors.len() == MAX_REPORTED => more += 1,
             Err(error) => errors.push(error.to_string().chars().take(MAX_TEXT).collect::<String>()),
         }
     }
     if more > 0 {
         errors.push(format!("{more} more"));
     }
-    let complaint = format!("{LEFT_OUT}: {}", errors.join("; "));
-    (names.into(), (!errors.is_empty()).then_some(complaint))
+    let problem = format!("{LEFT_OUT}: {}", errors.join("; "));
+    (names.into(), (!errors.is_empty()).then_some(problem))
 }
 
-/// Feeds the index with the routes of one kind, read in one version of the API.
+/// Adds the routes of one kind and API version to the index.
 pub struct Routes<S> {
     index: Arc<Index>,
     version: &'static str,
@@ -226,14 +226,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_routes_are_parsed_and_those_that_are_none_are_left_out_and_told() {
+    fn invalid_names_of_routes_are_left_out_and_reported() {
         let read = |texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            let (names, complaint) = readable(&texts);
-            (names.join(" "), complaint.unwrap_or_default())
+            let (names, problem) = parse_hostnames(&texts);
+            (names.join(" "), problem.unwrap_or_default())
         };
         let long = format!("{}test", "a.".repeat(118));
-        for (texts, names, complaint) in [
+        for (texts, names, problem) in [
             (&["good.test", "*", "*.Apps.test."][..], "good.test *.apps.test", ""),
             (&["GOOD.test"], "good.test", ""),
             (&["good.test", "10.0.0.9"], "good.test", "10.0.0.9 is an IP address"),
@@ -245,19 +245,19 @@ mod tests {
         ] {
             let (found, text) = read(texts);
             assert_eq!(found, names, "{texts:?}");
-            assert!(text.contains(complaint), "{texts:?}: {text}");
-            assert_eq!(text.is_empty(), complaint.is_empty(), "{texts:?}: {text}");
+            assert!(text.contains(problem), "{texts:?}: {text}");
+            assert_eq!(text.is_empty(), problem.is_empty(), "{texts:?}: {text}");
         }
         let many = vec!["a..b"; 1_000];
         let (_, text) = read(&many);
         assert!(text.len() < 800 && text.ends_with("; 995 more"), "{text}");
         let many: Vec<String> = (0..1_000).map(|it| format!("h{it}.test")).collect();
-        let (names, complaint) = readable(&many);
-        assert_eq!((names.len(), complaint.unwrap().ends_with(": 750 more")), (250, true));
+        let (names, problem) = parse_hostnames(&many);
+        assert_eq!((names.len(), problem.unwrap().ends_with(": 750 more")), (250, true));
     }
 
     #[test]
-    fn a_route_is_attached_to_each_gateway_once_and_to_few() {
+    fn parent_references_of_a_route_are_unique_and_bounded() {
         let of = |gateways: Vec<String>| {
             let object = serde_json::json!({
                 "metadata": {"namespace": "ns", "name": "r", "uid": "u"},
@@ -267,15 +267,13 @@ mod tests {
             Route::of::<istio::VirtualServiceSpec>(&object, "v1")
         };
         let same = of((0..1_001).map(|it| if it % 2 == 0 { "g" } else { "ns/g" }.into()).collect());
-        assert_eq!((same.attachments.len(), same.complaint), (1, None));
+        assert_eq!((same.attachments.len(), same.problem), (1, None));
         let many = of((0..1_001).map(|it| format!("g{it}")).collect());
         let names = many.attachments.iter().map(|(key, _)| key.object.name.clone());
         assert_eq!(
             names.collect::<Vec<_>>(),
             (0..32).map(|it| format!("g{it}")).collect::<Vec<_>>()
         );
-        assert!(
-            many.complaint.unwrap().starts_with("only the first 32 of its 1001 gateways count")
-        );
+        assert!(many.problem.unwrap().starts_with("only the first 32 of its 1001 gateways count"));
     }
 }

@@ -1,4 +1,4 @@
-//! Service of type LoadBalancer: one certificate, all in annotations.
+//! Service of type LoadBalancer: one certificate, which its annotations define.
 
 use kube::ResourceExt;
 

@@ -1,5 +1,4 @@
-//! How many bytes the index keeps of an object or a route, by estimate: the texts, and what the
-//! structures around them take. Pure.
+//! Estimates the memory that an object or route takes in the index: texts and data structures. Pure.
 
 use super::{
     annotations::{self, Annotations},
@@ -8,23 +7,22 @@ use super::{
     routes::Route,
 };
 
-/// Of an attached route: an entry in the list of what it is attached to, and one in the map of those.
+/// Bytes for each attachment: an entry in the list of the route and one in the map of parents.
 const ATTACHMENT: usize = 512;
-/// Of a text, beside its characters: its place in a structure and the allocator's share.
+/// Overhead of a text: its header and the allocator.
 const TEXT: usize = 40;
-/// A parsed selector takes several times the characters that it is written with.
+/// A parsed selector takes several times the size of its text.
 const SELECTOR: usize = 4;
 
 impl Object {
-    /// What is kept because the object asks for certificates. Zero after [`Self::without_entries`].
+    /// Size in bytes of everything but the key. Zero after [`Self::without_entries`].
     #[must_use]
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.as_slice().iter().map(Entry::size).sum();
         entries + annotations_size(&self.annotations) + from_size(&self.listeners_from)
     }
 
-    /// What is kept of an object for which there is no room: what says whether it asks for
-    /// certificates, but not for which.
+    /// Keeps only what shows whether the object requests certificates, for objects above the memory limit.
     #[must_use]
     pub fn without_entries(self) -> Self {
         let mut annotations = self.annotations;
@@ -35,7 +33,7 @@ impl Object {
 }
 
 impl Entry {
-    /// How many bytes it takes.
+    /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let secret = match &self.secret {
@@ -50,7 +48,7 @@ impl Entry {
 }
 
 impl Route {
-    /// How many bytes it takes. Zero after [`Self::without_names`].
+    /// Size in bytes. Zero after [`Self::without_names`].
     #[must_use]
     pub fn size(&self) -> usize {
         if self.has_no_room {
@@ -64,13 +62,11 @@ impl Route {
                 + text_size(&to.object.name)
                 + attachment.section.as_ref().map_or(0, |text| text_size(text))
         });
-        let complaint = self.complaint.as_ref().map_or(0, |text| text_size(text));
-        complaint
-            + hostnames.map(|name| text_size(name)).sum::<usize>()
-            + attachments.sum::<usize>()
+        let problem = self.problem.as_ref().map_or(0, |text| text_size(text));
+        problem + hostnames.map(|name| text_size(name)).sum::<usize>() + attachments.sum::<usize>()
     }
 
-    /// What is kept of a route for which there is no room: enough to say so.
+    /// Keeps only what is necessary to report the problem, for routes above the memory limit.
     #[must_use]
     pub fn without_names(mut self) -> Self {
         self.attachments.truncate(1);
@@ -80,7 +76,7 @@ impl Route {
                 Attachment { namespace: attachment.namespace.clone(), ..Attachment::default() };
         }
         self.has_no_room = true;
-        self.complaint = None;
+        self.problem = None;
         self
     }
 }

@@ -1,5 +1,5 @@
-//! The one controller of all sources: looks at an object and its Certificates, has it decided what
-//! to do, and does it.
+//! The controller of all source kinds: reads an object and its Certificates from the caches, calls
+//! [`decide`], and executes the changes.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,26 +38,26 @@ use crate::{
     },
 };
 
-/// How long an object must be missing before its Certificates are deleted. An object that is deleted
-/// takes them along by its owner references or its finalizer, so nothing waits for this; and a kind
-/// that is missed by mistake is there again by then.
-const MISSING: Duration = Duration::from_secs(10);
-/// What changes within this is looked at together.
-const TOGETHER: Duration = Duration::from_millis(500);
-/// So many entries, routes and Certificates take a few milliseconds. More of them leave the workers; each
-/// time that anything does, the process may get a thread more, with memory of its own.
-const QUICK: usize = 50;
-const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// How long an object must be missing before its Certificates are deleted. Normal deletions do
+/// not wait for this: owner references or finalizers delete the Certificates. The delay protects
+/// against kinds that disappear for a short time.
+const DELETE_AFTER: Duration = Duration::from_secs(10);
+/// Changes within this time cause one reconciliation.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+/// Maximum number of entries, routes and Certificates that are processed on the async workers, which
+/// takes a few milliseconds. Larger objects use a blocking thread, which costs memory.
+const MAX_INLINE: usize = 50;
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// The clusters that objects and Certificates are in.
+/// The clusters of source objects and Certificates.
 #[derive(Clone)]
 pub struct Clusters {
-    /// Where the objects are, and their Certificates.
+    /// The cluster of source objects and their Certificates.
     pub source: Client,
-    /// The name of the source cluster in owner annotations.
+    /// The id of the source cluster in owner annotations.
     pub source_id: ClusterId,
-    /// Where Certificates are, too; `None` where that is the source cluster.
+    /// The target cluster, if it differs: it may contain Certificates of upstream.
     pub target: Option<Client>,
 }
 
@@ -65,69 +65,72 @@ pub struct Clusters {
 pub struct Sources {
     queue: Shared<SourceKey>,
     index: Arc<Index>,
-    slaves: Arc<OwnedCertificates>,
+    owned: Arc<OwnedCertificates>,
     watches: Watches,
     settings: SourceSettings,
     clusters: Clusters,
     feedback: Feedback,
-    trouble: Mutex<HashMap<SourceKey, SyncError>>,
-    /// The wish for lists of the leader that we are.
+    retry_states: Mutex<HashMap<SourceKey, RetryState>>,
+    /// The relist request of the current leader term.
     since: AtomicU64,
 }
 
-/// What is remembered of an object that is not as it should be.
+/// State of an object that is missing or failed.
 #[derive(Default)]
-struct SyncError {
+struct RetryState {
     missing_since: Option<Instant>,
     failures: u32,
 }
 
 impl Sources {
-    /// Serves objects of `kinds`, whose watches `relist` can ask for new lists. Events go to
-    /// `reports`, which posts on the source cluster.
+    /// Serves objects of `kinds`. `relist` requests new lists from the watches; `events` publishes on
+    /// the source cluster.
     #[must_use]
     pub fn new(
         kinds: &[Kind],
         settings: SourceSettings,
         clusters: Clusters,
-        reports: EventRecorder,
+        events: EventRecorder,
         relist: &Relist,
     ) -> Self {
         let queue = Arc::new(Queue::default());
         let collected_in = settings.target_namespace.clone().filter(|_| clusters.target.is_some());
-        let masters = OwnerScope { cluster: clusters.source_id.clone(), collected_in };
+        let scope = OwnerScope { cluster: clusters.source_id.clone(), collected_in };
         Self {
             index: Arc::new(Index::new(queue.clone())),
-            slaves: Arc::new(OwnedCertificates::new(masters, queue.clone())),
+            owned: Arc::new(OwnedCertificates::new(scope, queue.clone())),
             watches: Watches::new(kinds, relist),
             since: AtomicU64::new(0),
             settings,
-            feedback: Feedback::new(reports),
-            trouble: Mutex::default(),
+            feedback: Feedback::new(events),
+            retry_states: Mutex::default(),
             clusters,
             queue,
         }
     }
 
-    /// The objects to look at, for [`drain`](crate::runtime::queue::drain).
+    /// The queue of objects, for [`drain`](crate::runtime::queue::drain).
     #[must_use]
     pub fn queue(&self) -> Shared<SourceKey> {
         self.queue.clone()
     }
 
-    /// Whom to tell of the Certificates of a cluster.
+    /// The event handler for the Certificates of a cluster.
     #[must_use]
-    pub fn owned_certificates_handler(&self, home: CertificateCluster) -> OwnedCertificatesHandler {
-        OwnedCertificatesHandler { slaves: self.slaves.clone(), home }
+    pub fn owned_certificates_handler(
+        &self,
+        cluster: CertificateCluster,
+    ) -> OwnedCertificatesHandler {
+        OwnedCertificatesHandler { owned: self.owned.clone(), cluster }
     }
 
-    /// The watches of objects and routes. Run all of them.
+    /// The watches of objects and routes; the caller runs all of them.
     #[must_use]
     pub fn watches(&self) -> Vec<Watch> {
         self.watches.run(&self.clusters.source, &self.index)
     }
 
-    /// For probes: every kind that is followed, and what is missing of it.
+    /// Readiness checks: one for each watched kind.
     pub fn checks(
         self: &Arc<Self>,
     ) -> impl Iterator<Item = (String, impl Fn() -> Result<(), String> + use<>)> {
@@ -137,33 +140,33 @@ impl Sources {
         })
     }
 
-    /// From now on decisions rest on lists that were made after the wish of this number.
+    /// Requires lists that were made after this relist request.
     pub fn require_lists(&self, since: u64) {
         self.since.store(since, Ordering::Relaxed);
     }
 
-    /// Has everything looked at again when more is known than before. Never ends.
-    pub async fn wake(&self) -> Infallible {
-        let mut news = self.watches.changes();
-        let mut homes = self.slaves.completed();
+    /// Enqueues objects when the lists of their kinds become complete. Never returns.
+    pub async fn enqueue_on_changes(&self) -> Infallible {
+        let mut changes = self.watches.changes();
+        let mut clusters = self.owned.completed();
         self.enqueue_kinds(&Kind::ALL);
         loop {
-            let new_home = tokio::select! {
-                () = news.wait() => false,
-                _ = homes.changed() => true,
+            let cluster_completed = tokio::select! {
+                () = changes.wait() => false,
+                _ = clusters.changed() => true,
             };
-            // When a cluster comes back, all kinds do at about the same time: one look is enough.
-            sleep(TOGETHER).await;
-            let kinds = news.take();
-            let all = new_home || homes.has_changed().unwrap_or_default();
-            homes.mark_unchanged();
+            // When a cluster comes back, all kinds become complete at about the same time.
+            sleep(BATCH_DELAY).await;
+            let kinds = changes.take();
+            let all = cluster_completed || clusters.has_changed().unwrap_or_default();
+            clusters.mark_unchanged();
             self.enqueue_kinds(if all { &Kind::ALL } else { &kinds });
         }
     }
 
-    /// Has all objects of these kinds looked at, and those that are gone and left Certificates.
+    /// Enqueues all objects of these kinds, and missing objects that still own Certificates.
     fn enqueue_kinds(&self, kinds: &[Kind]) {
-        let mut all: BTreeSet<SourceKey> = self.slaves.owners().into_iter().collect();
+        let mut all: BTreeSet<SourceKey> = self.owned.owners().into_iter().collect();
         all.retain(|key| kinds.contains(&key.kind));
         all.extend(kinds.iter().flat_map(|kind| self.index.of_kind(*kind)));
         all.into_iter().for_each(|key| self.queue.push(key));
@@ -173,15 +176,17 @@ impl Sources {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// One pass over an object. Returns after how long it wants another.
+    /// Reconciles one object. Returns the delay until the next attempt, if one is necessary.
     pub async fn reconcile(&self, key: SourceKey) -> Option<Duration> {
-        // Who is woken too early is woken again when the rest is known.
-        if !self.watches.known(key.kind, self.since()) || !self.slaves.complete(self.homes()) {
+        // The object is enqueued again when the missing lists are complete.
+        if !self.watches.known(key.kind, self.since())
+            || !self.owned.complete(self.certificate_clusters())
+        {
             return None;
         }
         let known = self.index.find(&key);
-        let slaves = self.slaves.of(&key);
-        if let Some(wait) = self.missing(&key, &known, &slaves) {
+        let owned = self.owned.of(&key);
+        if let Some(wait) = self.missing(&key, &known, &owned) {
             return wait;
         }
         let mut extracted = known.object.as_ref().map_or_else(Extracted::default, |object| {
@@ -192,37 +197,37 @@ impl Sources {
                 Entries::All(entries) => entries.len(),
                 Entries::TooMany | Entries::NoRoom => 0,
             };
-            if entries + known.routes.len() > QUICK { heavy(extract) } else { extract() }
+            if entries + known.routes.len() > MAX_INLINE { heavy(extract) } else { extract() }
         });
-        let (failures, left_out) = self.sync(&key, &known, &extracted, &slaves).await;
-        extracted.complaints.extend(left_out);
-        self.report(&key, &known, &extracted, &slaves, &failures);
-        self.next_look(key, &failures)
+        let (failures, left_out) = self.sync(&key, &known, &extracted, &owned).await;
+        extracted.problems.extend(left_out);
+        self.report(&key, &known, &extracted, &owned, &failures);
+        self.retry_delay(key, &failures)
     }
 
-    /// What to return at once for an object that is not there; `None` where the pass goes on.
+    /// For a missing object, the result with which the reconciliation ends; `None` to continue.
     fn missing(
         &self,
         key: &SourceKey,
         known: &Known,
-        slaves: &[OwnedCertificate],
+        owned: &[OwnedCertificate],
     ) -> Option<Option<Duration>> {
-        let mut trouble = self.sync_error();
+        let mut retry_states = self.retry_states();
         if known.object.is_some() {
-            if let Some(trouble) = trouble.get_mut(key) {
-                trouble.missing_since = None;
+            if let Some(retry_states) = retry_states.get_mut(key) {
+                retry_states.missing_since = None;
             }
             return None;
         }
-        if slaves.is_empty() {
-            trouble.remove(key);
-            drop(trouble);
+        if owned.is_empty() {
+            retry_states.remove(key);
+            drop(retry_states);
             self.feedback.forget(key);
             return Some(None);
         }
         let now = Instant::now();
-        let since = *trouble.entry(key.clone()).or_default().missing_since.get_or_insert(now);
-        let left = MISSING.saturating_sub(now.duration_since(since));
+        let since = *retry_states.entry(key.clone()).or_default().missing_since.get_or_insert(now);
+        let left = DELETE_AFTER.saturating_sub(now.duration_since(since));
         (!left.is_zero()).then_some(Some(left))
     }
 
@@ -231,24 +236,24 @@ impl Sources {
         key: &SourceKey,
         known: &Known,
         extracted: &Extracted,
-        slaves: &[OwnedCertificate],
+        owned: &[OwnedCertificate],
     ) -> (Vec<Failure>, Option<String>) {
         let object = known.object.as_ref();
-        let apart = self.clusters.target.is_some();
+        let has_target = self.clusters.target.is_some();
         let settings = &self.settings;
-        let situation = SourceState { key, object, extracted, slaves, apart, settings };
-        let act = Act { clusters: &self.clusters, situation: &situation, feedback: &self.feedback };
+        let state = SourceState { key, object, extracted, owned, has_target, settings };
+        let act = Act { clusters: &self.clusters, state: &state, feedback: &self.feedback };
         let mut failures = Vec::new();
-        let is_quick = extracted.certificates.len() + slaves.len() <= QUICK;
-        let Decision { changes, complaint } =
-            if is_quick { decide(&situation) } else { heavy(|| decide(&situation)) };
+        let is_quick = extracted.certificates.len() + owned.len() <= MAX_INLINE;
+        let Decision { changes, problem } =
+            if is_quick { decide(&state) } else { heavy(|| decide(&state)) };
         for change in changes {
             if let Err(failure) = act.run(&change).await {
                 tracing::info!(source = %key, "{key}: {failure}");
                 failures.push(failure);
             }
         }
-        (failures, complaint)
+        (failures, problem)
     }
 
     fn report(
@@ -256,42 +261,42 @@ impl Sources {
         key: &SourceKey,
         known: &Known,
         extracted: &Extracted,
-        slaves: &[OwnedCertificate],
+        owned: &[OwnedCertificate],
         failures: &[Failure],
     ) {
         let Some(object) = &known.object else { return };
         let refused = failures.iter().filter(|failure| failure.is_refusal).map(ToString::to_string);
-        let complaints: Vec<String> = extracted.complaints.iter().cloned().chain(refused).collect();
-        self.feedback.report_problems(key, object, &complaints);
+        let problems: Vec<String> = extracted.problems.iter().cloned().chain(refused).collect();
+        self.feedback.report_problems(key, object, &problems);
         if !extracted.certificates.is_empty() {
-            self.feedback.states(key, object, slaves);
+            self.feedback.report_states(key, object, owned);
         }
-        // Also where no name is left: its routes may be why.
+        // Even without certificates: invalid routes may be the reason.
         if extracted.responsible {
-            self.feedback.routes(self.index.problems(key));
+            self.feedback.report_route_problems(self.index.problems(key));
         }
     }
 
-    fn next_look(&self, key: SourceKey, failures: &[Failure]) -> Option<Duration> {
-        let mut trouble = self.sync_error();
+    fn retry_delay(&self, key: SourceKey, failures: &[Failure]) -> Option<Duration> {
+        let mut retry_states = self.retry_states();
         if failures.is_empty() {
-            trouble.remove(&key);
+            retry_states.remove(&key);
             return None;
         }
-        let trouble = trouble.entry(key).or_default();
-        trouble.failures = trouble.failures.saturating_add(1);
-        let factor = 1 << trouble.failures.saturating_sub(1).min(10);
-        Some((FIRST_RETRY * factor).min(LONGEST_RETRY))
+        let retry_states = retry_states.entry(key).or_default();
+        retry_states.failures = retry_states.failures.saturating_add(1);
+        let factor = 1 << retry_states.failures.saturating_sub(1).min(10);
+        Some((MIN_RETRY_DELAY * factor).min(MAX_RETRY_DELAY))
     }
 
-    fn homes(&self) -> &'static [CertificateCluster] {
+    fn certificate_clusters(&self) -> &'static [CertificateCluster] {
         match self.clusters.target {
             Some(_) => &[CertificateCluster::Source, CertificateCluster::Target],
             None => &[CertificateCluster::Source],
         }
     }
 
-    fn sync_error(&self) -> MutexGuard<'_, HashMap<SourceKey, SyncError>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retry_states(&self) -> MutexGuard<'_, HashMap<SourceKey, RetryState>> {
+        self.retry_states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! Which kinds are followed, in which versions, and what is known of them.
+//! The watches of source kinds, routes and namespaces, and the state of their lists.
 //!
-//! Of each kind the first version that is served is read; whether a kind is there may change at any
-//! time, and nothing is restarted for it.
+//! Of each kind, the first served API version is watched. Kinds may appear and disappear at any time
+//! without a restart.
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
@@ -32,130 +32,127 @@ use crate::{
     },
 };
 
-/// What is followed.
+/// A watched kind.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum WatchedKind {
-    /// Objects that get certificates.
+    /// Source objects.
     Objects(Kind),
-    /// What is attached to them.
+    /// Routes.
     Routes(RouteKind),
-    /// Namespaces, whose labels decide what may be attached.
+    /// Namespaces, for selectors of their labels.
     Namespaces,
 }
 
-/// A watch of one version of a kind.
+/// A watch of one API version of a kind.
 pub struct Watch {
-    /// The kind.
+    /// Name for logs.
     pub kind: &'static str,
-    /// Never ends; its owner runs it.
+    /// Never returns; the caller runs it.
     pub run: BoxFuture<'static, Infallible>,
 }
 
-/// The state of the watches of some kinds. Each kind is by itself: one that cannot be listed delays
-/// only those whose certificates depend on it.
+/// The watches of some kinds. A kind that cannot be listed delays only the kinds that depend on it.
 pub struct Watches {
     known: Vec<Arc<Known>>,
 }
 
-/// What is known of one kind.
+/// The state of one kind.
 struct Known {
-    followed: WatchedKind,
+    watched: WatchedKind,
     versions: Versions,
-    /// One for each version.
+    /// One for each API version.
     lists: Vec<(Lister, Listing)>,
 }
 
-/// One sender for each version of a kind, the preferred one first.
+/// One sender for each API version of a kind, the preferred version first.
 type Versions = Arc<Vec<watch::Sender<Availability>>>;
 
 impl Watches {
-    /// The watches that `kinds` need, which `relist` can ask for new lists.
+    /// The watches that `kinds` need. `relist` requests new lists from them.
     #[must_use]
     pub fn new(kinds: &[Kind], relist: &Relist) -> Self {
-        let mut followed: Vec<WatchedKind> = kinds.iter().flat_map(|kind| needs(*kind)).collect();
-        followed.sort();
-        followed.dedup();
-        let known = followed.into_iter().map(|followed| Arc::new(Known::new(followed, relist)));
+        let mut watched: Vec<WatchedKind> = kinds.iter().flat_map(|kind| needs(*kind)).collect();
+        watched.sort();
+        watched.dedup();
+        let known = watched.into_iter().map(|watched| Arc::new(Known::new(watched, relist)));
         Self { known: known.collect() }
     }
 
-    /// Whether everything that a decision about objects of `kind` rests on is known, from lists that
-    /// were made after the wish of this number.
+    /// Whether all kinds that `kind` depends on were listed after this relist request.
     #[must_use]
     pub fn known(&self, kind: Kind, since: u64) -> bool {
         needs(kind).into_iter().all(|needed| {
-            let known = self.known.iter().find(|known| known.followed == needed);
+            let known = self.known.iter().find(|known| known.watched == needed);
             known.is_some_and(|known| known.check(since).is_ok())
         })
     }
 
-    /// For probes: what is followed, and what is missing of it since the wish of this number.
+    /// Readiness checks: one for each watched kind, with a relist request as argument.
     pub fn checks(
         &self,
     ) -> impl Iterator<Item = (String, impl Fn(u64) -> Result<(), String> + use<>)> {
         self.known.iter().map(|known| {
-            let name = name(known.followed);
+            let name = name(known.watched);
             let group = if name.group.is_empty() { "" } else { "." };
             let known = known.clone();
             (format!("{}{group}{}", name.plural, name.group), move |since| known.check(since))
         })
     }
 
-    /// Tells of what has become known of these kinds.
+    /// Subscribes to changes of these kinds.
     #[must_use]
     pub fn changes(&self) -> ListChanges {
         let of = |known: &Arc<Known>| {
             let versions = known.versions.iter().map(watch::Sender::subscribe).collect();
             let listings = known.lists.iter().map(|(_, listing)| listing.clone()).collect();
-            (known.followed, versions, listings)
+            (known.watched, versions, listings)
         };
         ListChanges { of: self.known.iter().map(of).collect() }
     }
 
-    /// The watches.
+    /// The futures of all watches.
     #[must_use]
     pub fn run(&self, client: &Client, index: &Arc<Index>) -> Vec<Watch> {
         let mut all = Vec::new();
         for known in &self.known {
-            let name = name(known.followed);
+            let name = name(known.watched);
             for (place, (version, (lister, _))) in
                 name.versions.iter().zip(&known.lists).enumerate()
             {
                 let (versions, lister) = (known.versions.clone(), lister.clone());
-                let turn = VersionTurn { versions, place, version, lister };
-                all.push(Watch { kind: name.kind, run: turn.watch(known.followed, client, index) });
+                let watch = VersionWatch { versions, place, version, lister };
+                all.push(Watch { kind: name.kind, run: watch.watch(known.watched, client, index) });
             }
         }
         let run = reread(client.clone(), index.clone()).boxed();
-        all.push(Watch { kind: "objects that wait for room", run });
+        all.push(Watch { kind: "waiting source objects", run });
         all
     }
 }
 
 impl Known {
-    fn new(followed: WatchedKind, relist: &Relist) -> Self {
-        let versions = name(followed).versions;
+    fn new(watched: WatchedKind, relist: &Relist) -> Self {
+        let versions = name(watched).versions;
         let sender = |_: &&str| watch::Sender::new(Availability::Unknown);
         Self {
-            followed,
+            watched,
             versions: Arc::new(versions.iter().map(sender).collect()),
             lists: versions.iter().map(|_| relist.watch()).collect(),
         }
     }
 
-    /// Whether all objects that there were at the wish of this number are known; what is missing
-    /// where they are not.
+    /// Fails unless the kind was listed after this relist request.
     fn check(&self, since: u64) -> Result<(), String> {
         for (version, (_, listing)) in self.versions.iter().zip(&self.lists) {
             let availability = *version.borrow();
-            if availability == Availability::Unknown || !listing.is_since(since) {
+            if availability == Availability::Unknown || !listing.is_listed_since(since) {
                 return Err("not complete yet".to_owned());
             }
             match availability {
                 Availability::Present => return Ok(()),
                 Availability::Absent | Availability::Unknown => {}
-                // Roles for upstream allow what it reads; without the rest everything else works.
-                Availability::Denied if is_extra(self.followed) => return Ok(()),
+                // Roles of an upstream installation lack rights for kinds that upstream does not read.
+                Availability::Denied if is_extra(self.watched) => return Ok(()),
                 Availability::Denied => return Err("no right to list and watch".to_owned()),
             }
         }
@@ -163,21 +160,21 @@ impl Known {
     }
 }
 
-/// Whether upstream does not read this kind.
-fn is_extra(followed: WatchedKind) -> bool {
+/// Whether only we read this kind, and not upstream.
+fn is_extra(watched: WatchedKind) -> bool {
     matches!(
-        followed,
+        watched,
         WatchedKind::Namespaces | WatchedKind::Routes(RouteKind::Grpc | RouteKind::Tls)
     )
 }
 
-/// What becomes known of some kinds.
+/// Subscription to changes of availability and lists.
 pub struct ListChanges {
     of: Vec<(WatchedKind, Vec<watch::Receiver<Availability>>, Vec<Listing>)>,
 }
 
 impl ListChanges {
-    /// Waits until there is some. Their senders live.
+    /// Waits for a change. The senders must live.
     pub async fn wait(&mut self) {
         let mut changes: Vec<BoxFuture<'_, ()>> = Vec::new();
         for (_, versions, listings) in &mut self.of {
@@ -190,10 +187,10 @@ impl ListChanges {
         select_all(changes).await;
     }
 
-    /// The kinds of objects that there is news about since the last call.
+    /// The source kinds that are affected by changes since the last call.
     pub fn take(&mut self) -> Vec<Kind> {
         let mut changed = BTreeSet::new();
-        for (followed, versions, listings) in &mut self.of {
+        for (watched, versions, listings) in &mut self.of {
             let mut is_new = false;
             for version in versions {
                 is_new |= version.has_changed().unwrap_or_default();
@@ -203,30 +200,30 @@ impl ListChanges {
                 is_new |= listing.take_change();
             }
             if is_new {
-                changed.insert(*followed);
+                changed.insert(*watched);
             }
         }
-        let is_concerned = |kind: &Kind| needs(*kind).iter().any(|it| changed.contains(it));
-        Kind::ALL.into_iter().filter(is_concerned).collect()
+        let is_affected = |kind: &Kind| needs(*kind).iter().any(|it| changed.contains(it));
+        Kind::ALL.into_iter().filter(is_affected).collect()
     }
 }
 
-/// A version of a kind, whose turn it is where the ones before it are not served.
-struct VersionTurn {
+/// The watch of one API version. It is active only while the preferred versions are absent.
+struct VersionWatch {
     versions: Versions,
     place: usize,
     version: &'static str,
     lister: Lister,
 }
 
-impl VersionTurn {
+impl VersionWatch {
     fn watch(
         self,
-        followed: WatchedKind,
+        watched: WatchedKind,
         client: &Client,
         index: &Arc<Index>,
     ) -> BoxFuture<'static, Infallible> {
-        match followed {
+        match watched {
             WatchedKind::Objects(Kind::Ingress) => self.objects::<IngressSpec>(client, index),
             WatchedKind::Objects(Kind::Service) => self.objects::<ServiceSpec>(client, index),
             WatchedKind::Objects(Kind::IstioGateway) => {
@@ -244,7 +241,7 @@ impl VersionTurn {
             WatchedKind::Routes(RouteKind::Grpc) => self.routes::<GrpcRoute>(client, index),
             WatchedKind::Routes(RouteKind::Tls) => self.routes::<TlsRoute>(client, index),
             WatchedKind::Namespaces => {
-                self.follow(of_metadata(client), Namespaces::new(index.clone())).boxed()
+                self.watch_kind(of_metadata(client), Namespaces::new(index.clone())).boxed()
             }
         }
     }
@@ -254,8 +251,8 @@ impl VersionTurn {
         client: &Client,
         index: &Arc<Index>,
     ) -> BoxFuture<'static, Infallible> {
-        let follower = Objects::<S>::new(index.clone(), self.version);
-        self.follow(client.clone(), follower).boxed()
+        let handler = Objects::<S>::new(index.clone(), self.version);
+        self.watch_kind(client.clone(), handler).boxed()
     }
 
     fn routes<S: Attached>(
@@ -263,15 +260,15 @@ impl VersionTurn {
         client: &Client,
         index: &Arc<Index>,
     ) -> BoxFuture<'static, Infallible> {
-        let follower = Routes::<S>::new(index.clone(), self.version);
-        self.follow(client.clone(), follower).boxed()
+        let handler = Routes::<S>::new(index.clone(), self.version);
+        self.watch_kind(client.clone(), handler).boxed()
     }
 
-    /// Follows while it is this version's turn.
-    async fn follow<S: Shape>(
+    /// Watches while the preferred versions are absent.
+    async fn watch_kind<S: Shape>(
         self,
         client: Client,
-        follower: impl EventHandler<Foreign<S>> + Send + Sync,
+        handler: impl EventHandler<Foreign<S>> + Send + Sync,
     ) -> Infallible {
         let versions = self.versions.clone();
         let (before, from_here) = versions.split_at(self.place);
@@ -283,18 +280,18 @@ impl VersionTurn {
             let lister = self.lister.clone();
             let config = watcher::Config::default();
             tokio::select! {
-                never = watch_as(version, api, config, &follower, availability, lister) => match never {},
+                never = watch_as(version, api, config, &handler, availability, lister) => match never {},
                 () = changed_until(before, false) => {}
             }
-            // The version before has told what there is; what only this one knew is gone.
+            // The preferred version has listed all objects: others are deleted.
             availability.send_replace(Availability::Unknown);
-            let left: Vec<ObjectKey> = follower.keys();
-            left.iter().for_each(|key| follower.gone(key));
+            let left: Vec<ObjectKey> = handler.keys();
+            left.iter().for_each(|key| handler.gone(key));
         }
     }
 }
 
-/// Waits until all of these versions are absent, or until one of them is there.
+/// Waits until all of these versions are absent, or until one of them is present.
 async fn changed_until(versions: &[watch::Sender<Availability>], absent: bool) {
     let mut receivers: Vec<_> = versions.iter().map(watch::Sender::subscribe).collect();
     loop {
@@ -317,7 +314,7 @@ async fn changed_until(versions: &[watch::Sender<Availability>], absent: bool) {
     }
 }
 
-/// What a decision about objects of this kind rests on.
+/// The watched kinds that determine the certificates of a source kind.
 fn needs(kind: Kind) -> Vec<WatchedKind> {
     let routes = [RouteKind::Http, RouteKind::Grpc, RouteKind::Tls].map(WatchedKind::Routes);
     let own = WatchedKind::Objects(kind);
@@ -332,8 +329,8 @@ fn needs(kind: Kind) -> Vec<WatchedKind> {
     }
 }
 
-fn name(followed: WatchedKind) -> &'static crate::api::source::KindName {
-    match followed {
+fn name(watched: WatchedKind) -> &'static crate::api::source::KindName {
+    match watched {
         WatchedKind::Objects(kind) => kind.name(),
         WatchedKind::Routes(kind) => kind.name(),
         WatchedKind::Namespaces => &NAMESPACE,
@@ -344,24 +341,24 @@ fn name(followed: WatchedKind) -> &'static crate::api::source::KindName {
 mod tests {
     use super::*;
 
-    fn set(watches: &Watches, followed: WatchedKind, availability: &[Availability]) {
-        let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
+    fn set(watches: &Watches, watched: WatchedKind, availability: &[Availability]) {
+        let known = watches.known.iter().find(|known| known.watched == watched).unwrap();
         for (version, availability) in known.versions.iter().zip(availability) {
             version.send_replace(*availability);
         }
     }
 
-    /// Says of all versions of a kind that they were listed after the wish of this number.
-    fn listed(watches: &Watches, followed: WatchedKind, number: u64) {
-        let known = watches.known.iter().find(|known| known.followed == followed).unwrap();
-        known.lists.iter().for_each(|(lister, _)| lister.tell(number));
+    /// Marks all versions of a kind as listed after this relist request.
+    fn listed(watches: &Watches, watched: WatchedKind, number: u64) {
+        let known = watches.known.iter().find(|known| known.watched == watched).unwrap();
+        known.lists.iter().for_each(|(lister, _)| lister.complete(number));
     }
 
     const ISTIO: WatchedKind = WatchedKind::Objects(Kind::IstioGateway);
     const SERVICES: WatchedKind = WatchedKind::Routes(RouteKind::VirtualService);
 
     #[test]
-    fn a_kind_is_known_when_the_first_served_version_of_all_that_it_needs_is() {
+    fn a_kind_is_known_when_all_its_dependencies_are_listed_in_their_first_served_version() {
         use Availability::{Absent, Denied, Present, Unknown};
         for (gateways, virtual_services, known) in [
             ([Unknown, Unknown, Unknown], [Present, Unknown, Unknown], false),
@@ -386,17 +383,17 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_cannot_be_listed_delays_only_those_that_need_it_and_is_named() {
+    fn a_kind_that_cannot_be_listed_delays_only_its_dependents() {
         use Availability::Present;
         let watches =
             Watches::new(&[Kind::Ingress, Kind::Gateway, Kind::IstioGateway], &Relist::default());
-        let mut news = watches.changes();
+        let mut changes = watches.changes();
         for known in &watches.known {
-            set(&watches, known.followed, &[Present]);
-            listed(&watches, known.followed, 1);
+            set(&watches, known.watched, &[Present]);
+            listed(&watches, known.watched, 1);
         }
         assert_eq!(
-            news.take(),
+            changes.take(),
             [
                 Kind::Ingress,
                 Kind::IstioGateway,
@@ -405,11 +402,11 @@ mod tests {
                 Kind::XListenerSet
             ]
         );
-        // A new leader wants all again, and one list fails.
+        // A new leader requests all lists, and one list fails.
         for known in
-            watches.known.iter().filter(|it| it.followed != WatchedKind::Routes(RouteKind::Http))
+            watches.known.iter().filter(|it| it.watched != WatchedKind::Routes(RouteKind::Http))
         {
-            listed(&watches, known.followed, 2);
+            listed(&watches, known.watched, 2);
         }
         let known =
             [Kind::Ingress, Kind::IstioGateway, Kind::Gateway].map(|kind| watches.known(kind, 2));
@@ -417,19 +414,19 @@ mod tests {
         let missing = watches.checks().filter(|(_, check)| check(2).is_err());
         let missing: Vec<String> = missing.map(|(kind, _)| kind).collect();
         assert_eq!(missing, ["httproutes.gateway.networking.k8s.io"]);
-        news.take();
+        changes.take();
         listed(&watches, WatchedKind::Routes(RouteKind::Http), 2);
         assert!(watches.known(Kind::Gateway, 2));
-        assert_eq!(news.take(), [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet]);
+        assert_eq!(changes.take(), [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet]);
     }
 
     #[tokio::test]
-    async fn a_version_has_its_turn_when_those_before_it_are_absent() {
+    async fn a_version_is_watched_when_the_preferred_versions_are_absent() {
         let versions = [watch::Sender::new(Availability::Unknown)];
-        let mut turn = Box::pin(changed_until(&versions, true));
-        assert!((&mut turn).now_or_never().is_none());
+        let mut begin = Box::pin(changed_until(&versions, true));
+        assert!((&mut begin).now_or_never().is_none());
         versions[0].send_replace(Availability::Absent);
-        turn.await;
+        begin.await;
         let mut end = Box::pin(changed_until(&versions, false));
         assert!((&mut end).now_or_never().is_none());
         versions[0].send_replace(Availability::Present);

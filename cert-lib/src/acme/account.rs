@@ -1,7 +1,7 @@
-//! Accounts (RFC 8555 section 7.3): registering a key, and speaking for it afterwards; [`binding`] ties
-//! a new one to an account elsewhere, [`rollover`] changes the key of one.
+//! Accounts (RFC 8555 section 7.3): registers a key and signs requests with it. [`binding`] is the
+//! external account binding, [`rollover`] changes the key of an account.
 //!
-//! Not here: keeping the key. Store it before you [`register`] it, or a crash in between loses the
+//! Not here: storing the key. Store it before you [`register`] it, or a crash in between loses the
 //! account.
 
 pub mod binding;
@@ -30,21 +30,21 @@ pub struct Account {
     url: String,
 }
 
-/// An account that the CA has, and what it says of it.
+/// An account that exists at the CA.
 #[derive(Clone, Debug)]
-pub struct Enrolled {
-    /// To speak for it.
+pub struct RegisteredAccount {
+    /// Signs requests for it.
     pub account: Account,
-    /// What the CA says of it.
+    /// The account object that the CA returned.
     pub registration: Registration,
-    /// Whether there was none for this key before.
+    /// Whether this call created it.
     pub is_new: bool,
 }
 
 /// Why there is no account.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AccountError {
-    /// The CA does not know the key, and was not to create an account for it.
+    /// The CA does not know the key, and the request did not allow it to create an account.
     #[error("the CA has no account for this key")]
     NotRegistered,
     /// The CA knows the key, but the account is closed.
@@ -52,17 +52,17 @@ pub enum AccountError {
     Closed {
         /// The account.
         url: String,
-        /// What the CA says.
+        /// The status that the CA returned.
         status: AccountStatus,
     },
-    /// The CA does not talk to whoever has this key. So do some where an account is closed.
+    /// The CA refuses the key. Some CAs answer so for a deactivated account.
     #[error("{0}; if the account was deactivated, use another account key")]
-    Barred(Box<Problem>),
-    /// The CA registers nobody whom its operator does not know.
-    #[error("the CA demands an external account binding, and none is given")]
+    Unauthorized(Box<Problem>),
+    /// The CA only registers clients that its operator knows.
+    #[error("the CA requires an external account binding, and none is configured")]
     BindingRequired,
     /// The CA has no way to change a key.
-    #[error("the CA does not change keys of accounts")]
+    #[error("the CA does not support account key changes")]
     NoKeyChange,
     /// The new key is that of another account.
     #[error("the new key belongs to another account, {url}")]
@@ -76,7 +76,7 @@ pub enum AccountError {
 }
 
 impl AccountError {
-    /// Who must do what before another try can succeed.
+    /// Who must act before a retry can succeed.
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
@@ -85,19 +85,19 @@ impl AccountError {
             | Self::BindingRequired
             | Self::NoKeyChange
             | Self::KeyInUse { .. } => Disposition::FixIssuer,
-            Self::Barred(problem) => problem.disposition(ProblemScope::Account),
+            Self::Unauthorized(problem) => problem.disposition(ProblemScope::Account),
             Self::Request(error) => error.disposition(ProblemScope::Account),
         }
     }
 
-    /// Whether the account was closed by somebody who had its key: nobody is barred who comes with
-    /// another one. What the CA itself closed (`revoked`) is another matter.
+    /// Whether a client with the account key closed the account. Another key can be registered
+    /// then. An account that the CA closed (`revoked`) is another case.
     #[must_use]
     pub fn is_deactivated(&self) -> bool {
         match self {
             Self::Closed { status, .. } => *status == AccountStatus::Deactivated,
-            // Boulder's words, and Pebble's.
-            Self::Barred(problem) => problem.detail.contains("deactivated"),
+            // The texts of Boulder and Pebble.
+            Self::Unauthorized(problem) => problem.detail.contains("deactivated"),
             Self::NotRegistered
             | Self::BindingRequired
             | Self::NoKeyChange
@@ -106,11 +106,11 @@ impl AccountError {
         }
     }
 
-    /// The CA's own words, where it said any.
+    /// The problem document of the CA, if it sent one.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Barred(problem) => Some(problem),
+            Self::Unauthorized(problem) => Some(problem),
             Self::Request(error) => error.problem(),
             Self::NotRegistered
             | Self::Closed { .. }
@@ -125,20 +125,23 @@ impl AccountError {
 ///
 /// # Errors
 /// [`AccountError::NotRegistered`] where there is none; else see [`AccountError`].
-pub async fn find(client: &Arc<Client>, key: &AccountKey) -> Result<Enrolled, AccountError> {
+pub async fn find(
+    client: &Arc<Client>,
+    key: &AccountKey,
+) -> Result<RegisteredAccount, AccountError> {
     let payload = NewAccount { only_return_existing: true, ..NewAccount::default() };
     let found = new_account(client, key, &payload).await;
     found.map_err(|error| match error.problem().map(Problem::word) {
-        // Some ask for the binding before they look whether it is needed.
+        // Some CAs require the binding before they check whether the account exists.
         Some("externalAccountRequired") => AccountError::NotRegistered,
         _ => error,
     })
 }
 
-/// Finds the account of `key`, or creates it, which agrees to the CA's terms of service. *Idempotent*:
+/// Finds the account of `key`, or creates it and agrees to the CA's terms of service. *Idempotent*:
 /// a key has one account. An existing account keeps its contact, see [`Account::set_contact`].
 ///
-/// The binding is used where there is no account yet only: CAs refuse one that was used before.
+/// The binding is only sent for a new account: CAs refuse one that was used before.
 ///
 /// # Errors
 /// See [`AccountError`].
@@ -147,7 +150,7 @@ pub async fn register(
     key: &AccountKey,
     email: Option<&str>,
     binding: Option<&Binding>,
-) -> Result<Enrolled, AccountError> {
+) -> Result<RegisteredAccount, AccountError> {
     let directory = client.directory().await?;
     let required = directory.meta.external_account_required;
     if required || binding.is_some() {
@@ -172,17 +175,17 @@ async fn new_account(
     client: &Arc<Client>,
     key: &AccountKey,
     payload: &NewAccount,
-) -> Result<Enrolled, AccountError> {
+) -> Result<RegisteredAccount, AccountError> {
     let url = client.directory().await?.new_account.clone();
     let outcome = client.post(key, Signer::Key, &url, &json(payload)).await;
-    let reply = outcome.map_err(|error| refused(client, error))?;
+    let reply = outcome.map_err(|error| account_error(client, error))?;
     let url = reply.location()?.to_owned();
     let registration: Registration = reply.json()?;
     match registration.status {
         status @ (AccountStatus::Deactivated | AccountStatus::Revoked) => {
             Err(AccountError::Closed { url, status })
         }
-        AccountStatus::Valid | AccountStatus::Unknown => Ok(Enrolled {
+        AccountStatus::Valid | AccountStatus::Unknown => Ok(RegisteredAccount {
             account: Account::known(Arc::clone(client), key.clone(), url),
             registration,
             is_new: reply.created,
@@ -190,12 +193,12 @@ async fn new_account(
     }
 }
 
-/// What a refusal means for the account.
-fn refused(client: &Client, error: RequestError) -> AccountError {
+/// Maps a refusal by the CA to an error of the account.
+fn account_error(client: &Client, error: RequestError) -> AccountError {
     let RequestError::Problem(problem) = error else { return error.into() };
     match problem.word() {
         "accountDoesNotExist" => AccountError::NotRegistered,
-        "unauthorized" => AccountError::Barred(problem),
+        "unauthorized" => AccountError::Unauthorized(problem),
         _ => {
             if problem.is_gone() {
                 client.forget_directory();
@@ -206,13 +209,13 @@ fn refused(client: &Client, error: RequestError) -> AccountError {
 }
 
 impl Account {
-    /// An account that [`register`] returned before, by its URL. Asks nothing.
+    /// An account that [`register`] returned before, by its URL. Sends no request.
     #[must_use]
     pub fn known(client: Arc<Client>, key: AccountKey, url: impl Into<String>) -> Self {
         Self { client, key, url: url.into() }
     }
 
-    /// What the CA calls it.
+    /// The URL that identifies the account.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -230,27 +233,27 @@ impl Account {
         &self.client
     }
 
-    /// Tells the CA whom to write to (section 7.3.2). *Idempotent*.
+    /// Sets the address that the CA sends mail to (section 7.3.2). *Idempotent*.
     ///
     /// # Errors
     /// See [`AccountError`].
     pub async fn set_contact(&self, email: &str) -> Result<Registration, AccountError> {
         let payload = Contact { contact: contact(Some(email)) };
         let outcome = self.post(&self.url, &payload).await;
-        Ok(outcome.map_err(|error| refused(&self.client, error))?.json()?)
+        Ok(outcome.map_err(|error| account_error(&self.client, error))?.json()?)
     }
 
-    /// Closes the account for good (section 7.3.6): its key is worth nothing from then on.
+    /// Deactivates the account permanently (section 7.3.6). Its key cannot be used again.
     ///
     /// # Errors
     /// See [`AccountError`].
     pub async fn deactivate(self) -> Result<(), AccountError> {
         let payload = Deactivation { status: "deactivated" };
         let outcome = self.post(&self.url, &payload).await;
-        outcome.map(drop).map_err(|error| refused(&self.client, error))
+        outcome.map(drop).map_err(|error| account_error(&self.client, error))
     }
 
-    /// POST in the name of the account.
+    /// POST signed by the account.
     pub(crate) async fn post(
         &self,
         url: &str,
@@ -259,7 +262,7 @@ impl Account {
         self.client.post(&self.key, Signer::Account(&self.url), url, &json(payload)).await
     }
 
-    /// POST-as-GET in the name of the account (section 6.3).
+    /// POST-as-GET signed by the account (section 6.3).
     pub(crate) async fn fetch(&self, url: &str) -> Result<Reply, RequestError> {
         self.client.post(&self.key, Signer::Account(&self.url), url, "").await
     }
@@ -283,7 +286,7 @@ struct NewAccount {
     external_account_binding: Option<Flattened>,
 }
 
-/// Agrees to the terms: whoever configures a CA does.
+/// Agrees to the terms: the user that configures a CA agrees to them.
 impl Default for NewAccount {
     fn default() -> Self {
         Self {
@@ -309,7 +312,7 @@ fn contact(email: Option<&str>) -> Vec<String> {
     email.map(|address| format!("mailto:{address}")).into_iter().collect()
 }
 
-/// Our own payloads have string keys and no failing parts, so this never falls back.
+/// Our own payloads have string keys and no parts that can fail, so the default is never used.
 fn json(payload: &impl Serialize) -> String {
     serde_json::to_string(payload).unwrap_or_default()
 }

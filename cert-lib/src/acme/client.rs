@@ -1,8 +1,8 @@
-//! Signed requests to one CA (RFC 8555 section 6): the directory, the nonces, and what comes back.
+//! Signed requests to one CA (RFC 8555 section 6): the directory, the nonces, the replies.
 //!
-//! One [`Client`] per CA, shared by all of its accounts and orders: they share its connection, its
-//! directory and its nonces. It retries nothing but a bad nonce; the pace of everything else is up
-//! to the plan.
+//! One [`Client`] per CA, shared by all of its accounts and orders. They share its connection, its
+//! directory and its nonces. The client retries only a bad nonce; the plan decides about all other
+//! retries.
 
 mod nonces;
 mod reply;
@@ -30,34 +30,35 @@ use crate::{
     net::{Http, HttpError},
 };
 
-/// Talks to one CA.
+/// A client of one CA.
 pub struct Client {
     http: Arc<dyn Http>,
     clock: Arc<dyn Clock>,
     directory_url: String,
-    /// Filled by whoever comes first, while the others wait; replaced by an empty one to forget.
+    /// The first caller fetches it while the others wait. To forget it, the cell is replaced by an
+    /// empty one.
     directory: Mutex<Arc<OnceCell<Arc<Directory>>>>,
     nonces: Nonces,
-    /// Admits those who fetch a nonce, so that a cold start is no rush: while they wait, the answers
-    /// to the others bring nonces. Let's Encrypt allows 20 a second, and 10 at once.
-    nonce_gate: Semaphore,
+    /// Limits concurrent fetches of nonces after a start. While callers wait, the replies to others
+    /// bring nonces. Let's Encrypt allows 20 a second, and 10 at once.
+    nonce_permits: Semaphore,
 }
 
 /// Why a request has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RequestError {
-    /// No response.
+    /// No response arrived.
     #[error(transparent)]
     Transport(#[from] HttpError),
     /// The CA refused.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// A response that does not say what it should.
+    /// A response that is not as RFC 8555 requires.
     #[error("the answer to {url} cannot be used: {why}")]
     Unusable {
-        /// What was asked for.
+        /// URL of the request.
         url: String,
-        /// What is missing.
+        /// What is missing or wrong.
         why: String,
     },
     /// The request could not be signed.
@@ -66,19 +67,19 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Who must do what before another try can succeed.
+    /// Who must act before a retry can succeed.
     #[must_use]
-    pub fn disposition(&self, concern: ProblemScope) -> Disposition {
+    pub fn disposition(&self, scope: ProblemScope) -> Disposition {
         match self {
-            Self::Problem(problem) => problem.disposition(concern),
-            // A certificate that is not trusted too: it may be the server that gets mended.
+            Self::Problem(problem) => problem.disposition(scope),
+            // This includes an untrusted certificate: the operator of the server may replace it.
             Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => {
                 Disposition::Retry(RetrySchedule::Transport)
             }
         }
     }
 
-    /// Whether the request never left, so that the CA did nothing for it.
+    /// Whether the request was never sent, so that the CA did nothing for it.
     #[must_use]
     pub(crate) fn is_unsent(&self) -> bool {
         match self {
@@ -88,13 +89,13 @@ impl RequestError {
         }
     }
 
-    /// Whether the thing that was asked for does not exist, or no more.
+    /// Whether the requested resource does not exist, or no longer.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         self.problem().is_some_and(Problem::is_gone)
     }
 
-    /// The CA's own words, where it said any.
+    /// The problem document of the CA, if it sent one.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -105,7 +106,7 @@ impl RequestError {
 }
 
 impl Client {
-    /// A client of the CA whose directory is at `directory_url`. Asks nothing yet.
+    /// A client of the CA whose directory is at `directory_url`. Sends no request yet.
     #[must_use]
     pub fn new(
         http: Arc<dyn Http>,
@@ -118,7 +119,7 @@ impl Client {
             directory_url: directory_url.into(),
             directory: Mutex::default(),
             nonces: Nonces::default(),
-            nonce_gate: Semaphore::new(MAX_NONCE_REQUESTS),
+            nonce_permits: Semaphore::new(MAX_NONCE_REQUESTS),
         }
     }
 
@@ -128,7 +129,7 @@ impl Client {
         &self.directory_url
     }
 
-    /// The CA's directory (RFC 8555 section 7.1.1), fetched once. A failure is not remembered.
+    /// The CA's directory (RFC 8555 section 7.1.1), fetched once. A failure is not cached.
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -137,13 +138,13 @@ impl Client {
         cell.get_or_try_init(|| self.fetch_directory()).await.cloned()
     }
 
-    /// Fetches the directory again next time: one of its URLs leads nowhere, or somebody wants to know
-    /// what the CA offers today.
+    /// Fetches the directory again next time: one of its URLs is gone, or the caller needs the
+    /// current content.
     pub fn forget_directory(&self) {
         *self.directory_cell() = Arc::default();
     }
 
-    /// Asks without a signature, for what anybody may ask (RFC 9773 section 4.1).
+    /// Sends an unsigned GET, for public resources (RFC 9773 section 4.1).
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -154,7 +155,7 @@ impl Client {
     }
 
     /// Sends a signed request (RFC 8555 section 6.2). With the empty `payload` it is a POST-as-GET
-    /// (section 6.3). A bad nonce is answered at once with the next (section 6.5).
+    /// (section 6.3). After a bad nonce it retries with the next nonce at once (section 6.5).
     pub(crate) async fn post(
         &self,
         key: &AccountKey,
@@ -162,10 +163,10 @@ impl Client {
         url: &str,
         payload: &str,
     ) -> Result<Reply, RequestError> {
-        let mut given = None;
+        let mut fresh_nonce = None;
         let mut tries = 0;
         loop {
-            let nonce = match given.take().or_else(|| self.nonces.take()) {
+            let nonce = match fresh_nonce.take().or_else(|| self.nonces.take()) {
                 Some(nonce) => nonce,
                 None => self.fetch_nonce().await?,
             };
@@ -178,8 +179,8 @@ impl Client {
                 Err(RequestError::Problem(problem))
                     if problem.is_bad_nonce() && tries <= MAX_BAD_NONCES =>
                 {
-                    // The nonce of the refusal is as fresh as can be; an old pool may be all bad.
-                    given = next;
+                    // The nonce of the refusal is new; all nonces in the pool may be stale.
+                    fresh_nonce = next;
                 }
                 outcome => {
                     self.nonces.put(next);
@@ -189,8 +190,8 @@ impl Client {
         }
     }
 
-    /// Follows redirections, which RFC 8555 does not mention and CAs use when they move: only of the
-    /// directory, which is asked for without a signature.
+    /// Follows redirects, which RFC 8555 does not mention and CAs use when they move. Only the
+    /// directory is followed, because its request is not signed.
     async fn fetch_directory(&self) -> Result<Arc<Directory>, RequestError> {
         let mut url = self.directory_url.clone();
         for _ in 0..MAX_REDIRECTS {
@@ -199,7 +200,7 @@ impl Client {
             match next.filter(|_| response.status().is_redirection()) {
                 Some(next) if may_lead_to(&url, &next) => url = next,
                 Some(_) | None => {
-                    // Some CAs give the first nonce along.
+                    // Some CAs send the first nonce with the directory.
                     self.nonces.put(nonces::of(&response));
                     let directory = Reply::read(&url, response, self.clock.now())?.json()?;
                     return Ok(Arc::new(directory));
@@ -214,8 +215,8 @@ impl Client {
     /// RFC 8555 section 7.2.
     async fn fetch_nonce(&self) -> Result<String, RequestError> {
         let directory = self.directory().await?;
-        // Never closed, so there is always a permit to wait for.
-        let _permit = self.nonce_gate.acquire().await.ok();
+        // The semaphore is never closed, so this always gets a permit.
+        let _permit = self.nonce_permits.acquire().await.ok();
         if let Some(nonce) = self.nonces.take() {
             return Ok(nonce);
         }
@@ -223,7 +224,7 @@ impl Client {
         let mut response = self.exchange(Method::HEAD, url, Bytes::new()).await?;
         if matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
         {
-            // The section allows GET as well, and some servers take nothing else.
+            // Section 7.2 allows GET as well, and some servers support nothing else.
             response = self.exchange(Method::GET, url, Bytes::new()).await?;
         }
         match nonces::of(&response) {
@@ -266,7 +267,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Whether a redirection from `url` to `next` is followed: never to a worse scheme.
+/// Whether a redirect from `url` to `next` is followed: never from HTTPS to HTTP.
 fn may_lead_to(url: &str, next: &str) -> bool {
     let scheme = |url: &str| url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme(next).as_deref() {
@@ -276,13 +277,13 @@ fn may_lead_to(url: &str, next: &str) -> bool {
     }
 }
 
-/// Requests for one directory, the last of which is answered with it.
+/// Requests for one directory, redirects included.
 const MAX_REDIRECTS: usize = 5;
 /// Characters of a URL in a message.
 const MAX_SHOWN: usize = 200;
-/// Retries of one request. Pebble can be told to refuse every second nonce.
+/// Retries of one request. Pebble can be configured to refuse every second nonce.
 const MAX_BAD_NONCES: usize = 10;
-/// Nonces that are fetched at the same time.
+/// Concurrent requests for a nonce.
 const MAX_NONCE_REQUESTS: usize = 4;
 
 #[cfg(test)]
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn once_warm_a_request_is_one_request() {
+    async fn with_a_nonce_in_the_pool_only_the_request_is_sent() {
         let mut count = 0;
         let (client, http) = client(move |seen| {
             count += 1;
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nine_bad_nonces_in_a_row_are_one_slow_request() {
+    async fn nine_bad_nonces_in_a_row_are_retried() {
         let mut refused = 0;
         let (client, http) = client(move |seen| match seen.path() {
             "/dir" => directory(),
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ca_that_takes_no_nonce_is_given_up() {
+    async fn retries_after_bad_nonces_are_bounded() {
         let (client, http) = client(|seen| match seen.path() {
             "/dir" => directory(),
             "/nonce" => reply(200).nonce("n").empty(),
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reply_without_nonce_costs_another_request_only() {
+    async fn after_a_reply_without_nonce_a_new_one_is_fetched() {
         let (client, http) = client(|seen| match seen.path() {
             "/dir" => directory(),
             "/nonce" => reply(200).nonce("n").empty(),
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_directory_is_fetched_again_and_a_good_one_is_kept() {
+    async fn a_failed_directory_is_fetched_again_and_a_good_one_is_cached() {
         let mut down = true;
         let (client, http) = client(move |_| {
             if std::mem::replace(&mut down, false) {
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_moved_is_followed_and_the_target_named_where_not() {
+    async fn a_moved_directory_is_followed_or_its_target_is_reported() {
         for (status, target, want) in [
             (301, "/new", Ok(3)),
             (302, "https://other/new", Ok(3)),
@@ -456,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_come_together_fetch_the_directory_once() {
+    async fn concurrent_callers_fetch_the_directory_once() {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&count);
         let (client, _) = client(move |_| {
@@ -469,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_none_is_told() {
+    async fn an_invalid_directory_is_an_error() {
         let (client, _) = client(|_| reply(200).html("<html>hello</html>"));
         let error = client.directory().await.unwrap_err().to_string();
         assert!(error.starts_with("the answer to https://ca/dir cannot be used: "), "{error}");

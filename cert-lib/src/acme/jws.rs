@@ -1,5 +1,5 @@
-//! Account keys, and what is signed with them: JSON Web Signatures (RFC 7515, RFC 8555
-//! section 6.2), thumbprints (RFC 7638) and the values of proofs (RFC 8555 section 8.1).
+//! Account keys and their signatures: JSON Web Signatures (RFC 7515, RFC 8555 section 6.2),
+//! thumbprints (RFC 7638) and key authorizations (RFC 8555 section 8.1).
 //!
 //! No input or output here. Nothing prints a key.
 
@@ -49,12 +49,12 @@ pub enum AccountKeyError {
     /// No PEM block of a private key.
     #[error("decoding pem block for private key failed")]
     NotPem,
-    /// A key that only its password makes readable.
+    /// A key that is encrypted with a password.
     #[error(
         "the account key is encrypted: store it without a password (openssl pkey -in KEY -out NEW)"
     )]
     Encrypted,
-    /// A key, but not one that CAs take.
+    /// A key of a kind that CAs do not accept.
     #[error(
         "the account key is not usable: it must be P-256, P-384, or RSA with 2048 to 4096 bits"
     )]
@@ -64,7 +64,7 @@ pub enum AccountKeyError {
     Unwritable,
 }
 
-/// The library failed to sign. Practically never.
+/// The library failed to sign. Does not happen in practice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("cannot sign with the account key")]
 pub struct SignError;
@@ -83,7 +83,7 @@ impl AccountKey {
     /// Reads a PEM key: PKCS#8, SEC1 or PKCS#1. Other blocks, such as `EC PARAMETERS`, are skipped.
     ///
     /// # Errors
-    /// When it is none of them, or of a kind that CAs do not take.
+    /// When it is none of them, or of a kind that CAs do not accept.
     pub fn from_pem(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, AccountKeyError> {
         let mut blocks = blocks(text.as_ref());
         let block = blocks.find(|block| block.label.ends_with(PKCS8));
@@ -106,7 +106,7 @@ impl AccountKey {
     /// (`PRIVATE KEY`) for RSA.
     ///
     /// # Errors
-    /// Never in practice; the library wants to be asked.
+    /// Never in practice; the library returns a `Result`.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, AccountKeyError> {
         let (tag, der) = match &*self.pair {
             Pair::P256(pair) | Pair::P384(pair) => {
@@ -158,7 +158,7 @@ impl fmt::Debug for AccountKey {
     }
 }
 
-/// How the CA knows who signed (RFC 8555 section 6.2).
+/// How the CA identifies the signer (RFC 8555 section 6.2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signer<'a> {
     /// By the key itself: to register, or to revoke with a certificate's key.
@@ -185,8 +185,8 @@ pub(crate) fn sign(
     serde_json::to_vec(&flat).map_err(|_| SignError)
 }
 
-/// The signature by a new key inside of a key change (RFC 8555 section 7.3.5). The nonce is in the
-/// signature around it.
+/// The inner signature of a key change, by the new key (RFC 8555 section 7.3.5). The nonce is in
+/// the outer one.
 pub(crate) fn sign_inner(
     key: &AccountKey,
     url: &str,
@@ -197,7 +197,7 @@ pub(crate) fn sign_inner(
     flatten(&header, payload, |message| key.pair.sign(message))
 }
 
-/// Header and payload with whatever `sign` makes of them.
+/// Encodes header and payload and signs them with `sign`.
 pub(super) fn flatten(
     header: &Header<'_>,
     payload: &str,
@@ -230,8 +230,8 @@ pub(crate) struct Flattened {
     signature: String,
 }
 
-/// A public key as JSON (RFC 7518 section 6). The members stand in the order in which RFC 7638
-/// section 3.2 wants them hashed: by name.
+/// A public key as JSON (RFC 7518 section 6). The members are in the order in which RFC 7638
+/// section 3.2 hashes them: by name.
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 pub(super) enum Jwk {
@@ -247,8 +247,8 @@ impl Jwk {
         Some(Self::Ec { crv, kty: "EC", x: BASE64URL.encode(x), y: BASE64URL.encode(y) })
     }
 
-    /// From an `RSAPublicKey` (RFC 8017 appendix A.1.1). DER puts a zero before a high first bit,
-    /// which JWK does not want.
+    /// From an `RSAPublicKey` (RFC 8017 appendix A.1.1). DER prefixes a zero byte to a number with
+    /// a high first bit; JWK does not.
     fn rsa(der: &[u8]) -> Option<Self> {
         let (_, key) = RSAPublicKey::from_der(der).ok()?;
         let encode = |number: &[u8]| {
@@ -306,7 +306,7 @@ impl Pair {
     }
 }
 
-/// Tries the curves that CAs take.
+/// Tries the curves that CAs accept.
 fn ecdsa(read: impl Fn(&'static EcdsaSigningAlgorithm) -> Option<EcdsaKeyPair>) -> Option<Pair> {
     let p256 = || read(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::P256);
     let p384 = || read(&ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_as_get_has_an_empty_payload_and_registering_carries_the_key() {
+    fn a_post_as_get_has_an_empty_payload_and_a_registration_carries_the_key() {
         let key = AccountKey::generate().unwrap();
         let jws = sign(&key, Signer::Key, "N", "u", "").unwrap();
         let (header, payload) = verify(&jws, &ECDSA_P256_SHA256_FIXED, &public(&key));
@@ -427,7 +427,7 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
     }
 
     #[test]
-    fn keys_survive_their_pem_and_print_nothing() {
+    fn keys_round_trip_through_pem_and_are_not_printed() {
         for (kind, tag) in [(KeyType::P256, SEC1), (KeyType::P384, SEC1), (KeyType::Rsa2048, PKCS8)]
         {
             let key = account_key(kind);
@@ -440,7 +440,7 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
     }
 
     #[test]
-    fn what_is_no_account_key_is_refused() {
+    fn an_invalid_account_key_is_refused() {
         let junk = |tag: &str| pem::encode(&pem::Pem::new(tag, vec![48, 3, 2, 1, 0]));
         for (text, want) in [
             (String::new(), AccountKeyError::NotPem),
@@ -471,7 +471,7 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
         // rcgen and cert-manager write accounts in different forms; the DER inside is the same.
         let key = PrivateKey::generate(KeyType::Rsa2048).unwrap();
         let pkcs8 = pem::parse(key.pem().as_bytes()).unwrap();
-        // PKCS#8 of a 2048-bit key puts 26 bytes of wrapping before the PKCS#1 structure.
+        // PKCS#8 of a 2048-bit key has 26 bytes before the PKCS#1 structure.
         let pkcs1 = pem::encode(&pem::Pem::new(PKCS1, &pkcs8.contents()[26..]));
         let account = AccountKey::from_pem(&pkcs1).unwrap();
         assert_eq!(account.thumbprint(), AccountKey::from_pem(&key.pem()).unwrap().thumbprint());

@@ -1,8 +1,8 @@
-//! The order, step by step (RFC 8555 section 7.1.6): from what is known of it to what to do next.
+//! The state machine of an order (RFC 8555 section 7.1.6): decides the next step.
 //!
-//! Pure: [`next`] takes a [`View`] and the time and returns a [`Step`]; whoever does the step tells
-//! the view what came back. A view that was lost is made again from the order at the CA, so
-//! everything here must be right for an order that is further than we remember.
+//! Pure: [`next`] takes a [`View`] and the time and returns a [`Step`]. The caller performs the
+//! step and records the result in the view. A lost view is rebuilt from the order at the CA, so
+//! every step must be right for an order that is further along than this process remembers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,38 +21,38 @@ use crate::{
     solve::Proof,
 };
 
-/// What this process knows of a running order. Has no `Debug`: it knows tokens.
+/// What this process knows of a running order. Has no `Debug`: it contains tokens.
 #[derive(Clone)]
 pub(crate) struct View {
-    /// As the CA described it last.
+    /// The order object that the CA returned last.
     pub(crate) order: Order,
     /// When it was placed.
     placed: Timestamp,
-    /// Where it was to be forgotten by the CA when it was described. Unset where that lay in the
-    /// past already: then our clock is wrong, and the CA knows better.
+    /// When the CA expires the order. Unset where that time was in the past already: then our clock
+    /// is wrong.
     expires: Option<Timestamp>,
-    /// Fetched only where proofs are needed.
+    /// Fetched only when control must be proved.
     pub(crate) authorizations: Option<Vec<Authorization>>,
-    /// What was published by this process.
+    /// The proofs that this process published.
     pub(crate) proofs: Vec<Proof>,
-    /// Thumbprint of the account key that they are made with.
+    /// Thumbprint of the account key of the proofs.
     signer: String,
     stage: Stage,
-    /// How often the CA was asked since `stage` began.
+    /// Polls since `stage` began.
     polls: u32,
     next_poll: Timestamp,
 }
 
-/// What this process did.
+/// The last step of this process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     /// Nothing yet.
     Placed,
     /// Published the proofs.
     Presented { since: Timestamp },
-    /// Saw the proofs where the CA will look.
+    /// Checked that the CA will see the proofs.
     Visible,
-    /// Told the CA to look.
+    /// Responded to the challenges.
     Answered,
     /// Sent the signing request.
     Finalized,
@@ -65,21 +65,21 @@ pub(crate) enum Step {
     Authorize,
     /// Publish the proofs.
     Present,
-    /// Look whether the proofs, published at this instant, can be seen.
+    /// Check whether the proofs, published at this instant, are visible.
     Look { since: Timestamp },
-    /// Tell the CA to look.
+    /// Respond to the challenges.
     Answer,
     /// Fetch the order.
     Poll,
-    /// Nothing before this instant.
+    /// Wait until this instant.
     Wait { doing: Phase, until: Timestamp },
     /// Send the signing request.
     Finalize,
     /// Fetch the certificate from this URL.
     Download(String),
-    /// It failed: find out why.
+    /// The order failed: fetch the reason.
     Explain,
-    /// It ran out of time.
+    /// The order timed out.
     Expire,
 }
 
@@ -91,8 +91,8 @@ pub(crate) fn next(view: &View, now: Timestamp) -> Step {
             Some(url) => Step::Download(url.clone()),
             None => view.poll(Phase::Signing, now),
         },
-        // A CA whose parts lag behind each other may go on calling it ready for a moment. After some
-        // looks, each later than the one before, it is asked again.
+        // The replicas of a CA may lag behind each other and report the order as ready for a
+        // moment. After some polls the signing request is sent again.
         OrderStatus::Ready if view.stage == Stage::Finalized => {
             let asks_again = view.polls > 0 && view.polls.is_multiple_of(LAGGING_POLLS);
             match asks_again && now >= view.next_poll && !view.is_expired(now) {
@@ -109,7 +109,7 @@ pub(crate) fn next(view: &View, now: Timestamp) -> Step {
     }
 }
 
-/// The part of the table where control must be proved.
+/// The steps while control must be proved.
 fn prove(view: &View, now: Timestamp) -> Step {
     match (view.stage, &view.authorizations) {
         (Stage::Placed, None) => Step::Authorize,
@@ -117,9 +117,9 @@ fn prove(view: &View, now: Timestamp) -> Step {
         (Stage::Placed, Some(all)) if all.iter().any(is_open) => Step::Present,
         (Stage::Presented { since }, _) => Step::Look { since },
         (Stage::Visible, _) => Step::Answer,
-        // Known once more, because the CA did not take the answer.
+        // Fetched again, because the CA did not accept the response.
         (Stage::Answered, Some(all)) if all.iter().any(is_over) => Step::Explain,
-        // Everything is proved, and the CA has yet to notice.
+        // All names are proved, but the CA has not updated the order yet.
         (Stage::Placed | Stage::Answered | Stage::Finalized, _) => {
             view.poll(Phase::Validating, now)
         }
@@ -127,8 +127,7 @@ fn prove(view: &View, now: Timestamp) -> Step {
 }
 
 impl View {
-    /// What the CA says `now` of an order, `placed` some time ago, that this process does not know
-    /// yet.
+    /// A view of an order that was `placed` some time ago and that this process does not know yet.
     pub(crate) fn of(
         order: Order,
         placed: Timestamp,
@@ -160,8 +159,8 @@ impl View {
         self.stage = Stage::Presented { since: now };
     }
 
-    /// Who speaks for the account now. Proofs that were made with another key, before the CA was told
-    /// to look, are worth nothing and are made again.
+    /// Sets the current account key. Proofs of another key are invalid unless the challenges were
+    /// triggered already, and are published again.
     pub(crate) fn signed_by(&mut self, thumbprint: &str) {
         let published = matches!(self.stage, Stage::Presented { .. } | Stage::Visible);
         if published && self.signer != thumbprint {
@@ -170,39 +169,39 @@ impl View {
         thumbprint.clone_into(&mut self.signer);
     }
 
-    /// The proofs can be seen.
+    /// The proofs are visible.
     pub(crate) fn seen(&mut self) {
         self.stage = Stage::Visible;
     }
 
-    /// The CA was told to look; it is to be asked at `next_poll`.
+    /// The challenges were triggered; the next poll is at `next_poll`.
     pub(crate) fn answered(&mut self, next_poll: Timestamp) {
         self.stage = Stage::Answered;
         self.polls = 0;
         self.next_poll = next_poll;
     }
 
-    /// The signing request was sent; it is to be asked for the result at `next_poll`.
+    /// The signing request was sent; the next poll is at `next_poll`.
     pub(crate) fn finalized(&mut self, order: Option<Order>, next_poll: Timestamp) {
-        // Whoever has to be asked again is not asked faster.
+        // A repeated request does not poll faster.
         self.polls = if self.is_finalized() { self.polls.saturating_add(1) } else { 0 };
         self.stage = Stage::Finalized;
         self.next_poll = next_poll;
         self.order = order.unwrap_or_else(|| self.order.clone());
     }
 
-    /// The signing request is on its way. If no answer comes, the order is to be looked at before the
-    /// request is sent again: it may have been taken. Returns what is known until then.
+    /// The signing request is being sent. Without a reply, the order must be polled before the
+    /// request is sent again: the CA may have accepted it. Returns the status until then.
     pub(crate) fn finalize_unknown(&mut self) -> OrderStatus {
         std::mem::replace(&mut self.order.status, OrderStatus::Unknown)
     }
 
-    /// The signing request was certainly not taken.
+    /// The CA certainly did not accept the signing request.
     pub(crate) fn finalize_known(&mut self, known: OrderStatus) {
         self.order.status = known;
     }
 
-    /// The CA was told to look at the challenge at `url`.
+    /// The challenge at `url` was triggered.
     pub(crate) fn challenge_triggered(&mut self, url: &str) {
         let authorizations = self.authorizations.iter_mut().flatten();
         let mut challenges = authorizations.flat_map(|it| &mut it.challenges);
@@ -218,33 +217,33 @@ impl View {
         self.next_poll = next_poll;
     }
 
-    /// Whether the signing request was sent, and the proofs taken away with it.
+    /// Whether the signing request was sent and the proofs were removed.
     pub(crate) fn is_finalized(&self) -> bool {
         self.stage == Stage::Finalized
     }
 
-    /// Whether the CA may have signed already, as far as is known.
+    /// Whether the CA may have signed already.
     pub(crate) fn may_be_signed(&self) -> bool {
         let status = self.order.status;
         let may = [OrderStatus::Processing, OrderStatus::Valid, OrderStatus::Unknown];
         self.is_finalized() || may.contains(&status)
     }
 
-    /// How often the CA was asked since it got something to do.
+    /// Polls since the current stage began.
     pub(crate) fn polls(&self) -> u32 {
         self.polls
     }
 
-    /// The challenges that wait for their proof, with the name to be proved.
+    /// The challenges without a valid response, with the names to be proved.
     ///
     /// # Errors
     /// See [`Unprovable`].
-    pub(crate) fn open(&self) -> Result<Vec<Open<'_>>, Unprovable> {
+    pub(crate) fn open(&self) -> Result<Vec<PendingChallenge<'_>>, Unprovable> {
         let all = self.authorizations.iter().flatten();
-        all.filter(|authorization| is_open(authorization)).map(Open::of).collect()
+        all.filter(|authorization| is_open(authorization)).map(PendingChallenge::of).collect()
     }
 
-    /// Asks the CA when it is time to, however late: while nobody looked, it may have finished.
+    /// Polls when it is due, however late: the CA may have finished in the meantime.
     fn poll(&self, doing: Phase, now: Timestamp) -> Step {
         let age = now.duration_since(self.placed);
         if now >= self.next_poll {
@@ -252,7 +251,7 @@ impl View {
         } else if self.is_expired(now) || age >= GIVE_UP {
             Step::Expire
         } else {
-            let doing = if age >= LONG { Phase::Delayed(self.placed) } else { doing };
+            let doing = if age >= DELAYED_AFTER { Phase::Delayed(self.placed) } else { doing };
             Step::Wait { doing, until: self.next_poll }
         }
     }
@@ -262,17 +261,17 @@ impl View {
     }
 }
 
-/// A challenge that waits for its proof.
+/// A challenge without a valid response.
 #[derive(Clone)]
-pub(crate) struct Open<'a> {
+pub(crate) struct PendingChallenge<'a> {
     pub(crate) of: ProofKind,
     pub(crate) token: &'a Token,
     pub(crate) url: &'a str,
-    /// The CA was told already, by this process or another.
+    /// The challenge was triggered already, by this process or another.
     pub(crate) answered: bool,
 }
 
-/// What control is to be proved of.
+/// The identifier to prove control of.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum ProofKind {
     /// A name, without the `*.` of a wildcard: by DNS-01.
@@ -281,18 +280,18 @@ pub(crate) enum ProofKind {
     Address(IpAddr),
 }
 
-/// The CA wants something that cannot be given.
+/// The CA requires a proof that is not possible.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Unprovable {
-    /// Not among the challenges.
+    /// The challenge type is not offered.
     #[error("the CA offers no {0} challenge for {1}")]
     NotOffered(&'static str, String),
-    /// Not among the requested names.
+    /// The name was not requested.
     #[error("the CA asks for a proof of {0}, which was not requested")]
     OtherName(String),
 }
 
-impl<'a> Open<'a> {
+impl<'a> PendingChallenge<'a> {
     fn of(authorization: &'a Authorization) -> Result<Self, Unprovable> {
         let Identifier { kind, value } = &authorization.identifier;
         let other = || Unprovable::OtherName(describe(authorization));
@@ -315,9 +314,12 @@ impl<'a> Open<'a> {
     }
 }
 
-/// One proof per challenge name with all of its values: a wildcard and its parent share one. For
-/// addresses nothing is published.
-pub(crate) fn proofs(open: &[Open<'_>], value_of: impl Fn(&Token) -> String) -> Vec<Proof> {
+/// One proof per challenge name with all of its values: a wildcard and its parent share one.
+/// Nothing is published for addresses.
+pub(crate) fn proofs(
+    open: &[PendingChallenge<'_>],
+    value_of: impl Fn(&Token) -> String,
+) -> Vec<Proof> {
     let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
     for one in open {
         if let ProofKind::Name(name) = &one.of {
@@ -340,14 +342,14 @@ pub(crate) fn describe(authorization: &Authorization) -> String {
     }
 }
 
-/// How long to wait before asking again: `first`, doubled with each of `polls` up to `longest`; an
-/// order that takes minutes will take a minute more, and one that takes hours ten.
+/// The interval until the next poll: `first`, doubled with each of `polls` up to `longest`. An
+/// order that takes minutes is then polled every minute, one that takes hours every ten minutes.
 pub(crate) fn poll_interval(
     first: SignedDuration,
     longest: SignedDuration,
     polls: u32,
 ) -> SignedDuration {
-    if let Some((_, patience)) = PATIENCE.iter().find(|(from, _)| polls > *from) {
+    if let Some((_, patience)) = SLOW_POLL_FACTORS.iter().find(|(from, _)| polls > *from) {
         return longest.saturating_mul(*patience);
     }
     let factor = 1_i32.checked_shl(polls.min(30)).unwrap_or(i32::MAX);
@@ -358,7 +360,8 @@ pub(crate) fn is_open(authorization: &Authorization) -> bool {
     matches!(authorization.status, AuthorizationStatus::Pending | AuthorizationStatus::Unknown)
 }
 
-/// Whether the order cannot succeed any more. The CA may take a moment to say so of the order.
+/// Whether the order cannot succeed any more. The CA may take a moment to mark the order as
+/// invalid.
 pub(crate) fn is_over(authorization: &Authorization) -> bool {
     match authorization.status {
         AuthorizationStatus::Invalid
@@ -372,11 +375,11 @@ pub(crate) fn is_over(authorization: &Authorization) -> bool {
 }
 
 const LAGGING_POLLS: u32 = 4;
-/// So many times the longest wait after more than so many polls.
-const PATIENCE: [(u32, i32); 2] = [(120, 120), (60, 12)];
-/// People are told from when on that the CA is slow.
-const LONG: SignedDuration = SignedDuration::from_mins(10);
-/// The age at which an order that makes no progress is given up, if the CA does not say.
+/// More polls than the first number multiply the longest interval by the second.
+const SLOW_POLL_FACTORS: [(u32, i32); 2] = [(120, 120), (60, 12)];
+/// From this age on, the status reports that the CA is slow.
+const DELAYED_AFTER: SignedDuration = SignedDuration::from_mins(10);
+/// The age at which an order without progress is given up, if the CA does not expire it.
 pub(crate) const GIVE_UP: SignedDuration = SignedDuration::from_hours(24);
 
 #[cfg(test)]
@@ -434,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_stays_ready_is_finalized_again_after_some_looks_and_never_faster() {
+    fn an_order_that_stays_ready_is_finalized_again_after_four_polls() {
         let view = |polls| given("ready").at_stage(Stage::Finalized).after_polls(polls);
         for (polls, step) in [(3, Step::Poll), (4, Step::Finalize), (5, Step::Poll)] {
             let wait = Step::Wait { doing: Phase::Signing, until: at(10) };
@@ -447,13 +450,13 @@ mod tests {
     }
 
     #[test]
-    fn the_step_table() {
+    fn each_state_has_its_next_step() {
         let wait = |doing| Step::Wait { doing, until: at(10) };
         let validating = || wait(Phase::Validating);
         let signing = || wait(Phase::Signing);
         let presented = Stage::Presented { since: at(3) };
         let rows = [
-            // Just placed, or taken up again by a new process.
+            // Just placed, or resumed by a new process.
             (given("pending"), Step::Authorize),
             (given("ready"), Step::Finalize),
             (given("processing"), signing()),
@@ -477,7 +480,7 @@ mod tests {
             ),
             (given("ready").at_stage(Stage::Answered), Step::Finalize),
             (given("invalid").at_stage(Stage::Answered), Step::Explain),
-            // Others may have been quicker.
+            // Another client may have been quicker.
             (given("ready").at_stage(presented), Step::Finalize),
             // Signing.
             (given("processing").at_stage(Stage::Finalized), signing()),
@@ -493,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_expires_unless_it_came_so() {
+    fn an_order_expires_unless_it_was_expired_at_first() {
         for (status, want) in [
             ("pending", Step::Expire),
             ("ready", Step::Expire),
@@ -502,7 +505,7 @@ mod tests {
         ] {
             assert_eq!(next(&given(status), at(1000)), want, "{status}");
         }
-        // One that is still being worked on is asked for once more.
+        // One that is still in progress is polled once more.
         for (next_poll, want) in [(at(1000), Step::Poll), (at(1001), Step::Expire)] {
             let view = View { next_poll, ..given("processing") };
             assert_eq!(next(&view, at(1000)), want);
@@ -539,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_proved_is_named() {
+    fn an_impossible_challenge_is_named() {
         let mut view = given("pending");
         view.authorized(vec![authorization("example.org", true, "pending", "http-01", "pending")]);
         let error = view.open().err().unwrap().to_string();
@@ -551,21 +554,21 @@ mod tests {
 
     /// faults.md 18
     #[test]
-    fn an_order_that_lingers_says_since_when_and_is_given_up_after_a_day() {
+    fn a_slow_order_is_reported_as_delayed_and_given_up_after_a_day() {
         let mut view = given("processing");
         view.expires = None;
         view.next_poll = at(100_000);
-        let lingering = Step::Wait { doing: Phase::Delayed(at(0)), until: at(100_000) };
+        let delayed = Step::Wait { doing: Phase::Delayed(at(0)), until: at(100_000) };
         let signing = Step::Wait { doing: Phase::Signing, until: at(100_000) };
         for (time, want) in
-            [(599, signing), (600, lingering.clone()), (86_399, lingering), (86_400, Step::Expire)]
+            [(599, signing), (600, delayed.clone()), (86_399, delayed), (86_400, Step::Expire)]
         {
             assert_eq!(next(&view, at(time)), want, "after {time} s");
         }
     }
 
     #[test]
-    fn polls_slow_down() {
+    fn the_poll_interval_grows() {
         let milliseconds = |polls| {
             let (first, longest) = (SignedDuration::from_millis(50), SignedDuration::from_secs(5));
             poll_interval(first, longest, polls).as_millis()
@@ -577,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn proofs_of_an_old_account_key_are_published_again_until_the_ca_was_told_to_look() {
+    fn proofs_of_an_old_account_key_are_published_again_until_the_challenges_are_triggered() {
         for (stage, again) in [
             (Stage::Presented { since: at(0) }, true),
             (Stage::Visible, true),

@@ -1,5 +1,5 @@
-//! What the CA complains about (RFC 7807, RFC 8555 section 6.7), in one line for people and as a
-//! [`Disposition`] for the plan.
+//! Problem documents of the CA (RFC 7807, RFC 8555 section 6.7): as one line for status and logs,
+//! and as a [`Disposition`] for the plan.
 
 mod limit;
 
@@ -13,25 +13,25 @@ use crate::{
     issue::{Disposition, RetrySchedule},
 };
 
-/// A problem document. What is in it is the CA's text: it is shortened and cleaned when printed.
+/// A problem document. Its texts are the CA's: they are shortened and cleaned when printed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(default)]
 pub struct Problem {
-    /// `urn:ietf:params:acme:error:` and a word.
+    /// `urn:ietf:params:acme:error:` and the error type.
     #[serde(rename = "type", deserialize_with = "bounds::text")]
     pub kind: String,
-    /// For people.
+    /// A text for users.
     #[serde(deserialize_with = "bounds::text")]
     pub detail: String,
     /// The HTTP status. Problems inside of orders and challenges may have none.
     pub status: Option<u16>,
-    /// Where to read on; with `userActionRequired` the terms to agree to.
+    /// A URL with more information; with `userActionRequired` the terms to agree to.
     #[serde(deserialize_with = "bounds::some_text")]
     pub instance: Option<String>,
     /// One per identifier.
     #[serde(deserialize_with = "bounds::list")]
     pub subproblems: Vec<Subproblem>,
-    /// The Retry-After of the response, as the CA said it.
+    /// The Retry-After of the response.
     #[serde(skip)]
     pub retry_after: Option<Timestamp>,
 }
@@ -43,29 +43,29 @@ pub struct Subproblem {
     /// As in [`Problem::kind`].
     #[serde(rename = "type", deserialize_with = "bounds::text")]
     pub kind: String,
-    /// For people.
+    /// A text for users.
     #[serde(deserialize_with = "bounds::text")]
     pub detail: String,
-    /// Which one.
+    /// The identifier.
     pub identifier: Option<Identifier>,
 }
 
-/// What a request was about, where the same problem means different things.
+/// The operation of the request. The same problem has different meanings for different operations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProblemScope {
     /// The account itself.
     Account,
-    /// A new order: what is not allowed here is not allowed to the account.
+    /// A new order: a refusal concerns the account.
     NewOrder,
-    /// An order that stands.
+    /// An existing order.
     Order,
 }
 
 impl Problem {
-    /// A response that is no problem document: a page of a proxy, or an answer of some other server.
-    /// Nothing of it is kept, because the server may be one that only we can reach.
+    /// A response without a problem document: a page of a proxy, or a reply of another server.
+    /// Nothing of it is kept, because the server may be reachable from this process only.
     #[must_use]
-    pub fn foreign(status: u16) -> Self {
+    pub fn not_acme(status: u16) -> Self {
         Self { status: Some(status), ..Self::default() }
     }
 
@@ -75,46 +75,47 @@ impl Problem {
         self.kind.starts_with(NAMESPACE)
     }
 
-    /// The word of the type (RFC 8555 section 6.7), empty where there is none.
+    /// The error type without its namespace (RFC 8555 section 6.7), empty where there is none.
     #[must_use]
     pub fn word(&self) -> &str {
         word_of(&self.kind)
     }
 
-    /// Whether another nonce is all that is needed (RFC 8555 section 6.5).
+    /// Whether the request only needs another nonce (RFC 8555 section 6.5).
     #[must_use]
     pub fn is_bad_nonce(&self) -> bool {
         self.word() == "badNonce"
     }
 
-    /// Whether the thing that was asked for does not exist, or no more.
+    /// Whether the requested resource does not exist, or no longer.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         matches!(self.status, Some(404 | 410))
     }
 
-    /// Who must do what before another try can succeed.
+    /// Who must act before a retry can succeed.
     #[must_use]
-    pub fn disposition(&self, concern: ProblemScope) -> Disposition {
+    pub fn disposition(&self, scope: ProblemScope) -> Disposition {
         if self.is_gone() {
-            // Whatever its word is: the CA has moved or forgotten something, and nobody erred.
+            // Regardless of its type: the CA has moved or lost a resource, which is no user's
+            // error.
             return Disposition::Retry(RetrySchedule::Transport);
         }
         if self.is_pause() {
             return Disposition::Retry(RetrySchedule::Daily);
         }
-        let of = |word| classify(word, concern);
+        let of = |word| classify(word, scope);
         let own = of(self.word());
         if let (Some(time), None | Some(Class::Limited | Class::Server)) = (self.again(), own) {
             return Disposition::Until(time);
         }
-        // `compound` and words that we do not know: what is wrong is said per identifier.
+        // `compound` and unknown types: the subproblems decide.
         let inner = || self.subproblems.iter().find_map(|sub| of(word_of(&sub.kind)));
         match own.or_else(inner).or_else(|| self.by_status()) {
             Some(Class::FixRequest) => Disposition::FixRequest,
             Some(Class::FixIssuer) => Disposition::FixIssuer,
             Some(Class::Server) => Disposition::Retry(RetrySchedule::Transport),
-            // A limit without a time is no invitation to hurry.
+            // A rate limit without a time is not retried quickly.
             Some(Class::Proof | Class::Limited) | None => {
                 Disposition::Retry(RetrySchedule::Validation)
             }
@@ -124,7 +125,7 @@ impl Problem {
     fn by_status(&self) -> Option<Class> {
         match self.status? {
             429 => Some(Class::Limited),
-            // Whatever stands before the CA answers with these, and in HTML.
+            // Proxies before the CA answer with these, and in HTML.
             408 | 500.. => Some(Class::Server),
             _ if self.kind.is_empty() => Some(Class::Server),
             _ => None,
@@ -132,7 +133,7 @@ impl Problem {
     }
 }
 
-/// What kind of trouble a word means.
+/// A class of problems.
 #[derive(Clone, Copy)]
 enum Class {
     Limited,
@@ -142,15 +143,15 @@ enum Class {
     Server,
 }
 
-fn classify(word: &str, concern: ProblemScope) -> Option<Class> {
+fn classify(word: &str, scope: ProblemScope) -> Option<Class> {
     Some(match word {
         "rateLimited" => Class::Limited,
-        "unauthorized" if concern != ProblemScope::Order => Class::FixIssuer,
+        "unauthorized" if scope != ProblemScope::Order => Class::FixIssuer,
         "unauthorized" | "caa" | "dns" | "connection" | "incorrectResponse" | "tls" => Class::Proof,
         "rejectedIdentifier" | "unsupportedIdentifier" | "badCSR" | "badRevocationReason" => {
             Class::FixRequest
         }
-        "malformed" if concern == ProblemScope::Account => Class::FixIssuer,
+        "malformed" if scope == ProblemScope::Account => Class::FixIssuer,
         "malformed" => Class::FixRequest,
         "accountDoesNotExist"
         | "externalAccountRequired"
@@ -169,7 +170,7 @@ fn word_of(kind: &str) -> &str {
     kind.strip_prefix(NAMESPACE).unwrap_or(kind)
 }
 
-/// One line: `rateLimited: too many certificates … (429)`, then what is said per identifier.
+/// One line: `rateLimited: too many certificates … (429)`, then the subproblems.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -211,7 +212,7 @@ impl fmt::Display for Subproblem {
     }
 }
 
-/// Text of somebody else, fit for one line of a log or a status.
+/// Untrusted text as one line for a log or a status.
 pub(crate) fn line(text: &str, limit: usize) -> String {
     let mut clean = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
@@ -228,8 +229,7 @@ pub(crate) fn line(text: &str, limit: usize) -> String {
     }
 }
 
-/// The beginning of `text`, and after it the first link that would be cut or lost: half a link leads
-/// nowhere.
+/// The beginning of `text`, and the first link that would be cut, in full: half a link is useless.
 fn shortened(text: &str, end: usize) -> String {
     let starts = text.match_indices("http").map(|(at, _)| at);
     let starts = starts.filter(|at| {
@@ -248,7 +248,7 @@ fn shortened(text: &str, end: usize) -> String {
     }
 }
 
-/// Links that are looked at in one text.
+/// Links that are examined in one text.
 const MAX_LINKS: usize = 20;
 const MAX_WORD: usize = 64;
 /// Let's Encrypt's longest details quote a TXT record of 255 bytes and two names.
@@ -256,7 +256,7 @@ const MAX_DETAIL: usize = 800;
 /// Let's Encrypt's link to end a pause carries a token.
 const MAX_LINK: usize = 2000;
 const MAX_SUBPROBLEMS: usize = 10;
-/// What the types of RFC 8555 begin with.
+/// The namespace of the error types of RFC 8555.
 const NAMESPACE: &str = "urn:ietf:params:acme:error:";
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_says_who_must_act() {
+    fn each_error_type_has_its_disposition() {
         let validation = Disposition::Retry(RetrySchedule::Validation);
         let transport = Disposition::Retry(RetrySchedule::Transport);
         let (request, issuer) = (Disposition::FixRequest, Disposition::FixIssuer);
@@ -299,20 +299,20 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_with_a_time_lasts_until_then() {
+    fn a_rate_limit_with_retry_after_lasts_until_then() {
         let time = "2026-11-22T10:00:00Z".parse().unwrap();
         for word in ["rateLimited", "serverInternal"] {
             let problem = Problem { retry_after: Some(time), ..problem(word) };
             assert_eq!(problem.disposition(ProblemScope::Account), Disposition::Until(time));
         }
-        let html = Problem { retry_after: Some(time), ..Problem::foreign(503) };
+        let html = Problem { retry_after: Some(time), ..Problem::not_acme(503) };
         assert_eq!(html.disposition(ProblemScope::Order), Disposition::Until(time));
         let refused = Problem { retry_after: Some(time), ..problem("badCSR") };
         assert_eq!(refused.disposition(ProblemScope::Order), Disposition::FixRequest);
     }
 
     #[test]
-    fn an_unknown_word_is_judged_by_what_is_said_per_identifier() {
+    fn an_unknown_error_type_is_classified_by_its_subproblems() {
         let sub = Subproblem { kind: problem("rejectedIdentifier").kind, ..Subproblem::default() };
         let problem = Problem { subproblems: vec![sub], ..problem("compound") };
         assert_eq!(problem.disposition(ProblemScope::Order), Disposition::FixRequest);
@@ -340,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_acme_s_is_tried_again() {
-        let problem = Problem::foreign(502);
+    fn a_reply_without_a_problem_document_is_retried() {
+        let problem = Problem::not_acme(502);
         assert_eq!(problem.to_string(), "the answer is no ACME problem document (HTTP 502)");
         assert_eq!(
             problem.disposition(ProblemScope::Order),
             Disposition::Retry(RetrySchedule::Transport)
         );
-        let proxy = Problem::foreign(403);
+        let proxy = Problem::not_acme(403);
         assert_eq!(
             proxy.disposition(ProblemScope::Account),
             Disposition::Retry(RetrySchedule::Transport)

@@ -1,8 +1,8 @@
-//! What the CA sends, as it is written (RFC 8555 section 7.1).
+//! The objects that the CA sends (RFC 8555 section 7.1).
 //!
-//! Everything here is read tolerantly: unknown members are ignored, unknown words become
-//! `Unknown`, and members that we can do without may be missing. Everything is bounded, too: an order
-//! keeps these values for as long as it runs, and the CA may be a tenant's. No decisions here.
+//! Reading is tolerant: unknown members are ignored, unknown words become `Unknown`, and optional
+//! members may be missing. All values are bounded: they stay in memory while an order runs, and the
+//! CA may be a tenant's. No decisions here.
 
 pub(super) mod bounds;
 
@@ -13,17 +13,17 @@ use serde::{Deserialize, Deserializer};
 
 use crate::acme::problem::Problem;
 
-/// Where everything is (section 7.1.1). CAs add a junk member on purpose; it is ignored.
+/// The URLs of the CA (section 7.1.1). CAs add a random member on purpose; it is ignored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
-    /// Gives nonces.
+    /// Returns nonces.
     #[serde(deserialize_with = "bounds::url")]
     pub new_nonce: String,
     /// Creates and finds accounts.
     #[serde(deserialize_with = "bounds::url")]
     pub new_account: String,
-    /// Takes orders.
+    /// Creates orders.
     #[serde(deserialize_with = "bounds::url")]
     pub new_order: String,
     /// Revokes certificates.
@@ -35,21 +35,21 @@ pub struct Directory {
     /// Renewal information (RFC 9773).
     #[serde(default, deserialize_with = "bounds::some_url")]
     pub renewal_info: Option<String>,
-    /// About the CA.
+    /// Metadata of the CA.
     #[serde(default, deserialize_with = "or_default")]
     pub meta: Meta,
 }
 
-/// About the CA (section 7.1.1).
+/// Metadata of the CA (section 7.1.1).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
-    /// What one agrees to.
+    /// The terms of service.
     #[serde(deserialize_with = "bounds::some_url")]
     pub terms_of_service: Option<String>,
-    /// Whether accounts must be bound to one that exists elsewhere.
+    /// Whether new accounts require an external account binding.
     pub external_account_required: bool,
-    /// Kinds of certificates, with a description each (draft-ietf-acme-profiles).
+    /// Certificate profiles with their descriptions (draft-ietf-acme-profiles).
     #[serde(deserialize_with = "profiles")]
     pub profiles: BTreeMap<String, String>,
 }
@@ -57,27 +57,27 @@ pub struct Meta {
 /// An account (section 7.1.2).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Registration {
-    /// Whether it can be used.
+    /// Its status.
     pub status: AccountStatus,
-    /// Whom the CA writes to, as `mailto:` URLs. Let's Encrypt no longer tells.
+    /// Contacts as `mailto:` URLs. Let's Encrypt no longer returns them.
     #[serde(default, deserialize_with = "bounds::list")]
     pub contact: Vec<String>,
-    /// Where its orders are listed. Let's Encrypt has no such list.
+    /// URL of the list of its orders. Let's Encrypt has no such list.
     #[serde(default, deserialize_with = "bounds::some_url")]
     pub orders: Option<String>,
 }
 
-/// Whether an account can be used (section 7.1.6).
+/// Status of an account (section 7.1.6).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum AccountStatus {
-    /// It can.
+    /// It can be used.
     Valid,
-    /// Its owner closed it.
+    /// Its owner deactivated it.
     Deactivated,
-    /// The CA closed it.
+    /// The CA revoked it.
     Revoked,
-    /// A word that RFC 8555 does not have.
+    /// A status that RFC 8555 does not define.
     #[serde(other)]
     Unknown,
 }
@@ -85,47 +85,47 @@ pub enum AccountStatus {
 /// An order (section 7.1.3).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Order {
-    /// How far it is.
+    /// Its status.
     pub status: OrderStatus,
-    /// When the CA forgets it.
+    /// When the CA expires it.
     #[serde(default, deserialize_with = "instant_or_none")]
     pub expires: Option<Timestamp>,
-    /// What it is for.
+    /// The requested identifiers.
     #[serde(default, deserialize_with = "bounds::list")]
     pub identifiers: Vec<Identifier>,
-    /// Where to prove control.
+    /// The URLs of its authorizations.
     #[serde(default, deserialize_with = "bounds::urls")]
     pub authorizations: Vec<String>,
-    /// Where the signing request goes.
+    /// URL for the signing request.
     #[serde(deserialize_with = "bounds::url")]
     pub finalize: String,
-    /// Where the certificate is, once there is one.
+    /// URL of the certificate, once it is issued.
     #[serde(default, deserialize_with = "bounds::some_url")]
     pub certificate: Option<String>,
     /// Why it failed.
     pub error: Option<Problem>,
 }
 
-/// How far an order is (section 7.1.6).
+/// Status of an order (section 7.1.6).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// Control is to be proved.
+    /// Control is not proved yet.
     Pending,
-    /// Control is proved, the signing request is missing.
+    /// Control is proved; the CA waits for the signing request.
     Ready,
     /// The CA is signing.
     Processing,
-    /// There is a certificate.
+    /// The certificate is issued.
     Valid,
     /// It failed.
     Invalid,
-    /// A word that RFC 8555 does not have.
+    /// A status that RFC 8555 does not define.
     #[serde(other)]
     Unknown,
 }
 
-/// What a certificate is for.
+/// A name or address in a certificate.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, serde::Serialize)]
 pub struct Identifier {
     /// `dns` or `ip`.
@@ -136,46 +136,46 @@ pub struct Identifier {
     pub value: String,
 }
 
-/// The proof of control over one identifier (section 7.1.4).
+/// The authorization of one identifier (section 7.1.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Authorization {
-    /// Where it was fetched.
+    /// Its URL.
     #[serde(skip)]
     pub url: String,
-    /// Whose control.
+    /// The identifier to prove control of.
     pub identifier: Identifier,
-    /// How far it is.
+    /// Its status.
     pub status: AuthorizationStatus,
-    /// The ways to prove it.
+    /// Its challenges.
     #[serde(default, deserialize_with = "bounds::list")]
     pub challenges: Vec<Challenge>,
-    /// Whether it is for `*.` and the identifier.
+    /// Whether it is for the wildcard of the identifier.
     #[serde(default, deserialize_with = "or_default")]
     pub wildcard: bool,
 }
 
-/// How far an authorization is (section 7.1.6).
+/// Status of an authorization (section 7.1.6).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthorizationStatus {
-    /// Control is to be proved.
+    /// Control is not proved yet.
     Pending,
     /// Control is proved.
     Valid,
     /// The proof failed.
     Invalid,
-    /// We gave it up.
+    /// The client deactivated it.
     Deactivated,
-    /// Too old.
+    /// It expired.
     Expired,
-    /// The CA took it back.
+    /// The CA revoked it.
     Revoked,
-    /// A word that RFC 8555 does not have.
+    /// A status that RFC 8555 does not define.
     #[serde(other)]
     Unknown,
 }
 
-/// For people, about one that is over.
+/// Describes a final state for users.
 impl fmt::Display for AuthorizationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -190,24 +190,24 @@ impl fmt::Display for AuthorizationStatus {
     }
 }
 
-/// One way to prove control (section 7.1.5).
+/// A challenge (section 7.1.5).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Challenge {
-    /// Which way.
+    /// Its type.
     #[serde(rename = "type")]
     pub kind: ChallengeKind,
-    /// Where to say that the proof is published.
+    /// URL that triggers the validation.
     #[serde(deserialize_with = "bounds::url")]
     pub url: String,
-    /// How far it is.
+    /// Its status.
     pub status: ChallengeStatus,
-    /// What the proof is made of. Some newer kinds have none.
+    /// The token of the key authorization. Some newer types have none.
     pub token: Option<Token>,
     /// Why it failed.
     pub error: Option<Problem>,
 }
 
-/// Ways to prove control that we know.
+/// The supported types of challenges.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 pub enum ChallengeKind {
     /// A TXT record (section 8.4).
@@ -221,24 +221,24 @@ pub enum ChallengeKind {
     Unknown,
 }
 
-/// How far a challenge is (section 7.1.6).
+/// Status of a challenge (section 7.1.6).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum ChallengeStatus {
-    /// The CA does not look yet.
+    /// The validation was not triggered.
     Pending,
-    /// The CA is looking.
+    /// The CA is validating.
     Processing,
-    /// The CA saw the proof.
+    /// The validation succeeded.
     Valid,
-    /// The CA did not see it.
+    /// The validation failed.
     Invalid,
-    /// A word that RFC 8555 does not have.
+    /// A status that RFC 8555 does not define.
     #[serde(other)]
     Unknown,
 }
 
-/// The random part of a challenge. A bearer token while the order runs, so it is not printed.
+/// The token of a challenge. It is a bearer token while the order runs, so it is not printed.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 pub struct Token(#[serde(deserialize_with = "bounds::word")] String);
 
@@ -261,7 +261,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Only the names matter: a description that is none must not cost the directory.
+/// Only the names are used: an invalid description must not make the directory unusable.
 fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     let all: BTreeMap<String, serde_json::Value> = or_default(from)?;
     let all = all.into_iter().filter(|(name, _)| bounds::is_word(name));
@@ -269,12 +269,12 @@ fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Strin
     Ok(all.take(bounds::MAX_ITEMS).map(|(name, value)| (name, text(value))).collect())
 }
 
-/// An expiry that nobody can read is as good as none: the CA says by 404 when it is over.
+/// An expiry that cannot be parsed counts as missing: the CA answers with 404 after the real one.
 fn instant_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
 }
 
-/// Some CAs write `null` where they mean nothing.
+/// Some CAs send `null` for a missing value.
 pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_and_members_do_no_harm() {
+    fn unknown_words_and_members_are_accepted() {
         let order: Order = serde_json::from_str(
             r#"{"status":"pondering","expires":"soon","finalize":"f","mood":1,"replaces":null}"#,
         )
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nothing() {
+    fn null_counts_as_missing() {
         let order: Order = serde_json::from_str(
             r#"{"status":"ready","finalize":"f","expires":null,"identifiers":null,
                 "authorizations":null,"certificate":null,
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_all_precisions_are_read() {
+    fn times_of_all_precisions_are_parsed() {
         for text in ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00.123456789Z"] {
             let json = format!(r#"{{"status":"valid","expires":"{text}","finalize":"f"}}"#);
             let order: Order = serde_json::from_str(&json).unwrap();

@@ -1,8 +1,8 @@
 //! Java's first keystore format, JKS. Its protection is weak (SHA-1, no iterations); it is for
 //! programs that read nothing else.
 //!
-//! There is no standard but the source of OpenJDK, `sun.security.provider.JavaKeyStore` and
-//! `KeyProtector`. Numbers are big-endian, texts have their length in two bytes before them.
+//! The only specification is the source of OpenJDK, `sun.security.provider.JavaKeyStore` and
+//! `KeyProtector`. Numbers are big-endian; texts are prefixed with their length in two bytes.
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1, SHA1_OUTPUT_LEN};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ const MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
 const VERSION: u32 = 2;
 const PRIVATE_KEY: u32 = 1;
 const TRUSTED_CERTIFICATE: u32 = 2;
-/// The whitener of the digest over everything. No joke of ours.
+/// The constant that OpenJDK adds to the digest over the file.
 const WHITENER: &[u8] = b"Mighty Aphrodite";
 /// OBJECT IDENTIFIER 1.3.6.1.4.1.42.2.17.1.1, Sun's key protector, encoded.
 const KEY_PROTECTOR: [u8; 12] = [0x06, 10, 0x2b, 6, 1, 4, 1, 0x2a, 2, 17, 1, 1];
@@ -24,7 +24,7 @@ const NULL: [u8; 2] = [0x05, 0];
 /// Key and chain as `certificate`, and the first of the CA's certificates as `ca`.
 ///
 /// # Errors
-/// Without a key, and where there is no randomness.
+/// Without a key, and when the random source fails.
 pub fn keystore(
     material: &KeystoreContent<'_>,
     password: &Password,
@@ -56,7 +56,7 @@ pub fn truststore(
     Ok(with_digest(out, password))
 }
 
-/// Whether it is a JKS keystore with this password, whole and unchanged.
+/// Whether it is an undamaged JKS keystore with this password.
 #[must_use]
 pub fn opens(bytes: &[u8], password: &Password) -> bool {
     let Some((content, found)) = bytes.split_last_chunk::<SHA1_OUTPUT_LEN>() else { return false };
@@ -78,7 +78,7 @@ fn certificate(out: &mut Vec<u8>, der: &[u8]) {
     counted(out, der);
 }
 
-/// All of ours are short and in ASCII, where Java's own variant of UTF-8 is UTF-8.
+/// Our texts are short and ASCII, for which Java's modified UTF-8 equals UTF-8.
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -99,8 +99,8 @@ fn seal(content: &[u8], password: &Password) -> [u8; SHA1_OUTPUT_LEN] {
     sha1(&[&password.utf16(), WHITENER, content])
 }
 
-/// The key as an EncryptedPrivateKeyInfo (RFC 5208): salt, the key under a stream of digests that
-/// begins with password and salt, and a digest of the key to know it by.
+/// The key as an EncryptedPrivateKeyInfo (RFC 5208): salt, the key XORed with a stream of digests
+/// that starts with password and salt, and a digest that authenticates the key.
 fn protect(key: &[u8], password: &Password) -> Result<Vec<u8>, KeystoreError> {
     let mut salt = [0; SHA1_OUTPUT_LEN];
     let no_salt = |_| KeystoreError::Format("there is no randomness".to_owned());

@@ -1,4 +1,4 @@
-//! PKCS#12 (RFC 7292), which everything reads, Java since version 9 by default.
+//! PKCS#12 (RFC 7292), the default keystore format of Java since version 9.
 
 use aws_lc_rs::{digest, hmac};
 use p12_keystore::{
@@ -10,18 +10,18 @@ use zeroize::Zeroizing;
 use super::{CA, CERTIFICATE, KeystoreContent, KeystoreError, Password};
 use crate::issue::private_ca::der::element;
 
-/// With which ciphers it is made.
+/// The ciphers of a PKCS#12 keystore.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Profile {
-    /// AES-256 and HMAC-SHA256 (PBES2 of RFC 8018), for everything since about 2020.
+    /// AES-256 and HMAC-SHA256 (PBES2 of RFC 8018), supported by software since about 2020.
     #[default]
     Modern2023,
-    /// Triple DES and HMAC-SHA1, for programs that read nothing newer.
+    /// Triple DES and HMAC-SHA1, for software that supports nothing newer.
     LegacyDes,
 }
 
 impl Profile {
-    /// What it is called in a Certificate.
+    /// Its name in the API.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -31,14 +31,14 @@ impl Profile {
     }
 }
 
-/// Above this the check of a password takes longer than anybody's keystore needs, and what is
-/// checked may be anybody's.
+/// Bounds the cost of checking a password: the file to check may be a tenant's. No ordinary
+/// keystore has more.
 const MAX_ITERATIONS: u32 = 100_000;
 
 /// Key and chain as `certificate`, and all of the CA's certificates.
 ///
 /// # Errors
-/// Without a key, and with a password or a certificate that the format has no form for.
+/// Without a key, and with a password or a certificate that the format cannot represent.
 pub fn keystore(
     material: &KeystoreContent<'_>,
     password: &Password,
@@ -51,7 +51,7 @@ pub fn keystore(
             chain.push(der);
         }
     }
-    // By this, readers find the certificate of the key.
+    // Readers match the certificate to the key by this attribute.
     let leaf = chain.first().copied().unwrap_or_default();
     let id = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, leaf);
     let chain: Vec<Certificate> = chain
@@ -63,11 +63,11 @@ pub fn keystore(
     write(CERTIFICATE, KeyStoreEntry::PrivateKeyChain(chain), password, profile)
 }
 
-/// The first of the CA's certificates as `ca`, with the attribute by which Java takes it for one to
-/// be trusted.
+/// The first CA certificate as `ca`, with the attribute by which Java recognizes a trusted
+/// certificate.
 ///
 /// # Errors
-/// When there is none, and with a password or a certificate that the format has no form for.
+/// When there is none, and with a password or a certificate that the format cannot represent.
 pub fn truststore(
     material: &KeystoreContent<'_>,
     password: &Password,
@@ -101,14 +101,14 @@ fn format(error: &p12_keystore::error::Error) -> KeystoreError {
     KeystoreError::Format(error.to_string())
 }
 
-/// Whether it is a PKCS#12 file with this password, whole and unchanged: whether its MAC (RFC 7292
-/// section 4) is right. Knows the MACs of what is written here and by upstream.
+/// Whether it is an undamaged PKCS#12 file with this password: checks its MAC (RFC 7292 section 4).
+/// Supports the MACs of our own and upstream's files.
 #[must_use]
 pub fn opens(bytes: &[u8], password: &Password) -> bool {
     mac_of(bytes).is_some_and(|mac| mac.is_of(password))
 }
 
-/// What a file says about its MAC.
+/// The MAC of a file and its parameters.
 struct Mac<'a> {
     content: &'a [u8],
     digest: &'static digest::Algorithm,
@@ -154,8 +154,8 @@ impl Mac<'_> {
         hmac::verify(&key, self.content, self.found).is_ok()
     }
 
-    /// RFC 7292 appendix B.2 with `ID` 3. A MAC's key is as long as one digest, so there is one
-    /// round of it.
+    /// RFC 7292 appendix B.2 with `ID` 3. The key of the MAC is as long as one digest, so one round
+    /// is enough.
     fn key(&self, password: &Password) -> Zeroizing<Vec<u8>> {
         const BLOCK: usize = 64;
         let fill = |bytes: &[u8]| -> Zeroizing<Vec<u8>> {

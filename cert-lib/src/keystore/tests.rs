@@ -16,16 +16,16 @@ fn password(text: &str) -> Password {
     Password::new(text.as_bytes()).unwrap()
 }
 
-/// Every keystore that can be made of `material`.
-fn all(material: &KeystoreContent<'_>, password: &Password) -> Vec<(&'static str, Vec<u8>)> {
+/// All formats of keystores and truststores of `content`.
+fn all(content: &KeystoreContent<'_>, password: &Password) -> Vec<(&'static str, Vec<u8>)> {
     use pkcs12::Profile::{LegacyDes, Modern2023};
     vec![
-        ("JKS", jks::keystore(material, password).unwrap()),
-        ("JKS, trust", jks::truststore(material, password).unwrap()),
-        ("Modern2023", pkcs12::keystore(material, password, Modern2023).unwrap()),
-        ("Modern2023, trust", pkcs12::truststore(material, password, Modern2023).unwrap()),
-        ("LegacyDES", pkcs12::keystore(material, password, LegacyDes).unwrap()),
-        ("LegacyDES, trust", pkcs12::truststore(material, password, LegacyDes).unwrap()),
+        ("JKS", jks::keystore(content, password).unwrap()),
+        ("JKS, trust", jks::truststore(content, password).unwrap()),
+        ("Modern2023", pkcs12::keystore(content, password, Modern2023).unwrap()),
+        ("Modern2023, trust", pkcs12::truststore(content, password, Modern2023).unwrap()),
+        ("LegacyDES", pkcs12::keystore(content, password, LegacyDes).unwrap()),
+        ("LegacyDES, trust", pkcs12::truststore(content, password, LegacyDes).unwrap()),
     ]
 }
 
@@ -41,10 +41,10 @@ fn opens(what: &str, bytes: &[u8], password: &Password) -> bool {
 fn a_keystore_opens_with_its_password_and_no_other() {
     let bundle = bundle();
     let created = Timestamp::UNIX_EPOCH;
-    let material = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
+    let content = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
     for text in ["changeit", "pässwörd €", &"x".repeat(255), "line\n"] {
         let right = password(text);
-        for (what, bytes) in all(&material, &right) {
+        for (what, bytes) in all(&content, &right) {
             assert!(opens(what, &bytes, &right), "{what} {text:?}");
             assert!(!opens(what, &bytes, &password(&format!("{text}."))), "{what} {text:?}");
             assert!(!opens(what, &bytes, &password("Changeit")), "{what} {text:?}");
@@ -53,12 +53,12 @@ fn a_keystore_opens_with_its_password_and_no_other() {
 }
 
 #[test]
-fn a_damaged_keystore_does_not_open_and_harms_nobody() {
+fn a_damaged_keystore_does_not_open() {
     let bundle = bundle();
     let created = Timestamp::UNIX_EPOCH;
-    let material = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
+    let content = KeystoreContent { bundle: &bundle, ca: &bundle.chain, created };
     let right = password("changeit");
-    for (what, bytes) in all(&material, &right) {
+    for (what, bytes) in all(&content, &right) {
         for at in (0..bytes.len()).step_by(97) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
@@ -73,7 +73,7 @@ fn a_damaged_keystore_does_not_open_and_harms_nobody() {
 }
 
 #[test]
-fn a_file_that_asks_for_endless_iterations_is_not_checked() {
+fn a_file_with_too_many_iterations_does_not_open() {
     // PFX with an empty content, whose MAC has 2^31 - 1 iterations.
     let file = [
         0x30, 0x49, 2, 1, 3, 0x30, 0x11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1, 0xa0,
@@ -85,7 +85,7 @@ fn a_file_that_asks_for_endless_iterations_is_not_checked() {
 }
 
 #[test]
-fn a_password_is_text_of_a_decent_length_and_is_not_printed() {
+fn a_password_is_bounded_utf_8_and_is_not_printed() {
     let of = |bytes: &[u8]| Password::new(bytes).map(|it| format!("{it:?}"));
     assert_eq!(of(b"changeit"), Ok("Password(…)".to_owned()));
     assert_eq!(of(b""), Err(KeystoreError::NoPassword));
@@ -99,10 +99,10 @@ fn a_password_is_text_of_a_decent_length_and_is_not_printed() {
 #[test]
 fn there_is_no_keystore_without_a_key_and_no_truststore_without_a_ca() {
     let bundle = Bundle { key: None, ..bundle() };
-    let material = KeystoreContent { bundle: &bundle, ca: &[], created: Timestamp::UNIX_EPOCH };
+    let content = KeystoreContent { bundle: &bundle, ca: &[], created: Timestamp::UNIX_EPOCH };
     let (word, profile) = (password("changeit"), pkcs12::Profile::default());
-    assert_eq!(jks::keystore(&material, &word), Err(KeystoreError::NoKey));
-    assert_eq!(pkcs12::keystore(&material, &word, profile), Err(KeystoreError::NoKey));
-    assert_eq!(jks::truststore(&material, &word), Err(KeystoreError::NoCa));
-    assert_eq!(pkcs12::truststore(&material, &word, profile), Err(KeystoreError::NoCa));
+    assert_eq!(jks::keystore(&content, &word), Err(KeystoreError::NoKey));
+    assert_eq!(pkcs12::keystore(&content, &word, profile), Err(KeystoreError::NoKey));
+    assert_eq!(jks::truststore(&content, &word), Err(KeystoreError::NoCa));
+    assert_eq!(pkcs12::truststore(&content, &word, profile), Err(KeystoreError::NoCa));
 }

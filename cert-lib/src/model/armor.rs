@@ -1,6 +1,6 @@
-//! PEM as people have it (RFC 7468, and what came before): other text around the blocks in whatever
-//! encoding, as `openssl pkcs12` writes it; line ends of every system, none at all, and none at the end;
-//! blocks of other kinds, and broken ones.
+//! A tolerant reader of PEM (RFC 7468 and older forms). It accepts other text in any encoding
+//! around the blocks, as `openssl pkcs12` writes it; all line ends, missing ones included; and
+//! skips blocks of other types and broken ones.
 
 use base64::{
     Engine as _,
@@ -9,18 +9,19 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// One block.
+/// One PEM block.
 pub(crate) struct Block<'a> {
-    /// What it is said to be.
+    /// Its label.
     pub(crate) label: &'a str,
-    /// Whether its content is encrypted (RFC 1421 section 4.6.1.1), as old versions of openssl write keys.
+    /// Whether its content is encrypted (RFC 1421 section 4.6.1.1), as old versions of openssl
+    /// write keys.
     pub(crate) is_encrypted: bool,
-    /// What is in it; `None` where that is not base64.
+    /// Its content; `None` where it is not base64.
     pub(crate) der: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// The blocks of a text, in their order. What has no end of its own kind is none. Takes time in
-/// proportion to the text, whatever is in it.
+/// The blocks of a text, in their order. A block without an end line of its own type is skipped.
+/// Takes linear time for every input.
 pub(crate) fn blocks(text: &[u8]) -> impl Iterator<Item = Block<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -35,7 +36,7 @@ pub(crate) fn blocks(text: &[u8]) -> impl Iterator<Item = Block<'_>> {
                     rest = after;
                     return Some(Block::of(label, content));
                 }
-                // The dashes may be those of the next beginning.
+                // The dashes may belong to the next begin line.
                 _ => rest = body.get(content.len()..)?,
             }
         }
@@ -57,13 +58,14 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Whether a text is a label as they are in use. Messages quote it, and it must not be a part of a key.
+/// Whether a text is like the labels in use. Messages quote it, so it must not contain key
+/// material.
 fn is_label(text: &str) -> bool {
     let is_usual = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || " #.".contains(c);
     text.len() <= MAX_LABEL && text.chars().all(is_usual)
 }
 
-/// What is before the first `marker`, and what is after it.
+/// The text before and after the first `marker`.
 fn split<'a>(text: &'a [u8], marker: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = text.windows(marker.len()).position(|window| window == marker)?;
     Some((text.get(..at)?, text.get(at + marker.len()..)?))
@@ -72,9 +74,9 @@ fn split<'a>(text: &'a [u8], marker: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 const DASHES: &[u8] = b"-----";
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"END ";
-/// None that anyone uses is longer.
+/// Longer than any label in use.
 const MAX_LABEL: usize = 64;
-/// Padding that is missing is no reason to refuse what can be read.
+/// Missing padding does not make a block unreadable.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_or_encrypted_is_said_to_be() {
+    fn broken_and_encrypted_blocks_are_marked() {
         let broken = b"-----BEGIN A-----\nYW?j\n-----END A-----\n";
         assert_eq!(found(broken), [("A".to_owned(), None)]);
         let text =

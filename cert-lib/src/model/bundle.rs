@@ -1,4 +1,4 @@
-//! What an issuer hands out, and what a stored certificate says.
+//! Certificates with chain and key: what an issuer returns and what a Secret stores.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -18,29 +18,29 @@ use crate::model::{
     name::DnsName,
 };
 
-/// Largest chain in PEM that is read: Go's verifiers, and so most clients, give up well before.
+/// Largest chain in PEM that is read. The verifiers of Go, and so most clients, accept much less.
 const MAX_PEM: usize = 256 * 1024;
-/// What is remembered of a certificate is remembered for every Secret that a tenant writes: most names,
-/// and most octets of a serial number (20 by RFC 5280 section 4.1.2.2) and of a public key.
+/// Bounds for the values that stay in memory for each Secret of a tenant: names, octets of a serial
+/// number (20 by RFC 5280 section 4.1.2.2) and of a public key.
 const MAX_NAMES: usize = 1_000;
 const MAX_SERIAL: usize = 64;
 const MAX_PUBLIC_KEY: usize = 8 * 1024;
 
-/// A certificate with its chain, and its key where it is ours.
+/// A certificate with its chain and, if it is ours, its key.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     /// Leaf first, then the issuers as the CA gave them.
     pub chain: Vec<CertificateDer<'static>>,
-    /// `None` where the key stays with whoever made the signing request.
+    /// `None` where the owner of the signing request has the key.
     pub key: Option<PrivateKey>,
-    /// What the leaf says.
+    /// The content of the leaf certificate.
     pub leaf: Leaf,
-    /// For people: a wish that was not fulfilled.
+    /// Options that the issuer could not fulfil, for users.
     pub remark: Option<String>,
 }
 
-/// Identifies a certificate: SHA-256 of all of it. A serial number does not: a certificate of one's own
-/// carries any number that its maker likes.
+/// Identifies a certificate: the SHA-256 of its DER. A serial number is not enough, because the
+/// maker of a self-made certificate can choose it.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LeafDigest([u8; 32]);
 
@@ -66,10 +66,10 @@ impl fmt::Debug for LeafDigest {
     }
 }
 
-/// What a leaf certificate says, as far as anybody decides on it.
+/// The content of a leaf certificate, as far as decisions depend on it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Leaf {
-    /// Which certificate it is.
+    /// Digest of the certificate.
     pub digest: LeafDigest,
     /// Serial number in lower-case hexadecimal, leading zeros kept.
     pub serial: String,
@@ -81,32 +81,32 @@ pub struct Leaf {
     pub names: BTreeSet<DnsName>,
     /// SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
-    /// Whether it may sign others (RFC 5280 section 4.2.1.9).
+    /// Whether it is a CA certificate (RFC 5280 section 4.2.1.9).
     pub is_ca: bool,
-    /// Whether its subject is its issuer: no CA vouches for it.
+    /// Whether its subject equals its issuer: no CA signed it.
     pub is_self_issued: bool,
-    /// What its CA calls it; `None` where it does not say which key signed it.
+    /// Identifier for renewal information (RFC 9773); `None` without an authority key identifier.
     pub id: Option<CertId>,
 }
 
 /// Why a stored or downloaded chain cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BundleError {
-    /// Nothing in it.
+    /// There is no certificate.
     #[error("it holds no certificate")]
     Empty,
-    /// Not PEM, or too large to be looked at.
+    /// Not PEM, or too large.
     #[error("it is not a chain of certificates in PEM")]
     NotPem,
-    /// The first block is no certificate.
+    /// The first block is not a certificate.
     #[error("its first certificate cannot be read")]
     NotX509,
-    /// No CA writes such a one: it would take memory out of proportion.
+    /// No CA issues such a certificate; storing it would use too much memory.
     #[error(
         "its first certificate has more than {MAX_NAMES} names or a serial number or key of unusual size"
     )]
     Unusual,
-    /// The key is another one's.
+    /// The key belongs to another certificate.
     #[error("the private key does not match the certificate")]
     OtherKey,
     /// The key cannot be read.
@@ -138,14 +138,14 @@ impl Bundle {
         pem_of(&self.chain)
     }
 
-    /// The issuers in PEM, without the leaf; empty when the CA gave none. A certificate that signed
-    /// itself is its own.
+    /// The issuers in PEM, without the leaf; empty when the CA returned none. A self-signed
+    /// certificate is its own issuer.
     #[must_use]
     pub fn issuers_pem(&self) -> String {
         pem_of(self.issuers())
     }
 
-    /// What [`issuers_pem`](Self::issuers_pem) writes.
+    /// The certificates of [`issuers_pem`](Self::issuers_pem).
     #[must_use]
     pub fn issuers(&self) -> &[CertificateDer<'static>] {
         match self.chain.as_slice() {
@@ -156,10 +156,10 @@ impl Bundle {
     }
 }
 
-/// The certificates in a PEM text, which may be none.
+/// The certificates in a PEM text; there may be none.
 ///
 /// # Errors
-/// [`BundleError::NotPem`] when it is something else, or too large to be looked at.
+/// [`BundleError::NotPem`] when it is not PEM or too large.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     if text.len() > MAX_PEM {
         return Err(BundleError::NotPem);
@@ -169,7 +169,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleE
     certificates.map(|block| read(block).ok_or(BundleError::NotPem)).collect()
 }
 
-/// Whether the subject is the issuer.
+/// Whether the subject equals the issuer.
 #[must_use]
 pub fn is_self_issued(der: &[u8]) -> bool {
     X509Certificate::from_der(der)
@@ -221,18 +221,19 @@ impl Leaf {
     }
 }
 
-/// A certificate without a "well-defined expiration date" (RFC 5280 section 4.1.2.5) says 99991231235959Z,
-/// a day later than the last instant that there is here: the nearest one stands for it.
+/// The expiration date. A certificate without a "well-defined expiration date" (RFC 5280 section
+/// 4.1.2.5) has 99991231235959Z, a day later than the last `Timestamp`: that one is used.
 fn instant(time: x509_parser::time::ASN1Time) -> Timestamp {
     let seconds = time.timestamp();
     let nearest = if seconds < 0 { Timestamp::MIN } else { LAST };
     Timestamp::from_second(seconds).unwrap_or(nearest)
 }
 
-/// The last whole second that there is here.
+/// The last whole second of [`Timestamp`].
 const LAST: Timestamp = Timestamp::constant(253_402_207_200, 0);
 
-/// Names that are no DNS names (a person's common name, say) are left out: nobody asked for them.
+/// Names that are not DNS names, such as a person's common name, are left out: no request compares
+/// them.
 fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {
     let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     let mut names: BTreeSet<DnsName> = common.filter_map(|text| text.parse().ok()).collect();
@@ -244,7 +245,7 @@ fn names_of(certificate: &X509Certificate<'_>) -> BTreeSet<DnsName> {
             GeneralName::DNSName(text) => text.parse::<DnsName>().ok(),
             _ => None,
         });
-        // One too many is enough to refuse them all.
+        // One name above the limit is enough to refuse the certificate.
         names.extend(dns_names.take(MAX_NAMES + 1));
     }
     names
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "how long it really takes is what is tested")]
-    fn a_chain_that_is_all_beginnings_takes_no_time() {
+    fn a_chain_of_begin_lines_is_parsed_in_linear_time() {
         let begin = "-----BEGIN CERTIFICATE-----\n";
         let end = "-----END CERTIFICATE-----\n";
         let many = 100_000;

@@ -1,4 +1,4 @@
-//! How a CA is told which certificate is meant (RFC 9773 section 4.1).
+//! The identifier of a certificate in renewal information (RFC 9773 section 4.1).
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension};
 /// Most octets of a key identifier: CAs write a digest.
 const MAX_ISSUER: usize = 64;
 
-/// The identifier of a certificate: the key identifier of its issuer and its own serial number. It
-/// follows from the certificate, so nobody has to be asked for it.
+/// The key identifier of the issuer and the serial number of the certificate. It is computed from
+/// the certificate alone.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct CertId(Box<str>);
 
 impl CertId {
-    /// The identifier of `certificate`, `None` where that does not say which key signed it.
+    /// The identifier of `certificate`; `None` without an authority key identifier.
     #[must_use]
     pub fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
         let issuer = certificate.extensions().iter().find_map(|extension| {
@@ -23,7 +23,7 @@ impl CertId {
                 _ => None,
             }
         })?;
-        // With the leading zero that keeps a number positive: it is the serial number as it is in DER.
+        // The DER encoding of the serial number, with the zero byte that keeps it positive.
         let serial = certificate.raw_serial();
         if issuer.0.len() > MAX_ISSUER {
             return None;
@@ -32,7 +32,7 @@ impl CertId {
         Some(Self(format!("{}.{}", text(issuer.0), text(serial)).into()))
     }
 
-    /// As it is written in orders and URLs.
+    /// The text form in orders and URLs.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{issue::private_ca::der::element, model::armor::blocks};
 
-/// Kind and size of a key that is made here. The set is what public CAs accept.
+/// Kind and size of a generated key. The set is what public CAs accept.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize,
 )]
@@ -38,7 +38,7 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// The word that upstream mixes into the request hash.
+    /// The text that upstream mixes into the request hash.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -71,8 +71,8 @@ impl KeyType {
 /// How a private key is written in PEM.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Encoding {
-    /// The form that is as old as the algorithm, which upstream calls PKCS1 for both: PKCS#1
-    /// (`RSA PRIVATE KEY`, RFC 8017) for RSA, SEC1 (`EC PRIVATE KEY`, RFC 5915) for ECDSA.
+    /// The traditional form, which upstream calls PKCS1 for both algorithms: PKCS#1 (`RSA PRIVATE
+    /// KEY`, RFC 8017) for RSA, SEC1 (`EC PRIVATE KEY`, RFC 5915) for ECDSA.
     Pkcs1,
     /// PKCS#8 (`PRIVATE KEY`, RFC 5208).
     #[default]
@@ -91,10 +91,11 @@ impl Encoding {
     }
 }
 
-/// What signs with a key. More than is made here: what others bring is taken where we can sign with it.
+/// The signature algorithm of a key. More than [`KeyType`]: keys of users are accepted where we can
+/// sign with them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Algorithm {
-    /// RSA with so many bits
+    /// RSA with this number of bits
     Rsa(usize),
     /// ECDSA on P-256
     P256,
@@ -107,7 +108,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The kind of key, where one like it is made here.
+    /// The [`KeyType`] of such a key, if keys like it are generated.
     #[must_use]
     pub fn kind(self) -> Option<KeyType> {
         match self {
@@ -139,28 +140,28 @@ pub struct PrivateKey {
     public_key: Vec<u8>,
 }
 
-/// Why there is no key.
+/// Why a key cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeyError {
     /// The random source or the library failed.
     #[error("cannot generate a {0:?} key")]
     Generate(KeyType),
-    /// A key that only its password makes readable.
+    /// A key that is encrypted with a password.
     #[error(
         "the private key is encrypted: store it without a password (openssl pkey -in KEY -out NEW)"
     )]
     Encrypted,
-    /// The stored text is no key that we know.
+    /// The text is no key of a supported kind.
     #[error("the private key cannot be read: {0}")]
     Unreadable(String),
-    /// A key of this kind has no such form.
+    /// A key of this kind has no such encoding.
     #[error("a {0:?} key cannot be written in the encoding PKCS1: use PKCS8")]
     Encoding(Algorithm),
 }
 
 impl PrivateKey {
-    /// A new key. An RSA key takes 0.1 to 2 s of processor time: not on a thread that others wait
-    /// for.
+    /// Generates a key. An RSA key takes 0.1 to 2 s of processor time: do not call this on a thread
+    /// that others wait for.
     ///
     /// # Errors
     /// When the random source fails.
@@ -184,13 +185,13 @@ impl PrivateKey {
         read::pem(text.as_ref())
     }
 
-    /// What signs with it.
+    /// The signature algorithm of the key.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Kind and size, where a key like it is made here.
+    /// The [`KeyType`] of the key, if keys like it are generated.
     #[must_use]
     pub fn kind(&self) -> Option<KeyType> {
         self.algorithm.kind()
@@ -202,10 +203,10 @@ impl PrivateKey {
         write("PRIVATE KEY", &self.pkcs8)
     }
 
-    /// The key in PEM, in the encoding that is asked for.
+    /// The key in PEM, in the given encoding.
     ///
     /// # Errors
-    /// When there is no such encoding of a key of its kind.
+    /// When a key of its kind has no such encoding.
     pub fn pem_in(&self, encoding: Encoding) -> Result<Zeroizing<String>, KeyError> {
         if encoding == Encoding::Pkcs8 {
             return Ok(self.pem());
@@ -233,7 +234,8 @@ impl PrivateKey {
         &self.pkcs8
     }
 
-    /// What an RSA key's PKCS#8 has inside (RFC 5208 section 5, RFC 8017 appendix A.1.2).
+    /// The PKCS#1 structure inside the PKCS#8 of an RSA key (RFC 5208 section 5, RFC 8017 appendix
+    /// A.1.2).
     fn pkcs1(&self) -> Option<&[u8]> {
         let (info, _) = element(&self.pkcs8, 0x30)?;
         let (_, rest) = element(info, 0x02)?;
@@ -244,7 +246,7 @@ impl PrivateKey {
     /// The key in the form that builds and signs X.509.
     ///
     /// # Errors
-    /// Never for a key made here; the library wants to be asked.
+    /// Never for a generated key; the library returns a `Result`.
     pub(crate) fn signer(&self) -> Result<rcgen::KeyPair, KeyError> {
         let der = rustls_pki_types::PrivatePkcs8KeyDer::from(self.pkcs8.as_slice());
         let algorithm = match self.algorithm {

@@ -19,26 +19,26 @@ impl DnsName {
         &self.0
     }
 
-    /// Whether the name is `*.` and something.
+    /// Whether the name begins with `*.`.
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.0.starts_with("*.")
     }
 
-    /// The name that control must be proved of: a wildcard's parent, any other name itself.
+    /// The name to prove control of: the parent of a wildcard, any other name itself.
     #[must_use]
     pub fn base(&self) -> Self {
         Self(self.0.strip_prefix("*.").unwrap_or(&self.0).to_owned())
     }
 
-    /// Where the DNS-01 proof of this name lives (RFC 8555 section 8.4). A wildcard and its parent
+    /// Name of the DNS-01 proof of this name (RFC 8555 section 8.4). A wildcard and its parent
     /// share it.
     #[must_use]
     pub fn challenge(&self) -> Self {
         Self(format!("_acme-challenge.{}", self.base()))
     }
 
-    /// Whether [`challenge`](Self::challenge) is a name.
+    /// Whether [`challenge`](Self::challenge) is a valid name.
     #[must_use]
     pub fn challenge_fits(&self) -> bool {
         self.challenge().0.len() <= MAX_NAME
@@ -57,13 +57,13 @@ impl DnsName {
     }
 }
 
-/// Why a text is no DNS name that a certificate can carry.
+/// Why a text is no DNS name for a certificate.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// It is empty.
     #[error("a DNS name must not be empty")]
     Empty,
-    /// An address where a name belongs.
+    /// An IP address instead of a name.
     #[error("{0} is an IP address, not a DNS name")]
     IsAddress(String),
     /// Over 253 characters.
@@ -72,10 +72,10 @@ pub enum NameError {
     /// A label is empty or over 63 characters.
     #[error("{0} has a label that is empty or longer than {MAX_LABEL} characters")]
     Label(String),
-    /// A wildcard elsewhere than as the whole first label.
+    /// A wildcard that is not the whole first label.
     #[error("{0}: a wildcard is allowed as the whole first label only")]
     Wildcard(String),
-    /// A character outside letters, digits, hyphen and underscore.
+    /// A character other than letters, digits, hyphen and underscore.
     #[error("{0} has a character that no DNS name has (write international names as xn--…)")]
     Character(String),
 }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_and_told_why() {
+    fn an_invalid_name_is_refused_with_its_reason() {
         let long_label = format!("{}.example.org", "a".repeat(64));
         let long = vec!["a".repeat(60); 5].join(".");
         for (text, want) in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_whose_proof_is_longer_than_a_name_may_be_is_known_at_once() {
+    fn a_name_with_a_too_long_challenge_name_is_detected() {
         let labels = vec!["a".repeat(47); 4].join(".");
         for (length, fits) in [(237, true), (238, false), (253, false)] {
             let rest = "b".repeat(length - labels.len() - 1);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_within_a_zone_on_label_borders_only() {
+    fn a_name_is_within_a_zone_on_label_boundaries_only() {
         let zone: DnsName = "example.org".parse().unwrap();
         for (name, within) in
             [("example.org", true), ("a.example.org", true), ("badexample.org", false)]

@@ -1,64 +1,65 @@
-//! The one vocabulary for what is going on with a certificate.
+//! The reasons of conditions, events and metrics: one closed set.
 
 use std::fmt;
 
-/// Why a plan is what it is. The word is the reason of the `Ready` condition, the reason of events,
-/// the label of metrics and what the command line prints. A closed set: never an object's name and
-/// never the text of an error.
+/// Why a plan is what it is. The word is the reason of the `Ready` condition and of events, the
+/// label of metrics and the output of the command line. It never contains an object's name or the
+/// text of an error.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 pub enum Reason {
-    /// The Secret holds what is asked for.
+    /// The Secret holds the requested certificate.
     Ready,
-    /// The specification cannot be fulfilled as it is.
+    /// The specification is invalid or cannot be fulfilled.
     SpecRefused,
-    /// Another manager is responsible.
+    /// The Certificate belongs to another class.
     OtherClass,
     /// The Secret belongs to another Certificate.
     SecretConflict,
-    /// The Secret cannot be written as it is.
+    /// The Secret cannot be written.
     SecretNotWritable,
-    /// There is no such issuer.
+    /// The issuer does not exist.
     IssuerMissing,
-    /// The issuer cannot issue now.
+    /// The issuer is not ready.
     IssuerNotReady,
-    /// The issuer may not issue for these names, or not for this Certificate.
+    /// The issuer is not allowed for these names or this Certificate.
     IssuerRefuses,
-    /// The place where proofs are published is missing.
+    /// There is no place to publish proofs.
     SolverNotReady,
-    /// An order is running.
+    /// An order is in progress.
     Issuing,
-    /// There is no Secret yet.
+    /// The Secret does not exist yet.
     SecretMissing,
     /// The Secret holds no usable certificate and key.
     SecretUnusable,
-    /// The Secret holds a certificate for something else.
+    /// The Secret holds a certificate for another request.
     SecretMismatch,
     /// The certificate was revoked.
     Revoked,
-    /// Somebody asked for a new one.
+    /// A renewal was requested.
     RenewalDemanded,
-    /// The certificate is near its end.
+    /// The certificate is near its expiration.
     RenewalDue,
-    /// The Secret's layout is not what is asked for; the certificate is.
+    /// The layout of the Secret is outdated; the certificate is not.
     LayoutOutdated,
-    /// The last try failed, and it is too early for another.
+    /// The last attempt failed, and the back-off is not over.
     BackingOff,
-    /// The issuer was asked for as many certificates as it may be asked for in a day.
+    /// The daily quota of the issuer is used up.
     QuotaExhausted,
-    /// The CA's limits, or our own picture of them, leave no room for another order.
+    /// The CA's rate limits, or our estimate of them, are used up.
     RateLimited,
-    /// The same certificate was issued again and again: somebody undoes what is written.
+    /// The same certificate was issued repeatedly: another client removes the result, or requests
+    /// it again.
     LoopSuspected,
-    /// Too many orders run already.
+    /// Too many orders are in progress.
     Queued,
-    /// Another Certificate asks for the same, and its order runs.
+    /// An order of another Certificate with the same request is in progress.
     SameRequest,
-    /// A cluster refuses what must be read or written.
+    /// A cluster refuses a read or a write.
     ClusterRefused,
 }
 
 impl Reason {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [Self; 24] = [
         Self::Ready,
         Self::SpecRefused,
@@ -86,7 +87,7 @@ impl Reason {
         Self::ClusterRefused,
     ];
 
-    /// The word, in the form that Kubernetes conditions want.
+    /// The text form, as Kubernetes conditions require it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What is asked for: names or a signing request, parsed once and valid ever after.
+//! Certificate requests: names or a signing request, parsed and validated.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -25,67 +25,67 @@ use crate::{
     solve::Owner,
 };
 
-/// Most names in one certificate: the common name and 99 others, as upstream and Let's Encrypt's
-/// classic profile have it.
+/// Most names in one certificate besides the common name, as in upstream and Let's Encrypt's
+/// classic profile.
 pub const MAX_DNS_NAMES: usize = 99;
 /// Longest common name (X.520 ub-common-name).
 pub const MAX_COMMON_NAME: usize = 64;
 
-/// Longest signing request in PEM: a hundred names of 253 characters and a key of 4096 bits fit.
+/// Longest signing request in PEM: 100 names of 253 characters and a key of 4096 bits fit.
 const MAX_CSR: usize = 64 * 1024;
-/// Most names that are no DNS names, and most bytes in all of them.
+/// Most names that are not DNS names, and most bytes in all of them.
 const MAX_OTHER_NAMES: usize = 1_000;
 const MAX_OTHER_BYTES: usize = 64 * 1024;
 
-/// A request that an issuer can work on. Two requests with the same fingerprint want the same
+/// A request that an issuer can process. Two requests with the same fingerprint request the same
 /// certificate.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Whom it is for.
+    /// The owner of the certificate.
     pub owner: Owner,
-    /// What makes two requests the same.
+    /// Equal for equal requests.
     pub fingerprint: Fingerprint,
-    /// What the certificate is to say.
+    /// Subject, names and key of the certificate.
     pub subject: Subject,
-    /// What it is to say besides, where the issuer's key is ours. `None` for ACME issuers, which can
-    /// do nothing of it.
+    /// Further content for issuers whose CA key we hold. `None` for ACME issuers, which do not
+    /// support it.
     pub extras: Option<Extras>,
-    /// What only an ACME server can be asked for.
+    /// Options of an ACME order.
     pub acme: OrderOptions,
     /// The certificate that this one replaces (RFC 9773 section 5).
     pub replaces: Option<CertId>,
-    /// The private key to certify again; where it is unset a new one is made.
+    /// The private key to certify again; `None` generates a new one.
     pub key: Option<PrivateKey>,
 }
 
-/// What only an ACME server can be asked for. None of it is part of the [`Fingerprint`], as upstream
-/// has it: a change takes effect with the next certificate.
+/// Options of an ACME order. As in upstream, they are not part of the [`Fingerprint`]: a change
+/// takes effect with the next certificate.
 #[derive(Clone, Debug, Default)]
 pub struct OrderOptions {
-    /// The kind of certificate (draft-ietf-acme-profiles); unset, the issuer's.
+    /// The certificate profile (draft-ietf-acme-profiles); the issuer's default if unset.
     pub profile: Option<String>,
-    /// The common name of an issuer in the chain that is taken, where the CA has several.
+    /// Common name of an issuer in the preferred chain, where the CA offers several.
     pub preferred_chain: Option<String>,
     /// Whether a CNAME at `_acme-challenge` is followed.
     pub follow_cname: bool,
-    /// IP addresses to be certified (RFC 8738).
+    /// IP addresses of the certificate (RFC 8738).
     pub addresses: Vec<IpAddr>,
 }
 
-/// What only an issuer whose key we hold can put into a certificate.
+/// Content that only an issuer whose CA key we hold can certify.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// The subject's common name, which need not be a DNS name.
+    /// Common name of the subject; it need not be a DNS name.
     pub common_name: Option<String>,
-    /// Names that are no DNS names.
+    /// Subject alternative names that are not DNS names.
     pub other_names: Vec<OtherName>,
-    /// How long it is valid.
+    /// Lifetime of the certificate.
     pub duration: SignedDuration,
-    /// Whether it may sign others.
+    /// Whether it is a CA certificate.
     pub is_ca: bool,
 }
 
-/// A subject alternative name that is no DNS name.
+/// A subject alternative name that is not a DNS name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OtherName {
     /// An e-mail address.
@@ -106,7 +106,7 @@ impl fmt::Display for OtherName {
 }
 
 impl Request {
-    /// A request for `subject`, with nothing out of the ordinary.
+    /// A request for `subject` with default options.
     #[must_use]
     pub fn new(owner: Owner, fingerprint: Fingerprint, subject: Subject) -> Self {
         Self {
@@ -120,17 +120,18 @@ impl Request {
         }
     }
 
-    /// All names to be proved, each once, the common name first.
+    /// All names to prove control of, each once, the common name first.
     #[must_use]
     pub fn names(&self) -> Vec<DnsName> {
         let mut seen = BTreeSet::new();
         self.each_name().filter(|name| seen.insert(*name)).cloned().collect()
     }
 
-    /// Whether the proof of each name has a place in the DNS (RFC 8555 section 8.4).
+    /// Checks that the challenge name of each name is valid (RFC 8555 section 8.4).
     ///
     /// # Errors
-    /// [`Refusal::LongChallenge`] for the first name that leaves no room for `_acme-challenge.`.
+    /// [`Refusal::LongChallenge`] for the first name that is too long for the prefix
+    /// `_acme-challenge.`.
     pub fn check_challenges(&self) -> Result<(), Refusal> {
         match self.each_name().find(|name| !name.challenge_fits()) {
             Some(name) => Err(Refusal::LongChallenge(name.as_str().chars().take(40).collect())),
@@ -138,7 +139,7 @@ impl Request {
         }
     }
 
-    /// [`names`](Self::names) as they were written, so that one may come twice.
+    /// [`names`](Self::names) as in the specification, duplicates included.
     pub(crate) fn each_name(&self) -> impl Iterator<Item = &DnsName> {
         let (first, others) = match &self.subject {
             Subject::Names { common_name, dns_names, .. } => (common_name.as_ref(), dns_names),
@@ -148,33 +149,33 @@ impl Request {
     }
 }
 
-/// What the certificate is to say, and whose key it certifies.
+/// The names of a certificate, and its key.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// Names, for a key that we generate.
+    /// Names, with a key that we generate.
     Names {
         /// X.509 common name.
         common_name: Option<DnsName>,
-        /// Subject alternative names besides it.
+        /// Further subject alternative names.
         dns_names: Vec<DnsName>,
         /// The key to generate.
         key: KeyChoice,
     },
-    /// A signing request of somebody who keeps the key.
+    /// A signing request; its owner has the private key.
     Csr(Csr),
 }
 
-/// Which key a certificate gets that brings none.
+/// The key of a certificate without a signing request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyChoice {
-    /// One that was asked for: a certificate with another is not what is wanted.
+    /// The requested kind: a certificate with another kind does not match.
     Asked(KeyType),
-    /// Nobody asked: a new one is of this kind, and one that is there may be of any.
+    /// The default: a new key is of this kind, an existing one may be of any kind.
     Free(KeyType),
 }
 
 impl KeyChoice {
-    /// What a new key is.
+    /// The kind of a new key.
     #[must_use]
     pub fn kind(self) -> KeyType {
         match self {
@@ -189,10 +190,10 @@ impl Default for KeyChoice {
     }
 }
 
-/// A PKCS#10 signing request that was parsed, whose signature and key strength were checked.
+/// A parsed PKCS#10 signing request with a valid signature and an accepted key.
 #[derive(Clone)]
 pub struct Csr {
-    /// The request as it goes to the CA.
+    /// DER of the signing request.
     pub der: Vec<u8>,
     /// The subject's common name.
     pub common_name: Option<DnsName>,
@@ -202,16 +203,16 @@ pub struct Csr {
     pub public_key: Vec<u8>,
     /// The subject in DER.
     pub subject: Vec<u8>,
-    /// Alternative names that are no DNS names.
+    /// Alternative names that are not DNS names.
     pub other_names: Vec<OtherName>,
 }
 
-/// Whom a signing request is for.
+/// The kind of issuer that a signing request is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Audience {
-    /// An ACME server that has DNS names proved.
+    /// An ACME server, which validates DNS names.
     Acme,
-    /// An issuer whose key we hold.
+    /// An issuer whose CA key we hold.
     Own,
 }
 
@@ -221,13 +222,13 @@ impl fmt::Debug for Csr {
     }
 }
 
-/// Why a request cannot be fulfilled as it stands. The texts are upstream's where it has one.
+/// Why a request cannot be fulfilled. The messages are upstream's where it has them.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Neither names nor a signing request.
     #[error("either domains or csr must be specified")]
     Empty,
-    /// Both of them.
+    /// Both a common name and a signing request.
     #[error("cannot specify both commonName and csr")]
     NamesAndCsr,
     /// Over 99 DNS names.
@@ -238,15 +239,15 @@ pub enum Refusal {
         "the Common Name is limited to {MAX_COMMON_NAME} characters (X.509 ASN.1 specification), but first given domain {0}… has {1} characters"
     )]
     LongCommonName(String, usize),
-    /// A name twice.
+    /// A duplicate name.
     #[error("duplicate domain: {0}")]
     Duplicate(DnsName),
-    /// Its proof would be over 253 characters long.
+    /// A challenge name of over 253 characters.
     #[error(
         "invalid domain: {0}… is too long for DNS01: with _acme-challenge. before it, it has more than {MAX_NAME} characters; choose a shorter name"
     )]
     LongChallenge(String),
-    /// Something that is no name.
+    /// An invalid name.
     #[error("invalid domain: {0}")]
     Name(#[from] NameError),
     /// Not PEM, not PKCS#10, truncated.
@@ -257,7 +258,7 @@ pub enum Refusal {
         "the key of the CSR is not accepted: {0}; use RSA with 2048 to 4096 bits, P-256 or P-384"
     )]
     WeakKey(String),
-    /// Anything else in the specification, said by whoever parsed it.
+    /// Another error in the specification; the text is from its parser.
     #[error("{0}")]
     Other(String),
 }
@@ -286,12 +287,13 @@ pub fn names(common_name: Option<&str>, dns_names: &[String]) -> Result<Vec<DnsN
     Ok(parsed)
 }
 
-/// The DNS name that a common name is, for an issuer whose key we hold, where it need not be one:
-/// `None` then, and the certificate has it in its subject only. A CA's is only what it is called.
+/// The DNS name in a common name, for an issuer whose CA key we hold. `None` where the common name
+/// is no DNS name: the certificate has it in its subject only. The common name of a CA is never a
+/// DNS name.
 ///
 /// # Errors
-/// When it is no DNS name and was meant as one or several: clients look for these among the alternative
-/// names only, so that a certificate with such a common name serves no one.
+/// When it looks like one or several DNS names but is invalid: clients only compare alternative
+/// names, so a certificate with such a common name is useless.
 pub fn own_common_name(text: &str, extras: &Extras) -> Result<Option<DnsName>, Refusal> {
     let error = match text.parse::<DnsName>() {
         Ok(name) => return Ok(Some(name)),
@@ -307,7 +309,7 @@ pub fn own_common_name(text: &str, extras: &Extras) -> Result<Option<DnsName>, R
     }
 }
 
-/// Whether a text that is no DNS name looks like one, or like several that were not split.
+/// Whether a text that is no DNS name looks like one, or like an unsplit list of them.
 fn is_name_list(text: &str) -> bool {
     let separates = |c: char| c.is_whitespace() || c.is_control() || ",;|\"'`()[]{}".contains(c);
     let mut parts = text.split(separates).filter(|part| !part.is_empty()).peekable();
@@ -325,8 +327,8 @@ impl Csr {
         Self::parse(text, Audience::Acme)
     }
 
-    /// The same for an issuer whose key we hold: it need not name a domain, and its common name need
-    /// not be one.
+    /// The same for an issuer whose CA key we hold: DNS names are optional, and the common name
+    /// need not be one.
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -355,7 +357,7 @@ impl Csr {
         let info = &csr.certification_request_info;
         check_strength(&info.subject_pki)?;
         csr.verify_signature().map_err(|_| refuse(&"its signature does not match its key"))?;
-        let found = Found::of(&csr, audience)?;
+        let found = CsrNames::of(&csr, audience)?;
         if found.names.is_empty() && audience == Audience::Acme {
             return Err(refuse(&"it names no domain"));
         }
@@ -375,14 +377,14 @@ impl Csr {
 
 /// The names in a signing request.
 #[derive(Default)]
-struct Found {
+struct CsrNames {
     common_name: Option<DnsName>,
     names: Vec<DnsName>,
     seen: HashSet<DnsName>,
     other_names: Vec<OtherName>,
 }
 
-impl Found {
+impl CsrNames {
     fn of(csr: &X509CertificationRequest<'_>, audience: Audience) -> Result<Self, Refusal> {
         let refuse = |why: &str| Refusal::Csr(why.to_owned());
         let mut found = Self::default();
@@ -424,7 +426,7 @@ impl Found {
     }
 }
 
-/// Kinds of names that nobody here can certify are left out, as upstream leaves them out.
+/// Kinds of names that we cannot certify are left out, as in upstream.
 fn other_name(name: &GeneralName<'_>) -> Result<Option<OtherName>, Refusal> {
     Ok(match name {
         GeneralName::RFC822Name(text) => Some(email(text)?),
@@ -440,7 +442,7 @@ fn other_name(name: &GeneralName<'_>) -> Result<Option<OtherName>, Refusal> {
     })
 }
 
-/// CA/Browser Forum baseline requirements section 6.1.5, narrowed to what Let's Encrypt takes.
+/// CA/Browser Forum baseline requirements section 6.1.5, restricted to what Let's Encrypt accepts.
 fn check_strength(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {
     match key.parsed() {
         Ok(PublicKey::RSA(rsa)) if (2048..=4096).contains(&rsa.key_size()) => Ok(()),
@@ -455,12 +457,12 @@ fn check_strength(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(
     }
 }
 
-/// Identifies a request: hex SHA-224, computed as upstream does, so that a Secret that upstream
-/// issued is recognised as what is asked for. Order-sensitive, like upstream's.
+/// Identifies a request: hex SHA-224, computed as upstream does, so that Secrets of upstream match.
+/// Depends on the order of the names, like upstream's.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Fingerprint(String);
 
-/// What goes into a [`Fingerprint`], as the specification has it, unparsed.
+/// The inputs of a [`Fingerprint`], unparsed as in the specification.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestInputs<'a> {
     /// `spec.commonName`
@@ -471,14 +473,14 @@ pub struct RequestInputs<'a> {
     pub other_names: [&'a [String]; 3],
     /// `spec.csr`, decoded
     pub csr: Option<&'a [u8]>,
-    /// The issuer: its name, or `target:<namespace>/<name>`
+    /// The issuer: its name, or `target:<namespace>/<name>`.
     pub issuer: &'a str,
-    /// The key type where it is asked for and is not the one that upstream would take anyway
+    /// The key type, if it is set and differs from upstream's default.
     pub key: Option<KeyType>,
 }
 
 impl Fingerprint {
-    /// Computes it.
+    /// Computes the fingerprint.
     #[must_use]
     pub fn of(parts: &RequestInputs<'_>) -> Self {
         let mut context = digest::Context::new(&digest::SHA224);
@@ -505,7 +507,7 @@ impl Fingerprint {
         Self(data_encoding::HEXLOWER.encode(context.finish().as_ref()))
     }
 
-    /// A fingerprint that was stored, for example as a label.
+    /// A stored fingerprint, for example from a label.
     #[must_use]
     pub fn stored(text: &str) -> Self {
         Self(text.to_owned())
@@ -518,10 +520,10 @@ impl Fingerprint {
     }
 }
 
-/// Reads the names of a specification that are no DNS names.
+/// Parses the names of a specification that are not DNS names.
 ///
 /// # Errors
-/// When one is none, in upstream's words.
+/// When one is invalid; the messages are upstream's.
 pub fn other_names(
     emails: &[String],
     addresses: &[String],
@@ -548,7 +550,7 @@ pub fn other_names(
     emails.chain(addresses.iter().map(address)).chain(uris.iter().map(|text| uri(text))).collect()
 }
 
-/// RFC 5280 section 4.2.1.6 wants ASCII; how a mailbox is written is its host's affair.
+/// RFC 5280 section 4.2.1.6 requires ASCII; the syntax of a mailbox is not checked.
 fn email(text: &str) -> Result<OtherName, Refusal> {
     let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic());
     match text.rsplit_once('@') {
@@ -570,7 +572,7 @@ fn uri(text: &str) -> Result<OtherName, Refusal> {
     })
 }
 
-/// Hex SHA-224: for names of fixed length that are made of longer ones, and for noticing changes.
+/// Hex SHA-224: for names of a fixed length and for detecting changes.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(digest::digest(&digest::SHA224, bytes).as_ref())

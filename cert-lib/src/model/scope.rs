@@ -1,17 +1,17 @@
-//! Domain ranges: which names an issuer is for. Pure.
+//! Domain ranges: the names that an issuer may issue for. Pure.
 
 use std::fmt;
 
-/// A domain and everything below it, or, with a leading dot, only what is below it. Empty or `*` is
-/// everything.
+/// A domain and all names below it, or, with a leading dot, only the names below it. Empty or `*`
+/// matches all names.
 ///
-/// Upper case, a leading `*.` and a trailing dot do not count. Upstream takes them from the ranges
-/// of the default issuer only, so that `*.example.com` in an Issuer never matches there.
+/// Upper case, a leading `*.` and a trailing dot are ignored. Upstream ignores them for the default
+/// issuer only: `*.example.com` in an Issuer never matches there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Range(String);
 
 impl Range {
-    /// The range that a person means by `text`.
+    /// Parses a range as users write it.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let lower = text.trim().to_ascii_lowercase();
@@ -22,7 +22,7 @@ impl Range {
         })
     }
 
-    /// How well the range matches `name`: its length, or `None` where `name` is outside.
+    /// The length of the range if it matches `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> Option<usize> {
         let lower = name.to_ascii_lowercase();
@@ -42,24 +42,24 @@ impl fmt::Display for Range {
     }
 }
 
-/// Several ranges; none at all is everything.
+/// A list of ranges; the empty list matches all names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Ranges(Vec<Range>);
 
 impl Ranges {
-    /// The ranges that a person means by `texts`.
+    /// Parses ranges as users write them.
     #[must_use]
     pub fn new<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
         Self(texts.into_iter().map(|text| Range::new(text.as_ref())).collect())
     }
 
-    /// Whether nothing was said, which is everything.
+    /// Whether the list is empty, which matches all names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The longest match of `name`, `None` where it is outside of all.
+    /// The length of the longest match, `None` where no range matches.
     #[must_use]
     pub fn best(&self, name: &str) -> Option<usize> {
         if self.0.is_empty() {
@@ -76,17 +76,17 @@ impl fmt::Display for Ranges {
     }
 }
 
-/// What an issuer is for.
+/// The names that an issuer may issue for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NameSelector {
-    /// Nothing else. None is everything: upstream's writes lose an empty list, so it cannot mean
-    /// nothing.
+    /// The allowed ranges. An empty list allows all names: upstream drops empty lists when it
+    /// writes, so an empty list cannot mean none.
     pub include: Ranges,
-    /// But not this. Wins over `include`; none is nothing.
+    /// The excluded ranges. They take precedence over `include`.
     pub exclude: Ranges,
 }
 
-/// How a name is outside of a selection.
+/// Why a name is not selected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outside {
     /// It is in `exclude`.
@@ -96,10 +96,10 @@ pub enum Outside {
 }
 
 impl NameSelector {
-    /// How well `name` matches.
+    /// The length of the longest match of `name`.
     ///
     /// # Errors
-    /// How it is outside.
+    /// Why it is not selected.
     pub fn best(&self, name: &str) -> Result<usize, Outside> {
         if !self.exclude.is_empty() && self.exclude.best(name).is_some() {
             return Err(Outside::Excluded);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_in_a_range_on_label_borders_only() {
+    fn a_name_is_in_a_range_on_label_boundaries_only() {
         for (name, range, inside) in [
             ("a.b", "b", true),
             ("a.b", ".b", true),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_match_counts_and_no_range_is_everything() {
+    fn the_longest_match_counts_and_an_empty_list_matches_all() {
         let ranges = Ranges::new(["c", "b.c", "x"]);
         assert_eq!(ranges.best("a.b.c"), Some(3));
         assert_eq!(ranges.best("a.c"), Some(1));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_excluded_is_outside_even_where_it_is_included() {
+    fn exclusion_takes_precedence_over_inclusion() {
         let selection = NameSelector {
             include: Ranges::new(["*.Example.COM"]),
             exclude: Ranges::new(["secret.example.com."]),

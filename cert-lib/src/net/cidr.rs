@@ -11,13 +11,13 @@ pub struct Cidr {
     prefix: u8,
 }
 
-/// Why a text is no range of addresses.
+/// Why a text is no address range.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0:?} is no range of IP addresses such as 10.0.0.0/8 or fd00::/8")]
 pub struct CidrError(String);
 
 impl Cidr {
-    /// Whether `address` belongs to the range.
+    /// Whether the range contains `address`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_holds_the_addresses_with_its_prefix() {
+    fn a_range_contains_the_addresses_with_its_prefix() {
         for (range, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_refused() {
+    fn an_invalid_range_is_refused() {
         for text in ["", "x", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0/8", "::/129", "/8"] {
             assert_eq!(text.parse::<Cidr>(), Err(CidrError(text.to_owned())));
         }

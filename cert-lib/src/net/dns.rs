@@ -1,9 +1,9 @@
-//! The adapter of [`Resolver`]: one question to one server, over UDP and where
-//! that fails over TCP. Opens sockets; reads `/etc/resolv.conf` once, when it is made.
+//! The adapter of [`Resolver`]: one question to one server, over UDP, and over TCP when UDP fails.
+//! Opens sockets; reads `/etc/resolv.conf` once, when it is created.
 //!
-//! Not here: a cache (a look at propagation wants the truth of this moment), retries, search lists,
-//! following CNAMEs. An exchange is a few lines on a socket and not a client with a background task,
-//! because nothing in this crate spawns.
+//! Not here: a cache (propagation checks need the current state), retries, search lists, following
+//! CNAMEs. An exchange uses a socket directly and not a client with a background task, because
+//! nothing in this crate spawns.
 
 use std::{
     fmt,
@@ -32,14 +32,14 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// With the resolvers of this machine. Without a readable `/etc/resolv.conf` there are none.
+    /// Uses the resolvers of this machine. Without a readable `/etc/resolv.conf` there are none.
     #[must_use]
     pub fn of_this_machine() -> Self {
         let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
         Self::with_servers(parse_resolv_conf(&text))
     }
 
-    /// With `servers` in the place of the machine's resolvers.
+    /// Uses `servers` instead of the resolvers of this machine.
     #[must_use]
     pub fn with_servers(servers: Vec<SocketAddr>) -> Self {
         Self { servers }
@@ -56,7 +56,7 @@ impl Resolver for Udp {
     ) -> Result<Answer, ResolveError> {
         let mut response = ask(server, &question(name, kind, true)?).await?;
         if response.metadata.response_code == ResponseCode::FormErr {
-            // A server from before EDNS (RFC 6891 section 7) does not understand the question.
+            // Servers without EDNS (RFC 6891 section 7) reject the question.
             response = ask(server, &question(name, kind, false)?).await?;
         }
         answer(server, name, kind, &response)
@@ -66,12 +66,13 @@ impl Resolver for Udp {
         self.servers.clone()
     }
 
-    /// As every program of this machine finds a host: with its hosts file and search list.
+    /// Resolves a host as other programs of this machine do: with the hosts file and the search
+    /// list.
     async fn addresses(&self, name: &DnsName, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
         let nowhere = |reason| ResolveError::NoAddress { name: name.clone(), reason };
         let found = timeout(DEADLINE, tokio::net::lookup_host((name.as_str(), port))).await;
         let found: Vec<SocketAddr> = found
-            .map_err(|_| nowhere(Fault::TimedOut.to_string()))?
+            .map_err(|_| nowhere(ExchangeError::TimedOut.to_string()))?
             .map_err(|error| nowhere(error.to_string()))?
             .take(MAX_SERVERS)
             .collect();
@@ -79,8 +80,8 @@ impl Resolver for Udp {
     }
 }
 
-/// The addresses of the `nameserver` lines of `text`, at port 53. What is no address is left out,
-/// and so are link-local ones with an interface.
+/// The addresses of the `nameserver` lines of `text`, at port 53. Invalid addresses and link-local
+/// ones with an interface are skipped.
 fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let address = |line: &str| {
         let mut words = line.split_whitespace();
@@ -92,7 +93,7 @@ fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
 }
 
 fn question(name: &DnsName, kind: RecordKind, edns: bool) -> Result<Message, ResolveError> {
-    // A `DnsName` is always a name on the wire as well; the error is for the type only.
+    // A `DnsName` is always valid in a DNS message; the error satisfies the type.
     let wire = Name::from_ascii(format!("{name}.")).map_err(|e| ResolveError::Failed {
         server: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         code: e.to_string(),
@@ -119,61 +120,70 @@ fn record_type(kind: RecordKind) -> RecordType {
     }
 }
 
-/// UDP, and TCP where the datagram was cut off or never came: firewalls block either.
+/// UDP, then TCP if the datagram was truncated or lost: firewalls block either.
 async fn ask(server: SocketAddr, question: &Message) -> Result<Message, ResolveError> {
     let unreachable = |reason: String| ResolveError::Unreachable { server, reason };
     let wire = question.to_vec().map_err(|e| unreachable(e.to_string()))?;
-    let over_udp = within(over_udp(server, question, &wire)).await;
+    let over_udp = with_deadline(over_udp(server, question, &wire)).await;
     let udp_reason = match over_udp {
         Ok(response) if !response.metadata.truncation => return Ok(response),
         Ok(_) => "cut off".to_owned(),
         Err(fault) => fault.to_string(),
     };
-    within(over_tcp(server, question, &wire))
+    with_deadline(over_tcp(server, question, &wire))
         .await
         .map_err(|tcp| unreachable(format!("UDP: {udp_reason}; TCP: {tcp}")))
 }
 
-async fn within(exchange: impl Future<Output = Result<Message, Fault>>) -> Result<Message, Fault> {
-    timeout(DEADLINE, exchange).await.unwrap_or(Err(Fault::TimedOut))
+async fn with_deadline(
+    exchange: impl Future<Output = Result<Message, ExchangeError>>,
+) -> Result<Message, ExchangeError> {
+    timeout(DEADLINE, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))
 }
 
-async fn over_udp(server: SocketAddr, question: &Message, wire: &[u8]) -> Result<Message, Fault> {
+async fn over_udp(
+    server: SocketAddr,
+    question: &Message,
+    wire: &[u8],
+) -> Result<Message, ExchangeError> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0)).await?;
-    // A connected socket hears nobody but the server.
+    // A connected socket only receives datagrams of the server.
     socket.connect(server).await?;
     socket.send(wire).await?;
     let mut buffer = vec![0; usize::from(MAX_DATAGRAM)];
-    for _ in 0..MAX_STRAYS {
+    for _ in 0..MAX_STRAY_DATAGRAMS {
         let length = socket.recv(&mut buffer).await?;
         let response = Message::from_vec(buffer.get(..length).unwrap_or_default());
-        // A datagram that is not the answer may be forged: the right one may still come.
+        // Another datagram may be forged: the right one may still arrive.
         if let Some(response) = response.ok().filter(|response| answers(question, response)) {
             return Ok(response);
         }
     }
-    Err(Fault::NotAnAnswer)
+    Err(ExchangeError::NotAnAnswer)
 }
 
-async fn over_tcp(server: SocketAddr, question: &Message, wire: &[u8]) -> Result<Message, Fault> {
+async fn over_tcp(
+    server: SocketAddr,
+    question: &Message,
+    wire: &[u8],
+) -> Result<Message, ExchangeError> {
     let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(wire.len()).map_err(|_| Fault::NotAnAnswer)?;
-    // In one write, because a server may take the length alone for the whole message.
+    let length = u16::try_from(wire.len()).map_err(|_| ExchangeError::NotAnAnswer)?;
+    // In one write, because a server may read the length as the whole message.
     stream.write_all(&[&length.to_be_bytes(), wire].concat()).await?;
     let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut buffer).await?;
     Message::from_vec(&buffer)
         .ok()
         .filter(|response| answers(question, response))
-        .ok_or(Fault::NotAnAnswer)
+        .ok_or(ExchangeError::NotAnAnswer)
 }
 
-/// Whether `response` is for this `question`. A server that fails or refuses may leave the question
-/// out of its answer.
+/// Whether `response` is for this `question`. A server that fails or refuses may omit the question.
 fn answers(question: &Message, response: &Message) -> bool {
     let of_response = &response.metadata;
     let same_question = match response.queries.as_slice() {
@@ -210,8 +220,8 @@ fn answer(
     })
 }
 
-/// What `name` itself is an alias of. The answer may hold a whole chain in any order; of several for
-/// one name, which no zone may have, always the same one is taken.
+/// The target of the CNAME of `name` itself. The answer may contain a whole chain in any order. If
+/// a name has several CNAMEs, which is invalid, the choice is deterministic.
 fn alias(
     server: SocketAddr,
     name: &DnsName,
@@ -248,7 +258,7 @@ fn dns_name(name: &Name) -> Option<DnsName> {
     name.to_ascii().parse().ok()
 }
 
-/// The mnemonics of the registry (RFC 6895 section 2.3), which is what people search for.
+/// The mnemonics of the registry (RFC 6895 section 2.3), which users search for.
 fn code_name(code: ResponseCode) -> String {
     match code {
         ResponseCode::FormErr => "FORMERR".to_owned(),
@@ -260,21 +270,21 @@ fn code_name(code: ResponseCode) -> String {
     }
 }
 
-/// Why one exchange brought nothing.
+/// Why an exchange failed.
 #[derive(Debug)]
-enum Fault {
+enum ExchangeError {
     TimedOut,
     NotAnAnswer,
     Io(std::io::Error),
 }
 
-impl From<std::io::Error> for Fault {
+impl From<std::io::Error> for ExchangeError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut => write!(f, "nothing within {} s", DEADLINE.as_secs()),
@@ -286,12 +296,12 @@ impl fmt::Display for Fault {
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
-/// More resolvers than anybody has, and still few enough to ask one after the other.
+/// More than any machine has, and few enough to ask them one by one.
 const MAX_SERVERS: usize = 8;
-/// Fits every path without fragments (DNS flag day 2020).
+/// Fits every path without fragmentation (DNS flag day 2020).
 const MAX_DATAGRAM: u16 = 1232;
-/// How many datagrams that are no answer are read before TCP, which is hard to forge, is tried.
-const MAX_STRAYS: usize = 16;
+/// After so many unrelated datagrams TCP is tried, which is harder to forge.
+const MAX_STRAY_DATAGRAMS: usize = 16;
 /// For one exchange over one transport.
 const DEADLINE: Duration = Duration::from_secs(5);
 

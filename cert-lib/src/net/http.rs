@@ -1,8 +1,8 @@
-//! [`Http`] over hyper and rustls: one connection pool, one TLS configuration, HTTP/2 where the
-//! server speaks it, so that one connection per CA carries everything.
+//! [`Http`] over hyper and rustls: one connection pool and one TLS configuration, with HTTP/2 where
+//! the server supports it, so that one connection per CA is enough.
 //!
-//! Not here: redirects, cookies, retries. A CA's answers are final and its URLs absolute.
-//! How a server is reached, by way of a proxy or not, is a [`Route`].
+//! Not here: redirects, cookies, retries. CAs rarely redirect, and their URLs are absolute.
+//! [`Route`] selects proxies and permitted addresses.
 
 mod roots;
 
@@ -27,13 +27,13 @@ use crate::net::{
     tunnel::ProxyConnector,
 };
 
-/// How servers are reached. The default is directly, and wherever they are.
+/// How servers are reached. The default is a direct connection to any address.
 #[derive(Clone, Debug, Default)]
 pub struct Route {
-    /// The proxies on the way.
+    /// The proxies.
     pub proxies: Arc<ProxySettings>,
-    /// Which addresses may be connected to, where others than the operator choose the servers; `None`
-    /// is all.
+    /// The addresses that may be connected to, where tenants choose the servers; `None` permits
+    /// all.
     pub policy: Option<Arc<AddressPolicy>>,
 }
 
@@ -49,14 +49,14 @@ impl HttpsClient {
     /// # Errors
     /// When the system's roots cannot be loaded, or an extra one cannot be used.
     pub fn new(roots: &Roots) -> Result<Self, RootsError> {
-        Self::by(&Route::default(), roots)
+        Self::with_route(&Route::default(), roots)
     }
 
-    /// A client that trusts `roots`, also those of proxies, and reaches servers by `route`.
+    /// A client that trusts `roots`, for proxies too, and connects by `route`.
     ///
     /// # Errors
     /// When the system's roots cannot be loaded, or an extra one cannot be used.
-    pub fn by(route: &Route, roots: &Roots) -> Result<Self, RootsError> {
+    pub fn with_route(route: &Route, roots: &Roots) -> Result<Self, RootsError> {
         let tls = roots::tls(roots)?;
         let tcp = TcpConnector::new(route.policy.clone());
         let tcp = ProxyConnector::within(route.proxies.clone(), tcp, tls.clone());
@@ -110,7 +110,7 @@ impl Http for HttpsClient {
     }
 }
 
-/// RFC 8555 section 6.1 demands HTTPS; plain HTTP is for a test server on this machine.
+/// RFC 8555 section 6.1 requires HTTPS; plain HTTP is allowed for a test server on this machine.
 fn check_scheme(uri: &Uri, host: &str) -> Result<(), HttpError> {
     let loopback = || {
         let bare = uri.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -127,7 +127,7 @@ fn check_scheme(uri: &Uri, host: &str) -> Result<(), HttpError> {
 }
 
 fn host_of(uri: &Uri) -> String {
-    // Without the userinfo that an authority may carry: this goes into messages.
+    // Without the userinfo of the authority: this goes into messages.
     let host = uri.host().unwrap_or("(no host)");
     uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
@@ -148,7 +148,7 @@ fn broken(host: &str, error: &(dyn StdError + 'static)) -> HttpError {
     HttpError::Broken { host: host.to_owned(), reason: innermost(error).to_string() }
 }
 
-/// The innermost cause: the outer ones of hyper say only that it was a client's error.
+/// The innermost cause: the outer errors of hyper are generic.
 fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     let mut innermost = error;
     while let Some(cause) = cause(innermost) {
@@ -157,11 +157,11 @@ fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'st
     innermost
 }
 
-/// An `io::Error` hides what it carries from `source`.
+/// `io::Error` does not return its inner error from `source`.
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(carried) => Some(carried),
-        // What rustls found is told apart below; its own causes are less readable than itself.
+        // `untrusted` describes errors of rustls; their own causes are less readable.
         None if error.is::<rustls::Error>() => None,
         None => error.source(),
     }
@@ -184,17 +184,17 @@ fn untrusted(why: &CertificateError) -> String {
 }
 
 const AGENT: &str = concat!("cert-controller-manager/", env!("CARGO_PKG_VERSION"));
-/// For the answer to an HTTP/2 ping.
+/// Timeout for the answer to an HTTP/2 ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first look-up to the last byte.
+/// From name resolution to the last byte.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Shorter than what load balancers in front of CAs keep.
+/// Shorter than the idle timeout of load balancers before CAs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Connections of HTTP/1.1 that are kept; HTTP/2 has one anyway.
+/// Idle connections of HTTP/1.1; HTTP/2 uses one.
 const MAX_IDLE: usize = 8;
-/// How soon a connection that died silently is noticed while something waits for it.
+/// How soon a dead connection is detected while a request waits for it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The largest thing a CA sends is a chain of some kilobytes.
+/// The largest body of a CA is a chain of some kilobytes.
 const MAX_BODY: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -212,7 +212,7 @@ mod tests {
     fn a_bundle_is_read_whole_or_refused_with_the_reason() {
         let good = certificate();
         assert_eq!(Roots::only_pem(format!("{good}{good}").as_bytes()).unwrap().extra.len(), 2);
-        // As `openssl pkcs12` writes it: a name in Latin-1 before the block, and a key beside it.
+        // The format of `openssl pkcs12`: a name in Latin-1 before the block, and a key beside it.
         let broken = "-----BEGIN PRIVATE KEY-----\n§\n-----END PRIVATE KEY-----\n";
         let exported = [b"friendlyName: M\xfcller\n", good.as_bytes(), broken.as_bytes()].concat();
         assert_eq!(Roots::only_pem(&exported).unwrap().extra.len(), 1);
@@ -228,8 +228,8 @@ mod tests {
         }
     }
 
-    /// Serves one connection on this machine with `answer`, and returns what came of it and what
-    /// was asked.
+    /// Serves one connection on this machine with `answer`. Returns the result of the client and
+    /// the request.
     async fn served(answer: Vec<u8>) -> (Result<Response<Bytes>, HttpError>, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -238,7 +238,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = vec![0; 4096];
             let length = stream.read(&mut asked).await.unwrap();
-            // A client that has read enough hangs up.
+            // A client that has read enough closes the connection.
             let _ = stream.write_all(&answer).await;
             String::from_utf8_lossy(&asked[..length]).into_owned()
         };
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redirect_is_an_answer_and_the_agent_is_named() {
+    async fn a_redirect_is_a_response_and_the_user_agent_is_sent() {
         let answer =
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let (response, asked) = served(answer.as_bytes().to_vec()).await;
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_too_large_is_refused() {
+    async fn a_too_large_response_is_refused() {
         let mut answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
         answer.resize(MAX_BODY + 1000, b'x');
         let (response, _) = served(answer).await;
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_come_is_given_up() {
+    async fn a_body_that_never_arrives_times_out() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -274,7 +274,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nslow").await.unwrap();
-            // From here on nothing happens but time.
+            // From here on only time passes.
             tokio::time::pause();
             stream.read(&mut [0; 16]).await
         };
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_breaks_may_have_carried_the_request() {
+    async fn a_broken_connection_may_have_sent_the_request() {
         for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"] {
             let error = served(answer.as_bytes().to_vec()).await.0.unwrap_err();
             assert!(matches!(error, HttpError::Broken { .. }), "{answer}: {error:?}");

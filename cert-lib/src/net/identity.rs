@@ -1,7 +1,7 @@
 //! A client certificate with its key, for TLS.
 //!
-//! rustls compares the two through WebPKI, which takes no certificates of X.509 version 1. Servers decide whom they take,
-//! so the comparison is made here, and the version does not matter.
+//! rustls compares the two with WebPKI, which rejects certificates of X.509 version 1. Servers
+//! decide which client certificates they accept, so the comparison is done here, for every version.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::model::{
     key::{KeyError, PrivateKey},
 };
 
-/// What proves to a server who we are. Its key is not shown.
+/// A client certificate and its key. `Debug` does not print the key.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
-    /// For rustls.
+    /// The certificate and the key for rustls.
     pub key: Arc<CertifiedKey>,
-    /// The end of the certificate.
+    /// Expiration of the certificate.
     pub not_after: Timestamp,
 }
 
-/// Why certificate and key cannot be used.
+/// Why a client certificate cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdentityError {
     /// No certificate.
@@ -36,18 +36,18 @@ pub enum IdentityError {
     /// No key, an encrypted one, or one of a kind or size that is not supported.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A key that TLS has no use for.
+    /// A key that TLS does not support.
     #[error(
         "the private key is of an unsupported kind; use RSA of 2048 bits or more, ECDSA or Ed25519"
     )]
     Unsupported,
-    /// They do not belong together.
+    /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
 }
 
-/// Reads a chain, its first certificate being the client's, and the key of that, both in PEM. As Go,
-/// it passes over blocks that are no base64, and looks at what a key is, not at its label.
+/// Reads a chain, with the client certificate first, and its key, both in PEM. As in Go, blocks
+/// that are not base64 are skipped, and the content of a key block decides, not its label.
 ///
 /// # Errors
 /// See [`IdentityError`].

@@ -1,5 +1,5 @@
-//! Servers whose own certificate is given as the authority to trust, as `openssl req -x509` makes
-//! it: a CA certificate that a server shows, which RFC 5280 does not allow and Go accepts.
+//! Trust for servers whose own certificate is configured as the root, as `openssl req -x509`
+//! creates it. Such a server shows a CA certificate, which RFC 5280 forbids and Go accepts.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-/// Accepts what another verifier accepts, and exactly the given certificates, byte for byte. Their
-/// names, dates and extended key usage are checked, and that the server has the key.
+/// Accepts what another verifier accepts, and in addition exactly the given certificates, byte for
+/// byte. Their names, dates and extended key usage are checked, and that the server has the key.
 #[derive(Debug)]
 pub struct OwnCertificates {
     verifier: Arc<dyn ServerCertVerifier>,
@@ -23,7 +23,7 @@ pub struct OwnCertificates {
 }
 
 impl OwnCertificates {
-    /// Asks `verifier` first.
+    /// Tries `verifier` first.
     #[must_use]
     pub fn new(
         verifier: Arc<dyn ServerCertVerifier>,
@@ -33,7 +33,8 @@ impl OwnCertificates {
     }
 }
 
-/// Whether a server may use `certificate` now. One without extended key usage is for everything.
+/// Whether a server may use `certificate` now. Without extended key usage it is valid for all
+/// purposes.
 fn is_usable(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
     let is_for_servers = match certificate.extended_key_usage() {
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_trusted_whose_own_certificate_was_given() {
+    fn a_server_with_a_configured_certificate_of_its_own_is_trusted() {
         let (own, other) = (self_signed(&[]), self_signed(&[]));
         let given = [own.clone()];
         assert_eq!(verdict(&given, &own, "ca.test", "2026-06-01"), Ok(()));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_for_servers_is_none_of_a_server() {
+    fn a_certificate_without_server_usage_is_refused() {
         use ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
         for (usages, is_taken) in [
             (&[][..], true),

@@ -1,11 +1,11 @@
-//! The trust of this machine.
+//! The trusted roots of this machine.
 
 use std::sync::Arc;
 
 use rustls::{Error, client::danger::ServerCertVerifier, crypto::aws_lc_rs};
 use rustls_platform_verifier::Verifier;
 
-/// A verifier that trusts the authorities of this machine.
+/// A verifier that trusts the roots of this machine.
 ///
 /// # Errors
 /// When the machine has none.

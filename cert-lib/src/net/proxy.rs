@@ -1,6 +1,6 @@
-//! Which proxy leads to a server: [`ProxySettings`], with the meaning of Go's
-//! `golang.org/x/net/http/httpproxy` for `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. Pure, but for
-//! [`ProxySettings::from_env`], which reads the environment.
+//! Selects the proxy for a server: [`ProxySettings`], with the semantics of Go's
+//! `golang.org/x/net/http/httpproxy` for `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. Pure, except
+//! for [`ProxySettings::from_env`], which reads the environment.
 //!
 //! Not here: the connection, see [`tunnel`](super::tunnel).
 
@@ -32,56 +32,58 @@ pub struct Proxy {
     protocol: Protocol,
 }
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Protocol {
     /// HTTP, with CONNECT.
     Http {
-        /// The value of `Proxy-Authorization`, where the proxy's URL holds credentials.
+        /// The value of `Proxy-Authorization`, if the URL of the proxy has credentials.
         authorization: Option<HeaderValue>,
     },
-    /// SOCKS 5. As in Go, the proxy looks names up, whether its URL says socks5 or socks5h.
+    /// SOCKS 5. As in Go, the proxy resolves names, for both socks5 and socks5h.
     Socks5 {
         /// The credentials of the proxy's URL.
         login: Option<Login>,
     },
 }
 
-/// Why a proxy cannot be used. Says nothing of the URL, which may hold a password.
+/// Why a proxy cannot be used. Never quotes the URL, which may contain a password.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProxyError {
-    /// No URL.
+    /// Not a URL.
     #[error("it is not a URL such as http://proxy.example.org:3128: {0}")]
     NotUrl(&'static str),
-    /// A protocol that is not spoken.
+    /// An unsupported protocol.
     #[error("its scheme is {0:?}: use an http://, https://, socks5:// or socks5h:// proxy")]
     Scheme(String),
 }
 
-/// What is strange about a variable of the environment, for the log. Holds no credentials.
+/// A warning about an environment variable, for the log. Contains no credentials.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProxyRemark {
-    /// It is as if it were not set.
-    #[error("the environment variable {variable} holds no URL of a proxy and is ignored: {why}")]
+    /// The variable is ignored.
+    #[error("the environment variable {variable} is not the URL of a proxy and is ignored: {why}")]
     Ignored {
-        /// Its name.
+        /// Name of the variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with its value.
         why: &'static str,
     },
-    /// A proxy without a place.
+    /// The URL has no valid host and port.
     #[error(
-        "the environment variable {variable} names no proxy that can be connected to, so that no \
-         server is reached which needs it; write a URL such as http://proxy.example.org:3128"
+        "the environment variable {variable} names a proxy without a valid host and port, so servers \
+         behind it cannot be reached; set a URL such as http://proxy.example.org:3128"
     )]
     Nowhere {
-        /// Its name.
+        /// Name of the variable.
         variable: &'static str,
     },
-    /// A protocol that is not spoken.
-    #[error("the scheme {scheme:?} of the environment variable {variable} is taken for http")]
+    /// An unsupported protocol.
+    #[error(
+        "the scheme {scheme:?} of the environment variable {variable} is not supported; http is used"
+    )]
     Scheme {
-        /// Its name.
+        /// Name of the variable.
         variable: &'static str,
         /// The scheme.
         scheme: String,
@@ -89,14 +91,14 @@ pub enum ProxyRemark {
 }
 
 impl ProxySettings {
-    /// What `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say, or their names in lower case where those
-    /// are not set. [`Self::remarks`] tells what is wrong with them.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, or their names in lower case where those
+    /// are not set. [`Self::remarks`] returns warnings about them.
     #[must_use]
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// As [`Self::from_env`], with `variable` in the place of the environment.
+    /// As [`Self::from_env`], with `variable` instead of the environment.
     #[must_use]
     pub fn from_variables(variable: impl Fn(&'static str) -> Option<String>) -> Self {
         let filled = |name| variable(name).filter(|value| !value.trim().is_empty());
@@ -120,13 +122,14 @@ impl ProxySettings {
         }
     }
 
-    /// What is strange about the variables of the environment.
+    /// Warnings about the environment variables.
     #[must_use]
     pub fn remarks(&self) -> &[ProxyRemark] {
         &self.remarks
     }
 
-    /// `proxy` for everything, loopback addresses included, as `proxy-url` of a kubeconfig means it.
+    /// Uses `proxy` for all servers, loopback addresses included, as `proxy-url` of a kubeconfig
+    /// does.
     #[must_use]
     pub fn only(proxy: Proxy) -> Self {
         Self {
@@ -137,7 +140,7 @@ impl ProxySettings {
         }
     }
 
-    /// The proxy on the way to `uri`.
+    /// The proxy for `uri`.
     #[must_use]
     pub fn proxy_for(&self, uri: &Uri) -> Option<&Proxy> {
         let (proxy, port) = match uri.scheme() {
@@ -150,8 +153,8 @@ impl ProxySettings {
         (!is_direct).then_some(proxy)
     }
 
-    /// What a request to `uri` must carry as `Proxy-Authorization`: plain HTTP goes to an HTTP proxy
-    /// itself and not through a tunnel.
+    /// The `Proxy-Authorization` for a request to `uri`. Plain HTTP is sent to an HTTP proxy itself
+    /// and not through a tunnel.
     #[must_use]
     pub fn authorization_for(&self, uri: &Uri) -> Option<&HeaderValue> {
         let is_plain = uri.scheme() == Some(&Scheme::HTTP);
@@ -162,7 +165,7 @@ impl ProxySettings {
     }
 }
 
-/// For a log: the proxies without their credentials, and empty where there is none.
+/// For logs: the proxies without their credentials; empty where there is none.
 impl fmt::Display for ProxySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
@@ -180,20 +183,20 @@ impl fmt::Display for ProxySettings {
 }
 
 impl Proxy {
-    /// Where it is, with the scheme http, or https where the proxy itself has TLS; `None` where its URL
-    /// leads nowhere.
+    /// Its address, with the scheme http, or https where the proxy uses TLS; `None` where its URL
+    /// has no valid host and port.
     #[must_use]
     pub fn server(&self) -> Option<&Uri> {
         self.server.as_ref()
     }
 
-    /// What it speaks.
+    /// Its protocol.
     #[must_use]
     pub fn protocol(&self) -> &Protocol {
         &self.protocol
     }
 
-    /// As Go's transport, which takes every scheme that it does not know for plain HTTP.
+    /// Go's transport uses plain HTTP for unknown schemes.
     fn new(address: Address) -> Self {
         let (scheme, port) = match address.scheme.as_str() {
             "http" => ("http", Some(80)),
@@ -213,8 +216,9 @@ impl Proxy {
     }
 }
 
-/// The proxy of a variable of the environment: a URL, or what becomes one with `http://` before it. As
-/// Go's `parseProxy`, but that what Go takes for a host by the name of `http` leads nowhere.
+/// Parses the proxy of an environment variable: a URL, or a URL without `http://`. As Go's
+/// `parseProxy`, except that the host `http`, which Go derives from some invalid values, is not
+/// used.
 fn of_variable(variable: &'static str, value: &str) -> (Option<Proxy>, Option<ProxyRemark>) {
     let mut written = address::parse(value);
     if !matches!(&written, Ok(it) if !it.scheme.is_empty() && !it.is_empty()) {
@@ -242,7 +246,7 @@ fn of_variable(variable: &'static str, value: &str) -> (Option<Proxy>, Option<Pr
 impl FromStr for Proxy {
     type Err = ProxyError;
 
-    /// A URL with a scheme that is spoken, as `proxy-url` of a kubeconfig.
+    /// Parses a URL with a supported scheme, as in `proxy-url` of a kubeconfig.
     fn from_str(text: &str) -> Result<Self, ProxyError> {
         let address = address::parse(text).map_err(ProxyError::NotUrl)?;
         if !matches!(address.scheme.as_str(), "http" | "https" | "socks5" | "socks5h") {
@@ -259,13 +263,15 @@ impl FromStr for Proxy {
 /// Without its credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(server) = &self.server else { return f.write_str("a URL that leads nowhere") };
+        let Some(server) = &self.server else {
+            return f.write_str("a URL without a valid host and port");
+        };
         let host = server.host().unwrap_or_default();
         write!(f, "{}://{host}:{}", self.scheme, server.port_u16().unwrap_or_default())
     }
 }
 
-/// Whether `host` is this machine, which no variable leads to through a proxy.
+/// Whether `host` is this machine, for which the variables never apply.
 fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback())

@@ -1,8 +1,8 @@
-//! Which addresses may be connected to where people who are not trusted choose the server:
-//! [`AddressPolicy`], and the connector that asks it, [`TcpConnector`].
+//! The addresses that may be connected to where tenants choose the server: [`AddressPolicy`], and
+//! the connector that enforces it, [`TcpConnector`].
 //!
-//! A name is looked up once, and the addresses that were checked are the ones that are connected to,
-//! so that a name which changes in between (DNS rebinding) gains nothing.
+//! A name is resolved once, and the connection is made to the checked addresses. A name that
+//! changes in between (DNS rebinding) has no effect.
 
 use std::{
     io,
@@ -24,31 +24,31 @@ use tower_service::Service;
 
 use super::cidr::Cidr;
 
-/// Public addresses, and the ranges that an operator allows besides. The default allows none.
+/// Public addresses and the ranges that an operator permits. The default permits no other range.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AddressPolicy {
     allowed: Vec<Cidr>,
 }
 
 impl AddressPolicy {
-    /// Public addresses and `allowed` ones.
+    /// Permits public addresses and the `allowed` ranges.
     #[must_use]
     pub fn new(allowed: Vec<Cidr>) -> Self {
         Self { allowed }
     }
 
-    /// Whether `address` may be connected to. An IPv4 address in an IPv6 form that leads to it
-    /// (mapped, NAT64) is judged as that IPv4 address.
+    /// Whether `address` may be connected to. An IPv6 address that embeds an IPv4 address (mapped,
+    /// NAT64) is treated as that IPv4 address.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
-        let inner = inner(address);
-        let allowed = |range: &Cidr| range.contains(address) || range.contains(inner);
-        is_public(inner) || self.allowed.iter().any(allowed)
+        let destination = destination(address);
+        let allowed = |range: &Cidr| range.contains(address) || range.contains(destination);
+        is_public(destination) || self.allowed.iter().any(allowed)
     }
 }
 
-/// The address that packets to `address` end at.
-fn inner(address: IpAddr) -> IpAddr {
+/// The address that packets to `address` arrive at.
+fn destination(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if address.segments().starts_with(&NAT64) => {
             let [.., a, b, c, d] = address.octets();
@@ -58,8 +58,7 @@ fn inner(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether the registries of special addresses (IANA, RFC 6890) leave `address` to the public
-/// Internet.
+/// Whether `address` is a public one by the registries of special addresses (IANA, RFC 6890).
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -71,13 +70,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     !matches!(
         (a, b, c),
-        // This network, loopback, private, shared by providers, link-local.
+        // This network, loopback, private, carrier-grade NAT, link-local.
         (0 | 10 | 127, ..)
             | (172, 16..=31, _)
             | (192, 168, _)
             | (100, 64..=127, _)
             | (169, 254, _)
-            // Protocols, the way out of 6to4, documentation, benchmarks.
+            // Protocol assignments, 6to4 relay, documentation, benchmarks.
             | (192, 0, 0 | 2)
             | (192, 88, 99)
             | (198, 51, 100)
@@ -90,11 +89,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    // Everything in use is in 2000::/3: not loopback, unique local, link-local, multicast.
+    // All public addresses are in 2000::/3. Loopback, unique local, link-local and multicast ones
+    // are not.
     (0x2000..=0x3fff).contains(&segments[0])
         && !matches!(
             (segments[0], segments[1]),
-            // Protocols, with Teredo, which holds an IPv4 address; 6to4, which does, too.
+            // Protocol assignments with Teredo, and 6to4: both embed an IPv4 address.
             (0x2001, 0..=0x1ff)
                 | (0x2002, _)
                 // Documentation.
@@ -103,26 +103,27 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         )
 }
 
-/// Finds the addresses of a host as every program of this machine does.
+/// Resolves a host with the system resolver.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lookup {
     policy: Option<Arc<AddressPolicy>>,
 }
 
 impl Lookup {
-    /// Those of its addresses that may be connected to.
+    /// The permitted addresses of a host.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((host, port)).await;
         let Some(policy) = &self.policy else { return Ok(found?.collect()) };
-        // Which names there are inside is not told either.
+        // The error hides whether an internal name exists.
         let found = found.into_iter().flatten();
-        let permitted: Vec<_> = found.filter(|it| policy.permits(it.ip())).take(MOST).collect();
+        let permitted: Vec<_> =
+            found.filter(|it| policy.permits(it.ip())).take(MAX_ADDRESSES).collect();
         if permitted.is_empty() { Err(io::Error::other(NotPublic)) } else { Ok(permitted) }
     }
 }
 
 impl Lookup {
-    /// The address to connect to by way of a proxy.
+    /// The address to connect to through a proxy.
     pub(super) async fn first(&self, host: &str, port: u16) -> io::Result<SocketAddr> {
         let host = host.trim_matches(['[', ']']);
         let all = self.addresses(host, port).await?;
@@ -149,12 +150,12 @@ impl Service<Name> for Lookup {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let lookup = self.clone();
-        // The connector puts the port in.
+        // The connector sets the port.
         Box::pin(async move { Ok(lookup.addresses(name.as_str(), 0).await?.into_iter()) })
     }
 }
 
-/// Opens TCP connections, where a policy is given only those that it permits.
+/// Opens TCP connections, to permitted addresses only if there is a policy.
 #[derive(Clone, Debug)]
 pub struct TcpConnector {
     tcp: HttpConnector<Lookup>,
@@ -162,7 +163,7 @@ pub struct TcpConnector {
 }
 
 impl TcpConnector {
-    /// Connects to wherever a URL leads, or to what `policy` permits.
+    /// Connects to any address, or to those that `policy` permits.
     #[must_use]
     pub fn new(policy: Option<Arc<AddressPolicy>>) -> Self {
         let lookup = Lookup { policy };
@@ -174,8 +175,8 @@ impl TcpConnector {
         Self { tcp, lookup }
     }
 
-    /// The addresses to name to a proxy, which would look a name up by itself; `None` where that is
-    /// all right.
+    /// Resolves hosts for a proxy, which would otherwise resolve them itself; `None` where that is
+    /// allowed.
     pub(super) fn lookup(&self) -> Option<Lookup> {
         self.lookup.policy.is_some().then(|| self.lookup.clone())
     }
@@ -216,8 +217,8 @@ pub(super) fn host_and_port(uri: &Uri) -> (&str, u16) {
 
 /// The well-known prefix of NAT64 (RFC 6052).
 const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
-/// Addresses of one host that are tried.
-const MOST: usize = 16;
+/// Most addresses of one host that are tried.
+const MAX_ADDRESSES: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_allows_ranges() {
+    fn an_operator_permits_ranges() {
         let some = policy(&["10.1.0.0/16", "fd00::/8"]);
         for (address, permitted) in [
             ("10.1.2.3", true),
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_is_checked_however_it_is_written() {
+    async fn every_spelling_of_an_address_is_checked() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let none = TcpConnector::new(Some(Arc::default()));

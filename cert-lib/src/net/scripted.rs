@@ -12,30 +12,30 @@ use crate::net::{Http, HttpError};
 
 type Script = Box<dyn FnMut(&Seen) -> Result<Response<Bytes>, HttpError> + Send>;
 
-/// Answers by its script and remembers what it was asked.
+/// Answers by its script and records the requests.
 pub(crate) struct Scripted {
     script: Mutex<Script>,
     seen: Mutex<Vec<Seen>>,
 }
 
-/// A request that arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) url: String,
-    /// The protected header of the JWS; null where the body is none.
+    /// The protected header of the JWS; null without a JWS.
     pub(crate) header: Value,
     /// The payload of the JWS; null for a POST-as-GET.
     pub(crate) payload: Value,
 }
 
 impl Scripted {
-    /// Always answers.
+    /// A script that always answers.
     pub(crate) fn new(mut script: impl FnMut(&Seen) -> Response<Bytes> + Send + 'static) -> Self {
         Self::fallible(move |seen| Ok(script(seen)))
     }
 
-    /// May also break the connection.
+    /// A script that may also fail.
     pub(crate) fn fallible(
         script: impl FnMut(&Seen) -> Result<Response<Bytes>, HttpError> + Send + 'static,
     ) -> Self {
@@ -52,7 +52,7 @@ impl Scripted {
         self.seen().iter().map(|seen| format!("{} {}", seen.method, seen.path())).collect()
     }
 
-    /// Forgets what was asked so far.
+    /// Clears the recorded requests.
     pub(crate) fn clear(&self) {
         lock(&self.seen).clear();
     }
@@ -88,18 +88,18 @@ impl Seen {
         rest.find('/').map_or("/", |start| &rest[start..])
     }
 
-    /// The nonce that it was signed with.
+    /// The nonce of the request.
     pub(crate) fn nonce(&self) -> Option<String> {
         Some(self.header["nonce"].as_str()?.to_owned())
     }
 }
 
-/// Starts an answer.
+/// Builds an answer.
 pub(crate) fn reply(status: u16) -> Answer {
     Answer(Response::builder().status(status))
 }
 
-/// An answer without a body yet.
+/// An answer without a body.
 pub(crate) struct Answer(::http::response::Builder);
 
 impl Answer {

@@ -1,6 +1,6 @@
-//! Connects through the proxies of [`ProxySettings`]. By SOCKS, or by CONNECT where the proxy speaks
-//! HTTP and the server TLS. An HTTP proxy is not asked to connect to a server of plain HTTP: it is sent
-//! the absolute form of the URL. Opens sockets only by the connector that it wraps.
+//! Connects through the proxies of [`ProxySettings`]: by SOCKS, or by CONNECT where the proxy
+//! speaks HTTP and the server TLS. For a server of plain HTTP, an HTTP proxy gets the absolute form
+//! of the URL instead of CONNECT. Opens sockets only with the wrapped connector.
 
 mod connect;
 mod socks5;
@@ -30,72 +30,72 @@ use super::{
     reach::{Lookup, TcpConnector, host_and_port},
 };
 
-/// A connector that takes the way through a proxy where [`ProxySettings`] say so, and the wrapped
-/// connector's way where not.
+/// A connector that uses a proxy where [`ProxySettings`] select one, and the wrapped connector
+/// otherwise.
 #[derive(Clone, Debug)]
 pub struct ProxyConnector<C> {
     settings: Arc<ProxySettings>,
     connector: HttpsConnector<C>,
     direct: C,
-    /// Looks a server up before a proxy is asked for it; `None` leaves that to the proxy.
+    /// Resolves a server before a proxy connects to it; `None` leaves that to the proxy.
     lookup: Option<Lookup>,
 }
 
-/// A connection to a server, perhaps by way of a proxy.
+/// A connection to a server, through a proxy or not.
 #[derive(Debug)]
 pub struct Tunnel<S> {
     stream: MaybeHttpsStream<S>,
-    /// The other side is a proxy that wants the absolute form.
+    /// Whether the peer is a proxy that requires the absolute form.
     absolute_form: bool,
 }
 
-/// Why a proxy did not let us through.
+/// Why a proxy did not connect.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TunnelError {
-    /// An answer other than success.
+    /// A status other than success.
     #[error("proxy {proxy} refuses to connect to {server}: HTTP {status}{hint}")]
     Refused {
         /// The proxy without credentials.
         proxy: String,
-        /// Host and port that were asked for.
+        /// Host and port of the server.
         server: String,
-        /// Its status.
+        /// Its HTTP status.
         status: u16,
         /// What to do.
         hint: &'static str,
     },
-    /// An answer that is none.
+    /// Not an HTTP response.
     #[error("proxy {proxy} does not answer CONNECT to {server} as an HTTP proxy")]
     NoProxy {
         /// The proxy without credentials.
         proxy: String,
-        /// Host and port that were asked for.
+        /// Host and port of the server.
         server: String,
     },
-    /// No connection by way of SOCKS.
+    /// SOCKS failed.
     #[error("proxy {proxy} does not connect to {server}: {why}")]
     Socks {
         /// The proxy without credentials.
         proxy: String,
-        /// Host and port that were asked for.
+        /// Host and port of the server.
         server: String,
-        /// What it said.
+        /// The reason of the proxy.
         why: SocksRefusal,
     },
-    /// There is no such proxy.
+    /// The URL of the proxy has no valid host and port.
     #[error(
-        "the URL of the proxy on the way to {server} leads nowhere, correct HTTPS_PROXY or HTTP_PROXY"
+        "the URL of the proxy for {server} has no valid host and port, correct HTTPS_PROXY or HTTP_PROXY"
     )]
     Nowhere {
         /// Host and port of the server.
         server: String,
     },
-    /// No answer in time.
+    /// No response within the deadline.
     #[error("proxy {proxy} does not connect to {server} within {} s", DEADLINE.as_secs())]
     TimedOut {
         /// The proxy without credentials.
         proxy: String,
-        /// Host and port that were asked for.
+        /// Host and port of the server.
         server: String,
     },
 }
@@ -103,8 +103,8 @@ pub enum TunnelError {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<C: Clone> ProxyConnector<C> {
-    /// Connects by `connector`, to proxies too. `tls` is for proxies with an https:// URL; it must
-    /// name no protocols (ALPN).
+    /// Connects with `connector`, to proxies too. `tls` is for proxies with an https:// URL; it
+    /// must not set ALPN protocols.
     #[must_use]
     pub fn new(settings: Arc<ProxySettings>, connector: C, tls: ClientConfig) -> Self {
         let direct = connector.clone();
@@ -118,9 +118,9 @@ impl<C: Clone> ProxyConnector<C> {
 }
 
 impl ProxyConnector<TcpConnector> {
-    /// Connects to proxies wherever they are, and to servers by `direct`. Where that one checks
-    /// addresses, a proxy is asked for an address that was checked and never for a name, so that it
-    /// is not the way around the check.
+    /// Connects to proxies at any address, and to servers with `direct`. If that one checks
+    /// addresses, a proxy gets a checked address and never a name. So a proxy cannot bypass the
+    /// check.
     #[must_use]
     pub(super) fn within(
         settings: Arc<ProxySettings>,
@@ -144,7 +144,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // Either may be used; a connector that is not ready says so when it is called.
+        // Either connector may be used; one that is not ready returns an error when it is called.
         match self.direct.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.connector.poll_ready(cx),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -207,7 +207,7 @@ where
     opened.await.unwrap_or_else(|_| Err(late().into()))
 }
 
-/// The server that a proxy is asked for.
+/// The server that a proxy connects to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Destination {
     Address(SocketAddr),
@@ -280,7 +280,7 @@ impl<S: Read + Write + Unpin> Write for Tunnel<S> {
     }
 }
 
-/// From the first packet to the proxy to its answer: it has to reach the server meanwhile.
+/// From the first packet to the response, in which the proxy connects to the server.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The checks of the plan, in their order. Each is one question; the first that has an answer wins.
+//! The checks of the plan, in their order. The first check with a result decides.
 
 use std::cell::OnceCell;
 
@@ -17,18 +17,18 @@ use crate::model::{
     request::{KeyChoice, Request, Subject},
 };
 
-/// Everything that a check may look at.
+/// The inputs of the checks.
 pub(super) struct Snapshot<'a> {
     want: &'a Want,
     have: &'a Have,
     policy: &'a Policy,
     now: Timestamp,
-    /// What several checks ask for is found out once.
+    /// Computed once for several checks.
     due: OnceCell<Option<Due>>,
     covers: OnceCell<bool>,
 }
 
-/// What a check says.
+/// The result of a check.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) action: Action,
@@ -39,8 +39,8 @@ pub(super) struct Verdict {
 
 type Check = fn(&Snapshot<'_>) -> Option<Verdict>;
 
-/// The order is part of the behaviour: what a person must mend comes before what we can do, and a
-/// running order comes before any thought of a new one.
+/// The order is part of the behavior: problems that a user must fix come before actions of ours,
+/// and a running order comes before a new one.
 const CHECKS: [Check; 13] = [
     not_our_class,
     spec_refused,
@@ -57,22 +57,23 @@ const CHECKS: [Check; 13] = [
     layout_differs,
 ];
 
-/// An issuer that becomes ready wakes its Certificates; this is for a wake-up that was missed.
-const ISSUER_LOOK: SignedDuration = SignedDuration::from_mins(10);
-/// Whoever leaves calls the next; this is for a call that was missed.
-const LINE_LOOK: SignedDuration = SignedDuration::from_mins(1);
-const FOREIGN_LOOK: SignedDuration = SignedDuration::from_mins(1);
-/// After so many failures in a row the predecessor is under suspicion.
-const DOUBTS: u32 = 3;
+/// An issuer that becomes ready triggers its Certificates; this covers a missed trigger.
+const ISSUER_RECHECK: SignedDuration = SignedDuration::from_mins(10);
+/// A released slot triggers the next Certificate; this covers a missed trigger.
+const SLOT_RECHECK: SignedDuration = SignedDuration::from_mins(1);
+const SECRET_RECHECK: SignedDuration = SignedDuration::from_mins(1);
+/// After this number of failures in a row, an order no longer names the certificate that it
+/// replaces.
+const MAX_FAILURES_WITH_REPLACES: u32 = 3;
 
 pub(super) fn first(snapshot: &Snapshot<'_>) -> Verdict {
     CHECKS.iter().find_map(|check| check(snapshot)).unwrap_or_else(|| keep(snapshot))
 }
 
-/// Stands before every new order, and before all that holds one back: the certificate of another owner
-/// for the same request costs nothing, and one that is ordered is waited for.
+/// Runs before every new order and before all limits: sharing the certificate of another owner for
+/// the same request costs nothing, and its running order is awaited.
 ///
-/// A renewal that is demanded gets a certificate that was requested after the demand, by whomever.
+/// A requested renewal accepts a certificate that was requested later, by any owner.
 pub(super) fn share(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     if start.action != Action::Start || snapshot.want.renew {
         return None;
@@ -84,18 +85,18 @@ pub(super) fn share(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict>
     }
     let Ordered { by, until } = ordered.as_ref().filter(|it| snapshot.now < it.until)?;
     let message = format!(
-        "Certificate {by} asks for the same, and its order runs: its certificate is taken when it is there"
+        "an order of Certificate {by} for the same request is running; its certificate is shared when it is issued"
     );
-    let soon = snapshot.now.saturating_add(LINE_LOOK).unwrap_or(*until);
+    let soon = snapshot.now.saturating_add(SLOT_RECHECK).unwrap_or(*until);
     let look_again = Some(soon.min(*until));
     Some(Verdict { look_again, ..hold(Reason::SameRequest, message) })
 }
 
-/// Stands before every new order: back-off, then the issuer's quota, what the CA said of its limits,
-/// the suspicion of a loop, our own picture of the CA's limits, and the number of orders at once.
+/// Runs before every new order: back-off, then the issuer's quota, limits imposed by the CA,
+/// suspected loops, estimated limits of the CA, and order slots.
 ///
-/// Where a certificate is about to end, we wait for an hour at most after a failure, and neither
-/// the issuer's quota nor our own picture of the CA's limits counts: the CA itself may know better.
+/// Near the end of a certificate, the back-off is an hour at most. The issuer's quota and our
+/// estimates of the CA's limits do not apply then: the CA itself decides.
 pub(super) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     let emergency = is_urgent(snapshot, &start);
     if let Some(backoff) = &snapshot.have.backoff {
@@ -115,7 +116,7 @@ pub(super) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
     {
         return Verdict {
             look_again: Some(snapshot.or_emergency(time)),
-            ..hold(Reason::QuotaExhausted, exhausted(time, per_day))
+            ..hold(Reason::QuotaExhausted, quota_message(time, per_day))
         };
     }
     let suspected = || suspected(snapshot, &start);
@@ -126,21 +127,21 @@ pub(super) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict {
         return verdict;
     }
     if snapshot.have.slot == Slot::Taken {
-        // Without a number: each step forward would be a write.
-        let message = "waiting in line, as many orders of this issuer run as may run at once";
-        let look_again = snapshot.now.saturating_add(LINE_LOOK).ok();
+        // Without the position: each change of it would be a write.
+        let message = "waiting for an order slot: the issuer has as many running orders as it may have at once";
+        let look_again = snapshot.now.saturating_add(SLOT_RECHECK).ok();
         return Verdict { look_again, ..hold(Reason::Queued, message.to_owned()) };
     }
     start
 }
 
-/// Whether a new certificate cannot wait.
+/// Whether a new certificate is urgent.
 pub(super) fn is_urgent(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     let starts = verdict.action == Action::Start && verdict.reason == Reason::RenewalDue;
     starts && snapshot.is_emergency()
 }
 
-/// Whether what is to be done depends on a record that was not looked for.
+/// Whether the plan depends on a record that was not looked up.
 pub(super) fn needs_record(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     let is_unknown = snapshot.stored().is_some_and(|it| it.record == Record::Unknown);
     is_unknown && (is_urgent(snapshot, verdict) || replaces(snapshot, verdict).is_some())
@@ -174,14 +175,14 @@ fn limited(
     })
 }
 
-/// Somebody undoes what was issued, or demands a renewal, again and again. Whoever puts an old Secret
-/// back each time makes a renewal due each time, and so does whoever can make a CA's window lie in the
-/// past.
+/// Holds orders when another client repeatedly removes the result or requests a renewal. Each time
+/// that a user restores an old Secret, a renewal is due. The same holds for a CA, or its
+/// impersonator, that returns a renewal window in the past each time.
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     let ReissueLoop { times, until } = reissue_loop::suspected(&snapshot.have.reissued)?;
     let is_put_back = snapshot.have.is_put_back();
     let until = match (start.reason, snapshot.stored()) {
-        // What was revoked serves nobody.
+        // A revoked certificate is useless, so this does not wait.
         (_, Some(stored)) if stored.revoked => return None,
         (Reason::RenewalDemanded, Some(stored)) if is_new_date(snapshot, stored, times) => {
             return None;
@@ -197,34 +198,35 @@ fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
         ..hold(
             Reason::LoopSuspected,
             format!(
-                "the certificate was issued again {times} times in two days because the Secret was gone \
-                 or held something else each time, or was to be renewed at once: somebody deletes or \
-                 overwrites it, changes the Certificate to and fro, or sets renew again and again, or \
-                 ensureRenewedAfter. It is not requested again before {second}"
+                "the certificate was issued again {times} times in two days, as its Secret was missing \
+                 or different each time, or a renewal was due at once: another client deletes or \
+                 overwrites the Secret, changes the Certificate back and forth, or repeatedly sets \
+                 renew or ensureRenewedAfter; it is not requested again before {second}"
             ),
         )
     })
 }
 
-/// Whether a renewal is demanded by a date, which is fulfilled once, or by a revocation, which waits for
-/// nothing. Whoever sets another date with each sync of a tool is in a loop, too.
+/// Whether a renewal is requested by a new date, which is fulfilled once, or by a revocation, which
+/// never waits. A tool that sets a new date with each sync is a loop.
 fn is_new_date(snapshot: &Snapshot<'_>, stored: &Stored, times: usize) -> bool {
     let want = snapshot.want;
     let is_condemned =
         want.new_key_after.is_some_and(|after| after <= snapshot.now) && want.gives_up_key(stored);
-    !snapshot.have.is_put_back() && (is_condemned || !want.renew && times < reissue_loop::MANY)
+    !snapshot.have.is_put_back()
+        && (is_condemned || !want.renew && times < reissue_loop::MAX_NEW_DATES)
 }
 
-/// Upstream's first words, and what it does not say: when it goes on.
-fn exhausted(time: Timestamp, per_day: i64) -> String {
+/// Upstream's message, extended by the time of the next request.
+fn quota_message(time: Timestamp, per_day: i64) -> String {
     let second = Timestamp::from_second(time.as_second()).unwrap_or(time);
     format!(
-        "request quota exhausted. It goes on at {second}. Up to {per_day} requests per day are \
+        "request quota exhausted. The next request is possible at {second}. Up to {per_day} requests per day are \
          allowed. To change the quota, set requestsPerDayQuota in the issuer"
     )
 }
 
-/// An order is kept while it is for what is wanted and somebody can take it further, be it later.
+/// An order is kept while it matches the request and can still be advanced, now or later.
 pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     let Some(running) = &snapshot.have.running else { return false };
     let is_wanted = snapshot.request().is_some_and(|it| it.fingerprint == running.fingerprint);
@@ -234,7 +236,7 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
             verdict.reason,
             Reason::OtherClass | Reason::IssuerMissing | Reason::IssuerRefuses
         ),
-        // Its certificate may be signed already, and somebody is about to make room for it.
+        // Its certificate may be signed already, and a user may fix the Secret soon.
         Action::Refuse => {
             matches!(verdict.reason, Reason::SecretConflict | Reason::SecretNotWritable)
         }
@@ -243,12 +245,12 @@ pub(super) fn gives_up(snapshot: &Snapshot<'_>, verdict: &Verdict) -> bool {
     !(is_wanted && can_go_on)
 }
 
-/// The certificate that a new order replaces: one of the same issuer for the same request. Where
-/// the third try in a row failed it is left out, in case that it is what the CA does not like.
+/// The certificate that a new order replaces: one of the same issuer for the same request. After
+/// three failures in a row it is left out, because it may be what the CA rejects.
 pub(super) fn replaces(snapshot: &Snapshot<'_>, verdict: &Verdict) -> Option<CertId> {
     let (stored, request) = (snapshot.stored()?, snapshot.request()?);
     let is_ours = stored.fingerprint.as_ref() == Some(&request.fingerprint);
-    let failed = snapshot.have.backoff.is_some_and(|it| it.failures >= DOUBTS);
+    let failed = snapshot.have.backoff.is_some_and(|it| it.failures >= MAX_FAILURES_WITH_REPLACES);
     let is_issued = stored.record != Record::Missing;
     let wanted = verdict.action == Action::Start && is_ours && is_issued && !failed;
     wanted.then(|| stored.leaf.id.clone()).flatten()
@@ -259,13 +261,13 @@ impl<'a> Snapshot<'a> {
         Self { want, have, policy, now, due: OnceCell::new(), covers: OnceCell::new() }
     }
 
-    /// Whether somebody who uses the Secret now is served.
+    /// Whether the Secret holds a valid certificate for the request.
     pub(super) fn serves(&self) -> bool {
         let is_valid = |it: &Stored| !it.revoked && it.leaf.not_after > self.now;
         self.stored().is_some_and(is_valid) && self.covers()
     }
 
-    /// Whether the certificate is about to end, and it is one that counts.
+    /// Whether the certificate is near its end, and was issued by its issuer.
     fn is_emergency(&self) -> bool {
         let is_emergency = |it: &Stored| {
             (it.record != Record::Missing || self.have.may_skip_limits)
@@ -274,7 +276,7 @@ impl<'a> Snapshot<'a> {
         self.stored().is_some_and(is_emergency)
     }
 
-    /// `time`, or when the certificate is about to end if that comes before.
+    /// `time`, or the start of the emergency if that is earlier.
     fn or_emergency(&self, time: Timestamp) -> Timestamp {
         let last = self.stored().map(|it| renewal::emergency_start(&it.leaf, it.requested_at));
         last.filter(|last| *last > self.now).map_or(time, |last| last.min(time))
@@ -285,17 +287,16 @@ impl<'a> Snapshot<'a> {
         self.due.get_or_init(|| self.stored().map(due)).as_ref()
     }
 
-    /// Whether the certificate, if there is one, is one for the request.
+    /// Whether the certificate, if there is one, matches the request.
     fn covers(&self) -> bool {
         let both = || self.stored().zip(self.request());
         *self.covers.get_or_init(|| both().is_some_and(|(stored, request)| covers(stored, request)))
     }
 
-    /// Whether the certificate of another owner, which was issued for the same request, is as good as a
-    /// new one.
+    /// Whether the certificate of another owner for the same request can be shared.
     ///
-    /// The one that is to be replaced is no such certificate, whoever else has it. Nor is one whose profile
-    /// and chain were chosen: it does not say by which.
+    /// The certificate that must be replaced cannot be shared. A request with a profile or a
+    /// preferred chain cannot share, because a certificate does not show how it was requested.
     pub(super) fn can_take(&self, other: &Stored) -> bool {
         let Some(request) = self.request() else { return false };
         let is_same = self.stored().is_some_and(|own| own.leaf.digest == other.leaf.digest)
@@ -319,19 +320,21 @@ impl<'a> Snapshot<'a> {
             && covers(other, request)
     }
 
-    /// Whether the certificate was issued for the request, as the Secret says. A Secret that says
-    /// nothing, because somebody put it back from files, and one that says what the same request was
-    /// before its names were put into another order, is believed where the owner had such a
-    /// certificate and this one has exactly the names. One that nobody signed is no such certificate.
+    /// Whether the certificate was issued for the request. The label of the Secret says so. A
+    /// Secret may lack the label (restored from a backup) or have the fingerprint of the same names
+    /// in another order. It then counts if the owner had such a certificate and this one has
+    /// exactly the names. A self-signed certificate never counts.
     fn was_issued_for(&self, stored: &Stored, request: &Request) -> bool {
-        let says = stored.fingerprint.as_ref();
-        if says == Some(&request.fingerprint) {
+        let stored_fingerprint = stored.fingerprint.as_ref();
+        if stored_fingerprint == Some(&request.fingerprint) {
             return true;
         }
-        let noted = self.have.recorded_fingerprint.as_ref();
-        let is_noted = noted.is_some_and(|noted| says.is_none_or(|says| says == noted));
+        let recorded = self.have.recorded_fingerprint.as_ref();
+        let is_recorded = recorded.is_some_and(|recorded| {
+            stored_fingerprint.is_none_or(|stored_fingerprint| stored_fingerprint == recorded)
+        });
         let is_signed = !stored.leaf.is_self_issued || request.extras.is_some();
-        is_noted && is_signed && has_exactly(stored, request) && self.covers()
+        is_recorded && is_signed && has_exactly(stored, request) && self.covers()
     }
 
     fn request(&self) -> Option<&'a Request> {
@@ -357,26 +360,25 @@ fn spec_refused(snapshot: &Snapshot<'_>) -> Option<Verdict> {
 
 fn rival_owns_secret(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let rival = snapshot.have.rival.as_ref()?;
-    let message = format!(
-        "the Secret belongs to Certificate {rival}, which was there before: choose another secretName"
-    );
+    let message =
+        format!("the Secret belongs to the older Certificate {rival}: choose another secretName");
     Some(refuse(Reason::SecretConflict, message))
 }
 
 fn secret_not_writable(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     match &snapshot.have.secret {
-        // Nobody tells us when a Secret that is not ours changes.
+        // Other Secrets are not watched, so their changes are polled.
         SecretState::NotWritable(why) => Some(Verdict {
-            look_again: snapshot.now.saturating_add(FOREIGN_LOOK).ok(),
+            look_again: snapshot.now.saturating_add(SECRET_RECHECK).ok(),
             ..refuse(Reason::SecretNotWritable, why.clone())
         }),
         SecretState::Missing | SecretState::Unusable(_) | SecretState::Holds(_) => None,
     }
 }
 
-/// An order that runs goes on even when its issuer's status flickers only if the issuer is there at
-/// all: without it nobody can sign. Holding loses nothing, the progress stays stored. A certificate
-/// that serves and needs nothing is not disturbed.
+/// A running order continues while its issuer is temporarily not ready, but needs the issuer to
+/// exist. Holding loses nothing, because the progress is stored. A certificate that needs nothing
+/// is left alone.
 fn issuer_missing_or_not_ready(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let (reason, message) = match &snapshot.have.issuer {
         IssuerState::Ready => return None,
@@ -389,7 +391,7 @@ fn issuer_missing_or_not_ready(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     if idle && needs_nothing(snapshot) {
         return None;
     }
-    let look_again = snapshot.now.saturating_add(ISSUER_LOOK).ok();
+    let look_again = snapshot.now.saturating_add(ISSUER_RECHECK).ok();
     Some(Verdict { look_again, ..hold(reason, message) })
 }
 
@@ -428,8 +430,8 @@ fn names_key_or_issuer_differ(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     })
 }
 
-/// A revoked certificate is not replaced by itself: whoever revoked it says what comes next, and may
-/// have said it for a later time.
+/// A revoked certificate is not replaced at once: the user who revoked it decides when, which may
+/// be later.
 fn revoked(snapshot: &Snapshot<'_>) -> Option<Verdict> {
     let demanded = demand(snapshot).is_some();
     (snapshot.stored()?.revoked && !demanded).then(|| Verdict {
@@ -479,7 +481,7 @@ fn keep(snapshot: &Snapshot<'_>) -> Verdict {
     }
 }
 
-/// Why somebody wants a new certificate now. A demand for the future waits for its time.
+/// Why a new certificate is requested now. A date in the future waits.
 fn demand(snapshot: &Snapshot<'_>) -> Option<&'static str> {
     if snapshot.want.renew {
         return Some("a renewal was asked for");
@@ -488,7 +490,7 @@ fn demand(snapshot: &Snapshot<'_>) -> Option<&'static str> {
     (snapshot.stored()?.requested_at < after).then_some("a renewal after an instant was asked for")
 }
 
-/// Whether no issuer is needed: what is around a certificate can be put in order without one.
+/// Whether no issuer is needed: the layout of a Secret can be fixed without one.
 fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
     const NEEDS: [Check; 5] = [
         secret_missing,
@@ -500,16 +502,16 @@ fn needs_nothing(snapshot: &Snapshot<'_>) -> bool {
     revoked(snapshot).is_some() || NEEDS.iter().all(|check| check(snapshot).is_none())
 }
 
-/// Whether the certificate has all names, the kind of key and the power that is asked for. More names
-/// than that (a CA may add `www.`) are no reason to issue again. The fingerprint says nothing of
-/// `isCA`, as upstream's does not, but nobody may go on as a CA who is not to be one.
+/// Whether the certificate has all requested names, the kind of key and `isCA`. Additional names (a
+/// CA may add `www.`) do not matter. As in upstream, the fingerprint does not include `isCA`; a
+/// certificate that is a CA against the request must still be replaced.
 fn covers(stored: &Stored, request: &Request) -> bool {
     let key_fits = match &request.subject {
         Subject::Names { key: KeyChoice::Free(_), .. } => true,
         Subject::Names { key: KeyChoice::Asked(kind), .. } => {
             KeyType::of_public_key(&stored.leaf.public_key) == Some(*kind)
         }
-        // Upstream's own issuers certify a key of theirs for somebody else's signing request. That
+        // Upstream's own issuers certify a key of their own for a signing request. Such a
         // certificate stays until it is renewed.
         Subject::Csr(_) if request.extras.is_some() => true,
         Subject::Csr(csr) => csr.public_key == stored.leaf.public_key,
@@ -519,16 +521,16 @@ fn covers(stored: &Stored, request: &Request) -> bool {
     key_fits && power_fits && request.each_name().all(|name| stored.leaf.names.contains(name))
 }
 
-/// Whether the certificate has the names that are asked for and no others.
+/// Whether the certificate has the requested names and no others.
 fn has_exactly(stored: &Stored, request: &Request) -> bool {
     stored.leaf.names == request.each_name().cloned().collect()
 }
 
-/// Whether the certificate lasts as long as is asked for, where that is up to us.
+/// Whether the certificate has the requested lifetime, where we decide on it.
 fn lasts_as_asked(stored: &Stored, request: &Request) -> bool {
     let lifetime = stored.leaf.not_after.duration_since(stored.leaf.not_before);
     let is_asked = |duration: SignedDuration| {
-        // A certificate says whole seconds.
+        // Certificates have a resolution of one second.
         lifetime.saturating_sub(duration).abs() <= SignedDuration::from_secs(1)
     };
     request.extras.as_ref().is_none_or(|extras| is_asked(extras.duration))

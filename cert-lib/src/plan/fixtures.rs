@@ -1,4 +1,4 @@
-//! What tests of the plan begin with.
+//! Fixtures for tests of the plan.
 
 use super::*;
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     solve::Owner,
 };
 
-/// As the manager has it unless it is told otherwise.
+/// The defaults of the manager.
 pub(super) const POLICY: Policy =
     Policy { renewal_window: SignedDuration::from_hours(720), renew_before_percentage: None };
 
-/// example.org, and nothing said about when its certificate is renewed.
+/// A certificate for example.org with default renewal settings.
 pub(super) fn want() -> Want {
     let subject = Subject::Names {
         common_name: Some("example.org".parse().unwrap()),

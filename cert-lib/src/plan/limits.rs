@@ -1,9 +1,10 @@
-//! Our own picture of a CA's limits, and what the CA said of them itself. Pure: values and the time in,
-//! values out.
+//! An estimate of the rate limits of a CA, and the limits that the CA imposed. Pure: values and the
+//! time in, values out.
 //!
-//! The picture is advisory: it spares the CA requests that it would refuse, and it shares what there is
-//! between those who ask. It may be wrong in both directions – others may use the same domain, and a
-//! restart forgets – so the CA is asked in the end, and only [what it said](Limits::heard) is certain.
+//! The estimate is advisory: it avoids requests that the CA would refuse, and distributes the
+//! limits fairly. It may be wrong in both directions, as other clients may use the same domain and
+//! a restart loses counts. So the CA decides in the end, and only [imposed
+//! limits](Limits::server_limit) are certain.
 
 use std::{collections::HashMap, fmt};
 
@@ -11,25 +12,25 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{issue::LimitScope, model::name::DnsName};
 
-/// So many at once, and one more after each interval: a token bucket.
+/// A token bucket: a burst, and one more after each interval.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
-    /// How many at once after a long rest.
+    /// Most at once after a long idle time.
     pub burst: i32,
-    /// In what time the CA says that so many are allowed.
+    /// The time in which the CA allows this number.
     pub per: SignedDuration,
 }
 
-/// What a CA limits.
+/// The rate limits of a CA.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LimitValues {
     /// New orders of an account.
     pub orders: Rate,
-    /// Certificates for names below a registered domain, of whatever account.
+    /// Certificates for names below a registered domain, of all accounts.
     pub domain: Rate,
-    /// Certificates for exactly the same names, of whatever account.
+    /// Certificates for exactly the same names, of all accounts.
     pub set: Rate,
-    /// Failed validations of a name by an account.
+    /// Failed validations of a name by one account.
     pub failures: Rate,
 }
 
@@ -43,7 +44,7 @@ pub const LETS_ENCRYPT: LimitValues = LimitValues {
     failures: Rate { burst: 5, per: SignedDuration::from_hours(1) },
 };
 
-/// What is limited. The text form is stored.
+/// A limited resource. Its text form is stored.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Key {
     /// An account.
@@ -61,85 +62,85 @@ pub enum Key {
     },
 }
 
-/// Why an order may cost less than others (`#limit-exemptions-for-renewals`).
+/// Kinds of orders with different costs (`#limit-exemptions-for-renewals`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OrderKind {
     /// Names that were not certified together before.
     New,
-    /// The same names as before: counts for their set only.
+    /// The same names as before: only counts for their set.
     Renewal,
-    /// It says which certificate it replaces (RFC 9773 section 5): counts for nothing.
+    /// Names the certificate that it replaces (RFC 9773 section 5): counts for nothing.
     Replacement,
 }
 
 /// A new order.
 #[derive(Clone, Debug)]
 pub struct Order<'a> {
-    /// The account that asks.
+    /// The account.
     pub account: &'a str,
     /// The names.
     pub names: &'a [DnsName],
-    /// Whether they are new.
+    /// Its kind.
     pub kind: OrderKind,
 }
 
-/// Why an order has to wait.
+/// A limit that delays an order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wait {
-    /// Until when.
+    /// End of the wait.
     pub until: Timestamp,
-    /// For what.
+    /// The limited resource.
     pub key: Key,
-    /// Who says so.
+    /// Whether the CA imposed it.
     pub source: LimitSource,
 }
 
-/// Who says that an order has to wait.
+/// Where the knowledge of a limit comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LimitSource {
-    /// The CA.
+    /// The CA imposed it.
     Server,
-    /// Our own picture.
+    /// Our estimate.
     Estimate(Rate),
 }
 
-/// What is known of the limits of one CA.
+/// The known limits of one CA.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     numbers: Option<LimitValues>,
-    /// When each bucket is full again. One that is full is not there.
+    /// When each bucket is full again. Full buckets are not stored.
     full_at: HashMap<Key, Timestamp>,
-    /// What the CA said.
-    heard: HashMap<Key, Timestamp>,
+    /// Limits that the CA imposed, until when.
+    imposed: HashMap<Key, Timestamp>,
 }
 
 impl Limits {
-    /// What a CA with these numbers limits; without numbers, only what it says counts.
+    /// Estimates with these numbers; without numbers, only imposed limits count.
     #[must_use]
     pub fn new(numbers: Option<LimitValues>) -> Self {
         Self { numbers, ..Self::default() }
     }
 
-    /// Whether there is a picture at all.
+    /// Whether there are estimates.
     #[must_use]
     pub fn counts(&self) -> bool {
         self.numbers.is_some()
     }
 
-    /// Until when the CA wants no such order, in its own words.
+    /// The imposed limit that delays the order longest.
     #[must_use]
     pub fn server_limit(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
-        if self.heard.is_empty() {
+        if self.imposed.is_empty() {
             return None;
         }
         let keys = concerned_keys(order).into_iter();
-        let waits = keys.filter_map(|key| Some((*self.heard.get(&key)?, key)));
+        let waits = keys.filter_map(|key| Some((*self.imposed.get(&key)?, key)));
         let (until, key) = waits.filter(|(until, _)| *until > now).max()?;
         Some(Wait { until, key, source: LimitSource::Server })
     }
 
-    /// Until when our picture leaves no room for the order. `before` says how many come first at a
-    /// key.
+    /// The estimated limit that delays the order longest. `before` returns the number of orders
+    /// that are served earlier for a key.
     #[must_use]
     pub fn estimated_wait(
         &self,
@@ -152,7 +153,7 @@ impl Limits {
             let until = self.when(&key, rate, before(&key), now);
             Wait { until, key, source: LimitSource::Estimate(rate) }
         });
-        // A failure is not counted in advance, but there must be room for one.
+        // A failure is not counted in advance, but the limit must allow one.
         let failing = names_of(order).map(|key| {
             let until = self.when(&key, numbers.failures, 0, now);
             Wait { until, key, source: LimitSource::Estimate(numbers.failures) }
@@ -162,16 +163,16 @@ impl Limits {
         charged.chain(failing).filter(|wait| wait.until > now).max_by_key(|wait| wait.until)
     }
 
-    /// The order is placed. That it was refused costs nothing.
+    /// Counts a placed order. A refused one costs nothing.
     pub fn ordered(&mut self, order: &Order<'_>, at: Timestamp) {
-        self.heard.retain(|_, until| *until > at);
+        self.imposed.retain(|_, until| *until > at);
         self.full_at.retain(|_, full_at| *full_at > at);
         if let (Some(numbers), OrderKind::New) = (self.numbers, order.kind) {
             self.take(Key::Account(order.account.to_owned()), numbers.orders, at);
         }
     }
 
-    /// Its certificate is there: a CA counts certificates, not tries.
+    /// Counts an issued certificate: a CA counts certificates, not attempts.
     pub fn issued(&mut self, order: &Order<'_>, at: Timestamp) {
         let Some(numbers) = self.numbers else { return };
         let charged = charged_keys(order, numbers).into_iter();
@@ -180,18 +181,18 @@ impl Limits {
         }
     }
 
-    /// Certificates that were issued before the picture began, in the order of time, as somebody else
-    /// remembers them. Whoever that is may have made them up to hold up others, so that they fill no
-    /// bucket by more than half: the CA is asked sooner than it could be, and says so.
+    /// Counts certificates of the time before the process started, in the order of time, from
+    /// sources that tenants can write. A tenant may have invented them to delay others, so they
+    /// fill a bucket by half at most. The CA may then refuse an order earlier than estimated.
     pub fn restore_issued<'a>(
         &mut self,
         issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
         now: Timestamp,
     ) {
         let Some(numbers) = self.numbers else { return };
-        let mut told = Self::new(self.numbers);
-        issued.into_iter().for_each(|(order, at)| told.issued(&order, at));
-        for (key, full_at) in told.full_at {
+        let mut restored = Self::new(self.numbers);
+        issued.into_iter().for_each(|(order, at)| restored.issued(&order, at));
+        for (key, full_at) in restored.full_at {
             let half = numbers.of(&key).half();
             let latest = now.saturating_add(half).unwrap_or(now);
             let known = self.full_at.entry(key).or_insert(now);
@@ -199,14 +200,14 @@ impl Limits {
         }
     }
 
-    /// The CA found the proof of `name` wanting.
+    /// Counts a failed validation of `name`.
     pub fn failed(&mut self, account: &str, name: &DnsName, at: Timestamp) {
         if let Some(numbers) = self.numbers {
             self.take(name_key(account, name), numbers.failures, at);
         }
     }
 
-    /// The CA said that an order met a limit. Returns what is limited now.
+    /// Records a limit that the CA imposed on an order. Returns the limited resource.
     pub fn record_limit(&mut self, order: &Order<'_>, about: &LimitScope, until: Timestamp) -> Key {
         let key = match about {
             LimitScope::Account => Key::Account(order.account.to_owned()),
@@ -218,23 +219,23 @@ impl Limits {
         key
     }
 
-    /// What the CA said, now or to an earlier process.
+    /// Records an imposed limit, from this or an earlier process.
     pub fn restore(&mut self, key: Key, until: Timestamp) {
-        let known = self.heard.entry(key).or_insert(until);
+        let known = self.imposed.entry(key).or_insert(until);
         *known = until.max(*known);
     }
 
-    /// What the CA said that still holds, the last to end first.
+    /// The imposed limits that are in force, the last to end first.
     #[must_use]
     pub fn server_limits(&self, now: Timestamp) -> Vec<(Key, Timestamp)> {
-        let mut heard: Vec<_> = self.heard.iter().filter(|(_, until)| **until > now).collect();
-        heard.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
-        heard.into_iter().map(|(key, until)| (key.clone(), *until)).collect()
+        let mut imposed: Vec<_> = self.imposed.iter().filter(|(_, until)| **until > now).collect();
+        imposed.sort_by(|a, b| (b.1, a.0).cmp(&(a.1, b.0)));
+        imposed.into_iter().map(|(key, until)| (key.clone(), *until)).collect()
     }
 
     fn when(&self, key: &Key, rate: Rate, before: i64, now: Timestamp) -> Timestamp {
         let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now);
-        // One more fits when what is missing is no more than the rest of the bucket.
+        // One more fits when the missing part of the bucket is not more than the rest.
         let ahead = i32::try_from(before).unwrap_or(i32::MAX);
         let rest = rate.burst.saturating_sub(1).saturating_sub(ahead);
         let wait = full_at.duration_since(now) - rate.interval().saturating_mul(rest);
@@ -244,7 +245,7 @@ impl Limits {
     fn take(&mut self, key: Key, rate: Rate, at: Timestamp) {
         let full_at = self.full_at.entry(key).or_insert(at);
         let from = (*full_at).max(at);
-        // A bucket is empty at worst: whatever was counted besides did not happen at this CA.
+        // A bucket is empty at worst: whatever was counted beyond that did not happen at this CA.
         let latest = at.saturating_add(rate.per).unwrap_or(from);
         *full_at = from.saturating_add(rate.interval()).unwrap_or(from).min(latest);
     }
@@ -266,14 +267,14 @@ impl Rate {
         self.per / self.burst.max(1)
     }
 
-    /// In what time half of the burst comes back.
+    /// The time in which half of the burst is restored.
     fn half(self) -> SignedDuration {
         self.interval() * (self.burst / 2)
     }
 }
 
-/// The registered domain of a name (the public suffix and one label more); the name itself where it is
-/// none.
+/// The registered domain of a name (the public suffix and one more label); the name itself without
+/// one.
 #[must_use]
 pub fn registered_domain(name: &DnsName) -> String {
     let base = name.base();
@@ -303,7 +304,7 @@ fn domains_of(order: &Order<'_>) -> Vec<Key> {
     domains
 }
 
-/// What an order counts for.
+/// The buckets that an order takes from.
 fn charged_keys(order: &Order<'_>, numbers: LimitValues) -> Vec<(Key, Rate)> {
     let mut keys = Vec::new();
     if order.kind == OrderKind::New {
@@ -316,8 +317,8 @@ fn charged_keys(order: &Order<'_>, numbers: LimitValues) -> Vec<(Key, Rate)> {
     keys
 }
 
-/// What the CA may have said that concerns an order. It knows its exemptions better than we do, but a
-/// renewal does not wait for the new names of others, which it does not count with.
+/// The imposed limits that apply to an order. The CA knows its exemptions better than we do, but a
+/// limit for new names of a domain does not delay a renewal.
 fn concerned_keys(order: &Order<'_>) -> Vec<Key> {
     let mut keys = vec![Key::Account(order.account.to_owned())];
     if order.kind == OrderKind::New {
@@ -335,11 +336,11 @@ impl fmt::Display for Wait {
         let until = Timestamp::from_second(self.until.as_second()).unwrap_or(self.until);
         match self.source {
             LimitSource::Server => {
-                write!(f, "the CA takes no more orders for {} until {until}", self.key)
+                write!(f, "the CA refuses new orders for {} until {until}", self.key)
             }
             LimitSource::Estimate(Rate { burst, per }) => write!(
                 f,
-                "the CA allows {burst} {} in {}, and by our count they are used up for {}: it goes on at {until}",
+                "the CA allows {burst} {} in {}; by our estimate they are used up for {} until {until}",
                 self.key.what(),
                 span(per),
                 self.key
@@ -366,7 +367,7 @@ impl Key {
         }
     }
 
-    /// The text form without the account, which the place where it is stored says.
+    /// The text form without the account, which the place of storage implies.
     #[must_use]
     pub fn encode(&self) -> String {
         match self {
@@ -377,7 +378,7 @@ impl Key {
         }
     }
 
-    /// Reads [`encode`](Self::encode), for `account`.
+    /// Parses [`encode`](Self::encode), for `account`.
     #[must_use]
     pub fn decode(text: &str, account: &str) -> Option<Self> {
         let account = account.to_owned();

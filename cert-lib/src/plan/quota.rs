@@ -1,25 +1,25 @@
-//! How many certificates may be requested in a day: a bucket that holds a day's requests and fills
-//! evenly. Pure; the caller brings the time and keeps what must survive a crash.
+//! The daily request quota of an issuer: a bucket that holds the requests of a day and fills
+//! evenly. Pure; the caller provides the time and stores the state that must survive a crash.
 //!
-//! A caller takes requests out of the bucket, stores [`Bucket::left`] and uses them then. So a crash
-//! loses what was taken out and not used, and gains nothing. How little that is the caller decides:
-//! by what it takes out ahead, and by what it [puts back](Bucket::return_unused).
+//! The caller takes requests out of the bucket, stores [`QuotaBucket::left`] and uses them
+//! afterwards. A crash loses the unused requests and gains none. The caller controls the loss: by
+//! how many it takes ahead, and by how many it [returns](QuotaBucket::return_unused).
 
 use jiff::{SignedDuration, Timestamp};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// See the [module](self).
+/// A token bucket; see the [module](self).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct QuotaBucket {
     per_day: i64,
-    /// When the bucket was empty, had nothing been taken since.
+    /// The instant at which the bucket was empty if nothing was taken since.
     empty_at: Timestamp,
-    /// Taken out, not yet used.
+    /// Taken out and not used yet.
     in_hand: i64,
 }
 
-/// What is in a bucket at an instant: all that must be stored.
+/// The stored content of a bucket at an instant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StoredQuota {
     /// Whole requests.
@@ -35,8 +35,8 @@ impl QuotaBucket {
         Self::restored(per_day, StoredQuota { available: i64::MAX, at: now }, now)
     }
 
-    /// The bucket of which `left` was stored. A clock that was set back does not close it for longer
-    /// than an empty one is.
+    /// The bucket with the stored content `left`. A clock that was set back delays requests no
+    /// longer than an empty bucket does.
     #[must_use]
     pub fn restored(per_day: i64, left: StoredQuota, now: Timestamp) -> Self {
         let per_day = per_day.clamp(1, i64::from(i32::MAX));
@@ -47,13 +47,13 @@ impl QuotaBucket {
         bucket
     }
 
-    /// How many may be requested in a day: at once after a long rest, and evenly from then on.
+    /// Requests per day: at once after a long idle time, and evenly afterwards.
     #[must_use]
     pub fn per_day(&self) -> i64 {
         self.per_day
     }
 
-    /// Another number per day. What is there stays, as far as it fits.
+    /// Changes the number per day. The content stays, up to the new number.
     pub fn set_per_day(&mut self, per_day: i64, now: Timestamp) {
         let per_day = per_day.clamp(1, i64::from(i32::MAX));
         if per_day != self.per_day {
@@ -62,13 +62,13 @@ impl QuotaBucket {
         }
     }
 
-    /// How many may be requested now.
+    /// Requests that are available now.
     #[must_use]
     pub fn available(&self, now: Timestamp) -> i64 {
         self.level(now) + self.in_hand
     }
 
-    /// When `count` may have been requested, counting from now; an instant from now on.
+    /// The earliest instant at which `count` requests are available, `now` included.
     #[must_use]
     pub fn when(&self, count: i64, now: Timestamp) -> Timestamp {
         let missing = count - self.in_hand;
@@ -79,25 +79,25 @@ impl QuotaBucket {
         due.max(now)
     }
 
-    /// Uses one request of the portion in hand.
+    /// Uses one request of those taken out.
     pub fn use_one(&mut self) -> bool {
         let has_one = self.in_hand > 0;
         self.in_hand -= i64::from(has_one);
         has_one
     }
 
-    /// One that was [used](Self::use_one) was not needed after all.
+    /// Returns a request that was [used](Self::use_one) but not needed.
     pub fn return_one(&mut self) {
         self.in_hand = (self.in_hand + 1).min(self.per_day);
     }
 
-    /// How many are taken out and not used.
+    /// Number of requests that are taken out and not used.
     #[must_use]
     pub fn in_hand(&self) -> i64 {
         self.in_hand
     }
 
-    /// Puts back what is in hand beyond `keep`. Returns how many.
+    /// Returns the unused requests beyond `keep` to the bucket, and their number.
     pub fn return_unused(&mut self, keep: i64) -> i64 {
         let unused = (self.in_hand - keep.max(0)).max(0);
         self.in_hand -= unused;
@@ -105,7 +105,7 @@ impl QuotaBucket {
         unused
     }
 
-    /// Takes up to `count` out; none where the bucket is empty. They are in hand after
+    /// Takes up to `count` requests out; none where the bucket is empty. They can be used after
     /// [`give`](Self::give).
     pub fn take_out(&mut self, count: i64, now: Timestamp) -> i64 {
         let portion = self.level(now).min(count.max(0));
@@ -113,18 +113,18 @@ impl QuotaBucket {
         portion
     }
 
-    /// Puts a portion back that could not be noted.
+    /// Returns requests whose removal could not be stored.
     pub fn put_back(&mut self, portion: i64) {
         let time = self.takes(portion);
         self.empty_at = self.empty_at.saturating_sub(time).unwrap_or(self.empty_at);
     }
 
-    /// A portion is noted: it may be used.
+    /// Makes requests usable whose removal was stored.
     pub fn give(&mut self, portion: i64) {
         self.in_hand += portion;
     }
 
-    /// What is in the bucket, without what is in hand.
+    /// The content of the bucket, without the requests taken out.
     #[must_use]
     pub fn left(&self, now: Timestamp) -> StoredQuota {
         let available = self.level(now);
@@ -133,7 +133,7 @@ impl QuotaBucket {
         StoredQuota { available, at: Timestamp::from_second(seconds).unwrap_or(exact) }
     }
 
-    /// What is in hand was in the bucket, so both together fill it.
+    /// The requests taken out count towards the capacity.
     fn level(&self, now: Timestamp) -> i64 {
         let passed = now.duration_since(self.empty_at).as_nanos().max(0);
         let filled = passed * i128::from(self.per_day) / DAY.as_nanos();
@@ -141,13 +141,13 @@ impl QuotaBucket {
         i64::try_from(filled).unwrap_or(i64::MAX).min(most)
     }
 
-    /// From when the bucket has filled to its level now.
+    /// The start of the filling that leads to the current level.
     fn start(&self, now: Timestamp) -> Timestamp {
         let most = self.takes((self.per_day - self.in_hand).max(0));
         self.empty_at.max(now.saturating_sub(most).unwrap_or(now))
     }
 
-    /// How long `count` requests take to come, rounded up.
+    /// The time in which `count` requests are added, rounded up.
     fn takes(&self, count: i64) -> SignedDuration {
         let per_day = i128::from(self.per_day);
         let nanos = (i128::from(count) * DAY.as_nanos() + per_day - 1) / per_day;
@@ -163,7 +163,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    /// Takes all that there is, seven at a time.
+    /// Uses all available requests, seven at a time.
     fn drain(bucket: &mut QuotaBucket, now: Timestamp) -> i64 {
         let mut used = 0;
         loop {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_days_requests_may_come_at_once_and_the_rest_evenly() {
+    fn the_quota_of_a_day_may_be_used_at_once_and_refills_evenly() {
         for (per_day, burst, interval) in [
             (10_000, 10_000, 9),
             (60, 60, 1_440),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_never_more_than_what_is_there() {
+    fn the_stored_content_is_never_more_than_the_real_one() {
         for per_day in [1, 3, 7, 10_000] {
             let mut bucket = QuotaBucket::full(per_day, at(0));
             for step in 0..200 {
@@ -209,7 +209,7 @@ mod tests {
                 let portion = bucket.take_out(3, now);
                 let again = QuotaBucket::restored(per_day, bucket.left(now), now);
                 assert!(again.available(now) <= bucket.available(now), "{per_day} {step}");
-                // Unless a whole second was rounded up, nothing is lost.
+                // Nothing is lost except for the rounding to a second.
                 let later = now + SignedDuration::from_secs(2);
                 let left = bucket.left(now).available;
                 assert!(again.available(later) >= left, "{per_day} {step}");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_loses_what_is_in_hand_and_gains_nothing() {
+    fn a_crash_loses_unused_requests_and_gains_none() {
         let mut bucket = QuotaBucket::full(10_000, at(0));
         let portion = bucket.take_out(125, at(0));
         assert_eq!(portion, 125);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_goes_back_but_for_what_is_kept() {
+    fn unused_requests_are_returned_except_those_to_keep() {
         for (keep, goes_back, stored) in
             [(0, 4, 9_999), (3, 1, 9_996), (4, 0, 9_995), (9, 0, 9_995)]
         {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_portion_that_could_not_be_noted_goes_back() {
+    fn requests_are_returned_if_storing_fails() {
         let mut bucket = QuotaBucket::full(1, at(0));
         let portion = bucket.take_out(1, at(0));
         bucket.put_back(portion);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_not_needed_can_be_used_again_and_a_bucket_does_not_run_over() {
+    fn a_returned_request_can_be_used_again_and_the_bucket_does_not_overflow() {
         let mut bucket = QuotaBucket::full(2, at(0));
         assert_eq!(drain(&mut bucket, at(0)), 2);
         bucket.return_one();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_keeps_what_is_there() {
+    fn a_changed_quota_keeps_the_content() {
         let mut bucket = QuotaBucket::full(8, at(0));
         bucket.set_per_day(4_000, at(0));
         assert_eq!(bucket.available(at(0)), 8);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_close_the_bucket() {
+    fn a_clock_that_was_set_back_does_not_block_the_bucket() {
         let stored = StoredQuota { available: 0, at: at(10 * 86_400) };
         let bucket = QuotaBucket::restored(2, stored, at(0));
         assert_eq!(bucket.available(at(43_200)), 1);

@@ -1,75 +1,75 @@
-//! Notices that a Secret is deleted or overwritten by somebody else again and again, or that a renewal
-//! is demanded again and again: each time a certificate is requested anew, and after five of them in a
-//! week Let's Encrypt gives no more for the same names.
+//! Detects a loop: another client deletes or overwrites a Secret repeatedly, or a renewal is
+//! requested repeatedly. Each time a new certificate is requested, and after five in a week Let's
+//! Encrypt refuses the same names.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Stored;
 
-/// So many in a row may be bad luck, or a person who tries something.
-const FREE: usize = 3;
-/// Instants further apart than this have nothing to do with each other.
-const MEMORY: SignedDuration = SignedDuration::from_hours(48);
+/// Issuances in a row without a pause: an accident, or a user who tries something.
+const FREE_REISSUES: usize = 3;
+/// Repetitions further apart than this are unrelated.
+const HISTORY: SignedDuration = SignedDuration::from_hours(48);
 const PAUSES: [SignedDuration; 3] =
     [SignedDuration::from_hours(1), SignedDuration::from_hours(6), SignedDuration::from_hours(24)];
-/// Most instants that are kept: no more are needed for the longest pause.
-const MOST: usize = FREE + PAUSES.len();
-/// After so many in two days, whatever their reasons, another date is no person's any more.
-pub const MANY: usize = MOST;
+/// Most instants that are kept: the longest pause needs no more.
+const MAX_INSTANTS: usize = FREE_REISSUES + PAUSES.len();
+/// After this number in two days, for any reason, a new date is not a user's any more.
+pub const MAX_NEW_DATES: usize = MAX_INSTANTS;
 
-/// Why no certificate is requested now.
+/// A suspected loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReissueLoop {
-    /// How many were requested again lately.
+    /// Recent repetitions.
     pub times: usize,
-    /// When the next one is.
+    /// End of the pause.
     pub until: Timestamp,
 }
 
-/// Whether what happened at these instants, the latest last, looks like a loop.
+/// Whether certificates issued at these instants, oldest first, look like a loop.
 #[must_use]
 pub fn suspected(times: &[Timestamp]) -> Option<ReissueLoop> {
     let last = *times.last()?;
-    let lately = times.iter().filter(|time| last.duration_since(**time) < MEMORY).count();
-    let step = lately.checked_sub(FREE)?;
+    let lately = times.iter().filter(|time| last.duration_since(**time) < HISTORY).count();
+    let step = lately.checked_sub(FREE_REISSUES)?;
     let [.., longest] = PAUSES;
     let pause = PAUSES.get(step).copied().unwrap_or(longest);
     let until = last.saturating_add(pause).unwrap_or(last);
     Some(ReissueLoop { times: lately, until })
 }
 
-/// Whether a certificate that is requested now has to do with one that was requested before.
+/// Whether a certificate that is requested now may be related to one that was requested before.
 #[must_use]
 pub fn is_soon_after(requested_at: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(requested_at) < MEMORY
+    now.duration_since(requested_at) < HISTORY
 }
 
-/// Until when a certificate is younger than any that is renewed for its age: a renewal that is due by
-/// then has to do with the one before, and a CA that wants it each time, or whoever speaks for it, wants
-/// it for ever.
+/// Until this instant a certificate is younger than any that is renewed for its age. A renewal that
+/// is due by then is related to the previous one: the renewal information asks for it each time,
+/// and would do so forever.
 #[must_use]
 pub fn is_settled(stored: &Stored) -> Timestamp {
     let Stored { leaf, requested_at, .. } = stored;
     let begin = leaf.not_before.max(*requested_at);
     let tenth = leaf.not_after.duration_since(begin) / 10;
-    begin.saturating_add(tenth.min(MEMORY)).unwrap_or(begin)
+    begin.saturating_add(tenth.min(HISTORY)).unwrap_or(begin)
 }
 
-/// What is left of these instants, the latest last, when a person asks for another try: one more is no
-/// loop, whatever there was, and the next one is.
+/// The instants, oldest first, that stay when a user requests a retry: one more issuance is no
+/// loop, and the next one is.
 #[must_use]
 pub fn without_loop<T>(times: &[T]) -> &[T] {
-    times.get(times.len().saturating_sub(FREE - 1)..).unwrap_or_default()
+    times.get(times.len().saturating_sub(FREE_REISSUES - 1)..).unwrap_or_default()
 }
 
-/// What is worth keeping of these instants, in any order.
+/// The instants that are worth storing, from instants in any order.
 #[must_use]
 pub fn kept(times: impl IntoIterator<Item = Timestamp>, now: Timestamp) -> Vec<Timestamp> {
-    let recent = |time: &Timestamp| *time <= now && now.duration_since(*time) < MEMORY;
+    let recent = |time: &Timestamp| *time <= now && now.duration_since(*time) < HISTORY;
     let mut times: Vec<Timestamp> = times.into_iter().filter(recent).collect();
     times.sort_unstable();
     times.dedup();
-    let surplus = times.len().saturating_sub(MOST);
+    let surplus = times.len().saturating_sub(MAX_INSTANTS);
     times.split_off(surplus)
 }
 
@@ -83,7 +83,7 @@ mod tests {
 
     /// faults.md 55
     #[test]
-    fn a_secret_that_is_deleted_at_once_each_time_is_issued_thrice_and_then_ever_more_rarely() {
+    fn a_secret_that_is_deleted_repeatedly_is_reissued_at_growing_intervals() {
         let mut times = Vec::new();
         let mut issued = Vec::new();
         for minute in 0..3 * 24 * 60 {
@@ -96,11 +96,11 @@ mod tests {
         }
         assert_eq!(issued[..6], [0, 1, 2, 62, 422, 1_862]);
         assert!(issued.len() <= 10, "{issued:?}");
-        assert!(times.len() <= MOST);
+        assert!(times.len() <= MAX_INSTANTS);
     }
 
     #[test]
-    fn whoever_deletes_a_secret_once_a_day_is_no_loop() {
+    fn deleting_a_secret_once_a_day_is_no_loop() {
         let mut times = Vec::new();
         for day in 0..30 {
             let now = at(day * 24 * 60);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_another_try_gets_one() {
+    fn a_requested_retry_is_allowed() {
         let mut times: Vec<Timestamp> = (0..5).map(at).collect();
         times = without_loop(&times).to_vec();
         assert_eq!((times.as_slice(), suspected(&times)), ([at(3), at(4)].as_slice(), None));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_in_the_future_and_doubles_do_not_count() {
+    fn future_and_duplicate_instants_are_dropped() {
         assert_eq!(kept([at(5), at(1), at(1), at(-5_000)], at(1)), [at(1)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Times of the week at which certificates may be renewed.
+//! Weekly windows in which certificates may be renewed.
 
 use jiff::{
     SignedDuration, Timestamp, ToSpan,
@@ -8,7 +8,7 @@ use jiff::{
 
 use super::renewal::part;
 
-/// A stretch of time that comes back each week, on some days.
+/// A window that recurs each week, on some days.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RenewalWindow {
     days: Vec<Weekday>,
@@ -17,7 +17,7 @@ pub struct RenewalWindow {
     zone: TimeZone,
 }
 
-/// One stretch.
+/// One occurrence of a window: start and length.
 type Interval = (Timestamp, SignedDuration);
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -32,7 +32,7 @@ const DAYS: [(&str, Weekday); 7] = [
 ];
 
 impl RenewalWindow {
-    /// On `days`, or each day where there are none, from `start` (`22:00`) in `zone` (UTC) on.
+    /// On `days`, or each day if empty, from `start` (`22:00`) in `zone` (UTC) on.
     ///
     /// # Errors
     /// What is wrong, beginning with the name of the field.
@@ -57,8 +57,8 @@ impl RenewalWindow {
         })
     }
 
-    /// The stretch that is open at `time`, or the next one. There is always one within eight days,
-    /// also where the clocks are changed: a start that the clocks leave out comes as much later.
+    /// The occurrence that is open at `time`, or the next one. There is always one within eight
+    /// days, also at clock changes: a start in the skipped hour is moved by the same amount.
     fn at(&self, time: Timestamp) -> Option<Interval> {
         let today = time.to_zoned(self.zone.clone()).date();
         (-2..=8)
@@ -72,11 +72,11 @@ impl RenewalWindow {
     }
 }
 
-/// When a renewal that is due at `due` takes place, seen from `now`. Those that wait for the same
-/// stretch are spread over its first half; the place of each follows from its hash.
+/// When a renewal that is due at `due` takes place, seen from `now`. Renewals that wait for the
+/// same occurrence are spread over its first half, by hash.
 ///
-/// Where the renewal was missed, it has such a place in the stretch that is open, or in the next one. So
-/// the instant does not move with `now`, but only when a stretch ends: whoever tells it says the same
+/// A missed renewal takes place in the open occurrence or in the next one. So the instant does not
+/// move with `now`, but only when an occurrence ends, and messages about it stay the same.
 /// each time.
 pub(super) fn next(
     weekly: &[RenewalWindow],
@@ -95,7 +95,7 @@ pub(super) fn next(
     if planned >= now {
         return planned;
     }
-    // It did not take place then.
+    // The renewal did not take place in it.
     match at(now) {
         Some((start, _)) if start <= planned => planned,
         Some(stretch) => place_in(stretch),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_waits_for_the_next_stretch_in_its_time_zone() {
+    fn a_renewal_waits_for_the_next_window_in_its_time_zone() {
         // 22 November 2026 is a Sunday.
         let night = weekly(&["Sat", "Sun"], "22:00", 6, "Europe/Berlin");
         for (due, wanted) in [
@@ -149,7 +149,7 @@ mod tests {
             ("2026-11-22T21:00:00Z", "2026-11-22T21:00:00Z"),
             ("2026-11-23T02:59:59Z", "2026-11-23T02:59:59Z"),
             ("2026-11-23T03:00:00Z", "2026-11-28T21:00:00Z"),
-            // Summer: the same hour of the wall clock.
+            // Summer time: the same hour of the local clock.
             ("2026-07-15T00:00:00Z", "2026-07-18T20:00:00Z"),
         ] {
             let planned = next(std::slice::from_ref(&night), at(due), at(due), 0);
@@ -158,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_stretches_counts() {
+    fn the_first_of_several_windows_counts() {
         let two = [weekly(&["Mon"], "06:00", 1, "UTC"), weekly(&["Sun"], "20:00", 1, "UTC")];
         let due = at("2026-11-22T12:00:00Z");
         assert_eq!(next(&two, due, due, 0), at("2026-11-22T20:00:00Z"));
     }
 
     #[test]
-    fn those_that_wait_together_are_spread_over_the_first_half() {
+    fn waiting_renewals_are_spread_over_the_first_half() {
         let night = [weekly(&[], "22:00", 6, "UTC")];
         let due = at("2026-11-22T12:00:00Z");
         assert_eq!(next(&night, due, due, 1 << 31), at("2026-11-22T23:30:00Z"));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_takes_place_in_an_open_stretch_or_the_next_one() {
+    fn a_missed_renewal_takes_place_in_an_open_window_or_the_next_one() {
         let night = [weekly(&["Sun"], "22:00", 6, "UTC")];
         let due = at("2026-11-22T12:00:00Z");
         let open = at("2026-11-23T03:00:00Z");
@@ -183,26 +183,26 @@ mod tests {
     }
 
     #[test]
-    fn the_instant_stays_while_a_stretch_is_open_and_while_none_is() {
+    fn the_instant_stays_until_a_window_ends() {
         let night = weekly(&["Sun"], "22:00", 6, "UTC");
         let early = weekly(&["Mon"], "02:00", 4, "UTC");
-        // The hash puts those that wait one and a half hours after the beginning of a night.
+        // The hash selects one and a half hours after the start of a night.
         let hash = 1 << 31;
         for (due, now, wanted) in [
-            // Planned, and then due, in the same night.
+            // Before it is due, and then due, in the same night.
             ("2026-11-22T12:00:00Z", "2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-22T22:10:00Z", "2026-11-22T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z", "2026-11-22T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-22T23:30:01Z", "2026-11-22T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-23T03:59:59Z", "2026-11-22T23:30:00Z"),
-            // The early hours are open after it.
+            // It was missed, and a night is open.
             ("2026-11-22T12:00:00Z", "2026-11-23T04:00:00Z", "2026-11-23T03:00:00Z"),
             // Due within the night.
             ("2026-11-22T22:30:00Z", "2026-11-23T03:00:00Z", "2026-11-22T22:30:00Z"),
-            // Not done in that night.
+            // It was missed in that night.
             ("2026-11-22T12:00:00Z", "2026-11-23T06:00:00Z", "2026-11-29T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-29T21:59:59Z", "2026-11-29T23:30:00Z"),
-            // In the next one at its place there, as was said before.
+            // The same time in the next night.
             ("2026-11-22T12:00:00Z", "2026-11-29T22:00:00Z", "2026-11-29T23:30:00Z"),
             ("2026-11-22T12:00:00Z", "2026-11-30T03:59:59Z", "2026-11-29T23:30:00Z"),
         ] {
@@ -212,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_the_clocks_leave_out_or_repeat_loses_no_stretch() {
+    fn clock_changes_lose_no_window() {
         for (due, wanted) in [
-            // 28 March 2027, 02:00 to 03:00 is left out: it begins as late after as it lay within.
+            // 28 March 2027, 02:00 to 03:00 is skipped: the start is moved by the same amount.
             ("2027-03-28T00:00:00Z", "2027-03-28T01:30:00Z"),
-            // 31 October 2027, 02:00 to 03:00 comes twice: the first counts.
+            // 31 October 2027, 02:00 to 03:00 occurs twice: the first counts.
             ("2027-10-31T00:00:00Z", "2027-10-31T00:30:00Z"),
         ] {
             let early = [weekly(&["Sun"], "02:30", 1, "Europe/Berlin")];
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stretch_is_refused_by_the_name_of_the_field() {
+    fn an_invalid_window_is_refused_with_the_name_of_its_field() {
         let new = |days: &[&str], start: &str, hours: i64, zone: &str| {
             let days: Vec<String> = days.iter().map(|day| (*day).to_owned()).collect();
             RenewalWindow::new(&days, start, SignedDuration::from_hours(hours), Some(zone))

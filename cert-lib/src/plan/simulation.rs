@@ -1,8 +1,8 @@
-//! Two years of a thousand certificates, with the real plan and a CA that is played.
+//! Simulates two years of a thousand certificates, with the real plan and a simulated CA.
 //!
-//! Here is what the manager does with a plan: it places orders, takes them further, remembers failures
-//! and asks for renewal information. The CA is in [`ca`]; nothing waits, the clock jumps from event to
-//! event.
+//! This file does what the manager does with a plan: it places and advances orders, records
+//! failures and fetches renewal information. The CA is in [`ca`]. Nothing waits; the clock jumps
+//! from event to event.
 
 mod ca;
 
@@ -19,32 +19,32 @@ use ca::{Answer, Ca};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// 6, 45 and 90 days, as Let's Encrypt has them: one, two and two of five.
+/// 6, 45 and 90 days, as Let's Encrypt offers them, for one, two and two of five certificates.
 const LIVES: [SignedDuration; 3] = [
     SignedDuration::from_hours(160),
     SignedDuration::from_hours(1_080),
     SignedDuration::from_hours(2_160),
 ];
 const COUNT: usize = 1_000;
-/// One of so many is looked at each day as all are in a cluster: that its certificate is kept then need
-/// not be shown a million times.
+/// One certificate of this number is planned each day, as all are in a cluster. For the others idle
+/// plans are skipped to save time.
 const DAILY: usize = 7;
-/// How soon after an outage everything serves again.
+/// How soon after an outage all certificates are valid again.
 const RECOVERY: SignedDuration = SignedDuration::from_hours(3);
-/// How soon after a revocation a CA makes it real: Let's Encrypt gives a day.
+/// Time from renewal information to the revocation: Let's Encrypt allows a day.
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 
-/// A Certificate and what the manager knows of it.
+/// A Certificate and the manager's state for it.
 struct Certificate {
     want: Want,
     have: Have,
     life: SignedDuration,
-    /// The wait after the last hiccup of the running order.
-    hiccup: Option<SignedDuration>,
-    /// What the running order replaces.
+    /// The wait after the last transient error of the running order.
+    transient_wait: Option<SignedDuration>,
+    /// The certificate that the running order replaces.
     replaces: Option<CertId>,
-    /// The CA said: not before.
-    told: Option<Timestamp>,
+    /// Retry-After of the CA.
+    retry_after: Option<Timestamp>,
     failed_questions: u32,
     /// Only the newest event of each kind counts.
     looks: u32,
@@ -59,16 +59,16 @@ enum Event {
     Revoke,
 }
 
-struct World {
+struct Simulation {
     now: Timestamp,
     ca: Ca,
     certificates: Vec<Certificate>,
     events: BinaryHeap<Reverse<(Timestamp, Event)>>,
-    /// When renewals came, by life.
+    /// Times of renewals, by lifetime.
     renewed: Vec<(Timestamp, SignedDuration)>,
-    /// Certificates that ended before there was a new one: from when to when.
+    /// Certificates that expired before their renewal: from when to when.
     gaps: Vec<(Timestamp, Timestamp)>,
-    /// Revoked ones: when the new one came.
+    /// Times at which revoked certificates were replaced.
     replaced: Vec<Timestamp>,
 }
 
@@ -80,15 +80,15 @@ fn day(number: i32) -> Timestamp {
     start() + DAY * number
 }
 
-/// Something that looks random, between nothing and all of `span`.
-fn some(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
+/// A pseudo-random duration, from nothing to all of `span`.
+fn pseudo_random(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
     let hash = deterministic_hash(&[what.as_bytes(), &number.to_be_bytes()]);
     SignedDuration::from_secs(renewal::part(span, hash).as_secs())
 }
 
 impl Certificate {
     fn new(number: usize) -> Self {
-        // Ten of each registered domain.
+        // Ten names of each registered domain.
         let name = format!("host-{number}.domain-{}.example", number / 10).parse().unwrap();
         let subject = Subject::Names {
             common_name: Some(name),
@@ -101,16 +101,16 @@ impl Certificate {
             want: Want::new(request),
             have: Have::new(SecretState::Missing),
             life: LIVES[[0, 1, 1, 2, 2][number % 5]],
-            hiccup: None,
+            transient_wait: None,
             replaces: None,
-            told: None,
+            retry_after: None,
             failed_questions: 0,
             looks: 0,
             questions: 0,
         }
     }
 
-    /// Of the daily looks that nothing comes of while nothing changes, the last one.
+    /// The last of the daily plans without an action, if nothing changes.
     fn last_idle_look(&self, now: Timestamp) -> Timestamp {
         let Self { want, have: Have { secret: SecretState::Holds(stored), .. }, .. } = self else {
             panic!("nothing to keep");
@@ -128,7 +128,7 @@ impl Certificate {
     }
 }
 
-impl World {
+impl Simulation {
     fn new(ca: Ca) -> Self {
         Self {
             now: start(),
@@ -150,7 +150,7 @@ impl World {
             match event {
                 Event::Look { certificate, number } => {
                     if self.certificates[certificate].looks == number {
-                        self.pass(certificate);
+                        self.reconcile(certificate);
                     }
                 }
                 Event::Ask { certificate, number } => {
@@ -176,20 +176,20 @@ impl World {
         self.events.push(Reverse((time, Event::Ask { certificate, number })));
     }
 
-    /// What is in memory only is lost; everything is looked at.
+    /// Loses the state in memory and plans everything again.
     fn restart(&mut self) {
         let now = self.now;
         for number in 0..COUNT {
-            self.certificates[number].hiccup = None;
+            self.certificates[number].transient_wait = None;
             self.certificates[number].failed_questions = 0;
             self.look_at(number, now);
-            let wait = some(SECOND * 200, "restart", number);
+            let wait = pseudo_random(SECOND * 200, "restart", number);
             self.ask_at(number, now + wait);
         }
     }
 
-    /// As the manager's pass: plan, do, and again until there is something to wait for.
-    fn pass(&mut self, number: usize) {
+    /// One reconciliation: plan and act, until the plan is to wait.
+    fn reconcile(&mut self, number: usize) {
         let now = self.now;
         loop {
             let it = &mut self.certificates[number];
@@ -212,17 +212,20 @@ impl World {
     fn order(&mut self, number: usize, replaces: Option<CertId>) {
         let now = self.now;
         let it = &mut self.certificates[number];
-        assert!(it.told.is_none_or(|told| now >= told), "earlier than the CA said");
+        assert!(
+            it.retry_after.is_none_or(|retry_after| now >= retry_after),
+            "earlier than the CA said"
+        );
         match self.ca.order(number, replaces.as_ref(), now) {
             Ok(()) => {
                 let fingerprint = Fingerprint::stored(&number.to_string());
                 it.have.running =
                     Some(Running { fingerprint, not_before: Some(now + SECOND * 20) });
-                (it.replaces, it.told) = (replaces, None);
+                (it.replaces, it.retry_after) = (replaces, None);
             }
             Err(failure) => {
                 if let Disposition::Until(time) = failure {
-                    it.told = Some(time);
+                    it.retry_after = Some(time);
                 }
                 let previous = it.have.backoff.map(|backoff| backoff.interval);
                 it.have.backoff = Some(backoff::after(failure, previous, now));
@@ -234,13 +237,13 @@ impl World {
         let now = self.now;
         let it = &mut self.certificates[number];
         if let Err(failure) = self.ca.answers(now) {
-            let wait = backoff::after(failure, it.hiccup, now);
-            it.hiccup = Some(wait.interval);
+            let wait = backoff::after(failure, it.transient_wait, now);
+            it.transient_wait = Some(wait.interval);
             it.have.running.as_mut().unwrap().not_before = Some(wait.until);
             return;
         }
         let leaf = self.ca.issue(number, it.life, it.replaces.take().as_ref(), now);
-        (it.have.running, it.have.backoff, it.hiccup) = (None, None, None);
+        (it.have.running, it.have.backoff, it.transient_wait) = (None, None, None);
         if let Some(old) = it.stored().map(|stored| stored.leaf.clone()) {
             if old.not_after < now {
                 self.gaps.push((old.not_after, now));
@@ -260,11 +263,11 @@ impl World {
             suggested: None,
             record: crate::plan::Record::Found,
         });
-        let wait = HOUR + some(HOUR * 5, "rest", self.renewed.len());
+        let wait = HOUR + pseudo_random(HOUR * 5, "rest", self.renewed.len());
         self.ask_at(number, now + wait);
     }
 
-    /// As the manager asks for renewal information.
+    /// Fetches renewal information, as the manager does.
     fn ask(&mut self, number: usize) {
         let now = self.now;
         let it = &mut self.certificates[number];
@@ -291,7 +294,7 @@ impl World {
     }
 }
 
-/// How many renewals per hour: the most, and the mean.
+/// Renewals per hour: maximum and mean.
 fn spread(renewed: &[(Timestamp, SignedDuration)], what: &str) -> (usize, f64) {
     let mut hours = BTreeMap::<i64, usize>::new();
     for (time, _) in renewed {
@@ -305,21 +308,21 @@ fn spread(renewed: &[(Timestamp, SignedDuration)], what: &str) -> (usize, f64) {
 }
 
 #[test]
-fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
+fn no_certificate_expires_in_two_years_while_its_ca_is_reachable() {
     let down = [(day(120), day(127)), (day(480), day(487)), (day(650), day(651))];
     let revoked_at = day(300);
-    let mut world = World::new(Ca::new(&down, true).will_revoke(revoked_at));
-    // They come in the course of a week, as people make them.
+    let mut simulation = Simulation::new(Ca::new(&down, true).will_revoke(revoked_at));
+    // Certificates are created in the course of a week.
     for number in 0..COUNT {
-        world.look_at(number, start() + some(DAY * 7, "created", number));
+        simulation.look_at(number, start() + pseudo_random(DAY * 7, "created", number));
     }
-    world.events.push(Reverse((revoked_at, Event::Revoke)));
+    simulation.events.push(Reverse((revoked_at, Event::Revoke)));
     for number in [30, 123, 487, 600] {
-        world.events.push(Reverse((day(number), Event::Restart)));
+        simulation.events.push(Reverse((day(number), Event::Restart)));
     }
-    // In the middle of the rush that a revocation is.
-    world.events.push(Reverse((revoked_at + HOUR * 2, Event::Restart)));
-    world.run(day(730));
+    // In the rush after a revocation.
+    simulation.events.push(Reverse((revoked_at + HOUR * 2, Event::Restart)));
+    simulation.run(day(730));
 
     let calm = |time: &Timestamp| {
         let upset = |from: Timestamp, to: Timestamp| from <= *time && *time <= to;
@@ -329,48 +332,53 @@ fn for_two_years_nothing_ends_while_its_ca_can_be_reached() {
     for (life, name, count) in
         [(LIVES[0], "6 days", 200), (LIVES[1], "45 days", 400), (LIVES[2], "90 days", 400)]
     {
-        let of_it: Vec<_> =
-            world.renewed.iter().filter(|(time, it)| *it == life && calm(time)).copied().collect();
+        let of_it: Vec<_> = simulation
+            .renewed
+            .iter()
+            .filter(|(time, it)| *it == life && calm(time))
+            .copied()
+            .collect();
         let (most, _) = spread(&of_it, name);
-        // An outage gathers what falls due meanwhile, and from then on it is the CA's windows, of two
-        // hundredths of the life, that spread it.
+        // An outage collects renewals that fall due meanwhile. Afterwards the CA's windows, two
+        // percent of the lifetime, spread them.
         let window = f64::from(i32::try_from(life.as_hours()).unwrap()) / 50.0;
         let together = f64::from(count) / window;
         assert!(most as f64 <= 1.5 * together + 10.0, "{name}: {most} in an hour");
     }
-    spread(&world.renewed, "all, with outages and revocation");
+    spread(&simulation.renewed, "all, with outages and revocation");
 
-    let Ca { orders, exempt, refused, .. } = world.ca;
+    let Ca { orders, exempt, refused, .. } = simulation.ca;
     println!("{orders} orders, {exempt} exempt from limits, {refused} refused by limits");
-    for (ended, renewed) in &world.gaps {
+    for (ended, renewed) in &simulation.gaps {
         let excused = down.iter().any(|(from, to)| ended >= from && *renewed <= *to + RECOVERY);
         assert!(excused, "one ended at {ended} and was renewed at {renewed}");
     }
-    println!("{} ended during outages, of those of 6 days", world.gaps.len());
-    for certificate in &mut world.certificates {
+    println!("{} ended during outages, of those of 6 days", simulation.gaps.len());
+    for certificate in &mut simulation.certificates {
         let stored = certificate.stored().unwrap();
         assert!(stored.leaf.not_after > day(730), "{}", stored.leaf.not_after);
     }
-    let late = world.replaced.iter().max().unwrap().duration_since(revoked_at);
-    println!("{} were revoked, the last was replaced after {late:#}", world.replaced.len());
-    assert!(world.replaced.len() > COUNT / 4 && late < GRACE, "{late:#}");
-    // The first of each, and those that ended during an outage, are new to the CA.
+    let late = simulation.replaced.iter().max().unwrap().duration_since(revoked_at);
+    println!("{} were revoked, the last was replaced after {late:#}", simulation.replaced.len());
+    assert!(simulation.replaced.len() > COUNT / 4 && late < GRACE, "{late:#}");
+    // The first of each, and those that expired during an outage, are new orders for the CA.
     assert!(refused <= 1_000, "{refused} refused");
     assert!(exempt * 100 >= orders * 97, "{exempt} of {orders}");
 }
 
 #[test]
-fn those_that_were_issued_in_one_hour_are_not_renewed_in_one_hour_without_the_cas_help() {
-    let mut world = World::new(Ca::new(&[], false).without_account_limit());
+fn certificates_issued_in_one_hour_are_not_renewed_in_one_hour_without_renewal_information() {
+    let mut simulation = Simulation::new(Ca::new(&[], false).without_account_limit());
     for number in 0..COUNT {
-        world.look_at(number, start() + some(HOUR, "created", number));
+        simulation.look_at(number, start() + pseudo_random(HOUR, "created", number));
     }
-    world.run(day(365));
-    assert!(world.gaps.is_empty());
+    simulation.run(day(365));
+    assert!(simulation.gaps.is_empty());
     for (life, most_allowed) in LIVES.into_iter().zip([60, 20, 15]) {
-        let of_it: Vec<_> = world.renewed.iter().filter(|(_, it)| *it == life).copied().collect();
+        let of_it: Vec<_> =
+            simulation.renewed.iter().filter(|(_, it)| *it == life).copied().collect();
         let (most, _) = spread(&of_it, &format!("{life:#}"));
         assert!(most <= most_allowed, "{most} of {life:#} in an hour");
     }
-    assert_eq!(world.ca.refused, 0);
+    assert_eq!(simulation.ca.refused, 0);
 }

@@ -1,6 +1,6 @@
 //! The table of the plan: each row is a sentence.
 
-mod braked;
+mod rate_limits;
 
 use super::{
     fixtures::{POLICY, want},
@@ -17,7 +17,7 @@ fn now() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-/// A Certificate for example.org that is served well: 90 days, half of them left.
+/// A Certificate for example.org with a valid certificate: 90 days, half of them left.
 struct Given {
     want: Want,
     have: Have,
@@ -94,8 +94,8 @@ impl Given {
     fn expires_in(self, left: SignedDuration) -> Self {
         self.stored(|stored| stored.leaf.not_after = now() + left)
     }
-    /// A certificate of 90 days of which so much is left.
-    fn of_90_days_with(self, left: SignedDuration) -> Self {
+    /// A certificate of 90 days with this remaining lifetime.
+    fn of_90_days_with_left(self, left: SignedDuration) -> Self {
         self.stored(|stored| {
             stored.leaf.not_after = now() + left;
             stored.leaf.not_before = now() + left - DAY * 90;
@@ -110,7 +110,7 @@ impl Given {
             stored.suggested = Some(Box::new(Suggested::new(certificate, window, None)));
         })
     }
-    /// From 11:15 on for an hour, the first half of which is over now.
+    /// A window from 11:15 on for an hour; its first half is over now.
     fn on(mut self, day: &str) -> Self {
         let hour = SignedDuration::from_hours(1);
         self.want.renewal_windows =
@@ -121,13 +121,13 @@ impl Given {
         self.have.rate_limit = RateLimit::Estimated { time: now() + wait, why: "why".to_owned() };
         self
     }
-    /// Issued again thrice, the last time just now.
+    /// Issued again three times, the last time just now.
     fn repeated(mut self) -> Self {
         self.have.reissued =
             [2, 1, 0].map(|hours| now() - SignedDuration::from_hours(hours)).into();
         self
     }
-    /// There was a newer certificate than the one in the Secret.
+    /// The last issued certificate is newer than the one in the Secret.
     fn put_back(mut self) -> Self {
         self.have.last_issued = Some(now());
         self
@@ -161,12 +161,12 @@ impl Given {
         self.have.quota = Quota::Until { time: now() + wait, per_day: 1 };
         self
     }
-    fn queued(mut self) -> Self {
+    fn without_slot(mut self) -> Self {
         self.have.slot = Slot::Taken;
         self
     }
-    /// The Certificate had a certificate for what it asks for, under this fingerprint.
-    fn noted(mut self, fingerprint: &str) -> Self {
+    /// The status records a certificate for the request, under this fingerprint.
+    fn recorded(mut self, fingerprint: &str) -> Self {
         self.have.recorded_fingerprint = Some(Fingerprint::stored(fingerprint));
         self
     }
@@ -182,7 +182,8 @@ impl Given {
         self
     }
     fn ordered_by_another(mut self, wait: SignedDuration) -> Self {
-        self.have.shared.ordered = Some(Ordered { by: "default/twin".into(), until: now() + wait });
+        self.have.shared.ordered =
+            Some(Ordered { by: "default/other".into(), until: now() + wait });
         self
     }
     fn missing(self) -> Self {
@@ -195,7 +196,7 @@ impl Given {
         self.want.request.as_mut().map(change).unwrap();
         self
     }
-    /// Of a CA whose key is ours, for so long.
+    /// Of a CA whose key is ours, with this lifetime.
     fn lasting(self, duration: SignedDuration) -> Self {
         let extras = crate::model::request::Extras { duration, ..Default::default() };
         self.wants(|request| request.extras = Some(extras))
@@ -212,11 +213,11 @@ impl Given {
 }
 
 #[test]
-fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
+fn each_row_about_sharing_has_its_action_and_reason() {
     use crate::model::key::KeyType;
     use Action::{Hold, Keep, Resume, Share, Start};
     let minute = SignedDuration::from_mins(1);
-    let due = || given().of_90_days_with(DAY * 2);
+    let due = || given().of_90_days_with_left(DAY * 2);
     let of_90_days = |stored: &mut Stored, left: SignedDuration| {
         stored.leaf.not_after = now() + left;
         stored.leaf.not_before = now() + left - DAY * 90;
@@ -233,7 +234,7 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
         ),
         (
             "another has it, and all slots are taken",
-            given().missing().shared(|_| {}).queued(),
+            given().missing().shared(|_| {}).without_slot(),
             Share,
             Reason::SecretMissing,
         ),
@@ -262,19 +263,19 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
             Reason::SecretMissing,
         ),
         (
-            "another has one that is to be renewed itself",
+            "another has one that is due for renewal",
             given().missing().shared(|s| of_90_days(s, DAY)),
             Start,
             Reason::SecretMissing,
         ),
         (
-            "another has one that is over",
+            "another has one that has expired",
             given().missing().shared(|s| s.leaf.not_after = now()),
             Start,
             Reason::SecretMissing,
         ),
         (
-            "another has one that this one would renew at once",
+            "another has one that would be renewed at once",
             given().missing().shared(|_| {}).renew_before(DAY * 80).shared(|s| {
                 s.leaf.not_before = now() - DAY * 11;
                 s.leaf.not_after = now() + DAY * 79;
@@ -298,7 +299,7 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
             Reason::SecretMissing,
         ),
         (
-            "another has one that nobody signed",
+            "another has a self-signed one",
             given().missing().shared(|s| s.leaf.is_self_issued = true),
             Start,
             Reason::SecretMissing,
@@ -319,13 +320,13 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
             Reason::RenewalDue,
         ),
         (
-            "another has one by whatever profile it had then",
+            "another has one of an unknown profile",
             given().missing().wants(|it| it.acme.profile = Some("short".into())).shared(|_| {}),
             Start,
             Reason::SecretMissing,
         ),
         (
-            "another has one with whatever chain it had then",
+            "another has one of an unknown chain",
             given().missing().wants(|it| it.acme.preferred_chain = Some("R".into())).shared(|_| {}),
             Start,
             Reason::SecretMissing,
@@ -369,7 +370,7 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
             Reason::RenewalDemanded,
         ),
         (
-            "revoked, and another has it: nobody asked for a new one",
+            "revoked, and another has it: no new one was requested",
             given().revoked().shared(|_| {}),
             Hold,
             Reason::Revoked,
@@ -404,7 +405,7 @@ fn each_row_about_a_certificate_that_is_shared_has_its_action_and_reason() {
 }
 
 #[test]
-fn a_key_that_is_given_up_is_not_taken_from_another() {
+fn a_key_that_must_not_be_used_again_is_not_shared() {
     let mut given = given().missing().shared(|_| {});
     given.want.new_key_after = Some(now() + DAY);
     assert_eq!(given.plan().action, Action::Start);
@@ -439,7 +440,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             false,
         ),
         (
-            "an elder Certificate has the Secret",
+            "an older Certificate has the Secret",
             given().with_rival(),
             Refuse,
             Reason::SecretConflict,
@@ -481,14 +482,14 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
-            "an issuer that may not issue this, and nothing is needed from it",
+            "an issuer that refuses this, and nothing is needed from it",
             given().issuer(refuses()),
             Keep,
             Reason::Ready,
             true,
         ),
         (
-            "an issuer that may not issue this",
+            "an issuer that refuses this",
             given().issuer(refuses()).secret(SecretState::Missing),
             Hold,
             Reason::IssuerRefuses,
@@ -531,7 +532,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "the issuer's quota goes on now, but all slots are taken",
-            given().quota_open_in(SignedDuration::ZERO).queued().secret(SecretState::Missing),
+            given().quota_open_in(SignedDuration::ZERO).without_slot().secret(SecretState::Missing),
             Hold,
             Reason::Queued,
             false,
@@ -573,20 +574,20 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "an order runs and all slots are taken",
-            given().with_progress().queued(),
+            given().with_progress().without_slot(),
             Resume,
             Reason::Issuing,
             true,
         ),
         (
-            "an order runs that had a hiccup",
+            "an order runs that had a transient error",
             given().with_progress().not_before(now() + minute),
             Hold,
             Reason::Issuing,
             true,
         ),
         (
-            "an order runs that had a hiccup a while ago",
+            "an order runs that had a transient error a while ago",
             given().with_progress().not_before(now()),
             Resume,
             Reason::Issuing,
@@ -606,14 +607,14 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
-            "an order runs for what was wanted before",
+            "an order runs for an earlier request",
             given().with_progress_for("old").secret(SecretState::Missing),
             Start,
             Reason::SecretMissing,
             false,
         ),
         (
-            "an order runs for what was wanted before, and the Secret is fine",
+            "an order runs for an earlier request, and the Secret is fine",
             given().with_progress_for("old"),
             Keep,
             Reason::Ready,
@@ -635,14 +636,14 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
-            "a certificate of a CA, which it is not to be any more",
+            "a CA certificate, and no CA is requested any more",
             given().stored(|s| s.leaf.is_ca = true).wanted_as_ca(false),
             Start,
             Reason::SecretMismatch,
             false,
         ),
         (
-            "no CA, and it is to be one",
+            "no CA certificate, and a CA is requested",
             given().wanted_as_ca(true),
             Start,
             Reason::SecretMismatch,
@@ -658,28 +659,28 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "a Secret without a label, put back for a Certificate that had one",
-            given().labelled(None).noted("wanted"),
+            given().labelled(None).recorded("wanted"),
             Rewrite,
             Reason::LayoutOutdated,
             true,
         ),
         (
             "the same, nearly at its end",
-            given().labelled(None).noted("wanted").expires_in(DAY),
+            given().labelled(None).recorded("wanted").expires_in(DAY),
             Start,
             Reason::RenewalDue,
             true,
         ),
         (
             "the same, revoked",
-            given().labelled(None).noted("wanted").revoked(),
+            given().labelled(None).recorded("wanted").revoked(),
             Hold,
             Reason::Revoked,
             false,
         ),
         (
             "a Secret without a label and with one name more",
-            given().labelled(None).noted("wanted").stored(|s| {
+            given().labelled(None).recorded("wanted").stored(|s| {
                 s.leaf.names.insert("other.example.org".parse().unwrap());
             }),
             Start,
@@ -688,35 +689,35 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "a Secret without a label and with another kind of key",
-            given().labelled(None).noted("wanted").wants_key(KeyType::Rsa2048),
+            given().labelled(None).recorded("wanted").wants_key(KeyType::Rsa2048),
             Start,
             Reason::SecretMismatch,
             false,
         ),
         (
-            "a Secret without a label whose certificate nobody signed",
-            given().labelled(None).noted("wanted").stored(|s| s.leaf.is_self_issued = true),
+            "a Secret without a label whose certificate is self-signed",
+            given().labelled(None).recorded("wanted").stored(|s| s.leaf.is_self_issued = true),
             Start,
             Reason::SecretMismatch,
             true,
         ),
         (
             "names in another order than when the certificate was issued",
-            given().labelled(Some("ordered")).noted("ordered"),
+            given().labelled(Some("ordered")).recorded("ordered"),
             Rewrite,
             Reason::LayoutOutdated,
             true,
         ),
         (
             "names in another order, and the Secret is for something else yet",
-            given().labelled(Some("other")).noted("ordered"),
+            given().labelled(Some("other")).recorded("ordered"),
             Start,
             Reason::SecretMismatch,
             true,
         ),
         (
             "no issuer, and names in another order",
-            given().issuer(missing()).labelled(Some("ordered")).noted("ordered"),
+            given().issuer(missing()).labelled(Some("ordered")).recorded("ordered"),
             Rewrite,
             Reason::LayoutOutdated,
             true,
@@ -766,7 +767,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
-            "renewed since the instant that is asked for",
+            "renewed since the requested instant",
             given().renewed_after(now() - DAY * 50),
             Keep,
             Reason::Ready,
@@ -781,14 +782,14 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "inside the renewal window",
-            given().of_90_days_with(DAY * 27),
+            given().of_90_days_with_left(DAY * 27),
             Start,
             Reason::RenewalDue,
             true,
         ),
         (
             "outside the renewal window",
-            given().of_90_days_with(DAY * 31),
+            given().of_90_days_with_left(DAY * 31),
             Keep,
             Reason::Ready,
             true,
@@ -830,7 +831,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
             true,
         ),
         (
-            "what is around a certificate needs no issuer",
+            "a layout change needs no issuer",
             given()
                 .issuer(IssuerState::Missing("no such issuer".into()))
                 .stored(|s| s.layout_is_current = false),
@@ -868,14 +869,14 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
         ),
         (
             "too many orders",
-            given().secret(SecretState::Missing).queued(),
+            given().secret(SecretState::Missing).without_slot(),
             Hold,
             Reason::Queued,
             false,
         ),
         (
-            "too many orders are no matter for what is well",
-            given().queued(),
+            "too many orders do not matter if nothing is needed",
+            given().without_slot(),
             Keep,
             Reason::Ready,
             true,
@@ -892,7 +893,7 @@ fn each_row_of_the_table_has_its_action_reason_and_readiness() {
 }
 
 #[test]
-fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
+fn the_next_plan_is_at_the_renewal_the_end_of_the_backoff_or_in_a_day() {
     let soon = SignedDuration::from_mins(5);
     assert_eq!(given().plan().look_again, now() + DAY);
     assert_eq!(
@@ -908,11 +909,11 @@ fn the_next_look_is_the_renewal_the_end_of_the_backoff_or_a_day() {
 }
 
 #[test]
-fn an_order_is_given_up_when_nobody_wants_it_or_nobody_can_take_it_further() {
+fn an_order_is_ended_when_it_is_unwanted_or_cannot_be_advanced() {
     let state = || "why".to_owned();
     for (row, given, gives_up) in [
         ("it runs", given().with_progress(), false),
-        ("it had a hiccup", given().with_progress().not_before(now() + DAY), false),
+        ("it had a transient error", given().with_progress().not_before(now() + DAY), false),
         (
             "its issuer is not ready",
             given().with_progress().issuer(IssuerState::NotReady(state())),
@@ -924,7 +925,7 @@ fn an_order_is_given_up_when_nobody_wants_it_or_nobody_can_take_it_further() {
         ("the specification is refused by now", given().with_progress().refused(), true),
         ("something else is wanted", given().with_progress_for("old"), true),
         (
-            "something else is wanted of an issuer that is not ready",
+            "another request, and its issuer is not ready",
             given().with_progress_for("old").expires_in(DAY).issuer(IssuerState::NotReady(state())),
             true,
         ),
@@ -934,14 +935,14 @@ fn an_order_is_given_up_when_nobody_wants_it_or_nobody_can_take_it_further() {
 }
 
 #[test]
-fn no_plan_ever_looks_again_later_than_in_a_day() {
-    for given in [given(), given().refused(), given().revoked(), given().queued()] {
+fn every_plan_is_repeated_within_a_day() {
+    for given in [given(), given().refused(), given().revoked(), given().without_slot()] {
         assert!(given.plan().look_again <= now() + DAY);
     }
 }
 
 #[test]
-fn a_certificate_that_waits_for_the_quota_says_when_it_goes_on() {
+fn the_message_of_a_used_up_quota_names_the_time() {
     let plan =
         given().quota_open_in(SignedDuration::from_mins(90)).secret(SecretState::Missing).plan();
     assert_eq!(plan.look_again, now() + SignedDuration::from_mins(90));
@@ -950,7 +951,7 @@ fn a_certificate_that_waits_for_the_quota_says_when_it_goes_on() {
 }
 
 #[test]
-fn what_upstreams_own_issuer_certified_for_a_signing_request_stays() {
+fn a_certificate_of_upstreams_own_issuer_for_a_signing_request_stays() {
     // Upstream certifies a key of its own there; a public CA never does.
     let maker = PrivateKey::generate(crate::model::key::KeyType::P256).unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["example.org".into()]).unwrap();
@@ -977,24 +978,24 @@ fn each_rule_of_renewal_has_its_row() {
         ("the CA's window is to come", given().suggested(hour, hour * 2), Keep, Reason::Ready),
         (
             "by age it would be due, and the CA says later",
-            given().of_90_days_with(DAY * 20).suggested(DAY, DAY * 2),
+            given().of_90_days_with_left(DAY * 20).suggested(DAY, DAY * 2),
             Keep,
             Reason::Ready,
         ),
         (
             "the CA says later, and the Certificate asks for now",
-            given().of_90_days_with(DAY * 20).suggested(DAY, DAY * 2).renew_before(DAY * 20),
+            given().of_90_days_with_left(DAY * 20).suggested(DAY, DAY * 2).renew_before(DAY * 20),
             Start,
             Reason::RenewalDue,
         ),
         (
             "the CA says later than the last twentieth",
-            given().of_90_days_with(DAY * 4).suggested(DAY, DAY * 2),
+            given().of_90_days_with_left(DAY * 4).suggested(DAY, DAY * 2),
             Start,
             Reason::RenewalDue,
         ),
         (
-            "the CA spoke of another certificate",
+            "the renewal information is for another certificate",
             given()
                 .suggested(-hour * 2, -hour)
                 .stored(|stored| stored.leaf.id = serde_json::from_str("\"c.d\"").ok()),
@@ -1002,56 +1003,56 @@ fn each_rule_of_renewal_has_its_row() {
             Reason::Ready,
         ),
         (
-            "the CA's window was turned around",
+            "the CA's window ends before it starts",
             given().suggested(-hour, -hour * 2),
             Keep,
             Reason::Ready,
         ),
         (
             "due, and its day is tomorrow",
-            given().of_90_days_with(DAY * 20).on("Mon"),
+            given().of_90_days_with_left(DAY * 20).on("Mon"),
             Keep,
             Reason::Ready,
         ),
         (
             "due, and its hour is now",
-            given().of_90_days_with(DAY * 20).on("Sun"),
+            given().of_90_days_with_left(DAY * 20).on("Sun"),
             Start,
             Reason::RenewalDue,
         ),
         (
             "about to end, and its day is tomorrow",
-            given().of_90_days_with(DAY * 4).on("Mon"),
+            given().of_90_days_with_left(DAY * 4).on("Mon"),
             Start,
             Reason::RenewalDue,
         ),
         (
-            "demanded, and its day is tomorrow",
+            "requested, and its day is tomorrow",
             given().renew().on("Mon"),
             Start,
             Reason::RenewalDemanded,
         ),
         (
             "due, and our limits are reached",
-            given().of_90_days_with(DAY * 20).limited(DAY),
+            given().of_90_days_with_left(DAY * 20).limited(DAY),
             Hold,
             Reason::RateLimited,
         ),
         (
             "about to end, and our limits are reached",
-            given().of_90_days_with(DAY * 4).limited(DAY),
+            given().of_90_days_with_left(DAY * 4).limited(DAY),
             Start,
             Reason::RenewalDue,
         ),
         (
-            "about to end, and somebody undoes what is written",
-            given().of_90_days_with(DAY * 4).repeated().put_back(),
+            "about to end, and another client removes the result",
+            given().of_90_days_with_left(DAY * 4).repeated().put_back(),
             Hold,
             Reason::LoopSuspected,
         ),
         (
             "ended long ago, and our limits are reached",
-            given().of_90_days_with(-DAY * 6).limited(DAY),
+            given().of_90_days_with_left(-DAY * 6).limited(DAY),
             Hold,
             Reason::RateLimited,
         ),
@@ -1063,9 +1064,9 @@ fn each_rule_of_renewal_has_its_row() {
 }
 
 #[test]
-fn what_waits_is_looked_at_again_when_it_becomes_an_emergency() {
+fn a_waiting_certificate_is_planned_again_when_it_becomes_urgent() {
     let minute = SignedDuration::from_mins(1);
-    let almost = || given().of_90_days_with(DAY * 90 / 20 + minute);
+    let almost = || given().of_90_days_with_left(DAY * 90 / 20 + minute);
     for given in [
         almost().backing_off_for(DAY),
         almost().quota_open_in(DAY),
@@ -1076,12 +1077,12 @@ fn what_waits_is_looked_at_again_when_it_becomes_an_emergency() {
         assert!(plan.look_again <= now() + minute, "{plan:?}");
     }
     // Then the wait of a day is an hour.
-    let late = given().of_90_days_with(DAY * 4);
+    let late = given().of_90_days_with_left(DAY * 4);
     assert_eq!(late.backing_off_for(DAY).plan().look_again, now() + SignedDuration::from_hours(1));
 }
 
 #[test]
-fn an_order_says_what_it_replaces_if_that_was_issued_for_the_same_request() {
+fn an_order_names_the_replaced_certificate_of_the_same_request() {
     let hour = SignedDuration::from_hours(1);
     let held = || given().suggested(-hour * 2, -hour);
     for (row, given, replaces) in [
@@ -1111,9 +1112,9 @@ fn an_order_says_what_it_replaces_if_that_was_issued_for_the_same_request() {
 }
 
 #[test]
-fn what_nothing_records_is_neither_urgent_nor_replaced_beyond_a_small_budget() {
+fn a_certificate_without_a_record_is_neither_urgent_nor_replaced_beyond_a_small_budget() {
     let hour = SignedDuration::from_hours(1);
-    let late = || given().of_90_days_with(DAY * 4);
+    let late = || given().of_90_days_with_left(DAY * 4);
     let of = |given: Given, record| given.stored(|it| it.record = record);
     let limited = |record| of(late().limited(DAY), record);
     for (row, given, urgent, action) in [
@@ -1142,7 +1143,11 @@ fn what_nothing_records_is_neither_urgent_nor_replaced_beyond_a_small_budget() {
         ("about to end, and limits are reached", limited(Record::Unknown), true),
         ("an order that names its predecessor", of(held(), Record::Unknown), true),
         ("nothing is due", of(given(), Record::Unknown), false),
-        ("a renewal like any other", of(given().of_90_days_with(DAY * 20), Record::Unknown), false),
+        (
+            "a renewal like any other",
+            of(given().of_90_days_with_left(DAY * 20), Record::Unknown),
+            false,
+        ),
     ] {
         assert_eq!(given.plan().needs_record, needed, "{row}");
     }

@@ -1,10 +1,10 @@
-//! DNS-01: the look at whether everybody who asks will see the values of a challenge name.
+//! DNS-01: checks whether the values of a challenge name are visible to the CA.
 //!
-//! Asks through a [`Resolver`]: every authoritative server of the name's zone, or the name servers
-//! that the operator gave in their place. Keeps the addresses of a zone's servers for some minutes.
+//! Asks, through a [`Resolver`], every authoritative server of the name's zone, or the name servers
+//! that the operator configured instead. Caches the addresses of a zone's servers for some minutes.
 //!
-//! Not here: publishing, and waiting. What [`Propagation::look`] says is true for this moment; who
-//! waits on top remembers when it was first [`Sight::Seen`].
+//! Not here: publishing and waiting. The result of [`Propagation::check`] is valid for this moment;
+//! a caller that waits additionally stores when it was first [`Visibility::Seen`].
 
 mod authority;
 mod delegation;
@@ -31,38 +31,38 @@ use crate::{
     net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
 };
 
-/// Looks whether TXT values have reached the servers that the CA will ask.
+/// Checks whether TXT values have reached the servers that the CA asks.
 pub struct Propagation {
     nameservers: Vec<Nameserver>,
-    /// Where servers may be that a zone names.
+    /// The permitted addresses of servers that a zone names.
     policy: Arc<AddressPolicy>,
     clock: Arc<dyn Clock>,
-    /// Zone's servers by the name that the walk began at, and until when they are believed.
-    known: Mutex<ServerCache<DnsName>>,
-    /// The same for configured servers that are hosts.
+    /// Servers of zones by the name at which the lookup started, and when they expire.
+    lock_cache: Mutex<ServerCache<DnsName>>,
+    /// The same for configured servers with a host name.
     hosts: Mutex<ServerCache<Nameserver>>,
 }
 
-/// Addresses, and until when they are believed.
+/// Addresses, and when they expire.
 type ServerCache<K> = HashMap<K, (Timestamp, Vec<SocketAddr>)>;
 
-/// What one look showed.
+/// The result of one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Visibility {
-    /// Every server that matters has all values.
+    /// All relevant servers have all values.
     Seen {
-        /// All of those servers are authoritative for the name (AA bit), so no cache stands between.
+        /// All of these servers are authoritative for the name (AA bit), so no cache is involved.
         authoritative: bool,
     },
-    /// At least one server that matters has not. Never names a value.
+    /// At least one relevant server lacks a value. Never quotes a value.
     NotSeen {
-        /// In words for a person, naming the server.
+        /// A message for users that names the server.
         why: String,
     },
 }
 
-/// How long to wait after the first sight: what is configured, or nothing when authoritative
-/// servers were asked, or long enough for caches and their siblings when they were not.
+/// How long to wait after the values are visible: as configured, or else nothing if authoritative
+/// servers were asked, and the lifetime of caches if not.
 #[must_use]
 pub fn additional_wait(configured: Option<SignedDuration>, authoritative: bool) -> SignedDuration {
     match (configured, authoritative) {
@@ -73,28 +73,29 @@ pub fn additional_wait(configured: Option<SignedDuration>, authoritative: bool) 
 }
 
 impl Propagation {
-    /// Looks at `nameservers`, all of which must show the values; at the authoritative servers of
-    /// the zone when there are none.
+    /// Checks `nameservers`, all of which must have the values; without any, the authoritative
+    /// servers of the zone.
     #[must_use]
     pub fn new(nameservers: Vec<Nameserver>, clock: Arc<dyn Clock>) -> Self {
         Self {
             nameservers,
             policy: Arc::default(),
             clock,
-            known: Mutex::default(),
+            lock_cache: Mutex::default(),
             hosts: Mutex::default(),
         }
     }
 
-    /// Asks servers that a zone names where `policy` permits it, which by default is at public
-    /// addresses. The name servers of [`new`](Self::new) are the operator's and may be anywhere.
+    /// Restricts the servers that a zone names to addresses that `policy` permits; the default is
+    /// public addresses. The name servers of [`new`](Self::new) are the operator's and are not
+    /// restricted.
     #[must_use]
     pub fn within(self, policy: Arc<AddressPolicy>) -> Self {
         Self { policy, ..self }
     }
 
-    /// Looks once whether all `values` are records of `fqdn`. Other records beside them are fine:
-    /// somebody else may prove the same name.
+    /// Checks once whether all `values` are records of `fqdn`. Other records are allowed: another
+    /// client may prove the same name.
     pub async fn check(
         &self,
         resolver: &dyn Resolver,
@@ -119,10 +120,10 @@ impl Propagation {
                 Err(error) => return not_seen(format!("{fqdn}: {error}")),
             };
             let views = ask_all(resolver, &nameservers, fqdn, values).await;
-            return judge(fqdn, &views, Unusable::Counts);
+            return evaluate(fqdn, &views, Unusable::Counts);
         }
-        // From the parent, because a question for the challenge name itself would leave its absence
-        // in the cache of the machine's resolver, which may be the one that the CA asks.
+        // Starts at the parent: a question for the challenge name itself would put its absence into
+        // the cache of the machine's resolver, which the CA may use.
         let parent = fqdn.parent().unwrap_or_else(|| fqdn.clone());
         let sight = self.check_from(resolver, &parent, fqdn, values).await;
         if matches!(sight, Err(AuthorityError::Referred)) {
@@ -142,27 +143,28 @@ impl Propagation {
         fqdn: &DnsName,
         values: &[String],
     ) -> Result<Visibility, AuthorityError> {
-        let servers = match self.recall(start) {
+        let servers = match self.cached(start) {
             Some(servers) => servers,
             None => {
                 let servers = authoritative_servers(resolver, &self.policy, start).await?;
-                self.remember(start, servers)
+                self.cache(start, servers)
             }
         };
         let views = ask_all(resolver, &servers, fqdn, values).await;
-        let useful =
-            views.iter().any(|view| !matches!(view, View::Unusable(_) | View::Referred(_)));
+        let useful = views
+            .iter()
+            .any(|view| !matches!(view, ServerView::Unusable(_) | ServerView::Referred(_)));
         if !useful {
-            // What was remembered may be out of date.
-            self.known().remove(start);
-            if views.iter().any(|view| matches!(view, View::Referred(_))) && start != fqdn {
+            // The cached servers may be outdated.
+            self.lock_cache().remove(start);
+            if views.iter().any(|view| matches!(view, ServerView::Referred(_))) && start != fqdn {
                 return Err(AuthorityError::Referred);
             }
         }
-        Ok(judge(fqdn, &views, Unusable::IsSkipped))
+        Ok(evaluate(fqdn, &views, Unusable::IsSkipped))
     }
 
-    /// The addresses of the configured servers, all of which the operator wants to be asked.
+    /// The addresses of the configured servers, all of which must be asked.
     async fn configured(&self, resolver: &dyn Resolver) -> Result<Vec<SocketAddr>, ResolveError> {
         let mut addresses = Vec::new();
         for server in &self.nameservers {
@@ -170,13 +172,13 @@ impl Propagation {
                 Nameserver::Address(address) => addresses.push(*address),
                 Nameserver::Host { name, port } => {
                     let now = self.clock.now();
-                    let known = lock(&self.hosts).get(server).cloned();
-                    if let Some((_, known)) = known.filter(|(until, _)| now < *until) {
-                        addresses.extend(known);
+                    let lock_cache = lock(&self.hosts).get(server).cloned();
+                    if let Some((_, lock_cache)) = lock_cache.filter(|(until, _)| now < *until) {
+                        addresses.extend(lock_cache);
                         continue;
                     }
                     let found = resolver.addresses(name, *port).await?;
-                    let until = now.saturating_add(KNOWN_FOR).unwrap_or(now);
+                    let until = now.saturating_add(CACHE_TTL).unwrap_or(now);
                     lock(&self.hosts).insert(server.clone(), (until, found.clone()));
                     addresses.extend(found);
                 }
@@ -185,27 +187,27 @@ impl Propagation {
         Ok(addresses)
     }
 
-    fn recall(&self, start: &DnsName) -> Option<Vec<SocketAddr>> {
-        let known = self.known();
-        let (until, servers) = known.get(start)?;
+    fn cached(&self, start: &DnsName) -> Option<Vec<SocketAddr>> {
+        let lock_cache = self.lock_cache();
+        let (until, servers) = lock_cache.get(start)?;
         (self.clock.now() < *until).then(|| servers.clone())
     }
 
-    fn remember(&self, start: &DnsName, servers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    fn cache(&self, start: &DnsName, servers: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let now = self.clock.now();
-        let mut known = self.known();
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, (until, _)| now < *until);
+        let mut lock_cache = self.lock_cache();
+        if lock_cache.len() >= MAX_CACHED_ZONES {
+            lock_cache.retain(|_, (until, _)| now < *until);
         }
-        if known.len() < MAX_KNOWN {
-            let until = now.saturating_add(KNOWN_FOR).unwrap_or(now);
-            known.insert(start.clone(), (until, servers.clone()));
+        if lock_cache.len() < MAX_CACHED_ZONES {
+            let until = now.saturating_add(CACHE_TTL).unwrap_or(now);
+            lock_cache.insert(start.clone(), (until, servers.clone()));
         }
         servers
     }
 
-    fn known(&self) -> MutexGuard<'_, ServerCache<DnsName>> {
-        lock(&self.known)
+    fn lock_cache(&self) -> MutexGuard<'_, ServerCache<DnsName>> {
+        lock(&self.lock_cache)
     }
 }
 
@@ -213,24 +215,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one server shows.
-enum View {
+/// What one server has.
+enum ServerView {
     Shown {
         authoritative: bool,
     },
     Missing(String),
     /// Down, failing or refusing.
     Unusable(String),
-    /// It answers, but neither for this name nor with authority: it delegates the name, or is lame.
+    /// Not authoritative for this name: it delegates the name, or is lame.
     Referred(String),
 }
 
-/// What a server that gives no usable answer means for the whole.
+/// How a server without a usable answer counts.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Unusable {
-    /// The operator wants this server to show the values.
+    /// The operator requires this server to have the values.
     Counts,
-    /// The CA's resolver will pass it over as well.
+    /// The CA's resolver will skip it as well.
     IsSkipped,
 }
 
@@ -239,7 +241,7 @@ async fn ask_all(
     servers: &[SocketAddr],
     fqdn: &DnsName,
     values: &[String],
-) -> Vec<View> {
+) -> Vec<ServerView> {
     join_all(servers.iter().map(async |server| {
         let answer = resolver.query(*server, fqdn, RecordKind::Txt).await;
         view(*server, values, answer)
@@ -247,10 +249,10 @@ async fn ask_all(
     .await
 }
 
-fn view(server: SocketAddr, values: &[String], answer: Result<Answer, ResolveError>) -> View {
+fn view(server: SocketAddr, values: &[String], answer: Result<Answer, ResolveError>) -> ServerView {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return View::Unusable(error.to_string()),
+        Err(error) => return ServerView::Unusable(error.to_string()),
     };
     let found: Vec<&str> = answer
         .records
@@ -262,36 +264,38 @@ fn view(server: SocketAddr, values: &[String], answer: Result<Answer, ResolveErr
         .collect();
     let present = values.iter().filter(|value| found.contains(&value.as_str())).count();
     if present == values.len() {
-        View::Shown { authoritative: answer.authoritative }
+        ServerView::Shown { authoritative: answer.authoritative }
     } else if found.is_empty() && !answer.authoritative && answer.alias.is_none() {
-        View::Referred(format!("name server {server} has no record and no authority"))
+        ServerView::Referred(format!("name server {server} has no record and is not authoritative"))
     } else if let Some(target) = &answer.alias {
-        View::Missing(format!(
+        ServerView::Missing(format!(
             "name server {server} answers with a CNAME to {target}; set followCNAME to have the \
              record published there, or take the CNAME away (one that comes from a wildcard yields \
              to the record)"
         ))
     } else if answer.no_such_name {
-        View::Missing(format!("name server {server} knows no such name"))
+        ServerView::Missing(format!("name server {server} answers NXDOMAIN"))
     } else {
         let (of, others) = (values.len(), found.len().saturating_sub(present));
-        View::Missing(format!(
+        ServerView::Missing(format!(
             "name server {server} shows {present} of {of} values (and {others} others)"
         ))
     }
 }
 
-fn judge(fqdn: &DnsName, views: &[View], unusable: Unusable) -> Visibility {
+fn evaluate(fqdn: &DnsName, views: &[ServerView], unusable: Unusable) -> Visibility {
     let mut all_authoritative = true;
     let (mut shown, mut missing, mut useless) = (false, None, None);
     for view in views {
         match view {
-            View::Shown { authoritative } => {
+            ServerView::Shown { authoritative } => {
                 shown = true;
                 all_authoritative &= *authoritative;
             }
-            View::Missing(why) => missing = missing.or(Some(why)),
-            View::Unusable(why) | View::Referred(why) => useless = useless.or(Some(why)),
+            ServerView::Missing(why) => missing = missing.or(Some(why)),
+            ServerView::Unusable(why) | ServerView::Referred(why) => {
+                useless = useless.or(Some(why))
+            }
         }
     }
     let against = match unusable {
@@ -310,12 +314,12 @@ fn not_seen(why: String) -> Visibility {
     Visibility::NotSeen { why }
 }
 
-/// For a whole look: a dead server costs two exchanges, and its siblings are asked meanwhile.
+/// For a whole check: a dead server costs two exchanges, and the others are asked in parallel.
 const DEADLINE: Duration = Duration::from_secs(25);
 const WAIT_BEHIND_CACHES: SignedDuration = SignedDuration::from_secs(10);
-/// Delegations change rarely, and a look that finds nobody forgets what it knew.
-const KNOWN_FOR: SignedDuration = SignedDuration::from_mins(5);
-const MAX_KNOWN: usize = 4096;
+/// Delegations change rarely, and a check without a result clears the entry.
+const CACHE_TTL: SignedDuration = SignedDuration::from_mins(5);
+const MAX_CACHED_ZONES: usize = 4096;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! `make bench`: how fast certificates are issued, what that costs, and how fast it could be at most.
+//! `make bench`: measures how fast certificates are issued, the cost, and the possible maximum.
 //!
-//! `N` certificates (200 by default) are created, and the clock runs until the last Secret is written.
-//! Then a bare loop does the same ACME requests and the same API writes: the floor.
+//! `N` certificates (200 by default) are created, and the clock runs until the last Secret is
+//! written. Then a plain loop sends the same ACME requests and API writes: the baseline.
 
 use std::{
     env, fs,
@@ -28,8 +28,8 @@ use tests::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(300);
-/// How many requests `kubectl create` of many files would have in flight, and how many certificates
-/// the floor has.
+/// Requests in flight of a `kubectl create` with many files, and parallel certificates of the
+/// baseline.
 const CONCURRENCY: usize = 20;
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ async fn bench() -> Result<bool> {
     let count = env::var("N").map_or(Ok(200), |count| count.parse()).context("N")?;
     ensure!(count > 0, "N is 0");
     let pebble = PebbleOptions { nonce_reject: 0, ..PebbleOptions::default() };
-    line("==> starting the rig")?;
+    line("==> starting the test environment")?;
     let env = TestEnv::with_issuer(TestEnvOptions { pebble: pebble.clone(), ..Default::default() })
         .await?;
     line(&format!("==> issuing {count} certificates"))?;
@@ -57,22 +57,22 @@ async fn bench() -> Result<bool> {
     line("==> the same requests by a bare loop")?;
     let plane = &env.control_plane;
     let bare = Pebble::start(&pebble, plane.data(), plane.logs()).await?;
-    let namespace = Namespace::new(&env, "floor").await?;
-    let floor = Baseline {
+    let namespace = Namespace::new(&env, "baseline").await?;
+    let baseline = Baseline {
         client: plane.client(),
         pebble: &bare,
         namespace: &namespace.name,
         count,
         concurrency: CONCURRENCY,
-        // With those of the bench itself: the loop creates the certificates too.
+        // Includes the writes of the benchmark itself: the loop creates the certificates, too.
         writes: &measured.all_writes,
     };
-    let floor_took = floor.run().await?;
-    let floor_requests: u64 = bare.requests()?.values().sum();
-    report(&measured, floor_took, floor_requests, count)
+    let baseline_took = baseline.run().await?;
+    let baseline_requests: u64 = bare.requests()?.values().sum();
+    report(&measured, baseline_took, baseline_requests, count)
 }
 
-/// What issuing took and cost.
+/// Time and cost of the issuance.
 struct Measured {
     took: Duration,
     cpu: Duration,
@@ -99,7 +99,7 @@ async fn measure(env: &TestEnv, count: usize) -> Result<Measured> {
         .await?;
     until_secrets(env, &namespace.name, count).await?;
     let took = began.elapsed();
-    // What follows the last Secret is a cost too: the status, the clean-up.
+    // The writes after the last Secret count as well: status and cleanup.
     namespace.until_all_ready(count, DEADLINE).await?;
     env.until_nothing_is_left(DEADLINE).await?;
     let all_writes = env.control_plane.writes().await?.since(&writes_before);
@@ -117,7 +117,7 @@ async fn measure(env: &TestEnv, count: usize) -> Result<Measured> {
 
 async fn until_secrets(env: &TestEnv, namespace: &str, count: usize) -> Result<()> {
     let secrets = Api::<Secret>::namespaced(env.control_plane.client(), namespace);
-    // One name and how many more there are: the looks must not cost what is being measured.
+    // Lists one object and the remaining count, so that the checks do not distort the measurement.
     let one = ListParams::default().limit(1);
     eventually(DEADLINE, "all Secrets are written", || async {
         env.check_manager().await?;
@@ -130,10 +130,15 @@ async fn until_secrets(env: &TestEnv, namespace: &str, count: usize) -> Result<(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-fn report(measured: &Measured, floor: Duration, floor_requests: u64, count: usize) -> Result<bool> {
+fn report(
+    measured: &Measured,
+    baseline: Duration,
+    baseline_requests: u64,
+    count: usize,
+) -> Result<bool> {
     let each = count as f64;
     let rate = each / measured.took.as_secs_f64();
-    let floor_rate = each / floor.as_secs_f64();
+    let baseline_rate = each / baseline.as_secs_f64();
     let cpu = measured.cpu.as_secs_f64() * 1000.0 / each;
     let writes = measured.writes.total() as f64 / each;
     let requests = measured.acme_requests as f64 / each;
@@ -141,10 +146,10 @@ fn report(measured: &Measured, floor: Duration, floor_requests: u64, count: usiz
     line(&format!("\n{count} certificates in {:.2} s", measured.took.as_secs_f64()))?;
     line(&format!("writes: {}", measured.writes))?;
     line(&format!(
-        "floor: {floor_rate:.1} certificates/s with {:.2} ACME requests each; \
+        "baseline: {baseline_rate:.1} certificates/s with {:.2} ACME requests each; \
          the manager reaches {:.0} % of it\n",
-        floor_requests as f64 / each,
-        100.0 * rate / floor_rate
+        baseline_requests as f64 / each,
+        100.0 * rate / baseline_rate
     ))?;
     let passed = [
         limit("certificates per second", rate, Limit::AtLeast(20.0))?,
@@ -155,7 +160,7 @@ fn report(measured: &Measured, floor: Duration, floor_requests: u64, count: usiz
     line(&format!("      {:32} {writes:8.2}", "API writes per certificate"))?;
     let numbers = json!({
         "certificates_per_second": rate,
-        "floor_certificates_per_second": floor_rate,
+        "baseline_certificates_per_second": baseline_rate,
         "manager_cpu_ms_per_certificate": cpu,
         "api_writes_per_certificate": writes,
         "acme_requests_per_certificate": requests,

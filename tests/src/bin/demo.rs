@@ -1,6 +1,6 @@
-//! `make demo`: the examples become Secrets on a real API server, with a real CA and real DNS.
+//! `make demo`: issues the examples on a real API server, with a real CA and real DNS.
 //!
-//! With `KEEP=1` everything keeps running until Ctrl-C, for a person to look around in.
+//! With `KEEP=1` everything keeps running until Ctrl-C.
 
 use std::{
     env,
@@ -25,7 +25,7 @@ const EXAMPLES: &[&str] = &["30-cert-simple.yaml", "30-cert-csr.yaml", "30-cert-
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let ended = run(demonstrate()).map_err(anyhow::Error::from);
+    let ended = run(run_demo()).map_err(anyhow::Error::from);
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,14 +36,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn demonstrate() -> Result<()> {
-    say("starting etcd, kube-apiserver, Pebble and the manager with its DNS responder")?;
+async fn run_demo() -> Result<()> {
+    section("starting etcd, kube-apiserver, Pebble and the manager with its DNS responder")?;
     let began = Instant::now();
     let env = TestEnv::start(TestEnvOptions::default()).await?;
-    say(&format!("ready after {:.1} s", began.elapsed().as_secs_f32()))?;
+    section(&format!("ready after {:.1} s", began.elapsed().as_secs_f32()))?;
     let shown = show(&env).await;
     if shown.is_err() {
-        say(&format!("the logs are in {}", env.control_plane.logs().display()))?;
+        section(&format!("the logs are in {}", env.control_plane.logs().display()))?;
     }
     shown?;
     if env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -54,7 +54,7 @@ async fn demonstrate() -> Result<()> {
 
 async fn show(env: &TestEnv) -> Result<()> {
     let client = env.control_plane.client();
-    say("applying examples/20-issuer.yaml, with Pebble as its server, and the certificates")?;
+    section("applying examples/20-issuer.yaml, with Pebble as its server, and the certificates")?;
     let mut issuer = example("20-issuer.yaml")?;
     issuer["spec"]["acme"]["server"] = Value::String(env.pebble.directory());
     apply(&client, "default", &issuer).await?;
@@ -126,7 +126,7 @@ async fn keep(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn say(text: &str) -> Result<()> {
+fn section(text: &str) -> Result<()> {
     line(&format!("==> {text}"))
 }
 

@@ -1,5 +1,6 @@
-//! A client as the manager makes it, as a program beside `kubectl`: lists the ConfigMaps of `default` with the kubeconfig
-//! that its argument names, or with that of the environment, and says whether that worked.
+//! The Kubernetes client of the manager as a program, for comparison with `kubectl`. Lists the
+//! ConfigMaps of `default` with the kubeconfig of its argument or of the environment, and reports
+//! the result.
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ async fn main() -> ExitCode {
     match list().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            print_line(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -35,6 +36,6 @@ async fn list() -> Result<()> {
 }
 
 #[expect(clippy::print_stderr, reason = "this is a program")]
-fn say(line: &str) {
+fn print_line(line: &str) {
     eprintln!("{line}");
 }

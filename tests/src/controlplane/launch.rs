@@ -1,4 +1,4 @@
-//! How the processes of a control plane are started, again and again.
+//! Starts the processes of a control plane, repeatedly if needed.
 
 use std::{
     fs,
@@ -17,14 +17,14 @@ use crate::{
     tls::Serving,
 };
 
-/// Who may always ask: the name, the token and the groups of each user.
+/// The predefined users: name, token and groups.
 const USERS: &[(&str, &str, &str)] = &[
     ("admin", "admin-token", "system:masters"),
     ("manager", "manager-token", "system:masters"),
-    ("stranger", "stranger-token", "strangers"),
+    ("unprivileged", "unprivileged-token", "unprivileged"),
 ];
 
-/// What the processes are started with.
+/// The options of the processes.
 pub(super) struct Launch {
     name: String,
     users: Vec<String>,
@@ -84,7 +84,7 @@ impl Launch {
             .map(|(user, token, groups)| format!("{token},{user},{user},\"{groups}\"\n"));
         let further = self.users.iter().map(|user| format!("{},{user},{user}\n", token(user)));
         fs::write(self.data.join("tokens.csv"), usual.chain(further).collect::<String>())?;
-        // Version 1.34 wants a key for ServiceAccount tokens, although nobody asks for one here.
+        // Version 1.34 requires a key for ServiceAccount tokens, although they are not used here.
         let key = KeyPair::generate()?;
         fs::write(self.data.join("tokens-key.pem"), key.serialize_pem())?;
         fs::write(self.data.join("tokens-public.pem"), key.public_key_pem())?;
@@ -130,7 +130,7 @@ impl Launch {
             .arg(self.data.join("tokens-key.pem"));
         command.args(&self.arguments);
         if self.audit.policy().is_some() {
-            // The default of 100 MB begins another file.
+            // The default of 100 MB would start another file.
             command
                 .args(["--audit-log-maxsize", "10000"])
                 .arg("--audit-policy-file")
@@ -141,8 +141,8 @@ impl Launch {
         Process::spawn(&self.process("kube-apiserver"), &mut command, &self.logs)
     }
 
-    /// What a real cluster has beside the API server and these tests usually have not: whoever
-    /// deletes what has lost its owner, and the content of a deleted namespace.
+    /// A garbage collector, which real clusters have: deletes objects without an owner and the
+    /// content of deleted namespaces.
     pub(super) fn spawn_garbage_collector(&self) -> Result<Process> {
         let mut command = Command::new(locate::tool("kube-controller-manager")?);
         command
@@ -188,7 +188,7 @@ impl Audit {
     }
 }
 
-/// The certificate of the authority is in the file itself: it can go into a Secret as it is.
+/// The certificate of the authority is embedded, so that a Secret can hold the file.
 fn write_kubeconfig(file: &Path, server: &str, authority: &str, user: &str) -> Result<()> {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
     let authority = BASE64_STANDARD.encode(authority);
@@ -197,10 +197,10 @@ fn write_kubeconfig(file: &Path, server: &str, authority: &str, user: &str) -> R
     let text = serde_json::to_string_pretty(&json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "rig", "cluster": cluster}],
+        "clusters": [{"name": "tests", "cluster": cluster}],
         "users": [{"name": user, "user": {"token": token(user)}}],
-        "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": user}}],
-        "current-context": "rig",
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": user}}],
+        "current-context": "tests",
     }))?;
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

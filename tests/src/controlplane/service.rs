@@ -1,8 +1,8 @@
 //! The Service of the API server itself, stored before the server starts.
 //!
-//! Without it the server creates the Service `kubernetes` after it says that it is ready. Now and then
-//! its repair loop sees the Service before the address of it, and the server writes an Event about
-//! that, behind the back of whoever counts the Events.
+//! Without it the server creates the Service `kubernetes` after it reports ready. Sometimes its
+//! repair loop sees the Service before its address and writes an Event, which tests that count
+//! Events do not expect.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{Look, eventually, processes::Process};
 
-/// The uid of the Service `kubernetes` of every control plane here.
+/// The uid of the Service `kubernetes` in every control plane.
 pub const UID: &str = "00000000-0000-4000-8000-000000000001";
 
 const NAMESPACE: &str = "default";
@@ -22,8 +22,8 @@ const NAME: &str = "kubernetes";
 const ADDRESS: &str = "10.0.0.1";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Waits until etcd answers, and stores the Service and its address there, through the JSON form of
-/// etcd's interface.
+/// Waits until etcd answers, and stores the Service and its address there, through the JSON gateway
+/// of etcd.
 ///
 /// # Errors
 /// etcd ended, or does not answer in time.

@@ -1,15 +1,15 @@
-//! What differs between one fleet and another.
+//! Options of a fleet.
 
 use cert_controller_manager::access::Cluster;
 
 use crate::{controlplane::Audit, pebble::PebbleOptions};
 
-/// Which API server plays which logical cluster: indices, beginning with 0, without a gap.
+/// The API server of each logical cluster: indices from 0, without a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Layout {
-    /// Issuers, account keys, orders under way, the lease.
+    /// Issuers, account keys, orders in progress, the lease.
     pub default: usize,
-    /// Certificates and what they are derived from.
+    /// Certificates and their sources.
     pub source: usize,
     /// Challenge DNSEntries.
     pub dns: usize,
@@ -18,16 +18,16 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Everything in one.
+    /// All logical clusters in one.
     pub const ONE: Self = Self { default: 0, source: 0, dns: 0, target: 0 };
-    /// The one of the operator, and the one of the customer.
+    /// One of the operator and one of the customer.
     pub const TWO: Self = Self { default: 0, source: 1, dns: 0, target: 1 };
-    /// As [`Layout::TWO`], with the Secrets in a third.
+    /// As [`Layout::TWO`], with the certificate Secrets in a third one.
     pub const THREE: Self = Self { default: 0, source: 1, dns: 0, target: 2 };
-    /// Each in its own.
+    /// Each logical cluster in one of its own.
     pub const FOUR: Self = Self { default: 0, source: 1, dns: 2, target: 3 };
 
-    /// Which API server plays this one.
+    /// The API server of this logical cluster.
     #[must_use]
     pub fn of(&self, cluster: Cluster) -> usize {
         match cluster {
@@ -38,57 +38,57 @@ impl Layout {
         }
     }
 
-    /// How many API servers there are.
+    /// Number of API servers.
     #[must_use]
     pub fn planes(&self) -> usize {
         1 + Cluster::ALL.iter().map(|cluster| self.of(*cluster)).max().unwrap_or_default()
     }
 
-    /// The logical clusters that this API server plays.
+    /// The logical clusters of this API server.
     #[must_use]
     pub fn roles(&self, plane: usize) -> Vec<Cluster> {
         Cluster::ALL.into_iter().filter(|cluster| self.of(*cluster) == plane).collect()
     }
 }
 
-/// What a manager may do.
+/// The rights of a manager.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Access {
-    /// Everything: it is in `system:masters`.
+    /// All rights, through the group `system:masters`.
     #[default]
     Everything,
-    /// What the access table says, in each cluster.
+    /// The rights of the access table, in each cluster.
     Granted,
-    /// Nothing, until the test grants something.
+    /// None, until the test grants some.
     Nothing,
 }
 
-/// What differs between one fleet and another.
+/// Options of a fleet.
 #[derive(Clone, Debug)]
 pub struct FleetOptions {
-    /// Which API server plays which logical cluster.
+    /// The API server of each logical cluster.
     pub layout: Layout,
-    /// How many managers there are.
+    /// Number of managers.
     pub managers: usize,
-    /// What they may do.
+    /// Their rights.
     pub access: Access,
-    /// What the API servers record.
+    /// The requests that the API servers record.
     pub audit: Audit,
     /// The CA; its `dns` is filled in.
     pub pebble: PebbleOptions,
-    /// Further arguments for every manager.
+    /// Further arguments for all managers.
     pub arguments: Vec<String>,
-    /// Further arguments for some: the first is for manager 0.
+    /// Further arguments per manager: the first is for manager 0.
     pub arguments_of: Vec<Vec<String>>,
-    /// Whether each manager serves HTTP, on a port that [`super::Fleet::http_port`] tells.
+    /// Whether the managers serve HTTP, at [`super::Fleet::http_port`].
     pub http: bool,
     /// Whether the managers do not run until [`super::Fleet::restart`].
     pub idle: bool,
-    /// The user that all managers are, instead of one each.
+    /// One user for all managers, instead of one each.
     pub user: Option<String>,
-    /// Whether Issuer and Certificate are defined by the test beforehand, not by the manager.
+    /// Whether the test, and not the manager, creates the definitions of Issuer and Certificate.
     pub definitions: bool,
-    /// Which API servers do not run at first; see [`super::Fleet::plane`] to start them.
+    /// API servers that are not started; see [`super::Fleet::plane`] to start them.
     pub away: Vec<usize>,
 }
 
@@ -112,14 +112,14 @@ impl Default for FleetOptions {
 }
 
 impl FleetOptions {
-    /// Managers with no right but those of the access table, and API servers that record every
+    /// Managers with the rights of the access table only, and API servers that record every
     /// request: see [`super::Fleet::forbidden`].
     #[must_use]
     pub fn least_rights(layout: Layout) -> Self {
         Self { layout, access: Access::Granted, audit: Audit::All, ..Self::default() }
     }
 
-    /// The user that a manager is.
+    /// The user of a manager.
     pub(super) fn user(&self, number: usize) -> String {
         self.user.clone().unwrap_or_else(|| super::Fleet::user(number))
     }

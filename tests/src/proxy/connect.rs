@@ -1,4 +1,4 @@
-//! A forward proxy: HTTP with CONNECT (RFC 9110 section 9.3.6) and basic authentication. Whatever server is asked for, the
+//! A forward proxy: HTTP with CONNECT (RFC 9110 section 9.3.6) and basic authentication. Every
 //! tunnel leads to one port of this machine, so that names need not resolve.
 
 use std::{
@@ -25,7 +25,7 @@ pub struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// Starts one whose tunnels lead to `to`, for who knows the password.
+    /// Starts one whose tunnels lead to `to`, for clients with the password.
     ///
     /// # Errors
     /// No port is free.
@@ -39,7 +39,7 @@ impl ConnectProxy {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (wanted, count) = (wanted.clone(), Arc::clone(&count));
-                // A client that goes away is no matter.
+                // Disconnecting clients are no error.
                 tokio::spawn(async move { drop(serve(stream, to, &wanted, &count).await) });
             }
         });
@@ -52,7 +52,7 @@ impl ConnectProxy {
         self.port
     }
 
-    /// How many tunnels it has opened.
+    /// Number of tunnels that it has opened.
     #[must_use]
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Certificates that a CA should not have signed, for the key of somebody's signing request.
+//! Certificates that a CA must not sign, for the key of a recorded signing request.
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -10,11 +10,11 @@ use rustls_pki_types::CertificateSigningRequestDer;
 
 use super::{Kind, Proxy};
 
-/// A certificate for the key and the names of the last signing request that came to `proxy`, after
-/// `change`, and the certificate of the CA that signed it: PEM.
+/// A certificate for the key and the names of the last signing request at `proxy`, after `change`,
+/// and the certificate of its CA: PEM.
 ///
 /// # Errors
-/// None came, or it cannot be read.
+/// There was none, or it cannot be parsed.
 pub fn forge(proxy: &Proxy, change: impl FnOnce(&mut CertificateParams)) -> Result<String> {
     let last = proxy.seen_of(Kind::Finalize).pop().context("no order was finalized")?;
     forge_for(last.payload["csr"].as_str().context("no signing request")?, change)
@@ -32,7 +32,7 @@ fn forge_for(csr: &str, change: impl FnOnce(&mut CertificateParams)) -> Result<S
 
 fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "a CA that nobody knows");
+    params.distinguished_name.push(DnType::CommonName, "an unknown CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }

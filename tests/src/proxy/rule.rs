@@ -1,4 +1,4 @@
-//! What a [`Proxy`](super::Proxy) does to which requests.
+//! Rules of a [`Proxy`](super::Proxy): the faults and the requests to which they apply.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::Seen;
 
-/// What a request asks for: an ACME resource at Pebble's path.
+/// The requested resource: an ACME resource at Pebble's path.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// The directory.
     Directory,
     /// A nonce.
     NewNonce,
-    /// A new account, or the one of a key.
+    /// Creates or finds an account.
     NewAccount,
-    /// An account that there is.
+    /// An existing account.
     Account,
     /// A new order.
     NewOrder,
@@ -27,17 +27,17 @@ pub enum Kind {
     Authorization,
     /// A challenge.
     Challenge,
-    /// The end of an order.
+    /// Finalization of an order.
     Finalize,
     /// A certificate.
     Certificate,
-    /// When to renew.
+    /// Renewal information.
     RenewalInfo,
     /// A revocation.
     Revoke,
-    /// Another account key.
+    /// A key change of an account.
     KeyChange,
-    /// Anything else: no ACME server, perhaps.
+    /// Anything else, for example a Kubernetes API.
     Other,
 }
 
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// Which requests something happens to, and what.
+/// A fault and the requests to which it applies.
 #[derive(Debug)]
 pub struct Rule {
     kind: Option<Kind>,
@@ -71,7 +71,7 @@ pub struct Rule {
     path: Option<String>,
     times: Times,
     fault: Fault,
-    /// How many requests it was about so far.
+    /// Number of matching requests so far.
     met: usize,
 }
 
@@ -84,56 +84,56 @@ enum Times {
 }
 
 impl Rule {
-    /// About every request, always.
+    /// Applies to every request.
     #[must_use]
     pub fn all(fault: Fault) -> Self {
         Self { kind: None, method: None, path: None, times: Times::Always, fault, met: 0 }
     }
 
-    /// About every request of a kind, always.
+    /// Applies to every request of a kind.
     #[must_use]
     pub fn on(kind: Kind, fault: Fault) -> Self {
         Self { kind: Some(kind), ..Self::all(fault) }
     }
 
-    /// Only about requests of this method.
+    /// Restricts it to requests of this method.
     #[must_use]
     pub fn method(self, method: Method) -> Self {
         Self { method: Some(method), ..self }
     }
 
-    /// Only about paths that begin so.
+    /// Restricts it to paths with this prefix.
     #[must_use]
     pub fn path(self, prefix: &str) -> Self {
         Self { path: Some(prefix.to_owned()), ..self }
     }
 
-    /// Only the first of them.
+    /// Restricts it to the first matching request.
     #[must_use]
     pub fn once(self) -> Self {
         self.first(1)
     }
 
-    /// Only the first `count` of them.
+    /// Restricts it to the first `count` matching requests.
     #[must_use]
     pub fn first(self, count: usize) -> Self {
         Self { times: Times::First(count), ..self }
     }
 
-    /// Only one of them, counted from 1.
+    /// Restricts it to one matching request, counted from 1.
     #[must_use]
     pub fn only(self, number: usize) -> Self {
         Self { times: Times::Only(number), ..self }
     }
 
-    /// Only so many of each hundred, well mixed and the same ones each time.
+    /// Restricts it to this percentage of matching requests, well distributed and deterministic.
     #[must_use]
     pub fn percent(self, percent: usize) -> Self {
         Self { times: Times::Percent(percent), ..self }
     }
 
-    /// What becomes of a request, if this rule has anything to say.
-    pub(super) fn judge(&mut self, seen: &Seen) -> Option<Fault> {
+    /// The fault for a request, if this rule applies.
+    pub(super) fn fault_for(&mut self, seen: &Seen) -> Option<Fault> {
         let (method, path) = seen.line.split_once(' ')?;
         let applies = self.kind.is_none_or(|kind| kind == seen.kind)
             && self.method.as_ref().is_none_or(|wanted| wanted == method)
@@ -146,40 +146,41 @@ impl Rule {
             Times::Always => true,
             Times::First(count) => self.met <= count,
             Times::Only(number) => self.met == number,
-            // 37 and 100 have no common divisor: a hundred requests are a hundred numbers.
+            // 37 and 100 have no common divisor, so a hundred requests have a hundred different
+            // numbers.
             Times::Percent(percent) => self.met * 37 % 100 < percent,
         };
         now.then(|| self.fault.clone())
     }
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone)]
 pub enum Fault {
-    /// This answer comes back; the server never sees the request.
+    /// Responds with this; the server does not receive the request.
     Answer(Answer),
-    /// The connection ends without an answer; the server never sees the request.
+    /// Closes the connection without a response; the server does not receive the request.
     ResetBefore,
-    /// The connection ends without an answer, after the server has done what was asked of it.
+    /// Closes the connection without a response, after the server has processed the request.
     ResetAfter,
-    /// The connection ends in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     BreakOff,
-    /// The request goes on after a while.
+    /// Delays the request.
     Delay(Duration),
-    /// The server's answer is altered.
+    /// Alters the response of the server.
     Alter(Alteration),
 }
 
-/// What is done to an answer.
+/// A change of a response.
 pub type Alteration = Arc<dyn Fn(&mut Answer) + Send + Sync>;
 
 impl Fault {
-    /// The server's answer is altered.
+    /// Alters the response of the server.
     pub fn alter(change: impl Fn(&mut Answer) + Send + Sync + 'static) -> Self {
         Self::Alter(Arc::new(change))
     }
 
-    /// The JSON of the server's answer is altered, where it is JSON.
+    /// Alters the JSON of the response, if it is JSON.
     pub fn json(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::alter(move |answer| {
             if let Ok(mut value) = serde_json::from_slice(&answer.body) {
@@ -189,7 +190,7 @@ impl Fault {
         })
     }
 
-    /// A member of the JSON at the top is replaced.
+    /// Replaces a top-level member of the JSON.
     pub fn member(name: &'static str, value: impl Into<Value>) -> Self {
         let value = value.into();
         Self::json(move |json| {
@@ -199,7 +200,7 @@ impl Fault {
         })
     }
 
-    /// A member of the JSON at the top is left out.
+    /// Removes a top-level member of the JSON.
     #[must_use]
     pub fn without(name: &'static str) -> Self {
         Self::json(move |json| {
@@ -209,26 +210,26 @@ impl Fault {
         })
     }
 
-    /// A problem document (RFC 8555 section 6.7) instead of an answer.
+    /// A problem document (RFC 8555 section 6.7) instead of the response.
     #[must_use]
     pub fn problem(status: u16, word: &str, detail: &str) -> Self {
         Self::Answer(Answer::problem(status, word, detail))
     }
 
-    /// The answer has another body.
+    /// Replaces the body.
     #[must_use]
     pub fn body(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         Self::alter(move |answer| answer.body = body.clone())
     }
 
-    /// The answer ends after half of its body, as if that were all.
+    /// Ends the response after half of its body, as if it were complete.
     #[must_use]
     pub fn truncate() -> Self {
         Self::alter(|answer| answer.body.truncate(answer.body.len() / 2))
     }
 
-    /// The body is followed by so many bytes of nothing.
+    /// Appends this number of bytes to the body.
     #[must_use]
     pub fn oversize(bytes: usize) -> Self {
         Self::alter(move |answer| {
@@ -237,13 +238,13 @@ impl Fault {
         })
     }
 
-    /// The answer has another content type.
+    /// Replaces the content type.
     #[must_use]
     pub fn content_type(value: &'static str) -> Self {
         Self::alter(move |answer| answer.set(header::CONTENT_TYPE, value))
     }
 
-    /// The answer brings no nonce.
+    /// Removes the nonce.
     #[must_use]
     pub fn without_nonce() -> Self {
         Self::alter(|answer| {
@@ -251,7 +252,7 @@ impl Fault {
         })
     }
 
-    /// The answer brings a nonce that the server does not know.
+    /// Replaces the nonce by an unknown one.
     #[must_use]
     pub fn stale_nonce() -> Self {
         Self::alter(|answer| {
@@ -275,7 +276,7 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// An answer of the server, or instead of one.
+/// A response of the server or of the proxy.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// The status.
@@ -287,7 +288,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer with a text.
+    /// A response with a text.
     #[must_use]
     pub fn text(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or_default();
@@ -296,7 +297,7 @@ impl Answer {
         answer
     }
 
-    /// What a load balancer says.
+    /// A response of a load balancer.
     #[must_use]
     pub fn html(status: u16, title: &str) -> Self {
         let body = format!("<html><head><title>{title}</title></head><body>proxy</body></html>");
@@ -310,26 +311,26 @@ impl Answer {
         Self::json(status, &json!({"type": kind, "detail": detail, "status": status}))
     }
 
-    /// A document of one's own.
+    /// A JSON document.
     #[must_use]
     pub fn json(status: u16, body: &Value) -> Self {
         Self::text(status, "application/problem+json", body.to_string())
     }
 
-    /// With one more header. One that cannot be sent is left out.
+    /// Adds a header. An invalid one is left out.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: &str) -> Self {
         self.set(name, value);
         self
     }
 
-    /// With a Retry-After.
+    /// Adds a Retry-After.
     #[must_use]
     pub fn retry_after(self, value: &str) -> Self {
         self.with(header::RETRY_AFTER, value)
     }
 
-    /// Sets a header. A value that cannot be sent is left out.
+    /// Sets a header. An invalid value is left out.
     pub fn set(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
@@ -345,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ninety_five_percent_are_ninety_five_of_a_hundred() {
+    fn percent_selects_that_many_of_a_hundred() {
         let mut rule = Rule::all(Fault::ResetBefore).percent(95);
         let seen = Seen {
             kind: Kind::Order,
@@ -355,12 +356,12 @@ mod tests {
             faulted: false,
             peer: 0,
         };
-        let hits = (0..100).filter(|_| rule.judge(&seen).is_some()).count();
+        let hits = (0..100).filter(|_| rule.fault_for(&seen).is_some()).count();
         assert_eq!(hits, 95);
         let mut rule = Rule::on(Kind::Order, Fault::ResetBefore).only(2);
-        let hits: Vec<bool> = (0..3).map(|_| rule.judge(&seen).is_some()).collect();
+        let hits: Vec<bool> = (0..3).map(|_| rule.fault_for(&seen).is_some()).collect();
         assert_eq!(hits, [false, true, false]);
         let mut other = Rule::on(Kind::Finalize, Fault::ResetBefore);
-        assert!(other.judge(&seen).is_none());
+        assert!(other.fault_for(&seen).is_none());
     }
 }

@@ -37,10 +37,10 @@ use crate::{
 pub(super) type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
-/// Longer than any client of ours waits.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than the deadlines of our clients.
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client of the server behind the proxy. HTTP/1.1, because there the Host header is what we say.
+/// A client of the server behind the proxy. HTTP/1.1, because it keeps the given Host header.
 pub(super) fn upstream(authority: &Path) -> Result<Upstream> {
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(trusting(authority)?)
@@ -61,13 +61,13 @@ pub(super) fn acceptor(serving: &Serving) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
-/// Serves until it is aborted; its connections end with it.
+/// Serves until it is aborted, which also ends its connections.
 pub(super) async fn accept(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((tcp, _)) = listener.accept().await {
         let (tls, state) = (tls.clone(), Arc::clone(&state));
         connections.spawn(async move {
-            // A client that goes away, or does not trust us, is its own affair.
+            // Disconnecting clients, or ones that do not trust the certificate, are no error.
             let _ = connection(tcp, &tls, state).await;
         });
         while connections.try_join_next().is_some() {}
@@ -79,7 +79,7 @@ async fn connection(tcp: TcpStream, tls: &TlsAcceptor, state: Arc<State>) -> Res
     let peer = tcp.peer_addr()?.port();
     let stream = tls.accept(tcp).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
-    // Whoever says "cut" ends the connection at once, with everything that runs on it.
+    // A "cut" ends the connection at once, with all its requests.
     let (cut, mut cuts) = watch::channel(false);
     let cut = Arc::new(cut);
     let service = service_fn(move |request| {
@@ -106,7 +106,7 @@ async fn connection(tcp: TcpStream, tls: &TlsAcceptor, state: Arc<State>) -> Res
     }
 }
 
-/// The answer to a request; `None` ends the connection.
+/// The response to a request; `None` closes the connection.
 async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
@@ -120,7 +120,7 @@ async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Optio
         faulted: false,
         peer,
     };
-    let fault = state.judge(seen);
+    let fault = state.fault_for(seen);
     let request = Request::from_parts(head, body);
     let answered_with = |mut answer: Answer| {
         if is_head {
@@ -129,17 +129,17 @@ async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Optio
         response(answer)
     };
     match fault {
-        None => passed_on(state, request).await,
+        None => forward_unchanged(state, request).await,
         Some(Fault::Answer(answer)) => Some(answered_with(answer)),
         Some(Fault::ResetBefore) => None,
         Some(Fault::ResetAfter) => {
             answered(state, request).await?;
             None
         }
-        Some(Fault::BreakOff) => Some(broken(answered(state, request).await?)),
+        Some(Fault::BreakOff) => Some(truncated_response(answered(state, request).await?)),
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;
-            passed_on(state, request).await
+            forward_unchanged(state, request).await
         }
         Some(Fault::Alter(change)) => {
             let mut answer = answered(state, request).await?;
@@ -149,14 +149,14 @@ async fn exchange(state: &State, request: Request<Incoming>, peer: u16) -> Optio
     }
 }
 
-/// The server's answer, as it comes: a watch goes through.
-async fn passed_on(state: &State, request: Request<Bytes>) -> Option<Response<Body>> {
+/// The streamed response of the server, for watches.
+async fn forward_unchanged(state: &State, request: Request<Bytes>) -> Option<Response<Body>> {
     let (mut head, body) = forward(state, request).await?.into_parts();
     per_hop(&mut head.headers);
     Some(Response::from_parts(head, body.map_err(anyhow::Error::from).boxed_unsync()))
 }
 
-/// The server's answer, when it is complete.
+/// The complete response of the server.
 async fn answered(state: &State, request: Request<Bytes>) -> Option<Answer> {
     let (head, body) = forward(state, request).await?.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
@@ -174,7 +174,7 @@ async fn forward(state: &State, request: Request<Bytes>) -> Option<Response<Inco
     per_hop(&mut head.headers);
     let mut request = Request::builder().method(head.method).uri(uri).body(Full::new(body)).ok()?;
     *request.headers_mut() = head.headers;
-    tokio::time::timeout(PATIENCE, state.client.request(request)).await.ok()?.ok()
+    tokio::time::timeout(UPSTREAM_TIMEOUT, state.client.request(request)).await.ok()?.ok()
 }
 
 fn per_hop(headers: &mut HeaderMap) {
@@ -188,8 +188,8 @@ fn response(answer: Answer) -> Response<Body> {
     finished(answer.status, answer.headers, body.boxed_unsync())
 }
 
-/// Half of the body, and then an error where the rest should be.
-fn broken(mut answer: Answer) -> Response<Body> {
+/// Half of the body, followed by an error.
+fn truncated_response(mut answer: Answer) -> Response<Body> {
     answer.body.truncate(answer.body.len() / 2);
     let half = Ok(Frame::data(answer.body));
     let frames = futures::stream::iter([half, Err(anyhow::anyhow!("it broke off"))]);
@@ -209,7 +209,7 @@ fn nothing() -> Response<Body> {
     response(Answer::default())
 }
 
-/// What a signed request says (RFC 7515): the harness believes it without looking at the signature.
+/// The payload of a signed request (RFC 7515). The signature is not verified.
 fn payload(body: &[u8]) -> Value {
     let decoded = || {
         let jws: Value = serde_json::from_slice(body).ok()?;
@@ -219,7 +219,7 @@ fn payload(body: &[u8]) -> Value {
     decoded().unwrap_or_default()
 }
 
-/// The clock of the machine, as the manager has it.
+/// The clock of the machine, which the manager uses.
 fn now() -> Timestamp {
     Timestamp::now()
 }

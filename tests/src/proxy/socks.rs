@@ -1,5 +1,5 @@
-//! A SOCKS 5 proxy (RFC 1928) with user and password (RFC 1929). Every name that it is asked for leads to this
-//! machine, so that names need not resolve; addresses lead where they say.
+//! A SOCKS 5 proxy (RFC 1928) with user and password (RFC 1929). All names resolve to this machine,
+//! so that tests need no DNS; addresses are used as they are.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,11 +20,11 @@ pub struct SocksProxy {
     task: JoinHandle<()>,
 }
 
-/// What it was asked for: host and port.
+/// The requested servers: host and port.
 type Seen = Arc<Mutex<Vec<String>>>;
 
 impl SocksProxy {
-    /// Starts one for who knows the password.
+    /// Starts one for clients with the password.
     ///
     /// # Errors
     /// No port is free.
@@ -37,7 +37,7 @@ impl SocksProxy {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (login, asked) = (Arc::clone(&login), Arc::clone(&asked));
-                // A client that goes away is no matter.
+                // Disconnecting clients are no error.
                 tokio::spawn(async move { drop(serve(stream, &login, &asked).await) });
             }
         });
@@ -50,7 +50,7 @@ impl SocksProxy {
         self.address
     }
 
-    /// The servers that it was asked for by clients that knew the password.
+    /// The servers that authenticated clients requested.
     #[must_use]
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -96,7 +96,7 @@ async fn serve(mut client: TcpStream, login: &(String, String), seen: &Seen) -> 
     Ok(())
 }
 
-/// A text after its length.
+/// A text with its length before it.
 async fn text(client: &mut TcpStream) -> Result<String> {
     let mut bytes = vec![0; usize::from(client.read_u8().await?)];
     client.read_exact(&mut bytes).await?;

@@ -1,4 +1,4 @@
-//! Definitions of resources that are missing, or that somebody else wrote.
+//! Resource definitions that are missing, or that another product installed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tests::{
 const SOON: Duration = Duration::from_secs(60);
 
 #[test]
-fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {
+fn a_missing_dns_entry_definition_is_reported_and_used_when_it_appears() {
     run(async {
         let definitions = Definitions::NoDnsEntry;
         let arguments = vec!["--dns.disable-deploy-crds".to_owned()];
@@ -35,15 +35,15 @@ fn an_absent_dns_entry_is_named_and_picked_up_when_it_appears() {
     .unwrap();
 }
 
-/// The rules in our own definitions refuse most wrong input before the manager sees it. Where the
-/// definitions are somebody else's, it does.
+/// The validation rules of our definitions refuse most wrong input. Definitions of other products
+/// do not have them, so the manager must refuse it.
 #[test]
-fn without_rules_in_the_definitions_the_manager_refuses_what_it_cannot_fulfil() {
+fn without_rules_in_the_definitions_the_manager_refuses_invalid_objects() {
     run(async {
-        let definitions = Definitions::Lenient;
+        let definitions = Definitions::WithoutRules;
         let env =
             TestEnv::with_issuer(TestEnvOptions { definitions, ..Default::default() }).await?;
-        let namespace = Namespace::new(&env, "lenient").await?;
+        let namespace = Namespace::new(&env, "tolerant").await?;
         let host = format!("a.{}", namespace.domain);
         let cases = [
             ("empty", json!({}), "either domains or csr must be specified"),

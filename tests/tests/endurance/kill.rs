@@ -1,4 +1,4 @@
-//! The manager is killed again and again while it issues.
+//! The manager is killed repeatedly during issuance.
 
 use std::{
     env,
@@ -16,13 +16,13 @@ use tests::{
     test_env::{ISSUER, Responder, TestEnv, TestEnvOptions},
 };
 
-/// How often the manager is killed, and for how many Certificates of the two issuers together.
-/// `KILLS=400 KILL_CERTIFICATES=300` is the long run.
+/// Number of kills, and of Certificates of the two issuers together. `KILLS=400
+/// KILL_CERTIFICATES=300` is the long run.
 const KILLS: usize = 100;
 const CERTIFICATES: usize = 75;
-/// The Certificates of an issuer that allows ninety a day, all of them within the first thirty kills:
-/// enough for each of them and for one order in flight at each kill, with some to spare. On a machine with
-/// nothing else to do 42 to 45 are spent.
+/// The Certificates of an issuer with a quota of 90 a day, all of them created within the first 30
+/// kills. The quota is enough for each of them and for one order in progress at each kill. An idle
+/// machine uses 42 to 45.
 const FEW: usize = 40;
 const FEW_KILLS: usize = 30;
 const FEW_PER_DAY: i64 = 90;
@@ -32,7 +32,7 @@ fn number(variable: &str, usually: usize) -> Result<usize> {
     env::var(variable).map_or(Ok(usually), |number| Ok(number.parse()?))
 }
 
-/// The instants of the kills; `KILL_SEED` repeats those of an earlier run.
+/// The times of the kills; `KILL_SEED` repeats those of an earlier run.
 struct Random(u64);
 
 impl Random {
@@ -54,7 +54,7 @@ impl Random {
     }
 }
 
-/// An issuer that counts its orders of today.
+/// An issuer with a daily quota.
 async fn issuer(env: &TestEnv, name: &str, per_day: i64) -> Result<()> {
     let mut issuer = acme_issuer(name, &env.directory())?;
     issuer["spec"]["requestsPerDayQuota"] = json!(per_day);
@@ -63,23 +63,23 @@ async fn issuer(env: &TestEnv, name: &str, per_day: i64) -> Result<()> {
     Ok(())
 }
 
-/// How many orders the issuer has on record since `began`.
+/// The used part of the issuer's quota since `began`.
 async fn spent(env: &TestEnv, name: &str, per_day: i64, began: Instant) -> Result<i64> {
     let issuer = api(&env.control_plane.client(), "Issuer", "default")?.get(name).await?;
     let left = issuer.data["status"]["requests"]["available"].as_i64().context("nothing spent")?;
-    // So many have come back since.
+    // The quota was refilled by this number since then.
     let refilled = i64::try_from(began.elapsed().as_secs())? * per_day / 86_400 + 1;
     Ok(per_day - left + refilled)
 }
 
 #[test]
-fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
+fn kills_lose_no_certificate_and_no_quota_and_leave_no_records_behind() {
     run(async {
         let (kills, certificates) = (number("KILLS", KILLS)?, number("KILL_CERTIFICATES", CERTIFICATES)?);
         let per_day = i64::try_from(2 * certificates)?;
         let mut random = Random::seeded()?;
-        // The DNS server lives on: a CA that cannot reach it rejects the order, which is another test.
-        // A refused nonce would count the same order twice.
+        // The DNS server is a separate process: a CA that cannot reach it rejects the order, which
+        // is another test. A refused nonce would count the same order twice.
         let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
         let options = TestEnvOptions { responder: Responder::StandAlone, pebble, ..Default::default() };
         let env = TestEnv::start(options).await?;
@@ -90,7 +90,7 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
         let many = certificates - FEW;
         let (mut created, mut created_few, began) = (0, 0, Instant::now());
         for kill in 1..=kills {
-            // Spread over the kills, so that every kill meets orders in all phases.
+            // Spread over the kills, so that each kill interrupts orders in all phases.
             while created < many * kill / kills {
                 namespace.simple(&format!("host-{created}")).await?;
                 created += 1;
@@ -101,7 +101,7 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
                 few.certificate(&format!("host-{created_few}"), spec).await?;
                 created_few += 1;
             }
-            // Not a wait for anything: the instant of the kill is what varies.
+            // Not a wait for a condition: the time of the kill is random.
             tokio::time::sleep(Duration::from_millis(random.up_to(900))).await;
             env.replace_manager().await?;
         }
@@ -115,7 +115,7 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
         assert!(several.is_empty(), "signed more than once: {several:?}");
         assert_eq!(signed.len(), certificates);
 
-        // Placed, and known to have been placed: a kill between the two loses no more than that order.
+        // Placed and stored: a kill between the two loses one order at most.
         let placed = env.pebble.requests()?.get("POST /order-plz").copied().unwrap_or_default();
         let spent_many = spent(&env, ISSUER, per_day, began).await?;
         let spent_few = spent(&env, FEW_ISSUER, FEW_PER_DAY, began).await?;
@@ -126,7 +126,8 @@ fn kills_cost_no_certificate_and_no_quota_and_leave_nothing_behind() {
             took.as_secs_f32()
         );
         ensure!(spent >= usize::try_from(placed)?, "{placed} orders were placed, {spent} count");
-        // A process begins with one order of unknown outcome, so that is what a kill costs at most.
+        // A new process continues at most one order with an unknown result, so a kill costs at most
+        // that one.
         ensure!(spent <= certificates + kills + 2, "{spent} count for {certificates}");
         Ok(())
     })

@@ -1,5 +1,5 @@
-//! Tests that need a test environment of their own, side by side: what breaks while certificates are issued, what
-//! happens when nothing does, and what is missing or different in a cluster.
+//! Tests with separate test environments, in parallel: failures during issuance, idle managers, and
+//! clusters with missing or different definitions.
 
 mod definitions;
 mod kill;

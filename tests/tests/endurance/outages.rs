@@ -1,4 +1,4 @@
-//! What the manager depends on fails for a while.
+//! Temporary failures of the manager's dependencies.
 
 use std::time::{Duration, Instant};
 
@@ -36,14 +36,14 @@ fn certificates_are_issued_after_the_ca_was_down_for_thirty_seconds() {
         eventually(OUTAGE, "a Certificate says what is wrong", || async {
             let all = list(&client, "Certificate", &namespace.name).await?;
             let open: Vec<_> = all.iter().map(state).filter(|state| state.0 != "Ready").collect();
-            let told = open.iter().any(|(_, message)| message.contains("cannot reach"));
-            Ok(if told { Look::Done(()) } else { Look::NotYet(format!("{open:?}")) })
+            let is_reported = open.iter().any(|(_, message)| message.contains("cannot reach"));
+            Ok(if is_reported { Look::Done(()) } else { Look::NotYet(format!("{open:?}")) })
         })
         .await?;
-        // The outage itself, whose length is what is required.
+        // The outage, whose duration is part of the requirement.
         tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
         env.check_manager().await?;
-        // It comes back without a memory: the account and the orders under way are unknown to it.
+        // The CA loses its state: it does not know the account and the running orders.
         env.pebble.resume().await?;
         namespace.until_all_ready(20, Duration::from_secs(90)).await?;
         env.until_nothing_is_left(Duration::from_secs(30)).await
@@ -69,7 +69,7 @@ fn certificates_are_issued_while_half_of_all_nonces_are_rejected() {
 }
 
 #[test]
-fn certificates_are_issued_once_though_the_api_server_restarts_in_the_middle() {
+fn certificates_are_issued_once_although_the_api_server_restarts() {
     run(async {
         let env = TestEnv::with_issuer(TestEnvOptions::default()).await?;
         let namespace = Namespace::new(&env, "api-restart").await?;

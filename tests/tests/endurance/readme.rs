@@ -1,5 +1,5 @@
-//! The steps of the README, as it has them, on an API server that has nothing but our definitions; and
-//! the examples that it names. What differs: paths, ports, and the CA, which is ours.
+//! The steps of the README on an API server that has no definitions but ours, and the examples that
+//! it names. Differences: paths, ports, and the CA, which is ours.
 
 use std::{process::Command, time::Duration};
 
@@ -18,17 +18,17 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(60);
 const DNS_ENTRIES: &str = "dnsentries.dns.gardener.cloud";
-/// Annotation of definitions that the manager has made.
+/// Annotation of definitions that the manager has created.
 const MAINTAINER: &str = "crds.gardener.cloud/maintainer";
 
-/// A control plane, a CA and what the README starts.
+/// A control plane, a CA and the processes that the README starts.
 struct Reader {
     control_plane: ControlPlane,
     pebble: Pebble,
     manager: Process,
 }
 
-/// The commands in the README's section on use.
+/// The commands in the README's section on usage.
 fn commands() -> Result<Vec<String>> {
     let text = locate::read("README.md")?;
     let section = text.split("\n## ").find(|section| section.starts_with("Use\n"));
@@ -42,7 +42,7 @@ fn commands() -> Result<Vec<String>> {
 }
 
 impl Reader {
-    /// Starts the manager as `command` says.
+    /// Starts the manager with the arguments of `command`.
     async fn start(command: &str) -> Result<Self> {
         let control_plane = ControlPlane::start().await?;
         let port = free_port()?;
@@ -62,7 +62,7 @@ impl Reader {
             };
             manager.arg(format!("{flag}={value}"));
         }
-        // Nobody has delegated the zone to us, and the CA's certificate is signed by itself.
+        // The zone is not delegated to the responder, and the CA's certificate is self-signed.
         manager.arg(format!("--precheck-nameservers=127.0.0.1:{port}"));
         manager.env("LEGO_CA_CERTIFICATES", pebble.trust());
         let manager = Process::spawn("manager", &mut manager, &logs)?;
@@ -73,7 +73,7 @@ impl Reader {
         self.control_plane.client()
     }
 
-    /// What `kubectl` does with these words.
+    /// Runs a `kubectl` command.
     async fn kubectl(&mut self, words: &[&str]) -> Result<()> {
         match words {
             ["apply", file] => {
@@ -92,7 +92,7 @@ impl Reader {
         }
     }
 
-    /// Applies a file once the kinds in it are known. No CA but ours is ever asked.
+    /// Applies a file once its kinds are defined. Replaces the CA by ours.
     async fn apply(&mut self, file: &str) -> Result<()> {
         for mut object in documents(&locate::read(file)?)? {
             if object["spec"]["acme"].is_object() {
@@ -134,7 +134,7 @@ impl Reader {
         .await
     }
 
-    /// An account at the CA for the key of an example, as if somebody had it.
+    /// Registers an account at the CA with the key of an example.
     async fn account_of(&mut self, file: &str) -> Result<()> {
         let all = documents(&locate::read(file)?)?;
         let [secret, example] = all.as_slice() else { anyhow::bail!("{file}") };
@@ -148,7 +148,7 @@ impl Reader {
 }
 
 #[test]
-fn the_steps_of_the_readme_work_where_nothing_else_is_installed() {
+fn the_steps_of_the_readme_work_in_an_empty_cluster() {
     run(async {
         let commands = commands()?;
         let (start, steps) = commands.split_first().context("there are no commands")?;
@@ -167,7 +167,7 @@ fn the_steps_of_the_readme_work_where_nothing_else_is_installed() {
         let annotations = definition.metadata.annotations.unwrap_or_default();
         ensure!(annotations.contains_key(MAINTAINER), "the definition is not the manager's");
 
-        // The examples that the README names beside.
+        // The other examples of the README.
         reader.apply("examples/20-issuer-letsencrypt.yaml").await?;
         for name in ["letsencrypt-staging", "letsencrypt"] {
             reader.until("Issuer", name, "Ready").await?;
@@ -188,7 +188,7 @@ fn the_steps_of_the_readme_work_where_nothing_else_is_installed() {
     .unwrap();
 }
 
-/// People copy them, and no test may ask these servers.
+/// Users copy them, and tests must not connect to these servers.
 #[test]
 fn the_examples_of_lets_encrypt_name_its_servers() {
     let text = locate::read("examples/20-issuer-letsencrypt.yaml").unwrap();

@@ -1,4 +1,4 @@
-//! Keys and proofs are nobody's business.
+//! Keys and proofs are never published.
 
 use std::{fs, time::Duration};
 
@@ -11,7 +11,7 @@ use tests::{
 };
 
 #[test]
-fn no_key_is_in_a_log_an_event_or_a_status_even_when_everything_is_traced() {
+fn no_key_is_in_a_log_an_event_or_a_status_even_with_trace_logging() {
     run(async {
         let arguments = vec!["-D".to_owned(), "trace".to_owned()];
         let env = TestEnv::with_issuer(TestEnvOptions { arguments, ..Default::default() }).await?;
@@ -27,20 +27,21 @@ fn no_key_is_in_a_log_an_event_or_a_status_even_when_everything_is_traced() {
             .iter()
             .find_map(|one| one.data["data"]["privateKey"].as_str())
             .context("no account key")?;
-        // The second line of the PEM text, where the key itself begins; the account's is base64 once more.
+        // The second line of the PEM text, where the key begins; the account key is base64-encoded
+        // once more.
         let line = key.lines().nth(1).context("no second line")?;
-        let mut told = fs::read_to_string(env.control_plane.logs().join("manager.log"))?;
-        ensure!(told.contains("hidden"), "the log is not the manager's");
+        let mut published = fs::read_to_string(env.control_plane.logs().join("manager.log"))?;
+        ensure!(published.contains("hidden"), "the log is not the manager's");
         for kind in ["Event", "Certificate"] {
-            told += &serde_json::to_string(&list(&client, kind, &namespace.name).await?)?;
+            published += &serde_json::to_string(&list(&client, kind, &namespace.name).await?)?;
         }
-        told += &serde_json::to_string(&list(&client, "Issuer", "default").await?)?;
+        published += &serde_json::to_string(&list(&client, "Issuer", "default").await?)?;
         for (what, needle) in [
             ("a PEM key", "PRIVATE KEY"),
             ("the certificate's key", line),
             ("the account's key", &account[60..120]),
         ] {
-            ensure!(!told.contains(needle), "{what} is told");
+            ensure!(!published.contains(needle), "{what} is published");
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Nothing changes, so nothing is written.
+//! An idle manager does not write.
 
 use std::{
     sync::Mutex,
@@ -17,8 +17,8 @@ use tests::{
 const OBSERVED: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Events are written behind the status. Waits until nothing was written for a while, and returns what
-/// was written before.
+/// Events are written after the status. Waits until nothing was written for a while, and returns
+/// the writes before.
 async fn until_quiet(env: &TestEnv) -> Result<Writes> {
     let last = Mutex::new((0, Instant::now()));
     eventually(Duration::from_secs(90), "nothing is written any more", || async {
@@ -46,7 +46,7 @@ fn a_hundred_ready_certificates_cause_no_write_in_a_minute() {
         env.until_nothing_is_left(Duration::from_secs(30)).await?;
         let before = until_quiet(&env).await?;
         let requests = env.pebble.requests()?;
-        // Not a wait for anything: the time for which nothing may happen.
+        // Not a wait for a condition: nothing may be written in this time.
         tokio::time::sleep(OBSERVED).await;
         let writes = env.control_plane.writes().await?.since(&before);
         ensure!(writes.total() == 0, "written in {OBSERVED:?}: {writes}");

@@ -1,4 +1,4 @@
-//! What a CA has against an account, or against what is asked of it.
+//! Refusals by a CA because of the account or of the requested certificate.
 
 use anyhow::ensure;
 use cert_lib::{acme::jws::AccountKey, model::reason::Reason};
@@ -12,7 +12,7 @@ use tests::{
 use crate::{Bench, MINIMUM, days, job, seconds};
 
 #[test]
-fn s26_a_ca_that_forgot_the_account_is_told_again_and_orders_go_on() {
+fn s26_an_account_that_the_ca_lost_is_registered_again_and_orders_continue() {
     run(async {
         let mut bench = Bench::new().await?;
         let mut running = job("running")?;
@@ -26,7 +26,7 @@ fn s26_a_ca_that_forgot_the_account_is_told_again_and_orders_go_on() {
             assert_eq!(say.reason, Reason::IssuerNotReady, "{}", say.message);
             ensure!(say.message.contains("accountDoesNotExist"), "{}", say.message);
         }
-        // Nobody goes on asking: an issuer in doubt is looked at by its own controller.
+        // The Certificate does not retry: the controller of the issuer rechecks it.
         bench.cost(8, 0)?;
         bench.harness = bench.harness.registered_again().await?;
         bench.proxy.forget();
@@ -41,11 +41,11 @@ fn s26_a_ca_that_forgot_the_account_is_told_again_and_orders_go_on() {
 }
 
 #[test]
-fn s26_a_deactivated_account_stops_its_orders_and_is_not_asked_for_more() {
+fn s26_a_deactivated_account_stops_its_orders_and_further_requests() {
     run(async {
         let bench = Bench::new().await?;
         let closed = Fault::problem(403, "unauthorized", "account is deactivated");
-        bench.proxy.misbehave([Rule::all(closed)]);
+        bench.proxy.set_rules([Rule::all(closed)]);
         let mut job = job("closed")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::IssuerNotReady);
@@ -91,13 +91,13 @@ fn s29_new_terms_of_service_are_shown_with_their_link_and_stop_the_issuer() {
                 "detail": "Terms of service have changed", "instance": terms,
             }),
         );
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(refusal)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(refusal)).once()]);
         let mut job = job("terms")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::IssuerNotReady);
         ensure!(say.message.contains(terms), "{}", say.message);
         bench.cost(1, 0)?;
-        // Somebody agreed.
+        // A user agreed.
         job.doubt = None;
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM + 1, 1)
@@ -106,7 +106,7 @@ fn s29_new_terms_of_service_are_shown_with_their_link_and_stop_the_issuer() {
 }
 
 #[test]
-fn s33_a_paused_name_shows_the_link_that_ends_the_pause_and_is_left_alone() {
+fn s33_a_paused_name_shows_its_link_and_is_not_retried() {
     run(async {
         let bench = Bench::new().await?;
         let link = format!("https://portal.example.org/sfe/v1/unpause?jwt={}", "e".repeat(600));
@@ -115,7 +115,7 @@ fn s33_a_paused_name_shows_the_link_that_ends_the_pause_and_is_left_alone() {
              paused.my-company.test and possibly others. Please visit: {link}"
         );
         let pause = Fault::problem(429, "rateLimited", &detail);
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, pause)]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, pause)]);
         let mut job = job("paused")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
@@ -125,9 +125,9 @@ fn s33_a_paused_name_shows_the_link_that_ends_the_pause_and_is_left_alone() {
             let say = bench.harness.pass(&mut job).await?;
             bench.harness.jump(&job, say.look_again).await;
         }
-        // At most 1, 10 and 100 minutes later, then daily, each with a nonce.
+        // After 1, 10 and 100 minutes at most, then daily, each with a nonce.
         bench.cost(2 * 7, 0)?;
-        bench.proxy.behave();
+        bench.proxy.clear_rules();
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM + 1, 1)
     })
@@ -135,7 +135,7 @@ fn s33_a_paused_name_shows_the_link_that_ends_the_pause_and_is_left_alone() {
 }
 
 #[test]
-fn s34_a_profile_that_the_ca_does_not_have_is_named_beside_those_that_it_has() {
+fn s34_an_unknown_profile_is_reported_with_the_available_ones() {
     run(async {
         let bench = Bench::new().await?;
         let mut job = job("profile")?;
@@ -156,7 +156,7 @@ fn s34_a_profile_that_the_ca_does_not_have_is_named_beside_those_that_it_has() {
 }
 
 #[test]
-fn s34_a_profile_that_the_ca_takes_away_or_that_does_not_fit_is_told_in_its_words() {
+fn s34_the_message_of_the_ca_about_a_profile_is_reported() {
     run(async {
         let bench = Bench::new().await?;
         for (number, (word, detail)) in [
@@ -167,14 +167,14 @@ fn s34_a_profile_that_the_ca_takes_away_or_that_does_not_fit_is_told_in_its_word
         .enumerate()
         {
             let refusal = Fault::problem(400, word, detail);
-            bench.proxy.misbehave([Rule::on(Kind::NewOrder, refusal)]);
+            bench.proxy.set_rules([Rule::on(Kind::NewOrder, refusal)]);
             let mut job = job(&format!("gone-{number}"))?;
             job.ask(|request| request.acme.profile = Some("default".to_owned()));
             let say = bench.harness.until_failed(&mut job).await?;
             assert_eq!(say.reason, Reason::SpecRefused, "{}", say.message);
             ensure!(say.message.contains(detail), "{}", say.message);
             ensure!(say.look_again >= bench.harness.now() + seconds(3600), "at once again");
-            // The order, a nonce, and what the directory says now.
+            // The order, a nonce, and the current directory.
             bench.cost(3, 0)?;
         }
         Ok(())
@@ -183,7 +183,7 @@ fn s34_a_profile_that_the_ca_takes_away_or_that_does_not_fit_is_told_in_its_word
 }
 
 #[test]
-fn s35_refused_identifiers_are_named_one_by_one() {
+fn s35_each_refused_identifier_is_reported() {
     run(async {
         let bench = Bench::new().await?;
         let kind = "urn:ietf:params:acme:error:rejectedIdentifier";
@@ -200,7 +200,7 @@ fn s35_refused_identifiers_are_named_one_by_one() {
         });
         bench
             .proxy
-            .misbehave([Rule::on(Kind::NewOrder, Fault::Answer(Answer::json(400, &refusal)))]);
+            .set_rules([Rule::on(Kind::NewOrder, Fault::Answer(Answer::json(400, &refusal)))]);
         let mut job =
             CertificateCase::of(&["a.my-company.test", "b.my-company.test", "c.my-company.test"])?;
         let say = bench.harness.until_failed(&mut job).await?;

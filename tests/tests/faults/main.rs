@@ -1,10 +1,10 @@
-//! Faults of CAs and of what stands before them: the scenarios 1 to 36 of the project's list, each a
-//! test by its number. Each ends in the right state, states what it may cost in ACME requests, and
-//! has no certificate signed twice.
+//! Faults of CAs and of proxies before them: the scenarios 1 to 36 of the project's list, each a
+//! test with its number. Each test checks the final state and the number of ACME requests, and that
+//! no certificate is signed twice.
 //!
-//! The CA is Pebble behind a proxy that misbehaves ([`tests::proxy`]); the manager is a harness
-//! ([`tests::desk`]), which has the same plan, the same engine and a clock that jumps. What needs
-//! Kubernetes objects is shown elsewhere:
+//! The CA is Pebble behind a proxy that injects faults ([`tests::proxy`]). The manager is a harness
+//! ([`tests::engine_harness`]) with the same plan, the same engine and a simulated clock. Other
+//! binaries test scenarios that need Kubernetes objects:
 //!
 //! | scenario | where |
 //! |---|---|
@@ -38,7 +38,7 @@ use tests::{
     proxy::{Kind, Proxy},
 };
 
-/// A CA, a proxy before it, and a harness that sees the CA through the proxy only.
+/// A CA, a proxy before it, and a harness that reaches the CA through the proxy only.
 struct Bench {
     harness: EngineHarness,
     proxy: Arc<Proxy>,
@@ -46,25 +46,25 @@ struct Bench {
 }
 
 impl Bench {
-    /// One of its own for each test: Pebble 2.10 can lock up when several harnesses order at once.
+    /// Each test has its own: Pebble 2.10 can deadlock when several harnesses order in parallel.
     async fn new() -> Result<Self> {
         Self::with(PebbleOptions { nonce_reject: 0, ..Default::default() }).await
     }
 
     async fn with(options: PebbleOptions) -> Result<Self> {
         let pebble = Pebble::start(&options, &scratch()?, &logs()?).await?;
-        let proxy = Arc::new(Proxy::before(&pebble).await?);
+        let proxy = Arc::new(Proxy::for_pebble(&pebble).await?);
         let harness = EngineHarness::open(&proxy.directory(), pebble.trust()).await?;
         proxy.forget();
         Ok(Self { harness, proxy, pebble })
     }
 
-    /// The process dies and another takes its place.
+    /// Simulates a crash and a new process.
     fn restart(&mut self) {
         self.harness = self.harness.restarted();
     }
 
-    /// Waits until the certificate is there, and returns how long that took.
+    /// Waits until the certificate is issued, and returns how long that took.
     async fn issue(&self, job: &mut CertificateCase) -> Result<SignedDuration> {
         let start = self.harness.now();
         self.harness.until_ready(job, days(3)).await?;
@@ -72,8 +72,8 @@ impl Bench {
         Ok(self.harness.now().duration_since(start))
     }
 
-    /// Fails unless everything since the last look cost at most `budget` requests, and the CA has
-    /// signed so many certificates since it started.
+    /// Checks that the requests since the last call are at most `budget`, and that the CA has
+    /// signed this number of certificates since its start.
     fn cost(&self, budget: usize, signed: usize) -> Result<()> {
         let (total, counts) = (self.proxy.total(), self.proxy.counts());
         ensure!(total <= budget, "{total} requests, the budget is {budget}: {counts:?}");
@@ -84,7 +84,7 @@ impl Bench {
     }
 }
 
-/// A minimal order of one name.
+/// The requests of a minimal order with one name.
 const MINIMUM: usize = 7;
 
 fn job(name: &str) -> Result<CertificateCase> {
@@ -99,12 +99,12 @@ fn days(count: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * count)
 }
 
-/// As headers write it (RFC 9110 section 5.6.7).
+/// The format of HTTP headers (RFC 9110 section 5.6.7).
 fn http_date(time: Timestamp) -> String {
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// What an order asks a CA for, one kind after the other.
+/// The kinds of requests of an order, in sequence.
 const KINDS: [Kind; 6] = [
     Kind::NewOrder,
     Kind::Authorization,

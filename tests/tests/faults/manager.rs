@@ -1,5 +1,5 @@
-//! The manager itself behind the proxy: what a CA said must survive it, and what it has against a key is
-//! not said twice.
+//! The real manager behind the proxy: a Retry-After must survive a restart, and a key that the CA
+//! refuses must not be used again.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Long enough for a manager to be killed and to start again.
+/// Long enough to kill a manager and to start another.
 const RETRY_AFTER: i64 = 8;
 
 async fn env() -> Result<TestEnv> {
-    // A nonce that is refused would be one more request to count.
+    // A refused nonce would add a request.
     let pebble = PebbleOptions { nonce_reject: 0, ..Default::default() };
     TestEnv::with_issuer(TestEnvOptions { pebble, proxy: true, ..Default::default() }).await
 }
 
 #[test]
-fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
+fn s03_a_retry_after_is_kept_by_the_next_manager() {
     run(async {
         let env = env().await?;
         let proxy = env.proxy.as_ref().context("there is no proxy")?;
         let namespace = Namespace::new(&env, "overloaded").await?;
         proxy.forget();
         let busy = Answer::html(503, "busy").retry_after(&RETRY_AFTER.to_string());
-        proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(busy)).once()]);
+        proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(busy)).once()]);
         namespace.simple("patient").await?;
         eventually(SOON, "the failure is in the status", || async {
             let found = namespace.read("Certificate", "patient").await?;
@@ -59,13 +59,13 @@ fn s03_a_time_that_the_ca_named_is_kept_by_the_next_manager() {
 }
 
 #[test]
-fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
+fn s06_no_manager_registers_an_account_before_the_retry_after() {
     run(async {
         let env = env().await?;
         let proxy = env.proxy.as_ref().context("there is no proxy")?;
         proxy.forget();
         let busy = Answer::html(503, "busy").retry_after(&RETRY_AFTER.to_string());
-        proxy.misbehave([Rule::on(Kind::NewAccount, Fault::Answer(busy)).once()]);
+        proxy.set_rules([Rule::on(Kind::NewAccount, Fault::Answer(busy)).once()]);
         let client = env.control_plane.client();
         let mut issuer = acme_issuer("patient", &proxy.directory())?;
         apply(&client, "default", &issuer).await?;
@@ -84,8 +84,8 @@ fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
         until("says until when", |it| it["state"] == "Error" && it["rest"]["until"].is_string())
             .await?;
         env.replace_manager().await?;
-        // What wakes it in between changes nothing.
-        issuer["spec"]["acme"]["email"] = json!("somebody.else@my-company.test");
+        // A reconciliation before that time changes nothing.
+        issuer["spec"]["acme"]["email"] = json!("other@my-company.test");
         apply(&client, "default", &issuer).await?;
         until("is ready", |it| it["state"] == "Ready" && it["rest"].is_null()).await?;
         let asked: Vec<_> = proxy.seen_of(Kind::NewAccount).iter().map(|seen| seen.at).collect();
@@ -97,9 +97,9 @@ fn s06_a_ca_that_wants_no_account_now_is_asked_by_no_manager_before_it_says() {
     .unwrap();
 }
 
-/// As a CA does with a key that is known to have leaked.
+/// CAs refuse keys that are known to be compromised.
 #[test]
-fn a_key_that_the_ca_refuses_is_not_kept_whatever_the_policy_says() {
+fn a_key_that_the_ca_refuses_is_replaced_under_every_rotation_policy() {
     run(async {
         let env = env().await?;
         let proxy = env.proxy.as_ref().context("there is no proxy")?;
@@ -128,13 +128,13 @@ fn a_key_that_the_ca_refuses_is_not_kept_whatever_the_policy_says() {
         ensure!(second.public_key == first.public_key, "the key was not kept");
 
         let refused = Fault::problem(400, "badCSR", "public key is on the list of leaked keys");
-        proxy.misbehave([Rule::on(Kind::Finalize, refused).once()]);
+        proxy.set_rules([Rule::on(Kind::Finalize, refused).once()]);
         namespace.patch("web", json!({ "spec": { "renew": true } })).await?;
         let says = |object: &kube::api::DynamicObject| {
             object.data["status"]["message"].as_str().is_some_and(|it| it.contains("has a new key"))
         };
         namespace.until_some("Certificate", "web", "says what comes next", SOON, says).await?;
-        // A minute later by itself.
+        // One minute later, without a change.
         let now = json!({"metadata": {"annotations": {"gardener.cloud/operation": "reconcile"}}});
         namespace.patch("web", now).await?;
         let third = renewed(second.serial.clone()).await?;

@@ -1,4 +1,4 @@
-//! Orders that are interrupted, and orders that go another way than expected.
+//! Orders that are interrupted or that take an unexpected course.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use tests::{
 use crate::{Bench, KINDS, MINIMUM, counts, days, job, seconds};
 
 #[test]
-fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() {
+fn an_order_takes_seven_requests_or_four_with_valid_authorizations_and_no_nonce_request() {
     run(async {
         let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
         let bench = Bench::with(options).await?;
@@ -44,16 +44,16 @@ fn a_minimal_order_costs_seven_requests_four_when_proved_before_and_no_nonce() {
 }
 
 #[test]
-fn s13_a_connection_lost_after_finalize_costs_no_second_certificate() {
+fn s13_a_connection_lost_after_finalize_causes_no_second_certificate() {
     run(async {
         let mut bench = Bench::new().await?;
-        bench.proxy.misbehave([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
         bench.issue(&mut job("lost")?).await?;
         assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
-        // The second try, the nonce for it, and a look at the order.
+        // The second attempt, its nonce, and a poll of the order.
         bench.cost(MINIMUM + 3, 1)?;
-        // And when the process dies with it.
-        bench.proxy.misbehave([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
+        // The same with a crash.
+        bench.proxy.set_rules([Rule::on(Kind::Finalize, Fault::ResetAfter).once()]);
         let mut job = job("lost-and-dead")?;
         let lost = |_: &_| bench.proxy.count(Kind::Finalize) == 1;
         bench.harness.until(&mut job, days(1), lost).await?;
@@ -67,14 +67,14 @@ fn s13_a_connection_lost_after_finalize_costs_no_second_certificate() {
 }
 
 #[test]
-fn s13_a_lost_request_or_answer_anywhere_costs_a_few_requests_and_nothing_else() {
+fn s13_any_lost_request_or_reply_only_causes_a_few_requests() {
     run(async {
         let bench = Bench::new().await?;
         let mut signed = 0;
         for fault in [Fault::ResetBefore, Fault::ResetAfter] {
             for kind in KINDS {
                 signed += 1;
-                bench.proxy.misbehave([Rule::on(kind, fault.clone()).once()]);
+                bench.proxy.set_rules([Rule::on(kind, fault.clone()).once()]);
                 let took = bench.issue(&mut job(&format!("lost-{signed}"))?).await?;
                 ensure!(took < seconds(30), "{kind:?}, {fault:?}: {took:#}");
                 bench.cost(MINIMUM + 3, signed)?;
@@ -85,8 +85,8 @@ fn s13_a_lost_request_or_answer_anywhere_costs_a_few_requests_and_nothing_else()
     .unwrap();
 }
 
-/// Dies at `point`; the next process may spend `budget` requests, and no new order.
-async fn dies_at(point: Point, budget: usize) -> Result<()> {
+/// Crashes at `point`; the next process may send `budget` requests, and no new order.
+async fn crashes_at(point: Point, budget: usize) -> Result<()> {
     let mut bench = Bench::new().await?;
     let mut job = CertificateCase::of(&["dead.my-company.test", "*.dead.my-company.test"])?;
     bench.harness.die_at(&mut job, point).await?;
@@ -99,28 +99,28 @@ async fn dies_at(point: Point, budget: usize) -> Result<()> {
     let key = kept.bundle.key.as_ref().context("there is no key")?;
     assert_eq!(key.public_key(), kept.bundle.leaf.public_key);
     assert_eq!(job.stored, 1);
-    // With the directory and a nonce: the process is new.
+    // A new process also fetches the directory and a nonce.
     bench.cost(budget + 2, 1)
 }
 
 #[test]
-fn s14_a_process_that_dies_before_finalize_is_followed_by_one_that_goes_on() {
+fn s14_after_a_crash_before_finalize_the_next_process_continues() {
     run(async {
-        // All but the order: it is looked at.
-        dies_at(Point::Ordered, 10).await?;
-        dies_at(Point::Validating, 6).await
+        // All requests except the new order, plus a poll.
+        crashes_at(Point::Ordered, 10).await?;
+        crashes_at(Point::Validating, 6).await
     })
     .unwrap();
 }
 
 #[test]
-fn s15_a_process_that_dies_after_finalize_is_followed_by_one_that_fetches() {
-    run(dies_at(Point::Signing, 2)).unwrap();
+fn s15_after_a_crash_after_finalize_the_next_process_downloads() {
+    run(crashes_at(Point::Signing, 2)).unwrap();
 }
 
 #[test]
-fn s16_a_process_that_dies_before_the_secret_is_written_is_followed_by_one_that_fetches_again() {
-    run(dies_at(Point::Fetched, 2)).unwrap();
+fn s16_after_a_crash_before_the_secret_write_the_next_process_downloads_again() {
+    run(crashes_at(Point::Fetched, 2)).unwrap();
 }
 
 fn order(status: &str, error: &Value) -> Value {
@@ -136,11 +136,11 @@ fn caa() -> Value {
 }
 
 #[test]
-fn s17_an_order_that_fails_after_it_was_ready_is_tried_again_in_a_minute() {
+fn s17_an_order_that_fails_after_it_was_ready_is_retried_in_a_minute() {
     run(async {
         let bench = Bench::new().await?;
         for (number, rules) in [
-            // It says so at once, or while it signs.
+            // The CA reports it at once, or after processing.
             vec![Rule::on(Kind::Finalize, Fault::Answer(Answer::json(403, &caa()))).once()],
             vec![
                 Rule::on(
@@ -155,7 +155,7 @@ fn s17_an_order_that_fails_after_it_was_ready_is_tried_again_in_a_minute() {
         .into_iter()
         .enumerate()
         {
-            bench.proxy.misbehave(rules);
+            bench.proxy.set_rules(rules);
             let mut job = job(&format!("caa-{number}"))?;
             let say = bench.harness.until_failed(&mut job).await?;
             assert_eq!(say.reason, Reason::BackingOff);
@@ -171,7 +171,7 @@ fn s17_an_order_that_fails_after_it_was_ready_is_tried_again_in_a_minute() {
 }
 
 #[test]
-fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently() {
+fn s18_an_order_that_takes_hours_is_polled_at_growing_intervals() {
     const POLLS: usize = 60 + 8 * 60 + 10;
     run(async {
         let mut bench = Bench::new().await?;
@@ -182,7 +182,7 @@ fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently
                 order["certificate"] = json!(null);
             }
         });
-        bench.proxy.misbehave([Rule::on(Kind::Order, stuck)]);
+        bench.proxy.set_rules([Rule::on(Kind::Order, stuck)]);
         let mut job = job("stuck")?;
         let end = bench.harness.now() + seconds(8 * 3600);
         let mut say = bench.harness.pass(&mut job).await?;
@@ -193,7 +193,7 @@ fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently
         }
         ensure!(say.message.contains("the CA"), "{}", say.message);
         assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
-        bench.proxy.behave();
+        bench.proxy.clear_rules();
         bench.issue(&mut job).await?;
         assert_eq!(bench.proxy.count(Kind::NewOrder), 1);
         bench.cost(MINIMUM + POLLS, 1)
@@ -202,7 +202,7 @@ fn s18_an_order_that_the_ca_works_on_for_hours_is_waited_for_ever_more_patiently
 }
 
 #[test]
-fn s19_an_order_that_is_ready_at_once_costs_four_requests() {
+fn s19_an_order_that_is_ready_at_once_takes_four_requests() {
     run(async {
         let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
         let bench = Bench::with(options).await?;
@@ -215,13 +215,13 @@ fn s19_an_order_that_is_ready_at_once_costs_four_requests() {
 }
 
 #[test]
-fn s19_an_old_order_that_comes_back_is_taken_up_where_it_is() {
+fn s19_an_existing_order_is_continued_in_its_state() {
     run(async {
         let bench = Bench::new().await?;
         for (number, point) in [Point::Ordered, Point::Validating].into_iter().enumerate() {
-            // The answer to the first order is the answer to the second, too.
+            // The reply to the second request equals that to the first.
             let first: Arc<Mutex<Option<Answer>>> = Arc::default();
-            bench.proxy.misbehave([Rule::on(
+            bench.proxy.set_rules([Rule::on(
                 Kind::NewOrder,
                 Fault::alter(move |answer| {
                     let mut first = first.lock().unwrap();
@@ -236,7 +236,7 @@ fn s19_an_old_order_that_comes_back_is_taken_up_where_it_is() {
             )]);
             let name = format!("old-{number}");
             bench.harness.die_at(&mut job(&name)?, point).await?;
-            // The stored progress was lost as well.
+            // The stored progress is lost, too.
             bench.issue(&mut job(&name)?).await?;
             bench.cost(2 * MINIMUM, number + 1)?;
         }
@@ -246,7 +246,7 @@ fn s19_an_old_order_that_comes_back_is_taken_up_where_it_is() {
 }
 
 #[test]
-fn s19_an_order_that_has_a_certificate_for_another_key_is_left_alone() {
+fn s19_an_existing_order_with_a_certificate_for_another_key_is_not_used() {
     run(async {
         let bench = Bench::new().await?;
         bench.issue(&mut job("taken")?).await?;
@@ -259,7 +259,7 @@ fn s19_an_order_that_has_a_certificate_for_another_key_is_left_alone() {
         let mut valid = order("valid", &json!(null));
         valid["certificate"] = json!(certificate);
         let old = Answer::json(201, &valid).with(LOCATION, &url);
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(old)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(old)).once()]);
         let mut job = job("taken")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!((say.reason, job.stored), (Reason::BackingOff, 0), "{}", say.message);
@@ -270,7 +270,7 @@ fn s19_an_order_that_has_a_certificate_for_another_key_is_left_alone() {
 }
 
 #[test]
-fn s20_an_authorization_that_ends_before_it_is_used_costs_another_order() {
+fn s20_an_authorization_that_expires_before_its_use_causes_another_order() {
     run(async {
         let bench = Bench::new().await?;
         let over = Answer::problem(400, "malformed", "the authorization is deactivated");
@@ -286,8 +286,9 @@ fn s20_an_authorization_that_ends_before_it_is_used_costs_another_order() {
         .into_iter()
         .enumerate()
         {
-            bench.proxy.misbehave(rules);
-            // Nobody erred, and nothing that a person asked for is wrong: nobody is waited for.
+            bench.proxy.set_rules(rules);
+            // Neither the user nor the CA made an error, so this is retried without waiting for a
+            // change.
             let took = bench.issue(&mut job(&format!("over-{number}"))?).await?;
             ensure!(took <= seconds(600), "{number}: {took:#}");
             ensure!(bench.proxy.count(Kind::NewOrder) <= 2, "{:?}", bench.proxy.counts());
@@ -299,11 +300,11 @@ fn s20_an_authorization_that_ends_before_it_is_used_costs_another_order() {
 }
 
 #[test]
-fn s20_a_challenge_that_a_part_of_the_ca_does_not_know_yet_is_answered_again() {
+fn s20_a_challenge_that_a_ca_replica_does_not_know_yet_is_triggered_again() {
     run(async {
         let bench = Bench::new().await?;
         let lagging = Fault::problem(404, "malformed", "no such challenge");
-        bench.proxy.misbehave([Rule::on(Kind::Challenge, lagging).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::Challenge, lagging).once()]);
         let took = bench.issue(&mut job("lagging")?).await?;
         ensure!(took <= seconds(600), "{took:#}");
         bench.cost(2 * MINIMUM + 2, 1)
@@ -312,7 +313,7 @@ fn s20_a_challenge_that_a_part_of_the_ca_does_not_know_yet_is_answered_again() {
 }
 
 #[test]
-fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_again() {
+fn s21_one_refused_name_of_ninety_nine_is_reported_and_the_others_are_not_proved_again() {
     run(async {
         let options = PebbleOptions { nonce_reject: 0, authz_reuse: 100, ..Default::default() };
         let bench = Bench::with(options).await?;
@@ -329,7 +330,7 @@ fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_ag
                 authorization["challenges"][0]["error"] = json!({"type": kind, "detail": detail});
             }
         });
-        bench.proxy.misbehave([
+        bench.proxy.set_rules([
             Rule::on(Kind::Order, Fault::member("status", "invalid")).once(),
             Rule::on(Kind::Authorization, refuse).first(2 * 99),
         ]);
@@ -338,7 +339,7 @@ fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_ag
         assert_eq!(say.reason, Reason::BackingOff);
         ensure!(say.message.contains("n42.my-company.test: unauthorized: Inc"), "{}", say.message);
         ensure!(!say.message.contains("n41."), "{}", say.message);
-        // And a nonce for each of those that go side by side.
+        // One nonce for each of the parallel requests.
         bench.cost(1 + 99 + 99 + 1 + 99 + 8, 0)?;
         bench.issue(&mut job).await?;
         bench.cost(4, 1)
@@ -347,7 +348,7 @@ fn s21_one_refused_name_of_ninety_nine_is_named_and_the_others_are_not_proved_ag
 }
 
 #[test]
-fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today() {
+fn s22_a_ca_without_a_supported_challenge_is_not_asked_again_for_a_day() {
     run(async {
         let bench = Bench::new().await?;
         let only_alpn = Fault::json(|authorization| {
@@ -355,7 +356,7 @@ fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today()
                 all.retain(|one| one["type"] == "tls-alpn-01");
             }
         });
-        bench.proxy.misbehave([Rule::on(Kind::Authorization, only_alpn)]);
+        bench.proxy.set_rules([Rule::on(Kind::Authorization, only_alpn)]);
         let mut job = job("alpn")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::SpecRefused);
@@ -363,7 +364,7 @@ fn s22_a_ca_that_offers_no_challenge_that_we_can_meet_is_not_asked_again_today()
         ensure!(say.message.contains("alpn.my-company.test"), "{}", say.message);
         assert_eq!(say.look_again, bench.harness.now() + days(1) + seconds(1));
         bench.cost(3, 0)?;
-        bench.proxy.behave();
+        bench.proxy.clear_rules();
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM, 1)
     })

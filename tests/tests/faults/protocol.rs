@@ -1,4 +1,4 @@
-//! The protocol below the orders: nonces, limits, errors that no CA meant, directories, TLS.
+//! The protocol below the orders: nonces, rate limits, foreign error pages, directories, TLS.
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -19,13 +19,13 @@ use tests::{
 use crate::{Bench, KINDS, MINIMUM, counts, days, http_date, job, seconds};
 
 #[test]
-fn s01_ninety_five_percent_bad_nonces_cost_requests_and_nothing_else() {
+fn s01_ninety_five_percent_bad_nonces_only_cause_requests() {
     const BUDGET: usize = 400;
     run(async {
         let bench = Bench::new().await?;
-        bench.proxy.misbehave([Rule::all(Fault::stale_nonce()).percent(95)]);
+        bench.proxy.set_rules([Rule::all(Fault::stale_nonce()).percent(95)]);
         let took = bench.issue(&mut job("nonces")?).await?;
-        // Eleven nonces in vain are a hiccup, and hiccups are met ever more patiently.
+        // Eleven bad nonces are a transient error, which is retried at growing intervals.
         ensure!(took < seconds(3600), "it took {took:#}");
         assert_eq!(bench.harness.board.published(), [""; 0]);
         bench.cost(BUDGET, 1)
@@ -34,39 +34,39 @@ fn s01_ninety_five_percent_bad_nonces_cost_requests_and_nothing_else() {
 }
 
 #[test]
-fn s02_a_bad_nonce_without_a_new_one_costs_a_nonce_request() {
+fn s02_a_bad_nonce_without_a_new_one_causes_a_nonce_request() {
     run(async {
         let bench = Bench::new().await?;
         let refusal = Fault::problem(400, "badNonce", "used before");
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, refusal.clone()).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, refusal.clone()).once()]);
         bench.issue(&mut job("once")?).await?;
         assert_eq!(bench.proxy.count(Kind::NewNonce), 1);
         bench.cost(MINIMUM + 2, 1)?;
-        // A CA that takes no nonce at all is asked less and less.
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, refusal)]);
+        // A CA that accepts no nonce is retried at growing intervals.
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, refusal)]);
         let mut job = job("never")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.reason, Reason::BackingOff);
         ensure!(say.message.contains("badNonce: used before"), "{}", say.message);
         bench.cost(22, 1)?;
-        bench.proxy.behave();
+        bench.proxy.clear_rules();
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM + 1, 2)
     })
     .unwrap();
 }
 
-/// What a refused order costs: the request, and the nonce that the refusal did not bring.
+/// The cost of a refused order: the request, and the nonce that the refusal lacks.
 const REFUSED: usize = 2;
-/// The same on the way: where the process had nothing to wait for, it looks at the step before again.
-const HICCUP: usize = 3;
+/// The same in a running order: a process without an interval to wait repeats the step before.
+const TRANSIENT_ERROR: usize = 3;
 
 #[test]
-fn s03_a_limit_in_seconds_is_kept_to_the_second() {
+fn s03_a_retry_after_in_seconds_is_kept_to_the_second() {
     run(async {
         let bench = Bench::new().await?;
         let limit = Answer::problem(429, "rateLimited", "too many new orders").retry_after("3600");
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
         let mut job = job("limited")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.look_again, bench.harness.now() + seconds(3600));
@@ -79,12 +79,12 @@ fn s03_a_limit_in_seconds_is_kept_to_the_second() {
 }
 
 #[test]
-fn s04_a_limit_as_a_date_is_kept_to_the_second() {
+fn s04_a_retry_after_date_is_kept_to_the_second() {
     run(async {
         let bench = Bench::new().await?;
         let until = bench.harness.now().round(jiff::Unit::Second)? + seconds(5000);
         let limit = Answer::problem(429, "rateLimited", "no").retry_after(&http_date(until));
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(limit)).once()]);
         let mut job = job("limited")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!(say.look_again, until);
@@ -96,11 +96,11 @@ fn s04_a_limit_as_a_date_is_kept_to_the_second() {
 }
 
 #[test]
-fn s05_a_limit_without_a_time_is_no_invitation_to_hurry() {
+fn s05_a_rate_limit_without_retry_after_is_not_retried_quickly() {
     run(async {
         let bench = Bench::new().await?;
         let limit = Fault::problem(429, "rateLimited", "too many");
-        bench.proxy.misbehave([Rule::on(Kind::NewOrder, limit).first(3)]);
+        bench.proxy.set_rules([Rule::on(Kind::NewOrder, limit).first(3)]);
         let took = bench.issue(&mut job("limited")?).await?;
         ensure!(took >= seconds(60 + 600 + 6000), "it took only {took:#}");
         assert_eq!(bench.proxy.count(Kind::NewOrder), 4);
@@ -110,20 +110,20 @@ fn s05_a_limit_without_a_time_is_no_invitation_to_hurry() {
 }
 
 #[test]
-fn s06_an_overloaded_ca_is_asked_again_when_it_says() {
+fn s06_an_overloaded_ca_is_retried_at_its_retry_after() {
     run(async {
         let mut bench = Bench::new().await?;
         for (number, kind) in KINDS.into_iter().enumerate() {
             let busy = Answer::html(503, "503 Service Unavailable").retry_after("120");
-            bench.proxy.misbehave([Rule::on(kind, Fault::Answer(busy)).once()]);
+            bench.proxy.set_rules([Rule::on(kind, Fault::Answer(busy)).once()]);
             let took = bench.issue(&mut job(&format!("busy-{number}"))?).await?;
             ensure!(took >= seconds(120) && took < seconds(130), "{kind:?}: {took:#}");
-            bench.cost(MINIMUM + HICCUP, number + 1)?;
+            bench.cost(MINIMUM + TRANSIENT_ERROR, number + 1)?;
         }
         for (number, kind) in [Kind::Directory, Kind::NewNonce].into_iter().enumerate() {
             bench.restart();
             let busy = Answer::html(503, "503 Service Unavailable").retry_after("120");
-            bench.proxy.misbehave([Rule::on(kind, Fault::Answer(busy)).once()]);
+            bench.proxy.set_rules([Rule::on(kind, Fault::Answer(busy)).once()]);
             let took = bench.issue(&mut job(&format!("cold-{number}"))?).await?;
             ensure!(took >= seconds(120) && took < seconds(130), "{kind:?}: {took:#}");
             bench.cost(MINIMUM + 2 + 1, KINDS.len() + number + 1)?;
@@ -134,7 +134,7 @@ fn s06_an_overloaded_ca_is_asked_again_when_it_says() {
 }
 
 #[test]
-fn s07_an_error_in_html_is_a_hiccup_and_is_not_quoted() {
+fn s07_an_html_error_is_transient_and_is_not_quoted() {
     run(async {
         let bench = Bench::new().await?;
         let mut signed = 0;
@@ -143,14 +143,14 @@ fn s07_an_error_in_html_is_a_hiccup_and_is_not_quoted() {
                 signed += 1;
                 bench
                     .proxy
-                    .misbehave([Rule::on(kind, Fault::Answer(Answer::html(status, title))).once()]);
+                    .set_rules([Rule::on(kind, Fault::Answer(Answer::html(status, title))).once()]);
                 let mut job = job(&format!("html-{signed}"))?;
                 let took = bench.issue(&mut job).await?;
                 ensure!(took < seconds(60), "{kind:?}: {took:#}");
                 let heard = job.heard.join("\n");
                 let status = format!("the answer is no ACME problem document (HTTP {status})");
                 ensure!(heard.contains(&status) && !heard.contains(title), "{kind:?}: {heard}");
-                bench.cost(MINIMUM + HICCUP, signed)?;
+                bench.cost(MINIMUM + TRANSIENT_ERROR, signed)?;
             }
         }
         Ok(())
@@ -159,18 +159,18 @@ fn s07_an_error_in_html_is_a_hiccup_and_is_not_quoted() {
 }
 
 #[test]
-fn s08_a_refusal_that_is_no_problem_document_is_a_hiccup() {
+fn s08_a_refusal_without_a_problem_document_is_transient() {
     run(async {
         let bench = Bench::new().await?;
         for (number, kind) in KINDS.into_iter().enumerate() {
             let answer = Answer::text(400, "application/problem+json", "{\"type\":");
-            bench.proxy.misbehave([Rule::on(kind, Fault::Answer(answer)).once()]);
+            bench.proxy.set_rules([Rule::on(kind, Fault::Answer(answer)).once()]);
             let took = bench.issue(&mut job(&format!("odd-{number}"))?).await?;
             ensure!(took < seconds(60), "{kind:?}: {took:#}");
-            bench.cost(MINIMUM + HICCUP, number + 1)?;
+            bench.cost(MINIMUM + TRANSIENT_ERROR, number + 1)?;
         }
-        // Neither does anybody depend on what an answer is said to be.
-        bench.proxy.misbehave([Rule::all(Fault::content_type("text/plain"))]);
+        // The result does not depend on the content type.
+        bench.proxy.set_rules([Rule::all(Fault::content_type("text/plain"))]);
         bench.issue(&mut job("plain")?).await?;
         bench.cost(MINIMUM, KINDS.len() + 1)
     })
@@ -178,19 +178,19 @@ fn s08_a_refusal_that_is_no_problem_document_is_a_hiccup() {
 }
 
 #[test]
-fn s08_an_answer_that_breaks_off_or_never_ends_is_a_hiccup() {
+fn s08_a_truncated_or_endless_reply_is_transient() {
     run(async {
         let bench = Bench::new().await?;
         let mut signed = 0;
         for fault in [Fault::truncate(), Fault::BreakOff, Fault::oversize(10 << 20)] {
-            // What comes after a broken answer to a new order is another order: nobody knows the
-            // first. The certificate is another matter, see 24.
+            // After a broken reply to a new order, another order is placed: the URL of the first is
+            // unknown. For a broken certificate see scenario 24.
             for kind in &KINDS[..5] {
                 signed += 1;
-                bench.proxy.misbehave([Rule::on(*kind, fault.clone()).once()]);
+                bench.proxy.set_rules([Rule::on(*kind, fault.clone()).once()]);
                 let took = bench.issue(&mut job(&format!("broken-{signed}"))?).await?;
                 ensure!(took < seconds(60), "{kind:?}, {fault:?}: {took:#}");
-                bench.cost(MINIMUM + HICCUP, signed)?;
+                bench.cost(MINIMUM + TRANSIENT_ERROR, signed)?;
             }
         }
         Ok(())
@@ -199,7 +199,7 @@ fn s08_an_answer_that_breaks_off_or_never_ends_is_a_hiccup() {
 }
 
 #[test]
-fn s09_an_absurd_retry_after_stops_nobody_for_long_and_makes_nobody_hurry() {
+fn s09_an_absurd_retry_after_is_clamped() {
     run(async {
         let bench = Bench::new().await?;
         let day = days(1);
@@ -207,7 +207,7 @@ fn s09_an_absurd_retry_after_stops_nobody_for_long_and_makes_nobody_hurry() {
         for (number, (value, at_least, at_most)) in [
             ("86400", day, day),
             ("315360000", day, day),
-            // Five tries with less and less hurry.
+            // Five attempts at growing intervals.
             (past.as_str(), seconds(5), seconds(600)),
             ("0", seconds(5), seconds(600)),
             ("soon", seconds(5), seconds(600)),
@@ -218,7 +218,7 @@ fn s09_an_absurd_retry_after_stops_nobody_for_long_and_makes_nobody_hurry() {
         {
             let busy = Answer::html(503, "busy").retry_after(value);
             let times = if at_most == day { 1 } else { 5 };
-            bench.proxy.misbehave([Rule::on(Kind::NewOrder, Fault::Answer(busy)).first(times)]);
+            bench.proxy.set_rules([Rule::on(Kind::NewOrder, Fault::Answer(busy)).first(times)]);
             let took = bench.issue(&mut job(&format!("absurd-{number}"))?).await?;
             // The order itself takes a second.
             ensure!(took >= at_least && took < at_most + seconds(2), "{value}: {took:#}");
@@ -230,11 +230,11 @@ fn s09_an_absurd_retry_after_stops_nobody_for_long_and_makes_nobody_hurry() {
 }
 
 #[test]
-fn s10_a_directory_with_junk_and_without_renewal_information_is_as_good_as_another() {
+fn s10_a_directory_with_junk_and_without_renewal_information_is_accepted() {
     run(async {
         let mut bench = Bench::new().await?;
         bench.restart();
-        bench.proxy.misbehave([Rule::on(
+        bench.proxy.set_rules([Rule::on(
             Kind::Directory,
             Fault::json(|json| {
                 json["zXj3q-9r2Eo"] =
@@ -259,7 +259,7 @@ fn s10_a_directory_that_changes_is_fetched_again() {
         let mut bench = Bench::new().await?;
         bench.restart();
         let old = format!("{}/old-order", bench.proxy.url());
-        bench.proxy.misbehave([Rule::on(Kind::Directory, Fault::member("newOrder", old)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::Directory, Fault::member("newOrder", old)).once()]);
         let took = bench.issue(&mut job("moved")?).await?;
         ensure!(took < seconds(60), "{took:#}");
         assert_eq!(bench.proxy.count(Kind::Directory), 2);
@@ -269,7 +269,7 @@ fn s10_a_directory_that_changes_is_fetched_again() {
 }
 
 #[test]
-fn s10_a_directory_that_is_none_is_a_hiccup() {
+fn s10_an_invalid_directory_is_transient() {
     run(async {
         let mut bench = Bench::new().await?;
         let odd = [
@@ -282,7 +282,7 @@ fn s10_a_directory_that_is_none_is_a_hiccup() {
         ];
         for (number, fault) in odd.into_iter().enumerate() {
             bench.restart();
-            bench.proxy.misbehave([Rule::on(Kind::Directory, fault).once()]);
+            bench.proxy.set_rules([Rule::on(Kind::Directory, fault).once()]);
             let took = bench.issue(&mut job(&format!("odd-{number}"))?).await?;
             ensure!(took < seconds(60), "{number}: {took:#}");
             bench.cost(MINIMUM + 3, number + 1)?;
@@ -293,7 +293,7 @@ fn s10_a_directory_that_is_none_is_a_hiccup() {
 }
 
 #[test]
-fn s11_a_ca_that_is_away_and_comes_back_is_used_within_minutes() {
+fn s11_a_ca_is_used_within_minutes_after_an_outage() {
     run(async {
         let mut bench = Bench::new().await?;
         bench.restart();
@@ -308,7 +308,7 @@ fn s11_a_ca_that_is_away_and_comes_back_is_used_within_minutes() {
             bench.harness.jump(&job, say.look_again).await;
             tries += 1;
         }
-        // Seconds at first, then every five minutes.
+        // After seconds at first, then every five minutes.
         ensure!(tries <= 8 + 24 * 12, "{tries} tries in a day");
         bench.proxy.open().await?;
         let took = bench.issue(&mut job).await?;
@@ -319,7 +319,7 @@ fn s11_a_ca_that_is_away_and_comes_back_is_used_within_minutes() {
 }
 
 #[test]
-fn s12_a_ca_that_cannot_be_trusted_is_told_why_and_asked_nothing() {
+fn s12_an_untrusted_ca_is_reported_and_gets_no_request() {
     run(async {
         let bench = Bench::new().await?;
         let upstream = bench.pebble.directory().replace("/dir", "");
@@ -339,7 +339,7 @@ fn s12_a_ca_that_cannot_be_trusted_is_told_why_and_asked_nothing() {
             let error = refused.context("it was trusted")?;
             let error: AccountError = error.downcast()?;
             ensure!(error.to_string().contains(why), "{error}");
-            // It may be the server that gets mended.
+            // The operator of the server may replace the certificate.
             assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport));
             assert_eq!(proxy.counts(), counts([]));
         }
@@ -349,7 +349,7 @@ fn s12_a_ca_that_cannot_be_trusted_is_told_why_and_asked_nothing() {
 }
 
 #[test]
-fn a_ca_whose_own_certificate_was_given_is_trusted() {
+fn a_ca_with_its_own_certificate_as_trust_is_trusted() {
     run(async {
         let bench = Bench::new().await?;
         let upstream = bench.pebble.directory().replace("/dir", "");
@@ -363,7 +363,7 @@ fn a_ca_whose_own_certificate_was_given_is_trusted() {
 }
 
 #[test]
-fn an_order_is_not_slowed_down_by_a_proxy_that_behaves() {
+fn the_proxy_without_rules_does_not_slow_down_an_order() {
     run(async {
         let bench = Bench::new().await?;
         let took = bench.issue(&mut job("plain")?).await?;

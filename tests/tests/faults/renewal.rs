@@ -1,4 +1,4 @@
-//! Renewal: predecessors that a CA refuses (RFC 9773 section 5), and what it says about when.
+//! Renewal: predecessors that a CA refuses (RFC 9773 section 5), and renewal information.
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -21,7 +21,7 @@ fn id_of(job: &CertificateCase) -> Result<CertId> {
     kept.bundle.leaf.id.clone().context("the certificate has no identifier")
 }
 
-/// A certificate that was issued at the least cost, and its identifier.
+/// A certificate that was issued with the fewest requests, and its identifier.
 async fn issued(name: &str) -> Result<(Bench, CertificateCase, CertId)> {
     let bench = Bench::new().await?;
     let mut job = job(name)?;
@@ -31,12 +31,12 @@ async fn issued(name: &str) -> Result<(Bench, CertificateCase, CertId)> {
     Ok((bench, job, id))
 }
 
-/// What the CA says about the renewal of a certificate.
+/// The CA's renewal information for a certificate.
 async fn information(bench: &Bench, id: &CertId) -> Result<RenewalInfo> {
     bench.harness.issuer.renewal_info(id).await?.context("no information")
 }
 
-/// Renews the certificate of `job` in place of `replaces`.
+/// Renews the certificate of `job` as a replacement of `replaces`.
 async fn renew(bench: &Bench, job: &mut CertificateCase, replaces: &CertId) -> Result<()> {
     let stored = job.stored;
     job.want.renewed_after = Some(bench.harness.now());
@@ -46,22 +46,22 @@ async fn renew(bench: &Bench, job: &mut CertificateCase, replaces: &CertId) -> R
     Ok(())
 }
 
-/// The same where the CA refuses the predecessor: the order is placed again without it, which is one
-/// request more. It is the third certificate that the CA signs.
+/// The same with a CA that refuses the predecessor: the order is placed again without it, which
+/// takes one more request. It is the third certificate that the CA signs.
 async fn renew_without(bench: &Bench, job: &mut CertificateCase, refused: &CertId) -> Result<()> {
     renew(bench, job, refused).await?;
     assert_eq!(replaced(bench), [json!(refused.as_str()), json!(null)]);
     bench.cost(MINIMUM + 1, 3)
 }
 
-/// The predecessors that the orders named since the last look.
+/// The predecessors in the orders since the last call.
 fn replaced(bench: &Bench) -> Vec<Value> {
     let orders = bench.proxy.seen_of(Kind::NewOrder);
     orders.into_iter().map(|seen| seen.payload["replaces"].clone()).collect()
 }
 
 #[test]
-fn s30_a_predecessor_that_is_replaced_already_is_left_out() {
+fn s30_an_already_replaced_predecessor_is_left_out() {
     run(async {
         let (bench, mut job, first) = issued("again").await?;
         renew(&bench, &mut job, &first).await?;
@@ -89,10 +89,10 @@ fn s30_a_predecessor_of_another_account_is_left_out() {
 }
 
 #[test]
-fn s30_a_predecessor_that_the_ca_cannot_read_or_does_not_know_is_left_out() {
+fn s30_an_unknown_predecessor_is_left_out() {
     run(async {
         let (bench, mut job, _) = issued("odd").await?;
-        // Pebble answers to an unknown predecessor as if it were its own fault.
+        // Pebble answers with an internal error to an unknown predecessor.
         for (number, text) in ["garbage", "AAAA.AAAA"].into_iter().enumerate() {
             let id: CertId = serde_json::from_value(json!(text))?;
             renew(&bench, &mut job, &id).await?;
@@ -109,7 +109,7 @@ fn window(start: &str, end: &str) -> Value {
 }
 
 #[test]
-fn s31_renewal_information_that_makes_no_sense_is_no_information() {
+fn s31_implausible_renewal_information_is_ignored() {
     run(async {
         let (bench, mut job, id) = issued("info").await?;
         let (early, late) = ("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z");
@@ -132,13 +132,13 @@ fn s31_renewal_information_that_makes_no_sense_is_no_information() {
         ];
         let count = answers.len();
         for (number, fault) in answers.into_iter().enumerate() {
-            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, fault)]);
+            bench.proxy.set_rules([Rule::on(Kind::RenewalInfo, fault)]);
             let info = bench.harness.issuer.renewal_info(&id).await;
             ensure!(matches!(info, Ok(None) | Err(_)), "{number}: {info:?}");
         }
         assert_eq!(bench.proxy.count(Kind::RenewalInfo), count);
         bench.cost(count, 1)?;
-        // And the certificate is renewed by its age.
+        // The certificate is renewed by its age.
         let start = bench.harness.now();
         let say = bench.harness.pass(&mut job).await?;
         ensure!(say.look_again > start, "{say:?}");
@@ -148,14 +148,14 @@ fn s31_renewal_information_that_makes_no_sense_is_no_information() {
 }
 
 #[test]
-fn s31_the_next_question_is_neither_at_once_nor_in_a_year() {
+fn s31_the_retry_after_of_renewal_information_is_clamped() {
     run(async {
         let (bench, _, id) = issued("info").await?;
         for value in ["0", "1", "21600", "31536000", "soon"] {
             let pace = Fault::alter(move |answer| {
                 answer.set(http::header::RETRY_AFTER, value);
             });
-            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, pace)]);
+            bench.proxy.set_rules([Rule::on(Kind::RenewalInfo, pace)]);
             let info = information(&bench, &id).await?;
             let wait = info.ask_again.duration_since(bench.harness.now());
             ensure!(wait >= seconds(60) && wait <= days(1), "{value}: {wait:#}");
@@ -166,7 +166,7 @@ fn s31_the_next_question_is_neither_at_once_nor_in_a_year() {
             ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"),
         ] {
             let body = Fault::body(window(start, end).to_string());
-            bench.proxy.misbehave([Rule::on(Kind::RenewalInfo, body)]);
+            bench.proxy.set_rules([Rule::on(Kind::RenewalInfo, body)]);
             let info = information(&bench, &id).await?;
             assert_eq!((info.start, info.end), (start.parse()?, end.parse()?));
         }
@@ -184,7 +184,7 @@ fn s32_a_certificate_that_its_ca_revoked_is_renewed_within_minutes() {
         let kept = job.secret.as_ref().context("there is no Secret")?;
         let leaf = kept.bundle.chain.first().context("there is no certificate")?;
         bench.harness.issuer.revoke(leaf, RevocationReason::Superseded).await?;
-        // Once is enough, and twice does no harm.
+        // One replacement is needed; two are harmless.
         bench.harness.issuer.revoke(leaf, RevocationReason::Superseded).await?;
         let info = information(&bench, &id).await?;
         ensure!(info.end < bench.harness.now(), "{info:?}");

@@ -1,4 +1,4 @@
-//! A CA that hands out something else than the certificate that was ordered.
+//! A CA that returns another certificate than the ordered one.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn future(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(2039, 1, 1);
 }
 
-/// A fault that replaces a certificate by a forged one.
+/// A fault that replaces a certificate with a forged one.
 fn forged(bench: &Bench, change: Change) -> Fault {
     let proxy = Arc::clone(&bench.proxy);
     Fault::alter(move |answer| {
@@ -43,10 +43,10 @@ fn forged(bench: &Bench, change: Change) -> Fault {
 }
 
 #[test]
-fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
+fn s23_a_certificate_that_does_not_match_its_order_is_not_stored() {
     run(async {
         let bench = Bench::new().await?;
-        // Whose key is in it: that of the order before.
+        // The key of the previous order.
         let other_key = {
             bench.issue(&mut job("first")?).await?;
             let old = forge(&bench.proxy, |_| {})?;
@@ -62,14 +62,14 @@ fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
         .into_iter()
         .enumerate()
         {
-            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault)]);
+            bench.proxy.set_rules([Rule::on(Kind::Certificate, fault)]);
             let mut job = job(&format!("wrong-{number}"))?;
             let say = bench.harness.until_failed(&mut job).await?;
             ensure!(say.message.contains(why), "{}", say.message);
             assert_eq!(job.stored, 0);
             ensure!(say.look_again >= bench.harness.now() + seconds(60), "at once again");
-            // What the CA signed was of no use, so another one is ordered.
-            bench.proxy.behave();
+            // The signed certificate is unusable, so another one is ordered.
+            bench.proxy.clear_rules();
             bench.issue(&mut job).await?;
             bench.cost(2 * MINIMUM + 2, 1 + 2 * (number + 1))?;
         }
@@ -79,7 +79,7 @@ fn s23_a_certificate_that_was_not_ordered_is_not_stored() {
 }
 
 #[test]
-fn s23_a_lifetime_that_nobody_asked_for_is_taken_and_renewed_in_time() {
+fn s23_an_unrequested_lifetime_is_accepted_and_renewed_in_time() {
     fn three_days(params: &mut CertificateParams) {
         let now = std::time::SystemTime::now();
         params.not_before = now.into();
@@ -87,7 +87,7 @@ fn s23_a_lifetime_that_nobody_asked_for_is_taken_and_renewed_in_time() {
     }
     run(async {
         let bench = Bench::new().await?;
-        bench.proxy.misbehave([Rule::on(Kind::Certificate, forged(&bench, three_days)).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::Certificate, forged(&bench, three_days)).once()]);
         let mut job = job("short")?;
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM, 1)?;
@@ -130,7 +130,7 @@ fn s24_a_chain_in_an_unusual_form_is_read() {
         .into_iter()
         .enumerate()
         {
-            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault)]);
+            bench.proxy.set_rules([Rule::on(Kind::Certificate, fault)]);
             let mut job = job(&format!("form-{number}"))?;
             bench.issue(&mut job).await?;
             bench.cost(MINIMUM, number + 1)?;
@@ -143,7 +143,7 @@ fn s24_a_chain_in_an_unusual_form_is_read() {
 }
 
 #[test]
-fn s24_a_chain_that_cannot_be_used_is_fetched_again_and_not_signed_again() {
+fn s24_an_unusable_chain_is_downloaded_again_and_not_signed_again() {
     run(async {
         let bench = Bench::new().await?;
         for (number, fault) in [
@@ -157,12 +157,12 @@ fn s24_a_chain_that_cannot_be_used_is_fetched_again_and_not_signed_again() {
         .into_iter()
         .enumerate()
         {
-            bench.proxy.misbehave([Rule::on(Kind::Certificate, fault).once()]);
+            bench.proxy.set_rules([Rule::on(Kind::Certificate, fault).once()]);
             let mut job = job(&format!("broken-{number}"))?;
             let took = bench.issue(&mut job).await?;
             ensure!(took <= seconds(90), "{number}: {took:#}");
             assert_eq!(job.stored, 1);
-            // The certificate once more, a look at the order, a nonce.
+            // The certificate again, a poll of the order, a nonce.
             bench.cost(MINIMUM + 3, number + 1)?;
         }
         Ok(())
@@ -171,16 +171,16 @@ fn s24_a_chain_that_cannot_be_used_is_fetched_again_and_not_signed_again() {
 }
 
 #[test]
-fn s24_a_chain_that_no_client_would_read_is_not_stored() {
+fn s24_a_chain_that_clients_reject_is_not_stored() {
     run(async {
         let bench = Bench::new().await?;
-        // Below every limit of bytes.
+        // Below every bound on bytes.
         let long = shape(|body| [body, blocks(body)[1].repeat(200).as_bytes()].concat());
-        bench.proxy.misbehave([Rule::on(Kind::Certificate, long)]);
+        bench.proxy.set_rules([Rule::on(Kind::Certificate, long)]);
         let mut job = job("long")?;
         let say = bench.harness.until_failed(&mut job).await?;
         assert_eq!((say.reason, job.stored), (Reason::BackingOff, 0), "{}", say.message);
-        bench.proxy.behave();
+        bench.proxy.clear_rules();
         bench.issue(&mut job).await?;
         bench.cost(2 * MINIMUM + 2, 2)
     })
@@ -188,7 +188,7 @@ fn s24_a_chain_that_no_client_would_read_is_not_stored() {
 }
 
 #[test]
-fn s24_a_chain_with_the_issuer_first_is_never_stored_like_that() {
+fn s24_a_chain_with_the_issuer_first_is_not_stored() {
     run(async {
         let bench = Bench::new().await?;
         let turned = shape(|body| {
@@ -196,13 +196,13 @@ fn s24_a_chain_with_the_issuer_first_is_never_stored_like_that() {
             all.reverse();
             all.concat().into_bytes()
         });
-        bench.proxy.misbehave([Rule::on(Kind::Certificate, turned).once()]);
+        bench.proxy.set_rules([Rule::on(Kind::Certificate, turned).once()]);
         let mut job = job("turned")?;
         bench.issue(&mut job).await?;
         let leaf = job.secret.map(|kept| kept.bundle.leaf);
         let names = leaf.map(|leaf| leaf.names).unwrap_or_default();
         ensure!(names.iter().any(|name| name.as_str() == "turned.my-company.test"), "{names:?}");
-        // Put in order, fetched again or ordered again: all is well but a storm.
+        // Reordered, downloaded again or ordered again: all are valid, but no request storm.
         ensure!(bench.proxy.total() <= 2 * MINIMUM + 1, "{:?}", bench.proxy.counts());
         Ok(())
     })
@@ -210,22 +210,25 @@ fn s24_a_chain_with_the_issuer_first_is_never_stored_like_that() {
 }
 
 #[test]
-fn s25_alternate_chains_that_lead_nowhere_or_in_circles_are_left_alone() {
+fn s25_invalid_alternate_links_are_ignored() {
     run(async {
         let bench = Bench::new().await?;
-        let conduct = AcmeOptions {
-            preferred_chain: Some("A root that nobody has".to_owned()),
+        let acme_options = AcmeOptions {
+            preferred_chain: Some("An unknown root".to_owned()),
             ..AcmeOptions::default()
         };
-        let harness =
-            EngineHarness::with_options(&bench.proxy.directory(), bench.pebble.trust(), conduct)
-                .await?;
+        let harness = EngineHarness::with_options(
+            &bench.proxy.directory(),
+            bench.pebble.trust(),
+            acme_options,
+        )
+        .await?;
         let bench = Bench { harness, ..bench };
         bench.proxy.forget();
         let url = bench.proxy.url();
         let links = [
             vec![format!("{url}/certZ/nowhere/alternate/1")],
-            // Itself, and a hundred others.
+            // A link to itself, and a hundred others.
             vec![String::new()],
             (0..100).map(|number| format!("{url}/certZ/nowhere/alternate/{number}")).collect(),
             vec!["not a url at all".to_owned(), "http://169.254.169.254/latest".to_owned()],
@@ -241,10 +244,10 @@ fn s25_alternate_chains_that_lead_nowhere_or_in_circles_are_left_alone() {
                     answer.headers.append(LINK, value);
                 }
             });
-            bench.proxy.misbehave([Rule::on(Kind::Certificate, more)]);
+            bench.proxy.set_rules([Rule::on(Kind::Certificate, more)]);
             let took = bench.issue(&mut job(&format!("circle-{number}"))?).await?;
             ensure!(took < days(1), "{number}: {took:#}");
-            // Some alternates are looked at, not a hundred.
+            // Some alternates are fetched, not a hundred.
             bench.cost(MINIMUM + 20, number + 1)?;
         }
         Ok(())
@@ -259,7 +262,7 @@ fn s25_without_a_preferred_chain_no_alternate_is_fetched() {
         let more = Fault::alter(|answer| {
             answer.set(LINK, "</certZ/nowhere/alternate/1>;rel=\"alternate\"");
         });
-        bench.proxy.misbehave([Rule::on(Kind::Certificate, more)]);
+        bench.proxy.set_rules([Rule::on(Kind::Certificate, more)]);
         bench.issue(&mut job("plain")?).await?;
         bench.cost(MINIMUM, 1)
     })

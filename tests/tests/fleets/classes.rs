@@ -1,4 +1,4 @@
-//! Two managers of different class that share all clusters.
+//! Two managers with different classes that share all clusters.
 
 use std::collections::BTreeSet;
 
@@ -15,25 +15,25 @@ use tests::{
 };
 
 use crate::{
-    SOON, asked,
+    SOON,
     outages::{OTHER_CLASS, fleet},
-    signed, until_orders_run, until_ready,
+    requests_of, signed, until_orders_run, until_ready,
 };
 
-/// What a manager has written of a kind in a namespace, by name.
+/// The writes of a manager to a kind in a namespace, by name.
 fn touched(
     fleet: &Fleet,
     number: usize,
     since: Timestamp,
     resource: &str,
 ) -> Result<BTreeSet<String>> {
-    let all = asked(fleet, number, since)?.into_iter();
+    let all = requests_of(fleet, number, since)?.into_iter();
     let writes = all.filter(|it| it.is_write() && it.resource == resource);
     Ok(writes.map(|it| it.name).filter(|name| !name.is_empty()).collect())
 }
 
 #[test]
-fn managers_of_two_classes_leave_each_others_orders_alone() {
+fn managers_of_two_classes_do_not_touch_each_others_orders() {
     run(async {
         let fleet = fleet().await?;
         let since = Timestamp::now();
@@ -59,7 +59,7 @@ fn managers_of_two_classes_leave_each_others_orders_alone() {
             namespace.apply(&theirs).await?;
         }
         until_orders_run(&fleet, 6).await?;
-        // Each takes over what its class has left, and finds what the other one has.
+        // Each takes over the objects of its class, and sees those of the other.
         for number in [0, 1] {
             fleet.kill(number).await?;
             fleet.restart(number).await?;

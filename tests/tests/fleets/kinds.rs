@@ -1,4 +1,4 @@
-//! A kind that cannot be listed delays no other.
+//! A kind that cannot be listed does not delay other kinds.
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{Patch, PatchParams};
@@ -15,7 +15,7 @@ use super::*;
 const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
 
 #[test]
-fn a_kind_whose_conversion_is_down_at_the_start_is_named_and_delays_no_other() {
+fn a_kind_with_a_failed_conversion_is_reported_and_delays_no_other_kind() {
     run(async {
         let fleet =
             Fleet::with_issuer(FleetOptions { http: true, ..FleetOptions::default() }).await?;
@@ -28,7 +28,7 @@ fn a_kind_whose_conversion_is_down_at_the_start_is_named_and_delays_no_other() {
         let before = certificates(&fleet).await?;
         until_ready(&fleet, 0).await?;
 
-        // Gateways are stored in a version that nobody converts to the one that is read.
+        // Gateways are stored in a version without a working conversion.
         fleet.stop(0).await?;
         store_in(&fleet, "v1beta1").await?;
         namespace.apply(&gateway("gateway2", &namespace.domain)).await?;
@@ -47,7 +47,7 @@ fn a_kind_whose_conversion_is_down_at_the_start_is_named_and_delays_no_other() {
         ensure!(missing == [format!("list of {GATEWAYS}: not complete yet")], "{text}");
         ensure!(page(port, "/healthz").await?.0 == StatusCode::OK, "a restart would not help");
 
-        // What is deleted goes, and only that.
+        // Only the deleted objects are removed.
         namespace.delete("Ingress", "before").await?;
         eventually(SOON, "the Certificate of the Ingress is gone", || async {
             let left = certificates(&fleet).await?;
@@ -57,7 +57,7 @@ fn a_kind_whose_conversion_is_down_at_the_start_is_named_and_delays_no_other() {
         let kept = |all: &[(String, String)]| all.iter().find(|it| it.0 == "gateway-tls").cloned();
         ensure!(kept(&before).is_some() && kept(&certificates(&fleet).await?) == kept(&before));
 
-        // It comes back and is served.
+        // The conversion works again, and the kind is served.
         convert(&fleet, json!({"strategy": "None", "webhook": null})).await?;
         until_ready(&fleet, 0).await?;
         let host = format!("gateway2.{}", namespace.domain);
@@ -104,7 +104,7 @@ fn gateway(name: &str, domain: &str) -> Value {
     })
 }
 
-/// From now on Gateways are stored in this version.
+/// Changes the storage version of Gateways.
 async fn store_in(fleet: &Fleet, version: &str) -> Result<()> {
     let definitions = objects::api(&fleet.client(Cluster::Source), "CustomResourceDefinition", "")?;
     let mut versions = definitions.get(GATEWAYS).await?.data["spec"]["versions"].clone();
@@ -116,7 +116,7 @@ async fn store_in(fleet: &Fleet, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// From now on Gateways are converted so.
+/// Changes the conversion of Gateways.
 async fn convert(fleet: &Fleet, conversion: Value) -> Result<()> {
     let definitions = objects::api(&fleet.client(Cluster::Source), "CustomResourceDefinition", "")?;
     let patch = Patch::Merge(json!({"spec": {"conversion": conversion}}));

@@ -1,5 +1,5 @@
-//! Two managers with the lease as it is by default, and what the audit logs of two API servers say
-//! of who wrote when. The tests take turns with one fleet and leave it with two running managers.
+//! Two managers with the default lease, and the writes of each in the audit logs of two API
+//! servers. The tests use one fleet in turn and leave it with two running managers.
 
 use std::time::{Duration, Instant};
 
@@ -20,15 +20,17 @@ use tests::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{SOON, asked, signed, tell, until_orders_run, until_ready, written};
+use crate::{
+    SOON, print_measurement, requests_of, signed, until_orders_run, until_ready, writes_of,
+};
 
-/// `--lease-duration` by default, and what a takeover may take besides.
+/// `--lease-duration` by default, and the margin of a takeover.
 const LEASE: Duration = Duration::from_secs(15);
-/// It is two seconds at most on a machine that has nothing else to do.
+/// Two seconds at most on an idle machine.
 const MARGIN: Duration = Duration::from_secs(5);
-/// A lease that is given back is taken much sooner than one that runs out.
+/// A released lease is acquired much sooner than an expired one.
 const AT_ONCE: Duration = Duration::from_secs(10);
-/// How long one is frozen.
+/// How long a leader is frozen.
 const FROZEN: Duration = Duration::from_secs(60);
 
 async fn fleet() -> Result<&'static Mutex<Fleet>> {
@@ -38,7 +40,7 @@ async fn fleet() -> Result<&'static Mutex<Fleet>> {
             layout: Layout::TWO,
             managers: 2,
             http: true,
-            // The CA takes a while, so that the kill comes in the middle.
+            // The CA delays validation, so that the kill interrupts orders.
             pebble: PebbleOptions { validation: 8, ..PebbleOptions::default() },
             ..FleetOptions::default()
         };
@@ -52,9 +54,9 @@ async fn leads(fleet: &Fleet, number: usize) -> Result<bool> {
     Ok(value.context("it does not say whether it leads")? > 0.5)
 }
 
-/// The leader and the standby, both ready, and since when it is known.
+/// The leader and the standby, both ready, and the time of that observation.
 async fn roles(fleet: &Fleet) -> Result<(usize, usize, Timestamp)> {
-    // What a test that failed has left behind.
+    // Cleans up after a failed test.
     fleet.resume_dns()?;
     for number in [0, 1] {
         if fleet.check().await.is_err() || fleet.usage(number).await.is_err() {
@@ -72,26 +74,26 @@ async fn roles(fleet: &Fleet) -> Result<(usize, usize, Timestamp)> {
     .await
 }
 
-/// Starts one that has ended; it stands by with all that it needs to know.
-async fn stands_by_again(fleet: &Fleet, number: usize) -> Result<()> {
+/// Restarts a manager that has ended; it becomes a standby with all its caches.
+async fn is_standby_again(fleet: &Fleet, number: usize) -> Result<()> {
     let since = Timestamp::now();
     fleet.restart(number).await?;
     until_ready(fleet, number).await?;
     ensure!(!leads(fleet, number).await?, "it leads");
-    let written = written(fleet, number, since)?;
-    ensure!(written.is_empty(), "a standby wrote: {written:#?}");
+    let writes = writes_of(fleet, number, since)?;
+    ensure!(writes.is_empty(), "a standby wrote: {writes:#?}");
     Ok(())
 }
 
-/// When the new leader wrote first. Fails unless the old one had written its last before, and wrote
-/// at all.
+/// The first write of the new leader. Fails unless the old one wrote its last before, and wrote at
+/// all.
 async fn takeover(fleet: &Fleet, old: usize, new: usize, since: Timestamp) -> Result<Timestamp> {
     let first = eventually(SOON, "the new leader writes", || async {
-        let first = written(fleet, new, since)?.into_iter().next();
+        let first = writes_of(fleet, new, since)?.into_iter().next();
         Ok(first.map_or_else(|| Look::NotYet("nothing".to_owned()), Look::Done))
     })
     .await?;
-    let last = written(fleet, old, since)?.into_iter().next_back();
+    let last = writes_of(fleet, old, since)?.into_iter().next_back();
     let last = last.context("the old leader wrote nothing")?;
     ensure!(last.ended < first.began, "two write: {last} and {first}");
     Ok(first.began)
@@ -102,7 +104,7 @@ fn between(from: Timestamp, to: Timestamp) -> Result<Duration> {
 }
 
 #[test]
-fn a_leader_that_is_asked_to_end_is_followed_at_once_by_a_standby_that_wrote_nothing() {
+fn after_a_graceful_stop_the_standby_takes_over_at_once_and_had_written_nothing() {
     run(async {
         let fleet = fleet().await?.lock().await;
         let (old, new, since) = roles(&fleet).await?;
@@ -113,28 +115,28 @@ fn a_leader_that_is_asked_to_end_is_followed_at_once_by_a_standby_that_wrote_not
         }
         until_orders_run(&fleet, 3).await?;
         ensure!(page(fleet.http_port(new)?, "/readyz").await?.0 == StatusCode::OK);
-        let (asked, began) = (Timestamp::now(), Instant::now());
+        let (requested, began) = (Timestamp::now(), Instant::now());
         fleet.stop(old).await?;
         fleet.resume_dns()?;
-        tell("SIGTERM until the leader has ended", began.elapsed())?;
+        print_measurement("SIGTERM until the leader has ended", began.elapsed())?;
         ensure!(began.elapsed() < AT_ONCE, "it took {:?} to end", began.elapsed());
         let first = takeover(&fleet, old, new, since).await?;
-        let early = written(&fleet, new, since)?.iter().filter(|it| it.began < asked).count();
+        let early = writes_of(&fleet, new, since)?.iter().filter(|it| it.began < requested).count();
         ensure!(early == 0, "the standby wrote {early} times");
-        let took = between(asked, first)?;
-        tell("SIGTERM until the next leader writes", took)?;
+        let took = between(requested, first)?;
+        print_measurement("SIGTERM until the next leader writes", took)?;
         ensure!(took < AT_ONCE, "it took {took:?}");
         ensure!(leads(&fleet, new).await?, "it does not say that it leads");
         namespace.until_all_ready(3, SOON).await?;
         signed(&fleet, &namespace.domain, 3, 1).await?;
-        stands_by_again(&fleet, old).await?;
+        is_standby_again(&fleet, old).await?;
         fleet.until_nothing_is_left(SOON).await
     })
     .unwrap();
 }
 
 #[test]
-fn a_leader_killed_during_twenty_issuances_is_followed_when_its_lease_is_over() {
+fn after_a_kill_during_twenty_issuances_the_standby_takes_over_when_the_lease_expires() {
     const CERTIFICATES: usize = 20;
     run(async {
         let fleet = fleet().await?.lock().await;
@@ -149,25 +151,25 @@ fn a_leader_killed_during_twenty_issuances_is_followed_when_its_lease_is_over() 
             Ok(if done > 2 { Look::Done(done) } else { Look::NotYet(done.to_string()) })
         })
         .await?;
-        let (killed, standstill) = (Timestamp::now(), StallDetector::watch());
+        let (killed, stalls) = (Timestamp::now(), StallDetector::watch());
         fleet.kill(old).await?;
-        tell("certificates signed when the leader was killed", done)?;
+        print_measurement("certificates signed when the leader was killed", done)?;
         ensure!(done < CERTIFICATES, "all were signed before the kill");
         let took = between(killed, takeover(&fleet, old, new, since).await?)?;
-        tell("SIGKILL until the next leader writes", took)?;
-        ensure!(took < LEASE + MARGIN + standstill.total(), "it took {took:?}");
+        print_measurement("SIGKILL until the next leader writes", took)?;
+        ensure!(took < LEASE + MARGIN + stalls.total(), "it took {took:?}");
         namespace.until_all_ready(CERTIFICATES, SOON).await?;
-        tell("SIGKILL until all are Ready", between(killed, Timestamp::now())?)?;
+        print_measurement("SIGKILL until all are Ready", between(killed, Timestamp::now())?)?;
         fleet.until_nothing_is_left(SOON).await?;
         signed(&fleet, &namespace.domain, CERTIFICATES, 1).await?;
         takeover(&fleet, old, new, since).await?;
-        stands_by_again(&fleet, old).await
+        is_standby_again(&fleet, old).await
     })
     .unwrap();
 }
 
 #[test]
-fn a_leader_frozen_for_a_minute_and_woken_writes_nothing() {
+fn a_leader_that_was_frozen_for_a_minute_writes_nothing_when_it_resumes() {
     run(async {
         let fleet = fleet().await?.lock().await;
         let (old, new, since) = roles(&fleet).await?;
@@ -184,24 +186,24 @@ fn a_leader_frozen_for_a_minute_and_woken_writes_nothing() {
             namespace.simple(&format!("host-{number}")).await?;
         }
         let took = between(frozen, takeover(&fleet, old, new, since).await?)?;
-        tell("SIGSTOP until the next leader writes", took)?;
+        print_measurement("SIGSTOP until the next leader writes", took)?;
         namespace.until_all_ready(10, SOON).await?;
         fleet.until_nothing_is_left(SOON).await?;
-        // The minute itself, whose length is what is required.
+        // The minute itself, whose duration is part of the requirement.
         tokio::time::sleep(FROZEN.saturating_sub(began.elapsed())).await;
         namespace.simple("late").await?;
         let (woken, began) = (Timestamp::now(), Instant::now());
-        fleet.wake(old).await?;
+        fleet.resume(old).await?;
         fleet.until_ended(old, LEASE).await?;
-        tell("SIGCONT until the old leader has ended", began.elapsed())?;
+        print_measurement("SIGCONT until the old leader has ended", began.elapsed())?;
         namespace.until_all_ready(11, SOON).await?;
-        // Not even what was refused, and not even the Lease.
-        let mut tried = asked(&fleet, old, woken)?;
+        // Neither refused writes nor those to the Lease.
+        let mut tried = requests_of(&fleet, old, woken)?;
         tried.retain(|request| !matches!(request.verb.as_str(), "get" | "list" | "watch"));
         ensure!(tried.is_empty(), "it wrote when it was woken: {tried:#?}");
         takeover(&fleet, old, new, since).await?;
         signed(&fleet, &namespace.domain, 11, 1).await?;
-        stands_by_again(&fleet, old).await?;
+        is_standby_again(&fleet, old).await?;
         fleet.until_nothing_is_left(SOON).await
     })
     .unwrap();

@@ -1,4 +1,4 @@
-//! Orders whose Certificates were in a target cluster that the manager has no more.
+//! Orders of Certificates in a target cluster that was removed from the configuration.
 
 use anyhow::ensure;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -15,7 +15,7 @@ use tests::{
 use crate::SOON;
 
 #[test]
-fn an_order_is_given_up_after_its_target_cluster_was_taken_away() {
+fn an_order_is_ended_after_its_target_cluster_was_removed() {
     run(async {
         let fleet = Fleet::start(FleetOptions { idle: true, ..FleetOptions::default() }).await?;
         let client = fleet.client(Cluster::Default);

@@ -1,4 +1,4 @@
-//! Several managers and several clusters: who leads, and what happens when one of them is away.
+//! Several managers and several clusters: leadership, and outages of clusters.
 
 mod classes;
 mod kinds;
@@ -16,13 +16,13 @@ use tests::{Look, audit::Request, eventually, fleet::Fleet, objects, scrape::pag
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Tells a figure that was measured, also where the test succeeds.
-fn tell(what: &str, measured: impl fmt::Debug) -> Result<()> {
+/// Prints a measurement, also if the test succeeds.
+fn print_measurement(what: &str, measured: impl fmt::Debug) -> Result<()> {
     Ok(writeln!(std::io::stderr(), "MEASURED {what}: {measured:?}")?)
 }
 
-/// What was asked of all API servers by this manager since then, in the order in which it arrived.
-fn asked(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
+/// The requests of this manager to all API servers since then, in the order of their arrival.
+fn requests_of(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
     let (mut all, user) = (Vec::new(), Fleet::user(number));
     for plane in &fleet.planes {
         all.extend(plane.audit()?);
@@ -32,13 +32,13 @@ fn asked(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>>
     Ok(all)
 }
 
-/// What a manager has written since then, but for the Lease.
-fn written(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
-    let all = asked(fleet, number, since)?.into_iter();
+/// The writes of a manager since then, except to the Lease.
+fn writes_of(fleet: &Fleet, number: usize, since: Timestamp) -> Result<Vec<Request>> {
+    let all = requests_of(fleet, number, since)?.into_iter();
     Ok(all.filter(|request| request.is_write() && !request.is_about_lease()).collect())
 }
 
-/// Waits until a manager says that it is ready.
+/// Waits until a manager reports that it is ready.
 async fn until_ready(fleet: &Fleet, number: usize) -> Result<()> {
     let port = fleet.http_port(number)?;
     eventually(SOON, &format!("manager {number} is ready"), || async {
@@ -49,7 +49,7 @@ async fn until_ready(fleet: &Fleet, number: usize) -> Result<()> {
     .await
 }
 
-/// Waits until so many orders are kept for the next process.
+/// Waits until this number of orders is stored.
 async fn until_orders_run(fleet: &Fleet, count: usize) -> Result<()> {
     let client = fleet.client(Cluster::Default);
     eventually(SOON, &format!("{count} orders run"), || async {
@@ -59,7 +59,7 @@ async fn until_orders_run(fleet: &Fleet, count: usize) -> Result<()> {
     .await
 }
 
-/// Fails unless these names, and maybe others, were signed as often as said.
+/// Checks that these names, and possibly others, were signed this number of times.
 async fn signed(fleet: &Fleet, domain: &str, count: usize, times: usize) -> Result<()> {
     let all = fleet.pebble.signed_by_names().await?;
     let ours: Vec<_> =

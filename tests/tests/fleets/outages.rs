@@ -1,5 +1,5 @@
-//! Each logical cluster has an API server of its own, and each is away for a while. The tests take
-//! turns with one fleet, whose second manager has another class.
+//! Outages of each logical cluster, which all have separate API servers. The tests use one fleet in
+//! turn; its second manager has another class.
 
 use std::time::{Duration, Instant};
 
@@ -26,23 +26,23 @@ use tests::{
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use crate::{SOON, asked, signed, tell, until_orders_run, until_ready};
+use crate::{SOON, print_measurement, requests_of, signed, until_orders_run, until_ready};
 
 const OUTAGE: Duration = Duration::from_secs(60);
-/// What follows it: everything has converged by then, unless the machine is busy.
+/// The time until everything has converged, on a machine that is not busy.
 const AFTERWARDS: Duration = Duration::from_secs(10);
-/// An API server that has just come back refuses everything for a while, and each refusal costs a pass
-/// five seconds.
+/// A restarted API server refuses all requests for a while, and each refusal delays a
+/// reconciliation by five seconds.
 const CONVERGED: Duration = Duration::from_secs(20);
-/// The requests of the time afterwards, most of them lists of kinds that are not there, that are no burst.
+/// Most requests after an outage that are not a burst; most are lists of missing kinds.
 const BURST: usize = 200;
-/// A namespace with a DNSEntry that is not ours.
+/// A namespace with a DNSEntry of another owner.
 const SOURCE_DOWN: &str = "source-down";
 const OTHERS: &str = "others";
 /// The class of the second manager.
 pub(super) const OTHER_CLASS: &str = "other";
 
-/// The fleet with all clusters there, the first manager running and its issuer Ready.
+/// The fleet with all clusters up, the first manager running and its issuer Ready.
 pub(super) async fn fleet() -> Result<MutexGuard<'static, Fleet>> {
     static FLEET: OnceCell<Mutex<Fleet>> = OnceCell::const_new();
     let start = || async {
@@ -59,7 +59,7 @@ pub(super) async fn fleet() -> Result<MutexGuard<'static, Fleet>> {
         anyhow::Ok(Mutex::new(Fleet::start(options).await?))
     };
     let fleet = FLEET.get_or_try_init(start).await?.lock().await;
-    // What a test that failed has left behind.
+    // Cleans up after a failed test.
     fleet.resume_dns()?;
     for plane in &fleet.planes {
         if plane.client().apiserver_version().await.is_err() {
@@ -79,7 +79,7 @@ pub(super) async fn fleet() -> Result<MutexGuard<'static, Fleet>> {
     Ok(fleet)
 }
 
-/// Waits until the first manager says that this cluster, and no other, is away.
+/// Waits until the first manager reports an outage of exactly this cluster.
 async fn until_missed(fleet: &Fleet, away: Cluster) -> Result<()> {
     let port = fleet.http_port(0)?;
     eventually(SOON, &format!("the {away} cluster is missed"), || async {
@@ -121,7 +121,7 @@ fn dns_entry(name: &str, namespace: &Namespace) -> Value {
     })
 }
 
-/// Waits until no order runs and of the DNSEntries only the one is there that is not ours.
+/// Waits until no order runs and only the DNSEntry of the other owner exists.
 async fn until_clean(fleet: &Fleet, namespace: &Namespace) -> Result<()> {
     until_orders_run(fleet, 0).await?;
     eventually(SOON, "only the DNSEntry of others is there", || async {
@@ -137,7 +137,7 @@ async fn names(fleet: &Fleet, cluster: Cluster, kind: &str, namespace: &str) -> 
 }
 
 #[test]
-fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_back() {
+fn renewals_continue_while_the_source_cluster_is_down_and_everything_converges_afterwards() {
     run(async {
         let fleet = fleet().await?;
         let namespace = Namespace::in_fleet(&fleet, SOURCE_DOWN).await?;
@@ -155,7 +155,7 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
         ];
         let first = [namespace.leaf("due-0-tls").await?, namespace.leaf("due-1-tls").await?];
 
-        // Some fall due when it is down, others have an order that cannot get on before.
+        // Some fall due during the outage, others have an order that cannot progress before.
         let due = Timestamp::now() + Duration::from_secs(30);
         for name in ["due-0", "due-1"] {
             let patch = json!({"spec": {"ensureRenewedAfter": format!("{due:.0}")}});
@@ -182,7 +182,7 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
             })
             .await?;
         }
-        tell("source down until running orders have their Secrets", down.elapsed())?;
+        print_measurement("source down until running orders have their Secrets", down.elapsed())?;
         until_missed(&fleet, Cluster::Source).await?;
         for (number, first) in first.iter().enumerate() {
             eventually(OUTAGE - down.elapsed(), "what falls due is renewed", || async {
@@ -192,13 +192,16 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
             })
             .await?;
         }
-        tell("source down until renewals due after 30 s have their Secrets", down.elapsed())?;
-        // The outage itself, whose length is what is required.
+        print_measurement(
+            "source down until renewals due after 30 s have their Secrets",
+            down.elapsed(),
+        )?;
+        // The outage, whose duration is part of the requirement.
         tokio::time::sleep(OUTAGE.saturating_sub(down.elapsed())).await;
         until_missed(&fleet, Cluster::Source).await?;
         let back = Timestamp::now();
         source.start_apiserver().await?;
-        let (began, standstill) = (Instant::now(), StallDetector::watch());
+        let (began, stalls) = (Instant::now(), StallDetector::watch());
         namespace.apply(&ingress("late", &namespace.domain)?).await?;
         namespace.until_all_ready(7, SOON).await?;
         for name in ["due-0", "due-1"] {
@@ -212,8 +215,8 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
         }
         until_ready(&fleet, 0).await?;
         let took = began.elapsed();
-        tell("source back until all has converged", took)?;
-        ensure!(took < CONVERGED + standstill.total(), "it took {took:?}");
+        print_measurement("source back until all has converged", took)?;
+        ensure!(took < CONVERGED + stalls.total(), "it took {took:?}");
 
         until_clean(&fleet, &namespace).await?;
         let entries = objects::api(&fleet.client(Cluster::Dns), "DNSEntry", &namespace.name)?;
@@ -226,12 +229,15 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
             let kept = before.split(", ").all(|name| after.split(", ").any(|it| it == name));
             ensure!(kept, "{before} became {after}");
         }
-        // Not a wait for anything: the time in which there may be no burst.
+        // Not a wait for a condition: there may be no burst in this time.
         tokio::time::sleep(AFTERWARDS.saturating_sub(began.elapsed())).await;
         let end = back.saturating_add(SignedDuration::try_from(AFTERWARDS)?)?;
-        let asked = asked(&fleet, 0, back)?.iter().filter(|it| it.began < end).count();
-        tell("requests until ten seconds after the return, of all clusters", asked)?;
-        ensure!(asked < BURST, "{asked} requests");
+        let requests = requests_of(&fleet, 0, back)?.iter().filter(|it| it.began < end).count();
+        print_measurement(
+            "requests until ten seconds after the return, of all clusters",
+            requests,
+        )?;
+        ensure!(requests < BURST, "{requests} requests");
         let all = fleet.pebble.signed_by_names().await?;
         for (names, count) in all.iter().filter(|(names, _)| names[0].ends_with(&namespace.domain))
         {
@@ -244,8 +250,8 @@ fn renewals_go_on_while_the_source_cluster_is_down_and_all_converges_when_it_is_
     .unwrap();
 }
 
-/// What needs none of the cluster that is away.
-async fn goes_on_without(fleet: &Fleet, away: Cluster, namespace: &Namespace) -> Result<()> {
+/// The functions that do not need the stopped cluster.
+async fn continues_without(fleet: &Fleet, away: Cluster, namespace: &Namespace) -> Result<()> {
     if matches!(away, Cluster::Source | Cluster::Target) {
         fleet.issuer(&format!("without-{away}"), &fleet.pebble.directory()).await?;
     }
@@ -266,7 +272,7 @@ async fn goes_on_without(fleet: &Fleet, away: Cluster, namespace: &Namespace) ->
 }
 
 #[test]
-fn each_cluster_may_be_away_at_the_start_and_the_others_go_on() {
+fn each_cluster_may_be_down_at_the_start_without_stopping_the_others() {
     run(async {
         let fleet = fleet().await?;
         let namespace = Namespace::in_fleet(&fleet, "away").await?;
@@ -279,11 +285,11 @@ fn each_cluster_may_be_away_at_the_start_and_the_others_go_on() {
             fleet.plane(away).stop_apiserver().await?;
             fleet.restart(0).await?;
             until_missed(&fleet, away).await?;
-            goes_on_without(&fleet, away, &namespace).await?;
+            continues_without(&fleet, away, &namespace).await?;
             fleet.plane(away).start_apiserver().await?;
             let began = Instant::now();
             namespace.until(&format!("waits-{away}"), "Ready", SOON).await?;
-            tell(&format!("{away} back until what waited is Ready"), began.elapsed())?;
+            print_measurement(&format!("{away} back until what waited is Ready"), began.elapsed())?;
             until_ready(&fleet, 0).await?;
         }
         fleet.until_nothing_is_left(SOON).await?;

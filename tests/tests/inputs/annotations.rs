@@ -1,4 +1,4 @@
-//! What tenants write on Ingresses and Services → the Certificates that are made of it.
+//! Annotations of Ingresses and Services by tenants → the derived Certificates.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -85,14 +85,14 @@ const ATOMS: [&str; 30] = [
     "",
 ];
 
-/// Where names end, as people write lists.
+/// Separators of names, as users write lists.
 const SEPARATORS: [&str; 7] = [",", ", ", " ", "\n", "\r\n", "\t", ",,"];
 
-/// The API server takes 256 KiB of annotations in one object, and 1.5 MiB or more of everything.
+/// The API server accepts 256 KiB of annotations in one object, and at least 1.5 MiB in total.
 const ANNOTATION_BYTES: usize = 250_000;
 const OBJECT_BYTES: usize = 2_000_000;
 
-/// A list of atoms, sometimes so often repeated that it is as long as it may be.
+/// A list of atoms, sometimes repeated up to the maximal size.
 fn text() -> impl Strategy<Value = String> {
     let atom = prop_oneof![
         6 => select(&ATOMS[..]).prop_map(str::to_owned),
@@ -124,7 +124,7 @@ fn annotations() -> impl Strategy<Value = Value> {
     })
 }
 
-/// `spec.tls`: a few entries of anything, or as many as fit.
+/// `spec.tls`: a few arbitrary entries, or as many as fit.
 fn tls() -> impl Strategy<Value = Value> {
     let host = prop_oneof![
         select(&ATOMS[..]).prop_map(|atom| json!(atom)),
@@ -160,35 +160,35 @@ fn object(annotations: &Value, spec: &Value) -> String {
     json!({"metadata": metadata, "spec": spec}).to_string()
 }
 
-/// What is made of an object that is met for the first time, and the complaints about it.
+/// The Certificates of a new object, and the complaints about it.
 fn made<S: Source>(text: &str) -> Result<(Vec<Certificate>, Vec<String>), TestCaseError> {
     let object: Foreign<S> = serde_json::from_str(text)
         .map_err(|error| TestCaseError::fail(format!("it cannot be read: {error}")))?;
     let (key, object) = keep(&object, "v1");
     let mut extracted = extract(&key, &object, None, &[], &Classes::default());
     let settings = SourceSettings::default();
-    let situation = SourceState {
+    let state = SourceState {
         key: &key,
         object: Some(&object),
         extracted: &extracted,
-        slaves: &[],
-        apart: false,
+        owned: &[],
+        has_target: false,
         settings: &settings,
     };
-    let decision = decide(&situation);
+    let decision = decide(&state);
     let certificates = decision.changes.into_iter().filter_map(|change| match change {
         Change::Create(certificate) => Some(*certificate),
         _ => None,
     });
     let certificates = certificates.collect();
-    extracted.complaints.extend(decision.complaint);
-    Ok((certificates, extracted.complaints))
+    extracted.problems.extend(decision.problem);
+    Ok((certificates, extracted.problems))
 }
 
-/// What every Certificate is like, whatever was asked for.
-fn is_bounded(certificates: &[Certificate], complaints: &[String]) -> Result<(), TestCaseError> {
+/// Properties of every Certificate.
+fn is_bounded(certificates: &[Certificate], problems: &[String]) -> Result<(), TestCaseError> {
     prop_assert!(certificates.len() <= 200, "{} Certificates", certificates.len());
-    prop_assert!(complaints.len() <= 22, "{complaints:?}");
+    prop_assert!(problems.len() <= 22, "{problems:?}");
     for certificate in certificates {
         let spec = &certificate.spec;
         let name = certificate.metadata.name.as_deref().unwrap_or_default();
@@ -207,30 +207,30 @@ fn is_bounded(certificates: &[Certificate], complaints: &[String]) -> Result<(),
 }
 
 #[test]
-fn every_ingress_makes_few_and_small_certificates() {
+fn every_ingress_yields_few_and_small_certificates() {
     let objects = (annotations(), tls())
         .prop_map(|(annotations, tls)| object(&annotations, &json!({ "tls": tls })));
     check("Ingress", &objects, COST, |text| {
-        let (certificates, complaints) = made::<IngressSpec>(&text)?;
-        is_bounded(&certificates, &complaints)
+        let (certificates, problems) = made::<IngressSpec>(&text)?;
+        is_bounded(&certificates, &problems)
     });
 }
 
 #[test]
-fn every_service_makes_at_most_one_small_certificate() {
+fn every_service_yields_at_most_one_small_certificate() {
     let kinds = select(vec![json!("LoadBalancer"), json!("ClusterIP"), json!(1), json!(null)]);
     let objects = (annotations(), kinds)
         .prop_map(|(annotations, kind)| object(&annotations, &json!({ "type": kind })));
     check("Service", &objects, COST, |text| {
-        let (certificates, complaints) = made::<ServiceSpec>(&text)?;
+        let (certificates, problems) = made::<ServiceSpec>(&text)?;
         prop_assert!(certificates.len() <= 1);
-        is_bounded(&certificates, &complaints)
+        is_bounded(&certificates, &problems)
     });
 }
 
-/// A certificate has the names that were asked for, or there is none.
+/// The certificate has the requested names, or there is none.
 #[test]
-fn a_list_of_names_is_taken_as_it_is_meant_or_refused() {
+fn a_list_of_names_is_parsed_or_refused() {
     let good = "[a-zA-Z]{1,8}(\\.[a-z]{1,8}){1,3}\\.?";
     let token = prop_oneof![8 => good, 1 => select(&ATOMS[..]).prop_map(str::to_owned)];
     let list = prop::collection::vec((token, select(&SEPARATORS[..])), 1..120);
@@ -249,9 +249,9 @@ fn a_list_of_names_is_taken_as_it_is_meant_or_refused() {
             asked.push(first);
         }
         let text = object(&annotations, &json!({"type": "LoadBalancer"}));
-        let (certificates, complaints) = made::<ServiceSpec>(&text)?;
+        let (certificates, problems) = made::<ServiceSpec>(&text)?;
         let Some(certificate) = certificates.first() else {
-            prop_assert!(asked.is_empty() && !complaints.is_empty(), "{text}");
+            prop_assert!(asked.is_empty() && !problems.is_empty(), "{text}");
             return Ok(());
         };
         let first = certificate.spec.common_name.as_deref();
@@ -270,9 +270,9 @@ fn a_list_of_names_is_taken_as_it_is_meant_or_refused() {
     });
 }
 
-/// The objects that issue 11 was filed for: what one of them costs.
+/// The cost of the objects of issue 11.
 #[test]
-fn the_largest_objects_cost_little() {
+fn the_largest_objects_need_little_time_and_memory() {
     let managed = |name: &str, value: String| {
         let mut annotations = json!({"cert.gardener.cloud/purpose": "managed"});
         annotations[name] = json!(value);
@@ -295,8 +295,8 @@ fn the_largest_objects_cost_little() {
         object(&managed("x", String::new()), &json!({ "tls": hosts })),
     ];
     check_some("largest", 40, &select(objects), COST, |text| {
-        let (certificates, complaints) = made::<IngressSpec>(&text)?;
-        prop_assert!(!complaints.is_empty() || certificates.len() == 1);
-        is_bounded(&certificates, &complaints)
+        let (certificates, problems) = made::<IngressSpec>(&text)?;
+        prop_assert!(!problems.is_empty() || certificates.len() == 1);
+        is_bounded(&certificates, &problems)
     });
 }

@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 use super::{Cost, annotations::COST, check, check_some};
 
-/// A debug build, and machines that do other things at the same time.
+/// For a debug build on a busy machine.
 const ALLOWED: Cost = Cost { time: Duration::from_secs(2), memory: 8 << 20 };
 
-/// Names as people and attackers write them.
+/// Names of users and attackers.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => "[a-bA-B]{1,2}(\\.[a-bA-B]{1,2}){0,3}\\.?",
@@ -42,8 +42,8 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A value, or now and then one of another type.
-fn odd(usual: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Value> {
+/// A value, or sometimes one of another type.
+fn usually(usual: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Value> {
     let other = prop_oneof![
         Just(Value::Null),
         Just(json!({})),
@@ -56,19 +56,21 @@ fn odd(usual: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = V
 }
 
 fn names() -> impl Strategy<Value = Value> {
-    odd(vec(odd(name().prop_map(Value::from)), 0..6).prop_map(Value::from))
+    usually(vec(usually(name().prop_map(Value::from)), 0..6).prop_map(Value::from))
 }
 
 fn listeners() -> impl Strategy<Value = Value> {
-    let from = odd(prop_oneof![Just("All"), Just("Same"), Just("Selector"), Just("None")]
-        .prop_map(Value::from));
-    let selector = odd(prop_oneof![
+    let from = usually(
+        prop_oneof![Just("All"), Just("Same"), Just("Selector"), Just("None")]
+            .prop_map(Value::from),
+    );
+    let selector = usually(prop_oneof![
         Just(json!({})),
         Just(json!({"matchLabels": {"team": "web"}})),
         Just(json!({"matchExpressions": [{"key": "team", "operator": "In", "values": ["web"]}]})),
         Just(json!({"matchExpressions": [{"key": "", "operator": "?", "values": ["web"]}]})),
     ]);
-    let listener = (odd(name().prop_map(Value::from)), from, selector).prop_map(
+    let listener = (usually(name().prop_map(Value::from)), from, selector).prop_map(
         |(hostname, from, selector)| {
             json!({
                 "name": "l", "protocol": "HTTPS", "hostname": hostname, "port": 443,
@@ -77,12 +79,12 @@ fn listeners() -> impl Strategy<Value = Value> {
             })
         },
     );
-    odd(vec(odd(listener), 0..4).prop_map(|listeners| json!({ "listeners": listeners })))
+    usually(vec(usually(listener), 0..4).prop_map(|listeners| json!({ "listeners": listeners })))
 }
 
 fn servers() -> impl Strategy<Value = Value> {
     let server = names().prop_map(|hosts| json!({"hosts": hosts, "tls": {"credentialName": "s"}}));
-    odd(vec(odd(server), 0..4).prop_map(|servers| json!({ "servers": servers })))
+    usually(vec(usually(server), 0..4).prop_map(|servers| json!({ "servers": servers })))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
@@ -119,7 +121,7 @@ fn certificates<S: Source>(gateway: &Foreign<S>, routes: &[Attachment]) -> Extra
     extract(&key, &object, None, routes, &Classes::default())
 }
 
-/// What holds for every Gateway with these routes, of which the last one is bad.
+/// Properties of every Gateway with these routes, of which the last one is invalid.
 fn holds<S: Source>(
     gateway: &Foreign<S>,
     routes: &[Attachment],
@@ -142,9 +144,9 @@ fn holds<S: Source>(
 const BAD: [&str; 5] = ["10.0.0.9", "a..b", "b\u{fc}cher.test", "", "-a.test"];
 
 #[test]
-fn gateways_of_istio_and_their_services() {
+fn gateways_of_istio_and_their_services_are_bounded() {
     let spec = |hosts| json!({"gateways": ["gateway-of/web", "web", "a/b/c"], "hosts": hosts});
-    let services = vec(odd(names().prop_map(spec)), 0..5);
+    let services = vec(usually(names().prop_map(spec)), 0..5);
     check("Istio gateways", &(servers(), services), ALLOWED, |(servers, services)| {
         let gateway = object::<istio::GatewaySpec>("ns", servers)?;
         let routes = attached::<istio::VirtualServiceSpec>(&services)?;
@@ -154,10 +156,10 @@ fn gateways_of_istio_and_their_services() {
 }
 
 #[test]
-fn gateways_of_the_gateway_api_and_their_routes() {
+fn gateways_of_the_gateway_api_and_their_routes_are_bounded() {
     let spec =
         |hosts| json!({"parentRefs": [{"name": "web", "namespace": "ns"}], "hostnames": hosts});
-    let routes = vec(odd(names().prop_map(spec)), 0..5);
+    let routes = vec(usually(names().prop_map(spec)), 0..5);
     check("Gateway API", &(listeners(), routes), ALLOWED, |(listeners, routes)| {
         let gateway = object::<gateway::GatewaySpec>("ns", listeners)?;
         let routes = attached::<gateway::HttpRoute>(&routes)?;
@@ -166,9 +168,9 @@ fn gateways_of_the_gateway_api_and_their_routes() {
     });
 }
 
-/// What the largest Gateway with the largest routes of its own namespace costs, the second time, too.
+/// The cost of the largest Gateway with the largest routes of its namespace, also on repetition.
 #[test]
-fn the_largest_gateways_cost_little() {
+fn the_largest_gateways_need_little_time_and_memory() {
     let server = |number: usize| json!({"hosts": ["*.x.test"], "tls": {"credentialName": format!("s{number}")}});
     let servers: Vec<Value> = (0..1_000).map(server).collect();
     let service = |number: usize, gateways: Value, names: usize| {
@@ -189,7 +191,7 @@ fn the_largest_gateways_cost_little() {
         prop_assert!(routes.len() <= 200, "{} attachments", routes.len());
         let found = certificates(&gateway, &routes);
         prop_assert_eq!(found.certificates.len(), 1_000);
-        prop_assert!(found.complaints.iter().any(|it| it.contains("may be left out")));
+        prop_assert!(found.problems.iter().any(|it| it.contains("may be left out")));
         Ok(())
     });
 }

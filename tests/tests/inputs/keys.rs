@@ -1,4 +1,4 @@
-//! PEM and DER to key pair, CA and bundle: what people put into Secrets.
+//! PEM and DER of users → key pair, CA and bundle.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use crate::{Cost, check};
 
-/// A debug build on a busy machine; a release build needs a tenth.
+/// For a debug build on a busy machine; a release build needs a tenth.
 const ALLOWED: Cost = Cost { time: Duration::from_secs(2), memory: 8 << 20 };
 
-/// What is read as one text, and as the other.
+/// The two texts that are parsed.
 type Pair = (Vec<u8>, Vec<u8>);
 
-/// Keys, certificates and requests that are right.
+/// Valid keys, certificates and requests.
 fn originals() -> Result<Vec<Vec<u8>>> {
     let mut all = Vec::new();
     for algorithm in [
@@ -50,7 +50,7 @@ fn originals() -> Result<Vec<Vec<u8>>> {
         all.push(key.pem_in(Encoding::Pkcs1)?.as_bytes().to_vec());
         all.push(certificate(&KeyPair::from_pem(&key.pem())?)?);
     }
-    // As `openssl pkcs12 -nodes` writes it, in Latin-1.
+    // The format of `openssl pkcs12 -nodes`, in Latin-1.
     let attributes =
         b"Bag Attributes\n    friendlyName: M\xfcller\nKey Attributes: <No Attributes>\n";
     all.push([attributes.as_slice(), &all[0], attributes, &all[1]].concat());
@@ -67,10 +67,10 @@ fn certificate(key: &KeyPair) -> Result<Vec<u8>> {
     Ok(params.self_signed(key)?.pem().into_bytes())
 }
 
-/// Something done to a text.
+/// A change of a text.
 #[derive(Clone, Debug)]
 enum Change {
-    /// Of what is inside of the block, so that it stays PEM.
+    /// A change inside of the block, so that it stays PEM.
     Inside(Index, u8),
     Byte(Index, u8),
     Cut(Index),
@@ -134,7 +134,7 @@ fn changed(mut text: Vec<u8>, change: &Change) -> Vec<u8> {
     text
 }
 
-/// The text with its first block changed, which stays PEM.
+/// Changes the content of the first block, which stays PEM.
 fn inside(text: &[u8], change: impl FnOnce(&mut [u8])) -> Option<Vec<u8>> {
     let find = |from: usize, mark: &[u8]| {
         let at = text.get(from..)?.windows(mark.len()).position(|it| it == mark)?;
@@ -151,7 +151,7 @@ fn inside(text: &[u8], change: impl FnOnce(&mut [u8])) -> Option<Vec<u8>> {
     Some([&text[..start], base64.as_bytes(), &text[end..]].concat())
 }
 
-/// Whether a text quotes the input: sixteen bytes of base64 would be a part of a key.
+/// Whether a message quotes the input: sixteen bytes of base64 would be a part of a key.
 fn quotes(said: &str, input: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let mut windows = input.windows(16).filter(|window| window.iter().all(is_base64));
@@ -168,9 +168,9 @@ fn texts(originals: Vec<Vec<u8>>) -> impl Strategy<Value = Pair> {
 }
 
 #[test]
-fn keys_certificates_and_requests_are_read_or_refused_in_time() {
+fn keys_certificates_and_requests_are_parsed_or_refused_in_time() {
     let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-    let told = |error: Option<String>, input: &[u8]| match error {
+    let check_message = |error: Option<String>, input: &[u8]| match error {
         Some(text) if text.len() > 400 || quotes(&text, input) => {
             Err(TestCaseError::fail(format!("it says too much: {text}")))
         }
@@ -184,20 +184,23 @@ fn keys_certificates_and_requests_are_read_or_refused_in_time() {
                     return Err(TestCaseError::fail("a key is another one when it was written"));
                 }
             }
-            told(PrivateKey::from_pem(text).err().map(|it| it.to_string()), text)?;
-            told(AccountKey::from_pem(text).err().map(|it| it.to_string()), text)?;
+            check_message(PrivateKey::from_pem(text).err().map(|it| it.to_string()), text)?;
+            check_message(AccountKey::from_pem(text).err().map(|it| it.to_string()), text)?;
             let _ = (Encoding::of(text), Csr::from_pem(text), Csr::for_own_issuer(text));
             for der in certificates(text).unwrap_or_default() {
                 let _ = Leaf::from_der(&der);
             }
         }
-        told(Bundle::from_pem(&first, Some(&second)).err().map(|it| it.to_string()), &second)?;
+        check_message(
+            Bundle::from_pem(&first, Some(&second)).err().map(|it| it.to_string()),
+            &second,
+        )?;
         match Authority::from_pem(&first, &second, now) {
             Ok(authority) if authority.not_after() <= now => {
                 Err(TestCaseError::fail("it takes a CA that has ended"))
             }
             Ok(_) => Ok(()),
-            Err(error) => told(Some(error.to_string()), &second),
+            Err(error) => check_message(Some(error.to_string()), &second),
         }
     });
 }

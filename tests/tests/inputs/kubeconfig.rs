@@ -13,7 +13,7 @@ use crate::{Cost, check};
 
 const ALLOWED: Cost = Cost { time: Duration::from_secs(2), memory: 20 << 20 };
 
-/// What a field may hold.
+/// Possible values of a field.
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => select(vec![
@@ -84,7 +84,7 @@ fn document() -> impl Strategy<Value = Value> {
     )
 }
 
-/// Documents as JSON and damaged, and what is none at all.
+/// Documents as JSON, damaged ones, and other texts.
 fn text() -> impl Strategy<Value = String> {
     let damaged =
         (document(), any::<proptest::sample::Index>(), any::<char>()).prop_map(|(it, at, by)| {
@@ -98,9 +98,9 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_kubeconfig_makes_a_client_or_is_refused() {
+fn a_kubeconfig_yields_a_client_or_is_refused() {
     check("kubeconfig to client", &text(), ALLOWED, |text| {
-        // Either is fine; what counts is the cost, and that there is an answer.
+        // Both results are valid; the test checks the cost, and that there is a result.
         let _ = check_kubeconfig(&text, Path::new("/nonexistent"));
         Ok(())
     });

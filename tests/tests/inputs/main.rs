@@ -1,7 +1,7 @@
-//! Input that untrusted people write, in large numbers: no panic, and bounded time and memory for each.
+//! Fuzz tests of untrusted input: no panic, and bounded time and memory for each input.
 //!
-//! A short run belongs to `make test`. `INPUTS=1000000 cargo test --release -p tests --test inputs` makes
-//! a long one, with that many inputs for each property.
+//! A short run is part of `make test`. `INPUTS=1000000 cargo test --release -p tests --test inputs`
+//! is a long one, with that many inputs for each property.
 
 mod annotations;
 mod gateways;
@@ -28,16 +28,16 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// Inputs of a short run, for each property.
 const INPUTS: u32 = 2_000;
 
-/// What one input may cost.
+/// The maximal cost of one input.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
-    /// Of the processor, in all threads: what else runs on the machine must not decide.
+    /// Processor time of all threads, so that other processes do not matter.
     time: Duration,
     /// Bytes at the peak.
     memory: usize,
 }
 
-/// The processor time that this process has used.
+/// The processor time of this process.
 #[expect(clippy::expect_used, reason = "the body of tests: it fails as they do")]
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -46,8 +46,8 @@ fn processor_time() -> Duration {
     Duration::new(seconds, nanoseconds)
 }
 
-/// Feeds inputs to `subject` until the run is over, and fails with the smallest input that panics,
-/// that violates what `subject` asserts, or that costs more than it may.
+/// Feeds inputs to `subject` until the run is over. Fails with the smallest input that panics, that
+/// violates an assertion of `subject`, or that exceeds the cost.
 #[expect(clippy::expect_used, reason = "the body of tests: it fails as they do")]
 fn check<S>(
     name: &str,
@@ -62,7 +62,7 @@ fn check<S>(
     check_some(name, cases, inputs, allowed, subject);
 }
 
-/// [`check`] with so many inputs, whatever the run.
+/// [`check`] with this number of inputs, for every run.
 #[expect(
     clippy::panic,
     clippy::print_stderr,
@@ -79,8 +79,8 @@ fn check_some<S>(
     S::Value: Debug,
 {
     // One property at a time: the allocator counts for the whole process.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static SEQUENTIAL: Mutex<()> = Mutex::new(());
+    let _turn = SEQUENTIAL.lock().unwrap_or_else(PoisonError::into_inner);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let worst = Mutex::new(Cost { time: Duration::ZERO, memory: 0 });
     let began = Instant::now();

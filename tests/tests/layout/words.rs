@@ -1,4 +1,4 @@
-//! The checks of words and of commit subjects in `.ci`, on repositories of their own.
+//! The checks of words and commit subjects in `.ci`, on temporary repositories.
 
 use std::{
     fs,
@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Result, ensure};
 use tests::locate;
 
-/// A listed word, and an identifier that contains it. Both are in parts: the check also reads this file.
+/// A listed word, and an identifier that contains it. Both are concatenated, because the check also
+/// reads this file.
 const WORD: &str = concat!("sl", "aves");
 const IDENTIFIER: &str = concat!("Sl", "avesAt");
 const BEFORE: &str = "2026-11-30T12:00:00Z";
@@ -55,7 +56,7 @@ impl Repository {
         self.git(&["rev-parse", "HEAD"], time)
     }
 
-    /// What a check finds; nothing if it succeeds.
+    /// The output of a failed check; empty if it succeeds.
     fn check(&self, script: &str, environment: &[(&str, &str)]) -> Result<Option<String>> {
         let output = Command::new(locate::checkout().join(".ci").join(script))
             .envs(environment.iter().copied())

@@ -1,5 +1,6 @@
-//! What a tenant writes into Secrets, labels and serial numbers is a claim: it revokes nothing of another
-//! tenant, leaves nothing in the operator's namespaces, and costs no memory.
+//! Secrets, labels and serial numbers that a tenant writes are untrusted claims. They do not revoke
+//! certificates of other tenants, create nothing in the operator's namespaces and do not use much
+//! memory.
 
 use std::collections::BTreeMap;
 
@@ -29,11 +30,11 @@ const HASH: &str = "cert.gardener.cloud/hash";
 const DIGEST: &str = "cert.gardener.cloud/certificate-digest";
 const REALM: &str = "cert.gardener.cloud/realm";
 const REVOKED: &str = "cert.gardener.cloud/revoked";
-/// A debug build on a machine that others use, too.
+/// For a debug build on a shared machine.
 pub(super) const QUIET: Bounds =
     Bounds { memory: 64 << 20, cpu: Duration::from_secs(60), silence: Duration::from_secs(5) };
 
-/// A certificate from 2020 on that its maker signed himself, with the serial number of another one.
+/// A self-signed certificate that is valid from 2020 on, with the serial number of another one.
 fn self_made(names: &[String], serial: &str, end: Option<i64>) -> Result<(String, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.to_vec())?;
@@ -56,7 +57,7 @@ fn self_made(names: &[String], serial: &str, end: Option<i64>) -> Result<(String
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// A certificate Secret as a tenant writes it: with the labels that ours have.
+/// A certificate Secret of a tenant, with the labels of real ones.
 fn secret(name: &str, hash: &str, chain: &str, key: &str, more: &[(&str, &str)]) -> Value {
     let entries = [("tls.crt", chain), ("tls.key", key)];
     let data: BTreeMap<&str, String> =
@@ -78,7 +79,7 @@ fn revocation(name: &str, of: &str, namespace: &str, renew: bool) -> Value {
     })
 }
 
-/// A Certificate that carries the hash of somebody else's request.
+/// A Certificate that carries the hash of another owner's request.
 async fn claim(tenant: &Namespace, name: &str, spec: Value, hash: &str) -> Result<()> {
     let mut claim = tests::namespace::certificate(name, spec);
     claim["metadata"]["labels"] = json!({HASH: hash});
@@ -86,7 +87,7 @@ async fn claim(tenant: &Namespace, name: &str, spec: Value, hash: &str) -> Resul
     Ok(())
 }
 
-/// Waits until a CertificateRevocation has ended in an error, and returns the message.
+/// Waits until a CertificateRevocation is in Error, and returns the message.
 async fn fails(tenant: &Namespace, object: &Value) -> Result<String> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     tenant.apply(object).await?;
@@ -100,10 +101,10 @@ async fn in_kube_system(target: &Client) -> Result<Vec<String>> {
     Ok(all.iter().map(kube::ResourceExt::name_any).collect())
 }
 
-/// A tenant has everything of the victim's certificate but its key: serial number, names, hash, and
-/// the certificate itself.
+/// The tenant has the victim's certificate except its key: serial number, names, hash, and the
+/// certificate itself.
 #[test]
-fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
+fn copied_labels_do_not_revoke_the_certificate_of_another_tenant() {
     run(async {
         let options = FleetOptions { http: true, ..FleetOptions::least_rights(Layout::TWO) };
         let fleet = Fleet::with_issuer(options).await?;
@@ -120,7 +121,7 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
         let public = theirs.data.unwrap_or_default().remove("tls.crt").context("no tls.crt")?;
         let public = String::from_utf8(public.0)?;
         let records = in_kube_system(&target).await?;
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
 
         let (same, key) = self_made(&leaf.names, &leaf.serial, None)?;
         let (unknown, other_key) = self_made(&leaf.names, "abc123", None)?;
@@ -146,7 +147,7 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
                 let why = fails(&thief, &claimed).await?;
                 ensure!(why.contains("failed") || why.contains("no backup"), "{name}: {why}");
             }
-            // They would all be meant by the next revocation, having one hash.
+            // The next revocation would include all of them, because they have the same hash.
             thief.delete("Certificate", name).await?;
         }
 
@@ -156,16 +157,16 @@ fn nothing_that_a_tenant_can_copy_revokes_the_certificate_of_another() {
         ensure!(!now.annotations().contains_key(REVOKED), "the victim's Secret is marked");
         victim.until("a", "Ready", SOON).await?;
         ensure!(in_kube_system(&target).await? == records, "a tenant wrote to kube-system");
-        vitals.check("claims of a tenant", QUIET).await?;
+        health.check("claims of a tenant", QUIET).await?;
         nothing_forbidden(&fleet)
     })
     .unwrap();
 }
 
-/// 200 Secrets of 700 KB with a hash of his own and one CertificateRevocation; 150 with our label, and the
-/// mark of this manager, at the start of leadership.
+/// 200 Secrets of 700 KB with the same hash and one CertificateRevocation. At the start of
+/// leadership, 150 Secrets with our label and the realm of this manager.
 #[test]
-fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
+fn junk_in_secrets_needs_little_memory_and_creates_nothing_in_kube_system() {
     run(async {
         let options = FleetOptions { http: true, ..FleetOptions::least_rights(Layout::TWO) };
         let fleet = Fleet::with_issuer(options).await?;
@@ -184,7 +185,7 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
             let chain = format!("-----BEGIN CERTIFICATE-----\n{number}");
             let mut object =
                 secret(&format!("junk-{number}"), &hash, &chain, "", &[("ca.crt", &junk)]);
-            // Those of another manager, of ours, and of nobody.
+            // The realms of another manager, of this one, and none.
             object["metadata"]["annotations"][REALM] = match number % 3 {
                 0 => json!(realm),
                 1 => json!("another@manager"),
@@ -192,12 +193,12 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
             };
             apply(&target, "hoarder", &object).await?;
         }
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         hoarder.apply(&revocation("all", "a", "hoarder", false)).await?;
         let is = |found: &kube::api::DynamicObject| state(found).0 == "Applied";
         hoarder.until_some("CertificateRevocation", "all", "is Applied", LATER, is).await?;
         hoarder.until("a", "Revoked", SOON).await?;
-        vitals.check("200 junk Secrets and a revocation", QUIET).await?;
+        health.check("200 junk Secrets and a revocation", QUIET).await?;
 
         fleet.stop(0).await?;
         fleet.restart(0).await?;
@@ -206,10 +207,10 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
             Ok(if serves { Look::Done(()) } else { Look::NotYet("not yet".to_owned()) })
         })
         .await?;
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         victim.simple("b").await?;
         victim.until("b", "Ready", SOON).await?;
-        vitals.check("the collection among 200 junk Secrets", QUIET).await?;
+        health.check("the collection among 200 junk Secrets", QUIET).await?;
         let peak = fleet.usage(0).await?.peak_memory >> 20;
         ensure!(peak <= 160, "{peak} MiB since the start");
         let left = objects::list(&target, "Secret", "hoarder").await?;
@@ -220,14 +221,14 @@ fn junk_in_secrets_costs_no_memory_and_leaves_nothing_in_kube_system() {
     .unwrap();
 }
 
-/// Secrets with certificates of his own making that are about to end are no emergencies, beyond two a day.
-/// One that is recorded as issued is, though it looks the same.
+/// Secrets with self-made certificates near their end are not urgent, except for two a day. A
+/// certificate with a record of its issuance is, although it looks the same.
 #[test]
-fn a_certificate_that_was_never_issued_passes_no_quota() {
+fn a_self_made_certificate_does_not_bypass_the_quota() {
     const MANY: usize = 6;
     const BUDGET: usize = 2;
     run(async {
-        let options = FleetOptions { http: true, ..FleetOptions::least_rights(HOME) };
+        let options = FleetOptions { http: true, ..FleetOptions::least_rights(SOURCE_APART) };
         let fleet = Fleet::start(options).await?;
         let target = fleet.client(Cluster::Target);
         let mut issuer = objects::acme_issuer("scarce", &fleet.pebble.directory())?;
@@ -244,9 +245,9 @@ fn a_certificate_that_was_never_issued_passes_no_quota() {
         victim.certificate("first", spec(&victim, "first")).await?;
         victim.until("first", "Ready", SOON).await?;
         ensure!(fleet.pebble.signed_count()? == 1);
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
 
-        // About to end, in a Secret that says that it is for this request.
+        // Near its end, in a Secret with the label of this request.
         let about_to_end = |tenant: &Namespace, name: &str, serial: &str| {
             let host = format!("{name}.{}", tenant.domain);
             let request = RequestInputs {
@@ -297,7 +298,7 @@ fn a_certificate_that_was_never_issued_passes_no_quota() {
             Ok(if is_done { Look::Done(()) } else { Look::NotYet(found) })
         })
         .await?;
-        vitals.check("certificates that were never issued", QUIET).await?;
+        health.check("certificates that were never issued", QUIET).await?;
         nothing_forbidden(&fleet)
     })
     .unwrap();

@@ -1,4 +1,4 @@
-//! Objects that nobody would write who means well: the manager lives on and serves everybody else.
+//! Hostile objects: the manager survives them and serves the other tenants.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use tests::{
 
 use super::*;
 
-/// Just below what an API server takes as annotations of one object.
+/// Slightly less than an API server accepts as annotations of one object.
 const LARGE: usize = 250_000;
 
 const ANNOTATIONS: [&str; 14] = [
@@ -178,7 +178,7 @@ fn gateways() -> Vec<Value> {
 fn the_manager_survives_hostile_objects_and_serves_others() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
+            layout: SOURCE_APART,
             definitions: true,
             idle: true,
             arguments: arguments(&["--cascade-delete"]),
@@ -194,7 +194,7 @@ fn the_manager_survives_hostile_objects_and_serves_others() {
             ingresses().into_iter().chain(certificates()).chain(gateways()).collect();
         let mut accepted = 0;
         for object in &all {
-            // What the API server refuses harms nobody.
+            // Objects that the API server refuses have no effect.
             accepted += usize::from(hostile.apply(object).await.is_ok());
         }
         ensure!(accepted * 3 > all.len() * 2, "{accepted} of {}", all.len());
@@ -209,7 +209,7 @@ fn the_manager_survives_hostile_objects_and_serves_others() {
         })
         .await?;
 
-        // Also from the beginning, and when all of it goes.
+        // Also after a restart, and when all of them are deleted.
         let usage = fleet.stop(0).await?;
         println!("{accepted} of {} accepted, {} MiB", all.len(), usage.peak_memory >> 20);
         ensure!(usage.peak_memory < 128 << 20, "{usage:?}");

@@ -1,4 +1,4 @@
-//! Source objects that are made to cost much: what one of them may take, while others are served.
+//! Source objects of maximal cost: the bound for one of them, while other tenants are served.
 
 use anyhow::{Result, ensure};
 use cert_controller_manager::access::Cluster;
@@ -16,11 +16,11 @@ use super::*;
 /// Most Certificates of one object.
 const MOST: usize = 200;
 
-/// An Ingress with 1,000 tls entries, each with a Secret and hosts of its own. No issuer issues what
-/// is made of it: what the object itself costs is looked at.
+/// An Ingress with 1,000 tls entries, each with a Secret and hosts of its own. Its issuer does not
+/// exist: the test measures the cost of the object itself.
 fn crowd(name: &str, annotation: &str, value: &str, tls: impl Fn(usize) -> Value) -> Value {
     let mut object = ingress(name, "unused.my-company.test", "unused");
-    object["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("nobody");
+    object["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("missing");
     object["metadata"]["annotations"][format!("cert.gardener.cloud/{annotation}")] = json!(value);
     object["spec"]["tls"] = (0..1_000).map(tls).collect();
     object
@@ -30,7 +30,7 @@ fn own_secret(number: usize, prefix: &str) -> Value {
     json!({"hosts": ["a.my-company.test"], "secretName": format!("{prefix}{number}")})
 }
 
-/// 51,000 different labels in as many characters as annotations may have.
+/// 51,000 different labels in the maximal size of annotations.
 fn labels() -> String {
     let letters: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').collect();
     let letter = |number: usize| letters[number % letters.len()];
@@ -40,7 +40,7 @@ fn labels() -> String {
         .collect()
 }
 
-/// 140 hosts for each of 1,000 entries, no two of them the same, and one Secret for all.
+/// 140 hosts for each of 1,000 entries, all different, and one Secret for all.
 fn many_hosts(number: usize) -> Value {
     let hosts: Vec<_> = (0..140).map(|host| format!("h{:x}", 140 * number + host)).collect();
     json!({"hosts": hosts, "secretName": "one-tls"})
@@ -60,7 +60,7 @@ fn gateway() -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
         "metadata": {"name": "gateway", "annotations": {
-            "cert.gardener.cloud/purpose": "managed", "cert.gardener.cloud/issuer": "nobody",
+            "cert.gardener.cloud/purpose": "managed", "cert.gardener.cloud/issuer": "missing",
         }},
         "spec": {"servers": (0..1_000).map(server).collect::<Vec<_>>()},
     })
@@ -71,10 +71,10 @@ async fn certificates(fleet: &Fleet, namespace: &str) -> Result<usize> {
 }
 
 #[test]
-fn a_large_object_costs_little_and_others_are_served() {
+fn a_large_object_needs_little_memory_and_others_are_served() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
-            layout: HOME,
+            layout: SOURCE_APART,
             http: true,
             definitions: true,
             idle: true,
@@ -89,7 +89,7 @@ fn a_large_object_costs_little_and_others_are_served() {
         victim.simple("before").await?;
         victim.until("before", "Ready", SOON).await?;
 
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         let all = [
             crowd("labels", "secret-labels", &labels(), |number| own_secret(number, "l")),
             crowd("chain", "preferred-chain", &"x".repeat(255_000), |it| own_secret(it, "c")),
@@ -111,7 +111,7 @@ fn a_large_object_costs_little_and_others_are_served() {
             hostile.until_event(name, 2 * LATER, |it| it.contains(left_out)).await?;
         }
         for name in ["hosts-1", "hosts-2"] {
-            let held = "its certificates are neither made nor changed";
+            let held = "its Certificates are neither created nor changed";
             hostile.until_event(name, 2 * LATER, |it| it.contains(held)).await?;
         }
         eventually(LATER, "no more than allowed is made", || async {
@@ -120,15 +120,16 @@ fn a_large_object_costs_little_and_others_are_served() {
             Ok(if made == 3 * MOST { Look::Done(()) } else { Look::NotYet(made.to_string()) })
         })
         .await?;
-        // A release build needs a tenth of this time; a page of such objects is in memory once.
+        // A release build needs a tenth of this time; one page of such objects is in memory at a
+        // time.
         let bounds = Bounds {
             memory: 80 << 20,
             cpu: Duration::from_secs(20),
             silence: Duration::from_secs(2),
         };
-        vitals.check("large objects", bounds).await?;
+        health.check("large objects", bounds).await?;
 
-        // Also from the beginning, and when they grow no more.
+        // Also after a restart, and without further growth.
         fleet.stop(0).await?;
         fleet.restart(0).await?;
         victim.simple("after").await?;

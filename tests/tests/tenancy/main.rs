@@ -1,5 +1,5 @@
-//! Several clusters and several tenants: whose objects go with whose, what a source cluster that is not
-//! trusted may not do, and what becomes of Secrets over time.
+//! Several clusters and several tenants: ownership of objects, restrictions of an untrusted source
+//! cluster, and the maintenance of Secrets over time.
 
 mod claims;
 mod hostile;
@@ -29,14 +29,14 @@ use tests::{
     objects::{self, api, apply, has_state, names, state},
 };
 
-/// What happens at once takes a moment.
+/// For reactions without a delay.
 const SOON: Duration = Duration::from_secs(30);
-/// The manager waits ten seconds before it believes that an object is gone.
+/// The manager waits ten seconds before it accepts that an object is gone.
 const LATER: Duration = Duration::from_secs(60);
-/// Everything is at the operator's, but what tenants write.
-const HOME: Layout = Layout { default: 0, source: 1, dns: 0, target: 0 };
+/// All logical clusters except source are in the operator's cluster.
+const SOURCE_APART: Layout = Layout { default: 0, source: 1, dns: 0, target: 0 };
 
-/// Tenants bring issuers, and their servers may be on this machine.
+/// Tenants bring issuers, whose servers may be on this machine.
 const TENANTS_ISSUERS: [&str; 2] =
     ["--allow-target-issuers", "--allowed-private-ranges=127.0.0.0/8,::1"];
 
@@ -44,7 +44,7 @@ fn arguments(all: &[&str]) -> Vec<String> {
     all.iter().map(|one| (*one).to_owned()).collect()
 }
 
-/// An Ingress that asks for one certificate.
+/// An Ingress that requests one certificate.
 fn ingress(name: &str, host: &str, secret: &str) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
@@ -56,7 +56,7 @@ fn ingress(name: &str, host: &str, secret: &str) -> Value {
     })
 }
 
-/// Waits until exactly these objects are there, by name.
+/// Waits until exactly these objects exist, by name.
 async fn until_only(client: &Client, kind: &str, namespace: &str, wanted: &[&str]) -> Result<()> {
     let what = format!("every {kind} of {namespace} but {wanted:?} is gone");
     eventually(LATER, &what, || async {
@@ -68,7 +68,7 @@ async fn until_only(client: &Client, kind: &str, namespace: &str, wanted: &[&str
     .await
 }
 
-/// Waits until a Secret of the target cluster holds something.
+/// Waits until a Secret of the target cluster has content.
 async fn until_secret(fleet: &Fleet, namespace: &str, name: &str) -> Result<DynamicObject> {
     let secrets = api(&fleet.client(Cluster::Target), "Secret", namespace)?;
     eventually(SOON, &format!("Secret {namespace}/{name}"), || async {
@@ -79,7 +79,7 @@ async fn until_secret(fleet: &Fleet, namespace: &str, name: &str) -> Result<Dyna
     .await
 }
 
-/// Applies an Issuer and waits until it is in a state. Returns its message.
+/// Applies an Issuer and waits for a state. Returns its message.
 async fn until_issuer(client: &Client, issuer: &Value, wanted: &str) -> Result<String> {
     let text = |field: &str| issuer["metadata"][field].as_str().unwrap_or_default();
     apply(client, text("namespace"), issuer).await?;
@@ -91,19 +91,19 @@ async fn until_issuer(client: &Client, issuer: &Value, wanted: &str) -> Result<S
     Ok(state(&issuer).1)
 }
 
-/// Lets the second end in which something was made: who was there before is known in whole seconds,
-/// and within one the uid decides.
+/// Waits for the next second: creation times have a resolution of seconds, and objects of the same
+/// second are ordered by their uid.
 async fn next_second() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-/// Applies a Certificate that is refused, and returns why.
+/// Applies a Certificate that is refused, and returns the message.
 async fn refused(namespace: &Namespace, name: &str, spec: Value) -> Result<String> {
     namespace.certificate(name, spec).await?;
     Ok(state(&namespace.until(name, "Error", SOON).await?).1)
 }
 
-/// Nothing was refused for want of a right.
+/// RBAC refused no request.
 fn nothing_forbidden(fleet: &Fleet) -> Result<()> {
     let forbidden = fleet.forbidden()?;
     ensure!(forbidden.is_empty(), "{forbidden:#?}");

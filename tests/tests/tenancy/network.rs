@@ -1,4 +1,4 @@
-//! What a tenant can make the manager connect to, and what strangers can do to its DNS responder.
+//! The connections that a tenant can cause, and unauthenticated clients of the DNS responder.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -37,13 +37,13 @@ use super::*;
 
 const SECRET: &str = "a secret of the inside";
 
-/// A server on this machine that answers everything the same, and how often it was connected to.
-struct Inside {
+/// A server on this machine with one response for all requests, which counts connections.
+struct InternalServer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
-impl Inside {
+impl InternalServer {
     async fn start(address: Ipv4Addr, answer: String) -> Result<Self> {
         let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
@@ -79,10 +79,10 @@ fn tenants_issuer(name: &str, server: &str) -> Result<Value> {
 }
 
 #[test]
-fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer() {
+fn the_issuer_of_a_tenant_only_reaches_public_addresses_and_shows_no_response() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
-            // Of this machine's addresses one is as good as public.
+            // One address of this machine is permitted like a public one.
             arguments: arguments(&[
                 "--allow-target-issuers",
                 "--allowed-private-ranges=127.0.0.2/32",
@@ -91,11 +91,11 @@ fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer()
             ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         let target = fleet.client(Cluster::Target);
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         Namespace::in_fleet(&fleet, "tenant").await?;
-        let hidden = Inside::start(Ipv4Addr::LOCALHOST, http("200 OK", "", SECRET)).await?;
+        let hidden = InternalServer::start(Ipv4Addr::LOCALHOST, http("200 OK", "", SECRET)).await?;
         let port = hidden.address.port();
 
         let spellings = [
@@ -113,7 +113,8 @@ fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer()
             ensure!(why.contains("it has no public address"), "{server}: {why}");
         }
 
-        // What may be connected to shows no answer that is not ACME's, and leads nowhere else.
+        // A permitted server cannot show responses that are not ACME's, and cannot redirect
+        // elsewhere.
         let open = Ipv4Addr::new(127, 0, 0, 2);
         let elsewhere = format!("location: http://127.0.0.1:{port}/internal\r\n");
         let problem = json!({"type": "about:blank", "detail": SECRET}).to_string();
@@ -124,7 +125,7 @@ fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer()
             ("problem", http("403 Forbidden", "", &problem), "no ACME problem document (HTTP 403)"),
             ("moved", http("301 Moved", &elsewhere, SECRET), "it has no public address"),
         ] {
-            let server = Inside::start(open, answer).await?;
+            let server = InternalServer::start(open, answer).await?;
             let issuer = tenants_issuer(name, &format!("http://{}/dir", server.address))?;
             let why = until_issuer(&target, &issuer, "Error").await?;
             ensure!(why.contains(want) && !why.contains(SECRET), "{name}: {why}");
@@ -139,7 +140,7 @@ fn a_tenant_s_issuer_reaches_no_address_that_is_not_public_and_shows_no_answer()
             cpu: Duration::from_secs(20),
             silence: Duration::from_secs(3),
         };
-        vitals.check("issuers that point inside", bounds).await?;
+        health.check("issuers that point inside", bounds).await?;
         nothing_forbidden(&fleet)
     })
     .unwrap();
@@ -170,7 +171,7 @@ async fn open_files(fleet: &Fleet) -> Result<f64> {
 }
 
 #[test]
-fn six_thousand_connections_to_the_responder_cost_little_and_others_are_served() {
+fn the_responder_serves_others_during_six_thousand_connections() {
     const CONNECTIONS: usize = 6_000;
     run(async {
         let limit = getrlimit(Resource::Nofile);
@@ -187,7 +188,7 @@ fn six_thousand_connections_to_the_responder_cost_little_and_others_are_served()
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         victim.simple("before").await?;
         victim.until("before", "Ready", SOON).await?;
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
 
         let mut held = Vec::with_capacity(CONNECTIONS);
         while held.len() < CONNECTIONS {
@@ -201,7 +202,7 @@ fn six_thousand_connections_to_the_responder_cost_little_and_others_are_served()
         let name: DnsName = "my-company.test".parse()?;
         let answer = Udp::with_servers(vec![]).query(server, &name, RecordKind::Soa).await?;
         ensure!(answer.authoritative, "{answer:?}");
-        // Files are opened, too: the process still serves, and issues.
+        // The process can still open files: it serves and issues.
         victim.simple("meanwhile").await?;
         victim.until("meanwhile", "Ready", SOON).await?;
         let open = open_files(&fleet).await?;
@@ -212,7 +213,7 @@ fn six_thousand_connections_to_the_responder_cost_little_and_others_are_served()
             cpu: Duration::from_secs(20),
             silence: Duration::from_secs(3),
         };
-        vitals.check("6,000 connections to the responder", bounds).await?;
+        health.check("6,000 connections to the responder", bounds).await?;
         drop(held);
         eventually(SOON, "the responder closes what is over", || async {
             let open = open_files(&fleet).await?;

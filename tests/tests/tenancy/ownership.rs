@@ -1,5 +1,5 @@
-//! What is made for an object goes with it: within a cluster, across clusters, and also when it goes
-//! while no manager runs.
+//! Objects are deleted with their owner: within a cluster, across clusters, and also while no
+//! manager runs.
 
 use std::collections::BTreeSet;
 
@@ -22,19 +22,19 @@ use tests::{
 
 use super::*;
 
-const HELD: &str = "cert.gardener.cloud/certificate-secret";
+const FINALIZER: &str = "cert.gardener.cloud/certificate-secret";
 
 #[test]
-fn an_ingress_takes_certificate_dns_entry_and_secret_along_over_two_clusters() {
-    run(everything_goes_with_its_ingress(HOME)).unwrap();
+fn deleting_an_ingress_deletes_its_objects_in_two_clusters() {
+    run(all_objects_are_deleted_with_their_ingress(SOURCE_APART)).unwrap();
 }
 
 #[test]
-fn an_ingress_takes_certificate_dns_entry_and_secret_along_over_three_clusters() {
-    run(everything_goes_with_its_ingress(Layout::THREE)).unwrap();
+fn deleting_an_ingress_deletes_its_objects_in_three_clusters() {
+    run(all_objects_are_deleted_with_their_ingress(Layout::THREE)).unwrap();
 }
 
-async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
+async fn all_objects_are_deleted_with_their_ingress(layout: Layout) -> Result<()> {
     let fleet = Fleet::with_issuer(FleetOptions {
         arguments: arguments(&["--cascade-delete"]),
         ..FleetOptions::least_rights(layout)
@@ -46,7 +46,7 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
         let host = format!("{name}.{}", web.domain);
         web.apply(&ingress(name, &host, &format!("{name}-tls"))).await?;
     }
-    // Nobody answers for this zone, so these orders wait and their records stay.
+    // No server answers for this zone, so these orders wait and their records stay.
     for name in ["stuck", "stuck-later"] {
         web.apply(&ingress(name, &format!("{name}.elsewhere.test"), &format!("{name}-tls")))
             .await?;
@@ -59,7 +59,7 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
     let certificates = objects::list(&source, "Certificate", "web").await?;
     ensure!(certificates.len() == 5, "{}", objects::names(&certificates));
     for certificate in &certificates {
-        let held = certificate.metadata.finalizers.iter().flatten().any(|it| it == HELD);
+        let held = certificate.metadata.finalizers.iter().flatten().any(|it| it == FINALIZER);
         ensure!(held, "{:?} goes without its Secret", certificate.metadata.name);
     }
     ensure!(objects::list(&target, "Certificate", "").await?.is_empty());
@@ -72,7 +72,7 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
     until_only(&target, "Secret", "web", &["later-tls", "mine-tls"]).await?;
     until_records(&web, 1).await?;
 
-    // It does not.
+    // The manager does not run.
     fleet.stop(0).await?;
     web.delete("Ingress", "later").await?;
     web.delete("Ingress", "stuck-later").await?;
@@ -90,7 +90,7 @@ async fn everything_goes_with_its_ingress(layout: Layout) -> Result<()> {
     nothing_forbidden(&fleet)
 }
 
-/// Waits until there are so many challenge records.
+/// Waits until this number of challenge records exists.
 async fn until_records(namespace: &Namespace, count: usize) -> Result<()> {
     eventually(SOON, &format!("{count} DNSEntries"), || async {
         let entries = namespace.dns_entries().await?;
@@ -100,7 +100,7 @@ async fn until_records(namespace: &Namespace, count: usize) -> Result<()> {
     .await
 }
 
-/// Waits until there are so many Certificates.
+/// Waits until this number of Certificates exists.
 async fn until_certificates(namespace: &Namespace, source: &Client, count: usize) -> Result<()> {
     eventually(LATER, &format!("{count} Certificates are left"), || async {
         let found = objects::list(source, "Certificate", &namespace.name).await?;
@@ -110,7 +110,7 @@ async fn until_certificates(namespace: &Namespace, source: &Client, count: usize
     .await
 }
 
-/// Every DNSEntry that the manager made, it has deleted; there were five.
+/// The manager deleted every DNSEntry that it created; there were five.
 fn records_came_and_went(dns: &ControlPlane) -> Result<()> {
     let requests = dns.audit()?;
     let ours = requests.iter().filter(|it| it.user == Fleet::user(0) && it.is_write());
@@ -124,7 +124,7 @@ fn records_came_and_went(dns: &ControlPlane) -> Result<()> {
 }
 
 #[test]
-fn kubernetes_itself_deletes_secret_and_certificate_of_an_ingress_in_one_cluster() {
+fn the_garbage_collector_deletes_the_objects_of_an_ingress_in_one_cluster() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
             access: Access::Granted,
@@ -145,7 +145,7 @@ fn kubernetes_itself_deletes_secret_and_certificate_of_an_ingress_in_one_cluster
             "{owners:?}"
         );
         web.until_all_ready(1, SOON).await?;
-        // From here on nobody but the collector can delete anything.
+        // From here on only the garbage collector deletes objects.
         fleet.stop(0).await?;
         let _collector = fleet.plane(Cluster::Default).collect_garbage()?;
         let orphan = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
@@ -165,14 +165,15 @@ fn kubernetes_itself_deletes_secret_and_certificate_of_an_ingress_in_one_cluster
 #[test]
 fn without_cascading_deletion_the_secret_stays() {
     run(async {
-        let fleet = Fleet::with_issuer(FleetOptions { layout: HOME, ..Default::default() }).await?;
+        let fleet =
+            Fleet::with_issuer(FleetOptions { layout: SOURCE_APART, ..Default::default() }).await?;
         let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));
         let web = Namespace::in_fleet(&fleet, "web").await?;
         web.apply(&ingress("web", &format!("web.{}", web.domain), "web-tls")).await?;
         web.simple("mine").await?;
         until_secret(&fleet, "web", "web-tls").await?;
         web.until_all_ready(2, SOON).await?;
-        // An order that runs when its Certificate goes, unseen and with no finalizer.
+        // A running order whose Certificate is deleted without a finalizer while no manager runs.
         let stuck = json!({"commonName": "stuck.elsewhere.test", "secretName": "stuck-tls"});
         web.certificate("stuck", stuck).await?;
         until_records(&web, 1).await?;
@@ -189,7 +190,7 @@ fn without_cascading_deletion_the_secret_stays() {
         let owned = |secret: &DynamicObject| secret.metadata.owner_references.is_some();
         ensure!(!secrets.iter().any(owned));
 
-        // The next one of that name takes it over as it is.
+        // The next Certificate of that name adopts the Secret unchanged.
         let before = web.leaf("mine-tls").await?.serial;
         web.simple("mine").await?;
         web.until("mine", "Ready", SOON).await?;
@@ -200,7 +201,7 @@ fn without_cascading_deletion_the_secret_stays() {
 }
 
 #[test]
-fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
+fn classes_and_a_target_namespace_determine_manager_and_namespace() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
             arguments: arguments(&[
@@ -210,7 +211,7 @@ fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
                 "--target-name-prefix=shoot1-",
                 "--cascade-delete",
             ]),
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));
@@ -222,7 +223,7 @@ fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
         issuer["metadata"]["annotations"][class] = json!("mine");
         until_issuer(&fleet.client(Cluster::Default), &issuer, "Ready").await?;
 
-        // One of no class of ours, and one that comes second to a Secret.
+        // One of another class, and one that is the second for a Secret.
         let of_class = |name: &str, namespace: &Namespace, of: &str| {
             let host = format!("{name}.{}", namespace.domain);
             let mut object = ingress(name, &host, "web-tls");
@@ -245,20 +246,20 @@ fn classes_and_a_target_namespace_tell_who_serves_what_and_where_to() {
 
         next_second().await;
         other.apply(&of_class("second", &other, "theirs")).await?;
-        eventually(SOON, "the second is told that it is", || async {
+        eventually(SOON, "the second one reports the first", || async {
             let found = objects::list(&source, "Certificate", "other").await?;
-            let said: Vec<_> = found.iter().map(state).collect();
+            let message: Vec<_> = found.iter().map(state).collect();
             let named = |(state, why): &(String, String)| state == "Error" && why.contains(&name);
-            Ok(if said.iter().any(named) {
+            Ok(if message.iter().any(named) {
                 Look::Done(())
             } else {
-                Look::NotYet(format!("{said:?}"))
+                Look::NotYet(format!("{message:?}"))
             })
         })
         .await?;
         ensure!(vault.leaf("web-tls").await?.serial == leaf.serial);
 
-        // Another class than ours: what was made goes.
+        // After a change to another class, the created objects are deleted.
         other.delete("Ingress", "second").await?;
         until_only(&source, "Certificate", "other", &[]).await?;
         web.apply(&of_class("ours", &web, "gardencert")).await?;

@@ -1,5 +1,5 @@
-//! The quota of an issuer is everybody's: no tenant spends what is another's, a restart does not fill
-//! it again, and who waits is told until when.
+//! The quota of an issuer is shared fairly: a tenant cannot use up the share of another, a restart
+//! does not refill it, and the status shows until when a Certificate waits.
 
 use std::time::Instant;
 
@@ -19,12 +19,12 @@ use tests::{
 
 use super::*;
 
-/// One in two seconds.
+/// One request in two seconds.
 const PER_DAY: i64 = 43_200;
-const MANY: usize = 30;
+const CERTIFICATES: usize = 30;
 
-/// How many Certificates of a tenant have had their turn, and what the others say. An order that runs
-/// has had it, and takes as long as the machine is slow.
+/// The number of Certificates of a tenant that are Ready or have an order, and the state of the
+/// others. Slow orders count, because they have used the quota.
 async fn served(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>)> {
     let all = objects::list(&fleet.client(Cluster::Source), "Certificate", &tenant.name).await?;
     let (served, others): (Vec<_>, Vec<_>) =
@@ -32,40 +32,42 @@ async fn served(fleet: &Fleet, tenant: &Namespace) -> Result<(usize, Vec<String>
     Ok((served.len(), others.into_iter().map(|(state, why)| format!("{state}: {why}")).collect()))
 }
 
-/// How many more may be asked for since then.
+/// The number of requests that the quota has regained since then.
 fn came_back(since: Instant) -> usize {
     usize::try_from(since.elapsed().as_secs() / 2).unwrap_or(usize::MAX)
 }
 
 #[test]
-fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill_it() {
+fn a_tenant_cannot_use_up_the_quota_of_another_and_a_restart_does_not_refill_it() {
     run(async {
-        // Whoever is killed gives no lease back; that is not what is tested here.
+        // A killed manager does not release its lease, which is not part of this test.
         let arguments = arguments(&["--omit-lease"]);
         let fleet =
-            Fleet::start(FleetOptions { layout: HOME, arguments, ..Default::default() }).await?;
-        let home = fleet.client(Cluster::Default);
+            Fleet::start(FleetOptions { layout: SOURCE_APART, arguments, ..Default::default() })
+                .await?;
+        let default_cluster = fleet.client(Cluster::Default);
         let mut issuer = acme_issuer("issuer-acme", &fleet.pebble.directory())?;
         issuer["spec"]["requestsPerDayQuota"] = json!(PER_DAY);
-        until_issuer(&home, &issuer, "Ready").await?;
+        until_issuer(&default_cluster, &issuer, "Ready").await?;
         let greedy = Namespace::in_fleet(&fleet, "greedy").await?;
         let modest = Namespace::in_fleet(&fleet, "modest").await?;
 
-        // As if today's had been spent by the process before.
+        // Simulates that an earlier process used up the quota.
         fleet.stop(0).await?;
         let spent =
             json!({"status": {"requests": {"available": 0, "at": Timestamp::now().to_string()}}});
-        let issuers = api(&home, "Issuer", "default")?;
+        let issuers = api(&default_cluster, "Issuer", "default")?;
         issuers.patch_status("issuer-acme", &PatchParams::default(), &Patch::Merge(spent)).await?;
-        for number in 0..MANY {
+        for number in 0..CERTIFICATES {
             greedy.simple(&format!("c{number}")).await?;
         }
         fleet.restart(0).await?;
-        eventually(SOON, "everybody waits in line", || async {
+        eventually(SOON, "all Certificates wait", || async {
             let (done, waiting) = served(&fleet, &greedy).await?;
-            let told = waiting.iter().filter(|it| it.starts_with("Waiting: "));
-            let told = told.filter(|it| it.contains("43200") && it.contains("20")).count();
-            Ok(if told + done >= MANY - 1 {
+            let with_time = waiting.iter().filter(|it| it.starts_with("Waiting: "));
+            let with_time =
+                with_time.filter(|it| it.contains("43200") && it.contains("20")).count();
+            Ok(if with_time + done >= CERTIFICATES - 1 {
                 Look::Done(())
             } else {
                 Look::NotYet(format!("{waiting:?}"))
@@ -73,7 +75,8 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         })
         .await?;
 
-        // Whoever comes later and has had less does not wait for all of them: they take turns.
+        // A later tenant does not wait for all Certificates of the first: the quota is shared in
+        // turn.
         let before = fleet.pebble.signed_count()?;
         let running = served(&fleet, &greedy).await?.0.saturating_sub(before);
         let placing = Instant::now();
@@ -86,13 +89,13 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         let is_of = |it: &Signed, tenant: &Namespace| it.names[0].ends_with(&tenant.domain);
         let third = signed.iter().rposition(|it| is_of(it, &modest)).context("none was signed")?;
         let others = signed[..third].iter().filter(|it| is_of(it, &greedy)).count();
-        // A turn each, and orders that ran already or were placed before.
+        // One each in turn, and orders that were running or placed before.
         ensure!(
             others <= 4 + running + late,
             "{others} of the greedy came before, {running} ran already, {late} more could"
         );
 
-        // What was used is noted: a restart does not give any of it back.
+        // The usage is stored: a restart does not return any of it.
         let began = Instant::now();
         fleet.kill(0).await?;
         let (done, _) = served(&fleet, &greedy).await?;
@@ -103,8 +106,8 @@ fn a_source_cannot_spend_the_quota_of_another_tenant_and_a_restart_does_not_fill
         let most = 2 + came_back(began);
         let more = now.saturating_sub(done);
         ensure!(more <= most, "{more} at once after a restart, not {most}");
-        let time = waiting.first().context("nobody waits")?;
-        println!("{now} of {MANY} when all 4 of the other are Ready; another: {time}");
+        let time = waiting.first().context("no Certificate waits")?;
+        println!("{now} of {CERTIFICATES} when all 4 of the other are Ready; another: {time}");
         Ok(())
     })
     .unwrap();

@@ -1,5 +1,5 @@
-//! A source cluster that is restored from a backup has new uids, and its objects come back in any order:
-//! certificates and their Secrets on the target cluster stay as they are.
+//! A source cluster that is restored from a backup has new uids, and its objects return in any
+//! order. Certificates and their Secrets on the target cluster stay.
 
 use std::collections::BTreeMap;
 
@@ -31,11 +31,11 @@ async fn secrets(namespace: &Namespace) -> Result<BTreeMap<String, (String, Stri
 }
 
 #[test]
-fn a_source_cluster_that_is_restored_costs_no_signature_and_no_secret() {
+fn a_restored_source_cluster_causes_no_issuance_and_loses_no_secret() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
             arguments: arguments(&["--cascade-delete"]),
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         let source = fleet.client(Cluster::Source);
@@ -45,7 +45,7 @@ fn a_source_cluster_that_is_restored_costs_no_signature_and_no_secret() {
             web.apply(&ingress(name, &host(name), &format!("{name}-tls"))).await?;
         }
         web.until_all_ready(3, LATER).await?;
-        // With cascading deletion the Secret before goes when its Certificate has another one.
+        // With cascading deletion a Secret is deleted when its Certificate uses another one.
         web.simple("moved").await?;
         web.until_all_ready(4, LATER).await?;
         web.patch("moved", json!({"spec": {"secretName": "new-tls"}})).await?;
@@ -75,8 +75,8 @@ fn a_source_cluster_that_is_restored_costs_no_signature_and_no_secret() {
             web.delete("Ingress", name).await?;
             web.apply(&ingress(name, &host(name), &format!("{name}-tls"))).await?;
         }
-        // The backup of one has the Ingress only. Kubernetes has begun to delete what belonged to the
-        // former uid of another.
+        // The backup of one has the Ingress only. For another, Kubernetes has started to delete the
+        // objects of the previous uid.
         let mut kept = String::new();
         for object in saved.into_iter().filter(|it| !it.name_any().starts_with("bare")) {
             let name = object.name_any();
@@ -119,12 +119,12 @@ fn a_source_cluster_that_is_restored_costs_no_signature_and_no_secret() {
             })
         })
         .await?;
-        certificates.get(&kept).await.context("it was made anew")?;
+        certificates.get(&kept).await.context("it was created again")?;
         let after = secrets(&web).await?;
         ensure!(after == before, "{before:?}, then {after:?}");
         ensure!(fleet.pebble.signed_by_names().await? == signed, "the CA signed again");
 
-        // Whoever goes for good takes his Secret along as before.
+        // A permanent deletion still deletes the Secret.
         for name in all {
             let found = objects::list(&source, "Certificate", "web").await?;
             let its = found.iter().filter(|it| it.name_any().starts_with(name));

@@ -1,4 +1,4 @@
-//! A revocation across clusters, with the least rights, and across namespaces that trust each other.
+//! Revocations across clusters with the least rights, and across namespaces with a flag.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tests::{
     run,
 };
 
-use super::{HOME, SOON, arguments, nothing_forbidden, until_issuer};
+use super::{SOON, SOURCE_APART, arguments, nothing_forbidden, until_issuer};
 
 fn revocation(name: &str, of: &str, namespace: &str, renew: bool) -> Value {
     json!({
@@ -39,11 +39,11 @@ async fn applied(namespace: &Namespace, object: &Value) -> Result<()> {
 }
 
 #[test]
-fn a_revocation_on_source_needs_no_more_than_its_rights_and_reaches_all_with_the_flag() {
+fn a_revocation_on_source_is_limited_to_its_namespace_unless_the_flag_is_set() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
             arguments: arguments(&["--allow-cross-namespace-secrets"]),
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         let here = Namespace::in_fleet(&fleet, "here").await?;
@@ -75,18 +75,18 @@ fn a_revocation_on_source_needs_no_more_than_its_rights_and_reaches_all_with_the
     .unwrap();
 }
 
-/// What is revoked waits for nobody's server but that of its own issuer.
+/// A revocation only depends on the server of its own issuer.
 #[test]
-fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() {
-    const TIME: Duration = Duration::from_secs(25);
-    const HELD: SignedDuration = SignedDuration::from_secs(24);
+fn a_slow_acme_server_of_a_tenant_does_not_delay_revocations_of_others() {
+    const DELAY: Duration = Duration::from_secs(25);
+    const MIN_DELAY: SignedDuration = SignedDuration::from_secs(24);
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
             arguments: arguments(&super::TENANTS_ISSUERS),
             ..FleetOptions::least_rights(Layout::TWO)
         })
         .await?;
-        let proxy = Proxy::before(&fleet.pebble).await?;
+        let proxy = Proxy::for_pebble(&fleet.pebble).await?;
         let slow = Namespace::in_fleet(&fleet, "slow").await?;
         let other = Namespace::in_fleet(&fleet, "other").await?;
         let mut issuer = objects::acme_issuer("own", &proxy.directory())?;
@@ -94,7 +94,7 @@ fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() 
         issuer["spec"]["acme"]["privateKeySecretRef"] =
             json!({"name": "account", "namespace": "slow"});
         until_issuer(&fleet.client(Cluster::Target), &issuer, "Ready").await?;
-        // More than are worked on at once.
+        // More than the number of workers.
         let names: Vec<String> = (0..5).map(|number| format!("host-{number}")).collect();
         for name in &names {
             let spec = json!({
@@ -107,7 +107,7 @@ fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() 
         slow.until_all_ready(names.len(), SOON).await?;
         other.until("host", "Ready", SOON).await?;
 
-        proxy.misbehave([Rule::on(Kind::Revoke, Fault::Delay(TIME))]);
+        proxy.set_rules([Rule::on(Kind::Revoke, Fault::Delay(DELAY))]);
         for name in &names {
             slow.apply(&revocation(name, name, "slow", false)).await?;
         }
@@ -117,9 +117,9 @@ fn a_server_of_a_tenant_that_takes_its_time_holds_up_no_revocations_of_others() 
         })
         .await?;
         applied(&other, &revocation("quick", "host", "other", false)).await?;
-        // One at a time waits for it, and leaves all others to the others.
+        // Only one worker waits for it at a time.
         let seen: Vec<_> = proxy.seen_of(Kind::Revoke).iter().map(|seen| seen.at).collect();
-        let is_held = |pair: &[Timestamp]| pair[1].duration_since(pair[0]) >= HELD;
+        let is_held = |pair: &[Timestamp]| pair[1].duration_since(pair[0]) >= MIN_DELAY;
         ensure!(seen.windows(2).all(is_held), "at the same time: {seen:?}");
         nothing_forbidden(&fleet)
     })

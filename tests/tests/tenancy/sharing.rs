@@ -1,4 +1,4 @@
-//! A tenant who may write Secrets into a namespace does not get the private keys that are in it.
+//! A tenant who may write Secrets into a namespace does not get the private keys in it.
 
 use std::collections::BTreeMap;
 
@@ -24,24 +24,24 @@ use tests::{
 
 use super::{claims::QUIET, *};
 
-const CONSENT: &str = "cert.gardener.cloud/allow-secrets-from";
+const SECRET_GRANT: &str = "cert.gardener.cloud/allow-secrets-from";
 const HASH: &str = "cert.gardener.cloud/hash";
 
 #[test]
-fn the_consent_to_write_gives_no_private_key() {
-    run(no_key_comes_out_of_the_gateway(&[])).unwrap();
+fn a_secret_grant_gives_no_private_key() {
+    run(gateway_grants_expose_no_key(&[])).unwrap();
 }
 
-/// Then it takes a record of the certificate, which a tenant does not write.
+/// Sharing across namespaces requires a record of the certificate, which a tenant cannot write.
 #[test]
-fn the_consent_to_write_gives_no_private_key_where_all_namespaces_share() {
-    run(no_key_comes_out_of_the_gateway(&["--reuse-across-namespaces"])).unwrap();
+fn a_secret_grant_gives_no_private_key_even_if_all_namespaces_share() {
+    run(gateway_grants_expose_no_key(&["--reuse-across-namespaces"])).unwrap();
 }
 
-/// The Certificates of `gw` opt out, so that nothing of theirs is to be shared under either setting. Two
-/// Secrets are there: one of a Certificate, and one whose Certificate is gone and which is still in use, so
-/// that nobody disputes the claim to it.
-async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
+/// The Certificates of `gw` opt out of sharing, so none of theirs is shared under either setting.
+/// Of the two Secrets, one belongs to a Certificate. The Certificate of the other is deleted, but
+/// the Secret is still in use, so no other Certificate claims it.
+async fn gateway_grants_expose_no_key(more: &[&str]) -> Result<()> {
     let options = FleetOptions {
         http: true,
         arguments: arguments(more),
@@ -51,9 +51,9 @@ async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
     let gateway = Namespace::in_fleet(&fleet, "gw").await?;
     let evil = Namespace::in_fleet(&fleet, "evil").await?;
     let namespaces = api(&fleet.client(Cluster::Target), "Namespace", "")?;
-    for (name, consent) in [("gw", "evil"), ("evil", "*")] {
-        let consent = json!({"metadata": {"annotations": {CONSENT: consent}}});
-        namespaces.patch(name, &PatchParams::default(), &Patch::Merge(&consent)).await?;
+    for (name, granted) in [("gw", "evil"), ("evil", "*")] {
+        let patch = json!({"metadata": {"annotations": {SECRET_GRANT: granted}}});
+        namespaces.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
     }
     for name in ["victim", "left"] {
         let mut object = certificate(name, spec(&gateway, name, ["a", "b"], &json!({})));
@@ -64,9 +64,9 @@ async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
     let served = gateway.read("Certificate", "left").await?;
     gateway.delete("Certificate", "left").await?;
     let before = contents(&fleet, &["gw", "kube-system"]).await?;
-    let vitals = HealthWatch::watch(&fleet, 0).await?;
+    let health = HealthWatch::watch(&fleet, 0).await?;
 
-    // They name the Secrets of others. One says that it was served, too.
+    // They name the Secrets of other owners. One claims to have been served before.
     for name in ["victim", "left"] {
         let there = json!({"secretRef": {"name": format!("{name}-tls"), "namespace": "gw"}});
         let mut spec = spec(&gateway, name, ["a", "b"], &there);
@@ -80,21 +80,25 @@ async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
     let is_refused =
         |it: &DynamicObject| state(it).0 == "Error" && state(it).1.contains("gw/victim");
     evil.until_some("Certificate", "victim-decoy", "is refused", SOON, is_refused).await?;
-    // It has what is there already: this is where the keys could come from.
+    // It adopts the existing Secret: its key could leak from there.
     evil.until("left-decoy", "Ready", SOON).await?;
 
     for (target, names) in
         [("victim", ["a", "b"]), ("left", ["a", "b"]), ("left", ["b", "a"]), ("victim", ["b", "a"])]
     {
         let name = format!("{target}-{}", names.concat());
-        evil.certificate(&format!("loot-{name}"), loot(&gateway, target, &name, names)).await?;
-        evil.until(&format!("loot-{name}"), "Ready", SOON).await?;
+        evil.certificate(
+            &format!("stolen-{name}"),
+            attacker_certificate(&gateway, target, &name, names),
+        )
+        .await?;
+        evil.until(&format!("stolen-{name}"), "Ready", SOON).await?;
     }
-    // What they had in another namespace before `secretName` was changed, as they say.
+    // They claim Secrets in another namespace from before `secretName` was changed.
     let moved = json!({"secretRef": {"name": "left-tls", "namespace": "gw"}});
-    evil.patch("loot-left-ab", json!({"spec": moved})).await?;
+    evil.patch("stolen-left-ab", json!({"spec": moved})).await?;
     evil.patch("left-decoy", json!({"spec": {"secretName": "moved-tls"}})).await?;
-    for (name, secret) in [("loot-left-ab", "loot-left-ab-tls"), ("left-decoy", "moved-tls")] {
+    for (name, secret) in [("stolen-left-ab", "stolen-left-ab-tls"), ("left-decoy", "moved-tls")] {
         let has_own = |it: &DynamicObject| {
             let reference = json!({"name": secret, "namespace": "evil"});
             state(it).0 == "Ready" && it.data["spec"]["secretRef"] == reference
@@ -102,7 +106,7 @@ async fn no_key_comes_out_of_the_gateway(more: &[&str]) -> Result<()> {
         evil.until_some("Certificate", name, "has its own Secret", SOON, has_own).await?;
     }
 
-    vitals.check("claims to the keys of a gateway", QUIET).await?;
+    health.check("claims to the keys of a gateway", QUIET).await?;
     let after = contents(&fleet, &["gw", "kube-system"]).await?;
     for (name, secret) in &before {
         let now = after.get(name).with_context(|| format!("{name} is gone"))?;
@@ -131,9 +135,9 @@ fn spec(namespace: &Namespace, name: &str, names: [&str; 2], more: &Value) -> Va
     spec
 }
 
-/// The same names into a Secret of the tenant's own.
-fn loot(gateway: &Namespace, target: &str, name: &str, names: [&str; 2]) -> Value {
-    spec(gateway, target, names, &json!({"secretName": format!("loot-{name}-tls")}))
+/// The same names for a Secret of the tenant itself.
+fn attacker_certificate(gateway: &Namespace, target: &str, name: &str, names: [&str; 2]) -> Value {
+    spec(gateway, target, names, &json!({"secretName": format!("stolen-{name}-tls")}))
 }
 
 /// The Secrets of these namespaces of the target cluster.

@@ -1,5 +1,5 @@
-//! Issuers that tenants bring themselves (`--allow-target-issuers`): served from their own cluster, for
-//! what their own namespace holds, and never with a Secret of somebody else.
+//! Issuers of tenants (`--allow-target-issuers`): served from their own cluster and for their own
+//! namespace, and never with a Secret of another owner.
 
 use anyhow::ensure;
 use cert_controller_manager::access::Cluster;
@@ -42,7 +42,7 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         let tenant = Namespace::in_fleet(&fleet, "tenant").await?;
         let other = Namespace::in_fleet(&fleet, "other").await?;
 
-        // An ACME issuer: its account's key is made beside it.
+        // An ACME issuer: the Secret of its account key is created in its namespace.
         let mut acme = acme_issuer("issuer-acme", &fleet.pebble.directory())?;
         acme["metadata"]["namespace"] = json!("tenant");
         acme["spec"]["acme"]["privateKeySecretRef"] =
@@ -57,7 +57,7 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         let ready = tenant.until("operators", "Ready", SOON).await?;
         ensure!(ready.data["status"]["issuerRef"]["namespace"] == "default");
 
-        // A CA that the tenant has made for itself.
+        // A CA that the tenant has created.
         let root = issuer(&tenant, "root", &json!({"selfSigned": {}}));
         until_issuer(&target, &root, "Ready").await?;
         let mut spec = of("root", &tenant, "root", &tenant);
@@ -72,7 +72,7 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         tenant.until("signed", "Ready", SOON).await?;
         ensure!(tenant.leaf("signed-tls").await?.issuer.contains("root.tenant"));
 
-        // Nobody's Secret but those beside it, and no Certificate but those beside it is drawn.
+        // It only uses Secrets and Certificates of its own namespace.
         let why = until_issuer(&target, &issuer(&other, "ca", &own), "Error").await?;
         ensure!(why.contains("tenant/root-tls is in another namespace"), "{why}");
         acme["metadata"]["namespace"] = json!("other");
@@ -85,14 +85,17 @@ fn issuers_of_the_target_cluster_issue_with_their_own_accounts_and_keys() {
         until_issuer(&target, &acme, "Ready").await?;
         tenant.simple("drawn").await?;
         let ready = tenant.until("drawn", "Ready", SOON).await?;
-        ensure!(ready.data["status"]["issuerRef"]["name"] == "issuer-acme", "it was drawn");
+        ensure!(
+            ready.data["status"]["issuerRef"]["name"] == "issuer-acme",
+            "another issuer was used"
+        );
 
-        // Who goes is missed.
+        // A deleted issuer is reported.
         api(&target, "Issuer", "tenant")?.delete("ca", &Default::default()).await?;
         let why = refused(&tenant, "late", of("late", &tenant, "ca", &tenant)).await?;
         ensure!(why.contains("tenant/ca does not exist"), "{why}");
 
-        // After a restart all are as they were, and nothing is issued again.
+        // After a restart all are unchanged, and no certificate is issued again.
         let before = objects::list(&target, "Secret", "tenant").await?;
         fleet.stop(0).await?;
         fleet.restart(0).await?;

@@ -1,5 +1,6 @@
-//! What users of the source cluster cannot do, one test for each row of the table in
-//! `docs/operations/install-and-rights.md`. The quota of others is in [`quotas`](super::quotas).
+//! Restrictions for users of the source cluster, one test for each row of the table in
+//! `docs/operations/install-and-rights.md`. For the quota of other tenants see
+//! [`quotas`](super::quotas).
 
 use std::net::Ipv4Addr;
 
@@ -19,17 +20,17 @@ use tokio::{net::TcpListener, net::UdpSocket, sync::OnceCell, time::timeout};
 
 use super::*;
 
-const CONSENT: &str = "cert.gardener.cloud/allow-secrets-from";
+const SECRET_GRANT: &str = "cert.gardener.cloud/allow-secrets-from";
 
-/// The operator's cluster, and the tenants'. Gateways are defined, and so are Issuers, where nobody
-/// asked for it.
+/// The operator's cluster and the tenants'. Both define Gateways, and also Issuers, although the
+/// tenants' cluster does not need them.
 pub(super) async fn fleet() -> Result<&'static Fleet> {
     static FLEET: OnceCell<Fleet> = OnceCell::const_new();
     let start = || async {
         let fleet = Fleet::start(FleetOptions {
             definitions: true,
             idle: true,
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         define_ours(&fleet.client(Cluster::Source)).await?;
@@ -49,8 +50,8 @@ fn spec(namespace: &Namespace, name: &str, more: &Value) -> Value {
     spec
 }
 
-/// Waits until a Certificate of the namespace is in Error with this in its message.
-async fn until_said(fleet: &Fleet, namespace: &Namespace, text: &str) -> Result<()> {
+/// Waits until a Certificate of the namespace is in Error with this text in its message.
+async fn until_message(fleet: &Fleet, namespace: &Namespace, text: &str) -> Result<()> {
     eventually(SOON, &format!("a Certificate says {text:?}"), || async {
         let source = fleet.client(Cluster::Source);
         let found = objects::list(&source, "Certificate", &namespace.name).await?;
@@ -73,14 +74,14 @@ fn a_source_cannot_choose_an_account() {
         ensure!(why == "target issuers not allowed", "{why}");
         tenant.delete("Certificate", "foreign").await?;
 
-        // The same by an annotation.
+        // The same with an annotation.
         let mut object = ingress("annotated", &format!("a.{}", tenant.domain), "a-tls");
         let reference = json!("accounts-of-others/issuer-acme");
         object["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = reference;
         tenant.apply(&object).await?;
-        until_said(fleet, &tenant, "target issuers not allowed").await?;
+        until_message(fleet, &tenant, "target issuers not allowed").await?;
 
-        // An Issuer of one's own is nothing, wherever it is, and has no account read for it.
+        // An Issuer of the tenant is not served in any namespace, and its account key is not read.
         let mut own = acme_issuer("own", &fleet.pebble.directory())?;
         let account = json!({"name": "issuer-acme-account", "namespace": "default"});
         own["spec"]["acme"]["privateKeySecretRef"] = account;
@@ -106,7 +107,7 @@ fn a_source_cannot_choose_an_account() {
     .unwrap();
 }
 
-/// What a challenge's entry says, but for the name and value of the record.
+/// The spec of a challenge's DNSEntry, except for name and value of the record.
 async fn entry_of(namespace: &Namespace, host: &str) -> Result<Value> {
     let entry = eventually(SOON, &format!("the DNSEntry of {host}"), || async {
         let found = namespace.dns_entries().await?;
@@ -127,7 +128,7 @@ fn a_source_cannot_choose_how_challenges_are_solved() {
     run(async {
         let fleet = fleet().await?;
         let tenant = Namespace::in_fleet(fleet, "solving").await?;
-        // Nobody answers for this zone, so the records stay to be looked at.
+        // No server answers for this zone, so the records stay.
         tenant.apply(&ingress("plain", "plain.elsewhere.test", "plain-tls")).await?;
         let mut hostile = ingress("hostile", "hostile.elsewhere.test", "hostile-tls");
         for (name, value) in [
@@ -151,7 +152,7 @@ fn a_source_cannot_choose_how_challenges_are_solved() {
     .unwrap();
 }
 
-/// A Gateway of each kind that wants its Secret in another namespace.
+/// A Gateway of each kind with its Secret in another namespace.
 fn gateways(victim: &str, tenant: &Namespace) -> [Value; 2] {
     let annotations = json!({
         "cert.gardener.cloud/purpose": "managed",
@@ -180,20 +181,20 @@ fn gateways(victim: &str, tenant: &Namespace) -> [Value; 2] {
 }
 
 #[test]
-fn a_source_cannot_write_a_secret_into_a_namespace_that_has_not_consented() {
+fn a_source_cannot_write_a_secret_into_a_namespace_without_a_grant() {
     run(async {
         let fleet = fleet().await?;
         let tenant = Namespace::in_fleet(fleet, "intruder").await?;
         let victim = Namespace::in_fleet(fleet, "victim").await?;
-        let consent = |cluster, text: Option<&'static str>| async move {
+        let grant = |cluster, text: Option<&'static str>| async move {
             let patch = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-                "name": "victim", "annotations": text.map(|text| json!({CONSENT: text})),
+                "name": "victim", "annotations": text.map(|text| json!({SECRET_GRANT: text})),
             }});
             apply(&fleet.client(cluster), "", &patch).await
         };
-        // The source cluster cannot consent, nor can one name stand for another.
-        consent(Cluster::Source, Some("*")).await?;
-        consent(Cluster::Target, Some("intrude,intruder-2, ,")).await?;
+        // The source cluster cannot grant, and a prefix of a name is not a match.
+        grant(Cluster::Source, Some("*")).await?;
+        grant(Cluster::Target, Some("intrude,intruder-2, ,")).await?;
         let elsewhere = json!({"secretRef": {"name": "mine", "namespace": "victim"}});
         let why = refused(&tenant, "direct", spec(&tenant, "direct", &elsewhere)).await?;
         ensure!(why.contains("cert.gardener.cloud/allow-secrets-from=intruder"), "{why}");
@@ -215,20 +216,21 @@ fn a_source_cannot_write_a_secret_into_a_namespace_that_has_not_consented() {
             tenant.apply(&gateway).await?;
         }
         for secret in ["service-tls", "gateway-tls", "istio-tls"] {
-            until_said(fleet, &tenant, &format!("victim/{secret} is in another")).await?;
+            until_message(fleet, &tenant, &format!("victim/{secret} is in another")).await?;
         }
         let there = objects::list(&fleet.client(Cluster::Target), "Secret", "victim").await?;
         ensure!(there.is_empty(), "{}", objects::names(&there));
 
-        // Consent lets all of them in; without it, nothing is written any more and nothing is lost.
-        consent(Cluster::Target, Some("other, intruder")).await?;
+        // The grant lets all of them write. Without it, no Secret is written any more and none is
+        // lost.
+        grant(Cluster::Target, Some("other, intruder")).await?;
         tenant.until_all_ready(4, SOON).await?;
         let serial = victim.leaf("mine").await?.serial;
-        consent(Cluster::Target, None).await?;
+        grant(Cluster::Target, None).await?;
         tenant.until("direct", "Error", SOON).await?;
         ensure!(victim.leaf("mine").await?.serial == serial);
 
-        // Same name of the namespace, another cluster: what is no certificate is not touched.
+        // The namespace has the same name in another cluster; Secrets without a certificate stay.
         let account = json!({"secretName": "issuer-acme-account"});
         for (name, at, spec) in [
             ("account", "default", spec(&tenant, "account", &account)),
@@ -269,10 +271,10 @@ fn a_source_cannot_get_a_key_that_was_issued_for_another_namespace() {
         let (theirs, own) = (owner.leaf("same-tls").await?, thief.leaf("same-tls").await?);
         ensure!(theirs.names == own.names && theirs.public_key != own.public_key, "a copy");
 
-        // Nor by naming the Secret itself, consent or not: it is another's, and is not handed on when
-        // the name changes.
+        // Naming the Secret itself does not help, with or without a grant: it belongs to another
+        // owner, and a changed name does not transfer it.
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": "owner", "annotations": {CONSENT: "thief"}}});
+            "metadata": {"name": "owner", "annotations": {SECRET_GRANT: "thief"}}});
         next_second().await;
         for consent in [false, true] {
             if consent {

@@ -1,5 +1,5 @@
-//! What becomes of Secrets over time: old ones are collected, every certificate is kept for a later
-//! revocation, labels follow the Certificate.
+//! Maintenance of Secrets: old ones are deleted, every certificate is backed up for a later
+//! revocation, and labels follow the Certificate.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,11 @@ const BACKUP: &str = "cert.gardener.cloud/backup";
 const REALM: &str = "cert.gardener.cloud/realm";
 const REVOKED: &str = "cert.gardener.cloud/revoked";
 
-/// A Secret with a certificate that ended so many days ago.
+/// A Secret with a certificate that expired this number of days ago.
 fn ended(name: &str, days: i64, labels: &Value) -> Result<Value> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![format!("{name}.my-company.test")])?;
-    // rcgen takes whole days, counted here from an instant in the past.
+    // rcgen uses whole days, counted here from an instant in the past.
     let end = jiff::Timestamp::now().as_second() - days * DAY;
     let day = jiff::Timestamp::from_second(end)?.to_zoned(jiff::tz::TimeZone::UTC).date();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -45,13 +45,15 @@ fn ended(name: &str, days: i64, labels: &Value) -> Result<Value> {
     }))
 }
 
-/// Among several managers with one target: what another manager or an older version wrote stays.
+/// With several managers for one target: Secrets of another manager or an older version stay.
 #[test]
-fn only_what_it_wrote_itself_nobody_refers_to_and_ended_two_weeks_ago_is_collected() {
+fn only_own_unreferenced_secrets_that_expired_two_weeks_ago_are_collected() {
     run(async {
-        let fleet =
-            Fleet::start(FleetOptions { definitions: true, ..FleetOptions::least_rights(HOME) })
-                .await?;
+        let fleet = Fleet::start(FleetOptions {
+            definitions: true,
+            ..FleetOptions::least_rights(SOURCE_APART)
+        })
+        .await?;
         let target = fleet.client(Cluster::Target);
         let old = Namespace::in_fleet(&fleet, "old").await?;
         let issuer = json!({
@@ -80,7 +82,7 @@ fn only_what_it_wrote_itself_nobody_refers_to_and_ended_two_weeks_ago_is_collect
             ("valid", -30, &ours, here),
             (wanted_here, 40, &ours, here),
             (wanted_there, 40, &ours, here),
-            ("of-somebody", 40, &json!({}), here),
+            ("of-another-client", 40, &json!({}), here),
             ("of-another-manager", 40, &ours, other),
             ("of-another-class", 40, &ours, &realm.replace("gardencert@", "other@")),
             ("of-an-older-version", 40, &ours, ""),
@@ -94,7 +96,7 @@ fn only_what_it_wrote_itself_nobody_refers_to_and_ended_two_weeks_ago_is_collect
             }
             apply(&target, "old", &object).await?;
         }
-        // Its issuer does not exist, so what it refers to stays as it is.
+        // Its issuer does not exist, so the Secret that it refers to stays unchanged.
         let spec = |secret: &str| {
             let issuer = json!({"name": "none"});
             json!({"commonName": "a.my-company.test", "secretName": secret, "issuerRef": issuer})
@@ -108,8 +110,8 @@ fn only_what_it_wrote_itself_nobody_refers_to_and_ended_two_weeks_ago_is_collect
             "backup-over-of-another",
             "of-an-older-version",
             "of-another-class",
+            "of-another-client",
             "of-another-manager",
-            "of-somebody",
             "over",
             "own",
             "valid",
@@ -133,11 +135,11 @@ async fn backups(fleet: &Fleet) -> Result<BTreeMap<String, DynamicObject>> {
 }
 
 #[test]
-fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
+fn every_certificate_has_one_backup_for_revocations_with_current_labels() {
     run(async {
         let fleet = Fleet::with_issuer(FleetOptions {
             arguments: arguments(&["--cascade-delete"]),
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         let target = fleet.client(Cluster::Target);
@@ -152,7 +154,7 @@ fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
         let secret = kept.secret("a-tls").await?.context("no Secret")?;
         ensure!(secret.labels()["team"] == "blue" && secret.labels()["tier"] == "web");
 
-        // A backup has its labels and no others, the data, and no owner.
+        // A backup has exactly its labels, the data, and no owner.
         let found = backups(&fleet).await?;
         let backup = found.get(&first.serial).context("no backup")?;
         let labels: Vec<&str> = backup.labels().keys().map(String::as_str).collect();
@@ -167,9 +169,9 @@ fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
         let pem = secret.data.unwrap_or_default().remove("tls.crt").context("no tls.crt")?;
         ensure!(backup.data["data"]["tls.crt"] == STANDARD.encode(pem.0));
 
-        // Labels that change are changed without another certificate; those of others stay.
+        // A change of labels does not issue a certificate; labels of other clients stay.
         let theirs = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": {"name": "a-tls", "labels": {"by": "somebody"}}});
+            "metadata": {"name": "a-tls", "labels": {"by": "another"}}});
         apply(&target, "kept", &theirs).await?;
         kept.patch("a", json!({"spec": {"secretLabels": {"team": "green"}}})).await?;
         eventually(SOON, "the label follows", || async {
@@ -180,7 +182,7 @@ fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
         .await?;
         ensure!(kept.leaf("a-tls").await?.serial == first.serial, "it was issued again");
 
-        // A renewal makes a second backup, and a restart none.
+        // A renewal creates a second backup, and a restart none.
         kept.patch("a", json!({"spec": {"renew": true}})).await?;
         eventually(SOON, "it is renewed", || async {
             let serial = kept.leaf("a-tls").await?.serial;
@@ -192,7 +194,7 @@ fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
         let two = backups(&fleet).await?;
         ensure!(two.len() == 2 && two.contains_key(&second.serial), "{:?}", two.keys());
 
-        // What operations marked as revoked is left alone, by a restart, too.
+        // A Secret that an operator marked as revoked is left alone, also after a restart.
         let secrets = api(&target, "Secret", "kept")?;
         let mark = json!({"metadata": {"annotations": {REVOKED: "true"}}});
         let patch = kube::api::Patch::Merge(mark);
@@ -206,7 +208,7 @@ fn every_certificate_is_kept_once_for_a_revocation_and_labels_follow() {
         let now = secrets.get("a-tls").await?;
         ensure!(now.resource_version() == marked.resource_version(), "it was written");
 
-        // Nothing of it is lost with its Certificate.
+        // Its backups outlive the Certificate.
         kept.delete("Certificate", "a").await?;
         until_only(&target, "Secret", "kept", &["b-tls"]).await?;
         let all = backups(&fleet).await?;

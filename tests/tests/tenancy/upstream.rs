@@ -1,5 +1,5 @@
-//! Upstream keeps the Certificates of source objects on the target cluster. They are kept there, and
-//! everything that is true of ours is true of them.
+//! Upstream stores the Certificates of source objects on the target cluster. They stay there, and
+//! are treated like our own.
 
 use anyhow::ensure;
 use cert_controller_manager::access::Cluster;
@@ -18,7 +18,7 @@ use super::*;
 const OWNERS: &str = "resources.gardener.cloud/owners";
 const FINALIZER: &str = "cert.gardener.cloud/ingress-cert";
 
-/// What upstream makes of the Ingress `name`: an object on target that names its owner's cluster.
+/// The Certificate of upstream for the Ingress `name`: on target, with the cluster of its owner.
 fn left(name: &str, cluster: &str, namespace: &Namespace) -> Value {
     let spec = json!({
         "commonName": format!("{name}.{}", namespace.domain),
@@ -35,13 +35,13 @@ fn left(name: &str, cluster: &str, namespace: &Namespace) -> Value {
 }
 
 #[test]
-fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingress() {
+fn certificates_of_upstream_on_target_are_served_and_deleted_with_their_ingress() {
     run(async {
         let fleet = Fleet::start(FleetOptions {
             arguments: arguments(&["--source.migration-ids=landscape-7", "--cascade-delete"]),
             definitions: true,
             idle: true,
-            ..FleetOptions::least_rights(HOME)
+            ..FleetOptions::least_rights(SOURCE_APART)
         })
         .await?;
         let (source, target) = (fleet.client(Cluster::Source), fleet.client(Cluster::Target));
@@ -54,7 +54,7 @@ fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingres
             web.apply(&object).await?;
             apply(&target, "web", &left(name, cluster, &web)).await?;
         }
-        // Somebody else's, of a cluster that is not ours.
+        // A Certificate with an owner in an unknown cluster.
         apply(&target, "web", &left("foreign", "another-landscape", &web)).await?;
         fleet.restart(0).await?;
         fleet.issuer("issuer-acme", &fleet.pebble.directory()).await?;
@@ -62,12 +62,12 @@ fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingres
             until_secret(&fleet, "web", &format!("{name}-tls")).await?;
         }
 
-        // They stay where they are, there is no second one, and they know us by our name.
+        // They stay on target, are not created twice, and get the current form of the owner annotation.
         let id = api(&source, "Namespace", "")?.get("kube-system").await?.uid().unwrap_or_default();
         let certificates = api(&target, "Certificate", "web")?;
         for (name, _) in all {
             let wanted = format!("{id}:networking.k8s.io/Ingress/web/{name}");
-            eventually(SOON, "its owner has today's name", || async {
+            eventually(SOON, "the owner annotation has the current form", || async {
                 let found = certificates.get(&format!("{name}-ingress-x7kd2")).await?;
                 let owner = found.annotations().get(OWNERS).cloned().unwrap_or_default();
                 Ok(if owner == wanted { Look::Done(()) } else { Look::NotYet(owner) })
@@ -77,7 +77,7 @@ fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingres
         let found = objects::list(&source, "Certificate", "").await?;
         ensure!(found.is_empty(), "{}", objects::names(&found));
 
-        // One goes while the manager runs, one while it does not.
+        // One Ingress is deleted while the manager runs, one while it does not.
         web.delete("Ingress", "fallback").await?;
         until_only(&source, "Ingress", "web", &["migrated"]).await?;
         let left = ["foreign-ingress-x7kd2", "migrated-ingress-x7kd2"];
@@ -92,9 +92,9 @@ fn certificates_that_upstream_left_on_target_are_served_and_go_with_their_ingres
     .unwrap();
 }
 
-/// An owner in another namespace is one only where the operator has named the namespace for it.
+/// An owner in another namespace only counts if the operator has permitted the namespace.
 #[test]
-fn an_annotation_makes_no_certificate_that_of_another_tenants_ingress() {
+fn an_annotation_does_not_assign_a_certificate_to_another_tenants_ingress() {
     run(async {
         let fleet = untrusted::fleet().await?;
         let tenant = Namespace::in_fleet(fleet, "claimant").await?;
@@ -112,8 +112,8 @@ fn an_annotation_makes_no_certificate_that_of_another_tenants_ingress() {
         until_secret(fleet, "claimed", "web-tls").await?;
         victim.until_all_ready(1, SOON).await?;
         ensure!(tenant.read("Certificate", "claim").await?.data["spec"] == spec, "it was changed");
-        let told = victim.events("web").await?.join("\n");
-        ensure!(!told.contains("another namespace"), "{told}");
+        let events = victim.events("web").await?.join("\n");
+        ensure!(!events.contains("another namespace"), "{events}");
         Ok(())
     })
     .unwrap();

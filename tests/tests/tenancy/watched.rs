@@ -1,6 +1,6 @@
-//! Objects in numbers and sizes that an API server takes: they are read in pages that are bounded in
-//! bytes, of those that ask for nothing nothing is kept, of the others no more than their namespace has
-//! room for, and others are served.
+//! Objects of maximal number and size. They are read in pages that are bounded in bytes. Objects
+//! without a request are not kept, and those with one only up to the bound of their namespace.
+//! Other tenants are served.
 
 use std::collections::BTreeSet;
 
@@ -21,9 +21,9 @@ use super::*;
 
 /// Of 0.93 MB each.
 const LARGE: usize = 100;
-/// Ten thousand take a minute to make: `SMALL=9900` makes as many.
+/// Ten thousand take a minute to create: `SMALL=9900` creates that many.
 const SMALL: usize = 1_000;
-/// What the chart gives to the process.
+/// The memory limit of the chart.
 const MEMORY: u64 = 256 << 20;
 
 fn large_ingress(number: usize) -> Value {
@@ -52,7 +52,7 @@ fn small(number: usize) -> Value {
     })
 }
 
-/// Makes all of them in the hostile namespace, several at once.
+/// Creates all of them in the hostile namespace, several at a time.
 async fn create(fleet: &Fleet, objects: impl Iterator<Item = Value>) -> Result<()> {
     let client = fleet.client(Cluster::Source);
     let one = |object: Value| {
@@ -68,7 +68,7 @@ async fn create(fleet: &Fleet, objects: impl Iterator<Item = Value>) -> Result<(
 }
 
 #[test]
-fn large_and_many_objects_of_a_tenant_cost_others_neither_memory_nor_service() {
+fn large_and_many_objects_of_a_tenant_are_bounded_and_others_are_served() {
     run(async {
         let fleet =
             Fleet::with_issuer(FleetOptions { http: true, ..FleetOptions::default() }).await?;
@@ -76,20 +76,20 @@ fn large_and_many_objects_of_a_tenant_cost_others_neither_memory_nor_service() {
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         let small_ones = std::env::var("SMALL").map_or(Ok(SMALL), |text| text.parse())?;
 
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         create(&fleet, (0..LARGE).map(large_ingress)).await?;
         create(&fleet, (0..small_ones).map(small)).await?;
         victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
         victim.until_all_ready(1, SOON).await?;
-        // A debug build, beside an API server that takes a hundred megabytes.
+        // A debug build, beside an API server that uses 100 MB.
         let bounds = Bounds {
             memory: 100 << 20,
             cpu: Duration::from_secs(60),
             silence: Duration::from_secs(5),
         };
-        vitals.check("large objects are made", bounds).await?;
+        health.check("large objects are made", bounds).await?;
 
-        // From the beginning: all of them are listed, twice by one that begins to lead.
+        // After a restart all of them are listed, twice by a new leader.
         fleet.stop(0).await?;
         fleet.restart(0).await?;
         victim.simple("second").await?;
@@ -107,16 +107,16 @@ fn large_and_many_objects_of_a_tenant_cost_others_neither_memory_nor_service() {
     .unwrap();
 }
 
-/// Of 300 KB each, with as many hosts as are looked at. `GREEDY=1000` makes as many.
+/// Of 300 KB each, with the maximal number of hosts. `GREEDY=1000` creates that many.
 const GREEDY: usize = 160;
-/// With names of 250 hosts and 32 gateways each: ten times as much as a namespace has room for.
+/// With names of 250 hosts and 32 gateways each: ten times the bound of a namespace.
 const ROUTES: usize = 1_000;
 
-/// An Ingress with 20,000 hosts in 1,000 entries, all for one Secret. No issuer issues for it.
+/// An Ingress with 20,000 hosts in 1,000 entries, all for one Secret. Its issuer does not exist.
 fn greedy(number: usize) -> Value {
     let name = format!("greedy-{number}");
     let mut ingress = ingress(&name, "unused.my-company.test", "unused");
-    ingress["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("nobody");
+    ingress["metadata"]["annotations"]["cert.gardener.cloud/issuer"] = json!("missing");
     let entry = |entry: usize| {
         let hosts: Vec<String> = (0..20).map(|it| format!("h{:x}.x", 20 * entry + it)).collect();
         json!({"hosts": hosts, "secretName": format!("{name}-tls")})
@@ -141,7 +141,7 @@ async fn certificates(fleet: &Fleet) -> Result<BTreeSet<String>> {
     Ok(found.into_iter().filter_map(|it| it.metadata.uid).collect())
 }
 
-/// Waits until there are Certificates of some greedy Ingresses, and all that there were.
+/// Waits until some greedy Ingresses have Certificates, and the earlier ones still exist.
 async fn until_more(fleet: &Fleet, before: &BTreeSet<String>) -> Result<BTreeSet<String>> {
     eventually(LATER, "there are more Certificates, and those that there were", || async {
         let found = certificates(fleet).await?;
@@ -152,10 +152,10 @@ async fn until_more(fleet: &Fleet, before: &BTreeSet<String>) -> Result<BTreeSet
     .await
 }
 
-/// The Ingresses of the hostile namespace have no more room than is kept for it. Those that have none
-/// keep their Certificates, and get them when the others are gone.
+/// The hostile namespace exceeds its bound. Ingresses beyond it keep their Certificates, and get
+/// new ones when the others are deleted.
 #[test]
-fn what_a_tenant_asks_for_has_bounded_room_and_waits_for_more() {
+fn certificates_of_a_tenant_beyond_the_bound_wait() {
     run(async {
         let options =
             FleetOptions { http: true, definitions: true, idle: true, ..FleetOptions::default() };
@@ -167,25 +167,25 @@ fn what_a_tenant_asks_for_has_bounded_room_and_waits_for_more() {
         let victim = Namespace::in_fleet(&fleet, "victim").await?;
         let greedy_ones = std::env::var("GREEDY").map_or(Ok(GREEDY), |text| text.parse())?;
 
-        let vitals = HealthWatch::watch(&fleet, 0).await?;
+        let health = HealthWatch::watch(&fleet, 0).await?;
         create(&fleet, (0..greedy_ones).map(greedy)).await?;
         create(&fleet, (0..ROUTES).map(route)).await?;
         victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
         victim.until_all_ready(1, SOON).await?;
-        // The last one that came has no room.
+        // The last one exceeds the bound.
         let no_room = |text: &str| text.contains("its namespace asks for takes more than 32 MiB");
         hostile.until_event(&format!("greedy-{}", greedy_ones - 1), LATER, no_room).await?;
         let made = until_more(&fleet, &BTreeSet::new()).await?;
         ensure!(made.len() < 20, "{} greedy Ingresses have room", made.len());
-        // A debug build.
+        // For a debug build.
         let bounds = Bounds {
             memory: 128 << 20,
             cpu: Duration::from_secs(120),
             silence: Duration::from_secs(5),
         };
-        vitals.check("greedy objects are made", bounds).await?;
+        health.check("greedy objects are made", bounds).await?;
 
-        // From the beginning: others have room than before.
+        // After a restart other Ingresses may be within the bound.
         fleet.stop(0).await?;
         fleet.restart(0).await?;
         victim.simple("second").await?;

@@ -1,4 +1,4 @@
-//! Which connections there are, and which may be added.
+//! The open connections, and the admission of new ones.
 
 use std::{collections::VecDeque, net::IpAddr};
 
@@ -6,8 +6,7 @@ use tokio::task::{AbortHandle, Id};
 
 use super::Limits;
 
-/// Who is counted as one: an IPv4 address, or the network of an IPv6 address (/64), whose owner may
-/// use all of it.
+/// The unit for limits: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Source(IpAddr);
 
@@ -23,14 +22,14 @@ impl Source {
     }
 }
 
-/// Whether one more connection is served.
+/// The admission of a new connection.
 pub(super) enum Admission {
     Open,
-    /// It is, and this one is closed for it.
+    /// Admitted after this one is closed.
     InPlaceOf(AbortHandle),
 }
 
-/// The open connections, the oldest first. They are hundreds at most, so they are looked through.
+/// The open connections, the oldest first. A linear search is fast enough for hundreds.
 pub(super) struct Connections {
     limits: Limits,
     all: VecDeque<(Source, AbortHandle)>,
@@ -41,10 +40,10 @@ impl Connections {
         Self { limits, all: VecDeque::with_capacity(limits.connections) }
     }
 
-    /// Whether a connection of `source` may be [added](Self::add).
+    /// Decides whether a connection of `source` may be [added](Self::add).
     pub(super) fn admit(&mut self, source: Source) -> Admission {
-        let its = self.all.iter().filter(|(other, _)| *other == source).count();
-        if its >= self.limits.per_source {
+        let count = self.all.iter().filter(|(other, _)| *other == source).count();
+        if count >= self.limits.per_source {
             let oldest = self.all.iter().position(|(other, _)| *other == source);
             let oldest = oldest.and_then(|place| self.all.remove(place));
             return oldest.map_or(Admission::Open, |(_, task)| Admission::InPlaceOf(task));
@@ -59,12 +58,12 @@ impl Connections {
         self.all.push_back((source, task));
     }
 
-    /// The connection of this task has ended.
+    /// Removes the connection of an ended task.
     pub(super) fn remove(&mut self, id: Id) {
         self.all.retain(|(_, task)| task.id() != id);
     }
 
-    /// Takes the oldest out, to be closed.
+    /// Removes the oldest connection, which the caller closes.
     pub(super) fn oldest(&mut self) -> Option<AbortHandle> {
         self.all.pop_front().map(|(_, task)| task)
     }

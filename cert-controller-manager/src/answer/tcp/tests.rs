@@ -18,7 +18,7 @@ use crate::{
 const LIMITS: Limits = Limits {
     connections: 8,
     per_source: 4,
-    patience: Duration::from_millis(500),
+    timeout: Duration::from_millis(500),
     life: Duration::from_secs(20),
 };
 
@@ -41,10 +41,9 @@ async fn connect(server: SocketAddr, last: u8) -> TcpStream {
     socket.connect(server).await.unwrap()
 }
 
-/// A CA's resolver has hundreds of questions at once when hundreds of certificates are ordered, and
-/// Pebble asks by TCP only.
+/// The resolver of a CA sends hundreds of queries at once for hundreds of orders, and Pebble uses only TCP.
 #[tokio::test]
-async fn hundreds_of_questions_of_one_resolver_at_once_are_all_answered() {
+async fn hundreds_of_concurrent_queries_of_one_resolver_are_answered() {
     let limits = Limits::with(4_096, 1);
     assert!(limits.per_source >= 384, "{limits:?}");
     let server = start(limits).await;
@@ -57,7 +56,7 @@ async fn hundreds_of_questions_of_one_resolver_at_once_are_all_answered() {
     }
 }
 
-/// How many values the server shows; none where it closes the connection.
+/// Sends a query. Returns the number of values, or an error if the server closes the connection.
 async fn ask(stream: &mut TcpStream) -> io::Result<usize> {
     let mut message = Message::query();
     let name = Name::from_ascii("_c.acme.test.").unwrap();
@@ -76,7 +75,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_connection_carries_several_questions() {
+async fn a_connection_serves_several_queries() {
     let server = start(LIMITS).await;
     let mut stream = connect(server, 1).await;
     for _ in 0..3 {
@@ -85,8 +84,8 @@ async fn a_connection_carries_several_questions() {
 }
 
 #[tokio::test]
-async fn a_source_has_so_many_connections_and_others_are_served() {
-    let server = start(Limits { patience: Duration::from_secs(20), ..LIMITS }).await;
+async fn connections_are_limited_for_each_source() {
+    let server = start(Limits { timeout: Duration::from_secs(20), ..LIMITS }).await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(connect(server, 1).await);
@@ -100,8 +99,8 @@ async fn a_source_has_so_many_connections_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn where_all_are_taken_the_oldest_makes_room() {
-    let server = start(Limits { patience: Duration::from_secs(20), ..LIMITS }).await;
+async fn a_new_connection_closes_the_oldest_at_the_limit() {
+    let server = start(Limits { timeout: Duration::from_secs(20), ..LIMITS }).await;
     let mut held = Vec::new();
     for last in 1..=8 {
         held.push(connect(server, last).await);
@@ -113,7 +112,7 @@ async fn where_all_are_taken_the_oldest_makes_room() {
 }
 
 #[tokio::test]
-async fn what_is_slow_too_long_or_no_question_is_closed() {
+async fn slow_large_and_invalid_queries_close_the_connection() {
     let server = start(LIMITS).await;
     let response = {
         let mut message = Message::query();
@@ -129,7 +128,7 @@ async fn what_is_slow_too_long_or_no_question_is_closed() {
 }
 
 #[test]
-fn most_descriptors_are_kept_in_reserve() {
+fn most_file_descriptors_are_reserved() {
     for (descriptors, listeners, connections, per_source) in [
         (1_048_576, 1, 512, 384),
         (1_024, 1, 256, 192),
@@ -144,7 +143,7 @@ fn most_descriptors_are_kept_in_reserve() {
 }
 
 #[test]
-fn the_addresses_of_one_network_are_one_source() {
+fn addresses_of_one_ipv6_network_are_one_source() {
     for (one, other, same) in [
         ("192.0.2.1", "192.0.2.1", true),
         ("192.0.2.1", "::ffff:192.0.2.1", true),

@@ -25,29 +25,29 @@ fn table() -> Table {
     table
 }
 
-/// The reply as text: code, AA, answers with their TTL; then `/` and the authority.
+/// Formats a reply: code, AA, answers with TTL; then `/` and the authority section.
 fn ask(table: &Table, name: &str, kind: RecordType) -> String {
     let reply = table.answer(&Name::from_ascii(name).unwrap(), kind);
     let line = |record: &Record| format!(" {} {} {}", record.name, record.ttl, record.data);
     let aa = if reply.authoritative { " aa" } else { "" };
-    let mut said = format!("{:?}{aa}", reply.code);
-    said.extend(reply.answers.iter().map(line));
+    let mut text = format!("{:?}{aa}", reply.code);
+    text.extend(reply.answers.iter().map(line));
     if !reply.authority.is_empty() {
-        said.push_str(" /");
-        said.extend(reply.authority.iter().map(line));
+        text.push_str(" /");
+        text.extend(reply.authority.iter().map(line));
     }
-    said
+    text
 }
 
 #[test]
-fn every_question_has_its_answer() {
+fn queries_are_answered() {
     use RecordType as T;
     let table = table();
     let soa = |zone: &str| format!("{zone}. 5 ns.{zone}. hostmaster.{zone}. 103 3600 600 86400 5");
     let nodata = format!("NoError aa / {}", soa("acme.test"));
     let nxdomain = format!("NXDomain aa / {}", soa("acme.test"));
     for (name, kind, want) in [
-        // Values of both sources, each once, with the lowest TTL.
+        // The values of both entries without duplicates, with the lowest TTL.
         (
             "_c.a.b.acme.test.",
             T::TXT,
@@ -59,7 +59,7 @@ fn every_question_has_its_answer() {
         ("b.acme.test.", T::TXT, nodata.clone()),
         ("x.b.acme.test.", T::TXT, nxdomain.clone()),
         ("d._c.a.b.acme.test.", T::TXT, nxdomain.clone()),
-        // A dot inside a label is not a border of labels.
+        // A dot inside a label does not separate labels.
         ("_c.a\\.b.acme.test.", T::TXT, nxdomain.clone()),
         ("a\\.acme.test.", T::TXT, "Refused".into()),
         ("acme.test.", T::SOA, format!("NoError aa {}", soa("acme.test"))),
@@ -70,7 +70,7 @@ fn every_question_has_its_answer() {
         ("ns.acme.test.", T::A, "NoError aa ns.acme.test. 300 192.0.2.1".into()),
         ("ns.acme.test.", T::AAAA, "NoError aa ns.acme.test. 300 2001:db8::1".into()),
         ("ns.acme.test.", T::TXT, nodata),
-        // The inner zone answers for itself.
+        // The nested zone is authoritative.
         ("x.sub.acme.test.", T::TXT, "NoError aa x.sub.acme.test. 5 v4".into()),
         ("y.sub.acme.test.", T::TXT, format!("NXDomain aa / {}", soa("sub.acme.test"))),
         ("test.", T::SOA, "Refused".into()),
@@ -83,19 +83,19 @@ fn every_question_has_its_answer() {
 }
 
 #[test]
-fn the_letter_case_of_the_question_comes_back() {
+fn the_answer_has_the_case_of_the_query() {
     let reply = table().answer(&Name::from_ascii("X.sUb.AcMe.test.").unwrap(), RecordType::TXT);
     assert_eq!(reply.answers[0].name.to_string(), "X.sUb.AcMe.test.");
 }
 
 #[test]
-fn the_name_server_comes_with_its_addresses() {
+fn the_name_server_has_its_addresses_in_the_additional_section() {
     let reply = table().answer(&Name::from_ascii("acme.test.").unwrap(), RecordType::NS);
     assert_eq!(reply.additional.len(), 2);
 }
 
 #[test]
-fn what_is_removed_is_gone_with_the_names_above_it() {
+fn removed_entries_remove_empty_parent_names() {
     let mut table = table();
     table.remove(&key("a"));
     let name = "_c.a.b.acme.test.";
@@ -111,7 +111,7 @@ fn what_is_removed_is_gone_with_the_names_above_it() {
 }
 
 #[test]
-fn the_serial_grows_with_changes_only() {
+fn only_changes_increase_the_serial() {
     let mut table = empty();
     let mut serials = vec![table.serial];
     for source in [source("a.acme.test", 1, &["v"]), source("a.acme.test", 1, &["v"])] {
@@ -126,7 +126,7 @@ fn the_serial_grows_with_changes_only() {
 }
 
 #[test]
-fn nothing_is_said_to_be_absent_before_everything_is_known() {
+fn no_name_is_absent_before_the_entries_are_complete() {
     let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
     assert_eq!(ask(&table, "a.acme.test.", RecordType::TXT), "ServFail");
     table.put(&key("a"), source("a.acme.test", 1, &["v"]));
@@ -136,7 +136,7 @@ fn nothing_is_said_to_be_absent_before_everything_is_known() {
 }
 
 #[test]
-fn a_long_value_is_one_record_of_several_strings() {
+fn a_long_value_is_split_into_strings_of_one_record() {
     let mut table = empty();
     table.put(&key("a"), source("a.acme.test", 1, &[&"v".repeat(600)]));
     let reply = table.answer(&Name::from_ascii("a.acme.test.").unwrap(), RecordType::TXT);

@@ -19,7 +19,7 @@ fn trimmed(spec: Value) -> Certificate {
 }
 
 #[test]
-fn what_goes_to_the_secret_is_bounded_and_stays_refused() {
+fn labels_and_annotations_of_the_secret_are_bounded_and_stay_refused() {
     let pairs = |count: usize, text: &str| -> BTreeMap<String, String> {
         (0..count).map(|it| (format!("l{it:06}"), text.to_owned())).collect()
     };
@@ -41,7 +41,7 @@ fn what_goes_to_the_secret_is_bounded_and_stays_refused() {
 }
 
 #[test]
-fn of_marks_those_are_kept_that_are_read_and_of_owners_as_many_as_can_be() {
+fn only_read_annotations_and_a_bounded_number_of_owners_are_kept() {
     let owner = |number: usize| OwnerReference {
         uid: number.to_string(),
         controller: Some(number == 900),
@@ -69,7 +69,7 @@ fn of_marks_those_are_kept_that_are_read_and_of_owners_as_many_as_can_be() {
 }
 
 #[test]
-fn what_is_allowed_stays_as_it_is_and_what_is_not_stays_refused() {
+fn allowed_values_are_unchanged_and_others_stay_refused() {
     let names: Vec<String> = (0..100).map(|it| format!("h{it}.x.test")).collect();
     let spec = json!({"commonName": "x.test", "dnsNames": names, "uris": ["spiffe://x/y"]});
     let kept = trimmed(spec.clone());
@@ -91,7 +91,7 @@ fn what_is_allowed_stays_as_it_is_and_what_is_not_stays_refused() {
 }
 
 #[test]
-fn of_a_status_and_of_references_more_is_kept_than_can_be_meant_and_no_more() {
+fn status_and_references_are_bounded() {
     let long = "ä".repeat(100_000);
     let many = vec![long.clone(); 2_000];
     let condition = |type_: &str| {

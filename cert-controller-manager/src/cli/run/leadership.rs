@@ -1,5 +1,5 @@
-//! A turn of leadership: takes it, wants to know what the leader before has written, and lets the
-//! controllers work, each once it knows what its passes look at.
+//! A term of leadership: acquires the lease, requests new lists, and starts the workers of the controllers
+//! when their caches are complete.
 
 use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
@@ -27,27 +27,26 @@ use crate::{
     sources::sync::Sources,
 };
 
-/// How many Certificates have a pass at the same time. A pass does nothing but wait for answers, and
-/// the ones that wait for a CA that does not answer must leave room for the others: the gate admits
-/// fewer of each issuer.
+/// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses. The
+/// scheduler limits the orders of each issuer, so that a CA that does not respond cannot block all workers.
 pub(super) const CERTIFICATES_AT_ONCE: usize = 512;
 pub(super) const ISSUERS_AT_ONCE: usize = 8;
 const SOURCES_AT_ONCE: usize = 16;
-/// Few, as each asks the CA for all that it revokes.
+/// Low, because each worker sends many requests to the CA.
 pub(super) const REVOCATIONS_AT_ONCE: usize = 4;
-/// How long a leader waits for definitions and for lists that it can do without.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A controller whose task has not been polled for so long is stuck.
-const STUCK: Duration = Duration::from_secs(60);
+/// How long a leader waits for CustomResourceDefinitions and optional lists.
+const OPTIONAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum age of the heartbeat of a controller.
+const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(60);
 
-/// Our turn to lead.
+/// A term of leadership of this process.
 pub(super) struct LeaderTerm<'a> {
-    ground: &'a Context,
+    context: &'a Context,
     candidate: Option<Candidate>,
-    /// Whether the lease is ours and kept. [`take`](Self::take) may be given up and called again.
+    /// Whether we hold the lease. [`begin`](Self::begin) may be cancelled and called again.
     holds: bool,
-    /// Once we lead: the number of the lists that show all that others wrote before.
-    wish: Option<RelistTicket>,
+    /// The relist request of this term, after it has begun.
+    ticket: Option<RelistTicket>,
 }
 
 struct RelistTicket {
@@ -55,57 +54,57 @@ struct RelistTicket {
     issuers_run: bool,
 }
 
-/// The passes of a controller.
+/// The worker pool of a controller.
 struct Worker<K> {
     name: &'static str,
     queue: Arc<Queue<K>>,
     at_once: usize,
-    /// What is listed before the first of them.
+    /// Lists that must be complete before it starts.
     after: Vec<Listing>,
 }
 
 impl<'a> LeaderTerm<'a> {
-    /// One that has not come yet; without an election it comes at once.
-    pub(super) fn new(ground: &'a Context, candidate: Option<Candidate>) -> Self {
-        Self { ground, candidate, holds: false, wish: None }
+    /// A term that has not begun yet. Without election, it begins at once.
+    pub(super) fn new(context: &'a Context, candidate: Option<Candidate>) -> Self {
+        Self { context, candidate, holds: false, ticket: None }
     }
 
-    /// Waits until we lead, and asks for new lists of everything: what we know from watches may be
-    /// older than what the leader before has written.
-    pub(super) async fn take(&mut self, tasks: &mut Tasks) -> anyhow::Result<()> {
-        if self.wish.is_some() {
+    /// Waits until this process leads, and requests new lists: caches may be older than the last writes of
+    /// the previous leader.
+    pub(super) async fn begin(&mut self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        if self.ticket.is_some() {
             return Ok(());
         }
         if let Some(candidate) = self.candidate.clone().filter(|_| !self.holds) {
             candidate.acquire().await;
             self.holds = true;
-            tasks.try_run("keeping the lease", candidate.lost());
+            tasks.try_run("lease", candidate.lost());
         }
-        self.ground.metrics.leads(true);
+        self.context.metrics.set_leader(true);
         tracing::info!("this process leads");
         self.deploy(tasks).await?;
-        let number = self.ground.relist.signal();
-        self.wish = Some(RelistTicket { number, issuers_run: false });
+        let number = self.context.relist.request();
+        self.ticket = Some(RelistTicket { number, issuers_run: false });
         Ok(())
     }
 
-    /// Applies our definitions. Clusters that are away get them later.
+    /// Deploys our CustomResourceDefinitions. Unreachable clusters get them later.
     async fn deploy(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
-        let (clusters, settings) = (self.ground.clusters.clone(), &self.ground.settings);
+        let (clusters, settings) = (self.context.clusters.clone(), &self.context.settings);
         let (options, rules) = (settings.clusters.clone(), settings.crds.clone());
         let scope = crds::Scope {
             target_issuers: settings.issuers.allow_target_issuers,
             responder: settings.answer.is_some(),
         };
-        let relist = self.ground.relist.clone();
-        let mut deploying =
+        let relist = self.context.relist.clone();
+        let mut deployment =
             Box::pin(async move { crds::deploy(&clusters, &options, &rules, scope).await });
-        match timeout(PATIENCE, &mut deploying).await {
+        match timeout(OPTIONAL_TIMEOUT, &mut deployment).await {
             Ok(deployed) => deployed,
             Err(_) => {
                 tasks.once("definitions", async move {
-                    deploying.await?;
-                    relist.signal();
+                    deployment.await?;
+                    relist.request();
                     Ok(())
                 });
                 Ok(())
@@ -113,30 +112,32 @@ impl<'a> LeaderTerm<'a> {
         }
     }
 
-    /// Lets the issuers' controller work, unless it does.
+    /// Starts the worker of the issuer controller, once.
     pub(super) fn issuers(
         &mut self,
         issuers: &Arc<Issuers>,
         lists: &IssuerLists,
         tasks: &mut Tasks,
     ) {
-        let Some(wish) = self.wish.as_mut().filter(|wish| !wish.issuers_run) else { return };
-        wish.issuers_run = true;
-        let passes = Worker {
+        let Some(ticket) = self.ticket.as_mut().filter(|ticket| !ticket.issuers_run) else {
+            return;
+        };
+        ticket.issuers_run = true;
+        let worker = Worker {
             name: "issuers",
             queue: issuers.queue.clone(),
             at_once: ISSUERS_AT_ONCE,
             after: lists.default.clone(),
         };
         let controller = issuers.clone();
-        self.run(passes, tasks, move |key| {
+        self.run(worker, tasks, move |key| {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
         });
     }
 
-    /// Lets the sources' controllers work. Passes over objects of a kind wait for the lists of that
-    /// kind by themselves, so that one that cannot be listed delays no other.
+    /// Starts the workers of the source controllers. They wait for the lists of each kind separately, so
+    /// that a kind that cannot be listed does not delay the others.
     pub(super) fn sources(
         &self,
         sources: &[Arc<Sources>],
@@ -148,19 +149,19 @@ impl<'a> LeaderTerm<'a> {
             let mut after = vec![lists.source.listing.clone()];
             after.extend(lists.target.as_ref().map(|list| list.listing.clone()));
             sources.require_lists(number);
-            let waking = sources.clone();
-            tasks.run("waking of sources", async move { waking.wake().await });
-            let passes =
+            let watcher = sources.clone();
+            tasks.run("changes of source kinds", async move { watcher.enqueue_on_changes().await });
+            let worker =
                 Worker { name: "sources", queue: sources.queue(), at_once: SOURCES_AT_ONCE, after };
             let controller = sources.clone();
-            self.run(passes, tasks, move |key| {
+            self.run(worker, tasks, move |key| {
                 let controller = controller.clone();
                 async move { controller.reconcile(key).await }
             });
         }
     }
 
-    /// Lets the Certificates' controller work.
+    /// Starts the worker of the Certificate controller.
     pub(super) async fn certificates(
         &self,
         issuing: &Issuing,
@@ -170,76 +171,76 @@ impl<'a> LeaderTerm<'a> {
     ) {
         let number = self.number();
         let certificates = &issuing.certificates;
-        // Without them they would be placed again, so nothing starts before they are read.
+        // An order that is not loaded would be placed again.
         load_orders(certificates).await;
-        // Issuers that are not known yet would not be chosen.
+        // An issuer that is not in the cache would not be selected.
         listed(&issuers.default, number).await;
         let IssuingLists { source, target, others } = lists;
-        let surroundings = issuers.target.iter().chain(&others).cloned().collect::<Vec<_>>();
-        let _ = timeout(PATIENCE, listed(&surroundings, number)).await;
-        let homes =
+        let related = issuers.target.iter().chain(&others).cloned().collect::<Vec<_>>();
+        let _ = timeout(OPTIONAL_TIMEOUT, listed(&related, number)).await;
+        let clusters =
             [(CertificateCluster::Source, Some(source)), (CertificateCluster::Target, target)];
-        self.collect_garbage(certificates, homes, others, tasks);
-        let passes = Worker {
+        self.collect_garbage(certificates, clusters, others, tasks);
+        let worker = Worker {
             name: "certificates",
             queue: certificates.queue.clone(),
             at_once: CERTIFICATES_AT_ONCE,
             after: Vec::new(),
         };
         let controller = certificates.clone();
-        self.run(passes, tasks, move |key| {
+        self.run(worker, tasks, move |key| {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
         });
     }
 
-    /// Tells the controller where it knows all Certificates, and lets it delete what belongs to none
-    /// when it knows them everywhere.
+    /// Marks clusters as listed, and starts garbage collection when the Certificates of all clusters are
+    /// known.
     fn collect_garbage(
         &self,
         certificates: &Arc<Certificates>,
-        homes: [(CertificateCluster, Option<ListedKind>); 2],
+        clusters: [(CertificateCluster, Option<ListedKind>); 2],
         others: Vec<Listing>,
         tasks: &mut Tasks,
     ) {
         let number = self.number();
         let mut complete = Vec::new();
-        for (home, list) in homes {
+        for (cluster, list) in clusters {
             let Some(list) = list else {
-                certificates.cluster_has_none(home);
+                certificates.cluster_has_none(cluster);
                 continue;
             };
             let (controller, done) = (certificates.clone(), Arc::new(Notify::new()));
             complete.push(done.clone());
             tasks.once("first list of Certificates", async move {
-                // One that we may not see is not gone.
-                list.of_all_since(number).await;
-                controller.all_listed(home);
+                // Without the right to list Certificates, they are not deleted.
+                list.wait_complete_since(number).await;
+                controller.all_listed(cluster);
                 done.notify_one();
                 Ok(())
             });
         }
         let controller = certificates.clone();
         tasks.run("garbage collection", async move {
-            for home in complete {
-                home.notified().await;
+            for cluster in complete {
+                cluster.notified().await;
             }
             listed(&others, number).await;
             controller.collect_garbage().await
         });
     }
 
-    /// Lets the CertificateRevocations' controller work, once they are listed: what the leader before
-    /// has finished is not begun again.
+    /// Starts the worker of the CertificateRevocation controller after they are listed, so that finished
+    /// revocations are not repeated.
     pub(super) fn revocations(&self, issuing: &Issuing, after: Vec<Listing>, tasks: &mut Tasks) {
-        let passes = Worker {
+        let worker = Worker {
             name: "revocations",
             queue: issuing.revocations.queue.clone(),
             at_once: REVOCATIONS_AT_ONCE,
             after,
         };
         let controller = issuing.revocations.clone();
-        self.run(passes, tasks, move |key| {
+        self.run(worker, tasks, move |key| {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
         });
@@ -247,41 +248,43 @@ impl<'a> LeaderTerm<'a> {
 
     fn run<K, F>(
         &self,
-        passes: Worker<K>,
+        worker: Worker<K>,
         tasks: &mut Tasks,
         reconcile: impl Fn(K) -> F + Send + 'static,
     ) where
         K: Clone + Eq + Hash + Ord + Debug + Send + 'static,
         F: Future<Output = Option<Duration>> + Send + 'static,
     {
-        let Worker { name, queue, at_once, after } = passes;
+        let Worker { name, queue, at_once, after } = worker;
         let measured = queue.clone();
-        self.ground.metrics.watch_queue(name, move || {
+        self.context.metrics.watch_queue(name, move || {
             let (ready, running) = measured.size();
             QueueSize { ready, running }
         });
-        let (beat, number) = (self.ground.admin.heartbeats.register(name, STUCK), self.number());
+        let (heartbeat, number) =
+            (self.context.admin.heartbeats.register(name, MAX_HEARTBEAT_AGE), self.number());
         tasks.run(name, async move {
-            beat.during(async {
-                listed(&after, number).await;
-                drain(&queue, at_once, reconcile).await
-            })
-            .await
+            heartbeat
+                .during(async {
+                    listed(&after, number).await;
+                    drain(&queue, at_once, reconcile).await
+                })
+                .await
         });
     }
 
     fn number(&self) -> u64 {
-        self.wish.as_ref().map_or(0, |wish| wish.number)
+        self.ticket.as_ref().map_or(0, |ticket| ticket.number)
     }
 }
 
-/// Waits until all lists show what was there at the wish of this number.
+/// Waits until all lists are complete since this relist request.
 async fn listed(lists: &[Listing], number: u64) {
     let mut lists = lists.to_vec();
-    join_all(lists.iter_mut().map(|list| list.since(number))).await;
+    join_all(lists.iter_mut().map(|list| list.wait_since(number))).await;
 }
 
-/// Takes over the orders of the leader before.
+/// Loads the running orders of the previous leader.
 async fn load_orders(certificates: &Certificates) {
     let mut wait = Duration::from_millis(200);
     loop {
@@ -293,7 +296,7 @@ async fn load_orders(certificates: &Certificates) {
                 }
                 return;
             }
-            Err(error) => tracing::warn!("running orders cannot be read yet: {}", brief(&error)),
+            Err(error) => tracing::warn!("cannot load running orders yet: {}", brief(&error)),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));

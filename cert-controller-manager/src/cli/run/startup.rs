@@ -1,5 +1,5 @@
-//! What is started once: the controllers are put together and everything is followed, while we wait
-//! for our [`Turn`].
+//! Starts the process: creates the controllers and starts all watches while it waits for its
+//! [`LeaderTerm`].
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,73 +24,73 @@ use crate::{
     solvers::deferred::DeferredSolver,
 };
 
-/// Puts everything together, follows everything, and leads when it is our turn.
+/// Starts controllers and watches, and the workers when this process leads. Returns only with an error.
 pub(super) async fn start(
-    ground: Context,
+    context: Context,
     candidate: Option<Candidate>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
-    let late = Arc::new(DeferredSolver::new(
-        ground.settings.dns.nameservers.clone(),
-        ground.settings.address_policy.clone(),
+    let solver = Arc::new(DeferredSolver::new(
+        context.settings.dns.nameservers.clone(),
+        context.settings.address_policy.clone(),
     ));
     let (changed, changed_issuers) = mpsc::unbounded_channel();
-    let issuers = ground.settings.controllers.issuer;
-    let issuers = match issuers.then(|| wiring::issuers(&ground, late.clone(), changed, tasks)) {
+    let issuers = context.settings.controllers.issuer;
+    let issuers = match issuers.then(|| wiring::issuers(&context, solver.clone(), changed, tasks)) {
         Some(issuers) => Some(Arc::new(issuers?)),
         None => None,
     };
     let issuer_lists = match &issuers {
-        Some(issuers) => watches::issuers(&ground, issuers, tasks),
+        Some(issuers) => watches::issuers(&context, issuers, tasks),
         None => IssuerLists::default(),
     };
-    let mut turn = LeaderTerm::new(&ground, candidate);
-    // Issuers need the default cluster only; for all else it must be known which cluster is which.
+    let mut term = LeaderTerm::new(&context, candidate);
+    // Issuers need only the default cluster. All other controllers need the ids of the clusters.
     let identity = {
-        let identify = identify_both(&ground);
+        let identify = identify_both(&context);
         tokio::pin!(identify);
         tokio::select! {
             identity = &mut identify => identity,
-            led = turn.take(tasks) => {
-                led?;
+            result = term.begin(tasks) => {
+                result?;
                 if let Some(issuers) = &issuers {
-                    turn.issuers(issuers, &issuer_lists, tasks);
+                    term.issuers(issuers, &issuer_lists, tasks);
                 }
                 identify.await
             }
         }
     };
-    check(&identity, &ground.clusters)?;
+    check(&identity, &context.clusters)?;
     let mut issuing = match &issuers {
-        Some(issuers) => Some(wiring::issuing(&ground, &identity, issuers, &late, tasks).await?),
+        Some(issuers) => Some(wiring::issuing(&context, &identity, issuers, &solver, tasks).await?),
         None => None,
     };
-    let sources = wiring::sources(&ground, &identity, tasks);
-    let lists = watches::issuing(&ground, issuing.as_ref(), &sources, tasks);
-    watches::sources(&ground, &sources, tasks);
-    let revocation_lists = watches::revocations(&ground, issuing.as_ref(), tasks);
-    ground.admin.readiness.complete();
-    answer(&ground, tasks);
+    let sources = wiring::sources(&context, &identity, tasks);
+    let lists = watches::issuing(&context, issuing.as_ref(), &sources, tasks);
+    watches::sources(&context, &sources, tasks);
+    let revocation_lists = watches::revocations(&context, issuing.as_ref(), tasks);
+    context.admin.readiness.complete();
+    answer(&context, tasks);
     if let Some(issuing) = &mut issuing {
-        ground.metrics.count_with(issuing.certificates.clone());
-        wake(issuing, changed_issuers, tasks);
+        context.metrics.set_inventory(issuing.certificates.clone());
+        forward_changes(issuing, changed_issuers, tasks);
     }
 
-    turn.take(tasks).await?;
+    term.begin(tasks).await?;
     if let Some(issuers) = &issuers {
-        turn.issuers(issuers, &issuer_lists, tasks);
+        term.issuers(issuers, &issuer_lists, tasks);
     }
-    turn.sources(&sources, &lists, tasks);
+    term.sources(&sources, &lists, tasks);
     if let Some(issuing) = &issuing {
-        turn.certificates(issuing, lists, &issuer_lists, tasks).await;
-        turn.revocations(issuing, revocation_lists, tasks);
+        term.certificates(issuing, lists, &issuer_lists, tasks).await;
+        term.revocations(issuing, revocation_lists, tasks);
     }
-    // From here on everything happens in tasks.
+    // All work happens in tasks now.
     std::future::pending().await
 }
 
-async fn identify_both(ground: &Context) -> Identity {
-    let (clusters, settings) = (&ground.clusters, &ground.settings.clusters);
+async fn identify_both(context: &Context) -> Identity {
+    let (clusters, settings) = (&context.clusters, &context.settings.clusters);
     let source = identify(clusters, settings, Role::Source).await;
     let target = if clusters.target_is_source() {
         source.clone()
@@ -100,35 +100,35 @@ async fn identify_both(ground: &Context) -> Identity {
     Identity { source, target }
 }
 
-/// One cluster under two addresses would have two of everything.
+/// Refuses one cluster with two addresses, because its objects would be managed twice.
 fn check(identity: &Identity, clusters: &Clusters) -> anyhow::Result<()> {
     anyhow::ensure!(
         clusters.target_is_source() || identity.source.id != identity.target.id,
-        "--source and --target are the same cluster ({}) under two addresses: give both the same \
-         kubeconfig, or tell them apart by --source.id and --target.id",
+        "--source and --target are the same cluster ({}) with two addresses: use the same \
+         kubeconfig for both, or set different ids with --source.id and --target.id",
         identity.source.id
     );
     Ok(())
 }
 
-/// The responder in this process. Where it cannot run, the manager does not.
-fn answer(ground: &Context, tasks: &mut Tasks) {
-    let Some(answer) = ground.settings.answer.clone() else { return };
+/// Starts the embedded responder. If it fails, the process ends.
+fn answer(context: &Context, tasks: &mut Tasks) {
+    let Some(answer) = context.settings.answer.clone() else { return };
     let options = answer::Options {
         listen: answer.listen,
         zones: answer.zones,
-        class: ground.settings.dns.class.clone().unwrap_or_default(),
-        namespace: ground.settings.dns.namespace.clone(),
+        class: context.settings.dns.class.clone().unwrap_or_default(),
+        namespace: context.settings.dns.namespace.clone(),
         addresses: answer.addresses,
     };
-    let client = ground.clusters.dns.0.clone();
+    let client = context.clusters.dns.0.clone();
     tasks.try_run("DNS responder", async move {
         Ok(answer::run(options, client, CancellationToken::new()).await?)
     });
 }
 
-/// Brings together what controllers tell each other.
-fn wake(
+/// Forwards changes of issuers and challenge entries to the queues of other controllers.
+fn forward_changes(
     issuing: &mut Issuing,
     mut changed_issuers: mpsc::UnboundedReceiver<IssuerKey>,
     tasks: &mut Tasks,
@@ -138,7 +138,7 @@ fn wake(
     let mut availability = issuing.entries.availability();
     let certificates = issuing.certificates.clone();
     let revocations = issuing.revocations.clone();
-    tasks.try_run("waking of Certificates", async move {
+    tasks.try_run("changes of issuers and entries", async move {
         loop {
             tokio::select! {
                 Some(owner) = owners.recv() => {

@@ -1,4 +1,4 @@
-//! The watches: every kind of every cluster once, whoever wants to hear of it.
+//! The watches: each kind of each cluster once, with the event handlers of all controllers.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -29,13 +29,13 @@ use crate::{
 
 type Shared<K> = Arc<dyn EventHandler<K> + Send + Sync>;
 
-/// One watch that is about to start.
+/// A watch to start.
 struct Watch<K> {
     api: Api<K>,
     config: watcher::Config,
-    follower: Shared<K>,
+    handler: Shared<K>,
     availability: Arc<Sender<Availability>>,
-    /// For the readiness: what is watched where; `None` for what may be missing.
+    /// Name of the readiness condition; `None` for optional kinds.
     needed: Option<&'static str>,
 }
 
@@ -44,11 +44,11 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default,
 {
-    fn new(api: Api<K>, follower: Shared<K>) -> Self {
+    fn new(api: Api<K>, handler: Shared<K>) -> Self {
         Self {
             api,
             config: watcher::Config::default(),
-            follower,
+            handler,
             availability: Arc::new(Sender::new(Availability::Unknown)),
             needed: None,
         }
@@ -62,31 +62,31 @@ where
         Self { needed: Some(what), ..self }
     }
 
-    /// Starts it, and lets the readiness ask for it.
-    fn start(self, ground: &Context, tasks: &mut Tasks) -> ListedKind {
-        let (lister, listing) = ground.relist.watch();
+    /// Starts the watch, and adds its readiness condition.
+    fn start(self, context: &Context, tasks: &mut Tasks) -> ListedKind {
+        let (lister, listing) = context.relist.watch();
         let availability = self.availability.subscribe();
         if let Some(what) = self.needed {
-            ground.admin.readiness.require_list(what, availability.clone());
+            context.admin.readiness.require_list(what, availability.clone());
         }
         tasks.run("watch", async move {
-            watch(self.api, self.config, &self.follower, &self.availability, lister).await
+            watch(self.api, self.config, &self.handler, &self.availability, lister).await
         });
         ListedKind { listing, availability }
     }
 }
 
-/// A list, and whether there is one at all.
+/// The list of a kind, with its availability.
 pub(super) struct ListedKind {
     pub(super) listing: Listing,
     availability: Receiver<Availability>,
 }
 
 impl ListedKind {
-    /// Waits until everything there is has been told since the wish of this number. In contrast to
-    /// the listing alone, a kind that we may not see is waited for.
-    pub(super) async fn of_all_since(mut self, number: u64) {
-        self.listing.since(number).await;
+    /// Waits until the list is complete since this relist request. Unlike [`Listing::wait_since`], it also
+    /// waits while the kind is denied.
+    pub(super) async fn wait_complete_since(mut self, number: u64) {
+        self.listing.wait_since(number).await;
         let seen = |it: &Availability| matches!(it, Availability::Present | Availability::Absent);
         if self.availability.wait_for(seen).await.is_err() {
             std::future::pending::<()>().await;
@@ -94,36 +94,36 @@ impl ListedKind {
     }
 }
 
-/// The lists of Issuers and of the Secrets that they refer to.
+/// The lists of Issuers and of their Secrets.
 #[derive(Default)]
 pub(super) struct IssuerLists {
     pub(super) default: Vec<Listing>,
     pub(super) target: Vec<Listing>,
 }
 
-/// The lists that a leader waits for.
+/// The lists that the Certificate controller waits for.
 pub(super) struct IssuingLists {
     /// Certificates of the source cluster.
     pub(super) source: ListedKind,
-    /// Certificates of the target cluster, where that is another one.
+    /// Certificates of the target cluster, if it differs.
     pub(super) target: Option<ListedKind>,
-    /// Secrets, Namespaces and DNSEntries: better known first, but nothing waits for them for long.
+    /// Secrets, Namespaces and DNSEntries, with a deadline.
     pub(super) others: Vec<Listing>,
 }
 
-/// Follows Issuers and the Secrets that they refer to.
-pub(super) fn issuers(ground: &Context, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
-    // A CA's Secret may be one that we have issued.
+/// Watches Issuers and their Secrets.
+pub(super) fn issuers(context: &Context, issuers: &Arc<Issuers>, tasks: &mut Tasks) -> IssuerLists {
+    // All Secrets but progress Secrets, because a CA may use a Secret that we issued.
     let keys = format!("!{}", well_known::PROGRESS);
     let mut of = |client: &Client, namespace: Option<&str>, cluster, what| {
-        let follower = Arc::new(Watched { controller: issuers.clone(), cluster });
+        let handler = Arc::new(Watched { controller: issuers.clone(), cluster });
         let issuers: Api<Issuer> = within(client, namespace);
-        let issuers = Watch::new(issuers, follower.clone()).needed(what).start(ground, tasks);
+        let issuers = Watch::new(issuers, handler.clone()).needed(what).start(context, tasks);
         let secrets: Api<PartialObjectMeta<Secret>> = within(&of_metadata(client), namespace);
-        let secrets = Watch::new(secrets, follower).labels(&keys).start(ground, tasks);
+        let secrets = Watch::new(secrets, handler).labels(&keys).start(context, tasks);
         vec![issuers.listing, secrets.listing]
     };
-    let clusters = &ground.clusters;
+    let clusters = &context.clusters;
     let default = of(
         &clusters.default.0,
         Some(&issuers.namespace),
@@ -154,84 +154,85 @@ where
     }
 }
 
-/// Follows Certificates, and what a pass over one looks at besides.
+/// Watches Certificates and the objects that their controller reads.
 pub(super) fn issuing(
-    ground: &Context,
+    context: &Context,
     issuing: Option<&Issuing>,
     sources: &[Arc<Sources>],
     tasks: &mut Tasks,
 ) -> IssuingLists {
-    let mut at = |home| certificates(ground, issuing, sources, home, tasks);
+    let mut at = |cluster| certificates(context, issuing, sources, cluster, tasks);
     let source = at(CertificateCluster::Source);
-    let target = other_home(ground).map(at);
-    let others = issuing.map_or_else(Vec::new, |it| surroundings(ground, it, tasks));
+    let target = second_cluster(context).map(at);
+    let others = issuing.map_or_else(Vec::new, |it| related(context, it, tasks));
     IssuingLists { source, target, others }
 }
 
-/// Where Certificates are besides the source cluster.
-fn other_home(ground: &Context) -> Option<CertificateCluster> {
-    (!ground.clusters.target_is_source()).then_some(CertificateCluster::Target)
+/// The second cluster with Certificates, if any.
+fn second_cluster(context: &Context) -> Option<CertificateCluster> {
+    (!context.clusters.target_is_source()).then_some(CertificateCluster::Target)
 }
 
-/// Follows Certificates for everybody who wants to hear of them.
+/// Watches the Certificates of a cluster for all controllers.
 fn certificates(
-    ground: &Context,
+    context: &Context,
     issuing: Option<&Issuing>,
     sources: &[Arc<Sources>],
-    home: CertificateCluster,
+    cluster: CertificateCluster,
     tasks: &mut Tasks,
 ) -> ListedKind {
-    let mut followers: Vec<Shared<Arc<Certificate>>> = Vec::new();
+    let mut handlers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
-        followers.push(Arc::new(CertificateHandler::new(home, issuing.certificates.clone())));
-        followers
-            .push(Arc::new(revocations::RevocationHandler::new(home, issuing.revocations.clone())));
+        handlers.push(Arc::new(CertificateHandler::new(cluster, issuing.certificates.clone())));
+        handlers.push(Arc::new(revocations::RevocationHandler::new(
+            cluster,
+            issuing.revocations.clone(),
+        )));
     }
     for sources in sources {
-        followers.push(Arc::new(sources.owned_certificates_handler(home)));
+        handlers.push(Arc::new(sources.owned_certificates_handler(cluster)));
     }
-    let (client, what) = match home {
-        CertificateCluster::Source => (&ground.clusters.source.0, "Certificates"),
+    let (client, what) = match cluster {
+        CertificateCluster::Source => (&context.clusters.source.0, "Certificates"),
         CertificateCluster::Target => {
-            (&ground.clusters.target.0, "Certificates of the target cluster")
+            (&context.clusters.target.0, "Certificates of the target cluster")
         }
     };
     let api: Api<Certificate> = Api::all(client.clone());
-    Watch::new(api, Arc::new(watch::Shared(FanOut(followers), trim)))
+    Watch::new(api, Arc::new(watch::Shared(FanOut(handlers), trim)))
         .needed(what)
-        .start(ground, tasks)
+        .start(context, tasks)
 }
 
-/// Follows what a pass over a Certificate looks at besides.
-fn surroundings(
-    ground: &Context,
+/// Watches the other objects that the Certificate controller reads.
+fn related(
+    context: &Context,
     Issuing { certificates, entries, .. }: &Issuing,
     tasks: &mut Tasks,
 ) -> Vec<Listing> {
-    let target = of_metadata(&ground.clusters.target.0);
+    let target = of_metadata(&context.clusters.target.0);
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(target.clone());
     let secrets = Watch::new(secrets, certificates.clone() as Shared<_>)
         .labels(&format!("{}=true", well_known::CERTIFICATE))
         .needed("Secrets")
-        .start(ground, tasks);
+        .start(context, tasks);
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(target.clone());
     let namespaces = Watch {
         availability: certificates.secret_grants.availability.clone(),
         ..Watch::new(namespaces, certificates.clone() as Shared<_>)
     };
-    let dns = within::<DNSEntry>(&ground.clusters.dns.0, entries.namespace());
+    let dns = within::<DNSEntry>(&context.clusters.dns.0, entries.namespace());
     let dns =
         Watch { availability: entries.sender(), ..Watch::new(dns, entries.clone() as Shared<_>) };
-    let others = [secrets, namespaces.start(ground, tasks), dns.start(ground, tasks)];
+    let others = [secrets, namespaces.start(context, tasks), dns.start(context, tasks)];
     others.map(|known| known.listing).into()
 }
 
-/// Follows the objects that get certificates, and what is attached to them. The readiness names
-/// each kind that is missing.
-pub(super) fn sources(ground: &Context, sources: &[Arc<Sources>], tasks: &mut Tasks) {
+/// Watches source objects and routes, with a readiness condition for each kind.
+pub(super) fn sources(context: &Context, sources: &[Arc<Sources>], tasks: &mut Tasks) {
     for sources in sources {
         for (kind, check) in sources.checks() {
-            ground.admin.readiness.require(format!("list of {kind}"), check);
+            context.admin.readiness.require(format!("list of {kind}"), check);
         }
         for watch in sources.watches() {
             tasks.run(watch.kind, watch.run);
@@ -239,22 +240,22 @@ pub(super) fn sources(ground: &Context, sources: &[Arc<Sources>], tasks: &mut Ta
     }
 }
 
-/// Follows CertificateRevocations. The manager is ready without them: somebody else may deploy the
-/// definitions, and not this one.
+/// Watches CertificateRevocations. They are optional, because another deployment may manage the
+/// CustomResourceDefinitions without this one.
 pub(super) fn revocations(
-    ground: &Context,
+    context: &Context,
     issuing: Option<&Issuing>,
     tasks: &mut Tasks,
 ) -> Vec<Listing> {
     let Some(issuing) = issuing else { return Vec::new() };
-    let at = |home| {
-        let client = match home {
-            CertificateCluster::Source => &ground.clusters.source.0,
-            CertificateCluster::Target => &ground.clusters.target.0,
+    let at = |cluster| {
+        let client = match cluster {
+            CertificateCluster::Source => &context.clusters.source.0,
+            CertificateCluster::Target => &context.clusters.target.0,
         };
         let api: Api<CertificateRevocation> = Api::all(client.clone());
-        let follower = revocations::RevocationHandler::new(home, issuing.revocations.clone());
-        Watch::new(api, Arc::new(follower)).start(ground, tasks).listing
+        let handler = revocations::RevocationHandler::new(cluster, issuing.revocations.clone());
+        Watch::new(api, Arc::new(handler)).start(context, tasks).listing
     };
-    [CertificateCluster::Source].into_iter().chain(other_home(ground)).map(at).collect()
+    [CertificateCluster::Source].into_iter().chain(second_cluster(context)).map(at).collect()
 }

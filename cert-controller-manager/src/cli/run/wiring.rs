@@ -1,4 +1,4 @@
-//! The controllers and what they share, put together.
+//! Creates the controllers and their shared components.
 
 use std::sync::Arc;
 
@@ -55,36 +55,36 @@ use crate::{
     sources::{self, kind::Kind, sync::Sources},
 };
 
-/// What is known of the clusters before anything else can be put together.
+/// The ids of the clusters.
 pub(super) struct Identity {
     pub(super) source: ClusterId,
     pub(super) target: ClusterId,
 }
 
-/// What issues.
+/// The controllers of Certificates and CertificateRevocations.
 pub(super) struct Issuing {
     pub(super) certificates: Arc<Certificates>,
     pub(super) revocations: Arc<Revocations>,
     pub(super) entries: Arc<Entries>,
-    /// Owners of entries that have changed.
+    /// Receives owners of changed challenge entries.
     pub(super) owners: UnboundedReceiver<cert_lib::solve::Owner>,
 }
 
-/// Events on objects of `client`'s cluster.
+/// Creates an event recorder for the cluster of `client`, and starts its task.
 fn event_recorder(client: Client, tasks: &mut Tasks) -> EventRecorder {
-    let (recorder, post) = EventRecorder::new(client);
-    tasks.run("events", post);
+    let (recorder, publish) = EventRecorder::new(client);
+    tasks.run("events", publish);
     recorder
 }
 
-/// The issuers' controller. It needs no cluster but the default one to begin.
+/// Creates the issuer controller. It needs only the default cluster.
 pub(super) fn issuers(
-    ground: &Context,
+    context: &Context,
     solver: Arc<DeferredSolver>,
     changed: UnboundedSender<IssuerKey>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Issuers> {
-    let settings = &ground.settings;
+    let settings = &context.settings;
     let queue = Arc::new(Queue::default());
     let rules = Rules {
         namespace: settings.issuers.namespace.clone(),
@@ -92,20 +92,20 @@ pub(super) fn issuers(
         default_ranges: Ranges::new(&settings.issuers.default_ranges),
         allow_target: settings.issuers.allow_target_issuers,
     };
-    let target = settings.issuers.allow_target_issuers.then(|| ground.clusters.target.clone());
+    let target = settings.issuers.allow_target_issuers.then(|| context.clusters.target.clone());
     let target_events = target.as_ref().map(|target| event_recorder(target.0.clone(), tasks));
     let policy = Arc::new(settings.address_policy.clone());
     Ok(Issuers {
-        cluster: ground.clusters.default.clone(),
+        cluster: context.clusters.default.clone(),
         namespace: settings.issuers.namespace.clone(),
         target,
         default_quota: settings.issuers.requests_per_day.into(),
         limits: Cas::new(settings.issuers.acme_limits),
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
-        http: http(ground, None)?,
-        tenants_http: http(ground, Some(policy))?,
-        clock: ground.clock.clone(),
+        http: http(context, None)?,
+        tenants_http: http(context, Some(policy))?,
+        clock: context.clock.clone(),
         keys: Arc::new(KeyPool::default()),
         solver,
         timing: Timing {
@@ -113,33 +113,33 @@ pub(super) fn issuers(
             ..Timing::default()
         },
         deactivate_authorizations: settings.issuers.deactivate_authorizations,
-        events: event_recorder(ground.clusters.default.0.clone(), tasks),
+        events: event_recorder(context.clusters.default.0.clone(), tasks),
         target_events,
         queue,
         changed,
-        metrics: ground.metrics.clone(),
+        metrics: context.metrics.clone(),
         tenant_limiter: TenantLimiter::new(ISSUERS_AT_ONCE / 2, 1),
         known: Known::default(),
     })
 }
 
-/// How ACME servers are asked; at what `policy` permits where a tenant names them.
-fn http(ground: &Context, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result<Arc<dyn Http>> {
-    let route = Route { proxies: ground.proxies.clone(), policy };
-    let http = Arc::new(HttpsClient::by(&route, &ground.settings.roots)?);
-    let http = Arc::new(CountedHttp::new(http, ground.metrics.clone()));
-    Ok(Arc::new(FencedHttp::new(http, ground.fence.clone())))
+/// Creates the HTTP client for ACME servers. `policy` restricts addresses of servers that tenants choose.
+fn http(context: &Context, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result<Arc<dyn Http>> {
+    let route = Route { proxies: context.proxies.clone(), policy };
+    let http = Arc::new(HttpsClient::with_route(&route, &context.settings.roots)?);
+    let http = Arc::new(CountedHttp::new(http, context.metrics.clone()));
+    Ok(Arc::new(FencedHttp::new(http, context.fence.clone())))
 }
 
-/// The Certificates' controller.
+/// Creates the controllers of Certificates and CertificateRevocations.
 pub(super) async fn issuing(
-    ground: &Context,
+    context: &Context,
     identity: &Identity,
     issuers: &Issuers,
-    late: &DeferredSolver,
+    deferred: &DeferredSolver,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Issuing> {
-    let (settings, clusters) = (&ground.settings, &ground.clusters);
+    let (settings, clusters) = (&context.settings, &context.clusters);
     let realm = Realm::new(settings.certificates.classes.main(), &identity.source);
     let (wake, owners) = mpsc::unbounded_channel();
     let entries = Arc::new(Entries::new(
@@ -148,14 +148,14 @@ pub(super) async fn issuing(
         realm.clone(),
         wake,
     ));
-    let solver = Arc::new(solver(ground, &realm, entries.clone()));
-    late.set(solver.clone());
-    let mut place =
+    let solver = Arc::new(solver(context, &realm, entries.clone()));
+    deferred.set(solver.clone());
+    let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     let certificates = Certificates {
         clusters: CertificateClusters {
-            source: place(clusters.source.0.clone()),
-            target: place(clusters.target.0.clone()),
+            source: handle(clusters.source.0.clone()),
+            target: handle(clusters.target.0.clone()),
         },
         lists: ListedClusters::default(),
         places: ClusterIdentities {
@@ -168,7 +168,7 @@ pub(super) async fn issuing(
         deletions: Deletions::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
-        secret_grants: SecretGrants::new(target_namespaces(ground)),
+        secret_grants: SecretGrants::new(target_namespaces(context)),
         retry_states: RetryStates::default(),
         renewals: Renewals::new(settings.certificates.renewal_info),
         records: Records::default(),
@@ -186,57 +186,57 @@ pub(super) async fn issuing(
             renewal_window: settings.certificates.renewal_window,
             renew_before_percentage: settings.certificates.renew_before_percentage,
         },
-        clock: ground.clock.clone(),
-        metrics: ground.metrics.clone(),
+        clock: context.clock.clone(),
+        metrics: context.metrics.clone(),
         queue: Arc::new(Queue::default()),
     };
-    let revocations = Arc::new(revocations(ground, &certificates, tasks));
+    let revocations = Arc::new(revocations(context, &certificates, tasks));
     Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
 }
 
-/// The CertificateRevocations' controller. They are where Certificates are.
-fn revocations(ground: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
-    let clusters = &ground.clusters;
-    let mut place =
+/// Creates the CertificateRevocation controller, for the clusters with Certificates.
+fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
+    let clusters = &context.clusters;
+    let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     Revocations {
         clusters: CertificateClusters {
-            source: place(clusters.source.0.clone()),
-            target: place(clusters.target.0.clone()),
+            source: handle(clusters.source.0.clone()),
+            target: handle(clusters.target.0.clone()),
         },
         target: clusters.target.clone(),
         places: certificates.places.clone(),
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
-        clock: ground.clock.clone(),
+        clock: context.clock.clone(),
         index: revocations::Index::default(),
         tenant_limiter: TenantLimiter::new(REVOCATIONS_AT_ONCE / 2, 1),
         queue: Arc::new(Queue::default()),
     }
 }
 
-/// The namespaces that the operator himself named for Secrets of generated Certificates.
-fn target_namespaces(ground: &Context) -> Vec<String> {
-    if ground.clusters.target_is_source() {
+/// The namespaces that the operator configured for Secrets of generated Certificates.
+fn target_namespaces(context: &Context) -> Vec<String> {
+    if context.clusters.target_is_source() {
         return Vec::new();
     }
-    let sources = &ground.settings.sources;
+    let sources = &context.settings.sources;
     let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
     all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
-fn solver(ground: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
-    let settings = &ground.settings.dns;
-    let policy = Arc::new(ground.settings.address_policy.clone());
+fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
+    let settings = &context.settings.dns;
+    let policy = Arc::new(context.settings.address_policy.clone());
     let propagation =
-        Propagation::new(settings.nameservers.clone(), ground.clock.clone()).within(policy);
+        Propagation::new(settings.nameservers.clone(), context.clock.clone()).within(policy);
     let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
     DnsEntrySolver::new(
-        ground.clusters.dns.0.clone(),
+        context.clusters.dns.0.clone(),
         entries,
-        Arc::new(CountedResolver::new(resolver, ground.metrics.clone())),
+        Arc::new(CountedResolver::new(resolver, context.metrics.clone())),
         Arc::new(propagation),
-        ground.clock.clone(),
+        context.clock.clone(),
         dnsentry::Settings {
             namespace: settings.namespace.clone(),
             class: settings.class.clone(),
@@ -248,13 +248,13 @@ fn solver(ground: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySol
     )
 }
 
-/// The controllers of source objects: one for each group of kinds that were told the same.
+/// Creates the source controllers: one for all kinds with equal settings.
 pub(super) fn sources(
-    ground: &Context,
+    context: &Context,
     identity: &Identity,
     tasks: &mut Tasks,
 ) -> Vec<Arc<Sources>> {
-    let (on, of) = (&ground.settings.controllers, &ground.settings.sources);
+    let (on, of) = (&context.settings.controllers, &context.settings.sources);
     let gateways = [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet];
     let kinds = [
         (on.ingress, &[Kind::Ingress][..], &of.ingress),
@@ -270,14 +270,14 @@ pub(super) fn sources(
         }
     }
     let clusters = sources::sync::Clusters {
-        source: ground.clusters.source.0.clone(),
+        source: context.clusters.source.0.clone(),
         source_id: identity.source.clone(),
-        target: (!ground.clusters.target_is_source()).then(|| ground.clusters.target.0.clone()),
+        target: (!context.clusters.target_is_source()).then(|| context.clusters.target.0.clone()),
     };
-    let reports = event_recorder(ground.clusters.source.0.clone(), tasks);
+    let events = event_recorder(context.clusters.source.0.clone(), tasks);
     let one = |(settings, kinds): (&SourceSettings, Vec<Kind>)| {
-        let (settings, clusters, reports) = (settings.clone(), clusters.clone(), reports.clone());
-        Arc::new(Sources::new(&kinds, settings, clusters, reports, &ground.relist))
+        let (settings, clusters, events) = (settings.clone(), clusters.clone(), events.clone());
+        Arc::new(Sources::new(&kinds, settings, clusters, events, &context.relist))
     };
     groups.into_iter().map(one).collect()
 }

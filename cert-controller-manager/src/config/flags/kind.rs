@@ -1,4 +1,4 @@
-//! What values flags take.
+//! The types of the values of flags.
 
 use std::{
     fmt::Display,
@@ -11,37 +11,37 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::duration;
 
-/// What values a flag takes. The word that some have is how help names the value.
+/// The type of a value. Some have a name for the value in the help.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `true` or `false`; the flag alone is `true`.
     Bool,
-    /// Any text.
+    /// Any string.
     Text(&'static str),
     /// A path.
     Path,
-    /// Paths with a colon between them.
+    /// Paths, separated by colons.
     Paths,
-    /// A path, or one of upstream's two words.
+    /// A path, or `IN-CLUSTER` or `ENVIRONMENT` as in upstream.
     Kubeconfig,
     /// One of these words.
     Word(&'static [&'static str]),
     /// A number in a range.
     Number {
-        /// The smallest.
+        /// Minimum.
         least: u32,
-        /// The largest.
+        /// Maximum.
         most: u32,
     },
-    /// A duration as Go writes it.
+    /// A duration in the format of Go.
     Duration,
-    /// Texts with a comma between them.
+    /// Strings, separated by commas.
     List(&'static str),
-    /// Name servers with a comma between them.
+    /// Name servers, separated by commas.
     Nameservers,
-    /// Ranges of IP addresses with a comma between them.
+    /// Ranges of IP addresses, separated by commas.
     Ranges,
-    /// A level, or a filter.
+    /// A log level or filter.
     LogLevel,
     /// An address with a port; the flag may be repeated.
     Sockets,
@@ -51,11 +51,11 @@ pub enum Kind {
     Addresses,
 }
 
-/// Any number that is not negative.
+/// Any non-negative number.
 pub const NUMBER: Kind = Kind::Number { least: 0, most: u32::MAX };
 
 impl Kind {
-    /// How the help names a value.
+    /// The name of the value in the help.
     #[must_use]
     pub fn value_name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Kind {
         }
     }
 
-    /// What upstream calls the type.
+    /// The name of the type in upstream.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -97,13 +97,13 @@ impl Kind {
         }
     }
 
-    /// Whether each repetition adds a value. Of all other flags the last one wins.
+    /// Whether each repetition adds a value. For other flags, the last value is used.
     #[must_use]
     pub fn repeats(self) -> bool {
         matches!(self, Self::Sockets | Self::Zones | Self::Addresses)
     }
 
-    /// What stands between values in one text, where there may be several.
+    /// The separator of several values.
     #[must_use]
     pub fn separator(self) -> Option<&'static str> {
         match self {
@@ -113,10 +113,10 @@ impl Kind {
         }
     }
 
-    /// Whether `text` is such a value.
+    /// Validates a value.
     ///
     /// # Errors
-    /// Says what is allowed.
+    /// For an invalid value; the message has the allowed values.
     pub fn check(self, text: &str) -> Result<(), String> {
         match self {
             Self::Text(_) | Self::Path | Self::Paths | Self::Kubeconfig | Self::List(_) => Ok(()),
@@ -142,15 +142,15 @@ impl Kind {
     }
 }
 
-/// The parts of a text with several values, trimmed, without empty ones.
+/// Splits several values, trims them, and removes empty ones.
 pub fn items<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(separator).map(str::trim).filter(|item| !item.is_empty())
 }
 
-/// Reads what Go reads as a boolean, and what people write.
+/// Parses booleans of Go, and common words.
 ///
 /// # Errors
-/// Says what is allowed.
+/// For an invalid value; the message has the allowed values.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" | "y" | "on" => Ok(true),
@@ -159,10 +159,10 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The filter that a level of upstream's logger means, or the filter itself.
+/// The filter for a log level of upstream, or the filter itself.
 ///
 /// # Errors
-/// Says what is allowed.
+/// For an invalid value; the message has the allowed values.
 pub fn log_filter(text: &str) -> Result<String, String> {
     if text.contains(['=', ',']) {
         return match EnvFilter::try_new(text) {
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_upstreams_and_a_filter_is_kept() {
+    fn log_levels_of_upstream_and_filters_are_accepted() {
         for (text, filter) in [
             ("Info", Some("info")),
             ("warning", Some("warn")),

@@ -1,4 +1,4 @@
-//! The flags, all of them. Names and defaults are upstream's where upstream has the flag.
+//! The table of all flags. Names and defaults of upstream's flags are those of upstream.
 
 use super::{
     Flag,
@@ -16,8 +16,13 @@ use super::{
 
 /// Flags of the manager.
 pub const MANAGER: &[Flag] = &[
-    flag("config", Path, General, "YAML or JSON file with values of flags; keys are their names")
-        .common(),
+    flag(
+        "config",
+        Path,
+        General,
+        "YAML or JSON file with values of flags; its keys are their names",
+    )
+    .common(),
     flag("controllers", List("NAME,…"), General, CONTROLLERS).short('c').default("all").common(),
     LOG_LEVEL,
     LOG_FORMAT,
@@ -25,7 +30,7 @@ pub const MANAGER: &[Flag] = &[
         .default("cert-controller-manager"),
     //
     flag("kubeconfig", Kubeconfig, Clusters, KUBECONFIG)
-        .unset("KUBECONFIG, then the cluster around the pod")
+        .unset("KUBECONFIG, then the service account of the pod")
         .variable("KUBECONFIG")
         .common(),
     flag("source", Kubeconfig, Clusters, SOURCE).unset("the default cluster").common(),
@@ -42,7 +47,7 @@ pub const MANAGER: &[Flag] = &[
         .of(ISSUER)
         .default("default")
         .common(),
-    flag("default-issuer", Text("NAME"), Issuers, "Issuer of Certificates that name none")
+    flag("default-issuer", Text("NAME"), Issuers, "Issuer of Certificates without issuerRef")
         .of(ISSUER)
         .default("default-issuer")
         .common(),
@@ -61,12 +66,12 @@ pub const MANAGER: &[Flag] = &[
         "ca-system-cert-pool",
         Bool,
         Issuers,
-        "Trust the system's roots besides --ca-certificates",
+        "Trust the root certificates of the system in addition to --ca-certificates",
     )
     .default("false")
     .variable("LEGO_CA_SYSTEM_CERT_POOL")
     .ours(),
-    flag("orders-at-once", POSITIVE, Issuers, "How many orders of one issuer run at once")
+    flag("orders-at-once", POSITIVE, Issuers, "Maximum number of concurrent orders of an issuer")
         .default("100")
         .ours(),
     flag("acme-limits", Word(&["auto", "letsencrypt", "off"]), Issuers, ACME_LIMITS)
@@ -82,7 +87,7 @@ pub const MANAGER: &[Flag] = &[
         .default("720h")
         .common(),
     flag("default-renew-before-percentage", PERCENTAGE, Certificates, RENEW_BEFORE_PERCENTAGE)
-        .unset("--renewal-window, and a third of the life of those below 90 days")
+        .unset("--renewal-window, or a third of a lifetime below 90 days")
         .ours(),
     flag("acme-renewal-info", Bool, Certificates, RENEWAL_INFO).default("true").ours(),
     flag("renewal-overdue-window", Duration, Certificates, OVERDUE).of(ISSUER).default("600h"),
@@ -116,7 +121,7 @@ pub const MANAGER: &[Flag] = &[
         .differs("8.8.8.8:53,8.8.4.4:53", AUTHORITATIVE)
         .common(),
     flag("precheck-additional-wait", Duration, Challenges, ADDITIONAL_WAIT)
-        .unset("10s, none if an authoritative server showed it")
+        .unset("10s, or none if an authoritative server returns the record")
         .of(ISSUER)
         .differs("10s", SHOWN_BY_AUTHORITY),
     flag("propagation-timeout", Duration, Challenges, PROPAGATION_TIMEOUT)
@@ -125,7 +130,7 @@ pub const MANAGER: &[Flag] = &[
         .differs("1m0s", "upstream's default, too, has been 2m0s since 2021"),
     //
     flag("cert-target-class", Text("CLASS"), Sources, TARGET_CLASS)
-        .unset("none where the default class is served, else the main class")
+        .unset("none if the default class is served, else the main class")
         .of(SOURCES),
     flag("target-namespace", Text("NAMESPACE"), Sources, TARGET_NAMESPACE)
         .unset("that of the source object")
@@ -158,11 +163,17 @@ pub const MANAGER: &[Flag] = &[
         .default("kube-system")
         .variable("NAMESPACE"),
     flag("lease-name", Text("NAME"), Lease, "Name of the lease").unset("<name>-controllers"),
-    flag("lease-duration", Duration, Lease, "How long a lease holds that nobody renews")
+    flag("lease-duration", Duration, Lease, "How long a lease is valid without renewal")
         .default("15s"),
     flag("lease-renew-deadline", Duration, Lease, "How long a leader tries to renew its lease")
         .default("10s"),
-    flag("lease-retry-period", Duration, Lease, "How often the lease is looked at").default("2s"),
+    flag(
+        "lease-retry-period",
+        Duration,
+        Lease,
+        "Interval of attempts to acquire or renew the lease",
+    )
+    .default("2s"),
     flag("lease-resource-lock", Word(&["leases"]), Lease, "Kind of the lease")
         .default("leases")
         .idle("there is only one kind"),
@@ -174,11 +185,10 @@ pub const MANAGER: &[Flag] = &[
         .default("false"),
     flag("maintainer", Text("KEY"), Definitions, MAINTAINER).default("cert-controller-manager"),
     flag("accepted-maintainers", List("KEY,…"), Definitions, ACCEPTED_MAINTAINERS),
-    flag("force-crd-update", Bool, Definitions, "Update CRDs whoever maintains them")
-        .default("false"),
+    flag("force-crd-update", Bool, Definitions, "Update CRDs of all maintainers").default("false"),
     //
-    flag("grace-period", Duration, Idle, "Quiet time before the end")
-        .idle("the end waits for nothing"),
+    flag("grace-period", Duration, Idle, "Deprecated; ignored")
+        .idle("the manager stops without delay"),
     flag("plugin-file", Path, Idle, "Directory of Go plugins").idle("there are no plugins"),
     flag("namespace-local-access-only", Bool, Idle, "Restrict references to the own namespace")
         .short('n')
@@ -198,15 +208,17 @@ pub const MANAGER: &[Flag] = &[
     flag("httproutes.pool.size", NUMBER, Idle, POOL_SIZE).of(GATEWAY).idle(POOLS),
 ];
 
-/// Flags of `answer`, the responder alone.
+/// Flags of the command `answer`.
 pub const ANSWER: &[Flag] = &[
     flag("kubeconfig", Kubeconfig, General, "Kubeconfig of the cluster with the DNSEntries")
         .variable("KUBECONFIG")
         .common(),
-    flag("dns", Sockets, General, "Address to answer on, UDP and TCP; may be repeated")
+    flag("dns", Sockets, General, "Address of the DNS server, UDP and TCP; may be repeated")
         .ours()
         .common(),
-    flag("zone", Zones, General, "Zone that is delegated to us; may be repeated").ours().common(),
+    flag("zone", Zones, General, "Zone that is delegated to the responder; may be repeated")
+        .ours()
+        .common(),
     flag("answer-address", Addresses, General, ANSWER_ADDRESS).ours().common(),
     flag("dns-class", Text("CLASS"), General, ANSWER_CLASS).unset("those without").common(),
     flag("dns-namespace", Text("NAMESPACE"), General, "Namespace of the DNSEntries")
@@ -243,49 +255,48 @@ const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
 const PERCENTAGE: super::Kind = Number { least: 1, most: 99 };
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
 
-const CONTROLLERS: &str = "What to run: issuer, ingress-cert, service-cert, \
+const CONTROLLERS: &str = "Controllers to run: issuer, ingress-cert, service-cert, \
      istio-gateways-dns, k8s-gateways-dns, the groups certcontrollers and certsources, or all";
 const LEVELS: &str = "error, warn, info, debug or trace, or a filter such as \
      info,kube_client=debug";
 const KUBECONFIG: &str = "Kubeconfig of the default cluster, with Issuers, account keys and \
-     lease; IN-CLUSTER and ENVIRONMENT are accepted for a file";
+     lease: a file, IN-CLUSTER or ENVIRONMENT";
 const SOURCE: &str = "Kubeconfig of the source cluster, with Certificates, Ingresses, \
      Services and Gateways";
 const DNS: &str = "Kubeconfig of the dns cluster, with challenge DNSEntries";
 const TARGET: &str = "Kubeconfig of the target cluster, with the Secrets of certificates";
-const ID: &str = "Identity of the cluster, as annotations name it";
-const MIGRATION_IDS: &str = "Identities that the cluster had before";
+const ID: &str = "Id of the cluster in annotations";
+const MIGRATION_IDS: &str = "Former ids of the cluster";
 const QPS: &str = "Requests to the cluster per second; 0 is no limit";
-const BURST: &str = "Requests to the cluster at once above --<cluster>.qps; 0 is twice that \
+const BURST: &str = "Burst of requests to the cluster above --<cluster>.qps; 0 is twice that \
      number";
-const UNLIMITED: &str = "the API server's own fairness is the limit, and a steady state asks \
-     nothing";
+const UNLIMITED: &str = "API priority and fairness limits requests, and the steady state sends \
+     none";
 const ISSUER_NAMESPACE: &str = "Namespace of the Issuers in the default cluster";
-const DOMAIN_RANGES: &str = "Domains that the default issuer is for";
-const QUOTA: &str = "Orders per day of an issuer that has no requestsPerDayQuota";
+const DOMAIN_RANGES: &str = "Domains of the default issuer";
+const QUOTA: &str = "Orders per day of an issuer without requestsPerDayQuota";
 const TARGET_ISSUERS: &str = "Serve Issuers in the target cluster, too; it must differ from \
      the default cluster";
-const PRIVATE_RANGES: &str = "Ranges of addresses that are not public and that may be connected to \
-     where others than the operator choose the server: Issuers in the target cluster, and the name \
-     servers of a zone; such as 10.0.0.0/8";
+const PRIVATE_RANGES: &str = "Allowed ranges of private addresses, such as 10.0.0.0/8, for servers that \
+     tenants choose: ACME servers of Issuers in the target cluster, and name servers of zones";
 const DEACTIVATE: &str = "Deactivate authorizations after every order";
 const CA_CERTIFICATES: &str = "PEM file with root certificates of ACME servers; several are \
-     separated by a colon. They replace the system's roots unless --ca-system-cert-pool is set";
-const ACME_LIMITS: &str = "Whose published rate limits are kept without running into them: \
-     Let's Encrypt's at its own production server (auto), the same numbers at every ACME server \
-     (letsencrypt), or nobody's (off). What a server says itself is always obeyed";
-const CLASS: &str = "Classes of the objects to serve (annotation cert.gardener.cloud/class); \
+     separated by a colon. They replace the root certificates of the system unless --ca-system-cert-pool is set";
+const ACME_LIMITS: &str = "Rate limits to estimate in advance: those of Let's Encrypt for its \
+     production server (auto), the same limits for every ACME server (letsencrypt), or none (off). \
+     Limits that a server imposes always apply";
+const CLASS: &str = "Classes of served objects (annotation cert.gardener.cloud/class); \
      the first is the main class";
-const RENEWAL_WINDOW: &str = "How long before its end a certificate of 90 days or more is renewed, \
-     where neither it nor its CA says more";
-const RENEW_BEFORE_PERCENTAGE: &str = "How much of its life is left when a certificate is renewed, in \
-     hundredths, where neither it nor its CA says more";
-const RENEWAL_INFO: &str = "Ask ACME servers when they want a certificate to be renewed (RFC 9773)";
-const OVERDUE: &str = "How long before its end a certificate counts as overdue in the metrics";
+const RENEWAL_WINDOW: &str = "How long before its expiry a certificate with a lifetime of 90 days or more \
+     is renewed, unless the Certificate or the CA specifies another time";
+const RENEW_BEFORE_PERCENTAGE: &str = "Percentage of the lifetime that is left when a certificate is \
+     renewed, unless the Certificate or the CA specifies another time";
+const RENEWAL_INFO: &str = "Use ACME renewal information (RFC 9773)";
+const OVERDUE: &str = "How long before its expiry a certificate counts as overdue in the metrics";
 const CASCADE_DELETE: &str = "Delete Secrets with their Certificates";
-const REUSE: &str = "Share one certificate and key between Certificates of all namespaces of a cluster \
-                     that ask for the same, not only within each namespace";
-const KEY_ALGORITHM: &str = "Algorithm of keys where the Certificate names none: RSA or ECDSA";
+const REUSE: &str = "Reuse certificates and keys for Certificates with the same request in all namespaces \
+     of a cluster, not only within each namespace";
+const KEY_ALGORITHM: &str = "Algorithm of keys if the Certificate specifies none: RSA or ECDSA";
 const ECDSA: &str = "smaller and faster; existing Secrets are kept until they are renewed";
 const RSA_SIZE: &str = "Size of RSA keys where the Certificate names none: 2048, 3072 or 4096";
 const ECDSA_SIZE: &str = "Size of ECDSA keys where the Certificate names none: 256 or 384";
@@ -294,40 +305,38 @@ const CROSS_NAMESPACE: &str = "Let Certificates name a Secret in any other names
      cert.gardener.cloud/allow-secrets-from";
 const DNS_NAMESPACE: &str = "Namespace of challenge DNSEntries";
 const DNS_CLASS: &str = "Class annotation of challenge DNSEntries";
-const DNSRECORDS: &str = "Prove with DNSRecords of Gardener instead of DNSEntries";
-const PRECHECK: &str = "DNS servers (host or host:port) that must show a challenge record \
-     before the CA is told";
-const AUTHORITATIVE: &str = "they know first, and the CA asks them, too; an empty value means \
-     the same";
-const ADDITIONAL_WAIT: &str = "How long to wait after the record was seen";
-const SHOWN_BY_AUTHORITY: &str = "10s, too, unless an authoritative server showed the record";
-const PROPAGATION_TIMEOUT: &str = "How long to wait for a record to be seen, and the TTL of \
-     the record";
+const DNSRECORDS: &str = "Use DNSRecords of Gardener for challenges instead of DNSEntries";
+const PRECHECK: &str = "DNS servers (host or host:port) that must return a challenge record \
+     before the challenge is accepted";
+const AUTHORITATIVE: &str = "they have new records first, and the CA queries them, too; an empty \
+     value means the same";
+const ADDITIONAL_WAIT: &str = "Delay after the record is visible";
+const SHOWN_BY_AUTHORITY: &str = "also 10s, unless an authoritative server returns the record";
+const PROPAGATION_TIMEOUT: &str =
+    "Deadline for a record to become visible, and the TTL of the record";
 const TARGET_CLASS: &str = "Class of generated Certificates";
-const TARGET_NAMESPACE: &str = "Namespace of the Secrets in the target cluster, where it \
-     differs from the source cluster";
-const NAME_PREFIX: &str = "Prefix of generated names, where target and source cluster differ";
+const TARGET_NAMESPACE: &str = "Namespace of the Secrets in the target cluster, if it differs from \
+     the source cluster";
+const NAME_PREFIX: &str = "Prefix of generated names, if target and source cluster differ";
 const ANSWER_DNS: &str = "Answer DNS queries for challenge records on this address, UDP and \
      TCP; may be repeated";
-const ANSWER_ADDRESS: &str = "Public address of the responder, served as the address of its \
-     zones' name server; may be repeated";
-const ANSWER_CLASS: &str = "Class annotation of the DNSEntries to answer for";
-const PORT: &str = "Port of /healthz, /readyz and /metrics; 0 is no server";
-const PER_CERTIFICATE: &str = "Up to how many Certificates have a series of their own in the \
-     metrics";
-const OMIT_LEASE: &str = "Work without a lease: only where no second process can run";
+const ANSWER_ADDRESS: &str = "Public address of the responder, which its zones have as address of \
+     the name server; may be repeated";
+const ANSWER_CLASS: &str = "Class annotation of the published DNSEntries";
+const PORT: &str = "Port of /healthz, /readyz and /metrics; 0 disables the server";
+const PER_CERTIFICATE: &str = "Maximum number of Certificates with their own series in the metrics";
+const OMIT_LEASE: &str = "Run without a lease; safe only if there is a single process";
 const LEASE_NAMESPACE: &str = "Namespace of the lease";
-const METRICS_AUTHORIZATION: &str = "Serve /metrics only with a bearer token that the default \
-     cluster knows and that may get the URL /metrics";
-const NO_ENTRY_CRD: &str = "Create no CRD of DNSEntries where there is none";
-const NO_CRDS: &str = "Leave our CRDs in the cluster alone";
-const CONDITIONAL: &str = "Leave CRDs alone that Gardener deploys as ManagedResources, update \
-     the others";
+const METRICS_AUTHORIZATION: &str = "Require a bearer token of the default cluster for /metrics, whose \
+     user may get the URL /metrics";
+const NO_ENTRY_CRD: &str = "Do not create a missing CRD of DNSEntry";
+const NO_CRDS: &str = "Do not deploy CRDs to the cluster";
+const CONDITIONAL: &str = "Update only CRDs that Gardener does not deploy as ManagedResources";
 const NO_CLEANUP: &str = "Label CRDs with shoot.gardener.cloud/no-cleanup";
-const MAINTAINER: &str = "Our name in the annotation of CRDs that says who maintains them";
-const ACCEPTED_MAINTAINERS: &str = "Others whose CRDs we update; UNMANAGED is those that \
-     nobody maintains";
-const RESTRICTION: &str = "references are restricted by namespace, always";
+const MAINTAINER: &str = "Name of this manager in the maintainer annotation of CRDs";
+const ACCEPTED_MAINTAINERS: &str = "Other maintainers whose CRDs are updated; UNMANAGED stands for CRDs \
+     without maintainer";
+const RESTRICTION: &str = "references are always restricted by namespace";
 const POOL_SIZE: &str = "Number of workers";
-const RESYNC: &str = "How often everything is looked at again";
-const POOLS: &str = "there are no pools of workers; every object has its own time";
+const RESYNC: &str = "Interval of a full resync";
+const POOLS: &str = "there are no worker pools, and every object has its own schedule";

@@ -1,5 +1,5 @@
-//! Every flag that upstream has, as `flags.tsv` lists them: the 92 of its early documentation as
-//! that has them, then what was added since.
+//! Compares our flags with those of upstream in `flags.tsv`: the 92 of its early documentation, then the
+//! later ones.
 
 use super::{refused, run};
 use crate::config::{
@@ -16,7 +16,7 @@ struct Row {
     default: &'static str,
 }
 
-/// All rows but help and version, which are no settings.
+/// All rows but help and version.
 fn rows() -> impl Iterator<Item = Row> {
     let row = |line: &'static str| {
         let fields: Vec<&str> = line.split('\t').collect();
@@ -35,8 +35,8 @@ fn flag(row: &Row) -> &'static Flag {
     flags::find(MANAGER, row.name).unwrap_or_else(|| panic!("--{} is not there", row.name))
 }
 
-/// A value that the flag takes.
-fn right(name: &str, kind: Kind) -> &'static str {
+/// A valid value.
+fn valid(name: &str, kind: Kind) -> &'static str {
     match (name, kind) {
         ("config", _) => "/dev/null",
         ("controllers", _) => "issuer",
@@ -53,8 +53,8 @@ fn right(name: &str, kind: Kind) -> &'static str {
     }
 }
 
-/// A value that it refuses, where there is any.
-fn wrong(kind: Kind) -> Option<&'static str> {
+/// An invalid value, if there is any.
+fn invalid(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Bool => Some("maybe"),
         Kind::Word(_) => Some("nonsense"),
@@ -67,13 +67,13 @@ fn wrong(kind: Kind) -> Option<&'static str> {
 }
 
 #[test]
-fn the_list_has_all_flags_of_upstream() {
-    // 141 in its documentation, and four of each cluster in its code.
+fn the_list_contains_all_flags_of_upstream() {
+    // 141 flags in its documentation, and four for each cluster in its code.
     assert_eq!(TABLE.lines().skip(1).count(), 141 + 4 * 4);
 }
 
 #[test]
-fn every_flag_of_upstream_is_there_with_its_type_and_letter() {
+fn every_flag_of_upstream_exists_with_its_type_and_short_form() {
     for row in rows() {
         let flag = flag(&row);
         assert_eq!(flag.kind.word(), row.kind, "{}", row.name);
@@ -83,7 +83,7 @@ fn every_flag_of_upstream_is_there_with_its_type_and_letter() {
 }
 
 #[test]
-fn what_is_called_upstreams_is_in_upstreams_list() {
+fn flags_that_are_marked_as_upstream_are_in_the_list() {
     let known: Vec<&str> = rows().map(|row| row.name).collect();
     for flag in MANAGER.iter().filter(|flag| flag.upstream != Upstream::Absent) {
         for spelling in flag.spellings() {
@@ -96,7 +96,7 @@ fn what_is_called_upstreams_is_in_upstreams_list() {
 fn every_flag_of_upstream_is_accepted_in_every_form() {
     for row in rows() {
         let flag = flag(&row);
-        let (name, value) = (row.name, right(row.name, flag.kind));
+        let (name, value) = (row.name, valid(row.name, flag.kind));
         let mut forms = vec![vec![format!("--{name}={value}")]];
         match flag.kind {
             Kind::Bool => forms.extend([
@@ -126,9 +126,9 @@ fn every_flag_of_upstream_is_accepted_in_every_form() {
 }
 
 #[test]
-fn a_wrong_value_of_every_flag_is_refused_by_its_name() {
+fn an_invalid_value_of_every_flag_is_refused_by_name() {
     for row in rows() {
-        let Some(value) = wrong(flag(&row).kind) else { continue };
+        let Some(value) = invalid(flag(&row).kind) else { continue };
         let error = refused(&[&format!("--{}={value}", row.name)]);
         assert!(error.starts_with(&format!("--{}: ", row.name)), "{error}");
         assert!(error.contains(value.split(',').next_back().unwrap_or(value)), "{error}");
@@ -137,7 +137,7 @@ fn a_wrong_value_of_every_flag_is_refused_by_its_name() {
 }
 
 #[test]
-fn every_default_is_upstreams_or_differs_on_purpose() {
+fn every_default_is_that_of_upstream_or_is_marked_as_different() {
     for row in rows().filter(|row| !row.default.is_empty()) {
         let flag = flag(&row);
         match flag.upstream {
@@ -155,7 +155,7 @@ fn every_default_is_upstreams_or_differs_on_purpose() {
 }
 
 #[test]
-fn the_migration_page_names_every_default_that_differs_and_every_new_flag() {
+fn the_migration_page_lists_different_defaults_and_new_flags() {
     let page = include_str!("../../../../docs/migration.md");
     for flag in MANAGER.iter().filter(|flag| flag.upstream != Upstream::Same) {
         let spelling = flag.spellings().next().unwrap();

@@ -1,9 +1,9 @@
 //! Authorizes `/metrics` by TokenReview and SubjectAccessReview.
 //!
-//! A reader needs a token that the default cluster knows, and the right to `get` the URL `/metrics`,
-//! as for the components of Kubernetes. Strangers may come here, so the API server is asked rarely,
-//! by few at once, each with a deadline, and verdicts are kept for a short time and in a bounded
-//! number. Tokens are kept as digests only.
+//! As for the components of Kubernetes, a reader needs a token of the default cluster and the right
+//! to `get` the URL `/metrics`. Clients may be unauthenticated: requests to the API server are limited
+//! in rate, concurrency and time. Results are cached for a short time, in a bounded number. The
+//! cache contains digests of tokens, never tokens.
 
 use std::{
     collections::HashMap,
@@ -33,17 +33,17 @@ use tokio::{
 
 use crate::runtime::errors::brief;
 
-/// How long a verdict holds: so long may somebody read on whose right was taken.
-const HOLDS: Duration = Duration::from_secs(60);
-/// How many verdicts are kept.
-const KEPT: usize = 256;
-/// How many ask the API server at once.
-const AT_ONCE: usize = 4;
-/// How many unknown tokens the API server is asked about in the long run.
-const PER_SECOND: u32 = 5;
-/// How many of them may come at once.
+/// How long a result is cached. A revoked right stays effective for this time.
+const CACHE_TTL: Duration = Duration::from_secs(60);
+/// Maximum number of cached results.
+const MAX_CACHED: usize = 256;
+/// Maximum number of concurrent reviews.
+const MAX_CONCURRENT: usize = 4;
+/// Rate limit for reviews of unknown tokens.
+const REVIEWS_PER_SECOND: u32 = 5;
+/// Burst of this rate limit.
 const BURST: u32 = 20;
-/// How long it may take, with the wait for others.
+/// Deadline of a review, including the wait for other reviews.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// See the [module](self).
@@ -52,70 +52,70 @@ pub struct Authorizer(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    verdicts: Mutex<HashMap<String, (Verdict, Instant)>>,
-    room: Semaphore,
-    /// When all of [`BURST`] is there again.
+    reviews: Mutex<HashMap<String, (Review, Instant)>>,
+    permits: Semaphore,
+    /// When the whole [`BURST`] is available again.
     full: Mutex<Option<Instant>>,
 }
 
-/// Why there is no verdict.
+/// Why a token could not be reviewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum NoVerdict {
-    /// Too many unknown tokens came.
+enum ReviewError {
+    /// The rate limit for unknown tokens is exceeded.
     TooMany,
-    /// The API server cannot be asked.
+    /// The API server does not respond.
     Unavailable(String),
 }
 
-/// What an API server says of a token.
+/// Result of the review of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
-    /// It may read.
+enum Review {
+    /// The token is valid, and its user may read `/metrics`.
     Allowed,
-    /// It is known, and may not.
+    /// The token is valid, but its user may not read `/metrics`.
     Forbidden,
-    /// It is not known.
+    /// The token is not valid.
     Unknown,
 }
 
 impl Authorizer {
-    /// Asks the API server of `client`, which must have been made on the runtime that serves the page.
+    /// Sends reviews with `client`, which must belong to the Tokio runtime that serves the port.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        let room = Semaphore::new(AT_ONCE);
-        Self(Arc::new(Inner { client, verdicts: Mutex::default(), room, full: Mutex::default() }))
+        let permits = Semaphore::new(MAX_CONCURRENT);
+        Self(Arc::new(Inner { client, reviews: Mutex::default(), permits, full: Mutex::default() }))
     }
 
-    async fn judge(&self, token: &str) -> Result<Verdict, NoVerdict> {
+    async fn review(&self, token: &str) -> Result<Review, ReviewError> {
         let key = digest(token.as_bytes());
-        if let Some(verdict) = self.0.known(&key) {
-            return Ok(verdict);
+        if let Some(review) = self.0.cached(&key) {
+            return Ok(review);
         }
-        // Strangers must not keep out those that were allowed until now.
-        if !self.0.was_allowed(&key) && !self.0.may_ask(Instant::now()) {
-            return Err(NoVerdict::TooMany);
+        // A flood of unknown tokens must not lock out readers that were allowed before.
+        if !self.0.was_allowed(&key) && !self.0.take_quota(Instant::now()) {
+            return Err(ReviewError::TooMany);
         }
-        let asked = async {
-            let _room = self.0.room.acquire().await.map_err(|error| error.to_string())?;
-            match self.0.known(&key) {
-                Some(verdict) => Ok(verdict),
-                None => self.0.ask(token).await.map_err(|error| brief(&error)),
+        let reviewed = async {
+            let _permit = self.0.permits.acquire().await.map_err(|error| error.to_string())?;
+            match self.0.cached(&key) {
+                Some(review) => Ok(review),
+                None => self.0.send_review(token).await.map_err(|error| brief(&error)),
             }
         };
-        let verdict = match timeout(DEADLINE, asked).await {
-            Ok(asked) => asked.map_err(NoVerdict::Unavailable)?,
+        let review = match timeout(DEADLINE, reviewed).await {
+            Ok(reviewed) => reviewed.map_err(ReviewError::Unavailable)?,
             Err(_) => {
                 let why = "the API server does not answer in time".to_owned();
-                return Err(NoVerdict::Unavailable(why));
+                return Err(ReviewError::Unavailable(why));
             }
         };
-        self.0.keep(key, verdict);
-        Ok(verdict)
+        self.0.keep(key, review);
+        Ok(review)
     }
 }
 
 impl Inner {
-    async fn ask(&self, token: &str) -> kube::Result<Verdict> {
+    async fn send_review(&self, token: &str) -> kube::Result<Review> {
         let review = TokenReview {
             metadata: ObjectMeta::default(),
             spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: None },
@@ -125,55 +125,55 @@ impl Inner {
         let review = api.create(&PostParams::default(), &review).await?;
         let status = review.status.unwrap_or_default();
         let Some(user) = status.user.filter(|_| status.authenticated == Some(true)) else {
-            return Ok(Verdict::Unknown);
+            return Ok(Review::Unknown);
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let access = api.create(&PostParams::default(), &access_of(user)).await?;
         match access.status.is_some_and(|status| status.allowed) {
-            true => Ok(Verdict::Allowed),
-            false => Ok(Verdict::Forbidden),
+            true => Ok(Review::Allowed),
+            false => Ok(Review::Forbidden),
         }
     }
 
-    fn known(&self, key: &str) -> Option<Verdict> {
-        let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (verdict, until) = verdicts.get(key)?;
-        (*until > Instant::now()).then_some(*verdict)
+    fn cached(&self, key: &str) -> Option<Review> {
+        let reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
+        let (review, until) = reviews.get(key)?;
+        (*until > Instant::now()).then_some(*review)
     }
 
-    /// Whether the last verdict, be it too old, was that it may read.
+    /// Whether the last result, even if expired, allowed the token.
     fn was_allowed(&self, key: &str) -> bool {
-        let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        verdicts.get(key).is_some_and(|(verdict, _)| *verdict == Verdict::Allowed)
+        let reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
+        reviews.get(key).is_some_and(|(review, _)| *review == Review::Allowed)
     }
 
-    /// Takes one of the questions that strangers may cause.
-    fn may_ask(&self, now: Instant) -> bool {
-        let interval = Duration::from_secs(1) / PER_SECOND;
-        let mut known = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = known.map_or(now, |full| full.max(now)) + interval;
+    /// Takes a token of the rate limit for unknown tokens.
+    fn take_quota(&self, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / REVIEWS_PER_SECOND;
+        let mut cached = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = cached.map_or(now, |full| full.max(now)) + interval;
         let may = full <= now + interval * BURST;
         if may {
-            *known = Some(full);
+            *cached = Some(full);
         }
         may
     }
 
-    fn keep(&self, key: String, verdict: Verdict) {
+    fn keep(&self, key: String, review: Review) {
         let now = Instant::now();
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that may read are few; many others must not drive them out.
-        if verdicts.len() >= KEPT {
-            verdicts.retain(|_, (verdict, until)| *verdict == Verdict::Allowed || *until > now);
+        let mut reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
+        // Allowed readers are few. Other tokens must not evict them.
+        if reviews.len() >= MAX_CACHED {
+            reviews.retain(|_, (review, until)| *review == Review::Allowed || *until > now);
         }
-        if verdicts.len() >= KEPT {
-            verdicts.retain(|_, (verdict, _)| *verdict == Verdict::Allowed);
+        if reviews.len() >= MAX_CACHED {
+            reviews.retain(|_, (review, _)| *review == Review::Allowed);
         }
-        if verdicts.len() >= KEPT {
-            verdicts.retain(|_, (_, until)| *until > now);
+        if reviews.len() >= MAX_CACHED {
+            reviews.retain(|_, (_, until)| *until > now);
         }
-        if verdicts.len() < KEPT {
-            verdicts.insert(key, (verdict, now + HOLDS));
+        if reviews.len() < MAX_CACHED {
+            reviews.insert(key, (review, now + CACHE_TTL));
         }
     }
 }
@@ -195,30 +195,31 @@ fn access_of(user: UserInfo) -> SubjectAccessReview {
     }
 }
 
-/// Lets a request pass that may read the page, and answers all others.
+/// Middleware that forwards authorized requests and rejects all others.
 pub(super) async fn check(
     State(authorizer): State<Authorizer>,
     request: Request,
     next: Next,
 ) -> Response {
     let Some(token) = bearer(&request) else {
-        return unauthorized("a bearer token of the default cluster is needed\n");
+        return unauthorized("a bearer token of the default cluster is required\n");
     };
-    match authorizer.judge(token).await {
-        Ok(Verdict::Allowed) => next.run(request).await,
-        Ok(Verdict::Forbidden) => {
-            let why = "the owner of this token may not get the URL /metrics: bind a ClusterRole \
+    match authorizer.review(token).await {
+        Ok(Review::Allowed) => next.run(request).await,
+        Ok(Review::Forbidden) => {
+            let why = "the user of this token may not get the URL /metrics; bind a ClusterRole \
                        with nonResourceURLs [/metrics] and verbs [get]\n";
             (StatusCode::FORBIDDEN, why).into_response()
         }
-        Ok(Verdict::Unknown) => unauthorized("the default cluster does not know this token\n"),
-        Err(NoVerdict::TooMany) => {
-            let why = "too many unknown tokens were shown here lately\n";
+        Ok(Review::Unknown) => unauthorized("the default cluster does not know this token\n"),
+        Err(ReviewError::TooMany) => {
+            let why = "too many requests with unknown tokens; try again later\n";
             (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], why).into_response()
         }
-        Err(NoVerdict::Unavailable(error)) => {
-            tracing::warn!("cannot ask the default cluster who may read /metrics: {error}");
-            let why = "the default cluster cannot be asked about this token now\n";
+        Err(ReviewError::Unavailable(error)) => {
+            tracing::warn!("cannot review the token of a request for /metrics: {error}");
+            let why =
+                "cannot review this token: the default cluster does not answer; try again later\n";
             (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
         }
     }
@@ -247,11 +248,10 @@ mod tests {
 
     use super::*;
 
-    /// An authorizer whose API server knows the token `good` and the token `poor`, and how often it
-    /// was asked.
+    /// An authorizer whose API server knows the tokens `good` and `poor`, and the number of reviews.
     fn authorizer() -> (Authorizer, Arc<AtomicUsize>) {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+        let reviewed = Arc::new(AtomicUsize::new(0));
+        let count = reviewed.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             let count = count.clone();
             async move {
@@ -262,13 +262,13 @@ mod tests {
                 review["status"] = if is_token {
                     count.fetch_add(1, Ordering::Relaxed);
                     let user = json!({"username": spec["token"], "groups": ["g"], "uid": "u"});
-                    let known = ["good", "poor"].map(Value::from).contains(&spec["token"]);
-                    json!({"authenticated": known, "user": user})
+                    let cached = ["good", "poor"].map(Value::from).contains(&spec["token"]);
+                    json!({"authenticated": cached, "user": user})
                 } else {
-                    let asks = json!({"path": "/metrics", "verb": "get"});
+                    let expected = json!({"path": "/metrics", "verb": "get"});
                     assert_eq!(
                         (&spec["nonResourceAttributes"], &spec["uid"]),
-                        (&asks, &json!("u"))
+                        (&expected, &json!("u"))
                     );
                     json!({"allowed": spec["user"] == "good"})
                 };
@@ -276,59 +276,59 @@ mod tests {
                 Ok::<_, Infallible>(Answer::builder().status(201).body(body).unwrap())
             }
         });
-        (Authorizer::new(Client::new(service, "default")), asked)
+        (Authorizer::new(Client::new(service, "default")), reviewed)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_api_server_says_who_may_read_and_is_not_asked_each_time() {
-        let (authorizer, asked) = authorizer();
-        for (token, verdict) in
-            [("good", Verdict::Allowed), ("poor", Verdict::Forbidden), ("bad", Verdict::Unknown)]
+    async fn reviews_of_the_api_server_are_cached() {
+        let (authorizer, reviewed) = authorizer();
+        for (token, review) in
+            [("good", Review::Allowed), ("poor", Review::Forbidden), ("bad", Review::Unknown)]
         {
             for _ in 0..3 {
-                assert_eq!(authorizer.judge(token).await, Ok(verdict), "{token}");
+                assert_eq!(authorizer.review(token).await, Ok(review), "{token}");
             }
         }
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
-        tokio::time::advance(HOLDS).await;
-        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        assert_eq!(asked.load(Ordering::Relaxed), 4, "a verdict does not hold for ever");
+        assert_eq!(reviewed.load(Ordering::Relaxed), 3);
+        tokio::time::advance(CACHE_TTL).await;
+        assert_eq!(authorizer.review("good").await, Ok(Review::Allowed));
+        assert_eq!(reviewed.load(Ordering::Relaxed), 4, "a review does not hold for ever");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_tokens_cost_little_and_do_not_drive_out_a_good_one() {
-        let (authorizer, asked) = authorizer();
-        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        for number in 0..KEPT + 20 {
+    async fn the_cache_is_bounded_and_keeps_allowed_tokens() {
+        let (authorizer, reviewed) = authorizer();
+        assert_eq!(authorizer.review("good").await, Ok(Review::Allowed));
+        for number in 0..MAX_CACHED + 20 {
             let token = format!("bad {number}");
             tokio::time::advance(Duration::from_millis(200)).await;
-            assert_eq!(authorizer.judge(&token).await, Ok(Verdict::Unknown));
+            assert_eq!(authorizer.review(&token).await, Ok(Review::Unknown));
         }
-        assert!(authorizer.0.verdicts.lock().unwrap().len() <= KEPT);
-        let before = asked.load(Ordering::Relaxed);
-        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        assert_eq!(asked.load(Ordering::Relaxed), before);
+        assert!(authorizer.0.reviews.lock().unwrap().len() <= MAX_CACHED);
+        let before = reviewed.load(Ordering::Relaxed);
+        assert_eq!(authorizer.review("good").await, Ok(Review::Allowed));
+        assert_eq!(reviewed.load(Ordering::Relaxed), before);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_tokens_does_not_reach_the_api_server_and_a_good_one_still_does() {
-        let (authorizer, asked) = authorizer();
-        let known = || asked.load(Ordering::Relaxed);
-        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        tokio::time::advance(HOLDS).await;
+    async fn reviews_of_unknown_tokens_are_rate_limited_and_those_of_allowed_ones_are_not() {
+        let (authorizer, reviewed) = authorizer();
+        let cached = || reviewed.load(Ordering::Relaxed);
+        assert_eq!(authorizer.review("good").await, Ok(Review::Allowed));
+        tokio::time::advance(CACHE_TTL).await;
         let flood = async |from: u32| {
             for number in from..from + 100 {
-                let verdict = authorizer.judge(&format!("bad {number}")).await;
-                assert!(matches!(verdict, Ok(Verdict::Unknown) | Err(NoVerdict::TooMany)));
+                let review = authorizer.review(&format!("bad {number}")).await;
+                assert!(matches!(review, Ok(Review::Unknown) | Err(ReviewError::TooMany)));
             }
         };
         flood(0).await;
-        assert_eq!(known(), 21, "a burst");
-        assert_eq!(authorizer.judge("good").await, Ok(Verdict::Allowed));
-        assert_eq!(authorizer.judge("poor").await, Err(NoVerdict::TooMany));
+        assert_eq!(cached(), 21, "a burst");
+        assert_eq!(authorizer.review("good").await, Ok(Review::Allowed));
+        assert_eq!(authorizer.review("poor").await, Err(ReviewError::TooMany));
         tokio::time::advance(Duration::from_secs(2)).await;
         flood(100).await;
-        assert_eq!(known(), 22 + 10, "five a second");
-        assert_eq!(authorizer.judge("bad 0").await, Ok(Verdict::Unknown), "known is not asked");
+        assert_eq!(cached(), 22 + 10, "five a second");
+        assert_eq!(authorizer.review("bad 0").await, Ok(Review::Unknown), "cached is not reviewed");
     }
 }

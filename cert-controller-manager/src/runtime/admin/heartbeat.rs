@@ -1,8 +1,8 @@
-//! Whether the controllers are at work. Each has a heart that must beat; one that has stood still
-//! for too long makes the process unhealthy, so that it is restarted.
+//! Liveness of the controllers. Each controller has a heartbeat. If one is too old, the process is
+//! unhealthy and the kubelet restarts it.
 //!
-//! A heart beats as long as the task that it lives in is polled: what is busy for ever, or waits
-//! for a lock for ever, is noticed. A cluster that is away is not: that is no reason to restart.
+//! A heartbeat is updated as long as its task is polled. This detects tasks that block or wait for
+//! a lock forever. A cluster that does not answer has no effect: a restart would not help.
 
 use std::{
     fmt,
@@ -13,77 +13,76 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// All hearts of the process. Clones share them.
+/// All heartbeats of the process. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct HeartbeatState(Arc<Mutex<Vec<Heart>>>);
+pub struct HeartbeatState(Arc<Mutex<Vec<Registered>>>);
 
 #[derive(Debug)]
-struct Heart {
+struct Registered {
     name: &'static str,
     max_age: Duration,
     last: Arc<Mutex<Instant>>,
 }
 
-/// One heart.
+/// The heartbeat of one controller.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     period: Duration,
     last: Arc<Mutex<Instant>>,
 }
 
-/// How all hearts are doing at one instant.
+/// The age of all heartbeats at one instant.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Health(Vec<HeartbeatAge>);
 
-/// How one heart is doing.
+/// The age of one heartbeat.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeartbeatAge {
-    /// Whose it is.
+    /// Name of the controller.
     pub name: &'static str,
-    /// How long ago it beat.
+    /// Time since the last beat.
     pub age: Duration,
-    /// How old that may be.
+    /// Maximum age.
     pub max_age: Duration,
 }
 
 impl HeartbeatState {
-    /// A heart that must beat within every `max_age`. It beats now for the first time.
+    /// Registers a heartbeat with its first beat now.
     #[must_use]
     pub fn register(&self, name: &'static str, max_age: Duration) -> Heartbeat {
         let last = Arc::new(Mutex::new(Instant::now()));
-        self.lock().push(Heart { name, max_age, last: last.clone() });
-        // Three tries within the time allowed, as upstream has it.
+        self.lock().push(Registered { name, max_age, last: last.clone() });
+        // Three beats within the maximum age, as in upstream.
         Heartbeat { period: (max_age / 3).max(Duration::from_millis(1)), last }
     }
 
-    /// How all hearts are doing now.
+    /// The current age of all heartbeats.
     #[must_use]
     pub fn examine(&self) -> Health {
         self.examine_at(Instant::now())
     }
 
     fn examine_at(&self, now: Instant) -> Health {
-        let pulse = |heart: &Heart| HeartbeatAge {
-            name: heart.name,
-            age: now.saturating_duration_since(*lock(&heart.last)),
-            max_age: heart.max_age,
+        let heartbeat = |registered: &Registered| HeartbeatAge {
+            name: registered.name,
+            age: now.saturating_duration_since(*lock(&registered.last)),
+            max_age: registered.max_age,
         };
-        Health(self.lock().iter().map(pulse).collect())
+        Health(self.lock().iter().map(heartbeat).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Heart>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Registered>> {
         lock(&self.0)
     }
 }
 
 impl Heartbeat {
-    /// Beats once.
+    /// Updates the heartbeat.
     pub fn beat(&self) {
         *lock(&self.last) = Instant::now();
     }
 
-    /// Runs `work` and beats meanwhile, in the same task: when `work` holds the task up, no beat
-    /// comes either.
+    /// Runs `work` and updates the heartbeat in the same task. If `work` blocks the task, the updates stop.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut ticks = interval(self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,7 +97,7 @@ impl Heartbeat {
 }
 
 impl Health {
-    /// Whether every heart beat in time.
+    /// Whether no heartbeat is too old.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.0.iter().all(HeartbeatAge::is_in_time)
@@ -111,19 +110,19 @@ impl HeartbeatAge {
     }
 }
 
-/// One line about all, then one for each.
+/// One summary line, then one line for each heartbeat.
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let late: Vec<_> = self.0.iter().filter(|pulse| !pulse.is_in_time()).collect();
+        let late: Vec<_> = self.0.iter().filter(|heartbeat| !heartbeat.is_in_time()).collect();
         if late.is_empty() {
             writeln!(f, "ok")?;
         } else {
-            let names: Vec<_> = late.iter().map(|pulse| pulse.name).collect();
+            let names: Vec<_> = late.iter().map(|heartbeat| heartbeat.name).collect();
             writeln!(f, "not working: {}", names.join(", "))?;
         }
-        for pulse in &self.0 {
-            let (age, limit) = (pulse.age.as_secs(), pulse.max_age.as_secs());
-            writeln!(f, "{}: {age} s ago (at most {limit} s)", pulse.name)?;
+        for heartbeat in &self.0 {
+            let (age, limit) = (heartbeat.age.as_secs(), heartbeat.max_age.as_secs());
+            writeln!(f, "{}: {age} s ago (at most {limit} s)", heartbeat.name)?;
         }
         Ok(())
     }
@@ -141,7 +140,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_heart_that_stands_still_is_told_by_name_and_recovers() {
+    async fn a_late_heartbeat_is_reported_by_name_and_recovers() {
         let heartbeats = HeartbeatState::default();
         let certificates = heartbeats.register("certificates", LIMIT);
         let issuers = heartbeats.register("issuers", LIMIT);
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_heart_beats_while_its_work_waits_and_not_afterwards() {
+    async fn the_heartbeat_is_updated_only_during_the_work() {
         let heartbeats = HeartbeatState::default();
         let beat = heartbeats.register("certificates", LIMIT);
         let done = beat.during(async {

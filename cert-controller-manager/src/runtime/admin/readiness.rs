@@ -1,5 +1,5 @@
-//! Whether everything is there that the manager needs: caches that are complete, clusters that
-//! answer. Not being ready is no reason to restart; it says what is missing. A standby is ready, too.
+//! Readiness conditions: complete caches and reachable clusters. `/readyz` reports unmet conditions, and
+//! they never cause a restart. A standby is ready, too.
 
 use std::{
     fmt,
@@ -13,26 +13,25 @@ use crate::runtime::{
     watch::Availability,
 };
 
-/// All conditions. Clones share them.
+/// The conditions. Clones share them.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// All conditions are known.
+    /// Whether all conditions are registered.
     complete: bool,
     checks: Vec<(String, Arc<Check>)>,
 }
 
 type Check = dyn Fn() -> Result<(), String> + Send + Sync;
 
-/// What the conditions say at one instant.
+/// The results of all conditions at one instant.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report(Vec<(String, Result<(), String>)>);
 
 impl Readiness {
-    /// Not ready as long as `check` has an objection. It is asked with every question and must be
-    /// quick: it looks at what is known and asks nobody.
+    /// Adds a condition. `check` runs for every request, so it must be fast and must not send requests.
     pub fn require(
         &self,
         name: impl Into<String>,
@@ -41,13 +40,13 @@ impl Readiness {
         self.lock().checks.push((name.into(), Arc::new(check)));
     }
 
-    /// Not ready as long as the cluster of this role does not answer.
+    /// Adds the condition that the cluster of this role is reachable.
     pub fn require_cluster(&self, role: Role, reachability: watch::Receiver<Reachability>) {
         self.require(format!("{} cluster", role.name()), move || match &*reachability.borrow() {
             Reachability::Reachable => Ok(()),
-            Reachability::Unknown => Err("was not asked yet".to_owned()),
+            Reachability::Unknown => Err("not contacted yet".to_owned()),
             Reachability::Refused { since, why } => {
-                Err(format!("refuses us since {since:.0}: {why}"))
+                Err(format!("refuses requests since {since:.0}: {why}"))
             }
             Reachability::Away { since, why } => {
                 Err(format!("does not answer since {since:.0}: {why}"))
@@ -55,7 +54,7 @@ impl Readiness {
         });
     }
 
-    /// Not ready as long as `list` is not known. A kind that does not exist has an empty list.
+    /// Adds the condition that `list` is complete. A kind that does not exist has an empty list.
     pub fn require_list(&self, list: &str, availability: watch::Receiver<Availability>) {
         self.require(format!("list of {list}"), move || match *availability.borrow() {
             Availability::Present | Availability::Absent => Ok(()),
@@ -64,12 +63,12 @@ impl Readiness {
         });
     }
 
-    /// All conditions are known. Before this the process starts and is not ready.
+    /// Marks the registration of conditions as complete. The process is not ready before.
     pub fn complete(&self) {
         self.lock().complete = true;
     }
 
-    /// Asks all.
+    /// Evaluates all conditions.
     #[must_use]
     pub fn examine(&self) -> Report {
         let (complete, checks) = {
@@ -77,8 +76,8 @@ impl Readiness {
             (state.complete, state.checks.clone())
         };
         let start = (!complete).then(|| ("start".to_owned(), Err("not finished yet".to_owned())));
-        let asked = checks.into_iter().map(|(name, check)| (name, check()));
-        Report(start.into_iter().chain(asked).collect())
+        let results = checks.into_iter().map(|(name, check)| (name, check()));
+        Report(start.into_iter().chain(results).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,7 +92,7 @@ impl fmt::Debug for Readiness {
 }
 
 impl Report {
-    /// Whether nothing is missing.
+    /// Whether all conditions are met.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.iter().all(|(_, result)| result.is_ok())
@@ -120,7 +119,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
-    fn a_process_is_ready_when_it_knows_its_conditions_and_all_of_them_hold() {
+    fn a_process_is_ready_when_all_registered_conditions_are_met() {
         let readiness = Readiness::default();
         assert_eq!(readiness.examine().to_string(), "not ready\nstart: not finished yet\n");
         let there = Arc::new(AtomicBool::new(false));
@@ -140,7 +139,7 @@ mod tests {
         assert!(!readiness.examine().is_ready());
     }
     #[test]
-    fn what_is_missing_of_clusters_and_lists_is_said_in_words() {
+    fn unmet_conditions_of_clusters_and_lists_are_reported() {
         let readiness = Readiness::default();
         let away = Reachability::Away {
             since: "2026-01-01T00:00:00.5Z".parse().unwrap(),
@@ -172,8 +171,8 @@ mod tests {
             "not ready\n\
              default cluster: ok\n\
              source cluster: does not answer since 2026-01-01T00:00:00Z: connection refused\n\
-             dns cluster: was not asked yet\n\
-             target cluster: refuses us since 2026-01-01T00:00:00Z: GET /version is answered with 401\n\
+             dns cluster: not contacted yet\n\
+             target cluster: refuses requests since 2026-01-01T00:00:00Z: GET /version is answered with 401\n\
              list of Certificates: ok\n\
              list of Gateways: ok\n\
              list of Ingresses: no right to list and watch\n\

@@ -1,4 +1,4 @@
-//! Serves HTTP/1 to strangers within limits.
+//! Serves HTTP/1 to unauthenticated clients within limits.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -14,17 +14,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What a client may cost.
+/// Limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Connections at once. One more, and the oldest is closed: a probe takes milliseconds, so it
-    /// gets through however many slow clients there are.
+    /// Maximum number of connections. A new connection closes the oldest one, so that slow clients
+    /// cannot block probes, which take milliseconds.
     pub(super) connections: usize,
-    /// Until the head of the request is complete.
+    /// Deadline for the head of the request.
     pub(super) head: Duration,
-    /// From the connection to the last byte of the answer.
+    /// Deadline for the whole connection.
     pub(super) whole: Duration,
-    /// Bytes of the head; more is refused with 431.
+    /// Maximum size of the head in bytes; longer ones are refused with 431.
     pub(super) head_bytes: usize,
 }
 
@@ -39,8 +39,8 @@ impl Default for Limits {
     }
 }
 
-/// When no connection can be accepted, most likely for lack of file descriptors, wait for some.
-const AFTER_REFUSAL: Duration = Duration::from_millis(100);
+/// Delay after a failed `accept`, which most likely lacks a file descriptor.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits) -> Infallible {
     let mut running = JoinSet::new();
@@ -59,8 +59,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
                     by_age.push_back(running.spawn(async move { drop(answered.await) }));
                 }
                 Err(error) => {
-                    tracing::warn!("the administration port accepts no connection: {error}");
-                    sleep(AFTER_REFUSAL).await;
+                    tracing::warn!("cannot accept a connection on the administration port: {error}");
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
             Some(_) = running.join_next() => by_age.retain(|task| !task.is_finished()),
@@ -68,7 +68,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
     }
 }
 
-/// One request, one answer.
+/// Serves one request.
 async fn answer(stream: TcpStream, router: Router, limits: Limits) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -78,7 +78,7 @@ async fn answer(stream: TcpStream, router: Router, limits: Limits) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = answered {
-        tracing::debug!("a client of the administration port: {error}");
+        tracing::debug!("cannot serve a request on the administration port: {error}");
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
     /// Sends `request` and reads until the server closes.
     async fn ask(address: SocketAddr, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        // The server may have refused and closed before it has read everything.
+        // The server may close the connection before it reads the whole request.
         let _ = stream.write_all(request).await;
         read(&mut stream).await
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_send_nothing_or_little_block_nobody() {
+    async fn slow_clients_do_not_block_others() {
         let patient = Duration::from_secs(3_600);
         let address = start(Limits { head: patient, whole: patient, ..LIMITS }).await;
         let mut slow = Vec::new();

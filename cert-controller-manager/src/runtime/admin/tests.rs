@@ -31,11 +31,11 @@ async fn ask(address: SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn health_and_readiness_are_told_by_status_and_in_words() {
+async fn health_and_readiness_are_reported_by_status_and_text() {
     let (admin, address) = start().await;
     let answer = ask(address, "/healthz").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok\n"), "{answer}");
-    let _beat = admin.heartbeats.register("certificates", Duration::ZERO);
+    let _heartbeat = admin.heartbeats.register("certificates", Duration::ZERO);
     let answer = ask(address, "/healthz").await;
     assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
     assert!(answer.contains("not working: certificates\n"), "{answer}");
@@ -48,9 +48,9 @@ async fn health_and_readiness_are_told_by_status_and_in_words() {
 }
 
 #[tokio::test]
-async fn metrics_are_served_in_the_text_format_and_nothing_else_is_there() {
+async fn metrics_are_served_in_the_text_format_and_other_paths_are_not_found() {
     let (admin, address) = start().await;
-    admin.metrics.leads(true);
+    admin.metrics.set_leader(true);
     let answer = ask(address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
@@ -59,7 +59,7 @@ async fn metrics_are_served_in_the_text_format_and_nothing_else_is_there() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_with_the_flag() {
+async fn the_error_for_a_port_in_use_names_the_flag() {
     let (_admin, address) = start().await;
     let error = format!("{:#}", listen(address).await.unwrap_err());
     let start = format!("--server-port-http: cannot listen on {address}");

@@ -1,4 +1,4 @@
-//! How one API server is reached: what a kubeconfig says, chosen, checked and read, as values.
+//! The validated connection parameters of one API server, from a kubeconfig.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,58 +8,58 @@ use rustls::{pki_types::ServerName, sign::CertifiedKey};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// See the [module](self). Has no `Debug`: it holds secrets.
+/// See the [module](self). Has no `Debug`, because it contains secrets.
 #[derive(Clone)]
 pub(super) struct Connection {
-    /// With scheme and host, and without user and password; its path goes before that of each request.
+    /// Scheme, host and path prefix, without user and password.
     pub(super) server: Uri,
     pub(super) namespace: String,
     pub(super) trust: Trust,
-    /// The name in the server's certificate, where it is not that of the URL.
+    /// `tls-server-name`
     pub(super) server_name: Option<ServerName<'static>>,
-    /// `proxy-url`, which wins over the environment.
+    /// `proxy-url`, which takes precedence over the environment.
     pub(super) proxy: Option<Proxy>,
     pub(super) identity: Identity,
-    /// Whom we act for.
+    /// Headers of `as`, `as-groups` and so on.
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Which servers are trusted.
+/// How server certificates are verified.
 #[derive(Clone)]
 pub(super) enum Trust {
-    /// Those whose certificates this machine trusts.
+    /// Against the trust store of the system.
     System,
-    /// Those that these authorities signed, and these certificates themselves. In PEM.
+    /// Against these CA or server certificates in PEM.
     Only(Vec<u8>),
-    /// All.
+    /// Not at all.
     Anything,
 }
 
-/// Who we are. A client certificate may go with any of the others.
+/// Our credentials. A client certificate may be combined with a credential.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) certificate: Option<Arc<CertifiedKey>>,
     pub(super) credential: Credential,
 }
 
-/// What goes into a request.
+/// The credential of a request.
 #[derive(Clone)]
 pub(super) enum Credential {
-    /// Nothing.
+    /// No header.
     None,
-    /// The same header for ever: a token, or a name and a password.
+    /// A constant header: a token, or user and password.
     Fixed(HeaderValue),
-    /// A token in a file that others write.
+    /// A token in a file, which may change.
     TokenFile {
         path: PathBuf,
-        /// For as long as the file cannot be read.
-        instead: Option<HeaderValue>,
+        /// Used while the file cannot be read.
+        fallback: Option<HeaderValue>,
     },
-    /// What a program hands out: a token, a client certificate, or both.
+    /// Output of a plugin: a token, a client certificate, or both.
     Plugin(Arc<Plugin>),
 }
 
-/// A program that hands out credentials.
+/// A credential plugin (`exec`).
 pub(super) struct Plugin {
     pub(super) command: String,
     pub(super) arguments: Vec<String>,

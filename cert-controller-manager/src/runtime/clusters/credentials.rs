@@ -1,8 +1,8 @@
-//! The credentials of one kubeconfig over time: read or asked for again before they end, and after a server has refused
-//! them.
+//! The current credentials of one kubeconfig. They are renewed before they expire and after a server
+//! refuses them.
 //!
-//! A plugin runs on a thread of its own, so that passes which hold all workers do not keep the lease from a new
-//! credential. While the old one lasts nobody waits for the new one.
+//! A plugin runs on its own thread, so that busy workers do not delay a credential for the Lease. The
+//! previous credential is used until the new one is available.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,36 +20,34 @@ use super::{
     plugin,
 };
 
-/// How long the token of a file is used before the file is read again.
+/// Maximum age of a token before its file is read again.
 const TOKEN_AGE: Duration = Duration::from_secs(10);
-/// How soon a plugin is run again.
+/// Minimum interval between two runs of a plugin.
 #[derive(Clone, Copy)]
 struct RefreshPolicy {
-    /// What failed or was refused may fail again.
-    in_vain: Duration,
-    /// What went well is over soon, be it at once.
-    well: Duration,
+    after_failure: Duration,
+    after_success: Duration,
 }
 
-const PACE: RefreshPolicy =
-    RefreshPolicy { in_vain: Duration::from_secs(5), well: Duration::from_secs(1) };
-/// The longest time by which a credential is renewed early.
+const POLICY: RefreshPolicy =
+    RefreshPolicy { after_failure: Duration::from_secs(5), after_success: Duration::from_secs(1) };
+/// Maximum time before its expiry at which a credential is renewed.
 const EARLY: SignedDuration = SignedDuration::from_secs(60);
 
-/// What goes with one request.
+/// Credentials for one request.
 #[derive(Clone)]
 pub(super) struct Issued {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) certificate: Option<Arc<CertifiedKey>>,
-    /// Counts what was issued. A client certificate belongs to a connection, so another number may need another one.
+    /// Serial number. A client certificate belongs to a connection, so a new number may need a new
+    /// connection.
     pub(super) number: u64,
-    /// The end of it.
     expires: Option<Timestamp>,
-    /// When a new one is asked for.
+    /// When a new credential is requested.
     renew: Option<Timestamp>,
 }
 
-/// No credential can be had.
+/// Credentials are not available.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no credentials: {0}")]
 pub(super) struct NoCredentials(String);
@@ -57,19 +55,19 @@ pub(super) struct NoCredentials(String);
 /// See the [module](self).
 pub(super) struct Credentials {
     identity: Identity,
-    pace: RefreshPolicy,
+    policy: RefreshPolicy,
     state: Mutex<State>,
-    /// Changes when a plugin has ended.
+    /// Changes when a plugin run ends.
     ended: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     issued: Option<Issued>,
-    /// A server has refused `issued`.
+    /// Whether a server refused `issued`.
     refused: bool,
     running: bool,
-    /// When the plugin was started, or the file was read.
+    /// When the plugin started, or when the file was read.
     began: Option<Instant>,
     failed: Option<NoCredentials>,
     number: u64,
@@ -77,32 +75,32 @@ struct State {
 
 impl Credentials {
     pub(super) fn new(identity: Identity) -> Arc<Self> {
-        Self::paced(identity, PACE)
+        Self::with_policy(identity, POLICY)
     }
 
-    fn paced(identity: Identity, pace: RefreshPolicy) -> Arc<Self> {
+    fn with_policy(identity: Identity, policy: RefreshPolicy) -> Arc<Self> {
         let (state, ended) = (Mutex::default(), watch::Sender::new(0));
-        Arc::new(Self { identity, pace, state, ended })
+        Arc::new(Self { identity, policy, state, ended })
     }
 
-    /// What goes with a request that is sent now.
+    /// Returns the credentials for a request.
     ///
     /// # Errors
-    /// When a file or a plugin gives none.
+    /// When the file cannot be read, or when the plugin fails.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Issued, NoCredentials> {
         match &self.identity.credential {
             Credential::None => Ok(self.issued(None)),
             Credential::Fixed(header) => Ok(self.issued(Some(header.clone()))),
-            Credential::TokenFile { path, instead } => {
+            Credential::TokenFile { path, fallback } => {
                 let mut state = self.lock();
                 let old = state.began.is_none_or(|began| began.elapsed() >= TOKEN_AGE);
                 if old || state.refused {
-                    // What cannot be read is what it was: files are replaced, and some removed on purpose.
+                    // The previous token stays in use: files are missing for a moment while they are replaced.
                     let known = || state.issued.as_ref().and_then(|it| it.authorization.clone());
                     let token = match token_in(path) {
                         Ok(token) => token,
                         Err(error) => known()
-                            .or_else(|| instead.clone())
+                            .or_else(|| fallback.clone())
                             .ok_or_else(|| NoCredentials(format!("{error:#}")))?,
                     };
                     state.issued = Some(self.issued(Some(token)));
@@ -114,7 +112,7 @@ impl Credentials {
         }
     }
 
-    /// A server has answered a request that carried `issued` with 401.
+    /// Notes that a server answered a request with these credentials with 401.
     pub(super) fn refused(&self, issued: &Issued) {
         let mut state = self.lock();
         if state.issued.as_ref().is_some_and(|known| known.number == issued.number) {
@@ -129,20 +127,22 @@ impl Credentials {
             if let Some(known) = self.known(plugin, Timestamp::now()) {
                 return known;
             }
-            // It cannot be gone: it is ours.
+            // The sender is a field of `self`, so it lives.
             let _ = ended.changed().await;
         }
     }
 
-    /// What is known, starting the plugin where that is needed; `None` while there is nothing but waiting for it.
+    /// The current credential. Starts the plugin if necessary. `None` if the plugin is running and there
+    /// is no usable credential.
     fn known(
         self: &Arc<Self>,
         plugin: &Arc<Plugin>,
         now: Timestamp,
     ) -> Option<Result<Issued, NoCredentials>> {
         let mut state = self.lock();
-        let in_vain = state.refused || state.failed.is_some();
-        let pause = if in_vain { self.pace.in_vain } else { self.pace.well };
+        let after_failure = state.refused || state.failed.is_some();
+        let pause =
+            if after_failure { self.policy.after_failure } else { self.policy.after_success };
         let may_start = !state.running && state.began.is_none_or(|began| began.elapsed() >= pause);
         let due = state.refused
             || state.issued.as_ref().is_none_or(|it| it.renew.is_some_and(|renew| renew <= now));
@@ -156,7 +156,7 @@ impl Credentials {
         match usable {
             Some(issued) => Some(Ok(issued.clone())),
             None if state.running => None,
-            // It has just ended: in vain, or with something that is over already.
+            // The plugin has just failed, or its credential has expired already.
             None => Some(match (&state.failed, &state.issued) {
                 (None, Some(issued)) => Ok(issued.clone()),
                 (failed, _) => {
@@ -167,7 +167,7 @@ impl Credentials {
         }
     }
 
-    /// Whether it runs.
+    /// Returns whether the plugin runs.
     fn start(self: &Arc<Self>, plugin: Arc<Plugin>) -> bool {
         let here = self.clone();
         let run = move || here.finish(plugin::run(&plugin), Timestamp::now());
@@ -182,14 +182,14 @@ impl Credentials {
         let mut state = self.lock();
         state.running = false;
         match result {
-            Ok(handed) => {
+            Ok(credential) => {
                 state.number += 1;
                 state.issued = Some(Issued {
-                    authorization: handed.authorization,
-                    certificate: handed.certificate,
+                    authorization: credential.authorization,
+                    certificate: credential.certificate,
                     number: state.number,
-                    expires: handed.expires,
-                    renew: handed.expires.map(|expires| renewal(now, expires)),
+                    expires: credential.expires,
+                    renew: credential.expires.map(|expires| renewal(now, expires)),
                 });
                 (state.refused, state.failed) = (false, None);
             }
@@ -214,7 +214,7 @@ impl Credentials {
     }
 }
 
-/// When to ask for another one: a fifth of its life before its end, at most a minute.
+/// Renewal time: a fifth of the lifetime before the expiry, at most a minute.
 fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
     let early = (expires.duration_since(now) / 5).clamp(SignedDuration::ZERO, EARLY);
     expires.checked_sub(early).unwrap_or(expires)
@@ -224,8 +224,8 @@ fn renewal(now: Timestamp, expires: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
 
-    /// A plugin that hands out `token-1`, `token-2` and so on, which last an hour; it fails while there is a file
-    /// `broken` in its directory.
+    /// A plugin that returns `token-1`, `token-2` and so on, valid for an hour. It fails while there is
+    /// a file `broken` in its directory.
     fn plugin(directory: &std::path::Path) -> Identity {
         let expires = Timestamp::now() + SignedDuration::from_hours(1);
         let script = format!(
@@ -257,17 +257,18 @@ mod tests {
         issued.authorization.unwrap().to_str().unwrap().to_owned()
     }
 
-    const AT_ONCE: RefreshPolicy = RefreshPolicy { in_vain: Duration::ZERO, well: Duration::ZERO };
+    const AT_ONCE: RefreshPolicy =
+        RefreshPolicy { after_failure: Duration::ZERO, after_success: Duration::ZERO };
 
     #[tokio::test]
-    async fn a_plugin_is_asked_again_before_the_end_and_after_a_refusal() {
+    async fn a_plugin_runs_again_before_the_expiry_and_after_a_refusal() {
         let directory = directory("plugin");
-        let credentials = Credentials::paced(plugin(&directory), AT_ONCE);
+        let credentials = Credentials::with_policy(plugin(&directory), AT_ONCE);
         let Credential::Plugin(plugin) = credentials.identity.credential.clone() else { panic!() };
         assert_eq!(token(&credentials).await, "Bearer token-1");
         assert_eq!(token(&credentials).await, "Bearer token-1", "it lasts");
 
-        // Half a minute before its end the old one is used while a new one is got.
+        // Half a minute before its expiry, the old credential is used while the plugin runs.
         let mut ended = credentials.ended.subscribe();
         let late = Timestamp::now() + SignedDuration::from_secs(3_570);
         let known = credentials.known(&plugin, late).unwrap().unwrap();
@@ -281,10 +282,10 @@ mod tests {
         credentials.refused(&refused);
         assert_eq!(token(&credentials).await, "Bearer token-3", "another one was refused");
 
-        // After its end there is nothing but waiting, and the failure is reported.
+        // After its expiry, callers wait for the plugin, and its failure is reported.
         std::fs::write(directory.join("broken"), "").unwrap();
         let over = Timestamp::now() + SignedDuration::from_hours(2);
-        // The end of the run before is none of the one that begins here.
+        // Ignore the end of the previous run.
         ended.mark_unchanged();
         assert!(credentials.known(&plugin, over).is_none());
         ended.changed().await.unwrap();
@@ -294,10 +295,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_of_a_file_is_read_again_after_a_refusal_and_kept_where_that_fails() {
+    async fn a_token_file_is_read_again_after_a_refusal() {
         let directory = directory("file");
         let path = directory.join("token");
-        let credential = Credential::TokenFile { path: path.clone(), instead: None };
+        let credential = Credential::TokenFile { path: path.clone(), fallback: None };
         let credentials = Credentials::new(Identity { certificate: None, credential });
         assert!(credentials.current().await.is_err());
         for (content, expected) in

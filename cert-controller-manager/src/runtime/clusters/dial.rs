@@ -1,4 +1,4 @@
-//! Opens sockets that the [`Fence`] guards.
+//! Opens TCP connections that the [`Fence`] guards.
 
 use std::task::{Context, Poll};
 

@@ -1,4 +1,4 @@
-//! Whether a cluster answers, learnt from the calls that are made anyway.
+//! The reachability of a cluster, derived from the results of all calls.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,67 +6,72 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// Whether an API server answers.
+/// Whether an API server responds.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Reachability {
-    /// Nothing was asked yet.
+    /// No call has ended yet.
     #[default]
     Unknown,
-    /// It answers, and accepts us.
+    /// The server responds and accepts our credentials.
     Reachable,
-    /// The server answers and accepts nothing of what we ask.
+    /// The server responds and refuses all requests.
     Refused {
-        /// Since the first such answer.
+        /// Time of the first such response.
         since: Timestamp,
-        /// What the last one was.
+        /// The last response.
         why: String,
     },
-    /// Calls are not answered.
+    /// The server does not respond.
     Away {
-        /// Since the first such call.
+        /// Time of the first such call.
         since: Timestamp,
-        /// What the last one met.
+        /// The last error.
         why: String,
     },
 }
 
-/// What a call met.
+/// The result of a call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum ServerResponse {
-    /// An answer that says that we are somebody: also an error about the object.
+    /// A response to an accepted request, including errors about the object.
     Accepted,
-    /// An answer to a question that everybody may ask.
+    /// A response to a request that needs no rights.
     Answered,
-    /// 403, with what was asked.
+    /// 403, with the request.
     Forbidden(String),
-    /// 401, or no credential could be had; with the reason.
+    /// 401, or no credentials; with the reason.
     Unauthorized(String),
-    /// No answer, with the reason.
+    /// No response, with the reason.
     Nothing(String),
 }
 
-/// A right that is missing is reported where it is missed. Refusals of everything are reported here: so many of them, for so
-/// long, with nothing accepted in between.
+/// Callers report single missing rights. This many refusals over this time, with no accepted request
+/// in between, mean that the server refuses everything.
 const REFUSALS: u32 = 5;
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is known, and what it rests on.
+/// State that determines the next [`Reachability`].
 #[derive(Debug, Default)]
-struct Known {
-    /// Calls that were forbidden since the last one that was accepted, and when the first of them was.
+struct Refusals {
+    /// Number of forbidden calls since the last accepted one, and the time of the first.
     forbidden: Option<(u32, Timestamp)>,
 }
 
-impl Known {
-    /// What is known after a call.
-    fn after(&mut self, known: &Reachability, met: ServerResponse, now: Timestamp) -> Reachability {
+impl Refusals {
+    /// The reachability after a call.
+    fn after(
+        &mut self,
+        known: &Reachability,
+        response: ServerResponse,
+        now: Timestamp,
+    ) -> Reachability {
         use Reachability::{Away, Reachable, Refused, Unknown};
-        match met {
+        match response {
             ServerResponse::Accepted => {
                 self.forbidden = None;
                 Reachable
             }
-            // It does not tell whether we may do anything.
+            // Such a response does not show that we have any rights.
             ServerResponse::Answered
                 if self.forbidden.is_some() && matches!(known, Refused { .. }) =>
             {
@@ -95,31 +100,31 @@ impl Known {
     }
 }
 
-/// The reachability of one API server, and its name in the log.
+/// The reachability of one API server.
 pub(super) struct Health {
     known: watch::Sender<Reachability>,
-    rests_on: Mutex<Known>,
+    refusals: Mutex<Refusals>,
 }
 
 impl Health {
     pub(super) fn new() -> Self {
-        Self { known: watch::Sender::new(Reachability::Unknown), rests_on: Mutex::default() }
+        Self { known: watch::Sender::new(Reachability::Unknown), refusals: Mutex::default() }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Reachability> {
         self.known.subscribe()
     }
 
-    /// Notes what a call met. `name` is for the log.
-    pub(super) fn note(&self, name: impl Fn() -> String, met: ServerResponse) {
-        let mut rests_on = self.rests_on.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Records the result of a call. `name` is for the log.
+    pub(super) fn note(&self, name: impl Fn() -> String, response: ServerResponse) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let reachable = matches!(*self.known.borrow(), Reachability::Reachable);
-        if met == ServerResponse::Accepted && reachable && rests_on.forbidden.is_none() {
+        if response == ServerResponse::Accepted && reachable && refusals.forbidden.is_none() {
             return;
         }
         let now = Timestamp::now();
         self.known.send_if_modified(|known| {
-            let next = rests_on.after(known, met, now);
+            let next = refusals.after(known, response, now);
             report(known, &next, now, name);
             let changed = *known != next;
             *known = next;
@@ -137,7 +142,7 @@ fn report(known: &Reachability, next: &Reachability, now: Timestamp, name: impl 
         }
         (Refused { since, .. }, Reachable) => {
             let seconds = now.duration_since(*since).as_secs();
-            info!("{} accepts us again, after {seconds} s", name());
+            info!("{} accepts requests again, after {seconds} s", name());
         }
         (Unknown | Reachable | Refused { .. }, Away { why, .. }) => {
             warn!("{} does not answer: {why}", name());
@@ -145,7 +150,7 @@ fn report(known: &Reachability, next: &Reachability, now: Timestamp, name: impl 
         _ => {}
     }
     if let (Unknown | Reachable | Away { .. }, Refused { why, .. }) = (known, next) {
-        warn!("{} refuses us: {why}", name());
+        warn!("{} refuses requests: {why}", name());
     }
 }
 
@@ -154,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_absences_and_refusals_last_since_the_first_of_their_kind() {
+    fn outages_and_refusals_keep_the_time_of_the_first_one() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let away = |since, why: &str| Reachability::Away { since: at(since), why: why.into() };
         let refused =
             |since, why: &str| Reachability::Refused { since: at(since), why: why.into() };
         let (unknown, reachable) = (Reachability::Unknown, Reachability::Reachable);
-        for (known, met, next) in [
+        for (known, response, next) in [
             (&unknown, ServerResponse::Accepted, reachable.clone()),
             (&unknown, ServerResponse::Nothing("a".into()), away(9, "a")),
             (&reachable, ServerResponse::Nothing("a".into()), away(9, "a")),
@@ -174,25 +179,29 @@ mod tests {
             (&refused(5, "u"), ServerResponse::Answered, reachable.clone()),
             (&refused(5, "u"), ServerResponse::Nothing("a".into()), away(9, "a")),
         ] {
-            let mut rests_on = Known::default();
-            assert_eq!(rests_on.after(known, met.clone(), at(9)), next, "{known:?} {met:?}");
+            let mut refusals = Refusals::default();
+            assert_eq!(
+                refusals.after(known, response.clone(), at(9)),
+                next,
+                "{known:?} {response:?}"
+            );
         }
     }
 
     #[test]
-    fn a_missing_right_is_no_refusal_and_the_lack_of_all_of_them_is() {
+    fn only_continuous_refusals_make_a_cluster_refused() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let forbidden = || ServerResponse::Forbidden("GET /api/v1/secrets".into());
-        let mut rests_on = Known::default();
+        let mut refusals = Refusals::default();
         let mut known = Reachability::Reachable;
         for second in 0..40 {
-            known = rests_on.after(&known, forbidden(), at(second));
+            known = refusals.after(&known, forbidden(), at(second));
             let refused = matches!(known, Reachability::Refused { .. });
             assert_eq!(refused, second >= 30, "{second}");
         }
-        known = rests_on.after(&known, ServerResponse::Answered, at(41));
-        assert!(matches!(known, Reachability::Refused { .. }), "everybody may ask for the version");
-        known = rests_on.after(&known, ServerResponse::Accepted, at(42));
-        assert_eq!(rests_on.after(&known, forbidden(), at(100)), Reachability::Reachable);
+        known = refusals.after(&known, ServerResponse::Answered, at(41));
+        assert!(matches!(known, Reachability::Refused { .. }), "the version needs no rights");
+        known = refusals.after(&known, ServerResponse::Accepted, at(42));
+        assert_eq!(refusals.after(&known, forbidden(), at(100)), Reachability::Reachable);
     }
 }

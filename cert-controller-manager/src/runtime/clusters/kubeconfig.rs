@@ -1,4 +1,4 @@
-//! Where kubeconfigs are, which one a cluster has that names none, and what they contain.
+//! Locates, reads and validates kubeconfigs, with fallbacks for clusters without one.
 
 mod file;
 mod in_cluster;
@@ -18,19 +18,19 @@ use self::{file::File, read::Reader, select::select};
 use super::{ClusterSettings, Role, connection::Connection};
 use crate::runtime::fence::Fence;
 
-/// Where a kubeconfig is.
+/// The location of a kubeconfig.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kubeconfig {
     /// In a file.
     Path(PathBuf),
-    /// There is none: the service account of the pod that we run in.
+    /// The service account of the pod.
     InCluster,
     /// In the files that the environment variable `KUBECONFIG` lists.
     Environment,
 }
 
 impl Kubeconfig {
-    /// As flags name it: a path, `IN-CLUSTER` or `ENVIRONMENT`; the empty text names none.
+    /// Parses the value of a flag: a path, `IN-CLUSTER` or `ENVIRONMENT`; empty for none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -41,7 +41,7 @@ impl Kubeconfig {
         }
     }
 
-    /// Reads it, with the files that it names.
+    /// Reads it, and the files that it refers to.
     pub(super) async fn load(&self) -> anyhow::Result<Loaded> {
         let here = self.clone();
         tokio::task::spawn_blocking(move || here.read())
@@ -68,14 +68,13 @@ fn parse(content: &[u8], path: &Path) -> anyhow::Result<File> {
     File::parse(&read::text(content)?, &read::directory(path)?)
 }
 
-/// The files that `KUBECONFIG` lists, merged. As kubectl: parts that are empty and files that do not exist are passed
-/// over.
+/// Merges the files that `KUBECONFIG` lists. Like kubectl, it skips empty parts and missing files.
 fn of_environment(reader: &mut Reader) -> anyhow::Result<File> {
     let list = env::var_os(KUBECONFIG).unwrap_or_default();
     let mut merged: Option<File> = None;
     for path in env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()) {
         match path.try_exists() {
-            Ok(false) => reader.names(&path),
+            Ok(false) => reader.add_path(&path),
             Ok(true) | Err(_) => {
                 let file = parse(&reader.read(&path)?, &path)
                     .with_context(|| path.display().to_string())?;
@@ -86,11 +85,10 @@ fn of_environment(reader: &mut Reader) -> anyhow::Result<File> {
     merged.context("none of the files in KUBECONFIG exists")
 }
 
-/// Reads a kubeconfig from a text and makes what a client needs of it, without connecting. Relative paths begin at
-/// `directory`.
+/// Validates a kubeconfig without connecting. Relative paths begin at `directory`.
 ///
 /// # Errors
-/// With file and field, where there is no such client.
+/// When no client can be created from it; the message names file and field.
 pub fn check(text: &str, directory: &Path) -> anyhow::Result<()> {
     let connection = select(&File::parse(text, directory)?, &mut Reader::new())?;
     let credentials = super::credentials::Credentials::new(connection.identity.clone());
@@ -103,7 +101,7 @@ impl std::fmt::Display for Kubeconfig {
         match self {
             Self::Path(path) => write!(f, "kubeconfig {}", path.display()),
             Self::InCluster => f.write_str("service account of this pod"),
-            Self::Environment => f.write_str("kubeconfig that KUBECONFIG names"),
+            Self::Environment => f.write_str("kubeconfig of the environment variable KUBECONFIG"),
         }
     }
 }
@@ -111,23 +109,23 @@ impl std::fmt::Display for Kubeconfig {
 /// A kubeconfig that was read.
 pub(super) struct Loaded {
     pub(super) connection: Connection,
-    /// Of all that was read: another one is another kubeconfig.
+    /// Digest of all files that were read, to detect changes.
     pub(super) digest: Digest,
 }
 
 pub(super) type Digest = Vec<u8>;
 
-/// What there is where no kubeconfig is named.
+/// Defaults that the environment provides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Environment {
-    /// `KUBECONFIG` is set.
+    /// Whether `KUBECONFIG` is set.
     pub kubeconfig: bool,
-    /// We run in a pod.
+    /// Whether the process runs in a pod.
     pub cluster: bool,
 }
 
 impl Environment {
-    pub(super) fn look() -> Self {
+    pub(super) fn detect() -> Self {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         Self { kubeconfig: set(KUBECONFIG), cluster: set("KUBERNETES_SERVICE_HOST") }
     }
@@ -136,18 +134,18 @@ impl Environment {
 /// The kubeconfig of each role, in the order of [`Role::ALL`].
 ///
 /// # Errors
-/// When there is none for the default cluster.
+/// When the default cluster has none.
 pub(super) fn resolve(
     settings: &ClusterSettings,
-    surroundings: Environment,
+    environment: Environment,
 ) -> anyhow::Result<[Kubeconfig; 4]> {
     let of = |role| settings.of(role).kubeconfig.clone();
     let default = match of(Role::Default) {
         Some(named) => named,
-        None if surroundings.kubeconfig => Kubeconfig::Environment,
-        None if surroundings.cluster => Kubeconfig::InCluster,
+        None if environment.kubeconfig => Kubeconfig::Environment,
+        None if environment.cluster => Kubeconfig::InCluster,
         None => bail!(
-            "no cluster: give --kubeconfig, set KUBECONFIG, or run inside a cluster with a service account"
+            "no cluster: set --kubeconfig or KUBECONFIG, or run inside a cluster with a service account"
         ),
     };
     let source = of(Role::Source).unwrap_or_else(|| default.clone());
@@ -164,7 +162,7 @@ mod tests {
     use crate::runtime::clusters::ClusterOptions;
 
     #[test]
-    fn what_is_not_named_falls_back() {
+    fn unset_kubeconfigs_fall_back() {
         let options =
             |text| ClusterOptions { kubeconfig: Kubeconfig::parse(text), ..Default::default() };
         // Flags, KUBECONFIG, in a pod; default, source, dns, target

@@ -1,4 +1,4 @@
-//! One API server, with the roles that it has.
+//! The client of one API server, which may serve several roles.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
@@ -30,26 +30,26 @@ use crate::runtime::{
     metrics::{Metrics, Verb},
 };
 
-/// How long a server may take until it begins to answer. Watches begin at once, too.
-const ANSWER: Duration = Duration::from_secs(20);
-/// How often kubeconfigs are looked at: mounted Secrets change within a minute or two.
-const KUBECONFIGS: Duration = Duration::from_secs(10);
-/// What a server that is away, or refuses us, is asked: everybody may ask it.
+/// Deadline for the head of a response. Watches respond at once, too.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often kubeconfigs are read. Mounted Secrets change within a minute or two.
+const KUBECONFIG_INTERVAL: Duration = Duration::from_secs(10);
+/// Path to probe a server that is not reachable. It needs no rights.
 const PROBE: &str = "/version";
-/// How often a server that is away is asked.
-const AWAY: Duration = Duration::from_secs(2);
+/// Interval of these probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 pub(super) struct Member {
-    line: Arc<SharedTransport>,
+    transport: Arc<SharedTransport>,
     client: Client,
     server: String,
     fence: Fence,
-    /// Several where files are equal; any of them may change.
+    /// Several if roles have equal kubeconfigs. Each of them may change.
     sources: Mutex<Vec<Source>>,
 }
 
-/// What all clients of a member share, and what goes on when its kubeconfig changes.
+/// State that the clients of a member share, and that survives changes of the kubeconfig.
 struct SharedTransport {
     stacks: RwLock<Stacks>,
     bucket: Bucket,
@@ -58,7 +58,7 @@ struct SharedTransport {
     metrics: OnceLock<Metrics>,
 }
 
-/// The ways to a server with one kubeconfig; they share its credentials.
+/// The HTTP stacks of one kubeconfig, which share its credentials.
 struct Stacks {
     calls: Stack,
     lease: Stack,
@@ -76,8 +76,8 @@ impl Stacks {
 struct Source {
     kubeconfig: Kubeconfig,
     digest: Digest,
-    /// What was wrong with it at the last look, so that it is logged once.
-    trouble: Option<String>,
+    /// The last error, so that it is logged once.
+    error: Option<String>,
 }
 
 impl Member {
@@ -91,7 +91,7 @@ impl Member {
         fence: &Fence,
     ) -> anyhow::Result<Arc<Self>> {
         let what = || kubeconfig.to_string();
-        let line = Arc::new(SharedTransport {
+        let transport = Arc::new(SharedTransport {
             stacks: RwLock::new(Stacks::build(&loaded.connection, fence).with_context(what)?),
             bucket: Bucket::new(options.qps, options.burst),
             health: Health::new(),
@@ -99,42 +99,42 @@ impl Member {
             metrics: OnceLock::new(),
         });
         Ok(Arc::new(Self {
-            client: client(&line, Purpose::Calls, &loaded.connection.namespace),
-            line: line.clone(),
+            client: client(&transport, Purpose::Calls, &loaded.connection.namespace),
+            transport: transport.clone(),
             server: server(&loaded),
             fence: fence.clone(),
-            sources: Mutex::new(vec![Source { kubeconfig, digest: loaded.digest, trouble: None }]),
+            sources: Mutex::new(vec![Source { kubeconfig, digest: loaded.digest, error: None }]),
         }))
     }
 
-    /// Whether this is the client for such a kubeconfig: of the same place, or with the same content.
+    /// Whether this member serves a kubeconfig: the location or the content is the same.
     pub(super) fn has(&self, kubeconfig: &Kubeconfig, loaded: &Loaded) -> bool {
         let same =
             |known: &Source| known.kubeconfig == *kubeconfig || (known.digest == loaded.digest);
         lock(&self.sources).iter().any(same)
     }
 
-    /// Gives it another role.
+    /// Adds a role.
     pub(super) fn join(&self, role: Role, kubeconfig: Kubeconfig, digest: Digest) {
-        lock(&self.line.roles).push(role);
+        lock(&self.transport.roles).push(role);
         let mut sources = lock(&self.sources);
         if !sources.iter().any(|known| known.kubeconfig == kubeconfig) {
-            sources.push(Source { kubeconfig, digest, trouble: None });
+            sources.push(Source { kubeconfig, digest, error: None });
         }
     }
 
-    /// From now on calls are counted, under the first role.
+    /// Starts to count calls, for the first role.
     pub(super) fn count(&self, metrics: &Metrics) {
-        let _ = self.line.metrics.set(metrics.clone());
+        let _ = self.transport.metrics.set(metrics.clone());
     }
 
     pub(super) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// A client for the Lease, whose tasks run where this is called.
+    /// A client for the Lease. Its tasks run on the current Tokio runtime.
     pub(super) fn lease_client(&self) -> Client {
-        client(&self.line, Purpose::Lease, self.client.default_namespace())
+        client(&self.transport, Purpose::Lease, self.client.default_namespace())
     }
 
     pub(super) fn server(&self) -> &str {
@@ -142,63 +142,62 @@ impl Member {
     }
 
     pub(super) fn reachability(&self) -> watch::Receiver<Reachability> {
-        self.line.health.subscribe()
+        self.transport.health.subscribe()
     }
 
-    /// Asks the server while it is not known to answer, so that its return is noticed also when
-    /// nobody needs it.
-    pub(super) async fn keep_looking(&self) -> anyhow::Result<()> {
+    /// Probes the server while it is not reachable, so that its return is noticed without other calls.
+    pub(super) async fn probe_while_unreachable(&self) -> anyhow::Result<()> {
         let mut known = self.reachability();
         loop {
             known.wait_for(|known| *known != Reachability::Reachable).await?;
             let request = Request::get(PROBE).body(Vec::new())?;
-            // The call itself is noted, whatever it says.
+            // `send` records the result.
             let _ = self.client.request_text(request).await;
             if *known.borrow() != Reachability::Reachable {
-                sleep(AWAY).await;
+                sleep(PROBE_INTERVAL).await;
             }
         }
     }
 
-    /// Looks at the kubeconfigs for ever.
+    /// Reloads the kubeconfigs periodically.
     ///
     /// # Errors
     /// See [`Self::check_kubeconfigs`].
-    pub(super) async fn keep_kubeconfig(&self) -> anyhow::Result<()> {
+    pub(super) async fn reload_kubeconfigs(&self) -> anyhow::Result<()> {
         loop {
-            sleep(KUBECONFIGS).await;
+            sleep(KUBECONFIG_INTERVAL).await;
             self.check_kubeconfigs().await?;
         }
     }
 
-    /// Reads what changed and goes on with it. What is wrong is logged, and the old one is kept.
+    /// Reloads changed kubeconfigs. Errors are logged, and the previous kubeconfig stays in use.
     ///
     /// # Errors
-    /// When another server is named.
+    /// When a kubeconfig names another server.
     pub(super) async fn check_kubeconfigs(&self) -> anyhow::Result<()> {
         let sources = lock(&self.sources).clone();
         for (at, mut source) in sources.into_iter().enumerate() {
             match self.reload(&source).await {
-                Ok(None) => source.trouble = None,
+                Ok(None) => source.error = None,
                 Ok(Some(loaded)) => {
                     if server(&loaded) != self.server {
                         bail!(
-                            "{} names the server {} now and named {} before; what is known is of the \
-                             old one, so start again",
+                            "{} changed the server from {} to {}: restart, because all caches belong to \
+                             the old server",
                             source.kubeconfig,
-                            server(&loaded),
-                            self.server
+                            self.server,
+                            server(&loaded)
                         );
                     }
-                    info!("{} has changed and is used from now on", source.kubeconfig);
-                    (source.digest, source.trouble) = (loaded.digest, None);
+                    info!("{} has changed and is in use now", source.kubeconfig);
+                    (source.digest, source.error) = (loaded.digest, None);
                 }
                 Err(error) => {
-                    let trouble = format!("{error:#}");
-                    if source.trouble.as_ref() != Some(&trouble) {
-                        warn!("{trouble}; going on with what it was before");
+                    let error = format!("{error:#}");
+                    if source.error.as_ref() != Some(&error) {
+                        warn!("{error}; the previous kubeconfig stays in use");
                     }
-                    source.trouble = Some(trouble);
+                    source.error = Some(error);
                 }
             }
             if let Some(known) = lock(&self.sources).get_mut(at) {
@@ -208,7 +207,7 @@ impl Member {
         Ok(())
     }
 
-    /// Reads a kubeconfig again if it has changed; uses it if it names the same server.
+    /// Loads a changed kubeconfig, and uses it if it names the same server.
     async fn reload(&self, source: &Source) -> anyhow::Result<Option<Loaded>> {
         let kubeconfig = &source.kubeconfig;
         let loaded = kubeconfig.load().await?;
@@ -218,7 +217,7 @@ impl Member {
         if server(&loaded) == self.server {
             let stacks = Stacks::build(&loaded.connection, &self.fence)
                 .with_context(|| kubeconfig.to_string())?;
-            *self.line.stacks.write().unwrap_or_else(PoisonError::into_inner) = stacks;
+            *self.transport.stacks.write().unwrap_or_else(PoisonError::into_inner) = stacks;
         }
         Ok(Some(loaded))
     }
@@ -234,7 +233,7 @@ impl SharedTransport {
         if purpose == Purpose::Calls {
             self.bucket.acquire().await;
         }
-        let asked = format!("{} {}", request.method(), request.uri().path());
+        let request_line = format!("{} {}", request.method(), request.uri().path());
         let stack = {
             let stacks = self.stacks.read().unwrap_or_else(PoisonError::into_inner);
             match purpose {
@@ -242,18 +241,18 @@ impl SharedTransport {
                 Purpose::Lease => stacks.lease.clone(),
             }
         };
-        let answer = match timeout(ANSWER, stack.oneshot(request)).await {
+        let answer = match timeout(RESPONSE_TIMEOUT, stack.oneshot(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {ANSWER:?}").into()),
+            Err(_) => Err(format!("no answer within {RESPONSE_TIMEOUT:?}").into()),
         };
         self.count(verb, &answer);
-        if let Some(met) = met(&asked, &answer) {
-            self.health.note(|| self.name(), met);
+        if let Some(response) = classify(&request_line, &answer) {
+            self.health.note(|| self.name(), response);
         }
         answer
     }
 
-    /// What was not sent at all is not counted.
+    /// Counts a call, unless the fence prevented it.
     fn count(&self, verb: Verb, answer: &Result<Response<Incoming>, BoxError>) {
         let Some(metrics) = self.metrics.get() else { return };
         let unsent = answer.as_ref().is_err_and(|error| error.is::<NotLeading>());
@@ -269,14 +268,17 @@ impl SharedTransport {
     }
 }
 
-fn client(line: &Arc<SharedTransport>, purpose: Purpose, namespace: &str) -> Client {
-    let line = line.clone();
-    let send = service_fn(move |request| line.clone().send(purpose, request));
+fn client(transport: &Arc<SharedTransport>, purpose: Purpose, namespace: &str) -> Client {
+    let transport = transport.clone();
+    let send = service_fn(move |request| transport.clone().send(purpose, request));
     Client::new(send, namespace)
 }
 
-/// What an answer says of the server; `None` where nothing was sent.
-fn met(asked: &str, answer: &Result<Response<Incoming>, BoxError>) -> Option<ServerResponse> {
+/// Classifies the result of a call; `None` if the fence prevented it.
+fn classify(
+    request_line: &str,
+    answer: &Result<Response<Incoming>, BoxError>,
+) -> Option<ServerResponse> {
     match answer {
         Err(error) if error.is::<NotLeading>() => None,
         Err(error) if error.is::<NoCredentials>() => {
@@ -285,12 +287,12 @@ fn met(asked: &str, answer: &Result<Response<Incoming>, BoxError>) -> Option<Ser
         Err(error) => Some(ServerResponse::Nothing(chain(error.as_ref()))),
         Ok(answer) => Some(match answer.status() {
             StatusCode::UNAUTHORIZED => ServerResponse::Unauthorized(format!(
-                "{asked} is answered with 401, our credentials are not valid"
+                "{request_line} is answered with 401: the credentials are not valid"
             )),
             StatusCode::FORBIDDEN => ServerResponse::Forbidden(format!(
-                "{asked} is answered with 403, as all calls before"
+                "{request_line} is answered with 403, like all calls before"
             )),
-            _ if asked.ends_with(PROBE) => ServerResponse::Answered,
+            _ if request_line.ends_with(PROBE) => ServerResponse::Answered,
             _ => ServerResponse::Accepted,
         }),
     }

@@ -1,5 +1,5 @@
-//! A client that is sent metadata only. kube's watcher asks for whole objects also where only their
-//! metadata is read, and whole Secrets are keys: neither sent nor parsed is better than dropped.
+//! A client that receives only the metadata of objects. The watcher of kube requests whole objects
+//! even if only the metadata is read. For Secrets, that would transfer private keys.
 
 use http::{HeaderValue, Request, header::ACCEPT};
 use kube::{Client, client::Body};
@@ -10,7 +10,7 @@ const ONE: HeaderValue =
 const LIST: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
 
-/// Lists and watches of this client bring metadata only; read them as `PartialObjectMeta`.
+/// A client whose lists and watches return only metadata; decode them as `PartialObjectMeta`.
 #[must_use]
 pub fn of_metadata(client: &Client) -> Client {
     let inner = client.clone();

@@ -1,4 +1,4 @@
-//! Runs a credential plugin (`exec` in a kubeconfig; KEP-541) and reads what it hands out.
+//! Runs a credential plugin (`exec` in a kubeconfig; KEP-541) and parses its output.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -14,18 +14,18 @@ use zeroize::Zeroizing;
 
 use super::{connection::Plugin, kubeconfig::header};
 
-/// A plugin may ask a server of its own.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LARGEST: u64 = 1 << 20;
+/// Deadline for a plugin, which may send requests.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_OUTPUT: u64 = 1 << 20;
 
-/// What a plugin has handed out.
+/// The output of a plugin.
 pub(super) struct PluginCredential {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) certificate: Option<Arc<CertifiedKey>>,
     pub(super) expires: Option<Timestamp>,
 }
 
-/// Has no `Debug`: it is full of secrets.
+/// Has no `Debug`, because it contains secrets.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ExecCredential {
@@ -45,15 +45,15 @@ struct Status {
     client_key_data: Option<Zeroizing<String>>,
 }
 
-/// Runs the plugin and waits for it. Blocks: for a thread of its own.
+/// Runs the plugin. Blocks, so it needs its own thread.
 ///
 /// # Errors
-/// With the reason. What the plugin writes to standard error goes to ours.
+/// When the plugin fails. Its standard error is ours.
 pub(super) fn run(plugin: &Plugin) -> anyhow::Result<PluginCredential> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let output = runtime
-        .block_on(async { timeout(PATIENCE, output(plugin)).await })
-        .unwrap_or_else(|_| bail!("no answer within {PATIENCE:?}"))
+        .block_on(async { timeout(TIMEOUT, output(plugin)).await })
+        .unwrap_or_else(|_| bail!("no answer within {TIMEOUT:?}"))
         .with_context(|| format!("plugin {}", plugin.command))?;
     read(&output, plugin).with_context(|| format!("answer of the plugin {}", plugin.command))
 }
@@ -80,15 +80,15 @@ async fn output(plugin: &Plugin) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         })?;
     let mut output = Zeroizing::new(Vec::new());
     let stdout = child.stdout.take().context("no standard output")?;
-    stdout.take(LARGEST + 1).read_to_end(&mut output).await?;
-    ensure!(output.len() as u64 <= LARGEST, "it wrote more than {LARGEST} bytes");
+    stdout.take(MAX_OUTPUT + 1).read_to_end(&mut output).await?;
+    ensure!(output.len() as u64 <= MAX_OUTPUT, "it wrote more than {MAX_OUTPUT} bytes");
     let status = child.wait().await?;
     ensure!(status.success(), "it failed with {status}");
     Ok(output)
 }
 
 fn read(output: &[u8], plugin: &Plugin) -> anyhow::Result<PluginCredential> {
-    // The parser's message may quote a secret.
+    // The message of the parser may quote a secret.
     let answer: ExecCredential = serde_json::from_slice(output).map_err(|error| {
         anyhow::anyhow!(
             "not an ExecCredential in JSON (line {}, column {})",
@@ -117,7 +117,7 @@ fn read(output: &[u8], plugin: &Plugin) -> anyhow::Result<PluginCredential> {
     };
     ensure!(token.is_some() || identity.is_some(), "it has neither token nor client certificate");
     let authorization = token.map(|token| header("Bearer", &token).context("token")).transpose()?;
-    // A certificate says its end itself.
+    // The certificate has its own expiry.
     let not_after = identity.as_ref().map(|it| it.not_after);
     let expires = [status.expiration_timestamp, not_after].into_iter().flatten().min();
     let certificate = identity.map(|it| it.key);

@@ -1,4 +1,4 @@
-//! How a request gets to an API server: address, credentials, fence, connection.
+//! The HTTP stack of an API server: base URL, credentials, fence and connections.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -32,28 +32,27 @@ use super::{
 };
 use crate::runtime::fence::Fence;
 
-/// Everything between a client and the socket.
+/// All layers between a client and the socket.
 pub(super) type Stack = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
 
-/// What a stack is for.
+/// The purpose of a stack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
-    /// All calls, over one HTTP/2 connection: kube's own stack speaks HTTP/1.1 and keeps a
-    /// connection per concurrent call; it also repeats writes on its own, which we do not want to
-    /// happen unseen.
+    /// All calls, over one HTTP/2 connection. The stack of kube uses HTTP/1.1 with one connection
+    /// for each concurrent call, and repeats writes by itself.
     Calls,
-    /// The Lease. Not fenced, for it opens the fence. HTTP/1.1: a call that is given up closes its
-    /// connection, so that the next one does not wait on the same dead one.
+    /// Calls for the Lease, which the fence does not check because they open it. With HTTP/1.1, a
+    /// cancelled call closes its connection, so that the next call does not use a dead one.
     Lease,
 }
 
-/// For a connection to be there.
+/// Deadline for a TCP connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Makes a stack. Connects to nothing yet.
+/// Builds a stack. Does not connect yet.
 ///
 /// # Errors
-/// When the kubeconfig cannot be used.
+/// When TLS cannot be configured.
 pub(super) fn build(
     connection: &Connection,
     credentials: &Arc<Credentials>,
@@ -87,7 +86,7 @@ struct Sender {
     proxies: Arc<ProxySettings>,
     purpose: Purpose,
     fence: Fence,
-    /// The connections that were made with this client certificate.
+    /// The connections with this client certificate.
     connections: Mutex<Option<(Option<Arc<CertifiedKey>>, Connections)>>,
 }
 
@@ -109,7 +108,7 @@ impl Sender {
         for (name, value) in &self.connection.impersonation {
             headers.append(name.clone(), value.clone());
         }
-        // The last thing before the connection: getting a credential may have taken its time.
+        // Check last, because getting the credentials may take time.
         if self.purpose == Purpose::Calls {
             self.fence.check(request.method())?;
         }
@@ -121,8 +120,8 @@ impl Sender {
         Ok(answer)
     }
 
-    /// The connections for a client certificate. Another one needs new connections and a new TLS session: servers
-    /// remember the old one of both.
+    /// The connections for a client certificate. A new certificate needs new connections and a new TLS
+    /// session, because servers associate both with the old certificate.
     fn connections(&self, issued: &Issued) -> anyhow::Result<Connections> {
         let mut known = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |one: &Option<Arc<CertifiedKey>>| match (one, &issued.certificate) {
@@ -145,7 +144,7 @@ impl Sender {
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         let dial = Dial::new(tcp, self.fence.clone());
-        // As Go: a proxy with TLS of its own is trusted like the server.
+        // Like Go, verify an HTTPS proxy in the same way as the server.
         let tunnel = tls::config(self.verifier.clone(), None)?;
         let dial = ProxyConnector::new(self.proxies.clone(), dial, tunnel);
         let config = tls::config(self.verifier.clone(), certificate)?;

@@ -1,4 +1,4 @@
-//! TLS to an API server.
+//! TLS configuration for an API server.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use rustls::{
 
 use super::connection::Trust;
 
-/// Who decides whether a server is the right one.
+/// The verifier of server certificates.
 ///
 /// # Errors
-/// When the authorities cannot be read.
+/// When the CA certificates cannot be read.
 pub(super) fn verifier(trust: &Trust) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
     match trust {
         Trust::System => platform_verifier().context("the certificates that this machine trusts"),
@@ -31,7 +31,7 @@ pub(super) fn verifier(trust: &Trust) -> anyhow::Result<Arc<dyn ServerCertVerifi
 
 fn only(pem: &[u8]) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    // As Go: what is no certificate is passed over.
+    // Like Go, skip invalid certificates.
     let listed: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
         .filter_map(Result::ok)
         .filter(|it: &CertificateDer<'static>| roots.add(it.clone()).is_ok())
@@ -41,10 +41,10 @@ fn only(pem: &[u8]) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
     Ok(Arc::new(OwnCertificates::new(inner, listed)))
 }
 
-/// The configuration for connections with this client certificate.
+/// The configuration with this client certificate.
 ///
 /// # Errors
-/// When TLS cannot be set up.
+/// When the TLS library refuses it.
 pub(super) fn config(
     verifier: Arc<dyn ServerCertVerifier>,
     certificate: Option<Arc<CertifiedKey>>,
@@ -60,8 +60,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Answers each question for a client certificate with the same one. What a server wants to have signed it says itself
-/// when it refuses.
+/// Sends the same client certificate to every server, whichever CAs and schemes it accepts.
 #[derive(Debug)]
 struct Always(Option<Arc<CertifiedKey>>);
 
@@ -75,7 +74,7 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// For `insecure-skip-tls-verify`: an operator wants it so.
+/// For `insecure-skip-tls-verify`.
 #[derive(Debug)]
 struct AcceptAnything(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Whether a definition that is there is ours to update. Values only.
+//! Decides whether to create or update a definition. Pure.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
@@ -6,23 +6,23 @@ use kube::ResourceExt;
 use super::{CrdSettings, MAINTAINER, UNMANAGED};
 use crate::runtime::clusters::ClusterOptions;
 
-/// Label of Gardener: a definition that outlives the cleanup of a shoot cluster.
+/// Label of Gardener that keeps a definition when a shoot cluster is deleted.
 const NO_CLEANUP: &str = "shoot.gardener.cloud/no-cleanup";
-/// Annotation of Gardener: the ManagedResource that an object belongs to.
+/// Annotation of Gardener with the ManagedResource of an object.
 const ORIGIN: &str = "resources.gardener.cloud/origin";
 
-/// What to do with a definition.
+/// The write to make.
 #[derive(Debug, PartialEq)]
 pub(super) enum Act {
     Create,
     Update(Box<CustomResourceDefinition>),
-    /// It is as it should be.
+    /// It is up to date.
     Keep,
-    /// Somebody else maintains it.
+    /// This other maintainer owns it.
     Leave(String),
 }
 
-/// The definition as we deploy it: with our name, and the label if it is asked for.
+/// Adds our maintainer annotation, and the label if it is configured.
 pub(super) fn annotate(
     mut definition: CustomResourceDefinition,
     options: &ClusterOptions,
@@ -35,10 +35,10 @@ pub(super) fn annotate(
     definition
 }
 
-/// Decides about `found`, which should be `wanted`.
+/// Compares `found` with `desired`.
 pub(super) fn decide(
     found: Option<&CustomResourceDefinition>,
-    wanted: &CustomResourceDefinition,
+    desired: &CustomResourceDefinition,
     options: &ClusterOptions,
     rules: &CrdSettings,
 ) -> Act {
@@ -46,11 +46,11 @@ pub(super) fn decide(
     if let Some(owner) = foreign(found, options, rules) {
         return Act::Leave(owner);
     }
-    let updated = update(found, wanted);
+    let updated = update(found, desired);
     if updated == *found { Act::Keep } else { Act::Update(Box::new(updated)) }
 }
 
-/// Who else maintains it, if we may not.
+/// The maintainer, unless we may update it.
 fn foreign(
     found: &CustomResourceDefinition,
     options: &ClusterOptions,
@@ -65,23 +65,23 @@ fn foreign(
     let accepted = rules.force_update
         || maintainer == Some(&rules.maintainer)
         || rules.accepted_maintainers.iter().any(|name| name == key);
-    (!accepted).then(|| maintainer.map_or("nobody", String::as_str).to_owned())
+    (!accepted).then(|| key.to_owned())
 }
 
-/// `found` with our specification and marks, and with everything else that is on it: other labels,
-/// the conversion that somebody configured, and what the API server filled in.
+/// `found` with our specification, annotations and labels. Other labels, a configured conversion, and
+/// defaults of the API server stay.
 fn update(
     found: &CustomResourceDefinition,
-    wanted: &CustomResourceDefinition,
+    desired: &CustomResourceDefinition,
 ) -> CustomResourceDefinition {
     let mut updated = found.clone();
-    let (annotations, labels) = (wanted.annotations().clone(), wanted.labels().clone());
+    let (annotations, labels) = (desired.annotations().clone(), desired.labels().clone());
     updated.annotations_mut().extend(annotations);
     updated.labels_mut().extend(labels);
-    if found.metadata.labels.is_none() && wanted.metadata.labels.is_none() {
+    if found.metadata.labels.is_none() && desired.metadata.labels.is_none() {
         updated.metadata.labels = None;
     }
-    updated.spec = wanted.spec.clone();
+    updated.spec = desired.spec.clone();
     if updated.spec.conversion.is_none() {
         updated.spec.conversion.clone_from(&found.spec.conversion);
     }
@@ -123,14 +123,14 @@ mod tests {
         let conditional = ClusterOptions { conditional_deploy: true, ..ClusterOptions::default() };
         let (ours, theirs) = ([(MAINTAINER, "us")], [(MAINTAINER, "them")]);
         let managed = [(MAINTAINER, "us"), (ORIGIN, "garden:shoot/crds")];
-        // The one who is in the way
+        // Annotations, settings, options; the maintainer that prevents the update
         for (annotations, rules, options, foreign) in [
             (&ours[..], rules(&[], false), &plain, None),
             (&theirs, rules(&[], false), &plain, Some("them")),
             (&theirs, rules(&["others", "them"], false), &plain, None),
             (&theirs, rules(&["UNMANAGED"], false), &plain, Some("them")),
             (&theirs, rules(&[], true), &plain, None),
-            (&[], rules(&[], false), &plain, Some("nobody")),
+            (&[], rules(&[], false), &plain, Some("UNMANAGED")),
             (&[], rules(&["UNMANAGED"], false), &plain, None),
             (&[(MAINTAINER, "")], rules(&["UNMANAGED"], false), &plain, None),
             (&theirs, rules(&[], false), &conditional, None),
@@ -142,15 +142,15 @@ mod tests {
             ),
             (&managed, rules(&[], false), &plain, None),
         ] {
-            let wanted = annotate(Certificate::crd(), options, &rules);
+            let desired = annotate(Certificate::crd(), options, &rules);
             let found = old(annotations);
-            match (decide(Some(&found), &wanted, options, &rules), foreign) {
+            match (decide(Some(&found), &desired, options, &rules), foreign) {
                 (Act::Leave(owner), Some(foreign)) => assert_eq!(owner, foreign),
                 (Act::Update(updated), None) => {
-                    assert_eq!(updated.spec, wanted.spec);
+                    assert_eq!(updated.spec, desired.spec);
                     assert_eq!(updated.annotations()[MAINTAINER], "us");
                     assert_eq!(updated.labels()["keep"], "me");
-                    let again = decide(Some(&updated), &wanted, options, &rules);
+                    let again = decide(Some(&updated), &desired, options, &rules);
                     assert_eq!(again, Act::Keep, "a steady state writes nothing");
                 }
                 (act, _) => panic!("{annotations:?} {rules:?}: {act:?}"),
@@ -159,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_definition_is_created_with_our_marks() {
+    fn a_missing_definition_is_created_with_our_annotation_and_label() {
         let options = ClusterOptions { no_cleanup_label: true, ..ClusterOptions::default() };
-        let wanted = annotate(Certificate::crd(), &options, &rules(&[], false));
-        assert_eq!(decide(None, &wanted, &options, &rules(&[], false)), Act::Create);
-        assert_eq!(wanted.annotations()[MAINTAINER], "us");
-        assert_eq!(wanted.labels()[NO_CLEANUP], "true");
+        let desired = annotate(Certificate::crd(), &options, &rules(&[], false));
+        assert_eq!(decide(None, &desired, &options, &rules(&[], false)), Act::Create);
+        assert_eq!(desired.annotations()[MAINTAINER], "us");
+        assert_eq!(desired.labels()[NO_CLEANUP], "true");
     }
 }

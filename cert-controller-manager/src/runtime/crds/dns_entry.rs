@@ -1,5 +1,5 @@
-//! A definition of DNSEntry for clusters without external-dns-management, so that the responder
-//! works with nothing else installed. Of its fields it knows those that we use and keeps all others.
+//! A minimal definition of DNSEntry for clusters without external-dns-management, so that the
+//! responder works without it. It preserves unknown fields.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{CrdSettings, FIRST_PAUSE, LONGEST_PAUSE, MAINTAINER};
+use super::{CrdSettings, FIRST_PAUSE, MAINTAINER, MAX_PAUSE};
 use crate::{
     api::well_known,
     runtime::{errors::brief, fence::NotLeading},
@@ -17,12 +17,12 @@ use crate::{
 /// Name of the definition.
 pub(super) const NAME: &str = "dnsentries.dns.gardener.cloud";
 
-/// Creates the definition unless there is one, whoever made it. Challenges wait for it, nothing else
-/// does, so where it cannot be created that is only said.
-pub(super) async fn create_where_absent(client: Client, rules: &CrdSettings) {
+/// Creates the definition if it is missing. Only challenges depend on it, so a failure is logged and
+/// does not stop the process.
+pub(super) async fn create_if_missing(client: Client, rules: &CrdSettings) {
     let definition = match definition(rules) {
         Ok(definition) => definition,
-        Err(error) => return tracing::error!("the CRD {NAME} cannot be made: {error}"),
+        Err(error) => return tracing::error!("cannot build the CRD {NAME}: {error}"),
     };
     let api: Api<CustomResourceDefinition> = Api::all(client);
     let params = PostParams {
@@ -41,26 +41,26 @@ pub(super) async fn create_where_absent(client: Client, rules: &CrdSettings) {
             Ok(true) => return tracing::info!("created the CRD {NAME} in the dns cluster"),
             Ok(false) => return,
             Err(error) if NotLeading::is(&error) => return,
-            // Somebody else was faster.
+            // Another client created it in the meantime.
             Err(kube::Error::Api(status)) if status.code == 409 => return,
             Err(kube::Error::Api(status)) if is_final(status.code) => {
                 return tracing::warn!(
-                    "cannot look for the CRD {NAME} in the dns cluster, or create it: {}; grant the \
+                    "cannot get or create the CRD {NAME} in the dns cluster: {}; grant the \
                      role dns-definitions, or install external-dns-management and set \
                      --dns.disable-deploy-crds",
                     status.message
                 );
             }
             Err(error) => {
-                tracing::warn!("the CRD {NAME} cannot be created yet: {}", brief(&error));
+                tracing::warn!("cannot create the CRD {NAME} yet: {}", brief(&error));
             }
         }
         sleep(pause).await;
-        pause = Duration::min(pause * 2, LONGEST_PAUSE);
+        pause = Duration::min(pause * 2, MAX_PAUSE);
     }
 }
 
-/// Whether asking again is of no use.
+/// Whether a retry is useless.
 const fn is_final(code: u16) -> bool {
     matches!(code, 400 | 403 | 422)
 }
@@ -136,7 +136,7 @@ mod tests {
     use crate::api::dnsentry::DNSEntry;
 
     #[test]
-    fn the_definition_is_of_what_we_write() {
+    fn the_definition_has_the_name_and_kind_of_our_type() {
         let definition = definition(&CrdSettings::default()).unwrap();
         assert_eq!(definition.name_any(), DNSEntry::crd_name());
         assert_eq!(definition.spec.names.kind, DNSEntry::kind(&()));

@@ -1,4 +1,4 @@
-//! A CA is written to as well: whoever does not lead any more must not order or finalize.
+//! Applies the fence to requests to a CA: only the leader may create or finalize orders.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use cert_lib::net::{Http, HttpError};
 
 use super::Fence;
 
-/// Sends what the fence permits.
+/// Sends requests that the fence permits.
 pub struct FencedHttp {
     inner: Arc<dyn Http>,
     fence: Fence,
 }
 
 impl FencedHttp {
-    /// Puts `fence` before `inner`.
+    /// Checks `fence` before each request of `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Http>, fence: Fence) -> Self {
         Self { inner, fence }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ca_hears_nothing_but_questions_from_whoever_does_not_lead() {
+    async fn only_the_leader_sends_writes_to_a_ca() {
         for (fence, method, sent) in [
             (Fence::always(), "POST", true),
             (Fence::closed(), "POST", false),

@@ -1,4 +1,4 @@
-//! A socket that sends nothing once the [`Fence`] has run out.
+//! A socket that sends nothing after the permission of the [`Fence`] has expired.
 
 use std::{
     io::{self, IoSlice},
@@ -11,15 +11,15 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 
 use crate::runtime::fence::{Fence, NotLeading};
 
-/// See the [module](self). Goes below TLS, so that there is nothing between the question and the
-/// system call. Reads pass, and so do writes of a process that never led: a standby has to ask.
+/// See the [module](self). It is below TLS, so that nothing can delay the bytes after the check. Reads
+/// pass, and so do writes of a process that never led: a standby sends requests, too.
 pub struct Guarded<S> {
     socket: S,
     fence: Fence,
 }
 
 impl<S> Guarded<S> {
-    /// Puts `fence` before `socket`.
+    /// Checks `fence` before each write to `socket`.
     pub const fn new(socket: S, fence: Fence) -> Self {
         Self { socket, fence }
     }
@@ -92,11 +92,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_after_the_end() {
+    async fn nothing_is_sent_after_the_expiry() {
         let (near, mut far) = tokio::io::duplex(16);
         let fence = Fence::closed();
         let mut socket = Guarded::new(TokioIo::new(near), fence.clone());
-        assert_eq!(write(&mut socket).await.unwrap(), 1, "a standby may ask");
+        assert_eq!(write(&mut socket).await.unwrap(), 1, "a standby may send requests");
         assert!(fence.open_until(boottime() + Duration::from_millis(20)));
         while !fence.lapsed() {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! What a candidate does about the Lease as it saw it. Values only: no clock, no calls.
+//! Decides the next action of a candidate. Pure.
 
 use std::time::Duration;
 
@@ -8,47 +8,46 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 
-/// The Lease, and since when it has been as it is. All times are of the caller's own clock.
+/// The last observed Lease, and the time of its last change. All times are of our own clock.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
-    /// The Lease as it was read last; `None` when it does not exist.
+    /// The Lease; `None` if it does not exist.
     pub(super) lease: Option<Lease>,
-    /// What it said when it last existed: a Lease that somebody deleted still binds its holder's
-    /// rivals, because its holder goes on until it notices.
-    said: Option<LeaseSpec>,
+    /// Its last specification. It stays after a deletion, because the holder continues until it notices.
+    spec: Option<LeaseSpec>,
     since: Duration,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Act {
-    /// There is no Lease and nobody who could believe to have it.
+    /// The Lease does not exist, and no process can assume to hold it.
     Create,
-    /// It is free: given back, or not renewed for too long.
+    /// The Lease was released or has expired.
     Take,
-    /// It is ours.
+    /// We hold the Lease.
     Renew,
-    /// It is somebody else's, for so long if nothing changes.
+    /// Another process holds the Lease for this time, unless it changes.
     Wait(Duration),
 }
 
 impl Observed {
-    /// Notes what was read at `now`. Only a change of what the Lease says counts as a sign of life
-    /// of its holder.
+    /// Records the Lease that was read at `now`. Only a change of its specification shows that the holder
+    /// is alive.
     pub(super) fn see(&mut self, lease: Option<Lease>, now: Duration) {
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         if let Some(spec) = spec
-            && self.said.as_ref() != Some(&spec)
+            && self.spec.as_ref() != Some(&spec)
         {
-            self.said = Some(spec);
+            self.spec = Some(spec);
             self.since = now;
         }
         self.lease = lease;
     }
 
-    /// Who holds the Lease by its words, even when its time is over.
+    /// The holder in the Lease, even if it has expired.
     pub(super) fn holder(&self) -> Option<&str> {
-        let holder = self.said.as_ref()?.holder_identity.as_deref()?;
+        let holder = self.spec.as_ref()?.holder_identity.as_deref()?;
         (!holder.is_empty()).then_some(holder)
     }
 
@@ -57,7 +56,7 @@ impl Observed {
     }
 }
 
-/// Decides for the candidate `identity`. `duration` is for a Lease that names none.
+/// The action of the candidate `identity`. `duration` is the default for a Lease without one.
 pub(super) fn decide(
     observed: &Observed,
     identity: &str,
@@ -69,7 +68,7 @@ pub(super) fn decide(
     if holder == identity {
         return if observed.lease.is_some() { Act::Renew } else { Act::Create };
     }
-    let seconds = observed.said.as_ref().and_then(|spec| spec.lease_duration_seconds);
+    let seconds = observed.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     let duration = match seconds.map(u64::try_from) {
         Some(Ok(seconds)) => Duration::from_secs(seconds),
         Some(Err(_)) | None => duration,
@@ -80,7 +79,7 @@ pub(super) fn decide(
     }
 }
 
-/// What the Lease says when `identity` takes or renews it.
+/// The specification for `identity` to take or renew the Lease.
 pub(super) fn claim(
     previous: Option<&LeaseSpec>,
     identity: &str,
@@ -107,8 +106,8 @@ pub(super) fn claim(
     }
 }
 
-/// What the Lease says when its holder gives it back.
-pub(super) fn give_up(previous: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
+/// The specification to release the Lease.
+pub(super) fn release_spec(previous: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(String::new()),
         lease_duration_seconds: Some(1),
@@ -118,7 +117,7 @@ pub(super) fn give_up(previous: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec
     }
 }
 
-/// Rounded up, and at least one: the API server refuses less.
+/// Rounds up to at least one second, which the API server requires.
 fn whole_seconds(duration: Duration) -> i32 {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i32::try_from(seconds.max(1)).unwrap_or(i32::MAX)
@@ -148,33 +147,33 @@ mod tests {
         Lease { spec: Some(spec), ..Default::default() }
     }
 
-    /// What was seen, at which second of our clock.
-    type Look = (u64, Option<Lease>);
+    /// A second of our clock, and the Lease at that time.
+    type Observation = (u64, Option<Lease>);
 
-    fn seen(looks: &[Look]) -> Observed {
+    fn seen(observations: &[Observation]) -> Observed {
         let mut observed = Observed::default();
-        for (second, lease) in looks {
+        for (second, lease) in observations {
             observed.see(lease.clone(), at(*second));
         }
         observed
     }
 
     #[test]
-    fn a_candidate_takes_what_is_free_and_waits_for_what_is_not() {
+    fn a_candidate_takes_a_free_lease_and_waits_for_a_held_one() {
         let other = |renewed| Some(lease("other", Some(15), renewed));
-        let mine = || Some(lease("me", Some(15), 1));
-        let rows: &[(&str, Vec<Look>, u64, Act)] = &[
+        let ours = || Some(lease("me", Some(15), 1));
+        let rows: &[(&str, Vec<Observation>, u64, Act)] = &[
             ("nothing was ever there", vec![(100, None)], 100, Act::Create),
             ("an empty Lease", vec![(100, Some(Lease::default()))], 100, Act::Take),
             ("it was given back", vec![(100, Some(lease("", Some(1), 1)))], 100, Act::Take),
-            ("somebody holds it", vec![(100, other(1))], 100, Act::Wait(DURATION)),
+            ("another process holds it", vec![(100, other(1))], 100, Act::Wait(DURATION)),
             ("and did not renew it", vec![(100, other(1)), (110, other(1))], 110, Act::Wait(at(5))),
             ("for the whole duration", vec![(100, other(1)), (110, other(1))], 115, Act::Take),
             ("but did renew it", vec![(100, other(1)), (110, other(2))], 115, Act::Wait(at(10))),
             ("the holder's clock is years ahead", vec![(100, other(9_999_999))], 115, Act::Take),
-            ("it is ours", vec![(100, mine())], 100, Act::Renew),
-            ("and was for an hour", vec![(100, mine())], 3700, Act::Renew),
-            ("ours was deleted", vec![(100, mine()), (101, None)], 101, Act::Create),
+            ("it is ours", vec![(100, ours())], 100, Act::Renew),
+            ("and was for an hour", vec![(100, ours())], 3700, Act::Renew),
+            ("ours was deleted", vec![(100, ours()), (101, None)], 101, Act::Create),
             ("a rival's was deleted", vec![(100, other(1)), (105, None)], 105, Act::Wait(at(10))),
             ("and its time is over", vec![(100, other(1)), (105, None)], 115, Act::Create),
             (
@@ -191,13 +190,13 @@ mod tests {
                 Act::Wait(at(5)),
             ),
         ];
-        for (what, looks, now, act) in rows {
-            assert_eq!(decide(&seen(looks), "me", DURATION, at(*now)), *act, "{what}");
+        for (what, observations, now, act) in rows {
+            assert_eq!(decide(&seen(observations), "me", DURATION, at(*now)), *act, "{what}");
         }
     }
 
     #[test]
-    fn a_change_of_the_holder_is_counted_and_a_renewal_is_not() {
+    fn only_a_change_of_the_holder_counts_as_transition() {
         let first = claim(None, "a", DURATION, time(1));
         assert_eq!(first.lease_transitions, Some(0));
         let renewed = claim(Some(&first), "a", DURATION, time(2));
@@ -208,13 +207,13 @@ mod tests {
             (taken.lease_transitions, taken.acquire_time),
             (Some(1), Some(MicroTime(time(3))))
         );
-        let free = give_up(Some(&renewed), time(4));
+        let free = release_spec(Some(&renewed), time(4));
         assert_eq!((free.lease_transitions, free.lease_duration_seconds), (Some(0), Some(1)));
         assert_eq!(claim(Some(&free), "a", DURATION, time(5)).lease_transitions, Some(1));
     }
 
     #[test]
-    fn what_the_api_server_would_refuse_is_rounded_up() {
+    fn the_duration_is_rounded_up_to_whole_seconds() {
         for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (15_000, 15)] {
             assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
         }

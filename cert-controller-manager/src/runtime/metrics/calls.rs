@@ -1,4 +1,4 @@
-//! Counts and times what the engine asks of the world.
+//! Counts and times the HTTP requests and DNS queries of the engine.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use crate::runtime::metrics::{Metrics, QueryResult};
 
-/// An [`Http`] that is counted.
+/// An [`Http`] that counts requests.
 pub struct CountedHttp {
     inner: Arc<dyn Http>,
     metrics: Metrics,
 }
 
 impl CountedHttp {
-    /// Counts what goes through `inner`.
+    /// Counts the calls of `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Http>, metrics: Metrics) -> Self {
         Self { inner, metrics }
@@ -40,14 +40,14 @@ impl Http for CountedHttp {
     }
 }
 
-/// A [`Resolver`] that is counted.
+/// A [`Resolver`] that counts queries.
 pub struct CountedResolver {
     inner: Arc<dyn Resolver>,
     metrics: Metrics,
 }
 
 impl CountedResolver {
-    /// Counts what goes through `inner`.
+    /// Counts the calls of `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn Resolver>, metrics: Metrics) -> Self {
         Self { inner, metrics }
@@ -98,11 +98,11 @@ mod tests {
         runtime::metrics::{IssuerFacts, Limits},
     };
 
-    /// Answers what the question asks for.
-    struct World;
+    /// Answers according to the path or name.
+    struct Server;
 
     #[async_trait]
-    impl Http for World {
+    impl Http for Server {
         async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
             match request.uri().path() {
                 "/busy" => Ok(Response::builder().status(429).body(Bytes::new()).unwrap()),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Resolver for World {
+    impl Resolver for Server {
         async fn query(
             &self,
             server: SocketAddr,
@@ -136,19 +136,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_are_counted_and_their_results_passed_on() {
+    async fn calls_are_counted_and_their_results_returned() {
         let metrics = Metrics::new(Limits::default()).unwrap();
         let facts = IssuerFacts {
             kind: IssuerKind::Acme,
             server: Some("ca.example".to_owned()),
             account: None,
         };
-        metrics.know_issuer(&IssuerKey::Default("ca".to_owned()), &facts);
-        let http = CountedHttp::new(Arc::new(World), metrics.clone());
+        metrics.set_issuer(&IssuerKey::Default("ca".to_owned()), &facts);
+        let http = CountedHttp::new(Arc::new(Server), metrics.clone());
         let get = |url: &str| Request::get(url).body(Bytes::new()).unwrap();
         assert_eq!(http.send(get("https://ca.example/busy")).await.unwrap().status(), 429);
         assert!(http.send(get("https://ca.example/late")).await.is_err());
-        let resolver = CountedResolver::new(Arc::new(World), metrics.clone());
+        let resolver = CountedResolver::new(Arc::new(Server), metrics.clone());
         let [server] = resolver.system_servers()[..] else { panic!("one server") };
         for name in ["none.example.org", "empty.example.org", "other.example.org"] {
             let _ = resolver.query(server, &name.parse().unwrap(), RecordKind::Txt).await;

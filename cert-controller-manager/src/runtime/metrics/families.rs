@@ -1,8 +1,8 @@
-//! Every metric there is: name, type, labels and meaning. The registry and the reference are made
-//! from these definitions, so neither can differ from the other.
+//! Definitions of all metrics: name, type, labels and help. The registry and the reference are
+//! generated from them.
 //!
-//! Names and labels of the first block are upstream's. Its dashboards and alerts go on working; what
-//! upstream counted wrongly is counted right (see the meaning of each).
+//! The first block has the names and labels of upstream, for existing dashboards and alerts. Errors of
+//! upstream in counting are corrected (see the help of each metric).
 
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
@@ -16,25 +16,25 @@ pub struct Family {
     pub name: &'static str,
     /// Type
     pub kind: Kind,
-    /// Names of the labels.
+    /// Label names.
     pub labels: &'static [&'static str],
-    /// Meaning, as on the metrics page and in the reference.
+    /// Help text, for the metrics page and the reference.
     pub help: &'static str,
 }
 
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Goes up; starts at zero with the process.
+    /// Only increases; starts at zero with the process.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Distribution over buckets with these upper limits.
+    /// Distribution over buckets with these upper bounds.
     Histogram(&'static [f64]),
 }
 
 impl Kind {
-    /// The word on the metrics page.
+    /// The type on the metrics page.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -58,14 +58,14 @@ impl Family {
         Ok(family)
     }
 
-    /// Counters for values with a fraction.
+    /// Counters with fractional values.
     pub(super) fn sums(&self, registry: &Registry) -> Result<CounterVec> {
         let family = CounterVec::new(Opts::new(self.name, self.help), self.labels)?;
         registry.register(Box::new(family.clone()))?;
         Ok(family)
     }
 
-    /// Gauges for values with a fraction.
+    /// Gauges with fractional values.
     pub(super) fn fractions(&self, registry: &Registry) -> Result<GaugeVec> {
         let family = GaugeVec::new(Opts::new(self.name, self.help), self.labels)?;
         registry.register(Box::new(family.clone()))?;
@@ -105,12 +105,12 @@ const fn histogram(
     Family { name, kind: Kind::Histogram(buckets), labels, help }
 }
 
-/// From a self-signed certificate to an order that waits for a slow DNS.
+/// From self-signed certificates to orders with slow DNS propagation.
 const ISSUANCE_SECONDS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
 const CALL_SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-// Upstream's.
+// Metrics of upstream.
 pub(super) const ACCOUNTS: Family = gauge(
     "cert_management_acme_account_registrations",
     &["uri", "email", "issuer"],
@@ -119,13 +119,13 @@ pub(super) const ACCOUNTS: Family = gauge(
 pub(super) const ORDERS: Family = counter(
     "cert_management_acme_orders",
     &["issuer", "success", "dns_challenges", "renew"],
-    "Finished ACME orders, also those that needed no challenge or failed before one. \
-     dns_challenges is how many were published, 100 at most.",
+    "Finished ACME orders, including orders without challenges and orders that failed early. \
+     dns_challenges is the number of published challenges, at most 100.",
 );
 pub(super) const CHALLENGES: Family = gauge(
     "cert_management_acme_active_dns_challenges",
     &["issuer"],
-    "DNS names that running orders publish challenges for.",
+    "DNS names with published challenges of running orders.",
 );
 pub(super) const ENTRIES: Family = gauge(
     "cert_management_cert_entries",
@@ -135,34 +135,33 @@ pub(super) const ENTRIES: Family = gauge(
 pub(super) const EXPIRE: Family = gauge(
     "cert_management_cert_object_expire",
     &["namespace", "name"],
-    "End of the certificate in unix seconds, 0 if there is none. Of those that end soonest only; \
-     see cert_management_cert_object_expire_omitted.",
+    "Expiry of the certificate in Unix seconds, 0 if there is none. Only for the Certificates that \
+     expire first; see cert_management_cert_object_expire_omitted.",
 );
 pub(super) const OVERDUE: Family = gauge(
     "cert_management_overdue_renewal_certificates",
     &[],
-    "Certificates that should have been renewed by now (--renewal-overdue-window).",
+    "Certificates with an overdue renewal (--renewal-overdue-window).",
 );
 pub(super) const REVOKED: Family =
-    gauge("cert_management_revoked_certificates", &[], "Certificates that were revoked.");
+    gauge("cert_management_revoked_certificates", &[], "Revoked certificates.");
 pub(super) const SECRETS: Family = gauge(
     "cert_management_secrets",
     &["classification"],
-    "Secrets with certificates: all of them (total), backups (backup), and those whose \
-     certificate was revoked (revoked).",
+    "Secrets with certificates: all Secrets (total), backups (backup), and Secrets with a revoked \
+     certificate (revoked).",
 );
 
-// Ours: certificates.
+// Certificates.
 pub(super) const EXPIRE_OMITTED: Family = gauge(
     "cert_management_cert_object_expire_omitted",
     &[],
-    "Certificates without a series in cert_management_cert_object_expire, because there are too \
-     many.",
+    "Certificates above the limit of series in cert_management_cert_object_expire.",
 );
 pub(super) const STATES: Family = gauge(
     "cert_management_certificates",
     &["state"],
-    "Certificates by state; the state is empty for those that were not looked at yet.",
+    "Certificates by state; the state is empty before the first reconciliation.",
 );
 pub(super) const REASONS: Family = gauge(
     "cert_management_certificates_by_reason",
@@ -172,104 +171,98 @@ pub(super) const REASONS: Family = gauge(
 pub(super) const NEXT_RENEWAL: Family = gauge(
     "cert_management_next_renewal_timestamp_seconds",
     &[],
-    "When the next certificate is to be renewed, in unix seconds; 0 if there is none. In the past \
-     when a renewal is late.",
+    "Time of the next renewal in Unix seconds, 0 if there is none. In the past if a renewal is late.",
 );
 pub(super) const NEXT_EXPIRY: Family = gauge(
     "cert_management_next_expiry_timestamp_seconds",
     &[],
-    "When the first certificate ends, in unix seconds; 0 if there is none.",
+    "Time of the next expiry of a certificate in Unix seconds, 0 if there is none.",
 );
 
-// Ours: issuing.
+// Issuance.
 pub(super) const ISSUANCES: Family = counter(
     "cert_management_issuances_total",
     &["issuer", "reason", "result"],
-    "Tries to issue a certificate, by why it was wanted and by result: issued or failed.",
+    "Issuance attempts by trigger and result: issued or failed.",
 );
 pub(super) const ISSUANCE_TIME: Family = histogram(
     "cert_management_issuance_seconds",
     &["issuer"],
     ISSUANCE_SECONDS,
-    "From the order to the certificate, for those that were issued.",
+    "Duration of successful issuance attempts.",
 );
 pub(super) const LAST_SUCCESS: Family = gauge(
     "cert_management_last_success_timestamp_seconds",
     &["issuer"],
-    "When the issuer last issued a certificate to this process, in unix seconds.",
+    "Time of the last successful issuance by this process in Unix seconds.",
 );
 pub(super) const ISSUERS_OMITTED: Family = gauge(
     "cert_management_issuers_omitted",
     &[],
-    "Issuers without a label of their own, because there are too many; they are counted as \
-     `other`.",
+    "Issuers above the limit of label values; they are counted as `other`.",
 );
 
-// Ours: calls.
+// Outgoing calls.
 pub(super) const ACME_CALLS: Family = counter(
     "cert_management_acme_requests_total",
     &["server", "method", "code"],
-    "Requests to ACME servers by class of the answer's status: 2xx, 3xx, 4xx, 5xx, or error where \
-     no answer came. server is the host of an issuer's directory, or other.",
+    "Requests to ACME servers by class of the response status: 2xx, 3xx, 4xx, 5xx, or error without \
+     a response. server is the host of an issuer's directory, or other.",
 );
 pub(super) const ACME_TIME: Family = histogram(
     "cert_management_acme_request_seconds",
     &["server"],
     CALL_SECONDS,
-    "How long requests to ACME servers took.",
+    "Duration of requests to ACME servers.",
 );
 pub(super) const DNS_CALLS: Family = counter(
     "cert_management_dns_queries_total",
     &["result"],
-    "DNS queries about challenge records by result: found, empty, no_such_name, failed (the server \
+    "DNS queries for challenge records by result: found, empty, no_such_name, failed (the server \
      refused or failed), unreachable.",
 );
 pub(super) const DNS_TIME: Family = histogram(
     "cert_management_dns_query_seconds",
     &[],
     CALL_SECONDS,
-    "How long DNS queries about challenge records took.",
+    "Duration of DNS queries for challenge records.",
 );
 pub(super) const KUBE_CALLS: Family = counter(
     "cert_management_kube_requests_total",
     &["cluster", "verb", "code"],
-    "Requests to API servers by cluster (default, source, dns, target) and class of the answer's \
-     status: 2xx, 3xx, 4xx, 5xx, or error where no answer came.",
+    "Requests to API servers by cluster (default, source, dns, target) and class of the response \
+     status: 2xx, 3xx, 4xx, 5xx, or error without a response.",
 );
 
-// Ours: the process.
-pub(super) const REACHABLE: Family =
-    gauge("cert_management_cluster_reachable", &["cluster"], "1 if the cluster answers, 0 if not.");
+// The manager.
+pub(super) const REACHABLE: Family = gauge(
+    "cert_management_cluster_reachable",
+    &["cluster"],
+    "1 if the cluster is reachable, else 0.",
+);
 pub(super) const LEADER: Family =
-    gauge("cert_management_leader", &[], "1 if this process leads, 0 if it stands by.");
-pub(super) const QUEUE_DEPTH: Family = gauge(
-    "cert_management_queue_depth",
-    &["controller"],
-    "Objects that are ready for a pass and wait for their turn.",
-);
-pub(super) const PASSES: Family = gauge(
-    "cert_management_running_passes",
-    &["controller"],
-    "Passes over objects that are running.",
-);
+    gauge("cert_management_leader", &[], "1 if this process is the leader, 0 if it is a standby.");
+pub(super) const QUEUE_DEPTH: Family =
+    gauge("cert_management_queue_depth", &["controller"], "Objects that wait to be reconciled.");
+pub(super) const PASSES: Family =
+    gauge("cert_management_running_passes", &["controller"], "Objects that are being reconciled.");
 pub(super) const BUILD: Family =
-    gauge("cert_management_build_info", &["version"], "1; the label tells the version.");
+    gauge("cert_management_build_info", &["version"], "Always 1; the label has the version.");
 
-// The usual ones of a process.
-pub(super) const CPU: Family =
-    counter("process_cpu_seconds_total", &[], "Processor time used, in seconds.");
+// Standard process metrics.
+pub(super) const CPU: Family = counter("process_cpu_seconds_total", &[], "CPU time in seconds.");
 pub(super) const RESIDENT: Family =
-    gauge("process_resident_memory_bytes", &[], "Memory that is in RAM.");
+    gauge("process_resident_memory_bytes", &[], "Resident memory in bytes.");
 pub(super) const VIRTUAL: Family =
-    gauge("process_virtual_memory_bytes", &[], "Memory that is addressed.");
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory in bytes.");
 pub(super) const OPEN_FDS: Family = gauge("process_open_fds", &[], "Open file descriptors.");
 pub(super) const MAX_FDS: Family =
-    gauge("process_max_fds", &[], "How many file descriptors may be open.");
+    gauge("process_max_fds", &[], "Maximum number of open file descriptors.");
 pub(super) const THREADS: Family = gauge("process_threads", &[], "Threads.");
 pub(super) const START: Family =
-    gauge("process_start_time_seconds", &[], "When the process started, in unix seconds.");
+    gauge("process_start_time_seconds", &[], "Start time of the process in Unix seconds.");
 
-/// All of them, in the order of the reference.
+/// All metrics, in the order of the reference.
 pub const ALL: &[&Family] = &[
     &ACCOUNTS,
     &ORDERS,
@@ -307,7 +300,7 @@ pub const ALL: &[&Family] = &[
     &START,
 ];
 
-/// The reference as Markdown.
+/// Renders the reference as Markdown.
 #[must_use]
 pub fn reference() -> String {
     let mut text = String::from(HEAD);
@@ -325,9 +318,9 @@ const HEAD: &str = "\
 # Metrics
 
 `/metrics` on the port that `--server-port-http` names, in Prometheus' text format.
-The label `issuer` is the name of an Issuer in the issuer namespace, `target:<namespace>/<name>` of one in the target cluster,
-`other` where there are too many to have a label each, and empty where no such Issuer exists.
-Gauges about Certificates and Secrets are counted when the page is asked for. Counters start at zero with each process.
+The label `issuer` is the name of an Issuer in the issuer namespace, or `target:<namespace>/<name>` for the target cluster.
+It is `other` for issuers above the limit of label values, and empty if the Issuer does not exist.
+Gauges about Certificates and Secrets are computed for each scrape. Counters start at zero with each process.
 
 | name | type | labels | meaning |
 |---|---|---|---|

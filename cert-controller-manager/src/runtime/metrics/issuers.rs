@@ -1,17 +1,17 @@
-//! The issuers that may be named in a label, and how. Certificates name issuers that need not exist,
-//! and tenants may have issuers of their own, so a name becomes a label only when the issuers'
-//! controller has said that it exists, and only as long as there are not too many.
+//! Label values for issuers. Certificates may name issuers that do not exist, and tenants may create
+//! issuers. Therefore a name becomes a label value only if the issuer controller has registered it, up
+//! to a limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{IssuerKey, issuer::IssuerKind};
 
-/// An issuer as the metrics know it.
+/// Properties of an issuer for labels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IssuerFacts {
     /// Its kind.
     pub kind: IssuerKind,
-    /// Host of its ACME directory, with the port where the URL has one.
+    /// Host of its ACME directory, with the port if the URL has one.
     pub server: Option<String>,
     /// Its ACME account.
     pub account: Option<Account>,
@@ -22,7 +22,7 @@ pub struct IssuerFacts {
 pub struct Account {
     /// Its URL.
     pub uri: String,
-    /// Whom the CA writes to.
+    /// Its contact address.
     pub email: String,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Issuers {
 
 #[derive(Debug)]
 struct Known {
-    /// `None` for one issuer too many.
+    /// `None` for an issuer above the limit.
     label: Option<String>,
     facts: IssuerFacts,
 }
 
-/// Label of the issuers that are too many, and of servers that no issuer has.
+/// Label value for issuers above the limit, and for servers without issuer.
 pub(super) const OTHER: &str = "other";
-/// Label of issuers that do not exist.
+/// Label value for issuers that do not exist.
 const NONE: &str = "";
 
 impl Issuers {
@@ -50,7 +50,7 @@ impl Issuers {
         Self { limit, known: BTreeMap::new() }
     }
 
-    /// There is such an issuer. Returns what was known of it.
+    /// Adds or updates an issuer. Returns its previous properties.
     pub(super) fn put(&mut self, key: &IssuerKey, facts: IssuerFacts) -> Option<IssuerFacts> {
         if let Some(known) = self.known.get_mut(key) {
             return Some(std::mem::replace(&mut known.facts, facts));
@@ -61,8 +61,7 @@ impl Issuers {
         None
     }
 
-    /// There is no such issuer any more. Returns its label, where it had one of its own, which then
-    /// leaves room for another one.
+    /// Removes an issuer. Returns its label value, if it had one, which then goes to another issuer.
     pub(super) fn remove(&mut self, key: &IssuerKey) -> Option<(Option<String>, IssuerFacts)> {
         let known = self.known.remove(key)?;
         if known.label.is_some()
@@ -74,12 +73,12 @@ impl Issuers {
         Some((known.label, known.facts))
     }
 
-    /// The label of an issuer.
+    /// The label value of an issuer.
     pub(super) fn label(&self, key: &IssuerKey) -> &str {
         self.label_and_kind(key).0
     }
 
-    /// The labels `issuer` and `issuertype` of an issuer.
+    /// The values of the labels `issuer` and `issuertype`.
     pub(super) fn label_and_kind(&self, key: &IssuerKey) -> (&str, &'static str) {
         match self.known.get(key) {
             None => (NONE, NONE),
@@ -87,7 +86,7 @@ impl Issuers {
         }
     }
 
-    /// Shows each issuer that has a label of its own.
+    /// Visits each issuer with its own label value.
     pub(super) fn each_label(&self, mut visit: impl FnMut(&str, &IssuerFacts)) {
         for known in self.known.values() {
             if let Some(label) = &known.label {
@@ -96,18 +95,18 @@ impl Issuers {
         }
     }
 
-    /// The label of a server: a host of one of the labelled issuers.
+    /// The label value of a server: its host, if a labelled issuer has it.
     pub(super) fn server<'a>(&self, host: &'a str) -> &'a str {
         if self.servers().contains(host) { host } else { OTHER }
     }
 
-    /// Hosts of ACME directories of labelled issuers.
+    /// Hosts of the ACME directories of labelled issuers.
     pub(super) fn servers(&self) -> BTreeSet<&str> {
         let labelled = self.known.values().filter(|known| known.label.is_some());
         labelled.filter_map(|known| known.facts.server.as_deref()).collect()
     }
 
-    /// How many have no label of their own.
+    /// Number of issuers above the limit.
     pub(super) fn omitted(&self) -> usize {
         self.known.values().filter(|known| known.label.is_none()).count()
     }

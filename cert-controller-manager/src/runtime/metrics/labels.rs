@@ -1,49 +1,49 @@
-//! The closed sets that labels are taken from.
+//! Closed sets of label values.
 
 use ::http::{Method, StatusCode};
 
 use super::issuers::OTHER;
 
-/// How a try to issue a certificate ended.
+/// Result of an issuance attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IssuanceResult {
-    /// There is a certificate.
+    /// A certificate was issued.
     Issued,
-    /// There is none, and the order is given up.
+    /// The attempt failed, and the order was abandoned.
     Failed,
 }
 
-/// What an API server is asked to do, as a label.
+/// The verb of a Kubernetes request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verb {
-    /// Read one object.
+    /// Read an object.
     Get,
-    /// Read all.
+    /// Read all objects.
     List,
-    /// Follow all.
+    /// Watch objects.
     Watch,
-    /// Make one.
+    /// Create an object.
     Create,
-    /// Replace one.
+    /// Replace an object.
     Update,
-    /// Change one.
+    /// Patch an object.
     Patch,
-    /// Remove one.
+    /// Delete an object.
     Delete,
 }
 
-/// What came of a DNS query, as a label.
+/// Result of a DNS query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum QueryResult {
-    /// There are records.
+    /// Records exist.
     Found,
-    /// There is the name, and no such record.
+    /// The name exists without such records.
     Empty,
-    /// There is no such name.
+    /// The name does not exist.
     NoSuchName,
     /// The server refused or failed.
     Failed,
-    /// No answer came.
+    /// The server did not respond.
     Unreachable,
 }
 
@@ -57,7 +57,7 @@ impl IssuanceResult {
 }
 
 impl Verb {
-    /// The verb of a request: a read of many is a list, or a watch where its query says so.
+    /// The verb of a request, from method, path and query.
     #[must_use]
     pub fn of(method: &Method, path: &str, query: Option<&str>) -> Self {
         match *method {
@@ -88,8 +88,8 @@ fn asks_for_watch(query: &str) -> bool {
     query.split('&').any(|pair| matches!(pair, "watch" | "watch=true" | "watch=1"))
 }
 
-/// Whether a path of the Kubernetes API names one object: `…/<plural>/<name>` behind the version and
-/// the namespace. What is not about objects, like `/version`, counts as one.
+/// Whether a path of the Kubernetes API names one object: `…/<plural>/<name>` after the version and the
+/// namespace. Other paths, like `/version`, count as one object.
 fn names_one(path: &str) -> bool {
     let mut parts = path.trim_matches('/').split('/');
     let resource = match parts.next() {
@@ -100,7 +100,7 @@ fn names_one(path: &str) -> bool {
     let rest: Vec<_> = parts.collect();
     match (resource, rest.as_slice()) {
         (None, _) => true,
-        // The namespace itself, or what is in it.
+        // The namespace itself, or an object in it.
         (Some("namespaces"), [_] | [_, _, _, ..]) => true,
         (Some("namespaces"), [] | [_, _]) => false,
         (Some(_), names) => !names.is_empty(),
@@ -132,7 +132,7 @@ pub(super) fn method_word(method: &Method) -> &'static str {
     }
 }
 
-/// Class of a status.
+/// The class of an HTTP status.
 pub(super) fn class(status: Option<StatusCode>) -> &'static str {
     match status.map(|status| status.as_u16() / 100) {
         Some(1) => "1xx",
@@ -144,7 +144,7 @@ pub(super) fn class(status: Option<StatusCode>) -> &'static str {
     }
 }
 
-/// Every method that [`method_word`] tells.
+/// All results of [`method_word`].
 pub(super) const METHODS: [&str; 4] = ["GET", "HEAD", "POST", OTHER];
-/// Every class that [`class`] tells.
+/// All results of [`class`].
 pub(super) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "error"];

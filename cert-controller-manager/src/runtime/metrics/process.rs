@@ -1,5 +1,5 @@
-//! The usual metrics of a process, read from `/proc`. Where that is missing or reads differently,
-//! the metric is missing: nobody should fail for it.
+//! Standard process metrics from `/proc`. If a file is missing or has another format, the metric is
+//! missing.
 
 use std::{fs, path::Path};
 
@@ -9,10 +9,10 @@ use crate::runtime::metrics::families::{
     CPU, Family, MAX_FDS, OPEN_FDS, RESIDENT, START, THREADS, VIRTUAL,
 };
 
-/// Ticks per second in `/proc`: `USER_HZ` is 100 on every architecture that Linux has left.
+/// Ticks per second in `/proc`: `USER_HZ` is 100 on all supported architectures.
 const TICKS: f64 = 100.0;
 
-/// What `/proc` tells of a process.
+/// The values from `/proc`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Process {
     cpu_seconds: Option<f64>,
@@ -24,7 +24,7 @@ struct Process {
     started: Option<f64>,
 }
 
-/// Puts the metrics of this process into `registry`.
+/// Registers the metrics of this process with `registry`.
 pub(super) fn take(registry: &Registry) -> Result<()> {
     let process = Process::read(Path::new("/proc"));
     let gauges: [(&Family, Option<f64>); 6] = [
@@ -51,14 +51,14 @@ impl Process {
     fn read(proc: &Path) -> Self {
         let text = |name: &str| fs::read_to_string(proc.join(name)).unwrap_or_default();
         let open = fs::read_dir(proc.join("self/fd")).ok().map(Iterator::count);
-        // One of them is the directory that is being read.
+        // One descriptor is the directory that is being read.
         let open_fds = open.map(|count| as_f64(count.saturating_sub(1)));
         let (stat, limits) = (text("self/stat"), text("self/limits"));
         Self { open_fds, ..Self::parse(&stat, &text("self/status"), &limits, &text("stat")) }
     }
 
     fn parse(stat: &str, status: &str, limits: &str, machine: &str) -> Self {
-        // The second field is the name of the program and may hold anything, so count behind it.
+        // The second field is the name of the program and may contain spaces, so count after it.
         let fields: Vec<&str> = stat
             .rsplit_once(')')
             .map(|(_, rest)| rest.split_ascii_whitespace().collect())
@@ -78,13 +78,13 @@ impl Process {
     }
 }
 
-/// The number behind the words that a line starts with.
+/// The number after the prefix of a line.
 fn number_after(text: &str, words: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(words))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Exact for every number of file descriptors that fits into memory.
+/// Exact for every possible number of file descriptors.
 #[expect(clippy::cast_precision_loss, reason = "no process has 2^53 open files")]
 fn as_f64(count: usize) -> f64 {
     count as f64
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_whatever_its_name_is() {
+    fn a_program_name_with_spaces_and_parentheses_is_skipped() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 5 0 12345 1 2";
         let status = "Name:\tx\nVmSize:\t  2048 kB\nVmRSS:\t  1024 kB\nThreads:\t5\n";
         let limits = "Limit  Soft Limit  Hard Limit\nMax open files   1024   4096   files\n";
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_missing() {
+    fn unreadable_values_are_missing() {
         assert_eq!(
             Process::parse("", "VmRSS: many kB", "Max open files unlimited", ""),
             Process::default()
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_all_of_it() {
+    fn this_process_has_all_values() {
         let this = Process::read(Path::new("/proc"));
         assert!(this.resident.is_some_and(|bytes| bytes > 100_000.0), "{this:?}");
         assert!(this.open_fds.is_some_and(|count| count >= 3.0), "{this:?}");

@@ -2,7 +2,7 @@ use super::*;
 use crate::api::ObjectKey;
 
 /// Two Certificates of one issuer, one of an issuer that does not exist.
-struct Three;
+struct ThreeCertificates;
 
 fn issuer(name: &str) -> IssuerKey {
     IssuerKey::Default(name.to_owned())
@@ -12,7 +12,7 @@ fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-impl Census for Three {
+impl Inventory for ThreeCertificates {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateEntry<'_>)) {
         let good = CertificateEntry {
             namespace: "ns",
@@ -37,7 +37,7 @@ impl Census for Three {
         visit(&CertificateEntry {
             name: "hostile",
             issuer: &issuer("a name from\na tenant"),
-            state: "what a tenant writes",
+            state: "a state from a tenant",
             reason: "likewise",
             not_after: None,
             renewal_at: None,
@@ -56,10 +56,8 @@ impl Census for Three {
 }
 
 fn acme(server: &str) -> IssuerFacts {
-    let account = Account {
-        uri: format!("https://{server}/acct/1"),
-        email: "somebody@example.org".to_owned(),
-    };
+    let account =
+        Account { uri: format!("https://{server}/acct/1"), email: "user@example.org".to_owned() };
     IssuerFacts { kind: IssuerKind::Acme, server: Some(server.to_owned()), account: Some(account) }
 }
 
@@ -70,8 +68,8 @@ fn issuance(issuer: &IssuerKey, reason: Reason, result: IssuanceResult) -> Issua
 
 fn filled() -> Metrics {
     let metrics = Metrics::new(Limits { certificates: 2, issuers: 2 }).unwrap();
-    metrics.know_issuer(&issuer("ca"), &acme("ca.example:14000"));
-    metrics.count_with(Arc::new(Three));
+    metrics.set_issuer(&issuer("ca"), &acme("ca.example:14000"));
+    metrics.set_inventory(Arc::new(ThreeCertificates));
     metrics.issuance(&issuance(&issuer("ca"), Reason::SecretMissing, IssuanceResult::Issued));
     metrics.issuance(&issuance(&issuer("ca"), Reason::RenewalDue, IssuanceResult::Failed));
     let soon = Duration::from_millis(20);
@@ -86,12 +84,12 @@ fn filled() -> Metrics {
     ] {
         metrics.watch_cluster(role, watch::channel(reachability).1);
     }
-    metrics.leads(true);
+    metrics.set_leader(true);
     metrics.watch_queue("certificates", || QueueSize { ready: 7, running: 3 });
     metrics
 }
 
-/// The lines with values, without those of the process and without buckets.
+/// The samples, without process metrics and buckets.
 fn samples(metrics: &Metrics) -> Vec<String> {
     let page = metrics.page().unwrap();
     let ours = page.lines().filter(|line| line.starts_with("cert_management_"));
@@ -100,10 +98,10 @@ fn samples(metrics: &Metrics) -> Vec<String> {
 }
 
 #[test]
-fn the_page_says_what_happened() {
+fn the_page_contains_all_samples() {
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
-        r#"cert_management_acme_account_registrations{{email="somebody@example.org",issuer="ca",uri="https://ca.example:14000/acct/1"}} 1
+        r#"cert_management_acme_account_registrations{{email="user@example.org",issuer="ca",uri="https://ca.example:14000/acct/1"}} 1
 cert_management_acme_active_dns_challenges{{issuer="ca"}} 3
 cert_management_acme_orders{{dns_challenges="2",issuer="ca",renew="false",success="true"}} 1
 cert_management_acme_orders{{dns_challenges="2",issuer="ca",renew="true",success="false"}} 1
@@ -152,7 +150,7 @@ cert_management_secrets{{classification="total"}} 3"#
 }
 
 #[test]
-fn every_metric_is_on_the_page_and_in_the_reference_as_it_was_defined() {
+fn every_metric_is_on_the_page_and_in_the_reference() {
     let page = filled().page().unwrap();
     let mut types: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     types.sort_unstable();
@@ -174,7 +172,7 @@ fn every_metric_is_on_the_page_and_in_the_reference_as_it_was_defined() {
 }
 
 #[test]
-fn nothing_that_a_tenant_writes_is_a_label_of_the_counts() {
+fn tenants_cannot_add_label_values_to_the_counts() {
     let page = filled().page().unwrap();
     assert!(!page.contains("tenant") && !page.contains("likewise"), "{page}");
     assert!(page.contains("cert_management_certificates_by_reason{reason=\"\"} 1"));
@@ -190,20 +188,20 @@ fn a_deleted_issuer_leaves_no_series_behind() {
         .filter(|line| line.contains("\"ca\"") || line.contains("ca.example"))
         .collect();
     assert_eq!(left, [] as [String; 0]);
-    // What comes in late does not bring them back.
+    // A late result does not add the series again.
     metrics.issuance(&issuance(&issuer("ca"), Reason::RenewalDue, IssuanceResult::Failed));
     assert!(!metrics.page().unwrap().contains("issuer=\"ca\""));
 }
 
 #[test]
-fn a_server_that_two_issuers_share_is_there_as_long_as_one_of_them() {
+fn the_series_of_a_shared_server_exist_as_long_as_one_issuer() {
     let metrics = filled();
     let tenant = IssuerKey::Target(ObjectKey::new("ns", "mine"));
-    metrics.know_issuer(&tenant, &acme("ca.example:14000"));
+    metrics.set_issuer(&tenant, &acme("ca.example:14000"));
     metrics.forget_issuer(&issuer("ca"));
     let requests = "cert_management_acme_requests_total{code=\"2xx\"";
     assert!(metrics.page().unwrap().contains(requests));
-    metrics.know_issuer(&tenant, &acme("new.example"));
+    metrics.set_issuer(&tenant, &acme("new.example"));
     assert!(!metrics.page().unwrap().contains(requests));
     let page = metrics.page().unwrap();
     assert!(
@@ -214,10 +212,10 @@ fn a_server_that_two_issuers_share_is_there_as_long_as_one_of_them() {
 }
 
 #[test]
-fn one_issuer_too_many_is_counted_with_the_others_until_there_is_room() {
+fn an_issuer_above_the_limit_is_counted_as_other_until_there_is_room() {
     let metrics = Metrics::new(Limits { certificates: 0, issuers: 1 }).unwrap();
     for name in ["first", "second"] {
-        metrics.know_issuer(&issuer(name), &acme("ca.example"));
+        metrics.set_issuer(&issuer(name), &acme("ca.example"));
     }
     let second = issuer("second");
     let failed = issuance(&second, Reason::RenewalDue, IssuanceResult::Failed);

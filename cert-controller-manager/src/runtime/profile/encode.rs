@@ -1,10 +1,10 @@
-//! The profile as protocol buffers: the subset of pprof's `profile.proto` that a profile of
-//! processor time needs. Its numbers are the field numbers of that file:
+//! Encodes a CPU profile as protocol buffers, with a subset of `profile.proto` of pprof. The numbers are
+//! the field numbers of that file:
 //! <https://github.com/google/pprof/blob/main/proto/profile.proto>.
 
 use std::{collections::HashMap, time::Duration};
 
-/// A line of a function.
+/// A line in a function.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Location {
     pub(super) function: String,
@@ -16,19 +16,19 @@ pub(super) struct Location {
 pub(super) struct Profile {
     start: Duration,
     duration: Duration,
-    /// Nanoseconds from one sample to the next.
+    /// Nanoseconds between two samples.
     period: i64,
     texts: HashMap<String, u64>,
     functions: HashMap<(u64, u64), u64>,
     locations: HashMap<(u64, u32), u64>,
-    /// Encoded already.
+    /// In encoded form.
     samples: Vec<u8>,
 }
 
 impl Profile {
-    /// An empty profile that was started `start` after the unix epoch.
+    /// An empty profile that started `start` after the Unix epoch.
     pub(super) fn new(start: Duration, duration: Duration, period: i64) -> Self {
-        // The first text has to be empty.
+        // The first string must be empty.
         let texts = HashMap::from([(String::new(), 0)]);
         Self {
             start,
@@ -41,7 +41,7 @@ impl Profile {
         }
     }
 
-    /// `stack`, innermost first, was seen `count` times in a thread.
+    /// Adds `count` samples of `stack`, innermost function first.
     pub(super) fn add(&mut self, stack: &[Location], thread: &str, count: i64) {
         let mut locations = Vec::new();
         for location in stack {
@@ -119,7 +119,7 @@ impl Profile {
     }
 }
 
-/// The identity of `key`: numbers from one, as zero means none.
+/// The id of `key`, starting at one, because zero means none.
 fn place<K: Eq + std::hash::Hash>(places: &mut HashMap<K, u64>, key: K) -> u64 {
     let next = places.len() as u64 + 1;
     *places.entry(key).or_insert(next)

@@ -5,8 +5,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::*;
 
 #[inline(never)]
-fn turn_the_processor_warm() -> u64 {
-    // What the profile counts: a machine that stands still uses nothing.
+fn use_cpu_time() -> u64 {
+    // The profile counts CPU time, not wall-clock time.
     let used = || {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -24,26 +24,26 @@ fn turn_the_processor_warm() -> u64 {
 }
 
 #[test]
-fn the_profile_names_what_used_the_processor_and_pprof_reads_it() {
+fn the_profile_contains_the_busy_function_and_pprof_reads_it() {
     let path = std::env::temp_dir().join(format!("cpu-{}.pprof", std::process::id()));
     let running = start(&path).unwrap();
-    assert_ne!(turn_the_processor_warm(), 0);
+    assert_ne!(use_cpu_time(), 0);
     running.finish().unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    let function = b"turn_the_processor_warm";
+    let function = b"use_cpu_time";
     assert!(bytes.windows(function.len()).any(|part| part == function), "not in the profile");
-    // Go is what the control plane of the other tests is built with, so it is nearly always there.
-    if let Ok(told) = Command::new("go").args(["tool", "pprof", "-top"]).arg(&path).output() {
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
-        let error = String::from_utf8_lossy(&told.stderr);
-        assert!(told.status.success(), "{error}");
-        assert!(text.contains("Type: cpu") && text.contains("turn_the_processor_warm"), "{text}");
+    // Go is usually installed, because the control plane of the other tests is built with it.
+    if let Ok(output) = Command::new("go").args(["tool", "pprof", "-top"]).arg(&path).output() {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        assert!(text.contains("Type: cpu") && text.contains("use_cpu_time"), "{text}");
     }
     std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
-fn a_file_that_cannot_be_created_is_told_at_once() {
+fn a_file_that_cannot_be_created_is_reported_at_the_start() {
     let error = start(Path::new("/no/such/directory/cpu")).err().unwrap();
     assert!(error.to_string().starts_with("--cpuprofile: cannot create /no/such"), "{error}");
 }

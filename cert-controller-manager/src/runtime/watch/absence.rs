@@ -1,9 +1,9 @@
-//! Whether a kind is really absent. A 404 alone does not say so: a proxy or a router in front of an
-//! API server that is away says the same, and what is absent is taken for deleted.
+//! Verifies that a kind is absent. A 404 is not sufficient: a proxy in front of an unreachable API server
+//! may return it, too. All objects of an absent kind are treated as deleted.
 
 use kube::{Client, Resource};
 
-/// Whether the API server itself says that it has no such kind.
+/// Whether the discovery of the API server does not contain the kind.
 pub(super) async fn is_absent<K: Resource>(client: &Client, kind: &K::DynamicType) -> bool {
     let (group, version) = (K::group(kind), K::version(kind));
     if group.is_empty() {

@@ -1,24 +1,24 @@
-//! One watch for several who follow the same.
+//! Several event handlers for one watch.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::EventHandler;
 use crate::api::ObjectKey;
 
-/// Tells all of them, in order. For kinds that two logical clusters watch and that are one cluster.
+/// Calls all handlers, in order. For logical clusters that are the same cluster.
 pub struct FanOut<K>(pub Vec<Arc<dyn EventHandler<K> + Send + Sync>>);
 
 impl<K: Clone> EventHandler<K> for FanOut<K> {
     fn applied(&self, object: K) {
         let Some((last, others)) = self.0.split_last() else { return };
-        for follower in others {
-            follower.applied(object.clone());
+        for handler in others {
+            handler.applied(object.clone());
         }
         last.applied(object);
     }
 
     fn gone(&self, key: &ObjectKey) {
-        self.0.iter().for_each(|follower| follower.gone(key));
+        self.0.iter().for_each(|handler| handler.gone(key));
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
@@ -31,7 +31,7 @@ impl<K: Clone> EventHandler<K> for FanOut<K> {
     }
 }
 
-/// Tells all of them, and all get the same copy, of which only what this leaves is kept.
+/// Calls all handlers with one shared copy of the object, after the function has removed unused fields.
 pub struct Shared<K>(pub FanOut<Arc<K>>, pub fn(&mut K));
 
 impl<K> EventHandler<K> for Shared<K> {

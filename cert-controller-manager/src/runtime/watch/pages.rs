@@ -1,10 +1,9 @@
-//! Lists in pages that are bounded in bytes, one page in memory at a time.
+//! Reads lists in pages with a bounded size in bytes, one page in memory at a time.
 //!
-//! The API limits pages in objects, and an object may be as large as its writer likes (1.5 MiB, more
-//! as JSON). So a page that turns out too large is given up after its first two mebibytes and asked
-//! for again with fewer objects; small objects come in large pages. Of all watches that share a
-//! [`Relist`](super::Relist) one reads and decodes a page, the others wait: not for a server that
-//! does not answer, but only while another page is in memory.
+//! The API limits pages by the number of objects, and an object may have 1.5 MiB or more as JSON. A page
+//! above two mebibytes is cancelled and requested again with fewer objects. Small objects come in large
+//! pages. Of all watches that share a [`Relist`](super::Relist), one reads and decodes a page at a time.
+//! The others wait only while the page is in memory, not while the server prepares it.
 
 use std::{
     error::Error,
@@ -25,35 +24,35 @@ use tokio::{
 };
 use tower::{BoxError, service_fn};
 
-/// The first page of a list, in objects.
-const FIRST: u32 = 50;
-/// The largest page, in objects: what an API server must put together for us.
-const MOST: u32 = 500;
-/// What a page should be like, in bytes.
-const GOOD: usize = 1 << 20;
-/// The largest page of several objects, in bytes.
-const LARGEST: usize = 2 << 20;
-/// The largest object, in bytes. An API server takes no larger one.
-const LARGEST_OBJECT: usize = 32 << 20;
-/// How long the others wait for the rest of a page.
-const REST: Duration = Duration::from_secs(20);
+/// Number of objects in the first page.
+const FIRST_PAGE: u32 = 50;
+/// Maximum number of objects in a page.
+const MAX_PAGE: u32 = 500;
+/// Desired size of a page in bytes.
+const TARGET_BYTES: usize = 1 << 20;
+/// Maximum size of a page with several objects in bytes.
+const MAX_BYTES: usize = 2 << 20;
+/// Maximum size of an object in bytes. API servers accept less.
+const MAX_OBJECT_BYTES: usize = 32 << 20;
+/// Deadline for the rest of a page, because other watches wait for it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pages of one watch.
 pub(super) struct Pages {
-    /// In objects.
+    /// Number of objects in the next page.
     size: AtomicU32,
     decoding: Arc<Semaphore>,
-    /// Held from the first byte of a page until it is decoded.
+    /// Held while a page is in memory.
     page: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Pages {
-    /// `decoding` has a permit for each page that may be in memory.
+    /// `decoding` has one permit for each page that may be in memory.
     pub(super) fn new(decoding: Arc<Semaphore>) -> Arc<Self> {
-        Arc::new(Self { size: AtomicU32::new(FIRST), decoding, page: Mutex::default() })
+        Arc::new(Self { size: AtomicU32::new(FIRST_PAGE), decoding, page: Mutex::default() })
     }
 
-    /// A client whose lists come in such pages, whatever limit they have. Everything else passes.
+    /// A client that replaces the page size of lists. Other requests pass unchanged.
     pub(super) fn client(self: &Arc<Self>, client: &Client) -> Client {
         let (pages, inner) = (self.clone(), client.clone());
         let service = service_fn(move |request: Request<Body>| {
@@ -69,7 +68,7 @@ impl Pages {
         Client::new(service, client.default_namespace())
     }
 
-    /// Makes room for the next page, of this watch or of another one: this one is decoded.
+    /// Releases the permit after a page was decoded.
     pub(super) fn decoded(&self) {
         self.keep(None);
     }
@@ -85,14 +84,14 @@ impl Pages {
             }
             self.decoded();
             let permit = self.decoding.clone().acquire_owned().await?;
-            let largest = if size > 1 { LARGEST } else { LARGEST_OBJECT };
-            if let Some(page) = timeout(REST, collect(body, largest)).await?? {
+            let largest = if size > 1 { MAX_BYTES } else { MAX_OBJECT_BYTES };
+            if let Some(page) = timeout(BODY_TIMEOUT, collect(body, largest)).await?? {
                 self.size.store(next_size(size, page.len()), Ordering::Relaxed);
                 self.keep(Some(permit));
                 return Ok(Response::from_parts(head, Body::from(page)));
             }
             if size == 1 {
-                return Err(format!("an object is larger than {LARGEST_OBJECT} bytes").into());
+                return Err(format!("an object is larger than {MAX_OBJECT_BYTES} bytes").into());
             }
             self.size.store((size / 4).max(1), Ordering::Relaxed);
         }
@@ -103,13 +102,13 @@ impl Pages {
     }
 }
 
-/// How many objects to ask for after so many of them were so large.
+/// The size of the next page after a page of `size` objects and `length` bytes.
 fn next_size(size: u32, length: usize) -> u32 {
-    let good = usize::try_from(size).unwrap_or(1).saturating_mul(GOOD) / length.max(1);
-    u32::try_from(good).unwrap_or(MOST).clamp(1, MOST.min(size.saturating_mul(4)))
+    let good = usize::try_from(size).unwrap_or(1).saturating_mul(TARGET_BYTES) / length.max(1);
+    u32::try_from(good).unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE.min(size.saturating_mul(4)))
 }
 
-/// The whole body, unless it is larger than this.
+/// Reads the body; `None` if it is larger than `largest`.
 async fn collect(body: Body, largest: usize) -> Result<Option<Bytes>, BoxError> {
     match Limited::new(body, largest).collect().await {
         Ok(body) => Ok(Some(body.to_bytes())),
@@ -122,7 +121,7 @@ fn is_too_large(error: &(dyn Error + 'static)) -> bool {
     error.is::<LengthLimitError>()
 }
 
-/// Whether this asks for a page of a list: a list has a limit, a watch has none.
+/// Whether the request reads a page of a list: only lists have a limit.
 fn is_page(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with(LIMIT)))
 }
@@ -144,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// An API server with objects of these sizes; returns the client and the limits that it saw.
+    /// An API server with objects of these sizes. Returns a client and the requested limits.
     fn server(sizes: Vec<usize>) -> (Client, Arc<Mutex<Vec<usize>>>) {
         let limits = Arc::new(Mutex::new(Vec::new()));
         let seen = limits.clone();
@@ -166,7 +165,7 @@ mod tests {
         (Client::new(service, "default"), limits)
     }
 
-    /// Reads everything; returns how many objects came in each page.
+    /// Reads the list; returns the number of objects in each page.
     async fn read(client: &Client, pages: &Pages) -> Vec<usize> {
         let (mut counts, mut next) = (Vec::new(), String::new());
         loop {
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_objects_come_in_large_pages_and_large_ones_alone() {
+    async fn the_page_size_adapts_to_the_size_of_objects() {
         for (sizes, counts, limits) in [
             (vec![2_000; 5_000], vec![50, 200, 500, 500], vec![50, 200, 500, 500]),
             (vec![930_000; 3], vec![1, 1, 1], vec![50, 12, 3, 1, 1, 1]),
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_waits_until_the_one_before_it_is_decoded_and_an_answer_waits_for_nothing() {
+    async fn a_page_is_read_after_the_previous_one_is_decoded() {
         let (client, seen) = server(vec![1; 10]);
         let decoding = Arc::new(Semaphore::new(1));
         let (one, two) = (Pages::new(decoding.clone()), Pages::new(decoding));
@@ -210,13 +209,13 @@ mod tests {
         get(one.client(&client)).await;
         let mut second = Box::pin(get(two.client(&client)));
         assert!(timeout(Duration::from_millis(50), &mut second).await.is_err());
-        assert_eq!(seen.lock().unwrap().len(), 2, "the server was asked");
+        assert_eq!(seen.lock().unwrap().len(), 2, "the request was sent");
         one.decoded();
         second.await;
     }
 
     #[test]
-    fn only_pages_get_another_limit() {
+    fn only_lists_get_another_limit() {
         let uri: Uri = "https://h:1/p?limit=500&continue=a%3D&x=1".parse().unwrap();
         let text = with_limit(&uri, 7).unwrap().to_string();
         assert_eq!(text, "https://h:1/p?continue=a%3D&x=1&limit=7");

@@ -1,4 +1,4 @@
-//! Asking watches for new lists, and waiting for them.
+//! Requests new lists from watches, and waits for them.
 
 use std::sync::Arc;
 
@@ -9,47 +9,47 @@ use tokio::sync::{
 
 use super::pages::Pages;
 
-/// Asks all watches that it was given to for a new list: what one that has just become leader
-/// knows from a watch may be older than what the leader before it wrote. Clones ask the same watches.
+/// Requests new lists from all its watches. A new leader needs them, because its caches may be older
+/// than the last writes of the previous leader. Clones share the watches.
 #[derive(Clone, Debug)]
 pub struct Relist {
-    wanted: Sender<u64>,
-    /// All of them list at the same time, and their pages are decoded one after the other.
+    requested: Sender<u64>,
+    /// Watches list concurrently, but decode one page at a time.
     decoding: Arc<Semaphore>,
 }
 
 impl Default for Relist {
     fn default() -> Self {
-        Self { wanted: Sender::default(), decoding: Arc::new(Semaphore::new(1)) }
+        Self { requested: Sender::default(), decoding: Arc::new(Semaphore::new(1)) }
     }
 }
 
-/// One watch's end: hears that a list is wanted, says that it was made.
+/// The end of the watch: receives requests and reports completed lists.
 #[derive(Clone, Debug)]
 pub struct Lister {
-    wanted: Receiver<u64>,
-    made: Sender<u64>,
+    requested: Receiver<u64>,
+    completed: Sender<u64>,
     decoding: Arc<Semaphore>,
 }
 
-/// What is known about the lists of one watch.
+/// Observes the completed lists of one watch.
 #[derive(Clone, Debug)]
 pub struct Listing(Receiver<u64>);
 
 impl Relist {
-    /// Both ends for one watch: the first is for [`follow`](super::follow()).
+    /// Creates both ends for one watch. The first one is for [`watch`](super::watch()).
     #[must_use]
     pub fn watch(&self) -> (Lister, Listing) {
-        let (made, listing) = watch::channel(NEVER);
-        let (wanted, decoding) = (self.wanted.subscribe(), self.decoding.clone());
-        (Lister { wanted, made, decoding }, Listing(listing))
+        let (completed, listing) = watch::channel(NEVER);
+        let (requested, decoding) = (self.requested.subscribe(), self.decoding.clone());
+        (Lister { requested, completed, decoding }, Listing(listing))
     }
 
-    /// Wants a list of everything that begins after now. Returns the number of this wish, for
-    /// [`Listing::since`].
-    pub fn signal(&self) -> u64 {
+    /// Requests lists that begin after this call. Returns the number of the request, for
+    /// [`Listing::wait_since`].
+    pub fn request(&self) -> u64 {
         let mut number = 0;
-        self.wanted.send_modify(|known| {
+        self.requested.send_modify(|known| {
             *known += 1;
             number = *known;
         });
@@ -58,32 +58,31 @@ impl Relist {
 }
 
 impl Listing {
-    /// Waits until all that there was after the wish of this number is told; 0 is the first list. That
-    /// is also the case when the kind turned out to be absent or denied. A cluster that is away is
-    /// waited for.
-    pub async fn since(&mut self, number: u64) {
-        let made = |made: &u64| *made != NEVER && *made >= number;
-        if self.0.wait_for(made).await.is_err() {
-            // The watch has ended, so nobody will tell. The task that ran it is missed elsewhere.
+    /// Waits until a list is complete that began after this request; 0 means the first list. An absent or
+    /// denied kind counts as listed. An unreachable cluster does not.
+    pub async fn wait_since(&mut self, number: u64) {
+        let completed = |completed: &u64| *completed != NEVER && *completed >= number;
+        if self.0.wait_for(completed).await.is_err() {
+            // The watch has ended, and the failure of its task ends the process.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether [`Self::since`] would return at once.
+    /// Whether [`Self::wait_since`] would return at once.
     #[must_use]
-    pub fn is_since(&self, number: u64) -> bool {
-        let made = *self.0.borrow();
-        made != NEVER && made >= number
+    pub fn is_listed_since(&self, number: u64) -> bool {
+        let completed = *self.0.borrow();
+        completed != NEVER && completed >= number
     }
 
-    /// Waits until a list is made.
+    /// Waits until the next list is complete.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether a list was made since the last call.
+    /// Whether a list was completed since the last call.
     pub fn take_change(&mut self) -> bool {
         let changed = self.0.has_changed().unwrap_or_default();
         self.0.mark_unchanged();
@@ -92,39 +91,39 @@ impl Listing {
 }
 
 impl Lister {
-    /// For a watch that nobody ever asks for a new list.
+    /// For a watch without relist requests.
     #[must_use]
-    pub fn unasked() -> Self {
+    pub fn detached() -> Self {
         Relist::default().watch().0
     }
 
-    /// How its lists are read.
+    /// The pages of its lists.
     pub(super) fn pages(&self) -> Arc<Pages> {
         Pages::new(self.decoding.clone())
     }
 
-    /// The last wish. From now on only later ones are heard.
-    pub(super) fn hear(&mut self) -> u64 {
-        *self.wanted.borrow_and_update()
+    /// The number of the last request, which becomes seen.
+    pub(super) fn latest_request(&mut self) -> u64 {
+        *self.requested.borrow_and_update()
     }
 
-    /// Waits for the next wish.
-    pub(super) async fn asked(&mut self) {
-        if self.wanted.changed().await.is_err() {
+    /// Waits for the next request.
+    pub(super) async fn requested(&mut self) {
+        if self.requested.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Says that the list was made that was wanted by the wish of this number.
-    pub fn tell(&self, number: u64) {
-        self.made.send_replace(number);
+    /// Reports a complete list for this request.
+    pub fn complete(&self, number: u64) {
+        self.completed.send_replace(number);
     }
 
-    /// The half that tells.
-    pub(super) fn teller(&self) -> Sender<u64> {
-        self.made.clone()
+    /// The sender of completed requests.
+    pub(super) fn completed(&self) -> Sender<u64> {
+        self.completed.clone()
     }
 }
 
-/// No list was made yet.
+/// No list is complete yet.
 const NEVER: u64 = u64::MAX;

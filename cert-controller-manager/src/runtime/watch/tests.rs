@@ -13,20 +13,20 @@ use kube::ResourceExt;
 
 use super::*;
 
-/// Writes down what it is told.
+/// Records the calls of an event handler.
 #[derive(Default)]
-struct Diary {
+struct Recorder {
     known: Mutex<BTreeSet<ObjectKey>>,
     lines: Mutex<Vec<String>>,
 }
 
-impl Diary {
+impl Recorder {
     fn line(&self, line: String) {
         self.lines.lock().unwrap().push(line);
     }
 }
 
-impl EventHandler<Ingress> for Diary {
+impl EventHandler<Ingress> for Recorder {
     fn applied(&self, object: Ingress) {
         self.known.lock().unwrap().insert(ObjectKey::of(&object));
         self.line(format!("+{}", object.name_any()));
@@ -74,24 +74,24 @@ fn event(kind: &str, object: &Value) -> (u16, Value) {
     (200, json!({"type": kind, "object": object}))
 }
 
-/// An answer that does not come.
+/// A response that never arrives.
 fn watching() -> (u16, Value) {
     (0, Value::Null)
 }
 
-/// Follows an API server that gives `answers` in turn and then nothing any more. Returns what
-/// the follower was told and what was published, in order.
-async fn told(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
-    told_to(answers, Lister::unasked(), std::future::pending()).await
+/// Watches an API server that returns `answers` and then no more responses. Returns the recorded calls
+/// and the published availability, in order.
+async fn recorded(answers: Vec<(u16, Value)>) -> (String, Vec<Availability>) {
+    recorded_with(answers, Lister::detached(), std::future::pending()).await
 }
 
-/// What `/apis` says when the kind is absent, and so is its group.
+/// The response of `/apis` if the group of the kind is absent.
 fn no_groups() -> Value {
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] })
 }
 
-/// The same with a task beside it.
-async fn told_to(
+/// Like `recorded`, with a concurrent task.
+async fn recorded_with(
     answers: Vec<(u16, Value)>,
     lister: Lister,
     beside: impl Future<Output = ()>,
@@ -111,7 +111,8 @@ async fn told_to(
         }
     });
     let api: Api<Ingress> = Api::all(Client::new(service, "default"));
-    let (diary, (sender, mut receiver)) = (Diary::default(), watch::channel(Availability::Unknown));
+    let (recorder, (sender, mut receiver)) =
+        (Recorder::default(), watch::channel(Availability::Unknown));
     let mut published = Vec::new();
     let watching = async {
         while receiver.changed().await.is_ok() {
@@ -120,46 +121,46 @@ async fn told_to(
     };
     let config = watcher::Config::default();
     let beside = async { tokio::join!(watching, beside) };
-    let following = watch(api, config, &diary, &sender, lister);
-    let both = async { tokio::join!(following, beside) };
-    // Time stands still while anything happens, so this ends when nothing happens any more.
+    let watch_task = watch(api, config, &recorder, &sender, lister);
+    let both = async { tokio::join!(watch_task, beside) };
+    // The paused clock advances only when all tasks are idle.
     assert!(timeout(Duration::from_secs(50), both).await.is_err());
-    let lines = diary.lines.into_inner().unwrap();
+    let lines = recorder.lines.into_inner().unwrap();
     (lines.join(" "), published)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_absent_kind_is_looked_for_until_it_is_there() {
+async fn an_absent_kind_is_probed_until_it_exists() {
     let answers = vec![status(404), status(404), list(&["a", "b"])];
-    let (lines, published) = told(answers).await;
+    let (lines, published) = recorded(answers).await;
     assert_eq!(lines, "complete complete +a +b complete");
     assert_eq!(published, [Availability::Absent, Availability::Present]);
 }
 
 #[test]
-fn the_longer_a_kind_is_missing_the_rarer_it_is_looked_for() {
+fn the_interval_of_probes_grows_with_the_absence() {
     let after = |seconds| retry_after(Duration::from_secs(seconds)).as_secs();
     assert_eq!([0, 20, 60, 120, 86_400].map(after), [5, 5, 15, 30, 30]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_404_of_a_server_that_cannot_say_what_it_has_takes_no_object_away() {
-    // What a proxy says when the API server behind it is away: to every path the same.
+async fn a_404_without_discovery_deletes_no_objects() {
+    // A proxy in front of an unreachable API server returns 404 for every path.
     let service = tower::service_fn(|_: Request<Body>| async {
         let (code, body) = status(404);
         let body = Body::from(format!("{body}\n").into_bytes());
         Ok::<_, tower::BoxError>(Response::builder().status(code).body(body).unwrap())
     });
     let api: Api<Ingress> = Api::all(Client::new(service, "default"));
-    let (diary, sender) = (Diary::default(), watch::Sender::new(Availability::Unknown));
-    let following = watch(api, watcher::Config::default(), &diary, &sender, Lister::unasked());
-    assert!(timeout(Duration::from_secs(50), following).await.is_err());
-    assert_eq!(diary.lines.into_inner().unwrap(), [""; 0]);
+    let (recorder, sender) = (Recorder::default(), watch::Sender::new(Availability::Unknown));
+    let watch_task = watch(api, watcher::Config::default(), &recorder, &sender, Lister::detached());
+    assert!(timeout(Duration::from_secs(50), watch_task).await.is_err());
+    assert_eq!(recorder.lines.into_inner().unwrap(), [""; 0]);
     assert_eq!(*sender.borrow(), Availability::Unknown);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_new_list_lacks_is_gone() {
+async fn objects_missing_in_a_new_list_are_deleted() {
     let expired = status(410).1;
     let answers = vec![
         list(&["a", "b"]),
@@ -168,85 +169,85 @@ async fn what_a_new_list_lacks_is_gone() {
         event("ERROR", &expired),
         list(&["c"]),
     ];
-    let (lines, published) = told(answers).await;
+    let (lines, published) = recorded(answers).await;
     assert_eq!(lines, "+a +b complete +c -a +c -b complete");
     assert_eq!(published, [Availability::Present]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_vanishes_takes_its_objects_with_it_and_may_come_back() {
+async fn the_objects_of_a_removed_kind_are_deleted() {
     let answers = vec![list(&["a"]), status(404), status(404), list(&["b"])];
-    let (lines, published) = told(answers).await;
+    let (lines, published) = recorded(answers).await;
     assert_eq!(lines, "+a complete -a complete complete +b complete");
     use Availability::{Absent, Present};
     assert_eq!(published, [Present, Absent, Present]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_that_is_taken_away_takes_no_objects_away() {
+async fn a_revoked_right_deletes_no_objects() {
     let answers = vec![list(&["a"]), status(403), status(500), list(&["a"])];
-    let (lines, published) = told(answers).await;
+    let (lines, published) = recorded(answers).await;
     assert_eq!(lines, "+a complete +a complete");
     use Availability::{Denied, Present};
     assert_eq!(published, [Present, Denied, Present]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_watch_lists_again_when_it_is_asked() {
+async fn a_running_watch_lists_again_on_request() {
     let relist = Relist::default();
     let (lister, mut listing) = relist.watch();
-    assert!(!listing.is_since(0));
+    assert!(!listing.is_listed_since(0));
     let asking = async {
-        listing.since(0).await;
-        // A watch without an answer is a running one.
+        listing.wait_since(0).await;
+        // A watch without a response is running.
         sleep(Duration::from_secs(1)).await;
-        let wish = relist.signal();
-        assert!(!listing.is_since(wish));
-        listing.since(wish).await;
+        let request = relist.request();
+        assert!(!listing.is_listed_since(request));
+        listing.wait_since(request).await;
     };
     let answers = vec![list(&["a", "b"]), watching(), list(&["b", "c"])];
-    let (lines, _) = told_to(answers, lister, asking).await;
+    let (lines, _) = recorded_with(answers, lister, asking).await;
     assert_eq!(lines, "+a +b complete +b +c -a complete");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_absent_kind_was_listed_too_and_a_wish_ends_the_pause() {
+async fn an_absent_kind_counts_as_listed_and_a_request_ends_the_pause() {
     let relist = Relist::default();
     let (lister, mut listing) = relist.watch();
     let asking = async {
         let start = tokio::time::Instant::now();
-        listing.since(0).await;
-        listing.since(relist.signal()).await;
+        listing.wait_since(0).await;
+        listing.wait_since(relist.request()).await;
         assert_eq!(start.elapsed(), Duration::ZERO);
     };
-    let (lines, published) = told_to(vec![status(404), list(&["a"])], lister, asking).await;
+    let (lines, published) = recorded_with(vec![status(404), list(&["a"])], lister, asking).await;
     assert_eq!(lines, "complete +a complete");
     assert_eq!(published, [Availability::Absent, Availability::Present]);
 }
 
 #[test]
-fn all_who_follow_one_watch_are_told() {
-    let diaries = [Arc::new(Diary::default()), Arc::new(Diary::default())];
-    let fan = FanOut(diaries.iter().map(|diary| diary.clone() as _).collect());
+fn all_handlers_of_a_fan_out_are_called() {
+    let recorders = [Arc::new(Recorder::default()), Arc::new(Recorder::default())];
+    let fan_out = FanOut(recorders.iter().map(|recorder| recorder.clone() as _).collect());
     let object = |name| serde_json::from_value::<Ingress>(object(name)).unwrap();
-    diaries[1].applied(object("b"));
-    fan.applied(object("a"));
-    assert_eq!(fan.keys(), [ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b")]);
-    fan.gone(&ObjectKey::new("ns", "a"));
-    fan.complete();
-    let lines = diaries.map(|diary| diary.lines.lock().unwrap().join(" "));
+    recorders[1].applied(object("b"));
+    fan_out.applied(object("a"));
+    assert_eq!(fan_out.keys(), [ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b")]);
+    fan_out.gone(&ObjectKey::new("ns", "a"));
+    fan_out.complete();
+    let lines = recorders.map(|recorder| recorder.lines.lock().unwrap().join(" "));
     assert_eq!(lines, ["+a -a complete", "+b +a -a complete"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_is_asked_for_in_the_version_that_is_wanted() {
+async fn a_kind_is_watched_in_the_given_version() {
     use crate::api::{
         istio::GatewaySpec,
         source::{Foreign, Version},
     };
     #[derive(Default)]
-    struct Nobody;
-    impl EventHandler<Foreign<GatewaySpec>> for Nobody {
+    struct IgnoreEvents;
+    impl EventHandler<Foreign<GatewaySpec>> for IgnoreEvents {
         fn applied(&self, _: Foreign<GatewaySpec>) {}
         fn gone(&self, _: &ObjectKey) {}
         fn keys(&self) -> Vec<ObjectKey> {
@@ -265,8 +266,8 @@ async fn a_kind_is_asked_for_in_the_version_that_is_wanted() {
     let api: Api<Foreign<GatewaySpec>> = Api::all_with(client, &version);
     let sender = watch::Sender::new(Availability::Unknown);
     let config = watcher::Config::default();
-    let following = watch_as(version, api, config, &Nobody, &sender, Lister::unasked());
-    assert!(timeout(Duration::from_secs(1), following).await.is_err());
+    let watch_task = watch_as(version, api, config, &IgnoreEvents, &sender, Lister::detached());
+    assert!(timeout(Duration::from_secs(1), watch_task).await.is_err());
     let paths: Vec<String> = paths.lock().unwrap().iter().cloned().collect();
     assert_eq!(paths, ["/apis", "/apis/networking.istio.io/v1alpha3/gateways"]);
 }

@@ -1,6 +1,6 @@
-//! Objects as they come, whatever is in them. The API server takes what our types do not (a date
-//! in the year 9999, base64 with loose bits), and one object that cannot be read must not make the
-//! list of all unreadable: whoever writes objects could stop us with one.
+//! Tolerant decoding of objects. The API server accepts values that our types refuse, like dates in the
+//! year 9999 or base64 with trailing bits. Such an object must not make the whole list unreadable, or a
+//! tenant could block the manager.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,10 +9,10 @@ use kube::{Resource, core::DynamicResourceScope};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-/// An object, or why it cannot be read.
+/// An object, or the error of its decoding.
 #[derive(Clone)]
 pub(super) struct Tolerant<K> {
-    /// Name and version; nothing else.
+    /// Namespace, name, uid and resource version only.
     pub(super) metadata: ObjectMeta,
     pub(super) object: Result<K, String>,
 }
@@ -27,8 +27,8 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Tolerant<K> {
     }
 }
 
-/// Managed fields and kubectl's copy are more than half of an object, and nobody here reads them.
-/// Returns who the object is.
+/// Removes managed fields and the last applied configuration of kubectl, which are not used. Returns
+/// the identifying metadata.
 fn strip(metadata: &mut Map<String, Value>) -> ObjectMeta {
     metadata.remove("managedFields");
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -46,7 +46,7 @@ fn strip(metadata: &mut Map<String, Value>) -> ObjectMeta {
 
 impl<K> fmt::Debug for Tolerant<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Lenient").field(&self.metadata.name).finish()
+        f.debug_tuple("Tolerant").field(&self.metadata.name).finish()
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_still_has_a_name_and_what_nobody_reads_does_no_harm() {
+    fn an_undecodable_object_keeps_its_name_and_unused_fields_do_no_harm() {
         let secret = |data: Value, time: &str| -> Tolerant<Secret> {
             serde_json::from_value(json!({
                 "metadata": {

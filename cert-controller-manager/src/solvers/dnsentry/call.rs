@@ -1,5 +1,4 @@
-//! Calls to the API server about one entry: each has a deadline, and each failure says whose turn it
-//! is to do something.
+//! Calls to the API server for one entry, with a deadline, and their errors.
 
 use std::{future::Future, time::Duration};
 
@@ -8,30 +7,32 @@ use tokio::time::timeout;
 
 use crate::{api::ObjectKey, runtime::errors::brief};
 
-/// Why a call to the API server brought nothing.
-pub(super) enum Fault {
+/// Why a call failed.
+pub(super) enum CallError {
     TimedOut,
-    /// The error and its HTTP status, 0 when there was no answer.
+    /// The error and its HTTP status, 0 without a response.
     Kube(kube::Error, u16),
 }
 
-pub(super) async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
-    let result = timeout(DEADLINE, call).await.map_err(|_| Fault::TimedOut)?;
+pub(super) async fn with_deadline<T>(
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, CallError> {
+    let result = timeout(DEADLINE, call).await.map_err(|_| CallError::TimedOut)?;
     result.map_err(|error| {
         let code = match &error {
             kube::Error::Api(status) => status.code,
             _ => 0,
         };
-        Fault::Kube(error, code)
+        CallError::Kube(error, code)
     })
 }
 
-impl Fault {
+impl CallError {
     pub(super) fn explain(self, verb: &str, key: &ObjectKey) -> SolveError {
         let ObjectKey { namespace, .. } = key;
         match self {
             Self::TimedOut => SolveError::Unavailable(format!(
-                "cannot {verb} DNSEntry {key}: no answer within {} s",
+                "cannot {verb} DNSEntry {key}: no answer with_deadline {} s",
                 DEADLINE.as_secs()
             )),
             Self::Kube(_, 403) => SolveError::Misconfigured(format!(
@@ -49,5 +50,5 @@ impl Fault {
     }
 }
 
-/// For every call.
+/// Deadline of a call.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -1,8 +1,8 @@
-//! The index of our challenge entries: what they look like, without asking the API server.
+//! Cache of our challenge entries.
 //!
-//! Fed by a watch of `DNSEntry` in one namespace or all. Tells the owner of every entry that changed,
-//! which wakes its Certificate. Entries of other classes and other makers are not kept: sweeping
-//! must never see them.
+//! A watch of `DNSEntry` in one namespace or all fills it. Each change reports the owner of the entry, whose
+//! Certificate is then reconciled. Entries of other classes and managers are not kept, because they must
+//! never be deleted.
 
 use std::{
     collections::HashMap,
@@ -20,17 +20,17 @@ use crate::{
     runtime::watch::{Availability, EventHandler},
 };
 
-/// Our challenge entries as they were last heard of.
+/// See the [module](self).
 pub struct Entries {
     namespace: Option<String>,
     class: String,
     realm: Realm,
-    wake: UnboundedSender<Owner>,
+    changed_owners: UnboundedSender<Owner>,
     index: Mutex<HashMap<ObjectKey, Entry>>,
     pub(super) availability: Arc<watch::Sender<Availability>>,
 }
 
-/// What is kept of an entry. Of its values only a digest: they are secret while the order runs.
+/// A cached entry. It has only a digest of the values, which are secret while the order runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
     pub(super) owner: Owner,
@@ -44,39 +44,39 @@ pub(super) struct Entry {
 }
 
 impl Entries {
-    /// An empty index of the entries in `namespace`, or all, that carry `class` and `realm`. The owner of each
-    /// entry that changes is sent to `wake`.
+    /// An empty cache of the entries with `class` and `realm` in `namespace` or all namespaces. The owner of
+    /// each changed entry is sent to `changed_owners`.
     #[must_use]
     pub fn new(
         namespace: Option<String>,
         class: Option<String>,
         realm: Realm,
-        wake: UnboundedSender<Owner>,
+        changed_owners: UnboundedSender<Owner>,
     ) -> Self {
         let availability = Arc::new(watch::Sender::new(Availability::Unknown));
         let (class, index) = (class.unwrap_or_default(), Mutex::default());
-        Self { namespace, class, realm, wake, index, availability }
+        Self { namespace, class, realm, changed_owners, index, availability }
     }
 
-    /// Where the entries are; `None` is everywhere.
+    /// The namespace of the entries; `None` for all.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
 
-    /// Told by whoever runs the watch that feeds the index.
+    /// The sender for the watch that fills the cache.
     #[must_use]
     pub fn sender(&self) -> Arc<watch::Sender<Availability>> {
         self.availability.clone()
     }
 
-    /// Whether the index can be believed.
+    /// Subscribes to the availability of the kind.
     #[must_use]
     pub fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.subscribe()
     }
 
-    /// The entries of `owner`, for sweeping what a crash left.
+    /// The entries of `owner`, for the cleanup after a crash.
     #[must_use]
     pub fn of_owner(&self, owner: &Owner) -> Vec<ObjectKey> {
         let index = self.index();
@@ -88,7 +88,7 @@ impl Entries {
         self.index().get(key).cloned()
     }
 
-    /// Whose entry is there, as far as it is one of ours.
+    /// The owner of an entry, if it is one of ours.
     pub(super) fn owner(&self, key: &ObjectKey) -> Option<Owner> {
         self.index().get(key).map(|entry| entry.owner.clone())
     }
@@ -97,17 +97,17 @@ impl Entries {
         *self.availability.borrow()
     }
 
-    /// Without a namespace for all, an entry is in its owner's: whoever writes entries elsewhere must
-    /// not speak for somebody else.
+    /// Whether an entry may belong to `owner`. Without a common namespace, it must be in the namespace of the
+    /// owner, because tenants can write entries in their own namespaces.
     fn may_be_of(&self, key: &ObjectKey, owner: &Owner) -> bool {
         let owner = CertificateKey::from_owner(owner);
         self.namespace.is_some()
             || owner.is_some_and(|owner| owner.object.namespace == key.namespace)
     }
 
-    fn wake(&self, owner: Owner) {
-        // Nobody listens any more when the process ends.
-        let _ = self.wake.send(owner);
+    fn report_change(&self, owner: Owner) {
+        // The receiver is gone when the process ends.
+        let _ = self.changed_owners.send(owner);
     }
 
     fn index(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry>> {
@@ -123,7 +123,7 @@ impl EventHandler<DNSEntry> for Entries {
                 && self.realm.is(object.realm())
                 && self.may_be_of(&key, &entry.owner)
         };
-        let Some(entry) = summarise(&object).filter(ours) else {
+        let Some(entry) = convert(&object).filter(ours) else {
             return self.gone(&key);
         };
         let owner = entry.owner.clone();
@@ -131,17 +131,17 @@ impl EventHandler<DNSEntry> for Entries {
         if let Some(before) = &before
             && before.owner != owner
         {
-            self.wake(before.owner.clone());
+            self.report_change(before.owner.clone());
         }
         if before.as_ref() != Some(&entry) {
-            self.wake(owner);
+            self.report_change(owner);
         }
     }
 
     fn gone(&self, key: &ObjectKey) {
         let before = self.index().remove(key);
         if let Some(before) = before {
-            self.wake(before.owner);
+            self.report_change(before.owner);
         }
     }
 
@@ -150,7 +150,7 @@ impl EventHandler<DNSEntry> for Entries {
     }
 }
 
-fn summarise(object: &DNSEntry) -> Option<Entry> {
+fn convert(object: &DNSEntry) -> Option<Entry> {
     let status = object.status.clone().unwrap_or_default();
     Some(Entry {
         owner: Owner(object.challenge_owner()?.to_owned()),
@@ -203,7 +203,7 @@ mod tests {
         Realm::new("gardencert", &ClusterId { id: "s".into(), former: vec![] })
     }
 
-    fn woken(receiver: &mut UnboundedReceiver<Owner>) -> Vec<String> {
+    fn changed(receiver: &mut UnboundedReceiver<Owner>) -> Vec<String> {
         std::iter::from_fn(|| receiver.try_recv().ok()).map(|owner| owner.0).collect()
     }
 
@@ -213,28 +213,28 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_woken_by_every_change_that_matters_and_by_no_other() {
+    fn only_relevant_changes_are_reported_to_the_owner() {
         let (sender, mut receiver) = unbounded_channel();
         let entries = Entries::new(Some("dns".into()), Some("c".into()), realm(), sender);
         let owner = Owner("ns/a".into());
 
         entries.applied(entry("a", &ours("ns/a"), ""));
         entries.applied(entry("a", &ours("ns/a"), ""));
-        assert_eq!(woken(&mut receiver), ["ns/a"]);
+        assert_eq!(changed(&mut receiver), ["ns/a"]);
         assert_eq!(entries.of_owner(&owner), keys(&["a"]));
 
         entries.applied(entry("a", &ours("ns/a"), "Ready"));
-        assert_eq!(woken(&mut receiver), ["ns/a"]);
+        assert_eq!(changed(&mut receiver), ["ns/a"]);
         entries.applied(entry("a", &ours("ns/b"), "Ready"));
-        assert_eq!(woken(&mut receiver), ["ns/a", "ns/b"]);
+        assert_eq!(changed(&mut receiver), ["ns/a", "ns/b"]);
         entries.gone(&keys(&["a"])[0]);
         entries.gone(&keys(&["a"])[0]);
-        assert_eq!(woken(&mut receiver), ["ns/b"]);
+        assert_eq!(changed(&mut receiver), ["ns/b"]);
         assert_eq!(entries.of_owner(&owner), []);
     }
 
     #[test]
-    fn entries_of_others_are_never_kept() {
+    fn entries_of_other_managers_are_not_kept() {
         let (sender, mut receiver) = unbounded_channel();
         let entries = Entries::new(None, Some("c".into()), realm(), sender);
         for annotations in [
@@ -249,6 +249,6 @@ mod tests {
             entries.applied(entry("a", &annotations, "Ready"));
         }
         assert_eq!(entries.keys(), []);
-        assert_eq!(woken(&mut receiver), [""; 0]);
+        assert_eq!(changed(&mut receiver), [""; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether an entry is published, decided from what the index has and what we applied. Pure.
+//! Determines whether an entry is published, from the cache and our last write. Pure.
 
 use super::{Applied, entries::Entry};
 use crate::{
@@ -6,22 +6,21 @@ use crate::{
     runtime::watch::Availability,
 };
 
-/// Where an entry stands. The texts are for a person and name the entry.
+/// The state of an entry, with a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum EntryState {
-    /// Our version of it is ready.
+    /// Our version is ready.
     Published,
-    /// Our version of it is there and not ready.
+    /// Our version exists and is not ready.
     Pending(String),
-    /// Our version of it is not there: not yet heard of, or deleted or altered by somebody.
-    NotOurs(String),
-    /// Nothing can be said about entries at all.
+    /// Our version is not in the cache: the watch is late, or another client deleted or changed it.
+    NotApplied(String),
+    /// The entries are not known.
     Unknown(String),
 }
 
-/// Decides it for the entry at `key`, which should publish `content`. `entry` is what the index has,
-/// which may be older or newer than what we `applied`; that is unknown after a restart, and then
-/// the content alone has to do.
+/// The state of the entry at `key`, which should publish `content`. The cached `entry` may be older or newer
+/// than our last write `applied`. After a restart, only the content is compared.
 pub(super) fn entry_state(
     key: &ObjectKey,
     availability: Availability,
@@ -36,15 +35,15 @@ pub(super) fn entry_state(
         Availability::Denied => return unknown("the right to list and watch entries is missing"),
         Availability::Present => {}
     }
-    let not_ours = |why: &str| EntryState::NotOurs(format!("DNSEntry {key} {why}"));
-    let Some(entry) = entry else { return not_ours("is not there") };
+    let not_applied = |why: &str| EntryState::NotApplied(format!("DNSEntry {key} {why}"));
+    let Some(entry) = entry else { return not_applied("does not exist") };
     if entry.deleting {
-        return not_ours("is being deleted");
+        return not_applied("is being deleted");
     }
     let older =
         |applied: &Applied| entry.uid != applied.uid || entry.generation < applied.generation;
     if applied.is_some_and(older) || entry.content != *content {
-        return not_ours("is not the version that was applied");
+        return not_applied("is not the version that was applied");
     }
     if entry.observed_generation == Some(entry.generation) && entry.state == STATE_READY {
         return EntryState::Published;
@@ -67,7 +66,7 @@ fn pending(key: &ObjectKey, entry: &Entry) -> String {
     }
 }
 
-/// Of somebody else's message, so that ours stays readable.
+/// Maximum length of the message of another controller.
 const MAX_MESSAGE: usize = 300;
 
 #[cfg(test)]
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_counts_when_it_is_ready_in_the_version_that_we_applied() {
+    fn an_entry_is_published_when_its_applied_version_is_ready() {
         use Availability::{Absent, Denied, Present, Unknown};
         let applied = |uid: &str, generation| {
             Some(Applied { uid: uid.into(), generation, at: Timestamp::UNIX_EPOCH })
@@ -109,15 +108,15 @@ mod tests {
             (Unknown, ready(), None, "Unknown: entries are not listed yet"),
             (Absent, None, None, "Unknown: the cluster has no DNSEntry resource"),
             (Denied, None, None, "Unknown: the right to list and watch entries is missing"),
-            (Present, None, None, "NotOurs is not there"),
-            (Present, entry(|e| e.deleting = true), None, "NotOurs is being deleted"),
-            (Present, ready(), applied("u2", 3), "NotOurs is not the version that was applied"),
-            (Present, ready(), applied("u3", 1), "NotOurs is not the version that was applied"),
+            (Present, None, None, "NotApplied does not exist"),
+            (Present, entry(|e| e.deleting = true), None, "NotApplied is being deleted"),
+            (Present, ready(), applied("u2", 3), "NotApplied is not the version that was applied"),
+            (Present, ready(), applied("u3", 1), "NotApplied is not the version that was applied"),
             (
                 Present,
                 entry(|e| e.content = [8; 32]),
                 None,
-                "NotOurs is not the version that was applied",
+                "NotApplied is not the version that was applied",
             ),
             (
                 Present,
@@ -151,7 +150,7 @@ mod tests {
             let found = match found {
                 EntryState::Published => "Published".to_owned(),
                 EntryState::Pending(why) => format!("Pending {why}"),
-                EntryState::NotOurs(why) => format!("NotOurs {why}"),
+                EntryState::NotApplied(why) => format!("NotApplied {why}"),
                 EntryState::Unknown(why) => format!("Unknown {why}"),
             };
             assert_eq!(

@@ -1,18 +1,18 @@
-//! The names of challenge entries, and the fingerprint of what they should publish. Pure.
+//! Names of challenge entries, and digests of their content. Pure.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use cert_lib::{model::name::DnsName, solve::Owner};
 
 use crate::api::Realm;
 
-/// `cert--<domain>-<32 hex digits>`. The digits stand for owner, realm, class and challenge name, so that
-/// names that are cut off or had to be changed for Kubernetes stay apart. Tenants choose the names of
-/// their Certificates: with fewer digits they could find one that has the entry of somebody else.
+/// `cert--<domain>-<32 hex digits>`. The digest of owner, realm, class and challenge name makes a truncated
+/// or changed name unique. Tenants choose the names of Certificates: with fewer digits, they could find a
+/// collision with the entry of another tenant.
 pub(super) fn of_entry(owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
     with_digits(16, owner, realm, class, fqdn)
 }
 
-/// The same with the 8 digits that older versions wrote.
+/// The name in older versions, with 8 digits.
 pub(super) fn of_older(owner: &Owner, realm: &Realm, class: &str, fqdn: &DnsName) -> String {
     with_digits(4, owner, realm, class, fqdn)
 }
@@ -21,15 +21,15 @@ fn with_digits(bytes: usize, owner: &Owner, realm: &Realm, class: &str, fqdn: &D
     let digest = digest([owner.0.as_str(), realm.as_str(), class, fqdn.as_str()]);
     let digits: String = digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
     let fqdn = fqdn.as_str().trim_start_matches("*.");
-    // The end of a CNAME chain may have underscores anywhere, and no object's name has any.
+    // The target of a CNAME may contain underscores, which object names cannot contain.
     let domain = fqdn.strip_prefix("_acme-challenge.").unwrap_or(fqdn).replace('_', "x");
     let mut stem = format!("cert--{domain}");
     stem.truncate(MAX_NAME - 1 - digits.len());
-    // A cut may leave what no name may have before a hyphen.
+    // A truncated name may end with characters that are not allowed before a hyphen.
     format!("{}-{digits}", stem.trim_end_matches(['.', '-']))
 }
 
-/// Stands for name and values where they are compared and must not be kept.
+/// A digest of name and values, for comparison without keeping the values.
 pub(super) fn of_content<'a>(
     dns_name: &str,
     values: impl IntoIterator<Item = &'a String>,
@@ -40,7 +40,7 @@ pub(super) fn of_content<'a>(
     digest([dns_name.as_str()].into_iter().chain(values))
 }
 
-/// SHA-256 of `parts` with their lengths, so that no two lists have the same input.
+/// SHA-256 of `parts` with their lengths, so that the encoding is unambiguous.
 fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -52,7 +52,7 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
     bytes
 }
 
-/// Longest name of an object.
+/// Maximum length of an object name.
 const MAX_NAME: usize = 253;
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_the_domain_and_keeps_owners_classes_and_domains_apart() {
+    fn a_name_contains_the_domain_and_is_unique() {
         let one = name("default/web", "", "_acme-challenge.example.org");
         let digits = one.strip_prefix("cert--example.org-").unwrap();
         assert!(digits.len() >= 32 && digits.bytes().all(|it| it.is_ascii_hexdigit()), "{one}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_challenge_name_makes_a_name_that_kubernetes_takes() {
+    fn every_challenge_name_results_in_a_valid_object_name() {
         let label = "a".repeat(60);
         let long = format!("_acme-challenge.{label}.{label}.{label}.b.{}", "c".repeat(50));
         let ends_in_dot = format!("{label}.{label}.{label}.{}.cc.d", "b".repeat(53));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_the_same_in_any_order_and_case_of_the_name() {
+    fn the_digest_ignores_order_and_case() {
         let values = |list: &[&str]| list.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
         let one = of_content("Example.org.", &values(&["a", "b"]));
         assert_eq!(one, of_content("example.org", &values(&["b", "a"])));

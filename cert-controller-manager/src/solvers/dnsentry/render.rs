@@ -1,4 +1,4 @@
-//! What an entry looks like. Pure.
+//! Renders entries. Pure.
 
 use cert_lib::{model::name::DnsName, solve::Owner};
 use kube::Resource;
@@ -12,7 +12,7 @@ use crate::api::{
     },
 };
 
-/// The entry as we want it. For server-side apply: fields that are not here are not ours.
+/// The entry for server-side apply, with only the fields that we own.
 pub(super) fn render(
     key: &ObjectKey,
     owner: &Owner,

@@ -13,7 +13,7 @@ use super::*;
 use crate::api::{ClusterId, dnsentry::ANNOTATION_OWNER};
 use crate::runtime::watch::{Availability, EventHandler};
 
-/// What the API server holds, and the code that it answers with in its place.
+/// An API server with its objects, or an error code for all requests.
 #[derive(Default)]
 struct Api {
     objects: HashMap<String, Value>,
@@ -63,12 +63,12 @@ fn failure(code: StatusCode) -> (StatusCode, Value) {
     (code, status)
 }
 
-/// Every server shows these values.
+/// A resolver whose servers return these values.
 #[derive(Default)]
-struct World(Mutex<(bool, Vec<String>)>, Mutex<Option<DnsName>>);
+struct Dns(Mutex<(bool, Vec<String>)>, Mutex<Option<DnsName>>);
 
 #[async_trait]
-impl Resolver for World {
+impl Resolver for Dns {
     async fn query(
         &self,
         _: SocketAddr,
@@ -90,15 +90,15 @@ impl Resolver for World {
     }
 }
 
-struct Rig {
+struct TestEnv {
     solver: DnsEntrySolver,
     api: Arc<Mutex<Api>>,
-    world: Arc<World>,
+    dns: Arc<Dns>,
     clock: Arc<Manual>,
     owner: Owner,
 }
 
-impl Rig {
+impl TestEnv {
     fn new(settings: Settings) -> Self {
         let api = Arc::new(Mutex::new(Api::default()));
         let served = api.clone();
@@ -117,24 +117,18 @@ impl Rig {
         let entries =
             Arc::new(Entries::new(None, settings.class.clone(), settings.realm.clone(), wake));
         entries.availability.send_replace(Availability::Present);
-        let world = Arc::new(World::default());
+        let dns = Arc::new(Dns::default());
         let clock = Arc::new(Manual::at(Timestamp::UNIX_EPOCH));
         let nameserver = "192.0.2.1:53".parse().unwrap();
         let propagation =
             Arc::new(Propagation::new(vec![Nameserver::Address(nameserver)], clock.clone()));
         let client = Client::new(service, "default");
-        let solver = DnsEntrySolver::new(
-            client,
-            entries,
-            world.clone(),
-            propagation,
-            clock.clone(),
-            settings,
-        );
-        Self { solver, api, world, clock, owner: Owner("ns/web".into()) }
+        let solver =
+            DnsEntrySolver::new(client, entries, dns.clone(), propagation, clock.clone(), settings);
+        Self { solver, api, dns, clock, owner: Owner("ns/web".into()) }
     }
 
-    /// The watch hears of all objects, and the DNS controller has given them `state`.
+    /// Delivers all objects to the cache, with `state` from the DNS controller.
     fn observe(&self, state: &str) {
         for object in self.api.lock().unwrap().objects.values() {
             let mut object = object.clone();
@@ -146,7 +140,7 @@ impl Rig {
 
     fn publish(&self, authoritative: bool, values: &[&str]) {
         let values = values.iter().map(|v| (*v).to_owned()).collect();
-        *self.world.0.lock().unwrap() = (authoritative, values);
+        *self.dns.0.lock().unwrap() = (authoritative, values);
     }
 
     async fn ready(&self, proofs: &[Proof]) -> String {
@@ -171,7 +165,7 @@ fn proof(values: &[&str]) -> [Proof; 1] {
 }
 
 #[tokio::test]
-async fn a_proof_becomes_an_entry_of_its_owner_and_goes_away_again() {
+async fn a_proof_is_published_as_an_entry_of_its_owner_and_removed() {
     let class = Some("mine".to_owned());
     let cluster = ClusterId { id: "s".to_owned(), former: vec![] };
     let settings = Settings {
@@ -181,12 +175,12 @@ async fn a_proof_becomes_an_entry_of_its_owner_and_goes_away_again() {
         realm: Realm::new("gardencert", &cluster),
         ..Settings::default()
     };
-    let rig = Rig::new(settings);
+    let env = TestEnv::new(settings);
     let proofs = proof(&["a", "b"]);
-    rig.solver.present(&rig.owner, &proofs).await.unwrap();
-    rig.solver.present(&rig.owner, &proofs).await.unwrap();
+    env.solver.present(&env.owner, &proofs).await.unwrap();
+    env.solver.present(&env.owner, &proofs).await.unwrap();
 
-    let objects = rig.objects();
+    let objects = env.objects();
     assert_eq!(objects.len(), 1);
     let metadata = &objects[0]["metadata"];
     assert_eq!(metadata["namespace"], "dns");
@@ -202,150 +196,150 @@ async fn a_proof_becomes_an_entry_of_its_owner_and_goes_away_again() {
     assert_eq!(objects[0]["spec"], spec);
 
     for _ in 0..2 {
-        rig.solver.cleanup(&rig.owner, &proofs).await.unwrap();
-        assert_eq!(rig.objects(), [json!(null); 0]);
+        env.solver.cleanup(&env.owner, &proofs).await.unwrap();
+        assert_eq!(env.objects(), [json!(null); 0]);
     }
 }
 
 #[tokio::test]
-async fn two_owners_of_one_name_have_two_entries_and_sweeping_takes_one() {
-    let rig = Rig::new(Settings::default());
+async fn two_owners_of_one_name_have_separate_entries() {
+    let env = TestEnv::new(Settings::default());
     let other = Owner("ns/other".into());
-    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
-    rig.solver.present(&other, &proof(&["b"])).await.unwrap();
-    rig.observe("Ready");
-    assert_eq!(rig.objects().len(), 2);
-    rig.solver.sweep(&rig.owner).await.unwrap();
-    let left = rig.objects();
+    env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
+    env.solver.present(&other, &proof(&["b"])).await.unwrap();
+    env.observe("Ready");
+    assert_eq!(env.objects().len(), 2);
+    env.solver.sweep(&env.owner).await.unwrap();
+    let left = env.objects();
     assert_eq!((left.len(), &left[0]["spec"]["text"]), (1, &json!(["b"])));
 }
 
 #[tokio::test]
-async fn an_entry_that_is_of_another_owner_is_neither_written_nor_deleted() {
-    let rig = Rig::new(Settings::default());
-    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
-    for object in rig.api.lock().unwrap().objects.values_mut() {
+async fn an_entry_of_another_owner_is_neither_written_nor_deleted() {
+    let env = TestEnv::new(Settings::default());
+    env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
+    for object in env.api.lock().unwrap().objects.values_mut() {
         object["metadata"]["annotations"]["cert.gardener.cloud/challenge-owner"] =
             json!("ns/other");
     }
-    rig.observe("Ready");
-    let before = rig.objects();
-    let error = rig.solver.present(&rig.owner, &proof(&["b"])).await.unwrap_err();
+    env.observe("Ready");
+    let before = env.objects();
+    let error = env.solver.present(&env.owner, &proof(&["b"])).await.unwrap_err();
     assert!(error.to_string().ends_with("belongs to another Certificate: rename this one"));
-    rig.solver.cleanup(&rig.owner, &proof(&["b"])).await.unwrap();
-    assert_eq!(rig.objects(), before);
+    env.solver.cleanup(&env.owner, &proof(&["b"])).await.unwrap();
+    assert_eq!(env.objects(), before);
 }
 
 #[tokio::test]
-async fn an_order_that_an_older_version_began_goes_on_with_its_entry() {
-    let rig = Rig::new(Settings::default());
-    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
+async fn an_order_of_an_older_version_keeps_its_entry() {
+    let env = TestEnv::new(Settings::default());
+    env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
     let Proof::Txt { fqdn, .. } = &proof(&[])[0];
-    let older = name::of_older(&rig.owner, &Realm::default(), "", fqdn);
-    let mut object = rig.objects().remove(0);
+    let older = name::of_older(&env.owner, &Realm::default(), "", fqdn);
+    let mut object = env.objects().remove(0);
     object["metadata"]["name"] = json!(older);
     let entry = serde_json::from_value(object.clone()).unwrap();
     {
-        let objects = &mut rig.api.lock().unwrap().objects;
+        let objects = &mut env.api.lock().unwrap().objects;
         let (mut place, _) = objects.drain().next().unwrap();
         place.truncate(place.rfind('/').unwrap() + 1);
         objects.insert(format!("{place}{older}"), object);
     }
-    rig.solver.entries.applied(entry);
-    rig.solver.present(&rig.owner, &proof(&["b"])).await.unwrap();
-    let objects = rig.objects();
+    env.solver.entries.applied(entry);
+    env.solver.present(&env.owner, &proof(&["b"])).await.unwrap();
+    let objects = env.objects();
     assert_eq!((objects.len(), &objects[0]["spec"]["text"]), (1, &json!(["b"])));
-    rig.solver.cleanup(&rig.owner, &proof(&["b"])).await.unwrap();
-    assert_eq!(rig.objects(), [json!(null); 0]);
+    env.solver.cleanup(&env.owner, &proof(&["b"])).await.unwrap();
+    assert_eq!(env.objects(), [json!(null); 0]);
 }
 
 #[tokio::test]
-async fn ready_needs_the_entry_then_the_world_then_the_wait_behind_caches() {
-    let rig = Rig::new(Settings::default());
+async fn ready_requires_the_entry_the_visible_record_and_the_additional_wait() {
+    let env = TestEnv::new(Settings::default());
     let proofs = proof(&["a"]);
-    rig.solver.present(&rig.owner, &proofs).await.unwrap();
-    assert!(rig.ready(&proofs).await.contains("is not there [1]"));
-    rig.observe("Pending");
-    assert!(rig.ready(&proofs).await.contains("has state Pending"));
-    rig.observe("Ready");
-    assert!(rig.ready(&proofs).await.contains("192.0.2.1:53"));
-    rig.publish(false, &["a", "foreign"]);
-    assert!(rig.ready(&proofs).await.ends_with("waiting 10 s more [10]"));
-    rig.step(9);
-    assert!(rig.ready(&proofs).await.ends_with("waiting 1 s more [1]"));
-    rig.step(1);
-    assert_eq!(rig.ready(&proofs).await, "ready");
+    env.solver.present(&env.owner, &proofs).await.unwrap();
+    assert!(env.ready(&proofs).await.contains("does not exist [1]"));
+    env.observe("Pending");
+    assert!(env.ready(&proofs).await.contains("has state Pending"));
+    env.observe("Ready");
+    assert!(env.ready(&proofs).await.contains("192.0.2.1:53"));
+    env.publish(false, &["a", "foreign"]);
+    assert!(env.ready(&proofs).await.ends_with("waiting 10 s more [10]"));
+    env.step(9);
+    assert!(env.ready(&proofs).await.ends_with("waiting 1 s more [1]"));
+    env.step(1);
+    assert_eq!(env.ready(&proofs).await, "ready");
 }
 
 #[tokio::test]
-async fn authoritative_sight_needs_no_wait_and_a_configured_one_is_kept() {
+async fn an_authoritative_answer_needs_no_wait_unless_configured() {
     for (wait, want) in [(None, "ready"), (Some(3), "the values are visible; waiting 3 s more [3]")]
     {
         let additional_wait = wait.map(SignedDuration::from_secs);
-        let rig = Rig::new(Settings { additional_wait, ..Settings::default() });
-        rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
-        rig.observe("Ready");
-        rig.publish(true, &["a"]);
-        assert_eq!(rig.ready(&proof(&["a"])).await, want);
+        let env = TestEnv::new(Settings { additional_wait, ..Settings::default() });
+        env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
+        env.observe("Ready");
+        env.publish(true, &["a"]);
+        assert_eq!(env.ready(&proof(&["a"])).await, want);
     }
 }
 
 #[tokio::test]
-async fn a_stale_index_does_not_count() {
-    let rig = Rig::new(Settings::default());
-    rig.solver.present(&rig.owner, &proof(&["old"])).await.unwrap();
-    rig.observe("Ready");
-    rig.publish(true, &["old", "new"]);
-    rig.solver.present(&rig.owner, &proof(&["new"])).await.unwrap();
-    assert!(rig.ready(&proof(&["new"])).await.contains("not the version that was applied"));
-    rig.observe("Ready");
-    assert_eq!(rig.ready(&proof(&["new"])).await, "ready");
+async fn a_stale_cache_is_not_ready() {
+    let env = TestEnv::new(Settings::default());
+    env.solver.present(&env.owner, &proof(&["old"])).await.unwrap();
+    env.observe("Ready");
+    env.publish(true, &["old", "new"]);
+    env.solver.present(&env.owner, &proof(&["new"])).await.unwrap();
+    assert!(env.ready(&proof(&["new"])).await.contains("not the version that was applied"));
+    env.observe("Ready");
+    assert_eq!(env.ready(&proof(&["new"])).await, "ready");
 }
 
 #[tokio::test]
-async fn an_entry_that_somebody_deleted_is_written_again_but_not_at_once() {
-    let rig = Rig::new(Settings::default());
+async fn a_deleted_entry_is_written_again_after_a_delay() {
+    let env = TestEnv::new(Settings::default());
     let proofs = proof(&["a"]);
-    rig.solver.present(&rig.owner, &proofs).await.unwrap();
-    rig.observe("Ready");
-    rig.publish(true, &["a"]);
-    rig.api.lock().unwrap().objects.clear();
-    for key in rig.solver.entries.keys() {
-        rig.solver.entries.gone(&key);
+    env.solver.present(&env.owner, &proofs).await.unwrap();
+    env.observe("Ready");
+    env.publish(true, &["a"]);
+    env.api.lock().unwrap().objects.clear();
+    for key in env.solver.entries.keys() {
+        env.solver.entries.gone(&key);
     }
-    assert!(rig.ready(&proofs).await.contains("is not there"));
-    assert_eq!(rig.objects().len(), 0);
-    rig.step(5);
-    assert!(rig.ready(&proofs).await.contains("is not there"));
-    assert_eq!(rig.objects().len(), 1);
-    rig.observe("Ready");
-    assert_eq!(rig.ready(&proofs).await, "ready");
+    assert!(env.ready(&proofs).await.contains("does not exist"));
+    assert_eq!(env.objects().len(), 0);
+    env.step(5);
+    assert!(env.ready(&proofs).await.contains("does not exist"));
+    assert_eq!(env.objects().len(), 1);
+    env.observe("Ready");
+    assert_eq!(env.ready(&proofs).await, "ready");
 }
 
 #[tokio::test]
-async fn looks_become_rarer_with_time() {
-    let rig = Rig::new(Settings::default());
-    rig.solver.present(&rig.owner, &proof(&["a"])).await.unwrap();
+async fn the_interval_of_checks_grows_with_time() {
+    let env = TestEnv::new(Settings::default());
+    env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
     let mut pauses = Vec::new();
     for seconds in [0, 4, 16, 40, 100] {
-        rig.step(seconds);
-        rig.observe("Pending");
-        let said = rig.ready(&proof(&["a"])).await;
-        pauses.push(said.rsplit_once('[').unwrap().1.to_owned());
+        env.step(seconds);
+        env.observe("Pending");
+        let text = env.ready(&proof(&["a"])).await;
+        pauses.push(text.rsplit_once('[').unwrap().1.to_owned());
     }
     assert_eq!(pauses, ["1]", "1]", "5]", "15]", "15]"]);
 }
 
 #[tokio::test]
-async fn a_missing_right_is_somebodys_to_give_and_everything_else_may_heal() {
-    let rig = Rig::new(Settings::default());
+async fn only_a_missing_right_is_a_configuration_error() {
+    let env = TestEnv::new(Settings::default());
     for (code, want) in [
         (StatusCode::FORBIDDEN, "Misconfigured: the right to patch dnsentries"),
         (StatusCode::NOT_FOUND, "Unavailable: no DNSEntry resource or no namespace ns"),
         (StatusCode::INTERNAL_SERVER_ERROR, "Unavailable: cannot patch DNSEntry ns/cert--"),
     ] {
-        rig.api.lock().unwrap().fails = Some(code);
-        let (kind, why) = match rig.solver.present(&rig.owner, &proof(&["a"])).await {
+        env.api.lock().unwrap().fails = Some(code);
+        let (kind, why) = match env.solver.present(&env.owner, &proof(&["a"])).await {
             Err(SolveError::Misconfigured(why)) => ("Misconfigured", why),
             Err(SolveError::Unavailable(why)) => ("Unavailable", why),
             Ok(()) => panic!("present worked"),
@@ -355,35 +349,35 @@ async fn a_missing_right_is_somebodys_to_give_and_everything_else_may_heal() {
     }
 }
 
-/// After a crash nobody knows where a CNAME led, but whose entry it was.
+/// After a crash, the target of a CNAME is unknown, but not the owner of its entry.
 #[tokio::test]
-async fn an_entry_at_the_end_of_a_forgotten_cname_is_taken_away_with_its_owners_proofs() {
-    let rig = Rig::new(Settings::default());
+async fn an_entry_at_a_forgotten_cname_target_is_removed_with_its_owner() {
+    let env = TestEnv::new(Settings::default());
     let at_end = [Proof::Txt { fqdn: "x.acme.test".parse().unwrap(), values: vec!["a".into()] }];
     let other = Owner("ns/other".into());
-    rig.solver.present(&rig.owner, &at_end).await.unwrap();
-    rig.solver.present(&other, &at_end).await.unwrap();
-    rig.observe("Pending");
-    rig.solver.memory().clear();
-    rig.solver.cleanup(&rig.owner, &proof(&[])).await.unwrap();
-    let left = rig.objects();
+    env.solver.present(&env.owner, &at_end).await.unwrap();
+    env.solver.present(&other, &at_end).await.unwrap();
+    env.observe("Pending");
+    env.solver.state().clear();
+    env.solver.cleanup(&env.owner, &proof(&[])).await.unwrap();
+    let left = env.objects();
     let owner = &left[0]["metadata"]["annotations"][ANNOTATION_OWNER];
     assert_eq!((left.len(), owner), (1, &json!("ns/other")));
 }
 
 #[tokio::test]
-async fn a_chain_that_leads_nowhere_is_somebodys_to_mend() {
-    let rig = Rig::new(Settings::default());
+async fn an_unresolvable_cname_chain_is_a_configuration_error() {
+    let env = TestEnv::new(Settings::default());
     let challenge: DnsName = "_acme-challenge.example.org".parse().unwrap();
     for (alias, authoritative, want) in [
         (None, true, Ok("_acme-challenge.example.org")),
         (Some(challenge.as_str()), true, Err("found recursive CNAME record to _acme-challenge.")),
-        // Behind a firewall the only server may be a resolver.
+        // Behind a firewall, the only available server may be a resolver.
         (None, false, Ok("_acme-challenge.example.org")),
     ] {
-        *rig.world.1.lock().unwrap() = alias.map(|alias| alias.parse().unwrap());
-        rig.publish(authoritative, &[]);
-        match (rig.solver.follow(&challenge).await, want) {
+        *env.dns.1.lock().unwrap() = alias.map(|alias| alias.parse().unwrap());
+        env.publish(authoritative, &[]);
+        match (env.solver.follow(&challenge).await, want) {
             (Ok(found), Ok(want)) => assert_eq!(found.as_str(), want),
             (Err(SolveError::Misconfigured(why)), Err(want)) => {
                 assert!(why.contains(want), "{why}");

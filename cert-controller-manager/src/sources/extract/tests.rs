@@ -15,7 +15,7 @@ use crate::{
 
 const PURPOSE: &str = "cert.gardener.cloud/purpose";
 
-/// An object of kind `S` as a watch would bring it.
+/// An object of kind `S`, as a watch delivers it.
 #[expect(clippy::needless_pass_by_value, reason = "literals of JSON read better so")]
 fn kept<S: Source>(annotations: Value, spec: Value) -> (SourceKey, Object) {
     let object = json!({
@@ -35,11 +35,11 @@ fn route(namespace: &str, hostnames: &[&str]) -> Attachment {
     }
 }
 
-/// Secrets with their names, and complaints.
-fn summary(wanted: &Extracted) -> (Vec<String>, String) {
+/// Each Secret with its names, and the problems.
+fn summary(desired: &Extracted) -> (Vec<String>, String) {
     let line =
         |one: &DesiredCertificate| format!("{}: {}", one.secret, one.domains.as_slice().join(" "));
-    (wanted.certificates.iter().map(line).collect(), wanted.complaints.join("; "))
+    (desired.certificates.iter().map(line).collect(), desired.problems.join("; "))
 }
 
 fn of<S: Source>(annotations: Value, spec: Value, routes: &[Attachment]) -> (Vec<String>, String) {
@@ -47,14 +47,14 @@ fn of<S: Source>(annotations: Value, spec: Value, routes: &[Attachment]) -> (Vec
     summary(&extract(&key, &object, None, routes, &Classes::default()))
 }
 
-/// What it is about, annotations, specification, routes; Secrets with names, complaints.
+/// Description, annotations, specification, routes; expected Secrets with names, expected problems.
 type Row<'a> = (&'a str, Value, Value, &'a [Attachment], &'a [&'a str], &'a str);
 
 fn check<S: Source>(rows: &[Row<'_>]) {
-    for (what, annotations, spec, routes, certificates, complaint) in rows {
-        let (found, complaints) = of::<S>(annotations.clone(), spec.clone(), routes);
+    for (what, annotations, spec, routes, certificates, problem) in rows {
+        let (found, problems) = of::<S>(annotations.clone(), spec.clone(), routes);
         assert_eq!(found, *certificates, "{what}");
-        assert_eq!(complaints, *complaint, "{what}");
+        assert_eq!(problems, *problem, "{what}");
     }
 }
 
@@ -69,24 +69,24 @@ fn managed_with(name: &str, value: &str) -> Value {
 }
 
 #[test]
-fn an_ingress_wants_a_certificate_for_each_tls_entry() {
+fn an_ingress_requests_a_certificate_for_each_tls_entry() {
     let spec = json!({"tls": [
         {"hosts": ["a", "b"], "secretName": "s"}, {"hosts": ["c", "d"]}, {"hosts": ["e"], "secretName": "t"},
     ]});
-    let complaint = "tls entry for hosts c,d has no secretName";
+    let problem = "tls entry for hosts c,d has no secretName";
     let one = json!({"tls": [{"hosts": ["a"], "secretName": "s"}]});
     let empty = json!({"tls": [{"secretName": "s"}]});
     check::<IngressSpec>(&[
         ("unmanaged", json!({}), spec.clone(), &[], &[], ""),
         ("another purpose", json!({ PURPOSE: "mine" }), spec.clone(), &[], &[], ""),
-        ("managed", managed(), spec.clone(), &[], &["ns/s: a b", "ns/t: e"], complaint),
+        ("managed", managed(), spec.clone(), &[], &["ns/s: a b", "ns/t: e"], problem),
         (
             "common name",
             managed_with("commonname", "b"),
             spec.clone(),
             &[],
             &["ns/s: b a", "ns/t: b e"],
-            complaint,
+            problem,
         ),
         (
             "annotated names are those of all",
@@ -94,7 +94,7 @@ fn an_ingress_wants_a_certificate_for_each_tls_entry() {
             spec,
             &[],
             &["ns/s: x y", "ns/t: x y"],
-            complaint,
+            problem,
         ),
         (
             "no secret in another namespace",
@@ -125,7 +125,7 @@ fn an_ingress_wants_a_certificate_for_each_tls_entry() {
 }
 
 #[test]
-fn a_service_wants_one_certificate_when_it_is_a_load_balancer_with_a_secret() {
+fn a_load_balancer_service_with_a_secret_name_requests_one_certificate() {
     let balancer = json!({"type": "LoadBalancer"});
     let annotated = |more: Value| {
         let mut annotations = json!({"cert.gardener.cloud/secretname": "s"});
@@ -179,7 +179,7 @@ fn a_service_wants_one_certificate_when_it_is_a_load_balancer_with_a_secret() {
 }
 
 #[test]
-fn an_istio_gateway_wants_a_certificate_for_each_credential() {
+fn an_istio_gateway_requests_a_certificate_for_each_credential() {
     let server = |hosts: &[&str], secret: &str| json!({"hosts": hosts, "tls": {"mode": "SIMPLE", "credentialName": secret}});
     let one = |hosts: &[&str]| json!({"servers": [server(hosts, "s")]});
     let services = [route("apps", &["foo.x", "bar.x"]), route("more", &["foo.x"])];
@@ -243,7 +243,7 @@ fn an_istio_gateway_wants_a_certificate_for_each_credential() {
 }
 
 #[test]
-fn a_gateway_wants_a_certificate_for_each_listener_that_ends_tls() {
+fn a_gateway_requests_a_certificate_for_each_listener_that_terminates_tls() {
     let listener = |protocol: &str, hostname: Value, tls: Value| {
         json!({"name": "l", "protocol": protocol, "hostname": hostname, "tls": tls,
                "allowedRoutes": {"namespaces": {"from": "All"}}})
@@ -275,7 +275,7 @@ fn a_gateway_wants_a_certificate_for_each_listener_that_ends_tls() {
             one("HTTPS", json!("a.x"), &several),
             &[],
             &[],
-            "listener l has 2 certificateRefs: exactly one is needed to know the Secret",
+            "listener l has 2 certificateRefs: exactly one is required",
         ),
         (
             "foreign kind",
@@ -325,7 +325,7 @@ fn a_gateway_wants_a_certificate_for_each_listener_that_ends_tls() {
 }
 
 #[test]
-fn a_selector_takes_routes_and_listener_sets_of_namespaces_with_such_labels() {
+fn a_selector_admits_routes_and_listener_sets_of_matching_namespaces() {
     let labels = |team: &str| Some(Arc::new([("team".to_owned(), team.to_owned())].into()));
     let in_team = |team, host| Attachment { labels: labels(team), ..route(team, &[host]) };
     let unknown = route("apps", &["unknown.x"]);
@@ -353,7 +353,7 @@ fn a_selector_takes_routes_and_listener_sets_of_namespaces_with_such_labels() {
         };
         let (found, _) =
             of::<GatewaySpec>(managed(), json!({"listeners": [listener(json!("*.x"))]}), &routes);
-        // What one label covers is not there by its own name.
+        // The wildcard covers this name, so it is not listed.
         let names: Vec<_> = names.split(' ').filter(|name| *name != "own.x").collect();
         assert_eq!(found, [format!("ns/s: {}", names.join(" "))], "{selector}");
     }
@@ -379,7 +379,7 @@ fn a_selector_takes_routes_and_listener_sets_of_namespaces_with_such_labels() {
 }
 
 #[test]
-fn a_listener_set_follows_its_gateway_where_that_takes_its_listeners() {
+fn a_listener_set_inherits_from_a_gateway_that_allows_its_listeners() {
     let set = json!({
         "parentRef": {"name": "gateway", "namespace": "infra"},
         "listeners": [{"name": "l", "protocol": "HTTPS", "hostname": "a.x", "tls": {"certificateRefs": [{"name": "s"}]}}],
@@ -422,13 +422,17 @@ fn only_objects_of_our_classes_are_served() {
         let (key, object) = kept::<IngressSpec>(annotations, spec.clone());
         let classes: Vec<String> = classes.iter().map(|class| (*class).to_owned()).collect();
         let classes = Classes::new(&classes);
-        let wanted = extract(&key, &object, None, &[], &classes);
-        assert_eq!((wanted.responsible, wanted.certificates.len() == 1), (ours, ours), "{class:?}");
+        let desired = extract(&key, &object, None, &[], &classes);
+        assert_eq!(
+            (desired.responsible, desired.certificates.len() == 1),
+            (ours, ours),
+            "{class:?}"
+        );
     }
 }
 
 #[test]
-fn the_former_label_asks_too_and_what_is_being_deleted_asks_for_nothing() {
+fn the_deprecated_label_requests_certificates_and_a_deleting_object_does_not() {
     let spec = json!({"tls": [{"hosts": ["a"], "secretName": "s"}]});
     let (key, mut object) = kept::<IngressSpec>(managed(), spec);
     object.annotations.clear();
@@ -441,16 +445,16 @@ fn the_former_label_asks_too_and_what_is_being_deleted_asks_for_nothing() {
 }
 
 #[test]
-fn an_object_without_room_is_held_and_so_is_a_listener_set_of_such_a_gateway() {
+fn an_object_above_the_memory_limit_is_held_and_so_are_its_listener_sets() {
     let classes = Classes::default();
     let of = |key: &SourceKey, object: &Object, gateway: Option<&Object>| {
-        let wanted = extract(key, object, gateway.map(|it| (it, None)), &[], &classes);
-        (wanted.held, wanted.complaints.join("; "))
+        let desired = extract(key, object, gateway.map(|it| (it, None)), &[], &classes);
+        (desired.held, desired.problems.join("; "))
     };
     let tls = json!({"tls": [{"hosts": ["a"], "secretName": "s"}]});
     let (key, object) = kept::<IngressSpec>(managed(), tls.clone());
-    let (held, complaint) = of(&key, &object.without_entries(), None);
-    assert!(held && complaint.contains("takes more than 32 MiB"), "{complaint}");
+    let (held, problem) = of(&key, &object.without_entries(), None);
+    assert!(held && problem.contains("takes more than 32 MiB"), "{problem}");
     let (_, unmanaged) = kept::<IngressSpec>(json!({}), tls);
     assert_eq!(of(&key, &unmanaged.without_entries(), None), (false, String::new()));
 
@@ -461,6 +465,6 @@ fn an_object_without_room_is_held_and_so_is_a_listener_set_of_such_a_gateway() {
     let (_, gateway) = kept::<GatewaySpec>(managed(), json!({}));
     let gateway = gateway.without_entries();
     let (key, set) = kept::<XListenerSet>(json!({}), set);
-    let (held, complaint) = of(&key, &set, Some(&gateway));
-    assert!(held && complaint.starts_with("its Gateway is not read"), "{complaint}");
+    let (held, problem) = of(&key, &set, Some(&gateway));
+    assert!(held && problem.starts_with("its Gateway is not read"), "{problem}");
 }

@@ -25,7 +25,7 @@ fn key(kind: Kind, name: &str) -> SourceKey {
 }
 
 #[tokio::test]
-async fn an_object_is_looked_at_when_it_changes_and_not_when_it_does_not() {
+async fn only_a_change_enqueues_an_object() {
     let index = index();
     let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
     let one = || object("a", json!({"tls": [{"hosts": ["a"], "secretName": "s"}]}));
@@ -39,7 +39,7 @@ async fn an_object_is_looked_at_when_it_changes_and_not_when_it_does_not() {
 }
 
 #[tokio::test]
-async fn a_route_wakes_what_it_is_attached_to_and_what_it_was() {
+async fn a_route_enqueues_its_former_and_current_parents() {
     let index = index();
     let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
     let to = |gateway: &str| {
@@ -59,7 +59,7 @@ async fn a_route_wakes_what_it_is_attached_to_and_what_it_was() {
 }
 
 #[tokio::test]
-async fn what_was_read_in_another_version_is_not_gone_with_this_one() {
+async fn a_deletion_in_one_api_version_keeps_an_object_of_another() {
     let index = index();
     let old = Objects::<GatewaySpec>::new(index.clone(), "v1beta1");
     let new = Objects::<GatewaySpec>::new(index.clone(), "v1");
@@ -71,7 +71,7 @@ async fn what_was_read_in_another_version_is_not_gone_with_this_one() {
 }
 
 #[tokio::test]
-async fn a_listener_set_is_woken_by_its_gateway() {
+async fn a_gateway_enqueues_its_listener_sets() {
     let index = index();
     let sets = Objects::<XListenerSet>::new(index.clone(), "v1alpha1");
     let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
@@ -84,7 +84,7 @@ async fn a_listener_set_is_woken_by_its_gateway() {
 }
 
 #[tokio::test]
-async fn labels_of_namespaces_wake_those_that_select_by_them() {
+async fn labels_of_namespaces_enqueue_objects_that_select_by_them() {
     let index = index();
     let namespaces = Namespaces::new(index.clone());
     let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
@@ -118,30 +118,30 @@ async fn labels_of_namespaces_wake_those_that_select_by_them() {
 }
 
 #[tokio::test]
-async fn a_route_is_told_once_what_is_wrong_with_it_until_that_changes() {
+async fn a_problem_of_a_route_is_reported_once_until_it_changes() {
     let index = index();
     let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
     let route = |hostnames: &[&str]| {
         object("r", json!({"parentRefs": [{"name": "g"}], "hostnames": hostnames}))
     };
-    let told = || {
+    let reported = || {
         let all = index.problems(&key(Kind::Gateway, "g"));
         all.into_iter().map(|it| (it.about.name.unwrap(), it.text)).collect::<Vec<_>>()
     };
     routes.applied(route(&["a.x", "10.0.0.9"]));
-    let first = told();
+    let first = reported();
     assert!(first[0].0 == "r" && first[0].1.contains("10.0.0.9 is an IP address"), "{first:?}");
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     routes.applied(route(&["b.x", "10.0.0.9"]));
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     routes.applied(route(&["b.x", "a..b"]));
-    assert_eq!(told().len(), 1);
+    assert_eq!(reported().len(), 1);
     routes.applied(route(&["b.x"]));
-    assert_eq!(told(), []);
+    assert_eq!(reported(), []);
     assert_eq!(*index.find(&key(Kind::Gateway, "g")).routes[0].hostnames, ["b.x".to_owned()]);
 }
 
-/// An Ingress of a namespace that asks for certificates for so many hosts.
+/// An Ingress with this number of hosts.
 fn ingress(namespace: &str, name: &str, hosts: usize) -> Foreign<IngressSpec> {
     let hosts: Vec<String> = (0..hosts).map(|number| format!("h{number}.test")).collect();
     let mut object = object(name, json!({"tls": [{"hosts": hosts, "secretName": "s"}]}));
@@ -159,7 +159,7 @@ fn within(bytes: usize) -> Arc<Index> {
 }
 
 #[tokio::test]
-async fn an_object_without_room_is_read_when_another_of_its_namespace_is_gone() {
+async fn an_object_without_room_is_read_when_another_of_its_namespace_is_deleted() {
     let size = keep(&ingress("ns", "a", 10), "v1").1.size();
     let index = within(2 * size);
     let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
@@ -169,7 +169,7 @@ async fn an_object_without_room_is_read_when_another_of_its_namespace_is_gone() 
     let is_kept = |name: &str| entries(&index, Kind::Ingress, "ns", name) != Entries::NoRoom;
     assert_eq!(["a", "b", "c"].map(is_kept), [true, true, false]);
     assert_eq!(index.next_waiting(), None);
-    // Said again by a new list, which changes nothing.
+    // A new list delivers the same objects again.
     for name in ["a", "b", "c"] {
         ingresses.applied(ingress("ns", name, 10));
     }
@@ -184,14 +184,14 @@ async fn an_object_without_room_is_read_when_another_of_its_namespace_is_gone() 
     index.put(name, object, Some(ticket));
     assert!(is_kept("c"));
     assert_eq!(index.next_waiting(), None);
-    // What was read too late is not taken.
+    // An outdated read is ignored.
     let (name, object) = read(1);
     index.put(name, object, Some(ticket));
     assert_eq!(index.find(&key(Kind::Ingress, "c")).object, Some(read(10).1));
 }
 
 #[tokio::test]
-async fn what_a_namespace_asks_for_takes_no_room_of_others_and_of_it_little_is_kept() {
+async fn a_large_object_uses_no_room_of_other_namespaces() {
     let index = within(10_000);
     let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
     let mut hostile = ingress("hostile", "large", 10_000);
@@ -208,7 +208,7 @@ async fn what_a_namespace_asks_for_takes_no_room_of_others_and_of_it_little_is_k
 }
 
 #[tokio::test]
-async fn a_gateway_is_held_while_routes_of_its_namespace_have_no_room() {
+async fn a_gateway_is_held_while_routes_of_its_namespace_wait() {
     let index = within(5_000);
     let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
     let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
@@ -232,10 +232,10 @@ async fn a_gateway_is_held_while_routes_of_its_namespace_have_no_room() {
     ingresses.applied(ingress("ns", "web", 1));
     assert_ne!(entries(&index, Kind::Ingress, "ns", "web"), Entries::NoRoom);
     ingresses.gone(&ObjectKey::new("ns", "web"));
-    let told = index.problems(&key(Kind::Gateway, "g"));
-    let about: Vec<_> = told.iter().filter_map(|it| it.about.namespace.as_deref()).collect();
+    let reported = index.problems(&key(Kind::Gateway, "g"));
+    let about: Vec<_> = reported.iter().filter_map(|it| it.about.namespace.as_deref()).collect();
     assert_eq!(about, ["ns", "other"]);
-    assert!(told[0].text.contains("takes more than 32 MiB"), "{told:?}");
+    assert!(reported[0].text.contains("takes more than 32 MiB"), "{reported:?}");
     let names = |known: Known| known.routes.iter().map(|it| it.hostnames.len()).sum::<usize>();
     assert_eq!(names(index.find(&key(Kind::Gateway, "g"))), 2);
 

@@ -1,5 +1,5 @@
-//! External account binding (RFC 8555 section 7.3.4): a new account is tied to one that exists
-//! elsewhere at the CA, by a key that the CA's operator handed out.
+//! External account binding (RFC 8555 section 7.3.4): binds a new account to an existing customer
+//! record at the CA, by a MAC key from the CA's operator.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::acme::jws::{AccountKey, Flattened, Header, SignError, flatten};
 
-/// A key of the CA's operator and its name. Prints the name only, and is wiped when dropped.
+/// The MAC key and its identifier. `Debug` prints the identifier only; the key is wiped when
+/// dropped.
 #[derive(Clone)]
 pub struct Binding {
     key_id: String,
@@ -17,10 +18,10 @@ pub struct Binding {
     key: Zeroizing<Vec<u8>>,
 }
 
-/// How the binding is signed (RFC 7518 section 3.2).
+/// The MAC algorithm of the binding (RFC 7518 section 3.2).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MacAlgorithm {
-    /// What all CAs take.
+    /// The only one that all CAs accept.
     #[default]
     Hs256,
     /// With SHA-384.
@@ -29,34 +30,35 @@ pub enum MacAlgorithm {
     Hs512,
 }
 
-/// Why a binding cannot be used. Never quotes the key. The words are upstream's where it has some.
+/// Why a binding cannot be used. Never quotes the key. The messages are upstream's where it has
+/// them.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum BindingError {
     /// Not base64.
     #[error("acme: could not decode hmac key: illegal base64 data at input byte {position}")]
     NotBase64 {
-        /// Where the first wrong byte is.
+        /// Position of the first invalid byte.
         position: usize,
     },
-    /// RFC 7518 section 3.2 wants a key as long as the hash.
+    /// RFC 7518 section 3.2 requires a key that is at least as long as the hash.
     #[error(
         "acme: error signing eab content: failed to External Account Binding sign content: \
          go-jose/go-jose: invalid key size for algorithm {algorithm}: it has {bytes} bytes and needs \
          at least {needed}"
     )]
     TooShort {
-        /// What it was to be used with.
+        /// The algorithm of the binding.
         algorithm: MacAlgorithm,
-        /// How long it is.
+        /// Length of the key.
         bytes: usize,
-        /// How long it must be.
+        /// Minimum length.
         needed: usize,
     },
 }
 
 impl Binding {
     /// A binding by the key named `key_id`, `encoded` in base64: in the URL-safe or the standard
-    /// alphabet, with or without padding. Blanks around it do no harm.
+    /// alphabet, with or without padding. White space around it is ignored.
     ///
     /// # Errors
     /// See [`BindingError`].
@@ -84,7 +86,7 @@ impl Binding {
         Ok(Self { key_id: key_id.into(), algorithm, key })
     }
 
-    /// The account key, signed by the CA's.
+    /// The public account key, signed with the MAC key.
     pub(super) fn bind(
         &self,
         account: &AccountKey,
@@ -99,7 +101,7 @@ impl Binding {
     }
 }
 
-/// At most two `=` end a text in base64.
+/// Base64 ends in at most two `=`.
 fn without_padding(encoded: &[u8]) -> &[u8] {
     let once = encoded.strip_suffix(b"=").unwrap_or(encoded);
     once.strip_suffix(b"=").unwrap_or(once)
@@ -155,7 +157,7 @@ mod tests {
     const URL: &str = "https://ca/new-account";
 
     #[test]
-    fn a_binding_is_the_account_key_signed_by_the_key_of_the_ca() {
+    fn a_binding_is_the_account_key_signed_with_the_mac_key() {
         let account = AccountKey::generate().unwrap();
         for (algorithm, name) in [
             (MacAlgorithm::Hs256, "HS256"),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_told_by_its_fault_and_not_quoted() {
+    fn an_invalid_key_is_refused_with_its_reason_and_never_quoted() {
         let short = BASE64URL.encode([1; 47]);
         for (algorithm, encoded, want) in [
             (MacAlgorithm::Hs256, "ab!/", "decode hmac key: illegal base64 data at input byte 2"),

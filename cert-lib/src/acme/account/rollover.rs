@@ -1,34 +1,35 @@
-//! Changing the key of an account (RFC 8555 section 7.3.5), so that it can be interrupted anywhere.
+//! Changes the key of an account (RFC 8555 section 7.3.5). The change can be interrupted at any
+//! point.
 //!
-//! Whoever calls this has stored *both* keys, so that none is lost; stores the answer; and calls again
-//! with the same two keys when there was none. The CA is asked which of them it knows before anything
-//! is done.
+//! The caller stores *both* keys before the call and the result after it. After an interruption it
+//! calls again with the same two keys. Each call first asks the CA which of the keys it knows.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Account, AccountError, Enrolled, find, json};
+use super::{Account, AccountError, RegisteredAccount, find, json};
 use crate::acme::{
     client::{Client, RequestError},
     jws::{self, AccountKey, Jwk, Signer},
 };
 
-/// What came of a change.
+/// Result of a key change.
 #[derive(Debug)]
 pub enum Rollover {
-    /// The account has the new key, and the old one is worth nothing.
+    /// The account has the new key; the old key is invalid.
     Changed(Account),
-    /// The CA refused, and the account has the old key still. The new one can be thrown away.
+    /// The CA refused, and the account still has the old key. The new key can be discarded.
     Refused(AccountError),
 }
 
-/// Makes `next` the key of the account whose key is `current`. *Idempotent*: also when the CA did it
-/// before and its answer was lost. `known` is the URL of the account, where it is remembered.
+/// Makes `next` the key of the account whose key is `current`. *Idempotent*: also when the CA
+/// changed the key before and its answer was lost. `known` is the URL of the account, if it is
+/// stored.
 ///
 /// # Errors
-/// Where it is not known what the CA has done: call again with the same keys.
-/// [`AccountError::NotRegistered`] says that the CA knows neither key: register `current` first.
+/// When the state at the CA is unknown: call again with the same keys.
+/// [`AccountError::NotRegistered`]: the CA knows neither key; register `current` first.
 pub async fn roll_over(
     client: &Arc<Client>,
     current: &AccountKey,
@@ -36,7 +37,7 @@ pub async fn roll_over(
     known: Option<&str>,
 ) -> Result<Rollover, AccountError> {
     match find(client, next).await {
-        Ok(found) => return settle(client, current, found, known).await,
+        Ok(found) => return confirm_account(client, current, found, known).await,
         Err(AccountError::NotRegistered) => {}
         Err(error) => return Err(error),
     }
@@ -48,17 +49,18 @@ pub async fn roll_over(
     if !is_final(&refusal) {
         return Err(refusal);
     }
-    // Something on the way may have refused after the CA had acted.
+    // A proxy may have refused after the CA had acted.
     match find(client, next).await {
-        Ok(found) => settle(client, current, found, Some(account.url())).await,
-        Err(AccountError::NotRegistered) if may_pass(&refusal) => Err(refusal),
+        Ok(found) => confirm_account(client, current, found, Some(account.url())).await,
+        Err(AccountError::NotRegistered) if is_temporary(&refusal) => Err(refusal),
         Err(AccountError::NotRegistered) => Ok(Rollover::Refused(refusal)),
         Err(error) => Err(error),
     }
 }
 
-/// Whether another try may go better: what stands before a CA says 4xx, too, and some mean later.
-fn may_pass(refusal: &AccountError) -> bool {
+/// Whether a retry may succeed: a proxy before the CA answers with 4xx, too, and some of these are
+/// temporary.
+fn is_temporary(refusal: &AccountError) -> bool {
     let AccountError::Request(error) = refusal else { return false };
     error.problem().is_none_or(|problem| {
         matches!(problem.status, Some(408 | 425 | 429))
@@ -67,11 +69,11 @@ fn may_pass(refusal: &AccountError) -> bool {
     })
 }
 
-/// The CA knows the new key; but is it for the account that is meant?
-async fn settle(
+/// The CA knows the new key. Checks that it belongs to the expected account.
+async fn confirm_account(
     client: &Arc<Client>,
     current: &AccountKey,
-    found: Enrolled,
+    found: RegisteredAccount,
     known: Option<&str>,
 ) -> Result<Rollover, AccountError> {
     if known.is_none_or(|known| known == found.account.url()) {
@@ -87,7 +89,7 @@ async fn settle(
     }
 }
 
-/// Whether the CA itself said no, and not only that it cannot now.
+/// Whether the CA itself refused, and not only for now.
 fn is_final(error: &AccountError) -> bool {
     match error {
         AccountError::Request(error) => error.problem().is_some_and(|problem| {
@@ -95,7 +97,7 @@ fn is_final(error: &AccountError) -> bool {
         }),
         AccountError::NotRegistered => false,
         AccountError::Closed { .. }
-        | AccountError::Barred(_)
+        | AccountError::Unauthorized(_)
         | AccountError::BindingRequired
         | AccountError::NoKeyChange
         | AccountError::KeyInUse { .. } => true,

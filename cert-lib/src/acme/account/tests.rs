@@ -36,7 +36,7 @@ fn directory(meta: &Value) -> Response<Bytes> {
         "newOrder": "https://ca/o", "keyChange": "https://ca/key-change", "meta": meta}))
 }
 
-/// A CA that always says the same.
+/// A CA with the same answer to every request.
 fn ca(status: u16, body: &Value) -> (Arc<Client>, Arc<Scripted>) {
     let body = body.clone();
     let http = Arc::new(Scripted::new(move |seen| match seen.path() {
@@ -46,11 +46,11 @@ fn ca(status: u16, body: &Value) -> (Arc<Client>, Arc<Scripted>) {
     (client(http.clone()), http)
 }
 
-/// A CA that keeps accounts by their keys; it may want bindings, and takes each once.
+/// A CA that stores accounts by key. It can require bindings, and accepts each once.
 #[derive(Default)]
-pub(super) struct Book {
+pub(super) struct FakeCa {
     pub(super) accounts: Vec<(String, String)>,
-    pub(super) bound: bool,
+    pub(super) binding_required: bool,
     used: bool,
 }
 
@@ -58,19 +58,19 @@ pub(super) fn url_of(number: usize) -> String {
     format!("https://ca/account/{number}")
 }
 
-/// What tells one key from another in a JWK.
-pub(super) fn mark(jwk: &Value) -> String {
+/// The coordinate of the public key, which identifies it.
+pub(super) fn public_coordinate(jwk: &Value) -> String {
     jwk["x"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(super) fn mark_of(key: &AccountKey) -> String {
-    mark(&serde_json::to_value(key.jwk()).unwrap())
+pub(super) fn coordinate_of(key: &AccountKey) -> String {
+    public_coordinate(&serde_json::to_value(key.jwk()).unwrap())
 }
 
-impl Book {
+impl FakeCa {
     pub(super) fn serve(&mut self, seen: &Seen) -> Response<Bytes> {
         match seen.path() {
-            "/dir" => directory(&json!({"externalAccountRequired": self.bound})),
+            "/dir" => directory(&json!({"externalAccountRequired": self.binding_required})),
             "/new-account" => self.new_account(seen),
             "/key-change" => self.change_key(seen),
             path if path.starts_with("/account/") => {
@@ -81,7 +81,7 @@ impl Book {
     }
 
     fn new_account(&mut self, seen: &Seen) -> Response<Bytes> {
-        let asked = mark(&seen.header["jwk"]);
+        let asked = public_coordinate(&seen.header["jwk"]);
         if let Some((_, url)) = self.accounts.iter().find(|(key, _)| *key == asked) {
             return answer(200).header("location", url).json(&json!({"status": "valid"}));
         }
@@ -89,7 +89,7 @@ impl Book {
             return answer(400).json(&problem("accountDoesNotExist"));
         }
         let binding = &seen.payload["externalAccountBinding"];
-        if self.bound && (binding.is_null() || std::mem::replace(&mut self.used, true)) {
+        if self.binding_required && (binding.is_null() || std::mem::replace(&mut self.used, true)) {
             return answer(401).json(&problem("unauthorized"));
         }
         let url = url_of(self.accounts.len() + 1);
@@ -98,7 +98,7 @@ impl Book {
         answer(201).header("location", &url).json(&json!({"status": "valid", "contact": contact}))
     }
 
-    /// RFC 8555 section 7.3.5, as far as it does not need signatures.
+    /// RFC 8555 section 7.3.5, without the verification of signatures.
     fn change_key(&mut self, seen: &Seen) -> Response<Bytes> {
         let part = |name: &str| -> Value {
             let bytes = BASE64URL.decode(seen.payload[name].as_str().unwrap()).unwrap();
@@ -108,11 +108,11 @@ impl Book {
         assert_eq!(inner["url"], "https://ca/key-change");
         assert!(inner["nonce"].is_null() && inner["kid"].is_null());
         assert_eq!(seen.header["kid"], change["account"]);
-        let new = mark(&inner["jwk"]);
+        let new = public_coordinate(&inner["jwk"]);
         if let Some((_, url)) = self.accounts.iter().find(|(key, _)| *key == new) {
             return answer(409).header("location", url).json(&problem("conflict"));
         }
-        let old = mark(&change["oldKey"]);
+        let old = public_coordinate(&change["oldKey"]);
         let of = |one: &&mut (String, String)| one.0 == old && json!(one.1) == change["account"];
         match self.accounts.iter_mut().find(of) {
             Some(one) => one.0 = new,
@@ -122,17 +122,17 @@ impl Book {
     }
 }
 
-/// A CA with `book`; `spoil` may put itself before it, or between it and the network.
-pub(super) fn booked(
-    book: &Arc<Mutex<Book>>,
-    mut spoil: impl FnMut(&Seen, &mut Book) -> Option<Result<Response<Bytes>, HttpError>>
+/// A CA that answers from `book`. `intercept` can answer in its place, before or after the CA acts.
+pub(super) fn client_of(
+    book: &Arc<Mutex<FakeCa>>,
+    mut intercept: impl FnMut(&Seen, &mut FakeCa) -> Option<Result<Response<Bytes>, HttpError>>
     + Send
     + 'static,
 ) -> (Arc<Client>, Arc<Scripted>) {
     let book = Arc::clone(book);
     let http = Arc::new(Scripted::fallible(move |seen| {
         let mut book = book.lock().unwrap();
-        spoil(seen, &mut book).unwrap_or_else(|| Ok(book.serve(seen)))
+        intercept(seen, &mut book).unwrap_or_else(|| Ok(book.serve(seen)))
     }));
     (client(http.clone()), http)
 }
@@ -154,7 +154,7 @@ async fn registering_signs_with_the_key_and_agrees_to_the_terms() {
 }
 
 #[tokio::test]
-async fn what_went_wrong_says_who_must_act() {
+async fn each_error_has_its_message_and_disposition() {
     for (status, body, want, disposition) in [
         (
             400,
@@ -197,9 +197,9 @@ async fn what_went_wrong_says_who_must_act() {
 }
 
 #[tokio::test]
-async fn a_binding_is_sent_once_and_never_for_an_account_that_is_known() {
-    let book = Arc::new(Mutex::new(Book { bound: true, ..Book::default() }));
-    let (client, http) = booked(&book, |_, _| None);
+async fn a_binding_is_not_sent_for_an_existing_account() {
+    let book = Arc::new(Mutex::new(FakeCa { binding_required: true, ..FakeCa::default() }));
+    let (client, http) = client_of(&book, |_, _| None);
     let key = AccountKey::generate().unwrap();
     let binding = Binding::new("kid-1", MacAlgorithm::default(), HMAC).unwrap();
     for is_new in [true, false, false] {
@@ -207,12 +207,12 @@ async fn a_binding_is_sent_once_and_never_for_an_account_that_is_known() {
         assert_eq!((enrolled.account.url(), enrolled.is_new), (url_of(1).as_str(), is_new));
     }
     let sent = http.seen();
-    let bound = |seen: &&Seen| !seen.payload["externalAccountBinding"].is_null();
-    assert_eq!(sent.iter().filter(bound).count(), 1);
-    // Without the binding at hand, what exists is found all the same.
+    let binding_required = |seen: &&Seen| !seen.payload["externalAccountBinding"].is_null();
+    assert_eq!(sent.iter().filter(binding_required).count(), 1);
+    // An existing account is found without the binding.
     assert!(register(&client, &key, None, None).await.is_ok());
 
-    // Whoever comes with a used binding is told so.
+    // A used binding is refused for another key.
     let other = AccountKey::generate().unwrap();
     let error = register(&client, &other, None, Some(&binding)).await.unwrap_err();
     assert!(error.to_string().starts_with("unauthorized: no"), "{error}");
@@ -220,33 +220,36 @@ async fn a_binding_is_sent_once_and_never_for_an_account_that_is_known() {
 }
 
 #[tokio::test]
-async fn a_ca_that_wants_a_binding_is_not_asked_to_register_without_one() {
-    let book = Arc::new(Mutex::new(Book { bound: true, ..Book::default() }));
-    let (client, http) = booked(&book, |_, _| None);
+async fn without_a_required_binding_only_an_existing_account_is_found() {
+    let book = Arc::new(Mutex::new(FakeCa { binding_required: true, ..FakeCa::default() }));
+    let (client, http) = client_of(&book, |_, _| None);
     let key = AccountKey::generate().unwrap();
     let error = register(&client, &key, None, None).await.unwrap_err();
-    assert_eq!(error.to_string(), "the CA demands an external account binding, and none is given");
+    assert_eq!(
+        error.to_string(),
+        "the CA requires an external account binding, and none is configured"
+    );
     assert_eq!(http.log(), ["GET /dir", "POST /new-account"]);
     assert_eq!(http.seen().pop().unwrap().payload["onlyReturnExisting"], true);
 }
 
 #[tokio::test]
-async fn a_contact_is_changed_in_the_name_of_the_account() {
+async fn a_contact_change_is_signed_by_the_account() {
     let book = Arc::default();
-    let (client, http) = booked(&book, |_, _| None);
+    let (client, http) = client_of(&book, |_, _| None);
     let key = AccountKey::generate().unwrap();
     let account = register(&client, &key, Some("old@example.org"), None).await.unwrap().account;
-    let told = account.set_contact("new@example.org").await.unwrap();
-    assert_eq!(told.contact, ["mailto:new@example.org"]);
+    let registration = account.set_contact("new@example.org").await.unwrap();
+    assert_eq!(registration.contact, ["mailto:new@example.org"]);
     let sent = http.seen().pop().unwrap();
     assert_eq!((sent.url, &sent.header["kid"]), (url_of(1), &json!(url_of(1))));
     assert_eq!(sent.payload, json!({"contact": ["mailto:new@example.org"]}));
 }
 
 #[tokio::test]
-async fn an_account_is_closed_in_its_own_name() {
+async fn a_deactivation_is_signed_by_the_account() {
     let book = Arc::default();
-    let (client, http) = booked(&book, |_, _| None);
+    let (client, http) = client_of(&book, |_, _| None);
     let key = AccountKey::generate().unwrap();
     let account = register(&client, &key, None, None).await.unwrap().account;
     account.deactivate().await.unwrap();

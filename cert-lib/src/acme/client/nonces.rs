@@ -1,5 +1,5 @@
-//! The nonces in hand (RFC 8555 section 6.5). Every answer of the CA brings one, and the newest is
-//! used first, because CAs forget the old ones.
+//! A pool of nonces (RFC 8555 section 6.5). Every reply of the CA brings one. The newest is used
+//! first, because CAs expire old ones.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use bytes::Bytes;
 pub(super) struct Nonces(Mutex<VecDeque<String>>);
 
 impl Nonces {
-    /// The newest.
+    /// Takes the newest.
     pub(super) fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_back()
     }
@@ -30,8 +30,8 @@ impl Nonces {
     }
 }
 
-/// The nonce that a response brings. One with other characters than base64url's must be ignored
-/// (section 6.5.1).
+/// The nonce of a response. One with characters outside of base64url must be ignored (section
+/// 6.5.1).
 pub(super) fn of(response: &Response<Bytes>) -> Option<String> {
     let text = response.headers().get("replay-nonce")?.to_str().ok()?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -49,7 +49,7 @@ mod tests {
     use crate::net::scripted::reply;
 
     #[test]
-    fn the_newest_goes_first_and_the_oldest_are_dropped() {
+    fn the_newest_nonce_is_used_first_and_the_oldest_are_dropped() {
         let nonces = Nonces::default();
         for number in 0..100 {
             nonces.put(Some(number.to_string()));

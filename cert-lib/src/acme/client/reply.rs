@@ -1,4 +1,4 @@
-//! One answer of the CA: its body, and the headers that mean something.
+//! One reply of the CA: its body and the headers that ACME uses.
 
 use ::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use bytes::Bytes;
@@ -13,12 +13,12 @@ use crate::acme::{
     wire::bounds,
 };
 
-/// An answer with a status of success.
+/// A reply with a success status.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// What was asked for.
+    /// URL of the request.
     url: String,
-    /// Whether something was made (201) and not only found.
+    /// Whether the CA created the resource (201) and did not only find it.
     pub(crate) created: bool,
     /// `Location`: the URL of what was created.
     location: Option<String>,
@@ -31,7 +31,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Sorts an answer into success and problem.
+    /// Separates success from a problem.
     pub(super) fn read(
         url: &str,
         response: Response<Bytes>,
@@ -40,10 +40,10 @@ impl Reply {
         let (head, body) = response.into_parts();
         let retry_after = text(&head.headers, &header::RETRY_AFTER)
             .and_then(|text| retry_after(text, now))
-            .map(|time| sane(time, head.status, now));
+            .map(|time| clamp_retry_after(time, head.status, now));
         if head.status.is_redirection() {
             let target = redirection(url, &head.headers);
-            return Err(unusable(url, elsewhere(target.as_deref(), head.status)));
+            return Err(unusable(url, redirect_message(target.as_deref(), head.status)));
         }
         if !head.status.is_success() {
             let problem = Problem { retry_after, ..problem(head.status, &head.headers, &body) };
@@ -70,7 +70,7 @@ impl Reply {
         self.location.as_deref().ok_or_else(|| self.unusable("it has no Location"))
     }
 
-    /// This answer does not say what it should.
+    /// An error: this reply is not as RFC 8555 requires.
     pub(crate) fn unusable(&self, why: impl fmt::Display) -> RequestError {
         unusable(&self.url, why)
     }
@@ -80,7 +80,7 @@ fn unusable(url: &str, why: impl fmt::Display) -> RequestError {
     RequestError::Unusable { url: line(url, MAX_SHOWN), why: why.to_string() }
 }
 
-/// What is wrong with a document, without quoting it: it may be another server's.
+/// Describes an error of a document without quoting it: the document may come from another server.
 fn unreadable(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let is_ours = text.starts_with("missing field") || text.starts_with(bounds::TOO_LONG);
@@ -91,20 +91,20 @@ fn unreadable(error: &serde_json::Error) -> String {
     }
 }
 
-/// Where an answer leads, as an absolute URL.
+/// Target of a redirect, as an absolute URL.
 pub(super) fn redirection(url: &str, headers: &HeaderMap) -> Option<String> {
     absolute(url, text(headers, &header::LOCATION)?)
 }
 
-/// An answer that leads to `target`, which is not followed.
-pub(super) fn elsewhere(target: Option<&str>, status: StatusCode) -> String {
+/// Describes a redirect to `target` that is not followed.
+pub(super) fn redirect_message(target: Option<&str>, status: StatusCode) -> String {
     let target = target.map_or_else(|| "nowhere".to_owned(), |target| line(target, MAX_SHOWN));
     format!("it redirects to {target} (HTTP {})", status.as_u16())
 }
 
-/// The problem document of an answer. The status of the answer counts, as the document may have none
-/// or lie. What is neither declared as one (RFC 7807) nor has a type of ACME's is another server's
-/// answer, of which nothing is shown.
+/// The problem document of a reply. The status of the reply counts, as the document may have none
+/// or a wrong one. Without the media type of RFC 7807 and without an ACME type, the reply is from
+/// another server: nothing of it is shown.
 fn problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
     let media_type = text(headers, &header::CONTENT_TYPE).and_then(|it| it.split(';').next());
     let declared =
@@ -113,7 +113,7 @@ fn problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
         Ok(problem) if declared || problem.is_acme() => {
             Problem { status: Some(status.as_u16()), ..problem }
         }
-        _ => Problem::foreign(status.as_u16()),
+        _ => Problem::not_acme(status.as_u16()),
     }
 }
 
@@ -128,9 +128,9 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Timestamp> {
     Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
 }
 
-/// A date in the past means now, and nobody is put off for years by a broken proxy. With 429 the CA is
-/// taken at its word for longer: a limit may well last a week.
-fn sane(time: Timestamp, status: StatusCode, now: Timestamp) -> Timestamp {
+/// A date in the past means now. A date in the far future, for example from a broken proxy, is
+/// shortened. The bound is higher for 429: a rate limit may last a week.
+fn clamp_retry_after(time: Timestamp, status: StatusCode, now: Timestamp) -> Timestamp {
     let limit = now.saturating_add(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MAX);
     let longest = now.saturating_add(SignedDuration::from_hours(14 * 24));
     match status {
@@ -164,7 +164,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// More than a certificate has chains.
+/// More than the alternate chains of any certificate.
 const MAX_LINKS: usize = 32;
 /// Characters of a URL in a message.
 const MAX_SHOWN: usize = 200;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_kept_sane() {
+    fn retry_after_is_parsed_in_both_forms_and_clamped() {
         for (text, want) in [
             ("3", Some("2026-11-22T10:00:03Z")),
             ("0", Some("2026-11-22T10:00:00Z")),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_taken_at_its_word() {
+    fn retry_after_of_a_rate_limit_may_be_longer() {
         let limited = problem_of(reply(429).header("retry-after", "864000"));
         assert_eq!(limited.retry_after, Some("2026-12-02T10:00:00Z".parse().unwrap()));
         let overloaded = problem_of(reply(503).header("retry-after", "864000"));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_cannot_be_read_is_not_quoted() {
+    fn an_invalid_document_is_not_quoted() {
         for (body, want) in [
             ("<html>a secret", "it is no JSON"),
             (r#""a secret""#, "it is not what RFC 8555 describes"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_header_is_named() {
         let reply = read(reply(200)).unwrap();
         assert_eq!(
             reply.location().unwrap_err().to_string(),

@@ -1,6 +1,6 @@
-//! Which limit a problem is about. RFC 8555 section 6.6 says no more than `rateLimited`; the rest is
-//! in words, those of Let's Encrypt's Boulder here. What is not understood concerns the whole account,
-//! because somebody who asks less than he might does no harm.
+//! Finds out which limit a problem is about. RFC 8555 section 6.6 only has `rateLimited`; the
+//! details are in the text, here in that of Let's Encrypt's Boulder. An unknown text limits the
+//! whole account, because fewer requests do no harm.
 
 use jiff::Timestamp;
 
@@ -8,40 +8,39 @@ use super::{Problem, ProblemScope, Subproblem, word_of};
 use crate::{issue::LimitScope, model::name::DnsName};
 
 impl Problem {
-    /// Whom the refusal of a new order concerns besides this very order; `None` where it is about
-    /// nothing else.
+    /// The scope of a refusal of a new order; `None` where it concerns this order only.
     #[must_use]
-    pub fn limit(&self, concern: ProblemScope) -> Option<LimitScope> {
+    pub fn limit(&self, scope: ProblemScope) -> Option<LimitScope> {
         let busy = self.status == Some(503) && self.retry_after.is_some();
-        if concern != ProblemScope::NewOrder || self.is_pause() || !(self.is_limit() || busy) {
+        if scope != ProblemScope::NewOrder || self.is_pause() || !(self.is_limit() || busy) {
             return None;
         }
-        let said = about(&self.detail);
-        let per_name = || self.subproblems.iter().find_map(about_one);
-        Some(said.or_else(per_name).unwrap_or(LimitScope::Account))
+        let named = scope_in(&self.detail);
+        let per_name = || self.subproblems.iter().find_map(scope_of_subproblem);
+        Some(named.or_else(per_name).unwrap_or(LimitScope::Account))
     }
 
-    /// Whether it says in so many words that a limit is met from which Let's Encrypt exempts renewals
-    /// (`#limit-exemptions-for-renewals`): then what was asked for is none.
+    /// Whether the text explicitly names a limit from which Let's Encrypt exempts renewals
+    /// (`#limit-exemptions-for-renewals`). Then the CA did not accept the order as a renewal.
     #[must_use]
-    pub(crate) fn denies_renewal(&self, concern: ProblemScope) -> bool {
+    pub(crate) fn denies_renewal(&self, scope: ProblemScope) -> bool {
         let has = |words: &str| self.detail.contains(words);
-        match self.limit(concern) {
+        match self.limit(scope) {
             Some(LimitScope::Account) => has("new orders"),
             Some(LimitScope::Domain(_)) => has("already issued for"),
             Some(LimitScope::Set | LimitScope::Name(_)) | None => false,
         }
     }
 
-    /// Whether the CA has stopped listening to this account for a name until somebody follows the
-    /// link in the text: Let's Encrypt does so after months of failures.
+    /// Whether the CA has paused a name for this account until a user follows the link in the text.
+    /// Let's Encrypt does so after months of failures.
     #[must_use]
     pub fn is_pause(&self) -> bool {
-        let said = [PAUSED, UNPAUSE].iter().any(|text| self.detail.contains(text));
-        self.is_limit() && said
+        let named = [PAUSED, UNPAUSE].iter().any(|text| self.detail.contains(text));
+        self.is_limit() && named
     }
 
-    /// When to try again: in the header, or else in the words.
+    /// When to retry: from the header, or else from the text.
     pub(super) fn again(&self) -> Option<Timestamp> {
         self.retry_after.or_else(|| time_in(&self.detail))
     }
@@ -51,15 +50,15 @@ impl Problem {
     }
 }
 
-fn about_one(sub: &Subproblem) -> Option<LimitScope> {
+fn scope_of_subproblem(sub: &Subproblem) -> Option<LimitScope> {
     if word_of(&sub.kind) != "rateLimited" {
         return None;
     }
     let name = || sub.identifier.as_ref()?.value.parse().ok().map(LimitScope::Name);
-    about(&sub.detail).or_else(name)
+    scope_in(&sub.detail).or_else(name)
 }
 
-fn about(text: &str) -> Option<LimitScope> {
+fn scope_in(text: &str) -> Option<LimitScope> {
     let has = |words: &str| text.contains(words);
     if has("exact set") {
         return Some(LimitScope::Set);
@@ -68,14 +67,14 @@ fn about(text: &str) -> Option<LimitScope> {
         return Some(LimitScope::Account);
     }
     let quoted = text.split('"').nth(1).filter(|it| !it.is_empty());
-    // As it was before the names were quoted: `already issued for: example.com: see https://…`.
+    // The text before names were quoted: `already issued for: example.com: see https://…`.
     let bare =
         || text.split_once("issued for")?.1.trim_start_matches([':', ' ']).split([':', ' ']).next();
     let name = quoted.or_else(bare).filter(|it| it.contains('.'));
     match name.map(str::parse::<DnsName>) {
         Some(Ok(name)) if has("failed authorization") => Some(LimitScope::Name(name.base())),
         Some(Ok(name)) => Some(LimitScope::Domain(name.base())),
-        // An IP address, or nothing that we know: the names of this order are all that is certain.
+        // An IP address or an unknown text: only the names of this order are certainly concerned.
         Some(Err(_)) => Some(LimitScope::Set),
         None => has("failed authorization").then_some(LimitScope::Set),
     }
@@ -108,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_limit_say_whom_it_concerns() {
-        for (detail, about) in [
+    fn the_text_of_a_rate_limit_determines_its_scope() {
+        for (detail, scope_in) in [
             (
                 "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s, retry after 2026-11-22 10:00:00 UTC: see https://letsencrypt.org/docs/rate-limits/",
                 LimitScope::Domain(name("example.com")),
@@ -145,13 +144,13 @@ mod tests {
             ("Service busy; retry later.", LimitScope::Account),
             ("", LimitScope::Account),
         ] {
-            assert_eq!(limited(detail).limit(ProblemScope::NewOrder), Some(about), "{detail}");
+            assert_eq!(limited(detail).limit(ProblemScope::NewOrder), Some(scope_in), "{detail}");
             assert_eq!(limited(detail).limit(ProblemScope::Order), None, "an order that stands");
         }
     }
 
     #[test]
-    fn a_renewal_is_denied_by_the_limits_that_renewals_are_exempt_from_and_by_nothing_else() {
+    fn only_limits_with_an_exemption_for_renewals_deny_a_renewal() {
         for (detail, denied) in [
             ("too many new orders (300) from this account in the last 3h0m0s", true),
             ("too many certificates (50) already issued for \"example.com\" in the last", true),
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_said_per_name_concerns_that_name() {
+    fn a_rate_limit_in_a_subproblem_limits_its_name() {
         let sub = |detail: &str| Subproblem {
             kind: limited("").kind,
             detail: detail.to_owned(),
@@ -188,22 +187,22 @@ mod tests {
 
     /// faults.md 6
     #[test]
-    fn a_busy_ca_that_names_a_time_concerns_the_account_and_another_failure_nobody() {
+    fn only_a_busy_ca_with_retry_after_limits_the_account() {
         let time = Some("2026-11-22T10:00:00Z".parse().unwrap());
-        let busy = Problem { retry_after: time, ..Problem::foreign(503) };
+        let busy = Problem { retry_after: time, ..Problem::not_acme(503) };
         assert_eq!(busy.limit(ProblemScope::NewOrder), Some(LimitScope::Account));
-        assert_eq!(Problem::foreign(503).limit(ProblemScope::NewOrder), None);
-        assert_eq!(Problem::foreign(500).limit(ProblemScope::NewOrder), None);
+        assert_eq!(Problem::not_acme(503).limit(ProblemScope::NewOrder), None);
+        assert_eq!(Problem::not_acme(500).limit(ProblemScope::NewOrder), None);
     }
 
     /// faults.md 5
     #[test]
-    fn a_limit_without_a_header_lasts_until_the_time_in_its_words_or_follows_the_ladder() {
-        let said = limited(
+    fn a_rate_limit_without_retry_after_uses_the_time_in_its_text_or_the_retry_schedule() {
+        let named = limited(
             "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-11-22 10:00:00 UTC: see",
         );
         let time = "2026-11-22T10:00:00Z".parse().unwrap();
-        assert_eq!(said.disposition(ProblemScope::NewOrder), Disposition::Until(time));
+        assert_eq!(named.disposition(ProblemScope::NewOrder), Disposition::Until(time));
         for detail in ["too many", "retry after a while", "retry after 2026-99-99 10:00:00 UTC"] {
             let disposition = limited(detail).disposition(ProblemScope::NewOrder);
             assert_eq!(disposition, Disposition::Retry(RetrySchedule::Validation), "{detail}");
@@ -212,7 +211,7 @@ mod tests {
 
     /// faults.md 33
     #[test]
-    fn a_paused_name_is_left_alone_for_a_day_and_its_link_is_shown_whole() {
+    fn a_paused_name_is_retried_daily_and_its_link_is_shown_in_full() {
         let link = format!("https://portal.letsencrypt.org/sfe/v1/unpause?jwt={}", "x".repeat(900));
         let detail = format!(
             "Your account is temporarily prevented from requesting certificates for www.example.com and possibly others. Please visit: {link}"

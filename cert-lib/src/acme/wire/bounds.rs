@@ -1,5 +1,5 @@
-//! How much of what a CA sends is kept. Bodies are bounded when they are received; these bounds are
-//! for the values that stay in memory, in stored progress and in a status.
+//! Bounds for the values that a CA sends. Bodies are bounded when they are received; these bounds
+//! are for the values that stay in memory, in stored progress and in a status.
 
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -13,7 +13,7 @@ pub(super) fn some_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Stri
     Option::<String>::deserialize(from)?.map(|url| checked(url, MAX_URL)).transpose()
 }
 
-/// URLs. More than an order can have are cut off: one too many is noticed by their number.
+/// URLs. A list that is too long is cut to one more than an order can have; the number shows that.
 pub(super) fn urls<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let mut all: Vec<String> = super::or_default(from)?;
     all.truncate(MAX_URLS);
@@ -25,7 +25,7 @@ pub(super) fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Erro
     checked(String::deserialize(from)?, MAX_WORD)
 }
 
-/// Several values, the first of them only.
+/// A list, cut to its first values.
 pub(in crate::acme) fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -37,12 +37,12 @@ where
     Ok(all)
 }
 
-/// A text for people, the beginning of it only.
+/// A text for users, cut to its beginning.
 pub(in crate::acme) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(cut(&super::or_default::<_, String>(from)?))
 }
 
-/// A text for people that may be missing, the beginning of it only.
+/// An optional text for users, cut to its beginning.
 pub(in crate::acme) fn some_text<'de, D>(from: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
@@ -72,13 +72,13 @@ fn checked<E: Error>(text: String, most: usize) -> Result<String, E> {
     }
 }
 
-/// How the message of a text begins that is too long. It quotes nothing.
+/// The beginning of the error message for a text that is too long. It quotes nothing.
 pub(in crate::acme) const TOO_LONG: &str = "a text has";
 const MAX_URL: usize = 2048;
 const MAX_WORD: usize = 1024;
 /// Let's Encrypt's longest details are below one kilobyte, and its links below two.
 const MAX_TEXT: usize = 8 * 1024;
-/// Contacts, challenges of a name, problems of an order, profiles, identifiers that are shown.
+/// Contacts, challenges of a name, problems of an order, profiles, identifiers in messages.
 pub(super) const MAX_ITEMS: usize = 32;
-/// Authorizations of an order: no CA takes as many names.
+/// Authorizations of an order: no CA allows as many names.
 const MAX_URLS: usize = 1001;

@@ -1,4 +1,4 @@
-//! Reading private keys, however they were written.
+//! Reads private keys in all common encodings.
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
@@ -10,13 +10,14 @@ use zeroize::Zeroizing;
 use super::{Algorithm, KeyError, PrivateKey};
 use crate::{issue::private_ca::der::element, model::armor::blocks};
 
-/// Longest text that is read as a key, with what may be around it: one of 8,192 bits has 6 KiB.
+/// Longest PEM text that is read as a key, other text around it included. A key of 8,192 bits has 6
+/// KiB.
 const MAX_PEM: usize = 64 * 1024;
-/// What is taken.
+/// The supported kinds of keys, for messages.
 const KINDS: &str = "use RSA with 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519";
 
-/// The first private key in a PEM text. Other blocks, such as the parameters that openssl puts before a
-/// key, do not count.
+/// The first private key in a PEM text. Other blocks, such as the parameters that openssl writes
+/// before a key, are skipped.
 pub(super) fn pem(text: &[u8]) -> Result<PrivateKey, KeyError> {
     let unreadable = |why: &str| KeyError::Unreadable(why.to_owned());
     if text.len() > MAX_PEM {
@@ -30,7 +31,7 @@ pub(super) fn pem(text: &[u8]) -> Result<PrivateKey, KeyError> {
     let der = block.der.ok_or_else(|| unreadable("its PEM is damaged"))?;
     let key = match block.label {
         "PRIVATE KEY" => pkcs8(&der),
-        // What openssl wrote may carry another label than it deserves.
+        // Some versions of openssl write a label that does not match the content.
         "EC PRIVATE KEY" | "RSA PRIVATE KEY" => ecdsa(&der).or_else(|| rsa(&der)),
         other => return Err(KeyError::Unreadable(format!("it is of the kind {other}; {KINDS}"))),
     };
@@ -42,7 +43,7 @@ pub(super) fn pkcs8(der: &[u8]) -> Option<PrivateKey> {
     ecdsa(der).or_else(|| rsa(der)).or_else(|| ed25519(der))
 }
 
-/// Whatever a key was written in, it is PKCS#8 from here on.
+/// Converts every encoding to PKCS#8.
 fn ecdsa(der: &[u8]) -> Option<PrivateKey> {
     [Algorithm::P256, Algorithm::P384, Algorithm::P521].into_iter().find_map(|algorithm| {
         let pair = EcdsaKeyPair::from_private_key_der(algorithm.curve()?, der).ok()?;
@@ -72,7 +73,7 @@ fn key(algorithm: Algorithm, pkcs8: &[u8], public_key: &[u8]) -> PrivateKey {
     PrivateKey { algorithm, pkcs8, public_key: public_key.to_vec() }
 }
 
-/// Why a key cannot be used, as far as its beginning says.
+/// Describes why a key cannot be used, from the beginning of its DER.
 fn unusable(der: &[u8]) -> String {
     const NAMES: [(&[u8], &str); 7] = [
         (&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1], "DSA"),

@@ -1,9 +1,9 @@
-//! Keys as people have them.
+//! Keys in the encodings that users have.
 
 use super::*;
 
 #[test]
-fn a_key_survives_its_pem_and_prints_nothing() {
+fn a_key_round_trips_through_pem_and_is_not_printed() {
     for kind in [KeyType::P256, KeyType::P384, KeyType::Rsa2048] {
         let key = PrivateKey::generate(kind).unwrap();
         let again = PrivateKey::from_pem(&key.pem()).unwrap();
@@ -36,7 +36,7 @@ fn a_key_in_a_traditional_form_is_the_same_key() {
 }
 
 #[test]
-fn a_text_that_is_all_beginnings_is_no_key_at_once() {
+fn a_text_of_begin_lines_is_no_key() {
     let text = "-----BEGIN PRIVATE KEY-----\n".repeat(100_000);
     assert!(matches!(PrivateKey::from_pem(&text), Err(KeyError::Unreadable(_))));
     assert_eq!(Encoding::of("-----BEGIN X-----\n".repeat(100_000).as_bytes()), None);

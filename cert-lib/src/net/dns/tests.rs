@@ -23,11 +23,11 @@ async fn sockets() -> (TcpListener, UdpSocket, SocketAddr) {
     }
 }
 
-/// What a server answers: the code, whether cut off, and the text.
-fn reply(question: &[u8], code: ResponseCode, cut_off: bool, text: &[&str]) -> Vec<u8> {
+/// A response with a code, truncated or not, and a text.
+fn reply(question: &[u8], code: ResponseCode, truncated: bool, text: &[&str]) -> Vec<u8> {
     let mut message = Message::from_vec(question).unwrap().into_response();
     message.metadata.authoritative = true;
-    message.metadata.truncation = cut_off;
+    message.metadata.truncation = truncated;
     message.metadata.response_code = code;
     let strings = text.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
     if !strings.is_empty() {
@@ -56,7 +56,7 @@ async fn query(server: SocketAddr) -> Result<Answer, ResolveError> {
 }
 
 #[tokio::test]
-async fn strings_of_one_record_are_joined_and_forged_datagrams_passed_over() {
+async fn strings_of_one_record_are_joined_and_forged_datagrams_skipped() {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -75,7 +75,7 @@ async fn strings_of_one_record_are_joined_and_forged_datagrams_passed_over() {
 }
 
 #[tokio::test]
-async fn a_cut_off_answer_is_asked_for_again_over_tcp() {
+async fn a_truncated_answer_is_retried_over_tcp() {
     let (tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -89,7 +89,7 @@ async fn a_cut_off_answer_is_asked_for_again_over_tcp() {
 }
 
 #[tokio::test]
-async fn a_server_without_edns_is_asked_without() {
+async fn a_server_without_edns_is_queried_without_it() {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -105,7 +105,7 @@ async fn a_server_without_edns_is_asked_without() {
 }
 
 #[tokio::test]
-async fn refusals_are_errors_that_name_the_code_and_silence_names_both_transports() {
+async fn a_refusal_names_its_code_and_a_timeout_both_transports() {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -116,12 +116,12 @@ async fn refusals_are_errors_that_name_the_code_and_silence_names_both_transport
     let (refused, ()) = tokio::join!(query(server), answering);
     assert!(refused.unwrap_err().to_string().ends_with("answers REFUSED"));
 
-    // Nobody listens there.
+    // No process listens there.
     let silent = query("127.0.0.1:1".parse().unwrap()).await.unwrap_err().to_string();
     assert!(silent.contains("UDP: ") && silent.contains("TCP: "), "{silent}");
 }
 
-/// One answer to the question for a CNAME of the challenge name, with these records.
+/// One answer for the CNAME of the challenge name, with these records.
 async fn aliased(records: &[(&str, &str)]) -> Result<Answer, ResolveError> {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
@@ -145,7 +145,7 @@ async fn aliased(records: &[(&str, &str)]) -> Result<Answer, ResolveError> {
 }
 
 #[tokio::test]
-async fn the_alias_is_that_of_the_name_itself_in_any_order_of_the_answer() {
+async fn the_cname_of_the_name_itself_is_found_in_any_order() {
     const NAME: &str = "_ACME-challenge.Example.org.";
     for (records, want) in [
         (&[][..], None),
@@ -165,7 +165,7 @@ async fn the_alias_is_that_of_the_name_itself_in_any_order_of_the_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_of_64_kilobytes_is_read_and_one_that_ends_too_early_is_an_error() {
+async fn an_answer_of_64_kilobytes_is_read_and_a_shortened_one_is_an_error() {
     let large = vec!["x".repeat(250); 255];
     let large: Vec<&str> = large.iter().map(String::as_str).collect();
     for (promised, whole) in [(false, true), (true, false)] {

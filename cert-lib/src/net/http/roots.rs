@@ -1,4 +1,4 @@
-//! Whose certificates a client trusts, as a TLS configuration.
+//! The trusted root certificates of a client, as a TLS configuration.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use rustls_platform_verifier::Verifier;
 
 use crate::{model::armor, net::own_certificate::OwnCertificates};
 
-/// Whose certificates are trusted.
+/// The trusted root certificates.
 #[derive(Clone, Debug)]
 pub struct Roots {
-    /// What this machine trusts. Where it is false, only `extra` counts.
+    /// Whether the roots of this machine are trusted.
     pub system: bool,
-    /// What is trusted besides.
+    /// Further roots.
     pub extra: Vec<CertificateDer<'static>>,
 }
 
-/// Why nothing can be trusted.
+/// Why the roots cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RootsError {
     /// No certificate in the bundle.
     #[error("the CA bundle holds no certificate in PEM")]
     Empty,
-    /// The bundle is damaged.
+    /// The bundle cannot be parsed.
     #[error("the CA bundle is not PEM: {0}")]
     NotPem(String),
-    /// One of the blocks is no certificate.
+    /// One of the blocks is not a certificate.
     #[error("certificate {position} of the CA bundle cannot be used: {reason}")]
     NotCertificate {
-        /// Which one, counted from 1.
+        /// Position, counted from 1.
         position: usize,
-        /// What the library said.
+        /// Error of the library.
         reason: String,
     },
     /// TLS cannot be set up on this machine.
@@ -50,7 +50,7 @@ impl Default for Roots {
 }
 
 impl Roots {
-    /// What this machine trusts.
+    /// The roots of this machine.
     #[must_use]
     pub fn system() -> Self {
         Self { system: true, extra: Vec::new() }
@@ -59,15 +59,15 @@ impl Roots {
     /// The certificates of a PEM bundle and nothing else.
     ///
     /// # Errors
-    /// When there is none in it, or one that cannot be used.
+    /// When it has no certificate, or one that cannot be used.
     pub fn only_pem(bundle: &[u8]) -> Result<Self, RootsError> {
         Ok(Self { system: false, extra: certificates(bundle)? })
     }
 
-    /// What this machine trusts, and the certificates of a PEM bundle.
+    /// The roots of this machine, and the certificates of a PEM bundle.
     ///
     /// # Errors
-    /// When there is none in it, or one that cannot be used.
+    /// When it has no certificate, or one that cannot be used.
     pub fn system_and_pem(bundle: &[u8]) -> Result<Self, RootsError> {
         Ok(Self { system: true, extra: certificates(bundle)? })
     }
@@ -85,7 +85,7 @@ fn certificates(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, RootsErro
     if found.is_empty() {
         return Err(RootsError::Empty);
     }
-    // Looked at now, so that a bad bundle is an error of the issuer and not of its first request.
+    // Checked now, so that a bad bundle is an error of the issuer and not of its first request.
     store(&found)?;
     Ok(found)
 }
@@ -101,7 +101,7 @@ fn store(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, Root
     Ok(store)
 }
 
-/// A configuration that trusts `roots`, and of its certificates each as a server's own, too.
+/// A configuration that trusts `roots`. A server may also use one of these certificates as its own.
 pub(super) fn tls(roots: &Roots) -> Result<ClientConfig, RootsError> {
     let setup = |error: rustls::Error| RootsError::Setup(error.to_string());
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());

@@ -1,6 +1,6 @@
-//! The URL of a proxy as Go's `net/url` reads it: what that refuses decides whether a proxy of the
-//! environment is ignored, and a proxy of a kubeconfig refused. The messages say nothing of the URL, which
-//! may hold a password.
+//! Parses the URL of a proxy as Go's `net/url` does. The URLs that it rejects are ignored in the
+//! environment and refused in a kubeconfig. Messages never quote the URL, which may contain a
+//! password.
 
 use std::net::Ipv6Addr;
 
@@ -9,13 +9,13 @@ use url::Host;
 
 use super::login::{Login, unescaped};
 
-/// What a URL says of a server.
+/// The parts of a URL.
 #[derive(Debug, Default)]
 pub(super) struct Address {
-    /// In lower case; empty where there is none.
+    /// In lower case; empty without a scheme.
     pub(super) scheme: String,
     host: String,
-    /// Empty after a colon that nothing follows.
+    /// Empty after a trailing colon.
     port: Option<String>,
     pub(super) login: Option<Login>,
 }
@@ -26,7 +26,7 @@ impl Address {
         self.host.is_empty() && self.port.is_none()
     }
 
-    /// The server to connect to; `None` where there cannot be one.
+    /// The server to connect to; `None` without a valid host and port.
     pub(super) fn server(&self, tls: bool, default_port: Option<u16>) -> Option<Uri> {
         let port = match self.port.as_deref() {
             None | Some("") => default_port?,
@@ -34,7 +34,7 @@ impl Address {
         };
         let host = match self.host.as_str() {
             "" if self.is_empty() => return None,
-            // As Go's dialer.
+            // As Go's dialer does.
             "" => "localhost".to_owned(),
             host if host.is_ascii() => host.to_owned(),
             host => Host::parse(host).ok()?.to_string(),
@@ -44,10 +44,10 @@ impl Address {
     }
 }
 
-/// Go's `url.Parse`, for all but the path.
+/// Go's `url.Parse`, except for the path.
 ///
 /// # Errors
-/// Where that has one.
+/// When Go returns one.
 pub(super) fn parse(text: &str) -> Result<Address, &'static str> {
     let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
     if text.chars().any(|it| it.is_ascii_control()) {
@@ -113,7 +113,7 @@ fn split_port(server: &str) -> Result<(String, Option<String>), &'static str> {
     }
 }
 
-/// An IPv6 address, perhaps with a zone (RFC 6874).
+/// An IPv6 address, optionally with a zone (RFC 6874).
 fn bracketed(inside: &str) -> Result<String, &'static str> {
     let address = inside.split("%25").next().unwrap_or_default();
     address.parse::<Ipv6Addr>().map_err(|_| NO_HOST)?;
@@ -124,7 +124,7 @@ fn named(text: &str) -> Result<String, &'static str> {
     let fits = |it: char| {
         !it.is_ascii() || it.is_ascii_alphanumeric() || "-._~!$&'()*+,;=<>\"]%".contains(it)
     };
-    // Only what is not ASCII may be encoded.
+    // Only non-ASCII characters may be percent-encoded.
     let encodes =
         |after: &str| after.starts_with(|it: char| matches!(it, '8' | '9' | 'a'..='f' | 'A'..='F'));
     if !text.chars().all(fits) || !text.split('%').skip(1).all(encodes) {

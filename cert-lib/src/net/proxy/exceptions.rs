@@ -1,4 +1,4 @@
-//! `NO_PROXY`: which servers are reached directly.
+//! `NO_PROXY`: the servers that are reached directly.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use url::Host;
 use super::is_this_machine;
 use crate::net::cidr::Cidr;
 
-/// The servers that no proxy leads to.
+/// The servers that are reached without a proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Exceptions {
     this_machine: bool,
@@ -23,7 +23,7 @@ enum Entry {
     Network(Cidr),
     /// `10.0.0.1`, `10.0.0.1:8443`
     Address(IpAddr, Option<String>),
-    /// `example.org` (the name and what is below it), `.example.org` (only what is below it). The
+    /// `example.org` (the name and all names below it), `.example.org` (only names below it). The
     /// suffix begins with a dot.
     Domain { suffix: String, itself: bool, port: Option<String> },
 }
@@ -40,14 +40,14 @@ impl Exceptions {
         Self { this_machine: false, entries: Vec::new(), text: String::new() }
     }
 
-    /// The entries of `text`, and this machine. An entry that means nothing is left out, as in Go.
+    /// The entries of `text`, and this machine. Invalid entries are skipped, as in Go.
     pub(super) fn parse(text: &str) -> Self {
         let parts = text.split(',').map(|part| part.trim().to_ascii_lowercase());
         let entries = parts.filter_map(|part| entry(&part)).collect();
         Self { this_machine: true, entries, text: text.trim().to_owned() }
     }
 
-    /// As it was written.
+    /// The original text.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -113,7 +113,7 @@ fn split(part: &str) -> (&str, Option<String>) {
     }
 }
 
-/// As a URL spells it (Punycode).
+/// The ASCII form (Punycode).
 fn ascii(name: &str) -> String {
     match Host::parse(name) {
         Ok(Host::Domain(name)) if !name.is_empty() => name,

@@ -4,7 +4,7 @@ use ::http::HeaderValue;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-/// User and password, without percent encoding.
+/// User and password, percent-decoded.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Login {
     user: Zeroizing<Vec<u8>>,
@@ -12,7 +12,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// What stands before the `@` of a URL, with the characters that Go lets stand there.
+    /// Parses the userinfo of a URL, with the characters that Go allows.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let fits = |it: char| it.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(it);
         if !text.chars().all(fits) {
@@ -32,13 +32,13 @@ impl Login {
         &self.user
     }
 
-    /// The password; empty where there is none.
+    /// The password; empty if unset.
     #[must_use]
     pub fn password(&self) -> &[u8] {
         &self.password
     }
 
-    /// Basic authentication (RFC 7617) with them.
+    /// The value for basic authentication (RFC 7617).
     pub(super) fn basic(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new([self.user(), b":", self.password()].concat());
         let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_slice())));
@@ -48,28 +48,28 @@ impl Login {
     }
 }
 
-/// Shows neither.
+/// Prints neither.
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Login")
     }
 }
 
-/// Basic authentication (RFC 7617) with the user and the password of a URL, which have percent
-/// encoding there. A `%` that encodes nothing stands for itself.
+/// The value for basic authentication (RFC 7617) from the percent-encoded user and password of a
+/// URL. A `%` without two digits is kept.
 #[must_use]
 pub fn basic(user: &str, password: &str) -> Option<HeaderValue> {
     let part = |text| Zeroizing::new(decode(text).0);
     Login { user: part(user), password: part(password) }.basic()
 }
 
-/// Without percent encoding; `None` where a `%` encodes nothing.
+/// Percent-decodes; `None` for a `%` without two digits.
 pub(super) fn unescaped(text: &str) -> Option<Vec<u8>> {
     let (bytes, whole) = decode(text);
     whole.then_some(bytes)
 }
 
-/// Without percent encoding, and whether each `%` encoded something.
+/// Percent-decodes, and returns whether each `%` had two digits.
 fn decode(text: &str) -> (Vec<u8>, bool) {
     let (mut bytes, mut whole) = (Vec::with_capacity(text.len()), true);
     let mut rest = text.as_bytes();

@@ -9,13 +9,13 @@ fn settings(variables: &[(&'static str, &str)]) -> ProxySettings {
     })
 }
 
-fn way(settings: &ProxySettings, url: &str) -> String {
+fn route_to(settings: &ProxySettings, url: &str) -> String {
     settings.proxy_for(&url.parse().unwrap()).map_or_else(|| "direct".to_owned(), Proxy::to_string)
 }
 
-/// The cases of Go's own test (`TestProxyForURL`) that concern us, and some more.
+/// The relevant cases of Go's own test (`TestProxyForURL`), and some more.
 #[test]
-fn the_environment_means_what_go_takes_it_for() {
+fn the_environment_is_interpreted_as_go_does() {
     let simple = "http://example.com";
     for (variables, url, want) in [
         (&[][..], simple, "direct"),
@@ -45,13 +45,13 @@ fn the_environment_means_what_go_takes_it_for() {
         (&[("HTTPS_PROXY", "p:1")], "https://[::ffff:127.0.0.1]", "direct"),
         (&[("HTTPS_PROXY", "p:1")], "https://10.0.0.1", "http://p:1"),
     ] {
-        assert_eq!(way(&settings(variables), url), want, "{variables:?} {url}");
+        assert_eq!(route_to(&settings(variables), url), want, "{variables:?} {url}");
     }
 }
 
 /// The table of Go's `TestUseProxy` and of its IP and port tests.
 #[test]
-fn no_proxy_means_what_go_takes_it_for() {
+fn no_proxy_is_interpreted_as_go_does() {
     let list = "foobar.com, .barbaz.net, *.cidr.test, 192.168.1.1, 192.168.1.2:81, 10.0.0.0/30, \
                 2001:db8::52:0:1, [2001:db8::52:0:2]:443, 2002:db8:a::45/64, port.test:8443, ß.de, \
                 ,:80,  ";
@@ -85,11 +85,11 @@ fn no_proxy_means_what_go_takes_it_for() {
         ("xn--zca.de", true),
     ] {
         let want = if direct { "direct" } else { "http://p:1" };
-        assert_eq!(way(&settings, &format!("https://{host}/")), want, "{host}");
+        assert_eq!(route_to(&settings, &format!("https://{host}/")), want, "{host}");
     }
     let none = ProxySettings { exceptions: Exceptions::parse("a.test, *"), ..settings };
-    assert_eq!(way(&none, "https://example.com"), "direct");
-    assert_eq!(way(&none, "https://10.9.9.9"), "direct");
+    assert_eq!(route_to(&none, "https://example.com"), "direct");
+    assert_eq!(route_to(&none, "https://10.9.9.9"), "direct");
 }
 
 #[test]
@@ -115,10 +115,10 @@ fn credentials_are_sent_and_never_shown() {
     assert_eq!(ProxySettings::default().to_string(), "");
 }
 
-/// What Go 1.26 makes of each value. Those that lead nowhere are proxies for it, too: their host is
-/// `http`, or their port one that cannot be connected to.
+/// What Go 1.26 does with each value. Unusable ones are proxies for Go, too: their host is `http`,
+/// or their port is invalid.
 #[test]
-fn a_variable_that_holds_no_url_is_ignored_where_go_ignores_it() {
+fn an_invalid_variable_is_ignored_where_go_ignores_it() {
     for (value, want) in [
         ("socks5://u:hidden@p", "socks5://p:1080"),
         ("socks5h://u:hidden@p:1", "socks5h://p:1"),
@@ -166,7 +166,7 @@ fn a_variable_that_holds_no_url_is_ignored_where_go_ignores_it() {
         ("::1", "ignored"),
     ] {
         let settings = settings(&[("https_proxy", value)]);
-        let mut found = way(&settings, "https://example.com");
+        let mut found = route_to(&settings, "https://example.com");
         for remark in settings.remarks() {
             assert!(!remark.to_string().contains("hid"), "{remark}");
             found = match remark {
@@ -186,17 +186,17 @@ fn a_remark_names_the_variable_and_not_its_value() {
         settings(&[("HTTPS_PROXY", "http://user:hidden%@p"), ("http_proxy", "u:hidden@p:70000")]);
     let remarks: Vec<_> = settings.remarks().iter().map(ToString::to_string).collect();
     let want = [
-        "the environment variable http_proxy names no proxy that can be connected to, so that no \
-         server is reached which needs it; write a URL such as http://proxy.example.org:3128",
-        "the environment variable HTTPS_PROXY holds no URL of a proxy and is ignored: its user or \
+        "the environment variable http_proxy names a proxy without a valid host and port, so servers \
+         behind it cannot be reached; set a URL such as http://proxy.example.org:3128",
+        "the environment variable HTTPS_PROXY is not the URL of a proxy and is ignored: its user or \
          password holds a % without two hexadecimal digits",
     ];
     assert_eq!(remarks, want);
-    assert_eq!(settings.to_string(), "http through a URL that leads nowhere");
+    assert_eq!(settings.to_string(), "http through a URL without a valid host and port");
 }
 
 #[test]
-fn a_url_that_is_no_proxy_is_refused_without_its_password() {
+fn an_invalid_proxy_url_is_refused_without_quoting_its_password() {
     let like = "it is not a URL such as http://proxy.example.org:3128: ";
     for (value, want) in [
         (
@@ -218,16 +218,16 @@ fn a_url_that_is_no_proxy_is_refused_without_its_password() {
 }
 
 #[test]
-fn no_header_is_for_a_socks_proxy() {
+fn a_socks_proxy_gets_no_authorization_header() {
     let settings = ProxySettings::only("socks5://u:p@proxy".parse().unwrap());
     assert_eq!(settings.authorization_for(&"http://api.example/".parse().unwrap()), None);
 }
 
 #[test]
-fn the_proxy_of_a_kubeconfig_is_for_everything() {
+fn the_proxy_of_a_kubeconfig_is_used_for_all_servers() {
     let settings = ProxySettings::only("http://u:p@proxy:1".parse().unwrap());
     for url in ["https://127.0.0.1:6443", "http://localhost:8001", "https://example.com"] {
-        assert_eq!(way(&settings, url), "http://proxy:1", "{url}");
+        assert_eq!(route_to(&settings, url), "http://proxy:1", "{url}");
         let plain = settings.authorization_for(&url.parse().unwrap()).is_some();
         assert_eq!(plain, url.starts_with("http://"), "{url}");
     }

@@ -1,4 +1,4 @@
-//! CONNECT (RFC 9110 section 9.3.6): an HTTP proxy is asked for a connection to a server.
+//! CONNECT (RFC 9110 section 9.3.6): asks an HTTP proxy for a connection to a server.
 
 use ::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ where
     }
     let (proxy, server) = (proxy.to_string(), server.to_string());
     match status(&head) {
-        // The server says nothing before we do, so nothing follows the head.
+        // The server does not send first, so no data follows the head.
         Some(200..=299) if head.ends_with(b"\r\n\r\n") => Ok(()),
         None | Some(..200 | 200..=299) => Err(TunnelError::NoProxy { proxy, server }.into()),
         Some(status) => {
@@ -53,7 +53,7 @@ pub(super) fn is_complete(head: &[u8]) -> bool {
     head.windows(4).any(|four| four == b"\r\n\r\n")
 }
 
-/// The status of an answer that begins with `HTTP/1.1 200 …`.
+/// The status in a response that begins with `HTTP/1.1 200 …`.
 fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\r').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
@@ -61,5 +61,5 @@ fn status(head: &[u8]) -> Option<u16> {
     words.next().filter(|code| code.len() == 3)?.parse().ok()
 }
 
-/// More than proxies say before the body of an answer.
+/// More than the head of any real response.
 const MAX_HEAD: usize = 8 * 1024;

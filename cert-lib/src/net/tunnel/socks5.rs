@@ -1,6 +1,6 @@
-//! SOCKS 5 (RFC 1928), with user and password (RFC 1929): a proxy is asked for a connection to a server.
-//! Says the same as Go's `net/http`: names go to the proxy as they are. No answer is longer than 262
-//! bytes, and nothing beyond an answer is read, for that is the server's.
+//! SOCKS 5 (RFC 1928), with user and password (RFC 1929): asks a proxy for a connection to a
+//! server. The requests equal those of Go's `net/http`: names are sent unresolved. No reply is
+//! longer than 262 bytes. Nothing after a reply is read, because it belongs to the server.
 
 use std::{io, net::IpAddr};
 
@@ -10,33 +10,33 @@ use zeroize::Zeroizing;
 use super::{BoxError, Destination, TunnelError};
 use crate::net::proxy::{Login, Proxy};
 
-/// Why there is no connection by way of SOCKS.
+/// Why SOCKS failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SocksRefusal {
-    /// Another protocol, or no answer.
+    /// Another protocol, or no reply.
     #[error("it does not answer as a SOCKS 5 proxy")]
     NotSocks,
-    /// It serves nobody without credentials, and there are none.
-    #[error("it wants credentials, put user and password into its URL")]
+    /// It requires credentials, and its URL has none.
+    #[error("it requires credentials: add user and password to its URL")]
     NoLogin,
-    /// It wants something else than user and password.
+    /// It requires another method of authentication.
     #[error("it accepts neither user and password nor a client without credentials")]
     OtherLogin,
-    /// Lengths that RFC 1929 cannot express.
+    /// Lengths that RFC 1929 does not allow.
     #[error("the user in its URL must have 1 to 255 bytes, and the password at most 255")]
     LoginLength,
-    /// It knows nobody like that.
+    /// It refuses the credentials.
     #[error("it refuses the user and the password in its URL")]
     WrongLogin,
-    /// A length that RFC 1928 cannot express.
+    /// A length that RFC 1928 does not allow.
     #[error("the server's name has more than 255 bytes")]
     NameLength,
-    /// It did not get a connection.
+    /// It could not connect to the server.
     #[error("{meaning} (SOCKS reply {code})")]
     Reply {
-        /// The code of RFC 1928 section 6.
+        /// The reply code of RFC 1928 section 6.
         code: u8,
-        /// What it stands for.
+        /// Meaning of the code.
         meaning: &'static str,
     },
 }
@@ -72,9 +72,9 @@ where
         |why| TunnelError::Socks { proxy: proxy.to_string(), server: server.to_string(), why };
     let request = request(server).map_err(refused)?;
     let outcome = async {
-        identify(stream, login).await?;
-        say(stream, &request).await?;
-        hear_reply(stream).await
+        authenticate(stream, login).await?;
+        write(stream, &request).await?;
+        read_reply(stream).await
     };
     outcome.await.map_err(|failure| match failure {
         Failure::Refused(why) => refused(why).into(),
@@ -102,24 +102,24 @@ impl From<io::Error> for Failure {
     }
 }
 
-async fn identify<S>(stream: &mut S, login: Option<&Login>) -> Result<(), Failure>
+async fn authenticate<S>(stream: &mut S, login: Option<&Login>) -> Result<(), Failure>
 where
     S: AsyncReadExt + AsyncWriteExt + Unpin,
 {
     match login {
-        None => say(stream, &[VERSION, 1, NOBODY]).await?,
-        Some(_) => say(stream, &[VERSION, 2, NOBODY, PASSWORD]).await?,
+        None => write(stream, &[VERSION, 1, NO_AUTHENTICATION]).await?,
+        Some(_) => write(stream, &[VERSION, 2, NO_AUTHENTICATION, PASSWORD]).await?,
     }
-    match (hear::<2, S>(stream).await?, login) {
-        ([VERSION, NOBODY], _) => Ok(()),
-        ([VERSION, PASSWORD], Some(login)) => log_in(stream, login).await,
-        ([VERSION, NONE_OF_THESE], None) => Err(SocksRefusal::NoLogin.into()),
-        ([VERSION, NONE_OF_THESE], Some(_)) => Err(SocksRefusal::OtherLogin.into()),
+    match (read::<2, S>(stream).await?, login) {
+        ([VERSION, NO_AUTHENTICATION], _) => Ok(()),
+        ([VERSION, PASSWORD], Some(login)) => authenticate_by_password(stream, login).await,
+        ([VERSION, NO_ACCEPTABLE_METHOD], None) => Err(SocksRefusal::NoLogin.into()),
+        ([VERSION, NO_ACCEPTABLE_METHOD], Some(_)) => Err(SocksRefusal::OtherLogin.into()),
         _ => Err(SocksRefusal::NotSocks.into()),
     }
 }
 
-async fn log_in<S>(stream: &mut S, login: &Login) -> Result<(), Failure>
+async fn authenticate_by_password<S>(stream: &mut S, login: &Login) -> Result<(), Failure>
 where
     S: AsyncReadExt + AsyncWriteExt + Unpin,
 {
@@ -129,11 +129,11 @@ where
         return Err(SocksRefusal::LoginLength.into());
     }
     let parts =
-        [&[LOGIN_VERSION, length(user)?][..], user, &[length(password)?][..], password].concat();
-    say(stream, &Zeroizing::new(parts)).await?;
-    match hear(stream).await? {
-        [LOGIN_VERSION, 0] => Ok(()),
-        [LOGIN_VERSION, _] => Err(SocksRefusal::WrongLogin.into()),
+        [&[PASSWORD_VERSION, length(user)?][..], user, &[length(password)?][..], password].concat();
+    write(stream, &Zeroizing::new(parts)).await?;
+    match read(stream).await? {
+        [PASSWORD_VERSION, 0] => Ok(()),
+        [PASSWORD_VERSION, _] => Err(SocksRefusal::WrongLogin.into()),
         _ => Err(SocksRefusal::NotSocks.into()),
     }
 }
@@ -165,14 +165,14 @@ fn request(server: &Destination) -> Result<Vec<u8>, SocksRefusal> {
     Ok(request)
 }
 
-/// The reply, with the address that the proxy connects from, which nobody needs.
-async fn hear_reply<S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<(), Failure> {
-    let [version, reply, reserved, kind] = hear(stream).await?;
+/// Reads the reply. The address in it, from which the proxy connects, is not used.
+async fn read_reply<S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<(), Failure> {
+    let [version, reply, reserved, kind] = read(stream).await?;
     match (version, reply, reserved, kind) {
-        (VERSION, 0, 0, IPV4) => drop(hear::<6, S>(stream).await?),
-        (VERSION, 0, 0, IPV6) => drop(hear::<18, S>(stream).await?),
+        (VERSION, 0, 0, IPV4) => drop(read::<6, S>(stream).await?),
+        (VERSION, 0, 0, IPV6) => drop(read::<18, S>(stream).await?),
         (VERSION, 0, 0, NAME) => {
-            let [length] = hear(stream).await?;
+            let [length] = read(stream).await?;
             let mut name = [0; MAX_NAME + 2];
             let rest = name.get_mut(..usize::from(length) + 2).unwrap_or_default();
             stream.read_exact(rest).await?;
@@ -183,25 +183,25 @@ async fn hear_reply<S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<(), Failu
     Ok(())
 }
 
-async fn say<S: AsyncWriteExt + Unpin>(stream: &mut S, words: &[u8]) -> Result<(), Failure> {
-    stream.write_all(words).await?;
+async fn write<S: AsyncWriteExt + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Failure> {
+    stream.write_all(bytes).await?;
     Ok(stream.flush().await?)
 }
 
-async fn hear<const N: usize, S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<[u8; N], Failure> {
-    let mut words = [0; N];
-    stream.read_exact(&mut words).await?;
-    Ok(words)
+async fn read<const N: usize, S: AsyncReadExt + Unpin>(stream: &mut S) -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await?;
+    Ok(bytes)
 }
 
 const VERSION: u8 = 5;
-const LOGIN_VERSION: u8 = 1;
-/// Methods.
-const NOBODY: u8 = 0;
+const PASSWORD_VERSION: u8 = 1;
+/// Authentication methods.
+const NO_AUTHENTICATION: u8 = 0;
 const PASSWORD: u8 = 2;
-const NONE_OF_THESE: u8 = 0xff;
+const NO_ACCEPTABLE_METHOD: u8 = 0xff;
 const CONNECT: u8 = 1;
-/// Types of addresses.
+/// Address types.
 const IPV4: u8 = 1;
 const NAME: u8 = 3;
 const IPV6: u8 = 4;

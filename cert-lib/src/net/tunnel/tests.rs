@@ -7,8 +7,8 @@ use tokio::{
 use super::{connect::is_complete, *};
 use crate::net::reach::AddressPolicy;
 
-/// What a client got by way of a proxy that says `answer`, and what it asked the proxy.
-async fn by_proxy(url: &str, answer: &'static [u8]) -> (Result<String, String>, String) {
+/// What a client receives through a proxy that sends `answer`, and what it sent to the proxy.
+async fn through_proxy(url: &str, answer: &'static [u8]) -> (Result<String, String>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
     let server = async {
@@ -63,7 +63,8 @@ async fn a_server_with_tls_is_reached_by_connect() {
         ("https://ca.example:8443/", "ca.example:8443"),
         ("https://[2001:db8::1]/", "[2001:db8::1]:443"),
     ] {
-        let (heard, asked) = by_proxy(url, b"HTTP/1.1 200 Connection established\r\n\r\n").await;
+        let (heard, asked) =
+            through_proxy(url, b"HTTP/1.1 200 Connection established\r\n\r\n").await;
         assert_eq!(heard, Ok("hello".to_owned()));
         let want = format!(
             "CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n\
@@ -75,12 +76,12 @@ async fn a_server_with_tls_is_reached_by_connect() {
 
 #[tokio::test]
 async fn plain_http_goes_to_the_proxy_in_absolute_form() {
-    let (way, asked) = by_proxy("http://api.example/version", b"").await;
+    let (way, asked) = through_proxy("http://api.example/version", b"").await;
     assert_eq!((way.unwrap().as_str(), asked.as_str()), ("absolute form", ""));
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_connect_is_named_without_its_credentials() {
+async fn an_error_names_the_proxy_without_its_credentials() {
     let url = "https://ca.example/dir";
     for (answer, want) in [
         (
@@ -101,16 +102,16 @@ async fn a_proxy_that_does_not_connect_is_named_without_its_credentials() {
             "proxy http://PROXY does not answer CONNECT to ca.example:443 as an HTTP proxy",
         ),
     ] {
-        let (outcome, _) = by_proxy(url, answer).await;
+        let (outcome, _) = through_proxy(url, answer).await;
         assert_eq!(outcome, Err(want.to_owned()));
     }
 }
 
-/// The proxy must not be the way around the check of addresses.
+/// The proxy must not bypass the check of addresses.
 #[tokio::test]
-async fn a_proxy_is_asked_for_an_address_that_was_checked() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = format!("http://{}", nobody.local_addr().unwrap());
+async fn a_proxy_gets_a_checked_address() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
     let settings = Arc::new(ProxySettings::only(proxy.parse().unwrap()));
     for (url, range, want) in [
         ("https://localhost:8443/dir", "127.0.0.0/8", Some("CONNECT 127.0.0.1:8443 HTTP/1.1\r\n")),
@@ -129,9 +130,9 @@ async fn a_proxy_is_asked_for_an_address_that_was_checked() {
         let direct = TcpConnector::new(Some(policy));
         let mut connector = ProxyConnector::within(settings.clone(), direct, tls());
         let server = async {
-            let (mut stream, _) = nobody.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
-            // Refused connections say nothing to the proxy.
+            // Refused connections send nothing to the proxy.
             while !is_complete(&asked) {
                 let Ok(byte) = stream.read_u8().await else { break };
                 asked.push(byte);
@@ -163,7 +164,7 @@ async fn without_a_proxy_the_server_is_reached_directly() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_leads_nowhere_is_not_gone_around() {
+async fn an_unusable_proxy_is_not_bypassed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let value = |name| (name == "HTTPS_PROXY").then(|| "u:hidden@p:70000".to_owned());
@@ -172,8 +173,8 @@ async fn a_proxy_that_leads_nowhere_is_not_gone_around() {
     let uri = format!("https://localhost.:{port}/").parse().unwrap();
     let error = connector.call(uri).await.map(drop).unwrap_err().to_string();
     let want = format!(
-        "the URL of the proxy on the way to localhost.:{port} leads nowhere, correct HTTPS_PROXY or \
-         HTTP_PROXY"
+        "the URL of the proxy for localhost.:{port} has no valid host and port, correct HTTPS_PROXY \
+         or HTTP_PROXY"
     );
     assert_eq!(error, want);
 }

@@ -1,4 +1,4 @@
-//! Tables of the limits: who waits for what, and until when.
+//! Tables of the limits: which orders wait, and until when.
 
 use super::*;
 
@@ -12,11 +12,11 @@ fn names(names: &[&str]) -> Vec<DnsName> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-fn order<'a>(names: &'a [DnsName], novelty: OrderKind) -> Order<'a> {
-    Order { account: "le", names, kind: novelty }
+fn order<'a>(names: &'a [DnsName], kind: OrderKind) -> Order<'a> {
+    Order { account: "le", names, kind }
 }
 
-/// Places as many orders for new names as there is room for, and says when there is room again.
+/// Places orders for new names until the limits allow no more. Returns their number and the wait.
 fn fill(limits: &mut Limits, name: impl Fn(u32) -> String, now: Timestamp) -> (u32, Wait) {
     for number in 0.. {
         let names = names(&[&name(number)]);
@@ -33,7 +33,7 @@ fn fill(limits: &mut Limits, name: impl Fn(u32) -> String, now: Timestamp) -> (u
 }
 
 #[test]
-fn lets_encrypts_numbers_hold_and_come_back_one_by_one() {
+fn the_limits_of_lets_encrypt_apply_and_refill_one_by_one() {
     for (what, name, burst, interval) in [
         ("an account", (|number| format!("www.d{number}.example")) as fn(u32) -> String, 300, 36),
         ("a domain", |number| format!("n{number}.example.co.uk"), 50, 12_096),
@@ -65,7 +65,7 @@ fn a_renewal_counts_for_its_set_only_and_a_replacement_for_nothing() {
 }
 
 #[test]
-fn tries_that_bring_no_certificate_count_for_the_account_only() {
+fn orders_without_a_certificate_only_count_for_the_account() {
     let mut limits = Limits::new(Some(LETS_ENCRYPT));
     let names = names(&["never.example.org"]);
     for _ in 0..299 {
@@ -78,7 +78,7 @@ fn tries_that_bring_no_certificate_count_for_the_account_only() {
 }
 
 #[test]
-fn a_name_that_failed_five_times_in_an_hour_waits_for_whoever_asks_for_it() {
+fn five_failures_of_a_name_in_an_hour_delay_all_orders_with_it() {
     let mut limits = Limits::new(Some(LETS_ENCRYPT));
     let (bad, good) =
         (names(&["bad.example.org", "good.example.org"]), names(&["good.example.org"]));
@@ -89,7 +89,7 @@ fn a_name_that_failed_five_times_in_an_hour_waits_for_whoever_asks_for_it() {
     assert_eq!(wait.until, at(720));
     assert_eq!(
         wait.to_string(),
-        "the CA allows 5 failed validations in an hour, and by our count they are used up for bad.example.org: it goes on at 2027-01-15T08:12:00Z"
+        "the CA allows 5 failed validations in an hour; by our estimate they are used up for bad.example.org until 2027-01-15T08:12:00Z"
     );
     assert_eq!(limits.estimated_wait(&order(&good, OrderKind::New), |_| 0, at(0)), None);
     let other = Order { account: "other", ..order(&bad, OrderKind::New) };
@@ -97,7 +97,7 @@ fn a_name_that_failed_five_times_in_an_hour_waits_for_whoever_asks_for_it() {
 }
 
 #[test]
-fn those_in_line_are_told_times_of_their_own() {
+fn each_waiting_order_has_its_own_time() {
     let mut limits = Limits::new(Some(LETS_ENCRYPT));
     fill(&mut limits, |number| format!("www.d{number}.example"), at(0));
     let names = names(&["late.example"]);
@@ -109,15 +109,15 @@ fn those_in_line_are_told_times_of_their_own() {
 }
 
 #[test]
-fn what_others_remember_counts_up_to_half_of_a_limit() {
+fn restored_counts_fill_half_of_a_limit_at_most() {
     let name = |number: u32| format!("n{number}.example.org");
-    for (told, room) in [(0, 50), (10, 40), (25, 25), (10_000, 25)] {
-        let all: Vec<_> = (0..told).map(|number| names(&[&name(number)])).collect();
-        let told_orders = all.iter().map(|names| (order(names, OrderKind::New), at(0)));
+    for (count, room) in [(0, 50), (10, 40), (25, 25), (10_000, 25)] {
+        let all: Vec<_> = (0..count).map(|number| names(&[&name(number)])).collect();
+        let restored = all.iter().map(|names| (order(names, OrderKind::New), at(0)));
         let mut limits = Limits::new(Some(LETS_ENCRYPT));
-        limits.restore_issued(told_orders, at(0));
+        limits.restore_issued(restored, at(0));
         let (placed, wait) = fill(&mut limits, |number| name(20_000 + number), at(0));
-        assert_eq!((placed, wait.until), (room, at(12_096)), "{told}");
+        assert_eq!((placed, wait.until), (room, at(12_096)), "{count}");
     }
     let (mut limits, one) = (Limits::new(Some(LETS_ENCRYPT)), names(&["www.example.org"]));
     (0..5).for_each(|_| limits.issued(&order(&one, OrderKind::New), at(0)));
@@ -127,7 +127,7 @@ fn what_others_remember_counts_up_to_half_of_a_limit() {
 }
 
 #[test]
-fn without_numbers_nobody_waits_for_a_guess() {
+fn without_numbers_no_order_waits_for_an_estimate() {
     let mut limits = Limits::new(None);
     let names = names(&["a.example.org"]);
     for _ in 0..1_000 {
@@ -140,7 +140,7 @@ fn without_numbers_nobody_waits_for_a_guess() {
 
 /// faults.md 3 and 4
 #[test]
-fn what_the_ca_said_holds_for_all_whom_it_concerns_and_for_nobody_else() {
+fn an_imposed_limit_delays_exactly_the_orders_in_its_scope() {
     let (here, there) = (names(&["a.example.org"]), names(&["a.example.net"]));
     let name = |text: &str| text.parse::<DnsName>().unwrap();
     for (about, same_set, same_domain, other_domain, other_account) in [
@@ -181,7 +181,7 @@ fn a_renewal_does_not_wait_for_the_domain_but_for_the_account() {
 }
 
 #[test]
-fn what_the_ca_said_is_stored_as_text_and_read_again() {
+fn imposed_limits_round_trip_through_text() {
     let name = |text: &str| text.parse::<DnsName>().unwrap();
     let names = names(&["a.example.org"]);
     let mut limits = Limits::new(None);
@@ -200,14 +200,14 @@ fn what_the_ca_said_is_stored_as_text_and_read_again() {
             at(60 - i64::try_from(number).unwrap()),
         );
     }
-    let heard = limits.server_limits(at(0));
-    let texts: Vec<String> = heard.iter().map(|(key, _)| key.encode()).collect();
+    let imposed = limits.server_limits(at(0));
+    let texts: Vec<String> = imposed.iter().map(|(key, _)| key.encode()).collect();
     let Key::Set(hash) = set_key(&names) else { unreachable!() };
     assert_eq!(
         texts,
         ["account", "domain example.org", &format!("set {hash}"), "name a.example.org"]
     );
-    for ((key, _), text) in heard.iter().zip(&texts) {
+    for ((key, _), text) in imposed.iter().zip(&texts) {
         assert_eq!(Key::decode(text, "le").as_ref(), Some(key));
     }
     for foreign in ["", "domain", "planet earth", "accounts"] {

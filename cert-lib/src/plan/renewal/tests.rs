@@ -26,7 +26,7 @@ fn id(text: &str) -> CertId {
     serde_json::from_value(serde_json::json!(text)).unwrap()
 }
 
-/// What is left of the life when it is renewed.
+/// Remaining lifetime at the renewal.
 fn left(leaf: &Leaf, want: &Want, policy: &Policy) -> SignedDuration {
     let serving = ServingCertificate { leaf, requested_at: leaf.not_before, suggested: None };
     let due = due(&serving, want, policy, leaf.not_before);
@@ -49,7 +49,7 @@ fn due_with(leaf: &Leaf, suggested: &Suggested, want: &Want) -> Due {
 }
 
 #[test]
-fn a_third_of_the_life_is_left_or_half_of_a_short_one_or_less_by_a_tenth() {
+fn a_third_of_the_lifetime_is_left_or_half_of_a_short_one_minus_a_tenth() {
     let wide = Policy { renewal_window: DAY * 60, ..POLICY };
     let narrow = Policy { renewal_window: DAY, ..POLICY };
     let percent = Policy { renew_before_percentage: Some(20), ..POLICY };
@@ -71,9 +71,9 @@ fn a_third_of_the_life_is_left_or_half_of_a_short_one_or_less_by_a_tenth() {
     }
 }
 
-/// RFC 5280 section 4.1.2.5: no well-defined expiration date. And what nobody would write.
+/// RFC 5280 section 4.1.2.5: no well-defined expiration date. And other unusual dates.
 #[test]
-fn no_date_is_too_far_away_to_be_renewed_before_it() {
+fn certificates_with_extreme_dates_are_renewed_before_their_end() {
     let dates = [Timestamp::MIN, begin(), Timestamp::MAX];
     for (not_before, not_after) in dates.into_iter().flat_map(|a| dates.map(|b| (a, b))) {
         let leaf = Leaf { not_before, not_after, ..leaf(DAY) };
@@ -92,12 +92,12 @@ fn no_date_is_too_far_away_to_be_renewed_before_it() {
 }
 
 #[test]
-fn what_the_certificate_asks_for_counts_to_the_second() {
+fn the_settings_of_the_certificate_apply_to_the_second() {
     let rows: [(Option<SignedDuration>, Option<u8>, SignedDuration); 4] = [
         (Some(DAY * 40), None, DAY * 40),
         (None, Some(50), DAY * 45),
         (Some(DAY * 40), Some(50), DAY * 40),
-        // A tenth of its life belongs to every certificate.
+        // A certificate is never renewed in the first tenth of its lifetime.
         (None, Some(99), DAY * 81),
     ];
     for (renew_before, renew_before_percentage, wanted) in rows {
@@ -108,7 +108,7 @@ fn what_the_certificate_asks_for_counts_to_the_second() {
 }
 
 #[test]
-fn a_window_as_long_as_the_certificate_lives_is_not_meant() {
+fn a_window_as_long_as_the_lifetime_is_ignored() {
     let usual = left(&leaf(DAY * 45), &want(), &POLICY);
     for renew_before in [DAY * 45, DAY * 400, SignedDuration::MAX] {
         let want = Want { renew_before: Some(renew_before), ..want() };
@@ -117,7 +117,7 @@ fn a_window_as_long_as_the_certificate_lives_is_not_meant() {
 }
 
 #[test]
-fn those_that_were_issued_together_are_not_renewed_together() {
+fn certificates_issued_together_are_not_renewed_together() {
     let mut hours = std::collections::BTreeMap::<i64, usize>::new();
     for number in 0..10_000 {
         let leaf = Leaf { serial: format!("{number:x}"), ..leaf(DAY * 90) };
@@ -128,7 +128,7 @@ fn those_that_were_issued_together_are_not_renewed_together() {
 }
 
 #[test]
-fn an_instant_of_the_cas_window_is_drawn_and_stays_until_the_window_changes() {
+fn the_selected_instant_stays_until_the_window_changes() {
     let leaf = leaf(DAY * 90);
     let first = suggested(50, 52);
     let drawn = due_with(&leaf, &first, &want());
@@ -141,7 +141,7 @@ fn an_instant_of_the_cas_window_is_drawn_and_stays_until_the_window_changes() {
 }
 
 #[test]
-fn the_instants_are_uniform_in_the_window() {
+fn selected_instants_are_uniform_in_the_window() {
     let mut quarters = [0; 4];
     for number in 0..4_000 {
         let suggested = about(&format!("a.{number}"), 0, 4);
@@ -152,7 +152,7 @@ fn the_instants_are_uniform_in_the_window() {
 }
 
 #[test]
-fn the_earlier_of_what_the_ca_and_the_certificate_ask_for_counts() {
+fn the_earlier_of_ca_window_and_certificate_settings_counts() {
     let leaf = leaf(DAY * 90);
     for (renew_before, why) in
         [(DAY * 60, Cause::Age), (DAY * 10, Cause::Ca(None)), (DAY * 400, Cause::Ca(None))]
@@ -163,7 +163,7 @@ fn the_earlier_of_what_the_ca_and_the_certificate_ask_for_counts() {
 }
 
 #[test]
-fn a_window_that_cannot_be_meant_for_the_certificate_does_not_count() {
+fn an_implausible_window_is_ignored() {
     let leaf = leaf(DAY * 90);
     let by_age = due_with(&leaf, &about("x.y", 1, 2), &want());
     assert_eq!(by_age.why, Cause::Age);
@@ -174,7 +174,7 @@ fn a_window_that_cannot_be_meant_for_the_certificate_does_not_count() {
 }
 
 #[test]
-fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
+fn a_renewal_waits_for_its_weekly_window_unless_the_ca_requests_an_early_one() {
     // Sundays, and the certificate begins on one.
     let sundays =
         super::renewal_window::RenewalWindow::new(&["Sun".into()], "12:00", HOUR, None).unwrap();
@@ -188,7 +188,7 @@ fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
     }
     let explained = Suggested { explanation_url: Some("u".into()), ..suggested(58, 60) };
     assert_eq!(due_with(&leaf, &explained, &want).at, explained.selected());
-    // A certificate of six days may not wait so long.
+    // A certificate of six days cannot wait for a weekly window.
     let short = super::tests::leaf(HOUR * 160);
     let serving = ServingCertificate { leaf: &short, requested_at: begin(), suggested: None };
     let due = due(&serving, &want, &POLICY, begin());
@@ -196,8 +196,8 @@ fn a_renewal_waits_for_its_weekly_window_unless_the_ca_is_in_a_hurry() {
 }
 
 #[test]
-fn what_is_due_in_an_open_window_was_due_at_the_same_instant_all_the_time() {
-    // It was missed in the week before; the CA or a quota holds it back in this one.
+fn the_instant_of_a_missed_renewal_stays_while_a_window_is_open() {
+    // It was missed in the week before; the CA or a quota delays it in this one.
     let sundays =
         super::renewal_window::RenewalWindow::new(&["Sun".into()], "12:00", HOUR * 6, None)
             .unwrap();
@@ -207,40 +207,37 @@ fn what_is_due_in_an_open_window_was_due_at_the_same_instant_all_the_time() {
         ServingCertificate { leaf: &leaf, requested_at: leaf.not_before, suggested: None };
     let opened = begin() + DAY * 70;
     let seen = |after: SignedDuration| due(&serving, &want, &POLICY, opened + after);
-    let told = seen(-DAY);
-    assert!(
-        told.at >= opened && told.at <= opened + HOUR * 3 && told.why == Cause::Age,
-        "{told:?}"
-    );
+    let due = seen(-DAY);
+    assert!(due.at >= opened && due.at <= opened + HOUR * 3 && due.why == Cause::Age, "{due:?}");
     for after in [SignedDuration::ZERO, SignedDuration::from_secs(1), HOUR, HOUR * 5] {
-        assert_eq!(seen(after), told, "{after:?}");
+        assert_eq!(seen(after), due, "{after:?}");
     }
-    // Then it waits for the next one, where it has a place of its own.
+    // Then it waits for the next one, at its own time there.
     let next = seen(HOUR * 6);
     assert!(next.at >= opened + DAY * 7 && next.at <= opened + DAY * 7 + HOUR * 3, "{next:?}");
     assert_eq!(seen(DAY * 3), next);
 }
 
 #[test]
-fn the_last_twentieth_of_the_life_is_an_emergency_and_so_is_as_much_after_it() {
+fn the_last_twentieth_of_the_lifetime_and_as_much_after_it_are_an_emergency() {
     let leaf = leaf(DAY * 100);
     for (day, wanted) in [(94, false), (96, true), (99, true), (101, true), (106, false)] {
         assert_eq!(is_emergency(&leaf, begin(), begin() + DAY * day), wanted, "day {day}");
     }
-    // A CA that hands out a certificate of which almost nothing is left causes none.
+    // A CA that returns a nearly expired certificate does not cause one.
     let late = begin() + DAY * 99;
     assert!(!is_emergency(&leaf, late, late + HOUR));
 }
 
 #[test]
-fn in_an_emergency_we_wait_for_an_hour_but_as_long_as_the_ca_says() {
+fn the_emergency_back_off_is_an_hour_or_the_time_from_the_ca() {
     let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
     for (interval, failures, wanted) in [
         (DAY, 4, at(3_600)),
         (DAY, 7, at(3_600)),
         (SignedDuration::from_mins(100), 3, at(3_600)),
         (SignedDuration::from_mins(10), 2, at(600)),
-        // Somebody must change something, or the CA named the time.
+        // A user must change the request, or the CA named the time.
         (DAY, 0, at(86_400)),
         (SignedDuration::from_hours(2), 3, at(7_200)),
     ] {

@@ -1,4 +1,4 @@
-//! A CA as Let's Encrypt is: its limits, its renewal information, and days on which it is away.
+//! A CA like Let's Encrypt: with its limits, its renewal information, and outages.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,11 @@ use crate::model::{
     cert_id::CertId,
 };
 
-/// See the [module](self).
+/// A simulated CA; see the [module](self).
 pub(super) struct Ca {
-    /// From when to when nobody answers.
+    /// Outages, from when to when.
     down: Vec<(Timestamp, Timestamp)>,
-    /// When it begins to say something else than before.
+    /// When it starts to answer differently.
     changes: Vec<Timestamp>,
     has_renewal_info: bool,
     issued: Vec<Issued>,
@@ -23,7 +23,7 @@ pub(super) struct Ca {
     sets: HashMap<usize, Bucket>,
     /// Orders that were placed.
     pub(super) orders: usize,
-    /// Those of them that no limit holds for.
+    /// Those of them that are exempt from limits.
     pub(super) exempt: usize,
     /// Orders that a limit refused.
     pub(super) refused: usize,
@@ -38,13 +38,13 @@ struct Issued {
     revoked: Option<Timestamp>,
 }
 
-/// What the CA says about a renewal.
+/// The answer to a request for renewal information.
 pub(super) enum Answer {
     /// It has no renewal information.
     Nothing,
-    /// It is away.
+    /// It is down.
     Failure,
-    /// RFC 9773
+    /// A window (RFC 9773).
     Window { window: (Timestamp, Timestamp), explanation_url: Option<String>, again: Timestamp },
 }
 
@@ -86,19 +86,19 @@ impl Ca {
         }
     }
 
-    /// For certificates that were there before.
+    /// For certificates that existed before the simulation.
     pub(super) fn without_account_limit(mut self) -> Self {
         self.account = Bucket::new(i32::MAX / 100, SECOND);
         self
     }
 
-    /// At `time` something will be revoked.
+    /// Schedules a revocation at `time`.
     pub(super) fn will_revoke(mut self, time: Timestamp) -> Self {
         self.changes.push(time);
         self
     }
 
-    /// A long outage is told with a time, a short one is one of the network.
+    /// A long outage answers with a Retry-After, a short one is a network error.
     pub(super) fn answers(&self, now: Timestamp) -> Result<(), Disposition> {
         match self.down.iter().find(|(from, to)| (*from..*to).contains(&now)) {
             None => Ok(()),
@@ -109,8 +109,9 @@ impl Ca {
         }
     }
 
-    /// Takes an order of `owner`, or says when it would: a renewal that says what it replaces is free,
-    /// one that does not may not come too often, and anything else counts as new.
+    /// Takes an order of `owner`, or returns when it would. An order that names the replaced
+    /// certificate is exempt. A renewal without it is limited per set of names; all other orders
+    /// are new.
     pub(super) fn order(
         &mut self,
         owner: usize,
@@ -131,7 +132,8 @@ impl Ca {
             self.domains.entry(owner / 10).or_insert_with(|| Bucket::new(50, HOUR * 7 * 24 / 50));
         let set = self.sets.entry(owner).or_insert_with(|| Bucket::new(5, HOUR * 7 * 24 / 5));
         let mut limits = vec![set];
-        // That of a set that ended is like any other here: stricter than Let's Encrypt.
+        // The set of an expired certificate counts like any other here, which is stricter than
+        // Let's Encrypt.
         if !is_renewal || self.has_renewal_info {
             limits.extend([domain, &mut self.account]);
         }
@@ -144,7 +146,7 @@ impl Ca {
         Ok(())
     }
 
-    /// Signs.
+    /// Issues the certificate.
     pub(super) fn issue(
         &mut self,
         owner: usize,
@@ -173,7 +175,7 @@ impl Ca {
         }
     }
 
-    /// Everything of this life that serves must go.
+    /// Revokes all certificates of this lifetime that are in use.
     pub(super) fn revoke_all(&mut self, life: SignedDuration, now: Timestamp) {
         let serving =
             |it: &&mut Issued| it.life == life && !it.replaced && it.not_after > now + GRACE;
@@ -185,8 +187,8 @@ impl Ca {
         issued.is_some_and(|it| it.revoked.is_some())
     }
 
-    /// As Boulder draws its windows: around two thirds of the life, half of a short one, a hundredth
-    /// to both sides; what is revoked was to be renewed half an hour ago.
+    /// Boulder's windows: around two thirds of the lifetime, half of a short one, one percent to
+    /// both sides. The window of a revoked certificate was half an hour ago.
     pub(super) fn renewal_info(&self, id: &CertId, now: Timestamp) -> Answer {
         if !self.has_renewal_info {
             return Answer::Nothing;
@@ -206,8 +208,8 @@ impl Ca {
         Answer::Window { window: (centre - reach, centre + reach), explanation_url: None, again }
     }
 
-    /// Of the questions that come each [`PAUSE`], the next that may be answered otherwise: those before
-    /// it change nothing, and there are a million of them.
+    /// Of the requests at intervals of [`PAUSE`], the next with a different answer. The ones before
+    /// it change nothing, and there would be a million of them.
     fn next_question(&self, now: Timestamp) -> Timestamp {
         let change = self.changes.iter().filter(|time| **time >= now).min();
         change.map_or(Timestamp::MAX, |change| {
@@ -218,7 +220,7 @@ impl Ca {
     }
 }
 
-/// How long after a question about a renewal the next one comes.
+/// Interval between requests for renewal information.
 const PAUSE: SignedDuration = SignedDuration::from_hours(12);
 
 /// The number of a certificate in its identifier.

@@ -1,6 +1,6 @@
-//! From any name to the servers that are authoritative for its zone, through the machine's resolvers.
+//! Finds the authoritative servers of a name's zone, through the machine's resolvers.
 //!
-//! Answers are hostile: the number of questions that one walk asks is bounded.
+//! Answers are untrusted: the number of questions is bounded.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use crate::{
     net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
 };
 
-/// Why the walk to the authoritative servers led nowhere.
+/// Why the authoritative servers were not found.
 pub(super) enum AuthorityError {
     /// The servers of the parent's zone delegate the name.
     Referred,
@@ -24,7 +24,7 @@ pub(super) enum AuthorityError {
     Resolver(ResolveError),
     NoZone,
     NoServers(DnsName),
-    /// They have addresses, but none that may be connected to.
+    /// Their addresses are not permitted.
     NotPublic(DnsName),
 }
 
@@ -49,8 +49,9 @@ impl AuthorityError {
     }
 }
 
-/// SOA, NS and addresses: from any name in a zone to everybody who answers for it. The owner of a zone
-/// says where its name servers are, so `policy` decides which addresses are asked.
+/// The addresses of all servers that are authoritative for a name, found by SOA, NS and address
+/// queries. The owner of a zone chooses its name servers, so `policy` decides which addresses are
+/// asked.
 pub(super) async fn authoritative_servers(
     resolver: &dyn Resolver,
     policy: &AddressPolicy,
@@ -58,7 +59,7 @@ pub(super) async fn authoritative_servers(
 ) -> Result<Vec<SocketAddr>, AuthorityError> {
     let zone = zone_of(resolver, start).await?;
     let records = recurse(resolver, &zone, RecordKind::Ns).await?.records;
-    // A set, and so sorted: the same question always has the same answer.
+    // Sorted, so that the result is deterministic.
     let hosts: BTreeSet<DnsName> = records
         .into_iter()
         .filter_map(|record| match record {
@@ -88,7 +89,7 @@ pub(super) async fn authoritative_servers(
     if addresses.is_empty() { Err(AuthorityError::NotPublic(zone)) } else { Ok(addresses) }
 }
 
-/// The zone that `start` lies in. A resolver mostly says it at once, in the authority section.
+/// The zone of `start`. Most resolvers return it at once, in the authority section.
 async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, AuthorityError> {
     let mut candidate = Some(start.clone());
     for _ in 0..MAX_LABELS {
@@ -102,8 +103,8 @@ async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Au
     Err(AuthorityError::NoZone)
 }
 
-/// Asks the machine's resolvers in their order, the next one when one fails or is slow: a first one
-/// that is down must not use up the time of the whole look.
+/// Asks the machine's resolvers in order, and the next one when one fails or is slow: a dead first
+/// resolver must not use up the deadline of the check.
 async fn recurse(
     resolver: &dyn Resolver,
     name: &DnsName,
@@ -111,11 +112,11 @@ async fn recurse(
 ) -> Result<Answer, AuthorityError> {
     let mut astray = AuthorityError::NoResolver;
     for server in resolver.system_servers() {
-        match timeout(PATIENCE, resolver.query(server, name, kind)).await {
+        match timeout(RESOLVER_TIMEOUT, resolver.query(server, name, kind)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => astray = AuthorityError::Resolver(error),
             Err(_) => {
-                let reason = format!("nothing within {} s", PATIENCE.as_secs());
+                let reason = format!("nothing within {} s", RESOLVER_TIMEOUT.as_secs());
                 astray = AuthorityError::Resolver(ResolveError::Unreachable { server, reason });
             }
         }
@@ -124,11 +125,11 @@ async fn recurse(
 }
 
 const PORT: u16 = 53;
-/// For one resolver. What it finds later is in its cache at the next look.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// For one resolver. A late answer is in its cache at the next check.
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The root zone has 13 servers, and few zones have more.
 const MAX_HOSTS: usize = 16;
 const MAX_ADDRESSES: usize = 32;
-/// Addresses that are looked through.
+/// Most addresses that are examined.
 const MAX_FOUND: usize = 256;
 const MAX_LABELS: usize = 128;

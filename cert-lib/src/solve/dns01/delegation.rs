@@ -1,8 +1,8 @@
-//! Where a challenge name leads: the end of its chain of CNAMEs (RFC 8555 section 8.4 lets the CA
-//! follow them), so that the proof can be published in a zone that is made for it.
+//! Follows the CNAMEs of a challenge name to their end (RFC 8555 section 8.4 lets the CA follow
+//! them), so that the proof can be published in a dedicated zone.
 //!
-//! Only a CNAME that somebody wrote at the name itself is followed. One that a wildcard makes up
-//! (RFC 4592) was mostly written for web servers, and its end belongs to somebody else.
+//! Only a CNAME at the name itself is followed. One that a wildcard synthesizes (RFC 4592) was
+//! mostly created for web servers, and the owner of its target is another party.
 
 use std::net::SocketAddr;
 
@@ -18,48 +18,48 @@ use crate::{
     net::{Answer, RecordKind, Resolver},
 };
 
-/// Why the end of a chain of CNAMEs is not known.
+/// Why a CNAME is not followed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum DelegationError {
-    /// The chain comes back to itself. Upstream's words.
+    /// The chain is a loop. The message is upstream's.
     #[error("found recursive CNAME record to {0}")]
     Loop(DnsName),
-    /// Nobody delegates through so many names, and each costs questions.
+    /// More than any useful chain, and each name costs queries.
     #[error("{start}: more than {MAX_HOPS} CNAMEs follow each other, the last one leads to {last}")]
     TooLong {
-        /// Where the chain begins.
+        /// Start of the chain.
         start: DnsName,
-        /// How far it was followed.
+        /// Last name that was reached.
         last: DnsName,
     },
-    /// Nobody wrote this CNAME.
+    /// The CNAME is synthesized from a wildcard.
     #[error(
         "the CNAME at {name} to {target} comes from the wildcard {wildcard}: create a CNAME for \
          {name} itself, which must not lead there, too, or set followCNAME to false"
     )]
     Wildcard {
-        /// Where it was found.
+        /// Owner of the CNAME.
         name: DnsName,
-        /// Where it leads.
+        /// Target of the CNAME.
         target: DnsName,
-        /// The wildcard that makes it up.
+        /// The wildcard.
         wildcard: DnsName,
     },
-    /// Nobody with authority answered, or they contradict each other: it may be known later.
+    /// No authoritative server answered, or they contradict each other: a retry may succeed.
     #[error("cannot find out whether {name} is a CNAME: {why}")]
     Unknown {
-        /// The name in question.
+        /// The name.
         name: DnsName,
-        /// In words for a person.
+        /// A message for users.
         why: String,
     },
 }
 
 impl Propagation {
-    /// Where `start` leads: its own name, where it is no CNAME.
+    /// The target of `start`: the end of its CNAMEs, or the name itself.
     ///
     /// # Errors
-    /// See [`Unfollowed`].
+    /// See [`DelegationError`].
     pub async fn follow(
         &self,
         resolver: &dyn Resolver,
@@ -99,7 +99,7 @@ impl Propagation {
         }
     }
 
-    /// What `name` is an alias of, and who said so.
+    /// The CNAME of `name`, and the servers that returned it.
     async fn alias(
         &self,
         resolver: &dyn Resolver,
@@ -108,41 +108,41 @@ impl Propagation {
         let unknown = |why: String| DelegationError::Unknown { name: name.clone(), why };
         let configured =
             self.configured(resolver).await.map_err(|error| unknown(error.to_string()))?;
-        let mut doubt = match Answered::by(resolver, &configured, name).await {
-            Answered::Clearly(alias, servers) => return Ok((alias, servers)),
-            Answered::Contradictory(why) => return Err(unknown(why)),
-            Answered::Nothing { why, .. } => why,
+        let mut reason = match CnameAnswer::by(resolver, &configured, name).await {
+            CnameAnswer::Agreed(alias, servers) => return Ok((alias, servers)),
+            CnameAnswer::Contradictory(why) => return Err(unknown(why)),
+            CnameAnswer::Nothing { why, .. } => why,
         };
-        // As in a look: the servers of the parent know, or delegate the name to others, and then it
-        // exists.
+        // As in a check: the servers of the parent answer, or delegate the name to others, and then
+        // it exists.
         for start in name.parent().iter().chain([name]) {
             let servers = match self.servers_of(resolver, start).await {
                 Ok(servers) => servers,
-                Err(astray) => {
-                    doubt = doubt.or_else(|| Some(astray.explain(name)));
+                Err(error) => {
+                    reason = reason.or_else(|| Some(error.explain(name)));
                     break;
                 }
             };
-            match Answered::by(resolver, &servers, name).await {
-                Answered::Clearly(alias, servers) => return Ok((alias, servers)),
-                Answered::Contradictory(why) => return Err(unknown(why)),
-                Answered::Nothing { why, referred } => {
-                    doubt = why.or(doubt);
-                    self.known().remove(start);
+            match CnameAnswer::by(resolver, &servers, name).await {
+                CnameAnswer::Agreed(alias, servers) => return Ok((alias, servers)),
+                CnameAnswer::Contradictory(why) => return Err(unknown(why)),
+                CnameAnswer::Nothing { why, referred } => {
+                    reason = why.or(reason);
+                    self.lock_cache().remove(start);
                     if !referred {
                         break;
                     }
                 }
             }
         }
-        // Behind a firewall the configured ones may be the only ones that answer. They remember what
-        // is not there, and so they are asked last.
+        // Behind a firewall only the configured servers may answer. They cache absent names, so
+        // they are asked last.
         for server in configured {
             if let Ok(answer) = resolver.query(server, name, RecordKind::Txt).await {
                 return Ok((answer.alias, vec![server]));
             }
         }
-        Err(unknown(doubt.unwrap_or_else(|| "there is no name server to ask".to_owned())))
+        Err(unknown(reason.unwrap_or_else(|| "there is no name server to ask".to_owned())))
     }
 
     async fn servers_of(
@@ -150,29 +150,29 @@ impl Propagation {
         resolver: &dyn Resolver,
         start: &DnsName,
     ) -> Result<Vec<SocketAddr>, AuthorityError> {
-        match self.recall(start) {
+        match self.cached(start) {
             Some(servers) => Ok(servers),
             None => {
                 let servers = authoritative_servers(resolver, &self.policy, start).await?;
-                Ok(self.remember(start, servers))
+                Ok(self.cache(start, servers))
             }
         }
     }
 }
 
-/// What servers say about the CNAME of a name.
-enum Answered {
-    /// All with authority say the same.
-    Clearly(Option<DnsName>, Vec<SocketAddr>),
+/// The answers of several servers about the CNAME of a name.
+enum CnameAnswer {
+    /// All authoritative servers agree.
+    Agreed(Option<DnsName>, Vec<SocketAddr>),
     Contradictory(String),
-    /// None has authority, but one may have `referred` to others.
+    /// None is authoritative, but one may have `referred` to others.
     Nothing {
         why: Option<String>,
         referred: bool,
     },
 }
 
-impl Answered {
+impl CnameAnswer {
     async fn by(resolver: &dyn Resolver, servers: &[SocketAddr], name: &DnsName) -> Self {
         let answers =
             join_all(servers.iter().map(async |server| {
@@ -186,7 +186,7 @@ impl Answered {
                 Ok(Answer { authoritative: true, alias, .. }) => alias,
                 Ok(_) => {
                     referred = true;
-                    let unsure = format!("name server {server} has no authority");
+                    let unsure = format!("name server {server} is not authoritative");
                     why = why.or(Some(unsure));
                     continue;
                 }
@@ -198,74 +198,74 @@ impl Answered {
             match &mut clear {
                 None => clear = Some((alias, vec![server])),
                 Some((before, servers)) if *before == alias => servers.push(server),
-                // Between two states of the zone: wrong ones end with the next transfer.
+                // The zone is being transferred; the next attempt may succeed.
                 Some((_, servers)) => {
                     let other = servers.first().copied().unwrap_or(server);
                     return Self::Contradictory(format!(
-                        "name servers {other} and {server} do not say the same"
+                        "name servers {other} and {server} return different answers"
                     ));
                 }
             }
         }
         match clear {
-            Some((alias, servers)) => Self::Clearly(alias, servers),
+            Some((alias, servers)) => Self::Agreed(alias, servers),
             None => Self::Nothing { why, referred },
         }
     }
 }
 
-/// The wildcard that makes up the CNAME from `name` to `target`: the one that gives it to a sibling
-/// which nobody can have written.
+/// The wildcard that synthesizes the CNAME from `name` to `target`: it returns the same for a
+/// random sibling, which does not exist.
 ///
 /// # Errors
-/// Nobody answers the question for the sibling, so that there may be one.
+/// When no server answers for the sibling, so that there may be a wildcard.
 async fn wildcard(
     resolver: &dyn Resolver,
     servers: &[SocketAddr],
     name: &DnsName,
     target: &DnsName,
 ) -> Result<Option<DnsName>, String> {
-    let leads_there = async |name: &DnsName| {
+    let has_target = async |name: &DnsName| {
         let answers = servers.iter().map(|server| resolver.query(*server, name, RecordKind::Cname));
-        let mut said = Err("there is no name server to ask".to_owned());
+        let mut found = Err("there is no name server to ask".to_owned());
         for answer in join_all(answers).await {
             match answer {
                 Ok(answer) if answer.alias.as_ref() == Some(target) => return Ok(true),
-                Ok(_) => said = Ok(false),
+                Ok(_) => found = Ok(false),
                 Err(error) => {
-                    said = said.map_err(|_| {
-                        format!("whether a wildcard makes up the CNAME is unknown: {error}")
+                    found = found.map_err(|_| {
+                        format!("cannot find out whether the CNAME comes from a wildcard: {error}")
                     });
                 }
             }
         }
-        said
+        found
     };
     let Some(parent) = name.parent() else { return Ok(None) };
     let Some(sibling) = sibling(&parent) else { return Ok(None) };
-    if !leads_there(&sibling).await? {
+    if !has_target(&sibling).await? {
         return Ok(None);
     }
-    // A wildcard makes up the wildcards below it, too: the highest one that answers is real.
-    let Some(mut real) = below(&parent) else { return Ok(None) };
+    // A wildcard matches wildcards below it, too: the highest one that answers exists.
+    let Some(mut highest) = below(&parent) else { return Ok(None) };
     let mut parent = parent.parent();
     for _ in 0..MAX_LEVELS {
         let Some(higher) = parent.as_ref().and_then(below) else { break };
-        if !leads_there(&higher).await.unwrap_or(false) {
+        if !has_target(&higher).await.unwrap_or(false) {
             break;
         }
-        real = higher;
+        highest = higher;
         parent = parent.as_ref().and_then(DnsName::parent);
     }
-    Ok(Some(real))
+    Ok(Some(highest))
 }
 
 fn below(parent: &DnsName) -> Option<DnsName> {
     format!("*.{parent}").parse().ok()
 }
 
-/// A name below `parent` that is always the same one, so that questions can be told from each other,
-/// and not longer than the challenge name beside it.
+/// A deterministic name below `parent`, so that repeated queries are the same, and not longer than
+/// the challenge name beside it.
 fn sibling(parent: &DnsName) -> Option<DnsName> {
     const LENGTH: usize = "_acme-challenge".len();
     let room = LENGTH.min(MAX_NAME.saturating_sub(parent.as_str().len() + 1));
@@ -274,9 +274,9 @@ fn sibling(parent: &DnsName) -> Option<DnsName> {
     format!("{label}.{parent}").parse().ok()
 }
 
-/// Delegation takes one, and through a service that renames customers two or three.
+/// A delegation takes one, and a CDN with several names two or three.
 const MAX_HOPS: usize = 10;
-/// How far up the wildcard is looked for that is to be named.
+/// How many levels up the wildcard is searched.
 const MAX_LEVELS: usize = 8;
 /// RFC 1035 section 3.1, without the trailing dot.
 const MAX_NAME: usize = 253;

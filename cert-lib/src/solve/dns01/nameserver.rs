@@ -1,4 +1,4 @@
-//! How people write the address of a name server. Pure: a host name is resolved when it is used.
+//! Addresses of name servers, as users write them. Pure: a host name is resolved when it is used.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,13 +7,14 @@ use std::{
 
 use crate::model::name::{DnsName, NameError};
 
-/// A name server as a person writes it: `host`, `host:port`, an address, `address:port`,
-/// `[v6]:port`. The port is 53 when none is given.
+/// A name server as users write it: `host`, `host:port`, an address, `address:port`, `[v6]:port`.
+/// The default port is 53.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Nameserver {
-    /// Ready to ask.
+    /// An address.
     Address(SocketAddr),
-    /// To be resolved when it is used: its address may change, and may not be known at the start.
+    /// A host name, resolved when it is used: its address may change, and may be unknown at the
+    /// start.
     Host {
         /// Name of the server.
         name: DnsName,
@@ -26,7 +27,7 @@ pub enum Nameserver {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{text:?} is no name server; write host, host:port, an address or [v6 address]:port")]
 pub struct NameserverError {
-    /// What was given.
+    /// The text.
     pub text: String,
     /// What is wrong with the host name.
     #[source]
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_are_read_as_people_write_them() {
+    fn name_servers_are_parsed() {
         let host = |name: &str, port| Some(Nameserver::Host { name: name.parse().unwrap(), port });
         let address = |text: &str| Some(Nameserver::Address(text.parse().unwrap()));
         for (text, want) in [

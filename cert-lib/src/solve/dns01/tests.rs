@@ -5,7 +5,7 @@ use crate::clock::Manual;
 
 const FQDN: &str = "_acme-challenge.app.example.org";
 
-/// A resolver that says what it was told, and that nobody is at home otherwise.
+/// A resolver with scripted answers; all other servers do not answer.
 #[derive(Default)]
 pub(super) struct Script {
     answers: HashMap<(SocketAddr, DnsName, RecordKind), Result<Answer, String>>,
@@ -41,7 +41,7 @@ impl Script {
         self.on(server, FQDN, RecordKind::Txt, text(true, values))
     }
 
-    async fn look(&self, nameservers: &[&str]) -> Visibility {
+    async fn check_servers(&self, nameservers: &[&str]) -> Visibility {
         let nameservers = nameservers.iter().map(|server| at(server).into()).collect();
         let propagation = propagation(nameservers, clock());
         propagation.check(self, &FQDN.parse().unwrap(), &["v1".into(), "v2".into()]).await
@@ -77,7 +77,7 @@ impl Resolver for Script {
     }
 }
 
-/// The addresses of zones' servers here are those for documentation.
+/// The policy permits the documentation addresses that these zones use.
 pub(super) fn propagation(nameservers: Vec<Nameserver>, clock: Arc<Manual>) -> Propagation {
     let ranges = ["192.0.2.0/24", "2001:db8::/32"].map(|range| range.parse().unwrap());
     Propagation::new(nameservers, clock).within(Arc::new(AddressPolicy::new(ranges.to_vec())))
@@ -121,8 +121,8 @@ enum Want {
     Not(&'static str),
 }
 
-fn check(case: &str, sight: &Visibility, want: &Want) {
-    let ok = match (want, sight) {
+fn check(case: &str, visibility: &Visibility, want: &Want) {
+    let ok = match (want, visibility) {
         (Want::Seen, Visibility::Seen { authoritative }) => *authoritative,
         (Want::SeenBehindCache, Visibility::Seen { authoritative }) => !*authoritative,
         (Want::Not(part), Visibility::NotSeen { why }) => {
@@ -130,7 +130,7 @@ fn check(case: &str, sight: &Visibility, want: &Want) {
         }
         _ => false,
     };
-    assert!(ok, "{case}: wanted {want:?}, saw {sight:?}");
+    assert!(ok, "{case}: wanted {want:?}, saw {visibility:?}");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
         (
             "one does not know the name yet",
             two().txt("192.0.2.1", both).on("192.0.2.2", FQDN, RecordKind::Txt, no_such_name()),
-            Want::Not("192.0.2.2:53 knows no such name"),
+            Want::Not("192.0.2.2:53 answers NXDOMAIN"),
         ),
         (
             "name without TXT",
@@ -215,7 +215,7 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
             Want::SeenBehindCache,
         ),
         ("servers without addresses", Script::zone(&[]), Want::Not("zone example.org")),
-        ("nobody knows the zone", Script::default(), Want::Not("10.0.0.10:53 does not answer")),
+        ("no server knows the zone", Script::default(), Want::Not("10.0.0.10:53 does not answer")),
         (
             "no SOA up to the top",
             Script::default()
@@ -225,12 +225,12 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
             Want::Not("no SOA record"),
         ),
     ] {
-        check(case, &script.look(&[]).await, &want);
+        check(case, &script.check_servers(&[]).await, &want);
     }
 }
 
 #[tokio::test]
-async fn configured_name_servers_replace_the_walk_and_all_of_them_count() {
+async fn configured_name_servers_replace_the_authoritative_ones_and_all_must_have_the_values() {
     let both = &["v1", "v2"][..];
     for (case, script, want) in [
         (
@@ -264,7 +264,7 @@ async fn configured_name_servers_replace_the_walk_and_all_of_them_count() {
             Want::Not("192.0.2.9:53 answers SERVFAIL"),
         ),
     ] {
-        check(case, &script.look(&["192.0.2.8", "192.0.2.9"]).await, &want);
+        check(case, &script.check_servers(&["192.0.2.8", "192.0.2.9"]).await, &want);
         let asked = script.asked.lock().unwrap();
         assert!(asked.iter().all(|(_, _, kind)| *kind == RecordKind::Txt), "{case}: {asked:?}");
     }
@@ -284,29 +284,29 @@ async fn a_challenge_name_that_is_a_zone_of_its_own_is_followed() {
             records([Record::Address("192.0.2.7".parse().unwrap())]),
         )
         .txt("192.0.2.7", &["v1", "v2"]);
-    check("delegated", &script.look(&[]).await, &Want::Seen);
+    check("delegated", &script.check_servers(&[]).await, &Want::Seen);
 }
 
 #[tokio::test]
-async fn the_absence_of_a_challenge_name_is_never_put_into_a_cache() {
+async fn the_absence_of_a_challenge_name_is_never_cached() {
     let script =
         Script::zone(&["192.0.2.1"]).on("192.0.2.1", FQDN, RecordKind::Txt, no_such_name());
-    check("not there yet", &script.look(&[]).await, &Want::Not("no such name"));
+    check("not there yet", &script.check_servers(&[]).await, &Want::Not("answers NXDOMAIN"));
     let asked = script.asked.lock().unwrap();
     let fqdn = FQDN.parse().unwrap();
     assert!(!asked.iter().any(|(server, name, _)| *server == at(SYSTEM) && *name == fqdn));
 }
 
 #[tokio::test]
-async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
+async fn the_servers_of_a_zone_are_cached_for_some_minutes_only() {
     let script = Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]);
     let clock = clock();
     let propagation = propagation(vec![], clock.clone());
     let mut soa_questions = Vec::new();
     for minutes in [0, 1, 5] {
         clock.step(SignedDuration::from_mins(minutes));
-        let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
-        assert_eq!(sight, Visibility::Seen { authoritative: true });
+        let visibility = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+        assert_eq!(visibility, Visibility::Seen { authoritative: true });
         let asked = script.asked.lock().unwrap();
         let soa = |(server, _, kind): &&(SocketAddr, DnsName, RecordKind)| {
             *kind == RecordKind::Soa && *server == at(SYSTEM)
@@ -316,12 +316,12 @@ async fn the_servers_of_a_zone_are_remembered_for_some_minutes_only() {
     assert_eq!(soa_questions, [1, 1, 2]);
 }
 
-/// Item 7 of issue 11: the owner of a zone must not make us ask whatever answers at port 53 inside.
+/// The owner of a zone must not make us ask internal servers at port 53.
 #[tokio::test]
 async fn servers_of_a_zone_are_asked_at_public_addresses_only() {
     let hidden = ["10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1", "::ffff:10.0.0.2"];
     let script = hidden.iter().fold(Script::zone(&hidden), |it, one| it.txt(one, &["v1", "v2"]));
-    let none = script.look(&[]).await;
+    let none = script.check_servers(&[]).await;
     check(
         "none is public",
         &none,
@@ -329,7 +329,11 @@ async fn servers_of_a_zone_are_asked_at_public_addresses_only() {
     );
     let mixed = Script::zone(&["10.0.0.1", "192.0.2.1"]);
     let mixed = mixed.txt("10.0.0.1", &["v1", "v2"]).txt("192.0.2.1", &["v1"]);
-    check("one is", &mixed.look(&[]).await, &Want::Not("192.0.2.1:53 shows 1 of 2 values"));
+    check(
+        "one is",
+        &mixed.check_servers(&[]).await,
+        &Want::Not("192.0.2.1:53 shows 1 of 2 values"),
+    );
     for script in [script, mixed] {
         let asked = script.asked.lock().unwrap();
         let inside = |it: &&(SocketAddr, DnsName, RecordKind)| {
@@ -338,7 +342,7 @@ async fn servers_of_a_zone_are_asked_at_public_addresses_only() {
         assert_eq!(asked.iter().find(inside), None);
     }
     let configured = Script::default().txt("10.0.0.1", &["v1", "v2"]);
-    check("the operator's", &configured.look(&["10.0.0.1"]).await, &Want::Seen);
+    check("the operator's", &configured.check_servers(&["10.0.0.1"]).await, &Want::Seen);
 }
 
 #[test]
@@ -352,11 +356,11 @@ fn an_explicit_wait_always_applies_and_an_unset_one_behind_caches_only() {
     }
 }
 
-/// Answers like the script, but its first resolver swallows questions.
-struct BlackHole(Script);
+/// Answers like the script, but its first resolver never answers.
+struct UnresponsiveResolver(Script);
 
 #[async_trait]
-impl Resolver for BlackHole {
+impl Resolver for UnresponsiveResolver {
     async fn query(
         &self,
         server: SocketAddr,
@@ -379,30 +383,30 @@ impl Resolver for BlackHole {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_resolver_that_swallows_questions_is_passed_over() {
-    let script = BlackHole(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
+async fn a_resolver_that_never_answers_is_skipped() {
+    let script = UnresponsiveResolver(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
     let propagation = propagation(vec![], clock());
-    let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
-    assert_eq!(sight, Visibility::Seen { authoritative: true });
+    let visibility = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
+    assert_eq!(visibility, Visibility::Seen { authoritative: true });
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_ends_although_a_server_never_answers() {
-    let script = BlackHole(Script::default());
+async fn a_check_ends_although_a_server_never_answers() {
+    let script = UnresponsiveResolver(Script::default());
     let propagation = Propagation::new(vec![at("10.9.9.9").into()], clock());
-    let sight = propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
-    check("never answers", &sight, &Want::Not("took longer than 25 s"));
+    let visibility = propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
+    check("never answers", &visibility, &Want::Not("took longer than 25 s"));
 }
 
 #[tokio::test]
-async fn a_name_server_that_is_a_host_is_resolved_when_it_is_used_and_named_where_it_cannot() {
+async fn a_name_server_host_is_resolved_when_used_and_named_in_the_error() {
     let script = Script::default().txt("192.0.2.8", &["v1"]);
-    let look = async |host: &str| {
+    let check_servers = async |host: &str| {
         let propagation = Propagation::new(vec![host.parse().unwrap()], clock());
         propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await
     };
-    check("found", &look("ns.operator.test").await, &Want::Seen);
-    let nowhere = look("nowhere.test").await;
+    check("found", &check_servers("ns.operator.test").await, &Want::Seen);
+    let nowhere = check_servers("nowhere.test").await;
     let Visibility::NotSeen { why } = nowhere else { panic!("{nowhere:?}") };
     assert!(why.contains("the host nowhere.test has no address: nowhere"), "{why}");
 }

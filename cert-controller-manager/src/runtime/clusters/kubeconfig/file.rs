@@ -1,4 +1,4 @@
-//! What a kubeconfig says: one file as values, and several merged as client-go does it.
+//! Parses kubeconfig files and merges them like client-go.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::node::Node;
 
-/// One or several kubeconfigs. Blank and missing fields are the same.
+/// One kubeconfig, or several merged ones. Empty and missing fields are the same.
 #[derive(Default)]
 pub(super) struct File {
     pub(super) clusters: BTreeMap<String, Cluster>,
@@ -29,11 +29,11 @@ pub(super) struct Cluster {
     pub(super) authority: Vec<u8>,
     pub(super) proxy_url: String,
     pub(super) disable_compression: bool,
-    /// What an exec plugin is given about the cluster.
+    /// Cluster configuration for exec plugins.
     pub(super) for_plugins: Option<Value>,
 }
 
-/// Has no `Debug`: it is full of secrets.
+/// Has no `Debug`, because it contains secrets.
 #[derive(Clone, Default)]
 pub(super) struct User {
     pub(super) certificate_file: Option<PathBuf>,
@@ -77,10 +77,10 @@ pub(super) struct KubeContext {
 }
 
 impl File {
-    /// Reads the text of one file. Relative paths in it begin at `directory`.
+    /// Parses one file. Relative paths in it begin at `directory`.
     ///
     /// # Errors
-    /// With the field that cannot be used.
+    /// When a field is invalid; the message names it.
     pub(super) fn parse(text: &str, directory: &Path) -> anyhow::Result<Self> {
         let value = value(text)?;
         let root = Node::root(&value);
@@ -98,7 +98,7 @@ impl File {
         })
     }
 
-    /// Adds what `next` says beyond this: of two entries with one name the first counts.
+    /// Adds the entries of `next`. If both have an entry of the same name, the first one wins.
     #[must_use]
     pub(super) fn merge(mut self, next: Self) -> Self {
         for (name, cluster) in next.clusters {
@@ -117,7 +117,8 @@ impl File {
     }
 }
 
-/// JSON or the first document of YAML, as kubectl reads it. JSON first: YAML takes no tabs.
+/// Parses JSON or the first YAML document, like kubectl. JSON comes first, because YAML allows no
+/// tabs.
 fn value(text: &str) -> anyhow::Result<Value> {
     if text.trim().is_empty() {
         return Ok(Value::Null);
@@ -127,10 +128,10 @@ fn value(text: &str) -> anyhow::Result<Value> {
     }
     let options =
         serde_yaml::options! { duplicate_keys: serde_yaml::options::DuplicateKeyPolicy::LastWins };
-    // Lazy: what follows the first document may be anything.
+    // Lazy: kubectl ignores invalid text after the first document.
     let mut bytes = text.as_bytes();
     let first = serde_yaml::read_with_options(&mut bytes, options).next();
-    // The parser's message would quote the line, which may be a key.
+    // The message of the parser quotes the line, which may contain a key.
     first.unwrap_or(Ok(Value::Null)).map_err(|error| {
         let what = match error.without_snippet() {
             serde_yaml::Error::NonFiniteFloat { .. } => {
@@ -210,7 +211,7 @@ fn user(node: &Node<'_>, directory: &Path) -> anyhow::Result<User> {
 
 fn plugin(node: &Node<'_>, directory: &Path) -> anyhow::Result<Exec> {
     let command = node.field("command")?.text()?;
-    // A bare name is looked for in PATH.
+    // A name without a slash is searched in PATH.
     let command = if command.contains('/') {
         let path = directory.join(&command);
         path.to_str().context("the path of a plugin is not UTF-8")?.to_owned()

@@ -1,4 +1,4 @@
-//! The service account of the pod that we run in, as a [`Connection`].
+//! The [`Connection`] with the service account of the pod.
 
 use std::{env, net::IpAddr, path::Path};
 
@@ -8,11 +8,11 @@ use http::Uri;
 use super::{read::Reader, select::token_in};
 use crate::runtime::clusters::connection::{Connection, Credential, Identity, Trust};
 
-/// What Kubernetes mounts.
+/// The directory where Kubernetes mounts the service account.
 const MOUNTED: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// # Errors
-/// When this is no pod with a service account.
+/// When the process does not run in a pod with a service account.
 pub(super) fn connection(reader: &mut Reader) -> anyhow::Result<Connection> {
     let variable = |name: &str| env::var(name).with_context(|| format!("{name} is not set"));
     let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
@@ -20,7 +20,7 @@ pub(super) fn connection(reader: &mut Reader) -> anyhow::Result<Connection> {
     let namespace = reader.read(&mounted.join("namespace"))?;
     let path = mounted.join("token");
     token_in(&path)?;
-    reader.names(&path);
+    reader.add_path(&path);
     Ok(Connection {
         server: server(&host, &port)?,
         namespace: String::from_utf8_lossy(&namespace).trim().to_owned(),
@@ -29,7 +29,7 @@ pub(super) fn connection(reader: &mut Reader) -> anyhow::Result<Connection> {
         proxy: None,
         identity: Identity {
             certificate: None,
-            credential: Credential::TokenFile { path, instead: None },
+            credential: Credential::TokenFile { path, fallback: None },
         },
         impersonation: Vec::new(),
     })
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_the_api_server_is_a_url_for_names_and_both_kinds_of_addresses() {
+    fn the_url_of_the_api_server_is_valid_for_names_and_ip_addresses() {
         for (host, port, url) in [
             ("10.0.0.1", "443", "https://10.0.0.1:443/"),
             ("fd00::1", "6443", "https://[fd00::1]:6443/"),

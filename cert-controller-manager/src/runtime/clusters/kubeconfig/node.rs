@@ -1,7 +1,7 @@
-//! One value of a kubeconfig with its place in the file, so that every refusal names file and field.
+//! A value of a kubeconfig with its path, so that every error message names the field.
 //!
-//! The rules are those of Go's decoder: `null` and a missing field are the empty value, unknown fields are ignored, and
-//! a number is not a text.
+//! The rules are those of the Go decoder: `null` and missing fields are empty, unknown fields are
+//! ignored, and a number is not a string.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use base64::{
 };
 use serde_json::Value;
 
-/// A value and where it is. Its text may be a secret, so only the place is shown.
+/// A value and its path. The value may be a secret, so `Debug` shows only the path.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     value: &'a Value,
@@ -32,7 +32,7 @@ impl<'a> Node<'a> {
         Self { value, place: String::new() }
     }
 
-    /// A field; the empty value where there is none.
+    /// A field, or an empty value if it is missing.
     pub(super) fn field(&self, name: &str) -> anyhow::Result<Node<'a>> {
         let dot = if self.place.is_empty() { "" } else { "." };
         let place = format!("{}{dot}{name}", self.place);
@@ -61,14 +61,14 @@ impl<'a> Node<'a> {
         match self.value {
             Value::Null => Ok(false),
             Value::Bool(flag) => Ok(*flag),
-            // YAML 1.1, which kubectl reads, has more words than YAML 1.2.
+            // kubectl reads YAML 1.1, which has more boolean values than YAML 1.2.
             Value::String(text) if TRUE.contains(&text.as_str()) => Ok(true),
             Value::String(text) if FALSE.contains(&text.as_str()) => Ok(false),
             _ => self.refuse("true or false"),
         }
     }
 
-    /// Bytes in base64, which may be broken into lines.
+    /// Bytes in base64, possibly with line breaks.
     pub(super) fn bytes(&self) -> anyhow::Result<Vec<u8>> {
         let text = self.text()?;
         let text: String = text.chars().filter(|it| !matches!(it, '\r' | '\n')).collect();
@@ -92,7 +92,7 @@ impl<'a> Node<'a> {
         self.list()?.iter().map(Self::text).collect()
     }
 
-    /// A mapping of texts to lists of texts.
+    /// A map from strings to lists of strings.
     pub(super) fn lists_of_texts(&self) -> anyhow::Result<Vec<(String, Vec<String>)>> {
         match self.value {
             Value::Null => Ok(Vec::new()),
@@ -104,18 +104,18 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value as it is.
+    /// The raw value.
     pub(super) fn any(&self) -> Option<Value> {
         (!self.is_unset()).then(|| self.value.clone())
     }
 
-    fn refuse<T>(&self, wanted: &str) -> anyhow::Result<T> {
+    fn refuse<T>(&self, expected: &str) -> anyhow::Result<T> {
         let place = if self.place.is_empty() { "the file" } else { &self.place };
-        bail!("{place} is not {wanted}")
+        bail!("{place} is not {expected}")
     }
 }
 
-/// Go's standard decoder: padded, and lenient about the bits that padding leaves over.
+/// Like Go's standard decoder: requires padding and ignores trailing bits.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),

@@ -1,4 +1,4 @@
-//! Reading a kubeconfig and the files that it names: each once, bounded, and with a digest of all that was read.
+//! Reads a kubeconfig and the files that it refers to, with a size limit and a digest of all content.
 
 use std::{
     borrow::Cow,
@@ -11,10 +11,10 @@ use anyhow::{Context, ensure};
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use zeroize::Zeroizing;
 
-/// No kubeconfig, certificate or token is larger.
-const LARGEST: u64 = 4 << 20;
+/// Maximum size of a file.
+const MAX_SIZE: u64 = 4 << 20;
 
-/// Hashes what is read.
+/// Reads files and hashes their content.
 pub(super) struct Reader(Hash);
 
 impl Reader {
@@ -22,18 +22,18 @@ impl Reader {
         Self(Hash::new(&SHA256))
     }
 
-    /// The content of a file.
+    /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read; the message names it.
+    /// When the file cannot be read; the message add_path it.
     pub(super) fn read(&mut self, path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         let content = bounded(path)?;
         self.add(&content);
         Ok(content)
     }
 
-    /// Notes a file that is read later, again and again: another path is another kubeconfig, other content is not.
-    pub(super) fn names(&mut self, path: &Path) {
+    /// Adds only the path of a file to the digest: the file is read later, and its content may change.
+    pub(super) fn add_path(&mut self, path: &Path) {
         self.add(path.as_os_str().as_encoded_bytes());
     }
 
@@ -47,23 +47,23 @@ impl Reader {
     }
 }
 
-/// The content of a file of bounded size.
+/// Reads a file up to the size limit.
 ///
 /// # Errors
-/// When it cannot be read or is too large.
+/// When the file cannot be read or is too large.
 pub(super) fn bounded(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(Vec::new());
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut content));
+    let read = File::open(path).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut content));
     read.with_context(|| format!("cannot read {}", path.display()))?;
-    let fits = content.len() as u64 <= LARGEST;
-    ensure!(fits, "{} is larger than {LARGEST} bytes", path.display());
+    let fits = content.len() as u64 <= MAX_SIZE;
+    ensure!(fits, "{} is larger than {MAX_SIZE} bytes", path.display());
     Ok(content)
 }
 
-/// Decodes a text file, which begins with a byte order mark where it is UTF-16.
+/// Decodes UTF-8, or UTF-16 with a byte order mark.
 ///
 /// # Errors
-/// When it is something else.
+/// For other encodings.
 pub(super) fn text(content: &[u8]) -> anyhow::Result<Cow<'_, str>> {
     let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = rest.as_chunks().0.iter().copied().map(unit).collect();
@@ -78,7 +78,7 @@ pub(super) fn text(content: &[u8]) -> anyhow::Result<Cow<'_, str>> {
     }
 }
 
-/// The directory where relative paths of a file begin.
+/// The directory of a file, which is the base of relative paths.
 ///
 /// # Errors
 /// When there is no current directory.

@@ -1,4 +1,4 @@
-//! From a kubeconfig to the [`Connection`] of its current context, with client-go's checks.
+//! Converts the current context of a kubeconfig to a [`Connection`], with the checks of client-go.
 
 use std::path::Path;
 
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::runtime::clusters::connection::{Connection, Credential, Identity, Plugin, Trust};
 
-/// The connection of the current context. The files that it names are read by `reader`.
+/// The connection of the current context. `reader` reads the files that it refers to.
 ///
 /// # Errors
-/// With the field that kubectl would refuse, too.
+/// When a field is invalid for kubectl, too; the message names it.
 pub(super) fn select(file: &File, reader: &mut Reader) -> anyhow::Result<Connection> {
     let current = &file.current_context;
     let context = file.contexts.get(current).cloned();
@@ -41,11 +41,11 @@ pub(super) fn select(file: &File, reader: &mut Reader) -> anyhow::Result<Connect
         connection.namespace = context.namespace;
     }
     connection.impersonation = impersonation(&user).with_context(of_user)?;
-    // As client-go: what is not encrypted carries no secret.
+    // Like client-go, send no credentials over plain HTTP.
     if connection.server.scheme_str() == Some("https") {
         connection.identity = identity(&user, &cluster, reader).with_context(of_user)?;
     }
-    // As Go, which sets the header before it looks at any other credential.
+    // Like Go, where user and password in the URL take precedence.
     if let Some(header) = of_url(&cluster.server).with_context(of_cluster)? {
         connection.identity.credential = Credential::Fixed(header);
     }
@@ -87,7 +87,7 @@ fn server(cluster: &Cluster, context: &str, reader: &mut Reader) -> anyhow::Resu
     })
 }
 
-/// A URL with its scheme: a bare host, which the environment may have, is refused by kubectl.
+/// Parses `proxy-url`. Like kubectl, it requires a scheme.
 fn proxy(url: &str) -> anyhow::Result<Option<Proxy>> {
     if url.is_empty() {
         return Ok(None);
@@ -103,7 +103,7 @@ fn authority(cluster: &Cluster, reader: &mut Reader) -> anyhow::Result<Vec<u8>> 
     }
 }
 
-/// A URL, or host and port for plain HTTP. Without user and password, for it is logged.
+/// Parses a URL, or host and port for plain HTTP. Removes user and password, because it is logged.
 fn url(text: &str) -> anyhow::Result<Uri> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = text.parse()?;
@@ -117,7 +117,7 @@ fn url(text: &str) -> anyhow::Result<Uri> {
         .build()?)
 }
 
-/// The header for user and password that a server's URL has.
+/// The header for user and password in the URL of the server.
 fn of_url(text: &str) -> anyhow::Result<Option<HeaderValue>> {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
@@ -126,7 +126,7 @@ fn of_url(text: &str) -> anyhow::Result<Option<HeaderValue>> {
     basic(user, password).context("user and password of server").map(Some)
 }
 
-/// User and password, and the rest.
+/// Splits user and password from the rest.
 fn split_authority(authority: &str) -> (Option<&str>, &str) {
     match authority.rsplit_once('@') {
         Some((user, rest)) => (Some(user), rest),
@@ -232,8 +232,8 @@ fn credential(
         if fixed.is_none() {
             token_in(path).context("tokenFile")?;
         }
-        reader.names(path);
-        return Ok(Credential::TokenFile { path: path.clone(), instead: fixed });
+        reader.add_path(path);
+        return Ok(Credential::TokenFile { path: path.clone(), fallback: fixed });
     }
     if let Some(fixed) = fixed {
         return Ok(Credential::Fixed(fixed));
@@ -241,18 +241,17 @@ fn credential(
     if let Some(provider) = &user.auth_provider {
         return provided(provider).context("auth-provider");
     }
-    // A certificate of one's own is enough: client-go asks no plugin then.
+    // Like client-go, run no plugin if there is a client certificate.
     match &user.exec {
         Some(exec) if !has_certificate => {
-            reader.names(Path::new(&exec.command));
+            reader.add_path(Path::new(&exec.command));
             Ok(Credential::Plugin(plugin(exec, cluster, reader)?.into()))
         }
         _ => Ok(Credential::None),
     }
 }
 
-/// Of the providers that kubectl knew before there were plugins only OpenID Connect is left, and of that the token
-/// that is in the file.
+/// The credential of a legacy auth provider. Only the ID token of OpenID Connect is supported.
 fn provided(provider: &AuthProvider) -> anyhow::Result<Credential> {
     match &*provider.name {
         "oidc" if provider.id_token.is_empty() => bail!("oidc has no id-token"),
@@ -323,14 +322,14 @@ fn impersonation(user: &User) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> 
     Ok(headers)
 }
 
-/// A name for a header: what RFC 7230 does not allow in one is written as in a URL, and so is `%`.
+/// Percent-encodes characters that RFC 7230 does not allow in the name of a header.
 fn escaped(name: &str) -> String {
     let plain = |it: u8| it.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&it);
     let byte = |it: u8| if plain(it) { char::from(it).to_string() } else { format!("%{it:02X}") };
     name.to_lowercase().bytes().map(byte).collect()
 }
 
-/// A header with a secret.
+/// A sensitive header.
 pub(in crate::runtime::clusters) fn header(
     scheme: &str,
     secret: &str,
@@ -342,7 +341,7 @@ pub(in crate::runtime::clusters) fn header(
     Ok(value)
 }
 
-/// The token in a file, without blanks and line ends around it.
+/// Reads the token of a file, without surrounding white space.
 pub(in crate::runtime::clusters) fn token_in(path: &Path) -> anyhow::Result<HeaderValue> {
     let bytes = super::read::bounded(path)?;
     let what = || path.display().to_string();

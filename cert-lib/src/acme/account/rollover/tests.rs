@@ -4,38 +4,38 @@ use super::*;
 use crate::{
     acme::account::{
         register,
-        tests::{Book, answer, booked, mark_of, problem, url_of},
+        tests::{FakeCa, answer, client_of, coordinate_of, problem, url_of},
     },
     net::HttpError,
 };
 
-fn lost() -> HttpError {
+fn connection_reset() -> HttpError {
     HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() }
 }
 
-/// When a change is interrupted.
+/// The point at which a change is interrupted.
 #[derive(Clone, Copy, Debug)]
 enum Interruption {
-    /// Nothing reaches the CA.
+    /// The request does not reach the CA.
     BeforeTheRequest,
-    /// The CA has acted, and nobody hears of it.
+    /// The CA has acted, but its answer is lost.
     AfterTheRequest,
-    /// The CA has acted, and a proxy says no.
+    /// The CA has acted, and a proxy answers with a refusal.
     AfterTheRequestWithRefusal,
-    /// The CA cannot now.
+    /// The CA is overloaded.
     Overloaded,
 }
 
-async fn registered(book: &Arc<Mutex<Book>>) -> AccountKey {
+async fn registered(book: &Arc<Mutex<FakeCa>>) -> AccountKey {
     let key = AccountKey::generate().unwrap();
-    let (client, _) = booked(book, |_, _| None);
+    let (client, _) = client_of(book, |_, _| None);
     register(&client, &key, None, None).await.unwrap();
     key
 }
 
 /// faults.md 36
 #[tokio::test]
-async fn a_change_that_was_interrupted_anywhere_ends_with_the_new_key_and_the_same_account() {
+async fn an_interrupted_change_ends_with_the_new_key_and_the_same_account() {
     for interruption in [
         Interruption::BeforeTheRequest,
         Interruption::AfterTheRequest,
@@ -45,12 +45,12 @@ async fn a_change_that_was_interrupted_anywhere_ends_with_the_new_key_and_the_sa
         let book = Arc::default();
         let current = registered(&book).await;
         let next = AccountKey::generate().unwrap();
-        let (client, _) = booked(&book, move |seen, book| {
+        let (client, _) = client_of(&book, move |seen, book| {
             (seen.path() == "/key-change").then(|| match interruption {
-                Interruption::BeforeTheRequest => Err(lost()),
+                Interruption::BeforeTheRequest => Err(connection_reset()),
                 Interruption::AfterTheRequest => {
                     book.serve(seen);
-                    Err(lost())
+                    Err(connection_reset())
                 }
                 Interruption::AfterTheRequestWithRefusal => {
                     book.serve(seen);
@@ -67,8 +67,8 @@ async fn a_change_that_was_interrupted_anywhere_ends_with_the_new_key_and_the_sa
             _ => assert!(first.is_err(), "{interruption:?}: {first:?}"),
         }
 
-        // The next process has the same two keys, and so has each after it.
-        let (client, http) = booked(&book, |_, _| None);
+        // Each later process has the same two keys.
+        let (client, http) = client_of(&book, |_, _| None);
         for _ in 0..2 {
             let outcome = roll_over(&client, &current, &next, Some(&url_of(1))).await.unwrap();
             let Rollover::Changed(account) = outcome else { panic!("{interruption:?}") };
@@ -77,33 +77,33 @@ async fn a_change_that_was_interrupted_anywhere_ends_with_the_new_key_and_the_sa
         }
         let changes = http.log().iter().filter(|line| line.ends_with("/key-change")).count();
         assert!(changes <= 1, "{interruption:?}: {:?}", http.log());
-        assert_eq!(book.lock().unwrap().accounts, [(mark_of(&next), url_of(1))]);
+        assert_eq!(book.lock().unwrap().accounts, [(coordinate_of(&next), url_of(1))]);
     }
 }
 
 #[tokio::test]
-async fn a_ca_that_refuses_leaves_the_old_key_and_says_why() {
+async fn a_refused_change_keeps_the_old_key_and_returns_the_reason() {
     let book = Arc::default();
     let current = registered(&book).await;
     let next = AccountKey::generate().unwrap();
     for (status, word) in [(400, "badPublicKey"), (409, "conflict")] {
-        let (client, _) = booked(&book, move |seen, _| {
+        let (client, _) = client_of(&book, move |seen, _| {
             (seen.path() == "/key-change").then(|| Ok(answer(status).json(&problem(word))))
         });
         let outcome = roll_over(&client, &current, &next, None).await.unwrap();
         let Rollover::Refused(why) = outcome else { panic!("{word}") };
         assert!(why.to_string().starts_with(word), "{why}");
     }
-    assert_eq!(book.lock().unwrap().accounts, [(mark_of(&current), url_of(1))]);
+    assert_eq!(book.lock().unwrap().accounts, [(coordinate_of(&current), url_of(1))]);
 }
 
 #[tokio::test]
-async fn a_ca_that_says_later_is_asked_again() {
+async fn a_temporary_refusal_is_retried() {
     let book = Arc::default();
     let current = registered(&book).await;
     let next = AccountKey::generate().unwrap();
     for status in [429, 408, 403] {
-        let (client, _) = booked(&book, move |seen, _| {
+        let (client, _) = client_of(&book, move |seen, _| {
             (seen.path() == "/key-change").then(|| Ok(answer(status).html("<h1>later</h1>")))
         });
         assert!(roll_over(&client, &current, &next, None).await.is_err(), "{status}");
@@ -111,20 +111,20 @@ async fn a_ca_that_says_later_is_asked_again() {
 }
 
 #[tokio::test]
-async fn the_key_of_another_account_is_not_taken() {
+async fn the_key_of_another_account_is_refused() {
     let book = Arc::default();
     let (current, next) = (registered(&book).await, registered(&book).await);
-    let (client, _) = booked(&book, |_, _| None);
+    let (client, _) = client_of(&book, |_, _| None);
     let outcome = roll_over(&client, &current, &next, Some(&url_of(1))).await.unwrap();
     let Rollover::Refused(why) = outcome else { panic!("it was taken") };
     assert_eq!(why.to_string(), "the new key belongs to another account, https://ca/account/2");
 }
 
 #[tokio::test]
-async fn a_ca_that_knows_neither_key_wants_the_current_one_registered_first() {
+async fn an_unknown_current_key_must_be_registered_first() {
     let book = Arc::default();
     let (current, next) = (AccountKey::generate().unwrap(), AccountKey::generate().unwrap());
-    let (client, _) = booked(&book, |_, _| None);
+    let (client, _) = client_of(&book, |_, _| None);
     let error = roll_over(&client, &current, &next, None).await.unwrap_err();
     assert!(matches!(error, AccountError::NotRegistered));
     register(&client, &current, None, None).await.unwrap();

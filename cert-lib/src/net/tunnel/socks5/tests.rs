@@ -14,17 +14,16 @@ use crate::net::{
     },
 };
 
-/// What a proxy waits for, and what it says then.
-type Turn = (&'static [u8], &'static [u8]);
+/// What a proxy expects, and what it replies.
+type Exchange = (&'static [u8], &'static [u8]);
 
-const NO_LOGIN: Turn = (b"\x05\x01\x00", b"\x05\x00");
-const LOGIN: Turn = (b"\x05\x02\x00\x02", b"\x05\x02");
+const NO_CREDENTIALS: Exchange = (b"\x05\x01\x00", b"\x05\x00");
+const CREDENTIALS: Exchange = (b"\x05\x02\x00\x02", b"\x05\x02");
 const CA: &[u8] = b"\x05\x01\x00\x03\x0aca.example\x01\xbb";
 const CONNECTED: &[u8] = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00";
 
-/// What a client hears from a server that sends back what it hears, by way of a proxy that plays
-/// `script`.
-async fn by_socks(login: &str, url: &str, script: &[Turn]) -> Result<String, String> {
+/// What a client receives from an echo server, through a proxy that follows `script`.
+async fn through_socks(login: &str, url: &str, script: &[Exchange]) -> Result<String, String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = async {
@@ -58,7 +57,7 @@ async fn by_socks(login: &str, url: &str, script: &[Turn]) -> Result<String, Str
 }
 
 #[tokio::test]
-async fn a_name_is_left_to_the_proxy_and_an_address_is_sent_as_one() {
+async fn a_name_is_sent_unresolved_and_an_address_as_an_address() {
     let v6 = b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x01\xbb";
     for (url, request) in [
         ("https://ca.example/dir?x=1", CA),
@@ -68,88 +67,88 @@ async fn a_name_is_left_to_the_proxy_and_an_address_is_sent_as_one() {
         ("https://[::ffff:192.0.2.1]/", b"\x05\x01\x00\x01\xc0\x00\x02\x01\x01\xbb"),
         ("https://[2001:db8::1]/", v6),
     ] {
-        let heard = by_socks("", url, &[NO_LOGIN, (request, CONNECTED)]).await;
+        let heard = through_socks("", url, &[NO_CREDENTIALS, (request, CONNECTED)]).await;
         assert_eq!(heard, Ok("hello".to_owned()), "{url}");
     }
 }
 
 #[tokio::test]
-async fn the_server_speaks_after_a_reply_with_any_type_of_address() {
+async fn a_reply_with_any_address_type_is_read() {
     for reply in [
         CONNECTED,
         b"\x05\x00\x00\x03\x00\x00\x00",
         b"\x05\x00\x00\x03\x05proxy\x00\x01",
         b"\x05\x00\x00\x04aaaabbbbccccdddd\x00\x01",
     ] {
-        let heard = by_socks("", "https://ca.example/", &[NO_LOGIN, (CA, reply)]).await;
+        let heard = through_socks("", "https://ca.example/", &[NO_CREDENTIALS, (CA, reply)]).await;
         assert_eq!(heard, Ok("hello".to_owned()), "{reply:?}");
     }
 }
 
 #[tokio::test]
-async fn the_credentials_of_the_url_are_for_a_proxy_that_wants_them() {
-    let unwanted: Turn = (b"\x05\x02\x00\x02", b"\x05\x00");
+async fn credentials_are_only_sent_to_a_proxy_that_requires_them() {
+    let unwanted: Exchange = (b"\x05\x02\x00\x02", b"\x05\x00");
     for (login, turns) in [
-        ("us%40er:pass%20wd@", &[LOGIN, (b"\x01\x05us@er\x07pass wd", b"\x01\x00")][..]),
-        ("user@", &[LOGIN, (b"\x01\x04user\x00", b"\x01\x00")]),
+        ("us%40er:pass%20wd@", &[CREDENTIALS, (b"\x01\x05us@er\x07pass wd", b"\x01\x00")][..]),
+        ("user@", &[CREDENTIALS, (b"\x01\x04user\x00", b"\x01\x00")]),
         ("user:hidden@", &[unwanted]),
     ] {
         let script = [turns, &[(CA, CONNECTED)]].concat();
-        let heard = by_socks(login, "https://ca.example/", &script).await;
+        let heard = through_socks(login, "https://ca.example/", &script).await;
         assert_eq!(heard, Ok("hello".to_owned()), "{login}");
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_connect_is_named_without_its_credentials() {
+async fn an_error_names_the_proxy_without_its_credentials() {
     let not_socks = "it does not answer as a SOCKS 5 proxy";
     let hello = b"\x05\x01\x00";
     let pair = b"\x01\x04user\x06hidden";
     let user = "user:hidden@";
-    let wants_login = "it wants credentials, put user and password into its URL";
+    let wants_login = "it requires credentials: add user and password to its URL";
     let wants_other = "it accepts neither user and password nor a client without credentials";
     let wrong = "it refuses the user and the password in its URL";
     let length = "the user in its URL must have 1 to 255 bytes, and the password at most 255";
     let rules = "its rules do not allow it (SOCKS reply 2)";
-    let scripts: [(&str, &[Turn], &str); 16] = [
+    let scripts: [(&str, &[Exchange], &str); 16] = [
         ("", &[(hello, b"HTTP/1.1 400 Bad Request\r\n\r\n")], not_socks),
         ("", &[(hello, b"")], not_socks),
         ("", &[(hello, b"\x05\x02")], not_socks),
         ("", &[(hello, b"\x04\x00")], not_socks),
         ("", &[(hello, b"\x05\xff")], wants_login),
         (user, &[(b"\x05\x02\x00\x02", b"\x05\xff")], wants_other),
-        (user, &[LOGIN, (pair, b"\x01\x01")], wrong),
-        (user, &[LOGIN, (pair, b"\x05\x00")], not_socks),
-        (user, &[LOGIN, (pair, b"\x01")], not_socks),
-        (":hidden@", &[LOGIN], length),
-        ("", &[NO_LOGIN, (CA, b"\x05\x02\x00\x01\0\0\0\0\0\0")], rules),
-        ("", &[NO_LOGIN, (CA, b"\x05\x05\x00\x01")], "connection refused (SOCKS reply 5)"),
-        ("", &[NO_LOGIN, (CA, b"\x05\xc8\x00\x01")], "failure (SOCKS reply 200)"),
-        ("", &[NO_LOGIN, (CA, b"\x05\x00\x00\x02\0\0")], not_socks),
-        ("", &[NO_LOGIN, (CA, b"\x05\x00\x01\x01\0\0")], not_socks),
-        ("", &[NO_LOGIN, (CA, b"\x04\x00\x00\x01\0\0\0\0\0\0")], not_socks),
+        (user, &[CREDENTIALS, (pair, b"\x01\x01")], wrong),
+        (user, &[CREDENTIALS, (pair, b"\x05\x00")], not_socks),
+        (user, &[CREDENTIALS, (pair, b"\x01")], not_socks),
+        (":hidden@", &[CREDENTIALS], length),
+        ("", &[NO_CREDENTIALS, (CA, b"\x05\x02\x00\x01\0\0\0\0\0\0")], rules),
+        ("", &[NO_CREDENTIALS, (CA, b"\x05\x05\x00\x01")], "connection refused (SOCKS reply 5)"),
+        ("", &[NO_CREDENTIALS, (CA, b"\x05\xc8\x00\x01")], "failure (SOCKS reply 200)"),
+        ("", &[NO_CREDENTIALS, (CA, b"\x05\x00\x00\x02\0\0")], not_socks),
+        ("", &[NO_CREDENTIALS, (CA, b"\x05\x00\x01\x01\0\0")], not_socks),
+        ("", &[NO_CREDENTIALS, (CA, b"\x04\x00\x00\x01\0\0\0\0\0\0")], not_socks),
     ];
     for (login, script, why) in scripts {
-        let error = by_socks(login, "https://ca.example/", script).await.unwrap_err();
+        let error = through_socks(login, "https://ca.example/", script).await.unwrap_err();
         let want = format!("proxy socks5://PROXY does not connect to ca.example:443: {why}");
         assert_eq!(error, want, "{script:?}");
     }
 }
 
 #[tokio::test]
-async fn lengths_that_the_protocol_cannot_express_are_refused() {
+async fn too_long_names_and_credentials_are_refused() {
     let length = "the user in its URL must have 1 to 255 bytes, and the password at most 255";
     let long = "x".repeat(256);
     for login in [format!("{long}:p@"), format!("u:{long}@")] {
-        let error = by_socks(&login, "https://ca.example/", &[LOGIN]).await.unwrap_err();
+        let error = through_socks(&login, "https://ca.example/", &[CREDENTIALS]).await.unwrap_err();
         assert!(error.ends_with(length), "{error}");
     }
-    let error = by_socks("", &format!("https://{long}/"), &[]).await.unwrap_err();
+    let error = through_socks("", &format!("https://{long}/"), &[]).await.unwrap_err();
     assert!(error.ends_with("the server's name has more than 255 bytes"), "{error}");
 }
 
 #[tokio::test]
-async fn a_proxy_that_says_nothing_is_given_up() {
+async fn a_silent_proxy_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let proxy = format!("socks5://u:hidden@{address}").parse().unwrap();
@@ -157,7 +156,7 @@ async fn a_proxy_that_says_nothing_is_given_up() {
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 4]).await.unwrap();
-        // From here on nothing happens but time.
+        // From here on only time passes.
         tokio::time::pause();
         stream.read(&mut [0; 16]).await
     };
@@ -169,9 +168,9 @@ async fn a_proxy_that_says_nothing_is_given_up() {
     assert_eq!(ended.unwrap(), 0);
 }
 
-/// The proxy must not be the way around the check of addresses.
+/// The proxy must not bypass the check of addresses.
 #[tokio::test]
-async fn a_proxy_is_asked_for_an_address_that_was_checked() {
+async fn a_proxy_gets_a_checked_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("socks5h://{}", listener.local_addr().unwrap());
     let settings = Arc::new(ProxySettings::only(proxy.parse().unwrap()));

@@ -15,7 +15,7 @@ fn probe(parent: &str) -> String {
     sibling(&name(parent)).unwrap().to_string()
 }
 
-/// One server that knows `links`, that every other name asked about is none, and nothing else.
+/// One server that has `links`, and no other names.
 fn links(links: &[(&str, &str)]) -> Script {
     links.iter().fold(Script::default(), |script, (from, to)| link(script, from, to))
 }
@@ -42,7 +42,7 @@ async fn follow(script: &Script, nameservers: &[&str]) -> Result<String, String>
 }
 
 #[tokio::test]
-async fn explicit_aliases_are_followed_to_their_end_and_everything_else_is_refused_with_a_reason() {
+async fn explicit_cnames_are_followed_to_their_end_and_other_answers_refused_with_a_reason() {
     let long: Vec<(String, String)> =
         (0..20).map(|n| (if n == 0 { FQDN.to_owned() } else { hop(n) }, hop(n + 1))).collect();
     let long: Vec<(&str, &str)> = long.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
@@ -71,21 +71,21 @@ async fn explicit_aliases_are_followed_to_their_end_and_everything_else_is_refus
             Err("found recursive CNAME record to a.test"),
         ),
         (
-            "somebody else's answer",
+            "a CNAME of another name",
             Script::default().on(
                 SERVER,
                 FQDN,
                 RecordKind::Cname,
                 Answer { authoritative: false, ..alias("x.test") },
             ),
-            Err("192.0.2.1:53 has no authority"),
+            Err("192.0.2.1:53 is not authoritative"),
         ),
         (
             "a failing server",
             Script::default().fails(SERVER, FQDN, RecordKind::Cname, "SERVFAIL"),
             Err("192.0.2.1:53 answers SERVFAIL"),
         ),
-        ("nobody", Script::default(), Err("192.0.2.1:53 does not answer")),
+        ("no server", Script::default(), Err("192.0.2.1:53 does not answer")),
     ] {
         let found = follow(&script, &[SERVER]).await;
         match (found, want) {
@@ -105,7 +105,7 @@ fn empty() -> Answer {
 }
 
 #[tokio::test]
-async fn an_alias_that_a_wildcard_makes_up_is_not_followed_and_the_wildcard_is_named() {
+async fn a_cname_of_a_wildcard_is_not_followed_and_the_wildcard_is_named() {
     let made_up = |script: Script, wildcards: &[&str]| {
         let script = script.on(SERVER, FQDN, RecordKind::Cname, alias("web.test")).on(
             SERVER,
@@ -121,26 +121,26 @@ async fn an_alias_that_a_wildcard_makes_up_is_not_followed_and_the_wildcard_is_n
         (&["*.app.example.org"][..], "wildcard *.app.example.org:"),
         (&["*.app.example.org", "*.example.org"], "wildcard *.example.org:"),
     ] {
-        let said = follow(&made_up(Script::default(), wildcards), &[SERVER]).await.unwrap_err();
-        assert!(said.contains(named) && said.contains("create a CNAME for _acme"), "{said}");
+        let error = follow(&made_up(Script::default(), wildcards), &[SERVER]).await.unwrap_err();
+        assert!(error.contains(named) && error.contains("create a CNAME for _acme"), "{error}");
     }
 }
 
-/// Some name servers answer only so many questions for random names.
+/// Some name servers limit the rate of queries for random names.
 #[tokio::test]
-async fn an_alias_is_not_followed_while_nobody_says_whether_a_wildcard_makes_it_up() {
+async fn a_cname_is_not_followed_while_a_wildcard_cannot_be_ruled_out() {
     let script = ends(Script::default(), "x.acme.test").on(
         SERVER,
         FQDN,
         RecordKind::Cname,
         alias("x.acme.test"),
     );
-    let said = follow(&script, &[SERVER]).await.unwrap_err();
-    assert!(said.contains("whether a wildcard makes up the CNAME is unknown"), "{said}");
+    let error = follow(&script, &[SERVER]).await.unwrap_err();
+    assert!(error.contains("cannot find out whether the CNAME comes from a wildcard"), "{error}");
 }
 
 #[tokio::test]
-async fn an_explicit_alias_beside_a_wildcard_with_another_end_is_followed() {
+async fn an_explicit_cname_beside_a_wildcard_with_another_target_is_followed() {
     let script = ends(Script::default(), "x.acme.test")
         .on(SERVER, FQDN, RecordKind::Cname, alias("x.acme.test"))
         .on(SERVER, &probe("app.example.org"), RecordKind::Cname, alias("web.test"));
@@ -148,13 +148,13 @@ async fn an_explicit_alias_beside_a_wildcard_with_another_end_is_followed() {
 }
 
 #[tokio::test]
-async fn servers_that_contradict_each_other_are_not_believed() {
+async fn contradictory_answers_are_not_followed() {
     let second = "192.0.2.2";
     let script = ends(Script::default(), FQDN)
         .on(second, FQDN, RecordKind::Cname, alias("x.acme.test"))
         .on(second, &probe("app.example.org"), RecordKind::Cname, no_such_name());
-    let said = follow(&script, &[SERVER, "192.0.2.2"]).await.unwrap_err();
-    assert!(said.contains("192.0.2.1:53 and 192.0.2.2:53 do not say the same"), "{said}");
+    let error = follow(&script, &[SERVER, "192.0.2.2"]).await.unwrap_err();
+    assert!(error.contains("192.0.2.1:53 and 192.0.2.2:53 return different answers"), "{error}");
     let one_is_down = follow(&script, &["192.0.2.3", "192.0.2.2"]).await;
     assert!(one_is_down.unwrap_err().starts_with("cannot find out whether x.acme.test is a CNAME"));
 }
@@ -171,7 +171,7 @@ fn zone(script: Script, zone: &str, server: &str) -> Script {
 }
 
 #[tokio::test]
-async fn without_configured_servers_each_zone_of_the_chain_is_asked_itself_and_no_cache_is() {
+async fn without_configured_servers_the_authoritative_servers_of_each_zone_are_asked() {
     let script = zone(Script::zone(&[SERVER]), "acme.test", "192.0.2.7");
     let script = link(script, FQDN, "x.acme.test").on(
         "192.0.2.7",
@@ -189,7 +189,7 @@ async fn without_configured_servers_each_zone_of_the_chain_is_asked_itself_and_n
 }
 
 #[tokio::test]
-async fn an_end_that_is_a_zone_of_its_own_is_asked_there() {
+async fn the_servers_of_a_target_zone_are_asked() {
     let referral = Answer { authoritative: false, ..Answer::default() };
     let script = zone(Script::zone(&[SERVER]), "test", "192.0.2.6");
     let script = zone(link(script, FQDN, "acme.test"), "acme.test", "192.0.2.7")
@@ -210,7 +210,7 @@ async fn behind_a_firewall_the_configured_resolvers_are_asked_last() {
 }
 
 #[test]
-fn the_sibling_is_always_the_same_and_fits_wherever_the_challenge_name_fits() {
+fn the_sibling_is_deterministic_and_no_longer_than_the_challenge_name() {
     let label = "a".repeat(57);
     let longest = format!("{label}.{label}.{label}.{label}.aaaaa");
     let challenge = name(&longest).challenge();

@@ -19,7 +19,7 @@ fn read(config: &Value) -> Result<Connection, String> {
 }
 
 #[test]
-fn blank_fields_are_unset() {
+fn empty_fields_are_unset() {
     let cluster = json!({
         "server": "https://api.example.com", "certificate-authority": "",
         "certificate-authority-data": "", "proxy-url": "", "tls-server-name": "",
@@ -41,7 +41,7 @@ fn blank_fields_are_unset() {
 }
 
 #[test]
-fn a_server_is_a_url_or_plain_host_and_port_and_plain_http_carries_no_secret() {
+fn plain_http_sends_no_credentials() {
     for (server, url, has_token) in [
         ("https://a.example", "https://a.example/", true),
         ("HTTPS://a.example:6443/k8s/c1?x=y", "https://a.example:6443/k8s/c1", true),
@@ -56,7 +56,7 @@ fn a_server_is_a_url_or_plain_host_and_port_and_plain_http_carries_no_secret() {
 }
 
 #[test]
-fn user_and_password_of_a_server_are_sent_and_are_no_part_of_its_address() {
+fn user_and_password_of_a_server_url_are_sent_as_header() {
     for (server, url, pair) in [
         ("https://user:hidden@a.example", "https://a.example/", "user:hidden"),
         ("https://us%40er:p%3Ass@a.example:1/k?x=@", "https://a.example:1/k", "us@er:p:ss"),
@@ -76,7 +76,7 @@ fn user_and_password_of_a_server_are_sent_and_are_no_part_of_its_address() {
 }
 
 #[test]
-fn what_kubectl_refuses_is_refused_with_its_field() {
+fn invalid_fields_are_refused_by_name() {
     let server = json!({"server": "https://a.example"});
     let with = |name: &str, value: Value| {
         let mut cluster = server.clone();
@@ -92,14 +92,14 @@ fn what_kubectl_refuses_is_refused_with_its_field() {
         exec[field] = json!(value);
         user(json!({"exec": exec}))
     };
-    let mut lost = config(&server, &json!({}));
-    lost["current-context"] = json!("other");
-    let mut twice = config(&server, &json!({}));
-    twice["users"] = json!([{"name": "u"}, {"name": "u"}]);
+    let mut missing_context = config(&server, &json!({}));
+    missing_context["current-context"] = json!("other");
+    let mut duplicate = config(&server, &json!({}));
+    duplicate["users"] = json!([{"name": "u"}, {"name": "u"}]);
     for (config, expected) in [
         (json!({}), "server is not set"),
-        (lost, "current-context is \"other\""),
-        (twice, "users has the name \"u\" twice"),
+        (missing_context, "current-context is \"other\""),
+        (duplicate, "users has the name \"u\" duplicate"),
         (config(&json!({}), &json!({})), "cluster \"c\": server is not set"),
         (with("server", json!("ftp://a")), "server: the scheme \"ftp\""),
         (with("server", json!(5)), "clusters[0].cluster.server is not a text"),
@@ -130,7 +130,7 @@ fn what_kubectl_refuses_is_refused_with_its_field() {
 }
 
 #[test]
-fn no_message_quotes_a_secret() {
+fn no_error_message_contains_a_secret() {
     for text in [
         "users: [{name: u, user: {token: 'hidden-secret' : : }}]",
         "hidden-secret: [",
@@ -146,7 +146,7 @@ fn no_message_quotes_a_secret() {
 }
 
 #[test]
-fn of_two_files_the_first_counts_and_the_second_adds() {
+fn the_first_of_two_merged_files_wins() {
     let file = |server: &str, current: &str| {
         let mut config = config(&json!({"server": server}), &json!({}));
         config["current-context"] = json!(current);
@@ -158,7 +158,7 @@ fn of_two_files_the_first_counts_and_the_second_adds() {
 }
 
 #[test]
-fn base64_may_be_broken_into_lines_and_json_may_be_indented_by_tabs() {
+fn base64_with_line_breaks_and_json_with_tabs_are_read() {
     let text = "{\n\t\"clusters\": [{\"name\": \"c\", \"cluster\": {\"certificate-authority-data\": \"YWJj\\r\\nZGVm\\n\"}}]\n}";
     let file = File::parse(text, Path::new("/")).unwrap();
     assert_eq!(file.clusters["c"].authority, b"abcdef");

@@ -1,4 +1,4 @@
-//! CAs with every kind of key that OpenSSL makes, in every form that it writes.
+//! CAs with every kind of key that OpenSSL generates, in every encoding that it writes.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn authority(chain: &[u8], key: &[u8]) -> Result<Authority> {
     Ok(Authority::from_pem(chain, key, System.now())?)
 }
 
-/// The key of `<name>.key` in the form that is as old as its kind.
+/// The key of `<name>.key` in the traditional encoding of its kind.
 fn traditional(directory: &Path, name: &str, options: &[&str]) -> Result<Vec<u8>> {
     let (from, to) = (format!("{name}.key"), format!("{name}.old"));
     let kind = if name.starts_with("rsa") { "rsa" } else { "ec" };
@@ -39,7 +39,7 @@ fn traditional(directory: &Path, name: &str, options: &[&str]) -> Result<Vec<u8>
     read(directory, &to)
 }
 
-const TAKEN: [(&str, &str, &str); 7] = [
+const SUPPORTED: [(&str, &str, &str); 7] = [
     ("rsa-2048", "RSA", "rsa_keygen_bits:2048"),
     ("rsa-2560", "RSA", "rsa_keygen_bits:2560"),
     ("rsa-4096", "RSA", "rsa_keygen_bits:4096"),
@@ -50,10 +50,10 @@ const TAKEN: [(&str, &str, &str); 7] = [
 ];
 
 #[test]
-fn a_ca_signs_with_every_kind_of_key_and_is_read_in_every_form() {
+fn a_ca_signs_with_every_kind_of_key_and_is_read_in_every_encoding() {
     run(async {
         let directory = scratch()?;
-        for (name, algorithm, option) in TAKEN {
+        for (name, algorithm, option) in SUPPORTED {
             make(&directory, name, algorithm, option)?;
             let chain = read(&directory, &format!("{name}.crt"))?;
             let mut forms = vec![read(&directory, &format!("{name}.key"))?];
@@ -76,12 +76,12 @@ fn a_ca_signs_with_every_kind_of_key_and_is_read_in_every_form() {
 }
 
 #[test]
-fn keys_and_certificates_are_found_in_whatever_text_they_come() {
+fn keys_and_certificates_are_found_in_other_text() {
     run(async {
         let directory = scratch()?;
         make(&directory, "p-256", "EC", "ec_paramgen_curve:P-256")?;
         let (chain, key) = (read(&directory, "p-256.crt")?, read(&directory, "p-256.key")?);
-        // As Windows exports it and OpenSSL takes it apart: Bag Attributes before each block.
+        // The format of OpenSSL for an export of Windows: Bag Attributes before each block.
         let mut export = vec!["pkcs12", "-export", "-inkey", "p-256.key", "-in", "p-256.crt"];
         export.extend(["-name", "Mueller", "-passout", "pass:", "-out", "all.p12"]);
         openssl(&export, &directory)?;
@@ -128,7 +128,7 @@ fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_called_encrypted_or_told_which_kinds_can() {
+fn an_unusable_key_is_reported_as_encrypted_or_with_the_supported_kinds() {
     run(async {
         let directory = scratch()?;
         make(&directory, "rsa", "RSA", "rsa_keygen_bits:2048")?;

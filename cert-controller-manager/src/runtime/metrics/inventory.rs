@@ -1,5 +1,4 @@
-//! What is counted when the page is asked for: Certificates and Secrets. One pass over all of them,
-//! and nothing of it is kept.
+//! Gauges about Certificates and Secrets, computed for each scrape in one iteration.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -12,69 +11,68 @@ use crate::{
     runtime::metrics::{families, issuers::Issuers},
 };
 
-/// Who knows the Certificates and Secrets. Asked at each scrape, from one thread at a time.
-pub trait Census: Send + Sync {
-    /// Shows each Certificate that the manager is responsible for.
+/// The source of the gauges. Called for each scrape, by one thread at a time.
+pub trait Inventory: Send + Sync {
+    /// Visits each Certificate that the manager is responsible for.
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateEntry<'_>));
-    /// Shows each running order: its issuer, and for how many DNS names it publishes challenges.
+    /// Visits each running order: its issuer, and its number of DNS names with challenges.
     fn orders(&self, visit: &mut dyn FnMut(&IssuerKey, u64));
     /// Counts the Secrets with certificates.
     fn secrets(&self) -> SecretCounts;
 }
 
-/// A Certificate in a census. All texts may come from a cluster that is not trusted: they become
-/// labels only where they are in a closed set.
+/// A Certificate. Its texts may come from an untrusted cluster, so they become label values only if they
+/// are in a closed set.
 #[derive(Clone, Copy, Debug)]
 pub struct CertificateEntry<'a> {
     /// Namespace
     pub namespace: &'a str,
     /// Name
     pub name: &'a str,
-    /// The issuer that it names, or the default one.
+    /// Its issuer, or the default issuer.
     pub issuer: &'a IssuerKey,
     /// `status.state`
     pub state: &'a str,
-    /// Reason of its `Ready` condition; empty where there is none.
+    /// Reason of its `Ready` condition; empty if there is none.
     pub reason: &'a str,
-    /// End of its certificate.
+    /// Expiry of its certificate.
     pub not_after: Option<Timestamp>,
-    /// When that is to be renewed.
+    /// When its certificate is to be renewed.
     pub renewal_at: Option<Timestamp>,
-    /// It should have been renewed by now.
+    /// Whether the renewal is overdue.
     pub overdue: bool,
 }
 
-/// Secrets with certificates.
+/// Numbers of Secrets with certificates.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SecretCounts {
-    /// All of them.
+    /// All Secrets.
     pub total: u64,
     /// Backups
     pub backup: u64,
-    /// Those whose certificate was revoked.
+    /// Secrets with a revoked certificate.
     pub revoked: u64,
 }
 
-/// Words of `status.state`; anything else is `other`.
+/// Values of `status.state`; every other value is counted as `other`.
 const STATES: [&str; 6] = ["", "Pending", "Waiting", "Ready", "Error", "Revoked"];
 
-/// Asks `census`, and puts gauges about it into `registry`. At most `series` Certificates get a
-/// series of their own.
+/// Registers the gauges with `registry`. At most `series` Certificates get their own series.
 pub(super) fn take(
-    census: &dyn Census,
+    inventory: &dyn Inventory,
     issuers: &Issuers,
     series: usize,
     registry: &Registry,
 ) -> Result<()> {
     let mut tally = Tally::new(series);
-    census.certificates(&mut |entry| tally.count(entry, issuers));
+    inventory.certificates(&mut |entry| tally.count(entry, issuers));
     tally.publish(registry)?;
     let challenges = families::CHALLENGES.gauges(registry)?;
     issuers.each_label(|label, _| challenges.with_label_values(&[label]).set(0));
-    census.orders(&mut |issuer, names| {
+    inventory.orders(&mut |issuer, names| {
         challenges.with_label_values(&[issuers.label(issuer)]).add(signed(names));
     });
-    let counts = census.secrets();
+    let counts = inventory.secrets();
     let secrets = families::SECRETS.gauges(registry)?;
     secrets.with_label_values(&["total"]).set(signed(counts.total));
     secrets.with_label_values(&["backup"]).set(signed(counts.backup));
@@ -82,7 +80,7 @@ pub(super) fn take(
     Ok(())
 }
 
-/// What one pass over all Certificates adds up to.
+/// The sums over all Certificates.
 struct Tally {
     states: BTreeMap<&'static str, i64>,
     reasons: BTreeMap<&'static str, i64>,
@@ -93,7 +91,7 @@ struct Tally {
     next_expiry: Option<Timestamp>,
     series: usize,
     total: usize,
-    /// Those that end soonest, the last of them on top.
+    /// The Certificates that expire first, the last one of them on top.
     soonest: BinaryHeap<(Timestamp, String, String)>,
 }
 
@@ -128,11 +126,11 @@ impl Tally {
         self.revoked += i64::from(entry.state == "Revoked");
         self.next_renewal = earlier(self.next_renewal, entry.renewal_at);
         self.next_expiry = earlier(self.next_expiry, entry.not_after);
-        self.remember(entry);
+        self.select(entry);
     }
 
-    /// Those without a certificate come last, so that nobody can push others out with them.
-    fn remember(&mut self, entry: &CertificateEntry<'_>) {
+    /// Certificates without expiry come last, so that a tenant cannot displace others with them.
+    fn select(&mut self, entry: &CertificateEntry<'_>) {
         self.total += 1;
         let end = entry.not_after.unwrap_or(Timestamp::MAX);
         let fits = self.soonest.len() < self.series

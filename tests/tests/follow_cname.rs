@@ -1,5 +1,5 @@
-//! Certificates whose challenge names are delegated to the test environment's zone by CNAMEs in a zone that the
-//! DNS controller cannot write.
+//! Certificates whose challenge names are CNAMEs into the test environment's zone. The DNS
+//! controller cannot write the zone of the CNAMEs.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tests::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// The records of `company.test`: a name, its sibling with the same target, and a wildcard.
+/// The records of `company.test`: a name, a sibling with the same target, and a wildcard.
 fn company() -> String {
     format!(
         "_acme-challenge.app CNAME both.acme.{ZONE}.\n\
@@ -27,8 +27,8 @@ fn company() -> String {
     )
 }
 
-/// A test environment, with an issuer that looks at the server of all zones and not at the manager's, which does
-/// not know `company.test`.
+/// A test environment with an issuer that checks the server of all zones and not the manager's,
+/// which does not know `company.test`.
 async fn env() -> Result<TestEnv> {
     let options = TestEnvOptions {
         zones: vec![("company.test", company())],
@@ -44,14 +44,14 @@ async fn env() -> Result<TestEnv> {
     Ok(env)
 }
 
-fn following(names: &[&str], issuer: &str) -> Value {
+fn certificate_with_cname(names: &[&str], issuer: &str) -> Value {
     json!({
         "dnsNames": names, "followCNAME": true, "secretName": format!("{}-tls", names[0]),
         "issuerRef": {"name": issuer},
     })
 }
 
-async fn until_said(space: &Namespace, name: &str, wanted: &str) -> Result<()> {
+async fn until_message(space: &Namespace, name: &str, wanted: &str) -> Result<()> {
     eventually(SOON, &format!("{name} says {wanted}"), || async {
         let (state, message) = state(&space.read("Certificate", name).await?);
         let seen = format!("{state}: {message}");
@@ -61,28 +61,28 @@ async fn until_said(space: &Namespace, name: &str, wanted: &str) -> Result<()> {
 }
 
 #[test]
-fn delegated_challenges_are_published_where_their_cnames_lead() {
+fn delegated_challenges_are_published_at_their_cname_targets() {
     run(async {
         let env = env().await?;
         let space = Namespace::new(&env, "delegated").await?;
 
-        // Two names that lead to one place, and the apex of a wildcard, in one order.
+        // Two names with the same target, and the apex of a wildcard, in one order.
         let names = ["app.company.test", "*.app.company.test", "api.company.test"];
-        space.certificate("both", following(&names, "everywhere")).await?;
-        // Another owner proves the same place at the same time.
-        space.certificate("again", following(&names[2..], "everywhere")).await?;
+        space.certificate("both", certificate_with_cname(&names, "everywhere")).await?;
+        // Another owner uses the same target at the same time.
+        space.certificate("again", certificate_with_cname(&names[2..], "everywhere")).await?;
         space.until("both", "Ready", SOON).await?;
         space.until("again", "Ready", SOON).await?;
         assert_eq!(space.leaf("app.company.test-tls").await?.names.len(), 3);
 
-        // Nobody wrote this CNAME for a challenge.
-        let lazy = following(&["lazy.company.test"], "everywhere");
+        // A CNAME from a wildcard is not for challenges.
+        let lazy = certificate_with_cname(&["lazy.company.test"], "everywhere");
         space.certificate("lazy", lazy).await?;
-        until_said(&space, "lazy", "comes from the wildcard *.lazy.company.test").await?;
+        until_message(&space, "lazy", "comes from the wildcard *.lazy.company.test").await?;
 
-        // What is not delegated is proved at its own name.
+        // A name without a CNAME is proved at its own name.
         let own = format!("own.{}", space.domain);
-        space.certificate("own", following(&[&own], "everywhere")).await?;
+        space.certificate("own", certificate_with_cname(&[&own], "everywhere")).await?;
         space.until("own", "Ready", SOON).await?;
 
         env.until_nothing_is_left(SOON).await
@@ -91,12 +91,12 @@ fn delegated_challenges_are_published_where_their_cnames_lead() {
 }
 
 #[test]
-fn the_end_of_a_cname_is_shown_and_swept_after_a_crash() {
+fn records_at_a_cname_target_are_shown_and_removed_after_a_crash() {
     run(async {
         let env = env().await?;
         let mut issuer = acme_issuer("elsewhere", &env.pebble.directory())?;
         let port = env.bind.as_ref().context("there is no BIND")?.port();
-        // The second one never shows anything, so the order waits.
+        // The second server never has a record, so the order waits.
         let silent = tests::processes::free_port()?;
         issuer["spec"]["acme"]["precheckNameservers"] =
             json!([format!("127.0.0.1:{port}"), format!("127.0.0.1:{silent}")]);
@@ -104,9 +104,11 @@ fn the_end_of_a_cname_is_shown_and_swept_after_a_crash() {
         env.until_issuer("elsewhere", "Ready", SOON).await?;
 
         let space = Namespace::new(&env, "crashed").await?;
-        space.certificate("other", following(&["other.company.test"], "elsewhere")).await?;
+        space
+            .certificate("other", certificate_with_cname(&["other.company.test"], "elsewhere"))
+            .await?;
         let end = format!("CNAMEs lead to other.acme.{ZONE}");
-        until_said(&space, "other", &end).await?;
+        until_message(&space, "other", &end).await?;
         let entries = space.dns_entries().await?;
         assert_eq!(entries[0].data["spec"]["dnsName"], format!("other.acme.{ZONE}"));
 

@@ -1,45 +1,50 @@
-//! What holds an order back although the issuer would take it.
+//! What delays an order of an issuer that is ready: limits of the CA and suspected loops.
 
 use super::*;
 
 impl Given {
-    fn brake(mut self, brake: RateLimit) -> Self {
-        self.have.rate_limit = brake;
+    fn rate_limit(mut self, rate_limit: RateLimit) -> Self {
+        self.have.rate_limit = rate_limit;
         self
     }
 }
 
-fn by_us() -> RateLimit {
+fn estimated() -> RateLimit {
     RateLimit::Estimated { time: now() + DAY, why: "why".into() }
 }
 
-fn by_ca() -> RateLimit {
+fn imposed() -> RateLimit {
     RateLimit::Imposed { time: now() + DAY, why: "why".into() }
 }
 
 #[test]
-fn a_limit_holds_new_orders_until_its_time_and_nothing_else() {
+fn a_limit_only_delays_new_orders_until_its_end() {
     use Action::{Hold, Keep, Resume, Start};
     let missing = || given().secret(SecretState::Missing);
     for (what, given, action, reason) in [
-        ("our limit", missing().brake(by_us()), Hold, Reason::RateLimited),
-        ("the CA's limit", missing().brake(by_ca()), Hold, Reason::RateLimited),
+        ("our limit", missing().rate_limit(estimated()), Hold, Reason::RateLimited),
+        ("the CA's limit", missing().rate_limit(imposed()), Hold, Reason::RateLimited),
         (
             "the CA's limit, and renewal is due",
-            given().expires_in(DAY).brake(by_ca()),
+            given().expires_in(DAY).rate_limit(imposed()),
             Hold,
             Reason::RateLimited,
         ),
         (
             "the CA's limit, and a loop",
-            missing().repeated().brake(by_ca()),
+            missing().repeated().rate_limit(imposed()),
             Hold,
             Reason::RateLimited,
         ),
-        ("the CA's limit, and nothing is needed", given().brake(by_ca()), Keep, Reason::Ready),
+        (
+            "the CA's limit, and nothing is needed",
+            given().rate_limit(imposed()),
+            Keep,
+            Reason::Ready,
+        ),
         (
             "the CA's limit, and an order runs",
-            missing().with_progress().brake(by_ca()),
+            missing().with_progress().rate_limit(imposed()),
             Resume,
             Reason::Issuing,
         ),
@@ -51,12 +56,12 @@ fn a_limit_holds_new_orders_until_its_time_and_nothing_else() {
         }
     }
     let over = RateLimit::Imposed { time: now(), why: "why".into() };
-    assert_eq!(missing().brake(over).plan().action, Start);
+    assert_eq!(missing().rate_limit(over).plan().action, Start);
 }
 
 /// faults.md 55
 #[test]
-fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
+fn a_suspected_loop_only_delays_orders_that_may_be_part_of_it() {
     use Action::{Hold, Keep, Resume, Start};
     let missing = || given().secret(SecretState::Missing).repeated();
     let due = || given().expires_in(DAY).repeated();
@@ -92,7 +97,7 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
         ),
         ("nothing is needed", given().repeated(), Keep, Reason::Ready),
         ("an order runs", missing().with_progress(), Resume, Reason::Issuing),
-        ("our limit, too", missing().brake(by_us()), Hold, Reason::LoopSuspected),
+        ("our limit, too", missing().rate_limit(estimated()), Hold, Reason::LoopSuspected),
     ] {
         let plan = given.plan();
         assert_eq!((plan.action, plan.reason), (action, reason), "{what}");
@@ -108,7 +113,7 @@ fn the_suspicion_of_a_loop_holds_back_what_may_be_one_and_nothing_else() {
 }
 
 #[test]
-fn a_date_that_is_moved_again_and_again_waits_and_a_revocation_does_not() {
+fn a_repeatedly_moved_date_waits_and_a_revocation_does_not() {
     use Action::{Hold, Start};
     let often = |mut given: Given| {
         given.have.reissued = (0..6).rev().map(|hours| now() - DAY / 24 * hours).collect();

@@ -1,4 +1,4 @@
-//! Issuers whose key we hold, as OpenSSL sees what they sign. Without a cluster.
+//! Issuers whose CA key we hold, verified with OpenSSL. Without a cluster.
 
 mod keys;
 
@@ -35,14 +35,14 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 fn openssl(arguments: &[&str], directory: &Path) -> Result<String> {
     let mut command = Command::new("openssl");
     let output = output(command.args(arguments).current_dir(directory).stderr(Stdio::piped()))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let message = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     ensure!(
         output.status.success(),
         "openssl {arguments:?}: {}{}",
-        said(&output.stdout),
-        said(&output.stderr)
+        message(&output.stdout),
+        message(&output.stderr)
     );
-    Ok(said(&output.stdout))
+    Ok(message(&output.stdout))
 }
 
 fn request(common_name: &str, dns_names: &[&str], key: KeyType, extras: Extras) -> Request {
@@ -69,7 +69,7 @@ async fn issue(issuer: &dyn Issuer, request: &Request) -> Result<Bundle> {
     }
 }
 
-/// The issuer that has the certificate and key of `bundle`, and signs as it.
+/// An issuer with the certificate and key of `bundle`.
 fn ca(bundle: &Bundle) -> Result<CaIssuer> {
     let key = bundle.key.as_ref().context("it has no key")?.pem();
     let authority =
@@ -81,7 +81,7 @@ fn self_signed() -> SelfSignedIssuer {
     SelfSignedIssuer::new(Arc::new(System), Arc::new(InlineKeyGenerator))
 }
 
-/// Writes `<name>.crt`, all certificates, and `<name>.first`, the first of them.
+/// Writes all certificates to `<name>.crt`, and the first to `<name>.first`.
 fn save(directory: &Path, name: &str, bundle: &Bundle) -> Result<PathBuf> {
     const END: &str = "-----END CERTIFICATE-----\n";
     let pem = bundle.certificate_pem();
@@ -122,7 +122,7 @@ fn a_chain_of_cas_is_verified_down_to_the_leaf_for_every_kind_of_key() {
                 arguments.extend(["-verify_hostname", "any.example.test", "leaf.first"]);
                 openssl(&arguments, &directory)?;
             }
-            // The leaf is none that may sign.
+            // The leaf may not sign.
             let key = leaf.key.as_ref().context("no key")?.pem();
             let error = Authority::from_pem(
                 leaf.certificate_pem().as_bytes(),
@@ -137,7 +137,7 @@ fn a_chain_of_cas_is_verified_down_to_the_leaf_for_every_kind_of_key() {
 }
 
 #[test]
-fn names_usages_and_serials_are_what_was_asked_for() {
+fn names_usages_and_serials_match_the_request() {
     run(async {
         let directory = scratch()?;
         let root =
@@ -188,7 +188,7 @@ fn names_usages_and_serials_are_what_was_asked_for() {
 }
 
 #[test]
-fn a_signing_request_keeps_its_key_and_is_not_made_a_ca_by_asking_for_it() {
+fn a_signing_request_keeps_its_key_and_cannot_request_a_ca() {
     run(async {
         let directory = scratch()?;
         let root =
@@ -201,12 +201,12 @@ fn a_signing_request_keeps_its_key_and_is_not_made_a_ca_by_asking_for_it() {
             };
             let key = ["genpkey", "-algorithm", algorithm, "-pkeyopt", option, "-out", "maker.key"];
             openssl(&key, &directory)?;
-            let mut wish = vec!["req", "-new", "-key", "maker.key", "-out", "maker.csr"];
-            wish.extend(["-subj", "/O=somebody/CN=maker.example.test"]);
-            wish.extend(["-addext", "subjectAltName=DNS:maker.example.test,IP:192.0.2.7"]);
-            wish.extend(["-addext", "basicConstraints=critical,CA:TRUE"]);
-            wish.extend(["-addext", "keyUsage=critical,keyCertSign"]);
-            openssl(&wish, &directory)?;
+            let mut arguments = vec!["req", "-new", "-key", "maker.key", "-out", "maker.csr"];
+            arguments.extend(["-subj", "/O=Example/CN=maker.example.test"]);
+            arguments.extend(["-addext", "subjectAltName=DNS:maker.example.test,IP:192.0.2.7"]);
+            arguments.extend(["-addext", "basicConstraints=critical,CA:TRUE"]);
+            arguments.extend(["-addext", "keyUsage=critical,keyCertSign"]);
+            openssl(&arguments, &directory)?;
             let csr = Csr::for_own_issuer(&fs::read(directory.join("maker.csr"))?)?;
 
             let mut request = request("", &[], KeyType::P256, days(30, false));
@@ -220,7 +220,7 @@ fn a_signing_request_keeps_its_key_and_is_not_made_a_ca_by_asking_for_it() {
                 openssl(&["x509", "-in", "maker.first", "-noout", "-pubkey"], &directory)?;
             assert_eq!(of_key, of_leaf);
             let shown = text(&directory, "maker")?;
-            let subject = "O = somebody, CN = maker.example.test";
+            let subject = "O = Example, CN = maker.example.test";
             assert!(shown.contains("IP Address:192.0.2.7") && shown.contains(subject), "{shown}");
             assert!(shown.contains("CA:FALSE") && !shown.contains("Certificate Sign"), "{shown}");
         }
@@ -230,7 +230,7 @@ fn a_signing_request_keeps_its_key_and_is_not_made_a_ca_by_asking_for_it() {
 }
 
 #[test]
-fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
+fn a_ca_does_not_sign_longer_lifetimes_or_cas_beyond_its_path_length() {
     run(async {
         let directory = scratch()?;
         let mut config = vec!["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"];
@@ -244,11 +244,11 @@ fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
             System.now(),
         )?;
         let low = CaIssuer::new(authority, Arc::new(System), Arc::new(InlineKeyGenerator));
-        let wish = request("a CA below", &[], KeyType::P256, days(9, true));
-        let error = low.advance(&wish, None).await.map(drop).unwrap_err().to_string();
+        let ca = request("a CA below", &[], KeyType::P256, days(9, true));
+        let error = low.advance(&ca, None).await.map(drop).unwrap_err().to_string();
         assert!(error.contains("the CA may not sign other CAs (pathLenConstraint 0)"), "{error}");
-        let wish = request("leaf.example.test", &[], KeyType::P256, days(31, false));
-        let error = low.advance(&wish, None).await.map(drop).unwrap_err().to_string();
+        let long_leaf = request("leaf.example.test", &[], KeyType::P256, days(31, false));
+        let error = low.advance(&long_leaf, None).await.map(drop).unwrap_err().to_string();
         assert!(error.contains("is longer than the lifetime of the CA certificate"), "{error}");
         let leaf = request("leaf.example.test", &[], KeyType::P256, days(9, false));
         save(&directory, "leaf", &issue(&low, &leaf).await?)?;
@@ -258,19 +258,19 @@ fn a_ca_signs_neither_what_outlives_it_nor_a_ca_that_it_may_not_have() {
     .unwrap();
 }
 
-/// A signing request of OpenSSL's for a new key.
+/// A signing request from OpenSSL with a new key.
 fn csr(directory: &Path, key: &str, option: &str, extension: &str) -> Result<Vec<u8>> {
-    let mut wish = vec!["req", "-new", "-nodes", "-newkey", key, "-keyout", "any.key"];
+    let mut arguments = vec!["req", "-new", "-nodes", "-newkey", key, "-keyout", "any.key"];
     if !option.is_empty() {
-        wish.extend(["-pkeyopt", option]);
+        arguments.extend(["-pkeyopt", option]);
     }
-    wish.extend(["-subj", "/O=somebody", "-addext", extension, "-out", "any.csr"]);
-    openssl(&wish, directory)?;
+    arguments.extend(["-subj", "/O=Example", "-addext", extension, "-out", "any.csr"]);
+    openssl(&arguments, directory)?;
     Ok(fs::read(directory.join("any.csr"))?)
 }
 
 #[test]
-fn signing_requests_that_are_none_or_too_weak_or_for_no_names_are_refused_for_every_issuer() {
+fn invalid_weak_and_nameless_signing_requests_are_refused_for_every_issuer() {
     run(async {
         let directory = scratch()?;
         let names = |names: &str| format!("subjectAltName={names}");
@@ -280,7 +280,7 @@ fn signing_requests_that_are_none_or_too_weak_or_for_no_names_are_refused_for_ev
         let fine = String::from_utf8(made("rsa:2048", "", &good)?)?;
         let lines: Vec<&str> = fine.lines().collect();
         let half = [&lines[..4], &lines[lines.len() - 1..]].concat().join("\n");
-        // The last whole line is within the signature.
+        // The last complete line is part of the signature.
         let mut forged: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
         let within = forged.len() - 3;
         forged[within] = forged[within].chars().rev().collect();
@@ -306,14 +306,14 @@ fn signing_requests_that_are_none_or_too_weak_or_for_no_names_are_refused_for_ev
             ("an empty name", made("rsa:2048", "", &names("DNS:a..example.test"))?, "empty"),
         ] {
             for parsed in [Csr::from_pem(&text), Csr::for_own_issuer(&text)] {
-                let said = parsed.map(drop).unwrap_err().to_string();
-                assert!(said.contains(want), "{case}: {said}");
+                let message = parsed.map(drop).unwrap_err().to_string();
+                assert!(message.contains(want), "{case}: {message}");
             }
         }
         assert_eq!(Csr::from_pem(fine.as_bytes())?.names[0].as_str(), "a.example.test");
-        let nobody = made("rsa:2048", "", "subjectAltName=email:nobody@example.test")?;
-        assert!(Csr::from_pem(&nobody).unwrap_err().to_string().contains("it names no domain"));
-        assert_eq!(Csr::for_own_issuer(&nobody)?.other_names.len(), 1);
+        let email_only = made("rsa:2048", "", "subjectAltName=email:user@example.test")?;
+        assert!(Csr::from_pem(&email_only).unwrap_err().to_string().contains("it names no domain"));
+        assert_eq!(Csr::for_own_issuer(&email_only)?.other_names.len(), 1);
         Ok(())
     })
     .unwrap();
