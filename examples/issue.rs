@@ -14,7 +14,11 @@ use async_trait::async_trait;
 use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
-    issue::{Advance, InlineKeyGenerator, Issuer, acme::AcmeIssuer, acme::AcmeOptions},
+    issue::{
+        InlineKeyGenerator,
+        acme::{AcmeIssuer, AcmeOptions},
+        driver::{MemoryOrderStore, Outcome, drive},
+    },
     model::request::{Fingerprint, KeyChoice, Request, RequestInputs, Subject, names},
     net::{Http, dns::Udp, http::HttpsClient, http::Roots},
     solve::dns01::{Propagation, Visibility},
@@ -71,17 +75,25 @@ impl Solver for ChallTestSrv {
     }
 }
 
+/// What to issue.
+fn request(wanted: &[String]) -> Result<Request, Box<dyn Error>> {
+    let dns_names = names(None, wanted)?;
+    let subject = Subject::Names { common_name: None, dns_names, key: KeyChoice::default() };
+    let inputs = RequestInputs { dns_names: wanted, ..RequestInputs::default() };
+    Ok(Request::new(Owner("example".to_owned()), Fingerprint::of(&inputs), subject))
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let clock: Arc<dyn Clock> = Arc::new(System);
     let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(env::var("ACME_ROOTS")?)?)?)?;
 
-    // An account. Keep its key: whoever has it can issue for every name that it ever proved.
+    // An account. Keep its key safe: with it, anyone can issue for the names that it has proved.
     let ca = Client::new(Arc::new(http.clone()), clock.clone(), env::var("ACME_DIRECTORY")?);
     let key = AccountKey::generate()?;
     let account = register(&Arc::new(ca), &key, Some("me@example.org"), None).await?.account;
 
-    // Somebody who publishes proofs, and an issuer that uses both.
+    // A solver that publishes proofs, and an issuer that uses both.
     let solver = ChallTestSrv {
         http,
         api: env::var("DNS_API")?,
@@ -96,31 +108,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         AcmeOptions::default(),
     );
 
-    // What to issue.
-    let wanted: Vec<String> = env::args().skip(1).collect();
-    let subject = Subject::Names {
-        common_name: None,
-        dns_names: names(None, &wanted)?,
-        key: KeyChoice::default(),
-    };
-    let ingredients = RequestInputs { dns_names: &wanted, ..RequestInputs::default() };
-    let request = Request::new(Owner("example".to_owned()), Fingerprint::of(&ingredients), subject);
+    let request = request(&env::args().skip(1).collect::<Vec<_>>())?;
 
-    // The engine never waits: it says when to call again. Store `progress.encode()` where a crash
-    // must not cost an order; here a crash starts over.
-    let mut progress = None;
+    // The driver never waits: it returns when to call it again. Implement `OrderStore` with a file or
+    // a database where a crash must not lose an order; this one is in memory.
+    let mut orders = MemoryOrderStore::default();
     loop {
-        match issuer.advance(&request, progress.take()).await? {
-            Advance::Issued(bundle) => {
+        let until = match drive(&issuer, &request, &mut orders, None, clock.as_ref()).await? {
+            Outcome::Issued(bundle) => {
                 print!("{}", bundle.certificate_pem());
                 return Ok(());
             }
-            Advance::Waiting { progress: next, until, .. } => {
-                progress = Some(next);
-                let wait = until.duration_since(clock.now());
-                #[expect(clippy::disallowed_methods, reason = "the caller owns the time")]
-                tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
-            }
-        }
+            Outcome::Waiting { until, .. } => until,
+            Outcome::Retry { backoff, .. } => backoff.until,
+            Outcome::Failed { error, .. } => return Err(error.into()),
+        };
+        let wait = until.duration_since(clock.now());
+        #[expect(clippy::disallowed_methods, reason = "the caller owns the time")]
+        tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
     }
 }

@@ -5,6 +5,7 @@
 //! [`publish_status`]. [`reconcile`] calls these steps.
 
 pub mod act;
+pub mod advance;
 pub mod backup;
 pub mod complete;
 pub mod convert;

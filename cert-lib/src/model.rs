@@ -3,7 +3,9 @@
 pub(crate) mod armor;
 pub mod bundle;
 pub mod cert_id;
+pub mod disposition;
 pub mod key;
+pub mod limit_scope;
 pub mod name;
 pub mod reason;
 pub mod request;

@@ -1,10 +1,10 @@
-//! The manager without Kubernetes: it keeps the Secret, the progress and the back-off of a
-//! certificate in memory, asks the same plan, drives the same issuer, and has a clock that jumps over
-//! every wait. So what takes the manager days takes a test milliseconds.
+//! The manager without Kubernetes: it keeps the Secret, the order and the back-off of a certificate in
+//! memory, uses the same plan and the same driver, and has a clock that jumps over every wait. So what
+//! takes the manager days takes a test milliseconds.
 //!
-//! It follows `certificates/act.rs` of the manager step by step, and leaves out what has nothing to
-//! do with a CA. The CA behind it is a real one with a real clock: where an order waits for it, the
-//! harness lets a moment pass.
+//! It does what `certificates/act.rs` and `certificates/advance.rs` of the manager do, without what has
+//! nothing to do with a CA. The CA is a real one with a real clock: where an order waits for it, the
+//! harness waits a moment.
 
 mod case;
 mod solver;
@@ -24,16 +24,17 @@ use cert_lib::{
     },
     clock::{Clock as _, Manual},
     issue::{
-        Advance, Disposition, InlineKeyGenerator, IssueError, Issuer as _, Phase, Progress,
+        InlineKeyGenerator, Issuer as _,
         acme::{AcmeIssuer, AcmeOptions},
+        driver::{Outcome, drive},
     },
-    model::{bundle::Bundle, reason::Reason},
+    model::reason::Reason,
     net::http::{HttpsClient, Roots},
-    plan::{self, Action, backoff},
+    plan::{self, Action},
 };
 use jiff::{SignedDuration, Timestamp};
 
-pub use case::{CertificateCase, Kept};
+pub use case::{CertificateCase, Kept, Stopped};
 pub use solver::RecordStore;
 
 /// An issuer, and the time.
@@ -48,10 +49,10 @@ pub struct EngineHarness {
     pub issuer: AcmeIssuer,
     /// Where proofs are published.
     pub board: Arc<RecordStore>,
-    /// How long the CA is given for what it does behind our back.
+    /// How long the CA gets for what it does in the background.
     pub pace: Duration,
     http: HttpsClient,
-    conduct: AcmeOptions,
+    options: AcmeOptions,
 }
 
 /// Where a process can die.
@@ -59,7 +60,7 @@ pub struct EngineHarness {
 pub enum Point {
     /// The order is placed and the key is made; nothing else has happened.
     Ordered,
-    /// The CA looks at the proofs; the order was not finalized.
+    /// The CA checks the proofs; the order was not finalized.
     Validating,
     /// The order was finalized; the certificate was not fetched.
     Signing,
@@ -67,16 +68,16 @@ pub enum Point {
     Fetched,
 }
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report {
     /// Why things are as they are.
     pub reason: Reason,
-    /// The same for people.
+    /// The same in words.
     pub message: String,
-    /// When to look again.
+    /// When the next pass is due.
     pub look_again: Timestamp,
-    /// Where it stopped because it was told to.
+    /// Where it stopped for the test.
     pub reached: Option<Point>,
 }
 
@@ -90,20 +91,20 @@ impl EngineHarness {
         Self::with_options(directory, trust, AcmeOptions::default()).await
     }
 
-    /// The same with an issuer that is told more.
+    /// The same with options for the issuer.
     ///
     /// # Errors
     /// The CA refuses it.
-    pub async fn with_options(directory: &str, trust: &Path, conduct: AcmeOptions) -> Result<Self> {
+    pub async fn with_options(directory: &str, trust: &Path, options: AcmeOptions) -> Result<Self> {
         let clock = Arc::new(Manual::at(Timestamp::now().saturating_add(AHEAD)?));
         let http = HttpsClient::new(&Roots::only_pem(&std::fs::read(trust)?)?)?;
         let client = Arc::new(Client::new(Arc::new(http.clone()), clock.clone(), directory));
         let key = AccountKey::generate()?;
-        let account = register(&client, &key, Some("desk@my-company.test"), None).await?.account;
-        Ok(Self::with(clock, http, account, Arc::default(), conduct))
+        let account = register(&client, &key, Some("harness@my-company.test"), None).await?.account;
+        Ok(Self::with(clock, http, account, Arc::default(), options))
     }
 
-    /// Another process with the same account, whose memory is empty: no directory, no nonce.
+    /// Another process with the same account, which has neither the directory nor a nonce.
     #[must_use]
     pub fn restarted(&self) -> Self {
         let directory = self.client.directory_url();
@@ -111,7 +112,7 @@ impl EngineHarness {
         let client = Arc::new(Client::new(http, self.clock.clone(), directory));
         let account = Account::known(client, self.account.key().clone(), self.account.url());
         let (clock, board) = (Arc::clone(&self.clock), Arc::clone(&self.board));
-        Self::with(clock, self.http.clone(), account, board, self.conduct.clone())
+        Self::with(clock, self.http.clone(), account, board, self.options.clone())
     }
 
     /// The account is registered again with the same key, where the CA has forgotten it.
@@ -122,7 +123,7 @@ impl EngineHarness {
         let key = self.account.key();
         let account = register(&self.client, key, None, None).await?.account;
         let (clock, board) = (Arc::clone(&self.clock), Arc::clone(&self.board));
-        Ok(Self::with(clock, self.http.clone(), account, board, self.conduct.clone()))
+        Ok(Self::with(clock, self.http.clone(), account, board, self.options.clone()))
     }
 
     fn with(
@@ -130,17 +131,17 @@ impl EngineHarness {
         http: HttpsClient,
         account: Account,
         board: Arc<RecordStore>,
-        conduct: AcmeOptions,
+        options: AcmeOptions,
     ) -> Self {
         let issuer = AcmeIssuer::new(
             account.clone(),
             board.clone(),
             clock.clone(),
             Arc::new(InlineKeyGenerator),
-            conduct.clone(),
+            options.clone(),
         );
         let (client, pace) = (Arc::clone(account.client()), MOMENT);
-        Self { clock, client, account, issuer, board, pace, http, conduct }
+        Self { clock, client, account, issuer, board, pace, http, options }
     }
 
     /// The time.
@@ -161,14 +162,14 @@ impl EngineHarness {
         }
     }
 
-    /// There is no condition to wait for: whether the CA is done it says only to whoever asks, and how
-    /// often it is asked is what the tests count.
+    /// There is no condition to wait for: only a request would show whether the CA is done, and the tests
+    /// count requests.
     async fn let_the_ca_go_on(&self) {
-        // In a moment in which the machine stood still nobody went on.
+        // If the machine stood still for the moment, the CA did, too.
         for _ in 0..10 {
             let began = Instant::now();
             tokio::time::sleep(self.pace).await;
-            if began.elapsed() < self.pace + STANDSTILL {
+            if began.elapsed() < self.pace + STALL {
                 break;
             }
         }
@@ -179,24 +180,23 @@ impl EngineHarness {
     /// # Errors
     /// It is not after `span`.
     pub async fn until_ready(&self, job: &mut CertificateCase, span: SignedDuration) -> Result<()> {
-        let say = self.until(job, span, |say| say.reason == Reason::Ready).await?;
-        anyhow::ensure!(say.reason == Reason::Ready, "{:?}: {}", say.reason, say.message);
+        let report = self.until(job, span, |report| report.reason == Reason::Ready).await?;
+        anyhow::ensure!(report.reason == Reason::Ready, "{:?}: {}", report.reason, report.message);
         Ok(())
     }
 
-    /// Passes again and again until something went wrong so that the order is over or none could be
-    /// placed.
+    /// Passes again and again until an order failed or none could be placed.
     ///
     /// # Errors
     /// That has not happened after a week.
     pub async fn until_failed(&self, job: &mut CertificateCase) -> Result<Report> {
-        let over = |say: &Report| !matches!(say.reason, Reason::Issuing | Reason::Ready);
-        let say = self.until(job, SignedDuration::from_hours(168), over).await?;
-        anyhow::ensure!(say.reason != Reason::Ready, "the certificate was issued");
-        Ok(say)
+        let over = |report: &Report| !matches!(report.reason, Reason::Issuing | Reason::Ready);
+        let report = self.until(job, SignedDuration::from_hours(168), over).await?;
+        anyhow::ensure!(report.reason != Reason::Ready, "the certificate was issued");
+        Ok(report)
     }
 
-    /// Passes again and again until a pass says something that `is_it`, or the certificate is there.
+    /// Passes again and again until a report matches `is_it`, or the certificate is there.
     ///
     /// # Errors
     /// It has not after `span`.
@@ -208,26 +208,27 @@ impl EngineHarness {
     ) -> Result<Report> {
         let end = self.now().saturating_add(span)?;
         loop {
-            let say = self.pass(job).await?;
-            if is_it(&say) || say.reason == Reason::Ready {
-                return Ok(say);
+            let report = self.pass(job).await?;
+            if is_it(&report) || report.reason == Reason::Ready {
+                return Ok(report);
             }
-            if say.look_again > end {
-                bail!("after {span:#} it is still {:?}: {}", say.reason, say.message);
+            if report.look_again > end {
+                bail!("after {span:#} it is still {:?}: {}", report.reason, report.message);
             }
-            self.jump(job, say.look_again).await;
+            self.jump(job, report.look_again).await;
         }
     }
 
-    /// Passes again and again until it comes to `point`, and dies there: what was not stored is lost.
+    /// Passes again and again until the order reaches `point`, and dies there: what was not stored is
+    /// lost.
     ///
     /// # Errors
-    /// It never comes there.
+    /// It never reaches it.
     pub async fn die_at(&self, job: &mut CertificateCase, point: Point) -> Result<()> {
         job.stop_at = Some(point);
         let hour = SignedDuration::from_hours(1);
-        let say = self.until(job, hour, |say| say.reached == Some(point)).await?;
-        anyhow::ensure!(say.reached == Some(point), "it never came to {point:?}");
+        let report = self.until(job, hour, |report| report.reached == Some(point)).await?;
+        anyhow::ensure!(report.reached == Some(point), "it never reached {point:?}");
         job.stop_at = None;
         job.die();
         // Another process takes a moment to start.
@@ -238,9 +239,9 @@ impl EngineHarness {
     /// One pass of the manager over one certificate.
     ///
     /// # Errors
-    /// The stored progress cannot be read, or the plan asks for something that has no place here.
+    /// The stored progress cannot be read, or the plan has an action that the harness cannot take.
     pub async fn pass(&self, job: &mut CertificateCase) -> Result<Report> {
-        job.recall()?;
+        job.restore()?;
         let plan = plan::plan(&job.want, &job.have(), &case::POLICY, self.now());
         if plan.gives_up {
             self.give_up(job).await;
@@ -251,88 +252,56 @@ impl EngineHarness {
                 request.replaces.get_or_insert_with(|| predecessor.clone());
             });
         }
-        let say = match plan.action {
-            Action::Start => self.advance_order(job, None).await?,
-            Action::Resume => self.advance_order(job, job.progress.clone()).await?,
+        let report = match plan.action {
+            Action::Start | Action::Resume => self.advance_order(job).await?,
             Action::Keep | Action::Hold | Action::Refuse => {
-                let message = if plan.message.is_empty() { job.said() } else { plan.message };
+                let message = if plan.message.is_empty() { job.message() } else { plan.message };
                 let (reason, look_again) = (plan.reason, plan.look_again);
                 Report { reason, message, look_again, reached: None }
             }
             Action::Rewrite => bail!("there is no Secret here that could be written again"),
-            Action::Share => bail!("there is nobody here to share with"),
+            Action::Share => bail!("there is no other certificate here to share"),
         };
-        job.hear(&say);
-        Ok(say)
+        job.record(&report);
+        Ok(report)
     }
 
-    async fn advance_order(
-        &self,
-        job: &mut CertificateCase,
-        mut from: Option<Progress>,
-    ) -> Result<Report> {
+    async fn advance_order(&self, job: &mut CertificateCase) -> Result<Report> {
         let request = job.want.request.clone().context("the request is refused")?;
-        loop {
-            match self.issuer.advance(&request, from).await {
-                Ok(Advance::Issued(bundle)) => {
-                    if job.stop_at == Some(Point::Fetched) {
-                        return Ok(self.stopped(Point::Fetched));
-                    }
-                    return Ok(self.finish(job, bundle));
-                }
-                Ok(Advance::Waiting { progress, doing, until }) => {
-                    job.save(progress.clone())?;
-                    let point = point_of(&doing);
-                    if point.is_some() && job.stop_at == point {
-                        return Ok(Report { reached: point, ..self.stopped(Point::Ordered) });
-                    }
-                    if until > self.now() {
-                        let (reason, message) = (Reason::Issuing, doing.to_string());
-                        return Ok(Report { reason, message, look_again: until, reached: None });
-                    }
-                    from = Some(progress);
-                }
-                Err(error) => return Ok(self.handle_error(job, &error).await),
-            }
-        }
-    }
-
-    fn finish(&self, job: &mut CertificateCase, bundle: Bundle) -> Report {
-        job.store(bundle, self.now());
-        let (reason, message) = (Reason::Ready, String::new());
-        Report { reason, message, look_again: self.now(), reached: None }
-    }
-
-    async fn handle_error(&self, job: &mut CertificateCase, error: &IssueError) -> Report {
-        let (disposition, now) = (error.disposition(), self.now());
-        if job.runs() && !error.ends_order() {
-            if let Some(progress) = error.progress() {
-                job.progress = Some(progress.clone());
-            }
-            let wait = backoff::after(disposition, job.hiccup.map(|it| it.interval), now);
-            job.hiccup = Some(wait);
-            let message = format!("certificate requested, trying again: {error}");
-            let (reason, look_again) = (Reason::Issuing, wait.until);
-            return Report { reason, message, look_again, reached: None };
-        }
-        self.give_up(job).await;
-        let wait = backoff::next(disposition, job.backoff, now);
-        job.backoff = Some(wait);
-        let reason = match disposition {
-            Disposition::FixRequest => Reason::SpecRefused,
-            Disposition::FixIssuer => Reason::IssuerNotReady,
-            Disposition::Retry(_) | Disposition::Until(_) => Reason::BackingOff,
+        let (failed, clock) = (job.backoff, self.clock.as_ref());
+        let outcome = match drive(&self.issuer, &request, job, failed, clock).await {
+            Ok(outcome) => outcome,
+            Err(Stopped(point)) => return Ok(self.stopped(point)),
         };
-        let message = format!("obtaining certificate failed: {error}");
-        if disposition == Disposition::FixIssuer {
-            job.doubt = Some(message.clone());
-        }
-        Report { reason, message, look_again: wait.until, reached: None }
+        let message = outcome.to_string();
+        let (reason, look_again) = match outcome {
+            Outcome::Issued(_) if job.stop_at == Some(Point::Fetched) => {
+                return Ok(self.stopped(Point::Fetched));
+            }
+            Outcome::Issued(bundle) => {
+                job.store(*bundle, self.now());
+                (Reason::Ready, self.now())
+            }
+            Outcome::Waiting { until, .. } => (Reason::Issuing, until),
+            Outcome::Retry { backoff, .. } => {
+                job.transient_error = Some(backoff);
+                (Reason::Issuing, backoff.until)
+            }
+            Outcome::Failed { reason, backoff, .. } => {
+                self.give_up(job).await;
+                job.backoff = Some(backoff);
+                if reason == Reason::IssuerNotReady {
+                    job.issuer_error = Some(message.clone());
+                }
+                (reason, backoff.until)
+            }
+        };
+        Ok(Report { reason, message, look_again, reached: None })
     }
 
     async fn give_up(&self, job: &mut CertificateCase) {
         if let (Some(progress), Ok(request)) = (&job.progress, &job.want.request) {
-            // The manager sweeps up what stays behind.
+            // The manager removes later what is left.
             let _ = self.issuer.abandon(&request.owner, progress).await;
         }
         job.forget_order();
@@ -344,21 +313,12 @@ impl EngineHarness {
     }
 }
 
-fn point_of(doing: &Phase) -> Option<Point> {
-    let points = [
-        (Phase::Ordered, Point::Ordered),
-        (Phase::Validating, Point::Validating),
-        (Phase::Signing, Point::Signing),
-    ];
-    points.into_iter().find(|(phase, _)| phase == doing).map(|(_, point)| point)
-}
-
-/// How far the clock of a harness is ahead of its CA's from the beginning. Pebble's orders end a day after
-/// they are placed, to the second: a harness that jumped over exactly a day would find the end of a new
-/// order a moment ahead or a moment past, by chance. So it is past, as after any longer jump.
+/// How far the clock of a harness is ahead of its CA's from the beginning. Pebble's orders end exactly a
+/// day after they are placed: after a jump of exactly a day it would depend on chance whether a new order
+/// has ended. So it has, as after any longer jump.
 const AHEAD: SignedDuration = SignedDuration::from_mins(10);
 
-/// A sleep that is longer by this was none.
-const STANDSTILL: Duration = Duration::from_millis(30);
+/// A sleep that is longer by this is a stall of the machine.
+const STALL: Duration = Duration::from_millis(30);
 /// Longer than Pebble takes for anything, also where others use the processor.
 const MOMENT: Duration = Duration::from_millis(100);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use cert_lib::model::bundle::{LeafDigest, certificates};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
@@ -69,8 +70,11 @@ fn the_simple_example_becomes_a_secret_within_two_seconds() {
 
         let object = namespace.until("cert-simple", "Ready", SOON).await?;
         assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
+        let leaf = certificates(data(&secret, "tls.crt")?)?;
+        let digest = LeafDigest::of(leaf.first().context("no certificate")?).to_string();
         let labels = json!({
             "cert.gardener.cloud/certificate": "true",
+            "cert.gardener.cloud/certificate-digest": digest[..56],
             "cert.gardener.cloud/hash": hash_label(&object),
         });
         assert_eq!(json!(secret.metadata.labels), labels);

@@ -12,8 +12,9 @@ use cert_lib::{
     acme::{account::register, client::Client, jws::AccountKey},
     clock::{Clock, System},
     issue::{
-        Advance, Disposition, InlineKeyGenerator, IssueError, Issuer,
+        Disposition, InlineKeyGenerator, IssueError, Issuer,
         acme::{AcmeIssuer, AcmeOptions, Timing},
+        driver::{MemoryOrderStore, Outcome, drive},
     },
     model::{
         bundle::Bundle,
@@ -83,17 +84,16 @@ impl OrderHarness {
     }
 
     async fn drive(&self, request: &Request) -> Result<Bundle> {
-        let mut progress = None;
+        let mut orders = MemoryOrderStore::default();
         for _ in 0..1000 {
-            match self.issuer.advance(request, progress.clone()).await {
-                Ok(Advance::Issued(bundle)) => return Ok(bundle),
-                Ok(Advance::Waiting { progress: next, until, .. }) => {
-                    progress = Some(next);
+            match drive(&self.issuer, request, &mut orders, None, &System).await? {
+                Outcome::Issued(bundle) => return Ok(*bundle),
+                Outcome::Waiting { until, .. } => {
                     let wait = until.duration_since(System.now());
                     tokio::time::sleep(wait.try_into().unwrap_or_default()).await;
                 }
-                Err(error) if error.ends_order() => return Err(error.into()),
-                Err(_) => {}
+                Outcome::Failed { error, .. } if error.ends_order() => return Err(error.into()),
+                Outcome::Retry { .. } | Outcome::Failed { .. } => {}
             }
         }
         bail!("no certificate after 1000 steps")

@@ -1,5 +1,5 @@
-//! The progress of running orders: in memory for this process, as Secrets in the issuer namespace
-//! of the default cluster for the next one. A tenant sees neither. This process is the only writer
+//! The progress of running orders: in memory for this process, as Secrets in the issuer namespace of
+//! the default cluster for the next one. Tenants can read neither. This process is the only writer
 //! while it leads, so the Secrets are read once, at the start.
 
 use std::{
@@ -60,37 +60,37 @@ struct Wait {
     is_published: bool,
 }
 
-/// A wait that is over before that is not worth a write.
+/// A shorter wait is not worth a write.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A running order.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// Where it stands.
+    /// How far it is.
     pub progress: Progress,
     /// The issuer that runs it.
     pub issuer: String,
     /// Why it was placed, for the metrics.
     pub reason: Reason,
-    /// What is left of a hiccup that did not end it.
+    /// The wait after an error that did not end it.
     pub transient_error: Option<Backoff>,
-    /// Whether the next process would find it. Until it would, the order must not go on.
+    /// Whether the next process would find it. Otherwise it must not go on.
     pub stored: bool,
-    /// The Secret that it was read from, where that has another name than today's.
+    /// The Secret that it was read from, which an earlier version may have given another name.
     pub found_in: Option<String>,
 }
 
 impl ProgressStore {
-    /// The store of one manager in `namespace`, where others may have theirs. Call
-    /// [`load`](Self::load) before anything else.
+    /// The store of one manager in `namespace`, which other managers may use, too. Call
+    /// [`load`](Self::load) first.
     #[must_use]
     pub fn new(cluster: &DefaultCluster, namespace: &str, realm: Realm) -> Self {
         let api = Api::namespaced(cluster.0.clone(), namespace);
         Self { api, realm, running: Mutex::default(), waits: Mutex::default() }
     }
 
-    /// Reads what an earlier process left. Returns whose orders they are. What cannot be read is
-    /// left where it is and reported: it may be a newer version's.
+    /// Reads the orders of an earlier process. Returns their Certificates and issuers. A Secret that
+    /// cannot be read stays and is reported: a newer version may have written it.
     ///
     /// # Errors
     /// When the Secrets cannot be listed.
@@ -120,7 +120,7 @@ impl ProgressStore {
         self.lock().get(key).cloned()
     }
 
-    /// Whose orders run, and the issuers that run them.
+    /// The Certificates whose orders run, and the issuers that run them.
     #[must_use]
     pub fn issuers(&self) -> Vec<(CertificateKey, String)> {
         self.lock().iter().map(|(key, order)| (key.clone(), order.issuer.clone())).collect()
@@ -131,7 +131,7 @@ impl ProgressStore {
     pub fn running(&self, key: &CertificateKey) -> Option<Running> {
         self.lock().get(key).map(|order| Running {
             fingerprint: order.progress.fingerprint().clone(),
-            not_before: order.transient_error.map(|hiccup| hiccup.until),
+            not_before: order.transient_error.map(|wait| wait.until),
         })
     }
 
@@ -159,8 +159,8 @@ impl ProgressStore {
         Ok(order)
     }
 
-    /// Remembers how far a running order came in a call that failed, in memory only: nothing of it needs
-    /// to be stored.
+    /// Keeps in memory how far a running order came in a call that failed. Nothing of it needs to be
+    /// stored.
     pub fn advanced_to(&self, key: &CertificateKey, progress: &Progress) {
         if let Some(order) = self.lock().get_mut(key)
             && progress.is_stored_by(&order.progress)
@@ -169,9 +169,9 @@ impl ProgressStore {
         }
     }
 
-    /// Whether the status is to say what the order waits for, until `until` at least: once for each wait,
-    /// and only where that is long. What a wait says changes with each look at a name server, and each
-    /// write of it would wake all that watch.
+    /// Whether to publish in the status what the order waits for, until `until` at least: once for each
+    /// wait, and only where it is long. The text changes with each check of a name server, and each write
+    /// causes an event in all watches.
     pub fn publishes(
         &self,
         key: &CertificateKey,
@@ -192,17 +192,17 @@ impl ProgressStore {
         publishes
     }
 
-    /// Remembers a hiccup, in memory only.
-    pub fn record_error(&self, key: &CertificateKey, hiccup: Backoff) {
+    /// Keeps the wait after an error that did not end the order, in memory only.
+    pub fn record_error(&self, key: &CertificateKey, wait: Backoff) {
         if let Some(order) = self.lock().get_mut(key) {
-            order.transient_error = Some(hiccup);
+            order.transient_error = Some(wait);
         }
     }
 
-    /// Remembers that the CA said when to come again, and where that is long also for the next process.
-    pub async fn record_wait(&self, key: &CertificateKey, hiccup: Backoff) {
-        self.record_error(key, hiccup);
-        let Some(order) = self.get(key).filter(|order| order.stored && is_long(&hiccup)) else {
+    /// Keeps a wait that the CA asks for. A long one is stored, too, for the next process.
+    pub async fn record_wait(&self, key: &CertificateKey, wait: Backoff) {
+        self.record_error(key, wait);
+        let Some(order) = self.get(key).filter(|order| order.stored && is_long(&wait)) else {
             return;
         };
         let Ok(secret) = self.render(key, &order) else { return };
@@ -213,8 +213,8 @@ impl ProgressStore {
         }
     }
 
-    /// Forgets the order of a Certificate. *Idempotent*. Nothing is asked of the cluster where no order
-    /// is known: each one is known before its Secret is written, or was read at the start.
+    /// Deletes the order of a Certificate. *Idempotent*. Sends no request where no order is known: each
+    /// one is known before its Secret is written, or was read at the start.
     ///
     /// # Errors
     /// When the Secret could not be deleted; the order is then still known.
@@ -238,7 +238,7 @@ impl ProgressStore {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A name of fixed length from realm and Certificate, which together may be too long for one.
+    /// A name of fixed length: realm and Certificate together may be too long for one.
     fn secret_name(&self, key: &CertificateKey) -> String {
         let owner = format!("{} {key}", self.realm.as_str());
         format!("cert-progress-{}", cert_lib::model::request::digest(owner.as_bytes()))
@@ -249,15 +249,16 @@ impl ProgressStore {
             .progress
             .encode()
             .map_err(|error| kube::Error::SerdeError(serde::ser::Error::custom(error)))?;
-        let rests = order.transient_error.filter(is_long);
-        let not_before = rests.map(|it| (well_known::PROGRESS_NOT_BEFORE, seconds_up(it.until)));
+        let not_before = order
+            .transient_error
+            .filter(is_long)
+            .map(|wait| (well_known::PROGRESS_NOT_BEFORE.to_owned(), seconds_up(wait.until)));
         let annotations = [
             (well_known::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
             (well_known::PROGRESS_OF.to_owned(), key.to_string()),
             (well_known::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
             (well_known::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
-        let not_before = not_before.map(|(name, time)| (name.to_owned(), time));
         let annotations = annotations.into_iter().chain(not_before).collect();
         Ok(Secret {
             metadata: ObjectMeta {
@@ -274,8 +275,8 @@ impl ProgressStore {
 }
 
 /// Whether a wait is worth a write.
-fn is_long(hiccup: &Backoff) -> bool {
-    hiccup.interval >= SignedDuration::from_secs(30)
+fn is_long(wait: &Backoff) -> bool {
+    wait.interval >= SignedDuration::from_secs(30)
 }
 
 fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
@@ -302,103 +303,4 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{CertificateCluster, ClusterId, ObjectKey};
-
-    fn store() -> ProgressStore {
-        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-            Err::<http::Response<kube::client::Body>, _>("nobody is asked")
-        });
-        let cluster = DefaultCluster(kube::Client::new(nobody, "default"));
-        let source = ClusterId { id: "here".into(), former: vec![] };
-        ProgressStore::new(&cluster, "default", Realm::new("gardencert", &source))
-    }
-
-    fn progress(order: u32, started: &str) -> Progress {
-        let stored = format!(
-            r#"{{"version":1,"fingerprint":"f","order":"https://ca/order/{order}",
-            "account":"https://ca/account/1","started":"{started}","names":[],"key":null}}"#
-        );
-        Progress::decode(stored.as_bytes()).unwrap()
-    }
-
-    fn order(hiccup: Option<Backoff>) -> Order {
-        Order {
-            progress: progress(1, "2026-11-22T10:00:00Z"),
-            issuer: "ca".into(),
-            reason: Reason::SecretMissing,
-            transient_error: hiccup,
-            stored: true,
-            found_in: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn what_a_failed_call_came_to_is_kept_for_the_same_order_only() {
-        let store = store();
-        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
-        store.advanced_to(&key, &progress(1, "2026-11-22T11:00:00Z"));
-        assert!(store.get(&key).is_none(), "it has ended meanwhile");
-        store.lock().insert(key.clone(), order(None));
-        for (number, kept) in [(2, "2026-11-22T10:00:00Z"), (1, "2026-11-22T11:00:00Z")] {
-            store.advanced_to(&key, &progress(number, "2026-11-22T11:00:00Z"));
-            assert_eq!(store.get(&key).unwrap().progress.started().to_string(), kept);
-        }
-    }
-
-    /// The cluster of the test refuses every request.
-    #[tokio::test]
-    async fn only_the_secret_of_a_known_order_is_deleted() {
-        let store = store();
-        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
-        store.delete(&key).await.unwrap();
-        store.lock().insert(key.clone(), Order { stored: false, ..order(None) });
-        store.delete(&key).await.unwrap_err();
-        assert!(store.get(&key).is_some(), "its Secret may be there");
-    }
-
-    #[tokio::test]
-    async fn a_wait_is_published_once_when_it_is_long_whatever_its_text_says() {
-        let store = store();
-        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
-        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-        let slow = |text: &str| Cause::of(&Phase::Propagating(text.to_owned()));
-        let phase = |phase: Phase| Cause::of(&phase);
-        for (cause, now, until, publishes) in [
-            (phase(Phase::Ordered), 0, 0, false),
-            (slow("1 of 2 servers"), 1, 2, false),
-            (slow("2 of 2 servers"), 5, 90, false),
-            (slow("server a"), 6, 8, true),
-            (slow("server b"), 60, 80, false),
-            (phase(Phase::Validating), 80, 81, false),
-            (phase(Phase::Signing), 81, 200, false),
-            (phase(Phase::Signing), 200, 201, true),
-            (Cause::Failure, 201, 203, false),
-            (Cause::Failure, 203, 205, false),
-            (Cause::Failure, 205, 209, true),
-            (Cause::Failure, 209, 300, false),
-            (phase(Phase::Signing), 300, 301, false),
-            (Cause::Failure, 301, 361, true),
-        ] {
-            assert_eq!(store.publishes(&key, cause, at(now), at(until)), publishes, "{now}");
-        }
-    }
-
-    /// faults.md 3, 4 and 6
-    #[tokio::test]
-    async fn a_long_wait_of_an_order_is_found_by_the_next_process_and_a_short_one_is_not_stored() {
-        let store = store();
-        let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
-        let until = "2026-11-22T11:00:00.5Z".parse().unwrap();
-        for (seconds, found) in [(3_600, Some("2026-11-22T11:00:01Z")), (5, None)] {
-            let interval = SignedDuration::from_secs(seconds);
-            let order = order(Some(Backoff { until, interval, failures: 0 }));
-            let secret = store.render(&key, &order).unwrap();
-            let (whose, again) = read(&secret).unwrap();
-            assert_eq!(whose, key);
-            let not_before = again.transient_error.map(|hiccup| hiccup.until.to_string());
-            assert_eq!(not_before.as_deref(), found, "{seconds}");
-        }
-    }
-}
+mod tests;

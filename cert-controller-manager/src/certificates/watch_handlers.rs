@@ -51,11 +51,8 @@ impl Controller {
     /// owners of their orders.
     pub fn all_listed(&self, cluster: CertificateCluster) {
         self.lists.complete(cluster);
-        let known = self
-            .index
-            .keys(cluster)
-            .into_iter()
-            .map(|object| CertificateKey { cluster: cluster, object });
+        let known =
+            self.index.keys(cluster).into_iter().map(|object| CertificateKey { cluster, object });
         let ordered = self.orders.issuers().into_iter().map(|(key, _)| key);
         let ordered = ordered.filter(|key| key.cluster == cluster);
         known.chain(ordered).for_each(|key| self.queue.push(key));

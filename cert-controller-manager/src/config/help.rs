@@ -46,6 +46,6 @@ pub fn after_long() -> String {
      ingress-cert, service-cert, istio-gateways-dns, k8s-gateways-dns.\n\n\
      Pools: --pool.size, --pool.resync-period and their forms with the name of a controller, a pool or\n  \
      both (--issuer.default.pool.size) are accepted and have no effect.\n\n\
-     The file of --config may contain every flag, without dashes; the command line overrides it."
+     The configuration file may contain every flag, without dashes; the command line overrides it."
         .to_owned()
 }

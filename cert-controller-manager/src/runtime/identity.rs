@@ -112,19 +112,14 @@ mod tests {
         for (options_by_role, identity, uid, expected) in [
             (source(&none), None, None, &["source/gardener.cloud"][..]),
             (source(&none), None, Some("uid"), &["uid", "source/gardener.cloud"]),
-            (source(&none), Some("shoot"), None, &["reported", "source/gardener.cloud"]),
-            (
-                source(&none),
-                Some("shoot"),
-                Some("uid"),
-                &["reported", "uid", "source/gardener.cloud"],
-            ),
+            (source(&none), Some("shoot"), None, &["shoot", "source/gardener.cloud"]),
+            (source(&none), Some("shoot"), Some("uid"), &["shoot", "uid", "source/gardener.cloud"]),
             (source(&flag), None, None, &["flag", "old", "source/gardener.cloud"]),
             (
                 source(&flag),
                 Some("shoot"),
                 Some("uid"),
-                &["flag", "old", "reported", "uid", "source/gardener.cloud"],
+                &["flag", "old", "shoot", "uid", "source/gardener.cloud"],
             ),
             (
                 vec![(Role::Default, &none), (Role::Source, &none)],
@@ -136,7 +131,7 @@ mod tests {
                 vec![(Role::Source, &none), (Role::Target, &flag)],
                 Some("shoot"),
                 None,
-                &["flag", "old", "reported", "source/gardener.cloud", "target/gardener.cloud"],
+                &["flag", "old", "shoot", "source/gardener.cloud", "target/gardener.cloud"],
             ),
         ] {
             let text = |value: Option<&str>| value.map(ToOwned::to_owned);

@@ -94,7 +94,7 @@ impl OwnedCertificate {
             state: status.map(|status| status.state.clone()).unwrap_or_default(),
             message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
             deleting: certificate.metadata.deletion_timestamp.is_some(),
-            key: CertificateKey { cluster: cluster, object },
+            key: CertificateKey { cluster, object },
         })
     }
 }

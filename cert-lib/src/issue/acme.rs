@@ -1,9 +1,10 @@
 //! Certificates from an ACME CA (RFC 8555), proved by DNS-01.
 //!
 //! The order at the CA is the truth, [`Durable`](crate::issue::progress::Durable) is what it takes to find it again and to use its
-//! certificate, and everything else in a [`Progress`] is memory that may be lost. What to do next is
-//! decided in [`crate::acme::order`]; this asks, does and remembers until there is something to wait
-//! for. Not here: when to try again, how many orders run at once, and who publishes proofs.
+//! certificate, and everything else in a [`Progress`] is a cache. What to do next is decided in
+//! [`crate::acme::order`]; this takes the steps until there is something to wait for. Not here: when
+//! to try again ([`driver`](crate::issue::driver)), how many orders run at once, and who publishes
+//! proofs.
 
 mod authorizations;
 mod chain;
@@ -35,8 +36,8 @@ use crate::{
     },
     clock::Clock,
     issue::{
-        Advance, Disposition, IssueError, Issuer, KeyGenerator, Phase, Progress, RenewalInfo,
-        RetrySchedule, RevocationReason,
+        Advance, CleanupError, Disposition, IssueError, Issuer, KeyGenerator, Phase, Progress,
+        RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof, Solver},
@@ -53,40 +54,40 @@ pub struct AcmeIssuer {
     solver: Arc<dyn Solver>,
     clock: Arc<dyn Clock>,
     keys: Arc<dyn KeyGenerator>,
-    conduct: AcmeOptions,
-    /// Orders are placed one after the other. A CA looks through its authorizations for each, limits
-    /// how many there may be, and gains nothing from a crowd; Pebble 2.10 even locks up for good when
+    options: AcmeOptions,
+    /// Orders are placed one after the other. A CA searches its authorizations for each and limits
+    /// how many there may be, so that parallel requests gain nothing. Pebble 2.10 even locks up when
     /// orders are placed in parallel while others fetch their authorizations.
     placing: Semaphore,
-    /// When the last order could not be placed because the CA did not answer, and why.
+    /// When the last order could not be placed, and why, if every order would have met the same.
     failure: Mutex<Option<(Timestamp, IssueError)>>,
     /// Which authorizations are needed by running orders.
     in_use: InUse,
 }
 
-/// How patient an issuer is.
+/// How long an issuer waits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timing {
     /// How long published proofs may take to be seen.
     pub propagation_timeout: SignedDuration,
-    /// How soon to ask the CA after it got something to do. Each further question waits twice as
+    /// How soon to poll the CA after a request that it works on. Each further poll waits twice as
     /// long, and none comes before the CA's Retry-After.
     pub first_poll: SignedDuration,
     /// The longest of these waits.
     pub longest_poll: SignedDuration,
 }
 
-/// What an issuer does beyond what each request asks for.
+/// The options of an issuer; those of a request take precedence.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AcmeOptions {
-    /// How patient it is.
+    /// How long it waits.
     pub timing: Timing,
-    /// The kind of certificate (draft-ietf-acme-profiles), unless a request names one.
+    /// The profile (draft-ietf-acme-profiles), unless a request names one.
     pub profile: Option<String>,
-    /// The common name of an issuer in the chain that is taken, unless a request names one.
+    /// The common name of an issuer in the preferred chain, unless a request names one.
     pub preferred_chain: Option<String>,
-    /// Whether authorizations are given up after the certificate was issued, so that each order
-    /// proves control anew (RFC 8555 section 7.5.2).
+    /// Whether authorizations are deactivated after the certificate was issued, so that each order
+    /// proves control again (RFC 8555 section 7.5.2).
     pub deactivate_authorizations: bool,
 }
 
@@ -101,33 +102,32 @@ impl Default for Timing {
 }
 
 impl AcmeIssuer {
-    /// An issuer that orders in the name of `account`. Asks nothing yet.
+    /// An issuer that orders with `account`. Sends nothing yet.
     #[must_use]
     pub fn new(
         account: Account,
         solver: Arc<dyn Solver>,
         clock: Arc<dyn Clock>,
         keys: Arc<dyn KeyGenerator>,
-        conduct: AcmeOptions,
+        options: AcmeOptions,
     ) -> Self {
         Self {
             account,
             solver,
             clock,
             keys,
-            conduct,
+            options,
             placing: Semaphore::new(1),
             failure: Mutex::default(),
             in_use: InUse::default(),
         }
     }
 
-    /// Goes on with an order until there is something to wait for.
+    /// Continues an order until there is something to wait for.
     async fn resume(&self, request: &Request, progress: Progress) -> Result<Advance, IssueError> {
         let Progress { durable, view } = progress;
         if durable.fingerprint != request.fingerprint {
-            let retry = Disposition::Retry(RetrySchedule::Transport);
-            return Err(IssueError::fatal("the running order is for another request", retry));
+            return Err(failure::gone("the running order is for another request"));
         }
         if durable.account != self.account.url() {
             return Err(failure::gone("the running order was placed by another account"));
@@ -155,19 +155,19 @@ impl AcmeIssuer {
                     return Err(error.with_progress(Progress { durable, view: Some(view) }));
                 }
                 // Where the account or the order is gone, its authorizations are, too.
-                let in_vain = matches!(
+                let are_gone = matches!(
                     error.disposition(),
                     Disposition::FixIssuer | Disposition::Retry(RetrySchedule::Transport)
                 );
-                self.unused(&request.owner, &durable.order, &view, in_vain).await;
+                self.unused(&request.owner, &durable.order, &view, are_gone).await;
                 Err(error)
             }
         }
     }
 
-    /// When to ask the CA again.
+    /// When to poll the CA again.
     fn next_poll(&self, retry_after: Option<Timestamp>, polls: u32) -> Timestamp {
-        let Timing { first_poll, longest_poll, .. } = self.conduct.timing;
+        let Timing { first_poll, longest_poll, .. } = self.options.timing;
         let pace = order::poll_interval(first_poll, longest_poll, polls);
         let ours = self.clock.now().saturating_add(pace).unwrap_or(Timestamp::MAX);
         let latest = self.clock.now().saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
@@ -175,20 +175,20 @@ impl AcmeIssuer {
     }
 }
 
-/// What an order waits for, or what it came to.
+/// Where the steps of an order stop.
 enum Pause {
     Waiting(Phase, Timestamp),
     Issued(Box<Bundle>),
 }
 
 impl Running<'_> {
-    /// An order that fails again and again, but never for good, must not be in the way for ever: a
-    /// CA may have lost it and say nothing of the kind.
+    /// An order whose requests fail again and again must not block the certificate forever: a CA may
+    /// have lost it without saying so.
     fn in_time(&self, error: IssueError, view: Option<&View>) -> IssueError {
         let now = self.issuer.clock.now();
         let patience = match view {
             Some(view) if !view.may_be_signed() => order::GIVE_UP,
-            // It may be signed already, so that it is worth more patience.
+            // It may be signed already, so it is worth waiting longer.
             Some(_) | None => order::GIVE_UP * 3,
         };
         let is_over = view.is_some_and(|view| !view.may_be_signed() && view.is_expired(now))
@@ -199,8 +199,8 @@ impl Running<'_> {
         error
     }
 
-    /// Step by step until there is something to wait for. A step tells the view only what it has
-    /// done, so after a failure the view is worth keeping.
+    /// Step by step until there is something to wait for. A step records in the view only what it
+    /// has done, so after a failure the view is worth keeping.
     async fn run_steps(&self, view: &mut View) -> Result<Pause, IssueError> {
         for _ in 0..MAX_STEPS {
             match order::next(view, self.issuer.clock.now()) {
@@ -223,7 +223,7 @@ impl Running<'_> {
                 Step::Expire => return Err(failure::expired(self.durable.started)),
             }
         }
-        // Only a CA that contradicts itself, or a pace of zero, comes here.
+        // Only a CA that contradicts itself, or a pace of zero, leads here.
         Ok(Pause::Waiting(Phase::Validating, self.issuer.next_poll(None, MANY_POLLS)))
     }
 }
@@ -241,34 +241,36 @@ impl Issuer for AcmeIssuer {
         }
     }
 
-    async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), IssueError> {
+    async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), CleanupError> {
         let view = progress.view.as_ref();
         let known = view.map(|view| view.proofs.as_slice()).unwrap_or_default();
         let proofs: Vec<Proof> = cleanup_by_name(&progress.durable.names, known);
-        let given_up = async {
+        let deactivated = async {
             if let Some(view) = view {
                 self.unused(owner, &progress.durable.order, view, false).await;
             }
         };
-        let taken_away = async {
+        let removed = async {
             if proofs.is_empty() {
                 return Ok(());
             }
-            let outcome = self.solver.cleanup(owner, &proofs).await;
-            outcome.map_err(|error| failure::unsolved("taking the proofs away", &error))
+            self.solver.cleanup(owner, &proofs).await.map_err(CleanupError)
         };
-        future::join(taken_away, given_up).await.0
+        future::join(removed, deactivated).await.0
     }
 
     async fn revoke(
         &self,
         certificate: &CertificateDer<'_>,
         why: RevocationReason,
-    ) -> Result<(), IssueError> {
+    ) -> Result<(), RevokeError> {
         revocation::revoke(&self.account, certificate, why).await
     }
 
-    async fn renewal_info(&self, certificate: &CertId) -> Result<Option<RenewalInfo>, IssueError> {
+    async fn renewal_info(
+        &self,
+        certificate: &CertId,
+    ) -> Result<Option<RenewalInfo>, RenewalInfoError> {
         renewal::ask(&self.account, certificate, self.clock.now()).await
     }
 }
@@ -279,9 +281,9 @@ impl fmt::Debug for AcmeIssuer {
     }
 }
 
-/// An order takes eight, and a few more when it is taken up again.
+/// An order takes eight, and a few more when it is resumed.
 const MAX_STEPS: usize = 16;
-/// As if it had been polled so often.
+/// Polls at the longest interval.
 const MANY_POLLS: u32 = 100;
-/// A CA may ask for more patience with an order than this, but it may also be mistaken.
+/// An order is polled after this at the latest, as a longer Retry-After may be a mistake.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);

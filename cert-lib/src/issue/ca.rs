@@ -1,4 +1,4 @@
-//! Certificates that are signed by a CA whose key we hold.
+//! Certificates that are signed by a CA whose key this program holds.
 
 mod description;
 
@@ -12,7 +12,7 @@ use x509_parser::{
 };
 
 use super::{
-    Advance, Disposition, IssueError, Issuer, KeyGenerator, Progress,
+    Advance, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
     private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub struct Authority {
     description: Description,
 }
 
-/// What the CA's certificate says of it.
+/// The relevant fields of the CA's certificate.
 struct Facts {
     /// Its name in DER, byte by byte: verifiers compare it so.
     name: Vec<u8>,
@@ -57,13 +57,13 @@ pub enum AuthorityError {
     /// Not PEM, no certificate, no key.
     #[error("extracting CA Keypair from secret failed: {0}")]
     Unreadable(String),
-    /// Certificate and key are not of each other.
+    /// Certificate and key do not match.
     #[error("private key does not match certificate")]
     OtherKey,
     /// It may not sign certificates.
     #[error("certificate is not a CA")]
     NotCa,
-    /// It has ended.
+    /// It has expired.
     #[error("certificate is expired")]
     Expired,
 }
@@ -90,8 +90,8 @@ impl Authority {
         let key = bundle.key.ok_or_else(|| unreadable(&"it has no key"))?;
         let mut chain = bundle.chain;
         let mut position = 0;
-        // The CA itself stays even where it is a root: clients that trust another root over it
-        // need it, and upstream keeps it.
+        // The CA itself stays even where it is a root: clients that trust a root above it need it,
+        // and upstream keeps it.
         chain.retain(|it| {
             position += 1;
             position == 1 || !is_self_issued(it)
@@ -99,7 +99,7 @@ impl Authority {
         Ok(Self { chain, key, facts, description })
     }
 
-    /// What the CA's certificate says, for people.
+    /// The CA's certificate in words.
     #[must_use]
     pub fn describe(&self) -> &Description {
         &self.description
@@ -111,7 +111,7 @@ impl Authority {
         self.chain.first().map(AsRef::as_ref).unwrap_or_default()
     }
 
-    /// What is wrong with the CA although it signs, as upstream's does.
+    /// What is wrong with a CA that signs nevertheless, as upstream's does.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         (!self.facts.may_sign).then_some(
@@ -120,7 +120,7 @@ impl Authority {
         )
     }
 
-    /// When the CA ends.
+    /// When the CA's certificate expires.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.facts.not_after
@@ -169,7 +169,7 @@ fn inherited(name: &X509Name<'_>) -> Vec<u8> {
         .collect()
 }
 
-/// Issues at once.
+/// Issues without an order.
 pub struct CaIssuer {
     authority: Authority,
     clock: Arc<dyn Clock>,
@@ -177,37 +177,36 @@ pub struct CaIssuer {
 }
 
 impl CaIssuer {
-    /// Signs as `authority`, and makes keys with `keys`.
+    /// Signs as `authority`, and generates keys with `keys`.
     #[must_use]
     pub fn new(authority: Authority, clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
         Self { authority, clock, keys }
     }
 
-    /// The validity, which must not outlive the CA.
+    /// The validity, which must not exceed that of the CA.
     fn validity(&self, request: &Request) -> Result<(Timestamp, Timestamp), IssueError> {
         let extras = private_ca::extras(request)?;
         let ca = &self.authority.facts;
         let now = self.clock.now();
         if ca.not_after <= now || ca.not_before > now {
-            return Err(IssueError::fatal(
-                format!("the CA's certificate is valid from {} to {}", ca.not_before, ca.not_after),
-                Disposition::FixIssuer,
-            ));
+            let (from, to) = (ca.not_before, ca.not_after);
+            let message = format!("the CA's certificate is valid from {from} to {to}");
+            return Err(IssueError::InvalidIssuer(message));
         }
         let end = private_ca::end(now, extras);
         if end > ca.not_after {
-            // Without the instant of now: the same trouble has the same words each time.
-            let why = format!(
+            // Without the current time: the same error has the same text each time.
+            let message = format!(
                 "certificate lifetime ({} hours) is longer than the lifetime of the CA certificate \
                  (until {}): set a shorter duration or renew the CA",
                 end.duration_since(now).as_hours(),
                 ca.not_after
             );
-            return Err(IssueError::fatal(why, Disposition::FixIssuer));
+            return Err(IssueError::InvalidIssuer(message));
         }
         if extras.is_ca && !ca.may_have_sub_cas {
-            let why = "the CA may not sign other CAs (pathLenConstraint 0)";
-            return Err(IssueError::fatal(why, Disposition::FixIssuer));
+            let message = "the CA may not sign other CAs (pathLenConstraint 0)".to_owned();
+            return Err(IssueError::InvalidIssuer(message));
         }
         Ok((now, end))
     }
@@ -245,8 +244,8 @@ impl Issuer for CaIssuer {
             .map(Advance::Issued)
     }
 
-    /// There never is an order.
-    async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), IssueError> {
+    /// It places no orders.
+    async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), CleanupError> {
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Certificates that are signed with a key of ours (RFC 5280): what a CA and a self-signed issuer
-//! share.
+//! Certificates that are signed with a key that this program holds (RFC 5280): what a CA and a
+//! self-signed issuer share.
 
 pub(crate) mod der;
 
@@ -11,7 +11,7 @@ use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKe
 
 use self::der::{bits, extension, named_bits, octets, sequence, tlv};
 use crate::{
-    issue::{Disposition, IssueError, KeyGenerator, RetrySchedule},
+    issue::{IssueError, KeyGenerator},
     model::{
         bundle::{Bundle, Leaf},
         key::{Algorithm, PrivateKey},
@@ -23,13 +23,13 @@ use crate::{
 /// CommonName, encoded.
 const COMMON_NAME: [u8; 5] = [0x06, 3, 0x55, 0x04, 3];
 
-/// Whose key is certified, and the part of it that we hold.
+/// The key that is certified, and its private part where this program holds it.
 pub(super) struct KeyHolder {
     pub(super) public_key: Vec<u8>,
     pub(super) key: Option<PrivateKey>,
 }
 
-/// What a certificate is to say.
+/// The content of a certificate.
 pub(super) struct CertificateTemplate<'a> {
     /// Name in DER.
     pub(super) subject: Vec<u8>,
@@ -42,7 +42,7 @@ pub(super) struct CertificateTemplate<'a> {
     pub(super) not_after: Timestamp,
 }
 
-/// Who signs.
+/// The issuer of a certificate.
 pub(super) struct Signer<'a> {
     /// Name in DER.
     pub(super) name: &'a [u8],
@@ -51,8 +51,8 @@ pub(super) struct Signer<'a> {
     pub(super) key: &'a PrivateKey,
 }
 
-/// The key that `request` wants certified: the one in its signing request, the one that it brings, or
-/// a new one. Upstream takes a new one for a signing request, too.
+/// The key to certify: that of the signing request, that of the request, or a new one. Upstream takes
+/// a new one for a signing request, too.
 pub(super) async fn holder(
     request: &Request,
     keys: &dyn KeyGenerator,
@@ -70,11 +70,10 @@ pub(super) async fn holder(
     Ok(KeyHolder { public_key: key.public_key().to_vec(), key: Some(key) })
 }
 
-/// What only our own issuers do, which a request for them has.
+/// The part of a request that only CA and self-signed issuers use.
 pub(super) fn extras(request: &Request) -> Result<&Extras, IssueError> {
-    request.extras.as_ref().ok_or_else(|| {
-        IssueError::fatal("the request is for an ACME issuer", Disposition::FixRequest)
-    })
+    let message = || "the request is for an ACME issuer".to_owned();
+    request.extras.as_ref().ok_or_else(|| IssueError::InvalidRequest(message()))
 }
 
 /// The names that are no DNS names.
@@ -85,8 +84,7 @@ pub(super) fn other_names<'a>(request: &'a Request, extras: &'a Extras) -> &'a [
     }
 }
 
-/// The DNS names in the certificate. The common name is one of them where a server shows the
-/// certificate; a CA's is only what it is called.
+/// The DNS names in the certificate. The common name of a server is one of them; that of a CA is not.
 pub(super) fn names(request: &Request, extras: &Extras) -> Vec<DnsName> {
     match &request.subject {
         Subject::Names { dns_names, .. } if extras.is_ca => dns_names.clone(),
@@ -106,7 +104,7 @@ pub(super) fn subject(head: &[u8], common_name: Option<&str>) -> Vec<u8> {
     sequence(&[head, last.as_deref().unwrap_or_default()])
 }
 
-/// One part of a name in DER, as it is in another name.
+/// One attribute of a name in DER, copied from another name.
 pub(super) fn attribute(kind: &[u8], value: &x509_parser::asn1_rs::Any<'_>) -> Vec<u8> {
     // All kinds of text there have tags below 31.
     let tag = value.tag().0 as u8;
@@ -148,7 +146,7 @@ fn sign(
 }
 
 /// 128 random bits, less the two that make the number positive and of full length. Upstream's
-/// self-signed certificates all have the number 1, and browsers refuse the second one of a name.
+/// self-signed certificates all have the number 1, and browsers refuse the second of a name.
 fn serial() -> Result<Vec<u8>, IssueError> {
     let mut number = [0; 16];
     aws_lc_rs::rand::fill(&mut number).map_err(|_| broken(&"there is no randomness"))?;
@@ -192,7 +190,7 @@ fn extensions(
         .map_err(|_| broken(&"its public key cannot be read"))?;
     let is_rsa = matches!(info.parsed(), Ok(PublicKey::RSA(_)));
     let usage = 0x80 | if is_rsa { 0x20 } else { 0 } | if template.is_ca { 0x04 } else { 0 };
-    // Those of a CA as well: verifiers hold a CA's purposes against everything below it.
+    // Those of a CA as well: verifiers apply a CA's purposes to everything below it.
     let purposes = sequence(&[CLIENT, SERVER]);
     let constraints = sequence(&[if template.is_ca { CRITICAL } else { &[] }]);
     let own_id = octets(&key_id(&info.subject_public_key.data));
@@ -233,12 +231,9 @@ fn alternative_names(template: &CertificateTemplate<'_>) -> Vec<u8> {
     dns.chain(others).collect()
 }
 
-/// Something that does not happen, or passes.
+/// An error that is not expected, and may pass.
 pub(super) fn broken(error: &dyn std::fmt::Display) -> IssueError {
-    IssueError::fatal(
-        format!("the certificate cannot be made: {error}"),
-        Disposition::Retry(RetrySchedule::Transport),
-    )
+    IssueError::transient(format!("the certificate cannot be made: {error}"))
 }
 
 #[cfg(test)]

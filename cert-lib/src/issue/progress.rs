@@ -11,14 +11,14 @@ use crate::{
     model::{key::PrivateKey, name::DnsName, request::Fingerprint},
 };
 
-/// Where a running order stands: opaque to everybody but the issuer that made it. It holds the new
-/// private key, so it prints nothing in `Debug`, its encoding is wiped when dropped, and it belongs
-/// on the trusted side only.
+/// How far a running order is: opaque to all but the issuer that created it. It holds the new private
+/// key, so it prints nothing in `Debug`, its encoding is wiped when dropped, and it belongs in the
+/// trusted cluster only.
 #[derive(Clone)]
 pub struct Progress {
     /// What must survive the process.
     pub(crate) durable: Durable,
-    /// What this process knows besides; found out again where it is missing.
+    /// What this process knows besides; fetched again where it is missing.
     pub(crate) view: Option<Box<View>>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Durable {
     pub(crate) started: Timestamp,
     /// Names whose proofs may have been published.
     pub(crate) names: Vec<DnsName>,
-    /// `None` for a signing request of somebody else.
+    /// `None` for a signing request of the user.
     pub(crate) key: Option<PrivateKey>,
 }
 
@@ -82,7 +82,7 @@ impl Progress {
     /// Whether `other` is stored as the same bytes, so that nothing needs to be written.
     #[must_use]
     pub fn is_stored_by(&self, other: &Self) -> bool {
-        // The key and the names are drawn once per order and never change.
+        // The key and the names are set once per order and never change.
         self.durable.order == other.durable.order
             && self.durable.fingerprint == other.durable.fingerprint
     }
@@ -90,7 +90,7 @@ impl Progress {
     /// The bytes to store. They hold the private key.
     ///
     /// # Errors
-    /// Never in practice; the serialiser wants to be asked.
+    /// Never in practice: the fields can always be serialized.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, ProgressError> {
         let durable = &self.durable;
         let stored = Stored {

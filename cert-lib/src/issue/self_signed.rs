@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Advance, IssueError, Issuer, KeyGenerator, Progress,
+    Advance, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
     private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
@@ -17,14 +17,14 @@ use crate::{
     solve::Owner,
 };
 
-/// Issues at once, each certificate with a key of its own.
+/// Issues without an order, each certificate with a key of its own.
 pub struct SelfSignedIssuer {
     clock: Arc<dyn Clock>,
     keys: Arc<dyn KeyGenerator>,
 }
 
 impl SelfSignedIssuer {
-    /// Makes its keys with `keys`.
+    /// Generates its keys with `keys`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
         Self { clock, keys }
@@ -39,8 +39,8 @@ impl Issuer for SelfSignedIssuer {
         _from: Option<Progress>,
     ) -> Result<Advance, IssueError> {
         let extras = private_ca::extras(request)?;
-        // Nobody but its maker can sign with the key of a signing request, so that is taken for what
-        // it says and what kind of key it has, as upstream takes it.
+        // The key of a signing request is not known here and cannot sign. So only its content and
+        // the kind of its key are used, as upstream does.
         let (kind, subject) = match &request.subject {
             Subject::Csr(csr) => {
                 let kind = KeyType::of_public_key(&csr.public_key).unwrap_or_default();
@@ -71,8 +71,8 @@ impl Issuer for SelfSignedIssuer {
         Ok(Advance::Issued(bundle))
     }
 
-    /// There never is an order.
-    async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), IssueError> {
+    /// It places no orders.
+    async fn abandon(&self, _owner: &Owner, _progress: &Progress) -> Result<(), CleanupError> {
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Checks that a certificate is what was asked for, whichever issuer gave it.
+//! Checks that a certificate is the requested one, whichever issuer issued it.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -16,16 +16,16 @@ use crate::model::{
     request::{Extras, OtherName, Refusal, Request, Subject, own_common_name},
 };
 
-/// How a certificate is not what was asked for.
+/// How a certificate differs from the request.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Mismatch {
     /// It certifies another key.
     #[error("the certificate is for another key")]
     Key,
-    /// A name, an address or whatever else was asked for is missing.
+    /// A requested name or address is missing.
     #[error("the certificate does not cover {0}")]
     Name(String),
-    /// Its subject is another one.
+    /// It has another subject.
     #[error("the certificate does not have the common name {0:?}")]
     CommonName(String),
     /// The names cannot be in any certificate.
@@ -34,23 +34,23 @@ pub enum Mismatch {
     /// It may sign others and should not, or the other way round.
     #[error("the certificate is one of a CA, or is not, other than was asked for")]
     Power,
-    /// It has ended.
+    /// It has expired.
     #[error("the certificate has expired on {0}")]
     Expired(Timestamp),
-    /// It begins later.
+    /// It is not valid yet.
     #[error("the certificate is not valid before {0}")]
     NotYet(Timestamp),
-    /// It lasts from one instant to another that makes no sense.
+    /// Its lifetime makes no sense.
     #[error("the certificate is valid from {0} to {1}, which is no lifetime")]
     Lifetime(Timestamp, Timestamp),
-    /// It lasts longer than was asked for.
+    /// It is valid for longer than requested.
     #[error("the certificate is valid from {0} to {1}, which is longer than was asked for")]
     TooLong(Timestamp, Timestamp),
 }
 
 /// A certificate may begin so much later, because clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_hours(1);
-/// Longer than any CA means: it is a mistake, and such a certificate would never be renewed.
+/// A longer lifetime is a mistake, and such a certificate would never be renewed.
 const LONGEST: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
 /// Checks that the certificate in `bundle` is for the key and all the names that `request` asks for, and
@@ -69,14 +69,14 @@ pub fn verify(bundle: &Bundle, request: &Request, now: Timestamp) -> Result<(), 
     verify_validity(&bundle.leaf, request.extras.as_ref(), now)
 }
 
-/// The private key, where there is one, is that of the certificate; a key that the request brings is it.
+/// The private key, where there is one, is that of the certificate; so is the key in the request.
 fn verify_key(bundle: &Bundle, request: &Request) -> Result<(), Mismatch> {
     let certified = bundle.leaf.public_key.as_slice();
     let mut ours = [&bundle.key, &request.key].into_iter().flatten();
     let fits = match (&request.subject, &bundle.key) {
         (Subject::Csr(csr), None) => csr.public_key == certified,
         (Subject::Names { .. }, None) => false,
-        // The self-signed issuer certifies a key of its own for a signing request.
+        // The self-signed issuer certifies its own key for a signing request.
         (Subject::Csr(_) | Subject::Names { .. }, Some(_)) => {
             ours.all(|key| key.public_key() == certified)
         }
@@ -148,7 +148,7 @@ fn verify_names(found: &Found<'_>, request: &Request) -> Result<(), Mismatch> {
     }
 }
 
-/// What only an issuer whose key we hold is asked for.
+/// What only CA and self-signed issuers are asked for.
 fn verify_extras(
     certificate: &X509Certificate<'_>,
     leaf: &Leaf,
@@ -178,7 +178,7 @@ fn verify_validity(leaf: &Leaf, extras: Option<&Extras>, now: Timestamp) -> Resu
     if lifetime <= SignedDuration::ZERO || (extras.is_none() && lifetime > longest) {
         return Err(Mismatch::Lifetime(leaf.not_before, leaf.not_after));
     }
-    // A certificate says whole seconds.
+    // Certificates have whole seconds.
     if lifetime > longest.saturating_add(SignedDuration::from_secs(1)) {
         return Err(Mismatch::TooLong(leaf.not_before, leaf.not_after));
     }

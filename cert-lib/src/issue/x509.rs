@@ -15,7 +15,7 @@ use crate::model::{
 pub struct CsrError(String);
 
 /// The signing request (RFC 2986) in DER: all names and addresses as alternative names and the common
-/// name where one is given, signed with `key`. Somebody else's request goes out as it came.
+/// name where one is given, signed with `key`. The request of a user is sent unchanged.
 ///
 /// # Errors
 /// When the key is missing, or the library refuses.
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_somebody_else_is_left_as_it_is() {
+    fn the_request_of_a_user_is_sent_unchanged() {
         let key = PrivateKey::generate(KeyType::P256).unwrap();
         let csr = parsed(&signing_request(&names(None, &["a.example.org"]), Some(&key)).unwrap());
         let der = csr.der.clone();

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::issue::{Disposition, RetrySchedule};
+use crate::model::disposition::{Disposition, RetrySchedule};
 
 /// State of the last failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

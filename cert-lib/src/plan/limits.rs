@@ -10,7 +10,7 @@ use std::{collections::HashMap, fmt};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{issue::LimitScope, model::name::DnsName};
+use crate::model::{limit_scope::LimitScope, name::DnsName};
 
 /// A token bucket: a burst, and one more after each interval.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

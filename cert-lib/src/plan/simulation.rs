@@ -10,8 +10,10 @@ use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap};
 
 use super::{fixtures::POLICY, renewal::deterministic_hash, *};
 use crate::{
-    issue::{Disposition, RetrySchedule},
-    model::request::{KeyChoice, Subject},
+    model::{
+        disposition::{Disposition, RetrySchedule},
+        request::{KeyChoice, Subject},
+    },
     solve::Owner,
 };
 use ca::{Answer, Ca};

@@ -294,7 +294,7 @@ fn evaluate(fqdn: &DnsName, views: &[ServerView], unusable: Unusable) -> Visibil
             }
             ServerView::Missing(why) => missing = missing.or(Some(why)),
             ServerView::Unusable(why) | ServerView::Referred(why) => {
-                useless = useless.or(Some(why))
+                useless = useless.or(Some(why));
             }
         }
     }

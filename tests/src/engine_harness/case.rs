@@ -1,8 +1,12 @@
-//! One certificate on a [`Desk`](super::Desk): what is wanted, and what there is.
+//! One certificate of an [`EngineHarness`](super::EngineHarness): what is wanted, and what there is.
 
 use anyhow::Result;
+use async_trait::async_trait;
 use cert_lib::{
-    issue::Progress,
+    issue::{
+        Phase, Progress,
+        driver::{OrderStore, RunningOrder},
+    },
     model::{
         bundle::Bundle,
         request::{Fingerprint, KeyChoice, Request, RequestInputs, Subject, names},
@@ -17,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Point, Report};
 
-/// As the manager has it unless it is told otherwise.
+/// The defaults of the manager.
 pub(super) const POLICY: Policy =
     Policy { renewal_window: SignedDuration::from_hours(30 * 24), renew_before_percentage: None };
 
@@ -29,16 +33,16 @@ pub struct CertificateCase {
     pub secret: Option<Kept>,
     /// Whether the certificate was revoked.
     pub revoked: bool,
-    /// What the CA says about its renewal.
+    /// The CA's renewal information.
     pub suggested: Option<Suggested>,
-    /// What is left of the last failure.
+    /// The wait after the last failure.
     pub backoff: Option<Backoff>,
-    /// What is left of the last hiccup of the order that runs.
-    pub hiccup: Option<Backoff>,
-    /// Why the issuer is not trusted to work. The manager's issuer controller would find out.
-    pub doubt: Option<String>,
-    /// What every pass said, where that was something new.
-    pub heard: Vec<String>,
+    /// The wait after the last error that left the running order.
+    pub transient_error: Option<Backoff>,
+    /// Why the issuer may not be ready. The manager's issuer controller would find out.
+    pub issuer_error: Option<String>,
+    /// The messages of all passes, without repetitions.
+    pub messages: Vec<String>,
     /// How often a Secret was written.
     pub stored: usize,
     /// The order that runs, as this process knows it.
@@ -69,7 +73,7 @@ impl CertificateCase {
         let dns_names = names(None, &wanted)?;
         let subject = Subject::Names { common_name: None, dns_names, key: KeyChoice::default() };
         let parts =
-            RequestInputs { dns_names: &wanted, issuer: "desk", ..RequestInputs::default() };
+            RequestInputs { dns_names: &wanted, issuer: "harness", ..RequestInputs::default() };
         let owner = Owner(format!("default/{}", wanted.first().map_or("none", String::as_str)));
         Ok(Self::for_request(Request::new(owner, Fingerprint::of(&parts), subject)))
     }
@@ -83,9 +87,9 @@ impl CertificateCase {
             revoked: false,
             suggested: None,
             backoff: None,
-            hiccup: None,
-            doubt: None,
-            heard: Vec::new(),
+            transient_error: None,
+            issuer_error: None,
+            messages: Vec::new(),
             stored: 0,
             progress: None,
             durable: None,
@@ -106,16 +110,16 @@ impl CertificateCase {
         self.durable.is_some()
     }
 
-    /// What the last pass said.
+    /// The message of the last pass.
     #[must_use]
-    pub fn said(&self) -> String {
-        self.heard.last().cloned().unwrap_or_default()
+    pub fn message(&self) -> String {
+        self.messages.last().cloned().unwrap_or_default()
     }
 
     /// What was not stored is lost.
     pub fn die(&mut self) {
         self.progress = None;
-        self.hiccup = None;
+        self.transient_error = None;
     }
 
     pub(super) fn have(&self) -> Have {
@@ -132,10 +136,10 @@ impl CertificateCase {
             })
         });
         Have {
-            issuer: self.doubt.clone().map_or(IssuerState::Ready, IssuerState::NotReady),
+            issuer: self.issuer_error.clone().map_or(IssuerState::Ready, IssuerState::NotReady),
             running: self.progress.as_ref().map(|progress| Running {
                 fingerprint: fingerprint(progress),
-                not_before: self.hiccup.map(|hiccup| hiccup.until),
+                not_before: self.transient_error.map(|wait| wait.until),
             }),
             backoff: self.backoff,
             ..Have::new(secret)
@@ -143,18 +147,10 @@ impl CertificateCase {
     }
 
     /// A new process reads what the last one stored.
-    pub(super) fn recall(&mut self) -> Result<()> {
+    pub(super) fn restore(&mut self) -> Result<()> {
         if let (None, Some(bytes)) = (&self.progress, &self.durable) {
             self.progress = Some(Progress::decode(bytes)?);
         }
-        Ok(())
-    }
-
-    pub(super) fn save(&mut self, progress: Progress) -> Result<()> {
-        if !self.progress.as_ref().is_some_and(|known| known.is_stored_by(&progress)) {
-            self.durable = Some(progress.encode()?.to_vec());
-        }
-        self.progress = Some(progress);
         Ok(())
     }
 
@@ -176,12 +172,47 @@ impl CertificateCase {
     pub(super) fn forget_order(&mut self) {
         self.progress = None;
         self.durable = None;
-        self.hiccup = None;
+        self.transient_error = None;
     }
 
-    pub(super) fn hear(&mut self, say: &Report) {
-        if self.heard.last() != Some(&say.message) {
-            self.heard.push(say.message.clone());
+    pub(super) fn record(&mut self, report: &Report) {
+        if self.messages.last() != Some(&report.message) {
+            self.messages.push(report.message.clone());
         }
+    }
+}
+
+/// The process dies here, after the order is stored.
+pub struct Stopped(pub Point);
+
+#[async_trait]
+impl OrderStore for CertificateCase {
+    type Error = Stopped;
+
+    fn order(&self) -> Option<RunningOrder> {
+        self.progress.clone().map(|progress| RunningOrder {
+            progress,
+            is_stored: true,
+            backoff: self.transient_error,
+        })
+    }
+
+    async fn save(&mut self, progress: &Progress, doing: &Phase) -> Result<(), Stopped> {
+        if !self.progress.as_ref().is_some_and(|known| known.is_stored_by(progress)) {
+            self.durable = progress.encode().ok().map(|bytes| bytes.to_vec());
+        }
+        self.progress = Some(progress.clone());
+        self.transient_error = None;
+        let point = match doing {
+            Phase::Ordered => Point::Ordered,
+            Phase::Validating => Point::Validating,
+            Phase::Signing => Point::Signing,
+            Phase::Propagating(_) | Phase::Delayed(_) => return Ok(()),
+        };
+        if self.stop_at == Some(point) { Err(Stopped(point)) } else { Ok(()) }
+    }
+
+    fn keep(&mut self, progress: &Progress) {
+        self.progress = Some(progress.clone());
     }
 }

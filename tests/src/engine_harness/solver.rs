@@ -1,4 +1,4 @@
-//! Publishes proofs on a board that nobody reads: for a CA that takes every challenge as met.
+//! A solver that only records what it publishes: for a CA that takes every challenge as met.
 
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ impl Solver for RecordStore {
     }
 }
 
-/// As it is printed, without the number of values: `Txt(_acme-challenge.example.org`.
+/// The `Debug` text without the number of values: `Txt(_acme-challenge.example.org`.
 fn name_of(proof: &Proof) -> String {
     let text = format!("{proof:?}");
     text.split(',').next().unwrap_or_default().to_owned()

@@ -31,7 +31,7 @@ fn s26_an_account_that_the_ca_lost_is_registered_again_and_orders_continue() {
         bench.harness = bench.harness.registered_again().await?;
         bench.proxy.forget();
         for (number, job) in [&mut running, &mut fresh].into_iter().enumerate() {
-            job.doubt = None;
+            job.issuer_error = None;
             bench.issue(job).await?;
             bench.cost(MINIMUM, number + 1)?;
         }
@@ -98,7 +98,7 @@ fn s29_new_terms_of_service_are_shown_with_their_link_and_stop_the_issuer() {
         ensure!(say.message.contains(terms), "{}", say.message);
         bench.cost(1, 0)?;
         // A user agreed.
-        job.doubt = None;
+        job.issuer_error = None;
         bench.issue(&mut job).await?;
         bench.cost(MINIMUM + 1, 1)
     })

@@ -147,7 +147,7 @@ fn s07_an_html_error_is_transient_and_is_not_quoted() {
                 let mut job = job(&format!("html-{signed}"))?;
                 let took = bench.issue(&mut job).await?;
                 ensure!(took < seconds(60), "{kind:?}: {took:#}");
-                let heard = job.heard.join("\n");
+                let heard = job.messages.join("\n");
                 let status = format!("the answer is no ACME problem document (HTTP {status})");
                 ensure!(heard.contains(&status) && !heard.contains(title), "{kind:?}: {heard}");
                 bench.cost(MINIMUM + TRANSIENT_ERROR, signed)?;

@@ -2,7 +2,7 @@
 //! the private key is reused.
 
 use cert_lib::{
-    issue::{Disposition, IssueError, RetrySchedule},
+    issue::IssueError,
     model::{
         bundle::Bundle,
         key::{Encoding, KeyError},
@@ -237,7 +237,7 @@ impl Controller {
         self.retry_states.record_refused_key(pass.key, generation);
         let message =
             format!("{error}; the next attempt ignores rotationPolicy Never and uses a new key");
-        IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
+        IssueError::OrderFailed(message)
     }
 }
 

@@ -298,11 +298,10 @@ const REUSE: &str = "Reuse certificates and keys for Certificates with the same 
      of a cluster, not only within each namespace";
 const KEY_ALGORITHM: &str = "Algorithm of keys if the Certificate specifies none: RSA or ECDSA";
 const ECDSA: &str = "smaller and faster; existing Secrets are kept until they are renewed";
-const RSA_SIZE: &str = "Size of RSA keys where the Certificate names none: 2048, 3072 or 4096";
-const ECDSA_SIZE: &str = "Size of ECDSA keys where the Certificate names none: 256 or 384";
-const CROSS_NAMESPACE: &str = "Let Certificates name a Secret in any other namespace; \
-     without, only where that namespace consents by the annotation \
-     cert.gardener.cloud/allow-secrets-from";
+const RSA_SIZE: &str = "Size of RSA keys if the Certificate specifies none: 2048, 3072 or 4096";
+const ECDSA_SIZE: &str = "Size of ECDSA keys if the Certificate specifies none: 256 or 384";
+const CROSS_NAMESPACE: &str = "Allow Secrets in other namespaces than the Certificate. Without this \
+     flag, that namespace must allow it with the annotation cert.gardener.cloud/allow-secrets-from";
 const DNS_NAMESPACE: &str = "Namespace of challenge DNSEntries";
 const DNS_CLASS: &str = "Class annotation of challenge DNSEntries";
 const DNSRECORDS: &str = "Use DNSRecords of Gardener for challenges instead of DNSEntries";

@@ -1,11 +1,11 @@
-//! Giving authorizations up (RFC 8555 section 7.5.2).
+//! Deactivation of authorizations (RFC 8555 section 7.5.2).
 //!
-//! Those that wait for a proof that will not come, because CAs limit how many there may be, and those
-//! that were used, where the issuer shall prove control for each order anew. Best effort: a CA that
-//! does not answer is not asked again, and nothing is fetched only to find out what could be given
-//! up. An authorization that another running order of this issuer has, too, is left alone, as CAs
+//! Of those that are pending when their order ends, because CAs limit how many there may be, and of
+//! those that were used, where the issuer shall prove control again for each order. Best effort: a CA
+//! that does not answer is not asked again, and nothing is fetched only to find out what could be
+//! deactivated. An authorization that another running order of this issuer has, too, stays, as CAs
 //! share them between orders. Orders of other processes with the same account are not known here:
-//! they fail with a clear word and are tried again.
+//! their authorization is reported as deactivated, and they are placed again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +21,8 @@ use crate::{
     solve::Owner,
 };
 
-/// Which authorizations the running orders have, by whom the order is for and its URL: a CA may give
-/// the same order to two who ask for the same names.
+/// Which authorizations the running orders have, by the owner of the order and its URL: a CA may
+/// return the same order to two owners with the same names.
 #[derive(Debug, Default)]
 pub(super) struct InUse(Mutex<BTreeMap<Holder, BTreeSet<String>>>);
 
@@ -35,7 +35,7 @@ impl InUse {
         self.lock().entry(holder(owner, order)).or_insert_with(urls);
     }
 
-    /// The order is over. Returns its authorizations that no other order has; nothing the next time.
+    /// The order is over. Returns its authorizations that no other order has, the first time.
     fn release(&self, owner: &Owner, order: &str) -> BTreeSet<String> {
         let mut all = self.lock();
         let Some(mut mine) = all.remove(&holder(owner, order)) else { return BTreeSet::new() };
@@ -55,19 +55,19 @@ fn holder(owner: &Owner, order: &str) -> Holder {
 impl AcmeIssuer {
     /// The order has its certificate.
     pub(super) async fn used_up(&self, owner: &Owner, order: &str) {
-        if !self.conduct.deactivate_authorizations {
+        if !self.options.deactivate_authorizations {
             self.in_use.release(owner, order);
             return;
         }
-        // While this waits its turn, no order can be placed that would be given one of them.
+        // Under the same semaphore as new orders: the CA must not give one of them to a new order now.
         let _turn = self.placing.acquire().await;
         let mine = self.in_use.release(owner, order);
         self.deactivate(mine.into_iter().collect()).await;
     }
 
-    /// The order failed or is not wanted any more. Gives up what is known to be still unproved; with
-    /// `in_vain` nothing, as the CA would not hear of it.
-    pub(super) async fn unused(&self, owner: &Owner, order: &str, view: &View, in_vain: bool) {
+    /// The order failed or is not wanted any more. Deactivates what is known to be pending, unless the
+    /// authorizations `are_gone`.
+    pub(super) async fn unused(&self, owner: &Owner, order: &str, view: &View, are_gone: bool) {
         let open: Vec<&str> = view
             .authorizations
             .iter()
@@ -75,7 +75,7 @@ impl AcmeIssuer {
             .filter(|one| is_open(one))
             .map(|one| one.url.as_str())
             .collect();
-        if in_vain || open.is_empty() {
+        if are_gone || open.is_empty() {
             self.in_use.release(owner, order);
             return;
         }
@@ -85,12 +85,12 @@ impl AcmeIssuer {
         self.deactivate(mine.collect()).await;
     }
 
-    /// The first tells whether the CA listens.
+    /// Where the first fails, the rest are not tried.
     async fn deactivate(&self, urls: Vec<String>) {
         let payload = json!({"status": "deactivated"});
         let Some((first, rest)) = urls.split_first() else { return };
         if let Err(error) = self.account.post(first, &payload).await {
-            tracing::debug!(%error, "an authorization could not be given up");
+            tracing::debug!(%error, "an authorization could not be deactivated");
             return;
         }
         let posts: Vec<_> = rest.iter().map(|url| self.account.post(url, &payload)).collect();
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_order_has_too_is_not_given_up() {
+    fn an_authorization_of_another_order_is_not_deactivated() {
         let urls = |all: &[&str]| all.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
         let in_use = InUse::default();
         let (a, b) = (Owner("a".to_owned()), Owner("b".to_owned()));
@@ -114,7 +114,7 @@ mod tests {
         in_use.hold(&a, "order/2", &urls(&["b", "c"]));
         assert_eq!(in_use.release(&a, "order/1"), urls(&["a"]).into_iter().collect());
         assert_eq!(in_use.release(&a, "order/1"), BTreeSet::new(), "once is enough");
-        // The CA gave the same order to somebody else.
+        // The CA returned the same order to another owner.
         in_use.hold(&b, "order/2", &urls(&["b", "c"]));
         assert_eq!(in_use.release(&a, "order/2"), BTreeSet::new());
         assert_eq!(in_use.release(&b, "order/2"), urls(&["b", "c"]).into_iter().collect());

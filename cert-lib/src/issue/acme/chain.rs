@@ -1,4 +1,4 @@
-//! The chain that a CA hands out (RFC 8555 section 7.4.2): read, put in order, chosen.
+//! The chain that a CA returns (RFC 8555 section 7.4.2): read and put in order.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
@@ -11,23 +11,23 @@ use crate::{
 /// Why a chain cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum ChainError {
-    /// Something else came, a page of a proxy perhaps: another try may bring it.
+    /// The answer is no chain, but perhaps a page of a proxy: another attempt may return it.
     #[error("{0}")]
     None(String),
-    /// Too much of it for the clients that are to read it.
+    /// More certificates than clients accept.
     #[error("its chain has {0} certificates, and clients give up before {MAX_CERTIFICATES}")]
     TooLong(usize),
     /// The certificate's own issuer is not in its chain.
     #[error("its chain does not have its issuer")]
     Broken,
-    /// No certificate in it is what was asked for.
+    /// No certificate in it is the requested one.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
 }
 
 /// Reads a chain for `public_key` (SubjectPublicKeyInfo in DER). Its certificate comes first and
-/// each issuer after whom it issued, as RFC 8555 section 9.1 has it, even where the CA mixed them up;
-/// what belongs to neither is left out.
+/// each issuer after the certificate that it issued (RFC 8555 section 9.1), also where the CA has
+/// another order; other certificates are left out.
 pub(super) fn read(pem: &[u8], public_key: &[u8]) -> Result<Bundle, ChainError> {
     let none = |why: &dyn ToString| ChainError::None(why.to_string());
     if pem.len() > MAX_PEM {
@@ -43,7 +43,7 @@ pub(super) fn read(pem: &[u8], public_key: &[u8]) -> Result<Bundle, ChainError> 
     Ok(Bundle { chain, leaf, ..bundle })
 }
 
-/// Whether a certificate of the chain was issued by somebody of this common name.
+/// Whether a certificate of the chain has an issuer with this common name.
 pub(super) fn has_issuer(chain: &[CertificateDer<'_>], name: &str) -> bool {
     chain.iter().any(|der| {
         X509Certificate::from_der(der).is_ok_and(|(_, it)| {
@@ -63,7 +63,7 @@ fn arrange(
         .ok_or(ChainError::None("a certificate of its chain cannot be read".to_owned()))?;
     let mut at = links.iter().position(|link| link.key == public_key).ok_or(Mismatch::Key)?;
     let mut order = vec![at];
-    // At most as many rounds as there are certificates, however they refer to each other.
+    // At most as many rounds as there are certificates, also where they form a circle.
     while let Some(next) = (0..links.len())
         .find(|next| !order.contains(next) && links[*next].subject == links[at].issuer)
         .filter(|_| links[at].subject != links[at].issuer)
@@ -77,7 +77,7 @@ fn arrange(
     Ok(order.into_iter().map(|index| chain[index].clone()).collect())
 }
 
-/// How a certificate is joined to others.
+/// What joins a certificate to others.
 struct Link {
     subject: Vec<u8>,
     issuer: Vec<u8>,
@@ -97,7 +97,7 @@ impl Link {
 
 /// Public chains have four at most; verifiers stop at about ten.
 const MAX_CERTIFICATES: usize = 20;
-/// Twenty of the largest that there are.
+/// Enough for twenty large ones.
 const MAX_PEM: usize = 256 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Proofs that are published where a CNAME at the challenge name leads.
+//! Proofs that are published at the target of a CNAME at the challenge name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use crate::{
     solve::{Proof, SolveError, Solver},
 };
 
-/// Moves each of `proofs` to where its name leads. Those that meet there become one, because all
-/// values of one name are published together.
+/// Moves each of `proofs` to the target of its CNAMEs. Those with the same target become one, because
+/// all values of one name are published together.
 pub(super) async fn follow(
     solver: &dyn Solver,
     proofs: Vec<Proof>,
@@ -31,8 +31,8 @@ pub(super) async fn follow(
     Ok(values.into_iter().map(proof).collect())
 }
 
-/// `why` the proofs are not seen yet, and where they are, unless that is at the challenges of `names`
-/// themselves: whoever reads it must know which zone to look into.
+/// `why` the proofs are not visible yet, and where they are published, unless that is at the challenge
+/// names of `names`: the reader must know which zone to check.
 pub(super) fn explain(why: String, names: &[DnsName], proofs: &[Proof]) -> String {
     let own: BTreeSet<DnsName> = names.iter().map(DnsName::challenge).collect();
     let elsewhere = proofs.iter().map(|Proof::Txt { fqdn, .. }| fqdn);

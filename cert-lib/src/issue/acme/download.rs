@@ -13,7 +13,7 @@ use crate::{
         problem::ProblemScope,
     },
     issue::{
-        Disposition, IssueError, RetrySchedule,
+        IssueError,
         acme::{
             chain::{self, ChainError},
             failure,
@@ -36,7 +36,7 @@ impl Running<'_> {
             Err(error @ RequestError::Transport(HttpError::TooLarge { .. })) => {
                 return Err(self.unusable(&ChainError::None(error.to_string())));
             }
-            // A part of the CA may not have it yet.
+            // One of the CA's servers may not have it yet.
             Err(RequestError::Problem(problem)) if problem.is_gone() => {
                 return Err(self.unusable(&ChainError::None(problem.to_string())));
             }
@@ -51,32 +51,27 @@ impl Running<'_> {
         Ok(bundle)
     }
 
-    /// What came instead of a certificate may be a page of a proxy, so that another try is worth it,
-    /// for a while.
+    /// An answer that is no certificate may be a page of a proxy: it is fetched again for a while.
     fn unusable(&self, error: &ChainError) -> IssueError {
         let message = format!("the CA's certificate cannot be used: {error}");
         let age = self.issuer.clock.now().duration_since(self.durable.started);
         match error {
-            ChainError::None(_) if age < PATIENCE => {
-                IssueError::passing(message, Disposition::Retry(RetrySchedule::Transport))
-            }
+            ChainError::None(_) if age < PATIENCE => IssueError::transient(message),
             ChainError::None(_)
             | ChainError::TooLong(_)
             | ChainError::Broken
-            | ChainError::Mismatch(_) => {
-                IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
-            }
+            | ChainError::Mismatch(_) => IssueError::OrderFailed(message),
         }
     }
 
-    /// The chain that people want, if the CA has it: the default one, or else the first of the
-    /// alternates (section 7.4.2) that fits. They are fetched one by one, as most need not be. One
-    /// that cannot be had is as good as none: no certificate waits for a chain.
+    /// The preferred chain, if the CA has it: the default one, or else the first of the alternates
+    /// (section 7.4.2) that fits. They are fetched one by one, as most need not be. One that cannot
+    /// be fetched is skipped: no certificate waits for a chain.
     async fn prefer(&self, bundle: Bundle, reply: &Reply, url: &str) -> Bundle {
         let own = self.request.acme.preferred_chain.as_ref();
-        let wish = own.or(self.issuer.conduct.preferred_chain.as_ref());
-        let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return bundle };
-        if chain::has_issuer(&bundle.chain, wish) {
+        let preferred = own.or(self.issuer.options.preferred_chain.as_ref());
+        let Some(preferred) = preferred.filter(|name| !name.is_empty()) else { return bundle };
+        if chain::has_issuer(&bundle.chain, preferred) {
             return bundle;
         }
         let mut seen = BTreeSet::from([url]);
@@ -88,13 +83,13 @@ impl Running<'_> {
                 Err(error) => Err(error.to_string()),
             };
             match other {
-                Ok(other) if chain::has_issuer(&other.chain, wish) => return other,
+                Ok(other) if chain::has_issuer(&other.chain, preferred) => return other,
                 Ok(_) => {}
                 Err(why) => tracing::debug!(url, why, "an alternate chain cannot be used"),
             }
         }
         let remark = format!(
-            "no chain of the CA has an issuer with the common name {wish:?}, so its default chain is used"
+            "no chain of the CA has an issuer with the common name {preferred:?}, so its default chain is used"
         );
         Bundle { remark: Some(remark), ..bundle }
     }
@@ -113,7 +108,7 @@ impl Running<'_> {
     }
 }
 
-/// How long something else than a certificate is taken for a hiccup.
+/// How long an answer that is no certificate is taken for a transient error.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
-/// Chains that are looked at besides the default one.
+/// Chains that are fetched besides the default one.
 const MAX_ALTERNATES: usize = 10;

@@ -1,4 +1,4 @@
-//! What went wrong with an order: whether it stands, who must act, and what people read.
+//! From what failed at the CA or the solver to an [`IssueError`].
 
 use jiff::Timestamp;
 
@@ -14,49 +14,73 @@ use crate::{
     solve::{Proof, SolveError},
 };
 
-/// A request failed while `doing` something. The order stands when trying again is all it takes.
+/// A request failed while `doing` something.
 pub(super) fn failed(doing: &str, error: &RequestError, concern: ProblemScope) -> IssueError {
     let message = format!("{doing} failed: {error}");
-    if concern == ProblemScope::Order && error.problem().is_some_and(is_lost) {
+    let failure = match error {
+        RequestError::Problem(problem) => refused_request(message, problem, concern),
+        RequestError::Transport(_) => {
+            IssueError::Unreachable { message, retry_at: None, progress: None }
+        }
+        RequestError::Unusable { .. } | RequestError::Unsigned(_) => IssueError::transient(message),
+    };
+    if error.is_unsent() { failure.not_sent() } else { failure }
+}
+
+/// The CA, or a server in front of it, refused a request.
+fn refused_request(message: String, problem: &Problem, concern: ProblemScope) -> IssueError {
+    if concern == ProblemScope::Order && is_lost(problem) {
         return gone(&message);
     }
-    let limit = error.problem().and_then(|problem| problem.limit(concern));
-    if error.problem().is_some_and(is_limit) {
-        let denied = error.problem().is_some_and(|problem| problem.denies_renewal(concern));
-        let failure = IssueError::passing(message, error.disposition(concern));
-        return failure.limited(limit).denying_renewal(denied);
+    if problem.is_pause() {
+        return IssueError::UserActionRequired { message, url: unpause(problem), progress: None };
     }
-    let failure = match error.disposition(concern) {
-        disposition @ (Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_)) => {
-            IssueError::passing(message, disposition)
-        }
-        disposition @ (Disposition::Retry(RetrySchedule::Validation | RetrySchedule::Daily)
-        | Disposition::FixIssuer
-        | Disposition::FixRequest) => IssueError::fatal(message, disposition),
+    let disposition = problem.disposition(concern);
+    let retry_at = match disposition {
+        Disposition::Until(time) => Some(time),
+        Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => None,
     };
-    let refuses_csr = error.problem().is_some_and(|problem| problem.word() == "badCSR");
-    let failure = failure.limited(limit).refusing_csr(refuses_csr);
-    failure.unheard(is_unheard(error)).unsent(error.is_unsent())
-}
-
-/// No answer, or one of what stands before the CA.
-fn is_unheard(error: &RequestError) -> bool {
-    match error {
-        RequestError::Transport(_) => true,
-        RequestError::Problem(problem) => {
-            problem.kind.is_empty() && problem.status.is_some_and(|status| status >= 500)
+    let (scope, is_limit) = (problem.limit(concern), is_limit(problem));
+    if is_limit || (scope.is_some() && retry_at.is_some()) {
+        let exempts_renewals = is_limit && problem.denies_renewal(concern);
+        let (until, progress) = (retry_at, None);
+        return IssueError::RateLimited { message, until, scope, exempts_renewals, progress };
+    }
+    match disposition {
+        Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_) => {
+            match is_unanswered(problem) {
+                true => IssueError::Unreachable { message, retry_at, progress: None },
+                false => IssueError::Transient { message, retry_at, progress: None },
+            }
         }
-        RequestError::Unusable { .. } | RequestError::Unsigned(_) => false,
+        Disposition::Retry(RetrySchedule::Validation | RetrySchedule::Daily) => {
+            IssueError::OrderFailed(message)
+        }
+        Disposition::FixIssuer => IssueError::InvalidIssuer(message),
+        Disposition::FixRequest if problem.word() == "badCSR" => IssueError::BadCsr(message),
+        Disposition::FixRequest => IssueError::InvalidRequest(message),
     }
 }
 
-/// A 404 counts where the CA itself says it: what stands before it says 404, too, while the CA is
-/// moved or started.
+/// Whether it comes from a server in front of the CA, which did not answer.
+fn is_unanswered(problem: &Problem) -> bool {
+    problem.kind.is_empty() && problem.status.is_some_and(|status| status >= 500)
+}
+
+/// The page on which a person ends a pause: Let's Encrypt has it in the text.
+fn unpause(problem: &Problem) -> Option<String> {
+    let words = problem.detail.split_whitespace();
+    let mut links = words.filter(|word| word.starts_with("https://") && word.len() <= MAX_LINK);
+    links.find(|link| link.contains("/unpause")).map(str::to_owned)
+}
+
+/// A 404 counts where the CA itself says it: a server in front of it answers 404, too, while the CA
+/// is moved or started.
 fn is_lost(problem: &Problem) -> bool {
     problem.is_gone() && (!problem.kind.is_empty() || problem.status == Some(410))
 }
 
-/// A limit says nothing about the order, not even where it does not say until when.
+/// A limit does not end the order, not even where the CA names no instant.
 fn is_limit(problem: &Problem) -> bool {
     problem.word() == "rateLimited" || problem.status == Some(429)
 }
@@ -73,10 +97,9 @@ pub(super) fn expired_after(placed: Timestamp, last: &IssueError) -> IssueError 
 
 /// The CA answered with an order that it has already signed for.
 pub(super) fn finished_before() -> IssueError {
-    IssueError::fatal(
-        "the CA answered with an order that is finished already, for a key that is not known here",
-        Disposition::Retry(RetrySchedule::Validation),
-    )
+    let message =
+        "the CA answered with an order that is finished already, for a key that is not known here";
+    IssueError::OrderFailed(message.to_owned())
 }
 
 /// How many names and addresses an order for `request` is for.
@@ -87,26 +110,32 @@ pub(super) fn asked_for(request: &Request) -> usize {
 /// Each name has one authorization, at most.
 pub(super) fn check_count(order: &Order, request: &Request) -> Result<(), IssueError> {
     if order.authorizations.len() > asked_for(request) {
-        let message = "the CA wants more to be proved than was asked for";
-        return Err(IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation)));
+        let message = "the CA wants more to be proved than was asked for".to_owned();
+        return Err(IssueError::OrderFailed(message));
     }
     Ok(())
 }
 
-/// Nobody is there to publish what would be needed.
+/// No solver publishes what would be needed.
 pub(super) fn unprovable_address() -> IssueError {
-    IssueError::fatal(
-        "an IP address is proved by HTTP01 or TLSALPN01, which this version does not publish",
-        Disposition::FixRequest,
-    )
+    let message =
+        "an IP address is proved by HTTP01 or TLSALPN01, which this version does not publish";
+    IssueError::InvalidRequest(message.to_owned())
 }
 
-/// The CA does not have this kind of certificate.
+/// The CA does not have the profile of the request, or else of the issuer.
+pub(super) fn refused_profile(request: &Request, message: String) -> IssueError {
+    match request.acme.profile {
+        Some(_) => IssueError::InvalidRequest(message),
+        None => IssueError::InvalidIssuer(message),
+    }
+}
+
+/// That the CA does not have this profile, and which it has.
 pub(super) fn unknown_profile<'a>(
     profile: &str,
     offered: impl ExactSizeIterator<Item = &'a String>,
-    disposition: Disposition,
-) -> IssueError {
+) -> String {
     let more = offered.len().saturating_sub(MAX_PROFILES);
     let mut names: Vec<String> = offered.take(MAX_PROFILES).map(|name| line(name, 64)).collect();
     if more > 0 {
@@ -116,27 +145,22 @@ pub(super) fn unknown_profile<'a>(
         true => "it has no profiles".to_owned(),
         false => format!("it has {}", names.join(", ")),
     };
-    let message = format!("the CA has no profile '{}': {offers}", line(profile, 64));
-    IssueError::fatal(message, disposition)
+    format!("the CA has no profile '{}': {offers}", line(profile, 64))
 }
 
 /// A new order is all it takes.
 pub(super) fn gone(message: &str) -> IssueError {
-    IssueError::fatal(message, Disposition::Retry(RetrySchedule::Transport))
+    IssueError::OrderGone(message.to_owned())
 }
 
 /// The solver failed while `doing` something.
 pub(super) fn unsolved(doing: &str, error: &SolveError) -> IssueError {
     let message = format!("{doing} failed: {error}");
     match error {
-        SolveError::Unavailable(_) => {
-            IssueError::passing(message, Disposition::Retry(RetrySchedule::Transport))
-        }
-        // Not the issuer's fault: it may be one namespace that cannot be written, and the others
+        SolveError::Unavailable(_) => IssueError::transient(message),
+        // Not an invalid issuer: it may be one namespace that cannot be written, and the others
         // must not suffer.
-        SolveError::Misconfigured(_) => {
-            IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
-        }
+        SolveError::Misconfigured(_) => IssueError::OrderFailed(message),
     }
 }
 
@@ -151,10 +175,11 @@ pub(super) fn invisible(proofs: &[Proof], why: &str) -> IssueError {
         "DNS TXT {records} {}{and_more} {are} not visible on the authoritative or precheck name servers: {why}",
         shown.join(", "),
     );
-    IssueError::fatal(message, Disposition::Retry(RetrySchedule::Validation))
+    let disposition = Disposition::Retry(RetrySchedule::Validation);
+    IssueError::ValidationFailed { message, names: Vec::new(), disposition }
 }
 
-/// The CA gave the order up: its own words on each name, or on the order where it has none.
+/// The CA ended the order: its reasons for each name, or for the order where it has none.
 pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueError {
     let per_name: Vec<(String, &Problem)> = authorizations
         .iter()
@@ -164,7 +189,7 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
         })
         .collect();
     let problems = per_name.iter().map(|(_, problem)| *problem).chain(&order.error);
-    // A try that was refused counts at the CA, whatever the reason: no hurry.
+    // A refused attempt counts at the CA, whatever the reason: no hurry.
     let hurried = |it: &Disposition| {
         matches!(it, Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_))
     };
@@ -188,12 +213,46 @@ pub(super) fn refused(order: &Order, authorizations: &[Authorization]) -> IssueE
         (true, None) => "it gave no reason".to_owned(),
     };
     let failed = authorizations.iter().filter(|one| one.status == AuthorizationStatus::Invalid);
-    let unproved = failed.filter_map(|one| one.identifier.value.parse().ok()).collect();
-    IssueError::fatal(format!("the CA refused the order: {words}"), disposition)
-        .with_unproved(unproved)
+    let names = failed.filter_map(|one| one.identifier.value.parse().ok()).collect();
+    let message = format!("the CA refused the order: {words}");
+    IssueError::ValidationFailed { message, names, disposition }
 }
 
 /// Names in one message.
 const MAX_NAMES: usize = 5;
+/// The longest link that is kept: that of Let's Encrypt carries a token.
+const MAX_LINK: usize = 2000;
 /// Profiles in one message: the CA's text.
 const MAX_PROFILES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_that_ends_a_pause_is_kept() {
+        let page = "https://portal.example/sfe/v1/unpause?jwt=abc";
+        let about =
+            "Your account is temporarily prevented from requesting certificates for a.example";
+        for (more, url) in [
+            (format!(". Please visit: {page}"), Some(page)),
+            (format!(". Please visit: {page}{}", "x".repeat(MAX_LINK)), None),
+            (", see https://ca.example/help".to_owned(), None),
+        ] {
+            let problem = Problem {
+                kind: "urn:ietf:params:acme:error:rateLimited".to_owned(),
+                detail: format!("{about}{more}"),
+                status: Some(429),
+                ..Problem::default()
+            };
+            let error = RequestError::Problem(Box::new(problem));
+            let error = failed("placing the order", &error, ProblemScope::NewOrder);
+            let IssueError::UserActionRequired { url: found, .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(found.as_deref(), url);
+            assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Daily));
+            assert!(!error.ends_order());
+        }
+    }
+}

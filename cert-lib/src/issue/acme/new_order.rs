@@ -13,7 +13,7 @@ use crate::{
         wire::{Directory, Identifier, Order, OrderStatus},
     },
     issue::{
-        Advance, Disposition, IssueError, LimitScope, Phase, Progress, RetrySchedule,
+        Advance, IssueError, LimitScope, Phase, Progress,
         acme::{
             AcmeIssuer,
             failure::{self, failed},
@@ -33,16 +33,16 @@ impl AcmeIssuer {
     /// CA certifies it.
     pub(super) async fn place_order(&self, request: &Request) -> Result<Advance, IssueError> {
         if !request.acme.addresses.is_empty() && !self.solver.proves_addresses() {
-            return Err(unsent(failure::unprovable_address()));
+            return Err(failure::unprovable_address().not_sent());
         }
-        let key = self.key(request).await.map_err(unsent)?;
+        let key = self.key(request).await.map_err(IssueError::not_sent)?;
         let (url, order) = {
             let waited_since = self.clock.now();
             // It is never closed; and without a permit the order would only be placed at once.
             let _turn = self.placing.acquire().await;
-            // Whoever waited while the CA did not answer need not find that out again, one by one.
+            // What failed while this order waited its turn would fail again for each that waited.
             if let Some(error) = self.recent_failure(waited_since) {
-                return Err(unsent(error));
+                return Err(error.not_sent());
             }
             let outcome = self.new_order(request).await;
             self.remember(outcome.as_ref().err());
@@ -64,15 +64,14 @@ impl AcmeIssuer {
         Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
     }
 
-    /// The key to be certified, unless it is somebody else's.
+    /// The key to be certified; `None` where only its signing request is known.
     async fn key(&self, request: &Request) -> Result<Option<PrivateKey>, IssueError> {
         match &request.subject {
             Subject::Csr(_) => Ok(None),
             Subject::Names { .. } if request.key.is_some() => Ok(request.key.clone()),
             Subject::Names { key, .. } => {
                 let made = self.keys.generate(key.kind()).await;
-                let retry = Disposition::Retry(RetrySchedule::Transport);
-                made.map(Some).map_err(|error| IssueError::passing(error.to_string(), retry))
+                made.map(Some).map_err(|error| IssueError::transient(error.to_string()))
             }
         }
     }
@@ -83,10 +82,12 @@ impl AcmeIssuer {
         failure.as_ref().filter(|(at, _)| *at > since).map(|(_, error)| error.clone())
     }
 
-    /// Remembers a failure that everybody would meet, and forgets it after a success.
+    /// Remembers a failure that every order would meet, and forgets it after a success.
     fn remember(&self, error: Option<&IssueError>) {
-        let common =
-            error.filter(|error| error.is_unheard() || error.limit() == Some(&LimitScope::Account));
+        let common = error.filter(|error| match error.cause() {
+            IssueError::Unreachable { .. } => true,
+            cause => cause.limit() == Some(&LimitScope::Account),
+        });
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         *failure = common.map(|error| (self.clock.now(), error.clone()));
     }
@@ -94,17 +95,17 @@ impl AcmeIssuer {
     async fn new_order(&self, request: &Request) -> Result<(String, Order), IssueError> {
         let failed = |error| failed("placing the order", &error, ProblemScope::NewOrder);
         let client = self.account.client();
-        let directory = client.directory().await.map_err(failed).map_err(unsent)?;
+        let directory = client.directory().await.map_err(failed).map_err(IssueError::not_sent)?;
         let replaces = request.replaces.as_ref().filter(|_| directory.renewal_info.is_some());
         let mut payload = NewOrder {
             identifiers: identifiers(request),
-            profile: self.profile(request, &directory).map_err(unsent)?,
+            profile: self.profile(request, &directory).map_err(IssueError::not_sent)?,
             replaces: replaces.map(CertId::as_str),
         };
         let mut was_asked = false;
         let mut outcome = self.account.post(&directory.new_order, &payload).await;
         if payload.replaces.is_some() && outcome.as_ref().is_err_and(may_be_about_replaces) {
-            // It only spares us limits. Whatever is wrong with it, the order is wanted without, too.
+            // `replaces` only exempts from limits: the order is wanted without it, too.
             payload.replaces = None;
             outcome = self.account.post(&directory.new_order, &payload).await;
             was_asked = true;
@@ -114,15 +115,14 @@ impl AcmeIssuer {
                 // It may have been removed since the directory was fetched.
                 client.forget_directory();
                 let message = format!("placing the order failed: {problem}");
-                IssueError::fatal(message, at_fault(request))
+                failure::refused_profile(request, message)
             }
             problem => {
                 if problem.is_some_and(Problem::is_gone) {
                     client.forget_directory();
                 }
                 let error = failed(error);
-                let unsent = error.is_unsent() && !was_asked;
-                error.unsent(unsent)
+                if was_asked { error.into_cause() } else { error }
             }
         })?;
         let url = reply.location().map_err(failed)?.to_owned();
@@ -138,19 +138,19 @@ impl AcmeIssuer {
         request: &'a Request,
         directory: &Directory,
     ) -> Result<Option<&'a str>, IssueError> {
-        let wish = request.acme.profile.as_ref().or(self.conduct.profile.as_ref());
-        let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return Ok(None) };
+        let profile = request.acme.profile.as_ref().or(self.options.profile.as_ref());
+        let Some(profile) = profile.filter(|name| !name.is_empty()) else { return Ok(None) };
         let offered = &directory.meta.profiles;
-        if offered.contains_key(wish) {
-            return Ok(Some(wish));
+        if offered.contains_key(profile) {
+            return Ok(Some(profile));
         }
-        // The next try looks anew.
+        // The next attempt fetches the directory again.
         self.account.client().forget_directory();
-        Err(failure::unknown_profile(wish, offered.keys(), at_fault(request)))
+        Err(failure::refused_profile(request, failure::unknown_profile(profile, offered.keys())))
     }
 
     /// A CA may answer with an order that it has already. One that is finished, or about to be, is
-    /// of use only for a key that we have had before.
+    /// of use only for a key from before it was placed.
     fn check_unfinished(&self, request: &Request, order: &Order) -> Result<(), IssueError> {
         let has_old_key = match &request.subject {
             Subject::Csr(_) => true,
@@ -179,23 +179,9 @@ struct NewOrder<'a> {
     replaces: Option<&'a str>,
 }
 
-/// It came before the CA was asked for an order.
-fn unsent(error: IssueError) -> IssueError {
-    error.unsent(true)
-}
-
-/// Who must change the profile.
-fn at_fault(request: &Request) -> Disposition {
-    match request.acme.profile {
-        Some(_) => Disposition::FixRequest,
-        None => Disposition::FixIssuer,
-    }
-}
-
-/// Whether a refusal may be for the sake of `replaces` (RFC 9773 section 5): apart from
-/// `alreadyReplaced`, CAs have no word of its own for it. Pebble, for one, calls a certificate that
-/// it has forgotten an internal error, and would do so with each try. Not where the CA says when to
-/// come again.
+/// Whether a refusal may be about `replaces` (RFC 9773 section 5): apart from `alreadyReplaced` there
+/// is no error type for it. Pebble answers with an internal error to each attempt to replace a
+/// certificate that it has forgotten. Not where the CA names an instant for the next attempt.
 fn may_be_about_replaces(error: &RequestError) -> bool {
     error.problem().is_some_and(|problem| {
         let word = matches!(

@@ -3,40 +3,46 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::failure::failed;
 use crate::{
-    acme::{account::Account, problem::ProblemScope},
-    issue::{Disposition, IssueError, RenewalInfo, RetrySchedule},
+    acme::{account::Account, client::RequestError, problem::ProblemScope},
+    issue::{Disposition, RenewalInfo, RenewalInfoError},
     model::cert_id::CertId,
 };
 
-/// Asks the CA when it wants the certificate to be renewed; `None` where its directory does not say
-/// whom to ask. What makes no sense is an error: nobody draws an instant from it.
+/// Asks the CA when it wants the certificate to be renewed; `None` where its directory has no URL for
+/// that. An answer without a window is an error: no instant can be drawn from it.
 pub(super) async fn ask(
     account: &Account,
     certificate: &CertId,
     now: Timestamp,
-) -> Result<Option<RenewalInfo>, IssueError> {
-    let failed = |error| failed("asking for renewal information", &error, ProblemScope::Order);
+) -> Result<Option<RenewalInfo>, RenewalInfoError> {
     let client = account.client();
-    let directory = client.directory().await.map_err(failed)?;
+    let directory = client.directory().await.map_err(|error| failed(&error))?;
     let Some(base) = &directory.renewal_info else { return Ok(None) };
     let url = format!("{}/{certificate}", base.trim_end_matches('/'));
     let reply = client.get(&url).await.map_err(|error| {
-        // A CA that does not know the certificate says so in its own words.
+        // A CA that does not know the certificate answers with a problem document.
         if error.problem().is_some_and(|problem| problem.is_gone() && problem.kind.is_empty()) {
             client.forget_directory();
         }
-        failed(error)
+        failed(&error)
     })?;
     let Answer { suggested_window: Window { start, end }, explanation_url } =
-        reply.json().map_err(failed)?;
+        reply.json().map_err(|error| failed(&error))?;
     if start >= end {
-        let why = format!("the CA suggests a renewal from {start} to {end}, which is no window");
-        return Err(IssueError::passing(why, Disposition::Retry(RetrySchedule::Transport)));
+        return Err(RenewalInfoError::NoWindow { start, end });
     }
     let explanation_url = explanation_url.filter(|url| is_shown(url));
     Ok(Some(RenewalInfo { start, end, explanation_url, ask_again: again(reply.retry_after, now) }))
+}
+
+fn failed(error: &RequestError) -> RenewalInfoError {
+    let retry_at = match error.disposition(ProblemScope::Order) {
+        Disposition::Until(time) => Some(time),
+        Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => None,
+    };
+    let message = format!("asking for renewal information failed: {error}");
+    RenewalInfoError::Failed { message, retry_at }
 }
 
 /// RFC 9773 section 4.3.2 asks to limit what a CA may say.
@@ -45,7 +51,7 @@ fn again(retry_after: Option<Timestamp>, now: Timestamp) -> Timestamp {
     retry_after.unwrap_or_else(|| after(USUAL)).clamp(after(SHORTEST), after(LONGEST))
 }
 
-/// People follow it from a status and from an event: a link of a reasonable length, and nothing else.
+/// It is shown in a status and in an event: a link of a reasonable length, and nothing else.
 fn is_shown(url: &str) -> bool {
     let is_link = url.starts_with("https://") || url.starts_with("http://");
     is_link && url.len() <= MAX_URL && url.chars().all(|it| it.is_ascii_graphic())
@@ -81,6 +87,7 @@ mod tests {
     use crate::{
         acme::{client::Client, jws::AccountKey},
         clock::{Clock, Manual},
+        issue::RetrySchedule,
         net::scripted::{Answer, Scripted, reply},
     };
 
@@ -98,7 +105,7 @@ mod tests {
     async fn asked(
         answer: impl Fn(Answer) -> Response<bytes::Bytes> + Send + 'static,
         status: u16,
-    ) -> (Result<Option<RenewalInfo>, IssueError>, Vec<String>) {
+    ) -> (Result<Option<RenewalInfo>, RenewalInfoError>, Vec<String>) {
         let http = Arc::new(Scripted::new(move |seen| {
             match seen.path() {
             "/dir" => reply(200).json(&json!({
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_makes_no_sense_is_an_error_that_needs_nobody() {
+    async fn an_answer_without_a_window_is_an_error_that_passes() {
         let day = "2026-12-01T00:00:00Z";
         for body in [
             json!({}),
@@ -178,7 +185,6 @@ mod tests {
         ] {
             let shown = body.to_string();
             let error = asked(move |reply| reply.json(&body), 200).await.0.unwrap_err();
-            assert!(!error.ends_order(), "{shown}");
             assert_eq!(
                 error.disposition(),
                 Disposition::Retry(RetrySchedule::Transport),

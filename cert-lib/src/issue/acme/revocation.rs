@@ -13,10 +13,8 @@ use crate::{
         client::RequestError,
         problem::{Problem, ProblemScope},
     },
-    issue::{Disposition, IssueError, RetrySchedule, RevocationReason},
+    issue::{Disposition, RetrySchedule, RevocationReason, RevokeError},
 };
-
-use super::failure::failed;
 
 /// Revokes a certificate in the name of the account that it was issued to. *Idempotent*: a
 /// certificate that is revoked already is what was asked for.
@@ -24,13 +22,13 @@ pub(super) async fn revoke(
     account: &Account,
     certificate: &CertificateDer<'_>,
     why: RevocationReason,
-) -> Result<(), IssueError> {
+) -> Result<(), RevokeError> {
     let client = account.client();
     let directory = client.directory().await;
-    let directory = directory.map_err(|error| failed(DOING, &error, ProblemScope::Account))?;
+    let directory = directory.map_err(|error| failed(&error))?;
     let Some(url) = &directory.revoke_cert else {
         let message = format!("{DOING} failed: the CA's directory has no revokeCert");
-        return Err(IssueError::fatal(message, Disposition::FixIssuer));
+        return Err(RevokeError::InvalidIssuer(message));
     };
     let request = Revocation { certificate: BASE64URL.encode(certificate), reason: why.code() };
     match account.post(url, &request).await {
@@ -40,33 +38,28 @@ pub(super) async fn revoke(
             if error.problem().is_some_and(|problem| problem.is_gone() && !is_refused(problem)) {
                 client.forget_directory();
             }
-            Err(judged(&error))
+            Err(failed(&error))
         }
     }
 }
 
-/// Somebody was here before: a crash of ours, or a person.
+/// An earlier process, or another client, has revoked it.
 fn is_done(problem: &Problem) -> bool {
     problem.word() == "alreadyRevoked"
 }
 
-/// What the CA says of this certificate, and will say of it again: it belongs to another account, or
-/// the CA does not know it.
+/// The CA will refuse it again: the certificate belongs to another account, or the CA does not know it.
 fn is_refused(problem: &Problem) -> bool {
     matches!(problem.word(), "unauthorized" | "malformed" | "badRevocationReason")
 }
 
-fn judged(error: &RequestError) -> IssueError {
-    match error.problem() {
-        Some(problem) if is_refused(problem) => {
-            IssueError::fatal(format!("{DOING} failed: {error}"), Disposition::FixRequest)
-        }
-        Some(problem) if problem.is_gone() => {
-            let retry = Disposition::Retry(RetrySchedule::Transport);
-            IssueError::passing(format!("{DOING} failed: {error}"), retry)
-        }
-        Some(_) | None => failed(DOING, error, ProblemScope::Account),
-    }
+fn failed(error: &RequestError) -> RevokeError {
+    let disposition = match error.problem() {
+        Some(problem) if is_refused(problem) => Disposition::FixRequest,
+        Some(problem) if problem.is_gone() => Disposition::Retry(RetrySchedule::Transport),
+        Some(_) | None => error.disposition(ProblemScope::Account),
+    };
+    RevokeError::new(format!("{DOING} failed: {error}"), disposition)
 }
 
 const DOING: &str = "revoking the certificate";
@@ -126,7 +119,7 @@ mod tests {
         }
     }
 
-    async fn ask(ca: Ca) -> (Result<(), IssueError>, Arc<Scripted>) {
+    async fn ask(ca: Ca) -> (Result<(), RevokeError>, Arc<Scripted>) {
         let http = Arc::new(Scripted::new(move |seen| ca.serve(seen.path())));
         let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
         let client = Arc::new(Client::new(http.clone(), clock, "https://ca/dir"));
@@ -151,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ca_that_cannot_revoke_says_so() {
+    async fn a_ca_without_revocation_is_an_invalid_issuer() {
         let (outcome, http) = ask(Ca(200, "", false)).await;
         let error = outcome.unwrap_err();
         assert_eq!(error.disposition(), Disposition::FixIssuer);
@@ -160,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_ca_says_tells_whether_another_try_can_help() {
+    async fn the_problem_of_the_ca_decides_whether_another_attempt_can_help() {
         let until = Disposition::Until("2026-11-22T11:00:00Z".parse().unwrap());
         for (status, word, disposition) in [
             (403, "unauthorized", Disposition::FixRequest),

@@ -1,4 +1,4 @@
-//! The steps of an order: each does one thing at the CA or the solver, and tells the view.
+//! The steps of an order: each does one thing at the CA or the solver, and records it in the view.
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::{
         wire::{Authorization, Order},
     },
     issue::{
-        Disposition, IssueError, Phase, RetrySchedule,
+        IssueError, Phase,
         acme::{AcmeIssuer, delegation, failure},
         progress::Durable,
         x509,
@@ -29,7 +29,7 @@ pub(super) struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Looks how far the order is that another process placed.
+    /// Finds out how far the order is that another process placed.
     pub(super) async fn find(&self) -> Result<View, IssueError> {
         let (order, reply) = self.fetch_order().await?;
         let next_poll = self.issuer.next_poll(reply.retry_after, 0);
@@ -46,11 +46,11 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Publishes what the CA wants to see.
+    /// Publishes the proofs.
     pub(super) async fn present(&self, view: &mut View) -> Result<(), IssueError> {
-        let fix = |error: Unprovable| IssueError::fatal(error.to_string(), Disposition::FixRequest);
+        let fix = |error: Unprovable| IssueError::InvalidRequest(error.to_string());
         let open = view.open().map_err(fix)?;
-        // A CA decides which of the requested names it wants proved, but never on other names.
+        // The CA decides which of the requested names must be proved. It must not ask for others.
         for one in &open {
             let (asked, shown) = match &one.of {
                 ProofKind::Name(name) => (self.durable.names.contains(name), name.to_string()),
@@ -74,18 +74,18 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Name servers that do not answer are whoever's who owns the name: they are waited for as long as
-    /// for a record, and no order is held up by them for longer.
+    /// The name servers belong to the owner of the name. One that does not answer is waited for as
+    /// long as for a record, so that it does not block the order for longer.
     fn delegation_failed(&self, error: &SolveError) -> IssueError {
         let failed = failure::unsolved("following CNAMEs", error);
         let age = self.issuer.clock.now().duration_since(self.durable.started);
-        if failed.ends_order() || age < self.issuer.conduct.timing.propagation_timeout {
+        if failed.ends_order() || age < self.issuer.options.timing.propagation_timeout {
             return failed;
         }
-        IssueError::fatal(failed.to_string(), Disposition::Retry(RetrySchedule::Validation))
+        IssueError::OrderFailed(failed.to_string())
     }
 
-    /// Looks once whether the proofs, published at `since`, can be seen. Returns what to wait for.
+    /// Checks once whether the proofs, published at `since`, are visible. Returns what to wait for.
     pub(super) async fn check_visibility(
         &self,
         view: &mut View,
@@ -98,13 +98,13 @@ impl Running<'_> {
                 return Ok(None);
             }
             Ok(Readiness::NotYet { why, look_again }) => (why, look_again),
-            // Not being able to look is not having seen: the same patience applies.
-            Err(SolveError::Unavailable(why)) => (why, self.issuer.conduct.timing.longest_poll),
+            // A failed check counts as not visible: the same deadline applies.
+            Err(SolveError::Unavailable(why)) => (why, self.issuer.options.timing.longest_poll),
             Err(error) => return Err(failure::unsolved("looking at the proofs", &error)),
         };
         let now = self.issuer.clock.now();
         let after = |start: Timestamp, wait| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        let deadline = after(since, self.issuer.conduct.timing.propagation_timeout);
+        let deadline = after(since, self.issuer.options.timing.propagation_timeout);
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }
@@ -112,7 +112,7 @@ impl Running<'_> {
         Ok(Some((Phase::Propagating(why), after(now, look_again).min(deadline))))
     }
 
-    /// Tells the CA to look (section 7.5.1).
+    /// Asks the CA to validate (section 7.5.1).
     pub(super) async fn answer(&self, view: &mut View) -> Result<(), IssueError> {
         let open = view.open().unwrap_or_default();
         let waiting = open.iter().filter(|one| !one.answered);
@@ -138,33 +138,29 @@ impl Running<'_> {
             return Err(failure::failed("answering a challenge", &error, ProblemScope::Order));
         }
         if refused {
-            // The CA went on by itself, or the authorization is over. Of the latter the order need
-            // not tell.
+            // The CA went on by itself, or the authorization is over, which the order need not show.
             self.authorize(view).await?;
             if view.open().unwrap_or_default().iter().any(|one| !one.answered) {
                 let message = "the CA did not take the answer to a challenge that it waits for";
-                let retry = Disposition::Retry(RetrySchedule::Transport);
-                return Err(IssueError::passing(message, retry));
+                return Err(IssueError::transient(message));
             }
         }
         view.answered(self.issuer.next_poll(retry_after, 0));
         Ok(())
     }
 
-    /// Asks how far the order is: one request, however many names it has.
+    /// Fetches the order: one request, however many names it has.
     pub(super) async fn poll(&self, view: &mut View) -> Result<(), IssueError> {
         let (order, reply) = self.fetch_order().await?;
         view.polled(order, self.issuer.next_poll(reply.retry_after, view.polls() + 1));
         Ok(())
     }
 
-    /// Sends the signing request (section 7.4), and takes the proofs away meanwhile: the CA has
-    /// seen them.
+    /// Sends the signing request (section 7.4), and meanwhile removes the proofs, which the CA has
+    /// seen.
     pub(super) async fn finalize(&self, view: &mut View) -> Result<(), IssueError> {
-        let csr =
-            x509::signing_request(self.request, self.durable.key.as_ref()).map_err(|error| {
-                IssueError::fatal(error.to_string(), Disposition::Retry(RetrySchedule::Transport))
-            })?;
+        let csr = x509::signing_request(self.request, self.durable.key.as_ref());
+        let csr = csr.map_err(|error| failure::gone(&error.to_string()))?;
         let payload = json!({"csr": base64url(&csr)});
         let known = view.finalize_unknown();
         let finalize = self.issuer.account.post(&view.order.finalize, &payload);
@@ -176,7 +172,7 @@ impl Running<'_> {
                 let polls = if view.is_finalized() { view.polls() } else { 0 };
                 view.finalized(Some(order), self.issuer.next_poll(reply.retry_after, polls));
             }
-            // It was finalized before, and the answer got lost: look at once how far it is.
+            // It was finalized before, and the answer was lost: find out at once how far it is.
             Err(RequestError::Problem(problem)) if problem.word() == "orderNotReady" => {
                 let again = view.is_finalized();
                 let at_once = self.issuer.clock.now();
@@ -186,7 +182,7 @@ impl Running<'_> {
             }
             Err(error) => {
                 let error = failed(error);
-                if error.is_unsent() || error.limit().is_some() {
+                if error.is_unsent() {
                     view.finalize_known(known);
                 }
                 return Err(error);
@@ -196,7 +192,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Finds out why the CA gave the order up.
+    /// Finds out why the CA ended the order.
     pub(super) async fn explain(&self, view: &mut View) -> IssueError {
         let all = self.fetch_authorizations(&view.order).await;
         // One that cannot be fetched explains nothing; the order is over all the same.
@@ -212,7 +208,7 @@ impl Running<'_> {
         }
     }
 
-    /// The certificate does not depend on it, and the caller sweeps up what stays behind.
+    /// The certificate does not depend on it, and the caller removes what is left later.
     async fn cleanup(&self, view: &View) {
         let proofs = cleanup_by_name(&self.durable.names, &view.proofs);
         if proofs.is_empty() {
@@ -230,7 +226,7 @@ impl Running<'_> {
         Ok((reply.json().map_err(failed)?, reply))
     }
 
-    /// Of as many as were asked for, however many the CA lists.
+    /// At most as many as were requested, however many the CA lists.
     async fn fetch_authorizations(
         &self,
         order: &Order,
@@ -246,7 +242,7 @@ impl Running<'_> {
     }
 }
 
-/// What to take away: the `known` proofs, and for each other name whatever is found there.
+/// What to remove: the `known` proofs, and for each other name all that is published there.
 pub(super) fn cleanup_by_name(names: &[DnsName], known: &[Proof]) -> Vec<Proof> {
     let mut proofs = known.to_vec();
     for fqdn in names.iter().map(DnsName::challenge) {

@@ -4,7 +4,7 @@ mod ca;
 mod delegated;
 mod faults;
 mod limits;
-mod wishes;
+mod options;
 
 use std::{
     collections::VecDeque,
@@ -18,7 +18,10 @@ use super::*;
 use crate::{
     acme::{client::Client, jws::AccountKey},
     clock::Manual,
-    issue::{InlineKeyGenerator, LimitScope},
+    issue::{
+        InlineKeyGenerator, LimitScope,
+        driver::{MemoryOrderStore, Outcome, drive},
+    },
     model::{
         bundle::Bundle,
         key::PrivateKey,
@@ -34,16 +37,16 @@ use crate::{
 
 use self::ca::{Ca, CaBehavior};
 
-/// Remembers what it was told; everything can be seen at once unless `looks` says otherwise.
+/// A solver that records its calls; proofs are visible at once unless `looks` has other answers.
 #[derive(Default)]
 struct RecordStore {
     log: Mutex<Vec<String>>,
     looks: Mutex<VecDeque<Result<Readiness, SolveError>>>,
-    /// Why it publishes nothing at first, each time.
-    hiccups: Mutex<VecDeque<SolveError>>,
+    /// The errors of the first calls to publish.
+    failures: Mutex<VecDeque<SolveError>>,
     cleanup_fails: bool,
     addresses: bool,
-    /// Where the CNAMEs at challenge names lead.
+    /// The targets of CNAMEs at challenge names.
     leads: delegated::Leads,
 }
 
@@ -65,7 +68,7 @@ impl Solver for RecordStore {
 
     async fn present(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.note("present", proofs);
-        self.hiccups.lock().unwrap().pop_front().map_or(Ok(()), Err)
+        self.failures.lock().unwrap().pop_front().map_or(Ok(()), Err)
     }
 
     async fn ready(&self, _: &Owner, _: &[Proof]) -> Result<Readiness, SolveError> {
@@ -115,7 +118,7 @@ impl EngineHarness {
     async fn with(
         manner: CaBehavior,
         board: RecordStore,
-        conduct: AcmeOptions,
+        options: AcmeOptions,
         mut hook: Hook,
     ) -> Self {
         let clock = Arc::new(Manual::at("2026-11-22T10:00:00Z".parse().unwrap()));
@@ -137,7 +140,7 @@ impl EngineHarness {
             board.clone(),
             clock.clone(),
             Arc::new(InlineKeyGenerator),
-            conduct,
+            options,
         );
         http.clear();
         Self { issuer, http, ca, board, clock }
@@ -147,25 +150,73 @@ impl EngineHarness {
         self.clock.step(until.duration_since(self.clock.now()).max(SignedDuration::ZERO));
     }
 
-    /// Calls again and again as a controller does, and again after errors that leave the order.
-    async fn drive(&self, request: &Request, from: Option<Progress>) -> Result<Bundle, IssueError> {
-        let mut progress = from;
-        for _ in 0..100 {
-            match self.issuer.advance(request, progress.clone()).await {
-                Ok(Advance::Issued(bundle)) => return Ok(bundle),
-                Ok(Advance::Waiting { progress: next, until, .. }) => {
-                    self.wait_until(until);
-                    progress = Some(next);
-                }
-                Err(error) if error.ends_order() => return Err(error),
-                Err(error) => progress = kept(&error, progress),
+    /// Drives an order until `stops`, it is issued or it fails. Tries again at once after errors that
+    /// leave the order.
+    async fn until(
+        &self,
+        request: &Request,
+        orders: &mut MemoryOrderStore,
+        mut stops: impl FnMut(&Outcome) -> bool,
+    ) -> Outcome {
+        for _ in 0..MAX_CALLS {
+            let outcome = drive(&self.issuer, request, orders, None, self.clock.as_ref()).await;
+            let outcome = outcome.unwrap();
+            match &outcome {
+                _ if stops(&outcome) => return outcome,
+                Outcome::Issued(_) => return outcome,
+                Outcome::Failed { error, .. } if error.ends_order() => return outcome,
+                Outcome::Waiting { until, .. } => self.wait_until(*until),
+                Outcome::Retry { .. } | Outcome::Failed { .. } => {}
             }
         }
-        panic!("100 steps are too many: {:?}", self.http.log());
+        panic!("{MAX_CALLS} calls are too many: {:?}", self.http.log());
+    }
+
+    async fn drive(&self, request: &Request, from: Option<Progress>) -> Result<Bundle, IssueError> {
+        let mut orders = from.map(MemoryOrderStore::resume).unwrap_or_default();
+        match self.until(request, &mut orders, |_| false).await {
+            Outcome::Issued(bundle) => Ok(*bundle),
+            Outcome::Failed { error, .. } => Err(error),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn issue(&self, request: &Request) -> Result<Bundle, IssueError> {
         self.drive(request, None).await
+    }
+
+    /// Drives an order until the first error. Returns how far the order is.
+    async fn first_error(&self, request: &Request) -> (IssueError, Option<Progress>) {
+        let mut orders = MemoryOrderStore::default();
+        let is_error = |it: &Outcome| matches!(it, Outcome::Retry { .. } | Outcome::Failed { .. });
+        match self.until(request, &mut orders, is_error).await {
+            Outcome::Retry { error, .. } | Outcome::Failed { error, .. } => {
+                (error, orders.progress().cloned())
+            }
+            other => panic!("{other:?}: {:?}", self.http.log()),
+        }
+    }
+
+    /// One call of the issuer. Returns what the order waits for; nothing once it is issued.
+    async fn step(
+        &self,
+        request: &Request,
+        progress: &mut Option<Progress>,
+    ) -> Option<(Phase, Timestamp)> {
+        match self.issuer.advance(request, progress.clone()).await.unwrap() {
+            Advance::Issued(_) => None,
+            Advance::Waiting { progress: next, doing, until } => {
+                *progress = Some(next);
+                Some((doing, until))
+            }
+        }
+    }
+
+    /// An order that is placed and nothing more.
+    async fn placed(&self, request: &Request) -> Progress {
+        let mut progress = None;
+        assert!(self.step(request, &mut progress).await.is_some(), "issued");
+        progress.unwrap()
     }
 
     fn board_log(&self) -> Vec<String> {
@@ -190,14 +241,6 @@ fn request(names: &[&str]) -> Request {
         key: KeyChoice::default(),
     };
     Request::new(Owner("default/x".to_owned()), Fingerprint::stored("f"), subject)
-}
-
-/// What a controller goes on with after an error that leaves the order.
-fn kept(error: &IssueError, before: Option<Progress>) -> Option<Progress> {
-    if let (Some(before), Some(after)) = (&before, error.progress()) {
-        assert!(after.is_stored_by(before));
-    }
-    error.progress().cloned().or(before)
 }
 
 /// What the next process finds.
@@ -259,13 +302,11 @@ async fn a_ca_that_signs_at_once_is_not_polled() {
 #[tokio::test]
 async fn the_key_is_given_out_before_anything_but_the_order_happens() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
-    let Advance::Waiting { progress, doing, until } =
-        bench.issuer.advance(&request(&["app.example.org"]), None).await.unwrap()
-    else {
-        panic!("issued without a proof")
-    };
-    assert_eq!((doing, until), (Phase::Ordered, bench.clock.now()));
+    let mut progress = None;
+    let waits = bench.step(&request(&["app.example.org"]), &mut progress).await;
+    assert_eq!(waits, Some((Phase::Ordered, bench.clock.now())));
     assert_eq!(bench.http.log(), ["POST /new-order"]);
+    let progress = progress.unwrap();
     let text = progress.encode().unwrap();
     assert!(String::from_utf8_lossy(&text).contains("BEGIN PRIVATE KEY"));
     assert!(stored(&progress).is_stored_by(&progress));
@@ -297,14 +338,9 @@ async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
             let request = request(&["example.org", "*.example.org"]);
             let mut progress = None;
             for _ in 0..crash {
-                match bench.issuer.advance(&request, progress.clone()).await.unwrap() {
-                    Advance::Waiting { progress: next, until, .. } => {
-                        bench.wait_until(until);
-                        progress = Some(next);
-                    }
-                    // Issued, but the Secret was not written: the crash comes here.
-                    Advance::Issued(_) => break,
-                }
+                // Issued, but the Secret was not written: the crash comes here.
+                let Some((_, until)) = bench.step(&request, &mut progress).await else { break };
+                bench.wait_until(until);
             }
             let key = progress.as_ref().unwrap().durable.key.clone().unwrap();
             let bundle = bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
@@ -321,10 +357,7 @@ async fn a_crash_at_any_point_costs_no_second_order_and_no_second_signature() {
 async fn a_process_that_comes_for_the_certificate_only_takes_the_proofs_away() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["app.example.org"]);
-    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
+    let progress = bench.placed(&request).await;
     let first = bench.drive(&request, Some(progress.clone())).await.unwrap();
     bench.board.log.lock().unwrap().clear();
     bench.http.clear();
@@ -344,9 +377,7 @@ async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
     let request = request(&["app.example.org"]);
     let mut progress = None;
     for _ in 0..2 {
-        let advance = bench.issuer.advance(&request, progress).await.unwrap();
-        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued") };
-        progress = Some(next);
+        bench.step(&request, &mut progress).await.unwrap();
     }
     assert_eq!(bench.count("POST /challenge/0"), 1);
     bench.drive(&request, progress.as_ref().map(stored)).await.unwrap();
@@ -357,20 +388,16 @@ async fn a_challenge_that_the_ca_is_looking_at_is_not_answered_again() {
 async fn a_solver_that_fails_once_costs_no_second_look_at_a_hundred_authorizations() {
     let names: Vec<String> = (0..100).map(|n| format!("n{n}.example.org")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let hiccups = Mutex::new([SolveError::Unavailable("down".to_owned())].into());
-    let board = RecordStore { hiccups, ..RecordStore::default() };
+    let failures = Mutex::new([SolveError::Unavailable("down".to_owned())].into());
+    let board = RecordStore { failures, ..RecordStore::default() };
     let bench = EngineHarness::new(CaBehavior::default(), board).await;
     let request = request(&names);
-    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
-    let error = bench.issuer.advance(&request, Some(progress.clone())).await.unwrap_err();
+    let (error, progress) = bench.first_error(&request).await;
     assert_eq!(error.to_string(), "publishing the proofs failed: down");
     assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport));
     assert_eq!(bench.http.log().len(), 1 + 100);
     bench.http.clear();
-    bench.drive(&request, kept(&error, Some(progress))).await.unwrap();
+    bench.drive(&request, progress).await.unwrap();
     let log = bench.http.log();
     assert!(!log.iter().any(|line| line.starts_with("POST /authz/")), "{log:?}");
     // Each name answered once; the order asked for, finalized and asked for, the certificate fetched.
@@ -387,8 +414,8 @@ async fn of_a_hundred_challenges_only_the_one_whose_answer_is_lost_is_answered_a
         let broken = || HttpError::Broken { host: "ca".to_owned(), reason: "reset".to_owned() };
         lost.then(|| Err(broken()))
     };
-    let (board, conduct) = (RecordStore::default(), AcmeOptions::default());
-    let bench = EngineHarness::with(CaBehavior::default(), board, conduct, Box::new(hook)).await;
+    let (board, options) = (RecordStore::default(), AcmeOptions::default());
+    let bench = EngineHarness::with(CaBehavior::default(), board, options, Box::new(hook)).await;
     bench.issue(&request(&names)).await.unwrap();
     let answers = bench.http.log().into_iter().filter(|line| line.starts_with("POST /challenge/"));
     assert_eq!(answers.count(), 100 + 1);
@@ -416,21 +443,17 @@ async fn the_ca_is_polled_at_its_own_pace() {
     let ca = CaBehavior { validation_polls: 2, retry_after: Some("7"), ..CaBehavior::default() };
     let bench = EngineHarness::new(ca, RecordStore::default()).await;
     let request = request(&["app.example.org"]);
-    let mut progress = None;
     let mut waits = Vec::new();
-    loop {
-        match bench.issuer.advance(&request, progress.take()).await.unwrap() {
-            Advance::Issued(_) => break,
-            Advance::Waiting { progress: next, until, doing } => {
-                waits.push((doing, until.duration_since(bench.clock.now()).as_secs()));
-                bench.wait_until(until);
-                progress = Some(next);
-            }
+    let mut orders = MemoryOrderStore::default();
+    let outcome = bench.until(&request, &mut orders, |outcome| {
+        if let Outcome::Waiting { doing, until } = outcome {
+            waits.push((doing.clone(), until.duration_since(bench.clock.now()).as_secs()));
         }
-    }
+        false
+    });
+    assert!(matches!(outcome.await, Outcome::Issued(_)));
     let validating = || (Phase::Validating, 7);
-    let want = [(Phase::Ordered, 0), validating(), validating(), validating(), (Phase::Signing, 7)];
-    assert_eq!(waits, want);
+    assert_eq!(waits, [validating(), validating(), validating(), (Phase::Signing, 7)]);
 }
 
 #[tokio::test]
@@ -443,15 +466,13 @@ async fn an_early_call_asks_the_ca_nothing() {
     let request = request(&["app.example.org"]);
     let mut progress = None;
     for _ in 0..5 {
-        let advance = bench.issuer.advance(&request, progress).await.unwrap();
-        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued too early") };
-        progress = Some(next);
+        assert!(bench.step(&request, &mut progress).await.is_some(), "issued too early");
     }
     assert_eq!(bench.http.log().len(), 3, "order, authorization, challenge");
 }
 
 #[tokio::test]
-async fn proofs_that_nobody_sees_are_given_up_after_a_while() {
+async fn an_order_whose_proofs_are_not_visible_is_given_up_after_a_while() {
     let board = RecordStore {
         looks: Mutex::new((0..50).map(|_| not_yet(50)).collect()),
         ..RecordStore::default()
@@ -482,7 +503,7 @@ async fn proofs_that_are_seen_late_are_answered_then() {
 }
 
 #[tokio::test]
-async fn a_refused_proof_is_told_in_the_ca_s_words() {
+async fn the_error_for_a_refused_proof_has_the_reasons_of_the_ca() {
     let bench = EngineHarness::new(
         CaBehavior { refuses: true, ..CaBehavior::default() },
         RecordStore::default(),
@@ -532,17 +553,7 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
         )
         .await;
         let request = request(&["app.example.org"]);
-        let mut progress = None;
-        let error = loop {
-            match bench.issuer.advance(&request, progress).await {
-                Ok(Advance::Waiting { progress: next, until, .. }) => {
-                    bench.wait_until(until);
-                    progress = Some(next);
-                }
-                Ok(Advance::Issued(_)) => panic!("issued in spite of {path} {word}"),
-                Err(error) => break error,
-            }
-        };
+        let (error, _) = bench.first_error(&request).await;
         // The clock has moved by some polls, so an hour from then is compared by its kind.
         let same = match (error.disposition(), disposition) {
             (Disposition::Until(is), Disposition::Until(want)) => {
@@ -560,10 +571,7 @@ async fn what_the_ca_answers_decides_whether_the_order_stands() {
 async fn a_certificate_for_another_key_is_refused() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["app.example.org"]);
-    let Advance::Waiting { mut progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
+    let mut progress = bench.placed(&request).await;
     bench.drive(&request, Some(progress.clone())).await.unwrap();
     progress.durable.key = Some(PrivateKey::generate(Default::default()).unwrap());
     let error = bench.drive(&request, Some(stored(&progress))).await.unwrap_err();
@@ -574,7 +582,7 @@ async fn a_certificate_for_another_key_is_refused() {
 }
 
 #[tokio::test]
-async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
+async fn a_signing_request_of_the_user_gets_a_certificate_without_key() {
     let key = PrivateKey::generate(Default::default()).unwrap();
     let own = crate::issue::x509::signing_request(&request(&["app.example.org"]), Some(&key));
     let text = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", own.unwrap()));
@@ -590,10 +598,7 @@ async fn a_signing_request_of_somebody_else_gets_a_certificate_without_key() {
 async fn an_abandoned_order_takes_its_proofs_away_even_in_another_process() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let request = request(&["example.org", "*.example.org"]);
-    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
+    let progress = bench.placed(&request).await;
     bench.issuer.advance(&request, Some(progress.clone())).await.unwrap();
     bench.issuer.abandon(&request.owner, &stored(&progress)).await.unwrap();
     assert_eq!(
@@ -606,11 +611,11 @@ async fn an_abandoned_order_takes_its_proofs_away_even_in_another_process() {
 async fn a_progress_of_another_request_is_not_continued() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let mut request = request(&["app.example.org"]);
-    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
+    let progress = bench.placed(&request).await;
     request.fingerprint = Fingerprint::stored("other");
     let error = bench.issuer.advance(&request, Some(progress)).await.unwrap_err();
     assert!(error.ends_order());
 }
+
+/// More than any order of these tests takes.
+const MAX_CALLS: usize = 2_000;

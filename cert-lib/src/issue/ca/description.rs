@@ -1,4 +1,4 @@
-//! What a CA's certificate says of it, for people.
+//! The description of a CA by its certificate.
 
 use jiff::Timestamp;
 use x509_parser::{certificate::X509Certificate, x509::AttributeTypeAndValue};

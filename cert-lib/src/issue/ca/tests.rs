@@ -194,7 +194,7 @@ async fn the_key_of_a_signing_request_is_the_one_that_is_certified() {
     let maker = PrivateKey::generate(KeyType::P256).unwrap();
     let mut params = CertificateParams::new(vec!["b.example.org".into()]).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "somebody");
+    params.distinguished_name.push(DnType::OrganizationName, "user");
     params.distinguished_name.push(DnType::CommonName, "not a name");
     params.subject_alt_names.push(rcgen::SanType::IpAddress("10.0.0.1".parse().unwrap()));
     let csr = params.serialize_request(&maker.signer().unwrap()).unwrap().pem().unwrap();
@@ -207,11 +207,11 @@ async fn the_key_of_a_signing_request_is_the_one_that_is_certified() {
     assert_eq!(bundle.leaf.public_key, maker.public_key());
     assert_eq!(bundle.leaf.names, ["b.example.org".parse::<DnsName>().unwrap()].into());
     let (_, leaf) = X509Certificate::from_der(&bundle.chain[0]).unwrap();
-    assert_eq!(leaf.subject().to_string(), "O=somebody, CN=not a name");
+    assert_eq!(leaf.subject().to_string(), "O=user, CN=not a name");
 
     let own = SelfSignedIssuer::new(clock(), Arc::new(InlineKeyGenerator));
     let bundle = issued(&own, &request).await;
-    assert!(bundle.key.is_some(), "nobody else can sign with the maker's key");
+    assert!(bundle.key.is_some(), "only its maker can sign with the key of the request");
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ fn names_that_cannot_be_certified_are_refused_in_upstreams_words() {
         other_names(&own(emails), &own(addresses), &own(uris)).unwrap_err().to_string()
     };
     for (said, wanted) in [
-        (refused(&["nobody"], &[], &[]), "invalid email address in 'spec.EmailAddresses'"),
+        (refused(&["no-address"], &[], &[]), "invalid email address in 'spec.EmailAddresses'"),
         (refused(&["a b@c"], &[], &[]), "invalid email address"),
         (refused(&[], &["10.0.0"], &[]), "invalid IP address in 'spec.IPAddresses': 10.0.0"),
         (refused(&[], &[], &["no-scheme/path"]), "invalid URI in 'spec.URIs'"),

@@ -66,12 +66,12 @@ fn dns(names: &[&str]) -> Vec<SanType> {
     names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect()
 }
 
-fn said(bundle: &Bundle, request: &Request) -> String {
+fn result(bundle: &Bundle, request: &Request) -> String {
     verify(bundle, request, now()).map_or_else(|error| error.to_string(), |()| "fits".to_owned())
 }
 
 #[test]
-fn names_count_only_as_alternative_names_whoever_issued() {
+fn names_count_only_as_alternative_names_for_every_issuer() {
     let name = Some("a.example.org");
     let acme = |names: &[&str]| request(name, names, None);
     let ca = |names: &[&str]| request(name, names, Some(extras(name, false)));
@@ -88,16 +88,16 @@ fn names_count_only_as_alternative_names_whoever_issued() {
         for (request, wanted) in
             [(acme(&["*.b.example.org"]), acme_says), (ca(&["*.b.example.org"]), ca_says)]
         {
-            let said = said(&given, &request);
+            let said = result(&given, &request);
             assert!(said.contains(wanted), "{has:?}: {said}");
         }
     }
     let given = bundle("", &dns(&[idn]), |_| {});
-    assert_eq!(said(&given, &request(None, &[idn], None)), "fits");
-    // The common name is in the subject besides, where the key is ours.
+    assert_eq!(result(&given, &request(None, &[idn], None)), "fits");
+    // The common name is also in the subject, where this program holds the key.
     let given = bundle("other", &dns(&["a.example.org"]), |_| {});
-    assert_eq!(said(&given, &acme(&[])), "fits");
-    assert!(said(&given, &ca(&[])).contains("not have the common name \"a.example.org\""));
+    assert_eq!(result(&given, &acme(&[])), "fits");
+    assert!(result(&given, &ca(&[])).contains("not have the common name \"a.example.org\""));
 }
 
 #[test]
@@ -114,19 +114,19 @@ fn addresses_emails_and_uris_are_compared() {
         SanType::URI("spiffe://example/x".try_into().unwrap()),
     ];
     let ours = request(None, &[], Some(asked));
-    assert_eq!(said(&bundle("", &has, |_| {}), &ours), "fits");
+    assert_eq!(result(&bundle("", &has, |_| {}), &ours), "fits");
     let wanted = ["a@example.org", "10.0.0.1", "2001:db8::1", "spiffe://example/x"];
     for (left_out, wanted) in wanted.into_iter().enumerate() {
         let rest = has.iter().enumerate().filter(|(at, _)| *at != left_out);
         let rest: Vec<SanType> = rest.map(|(_, name)| name.clone()).collect();
-        let said = said(&bundle("", &rest, |_| {}), &ours);
+        let said = result(&bundle("", &rest, |_| {}), &ours);
         assert_eq!(said, format!("the certificate does not cover {wanted}"));
     }
     let acme =
         OrderOptions { addresses: vec!["10.0.0.1".parse().unwrap()], ..OrderOptions::default() };
     let acme = Request { acme, ..request(None, &[], None) };
-    assert_eq!(said(&bundle("", &has, |_| {}), &acme), "fits");
-    assert!(said(&bundle("", &[], |_| {}), &acme).contains("does not cover 10.0.0.1"));
+    assert_eq!(result(&bundle("", &has, |_| {}), &acme), "fits");
+    assert!(result(&bundle("", &[], |_| {}), &acme).contains("does not cover 10.0.0.1"));
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn key_power_and_validity_are_compared() {
     let ca = request(name, &[], Some(extras(name, false)));
     for request in [&acme, &ca] {
         let swapped = Bundle { key: other.key.clone(), ..given.clone() };
-        assert_eq!(said(&swapped, request), "the certificate is for another key");
+        assert_eq!(result(&swapped, request), "the certificate is for another key");
         let keyless = Bundle { key: None, ..given.clone() };
-        assert_eq!(said(&keyless, request), "the certificate is for another key");
+        assert_eq!(result(&keyless, request), "the certificate is for another key");
         let kept = Request { key: other.key.clone(), ..request.clone() };
-        assert_eq!(said(&given, &kept), "the certificate is for another key");
+        assert_eq!(result(&given, &kept), "the certificate is for another key");
     }
     let changed = |change: fn(&mut CertificateParams)| bundle("a.example.org", &names, change);
     let old = changed(|it| it.not_after = rcgen::date_time_ymd(2026, 11, 22));
@@ -159,7 +159,7 @@ fn key_power_and_validity_are_compared() {
         (&signs, "fits", "is one of a CA, or is not"),
     ] {
         for (request, wanted) in [(&acme, acme_says), (&ca, ca_says)] {
-            let said = said(given, request);
+            let said = result(given, request);
             assert!(said.contains(wanted), "{said}, not {wanted}");
         }
     }
@@ -196,7 +196,7 @@ async fn what_our_own_issuers_give_is_what_was_asked_for() {
         let kept = Request { key: Some(maker.clone()), ..plain.clone() };
         for request in [plain, spoken, addressed, by_csr, kept] {
             for issuer in [&ca, &own] {
-                assert_eq!(said(&issued(issuer.as_ref(), &request).await, &request), "fits");
+                assert_eq!(result(&issued(issuer.as_ref(), &request).await, &request), "fits");
             }
         }
     }

@@ -28,24 +28,6 @@ async fn once(
     .await
 }
 
-/// Goes on until the first error.
-async fn stumble(bench: &EngineHarness) -> (IssueError, Option<Progress>) {
-    let mut progress = None;
-    loop {
-        match bench.issuer.advance(&app(), progress.clone()).await {
-            Ok(Advance::Waiting { progress: next, until, .. }) => {
-                bench.wait_until(until);
-                progress = Some(next);
-            }
-            Ok(Advance::Issued(_)) => panic!("issued: {:?}", bench.http.log()),
-            Err(error) => {
-                let progress = kept(&error, progress);
-                return (error, progress);
-            }
-        }
-    }
-}
-
 fn signatures(bench: &EngineHarness) -> u32 {
     bench.ca.lock().unwrap().signatures
 }
@@ -76,7 +58,7 @@ async fn a_bad_nonce_without_another_costs_one_head_request() {
 
 /// faults.md 3, 4, 5
 #[tokio::test]
-async fn a_limit_on_new_orders_lasts_as_the_ca_says_or_a_minute_at_least() {
+async fn a_limit_on_new_orders_lasts_until_retry_after_or_a_minute() {
     let until = |text: &str| Disposition::Until(text.parse().unwrap());
     for (header, disposition) in [
         (Some("7200"), until("2026-11-22T12:00:00Z")),
@@ -92,7 +74,7 @@ async fn a_limit_on_new_orders_lasts_as_the_ca_says_or_a_minute_at_least() {
             limited.json(&problem("rateLimited"))
         })
         .await;
-        let (error, progress) = stumble(&bench).await;
+        let (error, progress) = bench.first_error(&app()).await;
         assert_eq!((error.disposition(), progress.is_none()), (disposition, true));
         assert_eq!(bench.http.log(), [NEW_ORDER]);
     }
@@ -118,7 +100,7 @@ async fn a_limit_met_on_the_way_does_not_cost_the_order() {
 
 /// faults.md 6
 #[tokio::test]
-async fn an_overloaded_ca_is_left_in_peace_until_it_says_whatever_was_asked() {
+async fn an_overloaded_ca_gets_no_request_before_its_retry_after() {
     let busy = || reply(503).header("retry-after", "60").html("<h1>Busy</h1>");
     for path in ["/dir", "/nonce"].iter().chain(&WORK) {
         let (mut directories, mut spent, mut refused) = (0, false, false);
@@ -139,7 +121,7 @@ async fn an_overloaded_ca_is_left_in_peace_until_it_says_whatever_was_asked() {
         if *path == "/dir" {
             bench.issuer.account.client().forget_directory();
         }
-        let (error, progress) = stumble(&bench).await;
+        let (error, progress) = bench.first_error(&app()).await;
         let Disposition::Until(time) = error.disposition() else { panic!("{path}: {error:?}") };
         assert_eq!(time.duration_since(bench.clock.now()), SignedDuration::from_mins(1));
         assert!(!error.ends_order(), "{path}");
@@ -150,7 +132,7 @@ async fn an_overloaded_ca_is_left_in_peace_until_it_says_whatever_was_asked() {
 
 /// faults.md 7, 8
 #[tokio::test]
-async fn an_answer_that_is_no_problem_document_is_a_hiccup_of_one_step() {
+async fn an_answer_that_is_no_problem_document_is_a_transient_error_of_one_step() {
     for path in &WORK[1..] {
         for broken in [
             || reply(500).nonce("n").html("<html><h1>500</h1></html>"),
@@ -160,7 +142,7 @@ async fn an_answer_that_is_no_problem_document_is_a_hiccup_of_one_step() {
             || reply(403).nonce("n").html("<h1>blocked by proxy</h1>"),
         ] {
             let bench = once(path, broken).await;
-            let (error, progress) = stumble(&bench).await;
+            let (error, progress) = bench.first_error(&app()).await;
             assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{path}");
             assert!(!error.ends_order(), "{path}: {error}");
             bench.drive(&app(), progress).await.unwrap();
@@ -171,11 +153,11 @@ async fn an_answer_that_is_no_problem_document_is_a_hiccup_of_one_step() {
 
 /// faults.md 7
 #[tokio::test]
-async fn a_page_that_calls_itself_a_success_is_a_hiccup_of_one_step() {
+async fn a_page_with_status_200_is_a_transient_error_of_one_step() {
     // A challenge has nothing to say, so nothing is read of it.
     for path in ["/authz/0", "/order/1", "/finalize/1", "/cert/1"] {
         let bench = once(path, || reply(200).nonce("n").html("<h1>Welcome</h1>")).await;
-        let (error, progress) = stumble(&bench).await;
+        let (error, progress) = bench.first_error(&app()).await;
         assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{path}");
         assert!(!error.ends_order() && error.to_string().contains("cannot be used"), "{error}");
         bench.drive(&app(), progress).await.unwrap();

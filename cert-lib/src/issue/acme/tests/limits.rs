@@ -47,7 +47,7 @@ async fn limited(
 
 /// faults.md 3 and 4
 #[tokio::test]
-async fn a_limit_of_a_new_order_lasts_until_the_ca_said_in_either_form() {
+async fn a_limit_of_a_new_order_lasts_until_retry_after_in_either_form() {
     let date = "Sun, 22 Nov 2026 11:00:00 GMT";
     let about = LimitScope::Domain("example.com".parse().unwrap());
     let detail =
@@ -72,7 +72,7 @@ async fn a_limit_of_a_new_order_lasts_until_the_ca_said_in_either_form() {
 
 /// faults.md 5
 #[tokio::test]
-async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it_again() {
+async fn orders_that_wait_while_the_account_meets_a_limit_do_not_meet_it_again() {
     for (retry_after, disposition) in [
         (Some("600"), Disposition::Until("2026-11-22T10:10:01Z".parse().unwrap())),
         (None, Disposition::Retry(RetrySchedule::Validation)),
@@ -93,14 +93,14 @@ async fn whoever_waits_to_order_while_the_account_meets_a_limit_does_not_meet_it
             asked += u32::from(!error.is_unsent());
             denied += u32::from(error.denies_renewal());
         }
-        assert_eq!((asked, denied), (1, 1), "nobody else was asked or refused");
+        assert_eq!((asked, denied), (1, 1), "the other orders were not sent");
         assert_eq!(bench.count("POST /new-order"), 1);
     }
 }
 
 /// faults.md 35
 #[tokio::test]
-async fn a_refused_order_names_the_names_whose_proofs_were_found_wanting() {
+async fn the_error_of_a_refused_order_has_the_names_whose_proofs_were_refused() {
     let bench = EngineHarness::new(
         CaBehavior { refuses: true, ..CaBehavior::default() },
         RecordStore::default(),

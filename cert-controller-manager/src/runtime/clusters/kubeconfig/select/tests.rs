@@ -99,7 +99,7 @@ fn invalid_fields_are_refused_by_name() {
     for (config, expected) in [
         (json!({}), "server is not set"),
         (missing_context, "current-context is \"other\""),
-        (duplicate, "users has the name \"u\" duplicate"),
+        (duplicate, "users has the name \"u\" twice"),
         (config(&json!({}), &json!({})), "cluster \"c\": server is not set"),
         (with("server", json!("ftp://a")), "server: the scheme \"ftp\""),
         (with("server", json!(5)), "clusters[0].cluster.server is not a text"),

@@ -61,7 +61,7 @@ async fn a_chain_is_read_however_it_is_written() {
 
 /// faults.md 24
 #[tokio::test]
-async fn what_is_no_chain_is_fetched_again_for_an_hour_and_then_ordered_anew() {
+async fn what_is_no_chain_is_fetched_again_for_an_hour_and_then_ordered_again() {
     for twist in [
         |_: &str| String::new(),
         |_: &str| "no PEM at all".to_owned(),
@@ -70,7 +70,7 @@ async fn what_is_no_chain_is_fetched_again_for_an_hour_and_then_ordered_anew() {
         |pem: &str| pem.repeat(1 + 300_000 / pem.len()),
     ] {
         let bench = twisted(twist).await;
-        let (error, progress) = stumble(&bench).await;
+        let (error, progress) = bench.first_error(&app()).await;
         assert_eq!(error.disposition(), Disposition::Retry(RetrySchedule::Transport), "{error}");
         assert!(!error.ends_order());
         bench.clock.step(SignedDuration::from_hours(1));
@@ -95,7 +95,7 @@ async fn an_answer_that_is_too_large_for_a_chain_is_refused() {
         Box::new(hook),
     )
     .await;
-    let (error, progress) = stumble(&bench).await;
+    let (error, progress) = bench.first_error(&app()).await;
     assert_eq!(
         error.to_string(),
         "the CA's certificate cannot be used: the answer of ca is larger than 1048576 bytes"

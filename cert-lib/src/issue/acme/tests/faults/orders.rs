@@ -6,11 +6,11 @@ use super::*;
 
 /// faults.md 13
 #[tokio::test]
-async fn a_connection_that_breaks_after_finalizing_is_resumed_and_not_ordered_anew() {
+async fn a_connection_that_breaks_after_finalizing_is_resumed_and_not_ordered_again() {
     for (reused, finalize) in [(false, 5), (true, 2)] {
         let manner = CaBehavior { reused, lose_answer: Some(finalize), ..CaBehavior::default() };
         let bench = EngineHarness::new(manner, RecordStore::default()).await;
-        let (error, progress) = stumble(&bench).await;
+        let (error, progress) = bench.first_error(&app()).await;
         assert!(error.to_string().starts_with("finalizing the order failed: "), "{error}");
         assert!(!error.ends_order());
         // Even by another process.
@@ -23,7 +23,7 @@ async fn a_connection_that_breaks_after_finalizing_is_resumed_and_not_ordered_an
 
 /// faults.md 13
 #[tokio::test]
-async fn a_new_order_that_never_left_is_told_from_one_whose_answer_is_lost() {
+async fn a_new_order_that_was_not_sent_differs_from_one_whose_answer_is_lost() {
     fn unreachable() -> HttpError {
         HttpError::Unreachable { host: "ca".to_owned(), reason: "refused".to_owned() }
     }
@@ -68,7 +68,7 @@ async fn a_new_order_that_never_left_is_told_from_one_whose_answer_is_lost() {
 
 /// faults.md 17
 #[tokio::test]
-async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
+async fn the_error_of_an_order_that_fails_after_it_was_ready_has_the_reason_of_the_ca() {
     let bench = EngineHarness::hooked(CaBehavior::default(), |seen, ca| {
         let caa = json!({"type": "urn:ietf:params:acme:error:caa", "status": 403,
             "detail": "CAA record for app.example.org prevents issuance"});
@@ -91,7 +91,7 @@ async fn an_order_that_fails_after_it_was_ready_is_told_in_the_ca_s_words() {
 
 /// faults.md 18
 #[tokio::test]
-async fn an_order_that_is_stuck_is_polled_ever_more_slowly_and_given_up_after_a_day() {
+async fn an_order_that_is_stuck_is_polled_at_growing_intervals_and_given_up_after_a_day() {
     for expires in ["2026-11-29T10:00:00Z", "2026-11-22T18:00:00Z"] {
         let bench = EngineHarness::hooked(CaBehavior::default(), move |seen, ca| {
             let stuck = seen.path() == "/order/1" && ca.status == "processing";
@@ -105,20 +105,17 @@ async fn an_order_that_is_stuck_is_polled_ever_more_slowly_and_given_up_after_a_
         })
         .await;
         let start = bench.clock.now();
-        let (mut progress, mut said) = (None, Vec::new());
-        let error = loop {
-            match bench.issuer.advance(&app(), progress).await {
-                Ok(Advance::Waiting { progress: next, until, doing }) => {
-                    bench.wait_until(until);
-                    said.push(doing);
-                    progress = Some(next);
-                }
-                Ok(Advance::Issued(_)) => panic!("issued"),
-                Err(error) => break error,
+        let mut last = String::new();
+        let (request, mut orders) = (app(), MemoryOrderStore::default());
+        let outcome = bench.until(&request, &mut orders, |outcome| {
+            if let Outcome::Waiting { .. } = outcome {
+                last = outcome.to_string();
             }
-        };
+            false
+        });
+        let Outcome::Failed { error, .. } = outcome.await else { panic!("issued") };
         assert_eq!(
-            said.last().unwrap().to_string(),
+            last,
             "certificate requested on 2026-11-22T10:00:00Z, and the CA is not done with it yet"
         );
         assert_eq!(error.to_string(), "the order of 2026-11-22T10:00:00Z was not finished in time");
@@ -309,7 +306,7 @@ async fn a_ca_that_lists_more_authorizations_than_names_is_asked_for_none_of_the
 
 /// faults.md 35
 #[tokio::test]
-async fn a_refused_name_among_others_is_told_in_one_line() {
+async fn the_error_for_a_refused_name_among_others_is_one_line() {
     let bench = once("/new-order", || {
         let sub = |word: &str, detail: &str, name: &str| {
             json!({"type": format!("urn:ietf:params:acme:error:{word}"), "detail": detail,
@@ -325,7 +322,7 @@ async fn a_refused_name_among_others_is_told_in_one_line() {
         }))
     })
     .await;
-    let (error, _) = stumble(&bench).await;
+    let (error, _) = bench.first_error(&app()).await;
     assert_eq!(
         error.to_string(),
         "placing the order failed: rejectedIdentifier: Error creating new order :: Cannot issue for \
@@ -335,27 +332,19 @@ async fn a_refused_name_among_others_is_told_in_one_line() {
     assert_eq!((error.disposition(), error.ends_order()), (Disposition::FixRequest, true));
 }
 
-/// Calls again after each error that leaves the order, as late as a controller would at most. Returns
-/// the error that ends it, and after how many hours.
+/// Drives an order, and waits after each error that leaves it as long as a controller would at most.
+/// Returns the error that ends it, and after how many hours.
 async fn until_given_up(bench: &EngineHarness) -> (IssueError, i64) {
     let start = bench.clock.now();
-    let mut progress = None;
-    loop {
-        match bench.issuer.advance(&app(), progress.clone()).await {
-            Ok(Advance::Waiting { progress: next, until, .. }) => {
-                bench.wait_until(until);
-                progress = Some(next);
-            }
-            Ok(Advance::Issued(_)) => panic!("issued"),
-            Err(error) if error.ends_order() => {
-                return (error, bench.clock.now().duration_since(start).as_hours());
-            }
-            Err(error) => {
-                progress = kept(&error, progress);
-                bench.clock.step(SignedDuration::from_mins(5));
-            }
+    let (request, mut orders) = (app(), MemoryOrderStore::default());
+    let outcome = bench.until(&request, &mut orders, |outcome| {
+        if let Outcome::Retry { .. } = outcome {
+            bench.clock.step(SignedDuration::from_mins(5));
         }
-    }
+        false
+    });
+    let Outcome::Failed { error, .. } = outcome.await else { panic!("issued") };
+    (error, bench.clock.now().duration_since(start).as_hours())
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
-//! What a limit of a CA is about, so that those whom it concerns need not run into it one by one.
+//! The scope of a limit of a CA, so that the orders it concerns need not meet it one by one.
 
-use crate::model::name::DnsName;
+use super::name::DnsName;
 
-/// Whom a limit concerns (RFC 8555 section 6.6 leaves it to the CA what it limits).
+/// The orders that a limit concerns (RFC 8555 section 6.6 leaves it to the CA what it limits).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LimitScope {
     /// Every order of the account.

@@ -19,18 +19,18 @@ fn with_profile(name: &str) -> Request {
     request
 }
 
-async fn conducting(manner: CaBehavior, conduct: AcmeOptions) -> EngineHarness {
-    EngineHarness::with(manner, RecordStore::default(), conduct, Box::new(|_, _| None)).await
+async fn with_options(manner: CaBehavior, options: AcmeOptions) -> EngineHarness {
+    EngineHarness::with(manner, RecordStore::default(), options, Box::new(|_, _| None)).await
 }
 
 #[tokio::test]
 async fn the_profile_of_the_request_comes_before_that_of_the_issuer() {
-    let profile = Some("classic".to_owned());
-    let conduct = AcmeOptions { profile, ..AcmeOptions::default() };
-    for (wish, sent) in [(None, "classic"), (Some("shortlived"), "shortlived")] {
-        let bench = conducting(CaBehavior::default(), conduct.clone()).await;
+    let default = Some("classic".to_owned());
+    let options = AcmeOptions { profile: default, ..AcmeOptions::default() };
+    for (profile, sent) in [(None, "classic"), (Some("shortlived"), "shortlived")] {
+        let bench = with_options(CaBehavior::default(), options.clone()).await;
         let mut request = request(&["app.example.org"]);
-        request.acme.profile = wish.map(str::to_owned);
+        request.acme.profile = profile.map(str::to_owned);
         bench.issue(&request).await.unwrap();
         assert_eq!(bench.sent("/new-order")[0]["profile"], sent);
     }
@@ -42,13 +42,13 @@ async fn the_profile_of_the_request_comes_before_that_of_the_issuer() {
 
 /// faults.md 34
 #[tokio::test]
-async fn a_profile_that_the_ca_does_not_have_is_told_with_those_it_has_before_any_order() {
-    let conduct = AcmeOptions { profile: Some("tlsclient".to_owned()), ..AcmeOptions::default() };
-    for (conduct, request, disposition) in [
+async fn the_error_for_an_unknown_profile_lists_the_profiles_and_no_order_is_placed() {
+    let options = AcmeOptions { profile: Some("tlsclient".to_owned()), ..AcmeOptions::default() };
+    for (options, request, disposition) in [
         (AcmeOptions::default(), with_profile("tlsclient"), Disposition::FixRequest),
-        (conduct, request(&["app.example.org"]), Disposition::FixIssuer),
+        (options, request(&["app.example.org"]), Disposition::FixIssuer),
     ] {
-        let bench = conducting(CaBehavior::default(), conduct).await;
+        let bench = with_options(CaBehavior::default(), options).await;
         let error = bench.issue(&request).await.unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -64,7 +64,7 @@ async fn a_profile_that_the_ca_does_not_have_is_told_with_those_it_has_before_an
 
 /// faults.md 34
 #[tokio::test]
-async fn a_profile_that_was_removed_and_too_many_names_for_one_are_told_in_the_ca_s_words() {
+async fn the_errors_for_a_removed_profile_and_too_many_names_have_the_reason_of_the_ca() {
     for (word, detail, disposition) in [
         ("invalidProfile", "profile \"shortlived\" was removed", Disposition::FixRequest),
         ("malformed", "order has 26 identifiers, 25 are allowed", Disposition::FixRequest),
@@ -131,7 +131,7 @@ async fn an_order_whose_predecessor_is_refused_is_placed_once_more_without() {
 
 /// faults.md 10
 #[tokio::test]
-async fn a_ca_without_renewal_information_is_not_told_of_a_predecessor() {
+async fn an_order_at_a_ca_without_renewal_information_names_no_predecessor() {
     let bench = EngineHarness::hooked(CaBehavior::default(), |seen, _| {
         (seen.path() == "/dir").then(|| {
             reply(200).json(&json!({"newNonce": "https://ca/nonce",
@@ -150,7 +150,7 @@ fn alternate(leaf: &str, issuers: &[&str]) -> String {
     for name in issuers {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // The name of whoever signed the leaf.
+        // The name of the issuer of the leaf.
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "rcgen self signed cert");
         let mut root = CertificateParams::default();
@@ -162,7 +162,7 @@ fn alternate(leaf: &str, issuers: &[&str]) -> String {
 }
 
 /// Chains `Root 0` (default) to `Root 2`, and one that is not there.
-async fn with_roots(conduct: AcmeOptions) -> EngineHarness {
+async fn with_roots(options: AcmeOptions) -> EngineHarness {
     let hook = |seen: &Seen, ca: &mut Ca| {
         let number = seen.path().strip_prefix("/cert/")?.to_owned();
         let answer = match number.as_str() {
@@ -184,7 +184,7 @@ async fn with_roots(conduct: AcmeOptions) -> EngineHarness {
     EngineHarness::with(
         CaBehavior { reused: true, quick: true, ..CaBehavior::default() },
         RecordStore::default(),
-        conduct,
+        options,
         Box::new(hook),
     )
     .await
@@ -199,7 +199,7 @@ fn fetched(bench: &EngineHarness) -> Vec<String> {
 #[tokio::test]
 async fn the_first_chain_that_is_preferred_is_taken_and_each_is_fetched_once_at_most() {
     let all = ["1", "404", "html", "2", "3"];
-    for (wish, fetches, root, said) in [
+    for (preferred, fetches, root, said) in [
         (None, &all[..1], "Root 0", false),
         (Some("Root 0"), &all[..1], "Root 0", false),
         (Some("Root 1"), &all[..4], "Root 1", false),
@@ -207,28 +207,28 @@ async fn the_first_chain_that_is_preferred_is_taken_and_each_is_fetched_once_at_
         (Some("Root 9"), &all[..], "Root 0", true),
     ] {
         for own in [true, false] {
-            let wish = wish.map(str::to_owned);
+            let preferred = preferred.map(str::to_owned);
             let mut request = request(&["app.example.org"]);
-            let mut conduct = AcmeOptions::default();
+            let mut options = AcmeOptions::default();
             if own {
-                request.acme.preferred_chain.clone_from(&wish);
-                conduct.preferred_chain = wish.as_ref().map(|_| "Root 7".to_owned());
+                request.acme.preferred_chain.clone_from(&preferred);
+                options.preferred_chain = preferred.as_ref().map(|_| "Root 7".to_owned());
             } else {
-                conduct.preferred_chain.clone_from(&wish);
+                options.preferred_chain.clone_from(&preferred);
             }
-            let bench = with_roots(conduct).await;
+            let bench = with_roots(options).await;
             let bundle = bench.issue(&request).await.unwrap();
-            assert_eq!(fetched(&bench), fetches, "{wish:?}");
-            assert!(chain::has_issuer(&bundle.chain, root), "{wish:?}");
+            assert_eq!(fetched(&bench), fetches, "{preferred:?}");
+            assert!(chain::has_issuer(&bundle.chain, root), "{preferred:?}");
             assert_eq!(bundle.remark.is_some(), said, "{:?}", bundle.remark);
         }
     }
 }
 
 #[tokio::test]
-async fn a_preference_that_no_chain_meets_is_told() {
-    let conduct = AcmeOptions { preferred_chain: Some("DST".to_owned()), ..AcmeOptions::default() };
-    let bundle = with_roots(conduct).await.issue(&request(&["a.example.org"])).await.unwrap();
+async fn a_preference_that_no_chain_meets_causes_a_remark() {
+    let options = AcmeOptions { preferred_chain: Some("DST".to_owned()), ..AcmeOptions::default() };
+    let bundle = with_roots(options).await.issue(&request(&["a.example.org"])).await.unwrap();
     assert_eq!(
         bundle.remark.as_deref(),
         Some(
@@ -240,8 +240,8 @@ async fn a_preference_that_no_chain_meets_is_told() {
 #[tokio::test]
 async fn authorizations_are_given_up_after_issuing_where_that_is_wanted() {
     for (reused, wanted) in [(false, true), (true, true), (false, false)] {
-        let conduct = AcmeOptions { deactivate_authorizations: wanted, ..AcmeOptions::default() };
-        let bench = conducting(CaBehavior { reused, ..CaBehavior::default() }, conduct).await;
+        let options = AcmeOptions { deactivate_authorizations: wanted, ..AcmeOptions::default() };
+        let bench = with_options(CaBehavior { reused, ..CaBehavior::default() }, options).await;
         bench.issue(&request(&["a.example.org", "b.example.org"])).await.unwrap();
         let want = if wanted { vec![0, 1] } else { Vec::new() };
         assert_eq!(bench.ca.lock().unwrap().deactivated, want, "{reused}");
@@ -254,9 +254,7 @@ async fn authorizations_are_given_up_after_issuing_where_that_is_wanted() {
 async fn proving(bench: &EngineHarness, request: &Request) -> Progress {
     let mut progress = None;
     for _ in 0..2 {
-        let advance = bench.issuer.advance(request, progress).await.unwrap();
-        let Advance::Waiting { progress: next, .. } = advance else { panic!("issued") };
-        progress = Some(next);
+        bench.step(request, &mut progress).await.unwrap();
     }
     progress.unwrap()
 }
@@ -287,10 +285,7 @@ async fn a_failed_order_gives_up_what_was_yet_to_be_proved_and_asks_nothing_for_
     assert_eq!(bench.http.log().len(), 5);
     // Another process does not know them, and does not ask either.
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
-    let Advance::Waiting { progress, .. } = bench.issuer.advance(&request, None).await.unwrap()
-    else {
-        panic!("issued")
-    };
+    let progress = bench.placed(&request).await;
     bench.issuer.abandon(&request.owner, &stored(&progress)).await.unwrap();
     assert_eq!(bench.http.log(), [NEW_ORDER]);
 }
@@ -343,7 +338,7 @@ async fn addresses_are_ordered_proved_by_http_and_certified() {
 }
 
 #[tokio::test]
-async fn without_somebody_to_prove_addresses_none_are_ordered() {
+async fn without_a_solver_for_addresses_none_are_ordered() {
     let bench = EngineHarness::new(CaBehavior::default(), RecordStore::default()).await;
     let mut request = request(&["app.example.org"]);
     request.acme.addresses = vec!["10.1.2.3".parse().unwrap()];
