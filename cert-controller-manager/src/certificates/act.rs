@@ -95,7 +95,7 @@ impl Controller {
         let issuer = pass.observed.issuer.key.to_string();
         let permit = self.permit(pass, request);
         let call = |next| self.queue.push(next);
-        let claim = self.scheduler.claim(&issuer, pass.key, pass.observed.standing, permit, call);
+        let claim = self.scheduler.claim(&issuer, pass.key, pass.observed.priority, permit, call);
         match claim.await? {
             Some((request, reservation)) => {
                 self.advance_order(pass, &request, None, reservation).await
@@ -140,8 +140,8 @@ impl Controller {
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
             Reason::Queued => {
                 let issuer = pass.observed.issuer.key.to_string();
-                self.wake_all(self.scheduler.turn_to(&issuer, pass.key));
-                match self.scheduler.wait(&issuer, pass.key, pass.observed.standing) {
+                self.wake_all(self.scheduler.leave_other_issuers(&issuer, pass.key));
+                match self.scheduler.wait(&issuer, pass.key, pass.observed.priority) {
                     Slot::Free => return Step::Again,
                     Slot::Taken => (State::Waiting, pass.plan.message.clone()),
                 }

@@ -127,7 +127,7 @@ impl Controller {
             }
             return Ok(Step::Again);
         };
-        self.scheduler.enter(&key.to_string(), pass.key, pass.observed.standing);
+        self.scheduler.enter(&key.to_string(), pass.key, pass.observed.priority);
         let issuer = PassIssuer { controller: self, pass, issuer };
         let mut orders = PassOrder { controller: self, pass, order, reservation };
         let failed = self.retry_states.backoff(pass.key, pass.certificate);

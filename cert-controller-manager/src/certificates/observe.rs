@@ -42,7 +42,7 @@ pub struct Observed {
     /// How the CA counts a new order; `None` if no limits are counted.
     pub counted: Option<CountedOrder>,
     /// Priority in the queue for order slots.
-    pub standing: Priority,
+    pub priority: Priority,
     /// Certificates with the same request; see [`share`](super::share).
     pub sharing: Sharing,
 }
@@ -103,11 +103,11 @@ impl Controller {
             shared: Shared::default(),
             recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
             backoff,
-            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.look(key)),
+            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.check(key)),
             reissued: reissued.unwrap_or_default(),
             last_issued: self.retry_states.last_issued(key),
             rate_limit,
-            slot: self.scheduler.look(&issuer.key.to_string(), key, priority),
+            slot: self.scheduler.check(&issuer.key.to_string(), key, priority),
             may_skip_limits: self.records.may_hurry(&key.tenant(), now),
         };
         Ok(Observed {
@@ -119,7 +119,7 @@ impl Controller {
             ownership,
             issuer,
             counted,
-            standing: priority,
+            priority,
             sharing: Sharing::default(),
         })
     }

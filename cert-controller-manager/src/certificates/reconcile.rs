@@ -114,7 +114,7 @@ impl Controller {
         // A refused write fails on each retry, so the Certificate must not keep its slot. If the
         // cluster is unavailable, no other Certificate could use the slot.
         if outcome.as_ref().is_err_and(is_refusal) && !self.order_runs(&key) {
-            self.wake_all(self.scheduler.pass_on(&key));
+            self.wake_all(self.scheduler.yield_slot(&key));
         }
         match outcome {
             Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
@@ -175,9 +175,9 @@ impl Controller {
         let Some(_permit) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
             // A Certificate that waits for a permit must not hold an order slot, neither here nor
             // at its previous issuer.
-            self.wake_all(self.scheduler.turn_to(&issuer.key.to_string(), key));
+            self.wake_all(self.scheduler.leave_other_issuers(&issuer.key.to_string(), key));
             if !self.order_runs(key) {
-                self.wake_all(self.scheduler.pass_on(key));
+                self.wake_all(self.scheduler.yield_slot(key));
             }
             return Ok(Some(now + tenant_limiter::LATER));
         };
@@ -207,7 +207,7 @@ impl Controller {
             Ok(None) => return Ok(None),
             Err(error) if is_refusal(&error) => {
                 if !self.order_runs(key) {
-                    self.wake_all(self.scheduler.pass_on(key));
+                    self.wake_all(self.scheduler.yield_slot(key));
                 }
                 self.publish_refusal(&pass, &brief(&error)).await?;
                 now + requeue::refused(

@@ -1,10 +1,15 @@
-//! How many orders of an issuer run at once, and who is next: namespaces take turns, so that one
-//! with ten thousand Certificates does not hold up one with a single one.
+//! Limits how many orders of an issuer run at once. Namespaces take turns for the slots, so a
+//! namespace with ten thousand Certificates does not delay a namespace with one.
 //!
-//! An order for a name that nobody can prove holds its slot until the proof has taken too long. So no
-//! namespace has all slots, while others wait none has more than half of them, and those whose last
-//! try failed share half of them and come after the others: whoever comes with a good name finds a
-//! slot free or waits for a turn of a good one.
+//! An order for a domain that fails validation keeps its slot until the validation times out. Three
+//! rules keep slots available for other orders:
+//! - One namespace has at most three quarters of the slots, and at most half while others wait.
+//! - Certificates whose last attempt failed have at most half of the slots together.
+//! - These Certificates are served after those with normal priority.
+//!
+//! Each of these limits is at least one slot.
+//!
+//! Waiting Certificates of a namespace are served first come, first served. The state is in memory.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -19,150 +24,152 @@ use crate::api::{CertificateKey, Tenant};
 /// See the [module](self).
 #[derive(Debug)]
 pub struct OrderScheduler {
-    at_once: usize,
+    max_running: usize,
     issuers: Mutex<HashMap<String, IssuerQueue>>,
 }
 
-/// What speaks for or against a Certificate in line.
+/// Priority of a waiting Certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Priority {
-    /// It is tried for the first time, or it is a renewal.
+    /// First attempt, or renewal.
     Normal,
-    /// Its last try failed, and there is nothing to renew.
+    /// The last attempt failed, and there is no certificate to renew.
     Retry,
 }
 
 #[derive(Debug, Default)]
 struct IssuerQueue {
     running: HashMap<CertificateKey, Priority>,
-    /// Admitted by a leaver, not yet running.
-    called: HashMap<CertificateKey, Priority>,
-    waiting: BTreeMap<Tenant, Waiting>,
-    /// The namespace that had the last turn.
+    /// Certificates with a reserved slot whose order does not run yet.
+    admitted: HashMap<CertificateKey, Priority>,
+    waiting: BTreeMap<Tenant, TenantQueue>,
+    /// The namespace that was served last.
     last: Option<Tenant>,
-    /// Turns since the last of those that failed.
-    hopeful_turns: u32,
+    /// Number of normal Certificates served since the last retry.
+    normal_turns: u32,
 }
 
-/// Those of one namespace, first come, first served.
+/// Waiting Certificates of one namespace, first come, first served.
 #[derive(Debug, Default)]
-struct Waiting {
-    hopeful: VecDeque<CertificateKey>,
-    failed: VecDeque<CertificateKey>,
+struct TenantQueue {
+    normal: VecDeque<CertificateKey>,
+    retries: VecDeque<CertificateKey>,
     known: HashSet<CertificateKey>,
 }
 
-/// Every so many turns one is for those that failed, so that they are not forgotten.
-const HOPEFUL_TURNS: u32 = 3;
+/// After so many normal Certificates, one retry is served first, so that retries do not starve.
+const MAX_NORMAL_TURNS: u32 = 3;
 
 impl OrderScheduler {
-    /// A gate that lets `at_once` orders of each issuer run.
+    /// Permits `max_running` orders of each issuer at once.
     #[must_use]
-    pub fn new(at_once: usize) -> Self {
-        Self { at_once, issuers: Mutex::default() }
+    pub fn new(max_running: usize) -> Self {
+        Self { max_running, issuers: Mutex::default() }
     }
 
-    /// Whether `key` may place an order now. Changes nothing.
+    /// Returns whether `key` may place an order now, without reserving a slot.
     #[must_use]
-    pub fn look(&self, issuer: &str, key: &CertificateKey, standing: Priority) -> Slot {
+    pub fn check(&self, issuer: &str, key: &CertificateKey, priority: Priority) -> Slot {
         let issuers = self.lock();
-        let Some(line) = issuers.get(issuer) else { return Slot::Free };
-        line.look(self.at_once, key, standing)
+        let Some(queue) = issuers.get(issuer) else { return Slot::Free };
+        queue.check(self.max_running, key, priority)
     }
 
-    /// Puts `key` in the line: [`leave`](Self::leave) will name it when its turn has come. Where
-    /// somebody has left since `key` [looked](Self::look), it may come at once instead.
-    pub fn wait(&self, issuer: &str, key: &CertificateKey, standing: Priority) -> Slot {
+    /// Adds `key` to the queue; a later [`leave`](Self::leave) returns it when it has a slot. Reserves
+    /// a slot at once if one became free after [`check`](Self::check).
+    pub fn wait(&self, issuer: &str, key: &CertificateKey, priority: Priority) -> Slot {
         let mut issuers = self.lock();
-        let line = issuers.entry(issuer.to_owned()).or_default();
-        if line.look(self.at_once, key, standing) == Slot::Free {
-            line.forget(key);
-            line.called.insert(key.clone(), standing);
+        let queue = issuers.entry(issuer.to_owned()).or_default();
+        if queue.check(self.max_running, key, priority) == Slot::Free {
+            queue.remove(key);
+            queue.admitted.insert(key.clone(), priority);
             return Slot::Free;
         }
-        let own = line.waiting.entry(key.tenant()).or_default();
-        if own.known.insert(key.clone()) {
-            own.queue(standing).push_back(key.clone());
+        let tenant_queue = queue.waiting.entry(key.tenant()).or_default();
+        if tenant_queue.known.insert(key.clone()) {
+            tenant_queue.queue_mut(priority).push_back(key.clone());
         }
         Slot::Taken
     }
 
-    /// Takes a slot for `key`, and only then waits for `permit`: many have seen the same slot free, and
-    /// it would be gone by the time that the permit comes. `None` where there is no slot, or no permit.
-    /// Without a permit the slot is given back, and so is one of another issuer in any case, as what it
-    /// was for is not wanted any more; `call` is told who may come instead.
+    /// Reserves a slot for `key`, then waits for `permit`. Returns `None` without a slot or a permit.
+    ///
+    /// The slot is first, because many callers see the same free slot and it could be taken while they
+    /// wait for the permit. Without a permit, the slot is released. Slots and queue positions at other
+    /// issuers are always released. Calls `wake` for each Certificate that gets a released slot.
     ///
     /// # Errors
-    /// Those of `permit`; the slot is given back.
+    /// The errors of `permit`; the slot is released.
     pub async fn claim<P, E>(
         &self,
         issuer: &str,
         key: &CertificateKey,
-        standing: Priority,
+        priority: Priority,
         permit: impl Future<Output = Result<Option<P>, E>>,
-        call: impl Fn(CertificateKey),
+        wake: impl Fn(CertificateKey),
     ) -> Result<Option<P>, E> {
-        self.turn_to(issuer, key).into_iter().for_each(&call);
-        if self.wait(issuer, key, standing) == Slot::Taken {
+        self.leave_other_issuers(issuer, key).into_iter().for_each(&wake);
+        if self.wait(issuer, key, priority) == Slot::Taken {
             return Ok(None);
         }
         let permitted = permit.await;
         if !matches!(permitted, Ok(Some(_))) {
-            self.leave(key).into_iter().for_each(call);
+            self.leave(key).into_iter().for_each(wake);
         }
         permitted
     }
 
-    /// `key` wants nothing of other issuers any more: slots and places there are given back. Returns who
-    /// may come instead.
-    pub fn turn_to(&self, issuer: &str, key: &CertificateKey) -> Vec<CertificateKey> {
-        self.change(|other, line| {
+    /// Releases slots and queue positions of `key` at all issuers except `issuer`. Returns the
+    /// Certificates that get a slot.
+    pub fn leave_other_issuers(&self, issuer: &str, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.change(|other, queue| {
             if other != issuer {
-                line.forget(key);
+                queue.remove(key);
             }
         })
     }
 
-    /// How many orders of the issuer run, or are about to.
+    /// Number of used slots of the issuer, with reserved ones.
     #[must_use]
     pub fn running(&self, issuer: &str) -> usize {
         self.lock().get(issuer).map_or(0, IssuerQueue::taken)
     }
 
-    /// `key` has an order running.
-    pub fn enter(&self, issuer: &str, key: &CertificateKey, standing: Priority) {
+    /// Marks an order of `key` as running. Takes a slot even above the limit.
+    pub fn enter(&self, issuer: &str, key: &CertificateKey, priority: Priority) {
         let mut issuers = self.lock();
-        let line = issuers.entry(issuer.to_owned()).or_default();
-        line.drop_out(key);
-        line.running.insert(key.clone(), standing);
+        let queue = issuers.entry(issuer.to_owned()).or_default();
+        queue.stop_waiting(key);
+        queue.running.insert(key.clone(), priority);
     }
 
-    /// `key` needs no slot any more. Returns who may come now.
+    /// Releases all slots and queue positions of `key`. Returns the Certificates that get a slot.
     pub fn leave(&self, key: &CertificateKey) -> Vec<CertificateKey> {
-        self.change(|_, line| line.forget(key))
+        self.change(|_, queue| queue.remove(key))
     }
 
-    /// `key` cannot use its slot now; a place in line stays. Returns who may come instead.
-    pub fn pass_on(&self, key: &CertificateKey) -> Vec<CertificateKey> {
-        self.change(|_, line| {
-            line.running.remove(key);
-            line.called.remove(key);
+    /// Releases the slots of `key` but not its queue positions. Returns the Certificates that get a
+    /// slot.
+    pub fn yield_slot(&self, key: &CertificateKey) -> Vec<CertificateKey> {
+        self.change(|_, queue| {
+            queue.running.remove(key);
+            queue.admitted.remove(key);
         })
     }
 
-    /// Changes the lines of all issuers. Returns who may come now.
+    /// Changes the queues of all issuers. Returns the Certificates that get a slot.
     fn change(&self, change: impl Fn(&str, &mut IssuerQueue)) -> Vec<CertificateKey> {
         let mut issuers = self.lock();
-        let mut called = Vec::new();
-        for (issuer, line) in issuers.iter_mut() {
-            change(issuer, line);
-            while let Some((next, standing)) = line.next(self.at_once) {
-                line.called.insert(next.clone(), standing);
-                called.push(next);
+        let mut admitted = Vec::new();
+        for (issuer, queue) in issuers.iter_mut() {
+            change(issuer, queue);
+            while let Some((next, priority)) = queue.next(self.max_running) {
+                queue.admitted.insert(next.clone(), priority);
+                admitted.push(next);
             }
         }
-        issuers.retain(|_, line| !line.is_idle());
-        called
+        issuers.retain(|_, queue| !queue.is_idle());
+        admitted
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, IssuerQueue>> {
@@ -171,112 +178,115 @@ impl OrderScheduler {
 }
 
 impl IssuerQueue {
-    /// Whoever waits does so because there is no slot for it, so nobody is passed over by a look.
-    fn look(&self, at_once: usize, key: &CertificateKey, standing: Priority) -> Slot {
-        let is_in = self.running.contains_key(key) || self.called.contains_key(key);
-        match is_in || self.has_room(at_once, &key.tenant(), standing) {
+    /// Does not consult the queue: free slots are reserved for waiting Certificates at once, so a
+    /// remaining free slot is one that none of them may use.
+    fn check(&self, max_running: usize, key: &CertificateKey, priority: Priority) -> Slot {
+        let is_in = self.running.contains_key(key) || self.admitted.contains_key(key);
+        match is_in || self.has_slot_for(max_running, &key.tenant(), priority) {
             true => Slot::Free,
             false => Slot::Taken,
         }
     }
 
-    fn has_room(&self, at_once: usize, tenant: &Tenant, standing: Priority) -> bool {
+    fn has_slot_for(&self, max_running: usize, tenant: &Tenant, priority: Priority) -> bool {
         let others_wait = self.waiting.keys().any(|other| other != tenant);
-        let most = match others_wait {
-            true => at_once / 2,
-            false => at_once.saturating_sub((at_once / 4).max(1)),
+        let tenant_limit = match others_wait {
+            true => max_running / 2,
+            false => max_running.saturating_sub((max_running / 4).max(1)),
         };
-        let failed = match standing {
+        let retries = match priority {
             Priority::Normal => 0,
-            Priority::Retry => self.count(|_, standing| standing == Priority::Retry),
+            Priority::Retry => self.count(|_, priority| priority == Priority::Retry),
         };
-        self.taken() < at_once
-            && self.count(|key, _| tenant.has(key)) < most.max(1)
-            && (failed == 0 || failed < at_once / 2)
+        self.taken() < max_running
+            && self.count(|key, _| tenant.has(key)) < tenant_limit.max(1)
+            && (retries == 0 || retries < max_running / 2)
     }
 
     fn taken(&self) -> usize {
-        self.running.len() + self.called.len()
+        self.running.len() + self.admitted.len()
     }
 
     fn count(&self, counts: impl Fn(&CertificateKey, Priority) -> bool) -> usize {
-        let taken = self.running.iter().chain(&self.called);
-        taken.filter(|(key, standing)| counts(key, **standing)).count()
+        let taken = self.running.iter().chain(&self.admitted);
+        taken.filter(|(key, priority)| counts(key, **priority)).count()
     }
 
-    fn forget(&mut self, key: &CertificateKey) {
+    fn remove(&mut self, key: &CertificateKey) {
         self.running.remove(key);
-        self.drop_out(key);
+        self.stop_waiting(key);
     }
 
-    fn drop_out(&mut self, key: &CertificateKey) {
-        self.called.remove(key);
+    fn stop_waiting(&mut self, key: &CertificateKey) {
+        self.admitted.remove(key);
         let tenant = key.tenant();
-        let Some(own) = self.waiting.get_mut(&tenant) else { return };
-        if own.known.remove(key) {
-            own.hopeful.retain(|other| other != key);
-            own.failed.retain(|other| other != key);
+        let Some(tenant_queue) = self.waiting.get_mut(&tenant) else { return };
+        if tenant_queue.known.remove(key) {
+            tenant_queue.normal.retain(|other| other != key);
+            tenant_queue.retries.retain(|other| other != key);
         }
-        if own.known.is_empty() {
+        if tenant_queue.known.is_empty() {
             self.waiting.remove(&tenant);
         }
     }
 
-    /// The next who may come: of those that have not failed first, but not always.
-    fn next(&mut self, at_once: usize) -> Option<(CertificateKey, Priority)> {
-        if self.taken() >= at_once {
+    /// Removes and returns the next Certificate that may place an order. Normal priority is first,
+    /// except after [`MAX_NORMAL_TURNS`].
+    fn next(&mut self, max_running: usize) -> Option<(CertificateKey, Priority)> {
+        if self.taken() >= max_running {
             return None;
         }
-        let order = match self.hopeful_turns < HOPEFUL_TURNS {
+        let order = match self.normal_turns < MAX_NORMAL_TURNS {
             true => [Priority::Normal, Priority::Retry],
             false => [Priority::Retry, Priority::Normal],
         };
-        order.into_iter().find_map(|standing| self.next_of(at_once, standing))
+        order.into_iter().find_map(|priority| self.next_of(max_running, priority))
     }
 
-    /// The first of the namespace whose turn it is.
+    /// Removes and returns the first Certificate of the next namespace with this priority.
     fn next_of(
         &mut self,
-        at_once: usize,
-        standing: Priority,
+        max_running: usize,
+        priority: Priority,
     ) -> Option<(CertificateKey, Priority)> {
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let after = self.waiting.range((after, Bound::Unbounded));
-        let turn = after.chain(self.waiting.iter()).find(|(tenant, own)| {
-            !own.of(standing).is_empty() && self.has_room(at_once, tenant, standing)
+        let tenant = after.chain(self.waiting.iter()).find(|(tenant, tenant_queue)| {
+            !tenant_queue.queue(priority).is_empty()
+                && self.has_slot_for(max_running, tenant, priority)
         });
-        let turn = turn?.0.clone();
-        let own = self.waiting.get_mut(&turn)?;
-        let next = own.queue(standing).pop_front()?;
-        own.known.remove(&next);
-        if own.known.is_empty() {
-            self.waiting.remove(&turn);
+        let tenant = tenant?.0.clone();
+        let tenant_queue = self.waiting.get_mut(&tenant)?;
+        let next = tenant_queue.queue_mut(priority).pop_front()?;
+        tenant_queue.known.remove(&next);
+        if tenant_queue.known.is_empty() {
+            self.waiting.remove(&tenant);
         }
-        self.last = Some(turn);
-        self.hopeful_turns = match standing {
-            Priority::Normal => self.hopeful_turns.saturating_add(1),
+        self.last = Some(tenant);
+        self.normal_turns = match priority {
+            Priority::Normal => self.normal_turns.saturating_add(1),
             Priority::Retry => 0,
         };
-        Some((next, standing))
+        Some((next, priority))
     }
 
     fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.called.is_empty() && self.waiting.is_empty()
+        self.running.is_empty() && self.admitted.is_empty() && self.waiting.is_empty()
     }
 }
 
-impl Waiting {
-    fn of(&self, standing: Priority) -> &VecDeque<CertificateKey> {
-        match standing {
-            Priority::Normal => &self.hopeful,
-            Priority::Retry => &self.failed,
+impl TenantQueue {
+    fn queue(&self, priority: Priority) -> &VecDeque<CertificateKey> {
+        match priority {
+            Priority::Normal => &self.normal,
+            Priority::Retry => &self.retries,
         }
     }
 
-    fn queue(&mut self, standing: Priority) -> &mut VecDeque<CertificateKey> {
-        match standing {
-            Priority::Normal => &mut self.hopeful,
-            Priority::Retry => &mut self.failed,
+    fn queue_mut(&mut self, priority: Priority) -> &mut VecDeque<CertificateKey> {
+        match priority {
+            Priority::Normal => &mut self.normal,
+            Priority::Retry => &mut self.retries,
         }
     }
 }

@@ -209,7 +209,7 @@ impl Controller {
                 IssuerKey::Target(_) => (Origin::Tenant, format!("{key} {account}")),
             };
             let stored = issuer.status.as_ref().map(|status| status::limits(status, account));
-            quota.ask(ca, &name, &stored.unwrap_or_default(), origin);
+            quota.set_ca_account(ca, &name, &stored.unwrap_or_default(), origin);
         }
         quota.clone()
     }

@@ -1,14 +1,16 @@
-//! How many certificates an issuer may be asked for in a day, over restarts, and whose turn it is.
+//! Quota of an issuer: how many certificates it requests in a day, and which Certificate is next.
 //!
-//! What is left is kept in `status.requests` of the Issuer, which needs no further object and no
-//! further right. A request is noted there before the CA is asked, so a restart gives none back.
+//! The remaining quota is stored in `status.requests` of the Issuer, which needs no further object and
+//! no further permission. A request is written there before the order is placed, so a restart does not
+//! restore used quota.
 //!
-//! Those that are wanted at the same time are noted in one write. A busy issuer notes a few ahead: an
-//! eighth of the orders that run, and of those that this process has placed, at most. What is noted
-//! beyond that is put back when an order ends. And a process begins carefully: the first request is for
-//! one order, whose outcome is waited for, and with each outcome one more may be under way. So a crash
-//! costs fewer requests than orders run, and a process that places nothing spends nothing, however
-//! often it is started.
+//! Concurrent requests share one write. A busy issuer writes some requests ahead: at most an eighth of
+//! the running orders, and at most an eighth of the orders that this process placed. Unused requests
+//! are returned when an order ends.
+//!
+//! A process starts with a window of one order of unknown outcome. Each outcome adds one to the window.
+//! So a crash loses fewer requests than orders run, and a process that places no order uses no quota,
+//! however often it restarts.
 
 pub mod fair_queue;
 pub mod limits;
@@ -55,43 +57,43 @@ pub struct Quota {
     name: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Held while requests or a limit are noted.
-    noting: tokio::sync::Mutex<()>,
-    /// How many wait until a request is noted for them.
-    in_need: AtomicI64,
-    /// How many more orders may be under way whose outcome is not known.
+    /// Held while the status is written, so that writes keep their order.
+    writing: tokio::sync::Mutex<()>,
+    /// Number of callers that wait until a request is written for them.
+    pending: AtomicI64,
+    /// Permits for orders of unknown outcome.
     window: Arc<Semaphore>,
-    /// Who is asked, and in whose name.
-    asks: Mutex<Option<CaAccount>>,
-    /// Whether something that the CA said is not stored yet.
-    owes: AtomicBool,
+    /// `None` for issuers without an ACME account.
+    ca_account: Mutex<Option<CaAccount>>,
+    /// Whether a limit that the CA imposed is not stored yet.
+    has_pending_limits: AtomicBool,
 }
 
-/// Whom an issuer asks.
+/// The CA of an issuer and its account there.
 #[derive(Clone)]
 pub struct CaAccount {
-    /// The CA.
+    /// The rate limits of the CA.
     pub ca: Arc<Ca>,
-    /// The account, as limits name it.
+    /// Identifies the account in limits.
     pub account: String,
-    /// Who may read and write what is stored of limits.
+    /// Owner of the cluster that stores the limits.
     origin: Origin,
 }
 
 struct State {
     bucket: QuotaBucket,
-    turns: FairQueue,
-    /// How many this process has used.
+    queue: FairQueue,
+    /// Number of requests that this process used.
     used: i64,
 }
 
-/// Of the orders that run, and of those that were placed, one in so many is noted ahead.
-const AHEAD: i64 = 8;
-/// How long an order waits for the outcome of others.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// One request is written ahead for so many running orders, and for so many used requests.
+const AHEAD_DIVISOR: i64 = 8;
+/// How long an order waits for the outcomes of others.
+const WINDOW_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Quota {
-    /// The quota of the issuer `name`, `per_day` requests, of which `status` remembers what is left.
+    /// The quota of the issuer `name`: `per_day` requests, with the remaining quota from `status`.
     #[must_use]
     pub fn new(
         api: Api<Issuer>,
@@ -106,129 +108,134 @@ impl Quota {
             Some(left) => QuotaBucket::restored(per_day, left, now),
             None => QuotaBucket::full(per_day, now),
         };
-        let state = Mutex::new(State { bucket, turns: FairQueue::default(), used: 0 });
+        let state = Mutex::new(State { bucket, queue: FairQueue::default(), used: 0 });
         Self {
             api,
             name: name.to_owned(),
             clock,
             state,
-            noting: tokio::sync::Mutex::default(),
-            in_need: AtomicI64::default(),
+            writing: tokio::sync::Mutex::default(),
+            pending: AtomicI64::default(),
             window: Arc::new(Semaphore::new(1)),
-            asks: Mutex::default(),
-            owes: AtomicBool::default(),
+            ca_account: Mutex::default(),
+            has_pending_limits: AtomicBool::default(),
         }
     }
 
-    /// Says whom the issuer asks. The CA is told what the status has `stored` of it; of a status that
-    /// somebody else may write, only what concerns nobody but this account.
-    pub fn ask(&self, ca: Arc<Ca>, account: &str, stored: &[Limit], origin: Origin) {
-        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known =
-            |asks: &CaAccount| asks.ca.server() == ca.server() && asks.account == account;
-        if asks.as_ref().is_some_and(is_known) {
+    /// Sets the CA and the account of the issuer, and restores the limits that are `stored` in the
+    /// status. `origin` determines which of them are restored.
+    pub fn set_ca_account(&self, ca: Arc<Ca>, account: &str, stored: &[Limit], origin: Origin) {
+        let mut ca_account = self.ca_account.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |ca_account: &CaAccount| {
+            ca_account.ca.server() == ca.server() && ca_account.account == account
+        };
+        if ca_account.as_ref().is_some_and(is_known) {
             return;
         }
         ca.restore(account, stored, origin, self.clock.now());
-        *asks = Some(CaAccount { ca, account: account.to_owned(), origin });
+        *ca_account = Some(CaAccount { ca, account: account.to_owned(), origin });
     }
 
-    /// Whom the issuer asks.
+    /// Returns the CA and the account of the issuer.
     #[must_use]
-    pub fn asks(&self) -> Option<CaAccount> {
-        self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn ca_account(&self) -> Option<CaAccount> {
+        self.ca_account.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores what the CA said of its limits.
+    /// Stores the limits that the CA imposed.
     ///
     /// # Errors
-    /// When it could not be stored; this process knows it all the same, and
-    /// [owes](Self::store_owed) it.
+    /// The status cannot be written. The limits apply in this process, and
+    /// [`store_pending_limits`](Self::store_pending_limits) stores them later.
     pub async fn store_limits(&self) -> kube::Result<()> {
-        let Some(CaAccount { ca, account, origin }) = self.asks() else { return Ok(()) };
-        // What was heard later is written later.
-        let _noting = self.noting.lock().await;
-        let heard = ca.server_limits(&account, origin, self.clock.now());
-        let patch = json!({ "status": { "limits": heard } });
+        let Some(CaAccount { ca, account, origin }) = self.ca_account() else { return Ok(()) };
+        // Limits are read under the lock, so an older write cannot replace a newer one.
+        let _writing = self.writing.lock().await;
+        let limits = ca.server_limits(&account, origin, self.clock.now());
+        let patch = json!({ "status": { "limits": limits } });
         let params = PatchParams::default();
         let stored = self.api.patch_status(&self.name, &params, &Patch::Merge(patch)).await;
-        self.owes.store(stored.is_err(), Ordering::Relaxed);
+        self.has_pending_limits.store(stored.is_err(), Ordering::Relaxed);
         stored.map(drop)
     }
 
-    /// Stores what could not be stored when the CA said it. *Idempotent*.
+    /// Stores the limits that an earlier write failed to store. *Idempotent*.
     ///
     /// # Errors
-    /// When it could not be stored this time either.
-    pub async fn store_owed(&self) -> kube::Result<()> {
-        if self.owes.load(Ordering::Relaxed) { self.store_limits().await } else { Ok(()) }
+    /// The status cannot be written.
+    pub async fn store_pending_limits(&self) -> kube::Result<()> {
+        if self.has_pending_limits.load(Ordering::Relaxed) {
+            self.store_limits().await
+        } else {
+            Ok(())
+        }
     }
 
-    /// Another number per day.
+    /// Changes the requests per day.
     pub fn set_per_day(&self, per_day: i64) {
         let now = self.clock.now();
         self.lock().bucket.set_per_day(per_day, now);
     }
 
-    /// Whether it is the turn of `whose`. Changes nothing.
+    /// Returns whether quota is available for `certificate`, without using it.
     #[must_use]
-    pub fn look(&self, whose: &CertificateKey) -> Verdict {
-        self.lock().look(whose, self.clock.now())
+    pub fn check(&self, certificate: &CertificateKey) -> Verdict {
+        self.lock().check(certificate, self.clock.now())
     }
 
-    /// Puts `whose` in line. Where it can go on at once instead, it is not.
-    pub fn wait(&self, whose: &CertificateKey) -> Verdict {
+    /// Adds `certificate` to the queue, unless quota is available for it.
+    pub fn wait(&self, certificate: &CertificateKey) -> Verdict {
         let now = self.clock.now();
         let mut state = self.lock();
-        let verdict = state.look(whose, now);
+        let verdict = state.check(certificate, now);
         match verdict {
-            Verdict::Until { time, .. } => state.turns.wait(whose, time),
+            Verdict::Until { time, .. } => state.queue.wait(certificate, time),
             Verdict::Open => {}
         }
         verdict
     }
 
-    /// `certificate` does not wait any more.
-    pub fn leave(&self, whose: &CertificateKey) {
-        self.lock().turns.leave(whose);
-        if let Some(asks) = self.asks() {
-            asks.ca.leave(whose);
+    /// Removes `certificate` from the queues of the quota and of the rate limits.
+    pub fn leave(&self, certificate: &CertificateKey) {
+        self.lock().queue.leave(certificate);
+        if let Some(ca_account) = self.ca_account() {
+            ca_account.ca.leave(certificate);
         }
     }
 
-    /// Uses one request for `whose`; `None` where it is not its turn. `running` is how many orders of
-    /// the issuer run.
+    /// Uses one request for `certificate`. Returns `None` if no quota is available for it. `running` is
+    /// the number of running orders of the issuer.
     ///
     /// # Errors
-    /// When it could not be noted that a request is used; none was used then.
+    /// The status cannot be written. No request is used.
     pub async fn spend(
         self: &Arc<Self>,
-        whose: &CertificateKey,
+        certificate: &CertificateKey,
         running: usize,
     ) -> kube::Result<Option<QuotaReservation>> {
-        // A CA that does not answer must not be found out one by one.
-        let place = timeout(PATIENCE, self.window.clone().acquire_owned()).await;
-        let place = place.ok().and_then(Result::ok);
-        let (quota, tenant) = (self.clone(), whose.tenant());
-        Ok(self.take(whose, running).await?.then(|| QuotaReservation {
+        // The timeout avoids that orders at an unresponsive CA fail one after the other.
+        let window_permit = timeout(WINDOW_TIMEOUT, self.window.clone().acquire_owned()).await;
+        let window_permit = window_permit.ok().and_then(Result::ok);
+        let (quota, tenant) = (self.clone(), certificate.tenant());
+        Ok(self.take(certificate, running).await?.then(|| QuotaReservation {
             quota,
             tenant,
             is_used: true,
-            place,
+            window_permit,
         }))
     }
 
-    async fn take(&self, whose: &CertificateKey, running: usize) -> kube::Result<bool> {
-        if let Some(done) = self.lock().spend(whose, self.clock.now()) {
+    async fn take(&self, certificate: &CertificateKey, running: usize) -> kube::Result<bool> {
+        if let Some(done) = self.lock().spend(certificate, self.clock.now()) {
             return Ok(done);
         }
-        let need = PendingRequest::of(&self.in_need);
-        let _noting = self.noting.lock().await;
+        let need = PendingRequest::of(&self.pending);
+        let _writing = self.writing.lock().await;
         let now = self.clock.now();
         let portion = {
             let mut state = self.lock();
-            // It may have been noted meanwhile, together with that of another.
-            if let Some(done) = state.spend(whose, now) {
+            // The previous holder of the lock may have written this request, too.
+            if let Some(done) = state.spend(certificate, now) {
                 return Ok(done);
             }
             let count = need.all() + state.ahead(running);
@@ -237,12 +244,12 @@ impl Quota {
         if portion == 0 {
             return Ok(false);
         }
-        let noted = self.note(now).await;
+        let written = self.write(now).await;
         let mut state = self.lock();
-        match noted {
+        match written {
             Ok(()) => {
                 state.bucket.give(portion);
-                Ok(state.spend(whose, now).unwrap_or(false))
+                Ok(state.spend(certificate, now).unwrap_or(false))
             }
             Err(error) => {
                 state.bucket.put_back(portion);
@@ -251,29 +258,30 @@ impl Quota {
         }
     }
 
-    /// Puts back what was noted and will not be used soon, now that so many orders run. *Idempotent*.
+    /// Returns requests that were written ahead and are too many for `running` orders. *Idempotent*.
     ///
     /// # Errors
-    /// When that could not be noted. It can be used all the same, and is noted with the next request.
+    /// The status cannot be written. The requests are available anyway, and the next write includes
+    /// them.
     pub async fn return_unused(&self, running: usize) -> kube::Result<()> {
         let excess = |state: &State| {
-            let keep = self.in_need.load(Ordering::Relaxed) + state.ahead(running);
+            let keep = self.pending.load(Ordering::Relaxed) + state.ahead(running);
             (state.bucket.in_hand() > keep).then_some(keep)
         };
         if excess(&self.lock()).is_none() {
             return Ok(());
         }
-        let _noting = self.noting.lock().await;
+        let _writing = self.writing.lock().await;
         {
             let mut state = self.lock();
             let Some(keep) = excess(&state) else { return Ok(()) };
             state.bucket.return_unused(keep);
         }
-        self.note(self.clock.now()).await
+        self.write(self.clock.now()).await
     }
 
-    /// Stores what is left.
-    async fn note(&self, now: Timestamp) -> kube::Result<()> {
+    /// Writes the remaining quota to the status.
+    async fn write(&self, now: Timestamp) -> kube::Result<()> {
         let left = self.lock().bucket.left(now);
         let patch = Patch::Merge(json!({ "status": { "requests": render(left) } }));
         self.api.patch_status(&self.name, &PatchParams::default(), &patch).await.map(drop)
@@ -284,36 +292,36 @@ impl Quota {
     }
 }
 
-/// One request that was used. Dropped when its outcome is known.
+/// A used request. Drop it when the outcome of the order is known.
 pub struct QuotaReservation {
     quota: Arc<Quota>,
     tenant: Tenant,
     is_used: bool,
-    /// In the window.
-    place: Option<OwnedSemaphorePermit>,
+    /// `None` if the wait for the window timed out.
+    window_permit: Option<OwnedSemaphorePermit>,
 }
 
 impl QuotaReservation {
-    /// It is certain that nobody was asked, so that another one may use it.
+    /// Returns the request to the quota. Only permitted if the order was certainly not sent to the CA.
     pub fn give_back(mut self) {
         self.is_used = false;
         let mut state = self.quota.lock();
         state.bucket.return_one();
         state.used -= 1;
-        state.turns.forget_one(&self.tenant);
+        state.queue.remove_last(&self.tenant);
     }
 }
 
 impl Drop for QuotaReservation {
     fn drop(&mut self) {
-        let is_in_window = self.place.take().is_some();
-        if self.is_used && is_in_window {
+        let has_window_permit = self.window_permit.take().is_some();
+        if self.is_used && has_window_permit {
             self.quota.window.add_permits(1);
         }
     }
 }
 
-/// One who waits until a request is noted for it.
+/// A caller that waits until a request is written for it.
 struct PendingRequest<'a>(&'a AtomicI64);
 
 impl<'a> PendingRequest<'a> {
@@ -322,7 +330,7 @@ impl<'a> PendingRequest<'a> {
         Self(count)
     }
 
-    /// How many wait.
+    /// Number of waiting callers.
     fn all(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -335,12 +343,12 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl State {
-    fn look(&self, whose: &CertificateKey, now: Timestamp) -> Verdict {
+    fn check(&self, certificate: &CertificateKey, now: Timestamp) -> Verdict {
         let bucket = &self.bucket;
-        let before = self.turns.before(whose, now);
-        // The last sixteenth is for namespaces that have not had their share. Of a few requests a day
-        // there is nothing to keep.
-        let kept = match self.turns.has_its_share(whose, bucket.per_day(), now) {
+        let before = self.queue.count_before(certificate, now);
+        // The last sixteenth is reserved for namespaces that have not used their share. A quota of less
+        // than 16 has no reserve.
+        let kept = match self.queue.has_used_share(certificate, bucket.per_day(), now) {
             true => bucket.per_day() / 16,
             false => 0,
         };
@@ -352,21 +360,21 @@ impl State {
         Verdict::Until { time: whole_up(time), per_day: bucket.per_day() }
     }
 
-    /// How many more than are wanted now may be noted.
+    /// Number of requests that may be written ahead.
     fn ahead(&self, running: usize) -> i64 {
-        self.used.min(i64::try_from(running).unwrap_or(i64::MAX)) / AHEAD
+        self.used.min(i64::try_from(running).unwrap_or(i64::MAX)) / AHEAD_DIVISOR
     }
 
-    /// Uses a request that is in hand; `None` where one must be noted first.
-    fn spend(&mut self, whose: &CertificateKey, now: Timestamp) -> Option<bool> {
-        match self.look(whose, now) {
+    /// Uses a request that is already written. Returns `None` if one must be written first.
+    fn spend(&mut self, certificate: &CertificateKey, now: Timestamp) -> Option<bool> {
+        match self.check(certificate, now) {
             Verdict::Until { time, .. } if time > now => return Some(false),
             Verdict::Until { .. } | Verdict::Open => {}
         }
         self.bucket.use_one().then(|| {
             self.used += 1;
-            self.turns.leave(whose);
-            self.turns.note(whose, now);
+            self.queue.leave(certificate);
+            self.queue.record(certificate, now);
             true
         })
     }

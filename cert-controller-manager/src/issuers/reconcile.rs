@@ -22,7 +22,7 @@ use kube::{
 use super::{
     account::IssuerError,
     acme::BuiltIssuer,
-    quota::{Quota, limits::Cas},
+    quota::{Quota, limits::CaRegistry},
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
     watched,
@@ -57,7 +57,7 @@ pub struct Controller {
     /// Daily quota of ACME issuers without their own.
     pub default_quota: i64,
     /// Rate limits of the CAs.
-    pub limits: Cas,
+    pub limits: CaRegistry,
     /// Classes to serve.
     pub classes: Classes,
     /// All issuers, for the other controllers.
@@ -167,7 +167,7 @@ impl Controller {
         self.publish_status(name, issuer, outcome).await?;
         let quota = lock(&self.known.quotas).get(name).cloned();
         match quota {
-            Some(quota) => quota.store_owed().await,
+            Some(quota) => quota.store_pending_limits().await,
             None => Ok(()),
         }
     }

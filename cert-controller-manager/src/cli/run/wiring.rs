@@ -31,7 +31,7 @@ use crate::{
     },
     config::SourceSettings,
     issuers::{
-        quota::limits::Cas,
+        quota::limits::CaRegistry,
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
         selection::Rules,
@@ -100,7 +100,7 @@ pub(super) fn issuers(
         namespace: settings.issuers.namespace.clone(),
         target,
         default_quota: settings.issuers.requests_per_day.into(),
-        limits: Cas::new(settings.issuers.acme_limits),
+        limits: CaRegistry::new(settings.issuers.acme_limits),
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
         http: http(context, None)?,

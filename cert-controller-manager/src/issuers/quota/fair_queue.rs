@@ -1,8 +1,8 @@
-//! Who comes next where an issuer's quota is short: namespaces take turns, so that one with ten
-//! thousand Certificates does not spend the quota of one with a single one. Pure.
+//! Order in which Certificates use the quota of an issuer. Namespaces take turns, so a namespace with
+//! ten thousand Certificates does not use up the quota of a namespace with one. Pure.
 //!
-//! What a namespace has had is remembered for a day and by this process only: after a restart all
-//! begin anew.
+//! The usage of a namespace counts for a day. It is in memory only: after a restart all namespaces
+//! start at zero.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -12,28 +12,28 @@ use crate::api::{CertificateKey, Tenant};
 
 const HOUR: i64 = 3_600;
 const HOURS: i64 = 24;
-/// Whoever does not look for this long after its time does not wait any more.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+/// A Certificate that does not check again for this long after its time is no longer waiting.
+const RECHECK_GRACE: SignedDuration = SignedDuration::from_mins(2);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct FairQueue {
     waiting: BTreeMap<Tenant, VecDeque<Waiter>>,
-    had: HashMap<Tenant, Usage>,
+    usage: HashMap<Tenant, Usage>,
 }
 
 #[derive(Debug)]
 struct Waiter {
     certificate: CertificateKey,
-    looks_again: Timestamp,
+    rechecks_at: Timestamp,
 }
 
-/// How many requests, by the hour.
+/// Number of requests of a namespace in each hour, as pairs of hour and count.
 #[derive(Debug, Default)]
 struct Usage(VecDeque<(i64, i64)>);
 
 impl Usage {
-    fn note(&mut self, now: Timestamp) {
+    fn record(&mut self, now: Timestamp) {
         let hour = now.as_second() / HOUR;
         match self.0.back_mut() {
             Some((last, count)) if *last == hour => *count += 1,
@@ -44,7 +44,7 @@ impl Usage {
         }
     }
 
-    fn forget_one(&mut self) {
+    fn remove_last(&mut self) {
         if let Some((_, count)) = self.0.back_mut() {
             *count = (*count - 1).max(0);
         }
@@ -57,81 +57,89 @@ impl Usage {
 }
 
 impl FairQueue {
-    /// `whose` waits and will look again at `time`. Its place in line stays if it has one.
-    pub fn wait(&mut self, whose: &CertificateKey, time: Timestamp) {
-        let line = self.waiting.entry(whose.tenant()).or_default();
-        match line.iter_mut().find(|it| it.certificate == *whose) {
-            Some(known) => known.looks_again = time,
-            None => line.push_back(Waiter { certificate: whose.clone(), looks_again: time }),
+    /// Adds `certificate`, which checks again at `time`, to the queue. A known one keeps its position.
+    pub fn wait(&mut self, certificate: &CertificateKey, time: Timestamp) {
+        let queue = self.waiting.entry(certificate.tenant()).or_default();
+        match queue.iter_mut().find(|it| it.certificate == *certificate) {
+            Some(known) => known.rechecks_at = time,
+            None => queue.push_back(Waiter { certificate: certificate.clone(), rechecks_at: time }),
         }
     }
 
-    /// `whose` does not wait any more. *Idempotent*.
-    pub fn leave(&mut self, whose: &CertificateKey) {
-        let tenant = whose.tenant();
-        if let Some(line) = self.waiting.get_mut(&tenant) {
-            line.retain(|it| it.certificate != *whose);
-            if line.is_empty() {
+    /// Removes `certificate` from the queue. *Idempotent*.
+    pub fn leave(&mut self, certificate: &CertificateKey) {
+        let tenant = certificate.tenant();
+        if let Some(queue) = self.waiting.get_mut(&tenant) {
+            queue.retain(|it| it.certificate != *certificate);
+            if queue.is_empty() {
                 self.waiting.remove(&tenant);
             }
         }
     }
 
-    /// Whether nobody waits.
+    /// Returns whether no Certificate waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// `whose` has had a request.
-    pub fn note(&mut self, whose: &CertificateKey, now: Timestamp) {
-        self.had.retain(|_, had| had.count(now) > 0);
-        self.had.entry(whose.tenant()).or_default().note(now);
+    /// Counts a request of `certificate`.
+    pub fn record(&mut self, certificate: &CertificateKey, now: Timestamp) {
+        self.usage.retain(|_, usage| usage.count(now) > 0);
+        self.usage.entry(certificate.tenant()).or_default().record(now);
     }
 
-    /// The last request that the namespace had was none.
-    pub fn forget_one(&mut self, tenant: &Tenant) {
-        if let Some(had) = self.had.get_mut(tenant) {
-            had.forget_one();
+    /// Removes the last request of the namespace, because it was not sent.
+    pub fn remove_last(&mut self, tenant: &Tenant) {
+        if let Some(usage) = self.usage.get_mut(tenant) {
+            usage.remove_last();
         }
     }
 
-    /// How many come before `whose`: those before it in its own namespace, and of each other
-    /// namespace as many, and one more where it has had less.
+    /// Returns how many Certificates are served before `certificate`: those before it in its namespace,
+    /// and as many of each other namespace. A namespace that used less is served one more.
     #[must_use]
-    pub fn before(&self, whose: &CertificateKey, now: Timestamp) -> i64 {
+    pub fn count_before(&self, certificate: &CertificateKey, now: Timestamp) -> i64 {
         if self.waiting.is_empty() {
             return 0;
         }
-        let alive = |it: &&Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
-        let tenant = whose.tenant();
+        let alive =
+            |it: &&Waiter| it.rechecks_at.saturating_add(RECHECK_GRACE).is_ok_and(|it| it > now);
+        let tenant = certificate.tenant();
         let own = self.waiting.get(&tenant);
-        let own = own.into_iter().flatten().take_while(|it| it.certificate != *whose);
+        let own = own.into_iter().flatten().take_while(|it| it.certificate != *certificate);
         let own = own.filter(alive).count();
-        let own_rank = (self.had(&tenant, now), &tenant);
+        let own_rank = (self.used(&tenant, now), &tenant);
         let others = self.waiting.iter().filter(|(other, _)| **other != tenant);
-        let others = others.map(|(other, line)| {
-            let most = own + usize::from((self.had(other, now), other) < own_rank);
-            line.iter().filter(alive).take(most).count()
+        let others = others.map(|(other, queue)| {
+            let limit = own + usize::from((self.used(other, now), other) < own_rank);
+            queue.iter().filter(alive).take(limit).count()
         });
         i64::try_from(own + others.sum::<usize>()).unwrap_or(i64::MAX)
     }
 
-    /// Whether the namespace has had its share of `per_day`: as much as there is for each that has
-    /// had or wants something.
+    /// Returns whether the namespace used its share of `per_day`. All namespaces that used the quota or
+    /// wait for it have equal shares.
     #[must_use]
-    pub fn has_its_share(&self, whose: &CertificateKey, per_day: i64, now: Timestamp) -> bool {
-        let alive = |it: &Waiter| it.looks_again.saturating_add(PATIENCE).is_ok_and(|it| it > now);
-        let had = self.had.iter().filter(|(_, had)| had.count(now) > 0).map(|(tenant, _)| tenant);
-        let waiting = self.waiting.iter().filter(|(_, line)| line.iter().any(alive));
-        let active = had.chain(waiting.map(|(tenant, _)| tenant));
-        let tenant = whose.tenant();
+    pub fn has_used_share(
+        &self,
+        certificate: &CertificateKey,
+        per_day: i64,
+        now: Timestamp,
+    ) -> bool {
+        let alive =
+            |it: &Waiter| it.rechecks_at.saturating_add(RECHECK_GRACE).is_ok_and(|it| it > now);
+        let used =
+            self.usage.iter().filter(|(_, usage)| usage.count(now) > 0).map(|(tenant, _)| tenant);
+        let waiting = self.waiting.iter().filter(|(_, queue)| queue.iter().any(alive));
+        let active = used.chain(waiting.map(|(tenant, _)| tenant));
+        let tenant = certificate.tenant();
         let active: HashSet<&Tenant> = active.chain([&tenant]).collect();
         let share = per_day / i64::try_from(active.len()).unwrap_or(i64::MAX);
-        self.had(&tenant, now) >= share
+        self.used(&tenant, now) >= share
     }
 
-    fn had(&self, tenant: &Tenant, now: Timestamp) -> i64 {
-        self.had.get(tenant).map_or(0, |had| had.count(now))
+    fn used(&self, tenant: &Tenant, now: Timestamp) -> i64 {
+        self.usage.get(tenant).map_or(0, |usage| usage.count(now))
     }
 }

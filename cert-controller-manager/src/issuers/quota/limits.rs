@@ -1,6 +1,8 @@
-//! What is known of the limits of each CA, shared by all issuers that ask it, and whose turn it is
-//! where our picture of them leaves little room. What a CA said itself is kept in `status.limits` of
-//! the Issuer that heard it, so that a restart does not make everybody ask again.
+//! Rate limits of each CA, shared by all issuers that use it: limits that the CA imposed, and estimates
+//! of its published limits. Namespaces take turns for the remaining orders of an estimated limit.
+//!
+//! Imposed limits are stored in `status.limits` of the Issuer, so accounts do not exceed them again
+//! after a restart. Estimates are in memory and rebuilt from the statuses of Certificates.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,14 +27,14 @@ use crate::{
     issuers::{account::authority, reconcile::lock},
 };
 
-/// The CAs that issuers ask, by the URL of their directory.
+/// The CAs of all issuers, by the URL of their directory.
 #[derive(Debug, Default)]
-pub struct Cas {
+pub struct CaRegistry {
     policy: AcmeLimits,
     known: Mutex<HashMap<String, Arc<Ca>>>,
 }
 
-/// One CA.
+/// The rate limits of one CA.
 #[derive(Debug)]
 pub struct Ca {
     server: String,
@@ -42,65 +44,66 @@ pub struct Ca {
 #[derive(Debug)]
 struct State {
     limits: Limits,
-    turns: HashMap<Key, FairQueue>,
-    /// Issuers whose earlier certificates are in the picture.
-    recalled: HashSet<IssuerKey>,
-    /// The namespaces that are not believed that they renew.
-    doubted: HashMap<Tenant, DeniedClaim>,
+    queues: HashMap<Key, FairQueue>,
+    /// Issuers whose earlier certificates are part of the estimates.
+    restored_issuers: HashSet<IssuerKey>,
+    /// Namespaces whose orders do not count as renewals, because the CA denied one.
+    denied_claims: HashMap<Tenant, DeniedClaim>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct DeniedClaim {
     until: Timestamp,
-    /// Whether it goes for orders that say which certificate they replace, too. Whoever comes from
-    /// another CA with the same names is refused as no renewal once, and replaces its certificates
-    /// later like everybody else.
-    of_replacements: bool,
+    /// Whether orders that name the certificate they replace are affected, too. A Certificate that
+    /// moves from another CA with the same names is denied as a renewal once. Its later replacements
+    /// are accepted.
+    covers_replacements: bool,
 }
 
 impl DeniedClaim {
     fn covers(self, claimed: OrderKind) -> bool {
-        claimed == OrderKind::Renewal || self.of_replacements
+        claimed == OrderKind::Renewal || self.covers_replacements
     }
 }
 
-/// No CA has a limit that lasts longer, so by then it is asked whether it still means it.
+/// Longest duration of an imposed limit. No CA has a longer window, so a longer limit is checked with a
+/// new order.
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
-/// Most entries in the status of an Issuer: that of the account, and those that end last.
-const MOST_STORED: usize = 20;
-/// A limit that ends so much later than what is known is the same.
-const SAME: SignedDuration = SignedDuration::from_secs(30);
+/// Maximum number of entries in `status.limits`: the limit of the account, and those that end last.
+const MAX_STORED: usize = 20;
+/// A limit that ends at most this much later than the known one is the same limit.
+const SAME_LIMIT: SignedDuration = SignedDuration::from_secs(30);
 
-/// Who may read what is stored of limits, and may have written it.
+/// Owner of the cluster that stores the limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// We.
+    /// The operator of this controller.
     Ours,
-    /// Whoever owns an issuer outside of our cluster.
+    /// A tenant who can read and write the status of the issuer.
     Tenant,
 }
 
-impl Cas {
-    /// CAs whose limits are known as `policy` says.
+impl CaRegistry {
+    /// An empty registry. `policy` selects the CAs with estimated limits.
     #[must_use]
     pub fn new(policy: AcmeLimits) -> Self {
         Self { policy, known: Mutex::default() }
     }
 
-    /// The CA with this directory.
+    /// Returns the CA with this directory URL.
     #[must_use]
     pub fn at(&self, server: &str) -> Arc<Ca> {
         let mut known = lock(&self.known);
         let ca = known.entry(server.to_owned()).or_insert_with(|| {
-            let numbers = is_known(self.policy, server).then_some(LETS_ENCRYPT);
+            let numbers = has_known_limits(self.policy, server).then_some(LETS_ENCRYPT);
             Arc::new(Ca::new(server, Limits::new(numbers)))
         });
         ca.clone()
     }
 }
 
-/// Let's Encrypt's own numbers are its production's: for its staging they would be far too low.
-fn is_known(policy: AcmeLimits, server: &str) -> bool {
+/// The numbers are those of Let's Encrypt production. They are far too low for its staging environment.
+fn has_known_limits(policy: AcmeLimits, server: &str) -> bool {
     match policy {
         AcmeLimits::Off => false,
         AcmeLimits::LetsEncrypt => true,
@@ -114,103 +117,112 @@ impl Ca {
     fn new(server: &str, limits: Limits) -> Self {
         let state = State {
             limits,
-            turns: HashMap::new(),
-            recalled: HashSet::new(),
-            doubted: HashMap::new(),
+            queues: HashMap::new(),
+            restored_issuers: HashSet::new(),
+            denied_claims: HashMap::new(),
         };
         Self { server: server.to_owned(), state: Mutex::new(state) }
     }
 
-    /// The URL of its directory.
+    /// The URL of the directory of the CA.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// Until when the CA itself wants no such order.
+    /// Returns the imposed limit that delays the order.
     #[must_use]
     pub fn server_limit(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
-        lock(&self.state).limits.server_limit(order, now).map(rounded)
+        lock(&self.state).limits.server_limit(order, now).map(round_up)
     }
 
-    /// Until when our picture leaves no room for an order, as far as it is the turn of `whose`.
+    /// Returns the estimated limit that delays the order. Certificates that are served before
+    /// `certificate` count, too.
     #[must_use]
     pub fn estimated_wait(
         &self,
         order: &Order<'_>,
-        whose: &CertificateKey,
+        certificate: &CertificateKey,
         now: Timestamp,
     ) -> Option<Wait> {
-        lock(&self.state).room(order, whose, now)
+        lock(&self.state).estimated_wait(order, certificate, now)
     }
 
-    /// Puts `whose` in line. `None` where it can go on at once instead.
-    pub fn wait(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
+    /// Adds `certificate` to the queue of the estimated limit. Returns `None` if no limit delays the
+    /// order.
+    pub fn wait(
+        &self,
+        order: &Order<'_>,
+        certificate: &CertificateKey,
+        now: Timestamp,
+    ) -> Option<Wait> {
         let mut state = lock(&self.state);
-        let wait = state.room(order, whose, now)?;
-        state.turns.entry(wait.key.clone()).or_default().wait(whose, wait.until);
+        let wait = state.estimated_wait(order, certificate, now)?;
+        state.queues.entry(wait.key.clone()).or_default().wait(certificate, wait.until);
         Some(wait)
     }
 
-    /// `whose` does not wait any more. *Idempotent*.
-    pub fn leave(&self, whose: &CertificateKey) {
+    /// Removes `certificate` from all queues. *Idempotent*.
+    pub fn leave(&self, certificate: &CertificateKey) {
         let mut state = lock(&self.state);
-        state.turns.values_mut().for_each(|turns| turns.leave(whose));
-        state.turns.retain(|_, turns| !turns.is_empty());
+        state.queues.values_mut().for_each(|queue| queue.leave(certificate));
+        state.queues.retain(|_, queue| !queue.is_empty());
     }
 
-    /// The order is placed.
-    pub fn ordered(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) {
+    /// Counts a placed order.
+    pub fn ordered(&self, order: &Order<'_>, certificate: &CertificateKey, now: Timestamp) {
         let mut state = lock(&self.state);
         state.limits.ordered(order, now);
-        for turns in state.turns.values_mut() {
-            turns.leave(whose);
-            turns.note(whose, now);
+        for queue in state.queues.values_mut() {
+            queue.leave(certificate);
+            queue.record(certificate, now);
         }
     }
 
-    /// Its certificate is there.
+    /// Counts the issued certificate of an order.
     pub fn issued(&self, order: &Order<'_>, now: Timestamp) {
         lock(&self.state).limits.issued(order, now);
     }
 
-    /// What an order counts as that looks like `claimed`. Whoever owns the namespace can write what we
-    /// see that by, so it is believed until the CA has denied it.
+    /// Returns the kind as which an order counts. The owner of the namespace can forge the `claimed`
+    /// kind, so it is accepted only until the CA denies it.
     #[must_use]
     pub fn accepted_kind(
         &self,
         claimed: OrderKind,
-        whose: &CertificateKey,
+        certificate: &CertificateKey,
         now: Timestamp,
     ) -> OrderKind {
-        match lock(&self.state).doubted.get(&whose.tenant()) {
-            Some(doubt) if doubt.until > now && doubt.covers(claimed) => OrderKind::New,
+        match lock(&self.state).denied_claims.get(&certificate.tenant()) {
+            Some(denied) if denied.until > now && denied.covers(claimed) => OrderKind::New,
             Some(_) | None => claimed,
         }
     }
 
-    /// The CA refused, as no renewal, an order that counted as `novelty`.
-    pub fn renewal_denied(&self, novelty: OrderKind, whose: &CertificateKey, now: Timestamp) {
-        if novelty == OrderKind::New {
+    /// Records that the CA denied that an order of this `kind` is a renewal.
+    pub fn renewal_denied(&self, kind: OrderKind, certificate: &CertificateKey, now: Timestamp) {
+        if kind == OrderKind::New {
             return;
         }
         let mut state = lock(&self.state);
-        state.doubted.retain(|_, doubt| doubt.until > now);
+        state.denied_claims.retain(|_, denied| denied.until > now);
         let until = now.saturating_add(LONGEST).unwrap_or(now);
-        let known = state.doubted.get(&whose.tenant());
-        let of_replacements =
-            novelty == OrderKind::Replacement || known.is_some_and(|it| it.of_replacements);
-        state.doubted.insert(whose.tenant(), DeniedClaim { until, of_replacements });
+        let known = state.denied_claims.get(&certificate.tenant());
+        let covers_replacements =
+            kind == OrderKind::Replacement || known.is_some_and(|it| it.covers_replacements);
+        state
+            .denied_claims
+            .insert(certificate.tenant(), DeniedClaim { until, covers_replacements });
     }
 
-    /// The CA found the proofs of these names wanting.
+    /// Counts failed validations of these names.
     pub fn failed(&self, account: &str, names: &[DnsName], now: Timestamp) {
         let mut state = lock(&self.state);
         names.iter().for_each(|name| state.limits.failed(account, name, now));
     }
 
-    /// The CA said that an order met a limit. Returns what is limited now, `None` where that is no
-    /// news.
+    /// Records a limit that the CA imposed on an order. Returns the limited key, or `None` if the limit
+    /// is already known.
     pub fn record(
         &self,
         order: &Order<'_>,
@@ -223,16 +235,17 @@ impl Ca {
         let key = state.limits.record_limit(order, about, until);
         let known = before.iter().find(|(known, _)| *known == key);
         known
-            .is_none_or(|(_, known)| until > known.saturating_add(SAME).unwrap_or(*known))
+            .is_none_or(|(_, known)| until > known.saturating_add(SAME_LIMIT).unwrap_or(*known))
             .then_some(key)
     }
 
-    /// What an earlier process heard, as it is stored where `origin` says.
+    /// Restores limits from the status of an issuer. A tenant can only restore limits of its own
+    /// account, because limits of domains affect other accounts.
     pub fn restore(&self, account: &str, stored: &[Limit], origin: Origin, now: Timestamp) {
         let mut state = lock(&self.state);
         let latest = now.saturating_add(LONGEST).unwrap_or(now);
         let ours = stored.iter().filter(|limit| limit.server == self.server);
-        for limit in ours.take(MOST_STORED) {
+        for limit in ours.take(MAX_STORED) {
             let until = limit.until.parse::<Timestamp>().map(|until| until.min(latest));
             match (Key::decode(&limit.of, account), until) {
                 (Some(Key::Domain(_) | Key::Set(_)), _) if origin == Origin::Tenant => {}
@@ -242,17 +255,17 @@ impl Ca {
         }
     }
 
-    /// What must be stored of what `account` heard: first what concerns all its orders. Where others read
-    /// it as `origin` says, what concerns them all is none of their business.
+    /// Returns the imposed limits to store for `account`, that of the account first. A tenant does not
+    /// see limits of domains, because they reveal orders of other accounts.
     #[must_use]
     pub fn server_limits(&self, account: &str, origin: Origin, now: Timestamp) -> Vec<Limit> {
-        let mut heard = lock(&self.state).limits.server_limits(now);
-        heard.retain(|(key, _)| match key {
+        let mut limits = lock(&self.state).limits.server_limits(now);
+        limits.retain(|(key, _)| match key {
             Key::Account(of) | Key::Name { account: of, .. } => of == account,
             Key::Domain(_) | Key::Set(_) => origin == Origin::Ours,
         });
-        heard.sort_by_key(|(key, _)| !matches!(key, Key::Account(_)));
-        let stored = heard.into_iter().take(MOST_STORED).map(|(key, until)| Limit {
+        limits.sort_by_key(|(key, _)| !matches!(key, Key::Account(_)));
+        let stored = limits.into_iter().take(MAX_STORED).map(|(key, until)| Limit {
             server: self.server.clone(),
             of: key.encode(),
             until: seconds_up(until),
@@ -260,15 +273,14 @@ impl Ca {
         stored.collect()
     }
 
-    /// Whether certificates that `issuer` made earlier are still to be [recalled](Self::recall).
+    /// Returns whether [`restore_estimates`](Self::restore_estimates) is still to be called for `issuer`.
     #[must_use]
     pub fn needs_estimates(&self, issuer: &IssuerKey) -> bool {
         let state = lock(&self.state);
-        state.limits.counts() && !state.recalled.contains(issuer)
+        state.limits.counts() && !state.restored_issuers.contains(issuer)
     }
 
-    /// What `issuer` made before this process knew of it, in the order of time, as statuses tell it.
-    /// Counts once.
+    /// Counts the earlier certificates of `issuer`, oldest first. *Idempotent*.
     pub fn restore_estimates<'a>(
         &self,
         issuer: &IssuerKey,
@@ -276,21 +288,28 @@ impl Ca {
         now: Timestamp,
     ) {
         let mut state = lock(&self.state);
-        if state.recalled.insert(issuer.clone()) {
+        if state.restored_issuers.insert(issuer.clone()) {
             state.limits.restore_issued(issued, now);
         }
     }
 }
 
 impl State {
-    fn room(&self, order: &Order<'_>, whose: &CertificateKey, now: Timestamp) -> Option<Wait> {
-        let before = |key: &Key| self.turns.get(key).map_or(0, |turns| turns.before(whose, now));
-        self.limits.estimated_wait(order, before, now).map(rounded)
+    fn estimated_wait(
+        &self,
+        order: &Order<'_>,
+        certificate: &CertificateKey,
+        now: Timestamp,
+    ) -> Option<Wait> {
+        let before = |key: &Key| {
+            self.queues.get(key).map_or(0, |queue| queue.count_before(certificate, now))
+        };
+        self.limits.estimated_wait(order, before, now).map(round_up)
     }
 }
 
-/// Whoever looks again at that second finds it come.
-fn rounded(wait: Wait) -> Wait {
+/// Rounds up to the second of a requeue, so that the wait is over at the next check.
+fn round_up(wait: Wait) -> Wait {
     Wait { until: whole_up(wait.until), ..wait }
 }
 
@@ -303,7 +322,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn whose(namespace: &str) -> CertificateKey {
+    fn certificate(namespace: &str) -> CertificateKey {
         named(namespace, "x")
     }
 
@@ -312,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lets_encrypts_production_has_known_numbers_unless_somebody_says_so() {
+    fn only_lets_encrypt_production_has_known_limits_by_default() {
         let production = "https://acme-v02.api.letsencrypt.org/directory";
         let staging = "https://acme-staging-v02.api.letsencrypt.org/directory";
         let other = "https://ca.example.org/api.letsencrypt.org";
@@ -323,20 +342,20 @@ mod tests {
             (AcmeLimits::Off, production, false),
             (AcmeLimits::LetsEncrypt, other, true),
         ] {
-            assert_eq!(is_known(policy, server), known, "{policy:?} {server}");
+            assert_eq!(has_known_limits(policy, server), known, "{policy:?} {server}");
         }
     }
 
     /// faults.md 69
     #[test]
-    fn where_the_account_is_short_namespaces_take_turns() {
-        let cas = Cas::new(AcmeLimits::LetsEncrypt);
+    fn namespaces_take_turns_for_the_limit_of_an_account() {
+        let cas = CaRegistry::new(AcmeLimits::LetsEncrypt);
         let ca = cas.at("https://ca/dir");
         for number in 0..300 {
             let names = [format!("www.d{number}.example").parse().unwrap()];
             let order = Order { account: "le", names: &names, kind: OrderKind::New };
-            assert_eq!(ca.estimated_wait(&order, &whose("greedy"), at(0)), None);
-            ca.ordered(&order, &whose("greedy"), at(0));
+            assert_eq!(ca.estimated_wait(&order, &certificate("greedy"), at(0)), None);
+            ca.ordered(&order, &certificate("greedy"), at(0));
         }
         let waits: Vec<i64> = (0..20)
             .map(|number| {
@@ -353,86 +372,89 @@ mod tests {
         assert_eq!(waits[..3], [36, 72, 108]);
         let names = ["www.modest.example".parse().unwrap()];
         let order = Order { account: "le", names: &names, kind: OrderKind::New };
-        let wait = ca.wait(&order, &whose("modest"), at(0)).unwrap();
+        let wait = ca.wait(&order, &certificate("modest"), at(0)).unwrap();
         assert!(wait.until <= at(72), "{wait:?}");
     }
 
     #[test]
-    fn a_namespace_whose_renewal_the_ca_denied_is_not_believed_for_a_while() {
-        let ca = Cas::default().at("https://ca/dir");
+    fn renewals_of_a_namespace_count_as_new_after_the_ca_denied_one() {
+        let ca = CaRegistry::default().at("https://ca/dir");
         let end = LONGEST.as_secs();
-        ca.renewal_denied(OrderKind::New, &whose("honest"), at(0));
-        ca.renewal_denied(OrderKind::Replacement, &whose("liar"), at(0));
-        ca.renewal_denied(OrderKind::Renewal, &whose("liar"), at(0));
-        ca.renewal_denied(OrderKind::Renewal, &whose("newcomer"), at(0));
-        let newcomer = |claimed| ca.accepted_kind(claimed, &whose("newcomer"), at(0));
+        ca.renewal_denied(OrderKind::New, &certificate("honest"), at(0));
+        ca.renewal_denied(OrderKind::Replacement, &certificate("forger"), at(0));
+        ca.renewal_denied(OrderKind::Renewal, &certificate("forger"), at(0));
+        ca.renewal_denied(OrderKind::Renewal, &certificate("newcomer"), at(0));
+        let newcomer = |claimed| ca.accepted_kind(claimed, &certificate("newcomer"), at(0));
         assert_eq!(newcomer(OrderKind::Renewal), OrderKind::New);
         assert_eq!(newcomer(OrderKind::Replacement), OrderKind::Replacement);
         for claimed in [OrderKind::Renewal, OrderKind::Replacement] {
             for (namespace, seconds, counts_as) in [
                 ("honest", 0, claimed),
-                ("liar", 0, OrderKind::New),
-                ("liar", end - 1, OrderKind::New),
-                ("liar", end, claimed),
+                ("forger", 0, OrderKind::New),
+                ("forger", end - 1, OrderKind::New),
+                ("forger", end, claimed),
             ] {
-                let believed = ca.accepted_kind(claimed, &whose(namespace), at(seconds));
-                assert_eq!(believed, counts_as, "{namespace} {seconds}");
+                let accepted = ca.accepted_kind(claimed, &certificate(namespace), at(seconds));
+                assert_eq!(accepted, counts_as, "{namespace} {seconds}");
             }
         }
     }
 
-    /// What a liar has hidden is not in the picture, but from then on he waits like everybody else.
+    /// Orders before the denial are missing in the estimates; later ones count.
     #[test]
-    fn whoever_passes_for_a_renewal_is_in_line_after_the_ca_has_found_out() {
-        let ca = Cas::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
+    fn forged_renewals_wait_for_limits_after_the_ca_denied_one() {
+        let ca = CaRegistry::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
         let place = |number: u32| {
             let names = [format!("www.d{number}.example").parse().unwrap()];
-            let novelty = ca.accepted_kind(OrderKind::Replacement, &whose("liar"), at(0));
-            let order = Order { account: "le", names: &names, kind: novelty };
-            let room = ca.estimated_wait(&order, &whose("liar"), at(0)).is_none();
-            if room {
-                ca.ordered(&order, &whose("liar"), at(0));
+            let kind = ca.accepted_kind(OrderKind::Replacement, &certificate("forger"), at(0));
+            let order = Order { account: "le", names: &names, kind };
+            let has_room = ca.estimated_wait(&order, &certificate("forger"), at(0)).is_none();
+            if has_room {
+                ca.ordered(&order, &certificate("forger"), at(0));
             }
-            room
+            has_room
         };
-        assert!((0..400).all(place), "nothing is counted");
-        ca.renewal_denied(OrderKind::Replacement, &whose("liar"), at(0));
+        assert!((0..400).all(place), "forged replacements are not counted");
+        ca.renewal_denied(OrderKind::Replacement, &certificate("forger"), at(0));
         assert_eq!((400..800).filter(|number| place(*number)).count(), 300);
     }
 
     #[test]
-    fn what_the_ca_said_is_known_after_a_restart_and_to_the_other_accounts_where_it_concerns_them()
-    {
+    fn imposed_limits_survive_a_restart_and_those_of_domains_affect_all_accounts() {
         let names: [DnsName; 1] = ["www.example.org".parse().unwrap()];
         let order = |account| Order { account, names: &names, kind: OrderKind::New };
-        let ca = Cas::default().at("https://ca/dir");
+        let ca = CaRegistry::default().at("https://ca/dir");
         let domain = LimitScope::Domain(names[0].clone());
         assert!(ca.record(&order("one"), &domain, at(600), at(0)).is_some());
-        assert!(ca.record(&order("one"), &domain, at(600), at(1)).is_none(), "no news");
+        assert!(ca.record(&order("one"), &domain, at(600), at(1)).is_none(), "already known");
         assert!(ca.record(&order("one"), &LimitScope::Account, at(300), at(0)).is_some());
         let stored = ca.server_limits("one", Origin::Ours, at(10));
         let texts: Vec<&str> = stored.iter().map(|limit| limit.of.as_str()).collect();
         assert_eq!(texts, ["account", "domain example.org"]);
-        let to_a_tenant = ca.server_limits("one", Origin::Tenant, at(10));
-        assert_eq!(to_a_tenant.iter().map(|limit| &limit.of).collect::<Vec<_>>(), ["account"]);
+        let for_tenant = ca.server_limits("one", Origin::Tenant, at(10));
+        assert_eq!(for_tenant.iter().map(|limit| &limit.of).collect::<Vec<_>>(), ["account"]);
 
-        let again = Cas::default().at("https://ca/dir");
-        again.restore("one", &stored, Origin::Ours, at(10));
-        assert_eq!(again.server_limit(&order("one"), at(20)).unwrap().until, at(600));
-        assert_eq!(again.server_limit(&order("two"), at(20)).unwrap().until, at(600));
-        let tenants = Cas::default().at("https://ca/dir");
-        tenants.restore("one", &stored, Origin::Tenant, at(10));
+        let restarted = CaRegistry::default().at("https://ca/dir");
+        restarted.restore("one", &stored, Origin::Ours, at(10));
+        assert_eq!(restarted.server_limit(&order("one"), at(20)).unwrap().until, at(600));
+        assert_eq!(restarted.server_limit(&order("two"), at(20)).unwrap().until, at(600));
+        let tenant = CaRegistry::default().at("https://ca/dir");
+        tenant.restore("one", &stored, Origin::Tenant, at(10));
         assert_eq!(
-            tenants.server_limit(&order("one"), at(20)).unwrap().until,
+            tenant.server_limit(&order("one"), at(20)).unwrap().until,
             at(300),
-            "his account"
+            "the limit of the account"
         );
-        assert_eq!(tenants.server_limit(&order("two"), at(20)), None, "he speaks for nobody else");
-        let elsewhere = Cas::default().at("https://other/dir");
+        assert_eq!(
+            tenant.server_limit(&order("two"), at(20)),
+            None,
+            "a tenant cannot limit other accounts"
+        );
+        let elsewhere = CaRegistry::default().at("https://other/dir");
         elsewhere.restore("one", &stored, Origin::Ours, at(10));
         assert_eq!(elsewhere.server_limit(&order("one"), at(20)), None, "another CA");
         let foreign =
             Limit { of: "?".into(), until: "soon".into(), server: "https://ca/dir".into() };
-        again.restore("one", &[foreign], Origin::Ours, at(10));
+        restarted.restore("one", &[foreign], Origin::Ours, at(10));
     }
 }

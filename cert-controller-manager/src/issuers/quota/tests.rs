@@ -1,4 +1,4 @@
-//! Tables of quotas: who may, who waits and until when, and what is noted when.
+//! Tests of admission, waiting times and the writes of the status.
 
 use std::{
     collections::VecDeque,
@@ -15,19 +15,19 @@ use http::{Request, Response};
 use jiff::SignedDuration;
 use kube::client::Body;
 
-use super::{limits::Cas, *};
+use super::{limits::CaRegistry, *};
 use crate::api::{CertificateCluster, ObjectKey};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-fn whose(namespace: &str, certificate: &str) -> CertificateKey {
+fn certificate_key(namespace: &str, certificate: &str) -> CertificateKey {
     CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, certificate))
 }
 
-/// A quota of an Issuer that the API server keeps, or refuses to keep.
-struct Given {
+/// A quota with an API server that records writes and can refuse them.
+struct QuotaCase {
     quota: Arc<Quota>,
     clock: Arc<Manual>,
     writes: Arc<Mutex<VecDeque<String>>>,
@@ -35,7 +35,7 @@ struct Given {
     found: Option<Requests>,
 }
 
-fn given(per_day: i64, requests: Option<Requests>) -> Given {
+fn given(per_day: i64, requests: Option<Requests>) -> QuotaCase {
     let clock = Arc::new(Manual::at(start()));
     let writes = Arc::new(Mutex::new(VecDeque::new()));
     let refusals = Arc::new(AtomicUsize::new(0));
@@ -57,24 +57,24 @@ fn given(per_day: i64, requests: Option<Requests>) -> Given {
     let api = Api::namespaced(kube::Client::new(service, "default"), "default");
     let status = IssuerStatus { requests: requests.clone(), ..IssuerStatus::default() };
     let quota = Quota::new(api, "ca", per_day, Some(&status), clock.clone());
-    Given { quota: Arc::new(quota), clock, writes, refusals, found: requests }
+    QuotaCase { quota: Arc::new(quota), clock, writes, refusals, found: requests }
 }
 
-/// What a process finds when there are so many left.
+/// A status with this remaining quota.
 fn holding(available: i64) -> Option<Requests> {
     Some(Requests { available, at: start().to_string() })
 }
 
-impl Given {
+impl QuotaCase {
     async fn spend(&self, namespace: &str, certificate: &str) -> bool {
         self.spent(namespace, certificate).await.is_some()
     }
 
     async fn spent(&self, namespace: &str, certificate: &str) -> Option<QuotaReservation> {
-        self.quota.spend(&whose(namespace, certificate), 0).await.unwrap()
+        self.quota.spend(&certificate_key(namespace, certificate), 0).await.unwrap()
     }
 
-    /// What the next process would find.
+    /// The status that the next process reads.
     fn stored(&self) -> Option<Requests> {
         let writes = self.writes.lock().unwrap();
         let last = writes.back().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
@@ -82,9 +82,9 @@ impl Given {
         last.or_else(|| self.found.clone())
     }
 
-    /// Waits, and after how many seconds it is told to look again.
+    /// Queues a Certificate and returns the seconds until its next check.
     fn wait(&self, namespace: &str, certificate: &str) -> Option<i64> {
-        match self.quota.wait(&whose(namespace, certificate)) {
+        match self.quota.wait(&certificate_key(namespace, certificate)) {
             Verdict::Open => None,
             Verdict::Until { time, .. } => Some(time.duration_since(self.clock.now()).as_secs()),
         }
@@ -96,7 +96,7 @@ impl Given {
 }
 
 #[tokio::test]
-async fn a_quota_of_one_lets_the_second_wait_for_a_day_also_after_a_restart() {
+async fn with_a_quota_of_one_the_second_request_waits_a_day_across_restarts() {
     let first = given(1, None);
     assert!(first.spend("web", "a").await);
     assert!(!first.spend("web", "b").await);
@@ -113,33 +113,36 @@ async fn a_quota_of_one_lets_the_second_wait_for_a_day_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_is_stored_in_a_foreign_way_does_not_close_an_issuer() {
+async fn an_invalid_stored_time_counts_as_full_quota() {
     for at in ["", "soon", "9999-99-99"] {
         assert!(given(1, Some(Requests { available: 0, at: at.into() })).spend("web", "a").await);
     }
 }
 
 #[tokio::test]
-async fn a_busy_issuer_is_written_less_often_than_it_is_asked() {
+async fn a_busy_issuer_shares_status_writes() {
     let given = given(10_000, None);
     for number in 0..250 {
-        let whose = whose("web", &number.to_string());
-        assert!(given.quota.spend(&whose, 100).await.unwrap().is_some(), "{number}");
+        let key = certificate_key("web", &number.to_string());
+        assert!(given.quota.spend(&key, 100).await.unwrap().is_some(), "{number}");
     }
     let writes = given.writes.lock().unwrap().len();
     assert!((24..=50).contains(&writes), "{writes}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_that_are_wanted_at_once_begin_with_one_and_share_writes_then() {
+async fn concurrent_orders_start_with_one_and_then_share_writes() {
     let given = given(10_000, None);
     let under_way = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let orders = (0..100).map(|number| {
         let (quota, under_way, most) = (given.quota.clone(), under_way.clone(), most.clone());
         async move {
-            let spent =
-                quota.spend(&whose("web", &number.to_string()), 100).await.unwrap().unwrap();
+            let spent = quota
+                .spend(&certificate_key("web", &number.to_string()), 100)
+                .await
+                .unwrap()
+                .unwrap();
             most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             under_way.fetch_sub(1, Ordering::Relaxed);
@@ -154,13 +157,13 @@ async fn orders_that_are_wanted_at_once_begin_with_one_and_share_writes_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_of_a_young_process_costs_one_request() {
+async fn a_crash_after_the_start_loses_one_request() {
     let given = given(10_000, None);
     let orders = (0..10).map(|number| {
         let quota = given.quota.clone();
-        Box::pin(async move { quota.spend(&whose("web", &number.to_string()), 10).await })
+        Box::pin(async move { quota.spend(&certificate_key("web", &number.to_string()), 10).await })
     });
-    // The CA has not answered to the first when the process ends.
+    // The process ends before the CA answers the first request.
     let soon = std::time::Duration::from_millis(500);
     let orders = async {
         let spent = futures::future::join_all(orders).await;
@@ -171,40 +174,40 @@ async fn a_crash_of_a_young_process_costs_one_request() {
 }
 
 #[tokio::test]
-async fn what_was_not_used_is_stored_as_such_when_orders_end() {
+async fn unused_requests_are_returned_when_orders_end() {
     let given = given(1, None);
     given.spent("web", "a").await.unwrap().give_back();
     assert_eq!(given.stored().unwrap().available, 0);
     given.refusals.store(1, Ordering::Relaxed);
     given.quota.return_unused(0).await.unwrap_err();
     given.quota.return_unused(0).await.unwrap();
-    assert_eq!(given.writes.lock().unwrap().len(), 2, "nothing is in hand any more");
+    assert_eq!(given.writes.lock().unwrap().len(), 2, "there is nothing more to return");
     assert!(given.spend("web", "b").await);
 }
 
-/// What happens to a process and its orders.
-struct World {
-    given: Given,
-    /// Orders that run.
+/// Simulates a process and its orders.
+struct Simulation {
+    given: QuotaCase,
+    /// Number of running orders.
     running: usize,
     placed: i64,
-    /// Orders that ran when a process crashed, of all crashes.
+    /// Number of orders that ran at a crash, summed over all crashes.
     in_flight: i64,
 }
 
-impl World {
+impl Simulation {
     fn new(per_day: i64) -> Self {
         Self { given: given(per_day, None), running: 0, placed: 0, in_flight: 0 }
     }
 
-    /// So many Certificates want an order at once; every `unsent`th cannot reach the CA.
+    /// Places `count` orders at once; every `unsent`th does not reach the CA.
     async fn place(&mut self, count: usize, unsent: usize) {
         let quota = &self.given.quota;
         let spends = (0..count).map(|number| {
             let (quota, running) = (quota.clone(), self.running + count);
             async move {
-                let whose = whose("web", &number.to_string());
-                let spent = quota.spend(&whose, running).await.unwrap()?;
+                let key = certificate_key("web", &number.to_string());
+                let spent = quota.spend(&key, running).await.unwrap()?;
                 let is_placed = number % unsent != 0;
                 if !is_placed {
                     spent.give_back();
@@ -226,19 +229,18 @@ impl World {
         }
     }
 
-    /// The next process takes over the orders.
+    /// Starts a new process, which takes over the running orders.
     fn crash(&mut self, per_day: i64) {
         self.in_flight += i64::try_from(self.running).unwrap();
         self.given = given(per_day, self.given.stored());
     }
 }
 
-/// The quota counts orders that were placed: whatever happens, and however often a process dies.
 #[tokio::test]
-async fn what_is_stored_as_spent_is_what_was_placed_and_at_most_what_was_in_flight() {
+async fn stored_usage_exceeds_placed_orders_by_at_most_those_in_flight() {
     const PER_DAY: i64 = 1_000_000;
     for seed in 1..=60_u64 {
-        let mut world = World::new(PER_DAY);
+        let mut simulation = Simulation::new(PER_DAY);
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut up_to = |end: u64| {
             random ^= random << 13;
@@ -248,13 +250,14 @@ async fn what_is_stored_as_spent_is_what_was_placed_and_at_most_what_was_in_flig
         };
         for step in 0..60 {
             match up_to(4) {
-                0 => world.place(up_to(40), up_to(4) + 1).await,
-                1 => world.place(1, 100).await,
-                2 => world.end(up_to(30)).await,
-                _ => world.crash(PER_DAY),
+                0 => simulation.place(up_to(40), up_to(4) + 1).await,
+                1 => simulation.place(1, 100).await,
+                2 => simulation.end(up_to(30)).await,
+                _ => simulation.crash(PER_DAY),
             }
-            let spent = world.given.stored().map_or(0, |it| PER_DAY - it.available);
-            let (running, placed, in_flight) = (world.running, world.placed, world.in_flight);
+            let spent = simulation.given.stored().map_or(0, |it| PER_DAY - it.available);
+            let (running, placed, in_flight) =
+                (simulation.running, simulation.placed, simulation.in_flight);
             let most = placed + in_flight + i64::try_from(running).unwrap();
             assert!((placed..=most).contains(&spent), "{seed} {step}: {spent} {placed} {most}");
         }
@@ -262,29 +265,29 @@ async fn what_is_stored_as_spent_is_what_was_placed_and_at_most_what_was_in_flig
 }
 
 #[tokio::test]
-async fn a_process_that_places_nothing_spends_nothing_however_often_it_crashes() {
-    let mut world = World::new(60);
-    world.place(20, 7).await;
-    let stored = world.given.stored().unwrap();
+async fn crashes_without_placed_orders_use_no_quota() {
+    let mut simulation = Simulation::new(60);
+    simulation.place(20, 7).await;
+    let stored = simulation.given.stored().unwrap();
     for _ in 0..1_000 {
-        world.crash(60);
-        // It takes the orders over, and cannot reach the CA for another one.
-        world.place(1, 1).await;
-        assert_eq!(world.given.stored().unwrap().available, stored.available);
+        simulation.crash(60);
+        // The new process takes over the orders; its own order does not reach the CA.
+        simulation.place(1, 1).await;
+        assert_eq!(simulation.given.stored().unwrap().available, stored.available);
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_noted_is_not_used() {
+async fn a_failed_status_write_uses_no_quota() {
     let given = given(1, None);
     given.refusals.store(1, Ordering::Relaxed);
-    assert!(given.quota.spend(&whose("web", "a"), 0).await.is_err());
+    assert!(given.quota.spend(&certificate_key("web", "a"), 0).await.is_err());
     assert!(given.spend("web", "a").await);
     assert!(!given.spend("web", "a").await);
 }
 
 #[tokio::test]
-async fn what_was_not_asked_for_is_used_by_another_without_a_write() {
+async fn a_returned_request_is_used_by_another_certificate_without_a_write() {
     let given = given(1, None);
     let spent = given.spent("web", "a").await.unwrap();
     assert!(!given.spend("mail", "b").await);
@@ -295,7 +298,7 @@ async fn what_was_not_asked_for_is_used_by_another_without_a_write() {
 }
 
 #[tokio::test]
-async fn what_was_not_asked_for_does_not_count_as_the_share_of_its_namespace() {
+async fn returned_requests_do_not_count_toward_the_share_of_a_namespace() {
     let given = given(16, None);
     for number in 0..20 {
         given.spent("unlucky", &number.to_string()).await.unwrap().give_back();
@@ -307,7 +310,7 @@ async fn what_was_not_asked_for_does_not_count_as_the_share_of_its_namespace() {
 }
 
 #[tokio::test]
-async fn each_who_waits_is_told_a_time_of_its_own() {
+async fn each_waiting_certificate_has_a_separate_time() {
     // One request every 600 s.
     let given = given(144, holding(2));
     for number in 0..2 {
@@ -315,16 +318,16 @@ async fn each_who_waits_is_told_a_time_of_its_own() {
     }
     assert_eq!(given.wait("web", "a"), Some(600));
     assert_eq!(given.wait("web", "b"), Some(1_200));
-    assert_eq!(given.wait("web", "a"), Some(600), "its place stays");
+    assert_eq!(given.wait("web", "a"), Some(600), "the queue position stays");
     given.pass(600);
-    assert!(!given.spend("web", "b").await, "it is not its turn");
+    assert!(!given.spend("web", "b").await, "another certificate is first");
     assert!(given.spend("web", "a").await);
-    given.quota.leave(&whose("web", "b"));
+    given.quota.leave(&certificate_key("web", "b"));
     assert_eq!(given.wait("web", "c"), Some(600));
 }
 
 #[tokio::test]
-async fn a_namespace_that_asks_for_much_does_not_spend_the_quota_of_another() {
+async fn a_busy_namespace_does_not_use_up_the_quota_of_another() {
     let given = given(144, holding(36));
     for number in 0..36 {
         given.spend("greedy", &number.to_string()).await;
@@ -332,7 +335,7 @@ async fn a_namespace_that_asks_for_much_does_not_spend_the_quota_of_another() {
     for number in 0..100 {
         given.wait("greedy", &format!("more-{number}"));
     }
-    // It has had nothing, so it comes before all of them.
+    // This namespace used nothing yet, so it is served first.
     assert_eq!(given.wait("modest", "one"), Some(600));
     given.pass(600);
     assert!(!given.spend("greedy", "more-0").await);
@@ -342,15 +345,15 @@ async fn a_namespace_that_asks_for_much_does_not_spend_the_quota_of_another() {
 }
 
 #[tokio::test]
-async fn the_last_sixteenth_is_kept_for_those_who_have_not_had_their_share() {
-    // Two are active, so each has a share of 32.
+async fn the_last_sixteenth_is_reserved_for_namespaces_below_their_share() {
+    // With two active namespaces, each has a share of 32.
     let given = given(64, None);
     assert!(given.spend("modest", "first").await);
     let mut had = 0;
     while given.spend("greedy", &had.to_string()).await {
         had += 1;
     }
-    assert_eq!(had, 59, "of 64 it had to leave the last four");
+    assert_eq!(had, 59, "the last four of 64 are reserved");
     for number in 0..4 {
         assert!(given.spend("modest", &number.to_string()).await);
     }
@@ -358,31 +361,31 @@ async fn the_last_sixteenth_is_kept_for_those_who_have_not_had_their_share() {
 }
 
 #[test]
-fn who_does_not_look_again_does_not_hold_up_the_others() {
+fn a_certificate_that_does_not_check_again_delays_no_other() {
     let mut queue = FairQueue::default();
     let now = start();
-    queue.wait(&whose("a", "gone"), now);
-    queue.wait(&whose("a", "alive"), now);
-    assert_eq!(queue.before(&whose("a", "alive"), now), 1);
+    queue.wait(&certificate_key("a", "gone"), now);
+    queue.wait(&certificate_key("a", "alive"), now);
+    assert_eq!(queue.count_before(&certificate_key("a", "alive"), now), 1);
     let later = now + SignedDuration::from_mins(3);
-    queue.wait(&whose("a", "alive"), later);
-    assert_eq!(queue.before(&whose("a", "alive"), later), 0);
+    queue.wait(&certificate_key("a", "alive"), later);
+    assert_eq!(queue.count_before(&certificate_key("a", "alive"), later), 0);
 }
 
 #[test]
-fn what_a_namespace_had_counts_for_a_day() {
+fn usage_of_a_namespace_counts_for_a_day() {
     let mut queue = FairQueue::default();
     let now = start();
     for _ in 0..5 {
-        queue.note(&whose("a", "x"), now);
+        queue.record(&certificate_key("a", "x"), now);
     }
-    queue.note(&whose("b", "x"), now);
+    queue.record(&certificate_key("b", "x"), now);
     for (namespace, hours, has) in
         [("a", 0, true), ("a", 23, true), ("a", 25, false), ("b", 0, false), ("c", 0, false)]
     {
         let now = now + SignedDuration::from_hours(hours);
         assert_eq!(
-            queue.has_its_share(&whose(namespace, "y"), 10, now),
+            queue.has_used_share(&certificate_key(namespace, "y"), 10, now),
             has,
             "{namespace} {hours}"
         );
@@ -391,13 +394,13 @@ fn what_a_namespace_had_counts_for_a_day() {
 
 /// faults.md 3, 4 and 6
 #[tokio::test]
-async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() {
+async fn imposed_limits_are_stored_in_the_issuer_and_survive_a_restart() {
     let names = ["www.example.org".parse().unwrap()];
     let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let until = start() + SignedDuration::from_secs(600);
     let first = given(1, None);
-    let ca = Cas::default().at("https://ca/dir");
-    first.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
+    let ca = CaRegistry::default().at("https://ca/dir");
+    first.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
     ca.record(&order, &LimitScope::Account, until, start()).unwrap();
     first.quota.store_limits().await.unwrap();
     let written = first.writes.lock().unwrap().pop_back().unwrap();
@@ -407,27 +410,27 @@ async fn what_the_ca_said_is_stored_with_the_issuer_and_known_after_a_restart() 
     let stored = vec![serde_json::from_str(limit).unwrap()];
     let status = IssuerStatus { limits: Some(stored), ..IssuerStatus::default() };
     let second = given(1, None);
-    let ca = Cas::default().at("https://ca/dir");
-    second.quota.ask(ca.clone(), "ca", &status.limits.unwrap_or_default(), Origin::Ours);
+    let ca = CaRegistry::default().at("https://ca/dir");
+    second.quota.set_ca_account(ca.clone(), "ca", &status.limits.unwrap_or_default(), Origin::Ours);
     assert_eq!(ca.server_limit(&order, start()).unwrap().until, until);
     assert_eq!(ca.server_limit(&order, until), None);
 }
 
 #[tokio::test]
-async fn what_the_ca_said_is_stored_later_where_it_cannot_be_at_once() {
+async fn imposed_limits_are_stored_later_after_a_failed_write() {
     let names = ["www.example.org".parse().unwrap()];
     let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let given = given(1, None);
-    let ca = Cas::default().at("https://ca/dir");
-    given.quota.ask(ca.clone(), "ca", &[], Origin::Ours);
+    let ca = CaRegistry::default().at("https://ca/dir");
+    given.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
     ca.record(&order, &LimitScope::Account, start() + SignedDuration::from_secs(600), start())
         .unwrap();
     given.refusals.store(2, Ordering::Relaxed);
     given.quota.store_limits().await.unwrap_err();
-    given.quota.store_owed().await.unwrap_err();
-    given.quota.store_owed().await.unwrap();
+    given.quota.store_pending_limits().await.unwrap_err();
+    given.quota.store_pending_limits().await.unwrap();
     let written = || given.writes.lock().unwrap().len();
     assert_eq!(written(), 3);
-    given.quota.store_owed().await.unwrap();
-    assert_eq!(written(), 3, "nothing is owed any more");
+    given.quota.store_pending_limits().await.unwrap();
+    assert_eq!(written(), 3, "all limits are stored");
 }
