@@ -30,8 +30,9 @@ bench: controlplane ## Issues N certificates (200), compares with a bare loop, c
 	@target/release/bench
 
 .PHONY: check
-check: ## Format, lints, documentation, generated files and commit subjects
+check: ## Format, lints, documentation, generated files, words and commit subjects
 	@.ci/subjects
+	@.ci/words
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items
