@@ -131,7 +131,9 @@ fn a_key_that_the_ca_refuses_is_replaced_under_every_rotation_policy() {
         proxy.set_rules([Rule::on(Kind::Finalize, refused).once()]);
         namespace.patch("web", json!({ "spec": { "renew": true } })).await?;
         let says = |object: &kube::api::DynamicObject| {
-            object.data["status"]["message"].as_str().is_some_and(|it| it.contains("has a new key"))
+            object.data["status"]["message"]
+                .as_str()
+                .is_some_and(|it| it.contains("uses a new key"))
         };
         namespace.until_some("Certificate", "web", "says what comes next", SOON, says).await?;
         // One minute later, without a change.

@@ -173,7 +173,7 @@ fn certificates_of_a_tenant_beyond_the_bound_wait() {
         victim.apply(&ingress("web", &format!("web.{}", victim.domain), "web-tls")).await?;
         victim.until_all_ready(1, SOON).await?;
         // The last one exceeds the bound.
-        let no_room = |text: &str| text.contains("its namespace asks for takes more than 32 MiB");
+        let no_room = |text: &str| text.contains("its namespace takes more than 32 MiB");
         hostile.until_event(&format!("greedy-{}", greedy_ones - 1), LATER, no_room).await?;
         let made = until_more(&fleet, &BTreeSet::new()).await?;
         ensure!(made.len() < 20, "{} greedy Ingresses have room", made.len());
