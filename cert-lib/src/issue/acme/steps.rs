@@ -208,7 +208,7 @@ impl Running<'_> {
         }
     }
 
-    /// The certificate does not depend on it, and the caller removes what is left later.
+    /// The certificate does not depend on this cleanup. The caller removes remaining proofs later.
     async fn cleanup(&self, view: &View) {
         let proofs = cleanup_by_name(&self.durable.names, &view.proofs);
         if proofs.is_empty() {
