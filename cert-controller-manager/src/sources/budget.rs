@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use tokio::time::Instant;
+
 use super::{kind::SourceKey, routes::RouteKey};
 
 /// Bytes for each namespace. 10,000 Ingresses with five hosts of 40 characters take a third, and
@@ -62,6 +64,8 @@ struct Share {
 struct Waiting {
     size: usize,
     ticket: Ticket,
+    /// Set after a failed read.
+    not_before: Option<Instant>,
 }
 
 impl Default for Budget {
@@ -91,7 +95,7 @@ impl Budget {
         } else {
             self.tickets += 1;
             let ticket = Ticket(self.tickets);
-            share.waiting.insert(item.clone(), Waiting { size, ticket });
+            share.waiting.insert(item.clone(), Waiting { size, ticket, not_before: None });
         }
         has_room
     }
@@ -106,19 +110,31 @@ impl Budget {
         }
     }
 
-    /// A waiting item that fits now.
+    /// A waiting item that fits and may be read `now`.
     #[must_use]
-    pub fn next(&self) -> Option<(Item, Ticket)> {
-        self.namespaces.keys().find_map(|namespace| self.next_of(namespace))
+    pub fn next(&self, now: Instant) -> Option<(Item, Ticket)> {
+        self.namespaces.keys().find_map(|namespace| self.next_of(namespace, now))
     }
 
     /// Like [`Self::next`], for one namespace.
     #[must_use]
-    pub fn next_of(&self, namespace: &str) -> Option<(Item, Ticket)> {
+    pub fn next_of(&self, namespace: &str, now: Instant) -> Option<(Item, Ticket)> {
         let share = self.namespaces.get(namespace)?;
         let left = self.most.saturating_sub(share.used);
-        let (item, waiting) = share.waiting.iter().find(|(_, it)| it.size <= left)?;
+        let may_be_read = |waiting: &Waiting| {
+            waiting.size <= left && waiting.not_before.is_none_or(|time| time <= now)
+        };
+        let (item, waiting) = share.waiting.iter().find(|(_, it)| may_be_read(it))?;
         Some((item.clone(), waiting.ticket))
+    }
+
+    /// Delays an item that could not be read, so that it does not block the others.
+    pub fn postpone(&mut self, item: &Item, ticket: Ticket, not_before: Instant) {
+        let share = self.namespaces.get_mut(item.namespace());
+        let waiting = share.and_then(|share| share.waiting.get_mut(item));
+        if let Some(waiting) = waiting.filter(|waiting| waiting.ticket == ticket) {
+            waiting.not_before = Some(not_before);
+        }
     }
 
     /// Stops waiting for an item that cannot be read again.
@@ -153,7 +169,7 @@ mod tests {
     }
 
     fn next(budget: &Budget) -> Option<Item> {
-        budget.next().map(|(item, _)| item)
+        budget.next(Instant::now()).map(|(item, _)| item)
     }
 
     #[test]
@@ -182,6 +198,24 @@ mod tests {
     }
 
     #[test]
+    fn a_postponed_item_does_not_block_the_others() {
+        let mut budget = Budget::of(100);
+        let [a, b, c] = ["a", "b", "c"].map(|name| item("ns", name));
+        assert!(budget.replace(&a, 0, 100) && !budget.replace(&b, 0, 10));
+        assert!(!budget.replace(&c, 0, 10));
+        budget.remove(&a, 100);
+        let now = Instant::now();
+        let (first, ticket) = budget.next(now).unwrap();
+        assert_eq!(first, b);
+        let later = now + std::time::Duration::from_secs(60);
+        budget.postpone(&b, ticket, later);
+        assert_eq!(budget.next(now).map(|(item, _)| item), Some(c.clone()));
+        budget.remove(&c, 0);
+        assert_eq!(budget.next(now), None);
+        assert_eq!(budget.next(later).map(|(item, _)| item), Some(b));
+    }
+
+    #[test]
     fn a_ticket_ends_when_its_waiting_item_changes() {
         let mut budget = Budget::of(100);
         let a = item("ns", "a");
@@ -190,7 +224,7 @@ mod tests {
         assert!(!budget.replace(&a, 0, 101));
         assert!(budget.replace(&item("ns", "b"), 0, 100) && !budget.replace(&a, 0, 100));
         budget.remove(&item("ns", "b"), 100);
-        let (_, ticket) = budget.next().unwrap();
+        let (_, ticket) = budget.next(Instant::now()).unwrap();
         assert!(budget.is_waiting(&a, ticket));
         assert!(budget.replace(&item("ns", "b"), 0, 1) && !budget.replace(&a, 0, 100));
         assert!(!budget.is_waiting(&a, ticket));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     budget::{Budget, Item, Ticket},
@@ -208,15 +208,20 @@ impl Index {
         self.lock().selecting.iter().cloned().collect()
     }
 
-    /// A waiting item that fits now, with the API version that it was read in.
+    /// A waiting item that fits and may be read now, with the API version that it was read in.
     pub(super) fn next_waiting(&self) -> Option<(Item, &'static str, Ticket)> {
         let state = self.lock();
-        let (item, ticket) = state.budget.next()?;
+        let (item, ticket) = state.budget.next(Instant::now())?;
         let version = match &item {
             Item::Object(key) => state.objects.get(key)?.version,
             Item::Route(key) => state.routes.get(key)?.version,
         };
         Some((item, version, ticket))
+    }
+
+    /// Delays an item that could not be read.
+    pub(super) fn postpone(&self, item: &Item, ticket: Ticket, delay: Duration) {
+        self.lock().budget.postpone(item, ticket, Instant::now() + delay);
     }
 
     /// Stops waiting for an item that cannot be read.
@@ -225,7 +230,7 @@ impl Index {
     }
 
     fn notify_room(&self, state: &State, changed: &Item) {
-        if state.budget.next_of(changed.namespace()).is_some() {
+        if state.budget.next_of(changed.namespace(), Instant::now()).is_some() {
             self.room.notify_one();
         }
     }

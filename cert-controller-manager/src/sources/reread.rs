@@ -6,7 +6,7 @@ use kube::{
     Client, Resource,
     api::{ListParams, ObjectList, Request},
 };
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::{
     budget::{Item, Ticket},
@@ -25,14 +25,17 @@ use crate::{
     runtime::errors::brief,
 };
 
-/// Delay after a failed read.
+/// Delay of an item after a failed read. Others are read meanwhile: the API server may fail for one
+/// kind only.
+const POSTPONED: Duration = Duration::from_secs(30);
+/// How often postponed items are checked.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Reads waiting items that fit. Never returns.
 pub async fn reread(client: Client, index: Arc<Index>) -> Infallible {
     loop {
         let Some((item, version, ticket)) = index.next_waiting() else {
-            index.room().await;
+            let _ = timeout(PAUSE, index.room()).await;
             continue;
         };
         let read = Reread { client: &client, index: &index, version, ticket };
@@ -43,12 +46,12 @@ pub async fn reread(client: Client, index: Arc<Index>) -> Infallible {
         match is_read {
             Ok(true) => {}
             // The watch reports the deletion soon.
-            Ok(false) => sleep(PAUSE).await,
+            Ok(false) => index.postpone(&item, ticket, POSTPONED),
             // An object that cannot be decoded must not block the others.
             Err(kube::Error::SerdeError(_)) => index.give_up(&item, ticket),
             Err(error) => {
                 tracing::debug!("an object cannot be read again now: {}", brief(&error));
-                sleep(PAUSE).await;
+                index.postpone(&item, ticket, POSTPONED);
             }
         }
     }
@@ -114,7 +117,6 @@ mod tests {
     use http::Response;
     use kube::client::Body;
     use serde_json::{Value, json};
-    use tokio::time::timeout;
 
     use super::*;
     use crate::{
