@@ -210,10 +210,7 @@ impl Controller {
                     self.wake_all(self.scheduler.yield_slot(key));
                 }
                 self.publish_refusal(&pass, &brief(&error)).await?;
-                now + requeue::refused(
-                    requeue::REFUSED,
-                    self.retry_states.record_refused_write(key),
-                )
+                now + requeue::reported(self.retry_states.record_refused_write(key))
             }
             Err(error) => return Err(error),
         };

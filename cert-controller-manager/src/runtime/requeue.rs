@@ -23,6 +23,16 @@ pub fn refused(first: Duration, times: u32) -> Duration {
     (first * (1 << times.saturating_sub(1).min(10))).min(MAX_REFUSED)
 }
 
+/// The delay after this number of consecutive refusals that the status reports. The first is short,
+/// because an API server that has just started refuses everything for a moment.
+#[must_use]
+pub fn reported(times: u32) -> Duration {
+    match times {
+        0 | 1 => UNREACHABLE,
+        2.. => refused(REFUSED, times - 1),
+    }
+}
+
 /// The delay until `time`.
 #[must_use]
 pub fn until(time: Timestamp, now: Timestamp) -> Duration {
@@ -55,6 +65,8 @@ mod tests {
         let waits = [0, 1, 2, 3, 5, 6, 99].map(|times| refused(REFUSED, times).as_secs());
         assert_eq!(waits, [60, 60, 120, 240, 960, 1_800, 1_800]);
         assert_eq!(refused(UNREACHABLE, 1), UNREACHABLE);
+        let waits = [0, 1, 2, 3, 4, 99].map(|times| reported(times).as_secs());
+        assert_eq!(waits, [5, 5, 60, 120, 240, 1_800]);
     }
 
     #[test]
