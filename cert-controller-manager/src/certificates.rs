@@ -5,6 +5,7 @@
 //! [`publish_status`]. [`reconcile`] calls these steps.
 
 pub mod act;
+pub mod admission;
 pub mod advance;
 pub mod backup;
 pub mod complete;
@@ -13,17 +14,17 @@ pub mod garbage;
 pub mod identity;
 pub mod index;
 pub mod inventory;
-pub mod limits;
+pub mod new_order;
 pub mod observe;
 pub mod ownership;
 pub mod progress;
 pub mod publish_status;
 pub mod reconcile;
 pub mod records;
+pub mod reissue;
 pub mod release;
 pub mod renewal;
 pub mod retry_state;
-pub mod scheduler;
 pub mod secret;
 pub mod secret_grant;
 pub mod share;

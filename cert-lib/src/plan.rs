@@ -89,19 +89,13 @@ pub struct Have {
     pub shared: Shared,
     /// State of the last failure. Only counts while the specification is the one that failed.
     pub backoff: Option<Backoff>,
-    /// Whether the quota of the issuer allows one more request.
-    pub quota: Quota,
     /// When the certificate was issued again recently, oldest first, as far as that may be a
     /// [loop](reissue_loop).
     pub reissued: Vec<Timestamp>,
     /// `notBefore` of the last issued certificate, if known.
     pub last_issued: Option<Timestamp>,
-    /// Whether the CA's limits allow one more order.
-    pub rate_limit: RateLimit,
-    /// Whether an order slot is free.
-    pub slot: Slot,
-    /// Whether a certificate near its end may skip limits without a record of its issuance.
-    pub may_skip_limits: bool,
+    /// Whether a new order is admitted.
+    pub admission: Admission,
 }
 
 impl Have {
@@ -117,12 +111,9 @@ impl Have {
             recorded_fingerprint: None,
             shared: Shared::default(),
             backoff: None,
-            quota: Quota::Open,
             reissued: Vec::new(),
             last_issued: None,
-            rate_limit: RateLimit::Off,
-            slot: Slot::Free,
-            may_skip_limits: false,
+            admission: Admission::default(),
         }
     }
 
@@ -233,19 +224,34 @@ pub struct Ordered {
     pub until: Timestamp,
 }
 
+/// Whether a new order is admitted. The default admits every order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Admission {
+    /// Whether the quota of the issuer allows one more request.
+    pub quota: Quota,
+    /// Whether the CA's limits allow one more order.
+    pub rate_limit: RateLimit,
+    /// Whether an order slot is free.
+    pub slot: Slot,
+    /// Whether a certificate near its end may skip limits without a record of its issuance.
+    pub may_skip_limits: bool,
+}
+
 /// Whether an order slot is free.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Slot {
     /// One is free.
+    #[default]
     Free,
     /// All are taken.
     Taken,
 }
 
 /// Whether the quota of the issuer allows one more request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Quota {
     /// It does, or the issuer has no quota.
+    #[default]
     Open,
     /// Not before an instant.
     Until {
@@ -257,9 +263,10 @@ pub enum Quota {
 }
 
 /// Whether a limit of the CA delays a new order.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum RateLimit {
     /// No limit applies.
+    #[default]
     Off,
     /// Our own [estimate](limits) allows no new order yet.
     Estimated {

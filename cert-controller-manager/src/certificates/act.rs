@@ -3,23 +3,23 @@
 
 use cert_lib::{
     model::{reason::Reason, request::Request},
-    plan::{Action, Plan, Quota, Record, SecretState, Slot, Stored, Want},
+    plan::{Action, Plan, Record, SecretState, Want},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{
-        Certificate, CertificateKey, IssuerKey, certificate::State, time::seconds_up, well_known,
-    },
+    api::{Certificate, CertificateKey, certificate::State, time::seconds_up, well_known},
     certificates::{
+        admission::{Ticket, Urgency},
+        advance::Source,
         observe::Observed,
         reconcile::Controller,
         secret::write,
         status::{Outcome, ready_message},
     },
-    issuers::{quota::QuotaReservation, registry::Lookup},
+    issuers::registry::Lookup,
 };
 
 /// The result of a pass.
@@ -47,117 +47,82 @@ impl Controller {
     ///
     /// # Errors
     /// When a cluster could not be written: nothing is lost, the pass can be repeated.
-    pub(super) async fn act(&self, pass: &Pass<'_>) -> kube::Result<Step> {
+    pub(super) async fn act(
+        &self,
+        pass: &Pass<'_>,
+        ticket: &mut Option<Ticket>,
+    ) -> kube::Result<Step> {
         if pass.plan.gives_up {
-            self.drop_order(pass.key).await?;
+            self.give_up(pass.key).await?;
         }
-        // A pass that only records the demand for a renewal places no order yet.
-        let starts = pass.plan.action == Action::Start && !pass.want.renew;
-        let claims_slot = starts
-            || pass.plan.action == Action::Resume
-            || pass.plan.reason == Reason::Queued
-            || (self.order_runs(pass.key) && pass.plan.action != Action::Refuse);
-        if !claims_slot {
-            self.wake_next(pass.key);
-        }
-        let waits = [Reason::QuotaExhausted, Reason::RateLimited, Reason::Queued];
-        if !waits.contains(&pass.plan.reason)
-            && let Some(quota) = self.quota(&pass.observed.issuer.key)
-            && pass.plan.action != Action::Start
-        {
-            quota.leave(pass.key);
-        }
+        // A Certificate that neither waits nor starts leaves its queue here.
+        let previous = ticket.take();
         match (pass.plan.action, pass.want.request.as_ref()) {
             (Action::Keep, _) => {
                 Ok(Step::Publish(Box::new(pass.ready_outcome()), pass.plan.look_again))
             }
-            (Action::Hold, _) => Ok(self.hold(pass)),
+            (Action::Hold, _) => {
+                let order = &pass.observed.order;
+                *ticket = self.admission.wait(order, pass.plan.reason, previous, pass.now);
+                Ok(self.hold(pass))
+            }
             (Action::Refuse, _) | (_, Err(_)) => {
                 let outcome = pass.outcome(State::Error, pass.plan.message.clone());
                 Ok(Step::Publish(Box::new(outcome), pass.plan.look_again))
             }
             (Action::Rewrite, Ok(request)) => self.rewrite(pass, request).await,
             (Action::Start, Ok(_)) if pass.want.renew => self.record_renewal_demand(pass).await,
-            (Action::Start, Ok(request)) => self.start(pass, request).await,
+            (Action::Start, Ok(request)) => {
+                let (step, waits) = self.start(pass, request, previous).await?;
+                *ticket = waits;
+                Ok(step)
+            }
             (Action::Share, Ok(request)) => self.share(pass, request).await,
-            (Action::Resume, Ok(request)) => {
-                let order = self.orders.get(pass.key);
-                self.advance_order(pass, request, order, None).await
-            }
+            (Action::Resume, Ok(request)) => self.resume(pass, request).await,
         }
     }
 
-    /// Places an order, where there is a slot and a request left for it.
-    async fn start(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
-        if !self.claims_order(pass) {
-            return Ok(Step::Again);
-        }
-        let issuer = pass.observed.issuer.key.to_string();
-        let permit = self.permit(pass, request);
-        let call = |next| self.queue.push(next);
-        let claim = self.scheduler.claim(&issuer, pass.key, pass.observed.priority, permit, call);
-        match claim.await? {
-            Some((request, reservation)) => {
-                self.advance_order(pass, &request, None, reservation).await
-            }
-            None => Ok(Step::Again),
-        }
-    }
-
-    /// The request for the CA, and the reservation of the day's quota for it; `None` where the quota is
-    /// used up.
-    async fn permit(
+    /// Places an order, if it is admitted. Returns the position in a queue if it waits.
+    async fn start(
         &self,
         pass: &Pass<'_>,
         request: &Request,
-    ) -> kube::Result<Option<(Request, Option<QuotaReservation>)>> {
-        let request = self.keeping_key(pass, request).await?;
-        let quota = self.quota(&pass.observed.issuer.key);
-        let reservation = match &quota {
-            Some(quota) => {
-                let running = self.scheduler.running(&pass.observed.issuer.key.to_string());
-                quota.spend(pass.key, running).await?
-            }
-            None => None,
+        ticket: Option<Ticket>,
+    ) -> kube::Result<(Step, Option<Ticket>)> {
+        let Lookup::Ready { issuer, .. } = self.issuers.lookup(&pass.observed.issuer.key) else {
+            return Ok((Step::Again, ticket));
         };
-        if quota.is_some() && reservation.is_none() && !pass.plan.urgent {
-            return Ok(None);
+        if !self.claims_order(pass) {
+            return Ok((Step::Again, ticket));
         }
-        // Last: where nothing is ordered, nothing of that budget is used.
-        if pass.hurries_without_record() && !self.records.hurry(&pass.key.tenant(), pass.now) {
-            if let Some(reservation) = reservation {
-                reservation.give_back();
-            }
-            return Ok(None);
-        }
+        let request = self.keeping_key(pass, request).await?;
+        let (order, urgency) = (&pass.observed.order, pass.urgency());
+        let permit = match self.admission.acquire(order, ticket, urgency, pass.now).await? {
+            Ok(permit) => permit,
+            Err(ticket) => return Ok((Step::Again, ticket)),
+        };
         let request = Request { replaces: pass.plan.replaces.clone(), ..request };
-        Ok(Some((request, reservation)))
+        let step = self.advance_order(pass, issuer, &request, Source::New(permit)).await?;
+        Ok((step, None))
+    }
+
+    async fn resume(&self, pass: &Pass<'_>, request: &Request) -> kube::Result<Step> {
+        let lookup = self.issuers.lookup(&pass.observed.issuer.key);
+        match (lookup, self.orders.get(pass.key)) {
+            (Lookup::Ready { issuer, .. }, Some(order)) => {
+                self.advance_order(pass, issuer, request, Source::Stored(order)).await
+            }
+            _ => Ok(Step::Again),
+        }
     }
 
     fn hold(&self, pass: &Pass<'_>) -> Step {
         let (state, message) = match pass.plan.reason {
             Reason::OtherClass => return Step::Silent,
             Reason::Revoked => (State::Revoked, pass.plan.message.clone()),
-            Reason::Queued => {
-                let issuer = pass.observed.issuer.key.to_string();
-                self.wake_all(self.scheduler.leave_other_issuers(&issuer, pass.key));
-                match self.scheduler.wait(&issuer, pass.key, pass.observed.priority) {
-                    Slot::Free => return Step::Again,
-                    Slot::Taken => (State::Waiting, pass.plan.message.clone()),
-                }
+            Reason::Queued | Reason::QuotaExhausted | Reason::RateLimited | Reason::SameRequest => {
+                (State::Waiting, pass.plan.message.clone())
             }
-            Reason::QuotaExhausted => {
-                let quota = self.quota(&pass.observed.issuer.key);
-                match quota.map_or(Quota::Open, |quota| quota.wait(pass.key)) {
-                    Quota::Open => return Step::Again,
-                    Quota::Until { .. } => (State::Waiting, pass.plan.message.clone()),
-                }
-            }
-            Reason::RateLimited => match self.queue_for_limit(pass) {
-                true => (State::Waiting, pass.plan.message.clone()),
-                false => return Step::Again,
-            },
-            Reason::SameRequest => (State::Waiting, pass.plan.message.clone()),
             Reason::LoopSuspected => (State::Error, pass.message_with_remedy()),
             Reason::Issuing => (State::Pending, pass.published_message()),
             Reason::BackingOff => (State::Error, pass.published_message()),
@@ -182,44 +147,26 @@ impl Controller {
         Ok(Step::Again)
     }
 
-    /// Ends the order of a Certificate, if one runs, and gives its slot to the next in the queue.
-    /// *Idempotent*.
+    /// Ends the order of a Certificate, if one runs: proofs, then progress, then its slot. *Idempotent*.
     pub(super) async fn give_up(&self, key: &CertificateKey) -> kube::Result<()> {
-        self.drop_order(key).await?;
-        self.wake_next(key);
-        Ok(())
-    }
-
-    /// Ends the order of a Certificate, if one runs: proofs, then progress. *Idempotent*.
-    async fn drop_order(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
-        let by = IssuerKey::from_text(&order.issuer);
-        // Without a permit the order is not abandoned at the CA; the records are removed in any case.
-        if let Some(_permit) = self.tenant_limiter.try_acquire(by.tenant())
-            && let Lookup::Ready { issuer, .. } = self.issuers.lookup(&by)
+        if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
             && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
         {
             tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
         }
         self.orders.delete(key).await
     }
-
-    pub(super) fn wake_next(&self, key: &CertificateKey) {
-        self.wake_all(self.scheduler.leave(key));
-    }
-
-    /// There are free slots for these.
-    pub(super) fn wake_all(&self, next: Vec<CertificateKey>) {
-        next.into_iter().for_each(|next| self.queue.push(next));
-    }
 }
 
 impl Pass<'_> {
-    /// Whether it is exempt from limits because of a certificate without a record.
-    fn hurries_without_record(&self) -> bool {
-        let is_missing = |stored: &Stored| stored.record == Record::Missing;
-        let secret = &self.observed.have.secret;
-        self.plan.urgent && matches!(secret, SecretState::Holds(stored) if is_missing(stored))
+    /// How urgent a new order is.
+    fn urgency(&self) -> Urgency {
+        match &self.observed.have.secret {
+            _ if !self.plan.urgent => Urgency::Normal,
+            SecretState::Holds(stored) if stored.record == Record::Missing => Urgency::Unrecorded,
+            _ => Urgency::Emergency,
+        }
     }
 
     /// Whether the Secret is labelled with the fingerprint of `request`.

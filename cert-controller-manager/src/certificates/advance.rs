@@ -19,11 +19,11 @@ use crate::{
     api::certificate::State,
     certificates::{
         act::{Pass, Step},
+        admission::Permit,
         progress::{Cause, Order},
         reconcile::Controller,
         status::Outcome,
     },
-    issuers::{quota::QuotaReservation, registry::Lookup},
     runtime::metrics::IssuanceResult,
 };
 
@@ -32,8 +32,16 @@ struct PassOrder<'a> {
     controller: &'a Controller,
     pass: &'a Pass<'a>,
     order: Option<Order>,
-    /// Pays for an order that is not placed yet.
-    reservation: Option<QuotaReservation>,
+    /// That of an order that is not placed yet.
+    permit: Option<Permit>,
+}
+
+/// The order to advance.
+pub(super) enum Source {
+    /// A new one, with its permit.
+    New(Permit),
+    /// The stored one.
+    Stored(Order),
 }
 
 #[async_trait]
@@ -51,18 +59,25 @@ impl OrderStore for PassOrder<'_> {
     async fn save(&mut self, progress: &Progress, doing: &Phase) -> kube::Result<()> {
         let (controller, pass) = (self.controller, self.pass);
         let is_new = self.order.is_none();
-        let order = Order {
-            progress: progress.clone(),
-            issuer: pass.observed.issuer.key.to_string(),
-            reason: self.order.as_ref().map_or(pass.plan.reason, |order| order.reason),
-            transient_error: None,
-            stored: false,
-            found_in: self.order.as_ref().and_then(|order| order.found_in.clone()),
+        let order = match self.order.take() {
+            Some(order) => {
+                Order { progress: progress.clone(), transient_error: None, stored: false, ..order }
+            }
+            None => Order {
+                progress: progress.clone(),
+                issuer: pass.observed.issuer.key.clone(),
+                permit: self.permit.take().map(|mut permit| {
+                    permit.placed(&pass.observed.order, pass.now);
+                    Arc::new(permit)
+                }),
+                reason: pass.plan.reason,
+                transient_error: None,
+                stored: false,
+                found_in: None,
+            },
         };
         let order = controller.orders.save(pass.key, order).await?;
         if is_new {
-            self.reservation = None;
-            pass.record_order();
             controller.announce(pass, doing, &order).await;
         }
         self.order = Some(order);
@@ -111,28 +126,24 @@ impl Issuer for PassIssuer<'_> {
 }
 
 impl Controller {
-    /// Takes the order as far as it goes without waiting. The reservation for a new one is given back
-    /// where it is certain that the CA was not asked.
+    /// Takes the order as far as it goes without waiting. The request for a new one is refunded where it
+    /// is certain that the CA was not asked.
     pub(super) async fn advance_order(
         &self,
         pass: &Pass<'_>,
+        issuer: Arc<dyn Issuer>,
         request: &Request,
-        order: Option<Order>,
-        reservation: Option<QuotaReservation>,
+        source: Source,
     ) -> kube::Result<Step> {
-        let key = &pass.observed.issuer.key;
-        let Lookup::Ready { issuer, .. } = self.issuers.lookup(key) else {
-            if let Some(reservation) = reservation {
-                reservation.give_back();
-            }
-            return Ok(Step::Again);
+        let (order, permit) = match source {
+            Source::New(permit) => (None, Some(permit)),
+            Source::Stored(order) => (Some(order), None),
         };
-        self.scheduler.enter(&key.to_string(), pass.key, pass.observed.priority);
         let issuer = PassIssuer { controller: self, pass, issuer };
-        let mut orders = PassOrder { controller: self, pass, order, reservation };
+        let mut orders = PassOrder { controller: self, pass, order, permit };
         let failed = self.retry_states.backoff(pass.key, pass.certificate);
         let outcome = drive(&issuer, request, &mut orders, failed, self.clock.as_ref()).await?;
-        let PassOrder { order, reservation, .. } = orders;
+        let PassOrder { order, permit, .. } = orders;
         let message = outcome.to_string();
         match outcome {
             driver::Outcome::Issued(bundle) => {
@@ -148,9 +159,7 @@ impl Controller {
             driver::Outcome::Failed { error, reason, backoff } => {
                 // A request that cannot be made is paid for: else it could be tried forever.
                 let is_free = error.is_unsent() && error.disposition() != Disposition::FixRequest;
-                if let Some(reservation) = reservation.filter(|_| is_free) {
-                    reservation.give_back();
-                }
+                permit.filter(|_| is_free).into_iter().for_each(Permit::refund);
                 self.fail(pass, order.as_ref(), &error, backoff).await?;
                 let outcome = pass.outcome(State::Error, message);
                 let outcome = Outcome { reason, backoff: Some(backoff), ..outcome };
@@ -189,10 +198,9 @@ impl Controller {
         error: &IssueError,
         backoff: Backoff,
     ) -> kube::Result<()> {
-        self.record_failure(pass, error).await;
+        pass.observed.order.failed(error, self.clock.now());
         self.claims.release(pass.key);
         self.give_up(pass.key).await?;
-        self.return_unused_quota(&pass.observed.issuer.key).await;
         self.count(pass, order, IssuanceResult::Failed);
         if error.disposition() == Disposition::FixIssuer {
             self.issuers.recheck(&pass.observed.issuer.key, error.to_string());

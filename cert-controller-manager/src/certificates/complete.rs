@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    api::{IssuerKey, ObjectKey, certificate::State, issuer::IssuerKind, well_known},
+    api::{ObjectKey, certificate::State, issuer::IssuerKind, well_known},
     certificates::{
         act::{Pass, Step},
         inventory,
@@ -65,7 +65,7 @@ impl Controller {
         // A crash before the deletion repeats these steps, so metrics and retry state are updated
         // after it.
         self.orders.delete(pass.key).await?;
-        pass.record_issued();
+        pass.observed.order.issued(self.clock.now());
         let reissued = self.reissued_now(pass, request, why);
         self.retry_states.record_issued(pass.key, bundle.leaf.not_before);
         self.retry_states.record_success(pass.key);
@@ -74,8 +74,6 @@ impl Controller {
         if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }
-        self.wake_next(pass.key);
-        self.return_unused_quota(&pass.observed.issuer.key).await;
         self.count(pass, order, IssuanceResult::Issued);
         if let Some(remark) = &bundle.remark {
             self.warn_event(pass, remark);
@@ -106,15 +104,6 @@ impl Controller {
             json!({ well_known::REVOKED: null, well_known::REVOKED_CERTIFICATE: null });
         let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
         self.secrets.write(key, &PatchParams::default(), &patch).await.map(drop)
-    }
-
-    /// An order of the issuer has ended. Returns the quota that was reserved for more orders than
-    /// are running.
-    pub(super) async fn return_unused_quota(&self, issuer: &IssuerKey) {
-        let Some(quota) = self.quota(issuer) else { return };
-        if let Err(error) = quota.return_unused(self.scheduler.running(&issuer.to_string())).await {
-            tracing::debug!(%issuer, "issuer {issuer}: cannot store the unused quota: {}", brief(&error));
-        }
     }
 
     /// Records the result of an issuance attempt in the metrics.
@@ -148,7 +137,7 @@ impl Controller {
             self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, wait);
         }
         // The issuer has done its part, so the next Certificate in the queue can have the slot.
-        self.wake_next(pass.key);
+        self.orders.release_permit(pass.key);
         let message = format!("cannot write Secret {}: {why}", pass.observed.secret);
         let outcome = Outcome {
             reason: Reason::SecretNotWritable,

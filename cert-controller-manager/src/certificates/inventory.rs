@@ -24,7 +24,7 @@ impl Inventory for Controller {
     fn orders(&self, visit: &mut dyn FnMut(&IssuerKey, u64)) {
         for (key, issuer) in self.orders.issuers() {
             let names = self.index.get(&key).map_or(0, |certificate| challenges(&certificate));
-            visit(&IssuerKey::from_text(&issuer), names);
+            visit(&issuer, names);
         }
     }
 

@@ -1,26 +1,23 @@
 //! Collects the current state for one pass: the Secret and everything else that the plan reads.
 //! Makes no decisions.
 
-use std::sync::Arc;
-
 use cert_lib::{
     model::request::Subject,
-    plan::{Have, IssuerState, Quota, SecretState, Shared, Want, backoff::Backoff},
+    plan::{Have, IssuerState, Shared, Want},
 };
 use jiff::Timestamp;
 
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
     certificates::{
-        limits::{CountedOrder, OrderContext},
+        admission::{NewOrder, Ticket},
         ownership::{self, SecretOwnership},
         reconcile::Controller,
-        scheduler::Priority,
         secret::{self, Expectation, Facts, keystores::KeystoreState, options::SecretOptions},
         secret_grant::SecretGrant,
         share::Sharing,
     },
-    issuers::{self, query::recorded_fingerprint, registry::Lookup, selection::Selection},
+    issuers::{query::recorded_fingerprint, registry::Lookup, selection::Selection},
 };
 
 /// The current state of one Certificate.
@@ -39,10 +36,8 @@ pub struct Observed {
     pub ownership: SecretOwnership,
     /// The selected issuer.
     pub issuer: Selection,
-    /// How the CA counts a new order; `None` if no limits are counted.
-    pub counted: Option<CountedOrder>,
-    /// Priority in the queue for order slots.
-    pub priority: Priority,
+    /// The order that it would place, for admission.
+    pub order: NewOrder,
     /// Certificates with the same request; see [`share`](super::share).
     pub sharing: Sharing,
 }
@@ -58,6 +53,7 @@ impl Controller {
         certificate: &Certificate,
         want: &Want,
         issuer: Selection,
+        ticket: Option<&Ticket>,
     ) -> kube::Result<Observed> {
         let secret = certificate.secret_key();
         // A refused request must not read a Secret that may belong to another tenant.
@@ -89,11 +85,9 @@ impl Controller {
             .request
             .as_ref()
             .map(|request| self.retry_states.reissued(key, certificate, request, now));
-        let context = OrderContext { key, certificate, want, issuer: &issuer.key, secret: &state };
-        let counted = self.counted_order(&context, now);
-        let rate_limit = self.rate_limit(&context, counted.as_ref(), now);
         let backoff = self.retry_states.backoff(key, certificate);
-        let priority = priority(backoff, &state);
+        let this = (key, certificate);
+        let order = self.new_order(this, want, &issuer.key, (&state, backoff), now);
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
@@ -103,12 +97,9 @@ impl Controller {
             shared: Shared::default(),
             recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
             backoff,
-            quota: self.quota(&issuer.key).map_or(Quota::Open, |quota| quota.check(key)),
             reissued: reissued.unwrap_or_default(),
             last_issued: self.retry_states.last_issued(key),
-            rate_limit,
-            slot: self.scheduler.check(&issuer.key.to_string(), key, priority),
-            may_skip_limits: self.records.may_hurry(&key.tenant(), now),
+            admission: self.admission.check(&order, ticket, now),
         };
         Ok(Observed {
             have,
@@ -118,27 +109,24 @@ impl Controller {
             stores,
             ownership,
             issuer,
-            counted,
-            priority,
+            order,
             sharing: Sharing::default(),
         })
     }
 
-    /// Counts the order again after the issuance record is known.
-    pub(super) fn recount_order(
+    /// Asks admission again after the issuance record is known.
+    pub(super) fn admit_again(
         &self,
-        key: &CertificateKey,
-        certificate: &Certificate,
+        this: (&CertificateKey, &Certificate),
         want: &Want,
         observed: &mut Observed,
+        ticket: Option<&Ticket>,
         now: Timestamp,
     ) {
-        let (issuer, secret) = (&observed.issuer.key, &observed.have.secret);
-        let context = OrderContext { key, certificate, want, issuer, secret };
-        let counted = self.counted_order(&context, now);
-        let rate_limit = self.rate_limit(&context, counted.as_ref(), now);
-        observed.have.rate_limit = rate_limit;
-        observed.counted = counted;
+        let known = (&observed.have.secret, observed.have.backoff);
+        let order = self.new_order(this, want, &observed.issuer.key, known, now);
+        observed.have.admission = self.admission.check(&order, ticket, now);
+        observed.order = order;
     }
 
     /// Only Certificates that may write to the namespace of the Secret count as rivals.
@@ -184,24 +172,6 @@ impl Controller {
         match issuer {
             IssuerKey::Default(name) => ObjectKey::new(&self.issuers.rules().namespace, name),
             IssuerKey::Target(object) => object.clone(),
-        }
-    }
-
-    /// The quota of an issuer, if it has one.
-    pub(super) fn quota(&self, issuer: &IssuerKey) -> Option<Arc<issuers::quota::Quota>> {
-        match self.issuers.lookup(issuer) {
-            Lookup::Ready { quota, .. } => quota,
-            Lookup::Missing | Lookup::Unknown | Lookup::NotReady(_) => None,
-        }
-    }
-}
-
-/// A failed renewal keeps normal priority: its certificate is in use.
-fn priority(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
-    match (backoff, secret) {
-        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Priority::Retry,
-        (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {
-            Priority::Normal
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     mem::{self, Discriminant},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use cert_lib::{
@@ -19,9 +19,11 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams},
 };
+use parking_lot::{Mutex, MutexGuard};
 
+use super::admission::Permit;
 use crate::{
-    api::{CertificateKey, Realm, time::seconds_up, well_known},
+    api::{CertificateKey, IssuerKey, Realm, time::seconds_up, well_known},
     runtime::{clusters::DefaultCluster, errors::brief},
 };
 
@@ -69,7 +71,9 @@ pub struct Order {
     /// How far it is.
     pub progress: Progress,
     /// The issuer that runs it.
-    pub issuer: String,
+    pub issuer: IssuerKey,
+    /// Holds its order slot, until its issuer has done its part.
+    pub permit: Option<Arc<Permit>>,
     /// Why it was placed, for the metrics.
     pub reason: Reason,
     /// The wait after an error that did not end it.
@@ -89,12 +93,15 @@ impl ProgressStore {
         Self { api, realm, running: Mutex::default(), waits: Mutex::default() }
     }
 
-    /// Reads the orders of an earlier process. Returns their Certificates and issuers. A Secret that
-    /// cannot be read stays and is reported: a newer version may have written it.
+    /// Reads the orders of an earlier process. Returns their Certificates. Each order gets a permit by
+    /// `admit`. A Secret that cannot be read stays and is reported: a newer version may have written it.
     ///
     /// # Errors
     /// When the Secrets cannot be listed.
-    pub async fn load(&self) -> kube::Result<Vec<(CertificateKey, String)>> {
+    pub async fn load(
+        &self,
+        admit: impl Fn(&IssuerKey, &CertificateKey) -> Permit,
+    ) -> kube::Result<Vec<CertificateKey>> {
         let params = ListParams::default().labels(&format!("{}=true", well_known::PROGRESS));
         let mut found = Vec::new();
         self.lock().clear();
@@ -104,11 +111,12 @@ impl ProgressStore {
             if !realm.is_some_and(|realm| self.realm.is(realm)) {
                 continue;
             }
-            let Some((key, order)) = read(&secret) else {
+            let Some((key, mut order)) = read(&secret) else {
                 tracing::error!(secret.name = %name, "the progress Secret {name} cannot be read; delete it if no newer version of this program wrote it");
                 continue;
             };
-            found.push((key.clone(), order.issuer.clone()));
+            order.permit = Some(Arc::new(admit(&order.issuer, &key)));
+            found.push(key.clone());
             self.lock().insert(key, order);
         }
         Ok(found)
@@ -122,8 +130,14 @@ impl ProgressStore {
 
     /// The Certificates whose orders run, and the issuers that run them.
     #[must_use]
-    pub fn issuers(&self) -> Vec<(CertificateKey, String)> {
+    pub fn issuers(&self) -> Vec<(CertificateKey, IssuerKey)> {
         self.lock().iter().map(|(key, order)| (key.clone(), order.issuer.clone())).collect()
+    }
+
+    /// The issuer that runs the order of a Certificate.
+    #[must_use]
+    pub fn issuer(&self, key: &CertificateKey) -> Option<IssuerKey> {
+        self.lock().get(key).map(|order| order.issuer.clone())
     }
 
     /// What the plan needs to know of the running order of a Certificate.
@@ -159,6 +173,12 @@ impl ProgressStore {
         Ok(order)
     }
 
+    /// Releases the slot of an order whose issuer has done its part.
+    pub fn release_permit(&self, key: &CertificateKey) {
+        let permit = self.lock().get_mut(key).and_then(|order| order.permit.take());
+        drop(permit);
+    }
+
     /// Keeps in memory how far a running order came in a call that failed. Nothing of it needs to be
     /// stored.
     pub fn advanced_to(&self, key: &CertificateKey, progress: &Progress) {
@@ -179,7 +199,7 @@ impl ProgressStore {
         now: Timestamp,
         until: Timestamp,
     ) -> bool {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waits = self.waits.lock();
         let new = Wait { cause, since: now, is_published: false };
         let wait = waits.entry(key.clone()).or_insert(new);
         if wait.cause != cause {
@@ -229,13 +249,14 @@ impl ProgressStore {
                 Err(error) => return Err(error),
             }
         }
-        self.lock().remove(key);
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.waits.lock().remove(key);
+        let ended = self.lock().remove(key);
+        drop(ended);
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Order>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// A name of fixed length: realm and Certificate together may be too long for one.
@@ -256,7 +277,7 @@ impl ProgressStore {
         let annotations = [
             (well_known::PROGRESS_REALM.to_owned(), self.realm.as_str().to_owned()),
             (well_known::PROGRESS_OF.to_owned(), key.to_string()),
-            (well_known::PROGRESS_ISSUER.to_owned(), order.issuer.clone()),
+            (well_known::PROGRESS_ISSUER.to_owned(), order.issuer.to_string()),
             (well_known::PROGRESS_REASON.to_owned(), order.reason.word().to_owned()),
         ];
         let annotations = annotations.into_iter().chain(not_before).collect();
@@ -289,7 +310,8 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
     let until = not_before.and_then(|time| time.parse().ok());
     let order = Order {
         progress: Progress::decode(bytes).ok()?,
-        issuer: annotations.get(well_known::PROGRESS_ISSUER)?.clone(),
+        issuer: IssuerKey::from_text(annotations.get(well_known::PROGRESS_ISSUER)?),
+        permit: None,
         reason: reason.unwrap_or(Reason::SecretMissing),
         transient_error: until.map(|until| Backoff {
             until,

@@ -23,6 +23,7 @@ use crate::{
     },
     certificates::{
         act::{Pass, Step},
+        admission::{Admission, Ticket},
         convert,
         index::Index,
         progress::ProgressStore,
@@ -30,7 +31,6 @@ use crate::{
         release::Deletions,
         renewal::Renewals,
         retry_state::RetryStates,
-        scheduler::OrderScheduler,
         secret::cache::Secrets,
         secret_grant::{SecretGrant, SecretGrants},
         share::OrderClaims,
@@ -50,7 +50,6 @@ use crate::{
         metrics::Metrics,
         queue::Shared,
         requeue,
-        tenant_limiter::{self, TenantLimiter},
     },
     solvers::Challenges,
 };
@@ -87,10 +86,8 @@ pub struct Controller {
     pub records: Records,
     /// Running orders.
     pub orders: ProgressStore,
-    /// Limits the number of orders per issuer.
-    pub scheduler: OrderScheduler,
-    /// Limits the number of passes for issuers of tenants.
-    pub tenant_limiter: TenantLimiter,
+    /// Decides when an order may be placed.
+    pub admission: Admission,
     /// All issuers.
     pub issuers: Arc<Registry>,
     /// Challenge records and their solver.
@@ -111,11 +108,6 @@ impl Controller {
     /// Runs one pass. Returns the delay until the next one.
     pub async fn reconcile(&self, key: CertificateKey) -> Option<Duration> {
         let outcome = self.pass(&key).await;
-        // A refused write fails on each retry, so the Certificate must not keep its slot. If the
-        // cluster is unavailable, no other Certificate could use the slot.
-        if outcome.as_ref().is_err_and(is_refusal) && !self.order_runs(&key) {
-            self.wake_all(self.scheduler.yield_slot(&key));
-        }
         match outcome {
             Ok(Some(look_again)) => Some(requeue::until(look_again, self.clock.now())),
             Ok(None) => None,
@@ -172,17 +164,10 @@ impl Controller {
         if unknown || self.grant_is_unknown(key, &certificate) {
             return Ok(Some(now + UNKNOWN_RECHECK));
         }
-        let Some(_permit) = self.tenant_limiter.acquire(issuer.key.tenant()) else {
-            // A Certificate that waits for a permit must not hold an order slot, neither here nor
-            // at its previous issuer.
-            self.wake_all(self.scheduler.leave_other_issuers(&issuer.key.to_string(), key));
-            if !self.order_runs(key) {
-                self.wake_all(self.scheduler.yield_slot(key));
-            }
-            return Ok(Some(now + tenant_limiter::LATER));
-        };
+        // Without the ticket, a pass that fails leaves its queue: others can use the slot.
+        let mut ticket = self.retry_states.take_ticket(key);
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.secret_grants);
-        let mut observed = self.observe(key, &certificate, &want, issuer).await?;
+        let mut observed = self.observe(key, &certificate, &want, issuer, ticket.as_ref()).await?;
         self.update_renewal_info(key, &certificate, &want, &mut observed, now).await;
         let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         if plan.wants_new && self.find_shareable(key, &certificate, &want, &mut observed, now).await
@@ -191,7 +176,7 @@ impl Controller {
         }
         if plan.needs_record {
             self.find_issuance_record(key, &mut observed, now).await?;
-            self.recount_order(key, &certificate, &want, &mut observed, now);
+            self.admit_again((key, &certificate), &want, &mut observed, ticket.as_ref(), now);
             plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
         }
         let pass = Pass {
@@ -202,13 +187,15 @@ impl Controller {
             plan: &plan,
             now,
         };
-        let look_again = match self.carry_out(&pass).await {
-            Ok(Some(look_again)) => look_again,
+        let carried_out = self.carry_out(&pass, &mut ticket).await;
+        let look_again = match carried_out {
+            Ok(Some(look_again)) => {
+                ticket.into_iter().for_each(|ticket| self.retry_states.keep_ticket(key, ticket));
+                look_again
+            }
             Ok(None) => return Ok(None),
             Err(error) if is_refusal(&error) => {
-                if !self.order_runs(key) {
-                    self.wake_all(self.scheduler.yield_slot(key));
-                }
+                drop(ticket);
                 self.publish_refusal(&pass, &brief(&error)).await?;
                 now + requeue::reported(self.retry_states.record_refused_write(key))
             }
@@ -222,13 +209,17 @@ impl Controller {
 
     /// Executes the plan and publishes the result. Returns the time of the next pass; `None` if
     /// another manager serves the Certificate.
-    async fn carry_out(&self, pass: &Pass<'_>) -> kube::Result<Option<Timestamp>> {
+    async fn carry_out(
+        &self,
+        pass: &Pass<'_>,
+        ticket: &mut Option<Ticket>,
+    ) -> kube::Result<Option<Timestamp>> {
         let Pass { key, certificate, now, .. } = *pass;
         let is_ours = pass.plan.reason != Reason::OtherClass;
         if is_ours && self.ensure_finalizer(key, certificate, &pass.observed.ownership).await? {
             return Ok(Some(now));
         }
-        let (outcome, look_again) = match self.act(pass).await? {
+        let (outcome, look_again) = match self.act(pass, ticket).await? {
             Step::Publish(outcome, look_again) => (outcome, look_again),
             Step::Again => return Ok(Some(now)),
             Step::Silent => return Ok(None),
@@ -325,12 +316,7 @@ impl Controller {
         self.retry_states.forget(key);
         self.renewals.forget(key);
         self.records.forget(key);
-        self.issuers.leave_quotas(key);
-        let order = self.orders.get(key);
         self.give_up(key).await?;
-        if let Some(order) = order {
-            self.return_unused_quota(&IssuerKey::from_text(&order.issuer)).await;
-        }
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + requeue::UNREACHABLE))
     }
@@ -343,6 +329,13 @@ impl Controller {
     /// The issuer for a Certificate.
     pub(super) fn select_issuer(&self, certificate: &Certificate) -> Selection {
         self.issuers.select(&issuer_query(certificate, &self.settings))
+    }
+
+    /// The tenant whose server a pass may wait for: that of the issuer, or of the running order.
+    pub fn tenant_of(&self, key: &CertificateKey) -> Option<String> {
+        let tenant = |issuer: &IssuerKey| issuer.tenant().map(str::to_owned);
+        let of_order = self.orders.issuer(key).and_then(|issuer| tenant(&issuer));
+        of_order.or_else(|| tenant(&self.select_issuer(self.index.get(key)?.as_ref()).key))
     }
 
     fn grant_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {

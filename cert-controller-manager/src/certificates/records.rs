@@ -3,9 +3,6 @@
 //! The record of an issuance is the backup in `kube-system` of the target cluster, where tenants
 //! cannot write. It is read only if needed: for an urgent renewal that passes quota and limits, and
 //! for an order that names its predecessor. That is one read per renewal, and no write.
-//!
-//! Backups can be lost. So each tenant has a small daily budget of urgent renewals without a
-//! record.
 
 use std::{
     collections::HashMap,
@@ -22,15 +19,14 @@ use kube::ResourceExt;
 
 use super::{observe::Observed, reconcile::Controller, secret};
 use crate::{
-    api::{CertificateKey, IssuerKey, ObjectKey, Tenant, backup, issuer::IssuerKind, well_known},
+    api::{CertificateKey, IssuerKey, ObjectKey, backup, issuer::IssuerKind, well_known},
     runtime::heavy::reading,
 };
 
-/// Cached records and the daily budgets. See the [module](self).
+/// Cached records. See the [module](self).
 #[derive(Debug, Default)]
 pub struct Records {
     known: Mutex<HashMap<CertificateKey, KnownRecord>>,
-    hurried: Mutex<HashMap<Tenant, Vec<Timestamp>>>,
 }
 
 /// Which backups count as a record for a tenant.
@@ -50,28 +46,6 @@ struct KnownRecord {
 }
 
 impl Records {
-    /// Whether the tenant has budget left for an urgent renewal without a record.
-    #[must_use]
-    pub fn may_hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
-        let hurried = lock(&self.hurried);
-        hurried.get(tenant).is_none_or(|times| within_a_day(times, now) < MAX_HURRIED_PER_DAY)
-    }
-
-    /// Uses the budget of a tenant; false if it is used up.
-    pub fn hurry(&self, tenant: &Tenant, now: Timestamp) -> bool {
-        let mut hurried = lock(&self.hurried);
-        hurried.retain(|_, times| {
-            times.retain(|time| now.duration_since(*time) < DAY);
-            !times.is_empty()
-        });
-        let times = hurried.entry(tenant.clone()).or_default();
-        let may = times.len() < MAX_HURRIED_PER_DAY;
-        if may {
-            times.push(now);
-        }
-        may
-    }
-
     /// Removes the record of a Certificate that is deleted or has a new certificate.
     pub fn forget(&self, key: &CertificateKey) {
         lock(&self.known).remove(key);
@@ -173,17 +147,10 @@ fn records(
         && reading(secret, || secret::leaf(secret)).is_some_and(|found| found.digest == leaf.digest)
 }
 
-fn within_a_day(times: &[Timestamp], now: Timestamp) -> usize {
-    times.iter().filter(|time| now.duration_since(**time) < DAY).count()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Daily budget of each tenant for urgent renewals without a record.
-const MAX_HURRIED_PER_DAY: usize = 2;
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Interval for another search of a missing record.
 const MISSING_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum number of backups with one serial number that are read.
@@ -194,27 +161,6 @@ mod tests {
     use k8s_openapi::ByteString;
 
     use super::*;
-    use crate::api::CertificateCluster;
-
-    fn at(hour: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + 3_600 * hour).unwrap()
-    }
-
-    #[test]
-    fn each_tenant_passes_limits_without_a_record_twice_a_day() {
-        let tenant = |namespace: &str| Tenant {
-            cluster: CertificateCluster::Source,
-            namespace: namespace.into(),
-        };
-        let (greedy, other) = (tenant("greedy"), tenant("other"));
-        let records = Records::default();
-        let hurried = (0..24).filter(|hour| records.hurry(&greedy, at(*hour))).count();
-        assert_eq!((hurried, records.may_hurry(&greedy, at(23))), (2, false));
-        assert!(records.may_hurry(&other, at(23)) && records.may_hurry(&greedy, at(24)));
-        assert!(records.hurry(&other, at(48)));
-        assert_eq!(lock(&records.hurried).len(), 1, "who did not hurry for a day is forgotten");
-    }
-
     #[test]
     fn a_record_matches_the_whole_certificate_its_issuer_and_its_tenant() {
         let certificate = || {

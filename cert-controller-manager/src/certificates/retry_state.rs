@@ -1,18 +1,16 @@
 //! Failures and retries of each Certificate, in memory. The status stores the back-off too, but its
 //! cluster may be unavailable or refuse the write, and back-off must work anyway.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeSet, HashMap};
 
 use cert_lib::{
     model::{name::DnsName, request::Request},
     plan::{backoff::Backoff, reissue_loop},
 };
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::status;
+use super::{admission::Ticket, status};
 use crate::api::{Certificate, CertificateKey};
 
 /// The retry state of all Certificates. See the [module](self).
@@ -36,6 +34,8 @@ struct RetryState {
     issued: Option<Timestamp>,
     /// Generation of the specification for which the CA refused to reuse the private key.
     key_refused: Option<Option<i64>>,
+    /// Its position in a queue of admission.
+    ticket: Option<Ticket>,
 }
 
 /// Number of consecutive rewrites of a Secret, and the time of the last one.
@@ -215,13 +215,24 @@ impl RetryStates {
         states.entry(key.clone()).or_default().reissued = Some((names, times));
     }
 
+    /// Takes the position in a queue of admission, for one pass.
+    #[must_use]
+    pub fn take_ticket(&self, key: &CertificateKey) -> Option<Ticket> {
+        self.lock().get_mut(key)?.ticket.take()
+    }
+
+    /// Keeps the position in a queue of admission until the next pass.
+    pub fn keep_ticket(&self, key: &CertificateKey, ticket: Ticket) {
+        self.lock().entry(key.clone()).or_default().ticket = Some(ticket);
+    }
+
     /// Removes the state of a deleted Certificate.
     pub fn forget(&self, key: &CertificateKey) {
         self.lock().remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, RetryState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -181,7 +181,7 @@ impl Controller {
             let order = self.orders.get(other)?;
             let is_same = will_share(key, other, *kind)
                 && is_new_enough(want, order.progress.started(), now)
-                && order.issuer == issuer.to_string()
+                && order.issuer == *issuer
                 && is_served(certificate.as_ref(), &self.settings.classes)
                 && *order.progress.fingerprint()
                     == fingerprint(&certificate.spec, &self.settings, issuer);
@@ -254,7 +254,6 @@ impl Controller {
         }
         tracing::info!(certificate = %pass.key, "certificate {}: copied the certificate of Secret {from}, which was issued for the same request", pass.key);
         self.retry_states.clear_failures(pass.key);
-        self.wake_next(pass.key);
         Ok(Step::Again)
     }
 }

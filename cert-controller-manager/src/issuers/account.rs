@@ -21,7 +21,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 pub use self::secret::{StoredKey, key_secret, load_key};
-use super::quota::limits::LONGEST;
+use super::limits::LONGEST;
 use crate::{
     api::{
         Issuer,

@@ -19,8 +19,9 @@ use serde_json::json;
 
 use super::{
     account::{self, AccountRequest, IssuerError, StoredAccount, StoredKey},
+    limits::Origin,
     nameservers,
-    quota::{Quota, limits::Origin},
+    quota::{Quota, QuotaIssuer},
     reconcile::{Controller, lock},
     registry::Lookup,
     status::{self, Facts},
@@ -196,8 +197,14 @@ impl Controller {
         let per_day = status::quota(issuer, self.default_quota);
         let mut quotas = lock(&self.known.quotas);
         let quota = quotas.entry(key.clone()).or_insert_with(|| {
-            let (name, status) = (issuer.name_any(), issuer.status.as_ref());
-            Arc::new(Quota::new(self.api(key), &name, per_day, status, self.clock.clone()))
+            let storage = QuotaIssuer {
+                api: self.api(key),
+                name: issuer.name_any(),
+                key: key.clone(),
+                queue: self.queue.clone(),
+                clock: self.clock.clone(),
+            };
+            Arc::new(Quota::new(storage, per_day, issuer.status.as_ref()))
         });
         quota.set_per_day(per_day);
         if let Some(acme) = &issuer.spec.acme {

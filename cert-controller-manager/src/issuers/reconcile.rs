@@ -22,7 +22,8 @@ use kube::{
 use super::{
     account::IssuerError,
     acme::BuiltIssuer,
-    quota::{Quota, limits::CaRegistry},
+    limits::CaRegistry,
+    quota::Quota,
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
     watched,
@@ -38,7 +39,6 @@ use crate::{
         metrics::Metrics,
         queue::Shared,
         requeue,
-        tenant_limiter::{self, TenantLimiter},
     },
     solvers::deferred::DeferredSolver,
 };
@@ -86,8 +86,6 @@ pub struct Controller {
     pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
     /// Metrics.
     pub metrics: Metrics,
-    /// Limits the number of passes for issuers of tenants.
-    pub tenant_limiter: TenantLimiter,
     /// State of all issuers.
     pub known: Known,
 }
@@ -120,9 +118,6 @@ impl Controller {
             lock(&self.known.notified).remove(&name);
             let _ = self.changed.send(name);
             return None;
-        };
-        let Some(_permit) = self.tenant_limiter.acquire(name.tenant()) else {
-            return Some(tenant_limiter::LATER);
         };
         if issuer
             .annotations()
@@ -167,7 +162,7 @@ impl Controller {
         self.publish_status(name, issuer, outcome).await?;
         let quota = lock(&self.known.quotas).get(name).cloned();
         match quota {
-            Some(quota) => quota.store_pending_limits().await,
+            Some(quota) => quota.store().await,
             None => Ok(()),
         }
     }

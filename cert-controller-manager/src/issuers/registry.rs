@@ -14,10 +14,7 @@ use super::{
     recheck::IssuerRechecks,
     selection::{Candidate, IssuerQuery, Rules, Selection, select},
 };
-use crate::{
-    api::{CertificateKey, IssuerKey},
-    runtime::queue::Shared,
-};
+use crate::{api::IssuerKey, runtime::queue::Shared};
 
 /// All issuers. See the [module](self).
 pub struct Registry {
@@ -124,16 +121,6 @@ impl Registry {
 
     fn rechecks(&self) -> MutexGuard<'_, IssuerRechecks> {
         self.rechecks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Removes a Certificate from the queues of all quotas.
-    pub fn leave_quotas(&self, certificate: &CertificateKey) {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        for lookup in entries.values() {
-            if let Lookup::Ready { quota: Some(quota), .. } = lookup {
-                quota.leave(certificate);
-            }
-        }
     }
 
     /// Adds or updates an issuer as a candidate for the selection. Its state is unknown until the

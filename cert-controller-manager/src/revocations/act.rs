@@ -17,7 +17,7 @@ use super::{
     observe,
     observed::{Backup, Lists, Observed},
     plan::{self, Step},
-    reconcile::{BUSY_RECHECK, Controller, FALLBACK},
+    reconcile::{Controller, FALLBACK, POSTPONED_RECHECK},
     status::{self, State, StatusUpdate},
 };
 use crate::{
@@ -42,8 +42,8 @@ enum Outcome {
     Refused(String),
     /// The revocation failed; retry after this disposition, or when the issuer is ready.
     Later(String, Option<Disposition>),
-    /// The limit of concurrent requests to tenants' CAs is reached; nothing was tried.
-    Busy,
+    /// Another worker asks the CA of this tenant; nothing was tried.
+    OtherWorker,
 }
 
 impl Controller {
@@ -130,7 +130,7 @@ impl Controller {
     ) -> kube::Result<Option<Timestamp>> {
         let previous = status::backoff(pass.revocation).map(|backoff| backoff.interval);
         let (mut errors, mut waits, mut waits_for_issuer) = (Vec::new(), Vec::new(), false);
-        let mut busy = 0;
+        let mut postponed = 0;
         for backup in backups {
             let mut add_error = |why| errors.push(format!("{}: {why}", backup.text));
             match self.revoke_one(&pass, backup).await? {
@@ -151,11 +151,11 @@ impl Controller {
                     add_error(why);
                     waits.push(backoff::after(disposition, previous, pass.now));
                 }
-                Outcome::Busy => busy += 1,
+                Outcome::OtherWorker => postponed += 1,
             }
         }
-        if busy == backups.len() {
-            return Ok(Some(pass.now + BUSY_RECHECK));
+        if postponed == backups.len() {
+            return Ok(Some(pass.now));
         }
         let errors = (!errors.is_empty())
             .then(|| format!("errors during revocation: {}", errors.join("; ")));
@@ -167,8 +167,8 @@ impl Controller {
                 let update =
                     StatusUpdate { backoff, ..StatusUpdate::pending(message, Some(lists)) };
                 self.publish_status(pass.key, pass.revocation, &update).await?;
-                let soon = pass.now + if busy > 0 { BUSY_RECHECK } else { FALLBACK };
-                let waits = backoff.filter(|_| !waits_for_issuer && busy == 0);
+                let soon = pass.now + if postponed > 0 { POSTPONED_RECHECK } else { FALLBACK };
+                let waits = backoff.filter(|_| !waits_for_issuer && postponed == 0);
                 Ok(Some(waits.map_or(soon, |it| it.until)))
             }
             Step::Refuse(_) | Step::Annotate(_) | Step::Begin(..) | Step::Renew(..) => {
@@ -193,9 +193,13 @@ impl Controller {
                 return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
             }
         };
-        let Some(_permit) = self.tenant_limiter.acquire(key.tenant()) else {
-            return Ok(Outcome::Busy);
-        };
+        // CAs of tenants are asked by the workers for that tenant: the next pass runs there.
+        if let Some(tenant) = key.tenant()
+            && self.index.tenant_of(pass.key).as_deref() != Some(tenant)
+        {
+            self.index.note_tenant(pass.key, tenant);
+            return Ok(Outcome::OtherWorker);
+        }
         let secret = self.secrets(&backup.secret.namespace).get(&backup.secret.name).await?;
         let chain = observe::bundle(&secret).map(|bundle| bundle.chain).unwrap_or_default();
         // A tenant may have replaced the certificate since it was observed.

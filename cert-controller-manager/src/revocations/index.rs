@@ -45,6 +45,8 @@ struct Maps {
     all: BTreeMap<RevocationKey, Arc<CertificateRevocation>>,
     /// Unfinished ones by the namespaces of their Certificates.
     open: HashMap<(CertificateCluster, String), Vec<RevocationKey>>,
+    /// Tenants whose CA the next pass asks.
+    tenants: HashMap<RevocationKey, String>,
 }
 
 impl Index {
@@ -77,7 +79,20 @@ impl Index {
 
     /// Removes a deleted CertificateRevocation.
     pub fn remove(&self, key: &RevocationKey) {
-        self.lock().forget(key);
+        let mut maps = self.lock();
+        maps.forget(key);
+        maps.tenants.remove(key);
+    }
+
+    /// The tenant whose CA the next pass asks.
+    #[must_use]
+    pub fn tenant_of(&self, key: &RevocationKey) -> Option<String> {
+        self.lock().tenants.get(key).cloned()
+    }
+
+    /// Notes the tenant whose CA the next pass asks.
+    pub fn note_tenant(&self, key: &RevocationKey, tenant: &str) {
+        self.lock().tenants.insert(key.clone(), tenant.to_owned());
     }
 
     /// Unfinished ones that wait for this Certificate.

@@ -27,14 +27,13 @@ use crate::{
         errors::{brief, is_refusal, is_unexpected},
         queue::Shared,
         requeue,
-        tenant_limiter::TenantLimiter,
     },
 };
 
 /// Interval of passes while waiting; watch events usually come first.
 pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
-/// Delay if the limit of concurrent requests to tenants' CAs is reached.
-pub(super) const BUSY_RECHECK: SignedDuration = SignedDuration::from_secs(5);
+/// Delay of the certificates that another tenant's CA revokes.
+pub(super) const POSTPONED_RECHECK: SignedDuration = SignedDuration::from_secs(1);
 /// Interval of passes while the specification is refused.
 const REFUSED_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 
@@ -56,8 +55,6 @@ pub struct Controller {
     pub index: Index,
     /// CertificateRevocations that need a pass.
     pub queue: Shared<RevocationKey>,
-    /// Limits the number of passes that wait for CAs of tenants.
-    pub tenant_limiter: TenantLimiter,
 }
 
 impl Controller {

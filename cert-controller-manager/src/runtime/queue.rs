@@ -5,6 +5,8 @@
 //! `Controller` of kube does the same, but drops keys of deleted objects, which need work here
 //! (see `docs/decisions/0002-own-work-queue.md`).
 
+mod tenant_pool;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     future::Future,
@@ -14,6 +16,9 @@ use std::{
 };
 
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
+
+pub use self::tenant_pool::PoolSizes;
+use self::tenant_pool::TenantPool;
 
 /// Delay of a key after a panic, which is a bug.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
@@ -35,6 +40,8 @@ struct State<K> {
     due: HashMap<K, Instant>,
     /// `due` by time.
     timeline: BTreeSet<(Instant, K)>,
+    /// How many of `running` wait for a worker.
+    parked: usize,
 }
 
 impl<K> Default for Queue<K> {
@@ -45,6 +52,7 @@ impl<K> Default for Queue<K> {
             running: HashMap::new(),
             due: HashMap::new(),
             timeline: BTreeSet::new(),
+            parked: 0,
         };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
@@ -67,7 +75,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.ready.len(), state.running.len())
+        (state.ready.len() + state.parked, state.running.len() - state.parked)
     }
 
     /// The number of ready keys.
@@ -80,6 +88,15 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Takes the next ready key out of the queue, without a reconciliation.
+    #[cfg(test)]
+    pub(crate) fn try_next(&self) -> Option<K> {
+        let mut state = self.lock();
+        let key = state.ready.pop_front()?;
+        state.waiting.remove(&key);
+        Some(key)
     }
 
     /// Waits for the next key to reconcile. Call [`done`](Self::done) afterwards.
@@ -165,11 +182,13 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
     }
 }
 
-/// Reconciles the keys of the queue, at most `concurrency` at once. Never returns. `reconcile` returns
-/// the delay until the next attempt. A panic is caught and logged, and the key is retried later.
+/// Reconciles the keys of the queue, in two pools of workers. Never returns. `tenant_of` returns the
+/// tenant whose server a reconciliation may wait for. `reconcile` returns the delay until the next
+/// attempt. A panic is caught and logged, and the key is retried later.
 pub async fn drain<K, F>(
     queue: &Queue<K>,
-    concurrency: usize,
+    pools: PoolSizes,
+    tenant_of: impl Fn(&K) -> Option<String>,
     reconcile: impl Fn(K) -> F,
 ) -> std::convert::Infallible
 where
@@ -178,24 +197,33 @@ where
 {
     let mut running = JoinSet::new();
     let mut keys = HashMap::new();
+    let mut tenants: TenantPool<K> = TenantPool::new(pools);
     loop {
+        while let Some((tenant, key)) = tenants.next() {
+            let task = running.spawn(reconcile(key.clone()));
+            keys.insert(task.id(), (key, Some(tenant)));
+        }
+        queue.lock().parked = tenants.waiting();
+        let is_free = running.len() - tenants.running() < pools.shared;
         tokio::select! {
-            key = queue.next(), if running.len() < concurrency => {
-                let task = running.spawn(reconcile(key.clone()));
-                keys.insert(task.id(), key);
-            }
-            Some(result) = running.join_next_with_id() => match result {
-                Ok((id, again)) => {
-                    if let Some(key) = keys.remove(&id) {
-                        queue.done(key, again);
-                    }
+            key = queue.next(), if is_free => match tenant_of(&key) {
+                Some(tenant) => tenants.push(tenant, key),
+                None => {
+                    let task = running.spawn(reconcile(key.clone()));
+                    keys.insert(task.id(), (key, None));
                 }
-                Err(error) => {
-                    if let Some(key) = keys.remove(&error.id()) {
-                        tracing::error!(?key, "bug: the reconciliation of {key:?} panicked; it is retried in a minute");
-                        queue.done(key, Some(AFTER_PANIC));
-                    }
+            },
+            Some(result) = running.join_next_with_id() => {
+                let (id, again) = match result {
+                    Ok((id, again)) => (id, Ok(again)),
+                    Err(error) => (error.id(), Err(AFTER_PANIC)),
+                };
+                let Some((key, tenant)) = keys.remove(&id) else { continue };
+                tenants.done(tenant.as_deref());
+                if again.is_err() {
+                    tracing::error!(?key, "bug: the reconciliation of {key:?} panicked; it is retried in a minute");
                 }
+                queue.done(key, again.unwrap_or_else(Some));
             },
         }
     }
@@ -224,7 +252,11 @@ mod tests {
                 }
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(100), drain(&queue, 2, reconcile)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(100),
+            drain(&queue, PoolSizes::shared(2), |_| None, reconcile),
+        )
+        .await;
         let log = log.lock().unwrap();
         log.clone()
     }
@@ -290,7 +322,11 @@ mod tests {
                 None
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(100), drain(&queue, 2, reconcile)).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(100),
+            drain(&queue, PoolSizes::shared(2), |_| None, reconcile),
+        )
+        .await;
         assert_eq!(*log.lock().unwrap(), [(0, "bad"), (0, "good"), (60, "bad")]);
     }
 }

@@ -47,8 +47,8 @@ pub enum IssueError {
         until: Option<Timestamp>,
         /// The orders that the limit concerns besides this one.
         scope: Option<LimitScope>,
-        /// The CA exempts renewals from this limit: the order is none.
-        exempts_renewals: bool,
+        /// Whether the CA named one of its published limits, of which an estimate may exist.
+        is_published: bool,
         /// See [`IssueError::progress`].
         progress: Option<Box<Progress>>,
     },
@@ -179,11 +179,11 @@ impl IssueError {
         }
     }
 
-    /// Whether the CA has shown that this order is no renewal, by a limit from which it exempts those.
-    /// Not where nothing was sent: then the limit was met by another order.
+    /// Whether the CA named one of its published limits. Not where nothing was sent: then another order
+    /// met the limit.
     #[must_use]
-    pub fn denies_renewal(&self) -> bool {
-        matches!(self, Self::RateLimited { exempts_renewals: true, .. })
+    pub fn is_published_limit(&self) -> bool {
+        matches!(self, Self::RateLimited { is_published: true, .. })
     }
 
     /// Whether the CA does not accept the signing request.

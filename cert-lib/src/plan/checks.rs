@@ -150,7 +150,7 @@ impl<'a> Snapshot<'a> {
     /// Whether the certificate is near its end, and was issued by its issuer.
     fn is_emergency(&self) -> bool {
         let is_emergency = |it: &Stored| {
-            (it.record != Record::Missing || self.have.may_skip_limits)
+            (it.record != Record::Missing || self.have.admission.may_skip_limits)
                 && renewal::is_emergency(&it.leaf, it.requested_at, self.now)
         };
         self.stored().is_some_and(is_emergency)

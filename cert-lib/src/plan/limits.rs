@@ -121,10 +121,14 @@ impl Limits {
         Self { numbers, ..Self::default() }
     }
 
-    /// Whether there are estimates.
+    /// The limits that an order of another tenant may exhaust, too: of its account and of its domains.
+    /// Empty without estimates.
     #[must_use]
-    pub fn counts(&self) -> bool {
-        self.numbers.is_some()
+    pub fn shared(&self, order: &Order<'_>) -> Vec<(Key, Rate)> {
+        let Some(numbers) = self.numbers else { return Vec::new() };
+        let account = (Key::Account(order.account.to_owned()), numbers.orders);
+        let domains = domains_of(order).into_iter().map(|key| (key, numbers.domain));
+        std::iter::once(account).chain(domains).collect()
     }
 
     /// The imposed limit that delays the order longest.
@@ -181,25 +185,6 @@ impl Limits {
         }
     }
 
-    /// Counts certificates of the time before the process started, in the order of time, from
-    /// sources that tenants can write. A tenant may have invented them to delay others, so they
-    /// fill a bucket by half at most. The CA may then refuse an order earlier than estimated.
-    pub fn restore_issued<'a>(
-        &mut self,
-        issued: impl IntoIterator<Item = (Order<'a>, Timestamp)>,
-        now: Timestamp,
-    ) {
-        let Some(numbers) = self.numbers else { return };
-        let mut restored = Self::new(self.numbers);
-        issued.into_iter().for_each(|(order, at)| restored.issued(&order, at));
-        for (key, full_at) in restored.full_at {
-            let half = numbers.of(&key).half();
-            let latest = now.saturating_add(half).unwrap_or(now);
-            let known = self.full_at.entry(key).or_insert(now);
-            *known = full_at.min(latest).max(*known);
-        }
-    }
-
     /// Counts a failed validation of `name`.
     pub fn failed(&mut self, account: &str, name: &DnsName, at: Timestamp) {
         if let Some(numbers) = self.numbers {
@@ -223,6 +208,16 @@ impl Limits {
     pub fn restore(&mut self, key: Key, until: Timestamp) {
         let known = self.imposed.entry(key).or_insert(until);
         *known = until.max(*known);
+    }
+
+    /// Corrects the estimate: the CA has shown that it allows the next order at `until`, and the others
+    /// one by one.
+    pub fn correct(&mut self, key: &Key, until: Timestamp) {
+        if let Some(numbers) = self.numbers {
+            let full_at = numbers.of(key).full_after(until);
+            let known = self.full_at.entry(key.clone()).or_insert(full_at);
+            *known = full_at.max(*known);
+        }
     }
 
     /// The imposed limits that are in force, the last to end first.
@@ -267,9 +262,9 @@ impl Rate {
         self.per / self.burst.max(1)
     }
 
-    /// The time in which half of the burst is restored.
-    fn half(self) -> SignedDuration {
-        self.interval() * (self.burst / 2)
+    /// The instant at which a bucket is full that has one token at `until`.
+    fn full_after(self, until: Timestamp) -> Timestamp {
+        until.saturating_add(self.per - self.interval()).unwrap_or(until)
     }
 }
 

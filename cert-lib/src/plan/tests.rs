@@ -118,7 +118,8 @@ impl Given {
         self
     }
     fn limited(mut self, wait: SignedDuration) -> Self {
-        self.have.rate_limit = RateLimit::Estimated { time: now() + wait, why: "why".to_owned() };
+        self.have.admission.rate_limit =
+            RateLimit::Estimated { time: now() + wait, why: "why".to_owned() };
         self
     }
     /// Issued again three times, the last time just now.
@@ -158,11 +159,11 @@ impl Given {
         self
     }
     fn quota_open_in(mut self, wait: SignedDuration) -> Self {
-        self.have.quota = Quota::Until { time: now() + wait, per_day: 1 };
+        self.have.admission.quota = Quota::Until { time: now() + wait, per_day: 1 };
         self
     }
     fn without_slot(mut self) -> Self {
-        self.have.slot = Slot::Taken;
+        self.have.admission.slot = Slot::Taken;
         self
     }
     /// The status records a certificate for the request, under this fingerprint.
@@ -1125,7 +1126,7 @@ fn a_certificate_without_a_record_is_neither_urgent_nor_replaced_beyond_a_small_
             "there is none, and the budget is not used up",
             {
                 let mut it = limited(Record::Missing);
-                it.have.may_skip_limits = true;
+                it.have.admission.may_skip_limits = true;
                 it
             },
             true,

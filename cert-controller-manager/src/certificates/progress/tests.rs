@@ -23,7 +23,8 @@ fn progress(order: u32, started: &str) -> Progress {
 fn order(wait: Option<Backoff>) -> Order {
     Order {
         progress: progress(1, "2026-11-22T10:00:00Z"),
-        issuer: "ca".into(),
+        issuer: IssuerKey::Default("ca".into()),
+        permit: None,
         reason: Reason::SecretMissing,
         transient_error: wait,
         stored: true,

@@ -12,28 +12,28 @@ use super::{
     wiring::Issuing,
 };
 use crate::{
-    api::CertificateCluster,
-    certificates::{reconcile::Controller as Certificates, scheduler::Priority},
+    api::{CertificateCluster, CertificateKey, IssuerKey},
+    certificates::reconcile::Controller as Certificates,
     issuers::reconcile::Controller as Issuers,
     runtime::{
         crds,
         errors::brief,
         lease_thread::Candidate,
         metrics::QueueSize,
-        queue::{Queue, drain},
+        queue::{PoolSizes, Queue, drain},
         tasks::Tasks,
         watch::Listing,
     },
     sources::sync::Sources,
 };
 
-/// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses. The
-/// scheduler limits the orders of each issuer, so that a CA that does not respond cannot block all workers.
-pub(super) const CERTIFICATES_AT_ONCE: usize = 512;
-pub(super) const ISSUERS_AT_ONCE: usize = 8;
+/// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses.
+/// Admission limits the orders of each issuer, so that a CA that does not respond cannot block all workers.
+const CERTIFICATE_WORKERS: PoolSizes = PoolSizes { shared: 512, tenants: 256, each_tenant: 32 };
+const ISSUER_WORKERS: PoolSizes = PoolSizes { shared: 8, tenants: 4, each_tenant: 1 };
 const SOURCES_AT_ONCE: usize = 16;
 /// Low, because each worker sends many requests to the CA.
-pub(super) const REVOCATIONS_AT_ONCE: usize = 4;
+const REVOCATION_WORKERS: PoolSizes = PoolSizes { shared: 4, tenants: 2, each_tenant: 1 };
 /// How long a leader waits for CustomResourceDefinitions and optional lists.
 const OPTIONAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum age of the heartbeat of a controller.
@@ -58,7 +58,7 @@ struct RelistTicket {
 struct Worker<K> {
     name: &'static str,
     queue: Arc<Queue<K>>,
-    at_once: usize,
+    pools: PoolSizes,
     /// Lists that must be complete before it starts.
     after: Vec<Listing>,
 }
@@ -126,11 +126,12 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "issuers",
             queue: issuers.queue.clone(),
-            at_once: ISSUERS_AT_ONCE,
+            pools: ISSUER_WORKERS,
             after: lists.default.clone(),
         };
         let controller = issuers.clone();
-        self.run(worker, tasks, move |key| {
+        let tenant_of = |key: &IssuerKey| key.tenant().map(str::to_owned);
+        self.run(worker, tasks, tenant_of, move |key| {
             let controller = controller.clone();
             async move { controller.reconcile(key).await }
         });
@@ -151,13 +152,18 @@ impl<'a> LeaderTerm<'a> {
             sources.require_lists(number);
             let watcher = sources.clone();
             tasks.run("changes of source kinds", async move { watcher.enqueue_on_changes().await });
-            let worker =
-                Worker { name: "sources", queue: sources.queue(), at_once: SOURCES_AT_ONCE, after };
+            let pools = PoolSizes::shared(SOURCES_AT_ONCE);
+            let worker = Worker { name: "sources", queue: sources.queue(), pools, after };
             let controller = sources.clone();
-            self.run(worker, tasks, move |key| {
-                let controller = controller.clone();
-                async move { controller.reconcile(key).await }
-            });
+            self.run(
+                worker,
+                tasks,
+                |_| None,
+                move |key| {
+                    let controller = controller.clone();
+                    async move { controller.reconcile(key).await }
+                },
+            );
         }
     }
 
@@ -184,14 +190,19 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "certificates",
             queue: certificates.queue.clone(),
-            at_once: CERTIFICATES_AT_ONCE,
+            pools: CERTIFICATE_WORKERS,
             after: Vec::new(),
         };
-        let controller = certificates.clone();
-        self.run(worker, tasks, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        });
+        let (selector, controller) = (certificates.clone(), certificates.clone());
+        self.run(
+            worker,
+            tasks,
+            move |key| selector.tenant_of(key),
+            move |key| {
+                let controller = controller.clone();
+                async move { controller.reconcile(key).await }
+            },
+        );
     }
 
     /// Marks clusters as listed, and starts garbage collection when the Certificates of all clusters are
@@ -236,26 +247,32 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "revocations",
             queue: issuing.revocations.queue.clone(),
-            at_once: REVOCATIONS_AT_ONCE,
+            pools: REVOCATION_WORKERS,
             after,
         };
-        let controller = issuing.revocations.clone();
-        self.run(worker, tasks, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        });
+        let (selector, controller) = (issuing.revocations.clone(), issuing.revocations.clone());
+        self.run(
+            worker,
+            tasks,
+            move |key| selector.index.tenant_of(key),
+            move |key| {
+                let controller = controller.clone();
+                async move { controller.reconcile(key).await }
+            },
+        );
     }
 
     fn run<K, F>(
         &self,
         worker: Worker<K>,
         tasks: &mut Tasks,
+        tenant_of: impl Fn(&K) -> Option<String> + Send + 'static,
         reconcile: impl Fn(K) -> F + Send + 'static,
     ) where
         K: Clone + Eq + Hash + Ord + Debug + Send + 'static,
         F: Future<Output = Option<Duration>> + Send + 'static,
     {
-        let Worker { name, queue, at_once, after } = worker;
+        let Worker { name, queue, pools, after } = worker;
         let measured = queue.clone();
         self.context.metrics.watch_queue(name, move || {
             let (ready, running) = measured.size();
@@ -267,7 +284,7 @@ impl<'a> LeaderTerm<'a> {
             heartbeat
                 .during(async {
                     listed(&after, number).await;
-                    drain(&queue, at_once, reconcile).await
+                    drain(&queue, pools, tenant_of, reconcile).await
                 })
                 .await
         });
@@ -288,12 +305,11 @@ async fn listed(lists: &[Listing], number: u64) {
 async fn load_orders(certificates: &Certificates) {
     let mut wait = Duration::from_millis(200);
     loop {
-        match certificates.orders.load().await {
+        let admit =
+            |issuer: &IssuerKey, key: &CertificateKey| certificates.admission.resume(issuer, key);
+        match certificates.orders.load(admit).await {
             Ok(found) => {
-                for (key, issuer) in found {
-                    certificates.scheduler.enter(&issuer, &key, Priority::Normal);
-                    certificates.queue.push(key);
-                }
+                found.into_iter().for_each(|key| certificates.queue.push(key));
                 return;
             }
             Err(error) => tracing::warn!("cannot load running orders yet: {}", brief(&error)),

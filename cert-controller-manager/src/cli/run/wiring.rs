@@ -17,21 +17,18 @@ use cert_lib::{
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::{
-    Context,
-    leadership::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE},
-};
+use super::Context;
 use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
     certificates::{
-        index::Index, progress::ProgressStore, reconcile::Controller as Certificates,
-        records::Records, release::Deletions, renewal::Renewals, retry_state::RetryStates,
-        scheduler::OrderScheduler, secret::cache::Secrets, secret_grant::SecretGrants,
-        share::OrderClaims, watch_handlers::ListedClusters,
+        admission::Admission, index::Index, progress::ProgressStore,
+        reconcile::Controller as Certificates, records::Records, release::Deletions,
+        renewal::Renewals, retry_state::RetryStates, secret::cache::Secrets,
+        secret_grant::SecretGrants, share::OrderClaims, watch_handlers::ListedClusters,
     },
     config::SourceSettings,
     issuers::{
-        quota::limits::CaRegistry,
+        limits::CaRegistry,
         reconcile::{Controller as Issuers, Known},
         registry::Registry,
         selection::Rules,
@@ -45,7 +42,6 @@ use crate::{
         metrics::calls::{CountedHttp, CountedResolver},
         queue::Queue,
         tasks::Tasks,
-        tenant_limiter::TenantLimiter,
     },
     solvers::{
         Challenges,
@@ -118,7 +114,6 @@ pub(super) fn issuers(
         queue,
         changed,
         metrics: context.metrics.clone(),
-        tenant_limiter: TenantLimiter::new(ISSUERS_AT_ONCE / 2, 1),
         known: Known::default(),
     })
 }
@@ -152,6 +147,7 @@ pub(super) async fn issuing(
     deferred.set(solver.clone());
     let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
+    let queue = Arc::new(Queue::default());
     let certificates = Certificates {
         clusters: CertificateClusters {
             source: handle(clusters.source.0.clone()),
@@ -173,8 +169,11 @@ pub(super) async fn issuing(
         renewals: Renewals::new(settings.certificates.renewal_info),
         records: Records::default(),
         orders: ProgressStore::new(&clusters.default, &settings.issuers.namespace, realm),
-        scheduler: OrderScheduler::new(settings.certificates.orders_at_once),
-        tenant_limiter: TenantLimiter::new(CERTIFICATES_AT_ONCE / 2, CERTIFICATES_AT_ONCE / 16),
+        admission: Admission::new(
+            settings.certificates.orders_at_once,
+            context.clock.clone(),
+            queue.clone(),
+        ),
         issuers: issuers.registry.clone(),
         challenges: Arc::new(Challenges::new(
             entries.clone(),
@@ -188,7 +187,7 @@ pub(super) async fn issuing(
         },
         clock: context.clock.clone(),
         metrics: context.metrics.clone(),
-        queue: Arc::new(Queue::default()),
+        queue,
     };
     let revocations = Arc::new(revocations(context, &certificates, tasks));
     Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
@@ -210,7 +209,6 @@ fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
         index: revocations::Index::default(),
-        tenant_limiter: TenantLimiter::new(REVOCATIONS_AT_ONCE / 2, 1),
         queue: Arc::new(Queue::default()),
     }
 }

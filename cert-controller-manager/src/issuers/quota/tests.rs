@@ -1,9 +1,9 @@
 //! Tests of admission, waiting times and the writes of the status.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     convert::Infallible,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::AtomicUsize,
 };
 
 use cert_lib::{
@@ -15,15 +15,15 @@ use http::{Request, Response};
 use jiff::SignedDuration;
 use kube::client::Body;
 
-use super::{limits::CaRegistry, *};
-use crate::api::{CertificateCluster, ObjectKey};
+use super::*;
+use crate::{api::CertificateCluster, issuers::limits::CaRegistry, runtime::queue::Queue};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
 }
 
-fn certificate_key(namespace: &str, certificate: &str) -> CertificateKey {
-    CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, certificate))
+fn tenant(namespace: &str) -> Tenant {
+    Tenant { cluster: CertificateCluster::Source, namespace: namespace.to_owned() }
 }
 
 /// A quota with an API server that records writes and can refuse them.
@@ -33,18 +33,25 @@ struct QuotaCase {
     writes: Arc<Mutex<VecDeque<String>>>,
     refusals: Arc<AtomicUsize>,
     found: Option<Requests>,
+    /// Receives the issuer when something is to be stored.
+    queue: Shared<IssuerKey>,
+    /// Positions of waiting Certificates.
+    positions: Mutex<HashMap<String, Position<Tenant>>>,
+    /// Reservations of running orders.
+    running: Mutex<Vec<Reservation>>,
 }
 
 fn given(per_day: i64, requests: Option<Requests>) -> QuotaCase {
     let clock = Arc::new(Manual::at(start()));
     let writes = Arc::new(Mutex::new(VecDeque::new()));
     let refusals = Arc::new(AtomicUsize::new(0));
+    let queue = Shared::<IssuerKey>::new(Queue::default());
     let (log, refuse) = (writes.clone(), refusals.clone());
     let service = tower::service_fn(move |request: Request<Body>| {
         let (log, refuse) = (log.clone(), refuse.clone());
         async move {
             let body = request.into_body().collect_bytes().await.unwrap();
-            log.lock().unwrap().push_back(String::from_utf8(body.to_vec()).unwrap());
+            log.lock().push_back(String::from_utf8(body.to_vec()).unwrap());
             let no = refuse
                 .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
                 .is_ok();
@@ -56,8 +63,23 @@ fn given(per_day: i64, requests: Option<Requests>) -> QuotaCase {
     });
     let api = Api::namespaced(kube::Client::new(service, "default"), "default");
     let status = IssuerStatus { requests: requests.clone(), ..IssuerStatus::default() };
-    let quota = Quota::new(api, "ca", per_day, Some(&status), clock.clone());
-    QuotaCase { quota: Arc::new(quota), clock, writes, refusals, found: requests }
+    let issuer = QuotaIssuer {
+        api,
+        name: "ca".to_owned(),
+        key: IssuerKey::Default("ca".to_owned()),
+        queue: queue.clone(),
+        clock: clock.clone(),
+    };
+    QuotaCase {
+        quota: Arc::new(Quota::new(issuer, per_day, Some(&status))),
+        clock,
+        writes,
+        refusals,
+        found: requests,
+        queue,
+        positions: Mutex::default(),
+        running: Mutex::default(),
+    }
 }
 
 /// A status with this remaining quota.
@@ -66,17 +88,28 @@ fn holding(available: i64) -> Option<Requests> {
 }
 
 impl QuotaCase {
+    /// Places an order that ends at once.
     async fn spend(&self, namespace: &str, certificate: &str) -> bool {
         self.spent(namespace, certificate).await.is_some()
     }
 
-    async fn spent(&self, namespace: &str, certificate: &str) -> Option<QuotaReservation> {
-        self.quota.spend(&certificate_key(namespace, certificate), 0).await.unwrap()
+    async fn spent(&self, namespace: &str, certificate: &str) -> Option<Reservation> {
+        let key = format!("{namespace}/{certificate}");
+        let position = self.positions.lock().remove(&key);
+        let spent = self.quota.spend(&tenant(namespace), position.as_ref()).await.unwrap();
+        if spent.is_none() {
+            self.positions.lock().extend(position.map(|position| (key, position)));
+        }
+        spent
+    }
+
+    fn writes(&self) -> usize {
+        self.writes.lock().len()
     }
 
     /// The status that the next process reads.
     fn stored(&self) -> Option<Requests> {
-        let writes = self.writes.lock().unwrap();
+        let writes = self.writes.lock();
         let last = writes.back().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
         let last = last.map(|it| serde_json::from_value(it["status"]["requests"].clone()).unwrap());
         last.or_else(|| self.found.clone())
@@ -84,9 +117,14 @@ impl QuotaCase {
 
     /// Queues a Certificate and returns the seconds until its next check.
     fn wait(&self, namespace: &str, certificate: &str) -> Option<i64> {
-        match self.quota.wait(&certificate_key(namespace, certificate)) {
+        let (key, tenant) = (format!("{namespace}/{certificate}"), tenant(namespace));
+        let known = self.positions.lock().remove(&key);
+        match self.quota.check(&tenant, known.as_ref()) {
             Verdict::Open => None,
-            Verdict::Until { time, .. } => Some(time.duration_since(self.clock.now()).as_secs()),
+            Verdict::Until { time, .. } => {
+                self.positions.lock().insert(key, self.quota.wait(&tenant, known));
+                Some(time.duration_since(self.clock.now()).as_secs())
+            }
         }
     }
 
@@ -101,7 +139,7 @@ async fn with_a_quota_of_one_the_second_request_waits_a_day_across_restarts() {
     assert!(first.spend("web", "a").await);
     assert!(!first.spend("web", "b").await);
     assert_eq!(first.wait("web", "b"), Some(86_400));
-    let written = first.writes.lock().unwrap().pop_back().unwrap();
+    let written = first.writes.lock().pop_back().unwrap();
     assert_eq!(written, r#"{"status":{"requests":{"available":0,"at":"2026-11-22T12:00:00Z"}}}"#);
     let stored = Requests { available: 0, at: "2026-11-22T12:00:00Z".into() };
     let second = given(1, Some(stored));
@@ -122,12 +160,16 @@ async fn an_invalid_stored_time_counts_as_full_quota() {
 #[tokio::test]
 async fn a_busy_issuer_shares_status_writes() {
     let given = given(10_000, None);
+    let mut running = VecDeque::new();
     for number in 0..250 {
-        let key = certificate_key("web", &number.to_string());
-        assert!(given.quota.spend(&key, 100).await.unwrap().is_some(), "{number}");
+        running.push_back(given.spent("web", &number.to_string()).await.unwrap());
+        running.back_mut().unwrap().settle();
+        if running.len() > 100 {
+            running.pop_front();
+        }
     }
-    let writes = given.writes.lock().unwrap().len();
-    assert!((24..=50).contains(&writes), "{writes}");
+    let writes = given.writes();
+    assert!((20..=50).contains(&writes), "{writes}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,14 +177,10 @@ async fn concurrent_orders_start_with_one_and_then_share_writes() {
     let given = given(10_000, None);
     let under_way = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
-    let orders = (0..100).map(|number| {
+    let orders = (0..100).map(|_| {
         let (quota, under_way, most) = (given.quota.clone(), under_way.clone(), most.clone());
         async move {
-            let spent = quota
-                .spend(&certificate_key("web", &number.to_string()), 100)
-                .await
-                .unwrap()
-                .unwrap();
+            let spent = quota.spend(&tenant("web"), None).await.unwrap().unwrap();
             most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             under_way.fetch_sub(1, Ordering::Relaxed);
@@ -152,16 +190,16 @@ async fn concurrent_orders_start_with_one_and_then_share_writes() {
     });
     futures::future::join_all(orders).await;
     assert!((20..=64).contains(&most.load(Ordering::Relaxed)), "{most:?}");
-    let writes = given.writes.lock().unwrap().len();
-    assert!(writes <= 40, "{writes}");
+    let writes = given.writes();
+    assert!(writes <= 60, "{writes}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_after_the_start_loses_one_request() {
     let given = given(10_000, None);
-    let orders = (0..10).map(|number| {
+    let orders = (0..10).map(|_| {
         let quota = given.quota.clone();
-        Box::pin(async move { quota.spend(&certificate_key("web", &number.to_string()), 10).await })
+        Box::pin(async move { quota.spend(&tenant("web"), None).await })
     });
     // The process ends before the CA answers the first request.
     let soon = std::time::Duration::from_millis(500);
@@ -176,62 +214,66 @@ async fn a_crash_after_the_start_loses_one_request() {
 #[tokio::test]
 async fn unused_requests_are_returned_when_orders_end() {
     let given = given(1, None);
-    given.spent("web", "a").await.unwrap().give_back();
+    given.spent("web", "a").await.unwrap().refund();
     assert_eq!(given.stored().unwrap().available, 0);
+    assert_eq!(given.queue.len(), 1, "the issuer has something to store");
     given.refusals.store(1, Ordering::Relaxed);
-    given.quota.return_unused(0).await.unwrap_err();
-    given.quota.return_unused(0).await.unwrap();
-    assert_eq!(given.writes.lock().unwrap().len(), 2, "there is nothing more to return");
+    given.quota.store().await.unwrap_err();
+    given.quota.store().await.unwrap();
+    assert_eq!(given.writes(), 2, "there is nothing more to return");
     assert!(given.spend("web", "b").await);
 }
 
 /// Simulates a process and its orders.
 struct Simulation {
     given: QuotaCase,
-    /// Number of running orders.
-    running: usize,
     placed: i64,
     /// Number of orders that ran at a crash, summed over all crashes.
     in_flight: i64,
+    /// Number of orders of earlier processes that still run.
+    taken_over: usize,
 }
 
 impl Simulation {
     fn new(per_day: i64) -> Self {
-        Self { given: given(per_day, None), running: 0, placed: 0, in_flight: 0 }
+        Self { given: given(per_day, None), placed: 0, in_flight: 0, taken_over: 0 }
     }
 
     /// Places `count` orders at once; every `unsent`th does not reach the CA.
     async fn place(&mut self, count: usize, unsent: usize) {
         let quota = &self.given.quota;
-        let spends = (0..count).map(|number| {
-            let (quota, running) = (quota.clone(), self.running + count);
-            async move {
-                let key = certificate_key("web", &number.to_string());
-                let spent = quota.spend(&key, running).await.unwrap()?;
-                let is_placed = number % unsent != 0;
-                if !is_placed {
-                    spent.give_back();
-                }
-                Some(is_placed)
+        let spends = (0..count).map(|number| async move {
+            let mut spent = quota.spend(&tenant("web"), None).await.unwrap()?;
+            if number % unsent == 0 {
+                spent.refund();
+                return None;
             }
+            spent.settle();
+            Some(spent)
         });
-        let outcomes = futures::future::join_all(spends).await;
-        let placed = outcomes.into_iter().flatten().filter(|is_placed| *is_placed).count();
-        self.running += placed;
-        self.placed += i64::try_from(placed).unwrap();
-        quota.return_unused(self.running).await.unwrap();
+        let placed: Vec<_> = futures::future::join_all(spends).await;
+        let placed: Vec<_> = placed.into_iter().flatten().collect();
+        self.placed += i64::try_from(placed.len()).unwrap();
+        self.given.running.lock().extend(placed);
+        quota.store().await.unwrap();
     }
 
     async fn end(&mut self, count: usize) {
-        for _ in 0..count.min(self.running) {
-            self.running -= 1;
-            self.given.quota.return_unused(self.running).await.unwrap();
+        for _ in 0..count {
+            let ended = self.given.running.lock().pop();
+            drop(ended);
+            self.given.quota.store().await.unwrap();
         }
+    }
+
+    fn running(&self) -> usize {
+        self.given.running.lock().len() + self.taken_over
     }
 
     /// Starts a new process, which takes over the running orders.
     fn crash(&mut self, per_day: i64) {
-        self.in_flight += i64::try_from(self.running).unwrap();
+        self.taken_over = self.running();
+        self.in_flight += i64::try_from(self.taken_over).unwrap();
         self.given = given(per_day, self.given.stored());
     }
 }
@@ -257,7 +299,7 @@ async fn stored_usage_exceeds_placed_orders_by_at_most_those_in_flight() {
             }
             let spent = simulation.given.stored().map_or(0, |it| PER_DAY - it.available);
             let (running, placed, in_flight) =
-                (simulation.running, simulation.placed, simulation.in_flight);
+                (simulation.running(), simulation.placed, simulation.in_flight);
             let most = placed + in_flight + i64::try_from(running).unwrap();
             assert!((placed..=most).contains(&spent), "{seed} {step}: {spent} {placed} {most}");
         }
@@ -281,7 +323,7 @@ async fn crashes_without_placed_orders_use_no_quota() {
 async fn a_failed_status_write_uses_no_quota() {
     let given = given(1, None);
     given.refusals.store(1, Ordering::Relaxed);
-    assert!(given.quota.spend(&certificate_key("web", "a"), 0).await.is_err());
+    assert!(given.quota.spend(&tenant("web"), None).await.is_err());
     assert!(given.spend("web", "a").await);
     assert!(!given.spend("web", "a").await);
 }
@@ -291,17 +333,17 @@ async fn a_returned_request_is_used_by_another_certificate_without_a_write() {
     let given = given(1, None);
     let spent = given.spent("web", "a").await.unwrap();
     assert!(!given.spend("mail", "b").await);
-    spent.give_back();
+    spent.refund();
     assert!(given.spend("mail", "b").await);
     assert!(!given.spend("web", "a").await);
-    assert_eq!(given.writes.lock().unwrap().len(), 1);
+    assert_eq!(given.writes(), 1);
 }
 
 #[tokio::test]
 async fn returned_requests_do_not_count_toward_the_share_of_a_namespace() {
     let given = given(16, None);
     for number in 0..20 {
-        given.spent("unlucky", &number.to_string()).await.unwrap().give_back();
+        given.spent("unlucky", &number.to_string()).await.unwrap().refund();
     }
     for number in 0..16 {
         assert!(given.spend("unlucky", &number.to_string()).await, "{number}");
@@ -322,7 +364,7 @@ async fn each_waiting_certificate_has_a_separate_time() {
     given.pass(600);
     assert!(!given.spend("web", "b").await, "another certificate is first");
     assert!(given.spend("web", "a").await);
-    given.quota.leave(&certificate_key("web", "b"));
+    given.positions.lock().remove("web/b");
     assert_eq!(given.wait("web", "c"), Some(600));
 }
 
@@ -360,38 +402,6 @@ async fn the_last_sixteenth_is_reserved_for_namespaces_below_their_share() {
     assert!(!given.spend("modest", "more").await);
 }
 
-#[test]
-fn a_certificate_that_does_not_check_again_delays_no_other() {
-    let mut queue = FairQueue::default();
-    let now = start();
-    queue.wait(&certificate_key("a", "gone"), now);
-    queue.wait(&certificate_key("a", "alive"), now);
-    assert_eq!(queue.count_before(&certificate_key("a", "alive"), now), 1);
-    let later = now + SignedDuration::from_mins(3);
-    queue.wait(&certificate_key("a", "alive"), later);
-    assert_eq!(queue.count_before(&certificate_key("a", "alive"), later), 0);
-}
-
-#[test]
-fn usage_of_a_namespace_counts_for_a_day() {
-    let mut queue = FairQueue::default();
-    let now = start();
-    for _ in 0..5 {
-        queue.record(&certificate_key("a", "x"), now);
-    }
-    queue.record(&certificate_key("b", "x"), now);
-    for (namespace, hours, has) in
-        [("a", 0, true), ("a", 23, true), ("a", 25, false), ("b", 0, false), ("c", 0, false)]
-    {
-        let now = now + SignedDuration::from_hours(hours);
-        assert_eq!(
-            queue.has_used_share(&certificate_key(namespace, "y"), 10, now),
-            has,
-            "{namespace} {hours}"
-        );
-    }
-}
-
 /// faults.md 3, 4 and 6
 #[tokio::test]
 async fn imposed_limits_are_stored_in_the_issuer_and_survive_a_restart() {
@@ -401,9 +411,11 @@ async fn imposed_limits_are_stored_in_the_issuer_and_survive_a_restart() {
     let first = given(1, None);
     let ca = CaRegistry::default().at("https://ca/dir");
     first.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
-    ca.record(&order, &LimitScope::Account, until, start()).unwrap();
-    first.quota.store_limits().await.unwrap();
-    let written = first.writes.lock().unwrap().pop_back().unwrap();
+    ca.record(&order, (&LimitScope::Account, true), until, start()).unwrap();
+    first.quota.store_limits();
+    assert_eq!(first.queue.len(), 1, "the issuer has something to store");
+    first.quota.store().await.unwrap();
+    let written = first.writes.lock().pop_back().unwrap();
     let limit = r#"{"server":"https://ca/dir","of":"account","until":"2026-11-22T12:10:00Z"}"#;
     assert_eq!(written, format!(r#"{{"status":{{"limits":[{limit}]}}}}"#));
 
@@ -423,14 +435,15 @@ async fn imposed_limits_are_stored_later_after_a_failed_write() {
     let given = given(1, None);
     let ca = CaRegistry::default().at("https://ca/dir");
     given.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
-    ca.record(&order, &LimitScope::Account, start() + SignedDuration::from_secs(600), start())
-        .unwrap();
+    let until = start() + SignedDuration::from_secs(600);
+    ca.record(&order, (&LimitScope::Account, true), until, start()).unwrap();
     given.refusals.store(2, Ordering::Relaxed);
-    given.quota.store_limits().await.unwrap_err();
-    given.quota.store_pending_limits().await.unwrap_err();
-    given.quota.store_pending_limits().await.unwrap();
-    let written = || given.writes.lock().unwrap().len();
+    given.quota.store_limits();
+    given.quota.store().await.unwrap_err();
+    given.quota.store().await.unwrap_err();
+    given.quota.store().await.unwrap();
+    let written = || given.writes();
     assert_eq!(written(), 3);
-    given.quota.store_pending_limits().await.unwrap();
+    given.quota.store().await.unwrap();
     assert_eq!(written(), 3, "all limits are stored");
 }

@@ -20,10 +20,10 @@ impl Problem {
         Some(named.or_else(per_name).unwrap_or(LimitScope::Account))
     }
 
-    /// Whether the text explicitly names a limit from which Let's Encrypt exempts renewals
-    /// (`#limit-exemptions-for-renewals`). Then the CA did not accept the order as a renewal.
+    /// Whether the text explicitly names a published limit of Let's Encrypt of an account or a domain.
+    /// Then the CA has no order left for it until the limit ends.
     #[must_use]
-    pub(crate) fn denies_renewal(&self, scope: ProblemScope) -> bool {
+    pub(crate) fn is_published_limit(&self, scope: ProblemScope) -> bool {
         let has = |words: &str| self.detail.contains(words);
         match self.limit(scope) {
             Some(LimitScope::Account) => has("new orders"),
@@ -150,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn only_limits_with_an_exemption_for_renewals_deny_a_renewal() {
-        for (detail, denied) in [
+    fn a_published_limit_of_an_account_or_a_domain_is_recognized() {
+        for (detail, is_published) in [
             ("too many new orders (300) from this account in the last 3h0m0s", true),
             ("too many certificates (50) already issued for \"example.com\" in the last", true),
             ("too many certificates (5) already issued for this exact set of identifiers", false),
@@ -159,11 +159,12 @@ mod tests {
             ("Service busy; retry later.", false),
             ("", false),
         ] {
-            assert_eq!(limited(detail).denies_renewal(ProblemScope::NewOrder), denied, "{detail}");
+            let found = limited(detail).is_published_limit(ProblemScope::NewOrder);
+            assert_eq!(found, is_published, "{detail}");
         }
         let elsewhere = Problem { status: Some(403), kind: "unauthorized".into(), ..limited("") };
         let elsewhere = Problem { detail: "too many new orders".into(), ..elsewhere };
-        assert!(!elsewhere.denies_renewal(ProblemScope::NewOrder), "no limit");
+        assert!(!elsewhere.is_published_limit(ProblemScope::NewOrder), "no limit");
     }
 
     #[test]

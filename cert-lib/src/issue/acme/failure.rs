@@ -42,9 +42,9 @@ fn refused_request(message: String, problem: &Problem, concern: ProblemScope) ->
     };
     let (scope, is_limit) = (problem.limit(concern), is_limit(problem));
     if is_limit || (scope.is_some() && retry_at.is_some()) {
-        let exempts_renewals = is_limit && problem.denies_renewal(concern);
+        let is_published = is_limit && problem.is_published_limit(concern);
         let (until, progress) = (retry_at, None);
-        return IssueError::RateLimited { message, until, scope, exempts_renewals, progress };
+        return IssueError::RateLimited { message, until, scope, is_published, progress };
     }
     match disposition {
         Disposition::Retry(RetrySchedule::Transport) | Disposition::Until(_) => {

@@ -271,7 +271,7 @@ async fn a_running_order_is_tried_again_within_a_day_even_if_retry_after_is_long
         message: "limited".to_owned(),
         until: Some(week),
         scope: None,
-        exempts_renewals: false,
+        is_published: false,
         progress: None,
     };
     let issuer = ScriptedIssuer::new([Answer::Fails(limited())]);

@@ -30,7 +30,7 @@ pub(in crate::plan) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict
             };
         }
     }
-    if let Quota::Until { time, per_day } = snapshot.have.quota
+    if let Quota::Until { time, per_day } = snapshot.have.admission.quota
         && snapshot.now < time
         && !emergency
     {
@@ -46,7 +46,7 @@ pub(in crate::plan) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict
     if let Some(verdict) = estimated_limit(snapshot).filter(|_| !emergency) {
         return verdict;
     }
-    if snapshot.have.slot == Slot::Taken {
+    if snapshot.have.admission.slot == Slot::Taken {
         // Without the position: each change of it would be a write.
         let message = "waiting for an order slot: the issuer has as many running orders as it may have at once";
         let look_again = snapshot.now.saturating_add(SLOT_RECHECK).ok();
@@ -56,14 +56,14 @@ pub(in crate::plan) fn admit(snapshot: &Snapshot<'_>, start: Verdict) -> Verdict
 }
 
 fn imposed_limit(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    match &snapshot.have.rate_limit {
+    match &snapshot.have.admission.rate_limit {
         RateLimit::Imposed { time, why } => limited(snapshot, *time, *time, why),
         RateLimit::Estimated { .. } | RateLimit::Off => None,
     }
 }
 
 fn estimated_limit(snapshot: &Snapshot<'_>) -> Option<Verdict> {
-    match &snapshot.have.rate_limit {
+    match &snapshot.have.admission.rate_limit {
         RateLimit::Estimated { time, why } => {
             limited(snapshot, *time, snapshot.or_emergency(*time), why)
         }

@@ -108,22 +108,29 @@ fn each_waiting_order_has_its_own_time() {
     }
 }
 
+/// One refusal of the CA replaces counts that a restart has lost.
 #[test]
-fn restored_counts_fill_half_of_a_limit_at_most() {
-    let name = |number: u32| format!("n{number}.example.org");
-    for (count, room) in [(0, 50), (10, 40), (25, 25), (10_000, 25)] {
-        let all: Vec<_> = (0..count).map(|number| names(&[&name(number)])).collect();
-        let restored = all.iter().map(|names| (order(names, OrderKind::New), at(0)));
-        let mut limits = Limits::new(Some(LETS_ENCRYPT));
-        limits.restore_issued(restored, at(0));
-        let (placed, wait) = fill(&mut limits, |number| name(20_000 + number), at(0));
-        assert_eq!((placed, wait.until), (room, at(12_096)), "{count}");
+fn a_refusal_corrects_the_estimate() {
+    let mut limits = Limits::new(Some(LETS_ENCRYPT));
+    let one = names(&["www.d1.example"]);
+    let order = order(&one, OrderKind::New);
+    limits.correct(&Key::Account("le".to_owned()), at(HOUR));
+    for (before, until) in [(0, HOUR), (1, HOUR + 36), (10, HOUR + 360)] {
+        let before = |key: &Key| if matches!(key, Key::Account(_)) { before } else { 0 };
+        let wait = limits.estimated_wait(&order, before, at(0)).unwrap();
+        assert_eq!(wait.until, at(until));
     }
-    let (mut limits, one) = (Limits::new(Some(LETS_ENCRYPT)), names(&["www.example.org"]));
-    (0..5).for_each(|_| limits.issued(&order(&one, OrderKind::New), at(0)));
-    limits.restore_issued([(order(&one, OrderKind::New), at(0))], at(0));
-    let wait = limits.estimated_wait(&order(&one, OrderKind::New), |_| 0, at(0)).unwrap();
-    assert_eq!(wait.until, at(120_960), "what we know ourselves stays");
+    assert_eq!(limits.estimated_wait(&order, |_| 0, at(HOUR)), None);
+}
+
+#[test]
+fn limits_of_the_account_and_of_domains_are_shared_with_other_tenants() {
+    let limits = Limits::new(Some(LETS_ENCRYPT));
+    let names = names(&["a.example.org", "b.example.org", "c.example.co.uk"]);
+    let shared = limits.shared(&order(&names, OrderKind::Replacement));
+    let keys: Vec<String> = shared.iter().map(|(key, _)| key.encode()).collect();
+    assert_eq!(keys, ["account", "domain example.co.uk", "domain example.org"]);
+    assert!(Limits::new(None).shared(&order(&names, OrderKind::New)).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 impl Given {
     fn rate_limit(mut self, rate_limit: RateLimit) -> Self {
-        self.have.rate_limit = rate_limit;
+        self.have.admission.rate_limit = rate_limit;
         self
     }
 }

@@ -85,15 +85,15 @@ async fn orders_that_wait_while_the_account_meets_a_limit_do_not_meet_it_again()
         let turn = bench.issuer.placing.acquire().await.unwrap();
         let crowd = futures::future::join_all(tries);
         let (outcomes, ()) = futures::future::join(crowd, async { drop(turn) }).await;
-        let (mut asked, mut denied) = (0, 0);
+        let (mut asked, mut published) = (0, 0);
         for outcome in outcomes {
             let error = outcome.unwrap_err();
             assert_eq!(error.disposition(), disposition);
             assert_eq!(error.limit(), Some(&LimitScope::Account));
             asked += u32::from(!error.is_unsent());
-            denied += u32::from(error.denies_renewal());
+            published += u32::from(error.is_published_limit());
         }
-        assert_eq!((asked, denied), (1, 1), "the other orders were not sent");
+        assert_eq!((asked, published), (1, 1), "the other orders were not sent");
         assert_eq!(bench.count("POST /new-order"), 1);
     }
 }
