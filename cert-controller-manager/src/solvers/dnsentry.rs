@@ -123,7 +123,7 @@ impl DnsEntrySolver {
     /// The key of the entry for `fqdn`. The name contains the owner, because two Certificates may have
     /// challenges for the same name. With a shared entry, each would remove the value of the other one.
     fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
-        let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace);
+        let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace.clone());
         let namespace = self.settings.namespace.clone().or(of_owner).unwrap_or_default();
         let class = self.settings.class.as_deref().unwrap_or_default();
         let realm = &self.settings.realm;

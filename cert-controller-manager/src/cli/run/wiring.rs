@@ -22,9 +22,9 @@ use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
     certificates::{
         admission::Admission, index::Index, progress::ProgressStore,
-        reconcile::Controller as Certificates, records::Records, release::Deletions,
-        renewal::Renewals, retry_state::RetryStates, secret::cache::Secrets,
-        secret_grant::SecretGrants, share::OrderClaims, watch_handlers::ListedClusters,
+        reconcile::Controller as Certificates, record::CertificateRecords, renewal::Renewals,
+        secret::cache::Secrets, secret_grant::SecretGrants, share::OrderClaims,
+        watch_handlers::ListedClusters,
     },
     config::SourceSettings,
     issuers::{
@@ -148,6 +148,7 @@ pub(super) async fn issuing(
     let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     let queue = Arc::new(Queue::default());
+    let records = CertificateRecords::default();
     let certificates = Certificates {
         clusters: CertificateClusters {
             source: handle(clusters.source.0.clone()),
@@ -161,13 +162,11 @@ pub(super) async fn issuing(
         },
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
         claims: OrderClaims::default(),
-        deletions: Deletions::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
         secret_grants: SecretGrants::new(target_namespaces(context)),
-        retry_states: RetryStates::default(),
-        renewals: Renewals::new(settings.certificates.renewal_info),
-        records: Records::default(),
+        renewals: Renewals::new(settings.certificates.renewal_info, records.clone()),
+        records,
         orders: ProgressStore::new(&clusters.default, &settings.issuers.namespace, realm),
         admission: Admission::new(
             settings.certificates.orders_at_once,
