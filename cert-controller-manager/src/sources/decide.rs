@@ -14,7 +14,7 @@ use super::{
     SourceSettings,
     annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
     extract::{DesiredCertificate, Extracted},
-    kind::SourceKey,
+    key::SourceKey,
     object::Object,
     owned_certificates::OwnedCertificate,
 };
@@ -358,7 +358,7 @@ impl SourceState<'_> {
 /// Our finalizer for objects of this kind. It contains the class unless that is the default.
 #[must_use]
 pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
-    let plain = key.kind.finalizer();
+    let plain = key.kind.row().finalizer;
     match settings.classes.main() {
         well_known::DEFAULT_CLASS => plain.to_owned(),
         class => format!("{class}.{plain}"),

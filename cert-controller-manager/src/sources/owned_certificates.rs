@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     annotations::{self, FORWARD_OWNER_REFS, SOURCE_CLASS},
-    kind::{Kind, SourceKey},
+    key::{Kind, SourceKey},
 };
 use crate::{
     api::{

@@ -18,11 +18,11 @@ use super::{
     SourceSettings,
     act::{Act, Failure},
     decide::{Decision, SourceState, decide},
+    entry::Entries,
     extract::{Extracted, extract},
     feedback::Feedback,
     index::{Index, Known},
-    kind::{Kind, SourceKey},
-    object::Entries,
+    key::{Kind, SourceKey},
     owned_certificates::{
         OwnedCertificate, OwnedCertificates, OwnedCertificatesHandler, OwnerScope,
     },
@@ -149,7 +149,8 @@ impl Sources {
     pub async fn enqueue_on_changes(&self) -> Infallible {
         let mut changes = self.watches.changes();
         let mut clusters = self.owned.completed();
-        self.enqueue_kinds(&Kind::ALL);
+        let every = Kind::all();
+        self.enqueue_kinds(&every);
         loop {
             let cluster_completed = tokio::select! {
                 () = changes.wait() => false,
@@ -160,7 +161,7 @@ impl Sources {
             let kinds = changes.take();
             let all = cluster_completed || clusters.has_changed().unwrap_or_default();
             clusters.mark_unchanged();
-            self.enqueue_kinds(if all { &Kind::ALL } else { &kinds });
+            self.enqueue_kinds(if all { &every } else { &kinds });
         }
     }
 

@@ -48,7 +48,7 @@ use crate::{
         deferred::DeferredSolver,
         dnsentry::{self, DnsEntrySolver, Entries},
     },
-    sources::{self, kind::Kind, sync::Sources},
+    sources::{self, key::Kind, sync::Sources},
 };
 
 /// The ids of the clusters.

@@ -5,9 +5,9 @@ use crate::{
     api::{CertificateKey, ClusterId},
     sources::{
         annotations::Options,
-        kind::Kind,
+        entry::{Entries, NamespaceFilter},
+        key::Kind,
         names::NameList,
-        object::{Entries, NamespaceFilter},
         owned_certificates::OwnerScope,
     },
 };
