@@ -8,6 +8,7 @@
 //! - `budget`, `size`: the memory limit of each namespace; pure. `reread`: reads objects again that
 //!   exceeded it.
 //! - `decide`: compares desired and existing Certificates; pure. `act` and `feedback` write.
+//! - `controller` is the state, `reconcile` the pass. `enqueue` starts passes when lists are complete.
 //! - `watches`, `version_watch`, `reader`, `handlers`: the kinds and API versions that are watched.
 //! - `routes`: routes add host names to Gateways.
 //!
@@ -17,9 +18,11 @@
 pub mod act;
 pub mod annotations;
 pub mod budget;
+pub mod controller;
 pub mod convert;
 pub mod decide;
 pub mod domains;
+pub mod enqueue;
 pub mod entry;
 pub mod extract;
 pub mod feedback;
@@ -31,11 +34,9 @@ pub mod names;
 pub mod object;
 pub mod owned_certificates;
 pub mod reader;
+pub mod reconcile;
 pub mod reread;
 pub mod routes;
 pub mod size;
-pub mod sync;
 pub mod version_watch;
 pub mod watches;
-
-pub use crate::config::SourceSettings;

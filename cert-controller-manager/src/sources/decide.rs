@@ -11,7 +11,6 @@ use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::{
-    SourceSettings,
     annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
     extract::{DesiredCertificate, Extracted},
     key::SourceKey,
@@ -23,6 +22,7 @@ use crate::{
         Certificate, CertificateCluster, ObjectKey, certificate::CertificateSpec, names,
         trim::MAX_OWNERS, well_known,
     },
+    config::SourceSettings,
     runtime::merge::difference,
 };
 

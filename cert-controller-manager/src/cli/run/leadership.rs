@@ -24,7 +24,7 @@ use crate::{
         tasks::Tasks,
         watch::Listing,
     },
-    sources::sync::Sources,
+    sources::controller::Sources,
 };
 
 /// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses.

@@ -24,7 +24,7 @@ use crate::{
         tasks::Tasks,
         watch::{self, Availability, EventHandler, FanOut, Listing, watch},
     },
-    sources::sync::Sources,
+    sources::controller::Sources,
 };
 
 type Shared<K> = Arc<dyn EventHandler<K> + Send + Sync>;

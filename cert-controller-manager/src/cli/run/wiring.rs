@@ -48,7 +48,7 @@ use crate::{
         deferred::DeferredSolver,
         dnsentry::{self, DnsEntrySolver, Entries},
     },
-    sources::{self, key::Kind, sync::Sources},
+    sources::{self, controller::Sources, key::Kind},
 };
 
 /// The ids of the clusters.
@@ -266,7 +266,7 @@ pub(super) fn sources(
             None => groups.push((settings, kinds.to_vec())),
         }
     }
-    let clusters = sources::sync::Clusters {
+    let clusters = sources::controller::Clusters {
         source: context.clusters.source.0.clone(),
         source_id: identity.source.clone(),
         target: (!context.clusters.target_is_source()).then(|| context.clusters.target.0.clone()),
