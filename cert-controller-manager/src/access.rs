@@ -5,12 +5,13 @@
 //! and `create` if the object may be new. Only the lease and our definitions need `update`.
 
 mod roles;
+mod sources;
 mod table;
 
 use std::fmt;
 
 pub use roles::{GrantedRole, Scope, roles};
-pub use table::TABLE;
+pub use table::table;
 
 /// The logical clusters, which may be the same cluster.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -149,14 +150,40 @@ pub struct Row {
     pub part: Part,
     /// API group, empty for core.
     pub group: &'static str,
-    /// Plurals, separated by spaces.
-    pub resources: &'static str,
+    /// Plural, with its subresource.
+    pub resource: &'static str,
     /// Names of the objects.
     pub names: Names,
     /// Verbs, separated by spaces.
     pub verbs: &'static str,
     /// Reason.
     pub why: &'static str,
+}
+
+impl Row {
+    /// Whether another row differs only in its resources.
+    fn is_like(&self, other: &Self) -> bool {
+        let key = |row: &Self| (row.cluster, row.part, row.group, row.names, row.verbs, row.why);
+        key(self) == key(other)
+    }
+}
+
+/// Rows that differ only in their resources, as one.
+struct Merged {
+    row: Row,
+    resources: Vec<&'static str>,
+}
+
+/// The rows of a cluster.
+fn rows(cluster: Cluster) -> Vec<Merged> {
+    let mut all: Vec<Merged> = Vec::new();
+    for row in table().into_iter().filter(|row| row.cluster == cluster) {
+        match all.iter_mut().find(|known| known.row.is_like(&row)) {
+            Some(known) => known.resources.push(row.resource),
+            None => all.push(Merged { row, resources: vec![row.resource] }),
+        }
+    }
+    all
 }
 
 /// Renders the table as Markdown.
@@ -167,24 +194,20 @@ pub fn markdown() -> String {
     for cluster in Cluster::ALL {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n## {cluster}\n\n{COLUMNS}");
-        for row in TABLE.iter().filter(|row| row.cluster == cluster) {
+        for Merged { row, resources } in rows(cluster) {
             let group = if row.group.is_empty() { "" } else { " of " };
             let names = match row.names {
                 Names::Any => String::new(),
                 Names::Lease => " (the lease)".to_owned(),
                 Names::These(names) => format!(" ({})", names.join(", ")),
             };
-            let resources = format!("{}{group}{}{names}", list(row.resources), row.group);
+            let resources = format!("{}{group}{}{names}", resources.join(", "), row.group);
             let (part, scope) = (row.part.name(), row.part.scope());
-            let verbs = list(row.verbs);
+            let verbs = row.verbs.replace(' ', ", ");
             let _ = writeln!(text, "| {part} | {scope} | {resources} | {verbs} | {} |", row.why);
         }
     }
     text
-}
-
-fn list(words: &str) -> String {
-    words.split(' ').collect::<Vec<_>>().join(", ")
 }
 
 const HEAD: &str = "\
@@ -206,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_reason_and_valid_verbs() {
-        for row in TABLE {
+        for row in table() {
             assert!(!row.why.is_empty() && !row.why.contains('|'), "{row:?}");
             for verb in row.verbs.split(' ') {
                 let known = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -217,31 +240,26 @@ mod tests {
 
     #[test]
     fn no_permission_is_granted_twice_in_one_role() {
-        for (index, row) in TABLE.iter().enumerate() {
-            for other in &TABLE[index + 1..] {
-                let same =
-                    (row.cluster, row.part, row.group) == (other.cluster, other.part, other.group);
-                let shared = row.resources.split(' ').find(|one| {
-                    other.resources.split(' ').any(|two| two == *one) && row.names == other.names
-                });
-                assert!(!same || shared.is_none(), "{row:?} and {other:?} share {shared:?}");
-            }
+        let table = table();
+        for (index, row) in table.iter().enumerate() {
+            let key = |row: &Row| (row.cluster, row.part, row.group, row.resource, row.names);
+            let other = table[index + 1..].iter().find(|other| key(other) == key(row));
+            assert!(other.is_none(), "{row:?} and {other:?} grant the same");
         }
     }
 
     /// The source is not trusted, so the manager must not read credentials there.
     #[test]
     fn secrets_and_issuers_are_not_read_on_source() {
-        let rows = TABLE.iter().filter(|row| row.cluster == Cluster::Source);
-        for row in rows {
-            assert!(!row.resources.contains("secrets") && !row.resources.contains("issuers"));
+        for row in table().iter().filter(|row| row.cluster == Cluster::Source) {
+            assert!(!row.resource.contains("secrets") && !row.resource.contains("issuers"));
         }
     }
 
     #[test]
     fn the_reference_contains_every_cluster_and_reason() {
         let text = markdown();
-        assert!(TABLE.iter().all(|row| text.contains(row.why)));
+        assert!(table().iter().all(|row| text.contains(row.why)));
         assert!(Cluster::ALL.iter().all(|cluster| text.contains(&format!("\n## {cluster}\n"))));
     }
 }
