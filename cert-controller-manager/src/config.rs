@@ -2,6 +2,7 @@
 
 mod classes;
 mod command;
+mod controllers;
 mod duration;
 mod file;
 pub mod flags;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 pub use classes::Classes;
 pub use command::{clap, parse, version};
+pub use controllers::SourceController;
 pub use duration::{duration, go_duration};
 pub use reference::reference;
 pub use settings::{

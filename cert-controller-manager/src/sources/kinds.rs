@@ -15,10 +15,13 @@ use super::{
     reader::Reader,
     routes::Route,
 };
-use crate::api::{
-    gateway::{GatewaySpec, GrpcRoute, HttpRoute, ListenerSet, TlsRoute, XListenerSet},
-    istio::{GatewaySpec as IstioGatewaySpec, VirtualServiceSpec},
-    source::{IngressSpec, KindName, NAMESPACE, ServiceSpec},
+use crate::{
+    api::{
+        gateway::{GatewaySpec, GrpcRoute, HttpRoute, ListenerSet, TlsRoute, XListenerSet},
+        istio::{GatewaySpec as IstioGatewaySpec, VirtualServiceSpec},
+        source::{IngressSpec, KindName, NAMESPACE, ServiceSpec},
+    },
+    config::SourceController,
 };
 
 /// The source kinds, in the order of [`Kind`].
@@ -26,6 +29,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::Service,
         objects: Reader::objects::<ServiceSpec>(),
+        controller: SourceController::Service,
         requested_by: RequestedBy::SecretName,
         parent: None,
         routes: &[],
@@ -36,6 +40,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::Ingress,
         objects: Reader::objects::<IngressSpec>(),
+        controller: SourceController::Ingress,
         requested_by: RequestedBy::Purpose,
         parent: None,
         routes: &[],
@@ -46,6 +51,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::Gateway,
         objects: Reader::objects::<GatewaySpec>(),
+        controller: SourceController::Gateway,
         requested_by: RequestedBy::Purpose,
         parent: None,
         routes: GATEWAY_ROUTES,
@@ -56,6 +62,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::ListenerSet,
         objects: Reader::objects::<ListenerSet>(),
+        controller: SourceController::Gateway,
         requested_by: RequestedBy::Purpose,
         parent: Some(Kind::Gateway),
         routes: GATEWAY_ROUTES,
@@ -66,6 +73,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::XListenerSet,
         objects: Reader::objects::<XListenerSet>(),
+        controller: SourceController::Gateway,
         requested_by: RequestedBy::Purpose,
         parent: Some(Kind::Gateway),
         routes: GATEWAY_ROUTES,
@@ -78,6 +86,7 @@ pub static KINDS: [SourceKind; 6] = [
     SourceKind {
         kind: Kind::IstioGateway,
         objects: Reader::objects::<IstioGatewaySpec>(),
+        controller: SourceController::Istio,
         requested_by: RequestedBy::Purpose,
         parent: None,
         routes: &[RouteKind::VirtualService],
@@ -126,6 +135,8 @@ pub struct SourceKind {
     pub kind: Kind,
     /// The name, the API versions, and the extractor.
     pub objects: Reader<RawObject>,
+    /// The controller, with the flags that enable and configure it.
+    pub controller: SourceController,
     /// The annotations that request certificates.
     pub requested_by: RequestedBy,
     /// The kind of the parent, whose annotations it inherits.

@@ -48,7 +48,7 @@ use crate::{
         deferred::DeferredSolver,
         dnsentry::{self, DnsEntrySolver, Entries},
     },
-    sources::{self, controller::Sources, key::Kind},
+    sources::{self, controller::Sources, key::Kind, kinds::KINDS},
 };
 
 /// The ids of the clusters.
@@ -217,9 +217,8 @@ fn target_namespaces(context: &Context) -> Vec<String> {
     if context.clusters.target_is_source() {
         return Vec::new();
     }
-    let sources = &context.settings.sources;
-    let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
-    all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
+    let all = context.settings.sources.iter();
+    all.filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
 fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
@@ -251,19 +250,13 @@ pub(super) fn sources(
     identity: &Identity,
     tasks: &mut Tasks,
 ) -> Vec<Arc<Sources>> {
-    let (on, of) = (&context.settings.controllers, &context.settings.sources);
-    let gateways = [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet];
-    let kinds = [
-        (on.ingress, &[Kind::Ingress][..], &of.ingress),
-        (on.service, &[Kind::Service], &of.service),
-        (on.istio, &[Kind::IstioGateway], &of.istio),
-        (on.gateway, &gateways, &of.gateway),
-    ];
+    let enabled = &context.settings.controllers.sources;
     let mut groups: Vec<(&SourceSettings, Vec<Kind>)> = Vec::new();
-    for (_, kinds, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
+    for row in KINDS.iter().filter(|row| enabled.contains(&row.controller)) {
+        let settings = context.settings.sources.of(row.controller);
         match groups.iter_mut().find(|(known, _)| *known == settings) {
-            Some((_, group)) => group.extend(kinds),
-            None => groups.push((settings, kinds.to_vec())),
+            Some((_, group)) => group.push(row.kind),
+            None => groups.push((settings, vec![row.kind])),
         }
     }
     let clusters = sources::controller::Clusters {
