@@ -45,12 +45,27 @@ pub enum Command {
     /// Print files that are generated from the program.
     Generate {
         /// The files to generate.
-        what: crate::generate::GeneratedFiles,
+        what: GeneratedFiles,
         /// The directory to write them to, instead of printing.
         directory: Option<PathBuf>,
     },
     /// Print the version.
     Version,
+}
+
+/// A kind of generated files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum GeneratedFiles {
+    /// CustomResourceDefinitions
+    Crds,
+    /// Reference of flags, as Markdown
+    Flags,
+    /// Roles of the manager, one file for each logical cluster
+    Roles,
+    /// Reference of permissions, as Markdown
+    Access,
+    /// Reference of metrics, as Markdown
+    Metrics,
 }
 
 #[cfg(test)]

@@ -10,20 +10,7 @@ use crate::{
     runtime::{crds, metrics},
 };
 
-/// A kind of generated files.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub enum GeneratedFiles {
-    /// CustomResourceDefinitions
-    Crds,
-    /// Reference of flags, as Markdown
-    Flags,
-    /// Roles of the manager, one file for each logical cluster
-    Roles,
-    /// Reference of permissions, as Markdown
-    Access,
-    /// Reference of metrics, as Markdown
-    Metrics,
-}
+pub use crate::config::GeneratedFiles;
 
 /// The names and contents of the files.
 ///

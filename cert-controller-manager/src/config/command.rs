@@ -10,7 +10,7 @@ use clap::{
 };
 
 use super::{
-    Command, Outcome, file,
+    Command, GeneratedFiles, Outcome, file,
     flags::{self, ANSWER, Flag, Kind, MANAGER},
     help, read,
     values::{Environment, Origin, Values},
@@ -113,7 +113,7 @@ pub fn clap() -> Clap {
                     Arg::new("what")
                         .help("Files to generate")
                         .required(true)
-                        .value_parser(EnumValueParser::<crate::generate::GeneratedFiles>::new()),
+                        .value_parser(EnumValueParser::<GeneratedFiles>::new()),
                 )
                 .arg(
                     Arg::new("directory")
