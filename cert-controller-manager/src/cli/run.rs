@@ -20,11 +20,12 @@ use crate::{
     config::{self, Settings},
     runtime::{
         admin::{self, Admin},
-        clusters::{Clusters, Role},
+        clusters::Clusters,
         fence::Fence,
         lease_thread::{Candidate, LeaseThread, LeaseThreadConfig},
         metrics::{Limits, Metrics},
         profile,
+        role::Role,
         tasks::Tasks,
         watch::Relist,
     },

@@ -16,10 +16,7 @@ use crate::{
     answer,
     api::{CertificateKey, IssuerKey},
     runtime::{
-        clusters::{Clusters, Role},
-        identity::identify,
-        lease_thread::Candidate,
-        tasks::Tasks,
+        clusters::Clusters, identity::identify, lease_thread::Candidate, role::Role, tasks::Tasks,
     },
     solvers::deferred::DeferredSolver,
 };
