@@ -1,6 +1,5 @@
 //! Reads flags, configuration file and environment into [`Settings`], once.
 
-mod classes;
 mod command;
 mod duration;
 mod file;
@@ -13,7 +12,6 @@ mod values;
 
 use std::path::PathBuf;
 
-pub use classes::Classes;
 pub use command::{clap, parse, version};
 pub use duration::{duration, go_duration};
 pub use reference::reference;

@@ -14,7 +14,6 @@ use cert_lib::{
 use jiff::SignedDuration;
 
 use super::{
-    classes::Classes,
     flags::log_filter,
     settings::{
         AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions,
@@ -23,6 +22,7 @@ use super::{
     },
     values::{Environment, Values},
 };
+use crate::api::Classes;
 
 /// The settings of the manager.
 ///

@@ -12,7 +12,7 @@ use cert_lib::{
 };
 use jiff::SignedDuration;
 
-use super::classes::Classes;
+use crate::api::Classes;
 pub use crate::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Kubeconfig},
     crds::CrdSettings,

@@ -28,8 +28,7 @@ use super::{
     watched,
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, is_served, well_known},
-    config::Classes,
+    api::{Classes, Issuer, IssuerKey, ObjectKey, is_served, well_known},
     runtime::{
         clusters::{DefaultCluster, TargetCluster},
         errors::{brief, is_refusal},

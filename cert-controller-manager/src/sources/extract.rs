@@ -17,10 +17,7 @@ use super::{
         Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName, requests_certificate,
     },
 };
-use crate::{
-    api::{ObjectKey, well_known},
-    config::Classes,
-};
+use crate::api::{Classes, ObjectKey, well_known};
 
 /// Maximum number of names of a certificate to which routes add names. The common name is not
 /// counted, because it may be too long for that field.
