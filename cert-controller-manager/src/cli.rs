@@ -2,6 +2,7 @@
 
 mod answer;
 mod generate;
+mod generated_files;
 mod run;
 
 use std::{io::Write, process::ExitCode};
@@ -9,6 +10,7 @@ use std::{io::Write, process::ExitCode};
 use cert_lib::net::proxy::ProxySettings;
 use tracing_subscriber::{EnvFilter, fmt};
 
+pub use self::generated_files::GeneratedFiles;
 use crate::config::{self, Command, Environment, LogSettings, Outcome};
 
 /// Runs the command of the command line. An error is printed in one line on standard error.
