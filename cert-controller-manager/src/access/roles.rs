@@ -4,7 +4,10 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 
-use super::{Cluster, Names, Part, RoleScope, Row, TABLE};
+use super::{
+    row::{Cluster, Names, Part, RoleScope, Row},
+    table::TABLE,
+};
 
 /// Flags that the roles depend on.
 #[derive(Clone, Debug)]

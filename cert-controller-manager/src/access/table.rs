@@ -1,6 +1,6 @@
 //! The rows of the table.
 
-use super::{Cluster, Names, Part, Row};
+use super::row::{Cluster, Names, Part, Row};
 
 const OURS: &str = "cert.gardener.cloud";
 const READ: &str = "get list watch";
