@@ -7,7 +7,8 @@ use futures::future::join_all;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Context,
+    concurrency::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE, SOURCES_AT_ONCE},
+    context::Context,
     watches::{IssuerLists, IssuingLists, ListedKind},
     wiring::Issuing,
 };
@@ -27,13 +28,6 @@ use crate::{
     sources::sync::Sources,
 };
 
-/// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses. The
-/// scheduler limits the orders of each issuer, so that a CA that does not respond cannot block all workers.
-pub(super) const CERTIFICATES_AT_ONCE: usize = 512;
-pub(super) const ISSUERS_AT_ONCE: usize = 8;
-const SOURCES_AT_ONCE: usize = 16;
-/// Low, because each worker sends many requests to the CA.
-pub(super) const REVOCATIONS_AT_ONCE: usize = 4;
 /// How long a leader waits for CustomResourceDefinitions and optional lists.
 const OPTIONAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum age of the heartbeat of a controller.

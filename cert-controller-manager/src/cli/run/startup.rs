@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
+    context::Context,
     leadership::LeaderTerm,
     watches::{self, IssuerLists},
     wiring::{self, Identity, Issuing},

@@ -7,7 +7,7 @@ use kube::{Api, Client, Resource, core::PartialObjectMeta, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Receiver, Sender};
 
-use super::{Context, wiring::Issuing};
+use super::{context::Context, wiring::Issuing};
 use crate::{
     api::{
         Certificate, CertificateCluster, CertificateRevocation, Issuer, dnsentry::DNSEntry,

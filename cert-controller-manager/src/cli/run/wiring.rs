@@ -18,8 +18,8 @@ use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::{
-    Context,
-    leadership::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE},
+    concurrency::{CERTIFICATES_AT_ONCE, ISSUERS_AT_ONCE, REVOCATIONS_AT_ONCE},
+    context::Context,
 };
 use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
