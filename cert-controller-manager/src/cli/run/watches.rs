@@ -18,7 +18,7 @@ use crate::{
         reconcile::Controller as Issuers,
         watched::{self, Watched},
     },
-    revocations::index as revocations,
+    revocations::watch_handlers::RevocationHandler,
     runtime::{
         clusters::of_metadata,
         tasks::Tasks,
@@ -184,10 +184,7 @@ fn certificates(
     let mut handlers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
         handlers.push(Arc::new(CertificateHandler::new(cluster, issuing.certificates.clone())));
-        handlers.push(Arc::new(revocations::RevocationHandler::new(
-            cluster,
-            issuing.revocations.clone(),
-        )));
+        handlers.push(Arc::new(RevocationHandler::new(cluster, issuing.revocations.clone())));
     }
     for sources in sources {
         handlers.push(Arc::new(sources.owned_certificates_handler(cluster)));
@@ -254,7 +251,7 @@ pub(super) fn revocations(
             CertificateCluster::Target => &context.clusters.target.0,
         };
         let api: Api<CertificateRevocation> = Api::all(client.clone());
-        let handler = revocations::RevocationHandler::new(cluster, issuing.revocations.clone());
+        let handler = RevocationHandler::new(cluster, issuing.revocations.clone());
         Watch::new(api, Arc::new(handler)).start(context, tasks).listing
     };
     [CertificateCluster::Source].into_iter().chain(second_cluster(context)).map(at).collect()

@@ -36,7 +36,7 @@ use crate::{
         registry::Registry,
         selection::Rules,
     },
-    revocations::{index as revocations, reconcile::Controller as Revocations},
+    revocations::{controller::Controller as Revocations, index::Index as RevocationIndex},
     runtime::{
         certificate_clusters::{CertificateClusters, ClusterHandle},
         events::EventRecorder,
@@ -209,7 +209,7 @@ fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
-        index: revocations::Index::default(),
+        index: RevocationIndex::default(),
         tenant_limiter: TenantLimiter::new(REVOCATIONS_AT_ONCE / 2, 1),
         queue: Arc::new(Queue::default()),
     }
