@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::CertificateCluster,
     certificates::{reconcile::Controller as Certificates, scheduler::Priority},
-    issuers::reconcile::Controller as Issuers,
+    issuers::controller::Controller as Issuers,
     runtime::{
         crds,
         errors::brief,

@@ -15,7 +15,7 @@ use crate::{
     },
     certificates::watch_handlers::CertificateHandler,
     issuers::{
-        reconcile::Controller as Issuers,
+        controller::Controller as Issuers,
         watched::{self, Watched},
     },
     revocations::watch_handlers::RevocationHandler,

@@ -31,8 +31,8 @@ use crate::{
     },
     config::SourceSettings,
     issuers::{
+        controller::{Controller as Issuers, Known},
         quota::limits::CaRegistry,
-        reconcile::{Controller as Issuers, Known},
         registry::Registry,
         selection::Rules,
     },

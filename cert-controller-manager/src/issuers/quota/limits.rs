@@ -24,7 +24,7 @@ use crate::{
         time::{seconds_up, whole_up},
     },
     config::AcmeLimits,
-    issuers::{account::authority, reconcile::lock},
+    issuers::{lock::lock, server_url::authority},
 };
 
 /// The CAs of all issuers, by the URL of their directory.
