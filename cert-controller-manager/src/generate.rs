@@ -6,11 +6,10 @@ use kube::{CustomResourceExt, ResourceExt};
 use crate::{
     access::{self, Cluster, Scope},
     api::{Certificate, CertificateRevocation, Issuer},
+    cli::GeneratedFiles,
     config,
     runtime::{crds, metrics},
 };
-
-pub use crate::config::GeneratedFiles;
 
 /// The names and contents of the files.
 ///

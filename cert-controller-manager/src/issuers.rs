@@ -3,16 +3,21 @@
 //! - [`query`] reads what a Certificate says about its issuer, and [`selection`] selects the
 //!   issuer.
 //! - [`registry`] contains all issuers for the other controllers.
-//! - [`reconcile`] updates the registry; [`watched`] decides when.
+//! - [`reconcile`] updates the registry; [`watched`] decides when. The state is in [`controller`].
 //! - [`acme`] with [`account`], and [`private_ca`], prepare the kinds of issuers.
 //! - [`rotation`] replaces account keys, and [`quota`] limits orders.
-//! - [`status`] and [`conditions`] compute the status.
+//! - [`status`] and [`conditions`] compute the status from the [`outcome`] of a pass.
 
 pub mod account;
 pub mod acme;
+mod built;
 mod conditions;
+pub mod controller;
+pub mod error;
 pub mod limits;
+mod lock;
 mod nameservers;
+pub mod outcome;
 pub mod private_ca;
 pub mod query;
 pub mod quota;
@@ -21,5 +26,6 @@ pub mod reconcile;
 pub mod registry;
 mod rotation;
 pub mod selection;
+mod server_url;
 pub mod status;
 pub mod watched;

@@ -4,7 +4,10 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 
-use super::{Cluster, Merged, Names, Part, RoleScope, rows};
+use super::{
+    merged::{Merged, rows},
+    row::{Cluster, Names, Part, RoleScope},
+};
 
 /// Flags that the roles depend on.
 #[derive(Clone, Debug)]

@@ -1,6 +1,9 @@
 //! The rows of the table.
 
-use super::{Cluster, Names, Part, Row, sources};
+use super::{
+    row::{Cluster, Names, Part, Row},
+    sources,
+};
 
 const OURS: &str = "cert.gardener.cloud";
 const READ: &str = "get list watch";

@@ -14,7 +14,6 @@ use cert_lib::{
 use jiff::SignedDuration;
 
 use super::{
-    classes::Classes,
     controllers::{self, SourceController},
     flags::log_filter,
     settings::{
@@ -24,6 +23,7 @@ use super::{
     },
     values::{Environment, Values},
 };
+use crate::api::Classes;
 
 /// The settings of the manager.
 ///

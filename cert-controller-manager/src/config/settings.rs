@@ -13,7 +13,8 @@ use cert_lib::{
 };
 use jiff::SignedDuration;
 
-use super::{classes::Classes, controllers::SourceController};
+use super::controllers::SourceController;
+use crate::api::Classes;
 pub use crate::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Kubeconfig},
     crds::CrdSettings,

@@ -2,7 +2,7 @@
 
 use cert_lib::solve::dns01::Nameserver;
 
-use super::account::IssuerError;
+use super::error::IssuerError;
 use crate::api::{IssuerKey, issuer::AcmeSpec};
 
 /// The name servers of the issuer; empty if it uses those of the manager. Issuers in tenant

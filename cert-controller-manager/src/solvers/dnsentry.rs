@@ -5,13 +5,16 @@
 //!
 //! The state in state is an optimization. After a restart, the cache and the values are sufficient.
 
+mod applied;
 mod call;
 mod entries;
 mod entry_state;
 mod name;
 mod render;
+mod settings;
 
 pub use entries::Entries;
+pub use settings::Settings;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,35 +32,19 @@ use cert_lib::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
 
 use self::{
+    applied::{Applied, AppliedEntries},
     call::{CallError, with_deadline},
     entry_state::{EntryState, entry_state},
     render::render,
 };
-use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
-
-/// Configuration of the solver.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Namespace of entries; that of the owner if unset (`--dns-namespace`).
-    pub namespace: Option<String>,
-    /// Class of the DNS controller (`--dns-class`).
-    pub class: Option<String>,
-    /// Realm of the manager.
-    pub realm: Realm,
-    /// Value of `spec.ownerId` for old DNS controllers (`--dns-owner-id`).
-    pub owner_id: Option<String>,
-    /// TTL of the records in seconds.
-    pub ttl: i64,
-    /// Delay after the values are visible (`--precheck-additional-wait`).
-    pub additional_wait: Option<SignedDuration>,
-}
+use crate::api::{CertificateKey, ObjectKey, dnsentry::DNSEntry};
 
 /// See the [module](self). Clones share the state.
 #[derive(Clone)]
@@ -69,24 +56,6 @@ pub struct DnsEntrySolver {
     clock: Arc<dyn Clock>,
     settings: Settings,
     state: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
-}
-
-/// The state of one owner.
-#[derive(Clone, Debug, Default)]
-struct AppliedEntries {
-    applied: HashMap<ObjectKey, Applied>,
-    /// Time of the first call of `ready`.
-    first_check: Option<Timestamp>,
-    /// Time when all values were visible first.
-    first_visible: Option<Timestamp>,
-}
-
-/// The version of an entry after our last write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Applied {
-    uid: String,
-    generation: i64,
-    at: Timestamp,
 }
 
 impl DnsEntrySolver {

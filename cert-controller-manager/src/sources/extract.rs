@@ -18,10 +18,7 @@ use super::{
     names::NameList,
     object::Object,
 };
-use crate::{
-    api::{ObjectKey, well_known},
-    config::Classes,
-};
+use crate::api::{Classes, ObjectKey, well_known};
 
 /// Maximum number of names of a certificate to which routes add names. The common name is not
 /// counted, because it may be too long for that field.

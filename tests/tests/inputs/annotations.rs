@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use cert_controller_manager::{
     api::{
-        Certificate,
+        Certificate, Classes,
         source::{Foreign, IngressSpec, ServiceSpec},
     },
     certificates::syntax::is_subdomain,
-    config::{Classes, SourceSettings},
+    config::SourceSettings,
     sources::{
         decide::{Change, SourceState, decide},
         extract::extract,

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cert_controller_manager::{
-    api::{gateway, istio, source::Foreign},
-    config::Classes,
+    api::{Classes, gateway, istio, source::Foreign},
     sources::{
         domains::Attachment,
         extract::{Extracted, extract},

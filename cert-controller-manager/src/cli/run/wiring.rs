@@ -17,7 +17,7 @@ use cert_lib::{
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::Context;
+use super::context::Context;
 use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
     certificates::{
@@ -28,12 +28,12 @@ use crate::{
     },
     config::SourceSettings,
     issuers::{
+        controller::{Controller as Issuers, Known},
         limits::CaRegistry,
-        reconcile::{Controller as Issuers, Known},
         registry::Registry,
         selection::Rules,
     },
-    revocations::{index as revocations, reconcile::Controller as Revocations},
+    revocations::{controller::Controller as Revocations, index::Index as RevocationIndex},
     runtime::{
         certificate_clusters::{CertificateClusters, ClusterHandle},
         events::EventRecorder,
@@ -207,7 +207,7 @@ fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
-        index: revocations::Index::default(),
+        index: RevocationIndex::default(),
         queue: Arc::new(Queue::default()),
     }
 }

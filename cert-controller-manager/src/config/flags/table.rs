@@ -1,17 +1,21 @@
 //! The table of all flags. Names and defaults of upstream's flags are those of upstream.
 
 use super::{
-    Flag,
-    Heading::{
-        Certificates, Challenges, Clusters, Definitions, General, Idle, Issuers, Lease, Responder,
-        Server, Sources,
+    flag::{
+        Flag,
+        Heading::{
+            Certificates, Challenges, Clusters, Definitions, General, Idle, Issuers, Lease,
+            Responder, Server, Sources,
+        },
+        flag,
     },
-    Kind::{
-        Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path, Paths,
-        Ranges, Sockets, Text, Word, Zones,
+    kind::{
+        Kind::{
+            Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path,
+            Paths, Ranges, Sockets, Text, Word, Zones,
+        },
+        NUMBER,
     },
-    flag,
-    kind::NUMBER,
 };
 use crate::config::controllers::{self, SourceController};
 
