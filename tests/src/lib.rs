@@ -31,6 +31,7 @@ pub mod processes;
 pub mod proxy;
 pub mod scrape;
 pub mod stall_detector;
+pub mod steady;
 pub mod table;
 pub mod test_env;
 pub mod tls;

@@ -167,9 +167,6 @@ fn used_modules_are_found() {
     assert_eq!(used, ["access", "api", "config", "runtime"]);
 }
 
-/// The parts of the manager whose modules still import each other.
-const PARTS_WITH_CIRCLES: [&str; 2] = ["certificates", "sources"];
-
 #[test]
 fn no_modules_of_a_crate_import_each_other() -> Result<()> {
     for library in ["cert-lib", "cert-controller-manager"] {
@@ -177,20 +174,13 @@ fn no_modules_of_a_crate_import_each_other() -> Result<()> {
         let imports = circles::imports(&texts);
         ensure!(imports.len() > 50, "{library} has only {} modules with imports", imports.len());
         let circles = circles::circles(&imports);
-        let is_listed = |module: &String| {
-            let part = module.split("::").next().unwrap_or_default();
-            PARTS_WITH_CIRCLES.contains(&part) && library == "cert-controller-manager"
-        };
-        let new: Vec<String> = circles
-            .iter()
-            .filter(|circle| !circle.iter().all(is_listed))
-            .map(|circle| circles::describe(&imports, circle))
-            .collect();
+        let circles: Vec<String> =
+            circles.iter().map(|circle| circles::describe(&imports, circle)).collect();
         ensure!(
-            new.is_empty(),
+            circles.is_empty(),
             "modules of {library} import each other:\n\n{}\n\nmove what they share into a module of \
              its own",
-            new.join("\n\n")
+            circles.join("\n\n")
         );
     }
     Ok(())

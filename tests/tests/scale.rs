@@ -3,7 +3,6 @@
 use std::{
     env,
     io::Write as _,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -12,14 +11,12 @@ use cert_controller_manager::access::Cluster;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tests::{
-    Look,
     audit::Request,
-    eventually,
     fleet::{Fleet, options::FleetOptions},
     manager::Usage,
     namespace::Namespace,
-    objects::apply,
     run,
+    steady::{certificate_authority, until_quiet, until_ready},
 };
 
 const INGRESSES: usize = 1_000;
@@ -27,11 +24,6 @@ const ENTRIES: usize = 3;
 /// The number of namespaces, and the number of parallel creations.
 const NAMESPACES: usize = 10;
 const AT_ONCE: usize = 20;
-const SOON: Duration = Duration::from_secs(30);
-/// A bound for a machine with two cores that does other things too.
-const SETUP: Duration = Duration::from_secs(400);
-/// Without writes for this time, all work is done.
-const QUIET: Duration = Duration::from_secs(10);
 const OBSERVED: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// One percent of a core.
@@ -51,27 +43,6 @@ fn writes(fleet: &Fleet) -> Result<Vec<Request>> {
     let ours =
         |one: &Request| one.user == Fleet::user(0) && one.is_write() && !one.is_about_lease();
     Ok(all.into_iter().filter(ours).collect())
-}
-
-/// A private CA: certificates are signed at once.
-async fn certificate_authority(fleet: &Fleet, namespace: &Namespace) -> Result<()> {
-    let client = fleet.client(Cluster::Default);
-    let issuer = |name: &str, spec: Value| {
-        json!({
-            "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Issuer",
-            "metadata": {"name": name}, "spec": spec,
-        })
-    };
-    apply(&client, "default", &issuer("own-self", json!({"selfSigned": {}}))).await?;
-    let root = json!({
-        "commonName": "a root of ours", "isCA": true, "duration": "43800h",
-        "issuerRef": {"name": "own-self"}, "secretName": "root-tls",
-    });
-    namespace.certificate("root", root).await?;
-    namespace.until("root", "Ready", SOON).await?;
-    let reference = json!({"name": "root-tls", "namespace": namespace.name});
-    let spec = json!({"ca": {"privateKeySecretRef": reference}});
-    apply(&client, "default", &issuer("own-ca", spec)).await.map(drop)
 }
 
 fn ingress(namespace: &Namespace, number: usize) -> Value {
@@ -108,37 +79,6 @@ async fn create(namespaces: &[Namespace], count: usize) -> Result<()> {
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
-}
-
-/// Waits until this number of Certificates is Ready, by the manager's metric: lists of all would be
-/// the largest requests of this test.
-async fn until_ready(fleet: &Fleet, count: usize) -> Result<()> {
-    eventually(SETUP, &format!("{count} Certificates are Ready"), || async {
-        fleet.check().await?;
-        let metrics = fleet.metrics(0).await?;
-        let ready = metrics.value("cert_management_certificates", &[("state", "Ready")]);
-        let found = ready.unwrap_or_default();
-        #[expect(clippy::cast_precision_loss, reason = "a small number")]
-        let done = found >= count as f64;
-        Ok(if done { Look::Done(()) } else { Look::NotYet(format!("{found}")) })
-    })
-    .await
-}
-
-/// Waits until nothing was written for a while.
-async fn until_quiet(fleet: &Fleet) -> Result<()> {
-    let last = Mutex::new((0, Instant::now()));
-    eventually(SETUP, "nothing is written any more", || async {
-        fleet.check().await?;
-        let count = fleet.plane(Cluster::Source).writes().await?.total();
-        let mut last = last.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
-        if last.0 != count {
-            *last = (count, Instant::now());
-        }
-        let quiet = last.1.elapsed() > QUIET;
-        Ok(if quiet { Look::Done(()) } else { Look::NotYet(format!("{count} writes")) })
-    })
-    .await
 }
 
 /// Measures the resource usage during a minute without writes.

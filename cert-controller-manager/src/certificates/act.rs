@@ -3,44 +3,22 @@
 
 use cert_lib::{
     model::{reason::Reason, request::Request},
-    plan::{Action, Plan, Record, SecretState, Want},
+    plan::Action,
 };
-use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    api::{Certificate, CertificateKey, certificate::State, time::seconds_up, well_known},
+    api::{CertificateKey, certificate::State, time::seconds_up},
     certificates::{
-        admission::{Ticket, Urgency},
+        admission::Ticket,
         advance::Source,
-        observe::Observed,
-        reconcile::Controller,
-        secret::write,
-        status::{Outcome, ready_message},
+        controller::Controller,
+        pass::{Pass, Step},
+        status::Outcome,
     },
     issuers::registry::Lookup,
 };
-
-/// The result of a pass.
-pub(super) enum Step {
-    /// Publish this, and start the next pass then.
-    Publish(Box<Outcome>, Timestamp),
-    /// Something was written that makes a new pass necessary at once.
-    Again,
-    /// Publish nothing.
-    Silent,
-}
-
-/// One Certificate in one pass.
-pub(super) struct Pass<'a> {
-    pub(super) key: &'a CertificateKey,
-    pub(super) certificate: &'a Certificate,
-    pub(super) want: &'a Want,
-    pub(super) observed: &'a Observed,
-    pub(super) plan: &'a Plan,
-    pub(super) now: Timestamp,
-}
 
 impl Controller {
     /// Does what the plan says.
@@ -156,78 +134,5 @@ impl Controller {
             tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
         }
         self.orders.delete(key).await
-    }
-}
-
-impl Pass<'_> {
-    /// How urgent a new order is.
-    fn urgency(&self) -> Urgency {
-        match &self.observed.have.secret {
-            _ if !self.plan.urgent => Urgency::Normal,
-            SecretState::Holds(stored) if stored.record == Record::Missing => Urgency::Unrecorded,
-            _ => Urgency::Emergency,
-        }
-    }
-
-    /// Whether the Secret is labelled with the fingerprint of `request`.
-    pub(super) fn is_labelled(&self, request: &Request) -> bool {
-        matches!(
-            &self.observed.have.secret,
-            SecretState::Holds(stored) if stored.fingerprint.as_ref() == Some(&request.fingerprint)
-        )
-    }
-
-    pub(super) fn ready_outcome(&self) -> Outcome {
-        let message = match &self.observed.have.secret {
-            SecretState::Holds(stored) => ready_message(&stored.leaf),
-            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => {
-                String::new()
-            }
-        };
-        let trouble = write::keystore_problem(&self.observed.stores);
-        let message = write::with_keystore_problem(message, trouble);
-        Outcome { warns: trouble.is_some(), ..self.outcome(State::Ready, message) }
-    }
-
-    /// The message in the status.
-    fn published_message(&self) -> String {
-        let status = self.certificate.status.as_ref();
-        status.and_then(|status| status.message.clone()).unwrap_or_default()
-    }
-
-    /// The message of the plan, and how to override it.
-    fn message_with_remedy(&self) -> String {
-        format!(
-            "{}, unless the annotation {}={} asks for it (Secret {})",
-            self.plan.message,
-            well_known::OPERATION,
-            well_known::RECONCILE,
-            self.observed.secret
-        )
-    }
-
-    pub(super) fn outcome(&self, state: State, message: String) -> Outcome {
-        let have = &self.observed.have;
-        let stored = match &have.secret {
-            SecretState::Holds(stored) => Some(stored),
-            SecretState::Missing | SecretState::NotWritable(_) | SecretState::Unusable(_) => None,
-        };
-        let backoff = match state {
-            State::Error | State::Pending | State::Waiting => have.backoff,
-            State::Ready | State::Revoked => None,
-        };
-        Outcome {
-            state,
-            reason: self.plan.reason,
-            message,
-            ready: self.plan.ready,
-            leaf: stored.map(|stored| stored.leaf.clone()),
-            requested_at: stored.map_or(self.now, |stored| stored.requested_at),
-            suggested: stored.and_then(|stored| stored.suggested.as_deref().cloned()),
-            backoff,
-            reissued: have.reissued.clone(),
-            pending_since: None,
-            warns: false,
-        }
     }
 }

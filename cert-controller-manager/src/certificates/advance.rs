@@ -18,10 +18,10 @@ use jiff::Timestamp;
 use crate::{
     api::certificate::State,
     certificates::{
-        act::{Pass, Step},
         admission::Permit,
+        controller::Controller,
+        pass::{Pass, Step},
         progress::{Cause, Order},
-        reconcile::Controller,
         status::Outcome,
     },
     runtime::metrics::IssuanceResult,

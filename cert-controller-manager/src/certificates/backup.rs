@@ -5,7 +5,7 @@ use cert_lib::model::bundle::Leaf;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::PostParams};
 
-use super::reconcile::Controller;
+use super::controller::Controller;
 use crate::{
     api::{CertificateKey, IssuerKey, ObjectKey, backup},
     runtime::errors::{brief, is_refusal},

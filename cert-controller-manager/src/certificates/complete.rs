@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::{
     api::{ObjectKey, certificate::State, issuer::IssuerKind, well_known},
     certificates::{
-        act::{Pass, Step},
+        controller::Controller,
         inventory,
+        pass::{Pass, Step},
         progress::Order,
-        reconcile::Controller,
-        secret::{Facts, write},
+        secret::{Facts, keystore_problem::with_keystore_problem, write},
         status::{Outcome, ready_message},
     },
     runtime::{
@@ -88,7 +88,7 @@ impl Controller {
             warns: rendered.keystore_error.is_some(),
             ..pass.outcome(
                 State::Ready,
-                write::with_keystore_problem(
+                with_keystore_problem(
                     ready_message(&bundle.leaf),
                     rendered.keystore_error.as_deref(),
                 ),

@@ -15,7 +15,7 @@ use kube::{
 };
 
 use super::{
-    reconcile::Controller,
+    controller::Controller,
     secret::{self, metadata::SecretMetadata},
 };
 use crate::{

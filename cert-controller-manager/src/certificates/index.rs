@@ -14,8 +14,8 @@ use std::{
 use kube::ResourceExt;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use self::entry::Entry;
 pub use self::entry::Summary;
+use self::entry::{Entry, version};
 use super::identity::RequestIdentity;
 use crate::{
     api::{Certificate, CertificateCluster, CertificateKey, ObjectKey, trim::trim, well_known},
@@ -272,11 +272,6 @@ impl Maps {
         }
         sharing.iter().cloned().collect()
     }
-}
-
-/// Resource versions are ordered numbers (KEP-5504). Anything else counts as the oldest version.
-fn version(certificate: &Certificate) -> u64 {
-    certificate.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::reconcile::Controller;
+use super::controller::Controller;
 use crate::{
     api::{Certificate, IssuerKey},
     runtime::metrics::{CertificateEntry, Inventory, SecretCounts},

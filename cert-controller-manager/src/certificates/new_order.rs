@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     admission::{NewOrder, slots::Priority},
-    reconcile::Controller,
+    controller::Controller,
     status,
 };
 use crate::{

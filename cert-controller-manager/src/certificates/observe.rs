@@ -8,39 +8,17 @@ use cert_lib::{
 use jiff::Timestamp;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
+    api::{Certificate, CertificateKey, ObjectKey, is_served, issuer::IssuerKind},
     certificates::{
-        admission::{NewOrder, Ticket},
-        ownership::{self, SecretOwnership},
-        reconcile::Controller,
-        secret::{self, Expectation, Facts, keystores::KeystoreState, options::SecretOptions},
+        admission::Ticket,
+        controller::Controller,
+        ownership,
+        pass::{Observed, Sharing},
+        secret::{self, Expectation, keystores::KeystoreState, options::SecretOptions},
         secret_grant::SecretGrant,
-        share::Sharing,
     },
     issuers::{query::recorded_fingerprint, registry::Lookup, selection::Selection},
 };
-
-/// The current state of one Certificate.
-pub struct Observed {
-    /// The part that the plan reads.
-    pub have: Have,
-    /// The Secret of the Certificate.
-    pub secret: ObjectKey,
-    /// Contents of the Secret; `None` if it does not exist.
-    pub facts: Option<Facts>,
-    /// Requested layout of the Secret.
-    pub options: SecretOptions,
-    /// State of the keystores in the Secret.
-    pub stores: KeystoreState,
-    /// How the Secret must belong to the Certificate.
-    pub ownership: SecretOwnership,
-    /// The selected issuer.
-    pub issuer: Selection,
-    /// The order that it would place, for admission.
-    pub order: NewOrder,
-    /// Certificates with the same request; see [`share`](super::share).
-    pub sharing: Sharing,
-}
 
 impl Controller {
     /// Collects the state that the plan for `certificate` depends on.
@@ -164,14 +142,6 @@ impl Controller {
                 None => IssuerState::Ready,
             },
             (None, Lookup::Ready { needs_dns: false, .. }) => IssuerState::Ready,
-        }
-    }
-
-    /// Namespace and name of an Issuer.
-    pub(super) fn object(&self, issuer: &IssuerKey) -> ObjectKey {
-        match issuer {
-            IssuerKey::Default(name) => ObjectKey::new(&self.issuers.rules().namespace, name),
-            IssuerKey::Target(object) => object.clone(),
         }
     }
 }

@@ -12,9 +12,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    act::Pass,
+    controller::Controller,
+    pass::Pass,
     progress::{Cause, Order},
-    reconcile::Controller,
     status::{self, Outcome},
 };
 use crate::{

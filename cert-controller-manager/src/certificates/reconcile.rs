@@ -2,103 +2,41 @@
 //! [`watch_handlers`](super::watch_handlers) decides when a pass is needed,
 //! [`publish_status`](super::publish_status) writes the result.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use cert_lib::{
-    clock::Clock,
     model::reason::Reason,
-    plan::{Action, Policy, reissue_loop},
+    plan::{Action, reissue_loop},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
 use crate::{
-    api::{
-        Certificate, CertificateKey, ClusterIdentities, IssuerKey, Realm, certificate::State,
-        is_served, well_known,
-    },
+    api::{Certificate, CertificateKey, certificate::State, is_served, well_known},
     certificates::{
-        act::{Pass, Step},
-        admission::{Admission, Ticket},
+        admission::Ticket,
+        controller::Controller,
         convert,
-        index::Index,
-        progress::ProgressStore,
-        record::CertificateRecords,
-        renewal::Renewals,
-        secret::cache::Secrets,
-        secret_grant::{SecretGrant, SecretGrants},
-        share::OrderClaims,
+        pass::{Pass, Step},
+        secret_grant::SecretGrant,
         status::Outcome,
-        watch_handlers::ListedClusters,
     },
-    config::CertificateSettings,
-    issuers::{
-        query::issuer_query,
-        registry::{Lookup, Registry},
-        selection::Selection,
-    },
+    issuers::registry::Lookup,
     runtime::{
-        certificate_clusters::CertificateClusters,
         errors::{brief, is_refusal, is_unexpected},
         fence::NotLeading,
-        metrics::Metrics,
-        queue::Shared,
         requeue,
     },
-    solvers::Challenges,
 };
 
 /// The Secret of a Certificate whose next pass is later than this is forgotten, and read again then.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 /// Delay if the issuer or the permissions of the namespace are not known yet.
 const UNKNOWN_RECHECK: Duration = Duration::from_secs(2);
-
-/// State and dependencies of the controller. All passes share it, and a pass holds no lock while it
-/// waits.
-pub struct Controller {
-    /// Clusters with Certificates.
-    pub clusters: CertificateClusters,
-    /// Clusters whose Certificates are all listed.
-    pub lists: ListedClusters,
-    /// Identities of the clusters, for ownership annotations.
-    pub places: ClusterIdentities,
-    /// Distinguishes our Secrets from those of other managers.
-    pub realm: Realm,
-    /// All Certificates.
-    pub index: Index,
-    /// Which Certificate places the order for several equal requests.
-    pub claims: OrderClaims,
-    /// Secrets of the target cluster.
-    pub secrets: Secrets,
-    /// Which namespaces accept Secrets of other namespaces.
-    pub secret_grants: SecretGrants,
-    /// Renewal information from CAs.
-    pub renewals: Renewals,
-    /// What this process remembers of each Certificate.
-    pub records: CertificateRecords,
-    /// Running orders.
-    pub orders: ProgressStore,
-    /// Decides when an order may be placed.
-    pub admission: Admission,
-    /// All issuers.
-    pub issuers: Arc<Registry>,
-    /// Challenge records and their solver.
-    pub challenges: Arc<Challenges>,
-    /// Configuration.
-    pub settings: CertificateSettings,
-    /// Configuration of the plan.
-    pub policy: Policy,
-    /// Source of the current time.
-    pub clock: Arc<dyn Clock>,
-    /// Metrics.
-    pub metrics: Metrics,
-    /// Certificates that need a pass.
-    pub queue: Shared<CertificateKey>,
-}
 
 impl Controller {
     /// Runs one pass. Returns the delay until the next one.
@@ -320,31 +258,10 @@ impl Controller {
         Ok((!swept).then(|| self.clock.now() + requeue::UNREACHABLE))
     }
 
-    /// The Certificates in the namespace of `key`.
-    pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
-        Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
-    }
-
-    /// The issuer for a Certificate.
-    pub(super) fn select_issuer(&self, certificate: &Certificate) -> Selection {
-        self.issuers.select(&issuer_query(certificate, &self.settings))
-    }
-
-    /// The tenant whose server a pass may wait for: that of the issuer, or of the running order.
-    pub fn tenant_of(&self, key: &CertificateKey) -> Option<String> {
-        let tenant = |issuer: &IssuerKey| issuer.tenant().map(str::to_owned);
-        let of_order = self.orders.issuer(key).and_then(|issuer| tenant(&issuer));
-        of_order.or_else(|| tenant(&self.select_issuer(self.index.get(key)?.as_ref()).key))
-    }
-
     fn grant_is_unknown(&self, key: &CertificateKey, certificate: &Certificate) -> bool {
         let secret = certificate.secret_key();
         !self.settings.cross_namespace_secrets
             && self.secret_grants.of(&key.object.namespace, &secret) == SecretGrant::Unknown
-    }
-
-    pub(super) fn order_runs(&self, key: &CertificateKey) -> bool {
-        self.orders.running(key).is_some()
     }
 
     /// Deletes challenge records that no order needs. Returns whether all are deleted.

@@ -10,7 +10,9 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{admission::Ticket, records::KnownRecord, renewal::Schedule, retry_state::RetryState};
+use super::{
+    admission::Ticket, known_record::KnownRecord, retry_state::RetryState, schedule::Schedule,
+};
 use crate::api::CertificateKey;
 
 /// The records of all Certificates. Forgetting a Certificate is one removal.

@@ -5,14 +5,17 @@
 //! for an order that names its predecessor. That is one read per renewal, and no write.
 
 use cert_lib::{
-    model::bundle::{Leaf, LeafDigest},
+    model::bundle::Leaf,
     plan::{Record, SecretState},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{observe::Observed, reconcile::Controller, record::CertificateRecord, secret};
+use super::{
+    controller::Controller, known_record::KnownRecord, pass::Observed, record::CertificateRecord,
+    secret,
+};
 use crate::{
     api::{CertificateKey, IssuerKey, ObjectKey, backup, issuer::IssuerKind, well_known},
     runtime::heavy::reading,
@@ -25,22 +28,6 @@ pub(super) enum RecordOwner {
     Named,
     /// Also backups without a tenant, as upstream writes them.
     NamedOrMissing,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KnownRecord {
-    leaf: LeafDigest,
-    record: Record,
-    at: Timestamp,
-}
-
-impl KnownRecord {
-    /// What is known of the certificate `leaf`, if that is recent enough.
-    fn of(&self, leaf: LeafDigest, now: Timestamp) -> Option<Record> {
-        let is_fresh =
-            self.record == Record::Found || now.duration_since(self.at) < MISSING_RECHECK;
-        (self.leaf == leaf && is_fresh).then_some(self.record)
-    }
 }
 
 impl Controller {
@@ -132,8 +119,6 @@ fn records(
         && reading(secret, || secret::leaf(secret)).is_some_and(|found| found.digest == leaf.digest)
 }
 
-/// Interval for another search of a missing record.
-const MISSING_RECHECK: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum number of backups with one serial number that are read.
 const MAX_BACKUPS: usize = 10;
 

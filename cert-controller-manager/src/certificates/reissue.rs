@@ -6,7 +6,7 @@ use cert_lib::{
 };
 use jiff::Timestamp;
 
-use super::{act::Pass, reconcile::Controller, status};
+use super::{controller::Controller, pass::Pass, status};
 
 impl Controller {
     /// Returns the recent times of repeated issuance for these names, this one included if it is a

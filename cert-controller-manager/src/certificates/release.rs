@@ -14,8 +14,8 @@ use kube::{
 use serde_json::json;
 
 use super::{
+    controller::Controller,
     ownership::{self, SecretOwnership},
-    reconcile::Controller,
     record::CertificateRecords,
     secret_grant::SecretGrant,
 };

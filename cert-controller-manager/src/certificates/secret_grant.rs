@@ -10,13 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{ResourceExt, core::PartialObjectMeta};
-
-use crate::{
-    api::{ObjectKey, well_known},
-    runtime::watch::{Availability, EventHandler},
-};
+use crate::{api::ObjectKey, runtime::watch::Availability};
 
 /// The permissions of all namespaces. See the [module](self).
 pub struct SecretGrants {
@@ -71,7 +65,7 @@ impl SecretGrants {
     }
 
     /// Stores the annotation of a namespace. Returns whether it has changed.
-    fn update(&self, namespace: &str, annotation: Option<&String>) -> bool {
+    pub(super) fn update(&self, namespace: &str, annotation: Option<&String>) -> bool {
         let mut annotations = self.lock();
         match annotation {
             Some(text) => {
@@ -79,6 +73,11 @@ impl SecretGrants {
             }
             None => annotations.remove(namespace).is_some(),
         }
+    }
+
+    /// The namespaces with the annotation.
+    pub(super) fn namespaces(&self) -> Vec<ObjectKey> {
+        self.lock().keys().map(|name| ObjectKey::new("", name)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -89,26 +88,6 @@ impl SecretGrants {
 /// The annotation is `*` or a comma-separated list of namespaces.
 fn allows(annotation: &str, namespace: &str) -> bool {
     annotation.split(',').map(str::trim).any(|one| one == "*" || one == namespace)
-}
-
-/// Only metadata of Namespaces is watched.
-impl EventHandler<PartialObjectMeta<Namespace>> for super::reconcile::Controller {
-    fn applied(&self, namespace: PartialObjectMeta<Namespace>) {
-        let annotation = namespace.annotations().get(well_known::ALLOW_SECRETS_FROM);
-        if self.secret_grants.update(&namespace.name_any(), annotation) {
-            self.grant_changed(&namespace.name_any());
-        }
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        if self.secret_grants.update(&key.name, None) {
-            self.grant_changed(&key.name);
-        }
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        self.secret_grants.lock().keys().map(|name| ObjectKey::new("", name)).collect()
-    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,7 @@
 
 mod claims;
 
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::cmp::Reverse;
 
 use cert_lib::{
     issue::verify::verify,
@@ -24,16 +20,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{
-    act::{Pass, Step},
+    controller::Controller,
     index::EqualRequests,
-    observe::Observed,
-    reconcile::Controller,
+    pass::{Observed, Pass, Sharing, Step},
     secret::{self, Body, Facts},
 };
 use crate::{
     api::{
-        Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::State, is_served,
-        issuer::IssuerKind, secret::is_revoked,
+        Certificate, CertificateKey, ObjectKey, certificate::State, is_served, issuer::IssuerKind,
+        secret::is_revoked,
     },
     issuers::{query::fingerprint, selection::Selection},
     runtime::{heavy::reading, requeue},
@@ -46,65 +41,6 @@ const MAX_EQUAL: usize = 64;
 const MAX_WOKEN: usize = 1_000;
 /// How long to wait for the order of another Certificate.
 const ORDER_TIMEOUT: SignedDuration = SignedDuration::from_mins(15);
-/// How long a Certificate that is about to place an order blocks equal requests.
-const CLAIM_DURATION: SignedDuration = SignedDuration::from_mins(1);
-
-/// Equal requests, as seen by one pass.
-#[derive(Clone, Debug, Default)]
-pub struct Sharing {
-    /// Hash of the request identity; `None` if nothing is shared.
-    pub(super) identity_hash: Option<u64>,
-    /// The Secret with a certificate that can be shared.
-    pub(super) from: Option<ObjectKey>,
-}
-
-/// Certificates that are about to place an order, by request and issuer. Closes the gap until the
-/// order is stored.
-#[derive(Debug, Default)]
-pub struct OrderClaims(Mutex<HashMap<(u64, IssuerKey), (CertificateKey, Timestamp)>>);
-
-impl OrderClaims {
-    /// Claims the order for `key`, unless another Certificate has a valid claim. The claim ends
-    /// with [`release`](Self::release) or after [`CLAIM_DURATION`].
-    fn take(
-        &self,
-        (hash, issuer): (u64, &IssuerKey),
-        key: &CertificateKey,
-        now: Timestamp,
-        is_valid: impl Fn(&CertificateKey) -> bool,
-    ) -> bool {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|_, (_, since)| is_fresh(*since, now));
-        let held = claims.entry((hash, issuer.clone())).or_insert_with(|| (key.clone(), now));
-        if held.0 != *key && !is_valid(&held.0) {
-            *held = (key.clone(), now);
-        }
-        held.0 == *key
-    }
-
-    /// Releases the claim of `key`: its order is stored or has failed.
-    pub(super) fn release(&self, key: &CertificateKey) {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.retain(|_, (holder, _)| holder != key);
-    }
-
-    /// The Certificate with the claim, and the end of its claim.
-    fn holder(
-        &self,
-        hash: u64,
-        issuer: &IssuerKey,
-        now: Timestamp,
-    ) -> Option<(CertificateKey, Timestamp)> {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (holder, since) = claims.get(&(hash, issuer.clone()))?;
-        let until = since.saturating_add(CLAIM_DURATION).unwrap_or(*since);
-        is_fresh(*since, now).then(|| (holder.clone(), until))
-    }
-}
-
-fn is_fresh(since: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(since) < CLAIM_DURATION
-}
 
 impl Controller {
     /// Looks for a certificate or a running order of an equal request. Returns whether it found
@@ -276,31 +212,6 @@ mod tests {
 
     use super::*;
     use crate::api::CertificateCluster;
-
-    #[test]
-    fn one_of_several_equal_requests_places_the_order_for_a_minute() {
-        let claims = OrderClaims::default();
-        let key = |name: &str| {
-            CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", name))
-        };
-        let issuer = |name: &str| IssuerKey::Default(name.to_owned());
-        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
-        let (a, b) = (issuer("a"), issuer("b"));
-        let take = |number, issuer, name: &str, second| {
-            claims.take((number, issuer), &key(name), at(second), |_| true)
-        };
-        assert!(take(1, &a, "first", 0));
-        assert!(!take(1, &a, "second", 1));
-        assert!(take(1, &a, "first", 30), "it may try again");
-        assert_eq!(claims.holder(1, &a, at(1)), Some((key("first"), at(60))));
-        assert!(take(2, &a, "second", 1), "for something else");
-        assert!(take(1, &b, "second", 1), "by another issuer");
-        assert_eq!(claims.holder(1, &a, at(60)), None);
-        assert!(take(1, &a, "second", 60));
-        assert!(claims.take((1, &a), &key("third"), at(61), |_| false), "who had it is gone");
-        claims.release(&key("third"));
-        assert!(take(1, &a, "fourth", 62), "its order has ended");
-    }
 
     #[test]
     fn an_order_is_awaited_only_if_its_certificate_can_be_shared() {

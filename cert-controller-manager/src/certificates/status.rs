@@ -25,7 +25,7 @@ use crate::{
         time::{seconds, seconds_up},
         well_known,
     },
-    certificates::renewal::note,
+    certificates::renewals::note,
     config::{duration, go_duration},
     issuers::query::has_same_names,
 };

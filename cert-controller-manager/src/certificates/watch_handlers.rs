@@ -3,17 +3,17 @@
 //! A pass follows changes of the Certificate, its Secret, its issuer, the grants of its namespace,
 //! the challenge solver, and Certificates with the same Secret.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{ResourceExt, core::PartialObjectMeta};
 
-use super::reconcile::Controller;
+use super::controller::Controller;
 use crate::{
-    api::{Certificate, CertificateCluster, CertificateKey, IssuerKey, ObjectKey, is_served},
+    api::{
+        Certificate, CertificateCluster, CertificateKey, IssuerKey, ObjectKey, is_served,
+        well_known,
+    },
     runtime::watch::EventHandler,
 };
 
@@ -69,33 +69,6 @@ impl Controller {
     }
 }
 
-/// Clusters whose Certificates are listed completely. Before that, a Certificate that is missing in
-/// the index may exist.
-#[derive(Debug, Default)]
-pub struct ListedClusters {
-    source: AtomicBool,
-    target: AtomicBool,
-}
-
-impl ListedClusters {
-    /// Whether all Certificates in `cluster` are listed.
-    #[must_use]
-    pub fn has(&self, cluster: CertificateCluster) -> bool {
-        self.of(cluster).load(Ordering::Acquire)
-    }
-
-    fn complete(&self, cluster: CertificateCluster) {
-        self.of(cluster).store(true, Ordering::Release);
-    }
-
-    fn of(&self, cluster: CertificateCluster) -> &AtomicBool {
-        match cluster {
-            CertificateCluster::Source => &self.source,
-            CertificateCluster::Target => &self.target,
-        }
-    }
-}
-
 /// Passes watch events of the Certificates in one cluster to the index and the queue.
 pub struct CertificateHandler {
     cluster: CertificateCluster,
@@ -148,5 +121,25 @@ impl EventHandler<PartialObjectMeta<Secret>> for Controller {
 
     fn complete(&self) {
         self.secrets.complete_listing();
+    }
+}
+
+/// Only metadata of Namespaces is watched.
+impl EventHandler<PartialObjectMeta<Namespace>> for Controller {
+    fn applied(&self, namespace: PartialObjectMeta<Namespace>) {
+        let annotation = namespace.annotations().get(well_known::ALLOW_SECRETS_FROM);
+        if self.secret_grants.update(&namespace.name_any(), annotation) {
+            self.grant_changed(&namespace.name_any());
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey) {
+        if self.secret_grants.update(&key.name, None) {
+            self.grant_changed(&key.name);
+        }
+    }
+
+    fn keys(&self) -> Vec<ObjectKey> {
+        self.secret_grants.namespaces()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `N` certificates (200 by default) are created, and the clock runs until the last Secret is
 //! written. Then a plain loop sends the same ACME requests and API writes: the baseline.
+//!
+//! `make bench SCALE=10000` measures the memory of that many steady certificates instead.
 
 use std::{
     env, fs,
@@ -23,17 +25,22 @@ use tests::{
     metrics::Writes,
     namespace::Namespace,
     pebble::{Pebble, PebbleOptions},
-    run,
+    run, steady,
     test_env::{TestEnv, TestEnvOptions},
 };
 
+/// Memory of one steady certificate with its Secret, of 10,000.
+const MAX_BYTES: f64 = 5.0 * 1024.0;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// Requests in flight of a `kubectl create` with many files, and parallel certificates of the
 /// baseline.
 const CONCURRENCY: usize = 20;
 
 fn main() -> ExitCode {
-    let ended = run(bench()).map_err(anyhow::Error::from);
+    let ended = match env::var("SCALE") {
+        Ok(count) => run(scale(count)).map_err(anyhow::Error::from),
+        Err(_) => run(bench()).map_err(anyhow::Error::from),
+    };
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
         Ok(true) => ExitCode::SUCCESS,
@@ -43,6 +50,29 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+async fn scale(count: String) -> Result<bool> {
+    let count: usize = count.parse().context("SCALE")?;
+    ensure!(count > 0, "SCALE is 0");
+    line(&format!("==> issuing {count} certificates, and restarting the manager"))?;
+    let steady = steady::measure(count).await?;
+    let (issued, started) = steady.each(count);
+    let mib = |usage: &Usage| usage.anonymous as f64 / f64::from(1 << 20);
+    line(&format!(
+        "\n{count} certificates Ready after {:.1?}; memory in MiB: empty {:.1}, after issuing {:.1}, \
+         after a restart {:.1}",
+        steady.took,
+        mib(&steady.empty),
+        mib(&steady.issued),
+        mib(&steady.started)
+    ))?;
+    let passed = [
+        limit("bytes each after issuing", issued as f64, Limit::AtMost(MAX_BYTES))?,
+        limit("bytes each after a restart", started as f64, Limit::AtMost(MAX_BYTES))?,
+    ];
+    Ok(passed.iter().all(|passed| *passed))
 }
 
 async fn bench() -> Result<bool> {

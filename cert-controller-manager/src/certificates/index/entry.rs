@@ -57,7 +57,7 @@ impl Entry {
         let summary = Box::new(Summary::of(&certificate));
         let has_work = !summary.is_ready() || certificate.metadata.deletion_timestamp.is_some();
         let packed = if has_work { None } else { pack(&certificate) };
-        let version = super::version(&certificate);
+        let version = version(&certificate);
         let object = packed.map_or(Kept::Whole(certificate), Kept::Packed);
         Self { version, object, summary }
     }
@@ -139,4 +139,9 @@ fn issuer(status: &CertificateStatus) -> Option<IssuerKey> {
         Some("target") => IssuerKey::Target(ObjectKey::new(&used.namespace, &used.name)),
         Some(_) | None => IssuerKey::Default(used.name.clone()),
     })
+}
+
+/// Resource versions are ordered numbers (KEP-5504). Anything else counts as the oldest version.
+pub(super) fn version(certificate: &Certificate) -> u64 {
+    certificate.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

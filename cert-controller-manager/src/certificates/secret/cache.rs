@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use self::known::Known;
 use super::{
-    Facts, facts,
+    facts::{Facts, facts},
     keystores::{KeystoreChecks, KeystoreState},
     metadata::{SecretMetadata, hash},
     options::SecretOptions,

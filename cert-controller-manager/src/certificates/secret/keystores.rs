@@ -19,7 +19,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::Api;
 
 use super::{
-    Facts,
+    facts::Facts,
     layout::{self, JKS, JKS_TRUST, PKCS12, PKCS12_TRUST},
     options::{KeystoreOptions, PasswordKey},
 };

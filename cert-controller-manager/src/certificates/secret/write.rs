@@ -20,9 +20,8 @@ use kube::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Body, Content, Facts, bundle,
-    keystores::{self, KeystoreState},
-    layout, render,
+    Body, Content, Facts, bundle, keystore_problem::with_keystore_problem, keystores, layout,
+    render,
 };
 use crate::{
     api::{
@@ -32,8 +31,8 @@ use crate::{
         well_known,
     },
     certificates::{
-        act::{Pass, Step},
-        reconcile::Controller,
+        controller::Controller,
+        pass::{Pass, Step},
         status::{Outcome, ready_message},
     },
 };
@@ -264,22 +263,4 @@ pub(in crate::certificates) fn key_not_writable(pass: &Pass<'_>, error: &KeyErro
     let mut outcome = pass.outcome(State::Error, message);
     outcome.reason = Reason::LayoutOutdated;
     Step::Publish(Box::new(outcome), pass.plan.look_again)
-}
-
-/// Why the keystores of a ready Secret are missing or outdated.
-#[must_use]
-pub fn keystore_problem(stores: &KeystoreState) -> Option<&str> {
-    match stores {
-        KeystoreState::Unable(why) => Some(why),
-        KeystoreState::Current | KeystoreState::Outdated => None,
-    }
-}
-
-/// The message of a ready certificate, with the problem of its keystores.
-#[must_use]
-pub fn with_keystore_problem(message: String, error: Option<&str>) -> String {
-    match error {
-        Some(why) => format!("{message}; its keystores are not up to date: {why}"),
-        None => message,
-    }
 }

@@ -21,8 +21,8 @@ use crate::{
         issuer::IssuerKind, well_known,
     },
     certificates::{
-        index::EqualRequests, observe::Observed, reconcile::Controller, records::RecordOwner,
-        secret, secret_grant::SecretGrant,
+        controller::Controller, index::EqualRequests, pass::Observed, records::RecordOwner, secret,
+        secret_grant::SecretGrant,
     },
     issuers::{query::fingerprint, selection::Selection},
 };

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{CertificateCluster, CertificateKey, IssuerKey},
-    certificates::reconcile::Controller as Certificates,
+    certificates::controller::Controller as Certificates,
     issuers::controller::Controller as Issuers,
     runtime::{
         crds,

@@ -21,10 +21,10 @@ use super::context::Context;
 use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
     certificates::{
-        admission::Admission, index::Index, progress::ProgressStore,
-        reconcile::Controller as Certificates, record::CertificateRecords, renewal::Renewals,
-        secret::cache::Secrets, secret_grant::SecretGrants, share::OrderClaims,
-        watch_handlers::ListedClusters,
+        admission::Admission, controller::Controller as Certificates, index::Index,
+        listed_clusters::ListedClusters, order_claims::OrderClaims, progress::ProgressStore,
+        record::CertificateRecords, renewals::Renewals, secret::cache::Secrets,
+        secret_grant::SecretGrants,
     },
     config::SourceSettings,
     issuers::{

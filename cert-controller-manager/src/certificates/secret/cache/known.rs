@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::{
-    Facts,
+    facts::Facts,
     metadata::{SecretMetadata, hash},
 };
 use crate::api::ObjectKey;
