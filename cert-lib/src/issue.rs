@@ -28,11 +28,13 @@ pub use crate::model::{
     disposition::{Disposition, RetrySchedule},
     limit_scope::LimitScope,
 };
+pub use capabilities::Capabilities;
 pub use error::{CleanupError, IssueError};
 pub use progress::{Progress, ProgressError};
 pub use renewal::{RenewalInfo, RenewalInfoError};
 pub use revocation::{RevocationReason, RevokeError};
 
+mod capabilities;
 mod error;
 pub(crate) mod private_ca;
 mod progress;
@@ -43,6 +45,9 @@ mod progress;
 /// call it again. [`driver::drive`] is the loop around it.
 #[async_trait]
 pub trait Issuer: Send + Sync {
+    /// What this issuer can do and needs. Constant.
+    fn capabilities(&self) -> Capabilities;
+
     /// Takes `request` as many protocol steps further as possible without waiting.
     ///
     /// Start with `from: None`. When it returns [`Advance::Waiting`], store

@@ -8,7 +8,7 @@ use cert_lib::{
 use jiff::Timestamp;
 
 use crate::{
-    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served, issuer::IssuerKind},
+    api::{Certificate, CertificateKey, IssuerKey, ObjectKey, is_served},
     certificates::{
         admission::{NewOrder, Ticket},
         ownership::{self, SecretOwnership},
@@ -61,8 +61,7 @@ impl Controller {
             Ok(_) => self.secrets.get(&secret).await?,
             Err(_) => None,
         };
-        // A self-signed issuer always creates the private key itself.
-        let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
+        let key_is_elsewhere = !issuer.capabilities().self_signs
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let ownership =
             ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);

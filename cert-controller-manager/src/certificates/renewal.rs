@@ -24,10 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{observe::Observed, reconcile::Controller};
 use crate::{
-    api::{
-        Certificate, CertificateKey, certificate::RenewalInfoStatus, issuer::IssuerKind,
-        time::seconds,
-    },
+    api::{Certificate, CertificateKey, certificate::RenewalInfoStatus, time::seconds},
     issuers::registry::Lookup,
 };
 
@@ -246,7 +243,7 @@ fn may_request(observed: &Observed, want: &Want, now: Timestamp) -> bool {
             && stored.leaf.not_after > now
             && request.is_some_and(|it| stored.fingerprint.as_ref() == Some(&it.fingerprint))
     };
-    idle && observed.issuer.kind == Some(IssuerKind::Acme)
+    idle && observed.issuer.capabilities().renewal_info
         && matches!(&have.secret, SecretState::Holds(stored) if serves(stored))
 }
 

@@ -36,8 +36,8 @@ use crate::{
     },
     clock::Clock,
     issue::{
-        Advance, CleanupError, Disposition, IssueError, Issuer, KeyGenerator, Phase, Progress,
-        RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
+        Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, KeyGenerator, Phase,
+        Progress, RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof, Solver},
@@ -102,6 +102,16 @@ impl Default for Timing {
 }
 
 impl AcmeIssuer {
+    /// The capabilities of all ACME issuers.
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        proves_control: true,
+        limits_orders: true,
+        renewal_info: true,
+        revokes: true,
+        honors_extras: false,
+        self_signs: false,
+    };
+
     /// An issuer that orders with `account`. Sends nothing yet.
     #[must_use]
     pub fn new(
@@ -230,6 +240,10 @@ impl Running<'_> {
 
 #[async_trait]
 impl Issuer for AcmeIssuer {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
     async fn advance(
         &self,
         request: &Request,
