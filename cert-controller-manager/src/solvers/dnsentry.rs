@@ -142,7 +142,7 @@ impl DnsEntrySolver {
     }
 
     async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
-        let Proof::Txt { fqdn, values } = proof;
+        let (fqdn, values) = proof.require_txt()?;
         let key = self.key(owner, fqdn);
         if !self.may_write(owner, &key) {
             return Err(SolveError::Misconfigured(format!(
@@ -191,7 +191,7 @@ impl DnsEntrySolver {
         owner: &Owner,
         proof: &Proof,
     ) -> Result<Option<String>, SolveError> {
-        let Proof::Txt { fqdn, values } = proof;
+        let (fqdn, values) = proof.require_txt()?;
         let key = self.key(owner, fqdn);
         let applied = self.applied(owner, &key);
         let entry = entry_state(
@@ -260,6 +260,7 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        proofs.iter().try_for_each(|proof| proof.require_txt().map(drop))?;
         let calls: Vec<_> = proofs.iter().map(|proof| self.apply(owner, proof)).collect();
         stream::iter(calls).buffer_unordered(PARALLEL).try_collect().await
     }
@@ -273,9 +274,8 @@ impl Solver for DnsEntrySolver {
         }
         let checks: Vec<_> = proofs
             .iter()
-            .map(|Proof::Txt { fqdn, values }| {
-                self.propagation.check(self.resolver.as_ref(), fqdn, values)
-            })
+            .filter_map(Proof::txt)
+            .map(|(fqdn, values)| self.propagation.check(self.resolver.as_ref(), fqdn, values))
             .collect();
         let mut checks = stream::iter(checks).buffer_unordered(PARALLEL);
         let mut all_authoritative = true;
@@ -297,11 +297,11 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        let of_proof = |Proof::Txt { fqdn, .. }: &Proof| self.key(owner, fqdn);
-        let mut keys: BTreeSet<ObjectKey> = proofs.iter().map(of_proof).collect();
+        let txt = || proofs.iter().filter_map(Proof::txt);
+        let mut keys: BTreeSet<ObjectKey> = txt().map(|(fqdn, _)| self.key(owner, fqdn)).collect();
         // Without values, the targets of CNAMEs are unknown, too. An owner has one order at a time, so
         // delete all its entries.
-        if proofs.iter().any(|Proof::Txt { values, .. }| values.is_empty()) {
+        if txt().any(|(_, values)| values.is_empty()) {
             keys.extend(self.keys_of(owner));
         }
         let own = keys.into_iter().filter(|key| self.may_write(owner, key));

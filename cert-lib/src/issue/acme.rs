@@ -1,4 +1,4 @@
-//! Certificates from an ACME CA (RFC 8555), proved by DNS-01.
+//! Certificates from an ACME CA (RFC 8555).
 //!
 //! The order at the CA is the truth, [`Durable`](crate::issue::progress::Durable) is what it takes to find it again and to use its
 //! certificate, and everything else in a [`Progress`] is a cache. What to do next is decided in
