@@ -12,7 +12,7 @@ pub mod account;
 pub mod acme;
 mod conditions;
 pub mod limits;
-mod nameservers;
+pub mod nameservers;
 pub mod private_ca;
 pub mod query;
 pub mod quota;

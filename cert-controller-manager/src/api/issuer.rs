@@ -111,6 +111,35 @@ impl IssuerKind {
     }
 }
 
+/// A kind of solver, which publishes proofs of control.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum SolverKind {
+    /// DNS-01 with DNSEntries.
+    DnsEntry,
+    /// Publishes nothing.
+    Skip,
+}
+
+impl SolverKind {
+    /// The solver of an issuer for all names.
+    #[must_use]
+    pub fn of(spec: &AcmeSpec) -> Self {
+        match spec.skip_dns_challenge_validation {
+            Some(true) => Self::Skip,
+            Some(false) | None => Self::DnsEntry,
+        }
+    }
+
+    /// The name in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::DnsEntry => "DNSEntry",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 /// An account at an ACME server.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

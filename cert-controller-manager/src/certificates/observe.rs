@@ -2,7 +2,7 @@
 //! Makes no decisions.
 
 use cert_lib::{
-    model::request::Subject,
+    model::request::{Request, Subject},
     plan::{Have, IssuerState, Shared, Want},
 };
 use jiff::Timestamp;
@@ -90,7 +90,7 @@ impl Controller {
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
-            issuer: self.issuer_state(&issuer),
+            issuer: self.issuer_state(&issuer, want),
             running: self.orders.running(key),
             secret: state,
             shared: Shared::default(),
@@ -141,7 +141,7 @@ impl Controller {
         })
     }
 
-    fn issuer_state(&self, issuer: &Selection) -> IssuerState {
+    fn issuer_state(&self, issuer: &Selection, want: &Want) -> IssuerState {
         let name = &issuer.key;
         let lookup = self.issuers.lookup(name);
         match (&issuer.refusal, lookup) {
@@ -158,11 +158,14 @@ impl Controller {
             (None, Lookup::NotReady(why)) => {
                 IssuerState::NotReady(format!("referenced issuer {name} not ready: {why}"))
             }
-            (None, Lookup::Ready { needs_dns: true, .. }) => match self.challenges.missing() {
-                Some(why) => IssuerState::NoSolver(why),
-                None => IssuerState::Ready,
-            },
-            (None, Lookup::Ready { needs_dns: false, .. }) => IssuerState::Ready,
+            (None, Lookup::Ready { issuer, .. }) if issuer.capabilities().proves_control => {
+                let names = want.request.as_ref().map(Request::names).unwrap_or_default();
+                match self.solvers.unavailable(name, &names) {
+                    Some(why) => IssuerState::NoSolver(why),
+                    None => IssuerState::Ready,
+                }
+            }
+            (None, Lookup::Ready { .. }) => IssuerState::Ready,
         }
     }
 

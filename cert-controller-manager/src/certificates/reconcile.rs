@@ -51,7 +51,7 @@ use crate::{
         queue::Shared,
         requeue,
     },
-    solvers::Challenges,
+    solvers::registry::SolverRegistry,
 };
 
 /// Delay if the issuer or the permissions of the namespace are not known yet.
@@ -90,8 +90,8 @@ pub struct Controller {
     pub admission: Admission,
     /// All issuers.
     pub issuers: Arc<Registry>,
-    /// Challenge records and their solver.
-    pub challenges: Arc<Challenges>,
+    /// Solvers of all issuers.
+    pub solvers: Arc<SolverRegistry>,
     /// Configuration.
     pub settings: CertificateSettings,
     /// Configuration of the plan.
@@ -350,7 +350,7 @@ impl Controller {
 
     /// Deletes challenge records that no order needs. Returns whether all are deleted.
     async fn sweep(&self, key: &CertificateKey) -> bool {
-        match self.challenges.sweep(&key.owner()).await {
+        match self.solvers.sweep(&key.owner()).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");

@@ -23,6 +23,7 @@ use super::{
     account::IssuerError,
     acme::BuiltIssuer,
     limits::CaRegistry,
+    nameservers::Precheck,
     quota::Quota,
     registry::{Lookup, Registry},
     status::{self, Facts, Outcome},
@@ -40,7 +41,7 @@ use crate::{
         queue::Shared,
         requeue,
     },
-    solvers::deferred::DeferredSolver,
+    solvers::registry::SolverRegistry,
 };
 
 /// Interval of passes for issuers with Secrets in unwatched namespaces.
@@ -70,8 +71,10 @@ pub struct Controller {
     pub clock: Arc<dyn Clock>,
     /// Creates private keys of certificates.
     pub keys: Arc<dyn KeyGenerator>,
-    /// Publishes challenges.
-    pub solver: Arc<DeferredSolver>,
+    /// Publish proofs.
+    pub solvers: Arc<SolverRegistry>,
+    /// Name servers for the checks of proofs.
+    pub precheck: Precheck,
     /// Timeouts of challenges.
     pub timing: Timing,
     /// Whether to deactivate authorizations after each order.
@@ -111,6 +114,7 @@ impl Controller {
         let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
         let Some(issuer) = served else {
             self.registry.forget(&name);
+            self.solvers.forget(&name);
             lock(&self.known.built).remove(&name);
             lock(&self.known.quotas).remove(&name);
             lock(&self.known.waits).remove(&name);

@@ -34,13 +34,18 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
+use tokio::sync::watch;
 
 use self::{
     call::{CallError, with_deadline},
     entry_state::{EntryState, entry_state},
     render::render,
 };
-use crate::api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry};
+use super::entry::SolverEntry;
+use crate::{
+    api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry},
+    runtime::watch::Availability,
+};
 
 /// Configuration of the solver.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +62,8 @@ pub struct Settings {
     pub ttl: i64,
     /// Delay after the values are visible (`--precheck-additional-wait`).
     pub additional_wait: Option<SignedDuration>,
+    /// Whether DNSRecords are to be used instead (`--use-dnsrecords`).
+    pub use_dnsrecords: bool,
 }
 
 /// See the [module](self). Clones share the state.
@@ -108,16 +115,6 @@ impl DnsEntrySolver {
     #[must_use]
     pub fn with_propagation(&self, propagation: Arc<Propagation>) -> Self {
         Self { propagation, ..self.clone() }
-    }
-
-    /// Deletes all entries of `owner` in the cache, for example after a crash.
-    ///
-    /// # Errors
-    /// When an entry cannot be deleted. The others are deleted nevertheless.
-    pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
-        self.delete_all(self.entries.of_owner(owner)).await?;
-        self.state().remove(owner);
-        Ok(())
     }
 
     /// The key of the entry for `fqdn`. The name contains the owner, because two Certificates may have
@@ -244,6 +241,52 @@ impl DnsEntrySolver {
 
     fn state(&self) -> MutexGuard<'_, HashMap<Owner, AppliedEntries>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SolverEntry for DnsEntrySolver {
+    fn unavailable(&self) -> Option<String> {
+        if self.settings.use_dnsrecords {
+            return Some(
+                "DNSRecords are not supported in this version: start the manager without --use-dnsrecords"
+                    .to_owned(),
+            );
+        }
+        match self.entries.availability_now() {
+            Availability::Present => None,
+            Availability::Unknown => Some("the dns cluster has not answered yet".to_owned()),
+            Availability::Absent => Some(
+                "the dns cluster has no DNSEntry resource (dns.gardener.cloud/v1alpha1): install \
+                 its CRD together with a dns-controller-manager or with --answer-dns"
+                    .to_owned(),
+            ),
+            Availability::Denied => Some(
+                "the manager may not list and watch DNSEntries (dns.gardener.cloud) in the dns \
+                 cluster: grant it the role for that cluster"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<Availability>> {
+        Some(self.entries.availability())
+    }
+
+    fn solver(&self, propagation: Option<&Arc<Propagation>>) -> Arc<dyn Solver> {
+        Arc::new(match propagation {
+            Some(propagation) => self.with_propagation(propagation.clone()),
+            None => self.clone(),
+        })
+    }
+
+    async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
+        let keys = self.entries.of_owner(owner);
+        if !keys.is_empty() {
+            self.delete_all(keys).await?;
+            self.state().remove(owner);
+        }
+        Ok(())
     }
 }
 
