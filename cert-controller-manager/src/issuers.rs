@@ -4,7 +4,7 @@
 //!   issuer.
 //! - [`registry`] contains all issuers for the other controllers.
 //! - [`reconcile`] updates the registry; [`watched`] decides when.
-//! - [`acme`] with [`account`], and [`private_ca`], prepare the kinds of issuers.
+//! - [`prepare`] prepares an issuer by its kind: [`acme`] with [`account`], or [`private_ca`].
 //! - [`rotation`] replaces account keys, and [`quota`] limits orders.
 //! - [`status`] and [`conditions`] compute the status.
 
@@ -13,6 +13,7 @@ pub mod acme;
 mod conditions;
 pub mod limits;
 pub mod nameservers;
+mod prepare;
 pub mod private_ca;
 pub mod query;
 pub mod quota;

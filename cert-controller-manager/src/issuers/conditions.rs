@@ -144,7 +144,7 @@ mod tests {
             (
                 &json!({"selfSigned": {}}),
                 before("True"),
-                &Outcome::Ready(Facts::SelfSigned),
+                &Outcome::Ready(Facts::NoDetails),
                 None,
                 vec!["Ready True Ready 2020"],
             ),

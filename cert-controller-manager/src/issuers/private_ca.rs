@@ -63,7 +63,7 @@ impl Controller {
     pub(super) fn prepare_self_signed(&self, key: &IssuerKey) -> Facts {
         let issuer = Arc::new(SelfSignedIssuer::new(self.clock.clone(), self.keys.clone()));
         self.registry.put(key, Lookup::Ready { issuer, quota: None });
-        Facts::SelfSigned
+        Facts::NoDetails
     }
 }
 

@@ -212,22 +212,6 @@ impl Controller {
         }
     }
 
-    /// Prepares the issuer according to its kind. Returns the details for the status.
-    async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, IssuerError> {
-        let spec = &issuer.spec;
-        match (&spec.acme, &spec.ca, &spec.self_signed) {
-            (Some(acme), None, None) => self.prepare_acme(key, issuer, acme).await,
-            (None, Some(ca), None) => self.prepare_ca(key, issuer, ca).await,
-            (None, None, Some(_)) => Ok(self.prepare_self_signed(key)),
-            (None, None, None) => Err(IssuerError::InvalidConfig(
-                "concrete issuer unspecified: set acme, ca or selfSigned".to_owned(),
-            )),
-            _ => Err(IssuerError::InvalidConfig(
-                "invalid issuer spec: either ACME, CA or selfSigned can be set".to_owned(),
-            )),
-        }
-    }
-
     /// Delay of the next pass after a failure; reset after success.
     fn retry_delay(
         &self,

@@ -39,8 +39,8 @@ pub enum Facts {
         /// A problem that does not prevent issuance.
         warning: Option<&'static str>,
     },
-    /// A self-signed issuer, which has no details.
-    SelfSigned,
+    /// An issuer of a kind without details.
+    NoDetails,
 }
 
 impl Facts {
@@ -49,7 +49,7 @@ impl Facts {
     pub fn warning(&self) -> Option<&'static str> {
         match self {
             Self::Ca { warning, .. } => *warning,
-            Self::Acme(_) | Self::SelfSigned => None,
+            Self::Acme(_) | Self::NoDetails => None,
         }
     }
 }
@@ -72,7 +72,7 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
         (_, Outcome::Ready(Facts::Ca { ca, .. })) => (None, Some(ca.clone())),
-        (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
+        (_, Outcome::Ready(Facts::NoDetails)) => (None, None),
         // A status of the other kind is from an older specification.
         (kind, Outcome::Error { .. }) => (
             before.acme.clone().filter(|_| kind != Some(IssuerKind::Ca)),
@@ -119,7 +119,7 @@ pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     let acme = issuer.spec.acme.as_ref();
     let account = match outcome {
         Outcome::Ready(Facts::Acme(registration)) => account::url(registration),
-        Outcome::Ready(Facts::Ca { .. } | Facts::SelfSigned) | Outcome::Error { .. } => None,
+        Outcome::Ready(Facts::Ca { .. } | Facts::NoDetails) | Outcome::Error { .. } => None,
     };
     Some(IssuerFacts {
         kind: IssuerKind::of(&issuer.spec)?,
