@@ -4,187 +4,39 @@
 //! A row contains only what the code needs. Reading is `get list watch`. Server-side apply is `patch`,
 //! and `create` if the object may be new. Only the lease and our definitions need `update`.
 
+mod merged;
 mod roles;
+mod row;
+mod sources;
 mod table;
 
-use std::fmt;
-
+use merged::{Merged, rows};
 pub use roles::{GrantedRole, Scope, roles};
-pub use table::TABLE;
-
-/// The logical clusters, which may be the same cluster.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Cluster {
-    /// Issuers, account keys, running orders and the lease. Trusted.
-    Default,
-    /// Certificates and source objects. Not trusted.
-    Source,
-    /// Challenge DNSEntries.
-    Dns,
-    /// Certificate Secrets.
-    Target,
-}
-
-impl Cluster {
-    /// All clusters, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Default, Self::Source, Self::Dns, Self::Target];
-}
-
-impl fmt::Display for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Default => "default",
-            Self::Source => "source",
-            Self::Dns => "dns",
-            Self::Target => "target",
-        })
-    }
-}
-
-/// A role in a cluster. Each role is granted separately, so that an operator can leave out roles for
-/// disabled features.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Part {
-    /// Issuers and their Secrets.
-    Issuers,
-    /// The lease of the leader.
-    Lease,
-    /// Certificates and source objects.
-    Objects,
-    /// Challenge records.
-    Entries,
-    /// The DNS responder, only for `--answer-dns` and the command `answer`.
-    Answer,
-    /// Secrets of certificates.
-    Secrets,
-    /// Issuers on target, only for `--allow-target-issuers`.
-    TargetIssuers,
-    /// CustomResourceDefinitions; not needed with `--<cluster>.disable-deploy-crds`.
-    Definitions,
-    /// The id of the cluster.
-    Identity,
-    /// Reviews of readers of metrics, only for `--metrics-authorization`.
-    MetricsAuthorization,
-}
-
-impl Part {
-    /// The suffix of the name of the role.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Issuers => "issuers",
-            Self::Lease => "lease",
-            Self::Objects => "objects",
-            Self::Entries => "entries",
-            Self::Answer => "answer",
-            Self::Secrets => "secrets",
-            Self::TargetIssuers => "target-issuers",
-            Self::Definitions => "definitions",
-            Self::Identity => "identity",
-            Self::MetricsAuthorization => "metrics-authorization",
-        }
-    }
-
-    /// The namespaces of the role.
-    #[must_use]
-    pub fn scope(self) -> RoleScope {
-        match self {
-            Self::Issuers => RoleScope::IssuerNamespace,
-            Self::Lease => RoleScope::LeaseNamespace,
-            Self::Entries | Self::Answer => RoleScope::DnsNamespace,
-            Self::Identity => RoleScope::KubeSystem,
-            Self::Objects
-            | Self::Secrets
-            | Self::TargetIssuers
-            | Self::Definitions
-            | Self::MetricsAuthorization => RoleScope::Everywhere,
-        }
-    }
-}
-
-/// The namespaces of a role: a ClusterRole, or a Role in one namespace.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RoleScope {
-    /// All namespaces.
-    Everywhere,
-    /// `--issuer-namespace`
-    IssuerNamespace,
-    /// `--namespace`
-    LeaseNamespace,
-    /// `--dns-namespace`, or all namespaces if it is not set
-    DnsNamespace,
-    /// `kube-system`
-    KubeSystem,
-}
-
-impl fmt::Display for RoleScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Everywhere => "all",
-            Self::IssuerNamespace => "`--issuer-namespace`",
-            Self::LeaseNamespace => "`--namespace`",
-            Self::DnsNamespace => "`--dns-namespace`, else all",
-            Self::KubeSystem => "kube-system",
-        })
-    }
-}
-
-/// Restriction to names of objects.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Names {
-    /// No restriction.
-    Any,
-    /// The lease of the leader.
-    Lease,
-    /// These names.
-    These(&'static [&'static str]),
-}
-
-/// A permission of the manager.
-#[derive(Clone, Copy, Debug)]
-pub struct Row {
-    /// Cluster.
-    pub cluster: Cluster,
-    /// Role.
-    pub part: Part,
-    /// API group, empty for core.
-    pub group: &'static str,
-    /// Plurals, separated by spaces.
-    pub resources: &'static str,
-    /// Names of the objects.
-    pub names: Names,
-    /// Verbs, separated by spaces.
-    pub verbs: &'static str,
-    /// Reason.
-    pub why: &'static str,
-}
+pub use row::{Cluster, Names, Part, RoleScope, Row};
+pub use table::table;
 
 /// Renders the table as Markdown.
 #[must_use]
 pub fn markdown() -> String {
-    use fmt::Write as _;
+    use std::fmt::Write as _;
     let mut text = HEAD.to_owned();
     for cluster in Cluster::ALL {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n## {cluster}\n\n{COLUMNS}");
-        for row in TABLE.iter().filter(|row| row.cluster == cluster) {
+        for Merged { row, resources } in rows(cluster) {
             let group = if row.group.is_empty() { "" } else { " of " };
             let names = match row.names {
                 Names::Any => String::new(),
                 Names::Lease => " (the lease)".to_owned(),
                 Names::These(names) => format!(" ({})", names.join(", ")),
             };
-            let resources = format!("{}{group}{}{names}", list(row.resources), row.group);
+            let resources = format!("{}{group}{}{names}", resources.join(", "), row.group);
             let (part, scope) = (row.part.name(), row.part.scope());
-            let verbs = list(row.verbs);
+            let verbs = row.verbs.replace(' ', ", ");
             let _ = writeln!(text, "| {part} | {scope} | {resources} | {verbs} | {} |", row.why);
         }
     }
     text
-}
-
-fn list(words: &str) -> String {
-    words.split(' ').collect::<Vec<_>>().join(", ")
 }
 
 const HEAD: &str = "\
@@ -206,7 +58,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_reason_and_valid_verbs() {
-        for row in TABLE {
+        for row in table() {
             assert!(!row.why.is_empty() && !row.why.contains('|'), "{row:?}");
             for verb in row.verbs.split(' ') {
                 let known = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -217,31 +69,26 @@ mod tests {
 
     #[test]
     fn no_permission_is_granted_twice_in_one_role() {
-        for (index, row) in TABLE.iter().enumerate() {
-            for other in &TABLE[index + 1..] {
-                let same =
-                    (row.cluster, row.part, row.group) == (other.cluster, other.part, other.group);
-                let shared = row.resources.split(' ').find(|one| {
-                    other.resources.split(' ').any(|two| two == *one) && row.names == other.names
-                });
-                assert!(!same || shared.is_none(), "{row:?} and {other:?} share {shared:?}");
-            }
+        let table = table();
+        for (index, row) in table.iter().enumerate() {
+            let key = |row: &Row| (row.cluster, row.part, row.group, row.resource, row.names);
+            let other = table[index + 1..].iter().find(|other| key(other) == key(row));
+            assert!(other.is_none(), "{row:?} and {other:?} grant the same");
         }
     }
 
     /// The source is not trusted, so the manager must not read credentials there.
     #[test]
     fn secrets_and_issuers_are_not_read_on_source() {
-        let rows = TABLE.iter().filter(|row| row.cluster == Cluster::Source);
-        for row in rows {
-            assert!(!row.resources.contains("secrets") && !row.resources.contains("issuers"));
+        for row in table().iter().filter(|row| row.cluster == Cluster::Source) {
+            assert!(!row.resource.contains("secrets") && !row.resource.contains("issuers"));
         }
     }
 
     #[test]
     fn the_reference_contains_every_cluster_and_reason() {
         let text = markdown();
-        assert!(TABLE.iter().all(|row| text.contains(row.why)));
+        assert!(table().iter().all(|row| text.contains(row.why)));
         assert!(Cluster::ALL.iter().all(|cluster| text.contains(&format!("\n## {cluster}\n"))));
     }
 }

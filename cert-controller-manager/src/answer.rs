@@ -12,6 +12,8 @@ pub mod server;
 pub mod zone;
 
 mod entries;
+mod error;
+mod handler;
 mod tcp;
 
 use std::{
@@ -24,11 +26,8 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    entries::Served,
-    server::{Server, Shared},
-    zone::Table,
-};
+pub use self::error::AnswerError;
+use self::{entries::Served, handler::Shared, server::Server, zone::Table};
 
 /// Configuration of the responder.
 #[derive(Clone, Debug, Default)]
@@ -44,22 +43,6 @@ pub struct Options {
     /// Public addresses of this server (`--answer-address`). Without them, the name server has no address
     /// records, and the delegation needs glue.
     pub addresses: Vec<IpAddr>,
-}
-
-/// An error of the responder.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
-    /// A socket cannot be bound.
-    #[error("cannot listen on {address}")]
-    Bind {
-        /// Address.
-        address: SocketAddr,
-        /// Error of the system.
-        source: std::io::Error,
-    },
-    /// The server failed.
-    #[error("the DNS server failed: {0}")]
-    Server(String),
 }
 
 /// Runs the responder until `shutdown`. The sockets are open before the first entry is read, so an entry

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod certificate;
+pub mod classes;
 pub mod cluster_identities;
 pub mod dnsentry;
 pub mod gateway;
@@ -17,6 +18,7 @@ pub mod trim;
 pub mod well_known;
 
 pub use certificate::Certificate;
+pub use classes::Classes;
 pub use cluster_identities::ClusterIdentities;
 pub use issuer::Issuer;
 pub use names::{
@@ -28,6 +30,6 @@ use kube::{Resource, ResourceExt};
 
 /// Whether an object has one of these classes.
 #[must_use]
-pub fn is_served<K: Resource>(object: &K, classes: &crate::config::Classes) -> bool {
+pub fn is_served<K: Resource>(object: &K, classes: &Classes) -> bool {
     classes.serves(object.annotations().get(well_known::CLASS).map(String::as_str))
 }

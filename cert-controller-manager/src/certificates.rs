@@ -20,6 +20,7 @@ pub mod ownership;
 pub mod progress;
 pub mod publish_status;
 pub mod reconcile;
+pub mod record;
 pub mod records;
 pub mod reissue;
 pub mod release;

@@ -6,24 +6,10 @@ use kube::{CustomResourceExt, ResourceExt};
 use crate::{
     access::{self, Cluster, Scope},
     api::{Certificate, CertificateRevocation, Issuer},
+    cli::GeneratedFiles,
     config,
     runtime::{crds, metrics},
 };
-
-/// A kind of generated files.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub enum GeneratedFiles {
-    /// CustomResourceDefinitions
-    Crds,
-    /// Reference of flags, as Markdown
-    Flags,
-    /// Roles of the manager, one file for each logical cluster
-    Roles,
-    /// Reference of permissions, as Markdown
-    Access,
-    /// Reference of metrics, as Markdown
-    Metrics,
-}
 
 /// The names and contents of the files.
 ///

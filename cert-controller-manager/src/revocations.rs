@@ -1,6 +1,7 @@
 //! CertificateRevocations: revokes certificates of a Certificate at its CA.
 //!
-//! A pass runs [`observe`] (current state, as [`observed`] values; [`holders`] finds the
+//! [`watch_handlers`] decides when a pass is needed; the state is in [`controller`]. A pass
+//! ([`reconcile`]) runs [`observe`] (current state, as [`observed`] values; [`holders`] finds the
 //! Certificates) → [`plan`] (next step, pure) → [`act`] (execution) → [`status`]. A pass reads
 //! everything from the API servers: revocations are rare and must not use outdated state.
 //!
@@ -26,12 +27,15 @@
 //! need the same flag.
 
 pub mod act;
+pub mod controller;
 pub mod holders;
 pub mod index;
 pub mod mark;
 pub mod observe;
 pub mod observed;
+mod pass;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
 mod trim;
+pub mod watch_handlers;

@@ -20,6 +20,7 @@ pub mod pages;
 pub mod profile;
 pub mod queue;
 pub mod requeue;
+pub mod role;
 pub mod small_set;
 pub mod tasks;
 pub mod watch;

@@ -5,7 +5,9 @@
 //! [`crate::issue::acme`].
 
 pub mod account;
+mod bounds;
 pub mod client;
+mod identifier;
 pub mod jws;
 pub mod order;
 pub mod problem;

@@ -3,10 +3,12 @@
 pub(crate) mod armor;
 pub mod bundle;
 pub mod cert_id;
+pub(crate) mod der;
 pub mod disposition;
 pub mod key;
 pub mod limit_scope;
 pub mod name;
+pub mod phase;
 pub mod reason;
 pub mod request;
 pub mod scope;

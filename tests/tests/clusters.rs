@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::{Result, ensure};
 use cert_controller_manager::runtime::{
-    clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig, Reachability, Role},
+    clusters::{ClusterOptions, ClusterSettings, Clusters, Kubeconfig},
     crds::{self, CrdSettings, MAINTAINER},
     fence::Fence,
     identity::identify,
+    role::{Reachability, Role},
 };
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Namespace},

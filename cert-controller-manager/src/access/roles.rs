@@ -4,7 +4,10 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 
-use super::{Cluster, Names, Part, RoleScope, Row, TABLE};
+use super::{
+    merged::{Merged, rows},
+    row::{Cluster, Names, Part, RoleScope},
+};
 
 /// Flags that the roles depend on.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ pub enum GrantedRole {
 #[must_use]
 pub fn roles(cluster: Cluster, scope: &Scope) -> Vec<GrantedRole> {
     let mut parts: Vec<Part> = Vec::new();
-    for row in TABLE.iter().filter(|row| row.cluster == cluster) {
+    for Merged { row, .. } in rows(cluster) {
         if !parts.contains(&row.part) {
             parts.push(row.part);
         }
@@ -62,8 +65,8 @@ fn role(cluster: Cluster, part: Part, scope: &Scope) -> GrantedRole {
         RoleScope::DnsNamespace => scope.dns_namespace.clone(),
         RoleScope::KubeSystem => Some("kube-system".to_owned()),
     };
-    let rows = TABLE.iter().filter(|row| (row.cluster, row.part) == (cluster, part));
-    let rules: Vec<PolicyRule> = rows.map(|row| rule(row, scope)).collect();
+    let rows = rows(cluster).into_iter().filter(|merged| merged.row.part == part);
+    let rules: Vec<PolicyRule> = rows.map(|merged| rule(merged, scope)).collect();
     let metadata = ObjectMeta {
         name: Some(format!("cert-controller-manager-{cluster}-{}", part.name())),
         namespace,
@@ -77,17 +80,16 @@ fn role(cluster: Cluster, part: Part, scope: &Scope) -> GrantedRole {
     }
 }
 
-fn rule(row: &Row, scope: &Scope) -> PolicyRule {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+fn rule(Merged { row, resources }: Merged, scope: &Scope) -> PolicyRule {
     PolicyRule {
         api_groups: Some(vec![row.group.to_owned()]),
-        resources: Some(words(row.resources)),
+        resources: Some(resources.into_iter().map(str::to_owned).collect()),
         resource_names: match row.names {
             Names::Any => None,
             Names::Lease => Some(vec![scope.lease.clone()]),
             Names::These(names) => Some(names.iter().map(|name| (*name).to_owned()).collect()),
         },
-        verbs: words(row.verbs),
+        verbs: row.verbs.split(' ').map(str::to_owned).collect(),
         ..PolicyRule::default()
     }
 }

@@ -1,6 +1,9 @@
 //! The rows of the table.
 
-use super::{Cluster, Names, Part, Row};
+use super::{
+    row::{Cluster, Names, Part, Row},
+    sources,
+};
 
 const OURS: &str = "cert.gardener.cloud";
 const READ: &str = "get list watch";
@@ -19,7 +22,13 @@ const ALL_DEFINITIONS: Names = Names::These(&[
 ]);
 
 /// All permissions of the manager.
-pub const TABLE: &[Row] = &[
+#[must_use]
+pub fn table() -> Vec<Row> {
+    [ISSUERS_AND_CERTIFICATES, &sources::rows(), OTHERS].concat()
+}
+
+/// Permissions in the default cluster, and those for Certificates in the source cluster.
+const ISSUERS_AND_CERTIFICATES: &[Row] = &[
     row(
         (Cluster::Default, Part::Issuers),
         (OURS, "issuers"),
@@ -87,54 +96,10 @@ pub const TABLE: &[Row] = &[
     ),
     REVOCATIONS[0],
     REVOCATION_STATUS[0],
-    row(
-        (Cluster::Source, Part::Objects),
-        ("", "services"),
-        READ_AND_PATCH,
-        "Watches annotated Services; patches finalizers",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("networking.k8s.io", "ingresses"),
-        READ_AND_PATCH,
-        "Watches annotated Ingresses; patches finalizers",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("gateway.networking.k8s.io", "gateways listenersets"),
-        READ_AND_PATCH,
-        "Watches annotated Gateways and ListenerSets; patches finalizers",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("gateway.networking.k8s.io", "httproutes grpcroutes tlsroutes"),
-        READ,
-        "Reads host names of routes for Gateways",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("", "namespaces"),
-        READ,
-        "Reads labels of namespaces, for selectors of Gateways",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("gateway.networking.x-k8s.io", "xlistenersets"),
-        READ_AND_PATCH,
-        "Watches XListenerSets, the experimental ListenerSets; patches finalizers",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("networking.istio.io", "gateways"),
-        READ_AND_PATCH,
-        "Watches annotated Istio Gateways; patches finalizers",
-    ),
-    row(
-        (Cluster::Source, Part::Objects),
-        ("networking.istio.io", "virtualservices"),
-        READ,
-        "Reads host names for Istio Gateways",
-    ),
+];
+
+/// The other permissions.
+const OTHERS: &[Row] = &[
     row(
         (Cluster::Source, Part::Objects),
         ("events.k8s.io", "events"),
@@ -282,19 +247,19 @@ const NEW_DEFINITIONS: [Row; 3] = {
 
 const fn row(
     role: (Cluster, Part),
-    resources: (&'static str, &'static str),
+    resource: (&'static str, &'static str),
     verbs: &'static str,
     why: &'static str,
 ) -> Row {
-    named(role, resources, Names::Any, verbs, why)
+    named(role, resource, Names::Any, verbs, why)
 }
 
 const fn named(
     (cluster, part): (Cluster, Part),
-    (group, resources): (&'static str, &'static str),
+    (group, resource): (&'static str, &'static str),
     names: Names,
     verbs: &'static str,
     why: &'static str,
 ) -> Row {
-    Row { cluster, part, group, resources, names, verbs, why }
+    Row { cluster, part, group, resource, names, verbs, why }
 }

@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    server::Shared,
+    handler::Shared,
     zone::{MAX_TTL, Source},
 };
 use crate::{

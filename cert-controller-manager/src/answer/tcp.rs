@@ -2,6 +2,7 @@
 //! the size of a query, and time. The listener of hickory-server limits neither connections nor buffers.
 
 mod connections;
+mod limits;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,7 +13,6 @@ use hickory_server::{
     server::{Request, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponse,
 };
-use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,40 +21,8 @@ use tokio::{
 };
 
 use self::connections::{Admission, Connections, Source};
-use super::server::Handler;
-
-/// Limits for clients.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Limits {
-    /// Maximum number of connections. A new connection closes the oldest one (RFC 7766 section 6.2.3).
-    pub(super) connections: usize,
-    /// Maximum number of connections of one source. A new one closes its oldest. This is most of the total,
-    /// because the resolver of a CA queries many names at once, and a proxy or NAT hides the source.
-    pub(super) per_source: usize,
-    /// Deadline to read a query, and to write a response.
-    pub(super) timeout: Duration,
-    /// Maximum duration of a connection.
-    pub(super) life: Duration,
-}
-
-impl Limits {
-    /// The limits of one of `listeners`. The process reserves most file descriptors for itself.
-    pub(super) fn of_this_process(listeners: usize) -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Self::with(usize::try_from(descriptors).unwrap_or(usize::MAX), listeners)
-    }
-
-    fn with(descriptors: usize, listeners: usize) -> Self {
-        let all = (descriptors / 4).clamp(1, MAX_CONNECTIONS);
-        let connections = (all / listeners.max(1)).max(1);
-        Self {
-            connections,
-            per_source: (connections - connections / 4).max(1),
-            timeout: Duration::from_secs(5),
-            life: Duration::from_secs(30),
-        }
-    }
-}
+pub(super) use self::limits::Limits;
+use super::handler::Handler;
 
 /// Serves connections. Never returns.
 pub(super) async fn serve(listener: TcpListener, handler: Handler, limits: Limits) -> Infallible {
@@ -154,8 +122,6 @@ impl ResponseHandler for StoredResponse {
 
 /// Delay after a failed `accept`.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Maximum number of connections: more than resolvers use for challenge records at a time.
-const MAX_CONNECTIONS: usize = 512;
 /// Maximum size of a query: a name of 255 bytes and some options.
 const MAX_QUESTION: usize = 2048;
 

@@ -1,6 +1,6 @@
 //! Keys of objects, clusters and tenants.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use cert_lib::solve::Owner;
 use kube::{Resource, ResourceExt};
@@ -66,20 +66,20 @@ pub enum CertificateCluster {
     Target,
 }
 
-/// Identifies a Certificate.
+/// Identifies a Certificate. Clones share memory, because several indexes have each key.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CertificateKey {
     /// Cluster
     pub cluster: CertificateCluster,
     /// Namespace and name
-    pub object: ObjectKey,
+    pub object: Arc<ObjectKey>,
 }
 
 impl CertificateKey {
     /// The key of the Certificate `object` in `cluster`.
     #[must_use]
     pub fn new(cluster: CertificateCluster, object: ObjectKey) -> Self {
-        Self { cluster, object }
+        Self { cluster, object: Arc::new(object) }
     }
 
     /// The tenant of the Certificate.
@@ -107,7 +107,7 @@ impl CertificateKey {
             Some(object) => (CertificateCluster::Target, object),
             None => (CertificateCluster::Source, text),
         };
-        ObjectKey::parse(object).map(|object| Self { cluster, object })
+        ObjectKey::parse(object).map(|object| Self::new(cluster, object))
     }
 }
 

@@ -21,7 +21,7 @@ use serde::{
 use serde_json::Value;
 
 /// Group, versions, kind and plural of a resource.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KindName {
     /// API group, empty for the core group.
     pub group: &'static str,

@@ -74,6 +74,7 @@ impl OrderStore for PassOrder<'_> {
                 transient_error: None,
                 stored: false,
                 found_in: None,
+                wait: None,
             },
         };
         let order = controller.orders.save(pass.key, order).await?;
@@ -145,7 +146,7 @@ impl Controller {
         };
         let issuer = PassIssuer { controller: self, pass, issuer };
         let mut orders = PassOrder { controller: self, pass, order, permit };
-        let failed = self.retry_states.backoff(pass.key, pass.certificate);
+        let failed = self.records.backoff(pass.key, pass.certificate);
         let outcome = drive(&issuer, request, &mut orders, failed, self.clock.as_ref()).await?;
         let PassOrder { order, permit, .. } = orders;
         let message = outcome.to_string();
@@ -209,7 +210,7 @@ impl Controller {
         if error.disposition() == Disposition::FixIssuer {
             self.issuers.recheck(&pass.observed.issuer.key, error.to_string());
         }
-        self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, backoff);
+        self.records.record_failure(pass.key, pass.certificate.metadata.generation, backoff);
         Ok(())
     }
 }

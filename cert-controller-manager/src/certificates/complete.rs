@@ -67,10 +67,10 @@ impl Controller {
         self.orders.delete(pass.key).await?;
         pass.observed.order.issued(self.clock.now());
         let reissued = self.reissued_now(pass, request, why);
-        self.retry_states.record_issued(pass.key, bundle.leaf.not_before);
-        self.retry_states.record_success(pass.key);
+        self.records.record_issued(pass.key, bundle.leaf.not_before);
+        self.records.record_success(pass.key);
         self.claims.release(pass.key);
-        self.records.forget(pass.key);
+        self.records.change(pass.key, |record| record.issuance = None);
         if pass.observed.issuer.capabilities().renewal_info {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }
@@ -127,14 +127,14 @@ impl Controller {
         let order = self.orders.get(pass.key);
         let previous = match &order {
             Some(order) => order.transient_error,
-            None => self.retry_states.backoff(pass.key, pass.certificate),
+            None => self.records.backoff(pass.key, pass.certificate),
         };
         let previous = previous.map(|backoff| backoff.interval);
         let disposition = Disposition::Retry(RetrySchedule::Transport);
         let wait = backoff::after(disposition, previous, self.clock.now());
         self.orders.record_error(pass.key, wait);
         if order.is_none() {
-            self.retry_states.record_failure(pass.key, pass.certificate.metadata.generation, wait);
+            self.records.record_failure(pass.key, pass.certificate.metadata.generation, wait);
         }
         // The issuer has done its part, so the next Certificate in the queue can have the slot.
         self.orders.release_permit(pass.key);

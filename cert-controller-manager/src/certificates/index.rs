@@ -1,16 +1,21 @@
 //! All Certificates in memory, by name, by Secret and by request.
 //!
 //! Reads watch events and the responses to our own writes, so that a pass sees the writes of the
-//! previous pass before the watch does.
+//! previous pass before the watch does. [`entry`] is what it keeps of each Certificate.
+
+mod entry;
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use kube::ResourceExt;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use self::entry::Entry;
+pub use self::entry::Summary;
 use super::identity::RequestIdentity;
 use crate::{
     api::{Certificate, CertificateCluster, CertificateKey, ObjectKey, trim::trim, well_known},
@@ -23,7 +28,7 @@ pub struct Index(RwLock<Maps>);
 
 #[derive(Debug, Default)]
 struct Maps {
-    certificates: HashMap<CertificateKey, Arc<Certificate>>,
+    certificates: HashMap<CertificateKey, Entry>,
     by_secret: HashMap<ObjectKey, SmallSet<CertificateKey>>,
     /// Certificates that can share a certificate, by the hash of their request identity.
     by_identity: HashMap<u64, SmallSet<CertificateKey>>,
@@ -64,12 +69,10 @@ impl Index {
         let hash = maps.hasher.hash_one(&identity);
         let others = maps.by_identity.get(&hash).into_iter().flatten();
         let others = others.filter(|other| *other != key).take(limit);
-        let others = others.filter_map(|key| Some((key, maps.certificates.get(key)?)));
-        let others = others
-            .filter(|(key, other)| {
-                RequestIdentity::of(key, other, maps.across).as_ref() == Some(&identity)
-            })
-            .map(|(key, other)| (key.clone(), other.clone()));
+        let others = others.filter_map(|key| Some((key.clone(), maps.get(key)?)));
+        let others = others.filter(|(key, other)| {
+            RequestIdentity::of(key, other, maps.across).as_ref() == Some(&identity)
+        });
         EqualRequests { identity_hash: Some(hash), others: others.collect() }
     }
 
@@ -83,16 +86,15 @@ impl Index {
         let maps = self.read();
         let identity = RequestIdentity::of(this.0, this.1, maps.across);
         let other = maps
-            .certificates
             .get(other)
-            .and_then(|certificate| RequestIdentity::of(other, certificate, maps.across));
+            .and_then(|certificate| RequestIdentity::of(other, &certificate, maps.across));
         identity.is_some() && identity == other
     }
 
     /// The Certificate, if it exists.
     #[must_use]
     pub fn get(&self, key: &CertificateKey) -> Option<Arc<Certificate>> {
-        self.read().certificates.get(key).cloned()
+        self.read().get(key)
     }
 
     /// Stores the response to our own write, unless the watch has reported a deletion or another
@@ -121,13 +123,9 @@ impl Index {
         let key = CertificateKey::new(cluster, ObjectKey::of(certificate.as_ref()));
         let mut maps = self.write();
         if let Some(known) = maps.certificates.get_mut(&key)
-            && version(known) >= version(&certificate)
+            && known.version() >= version(&certificate)
         {
-            // The watched object shares memory with other watch handlers, the write response does
-            // not.
-            if known.metadata.resource_version == certificate.metadata.resource_version {
-                *known = certificate;
-            }
+            known.share(&certificate);
             return Vec::new();
         }
         let mut concerned = maps.forget(&key);
@@ -152,7 +150,7 @@ impl Index {
     pub fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.read();
         let keys = maps.certificates.keys().filter(|key| key.cluster == cluster);
-        keys.map(|key| key.object.clone()).collect()
+        keys.map(|key| key.object.as_ref().clone()).collect()
     }
 
     /// The Certificates with this Secret.
@@ -181,47 +179,49 @@ impl Index {
         let own = age(certificate);
         let others = maps.by_secret.get(secret)?.iter();
         others
-            .filter_map(|key| Some((key, maps.certificates.get(key)?)))
+            .filter_map(|key| Some((key, maps.get(key)?)))
             .filter(|(key, other)| {
-                other.metadata.deletion_timestamp.is_none() && counts(key, other)
+                other.metadata.deletion_timestamp.is_none() && counts(key, other.as_ref())
             })
-            .filter(|(_, other)| other.uid() != certificate.uid() && age(other) < own)
+            .filter(|(_, other)| other.uid() != certificate.uid() && age(other.as_ref()) < own)
             .map(|(key, _)| key.clone())
             .min()
     }
 
-    /// The Certificates for which `filter` holds.
+    /// The Certificates that are not ready and for which `filter` holds.
     #[must_use]
-    pub fn matching(
+    pub fn unready(
         &self,
         filter: impl Fn(&CertificateKey, &Certificate) -> bool,
     ) -> Vec<CertificateKey> {
         let maps = self.read();
-        maps.certificates
-            .iter()
-            .filter(|(key, certificate)| filter(key, certificate))
-            .map(|(key, _)| key.clone())
-            .collect()
+        let unready = maps.certificates.iter().filter(|(_, entry)| !entry.summary().is_ready());
+        let matching = unready.filter(|(key, entry)| {
+            entry.certificate().is_some_and(|certificate| filter(key, &certificate))
+        });
+        matching.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Calls `f` for each Certificate, without holding the lock.
-    pub fn each(&self, f: impl FnMut(&Certificate)) {
-        let all: Vec<_> = self.read().certificates.values().cloned().collect();
-        all.iter().map(AsRef::as_ref).for_each(f);
-    }
-
-    /// Maps each Certificate to a value, while holding the read lock.
+    /// The Certificates of other namespaces whose Secret is in `namespace`.
     #[must_use]
-    pub fn map<T>(&self, f: impl Fn(&Certificate) -> T) -> Vec<T> {
-        self.read().certificates.values().map(|certificate| f(certificate)).collect()
+    pub fn foreign_users(&self, namespace: &str) -> Vec<CertificateKey> {
+        let maps = self.read();
+        let here = maps.by_secret.iter().filter(|(secret, _)| secret.namespace == namespace);
+        let users = here.flat_map(|(_, users)| users);
+        users.filter(|key| key.object.namespace != namespace).cloned().collect()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    /// Calls `visit` for each Certificate. It must not wait.
+    pub fn each(&self, mut visit: impl FnMut(&CertificateKey, &Summary)) {
+        self.read().certificates.iter().for_each(|(key, entry)| visit(key, entry.summary()));
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Maps> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Maps> {
+        self.0.read()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Maps> {
+        self.0.write()
     }
 }
 
@@ -229,6 +229,10 @@ impl Maps {
     fn identity_hash(&self, key: &CertificateKey, certificate: &Certificate) -> Option<u64> {
         let identity = RequestIdentity::of(key, certificate, self.across)?;
         Some(self.hasher.hash_one(&identity))
+    }
+
+    fn get(&self, key: &CertificateKey) -> Option<Arc<Certificate>> {
+        self.certificates.get(key)?.certificate()
     }
 
     /// Adds a Certificate; returns the others with the same Secret.
@@ -243,15 +247,16 @@ impl Maps {
         if let Some(hash) = self.identity_hash(&key, &certificate) {
             self.by_identity.entry(hash).or_default().insert(key.clone());
         }
-        self.certificates.insert(key, certificate);
+        self.certificates.insert(key, Entry::new(certificate));
         others
     }
 
     /// Removes a Certificate; returns the others with the same Secret.
     fn forget(&mut self, key: &CertificateKey) -> BTreeSet<CertificateKey> {
-        let Some(known) = self.certificates.remove(key) else { return BTreeSet::new() };
+        let known = self.certificates.remove(key).and_then(|entry| entry.certificate());
+        let Some(known) = known else { return BTreeSet::new() };
         if let Some(hash) = self.identity_hash(key, &known)
-            && let Entry::Occupied(mut same) = self.by_identity.entry(hash)
+            && let hash_map::Entry::Occupied(mut same) = self.by_identity.entry(hash)
         {
             same.get_mut().remove(key);
             if same.get().is_empty() {
@@ -275,123 +280,4 @@ fn version(certificate: &Certificate) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn certificate(name: &str, secret: &str, version: u64, created: &str) -> Certificate {
-        serde_json::from_value(json!({
-            "apiVersion": "cert.gardener.cloud/v1alpha1",
-            "kind": "Certificate",
-            "metadata": {
-                "namespace": "ns", "name": name, "uid": name,
-                "resourceVersion": version.to_string(), "creationTimestamp": created,
-            },
-            "spec": { "commonName": "example.org", "secretName": secret },
-        }))
-        .unwrap()
-    }
-
-    fn key(name: &str) -> CertificateKey {
-        CertificateKey::new(CertificateCluster::Source, secret(name))
-    }
-
-    fn secret(name: &str) -> ObjectKey {
-        ObjectKey::new("ns", name)
-    }
-
-    #[test]
-    fn an_older_version_does_not_replace_a_newer_one() {
-        let index = Index::default();
-        index.put(CertificateCluster::Source, certificate("a", "new", 9, "2026-01-01T00:00:00Z"));
-        index.put(CertificateCluster::Source, certificate("a", "old", 8, "2026-01-01T00:00:00Z"));
-        assert_eq!(index.of_secret(&secret("new")), [key("a")]);
-        assert!(index.of_secret(&secret("old")).is_empty());
-    }
-
-    #[test]
-    fn managed_fields_of_a_write_response_are_dropped() {
-        let index = Index::default();
-        index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
-        let mut answer = certificate("a", "a", 2, "2026-01-01T00:00:00Z");
-        answer.metadata.managed_fields = Some(vec![Default::default()]);
-        index.update(&key("a"), answer);
-        let known = index.get(&key("a")).unwrap();
-        assert_eq!(known.resource_version().as_deref(), Some("2"));
-        assert!(known.managed_fields().is_empty());
-    }
-
-    #[test]
-    fn the_watched_object_replaces_the_write_response() {
-        let index = Index::default();
-        index.put(CertificateCluster::Source, certificate("a", "a", 1, "2026-01-01T00:00:00Z"));
-        index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
-        let echo = Arc::new(certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
-        assert_eq!(index.put(CertificateCluster::Source, echo.clone()), []);
-        assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
-        // The order of watch event and write response does not matter.
-        index.update(&key("a"), certificate("a", "a", 2, "2026-01-01T00:00:00Z"));
-        assert!(Arc::ptr_eq(&echo, &index.get(&key("a")).unwrap()));
-    }
-
-    #[test]
-    fn of_two_certificates_created_in_one_second_the_issued_one_owns_the_secret() {
-        let index = Index::default();
-        let time = "2026-01-01T00:00:00Z";
-        let mut served = certificate("z-served", "shared", 1, time);
-        served.labels_mut().insert(well_known::HASH.to_owned(), "x".to_owned());
-        let other = certificate("a-other", "shared", 2, time);
-        index.put(CertificateCluster::Source, served.clone());
-        index.put(CertificateCluster::Source, other.clone());
-        assert_eq!(index.rival(&served, &secret("shared"), |_, _| true), None);
-        let rival = index.rival(&other, &secret("shared"), |_, _| true);
-        assert_eq!(rival, Some(key("z-served")));
-    }
-
-    #[test]
-    fn the_older_of_two_certificates_owns_the_secret_and_its_removal_concerns_the_other() {
-        let index = Index::default();
-        let older = certificate("older", "shared", 1, "2026-01-01T00:00:00Z");
-        let younger = certificate("a-younger", "shared", 2, "2026-01-02T00:00:00Z");
-        index.put(CertificateCluster::Source, younger.clone());
-        assert_eq!(
-            index.put(CertificateCluster::Source, older.clone()),
-            [key("a-younger"), key("older")]
-        );
-        assert_eq!(
-            index.put(CertificateCluster::Source, older.clone()),
-            [],
-            "a repeated event of our own write concerns no Certificate"
-        );
-        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), Some(key("older")));
-        assert_eq!(index.rival(&older, &secret("shared"), |_, _| true), None);
-        assert_eq!(index.remove(&key("older")), [key("a-younger")]);
-        assert_eq!(index.rival(&younger, &secret("shared"), |_, _| true), None);
-    }
-
-    #[test]
-    fn equal_requests_are_found_across_namespaces_only_if_sharing_is_enabled() {
-        let made = |namespace: &str, name: &str| {
-            let mut made = certificate(name, name, 1, "2026-01-01T00:00:00Z");
-            made.metadata.namespace = Some(namespace.to_owned());
-            made
-        };
-        for (across, wanted) in [(false, vec!["ns/b"]), (true, vec!["ns/b", "other/c"])] {
-            let index = Index::sharing(across);
-            let all = [made("ns", "a"), made("ns", "b"), made("other", "c")];
-            all.iter().for_each(|it| drop(index.put(CertificateCluster::Source, it.clone())));
-            index.put(CertificateCluster::Target, made("ns", "d"));
-            let mut another = made("ns", "e");
-            another.spec.common_name = Some("other.example.org".to_owned());
-            index.put(CertificateCluster::Source, another);
-            let found = |most| index.equal_requests(&key("a"), &all[0], most).others;
-            let names: Vec<_> = found(9).iter().map(|(key, _)| key.object.to_string()).collect();
-            assert_eq!(names, wanted, "{across}");
-            assert_eq!(found(1).len(), 1);
-            let are = |name| index.are_equal_requests((&key("a"), &all[0]), &key(name));
-            assert!(are("b") && !are("e") && !are("gone"));
-            index.remove(&key("b"));
-            assert_eq!(found(9).len(), wanted.len() - 1);
-        }
-    }
-}
+mod tests;

@@ -2,22 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
 use super::reconcile::Controller;
 use crate::{
-    api::{Certificate, IssuerKey, ObjectKey, is_served},
+    api::{Certificate, IssuerKey},
     runtime::metrics::{CertificateEntry, Inventory, SecretCounts},
 };
 
 impl Inventory for Controller {
     fn certificates(&self, visit: &mut dyn FnMut(&CertificateEntry<'_>)) {
         let now = self.clock.now();
-        self.index.each(|certificate| {
-            if is_served(certificate, &self.settings.classes) {
-                let issuer = self.used_issuer(certificate);
-                visit(&self.entry(certificate, &issuer, now));
+        let default_issuer = IssuerKey::Default(self.settings.default_issuer.clone());
+        self.index.each(|key, summary| {
+            if !self.settings.classes.serves(summary.class.as_deref()) {
+                return;
             }
+            let left = summary.not_after.map(|end| end.duration_since(now));
+            visit(&CertificateEntry {
+                namespace: &key.object.namespace,
+                name: &key.object.name,
+                issuer: summary.issuer.as_ref().unwrap_or(&default_issuer),
+                state: summary.state,
+                reason: summary.reason,
+                not_after: summary.not_after,
+                renewal_at: summary.renewal_at,
+                overdue: left.is_some_and(|left| left < self.settings.renewal_overdue_window),
+            });
         });
     }
 
@@ -35,44 +44,6 @@ impl Inventory for Controller {
             total: number(count.total),
             backup: number(count.backup),
             revoked: number(count.revoked),
-        }
-    }
-}
-
-impl Controller {
-    /// The issuer in the status; the default issuer if the status has none.
-    fn used_issuer(&self, certificate: &Certificate) -> IssuerKey {
-        let used = certificate.status.as_ref().and_then(|status| status.issuer_ref.as_ref());
-        match used {
-            Some(used) if used.cluster.as_deref() == Some("target") => {
-                IssuerKey::Target(ObjectKey::new(&used.namespace, &used.name))
-            }
-            Some(used) => IssuerKey::Default(used.name.clone()),
-            None => IssuerKey::Default(self.settings.default_issuer.clone()),
-        }
-    }
-
-    fn entry<'a>(
-        &self,
-        certificate: &'a Certificate,
-        issuer: &'a IssuerKey,
-        now: Timestamp,
-    ) -> CertificateEntry<'a> {
-        let status = certificate.status.as_ref();
-        let time = |text: Option<&String>| text.and_then(|text| text.parse().ok());
-        let not_after = time(status.and_then(|status| status.expiration_date.as_ref()));
-        let left = not_after.map(|end: Timestamp| end.duration_since(now));
-        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
-        CertificateEntry {
-            namespace: certificate.metadata.namespace.as_deref().unwrap_or_default(),
-            name: certificate.metadata.name.as_deref().unwrap_or_default(),
-            issuer,
-            state: status.map_or("", |status| status.state.as_str()),
-            reason: ready.map_or("", |condition| condition.reason.as_str()),
-            not_after,
-            renewal_at: time(status.and_then(|status| status.renewal_date.as_ref())),
-            overdue: left.is_some_and(|left| left < self.settings.renewal_overdue_window),
         }
     }
 }

@@ -83,8 +83,8 @@ impl Controller {
         let reissued = want
             .request
             .as_ref()
-            .map(|request| self.retry_states.reissued(key, certificate, request, now));
-        let backoff = self.retry_states.backoff(key, certificate);
+            .map(|request| self.records.reissued(key, certificate, request, now));
+        let backoff = self.records.backoff(key, certificate);
         let this = (key, certificate);
         let order = self.new_order(this, want, &issuer.key, (&state, backoff), now);
         let have = Have {
@@ -97,7 +97,7 @@ impl Controller {
             recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
             backoff,
             reissued: reissued.unwrap_or_default(),
-            last_issued: self.retry_states.last_issued(key),
+            last_issued: self.records.last_issued(key),
             admission: self.admission.check(&order, ticket, now),
         };
         Ok(Observed {

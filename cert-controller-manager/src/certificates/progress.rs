@@ -34,7 +34,6 @@ pub struct ProgressStore {
     api: Api<Secret>,
     realm: Realm,
     running: Mutex<HashMap<CertificateKey, Order>>,
-    waits: Mutex<HashMap<CertificateKey, Wait>>,
 }
 
 /// What an order waits for: a phase, or the end of a back-off.
@@ -56,7 +55,7 @@ impl Cause {
 
 /// One wait of a running order.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
+pub(super) struct Wait {
     cause: Cause,
     since: Timestamp,
     is_published: bool,
@@ -82,6 +81,8 @@ pub struct Order {
     pub stored: bool,
     /// The Secret that it was read from, which an earlier version may have given another name.
     pub found_in: Option<String>,
+    /// What it waits for.
+    pub(super) wait: Option<Wait>,
 }
 
 impl ProgressStore {
@@ -90,7 +91,7 @@ impl ProgressStore {
     #[must_use]
     pub fn new(cluster: &DefaultCluster, namespace: &str, realm: Realm) -> Self {
         let api = Api::namespaced(cluster.0.clone(), namespace);
-        Self { api, realm, running: Mutex::default(), waits: Mutex::default() }
+        Self { api, realm, running: Mutex::default() }
     }
 
     /// Reads the orders of an earlier process. Returns their Certificates. Each order gets a permit by
@@ -199,9 +200,10 @@ impl ProgressStore {
         now: Timestamp,
         until: Timestamp,
     ) -> bool {
-        let mut waits = self.waits.lock();
+        let mut running = self.lock();
+        let Some(order) = running.get_mut(key) else { return false };
         let new = Wait { cause, since: now, is_published: false };
-        let wait = waits.entry(key.clone()).or_insert(new);
+        let wait = order.wait.get_or_insert(new);
         if wait.cause != cause {
             *wait = new;
         }
@@ -249,7 +251,6 @@ impl ProgressStore {
                 Err(error) => return Err(error),
             }
         }
-        self.waits.lock().remove(key);
         let ended = self.lock().remove(key);
         drop(ended);
         Ok(())
@@ -320,6 +321,7 @@ fn read(secret: &Secret) -> Option<(CertificateKey, Order)> {
         }),
         stored: true,
         found_in: Some(secret.name_any()),
+        wait: None,
     };
     Some((key, order))
 }

@@ -9,7 +9,7 @@ use cert_lib::{
     model::reason::Reason,
     plan::{Action, Policy, reissue_loop},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -27,10 +27,8 @@ use crate::{
         convert,
         index::Index,
         progress::ProgressStore,
-        records::Records,
-        release::Deletions,
+        record::CertificateRecords,
         renewal::Renewals,
-        retry_state::RetryStates,
         secret::cache::Secrets,
         secret_grant::{SecretGrant, SecretGrants},
         share::OrderClaims,
@@ -54,6 +52,8 @@ use crate::{
     solvers::registry::SolverRegistry,
 };
 
+/// The Secret of a Certificate whose next pass is later than this is forgotten, and read again then.
+const STEADY: SignedDuration = SignedDuration::from_mins(10);
 /// Delay if the issuer or the permissions of the namespace are not known yet.
 const UNKNOWN_RECHECK: Duration = Duration::from_secs(2);
 
@@ -72,18 +72,14 @@ pub struct Controller {
     pub index: Index,
     /// Which Certificate places the order for several equal requests.
     pub claims: OrderClaims,
-    /// When the deletion of each Certificate was first observed.
-    pub deletions: Deletions,
     /// Secrets of the target cluster.
     pub secrets: Secrets,
     /// Which namespaces accept Secrets of other namespaces.
     pub secret_grants: SecretGrants,
-    /// Failures and retries of each Certificate.
-    pub retry_states: RetryStates,
     /// Renewal information from CAs.
     pub renewals: Renewals,
-    /// Known issuance records.
-    pub records: Records,
+    /// What this process remembers of each Certificate.
+    pub records: CertificateRecords,
     /// Running orders.
     pub orders: ProgressStore,
     /// Decides when an order may be placed.
@@ -124,7 +120,7 @@ impl Controller {
                 match is_refusal(&error) {
                     true => Some(requeue::refused(
                         requeue::UNREACHABLE,
-                        self.retry_states.record_refused_write(&key),
+                        self.records.record_refused_write(&key),
                     )),
                     false => Some(requeue::after(&error)),
                 }
@@ -145,10 +141,10 @@ impl Controller {
             return Ok(again.into_iter().chain(kept_until).min());
         }
         let now = self.clock.now();
-        self.retry_states.forget_other_uid(key, &certificate);
+        self.records.forget_other_uid(key, certificate.metadata.uid.as_deref());
         let mut retry_allowed_at = None;
         if self.requests_retry(&certificate) {
-            match self.retry_states.may_retry(key, now) {
+            match self.records.may_retry(key, now) {
                 Ok(()) => {
                     self.start_retry(key, &certificate).await?;
                     return Ok(Some(now));
@@ -165,7 +161,7 @@ impl Controller {
             return Ok(Some(now + UNKNOWN_RECHECK));
         }
         // Without the ticket, a pass that fails leaves its queue: others can use the slot.
-        let mut ticket = self.retry_states.take_ticket(key);
+        let mut ticket = self.records.take_ticket(key);
         let want = convert::want(key, &certificate, &self.settings, &issuer, &self.secret_grants);
         let mut observed = self.observe(key, &certificate, &want, issuer, ticket.as_ref()).await?;
         self.update_renewal_info(key, &certificate, &want, &mut observed, now).await;
@@ -190,21 +186,26 @@ impl Controller {
         let carried_out = self.carry_out(&pass, &mut ticket).await;
         let look_again = match carried_out {
             Ok(Some(look_again)) => {
-                ticket.into_iter().for_each(|ticket| self.retry_states.keep_ticket(key, ticket));
+                ticket.into_iter().for_each(|ticket| self.records.keep_ticket(key, ticket));
                 look_again
             }
             Ok(None) => return Ok(None),
             Err(error) if is_refusal(&error) => {
                 drop(ticket);
                 self.publish_refusal(&pass, &brief(&error)).await?;
-                now + requeue::reported(self.retry_states.record_refused_write(key))
+                now + requeue::reported(self.records.record_refused_write(key))
             }
             Err(error) => return Err(error),
         };
         let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
         let look_again = retry_allowed_at.map_or(look_again, |from| from.min(look_again));
         let look_again = self.clean_up_challenges(&pass, look_again).await;
-        Ok(Some(self.recheck_passwords(&pass, look_again)))
+        let look_again = self.recheck_passwords(&pass, look_again);
+        // A ready Certificate has no work until then.
+        if pass.plan.action == Action::Keep && now.duration_since(look_again) < -STEADY {
+            self.secrets.evict(&pass.observed.secret);
+        }
+        Ok(Some(look_again))
     }
 
     /// Executes the plan and publishes the result. Returns the time of the next pass; `None` if
@@ -226,7 +227,7 @@ impl Controller {
         };
         match self.publish_status(pass, &outcome).await {
             Ok(()) => {
-                self.retry_states.record_accepted_write(key);
+                self.records.record_accepted_write(key);
                 Ok(Some(look_again))
             }
             // The order continues while the cluster of its Certificate is unavailable.
@@ -306,15 +307,13 @@ impl Controller {
         }
         let patch = json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });
         self.write(key, &patch).await?;
-        self.retry_states.record_retry(key, self.clock.now());
+        self.records.record_retry(key, self.clock.now());
         Ok(())
     }
 
     /// Deletes order, challenge records and state of a Certificate that is deleted or being
     /// deleted.
     async fn clean_up_deleted(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
-        self.retry_states.forget(key);
-        self.renewals.forget(key);
         self.records.forget(key);
         self.give_up(key).await?;
         let swept = self.sweep(key).await;

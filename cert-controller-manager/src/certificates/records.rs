@@ -4,11 +4,6 @@
 //! cannot write. It is read only if needed: for an urgent renewal that passes quota and limits, and
 //! for an order that names its predecessor. That is one read per renewal, and no write.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
-
 use cert_lib::{
     model::bundle::{Leaf, LeafDigest},
     plan::{Record, SecretState},
@@ -17,17 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{observe::Observed, reconcile::Controller, secret};
+use super::{observe::Observed, reconcile::Controller, record::CertificateRecord, secret};
 use crate::{
     api::{CertificateKey, IssuerKey, ObjectKey, backup, well_known},
     runtime::heavy::reading,
 };
-
-/// Cached records. See the [module](self).
-#[derive(Debug, Default)]
-pub struct Records {
-    known: Mutex<HashMap<CertificateKey, KnownRecord>>,
-}
 
 /// Which backups count as a record for a tenant.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,23 +28,18 @@ pub(super) enum RecordOwner {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct KnownRecord {
+pub(super) struct KnownRecord {
     leaf: LeafDigest,
     record: Record,
     at: Timestamp,
 }
 
-impl Records {
-    /// Removes the record of a Certificate that is deleted or has a new certificate.
-    pub fn forget(&self, key: &CertificateKey) {
-        lock(&self.known).remove(key);
-    }
-
-    fn known(&self, key: &CertificateKey, leaf: LeafDigest, now: Timestamp) -> Option<Record> {
-        let known = lock(&self.known).get(key).copied().filter(|known| known.leaf == leaf)?;
+impl KnownRecord {
+    /// What is known of the certificate `leaf`, if that is recent enough.
+    fn of(&self, leaf: LeafDigest, now: Timestamp) -> Option<Record> {
         let is_fresh =
-            known.record == Record::Found || now.duration_since(known.at) < MISSING_RECHECK;
-        is_fresh.then_some(known.record)
+            self.record == Record::Found || now.duration_since(self.at) < MISSING_RECHECK;
+        (self.leaf == leaf && is_fresh).then_some(self.record)
     }
 }
 
@@ -76,12 +60,13 @@ impl Controller {
             return Ok(());
         }
         let leaf = &stored.leaf;
-        stored.record = match self.records.known(key, leaf.digest, now) {
+        let known = |record: &mut CertificateRecord| record.issuance.as_ref()?.of(leaf.digest, now);
+        stored.record = match self.records.with(key, known) {
             Some(record) => record,
             None => {
                 let record = self.find_record(key, leaf, &observed.issuer.key).await?;
                 let known = KnownRecord { leaf: leaf.digest, record, at: now };
-                lock(&self.records.known).insert(key.clone(), known);
+                self.records.change(key, |it| it.issuance = Some(Box::new(known)));
                 record
             }
         };
@@ -144,10 +129,6 @@ fn records(
         && is_for
         && is_by
         && reading(secret, || secret::leaf(secret)).is_some_and(|found| found.digest == leaf.digest)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Interval for another search of a missing record.

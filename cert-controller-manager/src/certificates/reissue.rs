@@ -45,7 +45,7 @@ impl Controller {
             return have.reissued.clone();
         }
         let times = reissue_loop::kept(have.reissued.iter().copied().chain([now]), now);
-        self.retry_states.record_reissued(pass.key, request.names(), times.clone());
+        self.records.record_reissued(pass.key, request.names(), times.clone());
         times
     }
 }

@@ -5,11 +5,6 @@
 //! Kubernetes deletes the objects of the previous uid. Then the Secret is kept for the next
 //! Certificate of that owner.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -21,6 +16,7 @@ use serde_json::json;
 use super::{
     ownership::{self, SecretOwnership},
     reconcile::Controller,
+    record::CertificateRecords,
     secret_grant::SecretGrant,
 };
 use crate::{
@@ -71,7 +67,7 @@ impl Controller {
             self.secrets.delete_if_owned(&secret, &owners, None).await?;
         }
         self.write_finalizers(key, certificate, false).await?;
-        self.deletions.forget(key);
+        self.records.forget(key);
         Ok(None)
     }
 
@@ -111,7 +107,7 @@ impl Controller {
         certificate: &Certificate,
     ) -> kube::Result<Option<Timestamp>> {
         let now = self.clock.now();
-        let since = self.deletions.since(key, certificate, now);
+        let since = self.records.deleted_since(key, certificate, now);
         let owner = certificate.owner_references().iter().find(|it| it.controller == Some(true));
         let may_return = |owner: &&OwnerReference| {
             now.duration_since(since) < SUCCESSOR_TIMEOUT && can_be_looked_up(owner)
@@ -171,27 +167,19 @@ fn is_not_found(code: u16) -> bool {
     matches!(code, 400 | 404 | 405)
 }
 
-/// When this process first observed each deletion. The deletion timestamp is not enough: the
-/// controller that creates the successor may have been down with this manager.
-#[derive(Debug, Default)]
-pub struct Deletions(Mutex<HashMap<CertificateKey, (Option<String>, Timestamp)>>);
-
-impl Deletions {
-    /// When the deletion was first observed; `now` if that is new.
-    fn since(&self, key: &CertificateKey, certificate: &Certificate, now: Timestamp) -> Timestamp {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The finalizer of old entries was removed by other clients.
-        all.retain(|_, (_, since)| now.duration_since(*since) < SignedDuration::from_hours(24));
-        let known = all.entry(key.clone()).or_insert_with(|| (certificate.uid(), now));
-        if known.0 != certificate.uid() {
-            *known = (certificate.uid(), now);
-        }
-        known.1
-    }
-
-    /// Removes the entry of a deleted Certificate.
-    pub fn forget(&self, key: &CertificateKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+impl CertificateRecords {
+    /// When this process first observed the deletion; `now` if that is new. The deletion timestamp is not
+    /// enough: the controller that creates the successor may have been down with this manager.
+    fn deleted_since(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> Timestamp {
+        self.forget_other_uid(key, certificate.metadata.uid.as_deref());
+        let since = self.change(key, |record| *record.deletion.get_or_insert(now));
+        self.forget_other_uid(key, certificate.metadata.uid.as_deref());
+        since
     }
 }
 
@@ -229,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_wait_for_a_successor_starts_when_the_deletion_is_first_observed() {
-        let deletions = Deletions::default();
+        let records = CertificateRecords::default();
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
         let certificate = |uid: &str| {
@@ -241,11 +229,11 @@ mod tests {
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(-1_000)));
             certificate
         };
-        assert_eq!(deletions.since(&key, &certificate("1"), at(0)), at(0));
-        assert_eq!(deletions.since(&key, &certificate("1"), at(60)), at(0));
-        assert_eq!(deletions.since(&key, &certificate("2"), at(70)), at(70));
-        deletions.forget(&key);
-        assert_eq!(deletions.since(&key, &certificate("2"), at(80)), at(80));
+        assert_eq!(records.deleted_since(&key, &certificate("1"), at(0)), at(0));
+        assert_eq!(records.deleted_since(&key, &certificate("1"), at(60)), at(0));
+        assert_eq!(records.deleted_since(&key, &certificate("2"), at(70)), at(70));
+        records.forget(&key);
+        assert_eq!(records.deleted_since(&key, &certificate("2"), at(80)), at(80));
     }
 
     #[test]

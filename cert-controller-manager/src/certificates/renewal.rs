@@ -4,11 +4,7 @@
 //! the first requests are spread over a time that grows with the number of Certificates. Renewal
 //! works without an answer, so failures are logged at debug level only.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use cert_lib::{
     issue::{Disposition, Issuer, RenewalInfo},
@@ -22,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Resource;
 use tokio::sync::Semaphore;
 
-use super::{observe::Observed, reconcile::Controller};
+use super::{observe::Observed, reconcile::Controller, record::CertificateRecords};
 use crate::{
     api::{Certificate, CertificateKey, certificate::RenewalInfoStatus, time::seconds},
     issuers::registry::Lookup,
@@ -33,27 +29,27 @@ use crate::{
 pub struct Renewals {
     /// If false, no CA is asked, and stored answers are ignored.
     enabled: bool,
-    known: Mutex<HashMap<CertificateKey, Schedule>>,
+    records: CertificateRecords,
     /// Limits the number of passes that a slow CA can block.
     requests: Semaphore,
 }
 
 #[derive(Debug)]
-struct Schedule {
+pub(super) struct Schedule {
     /// Hash of the certificate's ACME identifier.
     certificate: u32,
     /// Time of the next request.
     next: Timestamp,
     failures: u8,
     /// The answer of the CA, until the status contains it.
-    answer: Option<Suggested>,
+    answer: Option<Box<Suggested>>,
 }
 
 impl Renewals {
-    /// An empty schedule.
+    /// Keeps the schedule of each Certificate in its record.
     #[must_use]
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, known: Mutex::default(), requests: Semaphore::new(MAX_REQUESTS) }
+    pub fn new(enabled: bool, records: CertificateRecords) -> Self {
+        Self { enabled, records, requests: Semaphore::new(MAX_REQUESTS) }
     }
 
     /// The suggested renewal window of the certificate `id`. An answer for another certificate is
@@ -68,26 +64,25 @@ impl Renewals {
             return None;
         }
         let stored = stored_suggestion(certificate, id);
-        let mut all = self.lock();
-        let answer = all.get_mut(key).and_then(|known| {
+        let answer = self.known(key, |known| {
             // The status contains the answer, so the copy in memory is not needed.
-            known.answer.take_if(|answer| Some(&*answer) == stored.as_ref());
+            known.answer.take_if(|answer| Some(answer.as_ref()) == stored.as_ref());
             known.answer.clone().filter(|answer| answer.certificate == *id)
         });
-        answer.or(stored)
+        answer.map(|answer| *answer).or(stored)
     }
 
     /// Whether a request for the certificate `id` is due. A new entry gets a time that depends on
     /// the number of Certificates, `count`, so that a restart does not cause a burst.
     fn is_due(&self, key: &CertificateKey, id: &CertId, count: usize, now: Timestamp) -> bool {
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
-        let mut all = self.lock();
-        let known = all.get(key).filter(|known| known.certificate == certificate);
-        let next = known.map(|known| known.next).unwrap_or_else(|| {
+        let next =
+            self.known(key, |known| (known.certificate == certificate).then_some(known.next));
+        let next = next.unwrap_or_else(|| {
             let spread =
                 (STARTUP_SPACING * u32::try_from(count).unwrap_or(u32::MAX)).min(DEFAULT_INTERVAL);
             let next = later(now, spread.mul_f64(fraction_of(certificate)));
-            all.insert(key.clone(), Schedule { certificate, next, failures: 0, answer: None });
+            self.put(key, Schedule { certificate, next, failures: 0, answer: None });
             next
         });
         // A time this far in the future means that the clock was set back.
@@ -97,7 +92,7 @@ impl Renewals {
     /// When the Certificate needs a pass for its next request; `None` if that time is over and
     /// something else delays the request.
     pub(super) fn next(&self, key: &CertificateKey, now: Timestamp) -> Option<Timestamp> {
-        self.lock().get(key).map(|known| known.next).filter(|next| *next > now)
+        self.known(key, |known| Some(known.next).filter(|next| *next > now))
     }
 
     /// Schedules the first request for a certificate that was just issued.
@@ -106,43 +101,50 @@ impl Renewals {
         let certificate = deterministic_hash(&[id.as_str().as_bytes()]);
         let wait = MIN_AGE + (DEFAULT_INTERVAL - MIN_AGE).mul_f64(fraction_of(certificate));
         let known = Schedule { certificate, next: later(now, wait), failures: 0, answer: None };
-        self.lock().insert(key.clone(), known);
-    }
-
-    /// Removes the entry of a deleted Certificate.
-    pub(super) fn forget(&self, key: &CertificateKey) {
-        self.lock().remove(key);
+        self.put(key, known);
     }
 
     /// Stores an answer of the CA; `None` if the CA has no renewal information.
     fn record_answer(&self, key: &CertificateKey, answer: Option<Suggested>, next: Timestamp) {
-        if let Some(known) = self.lock().get_mut(key) {
+        self.known(key, |known| {
             known.next = next;
             known.failures = 0;
-            known.answer = answer.or(known.answer.take());
-        }
+            known.answer = answer.map(Box::new).or(known.answer.take());
+            Some(())
+        });
     }
 
     /// Schedules a retry after 5 minutes, doubling up to 6 hours, and not before `retry_after`.
     fn record_failure(&self, key: &CertificateKey, retry_after: Option<Timestamp>, now: Timestamp) {
-        if let Some(known) = self.lock().get_mut(key) {
+        self.known(key, |known| {
             let wait = (FIRST_RETRY * (1 << known.failures.min(8))).min(DEFAULT_INTERVAL);
             known.failures = known.failures.saturating_add(1);
             let next = later(now, wait);
             known.next = retry_after.map_or(next, |time| time.max(next));
-        }
+            Some(())
+        });
     }
 
     /// Too many requests are running; schedules another attempt soon.
     fn postpone(&self, key: &CertificateKey, now: Timestamp) {
-        if let Some(known) = self.lock().get_mut(key) {
+        self.known(key, |known| {
             let wait = POSTPONE_WITHIN.mul_f64(fraction_of(known.certificate));
             known.next = later(now, wait.max(Duration::from_secs(1)));
-        }
+            Some(())
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CertificateKey, Schedule>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn put(&self, key: &CertificateKey, schedule: Schedule) {
+        self.records.change(key, |record| record.renewal = Some(schedule));
+    }
+
+    /// Calls a function with the schedule of a Certificate, if there is one.
+    fn known<R>(
+        &self,
+        key: &CertificateKey,
+        call: impl FnOnce(&mut Schedule) -> Option<R>,
+    ) -> Option<R> {
+        self.records.with(key, |record| call(record.renewal.as_mut()?))
     }
 }
 

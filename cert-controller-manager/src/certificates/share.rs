@@ -227,7 +227,7 @@ impl Controller {
         else {
             return Ok(Step::Again);
         };
-        if let Err(again) = self.retry_states.may_rewrite(pass.key, pass.now) {
+        if let Err(again) = self.records.may_rewrite(pass.key, pass.now) {
             let secret = &pass.observed.secret;
             let message = format!(
                 "Secret {secret} is deleted or overwritten repeatedly: the next write is at {again}"
@@ -255,7 +255,7 @@ impl Controller {
             self.clear_revoked_mark(&pass.observed.secret).await?;
         }
         tracing::info!(certificate = %pass.key, "certificate {}: copied the certificate of Secret {from}, which was issued for the same request", pass.key);
-        self.retry_states.clear_failures(pass.key);
+        self.records.clear_failures(pass.key);
         Ok(Step::Again)
     }
 }

@@ -13,10 +13,7 @@ use kube::core::PartialObjectMeta;
 
 use super::reconcile::Controller;
 use crate::{
-    api::{
-        Certificate, CertificateCluster, CertificateKey, IssuerKey, ObjectKey, certificate::State,
-        is_served,
-    },
+    api::{Certificate, CertificateCluster, CertificateKey, IssuerKey, ObjectKey, is_served},
     runtime::watch::EventHandler,
 };
 
@@ -24,27 +21,21 @@ impl Controller {
     /// An issuer has changed. Queues Certificates that are not ready and use it or have no issuer
     /// reference.
     pub fn issuer_changed(&self, key: &IssuerKey) {
-        self.wake_matching(|_, certificate| {
+        self.wake_unready(|_, certificate| {
             let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
-            !is_ready(certificate)
-                && (reference.is_none() || self.select_issuer(certificate).key == *key)
+            reference.is_none() || self.select_issuer(certificate).key == *key
         });
     }
 
     /// The availability of a solver has changed. Queues Certificates that are not
     /// ready.
     pub fn solvers_changed(&self) {
-        self.wake_matching(|_, certificate| {
-            is_served(certificate, &self.settings.classes) && !is_ready(certificate)
-        });
+        self.wake_unready(|_, certificate| is_served(certificate, &self.settings.classes));
     }
 
     /// The annotation that permits Secrets from other namespaces has changed on `namespace`.
     pub(super) fn grant_changed(&self, namespace: &str) {
-        self.wake_matching(|key, certificate| {
-            let secret = certificate.secret_key();
-            secret.namespace == namespace && key.object.namespace != namespace
-        });
+        self.index.foreign_users(namespace).into_iter().for_each(|key| self.queue.push(key));
     }
 
     /// The first list of Certificates in `cluster` is complete. Queues these Certificates and the
@@ -52,7 +43,7 @@ impl Controller {
     pub fn all_listed(&self, cluster: CertificateCluster) {
         self.lists.complete(cluster);
         let known =
-            self.index.keys(cluster).into_iter().map(|object| CertificateKey { cluster, object });
+            self.index.keys(cluster).into_iter().map(|object| CertificateKey::new(cluster, object));
         let ordered = self.orders.issuers().into_iter().map(|(key, _)| key);
         let ordered = ordered.filter(|key| key.cluster == cluster);
         known.chain(ordered).for_each(|key| self.queue.push(key));
@@ -69,17 +60,13 @@ impl Controller {
         self.all_listed(cluster);
     }
 
-    fn wake_matching(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
-        self.index.matching(filter).into_iter().for_each(|key| self.queue.push(key));
+    fn wake_unready(&self, filter: impl Fn(&CertificateKey, &Certificate) -> bool) {
+        self.index.unready(filter).into_iter().for_each(|key| self.queue.push(key));
     }
 
     fn wake_users(&self, secret: &ObjectKey) {
         self.index.of_secret(secret).into_iter().for_each(|key| self.queue.push(key));
     }
-}
-
-fn is_ready(certificate: &Certificate) -> bool {
-    certificate.status.as_ref().is_some_and(|status| status.state == State::Ready.word())
 }
 
 /// Clusters whose Certificates are listed completely. Before that, a Certificate that is missing in

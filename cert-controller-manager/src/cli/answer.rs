@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use tokio_util::sync::CancellationToken;
 
+use super::process;
 use crate::{
     answer::{self, Options},
     config::AnswerArgs,
@@ -15,8 +16,8 @@ use crate::{
 };
 
 pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
-    super::log(&args.log)?;
-    super::runtime()?.block_on(async {
+    process::log(&args.log)?;
+    process::runtime()?.block_on(async {
         let default = ClusterOptions { kubeconfig: args.kubeconfig, ..ClusterOptions::default() };
         let settings = ClusterSettings { default, ..ClusterSettings::default() };
         // Responders need no leader, because all of them write the same status.
@@ -41,7 +42,7 @@ pub(super) fn main(args: AnswerArgs) -> anyhow::Result<()> {
             never = deployed => match never {},
             result = served => Ok(result?),
             failed = clusters.run() => failed,
-            stopped = super::termination_signal() => stopped,
+            stopped = process::termination_signal() => stopped,
         }
     })
 }

@@ -4,7 +4,8 @@ use std::{io::Write, path::Path};
 
 use anyhow::Context;
 
-use crate::generate::{GeneratedFiles, files};
+use super::generated_files::GeneratedFiles;
+use crate::generate::files;
 
 pub(super) fn main(what: GeneratedFiles, directory: Option<&Path>) -> anyhow::Result<()> {
     for (name, text) in files(what)? {

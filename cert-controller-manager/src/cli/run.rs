@@ -4,6 +4,8 @@
 //! objects. [`wiring`] creates the controllers, [`watches`] fills their caches, [`startup`] starts both,
 //! and [`leadership`] starts the workers.
 
+mod concurrency;
+mod context;
 mod leadership;
 mod startup;
 mod watches;
@@ -11,20 +13,20 @@ mod wiring;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use cert_lib::{
-    clock::{Clock, System},
-    net::proxy::ProxySettings,
-};
+use cert_lib::clock::System;
 
+use self::context::Context;
+use super::process;
 use crate::{
     config::{self, Settings},
     runtime::{
         admin::{self, Admin},
-        clusters::{Clusters, Role},
+        clusters::Clusters,
         fence::Fence,
         lease_thread::{Candidate, LeaseThread, LeaseThreadConfig},
         metrics::{Limits, Metrics},
         profile,
+        role::Role,
         tasks::Tasks,
         watch::Relist,
     },
@@ -33,22 +35,10 @@ use crate::{
 /// How long a blocked thread may delay the end of the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Shared components of the process.
-struct Context {
-    settings: Settings,
-    clusters: Clusters,
-    fence: Fence,
-    metrics: Metrics,
-    admin: Admin,
-    relist: Relist,
-    clock: Arc<dyn Clock>,
-    proxies: Arc<ProxySettings>,
-}
-
 pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
-    super::log(&settings.log)?;
+    process::log(&settings.log)?;
     let profile = settings.cpu_profile.as_deref().map(profile::start).transpose()?;
-    let runtime = super::runtime()?;
+    let runtime = process::runtime()?;
     let result = runtime.block_on(run(settings));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     if let Some(profile) = profile {
@@ -63,7 +53,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         let flags = settings.without_effect.join(", ");
         tracing::info!("these flags have no effect: {flags}");
     }
-    let proxies = Arc::new(super::proxies());
+    let proxies = Arc::new(process::proxies());
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
     let clusters = Clusters::connect(&settings.clusters, &fence).await?;
     let limits = Limits { certificates: settings.metrics_per_certificate, ..Limits::default() };
@@ -101,7 +91,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let result = tokio::select! {
         result = manage(context, lease_thread.candidate()) => result.map(|never| match never {}),
         failed = lease_thread.failed() => failed.map(|never| match never {}),
-        stopped = super::termination_signal() => stopped,
+        stopped = process::termination_signal() => stopped,
     };
     fence.close();
     lease_thread.stop().await;

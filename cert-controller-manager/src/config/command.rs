@@ -10,9 +10,11 @@ use clap::{
 };
 
 use super::{
-    Command, Outcome, file,
+    file,
     flags::{self, ANSWER, Flag, Kind, MANAGER},
-    help, read,
+    help,
+    outcome::{Command, Outcome},
+    read,
     values::{Environment, Origin, Values},
 };
 
@@ -113,7 +115,7 @@ pub fn clap() -> Clap {
                     Arg::new("what")
                         .help("Files to generate")
                         .required(true)
-                        .value_parser(EnumValueParser::<crate::generate::GeneratedFiles>::new()),
+                        .value_parser(EnumValueParser::<crate::cli::GeneratedFiles>::new()),
                 )
                 .arg(
                     Arg::new("directory")

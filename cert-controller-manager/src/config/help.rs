@@ -1,6 +1,9 @@
 //! Texts of the help.
 
-use super::flags::{Flag, MANAGER};
+use super::{
+    controllers::SourceController,
+    flags::{Flag, MANAGER},
+};
 
 /// The description of a flag, with default and prefixes.
 #[must_use]
@@ -41,11 +44,13 @@ pub fn after_short() -> String {
 /// The end of `--help`.
 #[must_use]
 pub fn after_long() -> String {
-    "Prefixes: a flag of a controller may have its name as prefix, and then overrides the shared flag:\n  \
+    let sources = SourceController::NAMES.join(", ");
+    format!(
+        "Prefixes: a flag of a controller may have its name as prefix, and then overrides the shared flag:\n  \
      --issuer.renewal-window=240h, --ingress-cert.cert-class=mine. Controllers: issuer,\n  \
-     ingress-cert, service-cert, istio-gateways-dns, k8s-gateways-dns.\n\n\
+     {sources}.\n\n\
      Pools: --pool.size, --pool.resync-period and their forms with the name of a controller, a pool or\n  \
      both (--issuer.default.pool.size) are accepted and have no effect.\n\n\
      The configuration file may contain every flag, without dashes; the command line overrides it."
-        .to_owned()
+    )
 }

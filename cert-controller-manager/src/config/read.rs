@@ -14,7 +14,7 @@ use cert_lib::{
 use jiff::SignedDuration;
 
 use super::{
-    classes::Classes,
+    controllers::{self, SourceController},
     flags::log_filter,
     settings::{
         AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions,
@@ -23,6 +23,7 @@ use super::{
     },
     values::{Environment, Values},
 };
+use crate::api::Classes;
 
 /// The settings of the manager.
 ///
@@ -48,12 +49,7 @@ pub fn settings(values: &Values, environment: &Environment) -> anyhow::Result<Se
         address_policy: AddressPolicy::new(values.parsed_list("allowed-private-ranges")?),
         certificates: certificates(values, &issuers)?,
         dns: dns(values)?,
-        sources: SourcesSettings {
-            ingress: source(values, "ingress-cert"),
-            service: source(values, "service-cert"),
-            istio: source(values, "istio-gateways-dns"),
-            gateway: source(values, "k8s-gateways-dns"),
-        },
+        sources: SourcesSettings::new(|controller| source(values, controller.name())),
         answer: answer(values)?,
         metrics_authorization: values.is_on("metrics-authorization")?,
         metrics_per_certificate: usize::try_from(values.number("metrics-per-certificate")?)?,
@@ -98,32 +94,29 @@ fn log(values: &Values) -> anyhow::Result<LogSettings> {
 }
 
 fn controllers(values: &Values) -> anyhow::Result<Controllers> {
-    const KNOWN: &str = "issuer, ingress-cert, service-cert, istio-gateways-dns, \
-         k8s-gateways-dns, watch-gateways-crds, certcontrollers, certsources, all";
     let mut chosen = Controllers::default();
     for name in values.list("controllers") {
         match name.as_str() {
             "issuer" | "certcontrollers" => chosen.issuer = true,
-            "ingress-cert" => chosen.ingress = true,
-            "service-cert" => chosen.service = true,
-            "istio-gateways-dns" => chosen.istio = true,
-            "k8s-gateways-dns" => chosen.gateway = true,
             // The source controllers watch for these definitions themselves.
             "watch-gateways-crds" => {}
-            "certsources" => {
-                chosen = Controllers { issuer: chosen.issuer, ..all() };
+            "certsources" => chosen.sources.extend(SourceController::ALL),
+            "all" => {
+                let sources = SourceController::ALL.into();
+                chosen = Controllers { issuer: true, sources };
             }
-            "all" => chosen = all(),
-            _ => {
-                return Err(values.wrong("controllers", format!("{name:?} is none of {KNOWN}")));
+            name => {
+                let Some(source) = SourceController::find(name) else {
+                    let known = controllers::NAMES.join(", ");
+                    let why =
+                        format!("{name:?} is none of {known}, certcontrollers, certsources, all");
+                    return Err(values.wrong("controllers", why));
+                };
+                chosen.sources.insert(source);
             }
         }
     }
     Ok(chosen)
-}
-
-fn all() -> Controllers {
-    Controllers { issuer: true, ingress: true, service: true, istio: true, gateway: true }
 }
 
 fn clusters(values: &Values) -> anyhow::Result<ClusterSettings> {

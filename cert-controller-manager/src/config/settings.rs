@@ -1,6 +1,7 @@
 //! The settings of the program, as plain values.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -12,7 +13,8 @@ use cert_lib::{
 };
 use jiff::SignedDuration;
 
-use super::classes::Classes;
+use super::controllers::SourceController;
+use crate::api::Classes;
 pub use crate::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Kubeconfig},
     crds::CrdSettings,
@@ -72,18 +74,12 @@ pub struct LogSettings {
 }
 
 /// Enabled controllers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Controllers {
     /// Certificates and Issuers.
     pub issuer: bool,
-    /// Ingresses.
-    pub ingress: bool,
-    /// Services.
-    pub service: bool,
-    /// Gateways of Istio.
-    pub istio: bool,
-    /// Gateways of the Gateway API.
-    pub gateway: bool,
+    /// Source objects.
+    pub sources: BTreeSet<SourceController>,
 }
 
 /// Settings of issuers.
@@ -200,15 +196,25 @@ pub struct DnsSettings {
 
 /// Settings of the source controllers.
 #[derive(Clone, Debug, Default)]
-pub struct SourcesSettings {
-    /// `ingress-cert`
-    pub ingress: SourceSettings,
-    /// `service-cert`
-    pub service: SourceSettings,
-    /// `istio-gateways-dns`
-    pub istio: SourceSettings,
-    /// `k8s-gateways-dns`
-    pub gateway: SourceSettings,
+pub struct SourcesSettings([SourceSettings; SourceController::ALL.len()]);
+
+impl SourcesSettings {
+    /// The settings that `of` returns for each controller.
+    #[must_use]
+    pub fn new(of: impl FnMut(SourceController) -> SourceSettings) -> Self {
+        Self(SourceController::ALL.map(of))
+    }
+
+    /// The settings of a controller.
+    #[must_use]
+    pub fn of(&self, controller: SourceController) -> &SourceSettings {
+        &self.0[controller as usize]
+    }
+
+    /// The settings of all controllers.
+    pub fn iter(&self) -> impl Iterator<Item = &SourceSettings> {
+        self.0.iter()
+    }
 }
 
 /// Settings of one source controller.

@@ -68,7 +68,9 @@ fn the_defaults_are_those_of_upstream() {
     );
     let seconds = [lease.duration, lease.renew_deadline, lease.retry_period].map(|it| it.as_secs());
     assert_eq!(seconds, [15, 10, 2]);
-    assert!(settings.controllers.issuer && settings.controllers.gateway);
+    assert!(
+        settings.controllers.issuer && settings.controllers.sources == SourceController::ALL.into()
+    );
     assert_eq!(settings.server, None);
     assert!(settings.clusters.dns.deploy_crds);
     assert_eq!(settings.issuers.requests_per_day, 10_000);
@@ -107,7 +109,14 @@ fn every_source_controller_has_its_own_classes() {
         "--istio-gateways-dns.target-name-prefix=istio-",
         "--k8s-gateways-dns.target-namespace=gateways",
     ]);
-    let SourcesSettings { ingress, service, istio, gateway } = settings.unwrap().sources;
+    let sources = settings.unwrap().sources;
+    let [ingress, service, istio, gateway] = [
+        SourceController::Ingress,
+        SourceController::Service,
+        SourceController::Istio,
+        SourceController::Gateway,
+    ]
+    .map(|it| sources.of(it));
     assert!(ingress.classes.serves(Some("mine")) && !ingress.classes.serves(None));
     assert_eq!(
         ingress.target_class.as_deref(),
@@ -117,7 +126,7 @@ fn every_source_controller_has_its_own_classes() {
     assert!(service.classes.serves(Some("shared")) && service.classes.serves(None));
     assert_eq!(service.target_class.as_deref(), Some("theirs"));
     assert_eq!(istio.target_class, None);
-    assert_eq!([istio.target_name_prefix, gateway.target_name_prefix], ["istio-", "x-"]);
+    assert_eq!([&istio.target_name_prefix, &gateway.target_name_prefix], ["istio-", "x-"]);
     assert_eq!(gateway.target_namespace.as_deref(), Some("gateways"));
     assert_eq!(ingress.target_namespace, None);
 }
@@ -149,7 +158,7 @@ answer-zone: acme.example.org
     assert_eq!(source.id.as_deref(), Some("source-id"));
     assert_eq!(source.migration_ids, ["old", "older"]);
     assert_eq!((target.id.as_deref(), target.kubeconfig), (Some("target-id"), None));
-    let chosen = Controllers { issuer: true, ingress: true, ..Controllers::default() };
+    let chosen = Controllers { issuer: true, sources: [SourceController::Ingress].into() };
     assert_eq!(settings.controllers, chosen);
     assert!(settings.certificates.cascade_delete);
     assert_eq!(settings.dns.nameservers.len(), 2);

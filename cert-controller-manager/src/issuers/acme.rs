@@ -18,13 +18,17 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    account::{self, AccountRequest, IssuerError, StoredAccount, StoredKey},
+    account::{self, AccountRequest, StoredAccount, StoredKey},
+    built::{BuiltIssuer, IssuerInputs},
+    controller::Controller,
+    error::IssuerError,
     limits::Origin,
+    lock::lock,
     nameservers,
+    outcome::Facts,
     quota::{Quota, QuotaIssuer},
-    reconcile::{Controller, lock},
     registry::Lookup,
-    status::{self, Facts},
+    status,
 };
 use crate::{
     api::{
@@ -35,23 +39,6 @@ use crate::{
     runtime::errors::brief,
     solvers::{registry::SolverRoutes, routed::RoutedSolver},
 };
-
-/// An issuer and what it was built from. An unchanged issuer keeps its connections and nonces.
-pub(super) struct BuiltIssuer {
-    inputs: IssuerInputs,
-    client: Arc<AcmeClient>,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct IssuerInputs {
-    server: String,
-    secret_hash: String,
-    account: String,
-    routes: SolverRoutes,
-    profile: Option<String>,
-    preferred_chain: Option<String>,
-    nameservers: Vec<Nameserver>,
-}
 
 impl Controller {
     pub(super) async fn prepare_acme(

@@ -4,7 +4,7 @@ use cert_lib::model::reason::Reason;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{account, status::Outcome};
+use super::{account, outcome::Outcome};
 use crate::{
     api::time::seconds,
     api::{Issuer, certificate::Condition},
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::{
         api::issuer::{IssuerStatus, ServerWait},
-        issuers::status::Facts,
+        issuers::outcome::Facts,
     };
 
     /// Type, status, reason and year of the last transition of each condition.

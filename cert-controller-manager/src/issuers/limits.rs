@@ -24,7 +24,7 @@ use crate::{
         time::{seconds_up, whole_up},
     },
     config::AcmeLimits,
-    issuers::account::authority,
+    issuers::server_url::authority,
     runtime::fair_queue::{Position, SharedQueue},
 };
 

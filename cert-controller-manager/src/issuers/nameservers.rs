@@ -8,7 +8,7 @@ use cert_lib::{
     solve::dns01::{Nameserver, Propagation},
 };
 
-use super::account::IssuerError;
+use super::error::IssuerError;
 use crate::api::{IssuerKey, issuer::AcmeSpec};
 
 /// What the operator configured for the propagation checks of all issuers.

@@ -1,6 +1,6 @@
 //! Prepares an issuer according to its kind.
 
-use super::{account::IssuerError, reconcile::Controller, status::Facts};
+use super::{controller::Controller, error::IssuerError, outcome::Facts};
 use crate::api::{Issuer, IssuerKey};
 
 impl Controller {

@@ -12,11 +12,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use super::{
-    account::IssuerError,
-    acme::require_own_namespace,
-    reconcile::Controller,
-    registry::Lookup,
-    status::{self, Facts},
+    acme::require_own_namespace, controller::Controller, error::IssuerError, outcome::Facts,
+    registry::Lookup, status,
 };
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, issuer::CaSpec},

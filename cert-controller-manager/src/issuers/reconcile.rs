@@ -1,111 +1,35 @@
 //! Reconciles one Issuer: prepares it, publishes its status, and notifies the Certificates.
 //! [`watched`] decides when a pass is needed.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use cert_lib::{
-    clock::Clock,
-    issue::{Disposition, KeyGenerator, RetrySchedule, acme::Timing},
-    net::Http,
+    issue::{Disposition, RetrySchedule},
     plan::backoff,
 };
-use jiff::SignedDuration;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 
 use super::{
-    account::IssuerError,
-    acme::BuiltIssuer,
-    limits::CaRegistry,
-    nameservers::Precheck,
-    quota::Quota,
-    registry::{Lookup, Registry},
-    status::{self, Facts, Outcome},
-    watched,
+    controller::Controller,
+    error::IssuerError,
+    lock::lock,
+    outcome::{Facts, Outcome},
+    registry::Lookup,
+    status, watched,
 };
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, well_known},
-    config::Classes,
     runtime::{
-        clusters::{DefaultCluster, TargetCluster},
         errors::{brief, is_refusal},
-        events::EventRecorder,
-        merge,
-        metrics::Metrics,
-        queue::Shared,
-        requeue,
+        merge, requeue,
     },
-    solvers::registry::SolverRegistry,
 };
 
 /// Interval of passes for issuers with Secrets in unwatched namespaces.
 const SECRET_RECHECK: Duration = Duration::from_secs(15);
-
-/// State and dependencies of the controller.
-pub struct Controller {
-    /// The default cluster.
-    pub cluster: DefaultCluster,
-    /// The issuer namespace of the default cluster.
-    pub namespace: String,
-    /// The target cluster, if its Issuers are served.
-    pub target: Option<TargetCluster>,
-    /// Daily quota of ACME issuers without their own.
-    pub default_quota: i64,
-    /// Rate limits of the CAs.
-    pub limits: CaRegistry,
-    /// Classes to serve.
-    pub classes: Classes,
-    /// All issuers, for the other controllers.
-    pub registry: Arc<Registry>,
-    /// HTTP client for CAs of Issuers in the issuer namespace.
-    pub http: Arc<dyn Http>,
-    /// HTTP client for CAs of tenants' Issuers; by default limited to public addresses.
-    pub tenants_http: Arc<dyn Http>,
-    /// Source of the current time.
-    pub clock: Arc<dyn Clock>,
-    /// Creates private keys of certificates.
-    pub keys: Arc<dyn KeyGenerator>,
-    /// Publish proofs.
-    pub solvers: Arc<SolverRegistry>,
-    /// Name servers for the checks of proofs.
-    pub precheck: Precheck,
-    /// Timeouts of challenges.
-    pub timing: Timing,
-    /// Whether to deactivate authorizations after each order.
-    pub deactivate_authorizations: bool,
-    /// Events on Issuers of the default cluster.
-    pub events: EventRecorder,
-    /// Events on Issuers of the target cluster.
-    pub target_events: Option<EventRecorder>,
-    /// Issuers that need a pass.
-    pub queue: Shared<IssuerKey>,
-    /// Receives each issuer that has changed.
-    pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
-    /// Metrics.
-    pub metrics: Metrics,
-    /// State of all issuers.
-    pub known: Known,
-}
-
-/// Generation of the specification, and the error.
-pub(super) type NotifiedState = (Option<i64>, Option<String>);
-
-/// State of all issuers in this process.
-#[derive(Default)]
-pub struct Known {
-    pub(super) issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
-    pub(super) built: Mutex<HashMap<IssuerKey, BuiltIssuer>>,
-    pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
-    waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
-    /// The state that Certificates were last notified of.
-    pub(super) notified: Mutex<HashMap<IssuerKey, NotifiedState>>,
-}
 
 impl Controller {
     /// Runs one pass. Returns the delay until the next one.
@@ -282,31 +206,4 @@ impl Controller {
         }
         Ok(())
     }
-
-    /// The client for the cluster of the Issuer.
-    pub(super) fn client(&self, key: &IssuerKey) -> &Client {
-        match (key, &self.target) {
-            (IssuerKey::Target(_), Some(target)) => &target.0,
-            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.cluster.0,
-        }
-    }
-
-    pub(super) fn api(&self, key: &IssuerKey) -> Api<Issuer> {
-        let namespace = match key {
-            IssuerKey::Default(_) => &self.namespace,
-            IssuerKey::Target(object) => &object.namespace,
-        };
-        Api::namespaced(self.client(key).clone(), namespace)
-    }
-
-    pub(super) fn events(&self, key: &IssuerKey) -> &EventRecorder {
-        match (key, &self.target_events) {
-            (IssuerKey::Target(_), Some(events)) => events,
-            (IssuerKey::Target(_) | IssuerKey::Default(_), _) => &self.events,
-        }
-    }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,8 +15,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    account::{self, AccountRequest, IssuerError, StoredKey, secret},
-    reconcile::{Controller, lock},
+    account::{self, AccountRequest, StoredKey, secret},
+    controller::Controller,
+    error::IssuerError,
+    lock::lock,
     registry::Lookup,
 };
 use crate::{

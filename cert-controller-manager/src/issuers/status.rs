@@ -4,55 +4,18 @@ use cert_lib::{issue::ca::Description, plan::limits::Key};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{account, conditions};
+use super::{
+    account, conditions,
+    outcome::{Facts, Outcome},
+    server_url::authority as server_authority,
+};
 use crate::{
     api::{
         Issuer,
-        issuer::{IssuerKind, IssuerStatus, Limit, ServerWait},
+        issuer::{IssuerKind, IssuerStatus, Limit},
     },
     runtime::metrics::{Account, IssuerFacts},
 };
-
-/// The outcome of a pass.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The issuer is ready.
-    Ready(Facts),
-    /// The issuer is not ready.
-    Error {
-        /// What failed, and how to fix it.
-        message: String,
-        /// The wait that the CA demanded, if any.
-        server_wait: Option<ServerWait>,
-    },
-}
-
-/// Details of a ready issuer.
-#[derive(Clone, Debug)]
-pub enum Facts {
-    /// `status.acme`
-    Acme(Value),
-    /// A CA issuer.
-    Ca {
-        /// `status.ca`
-        ca: Value,
-        /// A problem that does not prevent issuance.
-        warning: Option<&'static str>,
-    },
-    /// An issuer of a kind without details.
-    NoDetails,
-}
-
-impl Facts {
-    /// A problem that does not prevent issuance.
-    #[must_use]
-    pub fn warning(&self) -> Option<&'static str> {
-        match self {
-            Self::Ca { warning, .. } => *warning,
-            Self::Acme(_) | Self::NoDetails => None,
-        }
-    }
-}
 
 /// Upstream's value for issuers without a quota.
 const UNLIMITED: i64 = i32::MAX as i64;
@@ -123,7 +86,7 @@ pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     };
     Some(IssuerFacts {
         kind: IssuerKind::of(&issuer.spec)?,
-        server: acme.and_then(|acme| account::authority(&acme.server)),
+        server: acme.and_then(|acme| server_authority(&acme.server)),
         account: acme
             .zip(account)
             .map(|(acme, uri)| Account { uri: uri.to_owned(), email: acme.email.clone() }),

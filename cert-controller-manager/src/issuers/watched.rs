@@ -6,11 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::{
-    account, private_ca,
-    reconcile::{Controller, lock},
-    selection::Candidate,
-};
+use super::{account, controller::Controller, lock::lock, private_ca, selection::Candidate};
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, issuer::IssuerStatus},
     runtime::watch::EventHandler,

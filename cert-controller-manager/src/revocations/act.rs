@@ -13,27 +13,18 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
+    controller::Controller,
     index::RevocationKey,
     observe,
     observed::{Backup, Lists, Observed},
+    pass::{FALLBACK, POSTPONED_RECHECK, Pass},
     plan::{self, Step},
-    reconcile::{Controller, FALLBACK, POSTPONED_RECHECK},
     status::{self, State, StatusUpdate},
 };
 use crate::{
-    api::{CertificateRevocation, IssuerKey, ObjectKey, revocation::CertificateName, well_known},
+    api::{IssuerKey, ObjectKey, revocation::CertificateName, well_known},
     issuers::registry::Lookup,
 };
-
-/// One CertificateRevocation in one pass.
-pub(super) struct Pass<'a> {
-    pub(super) key: &'a RevocationKey,
-    pub(super) revocation: &'a CertificateRevocation,
-    pub(super) observed: Observed,
-    pub(super) renew: bool,
-    pub(super) date: Timestamp,
-    pub(super) now: Timestamp,
-}
 
 /// Result of the revocation of one certificate.
 enum Outcome {

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, core::PartialObjectMeta};
 
 use super::{
+    controller::Controller,
     index::RevocationKey,
     observe::{has_key, hash, read},
     observed::{HeldCertificate, MAX_REVOKED, SecretHolder},
-    reconcile::Controller,
 };
 use crate::{
     api::{

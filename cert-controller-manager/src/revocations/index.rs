@@ -1,5 +1,4 @@
-//! All CertificateRevocations in memory, and the Certificates that each one waits for. Maps watch
-//! events to CertificateRevocations that need a pass.
+//! All CertificateRevocations in memory, and the Certificates that each one waits for.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,13 +8,10 @@ use std::{
 
 use kube::ResourceExt;
 
-use super::{reconcile::Controller, trim::trim};
+use super::trim::trim;
 use crate::{
-    api::{
-        Certificate, CertificateCluster, CertificateRevocation, ObjectKey,
-        revocation::CertificateName,
-    },
-    runtime::watch::{self, EventHandler},
+    api::{CertificateCluster, CertificateRevocation, ObjectKey, revocation::CertificateName},
+    runtime::watch,
 };
 
 /// Identifies a CertificateRevocation.
@@ -96,7 +92,7 @@ impl Index {
     }
 
     /// Unfinished ones that wait for this Certificate.
-    fn waiting_for(
+    pub(super) fn waiting_for(
         &self,
         cluster: CertificateCluster,
         certificate: &CertificateName,
@@ -113,11 +109,11 @@ impl Index {
     }
 
     /// All unfinished ones.
-    fn open(&self) -> Vec<RevocationKey> {
+    pub(super) fn open(&self) -> Vec<RevocationKey> {
         self.lock().open.values().flatten().cloned().collect()
     }
 
-    fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
+    pub(super) fn keys(&self, cluster: CertificateCluster) -> Vec<ObjectKey> {
         let maps = self.lock();
         maps.all.keys().filter(|key| key.cluster == cluster).map(|key| key.object.clone()).collect()
     }
@@ -156,71 +152,6 @@ fn namespaces(revocation: &CertificateRevocation) -> BTreeSet<String> {
 /// Resource versions of one kind are ordered numbers (KEP-5504).
 fn version(revocation: &CertificateRevocation) -> u64 {
     revocation.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-impl Controller {
-    /// An issuer has changed. Queues all unfinished CertificateRevocations.
-    pub fn issuer_changed(&self) {
-        self.index.open().into_iter().for_each(|key| self.queue.push(key));
-    }
-}
-
-/// Handles the watch events of one cluster, for CertificateRevocations and the Certificates that
-/// they wait for.
-pub struct RevocationHandler {
-    cluster: CertificateCluster,
-    controller: Arc<Controller>,
-}
-
-impl RevocationHandler {
-    /// A handler for the objects in `cluster`.
-    #[must_use]
-    pub fn new(cluster: CertificateCluster, controller: Arc<Controller>) -> Self {
-        Self { cluster, controller }
-    }
-
-    fn key(&self, object: ObjectKey) -> RevocationKey {
-        RevocationKey { cluster: self.cluster, object }
-    }
-
-    fn wake(&self, ObjectKey { namespace, name }: ObjectKey) {
-        let Controller { index, queue, .. } = self.controller.as_ref();
-        let certificate = CertificateName { name, namespace };
-        let waiting = index.waiting_for(self.cluster, &certificate);
-        waiting.into_iter().for_each(|key| queue.push(key));
-    }
-}
-
-impl EventHandler<CertificateRevocation> for RevocationHandler {
-    fn applied(&self, revocation: CertificateRevocation) {
-        let key = self.key(ObjectKey::of(&revocation));
-        if self.controller.index.put(&key, revocation) {
-            self.controller.queue.push(key);
-        }
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        self.controller.index.remove(&self.key(key.clone()));
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        self.controller.index.keys(self.cluster)
-    }
-}
-
-/// Certificates are not stored; a pass reads them when it needs them.
-impl EventHandler<Arc<Certificate>> for RevocationHandler {
-    fn applied(&self, certificate: Arc<Certificate>) {
-        self.wake(ObjectKey::of(certificate.as_ref()));
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        self.wake(key.clone());
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        Vec::new()
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    act::Pass,
+    controller::Controller,
     observe,
     observed::{Backup, MAX_REVOKED},
-    reconcile::Controller,
+    pass::Pass,
 };
 use crate::{
     api::{

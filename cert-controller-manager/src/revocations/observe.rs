@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use cert_lib::model::bundle::{Bundle, Leaf, LeafDigest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt, core::PartialObjectMeta};
+use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
+    controller::Controller,
     index::RevocationKey,
     observed::{Backup, HeldCertificate, Lists, MAX_REVOKED, Observed, SecretHolder, Subject},
-    reconcile::Controller,
 };
 use crate::{
     api::{
@@ -218,14 +218,6 @@ impl Controller {
             tenants: self.places.tenants(key.cluster, &name.namespace),
             leafs: held.filter(|held| held.is_own).map(|held| held.leaf).collect(),
         }
-    }
-
-    pub(super) fn certificates(&self, key: &RevocationKey, namespace: &str) -> Api<Certificate> {
-        Api::namespaced(self.clusters.at(key.cluster).client.clone(), namespace)
-    }
-
-    pub(super) fn secrets(&self, namespace: &str) -> Api<Secret> {
-        Api::namespaced(self.target.0.clone(), namespace)
     }
 }
 

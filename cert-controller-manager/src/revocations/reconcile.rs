@@ -1,8 +1,8 @@
-//! Reconciles one CertificateRevocation. [`index`](super::index) decides when a pass is needed.
+//! Reconciles one CertificateRevocation.
+//! [`watch_handlers`](super::watch_handlers) decides when a pass is needed.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use cert_lib::clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
     ResourceExt,
@@ -11,51 +11,23 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    act::Pass,
-    index::{Index, RevocationKey},
+    controller::Controller,
+    index::RevocationKey,
     observed::Lists,
+    pass::{FALLBACK, Pass},
     plan::{self, Admission, Step},
     status::{self, StatusUpdate},
 };
 use crate::{
-    api::{CertificateRevocation, ClusterIdentities, is_served, time::seconds_up},
-    config::CertificateSettings,
-    issuers::registry::Registry,
+    api::{CertificateRevocation, is_served, time::seconds_up},
     runtime::{
-        certificate_clusters::CertificateClusters,
-        clusters::TargetCluster,
         errors::{brief, is_refusal, is_unexpected},
-        queue::Shared,
         requeue,
     },
 };
 
-/// Interval of passes while waiting; watch events usually come first.
-pub(super) const FALLBACK: SignedDuration = SignedDuration::from_secs(15);
-/// Delay of the certificates that another tenant's CA revokes.
-pub(super) const POSTPONED_RECHECK: SignedDuration = SignedDuration::from_secs(1);
 /// Interval of passes while the specification is refused.
 const REFUSED_RECHECK: SignedDuration = SignedDuration::from_mins(10);
-
-/// State and dependencies of the controller.
-pub struct Controller {
-    /// Clusters with CertificateRevocations and Certificates.
-    pub clusters: CertificateClusters,
-    /// Cluster with the Secrets.
-    pub target: TargetCluster,
-    /// Identities of the clusters.
-    pub places: ClusterIdentities,
-    /// All issuers.
-    pub issuers: Arc<Registry>,
-    /// Configuration.
-    pub settings: CertificateSettings,
-    /// Source of the current time.
-    pub clock: Arc<dyn Clock>,
-    /// All CertificateRevocations.
-    pub index: Index,
-    /// CertificateRevocations that need a pass.
-    pub queue: Shared<RevocationKey>,
-}
 
 impl Controller {
     /// Runs one pass. Returns the delay until the next one.

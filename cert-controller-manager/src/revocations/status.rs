@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use cert_lib::plan::backoff::Backoff;
 use jiff::Timestamp;
 use kube::{
-    Api, Resource, ResourceExt,
+    Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
 use super::{
-    index::RevocationKey, observed::Lists, plan::Ending, reconcile::Controller, trim::MAX_MESSAGE,
+    controller::Controller, index::RevocationKey, observed::Lists, plan::Ending, trim::MAX_MESSAGE,
 };
 use crate::{
     api::{
@@ -201,9 +201,5 @@ impl Controller {
                 events.warning(about, word, message);
             }
         }
-    }
-
-    pub(super) fn revocations(&self, key: &RevocationKey) -> Api<CertificateRevocation> {
-        Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
     }
 }

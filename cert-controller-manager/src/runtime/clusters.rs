@@ -11,11 +11,13 @@ mod bucket;
 mod connection;
 mod credentials;
 mod dial;
+mod fallback;
 mod health;
 mod kubeconfig;
 mod member;
 mod metadata;
 mod plugin;
+mod settings;
 mod stack;
 mod tls;
 
@@ -26,13 +28,18 @@ use futures::future::try_join_all;
 use kube::Client;
 use tokio::sync::watch;
 
-use self::member::Member;
 pub use self::{
-    health::Reachability,
-    kubeconfig::{Environment, Kubeconfig, check as check_kubeconfig},
+    fallback::Environment,
+    kubeconfig::{Kubeconfig, check as check_kubeconfig},
     metadata::of_metadata,
+    settings::{ClusterOptions, ClusterSettings},
 };
-use crate::runtime::{fence::Fence, metrics::Metrics};
+use self::{fallback::resolve, member::Member};
+use crate::runtime::{
+    fence::Fence,
+    metrics::Metrics,
+    role::{Reachability, Role},
+};
 
 /// Contains Issuers, account keys and the progress of orders. Trusted.
 #[derive(Clone)]
@@ -46,117 +53,6 @@ pub struct DnsCluster(pub Client);
 /// Contains the Secrets of Certificates.
 #[derive(Clone)]
 pub struct TargetCluster(pub Client);
-
-/// The role of a cluster.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Role {
-    /// See [`DefaultCluster`].
-    Default,
-    /// See [`SourceCluster`].
-    Source,
-    /// See [`DnsCluster`].
-    Dns,
-    /// See [`TargetCluster`].
-    Target,
-}
-
-impl Role {
-    /// All roles. A role falls back only to roles before it.
-    pub const ALL: [Self; 4] = [Self::Default, Self::Source, Self::Dns, Self::Target];
-
-    /// The name in logs, metrics and cluster ids.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Source => "source",
-            Self::Dns => "dns",
-            Self::Target => "target",
-        }
-    }
-
-    /// The flag for the kubeconfig, which is also the prefix of the other flags.
-    #[must_use]
-    pub const fn flag(self) -> &'static str {
-        match self {
-            Self::Default => "--kubeconfig",
-            Self::Source => "--source",
-            Self::Dns => "--dns",
-            Self::Target => "--target",
-        }
-    }
-}
-
-/// The configuration of one cluster.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ClusterOptions {
-    /// The kubeconfig. `None` falls back: default to `KUBECONFIG` and then to the service account of
-    /// the pod, source and dns to default, target to source.
-    pub kubeconfig: Option<Kubeconfig>,
-    /// Calls per second; 0 means no limit. If clusters share a client, the limit of the first role
-    /// applies.
-    pub qps: u32,
-    /// Burst of calls beyond that rate.
-    pub burst: u32,
-    /// The id in owner annotations, instead of the id that the cluster reports.
-    pub id: Option<String>,
-    /// Former ids in owner annotations.
-    pub migration_ids: Vec<String>,
-    /// Whether our CustomResourceDefinitions are deployed.
-    pub deploy_crds: bool,
-    /// Whether only CustomResourceDefinitions that Gardener does not deploy are updated.
-    pub conditional_deploy: bool,
-    /// Whether CustomResourceDefinitions get the label that keeps them when a shoot cluster is deleted.
-    pub no_cleanup_label: bool,
-}
-
-impl Default for ClusterOptions {
-    fn default() -> Self {
-        Self {
-            kubeconfig: None,
-            qps: 0,
-            burst: 0,
-            id: None,
-            migration_ids: Vec::new(),
-            deploy_crds: true,
-            conditional_deploy: false,
-            no_cleanup_label: false,
-        }
-    }
-}
-
-/// The configuration of all clusters.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ClusterSettings {
-    /// `--kubeconfig`
-    pub default: ClusterOptions,
-    /// `--source`
-    pub source: ClusterOptions,
-    /// `--dns`
-    pub dns: ClusterOptions,
-    /// `--target`
-    pub target: ClusterOptions,
-}
-
-impl ClusterSettings {
-    /// Whether target and default have the same kubeconfig after fallbacks.
-    #[must_use]
-    pub fn target_is_default(&self) -> bool {
-        let target = self.target.kubeconfig.as_ref().or(self.source.kubeconfig.as_ref());
-        target.is_none() || target == self.default.kubeconfig.as_ref()
-    }
-
-    /// The configuration of the cluster with this role.
-    #[must_use]
-    pub const fn of(&self, role: Role) -> &ClusterOptions {
-        match role {
-            Role::Default => &self.default,
-            Role::Source => &self.source,
-            Role::Dns => &self.dns,
-            Role::Target => &self.target,
-        }
-    }
-}
 
 /// The clients of all clusters.
 #[derive(Clone)]
@@ -179,7 +75,7 @@ impl Clusters {
     /// # Errors
     /// When a kubeconfig is missing or invalid; the message names the flag and the file.
     pub async fn connect(settings: &ClusterSettings, fence: &Fence) -> anyhow::Result<Self> {
-        let kubeconfigs = kubeconfig::resolve(settings, Environment::detect())?;
+        let kubeconfigs = resolve(settings, Environment::detect())?;
         let mut members: Vec<Arc<Member>> = Vec::new();
         for (role, kubeconfig) in Role::ALL.into_iter().zip(kubeconfigs) {
             let loaded = kubeconfig.load().await.with_context(|| role.flag())?;

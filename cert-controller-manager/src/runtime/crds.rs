@@ -9,6 +9,7 @@
 
 mod decide;
 mod dns_entry;
+mod settings;
 
 use std::time::Duration;
 
@@ -19,48 +20,23 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt, api::PostParams};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use self::decide::{Act, annotate, decide};
+pub use self::settings::{CrdSettings, MAINTAINER, UNMANAGED};
+use self::{
+    decide::{Act, annotate, decide},
+    settings::{FIRST_PAUSE, MAX_PAUSE},
+};
 use crate::{
     api::{Certificate, CertificateRevocation, Issuer, well_known},
     runtime::{
-        clusters::{ClusterOptions, ClusterSettings, Clusters, Role},
+        clusters::{ClusterOptions, ClusterSettings, Clusters},
         errors::brief,
         fence::NotLeading,
+        role::Role,
     },
 };
 
-/// Which CustomResourceDefinitions are updated.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CrdSettings {
-    /// Our name in the maintainer annotation (`--maintainer`).
-    pub maintainer: String,
-    /// Other maintainers whose definitions are updated; [`UNMANAGED`] stands for definitions without the
-    /// annotation.
-    pub accepted_maintainers: Vec<String>,
-    /// Whether to update definitions of all maintainers (`--force-crd-update`).
-    pub force_update: bool,
-}
-
-impl Default for CrdSettings {
-    fn default() -> Self {
-        Self {
-            maintainer: well_known::FIELD_MANAGER.to_owned(),
-            accepted_maintainers: Vec::new(),
-            force_update: false,
-        }
-    }
-}
-
-/// The annotation with the maintainer of a definition.
-pub const MAINTAINER: &str = "crds.gardener.cloud/maintainer";
-/// Stands for definitions without [`MAINTAINER`] in `--accepted-maintainers`.
-pub const UNMANAGED: &str = "UNMANAGED";
-
 /// Deadline for a definition to be served.
 const SERVED: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-
 /// Features that need more definitions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope {

@@ -14,8 +14,9 @@ use tracing::{info, warn};
 use crate::{
     api::ClusterId,
     runtime::{
-        clusters::{ClusterOptions, ClusterSettings, Clusters, Role},
+        clusters::{ClusterOptions, ClusterSettings, Clusters},
         errors::brief,
+        role::Role,
     },
 };
 

@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     api::{IssuerKey, issuer::IssuerKind},
-    runtime::clusters::{Reachability, Role},
+    runtime::role::{Reachability, Role},
 };
 
 /// See the [module](self). Clones share everything.

@@ -11,6 +11,7 @@
 
 mod absence;
 mod fan_out;
+mod handler;
 mod pages;
 mod relist;
 mod tolerant;
@@ -39,35 +40,11 @@ use tracing::{debug, info, warn};
 
 pub use self::{
     fan_out::{FanOut, Shared},
+    handler::{Availability, EventHandler},
     relist::{Lister, Listing, Relist},
 };
 use self::{pages::Pages, tolerant::Tolerant};
 use crate::api::ObjectKey;
-
-/// Whether a kind can be watched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Availability {
-    /// There is no response yet.
-    Unknown,
-    /// The list is complete.
-    Present,
-    /// The API server does not serve the kind.
-    Absent,
-    /// We have no right to list or watch the kind.
-    Denied,
-}
-
-/// Handles changes. Its methods must be fast, because they block the watch.
-pub trait EventHandler<K> {
-    /// Called for each new or changed object, and for every object after each list.
-    fn applied(&self, object: K);
-    /// Called for each deleted object.
-    fn gone(&self, key: &ObjectKey);
-    /// The keys of the known objects.
-    fn keys(&self) -> Vec<ObjectKey>;
-    /// Called after each complete list.
-    fn complete(&self) {}
-}
 
 /// Passes all objects of `api` to `handler`, and publishes the availability of the kind. Never returns.
 ///

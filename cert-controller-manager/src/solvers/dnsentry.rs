@@ -5,13 +5,16 @@
 //!
 //! The state in state is an optimization. After a restart, the cache and the values are sufficient.
 
+mod applied;
 mod call;
 mod entries;
 mod entry_state;
 mod name;
 mod render;
+mod settings;
 
 pub use entries::Entries;
+pub use settings::Settings;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,7 +32,7 @@ use cert_lib::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
@@ -37,34 +40,16 @@ use kube::{
 use tokio::sync::watch;
 
 use self::{
+    applied::{Applied, AppliedEntries},
     call::{CallError, with_deadline},
     entry_state::{EntryState, entry_state},
     render::render,
 };
 use super::entry::SolverEntry;
 use crate::{
-    api::{CertificateKey, ObjectKey, Realm, dnsentry::DNSEntry},
+    api::{CertificateKey, ObjectKey, dnsentry::DNSEntry},
     runtime::watch::Availability,
 };
-
-/// Configuration of the solver.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Namespace of entries; that of the owner if unset (`--dns-namespace`).
-    pub namespace: Option<String>,
-    /// Class of the DNS controller (`--dns-class`).
-    pub class: Option<String>,
-    /// Realm of the manager.
-    pub realm: Realm,
-    /// Value of `spec.ownerId` for old DNS controllers (`--dns-owner-id`).
-    pub owner_id: Option<String>,
-    /// TTL of the records in seconds.
-    pub ttl: i64,
-    /// Delay after the values are visible (`--precheck-additional-wait`).
-    pub additional_wait: Option<SignedDuration>,
-    /// Whether DNSRecords are to be used instead (`--use-dnsrecords`).
-    pub use_dnsrecords: bool,
-}
 
 /// See the [module](self). Clones share the state.
 #[derive(Clone)]
@@ -76,24 +61,6 @@ pub struct DnsEntrySolver {
     clock: Arc<dyn Clock>,
     settings: Settings,
     state: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
-}
-
-/// The state of one owner.
-#[derive(Clone, Debug, Default)]
-struct AppliedEntries {
-    applied: HashMap<ObjectKey, Applied>,
-    /// Time of the first call of `ready`.
-    first_check: Option<Timestamp>,
-    /// Time when all values were visible first.
-    first_visible: Option<Timestamp>,
-}
-
-/// The version of an entry after our last write.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Applied {
-    uid: String,
-    generation: i64,
-    at: Timestamp,
 }
 
 impl DnsEntrySolver {
@@ -120,7 +87,7 @@ impl DnsEntrySolver {
     /// The key of the entry for `fqdn`. The name contains the owner, because two Certificates may have
     /// challenges for the same name. With a shared entry, each would remove the value of the other one.
     fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
-        let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace);
+        let of_owner = CertificateKey::from_owner(owner).map(|key| key.object.namespace.clone());
         let namespace = self.settings.namespace.clone().or(of_owner).unwrap_or_default();
         let class = self.settings.class.as_deref().unwrap_or_default();
         let realm = &self.settings.realm;

@@ -12,10 +12,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
+    controller::Clusters,
     decide::{Change, SourceState, finalizer},
     feedback::Feedback,
     owned_certificates::OwnedCertificate,
-    sync::Clusters,
 };
 use crate::{
     api::{Certificate, CertificateCluster, ObjectKey},

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
-use super::{kind::SourceKey, routes::RouteKey};
+use super::key::{RouteKey, SourceKey};
 
 /// Bytes for each namespace. 10,000 Ingresses with five hosts of 40 characters take a third, and
 /// 10,000 routes with three hosts take another third.
@@ -162,7 +162,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::ObjectKey, sources::kind::Kind};
+    use crate::{api::ObjectKey, sources::key::Kind};
 
     fn item(namespace: &str, name: &str) -> Item {
         Item::Object(SourceKey { kind: Kind::Ingress, object: ObjectKey::new(namespace, name) })

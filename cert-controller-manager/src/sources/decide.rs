@@ -11,10 +11,9 @@ use kube::api::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::{
-    SourceSettings,
     annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
     extract::{DesiredCertificate, Extracted},
-    kind::SourceKey,
+    key::SourceKey,
     object::Object,
     owned_certificates::OwnedCertificate,
 };
@@ -23,6 +22,7 @@ use crate::{
         Certificate, CertificateCluster, ObjectKey, certificate::CertificateSpec, names,
         trim::MAX_OWNERS, well_known,
     },
+    config::SourceSettings,
     runtime::merge::difference,
 };
 
@@ -358,7 +358,7 @@ impl SourceState<'_> {
 /// Our finalizer for objects of this kind. It contains the class unless that is the default.
 #[must_use]
 pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
-    let plain = key.kind.finalizer();
+    let plain = key.kind.row().finalizer;
     match settings.classes.main() {
         well_known::DEFAULT_CLASS => plain.to_owned(),
         class => format!("{class}.{plain}"),

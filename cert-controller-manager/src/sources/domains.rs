@@ -9,8 +9,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    entry::{Entry, Labels, ListenerRef},
     names::{NameList, normalize},
-    object::{Entry, Labels, ListenerRef},
 };
 
 /// Maximum number of route names of one namespace that are compared with one entry.
@@ -216,7 +216,7 @@ impl<'a> Served<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::object::{Host, NamespaceFilter};
+    use crate::sources::entry::{Host, NamespaceFilter};
 
     #[test]
     fn wildcards_match_one_label_in_certificates_and_many_in_servers() {

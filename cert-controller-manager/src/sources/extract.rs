@@ -10,17 +10,15 @@ use cert_lib::model::request::MAX_DNS_NAMES;
 use super::{
     annotations::{self, Annotations, Names, Options},
     budget,
+    convert::requests_certificate,
     domains::{Attachment, Routes},
-    kind::{Kind, SourceKey},
+    entry::{Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, SecretName},
+    key::SourceKey,
+    kinds::RequestedBy,
     names::NameList,
-    object::{
-        Entries, Entry, Labels, MAX_ENTRIES, MAX_HOSTS, Object, SecretName, requests_certificate,
-    },
+    object::Object,
 };
-use crate::{
-    api::{ObjectKey, well_known},
-    config::Classes,
-};
+use crate::api::{Classes, ObjectKey, well_known};
 
 /// Maximum number of names of a certificate to which routes add names. The common name is not
 /// counted, because it may be too long for that field.
@@ -97,7 +95,7 @@ fn readable<'a>(
     if parent.is_some_and(|gateway| gateway.entries == Entries::NoRoom) {
         return Err(format!("its Gateway is not read: {}", budget::no_room()));
     }
-    if let Some(why) = annotations::refusal(annotations, key.kind == Kind::Service) {
+    if let Some(why) = annotations::refusal(annotations, reads_names_of_dns(key)) {
         return Err(why);
     }
     match &object.entries {
@@ -107,6 +105,11 @@ fn readable<'a>(
         )),
         Entries::NoRoom => Err(budget::no_room()),
     }
+}
+
+/// Whether the annotation of the DNS manager counts.
+fn reads_names_of_dns(key: &SourceKey) -> bool {
+    key.kind.row().requested_by == RequestedBy::SecretName
 }
 
 /// Removes duplicates, keeps the first problems and counts the others.
@@ -123,7 +126,7 @@ fn bound(problems: &mut Vec<String>) {
 /// Whether a Gateway takes the listeners of a ListenerSet.
 fn belongs(key: &SourceKey, object: &Object, gateway: &Object, labels: Option<&Labels>) -> bool {
     let namespace = key.object.namespace.as_str();
-    let gateway_namespace = object.parent.as_ref().map(|parent| parent.0.namespace.as_str());
+    let gateway_namespace = object.parent.as_ref().map(|parent| parent.0.object.namespace.as_str());
     gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(namespace, labels, here))
 }
 
@@ -135,7 +138,7 @@ fn collect(
     extracted: &mut Extracted,
 ) {
     let options = Arc::new(annotations::options(annotations, &mut extracted.problems));
-    let names = annotations::names(annotations, key.kind == Kind::Service);
+    let names = annotations::names(annotations, reads_names_of_dns(key));
     let mut secrets = Vec::new();
     let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
     let mut routes = Routes::new(routes, &key.object.namespace);

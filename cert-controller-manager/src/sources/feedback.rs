@@ -11,9 +11,12 @@ use std::{
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::{
-    kind::SourceKey, object::Object, owned_certificates::OwnedCertificate, routes::Problem,
+    key::SourceKey, object::Object, owned_certificates::OwnedCertificate, routes::Problem,
 };
-use crate::{api::ObjectKey, runtime::events::EventRecorder};
+use crate::{
+    api::{ObjectKey, source::KindName},
+    runtime::events::EventRecorder,
+};
 
 /// Reason of events about changes to Certificates.
 const RECONCILE: &str = "reconcile";
@@ -80,8 +83,8 @@ impl Feedback {
 
     /// Reports problems of routes, on the routes.
     pub fn report_route_problems(&self, problems: Vec<Problem>) {
-        for Problem { about, text } in problems {
-            self.events.warning(about, RECONCILE, &text);
+        for problem in problems {
+            self.events.warning(route_reference(&problem), RECONCILE, &problem.text);
         }
     }
 
@@ -152,17 +155,25 @@ fn cut(text: &str) -> String {
 }
 
 fn reference(key: &SourceKey, object: &Object) -> ObjectReference {
-    let name = key.kind.name();
+    reference_of(key.kind.name(), object.version, &key.object, &object.uid)
+}
+
+fn route_reference(problem: &Problem) -> ObjectReference {
+    let (kind, key) = &problem.route;
+    reference_of(&kind.row().objects.name, problem.version, key, &problem.uid)
+}
+
+fn reference_of(name: &KindName, version: &str, key: &ObjectKey, uid: &str) -> ObjectReference {
     let api_version = match name.group {
-        "" => object.version.to_owned(),
-        group => format!("{group}/{}", object.version),
+        "" => version.to_owned(),
+        group => format!("{group}/{version}"),
     };
     ObjectReference {
         api_version: Some(api_version),
         kind: Some(name.kind.to_owned()),
-        namespace: Some(key.object.namespace.clone()),
-        name: Some(key.object.name.clone()),
-        uid: Some(object.uid.clone()),
+        namespace: Some(key.namespace.clone()),
+        name: Some(key.name.clone()),
+        uid: Some(uid.to_owned()),
         ..ObjectReference::default()
     }
 }

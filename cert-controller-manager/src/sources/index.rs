@@ -1,10 +1,9 @@
 //! Cache of source objects and of the routes that are attached to them.
 //!
-//! Watches fill it. Each change enqueues the source objects that it affects.
+//! [`handlers`](super::handlers) fill it. Each change enqueues the source objects that it affects.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,23 +13,16 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     budget::{Budget, Item, Ticket},
     domains::Attachment,
-    kind::{Kind, SourceKey},
-    object::{Entries, Labels, Object, Source, keep},
-    routes::{Problem, Route, RouteKey, RouteKind},
+    entry::{Entries, Labels},
+    key::{Kind, RouteKey, RouteKind, SourceKey},
+    object::{Object, Parent},
+    routes::{Problem, Route},
 };
-use crate::{
-    api::{
-        ObjectKey,
-        source::{Foreign, NamespaceSpec},
-    },
-    runtime::{queue::Shared, watch::EventHandler},
-};
+use crate::{api::ObjectKey, runtime::queue::Shared};
 
 /// Delay before objects are enqueued that depend on a deleted object. If its kind or API version
 /// disappears at the same time, that becomes known only later.
 const AFTER_GONE: Duration = Duration::from_secs(5);
-/// Maximum number of labels of a namespace; the first ones in the order of names are kept.
-const MAX_LABELS: usize = 100;
 /// Maximum number of route problems that are reported in one pass.
 const MAX_PROBLEMS_PER_PASS: usize = 20;
 
@@ -46,7 +38,7 @@ pub struct Index {
 struct State {
     objects: HashMap<SourceKey, Object>,
     /// ListenerSets, by Gateway.
-    children: HashMap<ObjectKey, BTreeSet<SourceKey>>,
+    children: HashMap<SourceKey, BTreeSet<SourceKey>>,
     routes: HashMap<RouteKey, Route>,
     /// Routes, by parent. Their order determines the order of the names in a certificate.
     attached: HashMap<SourceKey, BTreeSet<RouteKey>>,
@@ -99,9 +91,7 @@ impl Index {
             object.entries = Entries::NoRoom;
         }
         let parent = object.as_ref().and_then(|object| object.parent.as_ref());
-        let parent = parent.and_then(|parent| {
-            state.objects.get(&SourceKey { kind: Kind::Gateway, object: parent.0.clone() })
-        });
+        let parent = parent.and_then(|parent| state.objects.get(&parent.0));
         let routes = state.attached.get(key).into_iter().flatten();
         let routes = routes.filter_map(|route| state.routes.get(route));
         let attached =
@@ -139,6 +129,13 @@ impl Index {
         self.lock().objects.keys().filter(|key| key.kind == kind).cloned().collect()
     }
 
+    /// The objects of a kind that were read in an API version.
+    pub(super) fn objects(&self, kind: Kind, version: &str) -> Vec<ObjectKey> {
+        let state = self.lock();
+        let ours = state.objects.iter().filter(|(_, known)| known.version == version);
+        ours.filter(|(key, _)| key.kind == kind).map(|(key, _)| key.object.clone()).collect()
+    }
+
     /// Adds or replaces an object. With a ticket, only if that version still waits.
     pub(super) fn put(&self, key: SourceKey, object: Object, ticket: Option<Ticket>) {
         let mut state = self.lock();
@@ -160,26 +157,26 @@ impl Index {
         if before.as_ref() == state.objects.get(&key) {
             return;
         }
-        state.link_parent(
-            &key,
-            before.and_then(|object| object.parent).map(|parent| parent.0),
-            false,
-        );
-        state.link_parent(&key, parent.map(|parent| parent.0), true);
+        state.link_parent(&key, before.and_then(|object| object.parent), false);
+        state.link_parent(&key, parent, true);
         let children = state.children_of(&key);
         drop(state);
         self.push(children);
         self.queue.push(key);
     }
 
-    fn remove(&self, key: &SourceKey) {
+    /// Removes an object that was read in this API version. It may have been read in another one since.
+    pub(super) fn remove(&self, key: &SourceKey, version: &str) {
         let mut state = self.lock();
+        if state.objects.get(key).is_none_or(|known| known.version != version) {
+            return;
+        }
         let Some(object) = state.objects.remove(key) else { return };
         state.selecting.remove(key);
         let item = Item::Object(key.clone());
         state.budget.remove(&item, object.size());
         self.notify_room(&state, &item);
-        state.link_parent(key, object.parent.map(|parent| parent.0), false);
+        state.link_parent(key, object.parent, false);
         let children = state.children_of(key);
         drop(state);
         for key in children {
@@ -189,7 +186,7 @@ impl Index {
     }
 
     /// Replaces the labels of a namespace, and enqueues all objects that select by labels: these are few.
-    fn put_labels(&self, namespace: String, labels: Option<Labels>) {
+    pub(super) fn put_labels(&self, namespace: String, labels: Option<Labels>) {
         let mut state = self.lock();
         if state.labels.get(&namespace).map(Arc::as_ref) == labels.as_ref() {
             return;
@@ -201,6 +198,11 @@ impl Index {
         let affected = state.selecting.clone();
         drop(state);
         self.push(affected);
+    }
+
+    /// The namespaces with known labels.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        self.lock().labels.keys().cloned().collect()
     }
 
     #[cfg(test)]
@@ -324,8 +326,8 @@ impl State {
         (route, affected)
     }
 
-    fn link_parent(&mut self, key: &SourceKey, parent: Option<ObjectKey>, is_child: bool) {
-        let Some(parent) = parent else { return };
+    fn link_parent(&mut self, key: &SourceKey, parent: Option<Parent>, is_child: bool) {
+        let Some(Parent(parent)) = parent else { return };
         let children = self.children.entry(parent.clone()).or_default();
         if is_child {
             children.insert(key.clone());
@@ -338,70 +340,7 @@ impl State {
     }
 
     fn children_of(&self, key: &SourceKey) -> BTreeSet<SourceKey> {
-        let children = self.children.get(&key.object).filter(|_| key.kind == Kind::Gateway);
-        children.cloned().unwrap_or_default()
-    }
-}
-
-/// Adds the objects of one kind and API version to the index.
-pub struct Objects<S> {
-    index: Arc<Index>,
-    version: &'static str,
-    kind: PhantomData<fn(S)>,
-}
-
-impl<S> Objects<S> {
-    pub(super) fn new(index: Arc<Index>, version: &'static str) -> Self {
-        Self { index, version, kind: PhantomData }
-    }
-}
-
-impl<S: Source> EventHandler<Foreign<S>> for Objects<S> {
-    fn applied(&self, object: Foreign<S>) {
-        let (key, object) = keep(&object, self.version);
-        self.index.put(key, object, None);
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        let key = SourceKey { kind: S::KIND, object: key.clone() };
-        // The object may have been read in another API version since.
-        if self.index.lock().objects.get(&key).is_some_and(|known| known.version == self.version) {
-            self.index.remove(&key);
-        }
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        let state = self.index.lock();
-        let ours = state.objects.iter().filter(|(_, known)| known.version == self.version);
-        ours.filter(|(key, _)| key.kind == S::KIND).map(|(key, _)| key.object.clone()).collect()
-    }
-}
-
-/// Adds the labels of namespaces to the index.
-pub struct Namespaces {
-    index: Arc<Index>,
-}
-
-impl Namespaces {
-    pub(super) fn new(index: Arc<Index>) -> Self {
-        Self { index }
-    }
-}
-
-impl EventHandler<Foreign<NamespaceSpec>> for Namespaces {
-    fn applied(&self, namespace: Foreign<NamespaceSpec>) {
-        let labels = namespace.metadata.labels.unwrap_or_default();
-        let labels: Labels = labels.into_iter().take(MAX_LABELS).collect();
-        self.index.put_labels(namespace.metadata.name.unwrap_or_default(), Some(labels));
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        self.index.put_labels(key.name.clone(), None);
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        let state = self.index.lock();
-        state.labels.keys().map(|name| ObjectKey::new("", name)).collect()
+        self.children.get(key).cloned().unwrap_or_default()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     annotations::{self, FORWARD_OWNER_REFS, SOURCE_CLASS},
-    kind::{Kind, SourceKey},
+    key::{Kind, SourceKey},
 };
 use crate::{
     api::{
@@ -94,7 +94,7 @@ impl OwnedCertificate {
             state: status.map(|status| status.state.clone()).unwrap_or_default(),
             message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
             deleting: certificate.metadata.deletion_timestamp.is_some(),
-            key: CertificateKey { cluster, object },
+            key: CertificateKey::new(cluster, object),
         })
     }
 }
@@ -280,19 +280,18 @@ pub struct OwnedCertificatesHandler {
 
 impl EventHandler<Arc<Certificate>> for OwnedCertificatesHandler {
     fn applied(&self, certificate: Arc<Certificate>) {
-        let key =
-            CertificateKey { cluster: self.cluster, object: ObjectKey::of(certificate.as_ref()) };
+        let key = CertificateKey::new(self.cluster, ObjectKey::of(certificate.as_ref()));
         self.owned.put(&key, Some(certificate));
     }
 
     fn gone(&self, key: &ObjectKey) {
-        self.owned.put(&CertificateKey { cluster: self.cluster, object: key.clone() }, None);
+        self.owned.put(&CertificateKey::new(self.cluster, key.clone()), None);
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
         let state = self.owned.lock();
         let here = state.owned.keys().filter(|key| key.cluster == self.cluster);
-        here.map(|key| key.object.clone()).collect()
+        here.map(|key| key.object.as_ref().clone()).collect()
     }
 
     fn complete(&self) {

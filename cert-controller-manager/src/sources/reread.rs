@@ -2,28 +2,16 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use kube::{
-    Client, Resource,
-    api::{ListParams, ObjectList, Request},
-};
+use kube::Client;
 use tokio::time::timeout;
 
 use super::{
     budget::{Item, Ticket},
+    convert::keep,
     index::Index,
-    kind::{Kind, SourceKey},
-    object::{Source, keep},
-    routes::{Attached, Route, RouteKey, RouteKind},
+    key::{RouteKey, SourceKey},
 };
-use crate::{
-    api::{
-        ObjectKey,
-        gateway::{self, GrpcRoute, HttpRoute, ListenerSet, TlsRoute, XListenerSet},
-        istio,
-        source::{Foreign, IngressSpec, ServiceSpec, Shape, Version},
-    },
-    runtime::errors::brief,
-};
+use crate::runtime::errors::brief;
 
 /// Delay of an item after a failed read. Others are read meanwhile: the API server may fail for one
 /// kind only.
@@ -67,46 +55,19 @@ struct Reread<'a> {
 
 impl Reread<'_> {
     async fn object(&self, key: SourceKey) -> kube::Result<bool> {
-        match key.kind {
-            Kind::Ingress => self.object_of::<IngressSpec>(key).await,
-            Kind::Service => self.object_of::<ServiceSpec>(key).await,
-            Kind::IstioGateway => self.object_of::<istio::GatewaySpec>(key).await,
-            Kind::Gateway => self.object_of::<gateway::GatewaySpec>(key).await,
-            Kind::ListenerSet => self.object_of::<ListenerSet>(key).await,
-            Kind::XListenerSet => self.object_of::<XListenerSet>(key).await,
-        }
+        let read = key.kind.row().objects.read;
+        let found = read(self.client.clone(), key.object.clone(), self.version).await?;
+        let Some(object) = found else { return Ok(false) };
+        self.index.put(key.clone(), keep(key.kind, object), Some(self.ticket));
+        Ok(true)
     }
 
     async fn route(&self, key: RouteKey) -> kube::Result<bool> {
-        match key.0 {
-            RouteKind::VirtualService => self.route_of::<istio::VirtualServiceSpec>(key).await,
-            RouteKind::Http => self.route_of::<HttpRoute>(key).await,
-            RouteKind::Grpc => self.route_of::<GrpcRoute>(key).await,
-            RouteKind::Tls => self.route_of::<TlsRoute>(key).await,
-        }
-    }
-
-    async fn object_of<S: Source>(&self, key: SourceKey) -> kube::Result<bool> {
-        let Some(object) = self.find::<S>(&key.object).await? else { return Ok(false) };
-        let (key, object) = keep(&object, self.version);
-        self.index.put(key, object, Some(self.ticket));
-        Ok(true)
-    }
-
-    async fn route_of<S: Attached>(&self, key: RouteKey) -> kube::Result<bool> {
-        let Some(object) = self.find::<S>(&key.1).await? else { return Ok(false) };
-        let route = Route::of(&object, self.version);
+        let read = key.0.row().objects.read;
+        let found = read(self.client.clone(), key.1.clone(), self.version).await?;
+        let Some(route) = found else { return Ok(false) };
         self.index.put_route(key, Some(route), Some(self.ticket));
         Ok(true)
-    }
-
-    /// Uses a list request with a field selector, because our role does not allow `get` for all kinds.
-    async fn find<S: Shape>(&self, key: &ObjectKey) -> kube::Result<Option<Foreign<S>>> {
-        let url = Foreign::<S>::url_path(&Version(self.version), Some(&key.namespace));
-        let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
-        let request = Request::new(url).list(&one).map_err(kube::Error::BuildRequest)?;
-        let mut found: ObjectList<Foreign<S>> = self.client.request(request).await?;
-        Ok(found.items.pop())
     }
 }
 
@@ -120,8 +81,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        runtime::queue::Queue,
-        sources::{budget::Budget, index::Objects, object::Entries},
+        api::{ObjectKey, source::IngressSpec},
+        runtime::{queue::Queue, watch::EventHandler as _},
+        sources::{budget::Budget, entry::Entries, handlers::fixtures, key::Kind},
     };
 
     fn ingress(name: &str, hosts: usize) -> Value {
@@ -155,14 +117,14 @@ mod tests {
     async fn after_room_appeared(client: Client) -> Option<Entries> {
         let full = Budget::of(2_000);
         let index = Arc::new(Index::new(Arc::new(Queue::default())).within(full));
-        let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+        let ingresses = fixtures::objects::<IngressSpec>(&index, "v1");
         for name in ["a", "b"] {
             let object = serde_json::from_value(ingress(name, 10)).unwrap();
-            crate::runtime::watch::EventHandler::applied(&ingresses, object);
+            ingresses.applied(object);
         }
         let rereading = reread(client, index.clone());
         let key = ObjectKey::new("ns", "b");
-        crate::runtime::watch::EventHandler::gone(&ingresses, &ObjectKey::new("ns", "a"));
+        ingresses.gone(&ObjectKey::new("ns", "a"));
         // The paused clock advances only when all tasks are idle.
         assert!(timeout(Duration::from_secs(60), rereading).await.is_err());
         index.find(&SourceKey { kind: Kind::Ingress, object: key }).object.map(|it| it.entries)

@@ -4,20 +4,18 @@
 //! Host names are parsed first. Invalid names are left out, so that they do not break a certificate of
 //! another tenant, and are reported on the route.
 
-use std::{collections::HashSet, marker::PhantomData, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use cert_lib::model::name::DnsName;
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
-use super::{budget, domains::Attachment, index::Index, kind::SourceKey, object::MAX_NAME};
-use crate::{
-    api::{
-        ObjectKey, gateway, istio,
-        source::{Foreign, KindName, Shape},
-    },
-    runtime::watch::EventHandler,
+use super::{
+    budget,
+    domains::Attachment,
+    entry::MAX_NAME,
+    key::{RouteKey, SourceKey},
 };
+use crate::api::source::{Foreign, Shape};
 
 /// Maximum number of invalid names that are reported.
 const MAX_REPORTED: usize = 5;
@@ -29,37 +27,8 @@ const LEFT_OUT: &str = "left out of the certificates of its gateways";
 /// Maximum number of parent references, as in the Gateway API.
 const MAX_ATTACHMENTS: usize = 32;
 
-/// A kind of routes.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum RouteKind {
-    /// `VirtualService`
-    VirtualService,
-    /// `HTTPRoute`
-    Http,
-    /// `GRPCRoute`
-    Grpc,
-    /// `TLSRoute`
-    Tls,
-}
-
-impl RouteKind {
-    /// Group, kind, plural and versions.
-    #[must_use]
-    pub fn name(self) -> &'static KindName {
-        match self {
-            Self::VirtualService => &istio::VIRTUAL_SERVICE,
-            Self::Http => &gateway::HTTP_ROUTE,
-            Self::Grpc => &gateway::GRPC_ROUTE,
-            Self::Tls => &gateway::TLS_ROUTE,
-        }
-    }
-}
-
-/// A kind of routes.
+/// The specification of a kind of routes.
 pub trait Attached: Shape {
-    /// The kind.
-    const KIND: RouteKind;
-
     /// The host names of `object`, as written.
     fn hostnames(object: &Foreign<Self>) -> &[String];
 
@@ -69,9 +38,6 @@ pub trait Attached: Shape {
         hostnames: &Arc<[String]>,
     ) -> Vec<(SourceKey, Attachment)>;
 }
-
-/// Identifies a route.
-pub type RouteKey = (RouteKind, ObjectKey);
 
 /// A route.
 #[derive(Debug, PartialEq)]
@@ -91,13 +57,18 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// The route.
-    pub about: ObjectReference,
+    pub route: RouteKey,
+    /// API version that it was read in.
+    pub version: &'static str,
+    /// `metadata.uid`
+    pub uid: String,
     /// The message.
     pub text: String,
 }
 
 impl Route {
     /// Converts `object`, which was read in API version `version`.
+    #[must_use]
     pub fn of<S: Attached>(object: &Foreign<S>, version: &'static str) -> Self {
         let (names, mut problem) = parse_hostnames(S::hostnames(object));
         let created = object.creation_timestamp().map(|time| time.0);
@@ -121,22 +92,13 @@ impl Route {
 
     /// The problem of the route with this key, if any.
     #[must_use]
-    pub fn problem(&self, (kind, key): &RouteKey) -> Option<Problem> {
-        let name = kind.name();
-        let about = ObjectReference {
-            api_version: Some(format!("{}/{}", name.group, self.version)),
-            kind: Some(name.kind.to_owned()),
-            namespace: Some(key.namespace.clone()),
-            name: Some(key.name.clone()),
-            uid: Some(self.uid.clone()),
-            ..ObjectReference::default()
-        };
+    pub fn problem(&self, key: &RouteKey) -> Option<Problem> {
         let text = if self.has_no_room {
             format!("{LEFT_OUT}: {}", budget::no_room())
         } else {
             self.problem.clone()?
         };
-        Some(Problem { about, text })
+        Some(Problem { route: key.clone(), version: self.version, uid: self.uid.clone(), text })
     }
 
     /// Whether `other` has the same problem.
@@ -190,40 +152,10 @@ fn parse_hostnames(texts: &[String]) -> (Arc<[String]>, Option<String>) {
     (names.into(), (!errors.is_empty()).then_some(problem))
 }
 
-/// Adds the routes of one kind and API version to the index.
-pub struct Routes<S> {
-    index: Arc<Index>,
-    version: &'static str,
-    kind: PhantomData<fn(S)>,
-}
-
-impl<S> Routes<S> {
-    pub(super) fn new(index: Arc<Index>, version: &'static str) -> Self {
-        Self { index, version, kind: PhantomData }
-    }
-}
-
-impl<S: Attached> EventHandler<Foreign<S>> for Routes<S> {
-    fn applied(&self, object: Foreign<S>) {
-        let route = Route::of(&object, self.version);
-        self.index.put_route((S::KIND, ObjectKey::of(&object)), Some(route), None);
-    }
-
-    fn gone(&self, key: &ObjectKey) {
-        let key = (S::KIND, key.clone());
-        if self.index.route_version(&key) == Some(self.version) {
-            self.index.put_route(key, None, None);
-        }
-    }
-
-    fn keys(&self) -> Vec<ObjectKey> {
-        self.index.routes(S::KIND, self.version)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::istio::VirtualServiceSpec;
 
     #[test]
     fn invalid_names_of_routes_are_left_out_and_reported() {
@@ -264,7 +196,7 @@ mod tests {
                 "spec": {"gateways": gateways, "hosts": ["a.test"]},
             });
             let object = serde_json::from_value(object).unwrap();
-            Route::of::<istio::VirtualServiceSpec>(&object, "v1")
+            Route::of::<VirtualServiceSpec>(&object, "v1")
         };
         let same = of((0..1_001).map(|it| if it % 2 == 0 { "g" } else { "ns/g" }.into()).collect());
         assert_eq!((same.attachments.len(), same.problem), (1, None));

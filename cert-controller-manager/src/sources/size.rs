@@ -3,23 +3,20 @@
 use super::{
     annotations::{self, Annotations},
     domains::Attachment,
-    object::{Entries, Entry, Host, NamespaceFilter, Object, SecretName},
+    entry::{Entries, Entry, NamespaceFilter, text_size},
+    object::Object,
     routes::Route,
 };
 
 /// Bytes for each attachment: an entry in the list of the route and one in the map of parents.
 const ATTACHMENT: usize = 512;
-/// Overhead of a text: its header and the allocator.
-const TEXT: usize = 40;
-/// A parsed selector takes several times the size of its text.
-const SELECTOR: usize = 4;
 
 impl Object {
     /// Size in bytes of everything but the key. Zero after [`Self::without_entries`].
     #[must_use]
     pub fn size(&self) -> usize {
         let entries: usize = self.entries.as_slice().iter().map(Entry::size).sum();
-        entries + annotations_size(&self.annotations) + from_size(&self.listeners_from)
+        entries + annotations_size(&self.annotations) + self.listeners_from.size()
     }
 
     /// Keeps only what shows whether the object requests certificates, for objects above the memory limit.
@@ -29,21 +26,6 @@ impl Object {
         annotations.retain(|name, _| annotations::is_always_kept(name));
         let (entries, listeners_from) = (Entries::NoRoom, NamespaceFilter::Nowhere);
         Self { annotations, entries, listeners_from, ..self }
-    }
-}
-
-impl Entry {
-    /// Size in bytes.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let secret = match &self.secret {
-            SecretName::Named { namespace, name } => {
-                namespace.as_ref().map_or(0, |text| text_size(text)) + text_size(name)
-            }
-            SecretName::Unclear(why) => text_size(why),
-        };
-        let hosts: usize = self.hosts.iter().map(host_size).sum();
-        size_of::<Self>() + text_size(&self.place.section) + secret + hosts
     }
 }
 
@@ -84,20 +66,4 @@ impl Route {
 fn annotations_size(all: &Annotations) -> usize {
     let counted = all.iter().filter(|(name, _)| !annotations::is_always_kept(name));
     counted.map(|(name, value)| text_size(name) + text_size(value)).sum()
-}
-
-fn host_size(host: &Host) -> usize {
-    size_of::<Host>() + host.name.as_ref().map_or(0, |text| text_size(text)) + from_size(&host.from)
-}
-
-fn from_size(from: &NamespaceFilter) -> usize {
-    match from {
-        NamespaceFilter::Nowhere | NamespaceFilter::Here | NamespaceFilter::Everywhere => 0,
-        NamespaceFilter::Namespace(name) => text_size(name),
-        NamespaceFilter::Selected(selector) => SELECTOR * text_size(&selector.to_string()),
-    }
-}
-
-fn text_size(text: &str) -> usize {
-    TEXT + text.len()
 }

@@ -19,7 +19,7 @@ use crate::{
         problem::{Problem, ProblemScope},
         wire::{AccountStatus, Registration},
     },
-    issue::Disposition,
+    model::disposition::Disposition,
 };
 
 /// An account at a CA. Cheap to clone; prints its URL only.

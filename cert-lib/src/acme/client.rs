@@ -4,6 +4,7 @@
 //! directory and its nonces. The client retries only a bad nonce; the plan decides about all other
 //! retries.
 
+mod error;
 mod nonces;
 mod reply;
 
@@ -16,18 +17,18 @@ use ::http::{Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
+pub use error::RequestError;
 pub use reply::Reply;
 
 use crate::{
     acme::{
         client::nonces::Nonces,
-        jws::{self, AccountKey, SignError, Signer},
-        problem::{self, Problem, ProblemScope},
+        jws::{self, AccountKey, Signer},
+        problem,
         wire::Directory,
     },
     clock::Clock,
-    issue::{Disposition, RetrySchedule},
-    net::{Http, HttpError},
+    net::Http,
 };
 
 /// A client of one CA.
@@ -42,67 +43,6 @@ pub struct Client {
     /// Limits concurrent fetches of nonces after a start. While callers wait, the replies to others
     /// bring nonces. Let's Encrypt allows 20 a second, and 10 at once.
     nonce_permits: Semaphore,
-}
-
-/// Why a request has no result.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum RequestError {
-    /// No response arrived.
-    #[error(transparent)]
-    Transport(#[from] HttpError),
-    /// The CA refused.
-    #[error("{0}")]
-    Problem(Box<Problem>),
-    /// A response that is not as RFC 8555 requires.
-    #[error("the answer to {url} cannot be used: {why}")]
-    Unusable {
-        /// URL of the request.
-        url: String,
-        /// What is missing or wrong.
-        why: String,
-    },
-    /// The request could not be signed.
-    #[error(transparent)]
-    Unsigned(#[from] SignError),
-}
-
-impl RequestError {
-    /// Who must act before a retry can succeed.
-    #[must_use]
-    pub fn disposition(&self, scope: ProblemScope) -> Disposition {
-        match self {
-            Self::Problem(problem) => problem.disposition(scope),
-            // This includes an untrusted certificate: the operator of the server may replace it.
-            Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => {
-                Disposition::Retry(RetrySchedule::Transport)
-            }
-        }
-    }
-
-    /// Whether the request was never sent, so that the CA did nothing for it.
-    #[must_use]
-    pub(crate) fn is_unsent(&self) -> bool {
-        match self {
-            Self::Transport(error) => error.is_unsent(),
-            Self::Unsigned(_) => true,
-            Self::Problem(_) | Self::Unusable { .. } => false,
-        }
-    }
-
-    /// Whether the requested resource does not exist, or no longer.
-    #[must_use]
-    pub(crate) fn is_gone(&self) -> bool {
-        self.problem().is_some_and(Problem::is_gone)
-    }
-
-    /// The problem document of the CA, if it sent one.
-    #[must_use]
-    pub fn problem(&self) -> Option<&Problem> {
-        match self {
-            Self::Problem(problem) => Some(problem),
-            Self::Transport(_) | Self::Unusable { .. } | Self::Unsigned(_) => None,
-        }
-    }
 }
 
 impl Client {
@@ -294,7 +234,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        acme::problem::ProblemScope,
         clock::Manual,
+        model::disposition::{Disposition, RetrySchedule},
         net::scripted::{Scripted, Seen, reply},
     };
 

@@ -16,8 +16,7 @@ use crate::{
         Authorization, AuthorizationStatus, Challenge, ChallengeKind, ChallengeStatus, Identifier,
         Order, OrderStatus, Token,
     },
-    issue::Phase,
-    model::name::DnsName,
+    model::{name::DnsName, phase::Phase},
     solve::Proof,
 };
 

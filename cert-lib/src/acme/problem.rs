@@ -8,10 +8,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::{
-    acme::wire::{Identifier, bounds},
-    issue::{Disposition, RetrySchedule},
-};
+use super::{bounds, identifier::Identifier};
+use crate::model::disposition::{Disposition, RetrySchedule};
 
 /// A problem document. Its texts are the CA's: they are shortened and cleaned when printed.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]

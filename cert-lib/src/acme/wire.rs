@@ -4,14 +4,16 @@
 //! members may be missing. All values are bounded: they stay in memory while an order runs, and the
 //! CA may be a tenant's. No decisions here.
 
-pub(super) mod bounds;
-
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use crate::acme::problem::Problem;
+pub use super::identifier::Identifier;
+use super::{
+    bounds::{self, or_default},
+    problem::Problem,
+};
 
 /// The URLs of the CA (section 7.1.1). CAs add a random member on purpose; it is ignored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -123,17 +125,6 @@ pub enum OrderStatus {
     /// A status that RFC 8555 does not define.
     #[serde(other)]
     Unknown,
-}
-
-/// A name or address in a certificate.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, serde::Serialize)]
-pub struct Identifier {
-    /// `dns` or `ip`.
-    #[serde(rename = "type", deserialize_with = "bounds::word")]
-    pub kind: String,
-    /// The name. An authorization for a wildcard has it without `*.` (section 7.1.4).
-    #[serde(deserialize_with = "bounds::word")]
-    pub value: String,
 }
 
 /// The authorization of one identifier (section 7.1.4).
@@ -272,15 +263,6 @@ fn profiles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Strin
 /// An expiry that cannot be parsed counts as missing: the CA answers with 404 after the real one.
 fn instant_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     Ok(Option::<String>::deserialize(from)?.and_then(|text| text.parse().ok()))
-}
-
-/// Some CAs send `null` for a missing value.
-pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 #[cfg(test)]

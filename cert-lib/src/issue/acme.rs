@@ -11,6 +11,8 @@ mod chain;
 mod delegation;
 mod download;
 mod failure;
+mod in_use;
+mod issuer;
 mod new_order;
 mod renewal;
 mod revocation;
@@ -18,121 +20,25 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
-
 use async_trait::async_trait;
 use futures::future;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 
 use crate::{
-    acme::{
-        account::Account,
-        order::{self, Step, View},
-    },
-    clock::Clock,
+    acme::order::{self, Step, View},
     issue::{
-        Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, KeyGenerator, Phase,
-        Progress, RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
+        Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, Phase, Progress,
+        RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
-    solve::{Owner, Proof, Solver},
+    solve::{Owner, Proof},
 };
 
-use self::{
-    authorizations::InUse,
-    steps::{Running, cleanup_by_name},
-};
-
-/// Issues from one account at a CA.
-pub struct AcmeIssuer {
-    account: Account,
-    solver: Arc<dyn Solver>,
-    clock: Arc<dyn Clock>,
-    keys: Arc<dyn KeyGenerator>,
-    options: AcmeOptions,
-    /// Orders are placed one after the other. A CA searches its authorizations for each and limits
-    /// how many there may be, so that parallel requests gain nothing. Pebble 2.10 even locks up when
-    /// orders are placed in parallel while others fetch their authorizations.
-    placing: Semaphore,
-    /// When the last order could not be placed, and why, if every order would have met the same.
-    failure: Mutex<Option<(Timestamp, IssueError)>>,
-    /// Which authorizations are needed by running orders.
-    in_use: InUse,
-}
-
-/// How long an issuer waits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Timing {
-    /// How long published proofs may take to be seen.
-    pub propagation_timeout: SignedDuration,
-    /// How soon to poll the CA after a request that it works on. Each further poll waits twice as
-    /// long, and none comes before the CA's Retry-After.
-    pub first_poll: SignedDuration,
-    /// The longest of these waits.
-    pub longest_poll: SignedDuration,
-}
-
-/// The options of an issuer; those of a request take precedence.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct AcmeOptions {
-    /// How long it waits.
-    pub timing: Timing,
-    /// The profile (draft-ietf-acme-profiles), unless a request names one.
-    pub profile: Option<String>,
-    /// The common name of an issuer in the preferred chain, unless a request names one.
-    pub preferred_chain: Option<String>,
-    /// Whether authorizations are deactivated after the certificate was issued, so that each order
-    /// proves control again (RFC 8555 section 7.5.2).
-    pub deactivate_authorizations: bool,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            propagation_timeout: SignedDuration::from_secs(120),
-            first_poll: SignedDuration::from_millis(50),
-            longest_poll: SignedDuration::from_secs(5),
-        }
-    }
-}
+pub use self::issuer::{AcmeIssuer, AcmeOptions, Timing};
+use self::steps::{Running, cleanup_by_name};
 
 impl AcmeIssuer {
-    /// The capabilities of all ACME issuers.
-    pub const CAPABILITIES: Capabilities = Capabilities {
-        proves_control: true,
-        limits_orders: true,
-        renewal_info: true,
-        revokes: true,
-        honors_extras: false,
-        self_signs: false,
-    };
-
-    /// An issuer that orders with `account`. Sends nothing yet.
-    #[must_use]
-    pub fn new(
-        account: Account,
-        solver: Arc<dyn Solver>,
-        clock: Arc<dyn Clock>,
-        keys: Arc<dyn KeyGenerator>,
-        options: AcmeOptions,
-    ) -> Self {
-        Self {
-            account,
-            solver,
-            clock,
-            keys,
-            options,
-            placing: Semaphore::new(1),
-            failure: Mutex::default(),
-            in_use: InUse::default(),
-        }
-    }
-
     /// Continues an order until there is something to wait for.
     async fn resume(&self, request: &Request, progress: Progress) -> Result<Advance, IssueError> {
         let Progress { durable, view } = progress;
@@ -173,15 +79,6 @@ impl AcmeIssuer {
                 Err(error)
             }
         }
-    }
-
-    /// When to poll the CA again.
-    fn next_poll(&self, retry_after: Option<Timestamp>, polls: u32) -> Timestamp {
-        let Timing { first_poll, longest_poll, .. } = self.options.timing;
-        let pace = order::poll_interval(first_poll, longest_poll, polls);
-        let ours = self.clock.now().saturating_add(pace).unwrap_or(Timestamp::MAX);
-        let latest = self.clock.now().saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
-        retry_after.map_or(ours, |theirs| theirs.min(latest).max(ours))
     }
 }
 
@@ -289,15 +186,7 @@ impl Issuer for AcmeIssuer {
     }
 }
 
-impl fmt::Debug for AcmeIssuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcmeIssuer").field("account", &self.account).finish_non_exhaustive()
-    }
-}
-
 /// An order takes eight, and a few more when it is resumed.
 const MAX_STEPS: usize = 16;
 /// Polls at the longest interval.
 const MANY_POLLS: u32 = 100;
-/// An order is polled after this at the latest, as a longer Retry-After may be a mistake.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);

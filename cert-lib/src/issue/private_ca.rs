@@ -1,19 +1,17 @@
 //! Certificates that are signed with a key that this program holds (RFC 5280): what a CA and a
 //! self-signed issuer share.
 
-pub(crate) mod der;
-
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rcgen::SigningKey;
 use rustls_pki_types::CertificateDer;
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 
-use self::der::{bits, extension, named_bits, octets, sequence, tlv};
 use crate::{
     issue::{IssueError, KeyGenerator},
     model::{
         bundle::{Bundle, Leaf},
+        der::{bits, extension, named_bits, octets, sequence, tlv},
         key::{Algorithm, PrivateKey},
         name::DnsName,
         request::{Extras, OtherName, Request, Subject},

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{CA, CERTIFICATE, KeystoreContent, KeystoreError, Password};
-use crate::issue::private_ca::der::{octets, sequence};
+use crate::model::der::{octets, sequence};
 
 const MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
 const VERSION: u32 = 2;

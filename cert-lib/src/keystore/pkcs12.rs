@@ -8,7 +8,7 @@ use p12_keystore::{
 use zeroize::Zeroizing;
 
 use super::{CA, CERTIFICATE, KeystoreContent, KeystoreError, Password};
-use crate::issue::private_ca::der::element;
+use crate::model::der::element;
 
 /// The ciphers of a PKCS#12 keystore.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

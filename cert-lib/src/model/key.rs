@@ -1,5 +1,6 @@
 //! Private keys of certificates. Account keys are in [`crate::acme::jws`].
 
+mod generate;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,6 @@ use std::fmt;
 
 use aws_lc_rs::{
     encoding::{AsDer, EcPrivateKeyRfc5915Der},
-    rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
         ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
@@ -17,7 +17,7 @@ use aws_lc_rs::{
 use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
 use zeroize::Zeroizing;
 
-use crate::{issue::private_ca::der::element, model::armor::blocks};
+use crate::model::{armor::blocks, der::element};
 
 /// Kind and size of a generated key. The set is what public CAs accept.
 #[derive(
@@ -160,31 +160,6 @@ pub enum KeyError {
 }
 
 impl PrivateKey {
-    /// Generates a key. An RSA key takes 0.1 to 2 s of processor time: do not call this on a thread
-    /// that others wait for.
-    ///
-    /// # Errors
-    /// When the random source fails.
-    pub fn generate(kind: KeyType) -> Result<Self, KeyError> {
-        let pkcs8 = match kind {
-            KeyType::P256 => ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING),
-            KeyType::P384 => ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING),
-            KeyType::Rsa2048 => rsa(KeySize::Rsa2048),
-            KeyType::Rsa3072 => rsa(KeySize::Rsa3072),
-            KeyType::Rsa4096 => rsa(KeySize::Rsa4096),
-        };
-        let pkcs8 = Zeroizing::new(pkcs8.map_err(|_| KeyError::Generate(kind))?);
-        read::pkcs8(&pkcs8).ok_or(KeyError::Generate(kind))
-    }
-
-    /// Reads a PEM key: PKCS#8, PKCS#1 or SEC1.
-    ///
-    /// # Errors
-    /// When it is none of them, encrypted, or of a size or curve that we cannot sign with.
-    pub fn from_pem(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, KeyError> {
-        read::pem(text.as_ref())
-    }
-
     /// The signature algorithm of the key.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
@@ -270,14 +245,6 @@ impl PrivateKey {
 fn write(tag: &str, der: &[u8]) -> Zeroizing<String> {
     let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     Zeroizing::new(pem::encode_config(&pem::Pem::new(tag, der), lines))
-}
-
-fn ecdsa(curve: &'static EcdsaSigningAlgorithm) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
-    Ok(EcdsaKeyPair::generate(curve)?.to_pkcs8v1()?.as_ref().to_vec())
-}
-
-fn rsa(size: KeySize) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
-    Ok(AsDer::as_der(&RsaKeyPair::generate(size)?)?.as_ref().to_vec())
 }
 
 impl fmt::Debug for PrivateKey {

@@ -1,8 +1,10 @@
 //! Certificate requests: names or a signing request, parsed and validated.
 
 mod csr;
+mod other_name;
+mod refusal;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use aws_lc_rs::digest;
 use jiff::SignedDuration;
@@ -11,22 +13,16 @@ use crate::{
     model::{
         cert_id::CertId,
         key::{KeyType, PrivateKey},
-        name::{DnsName, MAX_NAME, NameError},
+        name::DnsName,
     },
     solve::Owner,
 };
 
-pub use csr::Csr;
-
-/// Most names in one certificate besides the common name, as in upstream and Let's Encrypt's
-/// classic profile.
-pub const MAX_DNS_NAMES: usize = 99;
-/// Longest common name (X.520 ub-common-name).
-pub const MAX_COMMON_NAME: usize = 64;
-
-/// Most names that are not DNS names, and most bytes in all of them.
-const MAX_OTHER_NAMES: usize = 1_000;
-const MAX_OTHER_BYTES: usize = 64 * 1024;
+pub use self::{
+    csr::Csr,
+    other_name::{OtherName, other_names},
+    refusal::{MAX_COMMON_NAME, MAX_DNS_NAMES, Refusal},
+};
 
 /// A request that an issuer can process. Two requests with the same fingerprint request the same
 /// certificate.
@@ -74,26 +70,6 @@ pub struct Extras {
     pub duration: SignedDuration,
     /// Whether it is a CA certificate.
     pub is_ca: bool,
-}
-
-/// A subject alternative name that is not a DNS name.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum OtherName {
-    /// An e-mail address.
-    Email(String),
-    /// An IP address.
-    Address(IpAddr),
-    /// A URI.
-    Uri(String),
-}
-
-impl fmt::Display for OtherName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Email(text) | Self::Uri(text) => f.write_str(text),
-            Self::Address(address) => write!(f, "{address}"),
-        }
-    }
 }
 
 impl Request {
@@ -179,47 +155,6 @@ impl Default for KeyChoice {
     fn default() -> Self {
         Self::Free(KeyType::default())
     }
-}
-
-/// Why a request cannot be fulfilled. The messages are upstream's where it has them.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// Neither names nor a signing request.
-    #[error("either domains or csr must be specified")]
-    Empty,
-    /// Both a common name and a signing request.
-    #[error("cannot specify both commonName and csr")]
-    NamesAndCsr,
-    /// Over 99 DNS names.
-    #[error("invalid number of DNS names: {0} (max {MAX_DNS_NAMES})")]
-    TooManyNames(usize),
-    /// Over 64 characters.
-    #[error(
-        "the Common Name is limited to {MAX_COMMON_NAME} characters (X.509 ASN.1 specification), but first given domain {0}… has {1} characters"
-    )]
-    LongCommonName(String, usize),
-    /// A duplicate name.
-    #[error("duplicate domain: {0}")]
-    Duplicate(DnsName),
-    /// A challenge name of over 253 characters.
-    #[error(
-        "invalid domain: {0}… is too long for DNS01: with _acme-challenge. before it, it has more than {MAX_NAME} characters; choose a shorter name"
-    )]
-    LongChallenge(String),
-    /// An invalid name.
-    #[error("invalid domain: {0}")]
-    Name(#[from] NameError),
-    /// Not PEM, not PKCS#10, truncated.
-    #[error("parsing CSR failed: {0}")]
-    Csr(String),
-    /// A key that no public CA certifies.
-    #[error(
-        "the key of the CSR is not accepted: {0}; use RSA with 2048 to 4096 bits, P-256 or P-384"
-    )]
-    WeakKey(String),
-    /// Another error in the specification; the text is from its parser.
-    #[error("{0}")]
-    Other(String),
 }
 
 /// Parses a common name and DNS names.
@@ -338,58 +273,6 @@ impl Fingerprint {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Parses the names of a specification that are not DNS names.
-///
-/// # Errors
-/// When one is invalid; the messages are upstream's.
-pub fn other_names(
-    emails: &[String],
-    addresses: &[String],
-    uris: &[String],
-) -> Result<Vec<OtherName>, Refusal> {
-    let address = |text: &String| {
-        let address = text.parse().map(OtherName::Address);
-        address.map_err(|_| {
-            Refusal::Other(format!("invalid IP address in 'spec.IPAddresses': {text}"))
-        })
-    };
-    let lists = [emails, addresses, uris];
-    let (count, bytes) = lists
-        .into_iter()
-        .flatten()
-        .fold((0, 0), |(count, bytes), text| (count + 1, bytes + text.len()));
-    if count > MAX_OTHER_NAMES || bytes > MAX_OTHER_BYTES {
-        return Err(Refusal::Other(format!(
-            "emailAddresses, ipAddresses and uris have {count} names with {bytes} bytes: at most \
-             {MAX_OTHER_NAMES} names with {MAX_OTHER_BYTES} bytes are certified; use fewer"
-        )));
-    }
-    let emails = emails.iter().map(|text| email(text));
-    emails.chain(addresses.iter().map(address)).chain(uris.iter().map(|text| uri(text))).collect()
-}
-
-/// RFC 5280 section 4.2.1.6 requires ASCII; the syntax of a mailbox is not checked.
-fn email(text: &str) -> Result<OtherName, Refusal> {
-    let is_plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic());
-    match text.rsplit_once('@') {
-        Some((user, host)) if is_plain(user) && is_plain(host) => {
-            Ok(OtherName::Email(text.to_owned()))
-        }
-        _ => {
-            Err(Refusal::Other(format!("invalid email address in 'spec.EmailAddresses': {text:?}")))
-        }
-    }
-}
-
-fn uri(text: &str) -> Result<OtherName, Refusal> {
-    let is_absolute = text.is_ascii() && url::Url::parse(text).is_ok();
-    is_absolute.then(|| OtherName::Uri(text.to_owned())).ok_or_else(|| {
-        Refusal::Other(format!(
-            "invalid URI in 'spec.URIs': {text:?}: write it with its scheme and in ASCII"
-        ))
-    })
 }
 
 /// Hex SHA-224: for names of a fixed length and for detecting changes.

@@ -8,7 +8,7 @@ mod address;
 mod exceptions;
 mod login;
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use ::http::{HeaderValue, Uri, uri::Scheme};
 
@@ -269,12 +269,6 @@ impl fmt::Display for Proxy {
         let host = server.host().unwrap_or_default();
         write!(f, "{}://{host}:{}", self.scheme, server.port_u16().unwrap_or_default())
     }
-}
-
-/// Whether `host` is this machine, for which the variables never apply.
-fn is_this_machine(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

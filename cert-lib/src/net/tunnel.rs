@@ -3,15 +3,15 @@
 //! of the URL instead of CONNECT. Opens sockets only with the wrapped connector.
 
 mod connect;
+mod destination;
+mod error;
 mod socks5;
 
 use std::{
-    fmt, future, io,
-    net::{IpAddr, SocketAddr},
+    future, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use ::http::{Uri, uri::Scheme};
@@ -24,7 +24,11 @@ use hyper_util::{
 use rustls::ClientConfig;
 use tower_service::Service;
 
-pub use self::socks5::SocksRefusal;
+pub use self::error::{SocksRefusal, TunnelError};
+use self::{
+    destination::Destination,
+    error::{BoxError, DEADLINE},
+};
 use super::{
     proxy::{Protocol, Proxy, ProxySettings},
     reach::{Lookup, TcpConnector, host_and_port},
@@ -48,59 +52,6 @@ pub struct Tunnel<S> {
     /// Whether the peer is a proxy that requires the absolute form.
     absolute_form: bool,
 }
-
-/// Why a proxy did not connect.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TunnelError {
-    /// A status other than success.
-    #[error("proxy {proxy} refuses to connect to {server}: HTTP {status}{hint}")]
-    Refused {
-        /// The proxy without credentials.
-        proxy: String,
-        /// Host and port of the server.
-        server: String,
-        /// Its HTTP status.
-        status: u16,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// Not an HTTP response.
-    #[error("proxy {proxy} does not answer CONNECT to {server} as an HTTP proxy")]
-    NoProxy {
-        /// The proxy without credentials.
-        proxy: String,
-        /// Host and port of the server.
-        server: String,
-    },
-    /// SOCKS failed.
-    #[error("proxy {proxy} does not connect to {server}: {why}")]
-    Socks {
-        /// The proxy without credentials.
-        proxy: String,
-        /// Host and port of the server.
-        server: String,
-        /// The reason of the proxy.
-        why: SocksRefusal,
-    },
-    /// The URL of the proxy has no valid host and port.
-    #[error(
-        "the URL of the proxy for {server} has no valid host and port, correct HTTPS_PROXY or HTTP_PROXY"
-    )]
-    Nowhere {
-        /// Host and port of the server.
-        server: String,
-    },
-    /// No response within the deadline.
-    #[error("proxy {proxy} does not connect to {server} within {} s", DEADLINE.as_secs())]
-    TimedOut {
-        /// The proxy without credentials.
-        proxy: String,
-        /// Host and port of the server.
-        server: String,
-    },
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<C: Clone> ProxyConnector<C> {
     /// Connects with `connector`, to proxies too. `tls` is for proxies with an https:// URL; it
@@ -207,33 +158,6 @@ where
     opened.await.unwrap_or_else(|_| Err(late().into()))
 }
 
-/// The server that a proxy connects to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Destination {
-    Address(SocketAddr),
-    Name(String, u16),
-}
-
-impl Destination {
-    fn of(uri: &Uri) -> Self {
-        let (host, port) = host_and_port(uri);
-        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => Self::Address((address, port).into()),
-            Err(_) => Self::Name(host.to_owned(), port),
-        }
-    }
-}
-
-/// Host and port, as in a URL.
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name, port) => write!(f, "{name}:{port}"),
-        }
-    }
-}
-
 impl<S: Connection + Read + Write + Unpin> Connection for Tunnel<S> {
     fn connected(&self) -> Connected {
         self.stream.connected().proxy(self.absolute_form)
@@ -279,9 +203,6 @@ impl<S: Read + Write + Unpin> Write for Tunnel<S> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }
-
-/// From the first packet to the response, in which the proxy connects to the server.
-const DEADLINE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,11 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Have, IssuerState, Ordered, Policy, Record, SecretState, Shared, Stored, Want,
+    decision::Action,
+    have::{Have, IssuerState, Ordered, SecretState, Shared},
     renewal::{self, Cause, Due},
+    stored::{Record, Stored},
+    want::{Policy, Want},
 };
 use crate::model::{
     cert_id::CertId,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::request::{KeyChoice, Subject},
+    model::request::{Fingerprint, KeyChoice, Request, Subject},
     solve::Owner,
 };
 

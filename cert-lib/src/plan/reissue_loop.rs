@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Stored;
+use super::stored::Stored;
 
 /// Issuances in a row without a pause: an accident, or a user who tries something.
 const FREE_REISSUES: usize = 3;

@@ -3,76 +3,20 @@
 //! Pure. Random choices are derived from the certificate itself. So they are the same after a crash
 //! and in every replica, and only change with the renewal window of the CA.
 
-use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Policy, Want, backoff::Backoff, renewal_window};
-use crate::model::{bundle::Leaf, cert_id::CertId};
-
-/// Renewal information of a CA (RFC 9773).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Suggested {
-    /// The certificate that it is about. It does not count for another one.
-    pub certificate: CertId,
-    /// First instant of the window.
-    pub start: Timestamp,
-    /// Last instant of the window.
-    pub end: Timestamp,
-    /// URL with an explanation, which the CA sends in special cases.
-    pub explanation_url: Option<String>,
-    /// The selected instant in the window.
-    selected: Timestamp,
-}
-
-impl Suggested {
-    /// Renewal information about `certificate`. Selects an instant in the window (RFC 9773 section
-    /// 4.2): uniform over all certificates, and deterministic for this certificate and window.
-    #[must_use]
-    pub fn new(
-        certificate: CertId,
-        (start, end): (Timestamp, Timestamp),
-        explanation_url: Option<String>,
-    ) -> Self {
-        let window = end.duration_since(start).max(SignedDuration::ZERO);
-        let bytes = |time: Timestamp| time.as_nanosecond().to_be_bytes();
-        let hash =
-            deterministic_hash(&[certificate.as_str().as_bytes(), &bytes(start), &bytes(end)]);
-        let selected = start.saturating_add(part(window, hash)).unwrap_or(end);
-        Self { certificate, start, end, explanation_url, selected }
-    }
-
-    /// The selected instant of the renewal.
-    #[must_use]
-    pub fn selected(&self) -> Timestamp {
-        self.selected
-    }
-
-    /// Whether it is plausible for `leaf`: a window after the end of the certificate is ignored.
-    fn fits(&self, leaf: &Leaf) -> bool {
-        leaf.id.as_ref() == Some(&self.certificate)
-            && self.start < self.end
-            && self.end <= leaf.not_after
-    }
-
-    /// Whether the CA requests a much earlier renewal than usual: it will revoke the certificate.
-    fn is_urgent(&self, leaf: &Leaf) -> bool {
-        // Usual windows are around two thirds of the lifetime, or half of a short one.
-        let early = if lifetime(leaf) < SHORT_LIVED { 2 } else { 3 };
-        let early = leaf.not_before.saturating_add(lifetime(leaf) * early / 5);
-        self.explanation_url.is_some() || early.is_ok_and(|early| self.end < early)
-    }
-}
-
-/// A certificate in use.
-#[derive(Clone, Copy, Debug)]
-pub struct ServingCertificate<'a> {
-    /// Its content.
-    pub leaf: &'a Leaf,
-    /// When it was requested.
-    pub requested_at: Timestamp,
-    /// Renewal information of its CA.
-    pub suggested: Option<&'a Suggested>,
-}
+use super::{
+    backoff::Backoff,
+    renewal_window,
+    spread::part,
+    suggested::{SHORT_LIVED, lifetime},
+    want::{Policy, Want},
+};
+pub use super::{
+    spread::deterministic_hash,
+    suggested::{ServingCertificate, Suggested},
+};
+use crate::model::bundle::Leaf;
 
 /// When and why a certificate is renewed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -199,11 +143,6 @@ fn default_before(leaf: &Leaf, policy: &Policy) -> SignedDuration {
     before - part(before / 10, deterministic_hash(&[leaf.serial.as_bytes(), b"age"]))
 }
 
-/// The last second belongs to the validity (RFC 5280 section 4.1.2.5), and CAs count so.
-fn lifetime(leaf: &Leaf) -> SignedDuration {
-    leaf.not_after.duration_since(leaf.not_before) + SignedDuration::from_secs(1)
-}
-
 fn begin(leaf: &Leaf, requested_at: Timestamp) -> Timestamp {
     requested_at.max(leaf.not_before)
 }
@@ -212,29 +151,10 @@ fn percent(duration: SignedDuration, percentage: u8) -> SignedDuration {
     SignedDuration::from_nanos_i128(duration.as_nanos() * i128::from(percentage) / 100)
 }
 
-/// The part of a duration that a hash selects, from nothing to all of it.
-pub(super) fn part(duration: SignedDuration, hash: u32) -> SignedDuration {
-    SignedDuration::from_nanos_i128((duration.as_nanos() * i128::from(hash)) >> 32)
-}
-
-/// A hash as a number, the same for the same input.
-#[must_use]
-pub fn deterministic_hash(of: &[&[u8]]) -> u32 {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for bytes in of {
-        context.update(bytes);
-        context.update(&[0]);
-    }
-    let hash = context.finish();
-    hash.as_ref().iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
-}
-
 /// Longest back-off in an emergency.
 const MAX_EMERGENCY_WAIT: SignedDuration = SignedDuration::from_hours(1);
 /// Minimum time before a certificate is renewed.
 const MIN_AGE: SignedDuration = SignedDuration::from_mins(5);
-/// Below this lifetime, half of it is left at the renewal.
-const SHORT_LIVED: SignedDuration = SignedDuration::from_hours(10 * 24);
 /// From this lifetime on, the operator's window is used unchanged.
 const LONG_LIVED: SignedDuration = SignedDuration::from_hours(90 * 24);
 

@@ -6,7 +6,7 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::renewal::part;
+use super::spread::part;
 
 /// A window that recurs each week, on some days.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,11 +8,12 @@ mod ca;
 
 use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap};
 
-use super::{fixtures::POLICY, renewal::deterministic_hash, *};
+use super::{fixtures::POLICY, spread::deterministic_hash, suggested::Suggested, *};
 use crate::{
     model::{
+        cert_id::CertId,
         disposition::{Disposition, RetrySchedule},
-        request::{KeyChoice, Subject},
+        request::{Fingerprint, KeyChoice, Request, Subject},
     },
     solve::Owner,
 };
@@ -85,7 +86,7 @@ fn day(number: i32) -> Timestamp {
 /// A pseudo-random duration, from nothing to all of `span`.
 fn pseudo_random(span: SignedDuration, what: &str, number: usize) -> SignedDuration {
     let hash = deterministic_hash(&[what.as_bytes(), &number.to_be_bytes()]);
-    SignedDuration::from_secs(renewal::part(span, hash).as_secs())
+    SignedDuration::from_secs(spread::part(span, hash).as_secs())
 }
 
 impl Certificate {

@@ -3,12 +3,18 @@
 mod rate_limits;
 
 use super::{
+    backoff::Backoff,
     fixtures::{POLICY, want},
+    renewal_window::RenewalWindow,
+    suggested::Suggested,
     *,
 };
 use crate::model::{
+    bundle::Leaf,
+    cert_id::CertId,
     key::PrivateKey,
-    request::{Extras, Subject},
+    reason::Reason,
+    request::{Extras, Fingerprint, Refusal, Request, Subject},
 };
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);

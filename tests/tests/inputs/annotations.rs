@@ -4,15 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use cert_controller_manager::{
     api::{
-        Certificate,
+        Certificate, Classes,
         source::{Foreign, IngressSpec, ServiceSpec},
     },
     certificates::syntax::is_subdomain,
-    config::{Classes, SourceSettings},
+    config::SourceSettings,
     sources::{
         decide::{Change, SourceState, decide},
         extract::extract,
-        object::{Source, keep},
+        object::Source,
     },
 };
 use cert_lib::model::{name::DnsName, request};
@@ -23,7 +23,7 @@ use proptest::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{Cost, check, check_some};
+use crate::{Cost, check, check_some, kept};
 
 /// 200 ms in a release build; a debug build is about ten times as slow.
 pub const COST: Cost = Cost {
@@ -164,7 +164,7 @@ fn object(annotations: &Value, spec: &Value) -> String {
 fn made<S: Source>(text: &str) -> Result<(Vec<Certificate>, Vec<String>), TestCaseError> {
     let object: Foreign<S> = serde_json::from_str(text)
         .map_err(|error| TestCaseError::fail(format!("it cannot be read: {error}")))?;
-    let (key, object) = keep(&object, "v1");
+    let (key, object) = kept(object);
     let mut extracted = extract(&key, &object, None, &[], &Classes::default());
     let settings = SourceSettings::default();
     let state = SourceState {

@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cert_controller_manager::{
-    api::{gateway, istio, source::Foreign},
-    config::Classes,
+    api::{Classes, gateway, istio, source::Foreign},
     sources::{
         domains::Attachment,
         extract::{Extracted, extract},
-        object::{Object, Source, keep},
+        object::Source,
         routes::{Attached, Route},
     },
 };
@@ -21,7 +20,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::{Cost, annotations::COST, check, check_some};
+use super::{Cost, annotations::COST, check, check_some, kept};
 
 /// For a debug build on a busy machine.
 const ALLOWED: Cost = Cost { time: Duration::from_secs(2), memory: 8 << 20 };
@@ -117,7 +116,7 @@ fn attached<R: Attached>(specs: &[Value]) -> Result<Vec<Attachment>, TestCaseErr
 }
 
 fn certificates<S: Source>(gateway: &Foreign<S>, routes: &[Attachment]) -> Extracted {
-    let (key, object): (_, Object) = keep(gateway, "v1");
+    let (key, object) = kept(gateway.clone());
     extract(&key, &object, None, routes, &Classes::default())
 }
 

@@ -15,6 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cert_controller_manager::{
+    api::{ObjectKey, source::Foreign},
+    sources::{
+        convert::keep,
+        key::{Kind, SourceKey},
+        object::{Object, RawObject, Source},
+    },
+};
 use peak_alloc::PeakAlloc;
 use proptest::{
     strategy::Strategy,
@@ -27,6 +35,14 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Inputs of a short run, for each property.
 const INPUTS: u32 = 2_000;
+
+/// An object as the source controllers keep it.
+#[expect(clippy::expect_used, reason = "the body of tests: it fails as they do")]
+fn kept<S: Source>(object: Foreign<S>) -> (SourceKey, Object) {
+    let kind = Kind::find(S::NAME.group, S::NAME.kind).expect("a source kind");
+    let key = SourceKey { kind, object: ObjectKey::of(&object) };
+    (key, keep(kind, RawObject::of(object, "v1")))
+}
 
 /// The maximal cost of one input.
 #[derive(Clone, Copy, Debug)]

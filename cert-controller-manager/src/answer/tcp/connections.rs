@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::IpAddr};
 
 use tokio::task::{AbortHandle, Id};
 
-use super::Limits;
+use super::limits::Limits;
 
 /// The unit for limits: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

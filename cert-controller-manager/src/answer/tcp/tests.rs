@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 use super::*;
 use crate::{
     answer::{
-        server::Shared,
+        handler::Shared,
         zone::{Source as Entry, Table},
     },
     api::ObjectKey,

@@ -29,6 +29,7 @@ fn order(wait: Option<Backoff>) -> Order {
         transient_error: wait,
         stored: true,
         found_in: None,
+        wait: None,
     }
 }
 
@@ -61,6 +62,7 @@ async fn a_wait_is_published_once_when_it_is_long_whatever_its_text_says() {
     let store = store();
     let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new("ns", "a"));
     let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+    store.lock().insert(key.clone(), order(None));
     let slow = |text: &str| Cause::of(&Phase::Propagating(text.to_owned()));
     let phase = |phase: Phase| Cause::of(&phase);
     for (cause, now, until, publishes) in [

@@ -30,7 +30,7 @@ fn certificate(status: Option<&Suggested>) -> Certificate {
 
 #[test]
 fn a_suggestion_is_unchanged_after_a_round_trip_through_the_status() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("a.b")), Some(answer()));
     let start = at(100) + SignedDuration::from_millis(1_500);
@@ -42,20 +42,20 @@ fn a_suggestion_is_unchanged_after_a_round_trip_through_the_status() {
 
 #[test]
 fn a_suggestion_for_another_certificate_is_ignored() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     let written = certificate(Some(&answer()));
     assert_eq!(renewals.suggested(&key(), &written, &id("c.d")), None);
 }
 
 #[test]
 fn a_suggestion_is_ignored_when_renewal_information_is_disabled() {
-    let renewals = Renewals::new(false);
+    let renewals = Renewals::new(false, CertificateRecords::default());
     assert_eq!(renewals.suggested(&key(), &certificate(Some(&answer())), &id("a.b")), None);
 }
 
 #[test]
 fn an_answer_is_used_before_it_is_in_the_status() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     assert!(renewals.is_due(&key(), &id("a.b"), 0, at(0)));
     renewals.record_answer(&key(), Some(answer()), at(360));
     assert_eq!(renewals.suggested(&key(), &certificate(None), &id("a.b")), Some(answer()));
@@ -68,7 +68,7 @@ fn an_answer_is_used_before_it_is_in_the_status() {
 #[test]
 fn first_requests_after_a_start_are_spread_by_the_number_of_certificates() {
     for (count, longest) in [(1, 0), (100, 1), (3_000, 10), (100_000, 334), (10_000_000, 360)] {
-        let renewals = Renewals::new(true);
+        let renewals = Renewals::new(true, CertificateRecords::default());
         let mut last = at(0);
         for number in 0..1_000 {
             let key = CertificateKey::new(
@@ -84,7 +84,7 @@ fn first_requests_after_a_start_are_spread_by_the_number_of_certificates() {
 
 #[test]
 fn the_first_request_for_a_new_certificate_is_due_within_one_to_six_hours() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     for number in 0..100 {
         let leaf = Leaf {
             digest: cert_lib::model::bundle::LeafDigest::of(b"leaf"),
@@ -105,7 +105,7 @@ fn the_first_request_for_a_new_certificate_is_due_within_one_to_six_hours() {
 
 #[test]
 fn a_clock_that_is_set_back_delays_a_request_by_at_most_twelve_hours() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     renewals.is_due(&key(), &id("a.b"), 0, at(0));
     renewals.record_answer(&key(), None, at(720));
     assert!(!renewals.is_due(&key(), &id("a.b"), 1, at(0)));
@@ -114,7 +114,7 @@ fn a_clock_that_is_set_back_delays_a_request_by_at_most_twelve_hours() {
 
 #[test]
 fn failed_requests_are_repeated_at_growing_intervals() {
-    let renewals = Renewals::new(true);
+    let renewals = Renewals::new(true, CertificateRecords::default());
     renewals.is_due(&key(), &id("a.b"), 0, at(0));
     let mut waits = Vec::new();
     for _ in 0..9 {

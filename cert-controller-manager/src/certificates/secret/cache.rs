@@ -3,11 +3,9 @@
 //! Each version is read once. The watch delivers metadata only and invalidates old summaries. The
 //! response to a call is cached unless the watch has reported another version in the meantime.
 
-use std::{
-    collections::HashMap,
-    fmt::Debug,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+mod known;
+
+use std::fmt::Debug;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,8 +14,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::PartialObjectMeta,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use self::known::Known;
 use super::{
     Facts, facts,
     keystores::{KeystoreChecks, KeystoreState},
@@ -36,28 +36,6 @@ pub struct Secrets {
     known: Mutex<Known>,
     /// Checks of keystores.
     pub keystores: KeystoreChecks,
-}
-
-#[derive(Default)]
-struct Known {
-    facts: HashMap<ObjectKey, Facts>,
-    /// Metadata of all Secrets with our label.
-    metadata: HashMap<ObjectKey, SecretMetadata>,
-    /// Whether the first list is complete.
-    is_complete: bool,
-    /// Number of backups by the hash of their tenant.
-    backups: HashMap<u64, u32>,
-    /// Secrets with API calls in progress.
-    pending_calls: HashMap<ObjectKey, PendingCalls>,
-}
-
-/// API calls in progress for one Secret.
-#[derive(Clone, Copy, Debug, Default)]
-struct PendingCalls {
-    calls: usize,
-    /// Whether the response may be outdated: the watch has reported a change, or several calls are
-    /// in progress and their order is unknown.
-    is_stale: bool,
 }
 
 /// Numbers of Secrets with our label.
@@ -145,21 +123,18 @@ impl Secrets {
         key: &ObjectKey,
         secret: Option<&PartialObjectMeta<Secret>>,
     ) -> bool {
-        let mut known = self.lock();
         if secret.is_none() {
             self.keystores.forget(key);
         }
-        known.note(key, secret.map(|secret| SecretMetadata::of(secret, &self.realm)));
+        let metadata = secret.map(|secret| SecretMetadata::of(secret, &self.realm));
         let version = secret.and_then(|secret| secret.metadata.resource_version.as_deref());
-        let facts = known.facts.get(key);
-        let is_known = facts.is_some_and(|it| Some(it.resource_version.as_str()) == version);
-        if !is_known {
-            known.facts.remove(key);
-            if let Some(pending_calls) = known.pending_calls.get_mut(key) {
-                pending_calls.is_stale = true;
-            }
-        }
-        !is_known
+        self.lock().update(key, metadata, version)
+    }
+
+    /// Forgets the summary of a Secret with which there is no work for a long time. The next pass reads
+    /// it again.
+    pub fn evict(&self, key: &ObjectKey) {
+        self.lock().evict(key);
     }
 
     /// All Secrets that the watch has reported.
@@ -298,163 +273,11 @@ impl Secrets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    /// Replaces the metadata of a Secret and updates the numbers of backups.
-    fn note(&mut self, key: &ObjectKey, now: Option<SecretMetadata>) {
-        let tenant =
-            |metadata: &SecretMetadata| metadata.backup.as_ref().map(|record| record.tenant);
-        if let Some(tenant) = now.as_ref().and_then(tenant) {
-            *self.backups.entry(tenant).or_default() += 1;
-        }
-        let before = match now {
-            Some(now) => self.metadata.insert(key.clone(), now),
-            None => self.metadata.remove(key),
-        };
-        let Some(tenant) = before.as_ref().and_then(tenant) else { return };
-        if let Some(count) = self.backups.get_mut(&tenant) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.backups.remove(&tenant);
-            }
-        }
-    }
-
-    fn surplus(&self, limit: u32) -> Vec<ObjectKey> {
-        let too_many = self.backups.iter().filter(|(_, count)| **count > limit);
-        let mut surplus = Vec::new();
-        for (tenant, count) in too_many {
-            let of_tenant = self.metadata.iter().filter_map(|(key, metadata)| {
-                let record = metadata.backup.as_ref().filter(|record| record.tenant == *tenant)?;
-                metadata.is_ours.then_some((record.made, key))
-            });
-            let mut of_tenant: Vec<_> = of_tenant.collect();
-            of_tenant.sort_unstable();
-            let over = usize::try_from(count - limit).unwrap_or(usize::MAX);
-            surplus.extend(of_tenant.into_iter().take(over).map(|(_, key)| key.clone()));
-        }
-        surplus
-    }
-
-    fn backups_with(&self, serial: &str, tenants: &[String], limit: usize) -> Vec<ObjectKey> {
-        let serial = hash(serial);
-        let tenants: Vec<u64> = tenants.iter().map(|tenant| hash(tenant)).collect();
-        let ranked = self.metadata.iter().filter_map(|(key, metadata)| {
-            let record = metadata.backup.as_ref().filter(|record| record.serial == serial)?;
-            Some((record.rank(&tenants)?, key))
-        });
-        let mut ranked: Vec<_> = ranked.collect();
-        ranked.sort_unstable();
-        ranked.into_iter().take(limit).map(|(_, key)| key.clone()).collect()
-    }
-
-    /// The oldest backup that this manager has written for a tenant, among those of tenant issuers
-    /// or those of other issuers.
-    fn oldest(&self, tenant: u64, is_tenant_issued: bool) -> Option<&ObjectKey> {
-        let of_tenant = self.metadata.iter().filter_map(|(key, metadata)| {
-            let record = metadata.backup.as_ref().filter(|_| metadata.is_ours)?;
-            let is_like = record.tenant == tenant && record.is_tenant_issued == is_tenant_issued;
-            is_like.then_some((record.made, key))
-        });
-        of_tenant.min().map(|(_, key)| key)
-    }
-
-    fn begin(&mut self, key: &ObjectKey) {
-        let pending_calls = self.pending_calls.entry(key.clone()).or_default();
-        pending_calls.calls += 1;
-        pending_calls.is_stale |= pending_calls.calls > 1;
-    }
-
-    /// Ends a call. Returns whether its response may be outdated.
-    fn end(&mut self, key: &ObjectKey) -> bool {
-        let Some(pending_calls) = self.pending_calls.get_mut(key) else { return true };
-        pending_calls.calls -= 1;
-        let PendingCalls { calls, is_stale } = *pending_calls;
-        if calls == 0 {
-            self.pending_calls.remove(key);
-        }
-        is_stale
+        self.known.lock()
     }
 }
 
 /// Summarizes a Secret. Parsing a large one must not block other tasks.
 fn read_facts(secret: &Secret) -> Facts {
     reading(secret, || facts(secret))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::certificates::secret::metadata::BackupMetadata;
-
-    fn backup(tenant: u64, made: i64) -> SecretMetadata {
-        let at = Timestamp::from_second(made).ok();
-        let record = BackupMetadata {
-            serial: 1,
-            tenant,
-            is_shared: false,
-            is_tenant_issued: made > 6,
-            ends: None,
-            made: at,
-        };
-        SecretMetadata {
-            is_ours: true,
-            backup: Some(Box::new(record)),
-            ..SecretMetadata::default()
-        }
-    }
-
-    #[test]
-    fn backups_are_counted_per_tenant_and_the_oldest_are_surplus() {
-        let key = |number: i64| ObjectKey::new("kube-system", number.to_string());
-        let mut known = Known::default();
-        for number in 0..5 {
-            known.note(&key(number), Some(backup(1, number)));
-            known.note(&key(number), Some(backup(1, number)));
-        }
-        known.note(&key(9), Some(backup(2, 9)));
-        known.note(
-            &ObjectKey::new("ns", "tls"),
-            Some(SecretMetadata { is_ours: true, ..SecretMetadata::default() }),
-        );
-        assert_eq!((known.backups[&1], known.backups[&2]), (5, 1));
-        assert_eq!(known.surplus(3), [key(0), key(1)]);
-        assert_eq!(known.surplus(5), []);
-        assert_eq!(known.oldest(1, false), Some(&key(0)));
-        assert_eq!((known.oldest(1, true), known.oldest(2, true)), (None, Some(&key(9))));
-        for number in 0..5 {
-            known.note(&key(number), None);
-        }
-        assert_eq!(known.backups.get(&1), None);
-    }
-
-    #[test]
-    fn backups_of_other_tenants_with_the_same_serial_number_hide_none() {
-        let key = |number: u32| ObjectKey::new("kube-system", number.to_string());
-        let note = |known: &mut Known, number: u32, tenant: &str, is_shared: bool| {
-            let record = BackupMetadata {
-                serial: hash("abc"),
-                tenant: hash(tenant),
-                is_shared,
-                is_tenant_issued: false,
-                ends: None,
-                made: None,
-            };
-            let metadata =
-                SecretMetadata { backup: Some(Box::new(record)), ..SecretMetadata::default() };
-            known.note(&key(number), Some(metadata));
-        };
-        let mut known = Known::default();
-        (100..400).for_each(|number| note(&mut known, number, "s:hostile", false));
-        (400..700).for_each(|number| note(&mut known, number, "s:hostile", true));
-        note(&mut known, 1, "", false);
-        note(&mut known, 2, "s:ns", false);
-        let tenants = ["s:ns".to_owned(), "old:ns".to_owned()];
-        let found = known.backups_with("abc", &tenants, 3);
-        assert_eq!((&found[..2], found.len()), (&[key(2), key(1)][..], 3));
-        assert_eq!(known.backups_with("abd", &tenants, 3), []);
-    }
 }

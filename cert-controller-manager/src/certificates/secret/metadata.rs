@@ -20,6 +20,8 @@ pub struct SecretMetadata {
     pub is_ours: bool,
     /// The backup, if the Secret is in `kube-system`, where tenants cannot write.
     pub backup: Option<Box<BackupMetadata>>,
+    /// Hash of the version whose summary was read and is forgotten.
+    pub read_version: Option<u64>,
 }
 
 /// Metadata of a backup.
@@ -52,6 +54,7 @@ impl SecretMetadata {
             revoked: is_true(annotations.get(well_known::REVOKED)),
             is_ours: annotations.get(well_known::REALM).is_some_and(|text| realm.is(text)),
             backup: is_record.then(|| Box::new(BackupMetadata::of(secret))),
+            read_version: None,
         }
     }
 }

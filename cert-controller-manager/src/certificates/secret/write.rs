@@ -145,7 +145,7 @@ impl Controller {
         pass: &Pass<'_>,
         request: &Request,
     ) -> kube::Result<Step> {
-        if let Err(time) = self.retry_states.may_rewrite(pass.key, pass.now) {
+        if let Err(time) = self.records.may_rewrite(pass.key, pass.now) {
             // The certificate is usable, so a conflict with another client about the layout is no
             // error.
             return Ok(Step::Publish(Box::new(pass.ready_outcome()), time));
@@ -201,7 +201,7 @@ impl Controller {
             return Ok(request);
         };
         let generation = pass.certificate.metadata.generation;
-        let is_refused = self.retry_states.key_is_refused(pass.key, generation);
+        let is_refused = self.records.key_is_refused(pass.key, generation);
         let must_be_replaced = matches!(
             &pass.observed.have.secret,
             SecretState::Holds(stored) if pass.want.gives_up_key(stored)
@@ -232,11 +232,11 @@ impl Controller {
         let generation = pass.certificate.metadata.generation;
         let is_kept = policy == Some(RotationPolicy::Never)
             && pass.observed.facts.as_ref().is_some_and(|facts| facts.has_key)
-            && !self.retry_states.key_is_refused(pass.key, generation);
+            && !self.records.key_is_refused(pass.key, generation);
         if !error.refuses_csr() || !is_kept {
             return error;
         }
-        self.retry_states.record_refused_key(pass.key, generation);
+        self.records.record_refused_key(pass.key, generation);
         let message =
             format!("{error}; the next attempt ignores rotationPolicy Never and uses a new key");
         IssueError::OrderFailed(message)

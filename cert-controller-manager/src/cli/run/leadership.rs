@@ -7,14 +7,15 @@ use futures::future::join_all;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Context,
+    concurrency,
+    context::Context,
     watches::{IssuerLists, IssuingLists, ListedKind},
     wiring::Issuing,
 };
 use crate::{
     api::{CertificateCluster, CertificateKey, IssuerKey},
     certificates::reconcile::Controller as Certificates,
-    issuers::reconcile::Controller as Issuers,
+    issuers::controller::Controller as Issuers,
     runtime::{
         crds,
         errors::brief,
@@ -24,16 +25,9 @@ use crate::{
         tasks::Tasks,
         watch::Listing,
     },
-    sources::sync::Sources,
+    sources::controller::Sources,
 };
 
-/// Maximum number of Certificates that are reconciled concurrently. Workers mostly wait for responses.
-/// Admission limits the orders of each issuer, so that a CA that does not respond cannot block all workers.
-const CERTIFICATE_WORKERS: PoolSizes = PoolSizes { shared: 512, tenants: 256, each_tenant: 32 };
-const ISSUER_WORKERS: PoolSizes = PoolSizes { shared: 8, tenants: 4, each_tenant: 1 };
-const SOURCES_AT_ONCE: usize = 16;
-/// Low, because each worker sends many requests to the CA.
-const REVOCATION_WORKERS: PoolSizes = PoolSizes { shared: 4, tenants: 2, each_tenant: 1 };
 /// How long a leader waits for CustomResourceDefinitions and optional lists.
 const OPTIONAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum age of the heartbeat of a controller.
@@ -126,7 +120,7 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "issuers",
             queue: issuers.queue.clone(),
-            pools: ISSUER_WORKERS,
+            pools: concurrency::ISSUERS,
             after: lists.default.clone(),
         };
         let controller = issuers.clone();
@@ -152,7 +146,7 @@ impl<'a> LeaderTerm<'a> {
             sources.require_lists(number);
             let watcher = sources.clone();
             tasks.run("changes of source kinds", async move { watcher.enqueue_on_changes().await });
-            let pools = PoolSizes::shared(SOURCES_AT_ONCE);
+            let pools = concurrency::SOURCES;
             let worker = Worker { name: "sources", queue: sources.queue(), pools, after };
             let controller = sources.clone();
             self.run(
@@ -190,7 +184,7 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "certificates",
             queue: certificates.queue.clone(),
-            pools: CERTIFICATE_WORKERS,
+            pools: concurrency::CERTIFICATES,
             after: Vec::new(),
         };
         let (selector, controller) = (certificates.clone(), certificates.clone());
@@ -247,7 +241,7 @@ impl<'a> LeaderTerm<'a> {
         let worker = Worker {
             name: "revocations",
             queue: issuing.revocations.queue.clone(),
-            pools: REVOCATION_WORKERS,
+            pools: concurrency::REVOCATIONS,
             after,
         };
         let (selector, controller) = (issuing.revocations.clone(), issuing.revocations.clone());

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
+    context::Context,
     leadership::LeaderTerm,
     watches::{self, IssuerLists},
     wiring::{self, Identity, Issuing},
@@ -17,10 +17,7 @@ use crate::{
     answer,
     api::{CertificateKey, IssuerKey},
     runtime::{
-        clusters::{Clusters, Role},
-        identity::identify,
-        lease_thread::Candidate,
-        tasks::Tasks,
+        clusters::Clusters, identity::identify, lease_thread::Candidate, role::Role, tasks::Tasks,
     },
 };
 

@@ -7,7 +7,7 @@ use kube::{Api, Client, Resource, core::PartialObjectMeta, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Receiver, Sender};
 
-use super::{Context, wiring::Issuing};
+use super::{context::Context, wiring::Issuing};
 use crate::{
     api::{
         Certificate, CertificateCluster, CertificateRevocation, Issuer, dnsentry::DNSEntry,
@@ -15,16 +15,16 @@ use crate::{
     },
     certificates::watch_handlers::CertificateHandler,
     issuers::{
-        reconcile::Controller as Issuers,
+        controller::Controller as Issuers,
         watched::{self, Watched},
     },
-    revocations::index as revocations,
+    revocations::watch_handlers::RevocationHandler,
     runtime::{
         clusters::of_metadata,
         tasks::Tasks,
         watch::{self, Availability, EventHandler, FanOut, Listing, watch},
     },
-    sources::sync::Sources,
+    sources::controller::Sources,
 };
 
 type Shared<K> = Arc<dyn EventHandler<K> + Send + Sync>;
@@ -184,10 +184,7 @@ fn certificates(
     let mut handlers: Vec<Shared<Arc<Certificate>>> = Vec::new();
     if let Some(issuing) = issuing {
         handlers.push(Arc::new(CertificateHandler::new(cluster, issuing.certificates.clone())));
-        handlers.push(Arc::new(revocations::RevocationHandler::new(
-            cluster,
-            issuing.revocations.clone(),
-        )));
+        handlers.push(Arc::new(RevocationHandler::new(cluster, issuing.revocations.clone())));
     }
     for sources in sources {
         handlers.push(Arc::new(sources.owned_certificates_handler(cluster)));
@@ -254,7 +251,7 @@ pub(super) fn revocations(
             CertificateCluster::Target => &context.clusters.target.0,
         };
         let api: Api<CertificateRevocation> = Api::all(client.clone());
-        let handler = revocations::RevocationHandler::new(cluster, issuing.revocations.clone());
+        let handler = RevocationHandler::new(cluster, issuing.revocations.clone());
         Watch::new(api, Arc::new(handler)).start(context, tasks).listing
     };
     [CertificateCluster::Source].into_iter().chain(second_cluster(context)).map(at).collect()

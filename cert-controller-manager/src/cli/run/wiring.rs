@@ -17,24 +17,24 @@ use cert_lib::{
 use kube::Client;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::Context;
+use super::context::Context;
 use crate::{
     api::{ClusterId, ClusterIdentities, IssuerKey, Realm, issuer::SolverKind},
     certificates::{
         admission::Admission, index::Index, progress::ProgressStore,
-        reconcile::Controller as Certificates, records::Records, release::Deletions,
-        renewal::Renewals, retry_state::RetryStates, secret::cache::Secrets,
-        secret_grant::SecretGrants, share::OrderClaims, watch_handlers::ListedClusters,
+        reconcile::Controller as Certificates, record::CertificateRecords, renewal::Renewals,
+        secret::cache::Secrets, secret_grant::SecretGrants, share::OrderClaims,
+        watch_handlers::ListedClusters,
     },
     config::SourceSettings,
     issuers::{
+        controller::{Controller as Issuers, Known},
         limits::CaRegistry,
         nameservers::Precheck,
-        reconcile::{Controller as Issuers, Known},
         registry::Registry,
         selection::Rules,
     },
-    revocations::{index as revocations, reconcile::Controller as Revocations},
+    revocations::{controller::Controller as Revocations, index::Index as RevocationIndex},
     runtime::{
         certificate_clusters::{CertificateClusters, ClusterHandle},
         events::EventRecorder,
@@ -49,7 +49,7 @@ use crate::{
         registry::SolverRegistry,
         skip::Skip,
     },
-    sources::{self, kind::Kind, sync::Sources},
+    sources::{self, controller::Sources, key::Kind, kinds::KINDS},
 };
 
 /// The ids of the clusters.
@@ -156,6 +156,7 @@ pub(super) async fn issuing(
     let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     let queue = Arc::new(Queue::default());
+    let records = CertificateRecords::default();
     let certificates = Certificates {
         clusters: CertificateClusters {
             source: handle(clusters.source.0.clone()),
@@ -169,13 +170,11 @@ pub(super) async fn issuing(
         },
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
         claims: OrderClaims::default(),
-        deletions: Deletions::default(),
         realm: realm.clone(),
         secrets: Secrets::new(clusters.target.clone(), realm.clone()),
         secret_grants: SecretGrants::new(target_namespaces(context)),
-        retry_states: RetryStates::default(),
-        renewals: Renewals::new(settings.certificates.renewal_info),
-        records: Records::default(),
+        renewals: Renewals::new(settings.certificates.renewal_info, records.clone()),
+        records,
         orders: ProgressStore::new(&clusters.default, &settings.issuers.namespace, realm),
         admission: Admission::new(
             settings.certificates.orders_at_once,
@@ -212,7 +211,7 @@ fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
-        index: revocations::Index::default(),
+        index: RevocationIndex::default(),
         queue: Arc::new(Queue::default()),
     }
 }
@@ -222,9 +221,8 @@ fn target_namespaces(context: &Context) -> Vec<String> {
     if context.clusters.target_is_source() {
         return Vec::new();
     }
-    let sources = &context.settings.sources;
-    let all = [&sources.ingress, &sources.service, &sources.istio, &sources.gateway];
-    all.into_iter().filter_map(|settings| settings.target_namespace.clone()).collect()
+    let all = context.settings.sources.iter();
+    all.filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
 fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
@@ -257,22 +255,16 @@ pub(super) fn sources(
     identity: &Identity,
     tasks: &mut Tasks,
 ) -> Vec<Arc<Sources>> {
-    let (on, of) = (&context.settings.controllers, &context.settings.sources);
-    let gateways = [Kind::Gateway, Kind::ListenerSet, Kind::XListenerSet];
-    let kinds = [
-        (on.ingress, &[Kind::Ingress][..], &of.ingress),
-        (on.service, &[Kind::Service], &of.service),
-        (on.istio, &[Kind::IstioGateway], &of.istio),
-        (on.gateway, &gateways, &of.gateway),
-    ];
+    let enabled = &context.settings.controllers.sources;
     let mut groups: Vec<(&SourceSettings, Vec<Kind>)> = Vec::new();
-    for (_, kinds, settings) in kinds.into_iter().filter(|(on, _, _)| *on) {
+    for row in KINDS.iter().filter(|row| enabled.contains(&row.controller)) {
+        let settings = context.settings.sources.of(row.controller);
         match groups.iter_mut().find(|(known, _)| *known == settings) {
-            Some((_, group)) => group.extend(kinds),
-            None => groups.push((settings, kinds.to_vec())),
+            Some((_, group)) => group.push(row.kind),
+            None => groups.push((settings, vec![row.kind])),
         }
     }
-    let clusters = sources::sync::Clusters {
+    let clusters = sources::controller::Clusters {
         source: context.clusters.source.0.clone(),
         source_id: identity.source.clone(),
         target: (!context.clusters.target_is_source()).then(|| context.clusters.target.0.clone()),

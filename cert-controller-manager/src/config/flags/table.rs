@@ -1,18 +1,23 @@
 //! The table of all flags. Names and defaults of upstream's flags are those of upstream.
 
 use super::{
-    Flag,
-    Heading::{
-        Certificates, Challenges, Clusters, Definitions, General, Idle, Issuers, Lease, Responder,
-        Server, Sources,
+    flag::{
+        Flag,
+        Heading::{
+            Certificates, Challenges, Clusters, Definitions, General, Idle, Issuers, Lease,
+            Responder, Server, Sources,
+        },
+        flag,
     },
-    Kind::{
-        Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path, Paths,
-        Ranges, Sockets, Text, Word, Zones,
+    kind::{
+        Kind::{
+            Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path,
+            Paths, Ranges, Sockets, Text, Word, Zones,
+        },
+        NUMBER,
     },
-    flag,
-    kind::NUMBER,
 };
+use crate::config::controllers::{self, SourceController};
 
 /// Flags of the manager.
 pub const MANAGER: &[Flag] = &[
@@ -23,7 +28,10 @@ pub const MANAGER: &[Flag] = &[
         "YAML or JSON file with values of flags; its keys are their names",
     )
     .common(),
-    flag("controllers", List("NAME,…"), General, CONTROLLERS).short('c').default("all").common(),
+    flag("controllers", List("NAME,…"), General, controllers::HELP)
+        .short('c')
+        .default("all")
+        .common(),
     LOG_LEVEL,
     LOG_FORMAT,
     flag("name", Text("NAME"), General, "Name of this manager; the lease is named after it")
@@ -239,24 +247,13 @@ const LOG_FORMAT: Flag = flag("log-format", Word(&["text", "json"]), General, "t
 const ISSUER: &[&str] = &["issuer"];
 const ISTIO: &[&str] = &["istio-gateways-dns"];
 const GATEWAY: &[&str] = &["k8s-gateways-dns"];
-const SOURCES: &[&str] =
-    &["ingress-cert", "service-cert", "istio-gateways-dns", "k8s-gateways-dns"];
-const ISSUER_AND_SOURCES: &[&str] =
-    &["issuer", "ingress-cert", "service-cert", "istio-gateways-dns", "k8s-gateways-dns"];
-const CONTROLLERS_ALL: &[&str] = &[
-    "issuer",
-    "ingress-cert",
-    "service-cert",
-    "istio-gateways-dns",
-    "k8s-gateways-dns",
-    "watch-gateways-crds",
-];
+const SOURCES: &[&str] = &SourceController::NAMES;
+const ISSUER_AND_SOURCES: &[&str] = CONTROLLERS_ALL.split_at(1 + SOURCES.len()).0;
+const CONTROLLERS_ALL: &[&str] = &controllers::NAMES;
 const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
 const PERCENTAGE: super::Kind = Number { least: 1, most: 99 };
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
 
-const CONTROLLERS: &str = "Controllers to run: issuer, ingress-cert, service-cert, \
-     istio-gateways-dns, k8s-gateways-dns, the groups certcontrollers and certsources, or all";
 const LEVELS: &str = "error, warn, info, debug or trace, or a filter such as \
      info,kube_client=debug";
 const KUBECONFIG: &str = "Kubeconfig of the default cluster, with Issuers, account keys and \

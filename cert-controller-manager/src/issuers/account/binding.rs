@@ -4,12 +4,12 @@ use cert_lib::acme::account::binding::{Binding, MacAlgorithm};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::IssuerError;
 use crate::{
     api::{
         Issuer, ObjectKey,
         issuer::{BindingAlgorithm, ExternalAccountBinding},
     },
+    issuers::error::{IssuerError, TRANSPORT},
     runtime::errors::brief,
 };
 
@@ -50,7 +50,7 @@ pub async fn load(
             "loading EAB secret failed: fetching issuer EAB secret failed: {}",
             brief(&error)
         ),
-        disposition: super::TRANSPORT,
+        disposition: TRANSPORT,
     })?;
     let missing = || format!("fetching issuer EAB secret failed: Secret {name} does not exist");
     let secret = found.ok_or_else(|| invalid(missing()))?;

@@ -10,8 +10,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::IssuerError;
-use crate::api::{Issuer, ObjectKey, issuer::AcmeSpec, well_known};
+use crate::{
+    api::{Issuer, ObjectKey, issuer::AcmeSpec, well_known},
+    issuers::error::IssuerError,
+};
 
 const KEY: &str = "privateKey";
 /// Entry with the next key during a rotation.

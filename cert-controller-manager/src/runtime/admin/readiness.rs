@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::runtime::{
-    clusters::{Reachability, Role},
+    role::{Reachability, Role},
     watch::Availability,
 };
 

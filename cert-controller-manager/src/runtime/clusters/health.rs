@@ -6,29 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// Whether an API server responds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Reachability {
-    /// No call has ended yet.
-    #[default]
-    Unknown,
-    /// The server responds and accepts our credentials.
-    Reachable,
-    /// The server responds and refuses all requests.
-    Refused {
-        /// Time of the first such response.
-        since: Timestamp,
-        /// The last response.
-        why: String,
-    },
-    /// The server does not respond.
-    Away {
-        /// Time of the first such call.
-        since: Timestamp,
-        /// The last error.
-        why: String,
-    },
-}
+use crate::runtime::role::Reachability;
 
 /// The result of a call.
 #[derive(Clone, Debug, Eq, PartialEq)]

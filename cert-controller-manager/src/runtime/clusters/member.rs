@@ -17,17 +17,18 @@ use tower::{BoxError, ServiceExt, service_fn};
 use tracing::{info, warn};
 
 use super::{
-    ClusterOptions, Reachability, Role,
     bucket::Bucket,
     connection::Connection,
     credentials::{Credentials, NoCredentials},
     health::{Health, ServerResponse},
     kubeconfig::{Digest, Kubeconfig, Loaded},
+    settings::ClusterOptions,
     stack::{Purpose, Stack, build},
 };
 use crate::runtime::{
     fence::{Fence, NotLeading},
     metrics::{Metrics, Verb},
+    role::{Reachability, Role},
 };
 
 /// Deadline for the head of a response. Watches respond at once, too.

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 
-use super::{CrdSettings, MAINTAINER, UNMANAGED};
+use super::settings::{CrdSettings, MAINTAINER, UNMANAGED};
 use crate::runtime::clusters::ClusterOptions;
 
 /// Label of Gardener that keeps a definition when a shoot cluster is deleted.

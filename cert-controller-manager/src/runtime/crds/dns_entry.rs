@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{CrdSettings, FIRST_PAUSE, MAINTAINER, MAX_PAUSE};
+use super::settings::{CrdSettings, FIRST_PAUSE, MAINTAINER, MAX_PAUSE};
 use crate::{
     api::well_known,
     runtime::{errors::brief, fence::NotLeading},

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::EventHandler;
+use super::handler::EventHandler;
 use crate::api::ObjectKey;
 
 /// Calls all handlers, in order. For logical clusters that are the same cluster.

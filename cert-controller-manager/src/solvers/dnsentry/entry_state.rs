@@ -1,6 +1,6 @@
 //! Determines whether an entry is published, from the cache and our last write. Pure.
 
-use super::{Applied, entries::Entry};
+use super::{applied::Applied, entries::Entry};
 use crate::{
     api::{ObjectKey, dnsentry::STATE_READY},
     runtime::watch::Availability,

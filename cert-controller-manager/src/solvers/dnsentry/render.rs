@@ -4,7 +4,7 @@ use cert_lib::{model::name::DnsName, solve::Owner};
 use kube::Resource;
 use serde_json::json;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::api::{
     ObjectKey,
     dnsentry::{

@@ -4,13 +4,14 @@ use cert_lib::{
     solve::{Host, dns01::Nameserver},
 };
 use http::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::api::{ClusterId, dnsentry::ANNOTATION_OWNER};
+use crate::api::{ClusterId, Realm, dnsentry::ANNOTATION_OWNER};
 use crate::runtime::watch::{Availability, EventHandler};
 
 /// An API server with its objects, or an error code for all requests.

@@ -5,9 +5,9 @@ use crate::{
     api::{CertificateKey, ClusterId},
     sources::{
         annotations::Options,
-        kind::Kind,
+        entry::{Entries, NamespaceFilter},
+        key::Kind,
         names::NameList,
-        object::{Entries, NamespaceFilter},
         owned_certificates::OwnerScope,
     },
 };
@@ -188,7 +188,8 @@ fn a_recreated_object_keeps_its_certificates() {
     assert_eq!(decided(there, &extracted(&["a"]), &[going]), ["create ns/a"]);
     // A Certificate with the new uid exists already.
     let mut made = a.clone();
-    made.key.object.name = "z".into();
+    made.key =
+        CertificateKey::new(made.key.cluster, ObjectKey::new(&made.key.object.namespace, "z"));
     made.owners[0].1 = Some(back.uid.clone());
     let both = [a.clone(), made];
     assert_eq!(decided(there, &extracted(&["a"]), &both), ["delete ns/a"]);
@@ -378,8 +379,7 @@ fn owners_with_a_former_cluster_id_are_rewritten() {
     let lines = decided(Some(&object()), &extracted(&["a"]), &[a]);
     assert!(lines[1].contains("source:networking.k8s.io/Ingress/ns/Web"), "{lines:?}");
     assert_eq!(
-        CertificateKey { cluster: CertificateCluster::Target, object: ObjectKey::new("a", "b") }
-            .to_string(),
+        CertificateKey::new(CertificateCluster::Target, ObjectKey::new("a", "b")).to_string(),
         "target:a/b"
     );
 }

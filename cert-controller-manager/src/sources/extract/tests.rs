@@ -10,7 +10,7 @@ use crate::{
         istio,
         source::{Foreign, IngressSpec, ServiceSpec},
     },
-    sources::object::{Source, keep},
+    sources::{handlers::fixtures, object::Source},
 };
 
 const PURPOSE: &str = "cert.gardener.cloud/purpose";
@@ -24,7 +24,7 @@ fn kept<S: Source>(annotations: Value, spec: Value) -> (SourceKey, Object) {
     });
     let object: Foreign<S> = serde_json::from_value(object).unwrap();
     assert!(object.meta().uid.is_some());
-    keep(&object, "v1")
+    fixtures::kept(object, "v1")
 }
 
 fn route(namespace: &str, hostnames: &[&str]) -> Attachment {

@@ -4,10 +4,13 @@ use super::*;
 use crate::{
     api::{
         gateway::{GatewaySpec, HttpRoute, XListenerSet},
-        source::{IngressSpec, Shape},
+        source::{Foreign, IngressSpec, NamespaceSpec, Shape},
     },
-    runtime::queue::Queue,
-    sources::{object::keep, routes::Routes},
+    runtime::{queue::Queue, watch::EventHandler as _},
+    sources::handlers::{
+        Namespaces,
+        fixtures::{kept, objects, routes},
+    },
 };
 
 fn index() -> Arc<Index> {
@@ -27,7 +30,7 @@ fn key(kind: Kind, name: &str) -> SourceKey {
 #[tokio::test]
 async fn only_a_change_enqueues_an_object() {
     let index = index();
-    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    let ingresses = objects::<IngressSpec>(&index, "v1");
     let one = || object("a", json!({"tls": [{"hosts": ["a"], "secretName": "s"}]}));
     ingresses.applied(one());
     ingresses.applied(one());
@@ -41,7 +44,7 @@ async fn only_a_change_enqueues_an_object() {
 #[tokio::test]
 async fn a_route_enqueues_its_former_and_current_parents() {
     let index = index();
-    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let routes = routes::<HttpRoute>(&index, "v1");
     let to = |gateway: &str| {
         object(
             "r",
@@ -61,8 +64,8 @@ async fn a_route_enqueues_its_former_and_current_parents() {
 #[tokio::test]
 async fn a_deletion_in_one_api_version_keeps_an_object_of_another() {
     let index = index();
-    let old = Objects::<GatewaySpec>::new(index.clone(), "v1beta1");
-    let new = Objects::<GatewaySpec>::new(index.clone(), "v1");
+    let old = objects::<GatewaySpec>(&index, "v1beta1");
+    let new = objects::<GatewaySpec>(&index, "v1");
     old.applied(object("g", json!({})));
     assert_eq!((old.keys().len(), new.keys().len()), (1, 0));
     new.applied(object("g", json!({})));
@@ -73,8 +76,8 @@ async fn a_deletion_in_one_api_version_keeps_an_object_of_another() {
 #[tokio::test]
 async fn a_gateway_enqueues_its_listener_sets() {
     let index = index();
-    let sets = Objects::<XListenerSet>::new(index.clone(), "v1alpha1");
-    let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
+    let sets = objects::<XListenerSet>(&index, "v1alpha1");
+    let gateways = objects::<GatewaySpec>(&index, "v1");
     sets.applied(object("set", json!({"parentRef": {"name": "g"}})));
     gateways.applied(object("g", json!({})));
     assert_eq!(index.queue.len(), 2);
@@ -87,8 +90,8 @@ async fn a_gateway_enqueues_its_listener_sets() {
 async fn labels_of_namespaces_enqueue_objects_that_select_by_them() {
     let index = index();
     let namespaces = Namespaces::new(index.clone());
-    let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
-    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let gateways = objects::<GatewaySpec>(&index, "v1");
+    let routes = routes::<HttpRoute>(&index, "v1");
     let namespace = |team: &str| {
         let metadata = json!({"name": "ns", "labels": {"team": team}});
         serde_json::from_value::<Foreign<NamespaceSpec>>(json!({ "metadata": metadata })).unwrap()
@@ -120,13 +123,13 @@ async fn labels_of_namespaces_enqueue_objects_that_select_by_them() {
 #[tokio::test]
 async fn a_problem_of_a_route_is_reported_once_until_it_changes() {
     let index = index();
-    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let routes = routes::<HttpRoute>(&index, "v1");
     let route = |hostnames: &[&str]| {
         object("r", json!({"parentRefs": [{"name": "g"}], "hostnames": hostnames}))
     };
     let reported = || {
         let all = index.problems(&key(Kind::Gateway, "g"));
-        all.into_iter().map(|it| (it.about.name.unwrap(), it.text)).collect::<Vec<_>>()
+        all.into_iter().map(|it| (it.route.1.name, it.text)).collect::<Vec<_>>()
     };
     routes.applied(route(&["a.x", "10.0.0.9"]));
     let first = reported();
@@ -160,9 +163,9 @@ fn within(bytes: usize) -> Arc<Index> {
 
 #[tokio::test]
 async fn an_object_without_room_is_read_when_another_of_its_namespace_is_deleted() {
-    let size = keep(&ingress("ns", "a", 10), "v1").1.size();
+    let size = kept(ingress("ns", "a", 10), "v1").1.size();
     let index = within(2 * size);
-    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    let ingresses = objects::<IngressSpec>(&index, "v1");
     for name in ["a", "b", "c"] {
         ingresses.applied(ingress("ns", name, 10));
     }
@@ -179,7 +182,7 @@ async fn an_object_without_room_is_read_when_another_of_its_namespace_is_deleted
     index.room().await;
     let (item, version, ticket) = index.next_waiting().unwrap();
     assert_eq!((&item, version), (&Item::Object(key(Kind::Ingress, "c")), "v1"));
-    let read = |hosts| keep(&ingress("ns", "c", hosts), "v1");
+    let read = |hosts| kept(ingress("ns", "c", hosts), "v1");
     let (name, object) = read(10);
     index.put(name, object, Some(ticket));
     assert!(is_kept("c"));
@@ -193,7 +196,7 @@ async fn an_object_without_room_is_read_when_another_of_its_namespace_is_deleted
 #[tokio::test]
 async fn a_large_object_uses_no_room_of_other_namespaces() {
     let index = within(10_000);
-    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    let ingresses = objects::<IngressSpec>(&index, "v1");
     let mut hostile = ingress("hostile", "large", 10_000);
     let annotations = hostile.metadata.annotations.as_mut().unwrap();
     annotations.insert("cert.gardener.cloud/dnsnames".into(), "a.test,".repeat(4_000));
@@ -210,8 +213,8 @@ async fn a_large_object_uses_no_room_of_other_namespaces() {
 #[tokio::test]
 async fn a_gateway_is_held_while_routes_of_its_namespace_wait() {
     let index = within(5_000);
-    let gateways = Objects::<GatewaySpec>::new(index.clone(), "v1");
-    let routes = Routes::<HttpRoute>::new(index.clone(), "v1");
+    let gateways = objects::<GatewaySpec>(&index, "v1");
+    let routes = routes::<HttpRoute>(&index, "v1");
     let route = |namespace: &str, name: &str, hosts: usize| {
         let hosts: Vec<String> = (0..hosts).map(|number| format!("h{number}.test")).collect();
         let parent = json!([{"name": "g", "namespace": "ns"}]);
@@ -228,12 +231,12 @@ async fn a_gateway_is_held_while_routes_of_its_namespace_wait() {
     assert_eq!(held(), [false, false], "routes of others hold nothing");
     routes.applied(route("ns", "large", 200));
     assert_eq!(held(), [true, true]);
-    let ingresses = Objects::<IngressSpec>::new(index.clone(), "v1");
+    let ingresses = objects::<IngressSpec>(&index, "v1");
     ingresses.applied(ingress("ns", "web", 1));
     assert_ne!(entries(&index, Kind::Ingress, "ns", "web"), Entries::NoRoom);
     ingresses.gone(&ObjectKey::new("ns", "web"));
     let reported = index.problems(&key(Kind::Gateway, "g"));
-    let about: Vec<_> = reported.iter().filter_map(|it| it.about.namespace.as_deref()).collect();
+    let about: Vec<_> = reported.iter().map(|it| it.route.1.namespace.as_str()).collect();
     assert_eq!(about, ["ns", "other"]);
     assert!(reported[0].text.contains("takes more than 32 MiB"), "{reported:?}");
     let names = |known: Known| known.routes.iter().map(|it| it.hostnames.len()).sum::<usize>();

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     acme::account::binding::MacAlgorithm,
     clock::Manual,
-    issue::RetrySchedule,
+    model::disposition::RetrySchedule,
     net::{
         HttpError,
         scripted::{Answer, Scripted, Seen, reply},

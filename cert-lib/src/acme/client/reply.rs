@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use url::Url;
 
+use super::error::RequestError;
 use crate::acme::{
-    client::RequestError,
+    bounds,
     problem::{Problem, line},
-    wire::bounds,
 };
 
 /// A reply with a success status.

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use super::{Problem, ProblemScope, Subproblem, word_of};
-use crate::{issue::LimitScope, model::name::DnsName};
+use crate::model::{limit_scope::LimitScope, name::DnsName};
 
 impl Problem {
     /// The scope of a refusal of a new order; `None` where it concerns this order only.
@@ -93,8 +93,8 @@ const UNPAUSE: &str = "/unpause";
 mod tests {
     use super::*;
     use crate::{
-        acme::wire::Identifier,
-        issue::{Disposition, RetrySchedule},
+        acme::identifier::Identifier,
+        model::disposition::{Disposition, RetrySchedule},
     };
 
     fn limited(detail: &str) -> Problem {

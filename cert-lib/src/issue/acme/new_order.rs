@@ -15,8 +15,8 @@ use crate::{
     issue::{
         Advance, IssueError, LimitScope, Phase, Progress,
         acme::{
-            AcmeIssuer,
             failure::{self, failed},
+            issuer::AcmeIssuer,
         },
         progress::Durable,
     },

@@ -4,6 +4,7 @@ use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::{delegation, failure, issuer::AcmeIssuer};
 use crate::{
     acme::{
         client::{Reply, RequestError},
@@ -11,12 +12,7 @@ use crate::{
         problem::ProblemScope,
         wire::{Authorization, Order},
     },
-    issue::{
-        IssueError, Phase,
-        acme::{AcmeIssuer, delegation, failure},
-        progress::Durable,
-        x509,
-    },
+    issue::{IssueError, Phase, progress::Durable, x509},
     model::{name::DnsName, request::Request},
     solve::{Proof, Readiness, SolveError},
 };

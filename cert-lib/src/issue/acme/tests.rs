@@ -13,11 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use http::Response;
+use jiff::SignedDuration;
 
 use super::*;
 use crate::{
-    acme::{client::Client, jws::AccountKey},
-    clock::Manual,
+    acme::{account::Account, client::Client, jws::AccountKey},
+    clock::{Clock, Manual},
     issue::{
         InlineKeyGenerator, LimitScope,
         driver::{MemoryOrderStore, Outcome, drive},
@@ -32,7 +33,7 @@ use crate::{
         HttpError,
         scripted::{Scripted, Seen},
     },
-    solve::{Readiness, SolveError},
+    solve::{Readiness, SolveError, Solver},
 };
 
 use self::ca::{Ca, CaBehavior};

@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 use super::{Algorithm, KeyError, PrivateKey};
-use crate::{issue::private_ca::der::element, model::armor::blocks};
+use crate::model::{armor::blocks, der::element};
 
 /// Longest PEM text that is read as a key, other text around it included. A key of 8,192 bits has 6
 /// KiB.
@@ -16,9 +16,19 @@ const MAX_PEM: usize = 64 * 1024;
 /// The supported kinds of keys, for messages.
 const KINDS: &str = "use RSA with 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519";
 
+impl PrivateKey {
+    /// Reads a PEM key: PKCS#8, PKCS#1 or SEC1.
+    ///
+    /// # Errors
+    /// When it is none of them, encrypted, or of a size or curve that we cannot sign with.
+    pub fn from_pem(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, KeyError> {
+        pem(text.as_ref())
+    }
+}
+
 /// The first private key in a PEM text. Other blocks, such as the parameters that openssl writes
 /// before a key, are skipped.
-pub(super) fn pem(text: &[u8]) -> Result<PrivateKey, KeyError> {
+fn pem(text: &[u8]) -> Result<PrivateKey, KeyError> {
     let unreadable = |why: &str| KeyError::Unreadable(why.to_owned());
     if text.len() > MAX_PEM {
         return Err(unreadable("it is too long"));

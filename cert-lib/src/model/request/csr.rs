@@ -9,7 +9,10 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use super::{MAX_DNS_NAMES, OtherName, Refusal, email, uri};
+use super::{
+    other_name::{OtherName, email, uri},
+    refusal::{MAX_DNS_NAMES, Refusal},
+};
 use crate::model::{armor::blocks, name::DnsName};
 
 /// A parsed PKCS#10 signing request with a valid signature and an accepted key.

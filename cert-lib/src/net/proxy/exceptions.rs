@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use url::Host;
 
-use super::is_this_machine;
 use crate::net::cidr::Cidr;
 
 /// The servers that are reached without a proxy.
@@ -119,4 +118,10 @@ fn ascii(name: &str) -> String {
         Ok(Host::Domain(name)) if !name.is_empty() => name,
         _ => name.to_owned(),
     }
+}
+
+/// Whether `host` is this machine, for which the variables never apply.
+fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|it| it.to_canonical().is_loopback())
 }

@@ -3,7 +3,10 @@
 use ::http::HeaderValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{BoxError, Destination, TunnelError};
+use super::{
+    destination::Destination,
+    error::{BoxError, TunnelError},
+};
 use crate::net::proxy::Proxy;
 
 /// Asks `proxy`, at the other end of `stream`, for a connection to `server`.

@@ -7,56 +7,11 @@ use std::{io, net::IpAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::{BoxError, Destination, TunnelError};
+use super::{
+    destination::Destination,
+    error::{BoxError, SocksRefusal, TunnelError},
+};
 use crate::net::proxy::{Login, Proxy};
-
-/// Why SOCKS failed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum SocksRefusal {
-    /// Another protocol, or no reply.
-    #[error("it does not answer as a SOCKS 5 proxy")]
-    NotSocks,
-    /// It requires credentials, and its URL has none.
-    #[error("it requires credentials: add user and password to its URL")]
-    NoLogin,
-    /// It requires another method of authentication.
-    #[error("it accepts neither user and password nor a client without credentials")]
-    OtherLogin,
-    /// Lengths that RFC 1929 does not allow.
-    #[error("the user in its URL must have 1 to 255 bytes, and the password at most 255")]
-    LoginLength,
-    /// It refuses the credentials.
-    #[error("it refuses the user and the password in its URL")]
-    WrongLogin,
-    /// A length that RFC 1928 does not allow.
-    #[error("the server's name has more than 255 bytes")]
-    NameLength,
-    /// It could not connect to the server.
-    #[error("{meaning} (SOCKS reply {code})")]
-    Reply {
-        /// The reply code of RFC 1928 section 6.
-        code: u8,
-        /// Meaning of the code.
-        meaning: &'static str,
-    },
-}
-
-impl SocksRefusal {
-    fn of_reply(code: u8) -> Self {
-        let meaning = match code {
-            1 => "general failure",
-            2 => "its rules do not allow it",
-            3 => "network unreachable",
-            4 => "host unreachable",
-            5 => "connection refused",
-            6 => "TTL expired",
-            7 => "it does not know the command CONNECT",
-            8 => "it does not know this type of address",
-            _ => "failure",
-        };
-        Self::Reply { code, meaning }
-    }
-}
 
 /// Asks `proxy`, at the other end of `stream`, for a connection to `server`.
 pub(super) async fn ask<S>(

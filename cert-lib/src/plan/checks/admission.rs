@@ -6,9 +6,11 @@ use super::{SLOT_RECHECK, Snapshot, Verdict, hold, is_urgent};
 use crate::{
     model::reason::Reason,
     plan::{
-        Action, Quota, RateLimit, Slot, Stored,
+        decision::Action,
+        have::{Quota, RateLimit, Slot},
         reissue_loop::{self, ReissueLoop},
         renewal,
+        stored::Stored,
     },
 };
 

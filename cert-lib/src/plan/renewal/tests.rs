@@ -1,5 +1,8 @@
 use super::*;
-use crate::plan::fixtures::{POLICY, want};
+use crate::{
+    model::cert_id::CertId,
+    plan::fixtures::{POLICY, want},
+};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);

@@ -1,16 +1,14 @@
 //! Ingress: one certificate for each entry of `spec.tls`.
 
-use super::{
-    kind::Kind,
-    object::{
-        Entries, Entry, Host, ListenerRef, NamespaceFilter, Parent, SecretName, Source, quote,
+use crate::{
+    api::source::{Foreign, IngressSpec, IngressTls},
+    sources::{
+        entry::{Entries, Entry, Host, ListenerRef, NamespaceFilter, SecretName, quote},
+        object::{Parent, Source},
     },
 };
-use crate::api::source::{Foreign, IngressSpec, IngressTls};
 
 impl Source for IngressSpec {
-    const KIND: Kind = Kind::Ingress;
-
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         (object.spec.tls.iter().map(entry).collect(), None)
     }

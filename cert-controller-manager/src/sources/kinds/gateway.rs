@@ -5,30 +5,36 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{ResourceExt, core::Selector};
 
-use super::{
-    domains::Attachment,
-    kind::{Kind, SourceKey},
-    object::{
-        Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, Parent, SecretName, Source,
-        quote,
+use crate::{
+    api::{
+        ObjectKey,
+        gateway::{
+            AllowedNamespaces, GATEWAY, GROUP, GatewaySpec, GrpcRoute, HttpRoute, LISTENER_SET,
+            Listener, ListenerSet, ListenerTls, ListenersSpec, Reference, RouteSpec, TlsRoute,
+            X_LISTENER_SET, XListenerSet,
+        },
+        source::{Foreign, KindName},
     },
-    routes::{Attached, RouteKind},
-};
-use crate::api::{
-    ObjectKey,
-    gateway::{
-        AllowedNamespaces, GROUP, GatewaySpec, GrpcRoute, HttpRoute, Listener, ListenerSet,
-        ListenerTls, ListenersSpec, Reference, RouteSpec, TlsRoute, XListenerSet,
+    sources::{
+        domains::Attachment,
+        entry::{Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, SecretName, quote},
+        key::{Kind, SourceKey},
+        object::{Parent, Source},
+        routes::Attached,
     },
-    source::Foreign,
 };
 
 /// Maximum size of a selector in bytes, because it is compared with every route.
 const MAX_SELECTOR: usize = 16 << 10;
 
-impl Source for GatewaySpec {
-    const KIND: Kind = Kind::Gateway;
+/// The kinds with listeners.
+const WITH_LISTENERS: [(KindName, Kind); 3] = [
+    (GATEWAY, Kind::Gateway),
+    (LISTENER_SET, Kind::ListenerSet),
+    (X_LISTENER_SET, Kind::XListenerSet),
+];
 
+impl Source for GatewaySpec {
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         (object.spec.listeners.iter().filter_map(entry).collect(), None)
     }
@@ -39,16 +45,12 @@ impl Source for GatewaySpec {
 }
 
 impl Source for ListenerSet {
-    const KIND: Kind = Kind::ListenerSet;
-
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         listeners(&object.spec.0, object.namespace())
     }
 }
 
 impl Source for XListenerSet {
-    const KIND: Kind = Kind::XListenerSet;
-
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         listeners(&object.spec.0, object.namespace())
     }
@@ -56,7 +58,7 @@ impl Source for XListenerSet {
 
 fn listeners(spec: &ListenersSpec, namespace: Option<String>) -> (Entries, Option<Parent>) {
     let parent = target(&spec.parent_ref, &namespace.unwrap_or_default());
-    let parent = parent.filter(|key| key.kind == Kind::Gateway).map(|key| Parent(key.object));
+    let parent = parent.filter(|key| key.kind == Kind::Gateway).map(Parent);
     (spec.listeners.iter().filter_map(entry).collect(), parent)
 }
 
@@ -120,12 +122,13 @@ fn secret(listener: &str, tls: &ListenerTls) -> SecretName {
 /// The object that a parentRef in `namespace` refers to, if its kind has listeners.
 fn target(reference: &Reference, namespace: &str) -> Option<SourceKey> {
     let group = reference.group.as_deref().unwrap_or(GROUP);
-    let kind = Kind::find(group, reference.kind.as_deref().unwrap_or("Gateway"))?;
-    let has_listeners = matches!(kind, Kind::Gateway | Kind::ListenerSet | Kind::XListenerSet);
+    let name = reference.kind.as_deref().unwrap_or("Gateway");
+    let (_, kind) =
+        WITH_LISTENERS.into_iter().find(|(known, _)| known.group == group && known.kind == name)?;
     let namespace = reference.namespace.as_deref().unwrap_or(namespace);
     let object = ObjectKey::new(namespace, &reference.name);
     let can_exist = object.namespace.len().max(object.name.len()) <= MAX_NAME;
-    (has_listeners && can_exist).then_some(SourceKey { kind, object })
+    can_exist.then_some(SourceKey { kind, object })
 }
 
 fn attachments(
@@ -149,8 +152,6 @@ fn attachments(
 }
 
 impl Attached for HttpRoute {
-    const KIND: RouteKind = RouteKind::Http;
-
     fn hostnames(object: &Foreign<Self>) -> &[String] {
         &object.spec.0.hostnames
     }
@@ -164,8 +165,6 @@ impl Attached for HttpRoute {
 }
 
 impl Attached for GrpcRoute {
-    const KIND: RouteKind = RouteKind::Grpc;
-
     fn hostnames(object: &Foreign<Self>) -> &[String] {
         &object.spec.0.hostnames
     }
@@ -179,8 +178,6 @@ impl Attached for GrpcRoute {
 }
 
 impl Attached for TlsRoute {
-    const KIND: RouteKind = RouteKind::Tls;
-
     fn hostnames(object: &Foreign<Self>) -> &[String] {
         &object.spec.0.hostnames
     }

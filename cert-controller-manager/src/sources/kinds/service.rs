@@ -2,16 +2,16 @@
 
 use kube::ResourceExt;
 
-use super::{
-    annotations::{SECRET_NAME, SECRET_NAMESPACE},
-    kind::Kind,
-    object::{Entries, Entry, Parent, SecretName, Source},
+use crate::{
+    api::source::{Foreign, ServiceSpec},
+    sources::{
+        annotations::{SECRET_NAME, SECRET_NAMESPACE},
+        entry::{Entries, Entry, SecretName},
+        object::{Parent, Source},
+    },
 };
-use crate::api::source::{Foreign, ServiceSpec};
 
 impl Source for ServiceSpec {
-    const KIND: Kind = Kind::Service;
-
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         let annotation =
             |name: &str| object.annotations().get(name).filter(|value| !value.is_empty()).cloned();

@@ -4,24 +4,23 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::{
-    annotations::SECRET_NAMESPACE,
-    domains::Attachment,
-    kind::{Kind, SourceKey},
-    object::{
-        Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, Parent, SecretName, Source,
+use crate::{
+    api::{
+        ObjectKey,
+        istio::{GatewaySpec, VirtualServiceSpec},
+        source::Foreign,
     },
-    routes::{Attached, RouteKind},
-};
-use crate::api::{
-    ObjectKey,
-    istio::{GatewaySpec, VirtualServiceSpec},
-    source::Foreign,
+    sources::{
+        annotations::SECRET_NAMESPACE,
+        domains::Attachment,
+        entry::{Entries, Entry, Host, ListenerRef, MAX_NAME, NamespaceFilter, SecretName},
+        key::{Kind, SourceKey},
+        object::{Parent, Source},
+        routes::Attached,
+    },
 };
 
 impl Source for GatewaySpec {
-    const KIND: Kind = Kind::IstioGateway;
-
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
         let namespace =
             object.annotations().get(SECRET_NAMESPACE).filter(|value| !value.is_empty());
@@ -52,8 +51,6 @@ fn host(text: &str) -> Host {
 }
 
 impl Attached for VirtualServiceSpec {
-    const KIND: RouteKind = RouteKind::VirtualService;
-
     fn hostnames(object: &Foreign<Self>) -> &[String] {
         &object.spec.hosts
     }

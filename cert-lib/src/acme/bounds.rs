@@ -3,6 +3,15 @@
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+/// Some CAs send `null` for a missing value.
+pub(super) fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// A URL that must be there.
 pub(super) fn url<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     checked(String::deserialize(from)?, MAX_URL)
@@ -15,7 +24,7 @@ pub(super) fn some_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Stri
 
 /// URLs. A list that is too long is cut to one more than an order can have; the number shows that.
 pub(super) fn urls<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let mut all: Vec<String> = super::or_default(from)?;
+    let mut all: Vec<String> = or_default(from)?;
     all.truncate(MAX_URLS);
     all.into_iter().map(|url| checked(url, MAX_URL)).collect()
 }
@@ -26,24 +35,24 @@ pub(super) fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Erro
 }
 
 /// A list, cut to its first values.
-pub(in crate::acme) fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+pub(super) fn list<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    let mut all: Vec<T> = super::or_default(from)?;
+    let mut all: Vec<T> = or_default(from)?;
     all.truncate(MAX_ITEMS);
     all.shrink_to_fit();
     Ok(all)
 }
 
 /// A text for users, cut to its beginning.
-pub(in crate::acme) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    Ok(cut(&super::or_default::<_, String>(from)?))
+pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(cut(&or_default::<_, String>(from)?))
 }
 
 /// An optional text for users, cut to its beginning.
-pub(in crate::acme) fn some_text<'de, D>(from: D) -> Result<Option<String>, D::Error>
+pub(super) fn some_text<'de, D>(from: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
 {
@@ -61,7 +70,7 @@ pub(super) fn is_word(text: &str) -> bool {
 }
 
 /// Whether `text` is short enough for a [`url()`].
-pub(in crate::acme) fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     text.len() <= MAX_URL
 }
 
@@ -73,7 +82,7 @@ fn checked<E: Error>(text: String, most: usize) -> Result<String, E> {
 }
 
 /// The beginning of the error message for a text that is too long. It quotes nothing.
-pub(in crate::acme) const TOO_LONG: &str = "a text has";
+pub(super) const TOO_LONG: &str = "a text has";
 const MAX_URL: usize = 2048;
 const MAX_WORD: usize = 1024;
 /// Let's Encrypt's longest details are below one kilobyte, and its links below two.
