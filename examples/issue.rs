@@ -47,7 +47,8 @@ impl ChallTestSrv {
 impl Solver for ChallTestSrv {
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         self.cleanup(owner, proofs).await?;
-        for Proof::Txt { fqdn, values } in proofs {
+        for proof in proofs {
+            let (fqdn, values) = proof.require_txt()?;
             for value in values {
                 let body = format!(r#"{{"host": "{fqdn}.", "value": "{value}"}}"#);
                 self.post("set-txt", body).await?;
@@ -57,7 +58,8 @@ impl Solver for ChallTestSrv {
     }
 
     async fn ready(&self, _: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
-        for Proof::Txt { fqdn, values } in proofs {
+        for proof in proofs {
+            let (fqdn, values) = proof.require_txt()?;
             if let Visibility::NotSeen { why } =
                 self.propagation.check(&self.resolver, fqdn, values).await
             {
@@ -68,7 +70,7 @@ impl Solver for ChallTestSrv {
     }
 
     async fn cleanup(&self, _: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        for Proof::Txt { fqdn, .. } in proofs {
+        for (fqdn, _) in proofs.iter().filter_map(Proof::txt) {
             self.post("clear-txt", format!(r#"{{"host": "{fqdn}."}}"#)).await?;
         }
         Ok(())

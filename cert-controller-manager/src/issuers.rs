@@ -4,7 +4,7 @@
 //!   issuer.
 //! - [`registry`] contains all issuers for the other controllers.
 //! - [`reconcile`] updates the registry; [`watched`] decides when. The state is in [`controller`].
-//! - [`acme`] with [`account`], and [`private_ca`], prepare the kinds of issuers.
+//! - [`prepare`] prepares an issuer by its kind: [`acme`] with [`account`], or [`private_ca`].
 //! - [`rotation`] replaces account keys, and [`quota`] limits orders.
 //! - [`status`] and [`conditions`] compute the status from the [`outcome`] of a pass.
 
@@ -16,8 +16,9 @@ pub mod controller;
 pub mod error;
 pub mod limits;
 mod lock;
-mod nameservers;
+pub mod nameservers;
 pub mod outcome;
+mod prepare;
 pub mod private_ca;
 pub mod query;
 pub mod quota;

@@ -29,11 +29,13 @@ pub use crate::model::{
     limit_scope::LimitScope,
     phase::Phase,
 };
+pub use capabilities::Capabilities;
 pub use error::{CleanupError, IssueError};
 pub use progress::{Progress, ProgressError};
 pub use renewal::{RenewalInfo, RenewalInfoError};
 pub use revocation::{RevocationReason, RevokeError};
 
+mod capabilities;
 mod error;
 pub(crate) mod private_ca;
 mod progress;
@@ -44,6 +46,9 @@ mod progress;
 /// call it again. [`driver::drive`] is the loop around it.
 #[async_trait]
 pub trait Issuer: Send + Sync {
+    /// What this issuer can do and needs. Constant.
+    fn capabilities(&self) -> Capabilities;
+
     /// Takes `request` as many protocol steps further as possible without waiting.
     ///
     /// Start with `from: None`. When it returns [`Advance::Waiting`], store

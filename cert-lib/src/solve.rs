@@ -2,6 +2,8 @@
 
 pub mod dns01;
 
+use std::{fmt, net::IpAddr};
+
 use async_trait::async_trait;
 use jiff::SignedDuration;
 
@@ -43,8 +45,8 @@ pub trait Solver: Send + Sync {
     /// When the proofs cannot be removed.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError>;
 
-    /// Whether control over IP addresses (RFC 8738) can be proved. DNS-01 cannot do that. HTTP-01
-    /// can, but has no [`Proof`] here: this is for CAs that do not validate.
+    /// Whether control over IP addresses (RFC 8738) can be proved. DNS-01 cannot do that, HTTP-01
+    /// can.
     fn proves_addresses(&self) -> bool {
         false
     }
@@ -55,8 +57,9 @@ pub trait Solver: Send + Sync {
 #[derive(Clone, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Owner(pub String);
 
-/// A record that the CA validates.
+/// A record or response that the CA validates. A solver refuses the types that it does not publish.
 #[derive(Clone, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Proof {
     /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent share the
     /// name and have two values; each value is a record of its own.
@@ -66,13 +69,65 @@ pub enum Proof {
         /// The values.
         values: Vec<String>,
     },
+    /// HTTP-01 (RFC 8555 section 8.3): `host` answers requests for
+    /// `/.well-known/acme-challenge/<token>` on port 80.
+    Http {
+        /// The name or address whose control is proved.
+        host: Host,
+        /// The last segment of the path.
+        token: String,
+        /// The content of the response, the key authorization.
+        body: String,
+    },
+}
+
+/// The host of an HTTP-01 proof.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// A name, never a wildcard.
+    Name(DnsName),
+    /// An address (RFC 8738).
+    Address(IpAddr),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Proof {
+    /// The name and the values of a DNS-01 proof; `None` for other types.
+    #[must_use]
+    pub fn txt(&self) -> Option<(&DnsName, &[String])> {
+        match self {
+            Self::Txt { fqdn, values } => Some((fqdn, values)),
+            Self::Http { .. } => None,
+        }
+    }
+
+    /// The same for solvers that publish DNS records only.
+    ///
+    /// # Errors
+    /// For a proof of another type.
+    pub fn require_txt(&self) -> Result<(&DnsName, &[String]), SolveError> {
+        self.txt().ok_or_else(|| {
+            SolveError::Misconfigured(format!(
+                "cannot publish the proof {self:?}: the selected solver publishes DNS01 proofs only"
+            ))
+        })
+    }
 }
 
 /// Values of proofs are bearer tokens while the order runs, so only the name is printed.
-impl std::fmt::Debug for Proof {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Txt { fqdn, values } => write!(f, "Txt({fqdn}, {} values)", values.len()),
+            Self::Http { host, .. } => write!(f, "Http({host})"),
         }
     }
 }
@@ -100,4 +155,20 @@ pub enum SolveError {
     /// A user must change something first.
     #[error("{0}")]
     Misconfigured(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dns_solver_refuses_http_proofs_without_secrets_in_the_message() {
+        let host = Host::Name("a.example".parse().unwrap());
+        let proof = Proof::Http { host, token: "secret1".into(), body: "secret2".into() };
+        let error = proof.require_txt().unwrap_err().to_string();
+        let wanted = "cannot publish the proof Http(a.example): the selected solver publishes DNS01 \
+                      proofs only";
+        assert_eq!(error, wanted);
+        assert!(proof.txt().is_none());
+    }
 }

@@ -1,5 +1,10 @@
 //! `Issuer`: an ACME account, a private CA, or self-signed certificates.
 
+use cert_lib::{
+    issue::{Capabilities, acme::AcmeIssuer, ca::CaIssuer, self_signed::SelfSignedIssuer},
+    model::key::Encoding,
+};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::SecretReference;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -74,6 +79,63 @@ impl IssuerKind {
             Self::Acme => "acme",
             Self::Ca => "ca",
             Self::SelfSigned => "selfSigned",
+        }
+    }
+
+    /// The capabilities of all issuers of this kind, also before one is ready.
+    #[must_use]
+    pub fn capabilities(self) -> Capabilities {
+        match self {
+            Self::Acme => AcmeIssuer::CAPABILITIES,
+            Self::Ca => CaIssuer::CAPABILITIES,
+            Self::SelfSigned => SelfSignedIssuer::CAPABILITIES,
+        }
+    }
+
+    /// Default validity of certificates, as in upstream. It has no effect where the CA decides.
+    #[must_use]
+    pub fn default_duration(self) -> SignedDuration {
+        match self {
+            Self::Acme | Self::SelfSigned => SignedDuration::from_hours(90 * 24),
+            Self::Ca => SignedDuration::from_hours(180 * 24),
+        }
+    }
+
+    /// Default encoding of new private keys, as in upstream.
+    #[must_use]
+    pub fn default_encoding(self) -> Encoding {
+        match self {
+            Self::Acme => Encoding::Pkcs8,
+            Self::Ca | Self::SelfSigned => Encoding::Pkcs1,
+        }
+    }
+}
+
+/// A kind of solver, which publishes proofs of control.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum SolverKind {
+    /// DNS-01 with DNSEntries.
+    DnsEntry,
+    /// Publishes nothing.
+    Skip,
+}
+
+impl SolverKind {
+    /// The solver of an issuer for all names.
+    #[must_use]
+    pub fn of(spec: &AcmeSpec) -> Self {
+        match spec.skip_dns_challenge_validation {
+            Some(true) => Self::Skip,
+            Some(false) | None => Self::DnsEntry,
+        }
+    }
+
+    /// The name in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::DnsEntry => "DNSEntry",
+            Self::Skip => "skip",
         }
     }
 }

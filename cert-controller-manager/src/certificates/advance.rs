@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cert_lib::{
     issue::{
-        Advance, CleanupError, Disposition, IssueError, Issuer, Phase, Progress,
+        Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, Phase, Progress,
         driver::{self, OrderStore, RunningOrder, drive},
     },
     model::request::Request,
@@ -111,6 +111,10 @@ impl PassIssuer<'_> {
 
 #[async_trait]
 impl Issuer for PassIssuer<'_> {
+    fn capabilities(&self) -> Capabilities {
+        self.issuer.capabilities()
+    }
+
     async fn advance(
         &self,
         request: &Request,

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    api::{ObjectKey, certificate::State, issuer::IssuerKind, well_known},
+    api::{ObjectKey, certificate::State, well_known},
     certificates::{
         controller::Controller,
         inventory,
@@ -57,7 +57,7 @@ impl Controller {
         if written.as_ref().is_some_and(Facts::is_marked_revoked) {
             self.clear_revoked_mark(key).await?;
         }
-        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+        if pass.observed.issuer.capabilities().needs_record() {
             let issuer = &pass.observed.issuer.key;
             self.back_up(pass.key, issuer, &bundle.leaf, &rendered.secret).await?;
         }
@@ -71,7 +71,7 @@ impl Controller {
         self.records.record_success(pass.key);
         self.claims.release(pass.key);
         self.records.change(pass.key, |record| record.issuance = None);
-        if pass.observed.issuer.kind == Some(IssuerKind::Acme) {
+        if pass.observed.issuer.capabilities().renewal_info {
             self.renewals.issued(pass.key, &bundle.leaf, pass.now);
         }
         self.count(pass, order, IssuanceResult::Issued);

@@ -15,7 +15,7 @@ use crate::{
     config::CertificateSettings,
     issuers::{query::issuer_query, registry::Registry, selection::Selection},
     runtime::{certificate_clusters::CertificateClusters, metrics::Metrics, queue::Shared},
-    solvers::Challenges,
+    solvers::registry::SolverRegistry,
 };
 
 /// State and dependencies of the controller. All passes share it, and a pass holds no lock while it
@@ -47,8 +47,8 @@ pub struct Controller {
     pub admission: Admission,
     /// All issuers.
     pub issuers: Arc<Registry>,
-    /// Challenge records and their solver.
-    pub challenges: Arc<Challenges>,
+    /// Solvers of all issuers.
+    pub solvers: Arc<SolverRegistry>,
     /// Configuration.
     pub settings: CertificateSettings,
     /// Configuration of the plan.

@@ -16,10 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::{
-    api::{
-        Certificate, CertificateKey, certificate::CertificateSpec, issuer::IssuerKind,
-        time::whole_up, well_known,
-    },
+    api::{Certificate, CertificateKey, certificate::CertificateSpec, time::whole_up, well_known},
     certificates::{
         secret_grant::{SecretGrant, SecretGrants},
         syntax,
@@ -72,7 +69,7 @@ fn request(
     let spec = &certificate.spec;
     let common_name = common_name(spec);
     let dns_names = spec.dns_names.as_deref().unwrap_or_default();
-    let acme = order_options(spec, issuer.kind);
+    let acme = order_options(spec, issuer);
     let named = common_name.is_some() || !dns_names.is_empty() || !acme.addresses.is_empty();
     let csr = spec.csr.as_ref().map(|csr| csr.0.as_slice());
     let extras = extras::of(spec, settings, issuer.kind)?;
@@ -95,18 +92,18 @@ fn request(
     };
     let fingerprint = fingerprint(spec, settings, &issuer.key);
     let request = Request { extras, acme, ..Request::new(key.owner(), fingerprint, subject) };
-    if issuer.kind == Some(IssuerKind::Acme) {
+    if issuer.capabilities().proves_control {
         request.check_challenges()?;
     }
     Ok(request)
 }
 
-/// Options for ACME issuers only. IP addresses need a profile; without one they are left out, as in
+/// Options of an order at a CA. Its IP addresses need a profile; without one they are left out, as in
 /// upstream.
-fn order_options(spec: &CertificateSpec, kind: Option<IssuerKind>) -> OrderOptions {
+fn order_options(spec: &CertificateSpec, issuer: &Selection) -> OrderOptions {
     let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let profile = non_empty(&spec.profile);
-    let certifies = profile.is_some() && spec.csr.is_none() && kind == Some(IssuerKind::Acme);
+    let certifies = profile.is_some() && spec.csr.is_none() && issuer.capabilities().proves_control;
     let texts = spec.ip_addresses.iter().flatten().filter(|_| certifies);
     // Invalid addresses are refused together with the other names.
     let addresses: BTreeSet<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();

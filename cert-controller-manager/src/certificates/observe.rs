@@ -2,13 +2,13 @@
 //! Makes no decisions.
 
 use cert_lib::{
-    model::request::Subject,
+    model::request::{Request, Subject},
     plan::{Have, IssuerState, Shared, Want},
 };
 use jiff::Timestamp;
 
 use crate::{
-    api::{Certificate, CertificateKey, ObjectKey, is_served, issuer::IssuerKind},
+    api::{Certificate, CertificateKey, ObjectKey, is_served},
     certificates::{
         admission::Ticket,
         controller::Controller,
@@ -39,8 +39,7 @@ impl Controller {
             Ok(_) => self.secrets.get(&secret).await?,
             Err(_) => None,
         };
-        // A self-signed issuer always creates the private key itself.
-        let key_is_elsewhere = issuer.kind != Some(IssuerKind::SelfSigned)
+        let key_is_elsewhere = !issuer.capabilities().self_signs
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
         let ownership =
             ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
@@ -69,7 +68,7 @@ impl Controller {
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
-            issuer: self.issuer_state(&issuer),
+            issuer: self.issuer_state(&issuer, want),
             running: self.orders.running(key),
             secret: state,
             shared: Shared::default(),
@@ -120,7 +119,7 @@ impl Controller {
         })
     }
 
-    fn issuer_state(&self, issuer: &Selection) -> IssuerState {
+    fn issuer_state(&self, issuer: &Selection, want: &Want) -> IssuerState {
         let name = &issuer.key;
         let lookup = self.issuers.lookup(name);
         match (&issuer.refusal, lookup) {
@@ -137,11 +136,14 @@ impl Controller {
             (None, Lookup::NotReady(why)) => {
                 IssuerState::NotReady(format!("referenced issuer {name} not ready: {why}"))
             }
-            (None, Lookup::Ready { needs_dns: true, .. }) => match self.challenges.missing() {
-                Some(why) => IssuerState::NoSolver(why),
-                None => IssuerState::Ready,
-            },
-            (None, Lookup::Ready { needs_dns: false, .. }) => IssuerState::Ready,
+            (None, Lookup::Ready { issuer, .. }) if issuer.capabilities().proves_control => {
+                let names = want.request.as_ref().map(Request::names).unwrap_or_default();
+                match self.solvers.unavailable(name, &names) {
+                    Some(why) => IssuerState::NoSolver(why),
+                    None => IssuerState::Ready,
+                }
+            }
+            (None, Lookup::Ready { .. }) => IssuerState::Ready,
         }
     }
 }

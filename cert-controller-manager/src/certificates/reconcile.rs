@@ -266,7 +266,7 @@ impl Controller {
 
     /// Deletes challenge records that no order needs. Returns whether all are deleted.
     async fn sweep(&self, key: &CertificateKey) -> bool {
-        match self.challenges.sweep(&key.owner()).await {
+        match self.solvers.sweep(&key.owner()).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");

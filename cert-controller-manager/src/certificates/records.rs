@@ -17,7 +17,7 @@ use super::{
     secret,
 };
 use crate::{
-    api::{CertificateKey, IssuerKey, ObjectKey, backup, issuer::IssuerKind, well_known},
+    api::{CertificateKey, IssuerKey, ObjectKey, backup, well_known},
     runtime::heavy::reading,
 };
 
@@ -42,8 +42,7 @@ impl Controller {
         now: Timestamp,
     ) -> kube::Result<()> {
         let SecretState::Holds(stored) = &mut observed.have.secret else { return Ok(()) };
-        // Other issuers have neither quota nor limits.
-        if observed.issuer.kind != Some(IssuerKind::Acme) {
+        if !observed.issuer.capabilities().needs_record() {
             stored.record = Record::Found;
             return Ok(());
         }

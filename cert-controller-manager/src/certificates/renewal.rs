@@ -16,7 +16,7 @@ use super::{
     renewals::{DEFAULT_INTERVAL, later},
 };
 use crate::{
-    api::{Certificate, CertificateKey, issuer::IssuerKind, time::seconds},
+    api::{Certificate, CertificateKey, time::seconds},
     issuers::registry::Lookup,
 };
 
@@ -120,7 +120,7 @@ fn may_request(observed: &Observed, want: &Want, now: Timestamp) -> bool {
             && stored.leaf.not_after > now
             && request.is_some_and(|it| stored.fingerprint.as_ref() == Some(&it.fingerprint))
     };
-    idle && observed.issuer.kind == Some(IssuerKind::Acme)
+    idle && observed.issuer.capabilities().renewal_info
         && matches!(&have.secret, SecretState::Holds(stored) if serves(stored))
 }
 

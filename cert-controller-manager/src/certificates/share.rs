@@ -8,7 +8,7 @@ mod claims;
 use std::cmp::Reverse;
 
 use cert_lib::{
-    issue::verify::verify,
+    issue::{Capabilities, verify::verify},
     model::{
         bundle::Bundle,
         reason::Reason,
@@ -27,10 +27,9 @@ use super::{
 };
 use crate::{
     api::{
-        Certificate, CertificateKey, ObjectKey, certificate::State, is_served, issuer::IssuerKind,
-        secret::is_revoked,
+        Certificate, CertificateKey, ObjectKey, certificate::State, is_served, secret::is_revoked,
     },
-    issuers::{query::fingerprint, selection::Selection},
+    issuers::query::fingerprint,
     runtime::{heavy::reading, requeue},
 };
 
@@ -112,10 +111,11 @@ impl Controller {
         equal: &EqualRequests,
         now: Timestamp,
     ) -> Option<Ordered> {
-        let Selection { key: issuer, kind, .. } = &observed.issuer;
+        let issuer = &observed.issuer.key;
+        let capabilities = observed.issuer.capabilities();
         let running = equal.others.iter().find_map(|(other, certificate)| {
             let order = self.orders.get(other)?;
-            let is_same = will_share(key, other, *kind)
+            let is_same = will_share(key, other, capabilities)
                 && is_new_enough(want, order.progress.started(), now)
                 && order.issuer == *issuer
                 && is_served(certificate.as_ref(), &self.settings.classes)
@@ -127,7 +127,7 @@ impl Controller {
         running.or_else(|| {
             let (holder, until) = self.claims.holder(equal.identity_hash?, issuer, now)?;
             let is_valid = holder != *key
-                && will_share(key, &holder, *kind)
+                && will_share(key, &holder, capabilities)
                 && self.index.are_equal_requests((key, certificate), &holder);
             is_valid.then(|| Ordered { by: holder.object.to_string(), until })
         })
@@ -138,9 +138,10 @@ impl Controller {
         let issuer = &pass.observed.issuer.key;
         let Some(hash) = pass.observed.sharing.identity_hash else { return true };
         let this = (pass.key, pass.certificate);
-        let kind = pass.observed.issuer.kind;
+        let capabilities = pass.observed.issuer.capabilities();
         let is_valid = |holder: &CertificateKey| {
-            will_share(pass.key, holder, kind) && self.index.are_equal_requests(this, holder)
+            will_share(pass.key, holder, capabilities)
+                && self.index.are_equal_requests(this, holder)
         };
         self.claims.take((hash, issuer), pass.key, pass.now, is_valid)
     }
@@ -194,10 +195,10 @@ impl Controller {
     }
 }
 
-/// Whether the other Certificate will share its new certificate. Certificates of CA issuers are not
-/// shared across namespaces, as they have no issuance record.
-fn will_share(key: &CertificateKey, other: &CertificateKey, issuer: Option<IssuerKind>) -> bool {
-    key.object.namespace == other.object.namespace || issuer == Some(IssuerKind::Acme)
+/// Whether the other Certificate will share its new certificate. Certificates without an issuance
+/// record are not shared across namespaces.
+fn will_share(key: &CertificateKey, other: &CertificateKey, issuer: Capabilities) -> bool {
+    key.object.namespace == other.object.namespace || issuer.needs_record()
 }
 
 /// Whether an order placed at `placed` satisfies the renewal dates of `want`.
@@ -211,7 +212,7 @@ mod tests {
     use cert_lib::model::request::Fingerprint;
 
     use super::*;
-    use crate::api::CertificateCluster;
+    use crate::api::{CertificateCluster, issuer::IssuerKind};
 
     #[test]
     fn an_order_is_awaited_only_if_its_certificate_can_be_shared() {
@@ -225,7 +226,7 @@ mod tests {
             (IssuerKind::Ca, "other", false),
             (IssuerKind::SelfSigned, "other", false),
         ] {
-            let may = will_share(&key("ns"), &key(other), Some(issuer));
+            let may = will_share(&key("ns"), &key(other), issuer.capabilities());
             assert_eq!(may, waits, "{issuer:?} {other}");
         }
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();

@@ -1,7 +1,7 @@
 //! Maps watch events to the Certificates that need a reconcile pass.
 //!
 //! A pass follows changes of the Certificate, its Secret, its issuer, the grants of its namespace,
-//! the challenge solver, and Certificates with the same Secret.
+//! the solvers, and Certificates with the same Secret.
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ impl Controller {
         });
     }
 
-    /// The availability of the challenge solver has changed. Queues Certificates that are not
+    /// The availability of a solver has changed. Queues Certificates that are not
     /// ready.
-    pub fn challenges_changed(&self) {
+    pub fn solvers_changed(&self) {
         self.wake_unready(|_, certificate| is_served(certificate, &self.settings.classes));
     }
 

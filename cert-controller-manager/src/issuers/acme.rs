@@ -8,7 +8,7 @@ use cert_lib::{
         Disposition, RetrySchedule,
         acme::{AcmeIssuer, AcmeOptions},
     },
-    solve::{Solver, dns01::Nameserver},
+    solve::dns01::Nameserver,
 };
 use jiff::SignedDuration;
 use kube::{
@@ -31,9 +31,13 @@ use super::{
     status,
 };
 use crate::{
-    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, well_known},
+    api::{
+        Issuer, IssuerKey, ObjectKey,
+        issuer::{AcmeSpec, SolverKind},
+        well_known,
+    },
     runtime::errors::brief,
-    solvers,
+    solvers::{registry::SolverRoutes, routed::RoutedSolver},
 };
 
 impl Controller {
@@ -49,7 +53,7 @@ impl Controller {
         if let Some(binding) = &spec.external_account_binding {
             require_own_namespace(key, &account::binding::secret_of(issuer, binding))?;
         }
-        let nameservers = nameservers::of(key, spec, self.solver.nameservers())?;
+        let nameservers = nameservers::of(key, spec, &self.precheck.nameservers)?;
         let stored = account::load_key(self.client(key), issuer, spec, &secret).await?;
         self.record_secret_reference(key, issuer, spec, &secret).await?;
         let (hash, now) = (stored.hash.clone(), self.clock.now());
@@ -96,12 +100,11 @@ impl Controller {
         if let Some(profile) = &spec.profile {
             check_profile(&ca, profile, asks_ca).await?;
         }
-        let needs_dns = spec.skip_dns_challenge_validation != Some(true);
         let inputs = IssuerInputs {
             server: spec.server.clone(),
             secret_hash: stored.hash,
             account: found.account.url().to_owned(),
-            needs_dns,
+            routes: SolverRoutes::all(SolverKind::of(spec)),
             profile: spec.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
             nameservers,
@@ -221,12 +224,10 @@ impl Controller {
         if is_ready && built.get(key).is_some_and(|built| built.inputs == inputs) {
             return;
         }
-        let solver: Arc<dyn Solver> = if inputs.needs_dns {
-            self.solver.with_nameservers(inputs.nameservers.clone(), self.clock.clone())
-        } else {
-            Arc::new(solvers::skip::Skip)
-        };
-        let needs_dns = inputs.needs_dns;
+        let propagation = self.precheck.propagation(&inputs.nameservers, self.clock.clone());
+        let routes = inputs.routes.clone();
+        self.solvers.set_routes(key, routes.clone());
+        let solver = Arc::new(RoutedSolver::new(self.solvers.clone(), routes, propagation));
         let options = AcmeOptions {
             timing: self.timing,
             profile: inputs.profile.clone(),
@@ -237,7 +238,7 @@ impl Controller {
             AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), options);
         built.insert(key.clone(), BuiltIssuer { inputs, client });
         let issuer = Arc::new(issuer);
-        self.registry.put(key, Lookup::Ready { issuer, needs_dns, quota: Some(quota) });
+        self.registry.put(key, Lookup::Ready { issuer, quota: Some(quota) });
     }
 
     /// The client for the CA; reused while the server is the same.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use cert_lib::{acme::client::Client as AcmeClient, solve::dns01::Nameserver};
 
+use crate::solvers::registry::SolverRoutes;
+
 /// An issuer and what it was built from. An unchanged issuer keeps its connections and nonces.
 pub(super) struct BuiltIssuer {
     pub(super) inputs: IssuerInputs,
@@ -16,7 +18,7 @@ pub(super) struct IssuerInputs {
     pub(super) server: String,
     pub(super) secret_hash: String,
     pub(super) account: String,
-    pub(super) needs_dns: bool,
+    pub(super) routes: SolverRoutes,
     pub(super) profile: Option<String>,
     pub(super) preferred_chain: Option<String>,
     pub(super) nameservers: Vec<Nameserver>,

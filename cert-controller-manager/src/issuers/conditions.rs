@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{account, outcome::Outcome};
 use crate::{
     api::time::seconds,
-    api::{Issuer, certificate::Condition, issuer::IssuerKind},
+    api::{Issuer, certificate::Condition},
 };
 
 /// The conditions after `outcome`. `account` is the registration of an ACME issuer.
@@ -33,8 +33,8 @@ pub(super) fn of(
         Some(url) => (true, Reason::Ready, format!("the account is {url}")),
         None => (false, ready.1, ready.2.clone()),
     };
-    let is_acme = IssuerKind::of(&issuer.spec) == Some(IssuerKind::Acme);
-    let all = [("Ready", Some(ready)), ("AccountRegistered", is_acme.then_some(registered))];
+    let all =
+        [("Ready", Some(ready)), ("AccountRegistered", server.is_some().then_some(registered))];
     let conditions = all.into_iter().filter_map(|(type_, content)| {
         let (holds, reason, message) = content?;
         let status = if holds { "True" } else { "False" };
@@ -144,7 +144,7 @@ mod tests {
             (
                 &json!({"selfSigned": {}}),
                 before("True"),
-                &Outcome::Ready(Facts::SelfSigned),
+                &Outcome::Ready(Facts::NoDetails),
                 None,
                 vec!["Ready True Ready 2020"],
             ),

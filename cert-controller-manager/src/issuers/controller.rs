@@ -13,7 +13,9 @@ use cert_lib::{
 use jiff::SignedDuration;
 use kube::{Api, Client};
 
-use super::{built::BuiltIssuer, limits::CaRegistry, quota::Quota, registry::Registry};
+use super::{
+    built::BuiltIssuer, limits::CaRegistry, nameservers::Precheck, quota::Quota, registry::Registry,
+};
 use crate::{
     api::{Classes, Issuer, IssuerKey},
     runtime::{
@@ -22,7 +24,7 @@ use crate::{
         metrics::Metrics,
         queue::Shared,
     },
-    solvers::deferred::DeferredSolver,
+    solvers::registry::SolverRegistry,
 };
 
 /// State and dependencies of the controller.
@@ -49,8 +51,10 @@ pub struct Controller {
     pub clock: Arc<dyn Clock>,
     /// Creates private keys of certificates.
     pub keys: Arc<dyn KeyGenerator>,
-    /// Publishes challenges.
-    pub solver: Arc<DeferredSolver>,
+    /// Publish proofs.
+    pub solvers: Arc<SolverRegistry>,
+    /// Name servers for the checks of proofs.
+    pub precheck: Precheck,
     /// Timeouts of challenges.
     pub timing: Timing,
     /// Whether to deactivate authorizations after each order.

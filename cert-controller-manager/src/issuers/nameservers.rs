@@ -1,9 +1,36 @@
 //! Name servers for the propagation checks of an issuer. Pure.
 
-use cert_lib::solve::dns01::Nameserver;
+use std::sync::Arc;
+
+use cert_lib::{
+    clock::Clock,
+    net::reach::AddressPolicy,
+    solve::dns01::{Nameserver, Propagation},
+};
 
 use super::error::IssuerError;
 use crate::api::{IssuerKey, issuer::AcmeSpec};
+
+/// What the operator configured for the propagation checks of all issuers.
+pub struct Precheck {
+    /// The name servers.
+    pub nameservers: Vec<Nameserver>,
+    /// Permitted addresses of name servers that a zone names.
+    pub policy: Arc<AddressPolicy>,
+}
+
+impl Precheck {
+    /// The check of an issuer with these name servers; `None` if it has none, to use that of the
+    /// manager.
+    pub(super) fn propagation(
+        &self,
+        nameservers: &[Nameserver],
+        clock: Arc<dyn Clock>,
+    ) -> Option<Arc<Propagation>> {
+        let propagation = || Propagation::new(nameservers.to_vec(), clock);
+        (!nameservers.is_empty()).then(|| Arc::new(propagation().within(self.policy.clone())))
+    }
+}
 
 /// The name servers of the issuer; empty if it uses those of the manager. Issuers in tenant
 /// namespaces may only use `allowed` servers, so that they cannot make the manager connect to other

@@ -30,8 +30,8 @@ pub enum Facts {
         /// A problem that does not prevent issuance.
         warning: Option<&'static str>,
     },
-    /// A self-signed issuer, which has no details.
-    SelfSigned,
+    /// An issuer of a kind without details.
+    NoDetails,
 }
 
 impl Facts {
@@ -40,7 +40,7 @@ impl Facts {
     pub fn warning(&self) -> Option<&'static str> {
         match self {
             Self::Ca { warning, .. } => *warning,
-            Self::Acme(_) | Self::SelfSigned => None,
+            Self::Acme(_) | Self::NoDetails => None,
         }
     }
 }

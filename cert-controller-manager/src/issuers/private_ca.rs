@@ -53,14 +53,14 @@ impl Controller {
         let facts = Facts::Ca { ca, warning: authority.warning() };
         let issuer = CaIssuer::new(authority, self.clock.clone(), self.keys.clone());
         let issuer: Arc<dyn cert_lib::issue::Issuer> = Arc::new(issuer);
-        self.registry.put(key, Lookup::Ready { issuer, needs_dns: false, quota: None });
+        self.registry.put(key, Lookup::Ready { issuer, quota: None });
         Ok(facts)
     }
 
     pub(super) fn prepare_self_signed(&self, key: &IssuerKey) -> Facts {
         let issuer = Arc::new(SelfSignedIssuer::new(self.clock.clone(), self.keys.clone()));
-        self.registry.put(key, Lookup::Ready { issuer, needs_dns: false, quota: None });
-        Facts::SelfSigned
+        self.registry.put(key, Lookup::Ready { issuer, quota: None });
+        Facts::NoDetails
     }
 }
 

@@ -38,6 +38,7 @@ impl Controller {
         let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
         let Some(issuer) = served else {
             self.registry.forget(&name);
+            self.solvers.forget(&name);
             lock(&self.known.built).remove(&name);
             lock(&self.known.quotas).remove(&name);
             lock(&self.known.waits).remove(&name);
@@ -132,22 +133,6 @@ impl Controller {
         let known = lock(&self.known.notified).insert(name.clone(), news.clone());
         if known != Some(news) {
             let _ = self.changed.send(name.clone());
-        }
-    }
-
-    /// Prepares the issuer according to its kind. Returns the details for the status.
-    async fn prepare(&self, key: &IssuerKey, issuer: &Issuer) -> Result<Facts, IssuerError> {
-        let spec = &issuer.spec;
-        match (&spec.acme, &spec.ca, &spec.self_signed) {
-            (Some(acme), None, None) => self.prepare_acme(key, issuer, acme).await,
-            (None, Some(ca), None) => self.prepare_ca(key, issuer, ca).await,
-            (None, None, Some(_)) => Ok(self.prepare_self_signed(key)),
-            (None, None, None) => Err(IssuerError::InvalidConfig(
-                "concrete issuer unspecified: set acme, ca or selfSigned".to_owned(),
-            )),
-            _ => Err(IssuerError::InvalidConfig(
-                "invalid issuer spec: either ACME, CA or selfSigned can be set".to_owned(),
-            )),
         }
     }
 

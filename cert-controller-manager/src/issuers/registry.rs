@@ -40,8 +40,6 @@ pub enum Lookup {
     Ready {
         /// Issues certificates.
         issuer: Arc<dyn Issuer>,
-        /// Whether it needs a DNS01 solver.
-        needs_dns: bool,
         /// Daily quota; `None` if the issuer has none.
         quota: Option<Arc<Quota>>,
     },

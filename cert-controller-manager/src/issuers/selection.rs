@@ -8,6 +8,7 @@
 //! An issued Certificate keeps its issuer while that is eligible, so that a new Issuer causes no
 //! reissuance. Upstream reissues.
 
+use cert_lib::issue::Capabilities;
 use cert_lib::model::scope::{NameSelector, Outside, Ranges};
 
 use crate::api::{
@@ -76,6 +77,14 @@ pub struct Selection {
     pub kind: Option<IssuerKind>,
     /// Why it must not issue this certificate; the messages are upstream's.
     pub refusal: Option<String>,
+}
+
+impl Selection {
+    /// The capabilities of the issuer; none if its kind is not known.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.kind.map(IssuerKind::capabilities).unwrap_or_default()
+    }
 }
 
 /// Selects the issuer. `candidates` contains each served issuer once.

@@ -25,6 +25,7 @@ const UNLIMITED: i64 = i32::MAX as i64;
 pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp) -> IssuerStatus {
     let before = issuer.status.clone().unwrap_or_default();
     let kind = IssuerKind::of(&issuer.spec);
+    let limits_orders = kind.is_some_and(|kind| kind.capabilities().limits_orders);
     let (state, message, rest) = match outcome {
         Outcome::Ready(facts) => ("Ready", facts.warning().map(str::to_owned), None),
         Outcome::Error { message, server_wait } => {
@@ -34,12 +35,12 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp
     let (acme, ca) = match (kind, outcome) {
         (_, Outcome::Ready(Facts::Acme(account))) => (Some(account.clone()), None),
         (_, Outcome::Ready(Facts::Ca { ca, .. })) => (None, Some(ca.clone())),
-        (_, Outcome::Ready(Facts::SelfSigned)) => (None, None),
-        (Some(IssuerKind::Acme), Outcome::Error { .. }) => (before.acme.clone(), None),
-        (Some(IssuerKind::Ca), Outcome::Error { .. }) => (None, before.ca.clone()),
-        (Some(IssuerKind::SelfSigned) | None, Outcome::Error { .. }) => {
-            (before.acme.clone(), before.ca.clone())
-        }
+        (_, Outcome::Ready(Facts::NoDetails)) => (None, None),
+        // A status of the other kind is from an older specification.
+        (kind, Outcome::Error { .. }) => (
+            before.acme.clone().filter(|_| kind != Some(IssuerKind::Ca)),
+            before.ca.clone().filter(|_| kind != Some(IssuerKind::Acme)),
+        ),
     };
     let limits = match acme.as_ref().and_then(account::url) {
         Some(account) => Some(limits(&before, account)).filter(|limits| !limits.is_empty()),
@@ -54,12 +55,12 @@ pub fn of(issuer: &Issuer, outcome: &Outcome, default_quota: i64, now: Timestamp
         kind: kind.map(|kind| kind.word().to_owned()),
         acme,
         ca,
-        requests_per_day_quota: kind.map(|kind| match kind {
-            IssuerKind::Acme => quota(issuer, default_quota),
-            IssuerKind::Ca | IssuerKind::SelfSigned => UNLIMITED,
+        requests_per_day_quota: kind.map(|_| match limits_orders {
+            true => quota(issuer, default_quota),
+            false => UNLIMITED,
         }),
-        requests: before.requests.filter(|_| kind == Some(IssuerKind::Acme)),
-        limits: limits.filter(|_| kind == Some(IssuerKind::Acme)),
+        requests: before.requests.filter(|_| limits_orders),
+        limits: limits.filter(|_| limits_orders),
     }
 }
 
@@ -81,7 +82,7 @@ pub fn for_metrics(issuer: &Issuer, outcome: &Outcome) -> Option<IssuerFacts> {
     let acme = issuer.spec.acme.as_ref();
     let account = match outcome {
         Outcome::Ready(Facts::Acme(registration)) => account::url(registration),
-        Outcome::Ready(Facts::Ca { .. } | Facts::SelfSigned) | Outcome::Error { .. } => None,
+        Outcome::Ready(Facts::Ca { .. } | Facts::NoDetails) | Outcome::Error { .. } => None,
     };
     Some(IssuerFacts {
         kind: IssuerKind::of(&issuer.spec)?,

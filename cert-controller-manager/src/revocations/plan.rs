@@ -13,7 +13,6 @@ use super::observed::{
 };
 use crate::api::{
     ObjectKey, backup,
-    issuer::IssuerKind,
     revocation::{
         CertificateName, CertificateRevocationSpec, CertificateRevocationStatus, CertificateSecret,
     },
@@ -174,7 +173,7 @@ impl Subject {
         if let Some(why) = &self.issuer.refusal {
             return Some(why.clone());
         }
-        if self.issuer.kind.is_some_and(|kind| kind != IssuerKind::Acme) {
+        if self.issuer.kind.is_some_and(|kind| !kind.capabilities().revokes) {
             let why = "certificate revocation only supported for issuers of type ACME";
             return Some(why.to_owned());
         }

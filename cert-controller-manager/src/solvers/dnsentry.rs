@@ -37,6 +37,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
+use tokio::sync::watch;
 
 use self::{
     applied::{Applied, AppliedEntries},
@@ -44,7 +45,11 @@ use self::{
     entry_state::{EntryState, entry_state},
     render::render,
 };
-use crate::api::{CertificateKey, ObjectKey, dnsentry::DNSEntry};
+use super::entry::SolverEntry;
+use crate::{
+    api::{CertificateKey, ObjectKey, dnsentry::DNSEntry},
+    runtime::watch::Availability,
+};
 
 /// See the [module](self). Clones share the state.
 #[derive(Clone)]
@@ -79,16 +84,6 @@ impl DnsEntrySolver {
         Self { propagation, ..self.clone() }
     }
 
-    /// Deletes all entries of `owner` in the cache, for example after a crash.
-    ///
-    /// # Errors
-    /// When an entry cannot be deleted. The others are deleted nevertheless.
-    pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
-        self.delete_all(self.entries.of_owner(owner)).await?;
-        self.state().remove(owner);
-        Ok(())
-    }
-
     /// The key of the entry for `fqdn`. The name contains the owner, because two Certificates may have
     /// challenges for the same name. With a shared entry, each would remove the value of the other one.
     fn key(&self, owner: &Owner, fqdn: &DnsName) -> ObjectKey {
@@ -111,7 +106,7 @@ impl DnsEntrySolver {
     }
 
     async fn apply(&self, owner: &Owner, proof: &Proof) -> Result<(), SolveError> {
-        let Proof::Txt { fqdn, values } = proof;
+        let (fqdn, values) = proof.require_txt()?;
         let key = self.key(owner, fqdn);
         if !self.may_write(owner, &key) {
             return Err(SolveError::Misconfigured(format!(
@@ -160,7 +155,7 @@ impl DnsEntrySolver {
         owner: &Owner,
         proof: &Proof,
     ) -> Result<Option<String>, SolveError> {
-        let Proof::Txt { fqdn, values } = proof;
+        let (fqdn, values) = proof.require_txt()?;
         let key = self.key(owner, fqdn);
         let applied = self.applied(owner, &key);
         let entry = entry_state(
@@ -217,6 +212,52 @@ impl DnsEntrySolver {
 }
 
 #[async_trait]
+impl SolverEntry for DnsEntrySolver {
+    fn unavailable(&self) -> Option<String> {
+        if self.settings.use_dnsrecords {
+            return Some(
+                "DNSRecords are not supported in this version: start the manager without --use-dnsrecords"
+                    .to_owned(),
+            );
+        }
+        match self.entries.availability_now() {
+            Availability::Present => None,
+            Availability::Unknown => Some("the dns cluster has not answered yet".to_owned()),
+            Availability::Absent => Some(
+                "the dns cluster has no DNSEntry resource (dns.gardener.cloud/v1alpha1): install \
+                 its CRD together with a dns-controller-manager or with --answer-dns"
+                    .to_owned(),
+            ),
+            Availability::Denied => Some(
+                "the manager may not list and watch DNSEntries (dns.gardener.cloud) in the dns \
+                 cluster: grant it the role for that cluster"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<Availability>> {
+        Some(self.entries.availability())
+    }
+
+    fn solver(&self, propagation: Option<&Arc<Propagation>>) -> Arc<dyn Solver> {
+        Arc::new(match propagation {
+            Some(propagation) => self.with_propagation(propagation.clone()),
+            None => self.clone(),
+        })
+    }
+
+    async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
+        let keys = self.entries.of_owner(owner);
+        if !keys.is_empty() {
+            self.delete_all(keys).await?;
+            self.state().remove(owner);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
 impl Solver for DnsEntrySolver {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
@@ -229,6 +270,7 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        proofs.iter().try_for_each(|proof| proof.require_txt().map(drop))?;
         let calls: Vec<_> = proofs.iter().map(|proof| self.apply(owner, proof)).collect();
         stream::iter(calls).buffer_unordered(PARALLEL).try_collect().await
     }
@@ -242,9 +284,8 @@ impl Solver for DnsEntrySolver {
         }
         let checks: Vec<_> = proofs
             .iter()
-            .map(|Proof::Txt { fqdn, values }| {
-                self.propagation.check(self.resolver.as_ref(), fqdn, values)
-            })
+            .filter_map(Proof::txt)
+            .map(|(fqdn, values)| self.propagation.check(self.resolver.as_ref(), fqdn, values))
             .collect();
         let mut checks = stream::iter(checks).buffer_unordered(PARALLEL);
         let mut all_authoritative = true;
@@ -266,11 +307,11 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        let of_proof = |Proof::Txt { fqdn, .. }: &Proof| self.key(owner, fqdn);
-        let mut keys: BTreeSet<ObjectKey> = proofs.iter().map(of_proof).collect();
+        let txt = || proofs.iter().filter_map(Proof::txt);
+        let mut keys: BTreeSet<ObjectKey> = txt().map(|(fqdn, _)| self.key(owner, fqdn)).collect();
         // Without values, the targets of CNAMEs are unknown, too. An owner has one order at a time, so
         // delete all its entries.
-        if proofs.iter().any(|Proof::Txt { values, .. }| values.is_empty()) {
+        if txt().any(|(_, values)| values.is_empty()) {
             keys.extend(self.keys_of(owner));
         }
         let own = keys.into_iter().filter(|key| self.may_write(owner, key));

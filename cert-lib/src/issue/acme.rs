@@ -1,4 +1,4 @@
-//! Certificates from an ACME CA (RFC 8555), proved by DNS-01.
+//! Certificates from an ACME CA (RFC 8555).
 //!
 //! The order at the CA is the truth, [`Durable`](crate::issue::progress::Durable) is what it takes to find it again and to use its
 //! certificate, and everything else in a [`Progress`] is a cache. What to do next is decided in
@@ -28,8 +28,8 @@ use rustls_pki_types::CertificateDer;
 use crate::{
     acme::order::{self, Step, View},
     issue::{
-        Advance, CleanupError, Disposition, IssueError, Issuer, Phase, Progress, RenewalInfo,
-        RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
+        Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, Phase, Progress,
+        RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof},
@@ -137,6 +137,10 @@ impl Running<'_> {
 
 #[async_trait]
 impl Issuer for AcmeIssuer {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
     async fn advance(
         &self,
         request: &Request,

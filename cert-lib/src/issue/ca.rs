@@ -12,7 +12,7 @@ use x509_parser::{
 };
 
 use super::{
-    Advance, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
+    Advance, Capabilities, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
     private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
@@ -177,6 +177,16 @@ pub struct CaIssuer {
 }
 
 impl CaIssuer {
+    /// The capabilities of all CA issuers.
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        proves_control: false,
+        limits_orders: false,
+        renewal_info: false,
+        revokes: false,
+        honors_extras: true,
+        self_signs: false,
+    };
+
     /// Signs as `authority`, and generates keys with `keys`.
     #[must_use]
     pub fn new(authority: Authority, clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
@@ -214,6 +224,10 @@ impl CaIssuer {
 
 #[async_trait]
 impl Issuer for CaIssuer {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
     async fn advance(
         &self,
         request: &Request,

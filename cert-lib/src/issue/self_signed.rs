@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Advance, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
+    Advance, Capabilities, CleanupError, IssueError, Issuer, KeyGenerator, Progress,
     private_ca::{self, CertificateTemplate, Signer},
 };
 use crate::{
@@ -24,6 +24,16 @@ pub struct SelfSignedIssuer {
 }
 
 impl SelfSignedIssuer {
+    /// The capabilities of all self-signed issuers.
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        proves_control: false,
+        limits_orders: false,
+        renewal_info: false,
+        revokes: false,
+        honors_extras: true,
+        self_signs: true,
+    };
+
     /// Generates its keys with `keys`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, keys: Arc<dyn KeyGenerator>) -> Self {
@@ -33,6 +43,10 @@ impl SelfSignedIssuer {
 
 #[async_trait]
 impl Issuer for SelfSignedIssuer {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
     async fn advance(
         &self,
         request: &Request,

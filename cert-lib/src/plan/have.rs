@@ -75,7 +75,7 @@ pub enum IssuerState {
     Missing(String),
     /// It refuses this request; the text says why.
     Refuses(String),
-    /// It is ready, but there is no place to publish proofs; the text says which.
+    /// It is ready, but the solver of its proofs is not available; the text says why.
     NoSolver(String),
 }
 

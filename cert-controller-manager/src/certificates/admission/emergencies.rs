@@ -1,5 +1,5 @@
 //! The daily budget of each tenant for urgent renewals without a record of issuance: records can be
-//! lost, and tenants can put certificates into their Secrets that nobody issued.
+//! lost, and tenants can put certificates of any origin into their Secrets.
 
 use std::collections::HashMap;
 

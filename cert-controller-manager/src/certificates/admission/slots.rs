@@ -168,7 +168,7 @@ impl Drop for Place {
         slots.queue(self.id.priority).leave(&self.tenant, self.id.number);
         let admitted = slots.admit(*max_running, self.slots.now());
         if slots.taken.is_empty() {
-            // Nobody waits either: a waiting Certificate would have a slot now.
+            // None waits either: a waiting Certificate would have a slot now.
             issuers.remove(&self.issuer);
         }
         drop(issuers);

@@ -1,7 +1,9 @@
-//! Fields that depend on the kind of issuer: CA and self-signed issuers support some that ACME
-//! issuers refuse. The messages are upstream's.
+//! Fields that depend on the issuer: some issuers honor extras, and the others refuse them. The messages are upstream's.
 
-use cert_lib::model::request::{Extras, Refusal, other_names};
+use cert_lib::{
+    issue::Capabilities,
+    model::request::{Extras, Refusal, other_names},
+};
 use jiff::SignedDuration;
 
 use crate::{
@@ -10,10 +12,10 @@ use crate::{
     issuers::query::common_name,
 };
 
-const CA_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
-const SELF_SIGNED_DURATION: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// Without a known issuer, nothing is issued.
+const UNKNOWN_DURATION: SignedDuration = SignedDuration::from_hours(180 * 24);
 
-/// `None` for ACME issuers. If the kind of the issuer is unknown, nothing is refused: the existing
+/// `None` for issuers that do not honor extras. If the kind of the issuer is unknown, nothing is refused: the existing
 /// certificate may still be valid.
 pub(super) fn of(
     spec: &CertificateSpec,
@@ -26,24 +28,28 @@ pub(super) fn of(
         spec.uris.as_deref().unwrap_or_default(),
     )?;
     let refuse = |why: &str| Err(Refusal::Other(why.to_owned()));
-    let default = match kind {
-        // DNS01 cannot validate other names; upstream leaves them out without an error.
-        Some(IssuerKind::Acme) if spec.duration.is_some() => {
-            return refuse("duration cannot be set for ACME certificate");
+    if let Some(kind) = kind {
+        let Capabilities { honors_extras, self_signs, .. } = kind.capabilities();
+        let word = kind.word().to_uppercase();
+        match honors_extras {
+            false if spec.duration.is_some() => {
+                return refuse(&format!("duration cannot be set for {word} certificate"));
+            }
+            false if spec.is_ca.is_some() => {
+                return refuse(&format!("isCA cannot be set for {word} certificate"));
+            }
+            // No proof covers other names; upstream leaves them out without an error.
+            false => return Ok(None),
+            true if self_signs && spec.is_ca != Some(true) => {
+                return refuse("self signed certificates must set 'spec.isCA: true'");
+            }
+            true if self_signs && spec.csr.is_none() && common_name(spec).is_none() => {
+                return refuse("common name must be set");
+            }
+            true => {}
         }
-        Some(IssuerKind::Acme) if spec.is_ca.is_some() => {
-            return refuse("isCA cannot be set for ACME certificate");
-        }
-        Some(IssuerKind::Acme) => return Ok(None),
-        Some(IssuerKind::SelfSigned) if spec.is_ca != Some(true) => {
-            return refuse("self signed certificates must set 'spec.isCA: true'");
-        }
-        Some(IssuerKind::SelfSigned) if spec.csr.is_none() && common_name(spec).is_none() => {
-            return refuse("common name must be set");
-        }
-        Some(IssuerKind::SelfSigned) => SELF_SIGNED_DURATION,
-        Some(IssuerKind::Ca) | None => CA_DURATION,
-    };
+    }
+    let default = kind.map_or(UNKNOWN_DURATION, IssuerKind::default_duration);
     let asked = spec.duration.as_deref().map(duration).transpose();
     let asked = asked.map_err(|why| Refusal::Other(format!("duration: {why}")))?;
     let duration = asked.unwrap_or(default);

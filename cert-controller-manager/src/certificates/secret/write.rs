@@ -5,7 +5,7 @@ use cert_lib::{
     issue::IssueError,
     model::{
         bundle::Bundle,
-        key::{Encoding, KeyError},
+        key::KeyError,
         reason::Reason,
         request::{KeyChoice, Request, Subject},
     },
@@ -55,7 +55,9 @@ impl Controller {
         requested_at: Timestamp,
     ) -> Result<RenderedSecret, KeyError> {
         let options = &pass.observed.options;
-        let encoding = options.encoding.unwrap_or(default_encoding(pass.observed.issuer.kind));
+        let encoding = options.encoding.unwrap_or_else(|| {
+            pass.observed.issuer.kind.map(IssuerKind::default_encoding).unwrap_or_default()
+        });
         let body = Body::from_bundle(bundle, encoding)?;
         let held = pass.observed.facts.as_ref();
         let kind = held.map(|facts| facts.kind.as_str());
@@ -247,14 +249,6 @@ pub(in crate::certificates) fn void_mark(secret: &mut Secret, facts: Option<&Fac
         let annotation =
             (well_known::REVOKED_CERTIFICATE.to_owned(), well_known::REPLACED.to_owned());
         secret.annotations_mut().extend([annotation]);
-    }
-}
-
-/// Default encoding of new keys, as in upstream.
-fn default_encoding(issuer: Option<IssuerKind>) -> Encoding {
-    match issuer {
-        Some(IssuerKind::Ca | IssuerKind::SelfSigned) => Encoding::Pkcs1,
-        Some(IssuerKind::Acme) | None => Encoding::Pkcs8,
     }
 }
 

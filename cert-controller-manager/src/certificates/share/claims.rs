@@ -18,13 +18,13 @@ use kube::ResourceExt;
 use crate::{
     api::{
         Certificate, CertificateKey, IssuerKey, ObjectKey, certificate::RotationPolicy, is_served,
-        issuer::IssuerKind, well_known,
+        well_known,
     },
     certificates::{
         controller::Controller, index::EqualRequests, pass::Observed, records::RecordOwner, secret,
         secret_grant::SecretGrant,
     },
-    issuers::{query::fingerprint, selection::Selection},
+    issuers::query::fingerprint,
 };
 
 /// A Secret that may contain a certificate to share.
@@ -83,10 +83,13 @@ impl Controller {
             return None;
         }
         if let Some(other) = &candidate.recorded_for {
-            let Selection { key: issuer, kind, .. } = &observed.issuer;
+            let issuer = &observed.issuer;
             let leaf = &found.leaf;
-            let is_recorded = *kind == Some(IssuerKind::Acme)
-                && self.is_recorded(other, leaf, issuer, RecordOwner::Named).await.unwrap_or(false);
+            let is_recorded = issuer.capabilities().needs_record()
+                && self
+                    .is_recorded(other, leaf, &issuer.key, RecordOwner::Named)
+                    .await
+                    .unwrap_or(false);
             return is_recorded.then_some(found);
         }
         if let SecretState::Holds(own) = own

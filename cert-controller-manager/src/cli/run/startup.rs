@@ -3,6 +3,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,6 @@ use crate::{
     runtime::{
         clusters::Clusters, identity::identify, lease_thread::Candidate, role::Role, tasks::Tasks,
     },
-    solvers::deferred::DeferredSolver,
 };
 
 /// Starts controllers and watches, and the workers when this process leads. Returns only with an error.
@@ -27,16 +27,13 @@ pub(super) async fn start(
     candidate: Option<Candidate>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
-    let solver = Arc::new(DeferredSolver::new(
-        context.settings.dns.nameservers.clone(),
-        context.settings.address_policy.clone(),
-    ));
     let (changed, changed_issuers) = mpsc::unbounded_channel();
     let issuers = context.settings.controllers.issuer;
-    let issuers = match issuers.then(|| wiring::issuers(&context, solver.clone(), changed, tasks)) {
-        Some(issuers) => Some(Arc::new(issuers?)),
-        None => None,
-    };
+    let issuers =
+        match issuers.then(|| wiring::issuers(&context, wiring::solvers(), changed, tasks)) {
+            Some(issuers) => Some(Arc::new(issuers?)),
+            None => None,
+        };
     let issuer_lists = match &issuers {
         Some(issuers) => watches::issuers(&context, issuers, tasks),
         None => IssuerLists::default(),
@@ -59,7 +56,7 @@ pub(super) async fn start(
     };
     check(&identity, &context.clusters)?;
     let mut issuing = match &issuers {
-        Some(issuers) => Some(wiring::issuing(&context, &identity, issuers, &solver, tasks).await?),
+        Some(issuers) => Some(wiring::issuing(&context, &identity, issuers, tasks).await?),
         None => None,
     };
     let sources = wiring::sources(&context, &identity, tasks);
@@ -124,7 +121,7 @@ fn answer(context: &Context, tasks: &mut Tasks) {
     });
 }
 
-/// Forwards changes of issuers and challenge entries to the queues of other controllers.
+/// Forwards changes of issuers, solvers and published proofs to the queues of other controllers.
 fn forward_changes(
     issuing: &mut Issuing,
     mut changed_issuers: mpsc::UnboundedReceiver<IssuerKey>,
@@ -132,10 +129,10 @@ fn forward_changes(
 ) {
     let (_, none) = mpsc::unbounded_channel();
     let mut owners = std::mem::replace(&mut issuing.owners, none);
-    let mut availability = issuing.entries.availability();
+    let mut solvers = issuing.certificates.solvers.changes();
     let certificates = issuing.certificates.clone();
     let revocations = issuing.revocations.clone();
-    tasks.try_run("changes of issuers and entries", async move {
+    tasks.try_run("changes of issuers and solvers", async move {
         loop {
             tokio::select! {
                 Some(owner) = owners.recv() => {
@@ -146,10 +143,8 @@ fn forward_changes(
                     certificates.issuer_changed(&key);
                     revocations.issuer_changed();
                 }
-                changed = availability.changed() => {
-                    changed?;
-                    certificates.challenges_changed();
-                }
+                Some(()) = solvers.next() => certificates.solvers_changed(),
+                else => anyhow::bail!("issuers and solvers ended"),
             }
         }
     });

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::context::Context;
 use crate::{
-    api::{ClusterId, ClusterIdentities, IssuerKey, Realm},
+    api::{ClusterId, ClusterIdentities, IssuerKey, Realm, issuer::SolverKind},
     certificates::{
         admission::Admission, controller::Controller as Certificates, index::Index,
         listed_clusters::ListedClusters, order_claims::OrderClaims, progress::ProgressStore,
@@ -30,6 +30,7 @@ use crate::{
     issuers::{
         controller::{Controller as Issuers, Known},
         limits::CaRegistry,
+        nameservers::Precheck,
         registry::Registry,
         selection::Rules,
     },
@@ -44,9 +45,9 @@ use crate::{
         tasks::Tasks,
     },
     solvers::{
-        Challenges,
-        deferred::DeferredSolver,
         dnsentry::{self, DnsEntrySolver, Entries},
+        registry::SolverRegistry,
+        skip::Skip,
     },
     sources::{self, controller::Sources, key::Kind, kinds::KINDS},
 };
@@ -73,10 +74,17 @@ fn event_recorder(client: Client, tasks: &mut Tasks) -> EventRecorder {
     recorder
 }
 
+/// The solvers that need no cluster. [`issuing`] adds the others.
+pub(super) fn solvers() -> Arc<SolverRegistry> {
+    let solvers = SolverRegistry::default();
+    solvers.add(SolverKind::Skip, Arc::new(Skip));
+    Arc::new(solvers)
+}
+
 /// Creates the issuer controller. It needs only the default cluster.
 pub(super) fn issuers(
     context: &Context,
-    solver: Arc<DeferredSolver>,
+    solvers: Arc<SolverRegistry>,
     changed: UnboundedSender<IssuerKey>,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Issuers> {
@@ -100,10 +108,11 @@ pub(super) fn issuers(
         classes: settings.issuers.classes.clone(),
         registry: Arc::new(Registry::new(rules, queue.clone())),
         http: http(context, None)?,
-        tenants_http: http(context, Some(policy))?,
+        tenants_http: http(context, Some(policy.clone()))?,
         clock: context.clock.clone(),
         keys: Arc::new(KeyPool::default()),
-        solver,
+        solvers,
+        precheck: Precheck { nameservers: settings.dns.nameservers.clone(), policy },
         timing: Timing {
             propagation_timeout: settings.dns.propagation_timeout,
             ..Timing::default()
@@ -131,7 +140,6 @@ pub(super) async fn issuing(
     context: &Context,
     identity: &Identity,
     issuers: &Issuers,
-    deferred: &DeferredSolver,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Issuing> {
     let (settings, clusters) = (&context.settings, &context.clusters);
@@ -144,7 +152,7 @@ pub(super) async fn issuing(
         wake,
     ));
     let solver = Arc::new(solver(context, &realm, entries.clone()));
-    deferred.set(solver.clone());
+    issuers.solvers.add(SolverKind::DnsEntry, solver);
     let mut handle =
         |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
     let queue = Arc::new(Queue::default());
@@ -174,11 +182,7 @@ pub(super) async fn issuing(
             queue.clone(),
         ),
         issuers: issuers.registry.clone(),
-        challenges: Arc::new(Challenges::new(
-            entries.clone(),
-            solver,
-            settings.certificates.use_dnsrecords,
-        )),
+        solvers: issuers.solvers.clone(),
         settings: settings.certificates.clone(),
         policy: Policy {
             renewal_window: settings.certificates.renewal_window,
@@ -240,6 +244,7 @@ fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySo
             owner_id: settings.owner_id.clone(),
             ttl: settings.propagation_timeout.as_secs().max(1),
             additional_wait: settings.additional_wait,
+            use_dnsrecords: context.settings.certificates.use_dnsrecords,
         },
     )
 }

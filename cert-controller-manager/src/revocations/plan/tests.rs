@@ -4,7 +4,7 @@ use cert_lib::model::bundle::LeafDigest;
 
 use super::*;
 use crate::{
-    api::{IssuerKey, revocation::RevokedSecrets},
+    api::{IssuerKey, issuer::IssuerKind, revocation::RevokedSecrets},
     issuers::selection::Selection,
 };
 

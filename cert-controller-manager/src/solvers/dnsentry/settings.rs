@@ -19,4 +19,6 @@ pub struct Settings {
     pub ttl: i64,
     /// Delay after the values are visible (`--precheck-additional-wait`).
     pub additional_wait: Option<SignedDuration>,
+    /// Whether DNSRecords are to be used instead (`--use-dnsrecords`).
+    pub use_dnsrecords: bool,
 }

@@ -1,7 +1,7 @@
 use cert_lib::{
     clock::Manual,
     net::{Answer, Record, RecordKind, ResolveError},
-    solve::dns01::Nameserver,
+    solve::{Host, dns01::Nameserver},
 };
 use http::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -235,7 +235,8 @@ async fn an_entry_of_another_owner_is_neither_written_nor_deleted() {
 async fn an_order_of_an_older_version_keeps_its_entry() {
     let env = TestEnv::new(Settings::default());
     env.solver.present(&env.owner, &proof(&["a"])).await.unwrap();
-    let Proof::Txt { fqdn, .. } = &proof(&[])[0];
+    let [unpublished] = proof(&[]);
+    let (fqdn, _) = unpublished.txt().unwrap();
     let older = name::of_older(&env.owner, &Realm::default(), "", fqdn);
     let mut object = env.objects().remove(0);
     object["metadata"]["name"] = json!(older);
@@ -348,6 +349,20 @@ async fn only_a_missing_right_is_a_configuration_error() {
         let (want_kind, part) = want.split_once(": ").unwrap();
         assert!(kind == want_kind && why.contains(part), "{code}: {kind}: {why}");
     }
+}
+
+#[tokio::test]
+async fn an_http_proof_is_refused_before_anything_is_published() {
+    let env = TestEnv::new(Settings::default());
+    let host = Host::Name("example.org".parse().unwrap());
+    let http = Proof::Http { host, token: "token".into(), body: "body".into() };
+    let [txt] = proof(&["a"]);
+    let proofs = [txt, http];
+    let refused = |error| matches!(error, Err(SolveError::Misconfigured(_)));
+    assert!(refused(env.solver.present(&env.owner, &proofs).await));
+    assert_eq!(env.objects(), [json!(null); 0]);
+    assert!(refused(env.solver.ready(&env.owner, &proofs[1..]).await.map(drop)));
+    env.solver.cleanup(&env.owner, &proofs).await.unwrap();
 }
 
 /// After a crash, the target of a CNAME is unknown, but not the owner of its entry.

@@ -9,33 +9,36 @@ use crate::{
     solve::{Proof, SolveError, Solver},
 };
 
-/// Moves each of `proofs` to the target of its CNAMEs. Those with the same target become one, because
+/// Moves each DNS-01 proof to the target of its CNAMEs. Those with the same target become one, because
 /// all values of one name are published together.
 pub(super) async fn follow(
     solver: &dyn Solver,
     proofs: Vec<Proof>,
 ) -> Result<Vec<Proof>, SolveError> {
-    let moves: Vec<_> = proofs
-        .into_iter()
-        .map(|Proof::Txt { fqdn, values }| async move { Ok((solver.follow(&fqdn).await?, values)) })
+    let (txt, others): (Vec<_>, Vec<_>) =
+        proofs.into_iter().partition(|proof| proof.txt().is_some());
+    let moves: Vec<_> = txt
+        .iter()
+        .filter_map(Proof::txt)
+        .map(|(fqdn, values)| async move { Ok((solver.follow(fqdn).await?, values)) })
         .collect();
     let moved: Vec<_> = stream::iter(moves).buffered(AT_ONCE).try_collect().await?;
     let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
     for (fqdn, of_one) in moved {
-        values.entry(fqdn).or_default().extend(of_one);
+        values.entry(fqdn).or_default().extend(of_one.iter().cloned());
     }
     let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
         fqdn,
         values: values.into_iter().collect(),
     };
-    Ok(values.into_iter().map(proof).collect())
+    Ok(values.into_iter().map(proof).chain(others).collect())
 }
 
 /// `why` the proofs are not visible yet, and where they are published, unless that is at the challenge
 /// names of `names`: the reader must know which zone to check.
 pub(super) fn explain(why: String, names: &[DnsName], proofs: &[Proof]) -> String {
     let own: BTreeSet<DnsName> = names.iter().map(DnsName::challenge).collect();
-    let elsewhere = proofs.iter().map(|Proof::Txt { fqdn, .. }| fqdn);
+    let elsewhere = proofs.iter().filter_map(Proof::txt).map(|(fqdn, _)| fqdn);
     let elsewhere: Vec<&DnsName> = elsewhere.filter(|fqdn| !own.contains(fqdn)).collect();
     let more = elsewhere.len().saturating_sub(MAX_NAMES);
     let listed: Vec<&str> = elsewhere.iter().take(MAX_NAMES).map(|fqdn| fqdn.as_str()).collect();

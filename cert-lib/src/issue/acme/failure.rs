@@ -166,7 +166,7 @@ pub(super) fn unsolved(doing: &str, error: &SolveError) -> IssueError {
 
 /// The proofs took too long to be seen.
 pub(super) fn invisible(proofs: &[Proof], why: &str) -> IssueError {
-    let names = proofs.iter().map(|Proof::Txt { fqdn, .. }| format!("'{fqdn}'"));
+    let names = proofs.iter().filter_map(Proof::txt).map(|(fqdn, _)| format!("'{fqdn}'"));
     let mut shown: Vec<String> = names.collect();
     let more = shown.split_off(shown.len().min(MAX_NAMES)).len();
     let (records, are) = if proofs.len() == 1 { ("record", "is") } else { ("records", "are") };

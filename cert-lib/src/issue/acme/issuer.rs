@@ -12,7 +12,7 @@ use super::in_use::InUse;
 use crate::{
     acme::{account::Account, order},
     clock::Clock,
-    issue::{IssueError, KeyGenerator},
+    issue::{Capabilities, IssueError, KeyGenerator},
     solve::Solver,
 };
 
@@ -70,6 +70,16 @@ impl Default for Timing {
 }
 
 impl AcmeIssuer {
+    /// The capabilities of all ACME issuers.
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        proves_control: true,
+        limits_orders: true,
+        renewal_info: true,
+        revokes: true,
+        honors_extras: false,
+        self_signs: false,
+    };
+
     /// An issuer that orders with `account`. Sends nothing yet.
     #[must_use]
     pub fn new(

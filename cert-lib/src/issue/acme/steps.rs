@@ -242,7 +242,7 @@ impl Running<'_> {
 pub(super) fn cleanup_by_name(names: &[DnsName], known: &[Proof]) -> Vec<Proof> {
     let mut proofs = known.to_vec();
     for fqdn in names.iter().map(DnsName::challenge) {
-        if !known.iter().any(|Proof::Txt { fqdn: other, .. }| *other == fqdn) {
+        if !known.iter().filter_map(Proof::txt).any(|(other, _)| *other == fqdn) {
             proofs.push(Proof::Txt { fqdn, values: Vec::new() });
         }
     }

@@ -55,7 +55,8 @@ impl RecordStore {
     fn note(&self, verb: &str, proofs: &[Proof]) {
         let shown: Vec<String> = proofs
             .iter()
-            .map(|Proof::Txt { fqdn, values }| format!("{fqdn}={}", values.len()))
+            .filter_map(Proof::txt)
+            .map(|(fqdn, values)| format!("{fqdn}={}", values.len()))
             .collect();
         self.log.lock().unwrap().push(format!("{verb} {}", shown.join(" ")));
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use super::*;
 use crate::{
     clock::Manual,
-    issue::{CleanupError, InlineKeyGenerator, KeyGenerator, RetrySchedule},
+    issue::{Capabilities, CleanupError, InlineKeyGenerator, KeyGenerator, RetrySchedule},
     model::{
         key::{KeyType, PrivateKey},
         request::{Extras, Fingerprint, KeyChoice, Subject},
@@ -53,6 +53,10 @@ impl ScriptedIssuer {
 
 #[async_trait]
 impl Issuer for ScriptedIssuer {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
     async fn advance(&self, _: &Request, from: Option<Progress>) -> Result<Advance, IssueError> {
         self.calls.lock().unwrap().push(from.as_ref().map(name));
         let answer = self.answers.lock().unwrap().pop_front().expect("called too often");

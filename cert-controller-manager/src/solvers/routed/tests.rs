@@ -1,0 +1,95 @@
+//! An issuer with two solvers: one for b.test, and one for all other names.
+
+use jiff::SignedDuration;
+
+use super::{super::memory::MemorySolver, *};
+
+struct TestEnv {
+    solver: RoutedSolver,
+    other: MemorySolver,
+    b: MemorySolver,
+    owner: Owner,
+}
+
+impl TestEnv {
+    fn new() -> Self {
+        let registry = Arc::new(SolverRegistry::default());
+        let (other, b) = (MemorySolver::default(), MemorySolver::default());
+        registry.add(SolverKind::DnsEntry, Arc::new(other.clone()));
+        registry.add(SolverKind::Skip, Arc::new(b.clone()));
+        let zones = [(name("b.test"), SolverKind::Skip)].into();
+        let routes = SolverRoutes { default: SolverKind::DnsEntry, zones };
+        let solver = RoutedSolver::new(registry, routes, None);
+        Self { solver, other, b, owner: Owner("ns/a".to_owned()) }
+    }
+
+    /// The calls of the default solver and of the solver of b.test.
+    fn calls(&self) -> [Vec<String>; 2] {
+        [self.other.calls(), self.b.calls()]
+    }
+}
+
+fn name(text: &str) -> DnsName {
+    text.parse().unwrap()
+}
+
+fn txt(fqdn: &str) -> Proof {
+    Proof::Txt { fqdn: name(fqdn), values: vec!["value".to_owned()] }
+}
+
+fn both() -> [Proof; 3] {
+    ["_acme-challenge.a.test", "_acme-challenge.x.b.test", "_acme-challenge.c.test"].map(txt)
+}
+
+#[tokio::test]
+async fn each_solver_gets_the_proofs_of_its_names() {
+    let env = TestEnv::new();
+    env.solver.present(&env.owner, &both()).await.unwrap();
+    let ready = env.solver.ready(&env.owner, &both()).await.unwrap();
+    env.solver.cleanup(&env.owner, &both()).await.unwrap();
+    assert_eq!(ready, Readiness::Ready);
+    let verbs = ["present", "ready", "cleanup"];
+    let others = verbs.map(|verb| format!("{verb} _acme-challenge.a.test _acme-challenge.c.test"));
+    let of_b = verbs.map(|verb| format!("{verb} _acme-challenge.x.b.test"));
+    assert_eq!(env.calls(), [others.to_vec(), of_b.to_vec()]);
+}
+
+#[tokio::test]
+async fn all_solvers_must_be_ready_and_all_are_checked() {
+    let env = TestEnv::new();
+    let not_yet =
+        Readiness::NotYet { why: "pending".into(), look_again: SignedDuration::from_secs(1) };
+    env.b.see(not_yet.clone());
+    assert_eq!(env.solver.ready(&env.owner, &both()).await.unwrap(), not_yet);
+    assert_eq!(env.calls().map(|calls| calls.len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_failed_cleanup_does_not_prevent_that_of_the_other_solver() {
+    let env = TestEnv::new();
+    env.b.fail("down");
+    let error = env.solver.cleanup(&env.owner, &both()).await.unwrap_err();
+    assert_eq!(error.to_string(), "down");
+    assert_eq!(env.calls().map(|calls| calls.len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_proof_at_a_cname_target_stays_with_the_solver_of_its_name() {
+    let env = TestEnv::new();
+    env.b.lead_to(name("all.acme.test"));
+    let target = env.solver.follow(&name("_acme-challenge.x.b.test")).await.unwrap();
+    assert_eq!(target, name("all.acme.test"));
+    env.solver.present(&env.owner, &[txt("all.acme.test")]).await.unwrap();
+    assert_eq!(env.calls(), [vec![], vec!["present all.acme.test".to_owned()]]);
+}
+
+#[tokio::test]
+async fn a_solver_that_was_not_added_yet_is_a_temporary_failure() {
+    let registry = Arc::new(SolverRegistry::default());
+    let solver = RoutedSolver::new(registry.clone(), SolverRoutes::all(SolverKind::DnsEntry), None);
+    let owner = Owner("ns/a".to_owned());
+    let error = solver.present(&owner, &both()).await.unwrap_err();
+    assert!(matches!(error, SolveError::Unavailable(_)), "{error}");
+    registry.add(SolverKind::DnsEntry, Arc::new(MemorySolver::default()));
+    solver.present(&owner, &both()).await.unwrap();
+}
