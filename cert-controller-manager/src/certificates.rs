@@ -40,3 +40,6 @@ pub mod share;
 pub mod status;
 pub mod syntax;
 pub mod watch_handlers;
+
+#[cfg(test)]
+mod tests;

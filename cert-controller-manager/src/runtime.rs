@@ -22,5 +22,6 @@ pub mod queue;
 pub mod requeue;
 pub mod role;
 pub mod small_set;
+pub mod store;
 pub mod tasks;
 pub mod watch;

@@ -248,6 +248,12 @@ impl Admission {
         Ok(Ok(Permit { _slot: slot, request }))
     }
 
+    /// Number of running orders of an issuer.
+    #[cfg(test)]
+    pub(super) fn running(&self, issuer: &IssuerKey) -> usize {
+        self.slots.running(issuer)
+    }
+
     /// A permit for an order of an earlier process. It takes a slot even above the limit.
     #[must_use]
     pub fn resume(&self, issuer: &IssuerKey, certificate: &CertificateKey) -> Permit {
@@ -256,12 +262,6 @@ impl Admission {
 }
 
 impl Ticket {
-    /// Whether it is an order slot.
-    #[must_use]
-    pub fn has_slot(&self) -> bool {
-        matches!(self, Self::Slot(place) if place.has_slot())
-    }
-
     fn split(self) -> (Option<Place>, Option<Position<Tenant>>) {
         match self {
             Self::Slot(place) => (Some(place), None),

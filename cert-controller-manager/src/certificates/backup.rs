@@ -3,7 +3,6 @@
 
 use cert_lib::model::bundle::Leaf;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, api::PostParams};
 
 use super::controller::Controller;
 use crate::{
@@ -38,8 +37,8 @@ impl Controller {
         }
         let copy = backup::render(tenant, &self.realm, issuer, leaf, secret);
         let key = ObjectKey::new(backup::NAMESPACE, copy.metadata.name.clone().unwrap_or_default());
-        let api: Api<Secret> = self.secrets.api(&key);
-        match api.create(&PostParams::default(), &copy).await {
+        let api = self.secrets.api(&key);
+        match api.create(&copy).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) if is_refusal(&error) || is_missing(&error) => {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use cert_lib::{clock::Clock, plan::Policy};
-use kube::Api;
 
 use super::{
     admission::Admission, index::Index, listed_clusters::ListedClusters, order_claims::OrderClaims,
@@ -14,7 +13,9 @@ use crate::{
     api::{Certificate, CertificateKey, ClusterIdentities, IssuerKey, ObjectKey, Realm},
     config::CertificateSettings,
     issuers::{query::issuer_query, registry::Registry, selection::Selection},
-    runtime::{certificate_clusters::CertificateClusters, metrics::Metrics, queue::Shared},
+    runtime::{
+        certificate_clusters::CertificateClusters, metrics::Metrics, queue::Shared, store::Store,
+    },
     solvers::registry::SolverRegistry,
 };
 
@@ -63,8 +64,8 @@ pub struct Controller {
 
 impl Controller {
     /// The Certificates in the namespace of `key`.
-    pub(super) fn api(&self, key: &CertificateKey) -> Api<Certificate> {
-        Api::namespaced(self.clusters.at(key.cluster).client.clone(), &key.object.namespace)
+    pub(super) fn api(&self, key: &CertificateKey) -> Arc<dyn Store<Certificate>> {
+        self.clusters.at(key.cluster).certificates.at(&key.object.namespace)
     }
 
     /// The issuer for a Certificate.

@@ -16,22 +16,25 @@ use cert_lib::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams},
+    ResourceExt,
+    api::{DeleteParams, ListParams, ObjectMeta, PatchParams},
 };
 use parking_lot::{Mutex, MutexGuard};
 
 use super::admission::Permit;
 use crate::{
     api::{CertificateKey, IssuerKey, Realm, time::seconds_up, well_known},
-    runtime::{clusters::DefaultCluster, errors::brief},
+    runtime::{
+        errors::brief,
+        store::{Store, apply},
+    },
 };
 
 const DATA: &str = "progress";
 
 /// See the [module](self).
 pub struct ProgressStore {
-    api: Api<Secret>,
+    api: Arc<dyn Store<Secret>>,
     realm: Realm,
     running: Mutex<HashMap<CertificateKey, Order>>,
 }
@@ -86,11 +89,10 @@ pub struct Order {
 }
 
 impl ProgressStore {
-    /// The store of one manager in `namespace`, which other managers may use, too. Call
+    /// The orders of one manager in Secrets of a namespace, which other managers may use, too. Call
     /// [`load`](Self::load) first.
     #[must_use]
-    pub fn new(cluster: &DefaultCluster, namespace: &str, realm: Realm) -> Self {
-        let api = Api::namespaced(cluster.0.clone(), namespace);
+    pub fn new(api: Arc<dyn Store<Secret>>, realm: Realm) -> Self {
         Self { api, realm, running: Mutex::default() }
     }
 
@@ -167,7 +169,7 @@ impl ProgressStore {
         if !order.stored {
             let secret = self.render(key, &order)?;
             let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
-            self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await?;
+            self.api.patch(&secret.name_any(), &params, &apply(&secret)?).await?;
             order.stored = true;
             self.lock().insert(key.clone(), order.clone());
         }
@@ -229,7 +231,8 @@ impl ProgressStore {
         };
         let Ok(secret) = self.render(key, &order) else { return };
         let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
-        let written = self.api.patch(&secret.name_any(), &params, &Patch::Apply(&secret)).await;
+        let Ok(patch) = apply(&secret) else { return };
+        let written = self.api.patch(&secret.name_any(), &params, &patch).await;
         if let Err(error) = written {
             tracing::warn!(certificate = %key, "when the order of {key} goes on cannot be stored: {}", brief(&error));
         }

@@ -61,10 +61,8 @@ impl Controller {
         };
         let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
         patch["metadata"] = json!({ "uid": certificate.uid() });
-        let written = self
-            .api(pass.key)
-            .patch_status(&pass.key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
+        let written =
+            self.api(pass.key).patch_status(&pass.key.object.name, &Patch::Merge(patch)).await?;
         let identity = |a: &Certificate| {
             let meta = &a.metadata;
             (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
@@ -153,7 +151,7 @@ impl Controller {
     ) -> kube::Result<Arc<Certificate>> {
         let api = self.api(key);
         let params = PatchParams::default();
-        let written = api.patch(&key.object.name, &params, &Patch::Merge(patch)).await?;
+        let written = api.patch(&key.object.name, &params, &Patch::Merge(patch.clone())).await?;
         Ok(self.index.update(key, written))
     }
 

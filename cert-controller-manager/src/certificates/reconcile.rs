@@ -9,10 +9,7 @@ use cert_lib::{
     plan::{Action, reissue_loop},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{ResourceExt, api::Patch};
 use serde_json::json;
 
 use crate::{
@@ -239,8 +236,7 @@ impl Controller {
             let patch = json!({ "status": { "backoff": null, "reissued": without_loop } });
             let patch = Patch::Merge(patch);
             let api = self.api(key);
-            let written =
-                api.patch_status(&key.object.name, &PatchParams::default(), &patch).await?;
+            let written = api.patch_status(&key.object.name, &patch).await?;
             self.index.update(key, written);
         }
         let patch = json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });

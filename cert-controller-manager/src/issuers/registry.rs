@@ -123,7 +123,7 @@ impl Registry {
 
     /// Adds or updates an issuer as a candidate for the selection. Its state is unknown until the
     /// controller sets it.
-    pub(super) fn add_candidate(&self, candidate: Candidate) {
+    pub(crate) fn add_candidate(&self, candidate: Candidate) {
         {
             let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.entry(candidate.key.clone()).or_insert(Lookup::Unknown);
@@ -151,7 +151,7 @@ impl Registry {
     }
 
     /// Sets the state of an issuer.
-    pub(super) fn put(&self, key: &IssuerKey, lookup: Lookup) {
+    pub(crate) fn put(&self, key: &IssuerKey, lookup: Lookup) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.insert(key.clone(), lookup);
     }

@@ -2,8 +2,8 @@
 
 use kube::Client;
 
-use super::events::EventRecorder;
-use crate::api::CertificateCluster;
+use super::{events::EventRecorder, store::Stores};
+use crate::api::{Certificate, CertificateCluster};
 
 /// The clusters with Certificates.
 pub struct CertificateClusters {
@@ -15,8 +15,10 @@ pub struct CertificateClusters {
 
 /// A cluster with Certificates.
 pub struct ClusterHandle {
-    /// Reads and writes Certificates.
+    /// Its API server.
     pub client: Client,
+    /// Its Certificates.
+    pub certificates: Stores<Certificate>,
     /// Publishes events on Certificates.
     pub events: EventRecorder,
 }

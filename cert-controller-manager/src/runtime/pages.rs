@@ -1,7 +1,8 @@
 //! Bounded lists of objects of tenants: metadata only, in small pages.
 
-use kube::{Api, Resource, api::ListParams, core::PartialObjectMeta};
-use serde::de::DeserializeOwned;
+use kube::{api::ListParams, core::PartialObjectMeta};
+
+use super::store::Store;
 
 /// Objects in a page. Labels and annotations of one object can have 1.5 MB.
 const PAGE: u32 = 10;
@@ -11,13 +12,13 @@ const PAGE: u32 = 10;
 /// # Errors
 /// When a page cannot be read.
 pub async fn select<K, T>(
-    api: &Api<K>,
+    api: &dyn Store<K>,
     labels: &str,
     most: usize,
     mut pick: impl FnMut(PartialObjectMeta<K>) -> Option<T>,
 ) -> kube::Result<Vec<T>>
 where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Clone,
 {
     let mut params = ListParams::default().labels(labels).limit(PAGE);
     let mut picked = Vec::new();

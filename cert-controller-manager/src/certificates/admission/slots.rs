@@ -124,6 +124,12 @@ impl OrderSlots {
         })
     }
 
+    /// Number of used slots of an issuer.
+    #[cfg(test)]
+    pub(in crate::certificates) fn running(&self, issuer: &IssuerKey) -> usize {
+        self.0.issuers.lock().get(issuer).map_or(0, |slots| slots.taken.len())
+    }
+
     fn put(
         &self,
         issuer: &IssuerKey,

@@ -7,9 +7,9 @@ fn store() -> ProgressStore {
     let refuses = tower::service_fn(|_: http::Request<kube::client::Body>| async {
         Err::<http::Response<kube::client::Body>, _>("no request is expected")
     });
-    let cluster = DefaultCluster(kube::Client::new(refuses, "default"));
+    let api = kube::Api::namespaced(kube::Client::new(refuses, "default"), "default");
     let source = ClusterId { id: "here".into(), former: vec![] };
-    ProgressStore::new(&cluster, "default", Realm::new("gardencert", &source))
+    ProgressStore::new(Arc::new(api), Realm::new("gardencert", &source))
 }
 
 fn progress(order: u32, started: &str) -> Progress {

@@ -5,17 +5,17 @@
 
 mod known;
 
-use std::fmt::Debug;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::PartialObjectMeta,
 };
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
+use serde_json::Value;
 
 use self::known::Known;
 use super::{
@@ -26,12 +26,16 @@ use super::{
 };
 use crate::{
     api::{ObjectKey, Realm, backup, well_known},
-    runtime::{clusters::TargetCluster, heavy::reading, pages},
+    runtime::{
+        heavy::reading,
+        pages,
+        store::{Store, Stores},
+    },
 };
 
 /// Summaries of Secrets, each read once per version.
 pub struct Secrets {
-    cluster: TargetCluster,
+    cluster: Stores<Secret>,
     realm: Realm,
     known: Mutex<Known>,
     /// Checks of keystores.
@@ -52,7 +56,7 @@ pub struct SecretCount {
 impl Secrets {
     /// An empty cache.
     #[must_use]
-    pub fn new(cluster: TargetCluster, realm: Realm) -> Self {
+    pub fn new(cluster: Stores<Secret>, realm: Realm) -> Self {
         Self { cluster, realm, known: Mutex::default(), keystores: KeystoreChecks::default() }
     }
 
@@ -77,18 +81,18 @@ impl Secrets {
         options: &SecretOptions,
         now: Timestamp,
     ) -> KeystoreState {
-        self.keystores.check(&self.api(key), key, facts, &options.stores, now).await
+        self.keystores.check(self.api(key).as_ref(), key, facts, &options.stores, now).await
     }
 
     /// Writes a Secret and caches the response.
     ///
     /// # Errors
     /// When it could not be written.
-    pub async fn write<P: Serialize + Debug>(
+    pub async fn write(
         &self,
         key: &ObjectKey,
         params: &PatchParams,
-        patch: &Patch<P>,
+        patch: &Patch<Value>,
     ) -> kube::Result<Option<Facts>> {
         let api = self.api(key);
         let call = async { api.patch(&key.name, params, patch).await.map(Some) };
@@ -206,7 +210,7 @@ impl Secrets {
         if self.lock().is_complete {
             return Ok(self.lock().backups_with(serial, tenants, limit));
         }
-        let api: Api<Secret> = Api::namespaced(self.cluster.0.clone(), backup::NAMESPACE);
+        let api = self.cluster.at(backup::NAMESPACE);
         let same = format!("{}=true,{}={serial}", well_known::BACKUP, well_known::SERIAL);
         let is_of =
             |noted: &String| noted.split(',').any(|it| tenants.iter().any(|own| own == it.trim()));
@@ -216,7 +220,7 @@ impl Secrets {
                 .is_none_or(is_of)
                 .then(|| ObjectKey::of(&it))
         };
-        pages::select(&api, &same, limit, pick).await
+        pages::select(api.as_ref(), &same, limit, pick).await
     }
 
     /// The Secrets for which `filter` holds.
@@ -268,8 +272,8 @@ impl Secrets {
 
     /// The API of the Secret's namespace.
     #[must_use]
-    pub fn api(&self, key: &ObjectKey) -> Api<Secret> {
-        Api::namespaced(self.cluster.0.clone(), &key.namespace)
+    pub fn api(&self, key: &ObjectKey) -> Arc<dyn Store<Secret>> {
+        self.cluster.at(&key.namespace)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -16,7 +16,6 @@ use cert_lib::{
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::Api;
 
 use super::{
     facts::Facts,
@@ -26,7 +25,7 @@ use super::{
 use crate::{
     api::{ObjectKey, secret::entry},
     certificates::syntax,
-    runtime::errors::brief,
+    runtime::{errors::brief, store::Store},
 };
 
 /// Minimum interval between two checks of a password Secret.
@@ -80,7 +79,7 @@ impl KeystoreChecks {
     /// Checks the keystores of a Secret. Returns no error: keystores must not prevent an issuance.
     pub async fn check(
         &self,
-        api: &Api<Secret>,
+        api: &dyn Store<Secret>,
         key: &ObjectKey,
         facts: &Facts,
         options: &KeystoreOptions,
@@ -118,7 +117,7 @@ impl KeystoreChecks {
     /// The resource version of a password Secret; `None` if it does not exist.
     async fn version(
         &self,
-        api: &Api<Secret>,
+        api: &dyn Store<Secret>,
         password: &ObjectKey,
         now: Timestamp,
     ) -> kube::Result<Option<String>> {
@@ -211,7 +210,7 @@ fn cannot_read(secret: &ObjectKey, error: &kube::Error) -> String {
 
 /// Opens the keystores with the current passwords.
 async fn inspect(
-    api: &Api<Secret>,
+    api: &dyn Store<Secret>,
     key: &ObjectKey,
     facts: &Facts,
     options: &KeystoreOptions,
@@ -237,7 +236,7 @@ struct Passwords {
 impl Passwords {
     /// Reads the passwords. The inner error says what to fix.
     async fn read(
-        api: &Api<Secret>,
+        api: &dyn Store<Secret>,
         namespace: &str,
         options: &KeystoreOptions,
     ) -> kube::Result<Result<Self, String>> {
@@ -266,7 +265,7 @@ impl Passwords {
 }
 
 async fn password(
-    api: &Api<Secret>,
+    api: &dyn Store<Secret>,
     namespace: &str,
     wanted: Option<&PasswordKey>,
     fits: impl Fn(Password) -> Result<Password, KeystoreError>,
@@ -293,7 +292,7 @@ async fn password(
 /// # Errors
 /// What is missing.
 pub async fn make(
-    api: &Api<Secret>,
+    api: &dyn Store<Secret>,
     namespace: &str,
     options: &KeystoreOptions,
     bundle: &Bundle,

@@ -35,6 +35,7 @@ use crate::{
         pass::{Pass, Step},
         status::{Outcome, ready_message},
     },
+    runtime::store::apply,
 };
 
 /// A Secret that is ready to be written.
@@ -78,7 +79,8 @@ impl Controller {
         let api = self.secrets.api(key);
         let (namespace, now) = (&key.namespace, pass.now);
         let made =
-            keystores::make(&api, namespace, &options.stores, body.bundle, &body.ca, now).await;
+            keystores::make(api.as_ref(), namespace, &options.stores, body.bundle, &body.ca, now)
+                .await;
         let (stores, keystore_error) = match made {
             Ok(made) => (made.entries, None),
             Err(why) => {
@@ -122,7 +124,7 @@ impl Controller {
     ) -> kube::Result<Option<Facts>> {
         let key = &pass.observed.secret;
         let params = PatchParams::apply(well_known::FIELD_MANAGER).force();
-        let facts = self.secrets.write(key, &params, &Patch::Apply(secret)).await?;
+        let facts = self.secrets.write(key, &params, &apply(secret)?).await?;
         let unwanted =
             |facts: &Facts| facts.layout.unwanted_keys(&pass.observed.options, facts.has_key);
         let unwanted = facts.as_ref().map(unwanted).unwrap_or_default();

@@ -42,6 +42,7 @@ use crate::{
         keys::KeyPool,
         metrics::calls::{CountedHttp, CountedResolver},
         queue::Queue,
+        store::Stores,
         tasks::Tasks,
     },
     solvers::{
@@ -153,8 +154,11 @@ pub(super) async fn issuing(
     ));
     let solver = Arc::new(solver(context, &realm, entries.clone()));
     issuers.solvers.add(SolverKind::DnsEntry, solver);
-    let mut handle =
-        |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
+    let mut handle = |client: Client| ClusterHandle {
+        events: event_recorder(client.clone(), tasks),
+        certificates: Stores::of(client.clone()),
+        client,
+    };
     let queue = Arc::new(Queue::default());
     let records = CertificateRecords::default();
     let certificates = Certificates {
@@ -171,11 +175,14 @@ pub(super) async fn issuing(
         index: Index::sharing(settings.certificates.reuse_across_namespaces),
         claims: OrderClaims::default(),
         realm: realm.clone(),
-        secrets: Secrets::new(clusters.target.clone(), realm.clone()),
+        secrets: Secrets::new(Stores::of(clusters.target.0.clone()), realm.clone()),
         secret_grants: SecretGrants::new(target_namespaces(context)),
         renewals: Renewals::new(settings.certificates.renewal_info, records.clone()),
         records,
-        orders: ProgressStore::new(&clusters.default, &settings.issuers.namespace, realm),
+        orders: ProgressStore::new(
+            Stores::of(clusters.default.0.clone()).at(&settings.issuers.namespace),
+            realm,
+        ),
         admission: Admission::new(
             settings.certificates.orders_at_once,
             context.clock.clone(),
@@ -199,8 +206,11 @@ pub(super) async fn issuing(
 /// Creates the CertificateRevocation controller, for the clusters with Certificates.
 fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
     let clusters = &context.clusters;
-    let mut handle =
-        |client: Client| ClusterHandle { events: event_recorder(client.clone(), tasks), client };
+    let mut handle = |client: Client| ClusterHandle {
+        events: event_recorder(client.clone(), tasks),
+        certificates: Stores::of(client.clone()),
+        client,
+    };
     Revocations {
         clusters: CertificateClusters {
             source: handle(clusters.source.0.clone()),
