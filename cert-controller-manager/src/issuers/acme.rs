@@ -23,10 +23,10 @@ use super::{
     controller::Controller,
     error::IssuerError,
     limits::Origin,
-    lock::lock,
     nameservers,
     outcome::Facts,
     quota::{Quota, QuotaIssuer},
+    record::IssuerRecord,
     registry::Lookup,
     status,
 };
@@ -185,17 +185,20 @@ impl Controller {
     /// The quota of the issuer. It survives all other changes of the issuer.
     fn quota(&self, key: &IssuerKey, issuer: &Issuer, account: &str) -> Arc<Quota> {
         let per_day = status::quota(issuer, self.default_quota);
-        let mut quotas = lock(&self.known.quotas);
-        let quota = quotas.entry(key.clone()).or_insert_with(|| {
-            let storage = QuotaIssuer {
-                api: self.api(key),
-                name: issuer.name_any(),
-                key: key.clone(),
-                queue: self.queue.clone(),
-                clock: self.clock.clone(),
-            };
-            Arc::new(Quota::new(storage, per_day, issuer.status.as_ref()))
-        });
+        let known = |record: &mut IssuerRecord| {
+            let quota = record.quota.get_or_insert_with(|| {
+                let storage = QuotaIssuer {
+                    api: self.api(key),
+                    name: issuer.name_any(),
+                    key: key.clone(),
+                    queue: self.queue.clone(),
+                    clock: self.clock.clone(),
+                };
+                Arc::new(Quota::new(storage, per_day, issuer.status.as_ref()))
+            });
+            quota.clone()
+        };
+        let quota = self.records.change(key, known);
         quota.set_per_day(per_day);
         if let Some(acme) = &issuer.spec.acme {
             let ca = self.limits.at(&acme.server);
@@ -208,7 +211,7 @@ impl Controller {
             let stored = issuer.status.as_ref().map(|status| status::limits(status, account));
             quota.set_ca_account(ca, &name, &stored.unwrap_or_default(), origin);
         }
-        quota.clone()
+        quota
     }
 
     fn install(
@@ -220,8 +223,10 @@ impl Controller {
         quota: Arc<Quota>,
     ) {
         let is_ready = matches!(self.registry.lookup(key), Lookup::Ready { .. });
-        let mut built = lock(&self.known.built);
-        if is_ready && built.get(key).is_some_and(|built| built.inputs == inputs) {
+        let is_same = |record: &mut IssuerRecord| {
+            record.built.as_ref().is_some_and(|built| built.inputs == inputs)
+        };
+        if is_ready && self.records.change(key, is_same) {
             return;
         }
         let propagation = self.precheck.propagation(&inputs.nameservers, self.clock.clone());
@@ -236,16 +241,20 @@ impl Controller {
         };
         let issuer =
             AcmeIssuer::new(account, solver, self.clock.clone(), self.keys.clone(), options);
-        built.insert(key.clone(), BuiltIssuer { inputs, client });
+        let built = Some(BuiltIssuer { inputs, client });
+        self.records.change(key, |record| record.built = built);
         let issuer = Arc::new(issuer);
         self.registry.put(key, Lookup::Ready { issuer, quota: Some(quota) });
     }
 
     /// The client for the CA; reused while the server is the same.
     fn acme_client(&self, key: &IssuerKey, server: &str) -> Arc<AcmeClient> {
-        let built = lock(&self.known.built);
-        match built.get(key).filter(|built| built.inputs.server == server) {
-            Some(built) => built.client.clone(),
+        let known = |record: &mut IssuerRecord| {
+            let built = record.built.as_ref().filter(|built| built.inputs.server == server);
+            built.map(|built| built.client.clone())
+        };
+        match self.records.change(key, known) {
+            Some(client) => client,
             None => {
                 let http = match key {
                     IssuerKey::Default(_) => &self.http,

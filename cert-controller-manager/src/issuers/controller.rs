@@ -1,21 +1,15 @@
 //! State and dependencies of the controller, and its clients.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use cert_lib::{
     clock::Clock,
     issue::{KeyGenerator, acme::Timing},
     net::Http,
 };
-use jiff::SignedDuration;
 use kube::{Api, Client};
 
-use super::{
-    built::BuiltIssuer, limits::CaRegistry, nameservers::Precheck, quota::Quota, registry::Registry,
-};
+use super::{limits::CaRegistry, nameservers::Precheck, record::IssuerRecords, registry::Registry};
 use crate::{
     api::{Classes, Issuer, IssuerKey},
     runtime::{
@@ -69,22 +63,8 @@ pub struct Controller {
     pub changed: tokio::sync::mpsc::UnboundedSender<IssuerKey>,
     /// Metrics.
     pub metrics: Metrics,
-    /// State of all issuers.
-    pub known: Known,
-}
-
-/// Generation of the specification, and the error.
-pub(super) type NotifiedState = (Option<i64>, Option<String>);
-
-/// State of all issuers in this process.
-#[derive(Default)]
-pub struct Known {
-    pub(super) issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
-    pub(super) built: Mutex<HashMap<IssuerKey, BuiltIssuer>>,
-    pub(super) quotas: Mutex<HashMap<IssuerKey, Arc<Quota>>>,
-    pub(super) waits: Mutex<HashMap<IssuerKey, SignedDuration>>,
-    /// The state that Certificates were last notified of.
-    pub(super) notified: Mutex<HashMap<IssuerKey, NotifiedState>>,
+    /// What this process knows of each issuer.
+    pub records: IssuerRecords,
 }
 
 impl Controller {

@@ -15,7 +15,6 @@ use kube::{
 use super::{
     controller::Controller,
     error::IssuerError,
-    lock::lock,
     outcome::{Facts, Outcome},
     registry::Lookup,
     status, watched,
@@ -34,16 +33,13 @@ const SECRET_RECHECK: Duration = Duration::from_secs(15);
 impl Controller {
     /// Runs one pass. Returns the delay until the next one.
     pub async fn reconcile(&self, name: IssuerKey) -> Option<Duration> {
-        let issuer = lock(&self.known.issuers).get(&name).cloned();
+        let issuer = self.records.issuer(&name);
         let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
         let Some(issuer) = served else {
             self.registry.forget(&name);
             self.solvers.forget(&name);
-            lock(&self.known.built).remove(&name);
-            lock(&self.known.quotas).remove(&name);
-            lock(&self.known.waits).remove(&name);
+            self.records.forget(&name);
             self.metrics.forget_issuer(&name);
-            lock(&self.known.notified).remove(&name);
             let _ = self.changed.send(name);
             return None;
         };
@@ -52,7 +48,7 @@ impl Controller {
             .get(well_known::OPERATION)
             .is_some_and(|it| it == well_known::RECONCILE)
         {
-            lock(&self.known.waits).remove(&name);
+            self.records.change(&name, |record| record.wait = None);
             if let Err(error) = self.remove_operation_annotation(&name, &issuer).await {
                 tracing::warn!(issuer = %name, "issuer {name}: cannot remove the annotation {}: {}", well_known::OPERATION, brief(&error));
             }
@@ -88,7 +84,7 @@ impl Controller {
         outcome: &Outcome,
     ) -> kube::Result<()> {
         self.publish_status(name, issuer, outcome).await?;
-        let quota = lock(&self.known.quotas).get(name).cloned();
+        let quota = self.records.change(name, |record| record.quota.clone());
         match quota {
             Some(quota) => quota.store().await,
             None => Ok(()),
@@ -118,7 +114,7 @@ impl Controller {
         let patched =
             self.api(key).patch(&issuer.name_any(), &PatchParams::default(), &patch).await?;
         // Stored at once: a pass before the watch event must not repeat the operation.
-        lock(&self.known.issuers).insert(key.clone(), Arc::new(patched));
+        self.records.put(key, Arc::new(patched));
         Ok(())
     }
 
@@ -130,7 +126,7 @@ impl Controller {
             Outcome::Error { message, .. } => Some(message.clone()),
         };
         let news = (issuer.metadata.generation, error);
-        let known = lock(&self.known.notified).insert(name.clone(), news.clone());
+        let known = self.records.change(name, |record| record.notified.replace(news.clone()));
         if known != Some(news) {
             let _ = self.changed.send(name.clone());
         }
@@ -142,10 +138,9 @@ impl Controller {
         name: &IssuerKey,
         outcome: &Result<Facts, IssuerError>,
     ) -> Option<Duration> {
-        let mut waits = lock(&self.known.waits);
         let disposition = match outcome {
             Ok(_) => {
-                waits.remove(name);
+                self.records.change(name, |record| record.wait = None);
                 return None;
             }
             // A change of the Issuer or a watched Secret causes a pass; the retry is for unwatched
@@ -160,8 +155,11 @@ impl Controller {
             Err(IssuerError::Failed { disposition, .. }) => *disposition,
         };
         let now = self.clock.now();
-        let wait = backoff::after(disposition, waits.get(name).copied(), now).interval;
-        waits.insert(name.clone(), wait);
+        let wait = self.records.change(name, |record| {
+            let wait = backoff::after(disposition, record.wait, now).interval;
+            record.wait = Some(wait);
+            wait
+        });
         Duration::try_from(wait).ok()
     }
 
@@ -179,7 +177,7 @@ impl Controller {
             .patch_status(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
             .await;
         match written {
-            Ok(written) => lock(&self.known.issuers).insert(name.clone(), Arc::new(written)),
+            Ok(written) => self.records.put(name, Arc::new(written)),
             // The Issuer was deleted; the watch reports that.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(error),

@@ -18,7 +18,6 @@ use super::{
     account::{self, AccountRequest, StoredKey, secret},
     controller::Controller,
     error::IssuerError,
-    lock::lock,
     registry::Lookup,
 };
 use crate::{
@@ -68,7 +67,7 @@ impl Controller {
         let before = self.registry.lookup(key);
         let why = "the key of the account is being changed".to_owned();
         self.registry.put(key, Lookup::NotReady(why));
-        lock(&self.known.notified).remove(key);
+        self.records.change(key, |record| record.notified = None);
         if let Lookup::Ready { issuer, .. } = before {
             wait_until_unused(&issuer).await;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::{account, controller::Controller, lock::lock, private_ca, selection::Candidate};
+use super::{account, controller::Controller, private_ca, selection::Candidate};
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, issuer::IssuerStatus},
     runtime::watch::EventHandler,
@@ -46,9 +46,11 @@ impl Watched {
     }
 
     fn wake_users(&self, secret: &ObjectKey) {
-        let issuers = lock(&self.controller.known.issuers);
-        let uses = |issuer: &Issuer| secrets(issuer).any(|used| used == *secret);
-        let users = issuers.iter().filter(|(key, issuer)| self.is_here(key) && uses(issuer));
+        let records = self.controller.records.lock();
+        let uses = |issuer: &Arc<Issuer>| secrets(issuer).any(|used| used == *secret);
+        let users = records
+            .iter()
+            .filter(|(key, record)| self.is_here(key) && record.issuer.as_ref().is_some_and(uses));
         users.for_each(|(key, _)| self.controller.queue.push(key.clone()));
     }
 }
@@ -71,7 +73,7 @@ impl EventHandler<Issuer> for Watched {
             controller.registry.add_candidate(Candidate::new(key.clone(), &issuer.spec));
         }
         let issuer = Arc::new(issuer);
-        let known = lock(&controller.known.issuers).insert(key.clone(), issuer.clone());
+        let known = controller.records.put(&key, issuer.clone());
         if known.is_none_or(|known| !is_echo(&known, &issuer)) {
             controller.queue.push(key);
         }
@@ -79,14 +81,15 @@ impl EventHandler<Issuer> for Watched {
 
     fn gone(&self, object: &ObjectKey) {
         let key = self.key(object);
-        lock(&self.controller.known.issuers).remove(&key);
+        self.controller.records.change(&key, |record| record.issuer = None);
         self.controller.queue.push(key);
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
-        let issuers = lock(&self.controller.known.issuers);
-        let here = issuers.iter().filter(|(key, _)| self.is_here(key));
-        here.map(|(_, issuer)| ObjectKey::of(issuer.as_ref())).collect()
+        let records = self.controller.records.lock();
+        let here = records.iter().filter(|(key, _)| self.is_here(key));
+        let issuers = here.filter_map(|(_, record)| record.issuer.as_ref());
+        issuers.map(|issuer| ObjectKey::of(issuer.as_ref())).collect()
     }
 }
 

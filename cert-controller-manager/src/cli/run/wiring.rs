@@ -28,11 +28,8 @@ use crate::{
     },
     config::SourceSettings,
     issuers::{
-        controller::{Controller as Issuers, Known},
-        limits::CaRegistry,
-        nameservers::Precheck,
-        registry::Registry,
-        selection::Rules,
+        controller::Controller as Issuers, limits::CaRegistry, nameservers::Precheck,
+        record::IssuerRecords, registry::Registry, selection::Rules,
     },
     revocations::{controller::Controller as Revocations, index::Index as RevocationIndex},
     runtime::{
@@ -124,7 +121,7 @@ pub(super) fn issuers(
         queue,
         changed,
         metrics: context.metrics.clone(),
-        known: Known::default(),
+        records: IssuerRecords::default(),
     })
 }
 
