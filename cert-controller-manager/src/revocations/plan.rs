@@ -106,29 +106,12 @@ fn begin(
     annotated: bool,
     now: Timestamp,
 ) -> Step {
-    let Some(subject) = &observed.subject else {
-        return Step::Refuse("the Certificate does not exist".to_owned());
-    };
-    if let Some(refusal) = subject.refusal() {
+    if let Some(refusal) = observed.refusal() {
         return Step::Refuse(refusal);
     }
-    if observed.too_many {
-        return Step::Refuse(format!(
-            "more than {MAX_REVOKED} Certificates have the same label {} or the same certificate: change their requests, \
-             or delete those that are not needed",
-            well_known::HASH
-        ));
-    }
-    let is_affected = |held: &HeldCertificate| !held.revoked && held.requested_at < date;
-    let holders: Vec<&SecretHolder> = observed
-        .holders
-        .iter()
-        .filter(|holder| holder.held.as_ref().is_some_and(is_affected))
-        .collect();
-    let backups: Vec<&Backup> =
-        observed.backups.iter().filter(|backup| backup.qualifies(date, now)).collect();
+    let backups = observed.backups.iter().filter(|backup| backup.qualifies(date, now));
     let (recorded, unrecorded): (Vec<&Backup>, Vec<&Backup>) =
-        backups.into_iter().partition(|backup| backup.is_recorded);
+        backups.partition(|backup| backup.is_recorded);
     if !annotated {
         let unmarked = recorded.iter().filter(|backup| !backup.is_marked);
         let unmarked: Vec<_> = unmarked.map(|backup| backup.secret.clone()).collect();
@@ -150,17 +133,60 @@ fn begin(
             "find all old secrets failed: no valid secrets found older than {date}"
         ));
     }
+    let (lists, message) = first_status(observed.holders_before(date), &backups, renew);
+    Step::Begin(lists, message)
+}
+
+/// The lists and the message of a revocation that begins.
+fn first_status(
+    holders: Vec<CertificateName>,
+    backups: &[&Backup],
+    renew: bool,
+) -> (Lists, String) {
     let count = holders.len();
     let message = match renew {
         true => format!("renewing {count} certificates"),
         false => format!("found {count} certificates to process"),
     };
     let lists = Lists {
-        processing: holders.into_iter().map(|holder| holder.name.clone()).collect(),
-        secrets: backups.into_iter().map(Backup::listed).collect(),
+        processing: holders.into_iter().collect(),
+        secrets: backups.iter().map(|backup| backup.listed()).collect(),
         ..Lists::default()
     };
-    Step::Begin(lists, message)
+    (lists, message)
+}
+
+impl Observed {
+    /// Why the revocation cannot begin.
+    fn refusal(&self) -> Option<String> {
+        let Some(subject) = &self.subject else {
+            return Some("the Certificate does not exist".to_owned());
+        };
+        if let Some(refusal) = subject.refusal() {
+            return Some(refusal);
+        }
+        self.too_many.then(|| {
+            format!(
+                "more than {MAX_REVOKED} Certificates have the same label {} or the same certificate: \
+                 change their requests, or delete those that are not needed",
+                well_known::HASH
+            )
+        })
+    }
+
+    fn holder(&self, name: &CertificateName) -> Option<&SecretHolder> {
+        self.holders.iter().find(|holder| holder.name == *name)
+    }
+
+    /// The Certificates with a certificate that was requested before `date`.
+    fn holders_before(&self, date: Timestamp) -> Vec<CertificateName> {
+        let is_affected = |held: &HeldCertificate| !held.revoked && held.requested_at < date;
+        self.holders
+            .iter()
+            .filter(|holder| holder.held.as_ref().is_some_and(is_affected))
+            .map(|holder| holder.name.clone())
+            .collect()
+    }
 }
 
 impl Subject {
@@ -203,29 +229,41 @@ fn resume(
     date: Timestamp,
     now: Timestamp,
 ) -> Step {
-    let holder = |name: &CertificateName| observed.holders.iter().find(|it| it.name == *name);
     if renew {
-        // A deleted Certificate needs no renewal.
-        lists.processing.retain(|name| holder(name).is_some());
-        let is_renewed = |held: &HeldCertificate| !held.revoked && held.requested_at >= date;
-        let renewed: Vec<_> = lists
-            .processing
-            .iter()
-            .filter(|name| holder(name).and_then(|it| it.held.as_ref()).is_some_and(is_renewed))
-            .cloned()
-            .collect();
-        lists.processing.retain(|name| !renewed.contains(name));
-        lists.renewed.extend(renewed);
+        move_renewed(observed, &mut lists, date);
         if !lists.processing.is_empty() {
-            let is_renewal_requested = |it: &SecretHolder| it.is_renewal_requested(date, now);
-            let to_renew = lists
-                .processing
-                .iter()
-                .filter(|name| !holder(name).is_some_and(is_renewal_requested));
+            let is_requested = |name: &CertificateName| {
+                observed.holder(name).is_some_and(|it| it.is_renewal_requested(date, now))
+            };
+            let to_renew = lists.processing.iter().filter(|name| !is_requested(name));
             let to_renew = to_renew.cloned().collect();
             return Step::Renew(lists, to_renew);
         }
     }
+    let to_revoke = sort_secrets(observed, &mut lists);
+    if !to_revoke.is_empty() {
+        return Step::Revoke(lists, to_revoke);
+    }
+    finish_holders(observed, &mut lists, date);
+    Step::Finish(lists)
+}
+
+/// Moves the Certificates with a new certificate to the list of renewed ones.
+fn move_renewed(observed: &Observed, lists: &mut Lists, date: Timestamp) {
+    let is_renewed = |held: &HeldCertificate| !held.revoked && held.requested_at >= date;
+    for name in std::mem::take(&mut lists.processing) {
+        // A deleted Certificate needs no renewal.
+        let Some(holder) = observed.holder(&name) else { continue };
+        let list = match holder.held.as_ref().is_some_and(is_renewed) {
+            true => &mut lists.renewed,
+            false => &mut lists.processing,
+        };
+        list.insert(name);
+    }
+}
+
+/// Moves the certificates that are revoked, or cannot be, to their lists. Returns the others.
+fn sort_secrets(observed: &Observed, lists: &mut Lists) -> Vec<Backup> {
     let mut to_revoke = Vec::new();
     for listed in std::mem::take(&mut lists.secrets) {
         match observed.backups.iter().find(|backup| backup.is(&listed)) {
@@ -239,11 +277,7 @@ fn resume(
             None => drop(lists.failed_secrets.insert(listed)),
         }
     }
-    if !to_revoke.is_empty() {
-        return Step::Revoke(lists, to_revoke);
-    }
-    finish_holders(observed, &mut lists, date);
-    Step::Finish(lists)
+    to_revoke
 }
 
 /// Sorts the remaining Certificates into the final lists.
@@ -256,7 +290,7 @@ fn finish_holders(observed: &Observed, lists: &mut Lists, date: Timestamp) {
     // The backup was deleted, or belongs to another tenant.
     let is_lost = |held: &HeldCertificate| record(held).is_none() && held.requested_at < date;
     for name in std::mem::take(&mut lists.processing) {
-        let Some(holder) = observed.holders.iter().find(|it| it.name == name) else { continue };
+        let Some(holder) = observed.holder(&name) else { continue };
         match &holder.held {
             Some(held) if held.revoked || among(&lists.revoked_secrets, held) => {
                 lists.revoked.insert(name);

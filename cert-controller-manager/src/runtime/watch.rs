@@ -14,15 +14,11 @@ mod fan_out;
 mod handler;
 mod pages;
 mod relist;
+mod retries;
 mod tolerant;
 
 use std::{
-    collections::HashSet,
-    convert::Infallible,
-    fmt::Debug,
-    hash::{BuildHasher, RandomState},
-    pin::pin,
-    sync::Arc,
+    collections::HashSet, convert::Infallible, fmt::Debug, ops::ControlFlow, pin::pin, sync::Arc,
     time::Duration,
 };
 
@@ -43,7 +39,11 @@ pub use self::{
     handler::{Availability, EventHandler},
     relist::{Lister, Listing, Relist},
 };
-use self::{pages::Pages, tolerant::Tolerant};
+use self::{
+    pages::Pages,
+    retries::{FIRST_PAUSE, Progress, Retries, longer, with_jitter},
+    tolerant::Tolerant,
+};
 use crate::api::ObjectKey;
 
 /// Passes all objects of `api` to `handler`, and publishes the availability of the kind. Never returns.
@@ -79,51 +79,30 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: EventHandler<K> + Sync,
 {
-    let kind = K::kind(&dynamic).into_owned();
+    let watched = WatchedKind { kind: K::kind(&dynamic).into_owned(), handler, availability };
     let pages = lister.pages();
     let (api, client) = tolerant_api(api, &dynamic, &pages);
-    let mut pause = FIRST_PAUSE;
-    let mut missing_since = None;
+    let mut retries = Retries::default();
     loop {
         let number = lister.latest_request();
         let request = RelistRequest { number, completed: lister.completed() };
         // The previous list may have been cancelled in the middle of a page.
         pages.decoded();
-        let once = watch_once(&api, &config, &kind, handler, availability, &request, &pages);
         let (progress, found) = tokio::select! {
-            failed = once => failed,
+            failed = watch_once(&api, &config, &watched, &request, &pages) => failed,
             () = lister.requested() => continue,
         };
         let found = match found {
-            Some(Availability::Absent) if *availability.borrow() != Availability::Absent => {
+            Some(Availability::Absent) if watched.availability() != Availability::Absent => {
                 absence::is_absent::<K>(&client, &dynamic).await.then_some(Availability::Absent)
             }
             found => found,
         };
-        if matches!(progress, Progress::Listed) {
-            missing_since = None;
-        }
-        pause = match (found, progress) {
-            (Some(_), _) => {
-                let since = *missing_since.get_or_insert_with(Instant::now);
-                retry_after(since.elapsed())
-            }
-            (None, Progress::Listed) => FIRST_PAUSE,
-            (None, Progress::None) => (pause * 2).min(MAX_PAUSE),
-        };
-        // An API server accepts requests shortly before it has loaded the roles.
-        let is_early = found == Some(Availability::Denied)
-            && *availability.borrow() == Availability::Unknown
-            && missing_since.is_some_and(|since| since.elapsed() < ROLES_LOADED_AFTER);
-        if let Some(found) = found.filter(|_| !is_early) {
-            // Objects of a denied kind probably still exist. Objects of an absent kind do not.
-            if found == Availability::Absent {
-                for key in handler.keys() {
-                    handler.gone(&key);
-                }
-                handler.complete();
-            }
-            publish(&kind, availability, found);
+        let now = Instant::now();
+        let pause = retries.record(progress, found, now);
+        let is_early = |found: &Availability| retries.is_early(*found, watched.availability(), now);
+        if let Some(found) = found.filter(|found| !is_early(found)) {
+            watched.missing(found);
             request.complete();
         }
         tokio::select! {
@@ -152,17 +131,90 @@ where
     (api, client)
 }
 
-/// Passes an object to the handler. An object that cannot be decoded is ignored.
-fn handle<K>(
-    handler: &impl EventHandler<K>,
-    kind: &str,
-    Tolerant { object, metadata }: Tolerant<K>,
-) {
-    match object {
-        Ok(object) => handler.applied(object),
-        Err(why) => {
-            let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-            warn!(%kind, namespace, name, "cannot decode an object of kind {kind}, it is ignored: {why}");
+/// A kind that is watched, and the receivers of its changes.
+struct WatchedKind<'a, K> {
+    kind: String,
+    handler: &'a (dyn EventHandler<K> + Sync),
+    availability: &'a Sender<Availability>,
+}
+
+impl<K: Resource> WatchedKind<'_, K> {
+    fn availability(&self) -> Availability {
+        *self.availability.borrow()
+    }
+
+    /// Passes an event to the handler. `unseen` are the known objects that the current list has not
+    /// returned yet.
+    fn handle(&self, event: Event<Tolerant<K>>, unseen: &mut HashSet<ObjectKey>) {
+        match event {
+            Event::Init => *unseen = self.handler.keys().into_iter().collect(),
+            Event::InitApply(object) => {
+                unseen.remove(&ObjectKey::of(&object));
+                self.applied(object);
+            }
+            Event::InitDone => {
+                unseen.drain().for_each(|key| self.handler.gone(&key));
+                self.handler.complete();
+                self.publish(Availability::Present);
+            }
+            Event::Apply(object) => self.applied(object),
+            Event::Delete(object) => self.handler.gone(&ObjectKey::of(&object)),
+        }
+    }
+
+    /// Passes an object to the handler. An object that cannot be decoded is ignored.
+    fn applied(&self, Tolerant { object, metadata }: Tolerant<K>) {
+        match object {
+            Ok(object) => self.handler.applied(object),
+            Err(why) => {
+                let (kind, name) = (&self.kind, metadata.name.as_deref());
+                let namespace = metadata.namespace.as_deref();
+                warn!(%kind, namespace, name, "cannot decode an object of kind {kind}, it is ignored: {why}");
+            }
+        }
+    }
+
+    /// Whether an error ends the watch, and the availability of the kind that it shows.
+    fn failed(
+        &self,
+        error: &watcher::Error,
+        progress: Progress,
+    ) -> ControlFlow<Option<Availability>> {
+        let kind = &self.kind;
+        debug!(%kind, %error, "watch of {kind} failed");
+        match (refused(error), progress) {
+            // The kind may also disappear during a watch, which then needs a new list.
+            (Some(found), _) => ControlFlow::Break(Some(found)),
+            (None, Progress::None) => {
+                warn!(%kind, %error, "cannot list {kind}");
+                ControlFlow::Break(None)
+            }
+            // The watcher resumes or lists again by itself.
+            (None, Progress::Listed) => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Publishes that the kind is absent or denied.
+    fn missing(&self, found: Availability) {
+        // Objects of a denied kind probably still exist. Objects of an absent kind do not.
+        if found == Availability::Absent {
+            self.handler.keys().iter().for_each(|key| self.handler.gone(key));
+            self.handler.complete();
+        }
+        self.publish(found);
+    }
+
+    fn publish(&self, now: Availability) {
+        let replace = |known: &mut Availability| std::mem::replace(known, now) != now;
+        if !self.availability.send_if_modified(replace) {
+            return;
+        }
+        let kind = &self.kind;
+        match now {
+            Availability::Unknown => {}
+            Availability::Present => info!(%kind, "watching {kind}"),
+            Availability::Absent => info!(%kind, "the cluster has no kind {kind} yet"),
+            Availability::Denied => warn!(%kind, "no right to list and watch {kind}"),
         }
     }
 }
@@ -179,39 +231,17 @@ impl RelistRequest {
     }
 }
 
-/// Adds jitter: a delay between half of `pause` and `pause`. So watches do not list at the same time
-/// when a server comes back.
-fn with_jitter(pause: Duration) -> Duration {
-    let random = u32::try_from(RandomState::new().hash_one(()) % 1024).unwrap_or_default();
-    pause / 2 + pause / 2 * random / 1024
-}
-
-/// The delay before the next probe of a kind that has been missing for this time.
-fn retry_after(missing: Duration) -> Duration {
-    (missing / 4).clamp(MAX_PAUSE, MAX_PROBE_INTERVAL)
-}
-
-/// The progress of a watch before it failed.
-#[derive(Clone, Copy)]
-enum Progress {
-    None,
-    Listed,
-}
-
 /// Lists once and watches until a failure that requires a new list. Returns the availability if the kind
 /// is absent or denied.
-async fn watch_once<K, F>(
+async fn watch_once<K>(
     api: &Api<Tolerant<K>>,
     config: &watcher::Config,
-    kind: &str,
-    handler: &F,
-    availability: &Sender<Availability>,
+    watched: &WatchedKind<'_, K>,
     request: &RelistRequest,
     pages: &Pages,
 ) -> (Progress, Option<Availability>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    F: EventHandler<K> + Sync,
 {
     let mut events = pin!(watcher::watcher(api.clone(), config.clone()));
     let mut unseen = HashSet::new();
@@ -228,43 +258,25 @@ where
             },
         };
         pages.decoded();
-        let Some(event) = next else { return (progress, None) };
-        match event {
-            Ok(Event::Init) => unseen = handler.keys().into_iter().collect(),
-            Ok(Event::InitApply(object)) => {
-                unseen.remove(&ObjectKey::of(&object));
-                handle(handler, kind, object);
-            }
-            Ok(Event::InitDone) => {
-                progress = Progress::Listed;
-                for key in unseen.drain() {
-                    handler.gone(&key);
+        match next {
+            None => return (progress, None),
+            Some(Ok(event)) => {
+                let is_listed = matches!(event, Event::InitDone);
+                watched.handle(event, &mut unseen);
+                if is_listed {
+                    progress = Progress::Listed;
+                    request.complete();
                 }
-                handler.complete();
-                publish(kind, availability, Availability::Present);
-                request.complete();
+                pause = FIRST_PAUSE;
             }
-            Ok(Event::Apply(object)) => handle(handler, kind, object),
-            Ok(Event::Delete(object)) => handler.gone(&ObjectKey::of(&object)),
-            Err(error) => {
-                debug!(%kind, %error, "watch of {kind} failed");
-                match refused(&error) {
-                    // The kind may also disappear during a watch, which then needs a new list.
-                    Some(found) => return (progress, Some(found)),
-                    None if matches!(progress, Progress::None) => {
-                        warn!(%kind, %error, "cannot list {kind}");
-                        return (progress, None);
-                    }
-                    // The watcher resumes or lists again by itself.
-                    None => {
-                        sleep(with_jitter(pause)).await;
-                        pause = (pause * 2).min(MAX_PAUSE);
-                        continue;
-                    }
+            Some(Err(error)) => {
+                if let ControlFlow::Break(found) = watched.failed(&error, progress) {
+                    return (progress, found);
                 }
+                sleep(with_jitter(pause)).await;
+                pause = longer(pause);
             }
         }
-        pause = FIRST_PAUSE;
     }
 }
 
@@ -294,25 +306,6 @@ fn refused(error: &watcher::Error) -> Option<Availability> {
     }
 }
 
-fn publish(kind: &str, availability: &Sender<Availability>, now: Availability) {
-    let changed = availability.send_if_modified(|known| std::mem::replace(known, now) != now);
-    if !changed {
-        return;
-    }
-    match now {
-        Availability::Unknown => {}
-        Availability::Present => info!(%kind, "watching {kind}"),
-        Availability::Absent => info!(%kind, "the cluster has no kind {kind} yet"),
-        Availability::Denied => warn!(%kind, "no right to list and watch {kind}"),
-    }
-}
-
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum interval between two probes of a missing kind.
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(30);
-/// A refusal counts only after this time.
-const ROLES_LOADED_AFTER: Duration = Duration::from_secs(2);
 /// Deadline for one page of a list.
 const LIST_DEADLINE: Duration = Duration::from_secs(60);
 

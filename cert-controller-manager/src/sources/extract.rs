@@ -130,6 +130,7 @@ fn belongs(key: &SourceKey, object: &Object, gateway: &Object, labels: Option<&L
     gateway_namespace.is_some_and(|here| gateway.listeners_from.admits(namespace, labels, here))
 }
 
+/// Adds the certificates of these entries, one for each Secret.
 fn collect(
     key: &SourceKey,
     entries: &[Entry],
@@ -137,32 +138,65 @@ fn collect(
     routes: &[Attachment],
     extracted: &mut Extracted,
 ) {
-    let options = Arc::new(annotations::options(annotations, &mut extracted.problems));
+    let Extracted { certificates, problems, .. } = extracted;
+    let options = Arc::new(annotations::options(annotations, problems));
     let names = annotations::names(annotations, reads_names_of_dns(key));
-    let mut secrets = Vec::new();
-    let mut lists: HashMap<ObjectKey, NameList> = HashMap::new();
-    let mut routes = Routes::new(routes, &key.object.namespace);
-    let mut left_out = 0;
+    let entries = with_secrets(entries, &key.object.namespace, problems);
+    let mut lists: HashMap<ObjectKey, Arc<NameList>> = match names {
+        Names::Annotated(list) => {
+            let list = Arc::new(list);
+            entries.iter().map(|(secret, _)| (secret.clone(), list.clone())).collect()
+        }
+        Names::OfHosts(first) => {
+            let routes = Routes::new(routes, &key.object.namespace);
+            let lists = names_of_hosts(&entries, first.as_deref(), routes, problems);
+            lists.into_iter().map(|(secret, list)| (secret.clone(), Arc::new(list))).collect()
+        }
+    };
+    for (secret, _) in entries {
+        // Other entries with the same Secret share its certificate.
+        let Some(domains) = lists.remove(&secret) else { continue };
+        if domains.is_empty() {
+            problems
+                .push(format!("there is no domain name for the certificate of Secret {secret}"));
+        } else {
+            certificates.push(DesiredCertificate { secret, domains, options: options.clone() });
+        }
+    }
+}
+
+/// The entries, each with the Secret that it names in this namespace or in another one.
+fn with_secrets<'a>(
+    entries: &'a [Entry],
+    here: &str,
+    problems: &mut Vec<String>,
+) -> Vec<(ObjectKey, &'a Entry)> {
+    let mut named = Vec::new();
     for entry in entries {
-        let secret = match &entry.secret {
-            SecretName::Unclear(problem) => {
-                extracted.problems.push(problem.clone());
-                continue;
-            }
+        match &entry.secret {
+            SecretName::Unclear(problem) => problems.push(problem.clone()),
             SecretName::Named { namespace, name } => {
-                let namespace = namespace.as_ref().unwrap_or(&key.object.namespace);
-                ObjectKey::new(namespace, name)
+                let namespace = namespace.as_deref().unwrap_or(here);
+                named.push((ObjectKey::new(namespace, name), entry));
             }
-        };
-        let list = lists.entry(secret).or_insert_with_key(|secret| {
-            secrets.push(secret.clone());
-            match &names {
-                Names::Annotated(_) => NameList::default(),
-                Names::OfHosts(first) => first.iter().map(String::as_str).collect(),
-            }
-        });
+        }
+    }
+    named
+}
+
+/// The names of hosts and routes for each Secret. The name `first` comes first.
+fn names_of_hosts<'a>(
+    entries: &'a [(ObjectKey, &Entry)],
+    first: Option<&str>,
+    mut routes: Routes<'_>,
+    problems: &mut Vec<String>,
+) -> HashMap<&'a ObjectKey, NameList> {
+    let mut lists: HashMap<&ObjectKey, NameList> = HashMap::new();
+    let mut left_out = 0;
+    for (secret, entry) in entries {
         // Servers that share a Secret need the names of both in it.
-        if matches!(names, Names::OfHosts(_)) && !list.is_full() {
+        let list = lists.entry(secret).or_insert_with(|| first.into_iter().collect());
+        if !list.is_full() {
             let room = MAX_NAMES.saturating_sub(list.as_slice().len());
             let (more, out) = routes.names_of_entry(entry, room);
             more.as_slice().iter().for_each(|name| list.add(name));
@@ -170,32 +204,17 @@ fn collect(
         }
     }
     if left_out > 0 {
-        let why = format!(
+        problems.push(format!(
             "{left_out} names of routes are left out: the limit is {MAX_NAMES} for a certificate"
-        );
-        extracted.problems.push(why);
+        ));
     }
-    extracted.problems.extend(routes.exhausted().map(|namespace| {
+    problems.extend(routes.exhausted().map(|namespace| {
         format!(
             "names of routes in namespace {namespace} may be left out: there are too many routes and \
              entries; divide this object into several"
         )
     }));
-    let annotated = match names {
-        Names::Annotated(list) => Some(Arc::new(list)),
-        Names::OfHosts(_) => None,
-    };
-    for secret in secrets {
-        let listed = || Arc::new(lists.remove(&secret).unwrap_or_default());
-        let domains = annotated.clone().unwrap_or_else(listed);
-        if domains.is_empty() {
-            let problem = format!("there is no domain name for the certificate of Secret {secret}");
-            extracted.problems.push(problem);
-        } else {
-            let options = options.clone();
-            extracted.certificates.push(DesiredCertificate { secret, domains, options });
-        }
-    }
+    lists
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt, api::PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::settings::{CrdSettings, FIRST_PAUSE, MAINTAINER, MAX_PAUSE};
@@ -66,9 +66,42 @@ const fn is_final(code: u16) -> bool {
 }
 
 fn definition(rules: &CrdSettings) -> serde_json::Result<CustomResourceDefinition> {
+    let mut definition: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": {"name": NAME},
+        "spec": {
+            "group": "dns.gardener.cloud",
+            "scope": "Namespaced",
+            "names": {
+                "kind": "DNSEntry", "listKind": "DNSEntryList",
+                "plural": "dnsentries", "singular": "dnsentry", "shortNames": ["dnse"],
+            },
+            "versions": [version()],
+        },
+    }))?;
+    definition.annotations_mut().insert(MAINTAINER.to_owned(), rules.maintainer.clone());
+    Ok(definition)
+}
+
+fn version() -> Value {
+    let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
+    json!({
+        "name": "v1alpha1",
+        "served": true,
+        "storage": true,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            column("DNS", ".spec.dnsName"),
+            column("STATUS", ".status.state"),
+            {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+            {"name": "MESSAGE", "type": "string", "jsonPath": ".status.message", "priority": 1},
+        ],
+        "schema": {"openAPIV3Schema": schema()},
+    })
+}
+
+fn schema() -> Value {
     let text = || json!({"type": "string"});
     let texts = || json!({"type": "array", "items": {"type": "string"}});
-    let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
     let spec = json!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,
@@ -91,41 +124,15 @@ fn definition(rules: &CrdSettings) -> serde_json::Result<CustomResourceDefinitio
             "state": text(), "message": text(),
         },
     });
-    let version = json!({
-        "name": "v1alpha1",
-        "served": true,
-        "storage": true,
-        "subresources": {"status": {}},
-        "additionalPrinterColumns": [
-            column("DNS", ".spec.dnsName"),
-            column("STATUS", ".status.state"),
-            {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-            {"name": "MESSAGE", "type": "string", "jsonPath": ".status.message", "priority": 1},
-        ],
-        "schema": {"openAPIV3Schema": {
-            "type": "object",
-            "description": "A name and its records, published by a DNS controller.",
-            "required": ["spec"],
-            "properties": {
-                "apiVersion": text(), "kind": text(), "metadata": {"type": "object"},
-                "spec": spec, "status": status,
-            },
-        }},
-    });
-    let mut definition: CustomResourceDefinition = serde_json::from_value(json!({
-        "metadata": {"name": NAME},
-        "spec": {
-            "group": "dns.gardener.cloud",
-            "scope": "Namespaced",
-            "names": {
-                "kind": "DNSEntry", "listKind": "DNSEntryList",
-                "plural": "dnsentries", "singular": "dnsentry", "shortNames": ["dnse"],
-            },
-            "versions": [version],
+    json!({
+        "type": "object",
+        "description": "A name and its records, published by a DNS controller.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": text(), "kind": text(), "metadata": {"type": "object"},
+            "spec": spec, "status": status,
         },
-    }))?;
-    definition.annotations_mut().insert(MAINTAINER.to_owned(), rules.maintainer.clone());
-    Ok(definition)
+    })
 }
 
 #[cfg(test)]

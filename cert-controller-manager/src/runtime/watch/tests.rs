@@ -137,12 +137,6 @@ async fn an_absent_kind_is_probed_until_it_exists() {
     assert_eq!(published, [Availability::Absent, Availability::Present]);
 }
 
-#[test]
-fn the_interval_of_probes_grows_with_the_absence() {
-    let after = |seconds| retry_after(Duration::from_secs(seconds)).as_secs();
-    assert_eq!([0, 20, 60, 120, 86_400].map(after), [5, 5, 15, 30, 30]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_404_without_discovery_deletes_no_objects() {
     // A proxy in front of an unreachable API server returns 404 for every path.
