@@ -6,7 +6,7 @@ use cert_lib::{
     model::{bundle::Bundle, reason::Reason, request::Request},
     plan::backoff,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -38,46 +38,17 @@ impl Controller {
         order: Option<&Order>,
     ) -> kube::Result<Step> {
         let requested_at = order.map_or(pass.now, |order| order.progress.started());
-        let key = &pass.observed.secret;
-        let mut rendered = match self.render_issued(pass, request, bundle, requested_at).await {
-            Ok(rendered) => rendered,
-            Err(error) => return Ok(self.not_writable(pass, &error.to_string())),
+        let keystore_error = match self.store(pass, request, bundle, requested_at).await? {
+            Ok(keystore_error) => keystore_error,
+            Err(why) => return Ok(self.not_writable(pass, &why)),
         };
-        write::void_mark(&mut rendered.secret, pass.observed.facts.as_ref());
-        let written = match self.apply_secret(pass, &rendered.secret).await {
-            Ok(written) => written,
-            // The cluster refuses the write or is unavailable. The CA keeps the certificate; back
-            // off before the next download.
-            Err(error) if !NotLeading::is(&error) => {
-                return Ok(self.not_writable(pass, &brief(&error)));
-            }
-            Err(error) => return Err(error),
-        };
-        // A revocation may have marked the previous certificate while this one was issued.
-        if written.as_ref().is_some_and(Facts::is_marked_revoked) {
-            self.clear_revoked_mark(key).await?;
-        }
-        if pass.observed.issuer.capabilities().needs_record() {
-            let issuer = &pass.observed.issuer.key;
-            self.back_up(pass.key, issuer, &bundle.leaf, &rendered.secret).await?;
-        }
         let why = order.map_or(pass.plan.reason, |order| order.reason);
         // A crash before the deletion repeats these steps, so metrics and retry state are updated
         // after it.
         self.orders.delete(pass.key).await?;
-        pass.observed.order.issued(self.clock.now());
         let reissued = self.reissued_now(pass, request, why);
-        self.records.record_issued(pass.key, bundle.leaf.not_before);
-        self.records.record_success(pass.key);
-        self.claims.release(pass.key);
-        self.records.change(pass.key, |record| record.issuance = None);
-        if pass.observed.issuer.capabilities().renewal_info {
-            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
-        }
-        self.count(pass, order, IssuanceResult::Issued);
-        if let Some(remark) = &bundle.remark {
-            self.warn_event(pass, remark);
-        }
+        self.record_issuance(pass, bundle, order);
+        let message = with_keystore_problem(ready_message(&bundle.leaf), keystore_error.as_deref());
         let outcome = Outcome {
             reason: Reason::Ready,
             ready: true,
@@ -85,17 +56,59 @@ impl Controller {
             requested_at,
             suggested: None,
             reissued,
-            warns: rendered.keystore_error.is_some(),
-            ..pass.outcome(
-                State::Ready,
-                with_keystore_problem(
-                    ready_message(&bundle.leaf),
-                    rendered.keystore_error.as_deref(),
-                ),
-            )
+            warns: keystore_error.is_some(),
+            ..pass.outcome(State::Ready, message)
         };
         let look_again = pass.now.saturating_add(CHALLENGE_RECHECK).unwrap_or(pass.now);
         Ok(Step::Publish(Box::new(outcome), look_again))
+    }
+
+    /// Writes the Secret and its backup. Returns why its keystores are not up to date, or why the Secret
+    /// cannot be written.
+    async fn store(
+        &self,
+        pass: &Pass<'_>,
+        request: &Request,
+        bundle: &Bundle,
+        requested_at: Timestamp,
+    ) -> kube::Result<Result<Option<String>, String>> {
+        let mut rendered = match self.render_issued(pass, request, bundle, requested_at).await {
+            Ok(rendered) => rendered,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        write::void_mark(&mut rendered.secret, pass.observed.facts.as_ref());
+        let written = match self.apply_secret(pass, &rendered.secret).await {
+            Ok(written) => written,
+            // The cluster refuses the write or is unavailable. The CA keeps the certificate; back
+            // off before the next download.
+            Err(error) if !NotLeading::is(&error) => return Ok(Err(brief(&error))),
+            Err(error) => return Err(error),
+        };
+        // A revocation may have marked the previous certificate while this one was issued.
+        if written.as_ref().is_some_and(Facts::is_marked_revoked) {
+            self.clear_revoked_mark(&pass.observed.secret).await?;
+        }
+        if pass.observed.issuer.capabilities().needs_record() {
+            let issuer = &pass.observed.issuer.key;
+            self.back_up(pass.key, issuer, &bundle.leaf, &rendered.secret).await?;
+        }
+        Ok(Ok(rendered.keystore_error))
+    }
+
+    /// Updates what this process remembers of the Certificate, and the metrics.
+    fn record_issuance(&self, pass: &Pass<'_>, bundle: &Bundle, order: Option<&Order>) {
+        pass.observed.order.issued(self.clock.now());
+        self.records.record_issued(pass.key, bundle.leaf.not_before);
+        self.records.record_success(pass.key);
+        self.records.change(pass.key, |record| record.issuance = None);
+        self.claims.release(pass.key);
+        if pass.observed.issuer.capabilities().renewal_info {
+            self.renewals.issued(pass.key, &bundle.leaf, pass.now);
+        }
+        self.count(pass, order, IssuanceResult::Issued);
+        if let Some(remark) = &bundle.remark {
+            self.warn_event(pass, remark);
+        }
     }
 
     /// Removes the revocation annotations from a Secret. *Idempotent*.

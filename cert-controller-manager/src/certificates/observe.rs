@@ -3,7 +3,7 @@
 
 use cert_lib::{
     model::request::{Request, Subject},
-    plan::{Have, IssuerState, Shared, Want},
+    plan::{Have, IssuerState, SecretState, Shared, Want},
 };
 use jiff::Timestamp;
 
@@ -12,13 +12,23 @@ use crate::{
     certificates::{
         admission::Ticket,
         controller::Controller,
-        ownership,
+        ownership::{self, SecretOwnership},
         pass::{Observed, Sharing},
-        secret::{self, Expectation, keystores::KeystoreState, options::SecretOptions},
+        secret::{self, Expectation, Facts, keystores::KeystoreState, options::SecretOptions},
         secret_grant::SecretGrant,
     },
     issuers::{query::recorded_fingerprint, registry::Lookup, selection::Selection},
 };
+
+/// The Secret of a Certificate, as one pass sees it.
+struct SecretView {
+    secret: ObjectKey,
+    facts: Option<Facts>,
+    options: SecretOptions,
+    stores: KeystoreState,
+    ownership: SecretOwnership,
+    state: SecretState,
+}
 
 impl Controller {
     /// Collects the state that the plan for `certificate` depends on.
@@ -33,6 +43,40 @@ impl Controller {
         issuer: Selection,
         ticket: Option<&Ticket>,
     ) -> kube::Result<Observed> {
+        let SecretView { secret, facts, options, stores, ownership, state } =
+            self.observe_secret(key, certificate, want, &issuer).await?;
+        let now = self.clock.now();
+        let reissued = want
+            .request
+            .as_ref()
+            .map(|request| self.records.reissued(key, certificate, request, now));
+        let backoff = self.records.backoff(key, certificate);
+        let this = (key, certificate);
+        let order = self.new_order(this, want, &issuer.key, (&state, backoff), now);
+        let have = Have {
+            responsible: is_served(certificate, &self.settings.classes),
+            rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
+            issuer: self.issuer_state(&issuer, want),
+            running: self.orders.running(key),
+            secret: state,
+            shared: Shared::default(),
+            recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
+            backoff,
+            reissued: reissued.unwrap_or_default(),
+            last_issued: self.records.last_issued(key),
+            admission: self.admission.check(&order, ticket, now),
+        };
+        let sharing = Sharing::default();
+        Ok(Observed { have, secret, facts, options, stores, ownership, issuer, order, sharing })
+    }
+
+    async fn observe_secret(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        want: &Want,
+        issuer: &Selection,
+    ) -> kube::Result<SecretView> {
         let secret = certificate.secret_key();
         // A refused request must not read a Secret that may belong to another tenant.
         let facts = match &want.request {
@@ -57,38 +101,7 @@ impl Controller {
                 || secret.namespace != key.object.namespace,
         };
         let state = secret::state(&secret, facts.as_ref(), &expected);
-        let now = self.clock.now();
-        let reissued = want
-            .request
-            .as_ref()
-            .map(|request| self.records.reissued(key, certificate, request, now));
-        let backoff = self.records.backoff(key, certificate);
-        let this = (key, certificate);
-        let order = self.new_order(this, want, &issuer.key, (&state, backoff), now);
-        let have = Have {
-            responsible: is_served(certificate, &self.settings.classes),
-            rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
-            issuer: self.issuer_state(&issuer, want),
-            running: self.orders.running(key),
-            secret: state,
-            shared: Shared::default(),
-            recorded_fingerprint: recorded_fingerprint(certificate, &self.settings, &issuer.key),
-            backoff,
-            reissued: reissued.unwrap_or_default(),
-            last_issued: self.records.last_issued(key),
-            admission: self.admission.check(&order, ticket, now),
-        };
-        Ok(Observed {
-            have,
-            secret,
-            facts,
-            options,
-            stores,
-            ownership,
-            issuer,
-            order,
-            sharing: Sharing::default(),
-        })
+        Ok(SecretView { secret, facts, options, stores, ownership, state })
     }
 
     /// Asks admission again after the issuance record is known.

@@ -24,6 +24,7 @@ use crate::{
         time::seconds,
         well_known,
     },
+    issuers::selection::Selection,
     runtime::{errors::brief, merge},
 };
 
@@ -44,17 +45,7 @@ impl Controller {
             return Ok(());
         }
         let certificate = self.update_labels(pass, outcome).await?;
-        let issuer = &pass.observed.issuer;
-        let object = self.object(&issuer.key);
-        let cluster = match issuer.key {
-            IssuerKey::Default(_) => "default",
-            IssuerKey::Target(_) => "target",
-        };
-        let issuer = issuer.refusal.is_none().then(|| UsedIssuer {
-            cluster: Some(cluster.to_owned()),
-            name: object.name,
-            namespace: object.namespace,
-        });
+        let issuer = self.used_issuer(&pass.observed.issuer);
         let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
         let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
             return Ok(());
@@ -63,10 +54,6 @@ impl Controller {
         patch["metadata"] = json!({ "uid": certificate.uid() });
         let written =
             self.api(pass.key).patch_status(&pass.key.object.name, &Patch::Merge(patch)).await?;
-        let identity = |a: &Certificate| {
-            let meta = &a.metadata;
-            (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
-        };
         let was_changed_by_others = identity(&written) != identity(&certificate);
         self.index.update(pass.key, written);
         if was_changed_by_others {
@@ -80,6 +67,20 @@ impl Controller {
             self.publish_event(&certificate, pass.key, outcome);
         }
         Ok(())
+    }
+
+    /// The issuer for the status; `None` if it refuses the request.
+    fn used_issuer(&self, issuer: &Selection) -> Option<UsedIssuer> {
+        let object = self.object(&issuer.key);
+        let cluster = match issuer.key {
+            IssuerKey::Default(_) => "default",
+            IssuerKey::Target(_) => "target",
+        };
+        issuer.refusal.is_none().then(|| UsedIssuer {
+            cluster: Some(cluster.to_owned()),
+            name: object.name,
+            namespace: object.namespace,
+        })
     }
 
     /// Writes upstream's labels and annotations to a ready Certificate: fingerprint, validity, and
@@ -102,39 +103,25 @@ impl Controller {
             return Ok(current);
         }
         let secret = &pass.observed.secret;
-        let labels = json!({ well_known::HASH: request.fingerprint.as_str() });
-        let annotations = json!({
-            well_known::NOT_BEFORE: seconds(leaf.not_before),
-            well_known::NOT_AFTER: seconds(leaf.not_after),
+        let mut patch = json!({
+            "metadata": {
+                "labels": { well_known::HASH: request.fingerprint.as_str() },
+                "annotations": {
+                    well_known::NOT_BEFORE: seconds(leaf.not_before),
+                    well_known::NOT_AFTER: seconds(leaf.not_after),
+                },
+            },
+            "spec": { "secretRef": { "name": secret.name, "namespace": secret.namespace } },
         });
-        let reference = json!({ "name": secret.name, "namespace": secret.namespace });
         let is = serde_json::to_value(current.as_ref()).map_err(kube::Error::SerdeError)?;
-        let has = |path: &str, wanted: &Value| {
-            let found = is.pointer(path);
-            wanted
-                .as_object()
-                .into_iter()
-                .flatten()
-                .all(|(name, value)| found.and_then(|found| found.get(name)) == Some(value))
-        };
-        if has("/metadata/labels", &labels)
-            && has("/metadata/annotations", &annotations)
-            && has("/spec/secretRef", &reference)
-        {
+        if includes(&is, &patch) {
             return Ok(current);
         }
         if let Some(previous) = current.former_secret() {
             self.release_previous_secret(pass.key, &current, &previous).await?;
         }
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": current.resource_version(),
-                "uid": current.uid(),
-                "labels": labels,
-                "annotations": annotations,
-            },
-            "spec": { "secretRef": reference },
-        });
+        patch["metadata"]["resourceVersion"] = json!(current.resource_version());
+        patch["metadata"]["uid"] = json!(current.uid());
         let labelled = self.write(pass.key, &patch).await?;
         // Equal requests read the labels, and need a pass only after a new certificate.
         if matches!(pass.plan.action, Action::Start | Action::Resume) {
@@ -209,6 +196,22 @@ impl Controller {
             events.normal(about, word, message);
         }
     }
+}
+
+/// Whether a merge patch changes nothing.
+fn includes(object: &Value, patch: &Value) -> bool {
+    match patch {
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(name, wanted)| object.get(name).is_some_and(|found| includes(found, wanted))),
+        wanted => object == wanted,
+    }
+}
+
+/// What other clients change.
+fn identity(certificate: &Certificate) -> impl PartialEq + use<> {
+    let meta = &certificate.metadata;
+    (meta.generation, meta.deletion_timestamp.clone(), meta.labels.clone())
 }
 
 /// Whether a change needs an event. Progress of an order and waiting in a queue are shown in the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cert_lib::{
     model::reason::Reason,
-    plan::{Action, reissue_loop},
+    plan::{Action, Plan, Want, reissue_loop},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, api::Patch};
@@ -18,7 +18,7 @@ use crate::{
         admission::Ticket,
         controller::Controller,
         convert,
-        pass::{Pass, Step},
+        pass::{Observed, Pass, Step},
         secret_grant::SecretGrant,
         status::Outcome,
     },
@@ -34,6 +34,14 @@ use crate::{
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 /// Delay if the issuer or the permissions of the namespace are not known yet.
 const UNKNOWN_RECHECK: Duration = Duration::from_secs(2);
+
+/// A retry that a user may have requested.
+enum Retry {
+    NotRequested,
+    Started,
+    /// Too many were requested.
+    NotBefore(Timestamp),
+}
 
 impl Controller {
     /// Runs one pass. Returns the delay until the next one.
@@ -75,51 +83,41 @@ impl Controller {
             let kept_until = self.release(key, &certificate).await?;
             return Ok(again.into_iter().chain(kept_until).min());
         }
-        let now = self.clock.now();
         self.records.forget_other_uid(key, certificate.metadata.uid.as_deref());
-        let mut retry_allowed_at = None;
-        if self.requests_retry(&certificate) {
-            match self.records.may_retry(key, now) {
-                Ok(()) => {
-                    self.start_retry(key, &certificate).await?;
-                    return Ok(Some(now));
-                }
-                // The annotation stays until the retry is permitted.
-                Err(time) => retry_allowed_at = Some(time),
+        let now = self.clock.now();
+        match self.retry_on_request(key, &certificate, now).await? {
+            Retry::Started => Ok(Some(now)),
+            Retry::NotRequested => self.serve(key, &certificate, now).await,
+            Retry::NotBefore(time) => {
+                let look_again = self.serve(key, &certificate, now).await?;
+                Ok(look_again.map(|look_again| look_again.min(time)))
             }
         }
-        let issuer = self.select_issuer(&certificate);
+    }
+
+    /// Decides what to do about a Certificate, and does it. Returns the time of the next pass.
+    async fn serve(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> kube::Result<Option<Timestamp>> {
+        let issuer = self.select_issuer(certificate);
         // After a start, nothing can be decided before the issuer controller has checked the
         // issuer.
         let unknown = matches!(self.issuers.lookup(&issuer.key), Lookup::Unknown);
-        if unknown || self.grant_is_unknown(key, &certificate) {
+        if unknown || self.grant_is_unknown(key, certificate) {
             return Ok(Some(now + UNKNOWN_RECHECK));
         }
         // Without the ticket, a pass that fails leaves its queue: others can use the slot.
         let mut ticket = self.records.take_ticket(key);
-        let want = convert::want(key, &certificate, &self.settings, &issuer, &self.secret_grants);
-        let mut observed = self.observe(key, &certificate, &want, issuer, ticket.as_ref()).await?;
-        self.update_renewal_info(key, &certificate, &want, &mut observed, now).await;
-        let mut plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
-        if plan.wants_new && self.find_shareable(key, &certificate, &want, &mut observed, now).await
-        {
-            plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
-        }
-        if plan.needs_record {
-            self.find_issuance_record(key, &mut observed, now).await?;
-            self.admit_again((key, &certificate), &want, &mut observed, ticket.as_ref(), now);
-            plan = cert_lib::plan::plan(&want, &observed.have, &self.policy, now);
-        }
-        let pass = Pass {
-            key,
-            certificate: &certificate,
-            want: &want,
-            observed: &observed,
-            plan: &plan,
-            now,
-        };
-        let carried_out = self.carry_out(&pass, &mut ticket).await;
-        let look_again = match carried_out {
+        let want = convert::want(key, certificate, &self.settings, &issuer, &self.secret_grants);
+        let mut observed = self.observe(key, certificate, &want, issuer, ticket.as_ref()).await?;
+        let this = (key, certificate);
+        let plan = self.decide(this, &want, &mut observed, ticket.as_ref(), now).await?;
+        let (observed, plan, want) = (&observed, &plan, &want);
+        let pass = Pass { key, certificate, want, observed, plan, now };
+        let look_again = match self.carry_out(&pass, &mut ticket).await {
             Ok(Some(look_again)) => {
                 ticket.into_iter().for_each(|ticket| self.records.keep_ticket(key, ticket));
                 look_again
@@ -132,15 +130,42 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        let look_again = self.renewals.next(key, now).map_or(look_again, |it| it.min(look_again));
-        let look_again = retry_allowed_at.map_or(look_again, |from| from.min(look_again));
-        let look_again = self.clean_up_challenges(&pass, look_again).await;
-        let look_again = self.recheck_passwords(&pass, look_again);
+        Ok(Some(self.next_pass(&pass, look_again).await))
+    }
+
+    /// Plans with what was observed, and looks up what the plan depends on besides.
+    async fn decide(
+        &self,
+        (key, certificate): (&CertificateKey, &Certificate),
+        want: &Want,
+        observed: &mut Observed,
+        ticket: Option<&Ticket>,
+        now: Timestamp,
+    ) -> kube::Result<Plan> {
+        self.update_renewal_info(key, certificate, want, observed, now).await;
+        let mut plan = cert_lib::plan::plan(want, &observed.have, &self.policy, now);
+        if plan.wants_new && self.find_shareable(key, certificate, want, observed, now).await {
+            plan = cert_lib::plan::plan(want, &observed.have, &self.policy, now);
+        }
+        if plan.needs_record {
+            self.find_issuance_record(key, observed, now).await?;
+            self.admit_again((key, certificate), want, observed, ticket, now);
+            plan = cert_lib::plan::plan(want, &observed.have, &self.policy, now);
+        }
+        Ok(plan)
+    }
+
+    /// The time of the next pass, after the plan was carried out.
+    async fn next_pass(&self, pass: &Pass<'_>, look_again: Timestamp) -> Timestamp {
+        let next_request = self.renewals.next(pass.key, pass.now);
+        let look_again = next_request.map_or(look_again, |it| it.min(look_again));
+        let look_again = self.clean_up_challenges(pass, look_again).await;
+        let look_again = self.recheck_passwords(pass, look_again);
         // A ready Certificate has no work until then.
-        if pass.plan.action == Action::Keep && now.duration_since(look_again) < -STEADY {
+        if pass.plan.action == Action::Keep && look_again.duration_since(pass.now) > STEADY {
             self.secrets.evict(&pass.observed.secret);
         }
-        Ok(Some(look_again))
+        look_again
     }
 
     /// Executes the plan and publishes the result. Returns the time of the next pass; `None` if
@@ -220,6 +245,26 @@ impl Controller {
             .get(well_known::OPERATION)
             .is_some_and(|it| it == well_known::RECONCILE)
             && is_served(certificate, &self.settings.classes)
+    }
+
+    /// Starts the retry that the annotation requests, unless there were too many.
+    async fn retry_on_request(
+        &self,
+        key: &CertificateKey,
+        certificate: &Certificate,
+        now: Timestamp,
+    ) -> kube::Result<Retry> {
+        if !self.requests_retry(certificate) {
+            return Ok(Retry::NotRequested);
+        }
+        match self.records.may_retry(key, now) {
+            Ok(()) => {
+                self.start_retry(key, certificate).await?;
+                Ok(Retry::Started)
+            }
+            // The annotation stays until the retry is permitted.
+            Err(time) => Ok(Retry::NotBefore(time)),
+        }
     }
 
     /// Clears the last failure and the suspected reissue loop, then removes the annotation.

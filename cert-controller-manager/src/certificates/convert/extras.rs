@@ -27,27 +27,10 @@ pub(super) fn of(
         spec.ip_addresses.as_deref().unwrap_or_default(),
         spec.uris.as_deref().unwrap_or_default(),
     )?;
-    let refuse = |why: &str| Err(Refusal::Other(why.to_owned()));
-    if let Some(kind) = kind {
-        let Capabilities { honors_extras, self_signs, .. } = kind.capabilities();
-        let word = kind.word().to_uppercase();
-        match honors_extras {
-            false if spec.duration.is_some() => {
-                return refuse(&format!("duration cannot be set for {word} certificate"));
-            }
-            false if spec.is_ca.is_some() => {
-                return refuse(&format!("isCA cannot be set for {word} certificate"));
-            }
-            // No proof covers other names; upstream leaves them out without an error.
-            false => return Ok(None),
-            true if self_signs && spec.is_ca != Some(true) => {
-                return refuse("self signed certificates must set 'spec.isCA: true'");
-            }
-            true if self_signs && spec.csr.is_none() && common_name(spec).is_none() => {
-                return refuse("common name must be set");
-            }
-            true => {}
-        }
+    if let Some(kind) = kind
+        && !honors(kind, spec)?
+    {
+        return Ok(None);
     }
     let default = kind.map_or(UNKNOWN_DURATION, IssuerKind::default_duration);
     let asked = spec.duration.as_deref().map(duration).transpose();
@@ -56,7 +39,8 @@ pub(super) fn of(
     let shortest = settings.renewal_window * 2;
     if kind.is_some() && duration < shortest {
         let shortest = go_duration(shortest);
-        return refuse(&format!("certificate duration must be at least {shortest}"));
+        let why = format!("certificate duration must be at least {shortest}");
+        return Err(Refusal::Other(why));
     }
     Ok(Some(Extras {
         common_name: common_name(spec).map(str::to_owned),
@@ -64,4 +48,28 @@ pub(super) fn of(
         duration,
         is_ca: spec.is_ca == Some(true),
     }))
+}
+
+/// Whether an issuer of this kind honors extras. It refuses a specification that it cannot fulfill.
+fn honors(kind: IssuerKind, spec: &CertificateSpec) -> Result<bool, Refusal> {
+    let refuse = |why: String| Err(Refusal::Other(why));
+    let Capabilities { honors_extras, self_signs, .. } = kind.capabilities();
+    let word = kind.word().to_uppercase();
+    match honors_extras {
+        false if spec.duration.is_some() => {
+            refuse(format!("duration cannot be set for {word} certificate"))
+        }
+        false if spec.is_ca.is_some() => {
+            refuse(format!("isCA cannot be set for {word} certificate"))
+        }
+        // No proof covers other names; upstream leaves them out without an error.
+        false => Ok(false),
+        true if self_signs && spec.is_ca != Some(true) => {
+            refuse("self signed certificates must set 'spec.isCA: true'".to_owned())
+        }
+        true if self_signs && spec.csr.is_none() && common_name(spec).is_none() => {
+            refuse("common name must be set".to_owned())
+        }
+        true => Ok(true),
+    }
 }
