@@ -13,7 +13,6 @@ pub mod families;
 pub mod inventory;
 mod issuers;
 mod labels;
-mod process;
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +24,8 @@ use ::http::{Method, StatusCode};
 use cert_lib::model::reason::Reason;
 use jiff::Timestamp;
 use prometheus::{
-    HistogramVec, IntCounterVec, IntGaugeVec, Registry, Result, TextEncoder, proto::MetricFamily,
+    HistogramVec, IntCounterVec, IntGaugeVec, Registry, Result, TextEncoder,
+    process_collector::ProcessCollector, proto::MetricFamily,
 };
 use tokio::sync::watch;
 
@@ -118,6 +118,7 @@ impl Metrics {
     /// When two metrics have the same name, which a test excludes.
     pub fn new(limits: Limits) -> Result<Self> {
         let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let build = families::BUILD.gauges(&registry)?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let leader = families::LEADER.gauges(&registry)?;
@@ -281,7 +282,6 @@ impl Metrics {
     /// When two metrics have the same name, which a test excludes.
     pub fn page(&self) -> Result<String> {
         let scraped = Registry::new();
-        process::take(&scraped)?;
         let issuers = self.issuers();
         if let Some(inventory) = self.0.inventory.get() {
             inventory::take(inventory.as_ref(), &issuers, self.0.limits.certificates, &scraped)?;

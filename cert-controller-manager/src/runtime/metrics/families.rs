@@ -4,10 +4,7 @@
 //! The first block has the names and labels of upstream, for existing dashboards and alerts. Errors of
 //! upstream in counting are corrected (see the help of each metric).
 
-use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    Result,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, Result};
 
 /// One metric.
 #[derive(Debug)]
@@ -54,20 +51,6 @@ impl Family {
 
     pub(super) fn gauges(&self, registry: &Registry) -> Result<IntGaugeVec> {
         let family = IntGaugeVec::new(Opts::new(self.name, self.help), self.labels)?;
-        registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    /// Counters with fractional values.
-    pub(super) fn sums(&self, registry: &Registry) -> Result<CounterVec> {
-        let family = CounterVec::new(Opts::new(self.name, self.help), self.labels)?;
-        registry.register(Box::new(family.clone()))?;
-        Ok(family)
-    }
-
-    /// Gauges with fractional values.
-    pub(super) fn fractions(&self, registry: &Registry) -> Result<GaugeVec> {
-        let family = GaugeVec::new(Opts::new(self.name, self.help), self.labels)?;
         registry.register(Box::new(family.clone()))?;
         Ok(family)
     }
@@ -249,18 +232,20 @@ pub(super) const PASSES: Family =
 pub(super) const BUILD: Family =
     gauge("cert_management_build_info", &["version"], "Always 1; the label has the version.");
 
-// Standard process metrics.
-pub(super) const CPU: Family = counter("process_cpu_seconds_total", &[], "CPU time in seconds.");
-pub(super) const RESIDENT: Family =
-    gauge("process_resident_memory_bytes", &[], "Resident memory in bytes.");
-pub(super) const VIRTUAL: Family =
-    gauge("process_virtual_memory_bytes", &[], "Virtual memory in bytes.");
-pub(super) const OPEN_FDS: Family = gauge("process_open_fds", &[], "Open file descriptors.");
-pub(super) const MAX_FDS: Family =
-    gauge("process_max_fds", &[], "Maximum number of open file descriptors.");
-pub(super) const THREADS: Family = gauge("process_threads", &[], "Threads.");
-pub(super) const START: Family =
-    gauge("process_start_time_seconds", &[], "Start time of the process in Unix seconds.");
+/// Standard process metrics, which prometheus' own collector measures.
+const PROCESS: [Family; 7] = [
+    counter("process_cpu_seconds_total", &[], "Total user and system CPU time spent in seconds."),
+    gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes."),
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory size in bytes."),
+    gauge("process_open_fds", &[], "Number of open file descriptors."),
+    gauge("process_max_fds", &[], "Maximum number of open file descriptors."),
+    gauge("process_threads", &[], "Number of OS threads in the process."),
+    gauge(
+        "process_start_time_seconds",
+        &[],
+        "Start time of the process since unix epoch in seconds.",
+    ),
+];
 
 /// All metrics, in the order of the reference.
 pub const ALL: &[&Family] = &[
@@ -291,13 +276,13 @@ pub const ALL: &[&Family] = &[
     &QUEUE_DEPTH,
     &PASSES,
     &BUILD,
-    &CPU,
-    &RESIDENT,
-    &VIRTUAL,
-    &OPEN_FDS,
-    &MAX_FDS,
-    &THREADS,
-    &START,
+    &PROCESS[0],
+    &PROCESS[1],
+    &PROCESS[2],
+    &PROCESS[3],
+    &PROCESS[4],
+    &PROCESS[5],
+    &PROCESS[6],
 ];
 
 /// Renders the reference as Markdown.
