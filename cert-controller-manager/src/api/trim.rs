@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{
     Certificate,
-    certificate::{CertificateSpec, CertificateStatus},
+    certificate::{CertificateSpec, CertificateStatus, Condition},
     well_known::{self, READ_ON_CERTIFICATES},
 };
 
@@ -182,7 +182,11 @@ fn trim_status(status: &mut CertificateStatus) {
         cut(&mut backoff.recheck_after, MAX_NAME);
         cut(&mut backoff.recheck_interval, MAX_NAME);
     }
-    let Some(conditions) = &mut status.conditions else { return };
+    status.conditions.iter_mut().for_each(trim_conditions);
+}
+
+/// Keeps our condition.
+fn trim_conditions(conditions: &mut Vec<Condition>) {
     conditions.sort_by_key(|condition| condition.type_ != "Ready");
     conditions.truncate(MAX_CONDITIONS);
     conditions.shrink_to_fit();

@@ -11,7 +11,7 @@ mod startup;
 mod watches;
 mod wiring;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 
 use cert_lib::clock::System;
 
@@ -48,11 +48,7 @@ pub(super) fn main(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
-    tracing::info!("cert-controller-manager {} starts", config::version());
-    if !settings.without_effect.is_empty() {
-        let flags = settings.without_effect.join(", ");
-        tracing::info!("these flags have no effect: {flags}");
-    }
+    log_start(&settings);
     let proxies = Arc::new(process::proxies());
     let fence = if settings.lease.is_some() { Fence::closed() } else { Fence::always() };
     let clusters = Clusters::connect(&settings.clusters, &fence).await?;
@@ -65,10 +61,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         authorizer: None,
     };
-    let port = match settings.server {
-        Some(address) => Some(admin::listen(address).await?.into_std()?),
-        None => None,
-    };
+    let port = listen(&settings).await?;
     let mut lease_thread = LeaseThread::start(LeaseThreadConfig {
         lease: settings.lease.clone(),
         fence: fence.clone(),
@@ -96,6 +89,22 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     fence.close();
     lease_thread.stop().await;
     result
+}
+
+fn log_start(settings: &Settings) {
+    tracing::info!("cert-controller-manager {} starts", config::version());
+    if !settings.without_effect.is_empty() {
+        let flags = settings.without_effect.join(", ");
+        tracing::info!("these flags have no effect: {flags}");
+    }
+}
+
+/// Opens the administration port, if it is enabled.
+async fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    match settings.server {
+        Some(address) => Ok(Some(admin::listen(address).await?.into_std()?)),
+        None => Ok(None),
+    }
 }
 
 async fn manage(context: Context, candidate: Option<Candidate>) -> anyhow::Result<Infallible> {

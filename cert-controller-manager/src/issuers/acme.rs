@@ -31,13 +31,9 @@ use super::{
     status,
 };
 use crate::{
-    api::{
-        Issuer, IssuerKey, ObjectKey,
-        issuer::{AcmeSpec, SolverKind},
-        well_known,
-    },
+    api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, well_known},
     runtime::errors::brief,
-    solvers::{registry::SolverRoutes, routed::RoutedSolver},
+    solvers::routed::RoutedSolver,
 };
 
 impl Controller {
@@ -100,15 +96,7 @@ impl Controller {
         if let Some(profile) = &spec.profile {
             check_profile(&ca, profile, asks_ca).await?;
         }
-        let inputs = IssuerInputs {
-            server: spec.server.clone(),
-            secret_hash: stored.hash,
-            account: found.account.url().to_owned(),
-            routes: SolverRoutes::all(SolverKind::of(spec)),
-            profile: spec.profile.clone(),
-            preferred_chain: spec.preferred_chain.clone(),
-            nameservers,
-        };
+        let inputs = IssuerInputs::of(spec, stored.hash, found.account.url(), nameservers);
         let quota = self.quota(key, issuer, found.account.url());
         self.install(key, inputs, ca, found.account, quota);
         Ok(Facts::Acme(found.registration))

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use cert_lib::{acme::client::Client as AcmeClient, solve::dns01::Nameserver};
 
-use crate::solvers::registry::SolverRoutes;
+use crate::{
+    api::issuer::{AcmeSpec, SolverKind},
+    solvers::registry::SolverRoutes,
+};
 
 /// An issuer and what it was built from. An unchanged issuer keeps its connections and nonces.
 pub(super) struct BuiltIssuer {
@@ -22,4 +25,24 @@ pub(super) struct IssuerInputs {
     pub(super) profile: Option<String>,
     pub(super) preferred_chain: Option<String>,
     pub(super) nameservers: Vec<Nameserver>,
+}
+
+impl IssuerInputs {
+    /// The inputs of an issuer with this URL of its account.
+    pub(super) fn of(
+        spec: &AcmeSpec,
+        secret_hash: String,
+        account: &str,
+        nameservers: Vec<Nameserver>,
+    ) -> Self {
+        Self {
+            server: spec.server.clone(),
+            secret_hash,
+            account: account.to_owned(),
+            routes: SolverRoutes::all(SolverKind::of(spec)),
+            profile: spec.profile.clone(),
+            preferred_chain: spec.preferred_chain.clone(),
+            nameservers,
+        }
+    }
 }

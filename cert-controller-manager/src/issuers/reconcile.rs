@@ -36,23 +36,10 @@ impl Controller {
         let issuer = self.records.issuer(&name);
         let served = issuer.filter(|issuer| is_served(issuer.as_ref(), &self.classes));
         let Some(issuer) = served else {
-            self.registry.forget(&name);
-            self.solvers.forget(&name);
-            self.records.forget(&name);
-            self.metrics.forget_issuer(&name);
-            let _ = self.changed.send(name);
+            self.forget(name);
             return None;
         };
-        if issuer
-            .annotations()
-            .get(well_known::OPERATION)
-            .is_some_and(|it| it == well_known::RECONCILE)
-        {
-            self.records.change(&name, |record| record.wait = None);
-            if let Err(error) = self.remove_operation_annotation(&name, &issuer).await {
-                tracing::warn!(issuer = %name, "issuer {name}: cannot remove the annotation {}: {}", well_known::OPERATION, brief(&error));
-            }
-        }
+        self.accept_requested_pass(&name, &issuer).await;
         let prepared = self.prepare(&name, &issuer).await;
         let again = self.retry_delay(&name, &prepared);
         let outcome = match prepared {
@@ -74,6 +61,27 @@ impl Controller {
                     if is_refusal(&error) { requeue::REFUSED } else { requeue::after(&error) };
                 Some(again.map_or(wait, |again| again.max(wait)))
             }
+        }
+    }
+
+    /// Removes all state of an issuer that is not served, and queues its Certificates.
+    fn forget(&self, name: IssuerKey) {
+        self.registry.forget(&name);
+        self.solvers.forget(&name);
+        self.records.forget(&name);
+        self.metrics.forget_issuer(&name);
+        let _ = self.changed.send(name);
+    }
+
+    /// Removes the annotation that requests this pass, and resets the back-off.
+    async fn accept_requested_pass(&self, name: &IssuerKey, issuer: &Issuer) {
+        let operation = issuer.annotations().get(well_known::OPERATION);
+        if operation.is_none_or(|it| it != well_known::RECONCILE) {
+            return;
+        }
+        self.records.change(name, |record| record.wait = None);
+        if let Err(error) = self.remove_operation_annotation(name, issuer).await {
+            tracing::warn!(issuer = %name, "issuer {name}: cannot remove the annotation {}: {}", well_known::OPERATION, brief(&error));
         }
     }
 

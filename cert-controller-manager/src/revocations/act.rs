@@ -1,7 +1,9 @@
 //! Executes the next step of the plan.
 
+use std::sync::Arc;
+
 use cert_lib::{
-    issue::{Disposition, RevocationReason},
+    issue::{Disposition, Issuer, RevocationReason},
     model::bundle::LeafDigest,
     plan::backoff::{self, Backoff},
 };
@@ -35,6 +37,17 @@ enum Outcome {
     Later(String, Option<Disposition>),
     /// Another worker asks the CA of this tenant; nothing was tried.
     OtherWorker,
+}
+
+/// The outcomes of one pass.
+#[derive(Default)]
+struct Attempts {
+    errors: Vec<String>,
+    /// The longest wait before a retry.
+    backoff: Option<Backoff>,
+    waits_for_issuer: bool,
+    /// Number of certificates for other workers.
+    postponed: usize,
 }
 
 impl Controller {
@@ -120,47 +133,36 @@ impl Controller {
         backups: &[Backup],
     ) -> kube::Result<Option<Timestamp>> {
         let previous = status::backoff(pass.revocation).map(|backoff| backoff.interval);
-        let (mut errors, mut waits, mut waits_for_issuer) = (Vec::new(), Vec::new(), false);
-        let mut postponed = 0;
+        let mut attempts = Attempts::default();
         for backup in backups {
-            let mut add_error = |why| errors.push(format!("{}: {why}", backup.text));
-            match self.revoke_one(&pass, backup).await? {
+            let outcome = self.revoke_one(&pass, backup).await?;
+            match outcome {
                 Outcome::Revoked => {
                     let done = pass.observed.backups.iter_mut().filter(|it| *it == backup);
                     done.for_each(|it| it.revoked = true);
                 }
-                Outcome::Refused(why) => {
-                    add_error(why);
+                Outcome::Refused(_) => {
                     lists.secrets.remove(&backup.listed());
                     lists.failed_secrets.insert(backup.listed());
                 }
-                Outcome::Later(why, None) => {
-                    add_error(why);
-                    waits_for_issuer = true;
-                }
-                Outcome::Later(why, Some(disposition)) => {
-                    add_error(why);
-                    waits.push(backoff::after(disposition, previous, pass.now));
-                }
-                Outcome::OtherWorker => postponed += 1,
+                Outcome::Later(..) | Outcome::OtherWorker => {}
             }
+            attempts.record(&backup.text, outcome, |disposition| {
+                backoff::after(disposition, previous, pass.now)
+            });
         }
-        if postponed == backups.len() {
+        if attempts.postponed == backups.len() {
             return Ok(Some(pass.now));
         }
-        let errors = (!errors.is_empty())
-            .then(|| format!("errors during revocation: {}", errors.join("; ")));
         match plan::next(&pass.observed, Some(lists), pass.renew, pass.date, true, pass.now) {
-            Step::Finish(lists) => self.finish(&pass, lists, errors).await,
+            Step::Finish(lists) => self.finish(&pass, lists, attempts.message()).await,
             Step::Revoke(lists, _) => {
-                let backoff = waits.into_iter().max_by_key(|wait: &Backoff| wait.until);
-                let message = errors.unwrap_or_else(|| "revoking old certificate".to_owned());
-                let update =
-                    StatusUpdate { backoff, ..StatusUpdate::pending(message, Some(lists)) };
+                let message = attempts.message();
+                let message = message.unwrap_or_else(|| "revoking old certificate".to_owned());
+                let pending = StatusUpdate::pending(message, Some(lists));
+                let update = StatusUpdate { backoff: attempts.backoff, ..pending };
                 self.publish_status(pass.key, pass.revocation, &update).await?;
-                let soon = pass.now + if postponed > 0 { POSTPONED_RECHECK } else { FALLBACK };
-                let waits = backoff.filter(|_| !waits_for_issuer && postponed == 0);
-                Ok(Some(waits.map_or(soon, |it| it.until)))
+                Ok(Some(attempts.next_at(pass.now)))
             }
             Step::Refuse(_) | Step::Annotate(_) | Step::Begin(..) | Step::Renew(..) => {
                 Ok(Some(pass.now + FALLBACK))
@@ -172,17 +174,9 @@ impl Controller {
         let Some(key) = &backup.issuer else {
             return Ok(Outcome::Refused("its issuer is unknown".to_owned()));
         };
-        let issuer = match self.issuers.lookup(key) {
-            Lookup::Ready { issuer, .. } => issuer,
-            Lookup::Missing => {
-                return Ok(Outcome::Later(format!("issuer {key} does not exist"), None));
-            }
-            Lookup::Unknown => {
-                return Ok(Outcome::Later(format!("issuer {key} has not been checked yet"), None));
-            }
-            Lookup::NotReady(why) => {
-                return Ok(Outcome::Later(format!("issuer {key} not ready: {why}"), None));
-            }
+        let issuer = match ready(key, self.issuers.lookup(key)) {
+            Ok(issuer) => issuer,
+            Err(why) => return Ok(Outcome::Later(why, None)),
         };
         // CAs of tenants are asked by the workers for that tenant: the next pass runs there.
         if let Some(tenant) = key.tenant()
@@ -235,6 +229,47 @@ impl Controller {
         };
         self.publish_status(pass.key, pass.revocation, &update).await?;
         Ok(None)
+    }
+}
+
+impl Attempts {
+    /// Adds the outcome for the certificate with this serial number.
+    fn record(&mut self, serial: &str, outcome: Outcome, backoff: impl Fn(Disposition) -> Backoff) {
+        match outcome {
+            Outcome::Revoked => {}
+            Outcome::OtherWorker => self.postponed += 1,
+            Outcome::Refused(why) => self.errors.push(format!("{serial}: {why}")),
+            Outcome::Later(why, disposition) => {
+                self.errors.push(format!("{serial}: {why}"));
+                self.waits_for_issuer |= disposition.is_none();
+                let waits = self.backoff.into_iter().chain(disposition.map(backoff));
+                self.backoff = waits.max_by_key(|wait| wait.until);
+            }
+        }
+    }
+
+    fn message(&self) -> Option<String> {
+        (!self.errors.is_empty())
+            .then(|| format!("errors during revocation: {}", self.errors.join("; ")))
+    }
+
+    /// The time of the next pass.
+    fn next_at(&self, now: Timestamp) -> Timestamp {
+        match self.backoff {
+            _ if self.postponed > 0 => now + POSTPONED_RECHECK,
+            Some(backoff) if !self.waits_for_issuer => backoff.until,
+            Some(_) | None => now + FALLBACK,
+        }
+    }
+}
+
+/// The issuer, or why it cannot revoke.
+fn ready(key: &IssuerKey, found: Lookup) -> Result<Arc<dyn Issuer>, String> {
+    match found {
+        Lookup::Ready { issuer, .. } => Ok(issuer),
+        Lookup::Missing => Err(format!("issuer {key} does not exist")),
+        Lookup::Unknown => Err(format!("issuer {key} has not been checked yet")),
+        Lookup::NotReady(why) => Err(format!("issuer {key} not ready: {why}")),
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     runtime::watcher::{self, Event},
@@ -248,19 +248,10 @@ where
     let mut progress = Progress::None;
     let mut pause = FIRST_PAUSE;
     loop {
-        // A list needs a deadline. A watch has one in the watcher, and may be idle.
-        let next = match progress {
-            // This includes new lists of an expired watch.
-            Progress::Listed => events.next().await,
-            Progress::None => match timeout(LIST_DEADLINE, events.next()).await {
-                Ok(next) => next,
-                Err(_) => return (progress, None),
-            },
-        };
+        let Some(next) = next_event(&mut events, progress).await else { return (progress, None) };
         pages.decoded();
         match next {
-            None => return (progress, None),
-            Some(Ok(event)) => {
+            Ok(event) => {
                 let is_listed = matches!(event, Event::InitDone);
                 watched.handle(event, &mut unseen);
                 if is_listed {
@@ -269,7 +260,7 @@ where
                 }
                 pause = FIRST_PAUSE;
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 if let ControlFlow::Break(found) = watched.failed(&error, progress) {
                     return (progress, found);
                 }
@@ -277,6 +268,16 @@ where
                 pause = longer(pause);
             }
         }
+    }
+}
+
+/// The next event; `None` after the deadline. A list needs one. A watch has one in the watcher, and may
+/// be idle.
+async fn next_event<S: Stream + Unpin>(events: &mut S, progress: Progress) -> Option<S::Item> {
+    match progress {
+        // This includes new lists of an expired watch.
+        Progress::Listed => events.next().await,
+        Progress::None => timeout(LIST_DEADLINE, events.next()).await.ok().flatten(),
     }
 }
 

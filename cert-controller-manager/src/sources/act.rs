@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::{
     controller::Clusters,
-    decide::{Change, SourceState, finalizer},
+    decide::Change,
     feedback::Feedback,
     owned_certificates::OwnedCertificate,
+    state::{SourceState, finalizer},
 };
 use crate::{
     api::{Certificate, CertificateCluster, ObjectKey},

@@ -1,6 +1,6 @@
 //! Compares the Certificates of a source object with the desired ones and returns changes. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use cert_lib::model::name::DnsName;
@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::{
     annotations::{FORWARD_OWNER_REFS, SOURCE_CLASS},
-    extract::{DesiredCertificate, Extracted},
-    key::SourceKey,
+    disposal::Disposal,
+    extract::DesiredCertificate,
     object::Object,
     owned_certificates::OwnedCertificate,
+    state::SourceState,
 };
 use crate::{
     api::{
         Certificate, CertificateCluster, ObjectKey, certificate::CertificateSpec, names,
         trim::MAX_OWNERS, well_known,
     },
-    config::SourceSettings,
     runtime::merge::difference,
 };
 
@@ -46,22 +46,6 @@ pub enum Change {
     Delete(Box<OwnedCertificate>),
 }
 
-/// The input of [`decide`]: a source object and its Certificates.
-pub struct SourceState<'a> {
-    /// The key of the source object.
-    pub key: &'a SourceKey,
-    /// The source object; `None` only if it is certainly absent.
-    pub object: Option<&'a Object>,
-    /// The desired certificates; empty if the object is absent.
-    pub extracted: &'a Extracted,
-    /// The Certificates that the object owns.
-    pub owned: &'a [OwnedCertificate],
-    /// Whether the target is a separate cluster.
-    pub has_target: bool,
-    /// The configuration of the source controllers.
-    pub settings: &'a SourceSettings,
-}
-
 /// The output of [`decide`].
 #[derive(Debug, Default)]
 pub struct Decision {
@@ -75,58 +59,47 @@ pub struct Decision {
 #[must_use]
 pub fn decide(state: &SourceState<'_>) -> Decision {
     let desired_by_secret = state.desired_by_secret();
-    let mut changes = Vec::new();
+    let disposal = |certificate| (certificate, state.disposal(certificate, &desired_by_secret));
+    let owned: Vec<(&OwnedCertificate, Disposal)> = state.owned.iter().map(disposal).collect();
     let mut served = vec![false; state.extracted.certificates.len()];
-    let mut keeps_finalizer = false;
-    let mut orphans = Vec::new();
-    for certificate in state.owned {
-        let disposal = state.disposal(certificate, &desired_by_secret);
-        keeps_finalizer |= certificate.key.cluster == CertificateCluster::Target
-            && disposal != Disposal::LeaveAlone;
-        match disposal {
-            Disposal::LeaveAlone | Disposal::Hold => {}
+    let mut changes = Vec::new();
+    for (certificate, disposal) in &owned {
+        match *disposal {
+            Disposal::LeaveAlone | Disposal::Hold | Disposal::Adopt(_) => {}
             Disposal::Delete if certificate.deleting => {}
-            Disposal::Delete => changes.push(Change::Delete(Box::new(certificate.clone()))),
+            Disposal::Delete => changes.push(delete(certificate)),
             Disposal::Keep(index) => {
                 served[index] = true;
                 let patch = state.patch(certificate, &state.extracted.certificates[index]);
-                changes
-                    .extend(patch.map(|patch| Change::Patch(Box::new(certificate.clone()), patch)));
+                changes.extend(patch.map(|patch| change(certificate, patch)));
             }
-            Disposal::Adopt(index) => orphans.push((certificate, index)),
         }
     }
-    for (certificate, index) in orphans {
-        let certificate = Box::new(certificate.clone());
-        match state.object {
-            // A Certificate with a current owner wins over an orphan. An adoption replaces the
-            // whole list of owners, and with too many owners the list is incomplete.
-            Some(object) if !served[index] && certificate.references.len() <= MAX_OWNERS => {
-                served[index] = true;
-                let desired = &state.extracted.certificates[index];
-                let patch = state.adoption(object, &certificate, desired);
-                changes.push(Change::Patch(certificate, patch));
-            }
-            Some(_) | None => changes.push(Change::Delete(certificate)),
+    // A Certificate with a current owner wins over an orphan.
+    for (certificate, disposal) in &owned {
+        if let Disposal::Adopt(index) = *disposal {
+            changes.push(state.adopt_or_delete(certificate, index, &mut served));
         }
     }
     let there = served.iter().filter(|served| **served).count();
-    let missing = state.extracted.certificates.iter().zip(&served).filter(|(_, served)| !**served);
-    for (certificate, _) in missing.take(MAX_CERTIFICATES.saturating_sub(there)) {
-        if let Some(object) = state.object {
-            changes.push(Change::Create(Box::new(state.certificate(object, certificate))));
-        }
-    }
-    if let Some(object) = state.object {
-        let has = object.finalizers.contains(&finalizer(state.key, state.settings));
-        match (has, keeps_finalizer) {
-            // The finalizer must exist before the objects that it protects.
-            (false, true) if !object.deleting => changes.insert(0, Change::AddFinalizer),
-            (true, false) => changes.push(Change::RemoveFinalizer),
-            _ => {}
-        }
+    changes.extend(state.missing(&served, MAX_CERTIFICATES.saturating_sub(there)));
+    let keeps_finalizer = owned.iter().any(|(certificate, disposal)| {
+        certificate.key.cluster == CertificateCluster::Target && *disposal != Disposal::LeaveAlone
+    });
+    match state.finalizer_change(keeps_finalizer) {
+        // The finalizer must exist before the objects that it protects.
+        Some(Change::AddFinalizer) => changes.insert(0, Change::AddFinalizer),
+        other => changes.extend(other),
     }
     Decision { changes, problem: left_out(served.len(), there) }
+}
+
+fn change(certificate: &OwnedCertificate, patch: Value) -> Change {
+    Change::Patch(Box::new(certificate.clone()), patch)
+}
+
+fn delete(certificate: &OwnedCertificate) -> Change {
+    Change::Delete(Box::new(certificate.clone()))
 }
 
 /// A message if not all requested certificates are created.
@@ -140,84 +113,43 @@ fn left_out(requested: usize, there: usize) -> Option<String> {
     })
 }
 
-/// Indexes of the desired certificates, by their Secret.
-type DesiredBySecret = HashMap<ObjectKey, usize>;
-
-#[derive(Eq, PartialEq)]
-enum Disposal {
-    LeaveAlone,
-    /// Leave unchanged, and keep the finalizer.
-    Hold,
-    Delete,
-    /// It belongs to the desired certificate at this index.
-    Keep(usize),
-    /// Like `Keep`, but the owner has a former uid: objects get new ones when a cluster is restored.
-    Adopt(usize),
-}
-
 impl SourceState<'_> {
-    fn desired_by_secret(&self) -> DesiredBySecret {
-        let mut desired_by_secret = DesiredBySecret::new();
-        for (index, certificate) in self.extracted.certificates.iter().enumerate() {
-            desired_by_secret.entry(certificate.secret.clone()).or_insert(index);
-            desired_by_secret.entry(self.secret(certificate)).or_insert(index);
-        }
-        desired_by_secret
-    }
-
-    fn disposal(
+    /// Adopts an orphan for the desired certificate at `index`, unless that has a Certificate already.
+    fn adopt_or_delete(
         &self,
         certificate: &OwnedCertificate,
-        desired_by_secret: &DesiredBySecret,
-    ) -> Disposal {
-        let index =
-            certificate.secret.as_ref().and_then(|secret| desired_by_secret.get(secret).copied());
-        // A Certificate with several owners is deleted with the last one.
-        if certificate.owners.len() > 1 && index.is_none() {
-            return Disposal::LeaveAlone;
+        index: usize,
+        served: &mut [bool],
+    ) -> Change {
+        match self.object {
+            // An adoption replaces the whole list of owners, and with too many owners the list is
+            // incomplete.
+            Some(object) if !served[index] && certificate.references.len() <= MAX_OWNERS => {
+                served[index] = true;
+                let desired = &self.extracted.certificates[index];
+                change(certificate, self.adoption(object, certificate, desired))
+            }
+            Some(_) | None => delete(certificate),
         }
-        let Some(object) = self.object else { return Disposal::Delete };
-        let of_this = |(key, uid): &(SourceKey, Option<String>)| {
-            key == self.key && uid.as_ref().is_none_or(|uid| *uid == object.uid)
-        };
-        if !certificate.owners.iter().any(of_this) {
-            return match index {
-                _ if !self.extracted.responsible || object.deleting || certificate.deleting => {
-                    Disposal::Delete
-                }
-                _ if self.extracted.held => Disposal::Hold,
-                Some(index) => Disposal::Adopt(index),
-                None => Disposal::Delete,
-            };
-        }
-        let has_finalizer = object.finalizers.contains(&finalizer(self.key, self.settings));
-        if object.deleting {
-            // Garbage collection deletes or orphans objects with an owner reference.
-            return if certificate.key.cluster == CertificateCluster::Target || has_finalizer {
-                Disposal::Delete
-            } else {
-                Disposal::LeaveAlone
-            };
-        }
-        if !self.extracted.responsible {
-            let made_for = certificate.annotations.get(SOURCE_CLASS);
-            let is_ours = made_for.is_some_and(|class| self.settings.classes.serves(Some(class)));
-            let by_finalizer =
-                certificate.key.cluster == CertificateCluster::Target && has_finalizer;
-            return if is_ours || by_finalizer { Disposal::Delete } else { Disposal::LeaveAlone };
-        }
-        if self.extracted.held {
-            return Disposal::Hold;
-        }
-        index.map_or(Disposal::Delete, Disposal::Keep)
     }
 
-    /// The Secret of the Certificate.
-    fn secret(&self, certificate: &DesiredCertificate) -> ObjectKey {
-        let elsewhere = self.settings.target_namespace.as_ref().filter(|_| self.has_target);
-        match elsewhere {
-            Some(namespace) => ObjectKey::new(namespace, &certificate.secret.name),
-            None => certificate.secret.clone(),
+    /// Creates at most `room` of the Certificates that are not there.
+    fn missing(&self, served: &[bool], room: usize) -> impl Iterator<Item = Change> {
+        let missing =
+            self.extracted.certificates.iter().zip(served).filter(|(_, served)| !**served);
+        let missing = missing.take(room).map(|(desired, _)| desired);
+        let create = |object, desired| Change::Create(Box::new(self.certificate(object, desired)));
+        self.object
+            .into_iter()
+            .flat_map(move |object| missing.clone().map(move |desired| create(object, desired)))
+    }
+
+    fn finalizer_change(&self, is_needed: bool) -> Option<Change> {
+        let object = self.object?;
+        match (self.has_finalizer(object), is_needed) {
+            (false, true) if !object.deleting => Some(Change::AddFinalizer),
+            (true, false) => Some(Change::RemoveFinalizer),
+            _ => None,
         }
     }
 
@@ -352,16 +284,6 @@ impl SourceState<'_> {
             all.insert(crate::api::owners::OWNERS.to_owned(), json!(text));
         }
         all
-    }
-}
-
-/// Our finalizer for objects of this kind. It contains the class unless that is the default.
-#[must_use]
-pub fn finalizer(key: &SourceKey, settings: &SourceSettings) -> String {
-    let plain = key.kind.row().finalizer;
-    match settings.classes.main() {
-        well_known::DEFAULT_CLASS => plain.to_owned(),
-        class => format!("{class}.{plain}"),
     }
 }
 

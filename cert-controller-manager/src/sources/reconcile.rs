@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::{
     act::{Act, Failure},
     controller::Sources,
-    decide::{Decision, SourceState, decide},
+    decide::{Decision, decide},
     entry::Entries,
     extract::{Extracted, extract},
     index::Known,
     key::SourceKey,
     owned_certificates::OwnedCertificate,
+    state::SourceState,
 };
 use crate::runtime::heavy::heavy;
 

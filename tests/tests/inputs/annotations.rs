@@ -10,9 +10,10 @@ use cert_controller_manager::{
     certificates::syntax::is_subdomain,
     config::SourceSettings,
     sources::{
-        decide::{Change, SourceState, decide},
+        decide::{Change, decide},
         extract::extract,
         object::Source,
+        state::SourceState,
     },
 };
 use cert_lib::model::{name::DnsName, request};

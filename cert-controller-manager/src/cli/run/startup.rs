@@ -1,10 +1,10 @@
 //! Starts the process: creates the controllers and starts all watches while it waits for its
 //! [`LeaderTerm`].
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     answer,
     api::{CertificateKey, IssuerKey},
+    issuers::controller::Controller as Issuers,
     runtime::{
         clusters::Clusters, identity::identify, lease_thread::Candidate, role::Role, tasks::Tasks,
     },
@@ -28,37 +29,11 @@ pub(super) async fn start(
     tasks: &mut Tasks,
 ) -> anyhow::Result<Infallible> {
     let (changed, changed_issuers) = mpsc::unbounded_channel();
-    let issuers = context.settings.controllers.issuer;
-    let issuers =
-        match issuers.then(|| wiring::issuers(&context, wiring::solvers(), changed, tasks)) {
-            Some(issuers) => Some(Arc::new(issuers?)),
-            None => None,
-        };
-    let issuer_lists = match &issuers {
-        Some(issuers) => watches::issuers(&context, issuers, tasks),
-        None => IssuerLists::default(),
-    };
+    let issuers = issuers(&context, changed, tasks)?;
     let mut term = LeaderTerm::new(&context, candidate);
-    // Issuers need only the default cluster. All other controllers need the ids of the clusters.
-    let identity = {
-        let identify = identify_both(&context);
-        tokio::pin!(identify);
-        tokio::select! {
-            identity = &mut identify => identity,
-            result = term.begin(tasks) => {
-                result?;
-                if let Some(issuers) = &issuers {
-                    term.issuers(issuers, &issuer_lists, tasks);
-                }
-                identify.await
-            }
-        }
-    };
-    check(&identity, &context.clusters)?;
-    let mut issuing = match &issuers {
-        Some(issuers) => Some(wiring::issuing(&context, &identity, issuers, tasks).await?),
-        None => None,
-    };
+    let identity = identify_clusters(&context, &mut term, issuers.as_ref(), tasks).await?;
+    let mut issuing =
+        issuers.as_ref().map(|(issuers, _)| wiring::issuing(&context, &identity, issuers, tasks));
     let sources = wiring::sources(&context, &identity, tasks);
     let lists = watches::issuing(&context, issuing.as_ref(), &sources, tasks);
     watches::sources(&context, &sources, tasks);
@@ -71,16 +46,53 @@ pub(super) async fn start(
     }
 
     term.begin(tasks).await?;
-    if let Some(issuers) = &issuers {
-        term.issuers(issuers, &issuer_lists, tasks);
+    if let Some((issuers, issuer_lists)) = &issuers {
+        term.issuers(issuers, issuer_lists, tasks);
     }
     term.sources(&sources, &lists, tasks);
-    if let Some(issuing) = &issuing {
-        term.certificates(issuing, lists, &issuer_lists, tasks).await;
+    if let (Some(issuing), Some((_, issuer_lists))) = (&issuing, &issuers) {
+        term.certificates(issuing, lists, issuer_lists, tasks).await;
         term.revocations(issuing, revocation_lists, tasks);
     }
     // All work happens in tasks now.
     std::future::pending().await
+}
+
+/// Creates the issuer controller and starts its watches, if it is enabled.
+fn issuers(
+    context: &Context,
+    changed: UnboundedSender<IssuerKey>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Option<(Arc<Issuers>, IssuerLists)>> {
+    if !context.settings.controllers.issuer {
+        return Ok(None);
+    }
+    let issuers = Arc::new(wiring::issuers(context, wiring::solvers(), changed, tasks)?);
+    let lists = watches::issuers(context, &issuers, tasks);
+    Ok(Some((issuers, lists)))
+}
+
+/// Waits for the ids of the clusters. If the term begins in the meantime, the issuer controller runs:
+/// it needs only the default cluster. All other controllers need the ids.
+async fn identify_clusters(
+    context: &Context,
+    term: &mut LeaderTerm<'_>,
+    issuers: Option<&(Arc<Issuers>, IssuerLists)>,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Identity> {
+    let mut identify = pin!(identify_both(context));
+    let identity = tokio::select! {
+        identity = &mut identify => identity,
+        result = term.begin(tasks) => {
+            result?;
+            if let Some((issuers, lists)) = issuers {
+                term.issuers(issuers, lists, tasks);
+            }
+            identify.await
+        }
+    };
+    check(&identity, &context.clusters)?;
+    Ok(identity)
 }
 
 async fn identify_both(context: &Context) -> Identity {
@@ -124,7 +136,7 @@ fn answer(context: &Context, tasks: &mut Tasks) {
 /// Forwards changes of issuers, solvers and published proofs to the queues of other controllers.
 fn forward_changes(
     issuing: &mut Issuing,
-    mut changed_issuers: mpsc::UnboundedReceiver<IssuerKey>,
+    mut changed_issuers: UnboundedReceiver<IssuerKey>,
     tasks: &mut Tasks,
 ) {
     let (_, none) = mpsc::unbounded_channel();

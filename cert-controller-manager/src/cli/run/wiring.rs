@@ -134,35 +134,38 @@ fn http(context: &Context, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result
 }
 
 /// Creates the controllers of Certificates and CertificateRevocations.
-pub(super) async fn issuing(
+pub(super) fn issuing(
     context: &Context,
     identity: &Identity,
     issuers: &Issuers,
     tasks: &mut Tasks,
-) -> anyhow::Result<Issuing> {
-    let (settings, clusters) = (&context.settings, &context.clusters);
-    let realm = Realm::new(settings.certificates.classes.main(), &identity.source);
+) -> Issuing {
+    let dns = &context.settings.dns;
+    let realm = Realm::new(context.settings.certificates.classes.main(), &identity.source);
     let (wake, owners) = mpsc::unbounded_channel();
-    let entries = Arc::new(Entries::new(
-        settings.dns.namespace.clone(),
-        settings.dns.class.clone(),
-        realm.clone(),
-        wake,
-    ));
+    let entries = Entries::new(dns.namespace.clone(), dns.class.clone(), realm.clone(), wake);
+    let entries = Arc::new(entries);
     let solver = Arc::new(solver(context, &realm, entries.clone()));
     issuers.solvers.add(SolverKind::DnsEntry, solver);
-    let mut handle = |client: Client| ClusterHandle {
-        events: event_recorder(client.clone(), tasks),
-        certificates: Stores::of(client.clone()),
-        client,
-    };
+    let certificates = certificates(context, identity, realm, issuers, tasks);
+    let revocations = Arc::new(revocations(context, &certificates, tasks));
+    Issuing { certificates: Arc::new(certificates), revocations, entries, owners }
+}
+
+/// Creates the Certificate controller.
+fn certificates(
+    context: &Context,
+    identity: &Identity,
+    realm: Realm,
+    issuers: &Issuers,
+    tasks: &mut Tasks,
+) -> Certificates {
+    let (settings, clusters) = (&context.settings, &context.clusters);
     let queue = Arc::new(Queue::default());
     let records = CertificateRecords::default();
-    let certificates = Certificates {
-        clusters: CertificateClusters {
-            source: handle(clusters.source.0.clone()),
-            target: handle(clusters.target.0.clone()),
-        },
+    let (orders_at_once, clock) = (settings.certificates.orders_at_once, context.clock.clone());
+    Certificates {
+        clusters: certificate_clusters(context, tasks),
         lists: ListedClusters::default(),
         places: ClusterIdentities {
             source: identity.source.clone(),
@@ -180,11 +183,7 @@ pub(super) async fn issuing(
             Stores::of(clusters.default.0.clone()).at(&settings.issuers.namespace),
             realm,
         ),
-        admission: Admission::new(
-            settings.certificates.orders_at_once,
-            context.clock.clone(),
-            queue.clone(),
-        ),
+        admission: Admission::new(orders_at_once, clock.clone(), queue.clone()),
         issuers: issuers.registry.clone(),
         solvers: issuers.solvers.clone(),
         settings: settings.certificates.clone(),
@@ -192,34 +191,36 @@ pub(super) async fn issuing(
             renewal_window: settings.certificates.renewal_window,
             renew_before_percentage: settings.certificates.renew_before_percentage,
         },
-        clock: context.clock.clone(),
+        clock,
         metrics: context.metrics.clone(),
         queue,
-    };
-    let revocations = Arc::new(revocations(context, &certificates, tasks));
-    Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
+    }
 }
 
 /// Creates the CertificateRevocation controller, for the clusters with Certificates.
 fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks) -> Revocations {
-    let clusters = &context.clusters;
-    let mut handle = |client: Client| ClusterHandle {
-        events: event_recorder(client.clone(), tasks),
-        certificates: Stores::of(client.clone()),
-        client,
-    };
     Revocations {
-        clusters: CertificateClusters {
-            source: handle(clusters.source.0.clone()),
-            target: handle(clusters.target.0.clone()),
-        },
-        target: clusters.target.clone(),
+        clusters: certificate_clusters(context, tasks),
+        target: context.clusters.target.clone(),
         places: certificates.places.clone(),
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
         index: RevocationIndex::default(),
         queue: Arc::new(Queue::default()),
+    }
+}
+
+/// The clusters with Certificates, each with an event recorder for one controller.
+fn certificate_clusters(context: &Context, tasks: &mut Tasks) -> CertificateClusters {
+    let mut handle = |client: Client| ClusterHandle {
+        events: event_recorder(client.clone(), tasks),
+        certificates: Stores::of(client.clone()),
+        client,
+    };
+    CertificateClusters {
+        source: handle(context.clusters.source.0.clone()),
+        target: handle(context.clusters.target.0.clone()),
     }
 }
 

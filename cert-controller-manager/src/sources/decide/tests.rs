@@ -3,10 +3,12 @@ use std::{slice::from_ref, sync::Arc};
 use super::*;
 use crate::{
     api::{CertificateKey, ClusterId},
+    config::SourceSettings,
     sources::{
         annotations::Options,
         entry::{Entries, NamespaceFilter},
-        key::Kind,
+        extract::Extracted,
+        key::{Kind, SourceKey},
         names::NameList,
         owned_certificates::OwnerScope,
     },
