@@ -95,7 +95,9 @@ where
 }
 
 /// The objects of one kind in all namespaces of a cluster.
-pub struct Stores<K: Clone>(Arc<dyn Fn(&str) -> Arc<dyn Store<K>> + Send + Sync>);
+pub struct Stores<K: Clone>(Arc<AtNamespace<K>>);
+
+type AtNamespace<K> = dyn Fn(&str) -> Arc<dyn Store<K>> + Send + Sync;
 
 impl<K: Clone> Clone for Stores<K> {
     fn clone(&self) -> Self {
