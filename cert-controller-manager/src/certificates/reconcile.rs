@@ -76,9 +76,11 @@ impl Controller {
             return Ok(Some(self.clock.now() + UNKNOWN_RECHECK));
         }
         let Some(certificate) = self.index.get(key) else {
+            self.records.forget(key);
             return self.clean_up_deleted(key).await;
         };
         if certificate.metadata.deletion_timestamp.is_some() {
+            self.records.forget_all_but_deletion(key);
             let again = self.clean_up_deleted(key).await?;
             let kept_until = self.release(key, &certificate).await?;
             return Ok(again.into_iter().chain(kept_until).min());
@@ -290,10 +292,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Deletes order, challenge records and state of a Certificate that is deleted or being
-    /// deleted.
+    /// Deletes order and challenge records of a Certificate that is deleted or being deleted.
     async fn clean_up_deleted(&self, key: &CertificateKey) -> kube::Result<Option<Timestamp>> {
-        self.records.forget(key);
         self.give_up(key).await?;
         let swept = self.sweep(key).await;
         Ok((!swept).then(|| self.clock.now() + requeue::UNREACHABLE))

@@ -89,6 +89,16 @@ impl CertificateRecords {
         self.change(key, |record| record.ticket = Some(Box::new(ticket)));
     }
 
+    /// Forgets everything of a Certificate that is being deleted, except when that was first observed.
+    pub(super) fn forget_all_but_deletion(&self, key: &CertificateKey) {
+        let previous = self.with(key, |record| {
+            let (uid, deletion) = (record.uid, record.deletion);
+            let kept = CertificateRecord { uid, deletion, ..CertificateRecord::default() };
+            Some(std::mem::replace(record, kept))
+        });
+        drop(previous);
+    }
+
     /// Removes the record of a deleted Certificate.
     pub fn forget(&self, key: &CertificateKey) {
         let record = self.lock().remove(key);

@@ -232,6 +232,9 @@ mod tests {
         assert_eq!(records.deleted_since(&key, &certificate("1"), at(0)), at(0));
         assert_eq!(records.deleted_since(&key, &certificate("1"), at(60)), at(0));
         assert_eq!(records.deleted_since(&key, &certificate("2"), at(70)), at(70));
+        // Each pass of a Certificate that is being deleted forgets the rest.
+        records.forget_all_but_deletion(&key);
+        assert_eq!(records.deleted_since(&key, &certificate("2"), at(75)), at(70));
         records.forget(&key);
         assert_eq!(records.deleted_since(&key, &certificate("2"), at(80)), at(80));
     }

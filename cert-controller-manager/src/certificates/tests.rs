@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::{
         Certificate, CertificateCluster, CertificateKey, ClusterId, ClusterIdentities, IssuerKey,
-        ObjectKey, Realm, issuer::IssuerSpec,
+        ObjectKey, Realm, issuer::IssuerSpec, well_known,
     },
     config::CertificateSettings,
     issuers::{
@@ -323,4 +323,40 @@ async fn a_certificate_is_renewed_in_time_with_one_order() {
     let after = world.secrets.get(&ObjectKey::new("web", "site-tls")).unwrap();
     assert_ne!(before.data, after.data);
     assert_eq!(world.ca.placed(), 2);
+}
+
+/// The owner may create the Certificate again, so its Secret is kept for a while. A pass in between
+/// forgets everything else, but not when that while began.
+#[tokio::test]
+async fn a_deleted_certificate_is_released_when_its_owner_does_not_create_it_again() {
+    let world = World::new();
+    world.certificates.add(&json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+        "metadata": {
+            "namespace": "web", "name": "site", "uid": "u1", "resourceVersion": "2",
+            "creationTimestamp": "2026-11-30T11:59:00Z", "deletionTimestamp": "2026-11-30T12:00:00Z",
+            "finalizers": [well_known::SECRET_FINALIZER],
+            "ownerReferences": [{
+                "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "site", "uid": "i1",
+                "controller": true,
+            }],
+        },
+        "spec": {
+            "commonName": "site.example",
+            "secretRef": { "name": "site-tls", "namespace": "elsewhere" },
+        },
+    }));
+    let mut controller = world.controller();
+    controller.settings.cascade_delete = true;
+    let manager = Arc::new(controller);
+    manager.lists.complete(CertificateCluster::Source);
+    world.deliver(&manager);
+    let finalizers = || world.certificates.get(&certificate()).unwrap().metadata.finalizers;
+    for minutes in 0..2 {
+        manager.reconcile(key()).await;
+        assert!(finalizers().is_some_and(|it| it.len() == 1), "{minutes}: it waits for the owner");
+        world.clock.step(SignedDuration::from_mins(1));
+    }
+    manager.reconcile(key()).await;
+    assert_eq!(finalizers().unwrap_or_default(), Vec::<String>::new());
 }
