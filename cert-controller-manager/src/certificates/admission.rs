@@ -197,8 +197,12 @@ impl Admission {
         let (place, position) = previous.map_or((None, None), Ticket::split);
         match reason {
             Reason::Queued => {
-                let place =
-                    self.slots.enter(&order.issuer, &order.certificate, order.priority, place);
+                let certificate = &order.certificate;
+                let place = self.slots.enter(&order.issuer, certificate, order.priority, place);
+                // A slot became free after the check.
+                if place.has_slot() {
+                    self.slots.wake(certificate);
+                }
                 Some(Ticket::Slot(place))
             }
             Reason::QuotaExhausted => {
@@ -296,3 +300,6 @@ impl Permit {
         self.request.into_iter().for_each(Reservation::refund);
     }
 }
+
+#[cfg(test)]
+mod tests;

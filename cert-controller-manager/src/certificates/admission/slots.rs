@@ -143,12 +143,14 @@ impl OrderSlots {
         let id = PlaceId { priority, number };
         let admitted = admit(slots, id);
         drop(issuers);
-        self.wake(admitted.into_iter().filter(|(admitted, _)| *admitted != id));
+        let others = admitted.iter().filter(|(admitted, _)| *admitted != id);
+        others.for_each(|(_, key)| self.wake(key));
         Place { slots: self.clone(), issuer: issuer.clone(), tenant: key.tenant(), id }
     }
 
-    fn wake(&self, admitted: impl IntoIterator<Item = (PlaceId, CertificateKey)>) {
-        admitted.into_iter().for_each(|(_, key)| self.0.wake.push(key));
+    /// Queues a pass of a Certificate that has a slot.
+    pub(super) fn wake(&self, key: &CertificateKey) {
+        self.0.wake.push(key.clone());
     }
 
     fn now(&self) -> Timestamp {
@@ -178,7 +180,7 @@ impl Drop for Place {
             issuers.remove(&self.issuer);
         }
         drop(issuers);
-        self.slots.wake(admitted);
+        admitted.iter().for_each(|(_, key)| self.slots.wake(key));
     }
 }
 
