@@ -15,10 +15,10 @@ use kube::ResourceExt;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use self::entry::Summary;
-use self::entry::{Entry, version};
+use self::entry::{Age, Entry, version};
 use super::identity::RequestIdentity;
 use crate::{
-    api::{Certificate, CertificateCluster, CertificateKey, ObjectKey, trim::trim, well_known},
+    api::{Certificate, CertificateCluster, CertificateKey, ObjectKey, trim::trim},
     runtime::{small_set::SmallSet, watch},
 };
 
@@ -166,24 +166,15 @@ impl Index {
         &self,
         certificate: &Certificate,
         secret: &ObjectKey,
-        counts: impl Fn(&CertificateKey, &Certificate) -> bool,
+        counts: impl Fn(&CertificateKey, &Summary) -> bool,
     ) -> Option<CertificateKey> {
         let maps = self.read();
-        let age = |certificate: &Certificate| {
-            let created = certificate.creation_timestamp().map(|time| time.0);
-            // Creation times have a resolution of one second. Within it, an issued Certificate is
-            // the older one.
-            let unserved = !certificate.labels().contains_key(well_known::HASH);
-            (created, unserved, certificate.uid())
-        };
-        let own = age(certificate);
+        let own = Age::of(certificate);
         let others = maps.by_secret.get(secret)?.iter();
+        let others = others.filter_map(|key| Some((key, maps.certificates.get(key)?.summary())));
         others
-            .filter_map(|key| Some((key, maps.get(key)?)))
-            .filter(|(key, other)| {
-                other.metadata.deletion_timestamp.is_none() && counts(key, other.as_ref())
-            })
-            .filter(|(_, other)| other.uid() != certificate.uid() && age(other.as_ref()) < own)
+            .filter(|(_, other)| other.age.uid != own.uid && other.age < own)
+            .filter(|(key, other)| !other.is_deleting && counts(key, other))
             .map(|(key, _)| key.clone())
             .min()
     }

@@ -128,7 +128,7 @@ impl Controller {
         self.index.rival(certificate, secret, |key, other| {
             let may_write = self.settings.cross_namespace_secrets
                 || self.secret_grants.of(&key.object.namespace, secret) == SecretGrant::Given;
-            may_write && is_served(other, &self.settings.classes)
+            may_write && self.settings.classes.serves(other.class.as_deref())
         })
     }
 

@@ -31,10 +31,14 @@ enum Kept {
     Packed(Box<[u8]>),
 }
 
-/// What metrics show of a Certificate. The texts of its status come from an untrusted cluster, so only
-/// known ones are kept.
+/// What is needed of many Certificates at once: by metrics, and to compare those with the same Secret.
+/// The texts of a status come from an untrusted cluster, so only known ones are kept.
 #[derive(Debug)]
 pub struct Summary {
+    /// Decides which of several Certificates owns a Secret.
+    pub(super) age: Age,
+    /// Whether it has a deletion timestamp.
+    pub(super) is_deleting: bool,
     /// The annotation with its class.
     pub class: Option<Box<str>>,
     /// The issuer in its status.
@@ -49,13 +53,25 @@ pub struct Summary {
     pub renewal_at: Option<Timestamp>,
 }
 
+/// The order of Certificates with the same Secret: the least is the oldest.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Age {
+    created: Option<Timestamp>,
+    /// Creation times have a resolution of one second. Within it, an issued Certificate is the older one.
+    is_unissued: bool,
+    pub(super) uid: Option<Box<str>>,
+}
+
+/// Bytes of JSON. A tenant determines the size of a Certificate, and unpacking takes time in proportion.
+const MAX_PACKED: usize = 8 << 10;
+
 const STATES: [State; 5] =
     [State::Pending, State::Waiting, State::Ready, State::Error, State::Revoked];
 
 impl Entry {
     pub(super) fn new(certificate: Arc<Certificate>) -> Self {
         let summary = Box::new(Summary::of(&certificate));
-        let has_work = !summary.is_ready() || certificate.metadata.deletion_timestamp.is_some();
+        let has_work = !summary.is_ready() || summary.is_deleting;
         let packed = if has_work { None } else { pack(&certificate) };
         let version = version(&certificate);
         let object = packed.map_or(Kept::Whole(certificate), Kept::Packed);
@@ -89,14 +105,24 @@ impl Entry {
     }
 }
 
-/// The JSON of a Certificate, if that yields the same Certificate again.
+/// The JSON of a small Certificate, if that yields the same Certificate again.
 fn pack(certificate: &Certificate) -> Option<Box<[u8]>> {
-    let bytes = serde_json::to_vec(certificate).ok()?;
+    let bytes = serde_json::to_vec(certificate).ok().filter(|bytes| bytes.len() <= MAX_PACKED)?;
     let unpacked: Certificate = serde_json::from_slice(&bytes).ok()?;
     let is_same = unpacked.metadata == certificate.metadata
         && unpacked.spec == certificate.spec
         && unpacked.status == certificate.status;
     is_same.then(|| bytes.into_boxed_slice())
+}
+
+impl Age {
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        Self {
+            created: certificate.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            is_unissued: !certificate.labels().contains_key(well_known::HASH),
+            uid: certificate.metadata.uid.as_deref().map(Into::into),
+        }
+    }
 }
 
 impl Summary {
@@ -105,6 +131,8 @@ impl Summary {
         let time = |text: Option<&String>| text.and_then(|text| text.parse().ok());
         let class = certificate.annotations().get(well_known::CLASS);
         Self {
+            age: Age::of(certificate),
+            is_deleting: certificate.metadata.deletion_timestamp.is_some(),
             class: class.map(|class| class.as_str().into()),
             issuer: status.and_then(issuer),
             state: status.map_or("", |status| state(&status.state)),

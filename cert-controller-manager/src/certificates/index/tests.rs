@@ -1,6 +1,7 @@
 //! Tests of the index.
 
 use super::*;
+use crate::api::well_known;
 use serde_json::json;
 
 fn certificate(name: &str, secret: &str, version: u64, created: &str) -> Certificate {
@@ -116,5 +117,20 @@ fn equal_requests_are_found_across_namespaces_only_if_sharing_is_enabled() {
         assert!(are("b") && !are("e") && !are("gone"));
         index.remove(&key("b"));
         assert_eq!(found(9).len(), wanted.len() - 1);
+    }
+}
+
+/// The size of a Certificate is up to its owner, and each use of a packed one parses it.
+#[test]
+fn a_ready_certificate_is_packed_unless_it_is_large() {
+    for (text, is_packed) in [("x".to_owned(), true), ("x".repeat(20_000), false)] {
+        let mut ready = certificate("a", "a", 1, "2026-01-01T00:00:00Z");
+        ready.spec.secret_annotations = Some([("note".to_owned(), text)].into());
+        ready.status = serde_json::from_value(json!({ "state": "Ready" })).unwrap();
+        let index = Index::default();
+        index.put(CertificateCluster::Source, ready.clone());
+        let (first, second) = (index.get(&key("a")).unwrap(), index.get(&key("a")).unwrap());
+        assert_eq!((&first.spec, &first.status), (&ready.spec, &ready.status));
+        assert_eq!(!Arc::ptr_eq(&first, &second), is_packed);
     }
 }
