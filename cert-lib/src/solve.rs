@@ -1,6 +1,7 @@
 //! Proofs of control over names, and the [`Solver`] trait for publishing them.
 
 pub mod dns01;
+pub mod dns_records;
 
 use std::{fmt, net::IpAddr};
 
@@ -48,6 +49,13 @@ pub trait Solver: Send + Sync {
     /// Whether control over IP addresses (RFC 8738) can be proved. DNS-01 cannot do that, HTTP-01
     /// can.
     fn proves_addresses(&self) -> bool {
+        false
+    }
+
+    /// Whether the running order stores the `proofs` before they are published. A solver needs that
+    /// if nothing at the place of publication says whose they are, or if it publishes them from the
+    /// stored orders.
+    fn stores_proofs(&self) -> bool {
         false
     }
 }
