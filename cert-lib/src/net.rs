@@ -4,6 +4,7 @@
 
 pub mod cidr;
 pub mod dns;
+pub mod doh;
 pub mod http;
 pub mod identity;
 pub mod own_certificate;
@@ -14,7 +15,7 @@ pub mod reach;
 pub(crate) mod scripted;
 pub mod tunnel;
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -90,6 +91,30 @@ impl HttpError {
     }
 }
 
+/// A DNS server and how it is asked.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Server {
+    /// By DNS messages over UDP and TCP.
+    Address(SocketAddr),
+    /// Over HTTPS (RFC 8484), at this URL.
+    Https(Arc<str>),
+}
+
+impl From<SocketAddr> for Server {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Https(url) => f.write_str(url),
+        }
+    }
+}
+
 /// Sends one question to one DNS server.
 #[async_trait]
 pub trait Resolver: Send + Sync {
@@ -103,6 +128,36 @@ pub trait Resolver: Send + Sync {
         name: &DnsName,
         kind: RecordKind,
     ) -> Result<Answer, ResolveError>;
+
+    /// Asks the server at `url` over HTTPS (RFC 8484). The default refuses; see [`doh::Doh`].
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    async fn query_https(
+        &self,
+        url: &Arc<str>,
+        _name: &DnsName,
+        _kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        let reason = "DNS over HTTPS is not supported here: name a server as host:port".to_owned();
+        Err(ResolveError::Unreachable { server: Server::Https(url.clone()), reason })
+    }
+
+    /// Asks `server`, of either type, for the records of `name`.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    async fn ask(
+        &self,
+        server: &Server,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        match server {
+            Server::Address(address) => self.query(*address, name, kind).await,
+            Server::Https(url) => self.query_https(url, name, kind).await,
+        }
+    }
 
     /// The recursive resolvers of this machine, in order of preference.
     fn system_servers(&self) -> Vec<SocketAddr>;
@@ -165,7 +220,7 @@ pub enum ResolveError {
     #[error("name server {server} does not answer: {reason}")]
     Unreachable {
         /// The server.
-        server: SocketAddr,
+        server: Server,
         /// Error of the transport.
         reason: String,
     },
@@ -181,7 +236,7 @@ pub enum ResolveError {
     #[error("name server {server} answers {code}")]
     Failed {
         /// The server.
-        server: SocketAddr,
+        server: Server,
         /// Name of the response code.
         code: String,
     },

@@ -58,6 +58,12 @@ pub trait Solver: Send + Sync {
     fn stores_proofs(&self) -> bool {
         false
     }
+
+    /// How long `proofs` may stay invisible before the order fails; `default` is the time of the
+    /// issuer.
+    fn propagation_timeout(&self, _proofs: &[Proof], default: SignedDuration) -> SignedDuration {
+        default
+    }
 }
 
 /// The owner of a proof, in a form that the solver can store with it. The engine does not interpret

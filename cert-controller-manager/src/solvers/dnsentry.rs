@@ -3,7 +3,7 @@
 //! Writes one entry for each challenge name and owner to the dns cluster, and deletes it afterwards. Reads
 //! the state of entries from the cache [`Entries`], and queries the DNS with [`Propagation`].
 //!
-//! The state in state is an optimization. After a restart, the cache and the values are sufficient.
+//! The state in memory is an optimization. After a restart, the cache and the values are sufficient.
 
 mod applied;
 mod call;
@@ -28,7 +28,7 @@ use cert_lib::{
     net::Resolver,
     solve::{
         Owner, Proof, Readiness, SolveError, Solver,
-        dns01::{DelegationError, Propagation, Visibility, additional_wait},
+        dns01::{DelegationError, Propagation, PropagationWaits},
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -40,7 +40,7 @@ use kube::{
 use tokio::sync::watch;
 
 use self::{
-    applied::{Applied, AppliedEntries},
+    applied::Applied,
     call::{CallError, with_deadline},
     entry_state::{EntryState, entry_state},
     render::render,
@@ -60,7 +60,8 @@ pub struct DnsEntrySolver {
     propagation: Arc<Propagation>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    state: Arc<Mutex<HashMap<Owner, AppliedEntries>>>,
+    waits: Arc<PropagationWaits>,
+    applied: Arc<Mutex<HashMap<Owner, HashMap<ObjectKey, Applied>>>>,
 }
 
 impl DnsEntrySolver {
@@ -74,8 +75,9 @@ impl DnsEntrySolver {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Self {
-        let state = Arc::default();
-        Self { client, entries, resolver, propagation, clock, settings, state }
+        let waits = Arc::new(PropagationWaits::new(clock.clone()));
+        let applied = Arc::default();
+        Self { client, entries, resolver, propagation, clock, settings, waits, applied }
     }
 
     /// The same solver with another propagation check.
@@ -123,13 +125,11 @@ impl DnsEntrySolver {
             generation: applied.metadata.generation.unwrap_or_default(),
             at: self.clock.now(),
         };
-        let mut state = self.state();
-        let state = state.entry(owner.clone()).or_default();
-        let before = state.applied.insert(key, applied.clone());
+        let before =
+            self.all_applied().entry(owner.clone()).or_default().insert(key, applied.clone());
         let same = |b: Applied| b.uid == applied.uid && b.generation == applied.generation;
         if !before.is_some_and(same) {
-            state.first_check = None;
-            state.first_visible = None;
+            self.waits.restart(owner);
         }
         Ok(())
     }
@@ -180,34 +180,22 @@ impl DnsEntrySolver {
 
     /// All known entries of `owner`: in the cache, and in state until the cache has them.
     fn keys_of(&self, owner: &Owner) -> Vec<ObjectKey> {
-        let state = self.state();
-        let applied = state.get(owner).into_iter().flat_map(|state| state.applied.keys());
+        let all = self.all_applied();
+        let applied = all.get(owner).into_iter().flat_map(HashMap::keys);
         applied.cloned().chain(self.entries.of_owner(owner)).collect()
     }
 
     fn applied(&self, owner: &Owner, key: &ObjectKey) -> Option<Applied> {
-        self.state().get(owner)?.applied.get(key).cloned()
+        self.all_applied().get(owner)?.get(key).cloned()
     }
 
-    /// The delay until the next check, which grows with time.
-    fn next_check(&self, owner: &Owner) -> SignedDuration {
-        let now = self.clock.now();
-        let mut state = self.state();
-        let first = *state.entry(owner.clone()).or_default().first_check.get_or_insert(now);
-        (now.duration_since(first) / 4).clamp(MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL)
+    fn forget(&self, owner: &Owner) {
+        self.waits.remove(owner);
+        self.all_applied().remove(owner);
     }
 
-    /// The remaining additional wait, for values that are visible now.
-    fn remaining_wait(&self, owner: &Owner, authoritative: bool) -> SignedDuration {
-        let now = self.clock.now();
-        let mut state = self.state();
-        let first = *state.entry(owner.clone()).or_default().first_visible.get_or_insert(now);
-        let wait = additional_wait(self.settings.additional_wait, authoritative);
-        wait.saturating_sub(now.duration_since(first))
-    }
-
-    fn state(&self) -> MutexGuard<'_, HashMap<Owner, AppliedEntries>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all_applied(&self) -> MutexGuard<'_, HashMap<Owner, HashMap<ObjectKey, Applied>>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -251,7 +239,7 @@ impl SolverEntry for DnsEntrySolver {
         let keys = self.entries.of_owner(owner);
         if !keys.is_empty() {
             self.delete_all(keys).await?;
-            self.state().remove(owner);
+            self.forget(owner);
         }
         Ok(())
     }
@@ -261,12 +249,7 @@ impl SolverEntry for DnsEntrySolver {
 impl Solver for DnsEntrySolver {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
         let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
-        followed.map_err(|error| match error {
-            DelegationError::Unknown { .. } => SolveError::Unavailable(error.to_string()),
-            DelegationError::Loop(_)
-            | DelegationError::TooLong { .. }
-            | DelegationError::Wildcard { .. } => SolveError::Misconfigured(error.to_string()),
-        })
+        followed.map_err(DelegationError::into_solve_error)
     }
 
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
@@ -276,34 +259,18 @@ impl Solver for DnsEntrySolver {
     }
 
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
-        let not_yet = |why| Readiness::NotYet { why, look_again: self.next_check(owner) };
         for proof in proofs {
             if let Some(why) = self.blocking_error(owner, proof).await? {
-                return Ok(not_yet(why));
+                return Ok(self.waits.not_published(owner, why).into());
             }
         }
-        let checks: Vec<_> = proofs
-            .iter()
-            .filter_map(Proof::txt)
-            .map(|(fqdn, values)| self.propagation.check(self.resolver.as_ref(), fqdn, values))
-            .collect();
-        let mut checks = stream::iter(checks).buffer_unordered(PARALLEL);
-        let mut all_authoritative = true;
-        while let Some(visibility) = checks.next().await {
-            match visibility {
-                Visibility::Seen { authoritative } => all_authoritative &= authoritative,
-                Visibility::NotSeen { why } => {
-                    self.state().entry(owner.clone()).or_default().first_visible = None;
-                    return Ok(not_yet(why));
-                }
-            }
-        }
-        let left = self.remaining_wait(owner, all_authoritative);
-        if left <= SignedDuration::ZERO {
-            return Ok(Readiness::Ready);
-        }
-        let why = format!("the values are visible; waiting {} s more", left.as_secs().max(1));
-        Ok(Readiness::NotYet { why, look_again: left })
+        let (propagation, resolver) = (self.propagation.as_ref(), self.resolver.as_ref());
+        let wait = self.settings.additional_wait;
+        Ok(self.waits.check(owner, proofs, propagation, resolver, wait).await.into())
+    }
+
+    fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
+        self.propagation.timeout(default)
     }
 
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
@@ -316,7 +283,7 @@ impl Solver for DnsEntrySolver {
         }
         let own = keys.into_iter().filter(|key| self.may_write(owner, key));
         self.delete_all(own.collect()).await?;
-        self.state().remove(owner);
+        self.forget(owner);
         Ok(())
     }
 }
@@ -327,8 +294,6 @@ const FIELD_MANAGER: &str = "cert-controller-manager";
 const PARALLEL: usize = 8;
 /// Maximum delay of the cache after our own write.
 const CACHE_LAG: SignedDuration = SignedDuration::from_secs(5);
-const MIN_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
-const MAX_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use cert_lib::{
     model::name::DnsName,
     solve::{Host, Owner, Proof, Readiness, SolveError, Solver, dns01::Propagation},
 };
+use jiff::SignedDuration;
 
 use super::registry::{SolverRegistry, SolverRoutes};
 use crate::api::issuer::SolverKind;
@@ -116,6 +117,16 @@ impl Solver for RoutedSolver {
             cleaned = cleaned.and(one);
         }
         cleaned
+    }
+
+    /// The longest time of all solvers of the order.
+    fn propagation_timeout(&self, proofs: &[Proof], default: SignedDuration) -> SignedDuration {
+        let groups = self.groups(proofs).into_iter();
+        let timeouts = groups.filter_map(|(solver, proofs)| {
+            let solver = self.solver(solver).ok()?;
+            Some(solver.propagation_timeout(&proofs, default))
+        });
+        timeouts.max().unwrap_or(default)
     }
 
     /// Proofs for addresses belong to the default solver, because zones do not match them.

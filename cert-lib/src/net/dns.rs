@@ -5,6 +5,8 @@
 //! CNAMEs. An exchange uses a socket directly and not a client with a background task, because
 //! nothing in this crate spawns.
 
+pub(in crate::net) mod message;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,17 +14,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use hickory_proto::{
-    op::{Edns, Message, MessageType, Query, ResponseCode},
-    rr::{Name, RData, RecordType},
-};
+use hickory_proto::op::{Message, ResponseCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
     time::timeout,
 };
 
-use super::{Answer, Record, RecordKind, ResolveError, Resolver};
+use self::message::{MAX_DATAGRAM, answer, answers, question};
+use super::{Answer, RecordKind, ResolveError, Resolver, Server};
 use crate::model::name::DnsName;
 
 /// Asks DNS servers directly, UDP first.
@@ -54,12 +54,13 @@ impl Resolver for Udp {
         name: &DnsName,
         kind: RecordKind,
     ) -> Result<Answer, ResolveError> {
-        let mut response = ask(server, &question(name, kind, true)?).await?;
+        let shown = Server::Address(server);
+        let mut response = ask(server, &question(&shown, name, kind, true)?).await?;
         if response.metadata.response_code == ResponseCode::FormErr {
             // Servers without EDNS (RFC 6891 section 7) reject the question.
-            response = ask(server, &question(name, kind, false)?).await?;
+            response = ask(server, &question(&shown, name, kind, false)?).await?;
         }
-        answer(server, name, kind, &response)
+        answer(&shown, name, kind, &response)
     }
 
     fn system_servers(&self) -> Vec<SocketAddr> {
@@ -92,37 +93,10 @@ fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
     text.lines().filter_map(address).take(MAX_SERVERS).collect()
 }
 
-fn question(name: &DnsName, kind: RecordKind, edns: bool) -> Result<Message, ResolveError> {
-    // A `DnsName` is always valid in a DNS message; the error satisfies the type.
-    let wire = Name::from_ascii(format!("{name}.")).map_err(|e| ResolveError::Failed {
-        server: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        code: e.to_string(),
-    })?;
-    let mut message = Message::query();
-    message.metadata.recursion_desired = kind != RecordKind::Cname;
-    message.add_query(Query::query(wire, record_type(kind)));
-    if edns {
-        let mut options = Edns::new();
-        options.set_max_payload(MAX_DATAGRAM).set_version(0);
-        message.set_edns(options);
-    }
-    Ok(message)
-}
-
-fn record_type(kind: RecordKind) -> RecordType {
-    match kind {
-        RecordKind::A => RecordType::A,
-        RecordKind::Aaaa => RecordType::AAAA,
-        RecordKind::Cname => RecordType::CNAME,
-        RecordKind::Ns => RecordType::NS,
-        RecordKind::Soa => RecordType::SOA,
-        RecordKind::Txt => RecordType::TXT,
-    }
-}
-
 /// UDP, then TCP if the datagram was truncated or lost: firewalls block either.
 async fn ask(server: SocketAddr, question: &Message) -> Result<Message, ResolveError> {
-    let unreachable = |reason: String| ResolveError::Unreachable { server, reason };
+    let unreachable =
+        |reason: String| ResolveError::Unreachable { server: Server::Address(server), reason };
     let wire = question.to_vec().map_err(|e| unreachable(e.to_string()))?;
     let over_udp = with_deadline(over_udp(server, question, &wire)).await;
     let udp_reason = match over_udp {
@@ -183,93 +157,6 @@ async fn over_tcp(
         .ok_or(ExchangeError::NotAnAnswer)
 }
 
-/// Whether `response` is for this `question`. A server that fails or refuses may omit the question.
-fn answers(question: &Message, response: &Message) -> bool {
-    let of_response = &response.metadata;
-    let same_question = match response.queries.as_slice() {
-        [] => !matches!(of_response.response_code, ResponseCode::NoError | ResponseCode::NXDomain),
-        queries => queries == question.queries,
-    };
-    of_response.message_type == MessageType::Response
-        && of_response.id == question.metadata.id
-        && same_question
-}
-
-fn answer(
-    server: SocketAddr,
-    name: &DnsName,
-    kind: RecordKind,
-    response: &Message,
-) -> Result<Answer, ResolveError> {
-    let no_such_name = match response.metadata.response_code {
-        ResponseCode::NoError => false,
-        ResponseCode::NXDomain => true,
-        code => return Err(ResolveError::Failed { server, code: code_name(code) }),
-    };
-    let wanted = record_type(kind);
-    let of_kind = response.answers.iter().filter(|record| record.record_type() == wanted);
-    let mut both = response.answers.iter().chain(&response.authorities);
-    Ok(Answer {
-        authoritative: response.metadata.authoritative,
-        no_such_name,
-        records: of_kind.filter_map(|record| value(&record.data)).collect(),
-        alias: alias(server, name, kind, response)?,
-        zone: both
-            .find(|record| record.record_type() == RecordType::SOA)
-            .and_then(|record| dns_name(&record.name)),
-    })
-}
-
-/// The target of the CNAME of `name` itself. The answer may contain a whole chain in any order. If
-/// a name has several CNAMEs, which is invalid, the choice is deterministic.
-fn alias(
-    server: SocketAddr,
-    name: &DnsName,
-    kind: RecordKind,
-    response: &Message,
-) -> Result<Option<DnsName>, ResolveError> {
-    let of_name = response.answers.iter().filter_map(|record| match &record.data {
-        RData::CNAME(target) if dns_name(&record.name).as_ref() == Some(name) => Some(&target.0),
-        _ => None,
-    });
-    let Some(target) = of_name.min() else { return Ok(None) };
-    let usable = dns_name(target).filter(|target| !target.is_wildcard());
-    if usable.is_none() && kind == RecordKind::Cname {
-        let code = format!("with a CNAME to {target}, where nothing can be published");
-        return Err(ResolveError::Failed { server, code });
-    }
-    Ok(usable)
-}
-
-fn value(data: &RData) -> Option<Record> {
-    match data {
-        RData::A(address) => Some(Record::Address(address.0.into())),
-        RData::AAAA(address) => Some(Record::Address(address.0.into())),
-        RData::NS(name) => dns_name(&name.0).map(Record::NameServer),
-        RData::TXT(text) => {
-            let joined = text.txt_data.concat();
-            Some(Record::Text(String::from_utf8_lossy(&joined).into_owned()))
-        }
-        _ => None,
-    }
-}
-
-fn dns_name(name: &Name) -> Option<DnsName> {
-    name.to_ascii().parse().ok()
-}
-
-/// The mnemonics of the registry (RFC 6895 section 2.3), which users search for.
-fn code_name(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        ResponseCode::ServFail => "SERVFAIL".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        ResponseCode::NotAuth => "NOTAUTH".to_owned(),
-        other => format!("code {}", u16::from(other)),
-    }
-}
-
 /// Why an exchange failed.
 #[derive(Debug)]
 enum ExchangeError {
@@ -298,8 +185,6 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 /// More than any machine has, and few enough to ask them one by one.
 const MAX_SERVERS: usize = 8;
-/// Fits every path without fragmentation (DNS flag day 2020).
-const MAX_DATAGRAM: u16 = 1232;
 /// After so many unrelated datagrams TCP is tried, which is harder to forge.
 const MAX_STRAY_DATAGRAMS: usize = 16;
 /// For one exchange over one transport.

@@ -32,8 +32,9 @@ pub(super) async fn start(
     let issuers = issuers(&context, changed, tasks)?;
     let mut term = LeaderTerm::new(&context, candidate);
     let identity = identify_clusters(&context, &mut term, issuers.as_ref(), tasks).await?;
-    let mut issuing =
+    let issuing =
         issuers.as_ref().map(|(issuers, _)| wiring::issuing(&context, &identity, issuers, tasks));
+    let mut issuing = issuing.transpose()?;
     let sources = wiring::sources(&context, &identity, tasks);
     let lists = watches::issuing(&context, issuing.as_ref(), &sources, tasks);
     watches::sources(&context, &sources, tasks);

@@ -8,6 +8,7 @@ use cert_lib::{
     net::{
         Http, Resolver,
         dns::Udp,
+        doh::Doh,
         http::{HttpsClient, Route},
         reach::AddressPolicy,
     },
@@ -139,17 +140,17 @@ pub(super) fn issuing(
     identity: &Identity,
     issuers: &Issuers,
     tasks: &mut Tasks,
-) -> Issuing {
+) -> anyhow::Result<Issuing> {
     let dns = &context.settings.dns;
     let realm = Realm::new(context.settings.certificates.classes.main(), &identity.source);
     let (wake, owners) = mpsc::unbounded_channel();
     let entries = Entries::new(dns.namespace.clone(), dns.class.clone(), realm.clone(), wake);
     let entries = Arc::new(entries);
-    let solver = Arc::new(solver(context, &realm, entries.clone()));
+    let solver = Arc::new(solver(context, &realm, entries.clone())?);
     issuers.solvers.add(SolverKind::DnsEntry, solver);
     let certificates = certificates(context, identity, realm, issuers, tasks);
     let revocations = Arc::new(revocations(context, &certificates, tasks));
-    Issuing { certificates: Arc::new(certificates), revocations, entries, owners }
+    Ok(Issuing { certificates: Arc::new(certificates), revocations, entries, owners })
 }
 
 /// Creates the Certificate controller.
@@ -233,16 +234,28 @@ fn target_namespaces(context: &Context) -> Vec<String> {
     all.filter_map(|settings| settings.target_namespace.clone()).collect()
 }
 
-fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySolver {
+/// Creates the resolver of propagation checks. Name servers over HTTPS are the operator's, so no
+/// address policy applies.
+fn resolver(context: &Context) -> anyhow::Result<Arc<dyn Resolver>> {
+    let route = Route { proxies: context.proxies.clone(), policy: None };
+    let http = Arc::new(HttpsClient::with_route(&route, &context.settings.roots)?);
+    let resolver = Arc::new(Doh::new(Arc::new(Udp::of_this_machine()), http));
+    Ok(Arc::new(CountedResolver::new(resolver, context.metrics.clone())))
+}
+
+fn solver(
+    context: &Context,
+    realm: &Realm,
+    entries: Arc<Entries>,
+) -> anyhow::Result<DnsEntrySolver> {
     let settings = &context.settings.dns;
     let policy = Arc::new(context.settings.address_policy.clone());
     let propagation =
         Propagation::new(settings.nameservers.clone(), context.clock.clone()).within(policy);
-    let resolver: Arc<dyn Resolver> = Arc::new(Udp::of_this_machine());
-    DnsEntrySolver::new(
+    Ok(DnsEntrySolver::new(
         context.clusters.dns.0.clone(),
         entries,
-        Arc::new(CountedResolver::new(resolver, context.metrics.clone())),
+        resolver(context)?,
         Arc::new(propagation),
         context.clock.clone(),
         dnsentry::Settings {
@@ -254,7 +267,7 @@ fn solver(context: &Context, realm: &Realm, entries: Arc<Entries>) -> DnsEntrySo
             additional_wait: settings.additional_wait,
             use_dnsrecords: context.settings.certificates.use_dnsrecords,
         },
-    )
+    ))
 }
 
 /// Creates the source controllers: one for all kinds with equal settings.

@@ -68,6 +68,18 @@ impl Resolver for CountedResolver {
         result
     }
 
+    async fn query_https(
+        &self,
+        url: &Arc<str>,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        let start = Instant::now();
+        let result = self.inner.query_https(url, name, kind).await;
+        self.metrics.dns_call(classify(&result), start.elapsed());
+        result
+    }
+
     fn system_servers(&self) -> Vec<SocketAddr> {
         self.inner.system_servers()
     }
@@ -122,7 +134,9 @@ mod tests {
             match name.to_string().as_str() {
                 "none.example.org" => Ok(Answer { no_such_name: true, ..Answer::default() }),
                 "empty.example.org" => Ok(Answer::default()),
-                _ => Err(ResolveError::Failed { server, code: "SERVFAIL".to_owned() }),
+                _ => {
+                    Err(ResolveError::Failed { server: server.into(), code: "SERVFAIL".to_owned() })
+                }
             }
         }
 

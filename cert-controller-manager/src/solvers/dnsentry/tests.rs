@@ -374,7 +374,7 @@ async fn an_entry_at_a_forgotten_cname_target_is_removed_with_its_owner() {
     env.solver.present(&env.owner, &at_end).await.unwrap();
     env.solver.present(&other, &at_end).await.unwrap();
     env.observe("Pending");
-    env.solver.state().clear();
+    env.solver.forget(&env.owner);
     env.solver.cleanup(&env.owner, &proof(&[])).await.unwrap();
     let left = env.objects();
     let owner = &left[0]["metadata"]["annotations"][ANNOTATION_OWNER];

@@ -100,7 +100,8 @@ impl Running<'_> {
         };
         let now = self.issuer.clock.now();
         let after = |start: Timestamp, wait| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        let deadline = after(since, self.issuer.options.timing.propagation_timeout);
+        let default = self.issuer.options.timing.propagation_timeout;
+        let deadline = after(since, self.issuer.solver.propagation_timeout(&view.proofs, default));
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }

@@ -1,7 +1,8 @@
-use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{Name, RData, rdata::TXT};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::net::Record;
 
 #[test]
 fn name_servers_are_read_from_resolv_conf() {

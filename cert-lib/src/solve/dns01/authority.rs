@@ -1,4 +1,4 @@
-//! Finds the authoritative servers of a name's zone, through the machine's resolvers.
+//! Finds the authoritative servers of a name's zone, through recursive resolvers.
 //!
 //! Answers are untrusted: the number of questions is bounded.
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     model::name::DnsName,
-    net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
+    net::{Answer, Record, RecordKind, ResolveError, Resolver, Server, reach::AddressPolicy},
 };
 
 /// Why the authoritative servers were not found.
@@ -26,9 +26,19 @@ pub(super) enum AuthorityError {
     NoServers(DnsName),
     /// Their addresses are not permitted.
     NotPublic(DnsName),
+    /// They were asked, and none gave a usable answer.
+    NoAnswer(String),
 }
 
 impl AuthorityError {
+    /// Whether the zone was found, but none of its servers can be asked.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Referred | Self::NoServers(_) | Self::NotPublic(_) | Self::NoAnswer(_) => true,
+            Self::NoResolver | Self::Resolver(_) | Self::NoZone => false,
+        }
+    }
+
     pub(super) fn explain(&self, fqdn: &DnsName) -> String {
         match self {
             Self::Referred => format!("{fqdn} is delegated to servers that cannot be found"),
@@ -43,8 +53,10 @@ impl AuthorityError {
             }
             Self::NotPublic(zone) => format!(
                 "{fqdn}: the name servers of zone {zone} have no public address; set \
-                 --precheck-nameservers, or permit their addresses by --allowed-private-ranges"
+                 --precheck-nameservers, let the solver check Resolvers, or permit their addresses \
+                 by --allowed-private-ranges"
             ),
+            Self::NoAnswer(why) => format!("{fqdn}: {why}"),
         }
     }
 }
@@ -54,11 +66,13 @@ impl AuthorityError {
 /// asked.
 pub(super) async fn authoritative_servers(
     resolver: &dyn Resolver,
+    resolvers: &[Server],
     policy: &AddressPolicy,
     start: &DnsName,
-) -> Result<Vec<SocketAddr>, AuthorityError> {
-    let zone = zone_of(resolver, start).await?;
-    let records = recurse(resolver, &zone, RecordKind::Ns).await?.records;
+) -> Result<Vec<Server>, AuthorityError> {
+    let recurse = async |name: &DnsName, kind| recurse(resolver, resolvers, name, kind).await;
+    let zone = zone_of(resolver, resolvers, start).await?;
+    let records = recurse(&zone, RecordKind::Ns).await?.records;
     // Sorted, so that the result is deterministic.
     let hosts: BTreeSet<DnsName> = records
         .into_iter()
@@ -69,7 +83,7 @@ pub(super) async fn authoritative_servers(
         .take(MAX_HOSTS)
         .collect();
     let both = hosts.iter().flat_map(|host| [(host, RecordKind::A), (host, RecordKind::Aaaa)]);
-    let answers = join_all(both.map(|(host, kind)| recurse(resolver, host, kind))).await;
+    let answers = join_all(both.map(|(host, kind)| recurse(host, kind))).await;
     let found: BTreeSet<IpAddr> = answers
         .into_iter()
         .filter_map(Result::ok)
@@ -84,17 +98,21 @@ pub(super) async fn authoritative_servers(
         return Err(AuthorityError::NoServers(zone));
     }
     let permitted = found.into_iter().filter(|address| policy.permits(*address));
-    let addresses: Vec<_> =
-        permitted.take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, PORT)).collect();
+    let server = |address| Server::Address(SocketAddr::new(address, PORT));
+    let addresses: Vec<Server> = permitted.take(MAX_ADDRESSES).map(server).collect();
     if addresses.is_empty() { Err(AuthorityError::NotPublic(zone)) } else { Ok(addresses) }
 }
 
 /// The zone of `start`. Most resolvers return it at once, in the authority section.
-async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, AuthorityError> {
+async fn zone_of(
+    resolver: &dyn Resolver,
+    resolvers: &[Server],
+    start: &DnsName,
+) -> Result<DnsName, AuthorityError> {
     let mut candidate = Some(start.clone());
     for _ in 0..MAX_LABELS {
         let Some(name) = candidate else { break };
-        let zone = recurse(resolver, &name, RecordKind::Soa).await?.zone;
+        let zone = recurse(resolver, resolvers, &name, RecordKind::Soa).await?.zone;
         if let Some(zone) = zone.filter(|zone| start.is_within(zone)) {
             return Ok(zone);
         }
@@ -103,20 +121,22 @@ async fn zone_of(resolver: &dyn Resolver, start: &DnsName) -> Result<DnsName, Au
     Err(AuthorityError::NoZone)
 }
 
-/// Asks the machine's resolvers in order, and the next one when one fails or is slow: a dead first
+/// Asks `resolvers` in order, and the next one when one fails or is slow: a dead first
 /// resolver must not use up the deadline of the check.
 async fn recurse(
     resolver: &dyn Resolver,
+    resolvers: &[Server],
     name: &DnsName,
     kind: RecordKind,
 ) -> Result<Answer, AuthorityError> {
     let mut astray = AuthorityError::NoResolver;
-    for server in resolver.system_servers() {
-        match timeout(RESOLVER_TIMEOUT, resolver.query(server, name, kind)).await {
+    for server in resolvers {
+        match timeout(RESOLVER_TIMEOUT, resolver.ask(server, name, kind)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => astray = AuthorityError::Resolver(error),
             Err(_) => {
                 let reason = format!("nothing within {} s", RESOLVER_TIMEOUT.as_secs());
+                let server = server.clone();
                 astray = AuthorityError::Resolver(ResolveError::Unreachable { server, reason });
             }
         }

@@ -4,18 +4,14 @@
 //! Only a CNAME at the name itself is followed. One that a wildcard synthesizes (RFC 4592) was
 //! mostly created for web servers, and the owner of its target is another party.
 
-use std::net::SocketAddr;
-
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::{
-    DEADLINE, Propagation,
-    authority::{AuthorityError, authoritative_servers},
-};
+use super::propagation::{DEADLINE, Propagation};
 use crate::{
     model::{name::DnsName, request::digest},
-    net::{Answer, RecordKind, Resolver},
+    net::{Answer, RecordKind, Resolver, Server},
+    solve::SolveError,
 };
 
 /// Why a CNAME is not followed.
@@ -53,6 +49,19 @@ pub enum DelegationError {
         /// A message for users.
         why: String,
     },
+}
+
+impl DelegationError {
+    /// The same as the error of a solver.
+    #[must_use]
+    pub fn into_solve_error(self) -> SolveError {
+        match self {
+            Self::Unknown { .. } => SolveError::Unavailable(self.to_string()),
+            Self::Loop(_) | Self::TooLong { .. } | Self::Wildcard { .. } => {
+                SolveError::Misconfigured(self.to_string())
+            }
+        }
+    }
 }
 
 impl Propagation {
@@ -104,10 +113,10 @@ impl Propagation {
         &self,
         resolver: &dyn Resolver,
         name: &DnsName,
-    ) -> Result<(Option<DnsName>, Vec<SocketAddr>), DelegationError> {
+    ) -> Result<(Option<DnsName>, Vec<Server>), DelegationError> {
         let unknown = |why: String| DelegationError::Unknown { name: name.clone(), why };
         let configured =
-            self.configured(resolver).await.map_err(|error| unknown(error.to_string()))?;
+            self.servers.configured(resolver).await.map_err(|error| unknown(error.to_string()))?;
         let mut reason = match CnameAnswer::by(resolver, &configured, name).await {
             CnameAnswer::Agreed(alias, servers) => return Ok((alias, servers)),
             CnameAnswer::Contradictory(why) => return Err(unknown(why)),
@@ -116,7 +125,7 @@ impl Propagation {
         // As in a check: the servers of the parent answer, or delegate the name to others, and then
         // it exists.
         for start in name.parent().iter().chain([name]) {
-            let servers = match self.servers_of(resolver, start).await {
+            let servers = match self.servers.of_zone(resolver, start).await {
                 Ok(servers) => servers,
                 Err(error) => {
                     reason = reason.or_else(|| Some(error.explain(name)));
@@ -128,7 +137,7 @@ impl Propagation {
                 CnameAnswer::Contradictory(why) => return Err(unknown(why)),
                 CnameAnswer::Nothing { why, referred } => {
                     reason = why.or(reason);
-                    self.lock_cache().remove(start);
+                    self.servers.forget(start);
                     if !referred {
                         break;
                     }
@@ -138,32 +147,18 @@ impl Propagation {
         // Behind a firewall only the configured servers may answer. They cache absent names, so
         // they are asked last.
         for server in configured {
-            if let Ok(answer) = resolver.query(server, name, RecordKind::Txt).await {
+            if let Ok(answer) = resolver.ask(&server, name, RecordKind::Txt).await {
                 return Ok((answer.alias, vec![server]));
             }
         }
         Err(unknown(reason.unwrap_or_else(|| "there is no name server to ask".to_owned())))
-    }
-
-    async fn servers_of(
-        &self,
-        resolver: &dyn Resolver,
-        start: &DnsName,
-    ) -> Result<Vec<SocketAddr>, AuthorityError> {
-        match self.cached(start) {
-            Some(servers) => Ok(servers),
-            None => {
-                let servers = authoritative_servers(resolver, &self.policy, start).await?;
-                Ok(self.cache(start, servers))
-            }
-        }
     }
 }
 
 /// The answers of several servers about the CNAME of a name.
 enum CnameAnswer {
     /// All authoritative servers agree.
-    Agreed(Option<DnsName>, Vec<SocketAddr>),
+    Agreed(Option<DnsName>, Vec<Server>),
     Contradictory(String),
     /// None is authoritative, but one may have `referred` to others.
     Nothing {
@@ -173,14 +168,15 @@ enum CnameAnswer {
 }
 
 impl CnameAnswer {
-    async fn by(resolver: &dyn Resolver, servers: &[SocketAddr], name: &DnsName) -> Self {
-        let answers =
-            join_all(servers.iter().map(async |server| {
-                (*server, resolver.query(*server, name, RecordKind::Cname).await)
-            }))
-            .await;
+    async fn by(resolver: &dyn Resolver, servers: &[Server], name: &DnsName) -> Self {
+        let answers = join_all(
+            servers
+                .iter()
+                .map(async |server| (server, resolver.ask(server, name, RecordKind::Cname).await)),
+        )
+        .await;
         let (mut why, mut referred) = (None, false);
-        let mut clear: Option<(Option<DnsName>, Vec<SocketAddr>)> = None;
+        let mut clear: Option<(Option<DnsName>, Vec<Server>)> = None;
         for (server, answer) in answers {
             let alias = match answer {
                 Ok(Answer { authoritative: true, alias, .. }) => alias,
@@ -196,11 +192,11 @@ impl CnameAnswer {
                 }
             };
             match &mut clear {
-                None => clear = Some((alias, vec![server])),
-                Some((before, servers)) if *before == alias => servers.push(server),
+                None => clear = Some((alias, vec![server.clone()])),
+                Some((before, servers)) if *before == alias => servers.push(server.clone()),
                 // The zone is being transferred; the next attempt may succeed.
                 Some((_, servers)) => {
-                    let other = servers.first().copied().unwrap_or(server);
+                    let other = servers.first().unwrap_or(server);
                     return Self::Contradictory(format!(
                         "name servers {other} and {server} return different answers"
                     ));
@@ -221,12 +217,12 @@ impl CnameAnswer {
 /// When no server answers for the sibling, so that there may be a wildcard.
 async fn wildcard(
     resolver: &dyn Resolver,
-    servers: &[SocketAddr],
+    servers: &[Server],
     name: &DnsName,
     target: &DnsName,
 ) -> Result<Option<DnsName>, String> {
     let has_target = async |name: &DnsName| {
-        let answers = servers.iter().map(|server| resolver.query(*server, name, RecordKind::Cname));
+        let answers = servers.iter().map(|server| resolver.ask(server, name, RecordKind::Cname));
         let mut found = Err("there is no name server to ask".to_owned());
         for answer in join_all(answers).await {
             match answer {

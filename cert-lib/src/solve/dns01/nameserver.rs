@@ -1,14 +1,18 @@
 //! Addresses of name servers, as users write them. Pure: a host name is resolved when it is used.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    sync::Arc,
 };
+
+use ::http::Uri;
 
 use crate::model::name::{DnsName, NameError};
 
-/// A name server as users write it: `host`, `host:port`, an address, `address:port`, `[v6]:port`.
-/// The default port is 53.
+/// A name server as users write it: `host`, `host:port`, an address, `address:port`, `[v6]:port`;
+/// the default port is 53. Or the URL of a server for DNS over HTTPS, `https://host/dns-query`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Nameserver {
     /// An address.
@@ -21,11 +25,15 @@ pub enum Nameserver {
         /// Port that it listens on.
         port: u16,
     },
+    /// The URL of a server for DNS over HTTPS (RFC 8484).
+    Https(Arc<str>),
 }
 
 /// Why a text is no name server.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{text:?} is no name server; write host, host:port, an address or [v6 address]:port")]
+#[error(
+    "{text:?} is no name server; write host, host:port, an address, [v6 address]:port, or https://host/dns-query"
+)]
 pub struct NameserverError {
     /// The text.
     pub text: String,
@@ -40,12 +48,29 @@ impl From<SocketAddr> for Nameserver {
     }
 }
 
+/// The text that [`FromStr`] reads.
+impl fmt::Display for Nameserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Host { name, port } => write!(f, "{name}:{port}"),
+            Self::Https(url) => f.write_str(url),
+        }
+    }
+}
+
 impl FromStr for Nameserver {
     type Err = NameserverError;
 
     fn from_str(text: &str) -> Result<Self, NameserverError> {
         let refused = |source| NameserverError { text: text.to_owned(), source };
         let text = text.trim();
+        if text.contains("://") {
+            // Never quotes login data.
+            let shown = text.rsplit_once('@').map_or(text, |(_, host)| host);
+            let error = NameserverError { text: shown.to_owned(), source: None };
+            return https(text).map(Self::Https).ok_or(error);
+        }
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
             return Ok(Self::Address(SocketAddr::new(address, PORT)));
@@ -69,7 +94,20 @@ impl FromStr for Nameserver {
     }
 }
 
+/// The URL in `text`. Login data is refused, because URLs are parts of messages.
+fn https(text: &str) -> Option<Arc<str>> {
+    // Some documentations show the template of RFC 8484.
+    let text = text.strip_suffix("{?dns}").unwrap_or(text);
+    let uri: Uri = text.parse().ok().filter(|_| text.len() <= MAX_URL)?;
+    let usable = uri.scheme_str() == Some("https")
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        && !matches!(uri.path(), "" | "/");
+    usable.then(|| uri.to_string().into())
+}
+
 const PORT: u16 = 53;
+const MAX_URL: usize = 2048;
 
 #[cfg(test)]
 mod tests {
@@ -78,6 +116,7 @@ mod tests {
     #[test]
     fn name_servers_are_parsed() {
         let host = |name: &str, port| Some(Nameserver::Host { name: name.parse().unwrap(), port });
+        let https = |url: &str| Some(Nameserver::Https(url.into()));
         let address = |text: &str| Some(Nameserver::Address(text.parse().unwrap()));
         for (text, want) in [
             ("1.2.3.4", address("1.2.3.4:53")),
@@ -95,8 +134,21 @@ mod tests {
             ("[2001:db8::1", None),
             ("*.example.org", None),
             ("a b", None),
+            ("https://dns.test/dns-query", https("https://dns.test/dns-query")),
+            ("https://dns.test/dns-query{?dns}", https("https://dns.test/dns-query")),
+            ("https://[2001:db8::1]:8443/q", https("https://[2001:db8::1]:8443/q")),
+            ("http://dns.test/dns-query", None),
+            ("https://dns.test", None),
+            ("https://dns.test/", None),
+            ("https:///dns-query", None),
+            ("https://user:password@dns.test/dns-query", None),
+            ("https://dns.test/dns query", None),
+            ("tls://dns.test", None),
         ] {
             assert_eq!(text.parse::<Nameserver>().ok(), want, "{text:?}");
+            if let Some(server) = want {
+                assert_eq!(server.to_string().parse().as_ref(), Ok(&server), "{text:?}");
+            }
         }
     }
 }

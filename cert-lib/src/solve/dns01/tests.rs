@@ -1,7 +1,18 @@
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::clock::Manual;
+use crate::{
+    clock::Manual,
+    model::name::DnsName,
+    net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
+};
 
 const FQDN: &str = "_acme-challenge.app.example.org";
 
@@ -60,8 +71,12 @@ impl Resolver for Script {
         self.asked.lock().unwrap().push(key.clone());
         match self.answers.get(&key) {
             Some(Ok(answer)) => Ok(answer.clone()),
-            Some(Err(code)) => Err(ResolveError::Failed { server, code: code.clone() }),
-            None => Err(ResolveError::Unreachable { server, reason: "silence".into() }),
+            Some(Err(code)) => {
+                Err(ResolveError::Failed { server: server.into(), code: code.clone() })
+            }
+            None => {
+                Err(ResolveError::Unreachable { server: server.into(), reason: "silence".into() })
+            }
         }
     }
 
