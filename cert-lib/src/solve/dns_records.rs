@@ -1,9 +1,13 @@
 //! Solvers that write TXT records to a DNS server themselves: what all of them share.
 //!
-//! A server implements [`DnsRecords`].
+//! A server implements [`DnsRecords`]; [`DnsRecordsSolver`] is the solver on it.
 //!
 //! Not here: which values were published by an earlier process. The running order stores them
 //! before they are published, see [`stores_proofs`](super::Solver::stores_proofs).
+
+mod solver;
+
+pub use solver::DnsRecordsSolver;
 
 use async_trait::async_trait;
 
