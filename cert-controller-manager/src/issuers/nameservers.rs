@@ -102,6 +102,10 @@ mod tests {
             (&target, &["10.0.0.1"], "[Address(10.0.0.1:53)]"),
             (&target, &["10.0.0.1:53", "169.254.169.254"], "169.254.169.254 is not one of the man"),
             (&target, &["ns.test"], "ns.test is not one of the manager's"),
+            (&default, &["https://ns.test/q"], "[Https(\"https://ns.test/q\")]"),
+            (&target, &["https://ns.test/q"], "https://ns.test/q is not one of the manager's"),
+            (&target, &["https://10.0.0.1/q"], "https://10.0.0.1/q is not one of the manager's"),
+            (&default, &["https://a:secret@ns.test/q"], "\"ns.test/q\" is no name server; write"),
         ] {
             let text = parsed(key, servers);
             assert!(text.starts_with(want) || text.contains(want), "{key} {servers:?}: {text}");

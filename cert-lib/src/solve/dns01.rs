@@ -24,4 +24,4 @@ pub use view::Visibility;
 pub use wait::{PropagationWaits, WaitState};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

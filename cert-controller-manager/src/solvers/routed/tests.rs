@@ -2,7 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::{super::memory::MemorySolver, *};
+use super::{
+    super::{entry::SolverEntry, memory::MemorySolver},
+    *,
+};
 
 struct TestEnv {
     solver: RoutedSolver,
@@ -92,4 +95,49 @@ async fn a_solver_that_was_not_added_yet_is_a_temporary_failure() {
     assert!(matches!(error, SolveError::Unavailable(_)), "{error}");
     registry.add(SolverKind::DnsEntry, Arc::new(MemorySolver::default()));
     solver.present(&owner, &both()).await.unwrap();
+}
+
+/// A solver that gives its proofs this number of seconds.
+struct Patient(i64);
+
+#[async_trait]
+impl SolverEntry for Patient {
+    fn solver(&self, _: Option<&Arc<Propagation>>) -> Arc<dyn Solver> {
+        Arc::new(Self(self.0))
+    }
+
+    async fn sweep(&self, _: &Owner) -> Result<(), SolveError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Solver for Patient {
+    async fn present(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
+        Ok(())
+    }
+
+    async fn ready(&self, _: &Owner, _: &[Proof]) -> Result<Readiness, SolveError> {
+        Ok(Readiness::Ready)
+    }
+
+    async fn cleanup(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
+        Ok(())
+    }
+
+    fn propagation_timeout(&self, _: &[Proof], _: SignedDuration) -> SignedDuration {
+        SignedDuration::from_secs(self.0)
+    }
+}
+
+#[test]
+fn an_order_has_the_longest_timeout_of_its_solvers() {
+    let env = TestEnv::new();
+    env.solver.registry.add(SolverKind::Skip, Arc::new(Patient(600)));
+    let default = SignedDuration::from_secs(120);
+    let timeout = |proofs: &[Proof]| env.solver.propagation_timeout(proofs, default).as_secs();
+    assert_eq!(timeout(&both()), 600);
+    assert_eq!(timeout(&[txt("_acme-challenge.a.test")]), 120);
+    env.solver.registry.add(SolverKind::Skip, Arc::new(Patient(30)));
+    assert_eq!(timeout(&[txt("_acme-challenge.x.b.test")]), 30);
 }

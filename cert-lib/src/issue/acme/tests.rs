@@ -47,6 +47,8 @@ struct RecordStore {
     failures: Mutex<VecDeque<SolveError>>,
     cleanup_fails: bool,
     addresses: bool,
+    /// The timeout of the solver; that of the issuer if unset.
+    timeout: Option<SignedDuration>,
     /// The targets of CNAMEs at challenge names.
     leads: delegated::Leads,
 }
@@ -87,6 +89,10 @@ impl Solver for RecordStore {
 
     fn proves_addresses(&self) -> bool {
         self.addresses
+    }
+
+    fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
+        self.timeout.unwrap_or(default)
     }
 }
 
@@ -492,6 +498,20 @@ async fn an_order_whose_proofs_are_not_visible_is_given_up_after_a_while() {
     assert!(error.ends_order());
     assert_eq!(bench.clock.now().duration_since(start), SignedDuration::from_secs(120));
     assert_eq!(bench.count("POST /challenge/0"), 0);
+}
+
+#[tokio::test]
+async fn a_solver_shortens_or_lengthens_the_time_for_its_proofs() {
+    for seconds in [30, 600] {
+        let timeout = Some(SignedDuration::from_secs(seconds));
+        let looks = Mutex::new((0..50).map(|_| not_yet(20)).collect());
+        let board = RecordStore { looks, timeout, ..RecordStore::default() };
+        let bench = EngineHarness::new(CaBehavior::default(), board).await;
+        let start = bench.clock.now();
+        let error = bench.issue(&request(&["app.example.org"])).await.unwrap_err();
+        assert!(error.to_string().ends_with("ns1 has no record"), "{error}");
+        assert_eq!(Some(bench.clock.now().duration_since(start)), timeout);
+    }
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn query(server: SocketAddr) -> Result<Answer, ResolveError> {
 }
 
 #[tokio::test]
-async fn strings_of_one_record_are_joined_and_forged_datagrams_skipped() {
+async fn fault_39_strings_of_one_record_are_joined_and_malformed_datagrams_skipped() {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -90,7 +90,7 @@ async fn a_truncated_answer_is_retried_over_tcp() {
 }
 
 #[tokio::test]
-async fn a_server_without_edns_is_queried_without_it() {
+async fn fault_39_a_server_without_edns_is_queried_without_it() {
     let (_tcp, udp, server) = sockets().await;
     let answering = async {
         let mut buffer = [0; 512];
@@ -106,16 +106,19 @@ async fn a_server_without_edns_is_queried_without_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_its_code_and_a_timeout_both_transports() {
-    let (_tcp, udp, server) = sockets().await;
-    let answering = async {
-        let mut buffer = [0; 512];
-        let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
-        let refused = reply(&buffer[..length], ResponseCode::Refused, false, &[]);
-        udp.send_to(&refused, client).await.unwrap();
-    };
-    let (refused, ()) = tokio::join!(query(server), answering);
-    assert!(refused.unwrap_err().to_string().ends_with("answers REFUSED"));
+async fn fault_39_a_failure_names_its_code_and_a_timeout_both_transports() {
+    for (code, want) in [(ResponseCode::Refused, "REFUSED"), (ResponseCode::ServFail, "SERVFAIL")] {
+        let (_tcp, udp, server) = sockets().await;
+        let answering = async {
+            let mut buffer = [0; 512];
+            let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
+            let failure = reply(&buffer[..length], code, false, &[]);
+            udp.send_to(&failure, client).await.unwrap();
+        };
+        let (failed, ()) = tokio::join!(query(server), answering);
+        let want = format!("name server {server} answers {want}");
+        assert_eq!(failed.unwrap_err().to_string(), want);
+    }
 
     // No process listens there.
     let silent = query("127.0.0.1:1".parse().unwrap()).await.unwrap_err().to_string();
@@ -146,7 +149,7 @@ async fn aliased(records: &[(&str, &str)]) -> Result<Answer, ResolveError> {
 }
 
 #[tokio::test]
-async fn the_cname_of_the_name_itself_is_found_in_any_order() {
+async fn fault_39_the_cname_of_the_name_itself_is_found_in_any_order() {
     const NAME: &str = "_ACME-challenge.Example.org.";
     for (records, want) in [
         (&[][..], None),
@@ -166,7 +169,7 @@ async fn the_cname_of_the_name_itself_is_found_in_any_order() {
 }
 
 #[tokio::test]
-async fn an_answer_of_64_kilobytes_is_read_and_a_shortened_one_is_an_error() {
+async fn fault_39_an_answer_of_64_kilobytes_is_read_and_a_shortened_one_is_an_error() {
     let large = vec!["x".repeat(250); 255];
     let large: Vec<&str> = large.iter().map(String::as_str).collect();
     for (promised, whole) in [(false, true), (true, false)] {
@@ -187,4 +190,110 @@ async fn an_answer_of_64_kilobytes_is_read_and_a_shortened_one_is_an_error() {
         let (answer, ()) = tokio::join!(query(server), answering);
         assert_eq!(answer.is_ok(), whole, "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn fault_39_a_truncated_answer_with_tcp_refused_names_both_transports() {
+    let (tcp, udp, server) = sockets().await;
+    drop(tcp);
+    let answering = async {
+        let mut buffer = [0; 512];
+        let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
+        let cut = reply(&buffer[..length], ResponseCode::NoError, true, &["part"]);
+        udp.send_to(&cut, client).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(query(server), answering);
+    let error = answer.unwrap_err().to_string();
+    let start = format!("name server {server} does not answer: UDP: cut off; TCP: ");
+    assert!(error.starts_with(&start) && error.contains("refused"), "{error}");
+}
+
+/// A firewall may remove the OPT record of answers, or of questions.
+#[tokio::test]
+async fn fault_39_an_answer_whose_edns_was_removed_is_read() {
+    let (_tcp, udp, server) = sockets().await;
+    let answering = async {
+        let mut buffer = [0; 512];
+        let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
+        let wire = reply(&buffer[..length], ResponseCode::NoError, false, &["plain"]);
+        let mut stripped = Message::from_vec(&wire).unwrap();
+        stripped.edns = None;
+        udp.send_to(&stripped.to_vec().unwrap(), client).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(query(server), answering);
+    assert_eq!(answer.unwrap().records, [Record::Text("plain".to_owned())]);
+}
+
+type Damage = fn(&mut Vec<u8>);
+
+/// Lies of a server about its own message, over TCP, where no other answer can follow.
+#[tokio::test]
+async fn fault_39_a_malformed_message_is_an_error() {
+    let whole = |question: &[u8]| reply(question, ResponseCode::NoError, false, &["x"]);
+    let damages: [(&str, Damage); 6] = [
+        ("no message", |wire| wire.clear()),
+        ("half a message", |wire| wire.truncate(wire.len() / 2)),
+        ("more answers than there are", |wire| wire[6] = 0xff),
+        ("a name that points to itself", |wire| {
+            wire.truncate(12);
+            wire.extend([0xc0, 12, 0, 16, 0, 1]);
+        }),
+        ("a record that is longer than the message", |wire| {
+            let end = wire.len();
+            // The length of the data precedes the length of its only string.
+            let at = wire.windows(2).rposition(|pair| pair == [1, b'x']).unwrap_or(end);
+            wire[at - 1] = 0xff;
+        }),
+        ("a question", |wire| wire[2] &= 0x7f),
+    ];
+    for (damage, apply) in damages {
+        let (tcp, udp, server) = sockets().await;
+        let answering = async {
+            let mut buffer = [0; 512];
+            let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
+            let cut = reply(&buffer[..length], ResponseCode::NoError, true, &[]);
+            udp.send_to(&cut, client).await.unwrap();
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut question).await.unwrap();
+            let mut wire = whole(&question);
+            apply(&mut wire);
+            stream.write_u16(u16::try_from(wire.len()).unwrap()).await.unwrap();
+            stream.write_all(&wire).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(query(server), answering);
+        let error = answer.expect_err(damage).to_string();
+        assert!(error.ends_with("TCP: something that is no answer to the question"), "{error}");
+    }
+}
+
+/// A resolver returns the whole chain, and the records of its end.
+#[tokio::test]
+async fn fault_39_the_values_behind_20_cnames_are_read_in_any_order() {
+    let (tcp, udp, server) = sockets().await;
+    let answering = async {
+        let mut buffer = [0; 512];
+        let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
+        let cut = reply(&buffer[..length], ResponseCode::NoError, true, &[]);
+        udp.send_to(&cut, client).await.unwrap();
+        let (mut stream, _) = tcp.accept().await.unwrap();
+        let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut question).await.unwrap();
+        let mut message = Message::from_vec(&question).unwrap().into_response();
+        let hop = |n: usize| Name::from_ascii(format!("h{n}.test.")).unwrap();
+        let text = RData::TXT(TXT::new(vec!["end".to_owned()]));
+        message.add_answer(hickory_proto::rr::Record::from_rdata(hop(20), 1, text));
+        for n in (0..20).rev() {
+            let owner = if n == 0 { message.queries[0].name().clone() } else { hop(n) };
+            let target = RData::CNAME(hickory_proto::rr::rdata::CNAME(hop(n + 1)));
+            message.add_answer(hickory_proto::rr::Record::from_rdata(owner, 1, target));
+        }
+        let wire = message.to_vec().unwrap();
+        stream.write_u16(u16::try_from(wire.len()).unwrap()).await.unwrap();
+        stream.write_all(&wire).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(query(server), answering);
+    let answer = answer.unwrap();
+    assert_eq!(answer.records, [Record::Text("end".to_owned())]);
+    assert_eq!(answer.alias, Some("h1.test".parse().unwrap()));
 }

@@ -14,7 +14,7 @@ use crate::{
     net::{Answer, Record, RecordKind, ResolveError, Resolver, reach::AddressPolicy},
 };
 
-const FQDN: &str = "_acme-challenge.app.example.org";
+pub(super) const FQDN: &str = "_acme-challenge.app.example.org";
 
 /// A resolver with scripted answers; all other servers do not answer.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Script {
         script
     }
 
-    fn txt(self, server: &str, values: &[&str]) -> Self {
+    pub(super) fn txt(self, server: &str, values: &[&str]) -> Self {
         self.on(server, FQDN, RecordKind::Txt, text(true, values))
     }
 
@@ -78,6 +78,17 @@ impl Resolver for Script {
                 Err(ResolveError::Unreachable { server: server.into(), reason: "silence".into() })
             }
         }
+    }
+
+    /// The server at the address that is the host of the URL.
+    async fn query_https(
+        &self,
+        url: &Arc<str>,
+        name: &DnsName,
+        kind: RecordKind,
+    ) -> Result<Answer, ResolveError> {
+        let host = url.split('/').nth(2).unwrap_or_default();
+        self.query(at(host), name, kind).await
     }
 
     fn system_servers(&self) -> Vec<SocketAddr> {
@@ -116,7 +127,7 @@ pub(super) fn soa(zone: &str) -> Answer {
     Answer { zone: Some(zone.parse().unwrap()), ..Answer::default() }
 }
 
-fn text(authoritative: bool, values: &[&str]) -> Answer {
+pub(super) fn text(authoritative: bool, values: &[&str]) -> Answer {
     let values = values.iter().map(|value| Record::Text((*value).to_owned()));
     Answer { authoritative, ..records(values) }
 }
@@ -127,6 +138,11 @@ pub(super) fn alias(target: &str) -> Answer {
 
 pub(super) fn no_such_name() -> Answer {
     Answer { authoritative: true, no_such_name: true, ..Answer::default() }
+}
+
+/// Of a resolver, or of a server that is not authoritative.
+pub(super) fn cached_absence() -> Answer {
+    Answer { authoritative: false, ..no_such_name() }
 }
 
 #[derive(Debug)]
@@ -149,7 +165,7 @@ fn check(case: &str, visibility: &Visibility, want: &Want) {
 }
 
 #[tokio::test]
-async fn every_authoritative_server_that_answers_must_show_all_values() {
+async fn fault_38_every_authoritative_server_that_answers_must_show_all_values() {
     let both = &["v1", "v2"][..];
     let two = || Script::zone(&["192.0.2.1", "192.0.2.2"]);
     let four = || Script::zone(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::4"]);
@@ -163,6 +179,31 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
             Want::Seen,
         ),
         ("one of four is down", of_four(both), Want::Seen),
+        (
+            "one of four refuses",
+            of_four(both).fails("2001:db8::4", FQDN, RecordKind::Txt, "REFUSED"),
+            Want::Seen,
+        ),
+        (
+            "one of four fails",
+            of_four(both).fails("2001:db8::4", FQDN, RecordKind::Txt, "SERVFAIL"),
+            Want::Seen,
+        ),
+        (
+            "one of four is lame",
+            of_four(both).on("2001:db8::4", FQDN, RecordKind::Txt, text(false, &[])),
+            Want::Seen,
+        ),
+        (
+            "one of four is lame and denies the name",
+            of_four(both).on("2001:db8::4", FQDN, RecordKind::Txt, cached_absence()),
+            Want::Seen,
+        ),
+        (
+            "one of four is lame, another stale",
+            of_four(&["v1"]).on("2001:db8::4", FQDN, RecordKind::Txt, text(false, &[])),
+            Want::Not("192.0.2.3:53 shows 1 of 2 values (and 0 others)"),
+        ),
         (
             "one of four is stale",
             of_four(&["old"]).txt("2001:db8::4", both),
@@ -217,6 +258,16 @@ async fn every_authoritative_server_that_answers_must_show_all_values() {
                 "REFUSED",
             ),
             Want::Not("192.0.2.1:53 answers REFUSED"),
+        ),
+        (
+            "all lame and deny the name",
+            two().on("192.0.2.1", FQDN, RecordKind::Txt, cached_absence()).on(
+                "192.0.2.2",
+                FQDN,
+                RecordKind::Txt,
+                cached_absence(),
+            ),
+            Want::Not("192.0.2.1:53 answers NXDOMAIN without authority"),
         ),
         ("all down", two(), Want::Not("192.0.2.1:53 does not answer")),
         (
@@ -303,7 +354,7 @@ async fn a_challenge_name_that_is_a_zone_of_its_own_is_followed() {
 }
 
 #[tokio::test]
-async fn the_absence_of_a_challenge_name_is_never_cached() {
+async fn fault_37_the_absence_of_a_challenge_name_is_never_cached() {
     let script =
         Script::zone(&["192.0.2.1"]).on("192.0.2.1", FQDN, RecordKind::Txt, no_such_name());
     check("not there yet", &script.check_servers(&[]).await, &Want::Not("answers NXDOMAIN"));
@@ -371,18 +422,18 @@ fn an_explicit_wait_always_applies_and_an_unset_one_behind_caches_only() {
     }
 }
 
-/// Answers like the script, but its first resolver never answers.
-struct UnresponsiveResolver(Script);
+/// Answers like the script, but one server never answers.
+pub(super) struct Unresponsive(pub(super) Script, pub(super) SocketAddr);
 
 #[async_trait]
-impl Resolver for UnresponsiveResolver {
+impl Resolver for Unresponsive {
     async fn query(
         &self,
         server: SocketAddr,
         name: &DnsName,
         kind: RecordKind,
     ) -> Result<Answer, ResolveError> {
-        if server == self.system_servers()[0] {
+        if server == self.1 {
             return std::future::pending().await;
         }
         self.0.query(server, name, kind).await
@@ -399,7 +450,8 @@ impl Resolver for UnresponsiveResolver {
 
 #[tokio::test(start_paused = true)]
 async fn a_resolver_that_never_answers_is_skipped() {
-    let script = UnresponsiveResolver(Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]));
+    let script = Script::zone(&["192.0.2.1"]).txt("192.0.2.1", &["v"]);
+    let script = Unresponsive(script, at("10.9.9.9"));
     let propagation = propagation(vec![], clock());
     let visibility = propagation.check(&script, &FQDN.parse().unwrap(), &["v".into()]).await;
     assert_eq!(visibility, Visibility::Seen { authoritative: true });
@@ -407,7 +459,7 @@ async fn a_resolver_that_never_answers_is_skipped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_ends_although_a_server_never_answers() {
-    let script = UnresponsiveResolver(Script::default());
+    let script = Unresponsive(Script::default(), at("10.9.9.9"));
     let propagation = Propagation::new(vec![at("10.9.9.9").into()], clock());
     let visibility = propagation.check(&script, &FQDN.parse().unwrap(), &["v1".into()]).await;
     check("never answers", &visibility, &Want::Not("took longer than 25 s"));

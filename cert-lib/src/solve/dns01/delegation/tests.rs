@@ -42,7 +42,7 @@ async fn follow(script: &Script, nameservers: &[&str]) -> Result<String, String>
 }
 
 #[tokio::test]
-async fn explicit_cnames_are_followed_to_their_end_and_other_answers_refused_with_a_reason() {
+async fn fault_39_explicit_cnames_are_followed_and_loops_and_long_chains_refused_with_a_reason() {
     let long: Vec<(String, String)> =
         (0..20).map(|n| (if n == 0 { FQDN.to_owned() } else { hop(n) }, hop(n + 1))).collect();
     let long: Vec<(&str, &str)> = long.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
@@ -105,7 +105,7 @@ fn empty() -> Answer {
 }
 
 #[tokio::test]
-async fn a_cname_of_a_wildcard_is_not_followed_and_the_wildcard_is_named() {
+async fn fault_40_a_cname_of_a_wildcard_is_not_followed_and_the_wildcard_is_named() {
     let made_up = |script: Script, wildcards: &[&str]| {
         let script = script.on(SERVER, FQDN, RecordKind::Cname, alias("web.test")).on(
             SERVER,
