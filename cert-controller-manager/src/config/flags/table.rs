@@ -302,8 +302,8 @@ const CROSS_NAMESPACE: &str = "Allow Secrets in other namespaces than the Certif
 const DNS_NAMESPACE: &str = "Namespace of challenge DNSEntries";
 const DNS_CLASS: &str = "Class annotation of challenge DNSEntries";
 const DNSRECORDS: &str = "Use DNSRecords of Gardener for challenges instead of DNSEntries";
-const PRECHECK: &str = "DNS servers (host or host:port) that must return a challenge record \
-     before the challenge is accepted";
+const PRECHECK: &str = "DNS servers (host, host:port or https://host/dns-query) that must return \
+     a challenge record before the challenge is accepted";
 const AUTHORITATIVE: &str = "they have new records first, and the CA queries them, too; an empty \
      value means the same";
 const ADDITIONAL_WAIT: &str = "Delay after the record is visible";

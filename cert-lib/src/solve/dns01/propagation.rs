@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Clock,
     model::name::DnsName,
-    net::{Resolver, reach::AddressPolicy},
+    net::{Resolver, Server, reach::AddressPolicy},
 };
 
 /// Checks whether TXT values have reached the servers that the CA asks.
@@ -195,7 +195,7 @@ impl Propagation {
         wanted: Wanted<'_>,
     ) -> Result<Visibility, AuthorityError> {
         let servers = self.servers.of_zone(resolver, start).await?;
-        let views = ask_all(resolver, &servers, wanted.fqdn, wanted.values).await;
+        let views = self.ask_zone(resolver, &servers, wanted).await;
         if views.iter().any(ServerView::is_useful) {
             return Ok(evaluate(wanted.fqdn, &views, Unusable::IsSkipped));
         }
@@ -207,6 +207,30 @@ impl Propagation {
         }
         let why = views.iter().find_map(ServerView::reason).unwrap_or_default();
         Err(AuthorityError::NoAnswer(why.to_owned()))
+    }
+
+    /// Asks the servers of a zone, except those that were silent a short time ago.
+    async fn ask_zone(
+        &self,
+        resolver: &dyn Resolver,
+        servers: &[Server],
+        wanted: Wanted<'_>,
+    ) -> Vec<ServerView> {
+        let (mut views, mut open) = (Vec::new(), Vec::new());
+        for server in servers {
+            match self.servers.silence(server) {
+                Some(why) => views.push(ServerView::Silent(why)),
+                None => open.push(server.clone()),
+            }
+        }
+        let answers = ask_all(resolver, &open, wanted.fqdn, wanted.values).await;
+        for (server, view) in open.iter().zip(answers) {
+            if let ServerView::Silent(why) = &view {
+                self.servers.remember_silence(server, why);
+            }
+            views.push(view);
+        }
+        views
     }
 
     /// The rest of the delay since the publication, if any.

@@ -27,9 +27,12 @@ pub(super) struct Servers {
     policy: Arc<AddressPolicy>,
     clock: Arc<dyn Clock>,
     /// Servers of zones by the name at which the lookup started.
-    zones: Cache<DnsName>,
+    zones: Cache<DnsName, Vec<Server>>,
     /// The same for configured servers with a host name.
-    hosts: Cache<Nameserver>,
+    hosts: Cache<Nameserver, Vec<Server>>,
+    /// Why servers of zones did not answer: each attempt takes seconds, and a certificate may have
+    /// a hundred names in one zone.
+    silent: Cache<Server, String>,
 }
 
 /// What the configured servers are.
@@ -43,8 +46,15 @@ pub(super) enum Role {
 
 impl Servers {
     pub(super) fn new(configured: Vec<Nameserver>, role: Role, clock: Arc<dyn Clock>) -> Self {
-        let (zones, hosts) = (Cache::default(), Cache::default());
-        Self { configured, role, policy: Arc::default(), clock, zones, hosts }
+        Self {
+            configured,
+            role,
+            policy: Arc::default(),
+            clock,
+            zones: Cache::new(ZONE_TTL),
+            hosts: Cache::new(ZONE_TTL),
+            silent: Cache::new(SILENCE_TTL),
+        }
     }
 
     pub(super) fn within(self, policy: Arc<AddressPolicy>) -> Self {
@@ -118,45 +128,58 @@ impl Servers {
         Ok(servers)
     }
 
+    /// Why `server` did not answer a short time ago.
+    pub(super) fn silence(&self, server: &Server) -> Option<String> {
+        self.silent.get(server, self.clock.now())
+    }
+
+    /// Remembers for a short time that `server` does not answer.
+    pub(super) fn remember_silence(&self, server: &Server, why: &String) {
+        self.silent.insert(server, why, self.clock.now());
+    }
+
     /// Forgets the servers of the zone of `start`, which may be outdated.
     pub(super) fn forget(&self, start: &DnsName) {
         self.zones.lock(|entries| entries.remove(start));
     }
 }
 
-/// Servers, and when they expire.
-struct Cache<K>(Mutex<HashMap<K, (Timestamp, Vec<Server>)>>);
-
-impl<K> Default for Cache<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+/// Values, and when they expire.
+struct Cache<K, V> {
+    ttl: SignedDuration,
+    entries: Mutex<HashMap<K, (Timestamp, V)>>,
 }
 
-impl<K: Clone + Eq + Hash> Cache<K> {
-    fn get(&self, key: &K, now: Timestamp) -> Option<Vec<Server>> {
+impl<K: Clone + Eq + Hash, V: Clone> Cache<K, V> {
+    fn new(ttl: SignedDuration) -> Self {
+        Self { ttl, entries: Mutex::default() }
+    }
+
+    fn get(&self, key: &K, now: Timestamp) -> Option<V> {
         self.lock(|entries| {
-            entries.get(key).filter(|(until, _)| now < *until).map(|(_, servers)| servers.clone())
+            entries.get(key).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())
         })
     }
 
-    fn insert(&self, key: &K, servers: &[Server], now: Timestamp) {
+    fn insert(&self, key: &K, value: &V, now: Timestamp) {
         self.lock(|entries| {
             if entries.len() >= MAX_CACHED {
                 entries.retain(|_, (until, _)| now < *until);
             }
             if entries.len() < MAX_CACHED {
-                let until = now.saturating_add(CACHE_TTL).unwrap_or(now);
-                entries.insert(key.clone(), (until, servers.to_vec()));
+                let until = now.saturating_add(self.ttl).unwrap_or(now);
+                entries.insert(key.clone(), (until, value.clone()));
             }
         });
     }
 
-    fn lock<T>(&self, access: impl FnOnce(&mut HashMap<K, (Timestamp, Vec<Server>)>) -> T) -> T {
-        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock<T>(&self, access: impl FnOnce(&mut HashMap<K, (Timestamp, V)>) -> T) -> T {
+        access(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Delegations change rarely, and a check without a result clears the entry.
-const CACHE_TTL: SignedDuration = SignedDuration::from_mins(5);
+const ZONE_TTL: SignedDuration = SignedDuration::from_mins(5);
+/// The longest interval of checks, so that a server that is back delays no order.
+const SILENCE_TTL: SignedDuration = SignedDuration::from_secs(15);
 const MAX_CACHED: usize = 4096;

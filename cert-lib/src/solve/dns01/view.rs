@@ -36,7 +36,9 @@ pub(super) enum ServerView {
         authoritative: bool,
     },
     Missing(String),
-    /// Down, failing or refusing.
+    /// It does not answer.
+    Silent(String),
+    /// Failing or refusing.
     Unusable(String),
     /// Not authoritative for this name: it delegates the name, or is lame.
     Referred(String),
@@ -47,7 +49,7 @@ impl ServerView {
     pub(super) fn is_useful(&self) -> bool {
         match self {
             Self::Shown { .. } | Self::Missing(_) => true,
-            Self::Unusable(_) | Self::Referred(_) => false,
+            Self::Silent(_) | Self::Unusable(_) | Self::Referred(_) => false,
         }
     }
 
@@ -55,7 +57,9 @@ impl ServerView {
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
             Self::Shown { .. } => None,
-            Self::Missing(why) | Self::Unusable(why) | Self::Referred(why) => Some(why),
+            Self::Missing(why) | Self::Silent(why) | Self::Unusable(why) | Self::Referred(why) => {
+                Some(why)
+            }
         }
     }
 }
@@ -86,6 +90,9 @@ pub(super) async fn ask_all(
 fn view(server: &Server, values: &[String], answer: Result<Answer, ResolveError>) -> ServerView {
     let answer = match answer {
         Ok(answer) => answer,
+        Err(error @ ResolveError::Unreachable { .. }) => {
+            return ServerView::Silent(error.to_string());
+        }
         Err(error) => return ServerView::Unusable(error.to_string()),
     };
     let found: Vec<&str> = answer
@@ -132,7 +139,7 @@ pub(super) fn evaluate(fqdn: &DnsName, views: &[ServerView], unusable: Unusable)
                 all_authoritative &= *authoritative;
             }
             ServerView::Missing(why) => missing = missing.or(Some(why)),
-            ServerView::Unusable(why) | ServerView::Referred(why) => {
+            ServerView::Silent(why) | ServerView::Unusable(why) | ServerView::Referred(why) => {
                 useless = useless.or(Some(why));
             }
         }

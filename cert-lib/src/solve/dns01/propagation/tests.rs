@@ -237,3 +237,23 @@ async fn fault_39_our_values_are_found_among_many() {
     let seen = check(PropagationOptions::default(), &script, 0).await;
     assert_eq!(seen, Visibility::Seen { authoritative: true });
 }
+
+/// Each attempt takes ten seconds, and a certificate may have a hundred names.
+#[tokio::test]
+async fn fault_38_a_silent_server_is_not_asked_again_for_a_while() {
+    let clock = clock();
+    let script = Script::zone(&TWO).txt("192.0.2.1", BOTH);
+    let policy = Arc::new(AddressPolicy::new(vec!["192.0.2.0/24".parse().unwrap()]));
+    let options = PropagationOptions::default();
+    let propagation = Propagation::with_options(options, clock.clone()).within(policy);
+    let values = ["v1".to_owned()];
+    let mut questions = Vec::new();
+    for seconds_later in [0, 14, 1] {
+        clock.step(seconds(seconds_later));
+        let seen = propagation.check(&script, &FQDN.parse().unwrap(), &values).await;
+        assert_eq!(seen, Visibility::Seen { authoritative: true });
+        let asked = script.asked.lock().unwrap();
+        questions.push(TWO.map(|server| asked.iter().filter(|it| it.0 == at(server)).count()));
+    }
+    assert_eq!(questions, [[1, 1], [2, 1], [3, 2]]);
+}
