@@ -43,9 +43,12 @@ pub enum Check {
 /// Why options cannot work.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PropagationOptionsError {
-    /// A negative or empty period.
-    #[error("{0} must be longer than zero: correct it or remove it")]
-    NotPositive(&'static str),
+    /// Time does not go backwards.
+    #[error("wait must not be negative: correct it or remove it")]
+    NegativeWait,
+    /// Each order would fail at once.
+    #[error("timeout must be longer than zero: correct it or remove it")]
+    NoTimeout,
     /// No order could be finished.
     #[error(
         "timeout ({timeout} s) is not longer than wait ({wait} s), so each order would fail: \
@@ -74,11 +77,11 @@ impl PropagationOptions {
             return Err(PropagationOptionsError::TooManyNameservers(self.nameservers.len()));
         }
         if self.wait.is_some_and(|wait| wait.is_negative()) {
-            return Err(PropagationOptionsError::NotPositive("wait"));
+            return Err(PropagationOptionsError::NegativeWait);
         }
         let Some(timeout) = self.timeout else { return Ok(()) };
         if timeout <= SignedDuration::ZERO {
-            return Err(PropagationOptionsError::NotPositive("timeout"));
+            return Err(PropagationOptionsError::NoTimeout);
         }
         match self.delay() {
             Some(wait) if timeout <= wait => Err(PropagationOptionsError::TimeoutWithinWait {
@@ -140,7 +143,7 @@ mod tests {
             (options(Check::Authoritative, seconds(0), seconds(1)), "accepted"),
             (options(Check::Resolvers, seconds(60), None), "accepted"),
             (options(Check::None, seconds(60), seconds(10)), "accepted"),
-            (options(Check::Resolvers, seconds(-1), None), "wait must be longer than zero"),
+            (options(Check::Resolvers, seconds(-1), None), "wait must not be negative"),
             (options(Check::Resolvers, None, seconds(0)), "timeout must be longer than zero"),
             (
                 options(Check::Wait, None, seconds(60)),

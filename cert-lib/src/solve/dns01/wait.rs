@@ -24,8 +24,10 @@ pub struct PropagationWaits {
 
 #[derive(Clone, Copy, Default)]
 struct Wait {
-    /// The first check since the publication.
+    /// The first check.
     first_check: Option<Timestamp>,
+    /// The first check of published records.
+    published: Option<Timestamp>,
     /// When all values were visible first.
     first_visible: Option<Timestamp>,
 }
@@ -79,7 +81,12 @@ impl PropagationWaits {
         resolver: &dyn Resolver,
         additional_wait: Option<SignedDuration>,
     ) -> WaitState {
-        let age = self.age(owner);
+        let now = self.clock.now();
+        let published = self.access(owner, |wait| {
+            wait.first_check.get_or_insert(now);
+            *wait.published.get_or_insert(now)
+        });
+        let age = now.duration_since(published);
         let checks: Vec<_> = proofs
             .iter()
             .filter_map(Proof::txt)
@@ -107,6 +114,7 @@ impl PropagationWaits {
     /// check.
     #[must_use]
     pub fn not_published(&self, owner: &Owner, why: String) -> WaitState {
+        self.access(owner, |wait| wait.published = None);
         WaitState::NotVisible { why, look_again: self.interval(owner) }
     }
 
@@ -134,13 +142,9 @@ impl PropagationWaits {
 
     /// The delay until the next check, which grows with time.
     fn interval(&self, owner: &Owner) -> SignedDuration {
-        (self.age(owner) / 4).clamp(MIN_INTERVAL, MAX_INTERVAL)
-    }
-
-    /// The time since the first check.
-    fn age(&self, owner: &Owner) -> SignedDuration {
         let now = self.clock.now();
-        now.duration_since(self.access(owner, |wait| *wait.first_check.get_or_insert(now)))
+        let first = self.access(owner, |wait| *wait.first_check.get_or_insert(now));
+        (now.duration_since(first) / 4).clamp(MIN_INTERVAL, MAX_INTERVAL)
     }
 
     fn access<T>(&self, owner: &Owner, access: impl FnOnce(&mut Wait) -> T) -> T {
@@ -156,3 +160,46 @@ impl PropagationWaits {
 const PARALLEL: usize = 8;
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 const MAX_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Manual,
+        solve::dns01::{Check, PropagationOptions, tests::Script},
+    };
+
+    #[tokio::test]
+    async fn a_wait_starts_when_the_records_are_published_and_ends_with_the_owner() {
+        let clock = Arc::new(Manual::at(Timestamp::UNIX_EPOCH));
+        let waits = PropagationWaits::new(clock.clone());
+        let options = PropagationOptions { check: Check::Wait, ..PropagationOptions::default() };
+        let propagation = Propagation::with_options(options, clock.clone());
+        let owner = Owner("ns/web".to_owned());
+        let fqdn = "_acme-challenge.example.org".parse().unwrap();
+        let proofs = [Proof::Txt { fqdn, values: vec!["v".to_owned()] }];
+        let script = Script::default();
+        let check = async |seconds| {
+            clock.step(SignedDuration::from_secs(seconds));
+            waits.check(&owner, &proofs, &propagation, &script, None).await
+        };
+        let left = |state| match state {
+            WaitState::Waiting { look_again, .. } => look_again.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        let pending = waits.not_published(&owner, "pending".to_owned());
+        let look_again = SignedDuration::from_secs(1);
+        assert_eq!(pending, WaitState::NotVisible { why: "pending".to_owned(), look_again });
+        assert_eq!(left(check(50).await), 60);
+        assert_eq!(left(check(50).await), 10);
+        let pending = waits.not_published(&owner, "pending again".to_owned());
+        assert!(matches!(pending, WaitState::NotVisible { look_again, .. }
+            if look_again == MAX_INTERVAL));
+        assert_eq!(left(check(0).await), 60);
+        assert_eq!(check(60).await, WaitState::Ready);
+        waits.restart(&owner);
+        assert_eq!(left(check(0).await), 60);
+        waits.remove(&owner);
+        assert!(waits.waits.lock().unwrap().is_empty());
+    }
+}
