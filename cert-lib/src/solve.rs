@@ -52,6 +52,13 @@ pub trait Solver: Send + Sync {
         false
     }
 
+    /// Whether CNAMEs of `challenge` are [followed](Self::follow) even if the request does not ask for
+    /// it.
+    fn follows_cnames(&self, challenge: &DnsName) -> bool {
+        let _ = challenge;
+        false
+    }
+
     /// Whether the running order stores the `proofs` before they are published. A solver needs that
     /// if nothing at the place of publication says whose they are, or if it publishes them from the
     /// stored orders.

@@ -41,7 +41,7 @@ use self::steps::{Running, cleanup_by_name};
 impl AcmeIssuer {
     /// Continues an order until there is something to wait for.
     async fn resume(&self, request: &Request, progress: Progress) -> Result<Advance, IssueError> {
-        let Progress { durable, view } = progress;
+        let Progress { mut durable, view } = progress;
         if durable.fingerprint != request.fingerprint {
             return Err(failure::gone("the running order is for another request"));
         }
@@ -60,6 +60,12 @@ impl AcmeIssuer {
         self.in_use.hold(&request.owner, &durable.order, &view.order.authorizations);
         match running.run_steps(&mut view).await {
             Ok(Pause::Issued(bundle)) => Ok(Advance::Issued(*bundle)),
+            Ok(Pause::Store(proofs)) => {
+                durable.proofs = proofs;
+                let (doing, until) = (Phase::Ordered, self.clock.now());
+                let progress = Progress { durable, view: Some(view) };
+                Ok(Advance::Waiting { progress, doing, until })
+            }
             Ok(Pause::Waiting(doing, until)) => Ok(Advance::Waiting {
                 progress: Progress { durable, view: Some(view) },
                 doing,
@@ -85,6 +91,8 @@ impl AcmeIssuer {
 /// Where the steps of an order stop.
 enum Pause {
     Waiting(Phase, Timestamp),
+    /// These proofs must be stored before they are published.
+    Store(Vec<Proof>),
     Issued(Box<Bundle>),
 }
 
@@ -112,7 +120,11 @@ impl Running<'_> {
         for _ in 0..MAX_STEPS {
             match order::next(view, self.issuer.clock.now()) {
                 Step::Authorize => self.authorize(view).await?,
-                Step::Present => self.present(view).await?,
+                Step::Present => {
+                    if let Some(proofs) = self.present(view).await? {
+                        return Ok(Pause::Store(proofs));
+                    }
+                }
                 Step::Look { since } => {
                     if let Some((doing, until)) = self.check_visibility(view, since).await? {
                         return Ok(Pause::Waiting(doing, until));
@@ -154,7 +166,8 @@ impl Issuer for AcmeIssuer {
 
     async fn abandon(&self, owner: &Owner, progress: &Progress) -> Result<(), CleanupError> {
         let view = progress.view.as_ref();
-        let known = view.map(|view| view.proofs.as_slice()).unwrap_or_default();
+        let known = view.map(|view| view.proofs.as_slice()).filter(|proofs| !proofs.is_empty());
+        let known = known.unwrap_or(&progress.durable.proofs);
         let proofs: Vec<Proof> = cleanup_by_name(&progress.durable.names, known);
         let deactivated = async {
             if let Some(view) = view {

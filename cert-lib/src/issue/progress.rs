@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     acme::order::View,
     model::{key::PrivateKey, name::DnsName, request::Fingerprint},
+    solve::Proof,
 };
 
 /// How far a running order is: opaque to all but the issuer that created it. It holds the new private
@@ -33,6 +34,9 @@ pub(crate) struct Durable {
     pub(crate) started: Timestamp,
     /// Names whose proofs may have been published.
     pub(crate) names: Vec<DnsName>,
+    /// DNS-01 proofs that may be published, if the solver needs them stored. HTTP-01 proofs are not
+    /// stored.
+    pub(crate) proofs: Vec<Proof>,
     /// `None` for a signing request of the user.
     pub(crate) key: Option<PrivateKey>,
 }
@@ -46,6 +50,8 @@ struct Stored {
     account: String,
     started: Timestamp,
     names: Vec<DnsName>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    proofs: Vec<(DnsName, Vec<String>)>,
     key: Option<Zeroizing<String>>,
 }
 
@@ -85,6 +91,12 @@ impl Progress {
         // The key and the names are set once per order and never change.
         self.durable.order == other.durable.order
             && self.durable.fingerprint == other.durable.fingerprint
+            && self.durable.proofs == other.durable.proofs
+    }
+
+    /// The TXT records of the order that are stored with it: names and values.
+    pub fn records(&self) -> impl Iterator<Item = (&DnsName, &[String])> {
+        self.durable.proofs.iter().filter_map(Proof::txt)
     }
 
     /// The bytes to store. They hold the private key.
@@ -100,6 +112,7 @@ impl Progress {
             account: durable.account.clone(),
             started: durable.started,
             names: durable.names.clone(),
+            proofs: self.records().map(|(fqdn, values)| (fqdn.clone(), values.to_vec())).collect(),
             key: durable.key.as_ref().map(PrivateKey::pem),
         };
         serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| ProgressError::Unreadable)
@@ -132,6 +145,11 @@ impl Progress {
             account: stored.account,
             started: stored.started,
             names: stored.names,
+            proofs: stored
+                .proofs
+                .into_iter()
+                .map(|(fqdn, values)| Proof::Txt { fqdn, values })
+                .collect(),
             key,
         }))
     }

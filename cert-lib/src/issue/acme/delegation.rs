@@ -11,16 +11,24 @@ use crate::{
 
 /// Moves each DNS-01 proof to the target of its CNAMEs. Those with the same target become one, because
 /// all values of one name are published together.
+///
+/// All of them if the request `asks` for it, otherwise those whose solver does.
 pub(super) async fn follow(
     solver: &dyn Solver,
     proofs: Vec<Proof>,
+    asks: bool,
 ) -> Result<Vec<Proof>, SolveError> {
     let (txt, others): (Vec<_>, Vec<_>) =
         proofs.into_iter().partition(|proof| proof.txt().is_some());
     let moves: Vec<_> = txt
         .iter()
         .filter_map(Proof::txt)
-        .map(|(fqdn, values)| async move { Ok((solver.follow(fqdn).await?, values)) })
+        .map(|(fqdn, values)| async move {
+            match asks || solver.follows_cnames(fqdn) {
+                true => Ok((solver.follow(fqdn).await?, values)),
+                false => Ok((fqdn.clone(), values)),
+            }
+        })
         .collect();
     let moved: Vec<_> = stream::iter(moves).buffered(AT_ONCE).try_collect().await?;
     let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
@@ -103,7 +111,7 @@ mod tests {
             proof("_acme-challenge.x.b.test", &["3", "5"]),
             proof("_acme-challenge.y.b.test", &["2"]),
         ];
-        let followed = follow(&World, proofs).await.unwrap();
+        let followed = follow(&World, proofs, true).await.unwrap();
         let all = proof("all.acme.test", &["2", "3", "5"]);
         assert!(followed == [proof("_acme-challenge.a.test", &["1"]), all.clone()]);
 
@@ -117,6 +125,6 @@ mod tests {
     #[tokio::test]
     async fn one_name_that_leads_nowhere_stops_all() {
         let proofs = vec![proof("_acme-challenge.a.test", &["1"]), proof("x.loop.test", &["2"])];
-        assert!(matches!(follow(&World, proofs).await, Err(SolveError::Misconfigured(_))));
+        assert!(matches!(follow(&World, proofs, true).await, Err(SolveError::Misconfigured(_))));
     }
 }

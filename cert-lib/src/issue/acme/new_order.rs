@@ -1,9 +1,10 @@
 //! Placing an order (RFC 8555 section 7.4), with the profile and the certificate that it replaces.
 
-use std::{collections::BTreeSet, sync::PoisonError};
+use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     acme::{
@@ -17,6 +18,7 @@ use crate::{
         acme::{
             failure::{self, failed},
             issuer::AcmeIssuer,
+            steps::Running,
         },
         progress::Durable,
     },
@@ -26,6 +28,7 @@ use crate::{
         name::DnsName,
         request::{Request, Subject},
     },
+    solve::Proof,
 };
 
 impl AcmeIssuer {
@@ -58,10 +61,36 @@ impl AcmeIssuer {
         };
         let fingerprint = request.fingerprint.clone();
         let account = self.account.url().to_owned();
-        let durable = Durable { fingerprint, order: url, account, started: now, names, key };
-        let view = View::of(order, now, now, self.next_poll(None, 0));
+        let mut durable = Durable {
+            fingerprint,
+            order: url,
+            account,
+            started: now,
+            names,
+            proofs: Vec::new(),
+            key,
+        };
+        let mut view = View::of(order, now, now, self.next_poll(None, 0));
+        if self.solver.stores_proofs() && !durable.names.is_empty() {
+            let found = timeout(MAX_DELAY, self.first_proofs(request, &durable, &mut view)).await;
+            durable.proofs = found.ok().flatten().unwrap_or_default();
+        }
         let progress = Progress { durable, view: Some(Box::new(view)) };
         Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: now })
+    }
+
+    /// The proofs, so that the first write of the order stores them, too. `None` where they are
+    /// stored by a second write: after a failure, which the next step repeats and reports.
+    async fn first_proofs(
+        &self,
+        request: &Request,
+        durable: &Durable,
+        view: &mut View,
+    ) -> Option<Vec<Proof>> {
+        view.signed_by(self.account.key().thumbprint());
+        let running = Running { issuer: self, request, durable };
+        running.authorize(view).await.ok()?;
+        running.proofs(view).await.ok()
     }
 
     /// The key to be certified; `None` where only its signing request is known.
@@ -204,3 +233,7 @@ fn bases(request: &Request) -> Vec<DnsName> {
     let bases: BTreeSet<DnsName> = request.names().iter().map(DnsName::base).collect();
     bases.into_iter().collect()
 }
+
+/// The order is not stored before its proofs are known; a CA that does not answer must not delay
+/// that for longer.
+const MAX_DELAY: Duration = Duration::from_secs(5);

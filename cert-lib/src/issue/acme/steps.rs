@@ -1,5 +1,7 @@
 //! The steps of an order: each does one thing at the CA or the solver, and records it in the view.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
 use serde_json::json;
@@ -42,8 +44,22 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Publishes the proofs.
-    pub(super) async fn present(&self, view: &mut View) -> Result<(), IssueError> {
+    /// Publishes the proofs. Returns them instead if the solver needs them stored before.
+    pub(super) async fn present(&self, view: &mut View) -> Result<Option<Vec<Proof>>, IssueError> {
+        let proofs = self.proofs(view).await?;
+        if self.issuer.solver.stores_proofs() && proofs != self.durable.proofs {
+            // Those of a replaced account key: nothing would remember them.
+            self.remove(&self.durable.proofs).await;
+            return Ok(Some(proofs));
+        }
+        let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
+        outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
+        view.presented(proofs, self.issuer.clock.now());
+        Ok(None)
+    }
+
+    /// The proofs of the open authorizations, at the targets of CNAMEs that are followed.
+    pub(super) async fn proofs(&self, view: &View) -> Result<Vec<Proof>, IssueError> {
         let fix = |error: Unprovable| IssueError::InvalidRequest(error.to_string());
         let open = view.open().map_err(fix)?;
         // The CA decides which of the requested names must be proved. It must not ask for others.
@@ -59,15 +75,14 @@ impl Running<'_> {
             }
         }
         let key = self.issuer.account.key();
-        let mut proofs = proofs(&open, |token| key.dns_value(token));
-        if self.request.acme.follow_cname {
-            let followed = delegation::follow(self.issuer.solver.as_ref(), proofs).await;
-            proofs = followed.map_err(|error| self.delegation_failed(&error))?;
+        let proofs = proofs(&open, |token| key.dns_value(token));
+        // Their CNAMEs were followed when they were stored.
+        if !proofs.is_empty() && values(&proofs) == values(&self.durable.proofs) {
+            return Ok(self.durable.proofs.clone());
         }
-        let outcome = self.issuer.solver.present(&self.request.owner, &proofs).await;
-        outcome.map_err(|error| failure::unsolved("publishing the proofs", &error))?;
-        view.presented(proofs, self.issuer.clock.now());
-        Ok(())
+        let asks = self.request.acme.follow_cname;
+        let followed = delegation::follow(self.issuer.solver.as_ref(), proofs, asks).await;
+        followed.map_err(|error| self.delegation_failed(&error))
     }
 
     /// The name servers belong to the owner of the name. One that does not answer is waited for as
@@ -207,12 +222,16 @@ impl Running<'_> {
 
     /// The certificate does not depend on this cleanup. The caller removes remaining proofs later.
     async fn cleanup(&self, view: &View) {
-        let proofs = cleanup_by_name(&self.durable.names, &view.proofs);
+        let known = if view.proofs.is_empty() { &self.durable.proofs } else { &view.proofs };
+        self.remove(&cleanup_by_name(&self.durable.names, known)).await;
+    }
+
+    async fn remove(&self, proofs: &[Proof]) {
         if proofs.is_empty() {
             return;
         }
         let owner = &self.request.owner;
-        if let Err(error) = self.issuer.solver.cleanup(owner, &proofs).await {
+        if let Err(error) = self.issuer.solver.cleanup(owner, proofs).await {
             tracing::warn!(owner = %owner.0, %error, "taking the proofs of {} away failed", owner.0);
         }
     }
@@ -237,6 +256,12 @@ impl Running<'_> {
         let found: Authorization = self.issuer.account.fetch(url).await?.json()?;
         Ok(Authorization { url: url.to_owned(), ..found })
     }
+}
+
+/// All values, whatever their names.
+fn values(proofs: &[Proof]) -> BTreeSet<&str> {
+    let all = proofs.iter().filter_map(Proof::txt).flat_map(|(_, values)| values);
+    all.map(String::as_str).collect()
 }
 
 /// What to remove: the `known` proofs, and for each other name all that is published there.

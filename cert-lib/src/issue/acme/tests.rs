@@ -5,6 +5,7 @@ mod delegated;
 mod faults;
 mod limits;
 mod options;
+mod stored_proofs;
 
 use std::{
     collections::VecDeque,
@@ -47,6 +48,7 @@ struct RecordStore {
     failures: Mutex<VecDeque<SolveError>>,
     cleanup_fails: bool,
     addresses: bool,
+    stores_proofs: bool,
     /// The timeout of the solver; that of the issuer if unset.
     timeout: Option<SignedDuration>,
     /// The targets of CNAMEs at challenge names.
@@ -89,6 +91,10 @@ impl Solver for RecordStore {
 
     fn proves_addresses(&self) -> bool {
         self.addresses
+    }
+
+    fn stores_proofs(&self) -> bool {
+        self.stores_proofs
     }
 
     fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
