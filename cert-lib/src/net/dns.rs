@@ -1,27 +1,22 @@
 //! The adapter of [`Resolver`]: one question to one server, over UDP, and over TCP when UDP fails.
 //! Opens sockets; reads `/etc/resolv.conf` once, when it is created.
 //!
-//! Not here: a cache (propagation checks need the current state), retries, search lists, following
-//! CNAMEs. An exchange uses a socket directly and not a client with a background task, because
-//! nothing in this crate spawns.
+//! Not here: the sockets (`exchange`), a cache (propagation checks need the current state), retries,
+//! search lists, following CNAMEs.
 
+pub(crate) mod exchange;
 pub(in crate::net) mod message;
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use hickory_proto::op::{Message, ResponseCode};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use self::message::{MAX_DATAGRAM, answer, answers, question};
+use self::{
+    exchange::{DEADLINE, ExchangeError, answers, over_tcp, over_udp},
+    message::{answer, question},
+};
 use super::{Answer, RecordKind, ResolveError, Resolver, Server};
 use crate::model::name::DnsName;
 
@@ -98,97 +93,24 @@ async fn ask(server: SocketAddr, question: &Message) -> Result<Message, ResolveE
     let unreachable =
         |reason: String| ResolveError::Unreachable { server: Server::Address(server), reason };
     let wire = question.to_vec().map_err(|e| unreachable(e.to_string()))?;
-    let over_udp = with_deadline(over_udp(server, question, &wire)).await;
-    let udp_reason = match over_udp {
+    let read = |wire: &[u8]| {
+        let response = Message::from_vec(wire).ok();
+        response.filter(|response| answers(question, response))
+    };
+    let udp_reason = match over_udp(server, &wire, read).await {
         Ok(response) if !response.metadata.truncation => return Ok(response),
         Ok(_) => "cut off".to_owned(),
         Err(fault) => fault.to_string(),
     };
-    with_deadline(over_tcp(server, question, &wire))
+    over_tcp(server, &wire, read)
         .await
         .map_err(|tcp| unreachable(format!("UDP: {udp_reason}; TCP: {tcp}")))
-}
-
-async fn with_deadline(
-    exchange: impl Future<Output = Result<Message, ExchangeError>>,
-) -> Result<Message, ExchangeError> {
-    timeout(DEADLINE, exchange).await.unwrap_or(Err(ExchangeError::TimedOut))
-}
-
-async fn over_udp(
-    server: SocketAddr,
-    question: &Message,
-    wire: &[u8],
-) -> Result<Message, ExchangeError> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    // A connected socket only receives datagrams of the server.
-    socket.connect(server).await?;
-    socket.send(wire).await?;
-    let mut buffer = vec![0; usize::from(MAX_DATAGRAM)];
-    for _ in 0..MAX_STRAY_DATAGRAMS {
-        let length = socket.recv(&mut buffer).await?;
-        let response = Message::from_vec(buffer.get(..length).unwrap_or_default());
-        // Another datagram may be forged: the right one may still arrive.
-        if let Some(response) = response.ok().filter(|response| answers(question, response)) {
-            return Ok(response);
-        }
-    }
-    Err(ExchangeError::NotAnAnswer)
-}
-
-async fn over_tcp(
-    server: SocketAddr,
-    question: &Message,
-    wire: &[u8],
-) -> Result<Message, ExchangeError> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(wire.len()).map_err(|_| ExchangeError::NotAnAnswer)?;
-    // In one write, because a server may read the length as the whole message.
-    stream.write_all(&[&length.to_be_bytes(), wire].concat()).await?;
-    let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut buffer).await?;
-    Message::from_vec(&buffer)
-        .ok()
-        .filter(|response| answers(question, response))
-        .ok_or(ExchangeError::NotAnAnswer)
-}
-
-/// Why an exchange failed.
-#[derive(Debug)]
-enum ExchangeError {
-    TimedOut,
-    NotAnAnswer,
-    Io(std::io::Error),
-}
-
-impl From<std::io::Error> for ExchangeError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for ExchangeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut => write!(f, "nothing within {} s", DEADLINE.as_secs()),
-            Self::NotAnAnswer => f.write_str("something that is no answer to the question"),
-            Self::Io(error) => error.fmt(f),
-        }
-    }
 }
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const PORT: u16 = 53;
 /// More than any machine has, and few enough to ask them one by one.
 const MAX_SERVERS: usize = 8;
-/// After so many unrelated datagrams TCP is tried, which is harder to forge.
-const MAX_STRAY_DATAGRAMS: usize = 16;
-/// For one exchange over one transport.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

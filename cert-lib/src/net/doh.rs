@@ -18,7 +18,10 @@ use tokio::time::timeout;
 
 use super::{
     Answer, Http, RecordKind, ResolveError, Resolver, Server,
-    dns::message::{answer, answers, question},
+    dns::{
+        exchange::answers,
+        message::{answer, question},
+    },
 };
 use crate::model::name::DnsName;
 

@@ -105,13 +105,18 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 /// Resolves a host with the system resolver.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     policy: Option<Arc<AddressPolicy>>,
 }
 
 impl Lookup {
+    /// Returns any address, or only those that `policy` permits.
+    pub(crate) fn new(policy: Option<Arc<AddressPolicy>>) -> Self {
+        Self { policy }
+    }
+
     /// The permitted addresses of a host.
-    pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((host, port)).await;
         let Some(policy) = &self.policy else { return Ok(found?.collect()) };
         // The error hides whether an internal name exists.
@@ -166,7 +171,7 @@ impl TcpConnector {
     /// Connects to any address, or to those that `policy` permits.
     #[must_use]
     pub fn new(policy: Option<Arc<AddressPolicy>>) -> Self {
-        let lookup = Lookup { policy };
+        let lookup = Lookup::new(policy);
         let mut tcp = HttpConnector::new_with_resolver(lookup.clone());
         tcp.enforce_http(false);
         // Without it the body of every HTTP/2 POST waits 40 ms for the acknowledgement of its head.

@@ -3,10 +3,11 @@
 //! Not here: names of servers in messages; a caller knows whom it asked.
 
 use hickory_proto::{
-    op::{Edns, Message, MessageType, Query, ResponseCode},
+    op::{Edns, Message, Query, ResponseCode},
     rr::{Name, RData, RecordType},
 };
 
+use super::exchange::{MAX_DATAGRAM, code_name};
 use crate::{
     model::name::DnsName,
     net::{Answer, Record, RecordKind, ResolveError, Server},
@@ -46,18 +47,6 @@ fn record_type(kind: RecordKind) -> RecordType {
         RecordKind::Soa => RecordType::SOA,
         RecordKind::Txt => RecordType::TXT,
     }
-}
-
-/// Whether `response` is for this `question`. A server that fails or refuses may omit the question.
-pub(in crate::net) fn answers(question: &Message, response: &Message) -> bool {
-    let of_response = &response.metadata;
-    let same_question = match response.queries.as_slice() {
-        [] => !matches!(of_response.response_code, ResponseCode::NoError | ResponseCode::NXDomain),
-        queries => queries == question.queries,
-    };
-    of_response.message_type == MessageType::Response
-        && of_response.id == question.metadata.id
-        && same_question
 }
 
 /// The content of `response`, the answer of `server`.
@@ -129,18 +118,3 @@ fn value(data: &RData) -> Option<Record> {
 fn dns_name(name: &Name) -> Option<DnsName> {
     name.to_ascii().parse().ok()
 }
-
-/// The mnemonics of the registry (RFC 6895 section 2.3), which users search for.
-fn code_name(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::FormErr => "FORMERR".to_owned(),
-        ResponseCode::ServFail => "SERVFAIL".to_owned(),
-        ResponseCode::NotImp => "NOTIMP".to_owned(),
-        ResponseCode::Refused => "REFUSED".to_owned(),
-        ResponseCode::NotAuth => "NOTAUTH".to_owned(),
-        other => format!("code {}", u16::from(other)),
-    }
-}
-
-/// Fits every path without fragmentation (DNS flag day 2020).
-pub(super) const MAX_DATAGRAM: u16 = 1232;

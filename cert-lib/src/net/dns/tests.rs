@@ -1,5 +1,8 @@
 use hickory_proto::rr::{Name, RData, rdata::TXT};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UdpSocket},
+};
 
 use super::*;
 use crate::net::Record;
