@@ -41,6 +41,16 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub struct HttpsClient {
     client: Client<HttpsConnector<ProxyConnector<TcpConnector>>, Full<Bytes>>,
+    plain_http: PlainHttp,
+}
+
+/// The servers that may be reached without TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PlainHttp {
+    /// Those on this machine.
+    Loopback,
+    /// All.
+    Everywhere,
 }
 
 impl HttpsClient {
@@ -73,7 +83,14 @@ impl HttpsClient {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, plain_http: PlainHttp::Loopback })
+    }
+
+    /// Also sends requests without TLS to other machines, for servers that are often inside the
+    /// cluster, such as the API of PowerDNS. Never for a CA.
+    #[must_use]
+    pub fn permit_plain_http(self) -> Self {
+        Self { plain_http: PlainHttp::Everywhere, ..self }
     }
 
     async fn exchange(
@@ -100,7 +117,7 @@ impl Http for HttpsClient {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut head, body) = request.into_parts();
         let host = host_of(&head.uri);
-        check_scheme(&head.uri, &host)?;
+        check_scheme(&head.uri, &host, self.plain_http)?;
         head.headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let request = Request::from_parts(head, Full::new(body));
         match tokio::time::timeout(TOTAL_TIMEOUT, self.exchange(&host, request)).await {
@@ -111,14 +128,15 @@ impl Http for HttpsClient {
 }
 
 /// RFC 8555 section 6.1 requires HTTPS; plain HTTP is allowed for a test server on this machine.
-fn check_scheme(uri: &Uri, host: &str) -> Result<(), HttpError> {
+fn check_scheme(uri: &Uri, host: &str, plain_http: PlainHttp) -> Result<(), HttpError> {
     let loopback = || {
         let bare = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     };
+    let is_permitted = || plain_http == PlainHttp::Everywhere || loopback();
     match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => Ok(()),
-        Some(scheme) if *scheme == Scheme::HTTP && loopback() => Ok(()),
+        Some(scheme) if *scheme == Scheme::HTTP && is_permitted() => Ok(()),
         _ => Err(HttpError::Unreachable {
             host: host.to_owned(),
             reason: "its URL does not start with https://".to_owned(),
@@ -289,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_http_is_for_this_machine_only() {
+    async fn plain_http_is_for_this_machine_only_unless_it_is_permitted() {
         let client = HttpsClient::new(&Roots::only_pem(certificate().as_bytes()).unwrap()).unwrap();
         for (url, refused) in [
             ("http://ca.example.org/dir", true),
@@ -301,7 +319,10 @@ mod tests {
             ("https://ca.example.org/dir", false),
         ] {
             let uri: Uri = url.parse().unwrap();
-            assert_eq!(check_scheme(&uri, "x").is_err(), refused, "{url}");
+            let outcome = check_scheme(&uri, "x", PlainHttp::Loopback);
+            assert_eq!(outcome.is_err(), refused, "{url}");
+            let outcome = check_scheme(&uri, "x", client.clone().permit_plain_http().plain_http);
+            assert_eq!(outcome.is_err(), url.starts_with("ftp"), "{url}");
         }
         let request = Request::get("http://127.0.0.1:1/").body(Bytes::new()).unwrap();
         let error = client.send(request).await.unwrap_err();
