@@ -2,6 +2,7 @@
 
 pub mod dns01;
 pub mod dns_records;
+pub mod powerdns;
 pub mod rfc2136;
 
 use std::{fmt, net::IpAddr};

@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) header: Value,
     /// The payload of the JWS; null for a POST-as-GET.
     pub(crate) payload: Value,
+    /// The body; null if it is not JSON.
+    pub(crate) body: Value,
 }
 
 impl Scripted {
@@ -79,6 +81,7 @@ impl Seen {
             url: request.uri().to_string(),
             header: part("protected"),
             payload: part("payload"),
+            body: jws,
         }
     }
 
