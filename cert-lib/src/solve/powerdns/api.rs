@@ -35,6 +35,14 @@ pub(super) struct Listed {
     pub(super) bytes: usize,
 }
 
+/// The result of a change.
+pub(super) enum Written {
+    /// The server has made it.
+    Done,
+    /// An internal error: the server may make it when it is repeated.
+    Failed(SolveError),
+}
+
 impl Api {
     pub(super) fn new(server: Server, http: Arc<dyn Http>) -> Self {
         Self { server, http }
@@ -109,12 +117,16 @@ impl Api {
         zone: &DnsName,
         name: &DnsName,
         change: &Change,
-    ) -> Result<(), SolveError> {
+    ) -> Result<Written, SolveError> {
         let set = SetChange { name: absolute(name), kind: TXT, change };
         let body = serde_json::to_vec(&Patch { rrsets: [set] }).unwrap_or_default();
         let path = format!("/zones/{}", absolute(zone));
-        let outcome = self.send(Method::PATCH, &path, body.into()).await;
-        outcome.map(drop).map_err(|e| e.explain(&self.server, Target::Zone(zone)))
+        let Err(error) = self.send(Method::PATCH, &path, body.into()).await else {
+            return Ok(Written::Done);
+        };
+        let is_fault = matches!(&error, Failure::Status(status, _) if status.as_u16() == 500);
+        let error = error.explain(&self.server, Target::Zone(zone));
+        if is_fault { Ok(Written::Failed(error)) } else { Err(error) }
     }
 
     /// The value in an answer, and the size of the answer.

@@ -321,7 +321,7 @@ async fn a_server_without_an_answer_is_reported_with_the_remedy() {
 
 #[tokio::test]
 async fn a_secondary_zone_is_read_only_and_a_failure_makes_the_zone_be_checked_again() {
-    for kind in ["Slave", "Secondary", "Consumer"] {
+    for kind in ["Secondary", "Consumer", "Forwarded"] {
         let zones = json!([{"name": "example.org.", "kind": kind}]);
         let http =
             faulty("GET", "/api/v1/servers/localhost/zones?", move || Ok(reply(200).json(&zones)));
@@ -340,6 +340,8 @@ async fn a_secondary_zone_is_read_only_and_a_failure_makes_the_zone_be_checked_a
     for _ in 0..2 {
         client.add(&name(), &values(&["v"])).await.unwrap_err();
         assert_eq!(http.log().iter().filter(|line| line.contains("zones?zone=")).count(), 3);
+        let writes = http.log().iter().filter(|line| line.starts_with("PATCH")).count();
+        assert_eq!(writes, MAX_WRITES);
         http.clear();
     }
 }
@@ -379,4 +381,28 @@ fn an_unusable_zone_or_ttl_is_refused() {
         let error = PowerDns::new(config).unwrap_err();
         assert!(error.to_string().contains(want), "{error}");
     }
+}
+
+#[tokio::test]
+async fn an_internal_error_is_followed_by_changes_one_at_a_time() {
+    let (fake, mut writes) = (Fake::new(&[]), 0);
+    let mut failures = 2;
+    let http = Arc::new(Scripted::fallible(move |seen| {
+        if seen.method == "PATCH" && failures > 0 {
+            failures -= 1;
+            return Ok(reply(500).empty());
+        }
+        fake.answer(seen, &mut writes)
+    }));
+    let client = client(&http, &clock(), None);
+    assert!(client.turn().await.unwrap().is_none());
+    client.add(&name(), &values(&["v1"])).await.unwrap();
+    let turn = client.turn().await.unwrap();
+    assert!(turn.is_some());
+    let remove = values(&["v1"]);
+    let fqdn = name();
+    let mut removed = client.remove(&fqdn, &remove);
+    assert!(futures::poll!(removed.as_mut()).is_pending());
+    drop(turn);
+    removed.await.unwrap();
 }

@@ -9,7 +9,7 @@ use crate::model::name::DnsName;
 pub(super) struct ZoneInfo {
     /// With a trailing dot.
     pub(super) name: String,
-    /// `Native`, `Master`, `Slave`, `Producer` or `Consumer`.
+    /// For example `Native` or `Consumer`.
     pub(super) kind: String,
 }
 

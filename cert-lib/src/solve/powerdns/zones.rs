@@ -96,16 +96,16 @@ impl Zones {
     }
 }
 
-/// PowerDNS before 4.8 accepts changes of a secondary zone, which the next transfer removes.
+/// PowerDNS 4.7 accepts changes of a copied zone, which the next transfer removes.
 fn check_kind(zone: &ZoneInfo, name: &DnsName, url: &str) -> Result<(), SolveError> {
-    let copies = ["slave", "secondary", "consumer"];
-    match copies.iter().find(|kind| zone.kind.eq_ignore_ascii_case(kind)) {
-        None => Ok(()),
-        Some(kind) => Err(SolveError::Misconfigured(format!(
-            "zone {name} of PowerDNS {url} is read-only: it is a copy of another server (kind \
-             {kind}); set url to the primary server"
-        ))),
+    if WRITABLE.iter().any(|kind| zone.kind.eq_ignore_ascii_case(kind)) {
+        return Ok(());
     }
+    let kind: String = zone.kind.chars().take(MAX_KIND).collect();
+    Err(SolveError::Misconfigured(format!(
+        "zone {name} of PowerDNS {url} is read-only: its kind is {kind:?}, so its records come from \
+         another server; set url to the primary server of the zone"
+    )))
 }
 
 fn missing(fqdn: &DnsName, configured: Option<&DnsName>, url: &str) -> SolveError {
@@ -120,6 +120,10 @@ fn missing(fqdn: &DnsName, configured: Option<&DnsName>, url: &str) -> SolveErro
     })
 }
 
+/// The kinds of zones with records of this server, in old and new words of PowerDNS.
+const WRITABLE: [&str; 4] = ["native", "master", "primary", "producer"];
+/// Longest quotation of a kind, in characters.
+const MAX_KIND: usize = 20;
 /// How long a zone is used without a check.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(5);
 const MAX_CACHED: usize = 1000;
