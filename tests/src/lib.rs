@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod objects;
 pub mod pebble;
+pub mod powerdns;
 pub mod processes;
 pub mod proxy;
 pub mod scrape;
