@@ -87,7 +87,10 @@ pub enum Proof {
     /// DNS-01 (RFC 8555 section 8.4): all values of one name. A wildcard and its parent share the
     /// name and have two values; each value is a record of its own.
     Txt {
-        /// The challenge name, `_acme-challenge.…`, or the target of its CNAME.
+        /// The challenge name, `_acme-challenge.…`. Of several whose CNAMEs lead to one target, the
+        /// first.
+        challenge: DnsName,
+        /// The name of the records: the challenge name, or the target of its CNAME.
         fqdn: DnsName,
         /// The values.
         values: Vec<String>,
@@ -123,11 +126,17 @@ impl fmt::Display for Host {
 }
 
 impl Proof {
+    /// A DNS-01 proof at the challenge name itself.
+    #[must_use]
+    pub fn at_challenge(challenge: DnsName, values: Vec<String>) -> Self {
+        Self::Txt { fqdn: challenge.clone(), challenge, values }
+    }
+
     /// The name and the values of a DNS-01 proof; `None` for other types.
     #[must_use]
     pub fn txt(&self) -> Option<(&DnsName, &[String])> {
         match self {
-            Self::Txt { fqdn, values } => Some((fqdn, values)),
+            Self::Txt { fqdn, values, .. } => Some((fqdn, values)),
             Self::Http { .. } => None,
         }
     }
@@ -149,7 +158,7 @@ impl Proof {
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Txt { fqdn, values } => write!(f, "Txt({fqdn}, {} values)", values.len()),
+            Self::Txt { fqdn, values, .. } => write!(f, "Txt({fqdn}, {} values)", values.len()),
             Self::Http { host, .. } => write!(f, "Http({host})"),
         }
     }

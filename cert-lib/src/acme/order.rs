@@ -325,11 +325,8 @@ pub(crate) fn proofs(
             values.entry(name.challenge()).or_default().insert(value_of(one.token));
         }
     }
-    let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
-        fqdn,
-        values: values.into_iter().collect(),
-    };
-    values.into_iter().map(proof).collect()
+    let values = values.into_iter();
+    values.map(|(name, of)| Proof::at_challenge(name, of.into_iter().collect())).collect()
 }
 
 /// An authorization's name as it was requested.
@@ -529,9 +526,9 @@ mod tests {
             number.set(number.get() - 1);
             format!("value{}", number.get())
         });
-        let txt = |name: &str, values: &[&str]| Proof::Txt {
-            fqdn: name.parse().unwrap(),
-            values: values.iter().map(|text| (*text).to_owned()).collect(),
+        let txt = |name: &str, values: &[&str]| {
+            let values = values.iter().map(|text| (*text).to_owned()).collect();
+            Proof::at_challenge(name.parse().unwrap(), values)
         };
         let want = [
             txt("_acme-challenge.b.example.org", &["value8"]),

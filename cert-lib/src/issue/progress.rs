@@ -51,8 +51,28 @@ struct Stored {
     started: Timestamp,
     names: Vec<DnsName>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    proofs: Vec<(DnsName, Vec<String>)>,
+    proofs: Vec<StoredProof>,
     key: Option<Zeroizing<String>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct StoredProof {
+    challenge: DnsName,
+    fqdn: DnsName,
+    values: Vec<String>,
+}
+
+impl StoredProof {
+    fn of(proof: &Proof) -> Option<Self> {
+        match proof.clone() {
+            Proof::Txt { challenge, fqdn, values } => Some(Self { challenge, fqdn, values }),
+            Proof::Http { .. } => None,
+        }
+    }
+
+    fn proof(self) -> Proof {
+        Proof::Txt { challenge: self.challenge, fqdn: self.fqdn, values: self.values }
+    }
 }
 
 const VERSION: u32 = 1;
@@ -112,7 +132,7 @@ impl Progress {
             account: durable.account.clone(),
             started: durable.started,
             names: durable.names.clone(),
-            proofs: self.records().map(|(fqdn, values)| (fqdn.clone(), values.to_vec())).collect(),
+            proofs: durable.proofs.iter().filter_map(StoredProof::of).collect(),
             key: durable.key.as_ref().map(PrivateKey::pem),
         };
         serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| ProgressError::Unreadable)
@@ -145,11 +165,7 @@ impl Progress {
             account: stored.account,
             started: stored.started,
             names: stored.names,
-            proofs: stored
-                .proofs
-                .into_iter()
-                .map(|(fqdn, values)| Proof::Txt { fqdn, values })
-                .collect(),
+            proofs: stored.proofs.into_iter().map(StoredProof::proof).collect(),
             key,
         }))
     }

@@ -162,7 +162,7 @@ impl TestEnv {
 
 fn proof(values: &[&str]) -> [Proof; 1] {
     let fqdn = "_acme-challenge.example.org".parse().unwrap();
-    [Proof::Txt { fqdn, values: values.iter().map(|v| (*v).to_owned()).collect() }]
+    [Proof::at_challenge(fqdn, values.iter().map(|v| (*v).to_owned()).collect())]
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn an_http_proof_is_refused_before_anything_is_published() {
 #[tokio::test]
 async fn an_entry_at_a_forgotten_cname_target_is_removed_with_its_owner() {
     let env = TestEnv::new(Settings::default());
-    let at_end = [Proof::Txt { fqdn: "x.acme.test".parse().unwrap(), values: vec!["a".into()] }];
+    let at_end = [Proof::at_challenge("x.acme.test".parse().unwrap(), vec!["a".into()])];
     let other = Owner("ns/other".into());
     env.solver.present(&env.owner, &at_end).await.unwrap();
     env.solver.present(&other, &at_end).await.unwrap();

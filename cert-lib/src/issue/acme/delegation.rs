@@ -23,23 +23,25 @@ pub(super) async fn follow(
     let moves: Vec<_> = txt
         .iter()
         .filter_map(Proof::txt)
-        .map(|(fqdn, values)| async move {
-            match asks || solver.follows_cnames(fqdn) {
-                true => Ok((solver.follow(fqdn).await?, values)),
-                false => Ok((fqdn.clone(), values)),
+        .map(|(challenge, values)| async move {
+            match asks || solver.follows_cnames(challenge) {
+                true => Ok((solver.follow(challenge).await?, challenge, values)),
+                false => Ok((challenge.clone(), challenge, values)),
             }
         })
         .collect();
     let moved: Vec<_> = stream::iter(moves).buffered(AT_ONCE).try_collect().await?;
-    let mut values: BTreeMap<DnsName, BTreeSet<String>> = BTreeMap::new();
-    for (fqdn, of_one) in moved {
-        values.entry(fqdn).or_default().extend(of_one.iter().cloned());
+    let mut targets: BTreeMap<DnsName, (DnsName, BTreeSet<String>)> = BTreeMap::new();
+    for (fqdn, challenge, of_one) in moved {
+        let (_, values) = targets.entry(fqdn).or_insert((challenge.clone(), BTreeSet::new()));
+        values.extend(of_one.iter().cloned());
     }
-    let proof = |(fqdn, values): (_, BTreeSet<_>)| Proof::Txt {
+    let proof = |(fqdn, (challenge, values)): (_, (_, BTreeSet<_>))| Proof::Txt {
+        challenge,
         fqdn,
         values: values.into_iter().collect(),
     };
-    Ok(values.into_iter().map(proof).chain(others).collect())
+    Ok(targets.into_iter().map(proof).chain(others).collect())
 }
 
 /// `why` the proofs are not visible yet, and where they are published, unless that is at the challenge
@@ -101,7 +103,7 @@ mod tests {
 
     fn proof(fqdn: &str, values: &[&str]) -> Proof {
         let values = values.iter().map(|&value| value.to_owned()).collect();
-        Proof::Txt { fqdn: name(fqdn), values }
+        Proof::at_challenge(name(fqdn), values)
     }
 
     #[tokio::test]
@@ -112,7 +114,11 @@ mod tests {
             proof("_acme-challenge.y.b.test", &["2"]),
         ];
         let followed = follow(&World, proofs, true).await.unwrap();
-        let all = proof("all.acme.test", &["2", "3", "5"]);
+        let all = Proof::Txt {
+            challenge: name("_acme-challenge.x.b.test"),
+            fqdn: name("all.acme.test"),
+            values: ["2", "3", "5"].map(str::to_owned).into(),
+        };
         assert!(followed == [proof("_acme-challenge.a.test", &["1"]), all.clone()]);
 
         let names = ["a.test", "x.b.test", "y.b.test"].map(name);

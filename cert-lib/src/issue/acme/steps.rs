@@ -269,7 +269,7 @@ pub(super) fn cleanup_by_name(names: &[DnsName], known: &[Proof]) -> Vec<Proof> 
     let mut proofs = known.to_vec();
     for fqdn in names.iter().map(DnsName::challenge) {
         if !known.iter().filter_map(Proof::txt).any(|(other, _)| *other == fqdn) {
-            proofs.push(Proof::Txt { fqdn, values: Vec::new() });
+            proofs.push(Proof::at_challenge(fqdn, Vec::new()));
         }
     }
     proofs

@@ -177,7 +177,7 @@ mod tests {
         let propagation = Propagation::with_options(options, clock.clone());
         let owner = Owner("ns/web".to_owned());
         let fqdn = "_acme-challenge.example.org".parse().unwrap();
-        let proofs = [Proof::Txt { fqdn, values: vec!["v".to_owned()] }];
+        let proofs = [Proof::at_challenge(fqdn, vec!["v".to_owned()])];
         let script = Script::default();
         let check = async |seconds| {
             clock.step(SignedDuration::from_secs(seconds));

@@ -135,7 +135,7 @@ fn name(text: &str) -> DnsName {
 
 fn proof(fqdn: &str, values: &[&str]) -> Proof {
     let values = values.iter().map(|value| (*value).to_owned()).collect();
-    Proof::Txt { fqdn: name(fqdn), values }
+    Proof::at_challenge(name(fqdn), values)
 }
 
 const FQDN: &str = "_acme-challenge.example.org";
