@@ -12,7 +12,7 @@ use cert_lib::{
         powerdns::{ApiKey, DEFAULT_SERVER_ID, PowerDns as Client, PowerDnsConfig},
     },
 };
-use futures::future::{join, join_all, try_join_all};
+use futures::future::{join, join_all, try_join, try_join_all};
 use http::Method;
 use serde_json::Value;
 use tests::{
@@ -23,6 +23,9 @@ use tests::{
     run,
     tls::Serving,
 };
+
+#[path = "powerdns/example.rs"]
+mod example;
 
 const ZONE: &str = "intranet.test";
 const NAME: &str = "_acme-challenge.intranet.test";
@@ -177,7 +180,7 @@ fn many_names_of_one_zone_change_at_once() {
         };
         let apexes = names.iter().map(|name| one(name.clone(), apex.clone()));
         let wildcards = names.iter().map(|name| one(name.clone(), wildcard.clone()));
-        join(try_join_all(apexes), try_join_all(wildcards)).await.0?;
+        try_join(try_join_all(apexes), try_join_all(wildcards)).await?;
         for name in &names {
             ensure!(server.txt(name).await? == ["apex", "wildcard"], "{name}");
         }
@@ -186,7 +189,7 @@ fn many_names_of_one_zone_change_at_once() {
         };
         let apexes = names.iter().map(|name| gone(name.clone(), apex.clone()));
         let wildcards = names.iter().map(|name| gone(name.clone(), wildcard.clone()));
-        join(try_join_all(apexes), try_join_all(wildcards)).await.0?;
+        try_join(try_join_all(apexes), try_join_all(wildcards)).await?;
         ensure!(server.records(ZONE).await? == before);
         Ok(())
     })
@@ -330,6 +333,21 @@ fn a_client_outside_of_the_permitted_addresses_is_reported() {
         let error = error_of(Options::of(&server), NAME).await?;
         ensure!(error.to_string().contains("or webserver-allow-from does not contain"), "{error}");
         ensure!(matches!(error, SolveError::Unavailable(_)), "{error:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_zone_permits_updates_with_its_key() {
+    run(async {
+        let server = server().await?;
+        server
+            .allow_updates(ZONE, "updates", "hmac-sha256", "c2VjcmV0LW9mLXRoZS10ZXN0cw==")
+            .await?;
+        let path = format!("/zones/{ZONE}./metadata/TSIG-ALLOW-DNSUPDATE");
+        let (_, metadata) = server.request(Method::GET, &path, &Value::Null).await?;
+        ensure!(metadata["metadata"] == serde_json::json!(["updates"]), "{metadata}");
         Ok(())
     })
     .unwrap();
