@@ -12,6 +12,7 @@ pub mod names;
 pub mod owners;
 pub mod revocation;
 pub mod secret;
+pub mod solvers;
 pub mod source;
 pub mod time;
 pub mod trim;

@@ -28,5 +28,6 @@ pub mod registry;
 mod rotation;
 pub mod selection;
 mod server_url;
+mod solvers;
 pub mod status;
 pub mod watched;

@@ -66,6 +66,8 @@ pub struct TestEnvOptions {
     /// Further zones, as lines of zone files: a BIND serves them, and the CA uses it for all
     /// queries.
     pub zones: Vec<(&'static str, String)>,
+    /// Further zones that the CA asks servers at these ports of 127.0.0.1 for.
+    pub forwards: Vec<(&'static str, u16)>,
 }
 
 /// A running test environment. Everything ends when it is dropped.
@@ -111,13 +113,15 @@ impl TestEnv {
                 arguments.push(format!("--{cluster}.disable-deploy-crds"));
             }
         }
-        let bind = match options.zones.as_slice() {
-            [] => None,
-            zones => {
-                let zones = zones.iter().map(|(name, text)| (*name, bind::Zone::Primary(text)));
-                let all: Vec<_> = zones.chain([(ZONE, bind::Zone::Forward(dns))]).collect();
-                Some(Bind::start(&all, control_plane.logs()).await?)
-            }
+        let zones = options.zones.iter().map(|(name, text)| (*name, bind::Zone::Primary(text)));
+        let forwards = options.forwards.iter().map(|(name, port)| (*name, *port));
+        let forwards = forwards.chain([(ZONE, dns)]);
+        let forwards = forwards.map(|(name, port)| (name, bind::Zone::Forward(port)));
+        let bind = if options.zones.is_empty() && options.forwards.is_empty() {
+            None
+        } else {
+            let all: Vec<_> = zones.chain(forwards).collect();
+            Some(Bind::start(&all, control_plane.logs()).await?)
         };
         let asked = bind.as_ref().map_or(dns, Bind::port);
         let pebble = PebbleOptions { dns: Some(asked), ..options.pebble };

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::SecretReference;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::certificate::Condition;
+use super::{certificate::Condition, solvers::SolverSpec};
 
 /// Specification of an Issuer.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -176,7 +176,12 @@ pub struct AcmeSpec {
     /// another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_chain: Option<String>,
-    /// DNS servers (`host` or `host:port`) that must return the challenge record before the challenge is
+    /// How control over names is proved, each solver for the names of its selector. Without solvers,
+    /// by DNSEntries in the dns cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub solvers: Option<Vec<SolverSpec>>,
+    /// DNS servers (`host`, `host:port` or `https://host/dns-query`) that must return the challenge record before the challenge is
     /// accepted. Defaults to the servers of the manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck_nameservers: Option<Vec<String>>,

@@ -18,6 +18,7 @@ use crate::{
         status::Outcome,
     },
     issuers::registry::Lookup,
+    solvers::routed,
 };
 
 impl Controller {
@@ -128,9 +129,25 @@ impl Controller {
     /// Ends the order of a Certificate, if one runs: proofs, then progress, then its slot. *Idempotent*.
     pub(super) async fn give_up(&self, key: &CertificateKey) -> kube::Result<()> {
         let Some(order) = self.orders.get(key) else { return Ok(()) };
-        if let Lookup::Ready { issuer, .. } = self.issuers.lookup(&order.issuer)
-            && let Err(error) = issuer.abandon(&key.owner(), &order.progress).await
-        {
+        let removed = match self.issuers.lookup(&order.issuer) {
+            Lookup::Ready { issuer, .. } => {
+                let abandoned = issuer.abandon(&key.owner(), &order.progress).await;
+                abandoned.map_err(|error| error.to_string())
+            }
+            // Its solvers are known after its first check, which follows soon.
+            Lookup::Unknown if !order.progress.proofs().is_empty() => {
+                let why =
+                    format!("the issuer {} of a running order is not checked yet", order.issuer);
+                return Err(kube::Error::Service(why.into()));
+            }
+            _ => {
+                let proofs = order.progress.proofs();
+                let removed =
+                    routed::remove(&self.solvers, &order.issuer, &key.owner(), proofs).await;
+                removed.map_err(|error| error.to_string())
+            }
+        };
+        if let Err(error) = removed {
             tracing::warn!(certificate = %key, "challenge records of {key} could not be removed yet: {error}");
         }
         self.orders.delete(key).await

@@ -6,6 +6,7 @@ use cert_lib::{
     plan::{Have, IssuerState, SecretState, Shared, Want},
 };
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use crate::{
     api::{Certificate, CertificateKey, ObjectKey, is_served},
@@ -56,7 +57,7 @@ impl Controller {
         let have = Have {
             responsible: is_served(certificate, &self.settings.classes),
             rival: self.rival(certificate, &secret).map(|rival| rival.to_string()),
-            issuer: self.issuer_state(&issuer, want),
+            issuer: self.issuer_state(this, &issuer, want),
             running: self.orders.running(key),
             secret: state,
             shared: Shared::default(),
@@ -132,7 +133,12 @@ impl Controller {
         })
     }
 
-    fn issuer_state(&self, issuer: &Selection, want: &Want) -> IssuerState {
+    fn issuer_state(
+        &self,
+        (key, certificate): (&CertificateKey, &Certificate),
+        issuer: &Selection,
+        want: &Want,
+    ) -> IssuerState {
         let name = &issuer.key;
         let lookup = self.issuers.lookup(name);
         match (&issuer.refusal, lookup) {
@@ -151,7 +157,8 @@ impl Controller {
             }
             (None, Lookup::Ready { issuer, .. }) if issuer.capabilities().proves_control => {
                 let names = want.request.as_ref().map(Request::names).unwrap_or_default();
-                match self.solvers.unavailable(name, &names) {
+                self.solvers.set_labels(name, &key.owner(), certificate.labels());
+                match self.solvers.unavailable(name, &key.owner(), &names) {
                     Some(why) => IssuerState::NoSolver(why),
                     None => IssuerState::Ready,
                 }

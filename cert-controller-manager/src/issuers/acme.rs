@@ -8,7 +8,6 @@ use cert_lib::{
         Disposition, RetrySchedule,
         acme::{AcmeIssuer, AcmeOptions},
     },
-    solve::dns01::Nameserver,
 };
 use jiff::SignedDuration;
 use kube::{
@@ -23,17 +22,17 @@ use super::{
     controller::Controller,
     error::IssuerError,
     limits::Origin,
-    nameservers,
     outcome::Facts,
     quota::{Quota, QuotaIssuer},
     record::IssuerRecord,
     registry::Lookup,
+    solvers::BuiltSolvers,
     status,
 };
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, issuer::AcmeSpec, well_known},
     runtime::errors::brief,
-    solvers::routed::RoutedSolver,
+    solvers::{routed::RoutedSolver, routes::SolverRoutes},
 };
 
 impl Controller {
@@ -49,12 +48,13 @@ impl Controller {
         if let Some(binding) = &spec.external_account_binding {
             require_own_namespace(key, &account::binding::secret_of(issuer, binding))?;
         }
-        let nameservers = nameservers::of(key, spec, &self.precheck.nameservers)?;
+        let solvers = self.build_solvers(key, issuer, spec).await?;
+        self.solvers.set_routes(key, solvers.routes.clone());
         let stored = account::load_key(self.client(key), issuer, spec, &secret).await?;
         self.record_secret_reference(key, issuer, spec, &secret).await?;
         let (hash, now) = (stored.hash.clone(), self.clock.now());
         self.check_server_wait(key, issuer, spec, &hash)?;
-        let established = self.establish(key, issuer, spec, (&secret, stored), nameservers).await;
+        let established = self.establish(key, issuer, spec, (&secret, stored), solvers).await;
         established.map_err(|error| error.with_server(&spec.server, &hash, now))
     }
 
@@ -65,7 +65,7 @@ impl Controller {
         issuer: &Issuer,
         spec: &AcmeSpec,
         (secret, stored): (&ObjectKey, StoredKey),
-        nameservers: Vec<Nameserver>,
+        solvers: BuiltSolvers,
     ) -> Result<Facts, IssuerError> {
         let ca = self.acme_client(key, &spec.server);
         // After a failure the CA must be asked again, even if the status has a registration.
@@ -96,9 +96,10 @@ impl Controller {
         if let Some(profile) = &spec.profile {
             check_profile(&ca, profile, asks_ca).await?;
         }
-        let inputs = IssuerInputs::of(spec, stored.hash, found.account.url(), nameservers);
+        let account = found.account.url();
+        let inputs = IssuerInputs::of(spec, stored.hash, account, solvers.digest);
         let quota = self.quota(key, issuer, found.account.url());
-        self.install(key, inputs, ca, found.account, quota);
+        self.install(key, (inputs, solvers.routes), ca, found.account, quota);
         Ok(Facts::Acme(found.registration))
     }
 
@@ -205,7 +206,7 @@ impl Controller {
     fn install(
         &self,
         key: &IssuerKey,
-        inputs: IssuerInputs,
+        (inputs, routes): (IssuerInputs, SolverRoutes),
         client: Arc<AcmeClient>,
         account: cert_lib::acme::account::Account,
         quota: Arc<Quota>,
@@ -217,10 +218,7 @@ impl Controller {
         if is_ready && self.records.change(key, is_same) {
             return;
         }
-        let propagation = self.precheck.propagation(&inputs.nameservers, self.clock.clone());
-        let routes = inputs.routes.clone();
-        self.solvers.set_routes(key, routes.clone());
-        let solver = Arc::new(RoutedSolver::new(self.solvers.clone(), routes, propagation));
+        let solver = Arc::new(RoutedSolver::new(self.solvers.clone(), routes));
         let options = AcmeOptions {
             timing: self.timing,
             profile: inputs.profile.clone(),
@@ -233,6 +231,8 @@ impl Controller {
         self.records.change(key, |record| record.built = built);
         let issuer = Arc::new(issuer);
         self.registry.put(key, Lookup::Ready { issuer, quota: Some(quota) });
+        // Other solvers or credentials change what Certificates wait for.
+        let _ = self.changed.send(key.clone());
     }
 
     /// The client for the CA; reused while the server is the same.

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use cert_lib::{acme::client::Client as AcmeClient, solve::dns01::Nameserver};
+use cert_lib::acme::client::Client as AcmeClient;
 
-use crate::{
-    api::issuer::{AcmeSpec, SolverKind},
-    solvers::registry::SolverRoutes,
-};
+use crate::api::issuer::AcmeSpec;
 
 /// An issuer and what it was built from. An unchanged issuer keeps its connections and nonces.
 pub(super) struct BuiltIssuer {
@@ -21,28 +18,24 @@ pub(super) struct IssuerInputs {
     pub(super) server: String,
     pub(super) secret_hash: String,
     pub(super) account: String,
-    pub(super) routes: SolverRoutes,
     pub(super) profile: Option<String>,
     pub(super) preferred_chain: Option<String>,
-    pub(super) nameservers: Vec<Nameserver>,
+    pub(super) precheck_nameservers: Option<Vec<String>>,
+    /// Digest of the solvers and their credentials.
+    pub(super) solvers: String,
 }
 
 impl IssuerInputs {
     /// The inputs of an issuer with this URL of its account.
-    pub(super) fn of(
-        spec: &AcmeSpec,
-        secret_hash: String,
-        account: &str,
-        nameservers: Vec<Nameserver>,
-    ) -> Self {
+    pub(super) fn of(spec: &AcmeSpec, secret_hash: String, account: &str, solvers: String) -> Self {
         Self {
             server: spec.server.clone(),
             secret_hash,
             account: account.to_owned(),
-            routes: SolverRoutes::all(SolverKind::of(spec)),
             profile: spec.profile.clone(),
             preferred_chain: spec.preferred_chain.clone(),
-            nameservers,
+            precheck_nameservers: spec.precheck_nameservers.clone(),
+            solvers,
         }
     }
 }

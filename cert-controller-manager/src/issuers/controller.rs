@@ -18,7 +18,7 @@ use crate::{
         metrics::Metrics,
         queue::Shared,
     },
-    solvers::registry::SolverRegistry,
+    solvers::{dns_server::DnsServers, registry::SolverRegistry},
 };
 
 /// State and dependencies of the controller.
@@ -49,6 +49,8 @@ pub struct Controller {
     pub solvers: Arc<SolverRegistry>,
     /// Name servers for the checks of proofs.
     pub precheck: Precheck,
+    /// Builds solvers of DNS servers.
+    pub dns_servers: DnsServers,
     /// Timeouts of challenges.
     pub timing: Timing,
     /// Whether to deactivate authorizations after each order.

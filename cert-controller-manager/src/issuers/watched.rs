@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::{account, controller::Controller, private_ca, selection::Candidate};
+use super::{account, controller::Controller, private_ca, selection::Candidate, solvers};
 use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, issuer::IssuerStatus},
     runtime::watch::EventHandler,
@@ -62,7 +62,8 @@ pub(super) fn secrets(issuer: &Issuer) -> impl Iterator<Item = ObjectKey> {
     let binding = acme.and_then(|spec| spec.external_account_binding.as_ref());
     let binding = binding.map(|binding| account::binding::secret_of(issuer, binding));
     let ca = issuer.spec.ca.as_ref().and_then(|spec| private_ca::key_secret(issuer, spec));
-    [account, binding, ca].into_iter().flatten()
+    let solvers = acme.map(|spec| solvers::secrets(issuer, spec)).unwrap_or_default();
+    [account, binding, ca].into_iter().flatten().chain(solvers)
 }
 
 impl EventHandler<Issuer> for Watched {

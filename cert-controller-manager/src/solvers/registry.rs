@@ -14,7 +14,11 @@ use cert_lib::{
 };
 use futures::{Stream, StreamExt, stream};
 
-use super::entry::SolverEntry;
+use super::{
+    entry::SolverEntry,
+    leftovers::Leftovers,
+    routes::{Labels, RouteSolver, SolverRoutes},
+};
 use crate::api::{IssuerKey, issuer::SolverKind};
 
 /// See the [module](self).
@@ -22,31 +26,12 @@ use crate::api::{IssuerKey, issuer::SolverKind};
 pub struct SolverRegistry {
     entries: RwLock<BTreeMap<SolverKind, Arc<dyn SolverEntry>>>,
     issuers: RwLock<HashMap<IssuerKey, SolverRoutes>>,
-}
-
-/// The solvers of one issuer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SolverRoutes {
-    /// The solver of all other names.
-    pub default: SolverKind,
-    /// Solvers of zones. The longest zone wins.
-    pub zones: BTreeMap<DnsName, SolverKind>,
-}
-
-impl SolverRoutes {
-    /// One solver for all names.
-    #[must_use]
-    pub fn all(solver: SolverKind) -> Self {
-        Self { default: solver, zones: BTreeMap::new() }
-    }
-
-    /// The solver that proves control of `name`.
-    #[must_use]
-    pub fn of(&self, name: &DnsName) -> SolverKind {
-        let zones = self.zones.iter().filter(|(zone, _)| name.base().is_within(zone));
-        let longest = zones.max_by_key(|(zone, _)| zone.as_str().len());
-        longest.map_or(self.default, |(_, solver)| *solver)
-    }
+    /// The solvers of deleted issuers, which remove the records of orders that still run.
+    former: RwLock<HashMap<IssuerKey, SolverRoutes>>,
+    /// Labels of Certificates whose issuer selects solvers by labels.
+    labels: RwLock<HashMap<Owner, Labels>>,
+    /// Records that could not be removed yet.
+    pub leftovers: Leftovers,
 }
 
 impl SolverRegistry {
@@ -61,36 +46,88 @@ impl SolverRegistry {
         issuers.insert(issuer.clone(), routes);
     }
 
-    /// Removes the solvers of an issuer that was deleted or is no longer served.
+    /// Removes the solvers of an issuer that was deleted or is no longer served. They are kept for
+    /// the [records](Self::former) of its orders.
     pub fn forget(&self, issuer: &IssuerKey) {
-        self.issuers.write().unwrap_or_else(PoisonError::into_inner).remove(issuer);
+        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(routes) = issuers.remove(issuer) else { return };
+        drop(issuers);
+        let mut former = self.former.write().unwrap_or_else(PoisonError::into_inner);
+        if former.len() >= MAX_FORMER {
+            former.clear();
+        }
+        former.insert(issuer.clone(), routes);
     }
 
-    /// The solver that proves `name` for `issuer`; `None` for an issuer without solvers.
+    /// The solvers of an issuer, also after it was [forgotten](Self::forget).
     #[must_use]
-    pub fn solver_of(&self, issuer: &IssuerKey, name: &DnsName) -> Option<SolverKind> {
-        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
-        issuers.get(issuer).map(|routes| routes.of(name))
-    }
-
-    /// Why `issuer` cannot prove control of all `names` now; `None` if it can. Without names, its
-    /// default solver counts.
-    #[must_use]
-    pub fn unavailable(&self, issuer: &IssuerKey, names: &[DnsName]) -> Option<String> {
-        let solvers: BTreeSet<SolverKind> = {
-            let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(routes) = issuers.get(issuer) else {
-                return Some(format!("issuer {issuer} has no solver"));
-            };
-            match names.is_empty() {
-                true => [routes.default].into(),
-                false => names.iter().map(|name| routes.of(name)).collect(),
-            }
+    pub fn former(&self, issuer: &IssuerKey) -> Option<SolverRoutes> {
+        let find = |map: &RwLock<HashMap<IssuerKey, SolverRoutes>>| {
+            map.read().unwrap_or_else(PoisonError::into_inner).get(issuer).cloned()
         };
-        solvers.into_iter().find_map(|solver| match self.entry(solver) {
+        find(&self.issuers).or_else(|| find(&self.former))
+    }
+
+    /// Remembers the labels of the Certificate of `owner`, if the issuer selects solvers by labels.
+    pub fn set_labels(&self, issuer: &IssuerKey, owner: &Owner, labels: &Labels) {
+        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
+        let selects = issuers.get(issuer).is_some_and(SolverRoutes::select_labels);
+        drop(issuers);
+        let mut known = self.labels.write().unwrap_or_else(PoisonError::into_inner);
+        if selects {
+            known.insert(owner.clone(), labels.clone());
+        } else {
+            known.remove(owner);
+        }
+    }
+
+    /// The labels of the Certificate of `owner`.
+    #[must_use]
+    pub fn labels(&self, owner: &Owner) -> Labels {
+        let known = self.labels.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(owner).cloned().unwrap_or_default()
+    }
+
+    /// Why `issuer` cannot prove control of all `names` of the Certificate of `owner` now; `None` if
+    /// it can.
+    #[must_use]
+    pub fn unavailable(
+        &self,
+        issuer: &IssuerKey,
+        owner: &Owner,
+        names: &[DnsName],
+    ) -> Option<String> {
+        let labels = self.labels(owner);
+        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(routes) = issuers.get(issuer) else {
+            return Some(format!("issuer {issuer} has no solver"));
+        };
+        let mut solvers = BTreeSet::new();
+        for name in names {
+            match routes.of(name, &labels) {
+                Some(at) => solvers.insert(at),
+                None => return Some(routes.uncovered(name)),
+            };
+        }
+        if names.is_empty() {
+            solvers.insert(0);
+        }
+        let solvers = solvers.into_iter().filter_map(|at| routes.0.get(at));
+        solvers.map(|route| &route.solver).find_map(|solver| match self.entry_of(solver) {
             Ok(entry) => entry.unavailable(),
             Err(error) => Some(error.to_string()),
         })
+    }
+
+    /// The entry of the solver of a route.
+    ///
+    /// # Errors
+    /// As for [`entry`](Self::entry).
+    pub fn entry_of(&self, solver: &RouteSolver) -> Result<Arc<dyn SolverEntry>, SolveError> {
+        match solver {
+            RouteSolver::Shared(kind) => self.entry(*kind),
+            RouteSolver::Own(solver) => Ok(solver.clone()),
+        }
     }
 
     /// The entry of a solver.
@@ -112,6 +149,7 @@ impl SolverRegistry {
     /// # Errors
     /// When a proof cannot be removed. The others are removed nevertheless.
     pub async fn sweep(&self, owner: &Owner) -> Result<(), SolveError> {
+        self.labels.write().unwrap_or_else(PoisonError::into_inner).remove(owner);
         let mut swept = Ok(());
         for entry in self.all() {
             swept = swept.and(entry.sweep(owner).await);
@@ -135,6 +173,9 @@ impl SolverRegistry {
     }
 }
 
+/// Bounds the memory for issuers that are created and deleted again and again.
+const MAX_FORMER: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::super::memory::MemorySolver;
@@ -151,32 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_zone_selects_the_solver() {
-        let zones = [(name("b.test"), Skip), (name("x.b.test"), DnsEntry)];
-        let routes = SolverRoutes { default: DnsEntry, zones: zones.into() };
-        for (text, solver) in [
-            ("b.test", Skip),
-            ("*.b.test", Skip),
-            ("y.b.test", Skip),
-            ("z.x.b.test", DnsEntry),
-            ("bb.test", DnsEntry),
-            ("test", DnsEntry),
-        ] {
-            assert_eq!(routes.of(&name(text)), solver, "{text}");
-        }
-    }
-
-    #[test]
     fn a_name_needs_only_its_own_solver() {
         let registry = SolverRegistry::default();
         let unavailable = |names: &[&str]| {
             let names: Vec<DnsName> = names.iter().map(|text| name(text)).collect();
-            registry.unavailable(&issuer(), &names).unwrap_or_default()
+            let owner = Owner("ns/a".to_owned());
+            registry.unavailable(&issuer(), &owner, &names).unwrap_or_default()
         };
         assert_eq!(unavailable(&["a.test"]), "issuer ca has no solver");
-        let zones = [(name("b.test"), Skip)].into();
-        registry.set_routes(&issuer(), SolverRoutes { default: DnsEntry, zones });
-        assert_eq!(registry.solver_of(&issuer(), &name("x.b.test")), Some(Skip));
+        let mut routes = SolverRoutes::all(DnsEntry, None);
+        let zones = vec![name("b.test")];
+        routes.0.extend(SolverRoutes::all(Skip, None).0);
+        routes.0.last_mut().unwrap().selector.zones = zones;
+        registry.set_routes(&issuer(), routes);
         let missing = "the DNSEntry solver is not available yet: a cluster has not answered";
         assert_eq!(unavailable(&["a.test"]), missing);
         let (a, b) = (Arc::new(MemorySolver::default()), Arc::new(MemorySolver::default()));
@@ -189,6 +217,25 @@ mod tests {
         assert_eq!(unavailable(&["b.test"]), "");
         registry.forget(&issuer());
         assert_eq!(unavailable(&["b.test"]), "issuer ca has no solver");
+        assert!(registry.former(&issuer()).is_some());
+    }
+
+    #[test]
+    fn a_name_without_solver_is_refused_with_the_list_of_solvers() {
+        let registry = SolverRegistry::default();
+        registry.add(Skip, Arc::new(MemorySolver::default()));
+        let mut routes = SolverRoutes::all(Skip, None);
+        let selector = &mut routes.0.first_mut().unwrap().selector;
+        selector.labels = [("team".to_owned(), "red".to_owned())].into();
+        registry.set_routes(&issuer(), routes);
+        let owner = Owner("ns/a".to_owned());
+        let unavailable = || registry.unavailable(&issuer(), &owner, &[name("a.test")]);
+        let why = unavailable().unwrap();
+        assert!(
+            why.starts_with("no solver of the issuer covers a.test; its solvers are: skip for")
+        );
+        registry.set_labels(&issuer(), &owner, &[("team".to_owned(), "red".to_owned())].into());
+        assert_eq!(unavailable(), None);
     }
 
     #[tokio::test]

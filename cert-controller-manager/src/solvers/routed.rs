@@ -1,104 +1,124 @@
 //! The solver of an issuer: passes each proof of an order to the solver in charge of its name.
 //!
-//! A proof at the target of a CNAME belongs to the solver of the original name. This is kept in
-//! memory: after a restart, an order follows its CNAMEs again.
+//! Not here: proofs that could not be removed, see [`leftovers`](super::leftovers).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use cert_lib::{
     model::name::DnsName,
-    solve::{Host, Owner, Proof, Readiness, SolveError, Solver, dns01::Propagation},
+    solve::{Host, Owner, Proof, Readiness, SolveError, Solver},
 };
 use jiff::SignedDuration;
 
-use super::registry::{SolverRegistry, SolverRoutes};
-use crate::api::issuer::SolverKind;
+use super::{
+    registry::SolverRegistry,
+    routes::{Labels, Route, RouteSolver, SolverRoutes},
+};
+use crate::api::IssuerKey;
 
 /// See the [module](self).
 pub struct RoutedSolver {
     registry: Arc<SolverRegistry>,
     routes: SolverRoutes,
-    propagation: Option<Arc<Propagation>>,
-    /// The solvers of CNAME targets that belong to another solver than their names say.
-    targets: Mutex<HashMap<DnsName, SolverKind>>,
 }
 
 impl RoutedSolver {
-    /// The solver of an issuer with these `routes` and this check of its own name servers, if any.
+    /// The solver of an issuer with these `routes`.
     #[must_use]
-    pub fn new(
-        registry: Arc<SolverRegistry>,
-        routes: SolverRoutes,
-        propagation: Option<Arc<Propagation>>,
-    ) -> Self {
-        Self { registry, routes, propagation, targets: Mutex::default() }
+    pub fn new(registry: Arc<SolverRegistry>, routes: SolverRoutes) -> Self {
+        Self { registry, routes }
     }
 
-    fn solver(&self, kind: SolverKind) -> Result<Arc<dyn Solver>, SolveError> {
-        Ok(self.registry.entry(kind)?.solver(self.propagation.as_ref()))
+    fn solver(&self, route: &Route) -> Result<Arc<dyn Solver>, SolveError> {
+        let entry = self.registry.entry_of(&route.solver)?;
+        Ok(entry.solver(route.propagation.as_ref()))
     }
 
-    /// The solver in charge of a proof.
-    fn of_proof(&self, proof: &Proof) -> SolverKind {
-        match proof {
-            Proof::Txt { fqdn, .. } => {
-                let target = self.targets().get(fqdn).copied();
-                target.unwrap_or_else(|| self.of_challenge(fqdn))
-            }
-            Proof::Http { host: Host::Name(name), .. } => self.routes.of(name),
-            _ => self.routes.default,
-        }
-    }
-
-    fn of_challenge(&self, challenge: &DnsName) -> SolverKind {
-        let parent = challenge.parent().filter(|name| name.challenge() == *challenge);
-        self.routes.of(parent.as_ref().unwrap_or(challenge))
+    /// The position of the solver in charge of a proof. Selectors that match no name of a running
+    /// order any more leave it to the first solver.
+    fn of_proof(&self, proof: &Proof, labels: &Labels) -> usize {
+        let found = match proof {
+            Proof::Txt { challenge, .. } => self.routes.of_challenge(challenge, labels),
+            Proof::Http { host: Host::Name(name), .. } => self.routes.of(name, labels),
+            _ => None,
+        };
+        found.unwrap_or_default()
     }
 
     /// The proofs of each solver.
-    fn groups(&self, proofs: &[Proof]) -> BTreeMap<SolverKind, Vec<Proof>> {
-        let mut groups: BTreeMap<SolverKind, Vec<Proof>> = BTreeMap::new();
+    fn groups(&self, proofs: &[Proof], labels: &Labels) -> Vec<(&Route, Vec<Proof>)> {
+        let mut groups: BTreeMap<usize, Vec<Proof>> = BTreeMap::new();
         for proof in proofs {
-            groups.entry(self.of_proof(proof)).or_default().push(proof.clone());
+            groups.entry(self.of_proof(proof, labels)).or_default().push(proof.clone());
         }
-        groups
+        let routes = groups.into_iter();
+        routes.filter_map(|(at, proofs)| Some((self.routes.0.get(at)?, proofs))).collect()
     }
 
-    fn targets(&self) -> MutexGuard<'_, HashMap<DnsName, SolverKind>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of_owner(&self, owner: &Owner, proofs: &[Proof]) -> Vec<(&Route, Vec<Proof>)> {
+        self.groups(proofs, &self.registry.labels(owner))
+    }
+
+    /// The solver of a challenge name. Labels select no CNAMEs, because the owner is unknown here.
+    fn of_challenge(&self, challenge: &DnsName) -> Option<&Route> {
+        self.routes.0.get(self.routes.of_challenge(challenge, &Labels::new()).unwrap_or_default())
+    }
+
+    /// Names the solver, where an issuer has several.
+    fn explain(&self, route: &Route, why: String) -> String {
+        match &route.solver {
+            RouteSolver::Shared(_) if self.routes.0.len() == 1 => why,
+            solver => format!("{why} (solver {solver})"),
+        }
+    }
+}
+
+/// Removes the `proofs` of an order whose issuer is not ready or was deleted.
+///
+/// # Errors
+/// When they could not be removed yet.
+pub async fn remove(
+    registry: &Arc<SolverRegistry>,
+    issuer: &IssuerKey,
+    owner: &Owner,
+    proofs: &[Proof],
+) -> Result<(), SolveError> {
+    match registry.former(issuer) {
+        Some(routes) => RoutedSolver::new(registry.clone(), routes).cleanup(owner, proofs).await,
+        None => Ok(()),
     }
 }
 
 #[async_trait]
 impl Solver for RoutedSolver {
     async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
-        let solver = self.of_challenge(challenge);
-        let target = self.solver(solver)?.follow(challenge).await?;
-        if self.of_challenge(&target) != solver {
-            let mut targets = self.targets();
-            if targets.len() >= MAX_TARGETS {
-                targets.clear();
-            }
-            targets.insert(target.clone(), solver);
+        match self.of_challenge(challenge) {
+            Some(route) => self.solver(route)?.follow(challenge).await,
+            None => Ok(challenge.clone()),
         }
-        Ok(target)
+    }
+
+    fn follows_cnames(&self, challenge: &DnsName) -> bool {
+        self.of_challenge(challenge).is_some_and(|route| route.follows_cnames)
     }
 
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        for (solver, proofs) in self.groups(proofs) {
-            self.solver(solver)?.present(owner, &proofs).await?;
+        for (route, proofs) in self.of_owner(owner, proofs) {
+            self.solver(route)?.present(owner, &proofs).await?;
         }
         Ok(())
     }
 
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
         let mut all = Readiness::Ready;
-        for (solver, proofs) in self.groups(proofs) {
-            let one = self.solver(solver)?.ready(owner, &proofs).await?;
+        for (route, proofs) in self.of_owner(owner, proofs) {
+            let one = match self.solver(route)?.ready(owner, &proofs).await? {
+                Readiness::Ready => Readiness::Ready,
+                Readiness::NotYet { why, look_again } => {
+                    Readiness::NotYet { why: self.explain(route, why), look_again }
+                }
+            };
             if all == Readiness::Ready {
                 all = one;
             }
@@ -106,14 +126,18 @@ impl Solver for RoutedSolver {
         Ok(all)
     }
 
-    /// A failure does not prevent the cleanup by the other solvers.
+    /// A failure does not prevent the cleanup by the other solvers. Records of a server of the issuer
+    /// are removed later.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         let mut cleaned = Ok(());
-        for (solver, proofs) in self.groups(proofs) {
-            let one = match self.solver(solver) {
+        for (route, proofs) in self.of_owner(owner, proofs) {
+            let one = match self.solver(route) {
                 Ok(solver) => solver.cleanup(owner, &proofs).await,
                 Err(error) => Err(error),
             };
+            if let (Err(_), RouteSolver::Own(solver)) = (&one, &route.solver) {
+                self.registry.leftovers.add(solver.clone(), owner.clone(), proofs);
+            }
             cleaned = cleaned.and(one);
         }
         cleaned
@@ -121,23 +145,25 @@ impl Solver for RoutedSolver {
 
     /// The longest time of all solvers of the order.
     fn propagation_timeout(&self, proofs: &[Proof], default: SignedDuration) -> SignedDuration {
-        let groups = self.groups(proofs).into_iter();
-        let timeouts = groups.filter_map(|(solver, proofs)| {
-            let solver = self.solver(solver).ok()?;
+        let groups = self.groups(proofs, &Labels::new()).into_iter();
+        let timeouts = groups.filter_map(|(route, proofs)| {
+            let solver = self.solver(route).ok()?;
             Some(solver.propagation_timeout(&proofs, default))
         });
         timeouts.max().unwrap_or(default)
     }
 
-    /// Proofs for addresses belong to the default solver, because zones do not match them.
+    /// Proofs for addresses belong to the first solver, because selectors do not match them.
     fn proves_addresses(&self) -> bool {
-        self.solver(self.routes.default).is_ok_and(|solver| solver.proves_addresses())
+        let solver = self.routes.0.first().map(|route| self.solver(route));
+        solver.is_some_and(|solver| solver.is_ok_and(|solver| solver.proves_addresses()))
+    }
+
+    fn stores_proofs(&self) -> bool {
+        let own = |route: &Route| matches!(route.solver, RouteSolver::Own(_));
+        self.routes.0.iter().any(own)
     }
 }
-
-/// Bounds the memory, because tenants choose CNAMEs. The sweep of an owner removes proofs whose target
-/// was forgotten.
-const MAX_TARGETS: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

@@ -114,9 +114,10 @@ impl Progress {
             && self.durable.proofs == other.durable.proofs
     }
 
-    /// The TXT records of the order that are stored with it: names and values.
-    pub fn records(&self) -> impl Iterator<Item = (&DnsName, &[String])> {
-        self.durable.proofs.iter().filter_map(Proof::txt)
+    /// The proofs of the order that are stored with it.
+    #[must_use]
+    pub fn proofs(&self) -> &[Proof] {
+        &self.durable.proofs
     }
 
     /// The bytes to store. They hold the private key.

@@ -70,6 +70,8 @@ fn issuers(
     }
     let issuers = Arc::new(wiring::issuers(context, wiring::solvers(), changed, tasks)?);
     let lists = watches::issuers(context, &issuers, tasks);
+    let solvers = issuers.solvers.clone();
+    tasks.run("records to remove", async move { solvers.leftovers.run().await });
     Ok(Some((issuers, lists)))
 }
 

@@ -44,6 +44,7 @@ use crate::{
         tasks::Tasks,
     },
     solvers::{
+        dns_server::DnsServers,
         dnsentry::{self, DnsEntrySolver, Entries},
         registry::SolverRegistry,
         skip::Skip,
@@ -111,6 +112,7 @@ pub(super) fn issuers(
         clock: context.clock.clone(),
         keys: Arc::new(KeyPool::default()),
         solvers,
+        dns_servers: dns_servers(context, policy.clone())?,
         precheck: Precheck { nameservers: settings.dns.nameservers.clone(), policy },
         timing: Timing {
             propagation_timeout: settings.dns.propagation_timeout,
@@ -232,6 +234,23 @@ fn target_namespaces(context: &Context) -> Vec<String> {
     }
     let all = context.settings.sources.iter();
     all.filter_map(|settings| settings.target_namespace.clone()).collect()
+}
+
+/// What solvers of DNS servers share.
+fn dns_servers(context: &Context, policy: Arc<AddressPolicy>) -> anyhow::Result<DnsServers> {
+    let settings = &context.settings;
+    let propagation = Propagation::new(settings.dns.nameservers.clone(), context.clock.clone());
+    Ok(DnsServers {
+        proxies: context.proxies.clone(),
+        roots: settings.roots.clone(),
+        policy: policy.clone(),
+        resolver: resolver(context)?,
+        propagation: Arc::new(propagation.within(policy)),
+        additional_wait: settings.dns.additional_wait,
+        clock: context.clock.clone(),
+        fence: context.fence.clone(),
+        locks: Arc::default(),
+    })
 }
 
 /// Creates the resolver of propagation checks. Name servers over HTTPS are the operator's, so no

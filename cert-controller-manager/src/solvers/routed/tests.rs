@@ -1,11 +1,13 @@
 //! An issuer with two solvers: one for b.test, and one for all other names.
 
+use cert_lib::solve::dns01::Propagation;
 use jiff::SignedDuration;
 
 use super::{
     super::{entry::SolverEntry, memory::MemorySolver},
     *,
 };
+use crate::api::issuer::SolverKind;
 
 struct TestEnv {
     solver: RoutedSolver,
@@ -20,9 +22,10 @@ impl TestEnv {
         let (other, b) = (MemorySolver::default(), MemorySolver::default());
         registry.add(SolverKind::DnsEntry, Arc::new(other.clone()));
         registry.add(SolverKind::Skip, Arc::new(b.clone()));
-        let zones = [(name("b.test"), SolverKind::Skip)].into();
-        let routes = SolverRoutes { default: SolverKind::DnsEntry, zones };
-        let solver = RoutedSolver::new(registry, routes, None);
+        let mut routes = SolverRoutes::all(SolverKind::DnsEntry, None);
+        routes.0.extend(SolverRoutes::all(SolverKind::Skip, None).0);
+        routes.0.last_mut().unwrap().selector.zones = vec![name("b.test")];
+        let solver = RoutedSolver::new(registry, routes);
         Self { solver, other, b, owner: Owner("ns/a".to_owned()) }
     }
 
@@ -37,7 +40,7 @@ fn name(text: &str) -> DnsName {
 }
 
 fn txt(fqdn: &str) -> Proof {
-    Proof::Txt { fqdn: name(fqdn), values: vec!["value".to_owned()] }
+    Proof::at_challenge(name(fqdn), vec!["value".to_owned()])
 }
 
 fn both() -> [Proof; 3] {
@@ -62,8 +65,11 @@ async fn all_solvers_must_be_ready_and_all_are_checked() {
     let env = TestEnv::new();
     let not_yet =
         Readiness::NotYet { why: "pending".into(), look_again: SignedDuration::from_secs(1) };
-    env.b.see(not_yet.clone());
-    assert_eq!(env.solver.ready(&env.owner, &both()).await.unwrap(), not_yet);
+    env.b.see(not_yet);
+    let Readiness::NotYet { why, .. } = env.solver.ready(&env.owner, &both()).await.unwrap() else {
+        panic!("ready")
+    };
+    assert_eq!(why, "pending (solver skip)");
     assert_eq!(env.calls().map(|calls| calls.len()), [1, 1]);
 }
 
@@ -82,14 +88,19 @@ async fn a_proof_at_a_cname_target_stays_with_the_solver_of_its_name() {
     env.b.lead_to(name("all.acme.test"));
     let target = env.solver.follow(&name("_acme-challenge.x.b.test")).await.unwrap();
     assert_eq!(target, name("all.acme.test"));
-    env.solver.present(&env.owner, &[txt("all.acme.test")]).await.unwrap();
+    let proof = Proof::Txt {
+        challenge: name("_acme-challenge.x.b.test"),
+        fqdn: target,
+        values: vec!["value".to_owned()],
+    };
+    env.solver.present(&env.owner, &[proof]).await.unwrap();
     assert_eq!(env.calls(), [vec![], vec!["present all.acme.test".to_owned()]]);
 }
 
 #[tokio::test]
 async fn a_solver_that_was_not_added_yet_is_a_temporary_failure() {
     let registry = Arc::new(SolverRegistry::default());
-    let solver = RoutedSolver::new(registry.clone(), SolverRoutes::all(SolverKind::DnsEntry), None);
+    let solver = RoutedSolver::new(registry.clone(), SolverRoutes::all(SolverKind::DnsEntry, None));
     let owner = Owner("ns/a".to_owned());
     let error = solver.present(&owner, &both()).await.unwrap_err();
     assert!(matches!(error, SolveError::Unavailable(_)), "{error}");

@@ -8,7 +8,12 @@ async fn harness(leads: Leads) -> EngineHarness {
 }
 
 fn records(progress: &Progress) -> Vec<String> {
-    progress.records().map(|(fqdn, values)| format!("{fqdn}={}", values.len())).collect()
+    progress
+        .proofs()
+        .iter()
+        .filter_map(Proof::txt)
+        .map(|(fqdn, values)| format!("{fqdn}={}", values.len()))
+        .collect()
 }
 
 #[tokio::test]
