@@ -4,7 +4,7 @@
 //! no further permission. A request is written there before the order is placed, so a restart does not
 //! restore used quota.
 //!
-//! Concurrent requests share one write. A busy issuer writes some requests ahead: at most an eighth of
+//! Concurrent requests share one write. A busy issuer records some requests ahead: at most an eighth of
 //! the running orders, and at most an eighth of the orders that this process placed. Unused requests
 //! are returned when an order ends.
 //!
@@ -12,13 +12,7 @@
 //! So a crash loses fewer requests than orders run, and a process that places no order uses no quota,
 //! however often it restarts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use cert_lib::{
     clock::Clock,
@@ -60,14 +54,10 @@ pub struct Quota {
     queue: SharedQueue<Tenant>,
     /// Held while the status is written, so that writes keep their order.
     writing: tokio::sync::Mutex<()>,
-    /// Number of callers that wait until a request is written for them.
-    pending: AtomicI64,
     /// Permits for orders of unknown outcome.
     window: Arc<Semaphore>,
     /// `None` for issuers without an ACME account.
     ca_account: Mutex<Option<CaAccount>>,
-    /// Whether a limit that the CA imposed is not stored yet.
-    has_new_limits: AtomicBool,
 }
 
 /// The Issuer that stores a quota.
@@ -101,9 +91,11 @@ struct State {
     used: i64,
     /// Number of orders that hold a [`Reservation`].
     running: i64,
+    /// Whether a limit that the CA imposed is not stored yet.
+    has_new_limits: bool,
 }
 
-/// One request is written ahead for so many running orders, and for so many used requests.
+/// One request is recorded ahead for so many running orders, and for so many used requests.
 const AHEAD_DIVISOR: i64 = 8;
 /// How long an order waits for the outcomes of others.
 const WINDOW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,20 +107,18 @@ impl Quota {
     #[must_use]
     pub fn new(issuer: QuotaIssuer, per_day: i64, status: Option<&IssuerStatus>) -> Self {
         let now = issuer.clock.now();
-        let left = status.and_then(|status| read(status.requests.as_ref()?));
-        let bucket = match left {
-            Some(left) => QuotaBucket::restored(per_day, left, now),
+        let stored = status.and_then(|status| read(status.requests.as_ref()?));
+        let bucket = match stored {
+            Some(stored) => QuotaBucket::restored(per_day, stored, now),
             None => QuotaBucket::full(per_day, now),
         };
         Self {
             issuer,
-            state: Mutex::new(State { bucket, used: 0, running: 0 }),
+            state: Mutex::new(State { bucket, used: 0, running: 0, has_new_limits: false }),
             queue: SharedQueue::new(USAGE_WINDOW),
             writing: tokio::sync::Mutex::default(),
-            pending: AtomicI64::default(),
             window: Arc::new(Semaphore::new(1)),
             ca_account: Mutex::default(),
-            has_new_limits: AtomicBool::default(),
         }
     }
 
@@ -184,64 +174,24 @@ impl Quota {
         // The timeout avoids that orders at an unresponsive CA fail one after the other.
         let window_permit = timeout(WINDOW_TIMEOUT, self.window.clone().acquire_owned()).await;
         let window_permit = window_permit.ok().and_then(Result::ok);
-        let (quota, tenant) = (self.clone(), tenant.clone());
-        Ok(self.take(&tenant, position).await?.then(|| Reservation {
-            quota,
-            tenant,
-            is_refunded: false,
-            window_permit,
-        }))
-    }
-
-    async fn take(
-        &self,
-        tenant: &Tenant,
-        position: Option<&Position<Tenant>>,
-    ) -> kube::Result<bool> {
-        if let Some(done) = self.use_one(tenant, position) {
-            return Ok(done);
-        }
-        let need = PendingRequest::of(&self.pending);
-        let _writing = self.writing.lock().await;
-        // The previous holder of the lock may have written this request, too.
-        if let Some(done) = self.use_one(tenant, position) {
-            return Ok(done);
-        }
-        let now = self.now();
-        let portion = {
-            let mut state = self.state.lock();
-            let count = need.all() + state.ahead();
-            state.bucket.take_out(count, now)
-        };
-        if portion == 0 {
-            return Ok(false);
-        }
-        let written = self.write(now).await;
-        match written {
-            Ok(()) => {
-                self.state.lock().bucket.give(portion);
-                Ok(self.use_one(tenant, position).unwrap_or(false))
+        let reservation = {
+            let (mut state, now) = (self.state.lock(), self.now());
+            if self.verdict(&state, tenant, position, now) != Verdict::Open {
+                return Ok(None);
             }
+            state.bucket.use_one(now);
+            (state.used, state.running) = (state.used + 1, state.running + 1);
+            self.queue.with(|queue| queue.record(tenant, now));
+            let (quota, tenant) = (self.clone(), tenant.clone());
+            Reservation { quota, tenant, is_refunded: false, window_permit }
+        };
+        match self.store().await {
+            Ok(()) => Ok(Some(reservation)),
             Err(error) => {
-                self.state.lock().bucket.put_back(portion);
+                reservation.refund();
                 Err(error)
             }
         }
-    }
-
-    /// Uses a request that is already written. Returns `None` if one must be written first.
-    fn use_one(&self, tenant: &Tenant, position: Option<&Position<Tenant>>) -> Option<bool> {
-        let now = self.now();
-        let mut state = self.state.lock();
-        match self.verdict(&state, tenant, position, now) {
-            Verdict::Until { time, .. } if time > now => return Some(false),
-            Verdict::Until { .. } | Verdict::Open => {}
-        }
-        state.bucket.use_one().then(|| {
-            (state.used, state.running) = (state.used + 1, state.running + 1);
-            self.queue.with(|queue| queue.record(tenant, now));
-            true
-        })
     }
 
     fn verdict(
@@ -260,68 +210,52 @@ impl Quota {
         if bucket.available(now) >= needed {
             return Verdict::Open;
         }
-        Verdict::Until { time: whole_up(bucket.when(needed, now)), per_day }
+        Verdict::Until { time: whole_up(bucket.available_at(needed, now)), per_day }
     }
 
     /// Has the limits stored that the CA imposed.
     pub fn store_limits(&self) {
-        self.has_new_limits.store(true, Ordering::Relaxed);
+        self.state.lock().has_new_limits = true;
         self.request_store();
     }
 
-    /// Stores new limits, and returns requests that were written ahead and are too many for the running
-    /// orders. *Idempotent*.
+    /// Stores what the status lacks: used requests, returned ones and new limits. *Idempotent*.
     ///
     /// # Errors
     /// The status cannot be written. Limits and requests count in this process anyway, and the next call
     /// stores them.
     pub async fn store(&self) -> kube::Result<()> {
-        if self.has_new_limits.load(Ordering::Relaxed) {
-            self.write_limits().await?;
+        let _writing = self.writing.lock().await;
+        let (mut status, now) = (serde_json::Map::new(), self.now());
+        let (recorded, has_new_limits) = {
+            let mut state = self.state.lock();
+            let ahead = state.ahead();
+            let recorded = state.bucket.record(ahead, now);
+            if recorded != 0 {
+                status.insert("requests".to_owned(), json!(render(state.bucket.stored(now))));
+            }
+            (recorded, std::mem::take(&mut state.has_new_limits))
+        };
+        if has_new_limits && let Some(CaAccount { ca, account, origin }) = self.ca_account() {
+            let limits = ca.server_limits(&account, origin, now);
+            status.insert("limits".to_owned(), json!(limits));
         }
-        if self.surplus(&self.state.lock()).is_none() {
+        if status.is_empty() {
             return Ok(());
         }
-        let _writing = self.writing.lock().await;
-        {
+        let patch = Patch::Merge(json!({ "status": status }));
+        let QuotaIssuer { api, name, .. } = &self.issuer;
+        let stored = api.patch_status(name, &PatchParams::default(), &patch).await;
+        if stored.is_err() {
             let mut state = self.state.lock();
-            let Some(keep) = self.surplus(&state) else { return Ok(()) };
-            state.bucket.return_unused(keep);
+            state.bucket.unrecord(recorded);
+            state.has_new_limits |= has_new_limits;
         }
-        self.write(self.now()).await
-    }
-
-    async fn write_limits(&self) -> kube::Result<()> {
-        let Some(CaAccount { ca, account, origin }) = self.ca_account() else { return Ok(()) };
-        // Limits are read under the lock, so an older write cannot replace a newer one.
-        let _writing = self.writing.lock().await;
-        self.has_new_limits.store(false, Ordering::Relaxed);
-        let limits = ca.server_limits(&account, origin, self.now());
-        let stored = self.patch(json!({ "limits": limits })).await;
-        self.has_new_limits.fetch_or(stored.is_err(), Ordering::Relaxed);
-        stored
-    }
-
-    /// How many requests to keep, if more than that are written ahead.
-    fn surplus(&self, state: &State) -> Option<i64> {
-        let keep = self.pending.load(Ordering::Relaxed) + state.ahead();
-        (state.bucket.in_hand() > keep).then_some(keep)
+        stored.map(drop)
     }
 
     fn request_store(&self) {
         self.issuer.queue.push(self.issuer.key.clone());
-    }
-
-    /// Writes the remaining quota to the status.
-    async fn write(&self, now: Timestamp) -> kube::Result<()> {
-        let left = self.state.lock().bucket.left(now);
-        self.patch(json!({ "requests": render(left) })).await
-    }
-
-    async fn patch(&self, status: serde_json::Value) -> kube::Result<()> {
-        let patch = Patch::Merge(json!({ "status": status }));
-        let QuotaIssuer { api, name, .. } = &self.issuer;
-        api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
     }
 
     fn now(&self) -> Timestamp {
@@ -365,35 +299,14 @@ impl Drop for Reservation {
             state.used -= 1;
             quota.queue.with(|queue| queue.unrecord(&self.tenant));
         }
-        if quota.surplus(&state).is_some() {
+        if state.bucket.recorded_ahead() > state.ahead() {
             quota.request_store();
         }
     }
 }
 
-/// A caller that waits until a request is written for it.
-struct PendingRequest<'a>(&'a AtomicI64);
-
-impl<'a> PendingRequest<'a> {
-    fn of(count: &'a AtomicI64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-
-    /// Number of waiting callers.
-    fn all(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for PendingRequest<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl State {
-    /// Number of requests that may be written ahead.
+    /// Number of requests that may be recorded ahead.
     fn ahead(&self) -> i64 {
         self.used.min(self.running) / AHEAD_DIVISOR
     }

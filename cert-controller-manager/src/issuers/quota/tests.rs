@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
-    sync::atomic::AtomicUsize,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use cert_lib::{
@@ -220,7 +220,9 @@ async fn unused_requests_are_returned_when_orders_end() {
     given.refusals.store(1, Ordering::Relaxed);
     given.quota.store().await.unwrap_err();
     given.quota.store().await.unwrap();
-    assert_eq!(given.writes(), 2, "there is nothing more to return");
+    assert_eq!(given.stored().unwrap().available, 1, "a failed write is repeated");
+    given.quota.store().await.unwrap();
+    assert_eq!(given.writes(), 3, "there is nothing more to return");
     assert!(given.spend("web", "b").await);
 }
 
