@@ -6,7 +6,7 @@
 //! Usage is in memory only: after a restart, all tenants start at zero.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
     sync::Arc,
 };
@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub struct FairQueue<T, K> {
     waiting: BTreeMap<T, BTreeMap<u64, K>>,
-    usage: HashMap<T, Usage>,
+    /// What each tenant used in each step.
+    usage: HashMap<T, BTreeMap<i64, i64>>,
     /// A [`STEPS`]th of the time for which usage counts, in seconds.
     step: i64,
     next_number: u64,
@@ -26,10 +27,6 @@ pub struct FairQueue<T, K> {
 
 /// Usage is counted in so many steps of time.
 const STEPS: i64 = 24;
-
-/// What a tenant used in each step, as pairs of step and count.
-#[derive(Debug, Default)]
-struct Usage(VecDeque<(i64, i64)>);
 
 impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
     /// An empty queue. Usage counts for the time `window`.
@@ -90,15 +87,18 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
 
     /// Counts one use.
     pub fn record(&mut self, tenant: &T, now: Timestamp) {
-        let step = self.step(now);
-        self.usage.retain(|_, usage| usage.since(step) > 0);
-        self.usage.entry(tenant.clone()).or_default().add(step);
+        let (step, first) = (self.step(now), self.first_step(now));
+        self.usage.retain(|_, usage| {
+            *usage = usage.split_off(&first);
+            !usage.is_empty()
+        });
+        *self.usage.entry(tenant.clone()).or_default().entry(step).or_default() += 1;
     }
 
     /// Takes the last use of a tenant back.
     pub fn unrecord(&mut self, tenant: &T) {
-        if let Some((_, count)) = self.usage.get_mut(tenant).and_then(|usage| usage.0.back_mut()) {
-            *count -= 1;
+        if let Some(mut last) = self.usage.get_mut(tenant).and_then(BTreeMap::last_entry) {
+            *last.get_mut() -= 1;
         }
     }
 
@@ -106,9 +106,8 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
     /// shares.
     #[must_use]
     pub fn has_used_share(&self, tenant: &T, total: i64, now: Timestamp) -> bool {
-        let step = self.step(now);
-        let used = self.usage.iter().filter(|(_, usage)| usage.since(step) > 0);
-        let active = used.map(|(tenant, _)| tenant).chain(self.waiting.keys()).chain([tenant]);
+        let users = self.usage.keys().filter(|tenant| self.used(tenant, now) > 0);
+        let active = users.chain(self.waiting.keys()).chain([tenant]);
         let active = active.collect::<HashSet<&T>>().len();
         self.used(tenant, now) >= total / i64::try_from(active).unwrap_or(i64::MAX)
     }
@@ -116,32 +115,22 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
     /// Whether no key waits and no use counts.
     #[must_use]
     pub fn is_idle(&self, now: Timestamp) -> bool {
-        let step = self.step(now);
-        self.waiting.is_empty() && self.usage.values().all(|usage| usage.since(step) == 0)
+        self.waiting.is_empty() && self.usage.keys().all(|tenant| self.used(tenant, now) == 0)
     }
 
-    fn used(&self, tenant: &T, now: Timestamp) -> i64 {
-        self.usage.get(tenant).map_or(0, |usage| usage.since(self.step(now)))
+    /// How much of the usage of a tenant counts.
+    #[must_use]
+    pub fn used(&self, tenant: &T, now: Timestamp) -> i64 {
+        let first = self.first_step(now);
+        self.usage.get(tenant).map_or(0, |usage| usage.range(first..).map(|(_, count)| count).sum())
+    }
+
+    fn first_step(&self, now: Timestamp) -> i64 {
+        self.step(now) - STEPS + 1
     }
 
     fn step(&self, now: Timestamp) -> i64 {
         now.as_second() / self.step
-    }
-}
-
-impl Usage {
-    fn add(&mut self, step: i64) {
-        match self.0.back_mut() {
-            Some((last, count)) if *last == step => *count += 1,
-            _ => self.0.push_back((step, 1)),
-        }
-        while self.0.front().is_some_and(|(first, _)| *first <= step - STEPS) {
-            self.0.pop_front();
-        }
-    }
-
-    fn since(&self, step: i64) -> i64 {
-        self.0.iter().filter(|(at, _)| *at > step - STEPS).map(|(_, count)| count).sum()
     }
 }
 
