@@ -5,64 +5,57 @@
 //! [`Ticket`] leaves its queue when it is dropped, and a [`Permit`], which the running order holds,
 //! releases the slot. Tenants take turns in each queue.
 
-mod emergencies;
 pub mod slots;
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use cert_lib::{
     clock::Clock,
-    issue::{Disposition, IssueError},
-    model::{name::DnsName, reason::Reason},
-    plan::{
-        Admission as Verdict, Quota, RateLimit,
-        limits::{Order, OrderKind},
-    },
+    issue::IssueError,
+    model::reason::Reason,
+    plan::{Admission as Verdict, Quota, RateLimit},
 };
 use jiff::{SignedDuration, Timestamp};
 
-use self::{
-    emergencies::EmergencyBudget,
-    slots::{OrderSlots, Place, Priority},
-};
+use self::slots::{OrderSlots, Place, Priority};
 use crate::{
     api::{CertificateKey, IssuerKey, Tenant},
     issuers::{
-        limits::LONGEST,
-        quota::{self, CaAccount, Reservation},
+        limits::CaOrder,
+        quota::{self, Reservation},
     },
-    runtime::{fair_queue::Position, queue::Shared},
+    runtime::{
+        fair_queue::{Position, SharedQueue},
+        queue::Shared,
+    },
 };
 
 /// See the [module](self).
 pub struct Admission {
     slots: OrderSlots,
-    emergencies: EmergencyBudget,
+    /// Orders with [`Urgency::Unrecorded`]. None of them waits.
+    emergencies: SharedQueue<Tenant>,
 }
 
 /// A new order for a Certificate, as admission counts it. Computed once per pass.
 pub struct NewOrder {
-    certificate: CertificateKey,
-    tenant: Tenant,
-    issuer: IssuerKey,
-    priority: Priority,
-    quota: Option<Arc<quota::Quota>>,
-    counted: Option<CountedOrder>,
-}
-
-/// An order as its CA counts it.
-struct CountedOrder {
-    ca_account: CaAccount,
-    names: Vec<DnsName>,
-    kind: OrderKind,
+    pub(super) certificate: CertificateKey,
+    pub(super) tenant: Tenant,
+    pub(super) issuer: IssuerKey,
+    pub(super) priority: Priority,
+    /// `None` for an issuer without a quota.
+    pub(super) quota: Option<Arc<quota::Quota>>,
+    /// `None` if no limits of a CA apply.
+    pub(super) counted: Option<CaOrder>,
 }
 
 /// A position in the queue for what holds an order back.
-pub enum Ticket {
+#[derive(Default)]
+pub struct Ticket {
     /// In that for order slots.
-    Slot(Place),
+    place: Option<Place>,
     /// In that for the quota or for a rate limit.
-    Other(Position<Tenant>),
+    position: Option<Position<Tenant>>,
 }
 
 /// The right to run one order. Dropping it releases the slot.
@@ -79,79 +72,26 @@ pub enum Urgency {
     Normal,
     /// They do not, because the certificate in use ends soon.
     Emergency,
-    /// The same, for a certificate without a record of its issuance: a tenant has few of these a day.
+    /// The same, for a certificate without a record of its issuance. Records can be lost, and tenants
+    /// can put certificates of any origin into their Secrets, so each has few of these orders a day.
     Unrecorded,
 }
 
-/// Duration of a limit for which the CA gives no time.
-const UNTIMED_LIMIT_RETRY: SignedDuration = SignedDuration::from_mins(1);
+const MAX_UNRECORDED: i64 = 2;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 impl NewOrder {
-    /// An order that an issuer with this `quota` places for a Certificate. Without `names`, limits of the
-    /// CA are not counted. `claimed` is the kind that Certificate and Secret show, which tenants write.
-    pub(super) fn new(
-        certificate: &CertificateKey,
-        (issuer, quota): (&IssuerKey, Option<Arc<quota::Quota>>),
-        priority: Priority,
-        names: Option<Vec<DnsName>>,
-        claimed: OrderKind,
-        now: Timestamp,
-    ) -> Self {
-        let tenant = certificate.tenant();
-        let ca_account = quota.as_ref().and_then(|quota| quota.ca_account());
-        let counted = names.zip(ca_account).map(|(names, ca_account)| {
-            let order = Order { account: &ca_account.account, names: &names, kind: claimed };
-            let kind = ca_account.ca.counted_kind(&order, &tenant, claimed, now);
-            CountedOrder { ca_account, names, kind }
-        });
-        let (certificate, issuer) = (certificate.clone(), issuer.clone());
-        Self { certificate, tenant, issuer, priority, quota, counted }
-    }
-
     /// Counts the issued certificate of the order.
     pub(super) fn issued(&self, now: Timestamp) {
-        if let Some(counted) = &self.counted {
-            counted.ca_account.ca.issued(&counted.order(), now);
-        }
+        self.counted.iter().for_each(|order| order.issued(now));
     }
 
     /// Counts failed validations, and records a limit that the CA imposed.
     pub(super) fn failed(&self, error: &IssueError, now: Timestamp) {
-        let Some(counted) = &self.counted else { return };
-        let CaAccount { ca, account, .. } = &counted.ca_account;
-        ca.failed(account, error.unproved(), now);
-        let Some(about) = error.limit() else { return };
-        let until = match error.disposition() {
-            Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
-            Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
-                now.saturating_add(UNTIMED_LIMIT_RETRY).unwrap_or(now)
-            }
-        };
-        let about = (about, error.is_published_limit());
-        let Some(limited) = ca.record(&counted.order(), about, until, now) else { return };
-        let issuer = &self.issuer;
+        let imposed = self.counted.as_ref().and_then(|order| order.failed(error, now));
+        let (Some((limited, until)), issuer) = (imposed, &self.issuer) else { return };
         tracing::warn!(%issuer, "the CA of issuer {issuer} accepts no more orders for {limited} until {until}");
-        if let Some(quota) = &self.quota {
-            quota.store_limits();
-        }
-    }
-
-    fn rate_limit(&self, position: Option<&Position<Tenant>>, now: Timestamp) -> RateLimit {
-        let Some(counted) = &self.counted else { return RateLimit::Off };
-        let (ca, order) = (&counted.ca_account.ca, counted.order());
-        if let Some(wait) = ca.server_limit(&order, now) {
-            return RateLimit::Imposed { time: wait.until, why: wait.to_string() };
-        }
-        match ca.estimated_wait(&order, &self.tenant, position, now) {
-            Some(wait) => RateLimit::Estimated { time: wait.until, why: wait.to_string() },
-            None => RateLimit::Off,
-        }
-    }
-}
-
-impl CountedOrder {
-    fn order(&self) -> Order<'_> {
-        Order { account: &self.ca_account.account, names: &self.names, kind: self.kind }
+        self.quota.iter().for_each(|quota| quota.store_limits());
     }
 }
 
@@ -161,7 +101,7 @@ impl Admission {
     #[must_use]
     pub fn new(orders_at_once: usize, clock: Arc<dyn Clock>, wake: Shared<CertificateKey>) -> Self {
         let slots = OrderSlots::new(orders_at_once, clock, wake);
-        Self { slots, emergencies: EmergencyBudget::default() }
+        Self { slots, emergencies: SharedQueue::new(DAY) }
     }
 
     /// Whether an order may be placed now, for a Certificate that waits with `ticket`.
@@ -172,16 +112,16 @@ impl Admission {
         now: Timestamp,
     ) -> Verdict {
         let (tenant, priority) = (&order.tenant, order.priority);
-        let (place, position) = match ticket {
-            Some(Ticket::Slot(place)) => (Some(place), None),
-            Some(Ticket::Other(position)) => (None, Some(position)),
-            None => (None, None),
-        };
+        let place = ticket.and_then(|it| it.place.as_ref());
+        let position = ticket.and_then(|it| it.position.as_ref());
         Verdict {
             quota: order.quota.as_ref().map_or(Quota::Open, |it| it.check(tenant, position)),
-            rate_limit: order.rate_limit(position, now),
+            rate_limit: order
+                .counted
+                .as_ref()
+                .map_or(RateLimit::Off, |it| it.rate_limit(position, now)),
             slot: self.slots.check(&order.issuer, tenant, priority, place),
-            may_skip_limits: self.emergencies.is_left(tenant, now),
+            may_skip_limits: self.emergencies.with(|it| it.used(tenant, now) < MAX_UNRECORDED),
         }
     }
 
@@ -194,8 +134,8 @@ impl Admission {
         previous: Option<Ticket>,
         now: Timestamp,
     ) -> Option<Ticket> {
-        let (place, position) = previous.map_or((None, None), Ticket::split);
-        match reason {
+        let Ticket { place, position } = previous.unwrap_or_default();
+        let position = match reason {
             Reason::Queued => {
                 let certificate = &order.certificate;
                 let place = self.slots.enter(&order.issuer, certificate, order.priority, place);
@@ -203,19 +143,13 @@ impl Admission {
                 if place.has_slot() {
                     self.slots.wake(certificate);
                 }
-                Some(Ticket::Slot(place))
+                return Some(Ticket { place: Some(place), position: None });
             }
-            Reason::QuotaExhausted => {
-                let quota = order.quota.as_ref()?;
-                Some(Ticket::Other(quota.wait(&order.tenant, position)))
-            }
-            Reason::RateLimited => {
-                let counted = order.counted.as_ref()?;
-                let ca = &counted.ca_account.ca;
-                ca.wait(&counted.order(), &order.tenant, position, now).map(Ticket::Other)
-            }
-            _ => None,
-        }
+            Reason::QuotaExhausted => order.quota.as_ref()?.wait(&order.tenant, position),
+            Reason::RateLimited => order.counted.as_ref()?.wait(position, now)?,
+            _ => return None,
+        };
+        Some(Ticket { place: None, position: Some(position) })
     }
 
     /// Takes an order slot and a request of the quota.
@@ -232,30 +166,31 @@ impl Admission {
         urgency: Urgency,
         now: Timestamp,
     ) -> kube::Result<Result<Permit, Option<Ticket>>> {
-        let (place, position) = ticket.map_or((None, None), Ticket::split);
+        let Ticket { place, position } = ticket.unwrap_or_default();
         let slot = self.slots.enter(&order.issuer, &order.certificate, order.priority, place);
         if !slot.has_slot() {
-            return Ok(Err(Some(Ticket::Slot(slot))));
+            return Ok(Err(Some(Ticket { place: Some(slot), position: None })));
         }
         let request = match &order.quota {
             Some(quota) => quota.spend(&order.tenant, position.as_ref()).await?,
             None => None,
         };
         if order.quota.is_some() && request.is_none() && urgency == Urgency::Normal {
-            return Ok(Err(position.map(Ticket::Other)));
+            return Ok(Err(Some(Ticket { place: None, position })));
         }
         // Last: where nothing is ordered, nothing of that budget is used.
-        if urgency == Urgency::Unrecorded && !self.emergencies.take(&order.tenant, now) {
+        if urgency == Urgency::Unrecorded && !self.take_unrecorded(&order.tenant, now) {
             request.into_iter().for_each(Reservation::refund);
             return Ok(Err(None));
         }
         Ok(Ok(Permit { _slot: slot, request }))
     }
 
-    /// Number of running orders of an issuer.
-    #[cfg(test)]
-    pub(super) fn running(&self, issuer: &IssuerKey) -> usize {
-        self.slots.running(issuer)
+    fn take_unrecorded(&self, tenant: &Tenant, now: Timestamp) -> bool {
+        self.emergencies.with(|emergencies| {
+            let is_left = emergencies.used(tenant, now) < MAX_UNRECORDED;
+            is_left.then(|| emergencies.record(tenant, now)).is_some()
+        })
     }
 
     /// A permit for an order of an earlier process. It takes a slot even above the limit.
@@ -265,34 +200,11 @@ impl Admission {
     }
 }
 
-impl Ticket {
-    fn split(self) -> (Option<Place>, Option<Position<Tenant>>) {
-        match self {
-            Self::Slot(place) => (Some(place), None),
-            Self::Other(position) => (None, Some(position)),
-        }
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Permit")
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ticket")
-    }
-}
-
 impl Permit {
     /// The CA has placed the order: it counts for the limits of the CA.
     pub(super) fn placed(&mut self, order: &NewOrder, now: Timestamp) {
         self.request.iter_mut().for_each(Reservation::settle);
-        if let Some(counted) = &order.counted {
-            counted.ca_account.ca.ordered(&counted.order(), &order.tenant, now);
-        }
+        order.counted.iter().for_each(|order| order.placed(now));
     }
 
     /// Returns the request to the quota. Only permitted if the order was certainly not sent to the CA.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Certificate, CertificateKey, IssuerKey},
-    issuers::registry::Lookup,
+    issuers::limits::CaOrder,
 };
 
 impl Controller {
@@ -28,26 +28,22 @@ impl Controller {
         (secret, backoff): (&SecretState, Option<Backoff>),
         now: Timestamp,
     ) -> NewOrder {
-        let quota = match self.issuers.lookup(issuer) {
-            Lookup::Ready { quota, .. } => quota,
-            Lookup::Missing | Lookup::Unknown | Lookup::NotReady(_) => None,
-        };
-        let request = want.request.as_ref().ok();
-        let claimed =
-            request.map_or(OrderKind::New, |request| order_kind(request, certificate, secret));
-        let names = request.map(Request::names);
-        NewOrder::new(key, (issuer, quota), priority(backoff, secret), names, claimed, now)
+        let quota = self.issuers.lookup(issuer).quota();
+        let ca_account = quota.as_ref().and_then(|quota| quota.ca_account());
+        let counted = want.request.as_ref().ok().zip(ca_account).map(|(request, ca_account)| {
+            let counted = (request.names(), order_kind(request, certificate, secret));
+            CaOrder::new(ca_account, key.tenant(), counted, now)
+        });
+        let priority = priority(backoff, secret);
+        let (certificate, issuer) = (key.clone(), issuer.clone());
+        NewOrder { certificate, tenant: key.tenant(), issuer, priority, quota, counted }
     }
 }
 
 /// A failed renewal keeps normal priority: its certificate is in use.
 fn priority(backoff: Option<Backoff>, secret: &SecretState) -> Priority {
-    match (backoff, secret) {
-        (Some(_), SecretState::Missing | SecretState::Unusable(_)) => Priority::Retry,
-        (Some(_), SecretState::Holds(_) | SecretState::NotWritable(_)) | (None, _) => {
-            Priority::Normal
-        }
-    }
+    let has_certificate = !matches!(secret, SecretState::Missing | SecretState::Unusable(_));
+    if backoff.is_none() || has_certificate { Priority::Normal } else { Priority::Retry }
 }
 
 /// Returns the order kind according to Certificate and Secret, which tenants can change.

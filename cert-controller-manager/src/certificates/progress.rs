@@ -68,7 +68,7 @@ pub(super) struct Wait {
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A running order.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Order {
     /// How far it is.
     pub progress: Progress,

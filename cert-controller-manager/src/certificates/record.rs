@@ -16,11 +16,11 @@ use super::{
 use crate::api::CertificateKey;
 
 /// The records of all Certificates. Forgetting a Certificate is one removal.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct CertificateRecords(Arc<Mutex<HashMap<CertificateKey, CertificateRecord>>>);
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct CertificateRecord {
     /// Hash of the uid of the Certificate, once known. A new Certificate can have the same name.
     pub(super) uid: Option<u64>,

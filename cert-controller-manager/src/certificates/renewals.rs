@@ -17,7 +17,6 @@ use super::{record::CertificateRecords, schedule::Schedule};
 use crate::api::{Certificate, CertificateKey, certificate::RenewalInfoStatus, time::seconds};
 
 /// When to request renewal information for each Certificate. See the [module](self).
-#[derive(Debug)]
 pub struct Renewals {
     /// If false, no CA is asked, and stored answers are ignored.
     pub(super) enabled: bool,

@@ -10,9 +10,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use cert_lib::{
-    issue::LimitScope,
+    issue::{Disposition, IssueError},
     model::name::DnsName,
-    plan::limits::{Key, LETS_ENCRYPT, LimitSource, Limits, Order, OrderKind, Wait},
+    plan::{
+        RateLimit,
+        limits::{Key, LETS_ENCRYPT, LimitSource, Limits, Order, OrderKind, Rate, Wait},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -54,8 +57,31 @@ struct State {
 pub const LONGEST: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// Maximum number of entries in `status.limits`: the limit of the account, and those that end last.
 const MAX_STORED: usize = 20;
+/// Duration of a limit for which the CA gives no time.
+const UNTIMED_LIMIT_RETRY: SignedDuration = SignedDuration::from_mins(1);
 /// A limit that ends at most this much later than the known one is the same limit.
 const SAME_LIMIT: SignedDuration = SignedDuration::from_secs(30);
+
+/// The CA of an issuer and its account there.
+#[derive(Clone, Debug)]
+pub struct CaAccount {
+    /// The rate limits of the CA.
+    pub ca: Arc<Ca>,
+    /// Identifies the account in limits.
+    pub account: String,
+    /// Owner of the cluster that stores the limits.
+    pub origin: Origin,
+}
+
+/// An order of a namespace, as its CA counts it.
+#[derive(Debug)]
+pub struct CaOrder {
+    ca: Arc<Ca>,
+    account: String,
+    tenant: Tenant,
+    names: Vec<DnsName>,
+    kind: OrderKind,
+}
 
 /// Owner of the cluster that stores the limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +105,8 @@ impl CaRegistry {
         let mut known = self.known.lock();
         let ca = known.entry(server.to_owned()).or_insert_with(|| {
             let numbers = has_known_limits(self.policy, server).then_some(LETS_ENCRYPT);
-            Arc::new(Ca::new(server, Limits::new(numbers)))
+            let state = State { limits: Limits::new(numbers), queues: HashMap::new() };
+            Arc::new(Ca { server: server.to_owned(), state: Mutex::new(state) })
         });
         ca.clone()
     }
@@ -97,115 +124,6 @@ fn has_known_limits(policy: AcmeLimits, server: &str) -> bool {
 }
 
 impl Ca {
-    fn new(server: &str, limits: Limits) -> Self {
-        let state = State { limits, queues: HashMap::new() };
-        Self { server: server.to_owned(), state: Mutex::new(state) }
-    }
-
-    /// The URL of the directory of the CA.
-    #[must_use]
-    pub fn server(&self) -> &str {
-        &self.server
-    }
-
-    /// Returns the imposed limit that delays the order.
-    #[must_use]
-    pub fn server_limit(&self, order: &Order<'_>, now: Timestamp) -> Option<Wait> {
-        self.state.lock().limits.server_limit(order, now).map(round_up)
-    }
-
-    /// Returns the estimated limit that delays the order at this position of the queue.
-    #[must_use]
-    pub fn estimated_wait(
-        &self,
-        order: &Order<'_>,
-        tenant: &Tenant,
-        position: Option<&Position<Tenant>>,
-        now: Timestamp,
-    ) -> Option<Wait> {
-        self.state.lock().estimated_wait(order, tenant, position, now)
-    }
-
-    /// Joins the queue of the estimated limit that delays the order, or keeps the `previous` position if
-    /// it is one in this queue. Returns `None` if no limit delays it.
-    #[must_use]
-    pub fn wait(
-        &self,
-        order: &Order<'_>,
-        tenant: &Tenant,
-        previous: Option<Position<Tenant>>,
-        now: Timestamp,
-    ) -> Option<Position<Tenant>> {
-        let mut state = self.state.lock();
-        let wait = state.estimated_wait(order, tenant, previous.as_ref(), now)?;
-        let LimitSource::Estimate(rate) = wait.source else { return None };
-        let queue = state.queues.entry(wait.key).or_insert_with(|| SharedQueue::new(rate.per));
-        Some(queue.join(tenant, previous))
-    }
-
-    /// Returns the kind as which an order of `tenant` counts: what it is `claimed` to be, within the
-    /// share of the tenant.
-    #[must_use]
-    pub fn counted_kind(
-        &self,
-        order: &Order<'_>,
-        tenant: &Tenant,
-        claimed: OrderKind,
-        now: Timestamp,
-    ) -> OrderKind {
-        let state = self.state.lock();
-        let has_used_share = state.limits.shared(order).into_iter().any(|(key, rate)| {
-            let used = |queue: &SharedQueue<Tenant>| {
-                queue.with(|queue| queue.has_used_share(tenant, rate.burst.into(), now))
-            };
-            state.queues.get(&key).is_some_and(used)
-        });
-        if has_used_share { OrderKind::New } else { claimed }
-    }
-
-    /// Counts a placed order of `tenant`.
-    pub fn ordered(&self, order: &Order<'_>, tenant: &Tenant, now: Timestamp) {
-        let mut state = self.state.lock();
-        state.limits.ordered(order, now);
-        state.queues.retain(|_, queue| !queue.with(|queue| queue.is_idle(now)));
-        for (key, rate) in state.limits.shared(order) {
-            let queue = state.queues.entry(key).or_insert_with(|| SharedQueue::new(rate.per));
-            queue.with(|queue| queue.record(tenant, now));
-        }
-    }
-
-    /// Counts the issued certificate of an order.
-    pub fn issued(&self, order: &Order<'_>, now: Timestamp) {
-        self.state.lock().limits.issued(order, now);
-    }
-
-    /// Counts failed validations of these names.
-    pub fn failed(&self, account: &str, names: &[DnsName], now: Timestamp) {
-        let mut state = self.state.lock();
-        names.iter().for_each(|name| state.limits.failed(account, name, now));
-    }
-
-    /// Records a limit that the CA imposed on an order. If it is a published one, it corrects the
-    /// estimate. Returns the limited key, or `None` if the limit is already known.
-    pub fn record(
-        &self,
-        order: &Order<'_>,
-        (about, is_published): (&LimitScope, bool),
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Option<Key> {
-        let mut state = self.state.lock();
-        let before = state.limits.server_limits(now);
-        let key = state.limits.record_limit(order, about, until);
-        if is_published {
-            state.limits.correct(&key, until);
-        }
-        let known = before.iter().find(|(known, _)| *known == key);
-        known
-            .is_none_or(|(_, known)| until > known.saturating_add(SAME_LIMIT).unwrap_or(*known))
-            .then_some(key)
-    }
-
     /// Restores limits from the status of an issuer. A tenant can only restore limits of its own
     /// account, because limits of domains affect other accounts.
     pub fn restore(&self, account: &str, stored: &[Limit], origin: Origin, now: Timestamp) {
@@ -241,17 +159,111 @@ impl Ca {
     }
 }
 
-impl State {
-    fn estimated_wait(
-        &self,
-        order: &Order<'_>,
-        tenant: &Tenant,
-        position: Option<&Position<Tenant>>,
+impl CaOrder {
+    /// An order that counts as the kind that it is `claimed` to be, within the share of its namespace.
+    #[must_use]
+    pub fn new(
+        CaAccount { ca, account, .. }: CaAccount,
+        tenant: Tenant,
+        (names, claimed): (Vec<DnsName>, OrderKind),
         now: Timestamp,
-    ) -> Option<Wait> {
-        let before =
-            |key: &Key| self.queues.get(key).map_or(0, |queue| queue.before(tenant, position, now));
-        self.limits.estimated_wait(order, before, now).map(round_up)
+    ) -> Self {
+        let mut order = Self { ca, account, tenant, names, kind: claimed };
+        let is_over = {
+            let (state, order) = (order.ca.state.lock(), &order);
+            let is_over = |(key, Rate { burst, .. }): (Key, Rate)| {
+                let used = |it: &SharedQueue<Tenant>| {
+                    it.with(|it| it.has_used_share(&order.tenant, burst.into(), now))
+                };
+                state.queues.get(&key).is_some_and(used)
+            };
+            state.limits.shared(&order.counted()).into_iter().any(is_over)
+        };
+        if is_over {
+            order.kind = OrderKind::New;
+        }
+        order
+    }
+
+    /// Returns the limit that delays the order at this position of the queue.
+    #[must_use]
+    pub fn rate_limit(&self, position: Option<&Position<Tenant>>, now: Timestamp) -> RateLimit {
+        if let Some(wait) = self.server_limit(now) {
+            return RateLimit::Imposed { time: wait.until, why: wait.to_string() };
+        }
+        let estimated = |it: Wait| RateLimit::Estimated { time: it.until, why: it.to_string() };
+        self.estimated_wait(position, now).map_or(RateLimit::Off, estimated)
+    }
+
+    fn server_limit(&self, now: Timestamp) -> Option<Wait> {
+        self.ca.state.lock().limits.server_limit(&self.counted(), now).map(round_up)
+    }
+
+    fn estimated_wait(&self, at: Option<&Position<Tenant>>, now: Timestamp) -> Option<Wait> {
+        let state = self.ca.state.lock();
+        let queue = |key: &Key| state.queues.get(key);
+        let before = |key: &Key| queue(key).map_or(0, |it| it.before(&self.tenant, at, now));
+        state.limits.estimated_wait(&self.counted(), before, now).map(round_up)
+    }
+
+    /// Joins the queue of the estimated limit that delays the order, or keeps the `previous` position if
+    /// it is one in this queue. Returns `None` if no limit delays it.
+    #[must_use]
+    pub fn wait(
+        &self,
+        previous: Option<Position<Tenant>>,
+        now: Timestamp,
+    ) -> Option<Position<Tenant>> {
+        let wait = self.estimated_wait(previous.as_ref(), now)?;
+        let LimitSource::Estimate(rate) = wait.source else { return None };
+        Some(self.ca.state.lock().queue(wait.key, rate).join(&self.tenant, previous))
+    }
+
+    /// Counts the order, which the CA has placed.
+    pub fn placed(&self, now: Timestamp) {
+        let (mut state, order) = (self.ca.state.lock(), self.counted());
+        state.limits.ordered(&order, now);
+        state.queues.retain(|_, queue| !queue.with(|queue| queue.is_idle(now)));
+        for (key, rate) in state.limits.shared(&order) {
+            state.queue(key, rate).with(|queue| queue.record(&self.tenant, now));
+        }
+    }
+
+    /// Counts the issued certificate of the order.
+    pub fn issued(&self, now: Timestamp) {
+        self.ca.state.lock().limits.issued(&self.counted(), now);
+    }
+
+    /// Counts failed validations, and records a limit that the CA imposed. If it is a published one, it
+    /// corrects the estimate. Returns the limit and its end, if it was not known.
+    pub fn failed(&self, error: &IssueError, now: Timestamp) -> Option<(Key, Timestamp)> {
+        let limits = &mut self.ca.state.lock().limits;
+        error.unproved().iter().for_each(|name| limits.failed(&self.account, name, now));
+        let scope = error.limit()?;
+        let until = match error.disposition() {
+            Disposition::Until(time) => time.min(now.saturating_add(LONGEST).unwrap_or(now)),
+            Disposition::Retry(_) | Disposition::FixIssuer | Disposition::FixRequest => {
+                now.saturating_add(UNTIMED_LIMIT_RETRY).unwrap_or(now)
+            }
+        };
+        let before = limits.server_limits(now);
+        let key = limits.record_limit(&self.counted(), scope, until);
+        if error.is_published_limit() {
+            limits.correct(&key, until);
+        }
+        let is_same = |known: &Timestamp| until.duration_since(*known) <= SAME_LIMIT;
+        let is_known = before.iter().any(|(other, known)| *other == key && is_same(known));
+        (!is_known).then_some((key, until))
+    }
+
+    fn counted(&self) -> Order<'_> {
+        Order { account: &self.account, names: &self.names, kind: self.kind }
+    }
+}
+
+impl State {
+    fn queue(&mut self, key: Key, rate: Rate) -> &SharedQueue<Tenant> {
+        self.queues.entry(key).or_insert_with(|| SharedQueue::new(rate.per))
     }
 }
 

@@ -4,9 +4,8 @@
 //! no further permission. A request is written there before the order is placed, so a restart does not
 //! restore used quota.
 //!
-//! Concurrent requests share one write. A busy issuer records some requests ahead: at most an eighth of
-//! the running orders, and at most an eighth of the orders that this process placed. Unused requests
-//! are returned when an order ends.
+//! Concurrent requests share one write. A busy issuer records some requests ahead: an eighth of the
+//! running orders that this process placed. Unused requests are returned when an order ends.
 //!
 //! A process starts with a window of one order of unknown outcome. Each outcome adds one to the window.
 //! So a crash loses fewer requests than orders run, and a process that places no order uses no quota,
@@ -33,7 +32,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::limits::{Ca, Origin};
+use super::limits::{Ca, CaAccount, Origin};
 use crate::{
     api::{
         Issuer, IssuerKey, Tenant,
@@ -74,28 +73,15 @@ pub struct QuotaIssuer {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The CA of an issuer and its account there.
-#[derive(Clone)]
-pub struct CaAccount {
-    /// The rate limits of the CA.
-    pub ca: Arc<Ca>,
-    /// Identifies the account in limits.
-    pub account: String,
-    /// Owner of the cluster that stores the limits.
-    origin: Origin,
-}
-
 struct State {
     bucket: QuotaBucket,
-    /// Number of requests that this process used.
-    used: i64,
     /// Number of orders that hold a [`Reservation`].
     running: i64,
     /// Whether a limit that the CA imposed is not stored yet.
     has_new_limits: bool,
 }
 
-/// One request is recorded ahead for so many running orders, and for so many used requests.
+/// One request is recorded ahead for so many running orders.
 const AHEAD_DIVISOR: i64 = 8;
 /// How long an order waits for the outcomes of others.
 const WINDOW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,14 +93,13 @@ impl Quota {
     #[must_use]
     pub fn new(issuer: QuotaIssuer, per_day: i64, status: Option<&IssuerStatus>) -> Self {
         let now = issuer.clock.now();
-        let stored = status.and_then(|status| read(status.requests.as_ref()?));
-        let bucket = match stored {
-            Some(stored) => QuotaBucket::restored(per_day, stored, now),
-            None => QuotaBucket::full(per_day, now),
-        };
+        let stored = status.and_then(|status| status.requests.as_ref());
+        let stored = stored.and_then(|it| Some((it.available, it.at.parse().ok()?)));
+        let (available, at) = stored.unwrap_or((i64::MAX, now));
+        let bucket = QuotaBucket::restored(per_day, StoredQuota { available, at }, now);
         Self {
             issuer,
-            state: Mutex::new(State { bucket, used: 0, running: 0, has_new_limits: false }),
+            state: Mutex::new(State { bucket, running: 0, has_new_limits: false }),
             queue: SharedQueue::new(USAGE_WINDOW),
             writing: tokio::sync::Mutex::default(),
             window: Arc::new(Semaphore::new(1)),
@@ -126,10 +111,8 @@ impl Quota {
     /// status. `origin` determines which of them are restored.
     pub fn set_ca_account(&self, ca: Arc<Ca>, account: &str, stored: &[Limit], origin: Origin) {
         let mut ca_account = self.ca_account.lock();
-        let is_known = |ca_account: &CaAccount| {
-            ca_account.ca.server() == ca.server() && ca_account.account == account
-        };
-        if ca_account.as_ref().is_some_and(is_known) {
+        let is_same = |it: &CaAccount| Arc::ptr_eq(&it.ca, &ca) && it.account == account;
+        if ca_account.as_ref().is_some_and(is_same) {
             return;
         }
         ca.restore(account, stored, origin, self.now());
@@ -180,7 +163,7 @@ impl Quota {
                 return Ok(None);
             }
             state.bucket.use_one(now);
-            (state.used, state.running) = (state.used + 1, state.running + 1);
+            state.running += 1;
             self.queue.with(|queue| queue.record(tenant, now));
             let (quota, tenant) = (self.clone(), tenant.clone());
             Reservation { quota, tenant, is_refunded: false, window_permit }
@@ -229,10 +212,12 @@ impl Quota {
         let (mut status, now) = (serde_json::Map::new(), self.now());
         let (recorded, has_new_limits) = {
             let mut state = self.state.lock();
-            let ahead = state.ahead();
+            let ahead = state.running / AHEAD_DIVISOR;
             let recorded = state.bucket.record(ahead, now);
             if recorded != 0 {
-                status.insert("requests".to_owned(), json!(render(state.bucket.stored(now))));
+                let StoredQuota { available, at } = state.bucket.stored(now);
+                let requests = Requests { available, at: at.to_string() };
+                status.insert("requests".to_owned(), json!(requests));
             }
             (recorded, std::mem::take(&mut state.has_new_limits))
         };
@@ -296,28 +281,12 @@ impl Drop for Reservation {
         state.running -= 1;
         if self.is_refunded {
             state.bucket.return_one();
-            state.used -= 1;
             quota.queue.with(|queue| queue.unrecord(&self.tenant));
         }
-        if state.bucket.recorded_ahead() > state.ahead() {
+        if state.bucket.recorded_ahead() > state.running / AHEAD_DIVISOR {
             quota.request_store();
         }
     }
-}
-
-impl State {
-    /// Number of requests that may be recorded ahead.
-    fn ahead(&self) -> i64 {
-        self.used.min(self.running) / AHEAD_DIVISOR
-    }
-}
-
-fn read(requests: &Requests) -> Option<StoredQuota> {
-    Some(StoredQuota { available: requests.available, at: requests.at.parse().ok()? })
-}
-
-fn render(left: StoredQuota) -> Requests {
-    Requests { available: left.available, at: left.at.to_string() }
 }
 
 #[cfg(test)]

@@ -45,6 +45,17 @@ pub enum Lookup {
     },
 }
 
+impl Lookup {
+    /// The daily quota of an issuer that is ready and has one.
+    #[must_use]
+    pub fn quota(self) -> Option<Arc<Quota>> {
+        match self {
+            Self::Ready { quota, .. } => quota,
+            Self::Missing | Self::Unknown | Self::NotReady(_) => None,
+        }
+    }
+}
+
 impl Registry {
     /// An empty registry. Issuers that need a check are put into `queue`.
     #[must_use]

@@ -54,13 +54,11 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
         key
     }
 
-    /// Removes and returns the next key of those tenants that `may` be served.
-    pub fn next(&mut self, now: Timestamp, may: impl Fn(&T) -> bool) -> Option<(T, u64, K)> {
-        let tenants = self.waiting.keys().filter(|tenant| may(tenant));
-        let tenant = tenants.min_by_key(|tenant| (self.used(tenant, now), *tenant))?.clone();
-        let number = *self.waiting.get(&tenant)?.first_key_value()?.0;
-        let key = self.leave(&tenant, number)?;
-        Some((tenant, number, key))
+    /// Returns tenant and number of the next key of those tenants that `may` be served.
+    pub fn first(&self, now: Timestamp, may: impl Fn(&T) -> bool) -> Option<(T, u64)> {
+        let tenants = self.waiting.iter().filter(|(tenant, _)| may(tenant));
+        let (tenant, keys) = tenants.min_by_key(|(tenant, _)| (self.used(tenant, now), *tenant))?;
+        Some((tenant.clone(), *keys.first_key_value()?.0))
     }
 
     /// The number of keys that are served before a key of `tenant`: those before `number` in its
@@ -87,12 +85,12 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
 
     /// Counts one use.
     pub fn record(&mut self, tenant: &T, now: Timestamp) {
-        let (step, first) = (self.step(now), self.first_step(now));
+        let first = self.first_step(now);
         self.usage.retain(|_, usage| {
             *usage = usage.split_off(&first);
             !usage.is_empty()
         });
-        *self.usage.entry(tenant.clone()).or_default().entry(step).or_default() += 1;
+        *self.usage.entry(tenant.clone()).or_default().entry(first + STEPS - 1).or_default() += 1;
     }
 
     /// Takes the last use of a tenant back.
@@ -126,23 +124,13 @@ impl<T: Clone + Eq + Hash + Ord, K> FairQueue<T, K> {
     }
 
     fn first_step(&self, now: Timestamp) -> i64 {
-        self.step(now) - STEPS + 1
-    }
-
-    fn step(&self, now: Timestamp) -> i64 {
-        now.as_second() / self.step
+        now.as_second() / self.step - STEPS + 1
     }
 }
 
 /// A queue that its positions share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SharedQueue<T>(Arc<Mutex<FairQueue<T, ()>>>);
-
-impl<T> Clone for SharedQueue<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
 
 /// A position in a [`SharedQueue`]. Dropping it leaves the queue.
 #[derive(Debug)]
@@ -162,7 +150,7 @@ impl<T: Clone + Eq + Hash + Ord> SharedQueue<T> {
     /// Joins the queue, or keeps the `previous` position if it is one in this queue.
     #[must_use]
     pub fn join(&self, tenant: &T, previous: Option<Position<T>>) -> Position<T> {
-        let kept = previous.filter(|it| self.has(it) && it.tenant == *tenant);
+        let kept = previous.filter(|it| self.has(tenant, it));
         kept.unwrap_or_else(|| {
             let number = self.0.lock().join(tenant, ());
             Position { queue: self.clone(), tenant: tenant.clone(), number }
@@ -172,8 +160,8 @@ impl<T: Clone + Eq + Hash + Ord> SharedQueue<T> {
     /// See [`FairQueue::before`].
     #[must_use]
     pub fn before(&self, tenant: &T, position: Option<&Position<T>>, now: Timestamp) -> i64 {
-        let position = position.filter(|it| self.has(it) && it.tenant == *tenant);
-        self.0.lock().before(tenant, position.map(|it| it.number), now)
+        let number = position.filter(|it| self.has(tenant, it)).map(|it| it.number);
+        self.0.lock().before(tenant, number, now)
     }
 
     /// Calls a function with the queue. It must not wait.
@@ -181,8 +169,8 @@ impl<T: Clone + Eq + Hash + Ord> SharedQueue<T> {
         call(&mut self.0.lock())
     }
 
-    fn has(&self, position: &Position<T>) -> bool {
-        Arc::ptr_eq(&self.0, &position.queue.0)
+    fn has(&self, tenant: &T, position: &Position<T>) -> bool {
+        Arc::ptr_eq(&self.0, &position.queue.0) && position.tenant == *tenant
     }
 }
 

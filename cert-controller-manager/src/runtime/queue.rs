@@ -254,7 +254,7 @@ mod tests {
         };
         let _ = tokio::time::timeout(
             Duration::from_secs(100),
-            drain(&queue, PoolSizes::shared(2), |_| None, reconcile),
+            drain(&queue, PoolSizes { shared: 2, ..PoolSizes::default() }, |_| None, reconcile),
         )
         .await;
         let log = log.lock().unwrap();
@@ -324,7 +324,7 @@ mod tests {
         };
         let _ = tokio::time::timeout(
             Duration::from_secs(100),
-            drain(&queue, PoolSizes::shared(2), |_| None, reconcile),
+            drain(&queue, PoolSizes { shared: 2, ..PoolSizes::default() }, |_| None, reconcile),
         )
         .await;
         assert_eq!(*log.lock().unwrap(), [(0, "bad"), (0, "good"), (60, "bad")]);

@@ -8,10 +8,7 @@
 //!
 //! Each of these limits is at least one slot. The state is in memory.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use cert_lib::{clock::Clock, plan::Slot};
 use jiff::{SignedDuration, Timestamp};
@@ -59,9 +56,9 @@ struct PlaceId {
 
 #[derive(Debug)]
 struct IssuerSlots {
+    max_running: usize,
     taken: HashMap<PlaceId, Tenant>,
-    normal: FairQueue<Tenant, CertificateKey>,
-    retries: FairQueue<Tenant, CertificateKey>,
+    waiting: HashMap<Priority, FairQueue<Tenant, CertificateKey>>,
     /// Number of normal Certificates served since the last retry.
     normal_turns: u32,
 }
@@ -87,15 +84,11 @@ impl OrderSlots {
         priority: Priority,
         place: Option<&Place>,
     ) -> Slot {
-        if place.is_some_and(|place| place.issuer == *issuer && place.has_slot()) {
-            return Slot::Free;
-        }
+        let has_slot = place.is_some_and(|it| it.issuer == *issuer && it.has_slot());
         let issuers = self.0.issuers.lock();
         // A slot that a waiting Certificate could use is never free.
-        let has_room = issuers
-            .get(issuer)
-            .is_none_or(|slots| slots.has_room(self.0.max_running, tenant, priority));
-        if has_room { Slot::Free } else { Slot::Taken }
+        let has_room = || issuers.get(issuer).is_none_or(|it| it.has_room(tenant, priority));
+        if has_slot || has_room() { Slot::Free } else { Slot::Taken }
     }
 
     /// Takes a slot or joins the queue. Keeps the `previous` place if it is still the right one.
@@ -111,23 +104,17 @@ impl OrderSlots {
         if let Some(kept) = previous.filter(is_same) {
             return kept;
         }
-        self.put(issuer, key, priority, |slots, _| slots.admit(self.0.max_running, self.now()))
+        self.put(issuer, key, priority, |slots, _| slots.admit(self.0.clock.now()))
     }
 
     /// Takes a slot for an order that runs already, even above the limit.
     #[must_use]
     pub fn resume(&self, issuer: &IssuerKey, key: &CertificateKey) -> Place {
         self.put(issuer, key, Priority::Normal, |slots, place| {
-            slots.normal.leave(&key.tenant(), place.number);
+            slots.queue(place.priority).leave(&key.tenant(), place.number);
             slots.taken.insert(place, key.tenant());
             Vec::new()
         })
-    }
-
-    /// Number of used slots of an issuer.
-    #[cfg(test)]
-    pub(in crate::certificates) fn running(&self, issuer: &IssuerKey) -> usize {
-        self.0.issuers.lock().get(issuer).map_or(0, |slots| slots.taken.len())
     }
 
     fn put(
@@ -138,7 +125,8 @@ impl OrderSlots {
         admit: impl FnOnce(&mut IssuerSlots, PlaceId) -> Vec<(PlaceId, CertificateKey)>,
     ) -> Place {
         let mut issuers = self.0.issuers.lock();
-        let slots = issuers.entry(issuer.clone()).or_default();
+        let slots = issuers.entry(issuer.clone());
+        let slots = slots.or_insert_with(|| IssuerSlots::new(self.0.max_running));
         let number = slots.queue(priority).join(&key.tenant(), key.clone());
         let id = PlaceId { priority, number };
         let admitted = admit(slots, id);
@@ -151,10 +139,6 @@ impl OrderSlots {
     /// Queues a pass of a Certificate that has a slot.
     pub(super) fn wake(&self, key: &CertificateKey) {
         self.0.wake.push(key.clone());
-    }
-
-    fn now(&self) -> Timestamp {
-        self.0.clock.now()
     }
 }
 
@@ -169,12 +153,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Inner { issuers, max_running, .. } = self.slots.0.as_ref();
+        let Inner { issuers, clock, .. } = self.slots.0.as_ref();
         let mut issuers = issuers.lock();
         let Some(slots) = issuers.get_mut(&self.issuer) else { return };
         slots.taken.remove(&self.id);
         slots.queue(self.id.priority).leave(&self.tenant, self.id.number);
-        let admitted = slots.admit(*max_running, self.slots.now());
+        let admitted = slots.admit(clock.now());
         if slots.taken.is_empty() {
             // None waits either: a waiting Certificate would have a slot now.
             issuers.remove(&self.issuer);
@@ -184,99 +168,59 @@ impl Drop for Place {
     }
 }
 
-impl Default for IssuerSlots {
-    fn default() -> Self {
-        let (normal, retries) = (FairQueue::new(USAGE_WINDOW), FairQueue::new(USAGE_WINDOW));
-        Self { taken: HashMap::new(), normal, retries, normal_turns: 0 }
-    }
-}
-
 impl IssuerSlots {
-    /// Gives free slots to waiting Certificates. Returns those that got one.
-    fn admit(&mut self, max_running: usize, now: Timestamp) -> Vec<(PlaceId, CertificateKey)> {
-        let mut admitted = Vec::new();
-        while let Some((tenant, id, key)) = self.next(max_running, now) {
-            self.taken.insert(id, tenant);
-            admitted.push((id, key));
-        }
-        admitted
+    fn new(max_running: usize) -> Self {
+        Self { max_running, taken: HashMap::new(), waiting: HashMap::new(), normal_turns: 0 }
     }
 
-    /// Removes the next Certificate that may place an order from its queue. Normal priority is first,
-    /// except after [`MAX_NORMAL_TURNS`].
-    fn next(
-        &mut self,
-        max_running: usize,
-        now: Timestamp,
-    ) -> Option<(Tenant, PlaceId, CertificateKey)> {
-        if self.taken.len() >= max_running {
+    /// Gives free slots to waiting Certificates. Returns those that got one.
+    fn admit(&mut self, now: Timestamp) -> Vec<(PlaceId, CertificateKey)> {
+        std::iter::from_fn(|| self.admit_next(now)).collect()
+    }
+
+    /// Gives a slot to the next Certificate that may place an order. Normal priority is first, except
+    /// after [`MAX_NORMAL_TURNS`].
+    fn admit_next(&mut self, now: Timestamp) -> Option<(PlaceId, CertificateKey)> {
+        if self.taken.len() >= self.max_running {
             return None;
         }
-        let order = match self.normal_turns < MAX_NORMAL_TURNS {
+        let priorities = match self.normal_turns < MAX_NORMAL_TURNS {
             true => [Priority::Normal, Priority::Retry],
             false => [Priority::Retry, Priority::Normal],
         };
-        order.into_iter().find_map(|priority| self.next_of(priority, max_running, now))
-    }
-
-    /// Removes the next Certificate with this priority.
-    fn next_of(
-        &mut self,
-        priority: Priority,
-        max_running: usize,
-        now: Timestamp,
-    ) -> Option<(Tenant, PlaceId, CertificateKey)> {
-        let Self { taken, normal, retries, .. } = self;
-        let tenants: HashSet<&Tenant> = normal.tenants().chain(retries.tenants()).collect();
-        let room = Room { max_running, priority, others_wait: tenants.len() > 1 };
-        let queue = match priority {
-            Priority::Normal => normal,
-            Priority::Retry => retries,
-        };
-        let (tenant, number, key) = queue.next(now, |tenant| room.is_left(taken, tenant))?;
+        let (tenant, id) = priorities.into_iter().find_map(|priority| {
+            let queue = self.waiting.get(&priority)?;
+            let (tenant, number) = queue.first(now, |tenant| self.has_room(tenant, priority))?;
+            Some((tenant, PlaceId { priority, number }))
+        })?;
+        let queue = self.queue(id.priority);
+        let key = queue.leave(&tenant, id.number)?;
         queue.record(&tenant, now);
-        self.normal_turns = match priority {
+        self.normal_turns = match id.priority {
             Priority::Normal => self.normal_turns.saturating_add(1),
             Priority::Retry => 0,
         };
-        Some((tenant, PlaceId { priority, number }, key))
+        self.taken.insert(id, tenant);
+        Some((id, key))
     }
 
-    fn has_room(&self, max_running: usize, tenant: &Tenant, priority: Priority) -> bool {
-        let mut waiting = self.normal.tenants().chain(self.retries.tenants());
-        let others_wait = waiting.any(|other| other != tenant);
-        Room { max_running, priority, others_wait }.is_left(&self.taken, tenant)
-    }
-
-    fn queue(&mut self, priority: Priority) -> &mut FairQueue<Tenant, CertificateKey> {
-        match priority {
-            Priority::Normal => &mut self.normal,
-            Priority::Retry => &mut self.retries,
-        }
-    }
-}
-
-/// The [rules](self) for one more order.
-#[derive(Clone, Copy)]
-struct Room {
-    max_running: usize,
-    priority: Priority,
-    /// Whether Certificates of other namespaces wait.
-    others_wait: bool,
-}
-
-impl Room {
-    fn is_left(self, taken: &HashMap<PlaceId, Tenant>, tenant: &Tenant) -> bool {
-        let Self { max_running, priority, others_wait } = self;
+    /// Whether the [rules](self) permit one more order.
+    fn has_room(&self, tenant: &Tenant, priority: Priority) -> bool {
+        let Self { max_running, taken, waiting, .. } = self;
+        let others_wait = waiting.values().flat_map(FairQueue::tenants).any(|it| it != tenant);
         let tenant_limit = match others_wait {
             true => max_running / 2,
             false => max_running.saturating_sub((max_running / 4).max(1)),
         };
         let of_tenant = taken.values().filter(|it| *it == tenant).count();
-        let retries = taken.keys().filter(|id| id.priority == Priority::Retry).count();
-        taken.len() < max_running
+        let of_retries = taken.keys().filter(|id| id.priority == Priority::Retry).count();
+        taken.len() < *max_running
             && of_tenant < tenant_limit.max(1)
-            && (priority == Priority::Normal || retries == 0 || retries < max_running / 2)
+            && (priority == Priority::Normal || of_retries == 0 || of_retries < max_running / 2)
+    }
+
+    fn queue(&mut self, priority: Priority) -> &mut FairQueue<Tenant, CertificateKey> {
+        self.waiting.entry(priority).or_insert_with(|| FairQueue::new(USAGE_WINDOW))
     }
 }
 

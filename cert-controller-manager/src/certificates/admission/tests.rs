@@ -8,6 +8,13 @@ use crate::{
     runtime::queue::Queue,
 };
 
+impl Admission {
+    /// Number of running orders of an issuer.
+    pub(in crate::certificates) fn running(&self, issuer: &IssuerKey) -> usize {
+        self.slots.running(issuer)
+    }
+}
+
 fn now() -> Timestamp {
     "2026-11-30T12:00:00Z".parse().unwrap()
 }
@@ -15,7 +22,8 @@ fn now() -> Timestamp {
 fn order(namespace: &str) -> NewOrder {
     let key = CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, "site"));
     let issuer = IssuerKey::Default("ca".to_owned());
-    NewOrder::new(&key, (&issuer, None), Priority::Normal, None, OrderKind::New, now())
+    let (tenant, priority) = (key.tenant(), Priority::Normal);
+    NewOrder { certificate: key, tenant, issuer, priority, quota: None, counted: None }
 }
 
 async fn acquire(admission: &Admission, order: &NewOrder) -> Permit {
@@ -51,4 +59,20 @@ async fn a_certificate_that_gets_a_slot_while_it_joins_the_queue_is_woken() {
     let ticket = admission.wait(&second, Reason::Queued, None, now());
     assert_eq!(woken.try_next(), Some(second.certificate.clone()));
     assert_eq!(admission.check(&second, ticket.as_ref(), now()).slot, Slot::Free);
+}
+
+#[tokio::test]
+async fn each_tenant_passes_limits_without_a_record_twice_a_day() {
+    let woken = Shared::<CertificateKey>::new(Queue::default());
+    let admission = Admission::new(1, Arc::new(Manual::at(now())), woken);
+    let (greedy, other) = (order("greedy"), order("other"));
+    let at = |hour: i64| now() + SignedDuration::from_hours(hour);
+    let mut permitted = 0;
+    for hour in 0..24 {
+        let acquired = admission.acquire(&greedy, None, Urgency::Unrecorded, at(hour)).await;
+        permitted += i32::from(acquired.unwrap().is_ok());
+    }
+    let may_skip = |order, hour| admission.check(order, None, at(hour)).may_skip_limits;
+    assert_eq!((permitted, may_skip(&greedy, 23)), (2, false));
+    assert!(may_skip(&other, 23) && may_skip(&greedy, 24));
 }

@@ -1,5 +1,7 @@
 //! Tests of the limits of CAs.
 
+use cert_lib::issue::LimitScope;
+
 use super::*;
 use crate::api::CertificateCluster;
 
@@ -27,16 +29,27 @@ fn only_lets_encrypt_production_has_known_limits_by_default() {
     }
 }
 
+/// An order of an account for one name.
+fn order(ca: &Arc<Ca>, account: &str, namespace: &str, name: &str, claimed: OrderKind) -> CaOrder {
+    let (ca, account) = (ca.clone(), account.to_owned());
+    let ca_account = CaAccount { ca, account, origin: Origin::Ours };
+    CaOrder::new(ca_account, tenant(namespace), (vec![name.parse().unwrap()], claimed), at(0))
+}
+
+/// A refusal because of a limit.
+fn refusal(scope: LimitScope, is_published: bool, until: Timestamp) -> IssueError {
+    let message = "too many orders".to_owned();
+    let (until, scope) = (Some(until), Some(scope));
+    IssueError::RateLimited { message, until, scope, is_published, progress: None }
+}
+
 /// Places an order for a new domain if the estimated limits allow it.
-fn place(ca: &Ca, namespace: &str, number: u32, claimed: OrderKind) -> bool {
-    let (tenant, names) =
-        (tenant(namespace), [format!("www.{namespace}-{number}.example").parse().unwrap()]);
-    let order = Order { account: "le", names: &names, kind: claimed };
-    let kind = ca.counted_kind(&order, &tenant, claimed, at(0));
-    let order = Order { kind, ..order };
-    let has_room = ca.estimated_wait(&order, &tenant, None, at(0)).is_none();
+fn place(ca: &Arc<Ca>, namespace: &str, number: u32, claimed: OrderKind) -> bool {
+    let name = format!("www.{namespace}-{number}.example");
+    let order = order(ca, "le", namespace, &name, claimed);
+    let has_room = order.estimated_wait(None, at(0)).is_none();
     if has_room {
-        ca.ordered(&order, &tenant, at(0));
+        order.placed(at(0));
     }
     has_room
 }
@@ -48,10 +61,9 @@ fn namespaces_take_turns_for_the_limit_of_an_account() {
     assert!((0..300).all(|number| place(&ca, "greedy", number, OrderKind::New)));
     let mut positions = Vec::new();
     let mut wait = |namespace: &str, name: &str| {
-        let names = [format!("www.{name}.example").parse().unwrap()];
-        let order = Order { account: "le", names: &names, kind: OrderKind::New };
-        let position = ca.wait(&order, &tenant(namespace), None, at(0)).unwrap();
-        let wait = ca.estimated_wait(&order, &tenant(namespace), Some(&position), at(0)).unwrap();
+        let order = order(&ca, "le", namespace, &format!("www.{name}.example"), OrderKind::New);
+        let position = order.wait(None, at(0)).unwrap();
+        let wait = order.estimated_wait(Some(&position), at(0)).unwrap();
         positions.push(position);
         wait.until.duration_since(at(0)).as_secs()
     };
@@ -79,24 +91,24 @@ fn renewals_beyond_the_share_of_a_namespace_count_as_new() {
 fn after_one_refusal_all_namespaces_share_what_the_ca_allows() {
     let ca = CaRegistry::new(AcmeLimits::LetsEncrypt).at("https://ca/dir");
     assert!((0..299).all(|number| place(&ca, "forger", number, OrderKind::Replacement)));
-    let names = ["www.refused.example".parse().unwrap()];
-    let order = Order { account: "le", names: &names, kind: OrderKind::New };
+    let order = order(&ca, "le", "modest", "www.refused.example", OrderKind::New);
     for (is_published, until) in [(false, None), (true, Some(at(600)))] {
-        ca.record(&order, (&LimitScope::Account, is_published), at(600), at(0));
-        let wait = ca.estimated_wait(&order, &tenant("modest"), None, at(0));
+        order.failed(&refusal(LimitScope::Account, is_published, at(600)), at(0));
+        let wait = order.estimated_wait(None, at(0));
         assert_eq!(wait.map(|wait| wait.until), until, "{is_published}");
     }
 }
 
 #[test]
 fn imposed_limits_survive_a_restart_and_those_of_domains_affect_all_accounts() {
-    let names: [DnsName; 1] = ["www.example.org".parse().unwrap()];
-    let order = |account| Order { account, names: &names, kind: OrderKind::New };
+    let order = |ca, account| order(ca, account, "web", "www.example.org", OrderKind::New);
     let ca = CaRegistry::default().at("https://ca/dir");
-    let domain = LimitScope::Domain(names[0].clone());
-    assert!(ca.record(&order("one"), (&domain, true), at(600), at(0)).is_some());
-    assert!(ca.record(&order("one"), (&domain, true), at(600), at(1)).is_none(), "already known");
-    assert!(ca.record(&order("one"), (&LimitScope::Account, true), at(300), at(0)).is_some());
+    let refused = refusal(LimitScope::Domain("www.example.org".parse().unwrap()), true, at(600));
+    let domain = order(&ca, "one").failed(&refused, at(0)).unwrap();
+    assert_eq!((domain.0.to_string().as_str(), domain.1), ("example.org", at(600)));
+    assert!(order(&ca, "one").failed(&refused, at(1)).is_none(), "already known");
+    let refused = refusal(LimitScope::Account, true, at(300));
+    assert!(order(&ca, "one").failed(&refused, at(0)).is_some());
     let stored = ca.server_limits("one", Origin::Ours, at(10));
     let texts: Vec<&str> = stored.iter().map(|limit| limit.of.as_str()).collect();
     assert_eq!(texts, ["account", "domain example.org"]);
@@ -105,23 +117,23 @@ fn imposed_limits_survive_a_restart_and_those_of_domains_affect_all_accounts() {
 
     let restarted = CaRegistry::default().at("https://ca/dir");
     restarted.restore("one", &stored, Origin::Ours, at(10));
-    assert_eq!(restarted.server_limit(&order("one"), at(20)).unwrap().until, at(600));
-    assert_eq!(restarted.server_limit(&order("two"), at(20)).unwrap().until, at(600));
+    assert_eq!(order(&restarted, "one").server_limit(at(20)).unwrap().until, at(600));
+    assert_eq!(order(&restarted, "two").server_limit(at(20)).unwrap().until, at(600));
     let tenant = CaRegistry::default().at("https://ca/dir");
     tenant.restore("one", &stored, Origin::Tenant, at(10));
     assert_eq!(
-        tenant.server_limit(&order("one"), at(20)).unwrap().until,
+        order(&tenant, "one").server_limit(at(20)).unwrap().until,
         at(300),
         "the limit of the account"
     );
     assert_eq!(
-        tenant.server_limit(&order("two"), at(20)),
+        order(&tenant, "two").server_limit(at(20)),
         None,
         "a tenant cannot limit other accounts"
     );
     let elsewhere = CaRegistry::default().at("https://other/dir");
     elsewhere.restore("one", &stored, Origin::Ours, at(10));
-    assert_eq!(elsewhere.server_limit(&order("one"), at(20)), None, "another CA");
+    assert_eq!(order(&elsewhere, "one").server_limit(at(20)), None, "another CA");
     let foreign = Limit { of: "?".into(), until: "soon".into(), server: "https://ca/dir".into() };
     restarted.restore("one", &[foreign], Origin::Ours, at(10));
 }

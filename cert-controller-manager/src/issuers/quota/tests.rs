@@ -8,15 +8,19 @@ use std::{
 
 use cert_lib::{
     clock::Manual,
-    issue::LimitScope,
-    plan::limits::{Order, OrderKind},
+    issue::{IssueError, LimitScope},
+    plan::{RateLimit, limits::OrderKind},
 };
 use http::{Request, Response};
 use jiff::SignedDuration;
 use kube::client::Body;
 
 use super::*;
-use crate::{api::CertificateCluster, issuers::limits::CaRegistry, runtime::queue::Queue};
+use crate::{
+    api::CertificateCluster,
+    issuers::limits::{CaOrder, CaRegistry},
+    runtime::queue::Queue,
+};
 
 fn start() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -404,16 +408,28 @@ async fn the_last_sixteenth_is_reserved_for_namespaces_below_their_share() {
     assert!(!given.spend("modest", "more").await);
 }
 
+/// An order of the issuer.
+fn ca_order(given: &QuotaCase) -> CaOrder {
+    let names = vec!["www.example.org".parse().unwrap()];
+    let ca_account = given.quota.ca_account().unwrap();
+    CaOrder::new(ca_account, tenant("web"), (names, OrderKind::New), start())
+}
+
+/// A limit of the account.
+fn refusal(until: Timestamp) -> IssueError {
+    let (message, until) = ("too many orders".to_owned(), Some(until));
+    let scope = Some(LimitScope::Account);
+    IssueError::RateLimited { message, until, scope, is_published: true, progress: None }
+}
+
 /// faults.md 3, 4 and 6
 #[tokio::test]
 async fn imposed_limits_are_stored_in_the_issuer_and_survive_a_restart() {
-    let names = ["www.example.org".parse().unwrap()];
-    let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let until = start() + SignedDuration::from_secs(600);
     let first = given(1, None);
     let ca = CaRegistry::default().at("https://ca/dir");
-    first.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
-    ca.record(&order, (&LimitScope::Account, true), until, start()).unwrap();
+    first.quota.set_ca_account(ca, "ca", &[], Origin::Ours);
+    ca_order(&first).failed(&refusal(until), start()).unwrap();
     first.quota.store_limits();
     assert_eq!(first.queue.len(), 1, "the issuer has something to store");
     first.quota.store().await.unwrap();
@@ -425,20 +441,19 @@ async fn imposed_limits_are_stored_in_the_issuer_and_survive_a_restart() {
     let status = IssuerStatus { limits: Some(stored), ..IssuerStatus::default() };
     let second = given(1, None);
     let ca = CaRegistry::default().at("https://ca/dir");
-    second.quota.set_ca_account(ca.clone(), "ca", &status.limits.unwrap_or_default(), Origin::Ours);
-    assert_eq!(ca.server_limit(&order, start()).unwrap().until, until);
-    assert_eq!(ca.server_limit(&order, until), None);
+    second.quota.set_ca_account(ca, "ca", &status.limits.unwrap_or_default(), Origin::Ours);
+    let limit = ca_order(&second).rate_limit(None, start());
+    assert!(matches!(limit, RateLimit::Imposed { time, .. } if time == until), "{limit:?}");
+    assert_eq!(ca_order(&second).rate_limit(None, until), RateLimit::Off);
 }
 
 #[tokio::test]
 async fn imposed_limits_are_stored_later_after_a_failed_write() {
-    let names = ["www.example.org".parse().unwrap()];
-    let order = Order { account: "ca", names: &names, kind: OrderKind::New };
     let given = given(1, None);
     let ca = CaRegistry::default().at("https://ca/dir");
-    given.quota.set_ca_account(ca.clone(), "ca", &[], Origin::Ours);
+    given.quota.set_ca_account(ca, "ca", &[], Origin::Ours);
     let until = start() + SignedDuration::from_secs(600);
-    ca.record(&order, (&LimitScope::Account, true), until, start()).unwrap();
+    ca_order(&given).failed(&refusal(until), start()).unwrap();
     given.refusals.store(2, Ordering::Relaxed);
     given.quota.store_limits();
     given.quota.store().await.unwrap_err();

@@ -15,9 +15,9 @@ fn tenants_take_turns_and_each_is_served_first_come_first_served() {
         queue.join(&key[..1].to_owned(), key);
     }
     let mut served = Vec::new();
-    while let Some((tenant, _, key)) = queue.next(at(0), |_| true) {
+    while let Some((tenant, number)) = queue.first(at(0), |_| true) {
         queue.record(&tenant, at(0));
-        served.push(key);
+        served.extend(queue.leave(&tenant, number));
     }
     assert_eq!(served, ["a1", "b1", "a2", "a3"]);
 }
@@ -39,8 +39,9 @@ fn only_permitted_tenants_are_served() {
     let mut queue = FairQueue::new(DAY);
     queue.join(&"a", 1);
     queue.join(&"b", 2);
-    assert_eq!(queue.next(at(0), |tenant| *tenant == "b").map(|it| it.2), Some(2));
-    assert!(queue.next(at(0), |tenant| *tenant == "b").is_none());
+    let (tenant, number) = queue.first(at(0), |tenant| *tenant == "b").unwrap();
+    assert_eq!(queue.leave(&tenant, number), Some(2));
+    assert!(queue.first(at(0), |tenant| *tenant == "b").is_none());
     assert_eq!(queue.tenants().collect::<Vec<_>>(), [&"a"]);
 }
 

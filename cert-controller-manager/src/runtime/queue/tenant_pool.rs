@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 /// Numbers of workers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PoolSizes {
     /// Workers that wait for no server of a tenant.
     pub shared: usize,
@@ -12,14 +12,6 @@ pub struct PoolSizes {
     pub tenants: usize,
     /// At most so many of them for one tenant.
     pub each_tenant: usize,
-}
-
-impl PoolSizes {
-    /// No workers for tenants.
-    #[must_use]
-    pub fn shared(shared: usize) -> Self {
-        Self { shared, tenants: 0, each_tenant: 0 }
-    }
 }
 
 /// See the [module](self).

@@ -10,6 +10,13 @@ use crate::{
     runtime::queue::Queue,
 };
 
+impl OrderSlots {
+    /// Number of used slots of an issuer.
+    pub(in crate::certificates) fn running(&self, issuer: &IssuerKey) -> usize {
+        self.0.issuers.lock().get(issuer).map_or(0, |slots| slots.taken.len())
+    }
+}
+
 fn key(namespace: &str, name: &str) -> CertificateKey {
     CertificateKey::new(CertificateCluster::Source, ObjectKey::new(namespace, name))
 }
