@@ -22,6 +22,7 @@ pub mod queue;
 pub mod requeue;
 pub mod role;
 pub mod small_set;
+pub mod status_writer;
 pub mod store;
 pub mod tasks;
 pub mod watch;

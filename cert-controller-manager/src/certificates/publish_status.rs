@@ -25,7 +25,7 @@ use crate::{
         well_known,
     },
     issuers::selection::Selection,
-    runtime::{errors::brief, merge},
+    runtime::{errors::brief, status_writer::publish},
 };
 
 impl Controller {
@@ -47,13 +47,10 @@ impl Controller {
         let certificate = self.update_labels(pass, outcome).await?;
         let issuer = self.used_issuer(&pass.observed.issuer);
         let should = status::of(&certificate, pass.want, issuer, outcome, &self.policy, pass.now);
-        let Some(mut patch) = merge::status_patch(certificate.status.as_ref(), &should) else {
-            return Ok(());
-        };
-        let is_news = is_news(certificate.status.as_ref(), &should, outcome.state);
-        patch["metadata"] = json!({ "uid": certificate.uid() });
-        let written =
-            self.api(pass.key).patch_status(&pass.key.object.name, &Patch::Merge(patch)).await?;
+        let (api, before) = (self.api(pass.key), certificate.status.as_ref());
+        let written = publish(api.as_ref(), certificate.as_ref(), before, &should).await?;
+        let Some(written) = written else { return Ok(()) };
+        let is_news = is_news(before, &should, outcome.state);
         let was_changed_by_others = identity(&written) != identity(&certificate);
         self.index.update(pass.key, written);
         if was_changed_by_others {

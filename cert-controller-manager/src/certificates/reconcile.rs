@@ -9,7 +9,7 @@ use cert_lib::{
     plan::{Action, Plan, Want, reissue_loop},
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{ResourceExt, api::Patch};
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         errors::{brief, is_refusal, is_unexpected},
         fence::NotLeading,
         requeue,
+        status_writer::write,
     },
 };
 
@@ -280,10 +281,9 @@ impl Controller {
         let without_loop = reissue_loop::without_loop(reissued);
         if status.is_some_and(|status| status.backoff.is_some()) || without_loop != reissued {
             let without_loop = Some(without_loop).filter(|times| !times.is_empty());
-            let patch = json!({ "status": { "backoff": null, "reissued": without_loop } });
-            let patch = Patch::Merge(patch);
-            let api = self.api(key);
-            let written = api.patch_status(&key.object.name, &patch).await?;
+            let status = json!({ "backoff": null, "reissued": without_loop });
+            let (api, name) = (self.api(key), &key.object.name);
+            let written = write(api.as_ref(), name, certificate.uid(), status).await?;
             self.index.update(key, written);
         }
         let patch = json!({ "metadata": { "annotations": { well_known::OPERATION: null } } });

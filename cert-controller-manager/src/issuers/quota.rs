@@ -21,10 +21,7 @@ use cert_lib::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::Api;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
@@ -42,6 +39,7 @@ use crate::{
     runtime::{
         fair_queue::{Position, SharedQueue},
         queue::Shared,
+        status_writer::write,
     },
 };
 
@@ -228,9 +226,8 @@ impl Quota {
         if status.is_empty() {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({ "status": status }));
         let QuotaIssuer { api, name, .. } = &self.issuer;
-        let stored = api.patch_status(name, &PatchParams::default(), &patch).await;
+        let stored = write(api, name, None, status.into()).await;
         if stored.is_err() {
             let mut state = self.state.lock();
             state.bucket.unrecord(recorded);

@@ -23,7 +23,8 @@ use crate::{
     api::{Issuer, IssuerKey, ObjectKey, is_served, well_known},
     runtime::{
         errors::{brief, is_refusal},
-        merge, requeue,
+        requeue,
+        status_writer::publish,
     },
 };
 
@@ -179,17 +180,9 @@ impl Controller {
     ) -> kube::Result<()> {
         let should = status::of(issuer, outcome, self.default_quota, self.clock.now());
         let before = issuer.status.as_ref();
-        let Some(patch) = merge::status_patch(before, &should) else { return Ok(()) };
-        let written = self
-            .api(name)
-            .patch_status(&issuer.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
-            .await;
-        match written {
-            Ok(written) => self.records.put(name, Arc::new(written)),
-            // The Issuer was deleted; the watch reports that.
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let api = self.api(name);
+        let Some(written) = publish(&api, issuer, before, &should).await? else { return Ok(()) };
+        self.records.put(name, Arc::new(written));
         let is_news =
             before.is_none_or(|it| (&it.state, &it.message) != (&should.state, &should.message));
         if is_news {

@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use cert_lib::plan::backoff::Backoff;
 use jiff::Timestamp;
-use kube::{
-    Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use kube::Resource;
 
 use super::{
     controller::Controller, index::RevocationKey, observed::Lists, plan::Ending, trim::MAX_MESSAGE,
@@ -22,7 +18,7 @@ use crate::{
         trim::cut,
     },
     config::{duration, go_duration},
-    runtime::merge,
+    runtime::status_writer::publish,
 };
 
 /// The states of a revocation, as in upstream.
@@ -165,16 +161,14 @@ impl Controller {
     ) -> kube::Result<()> {
         let should = of(revocation, update, self.clock.now());
         let before = revocation.status.as_ref();
-        let Some(mut patch) = merge::status_patch(before, &should) else { return Ok(()) };
+        let api = self.revocations(key);
+        let Some(written) = publish(&api, revocation, before, &should).await? else {
+            return Ok(());
+        };
         let is_news = update.finished
             || before.is_none_or(|before| before.state != should.state)
             || (update.state == State::Error
                 && before.is_some_and(|before| before.message != should.message));
-        patch["metadata"] = json!({ "uid": revocation.uid() });
-        let written = self
-            .revocations(key)
-            .patch_status(&key.object.name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
         self.index.put(key, written);
         if is_news {
             self.publish_event(key, revocation, update);

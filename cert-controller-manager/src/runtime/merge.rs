@@ -1,17 +1,6 @@
 //! Minimal merge patches (RFC 7396).
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-
-/// The patch from the current to the desired status; `None` if they are equal, so that the steady state
-/// writes nothing.
-#[must_use]
-pub fn status_patch<S: Serialize>(current: Option<&S>, desired: &S) -> Option<Value> {
-    let current =
-        current.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_else(|| json!({}));
-    let desired = serde_json::to_value(desired).ok()?;
-    difference(&current, &desired).map(|status| json!({ "status": status }))
-}
+use serde_json::{Map, Value};
 
 /// The patch that changes `from` to `to`; `None` if they are equal.
 #[must_use]
@@ -35,6 +24,8 @@ pub fn difference(from: &Value, to: &Value) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
