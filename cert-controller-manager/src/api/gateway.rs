@@ -171,6 +171,12 @@ macro_rules! kinds {
         impl Shape for $name {
             const NAME: KindName = $kind;
         }
+
+        impl AsRef<$shape> for $name {
+            fn as_ref(&self) -> &$shape {
+                &self.0
+            }
+        }
     )*};
 }
 

@@ -9,11 +9,10 @@ use crate::{
     api::{
         ObjectKey,
         gateway::{
-            AllowedNamespaces, GATEWAY, GROUP, GatewaySpec, GrpcRoute, HttpRoute, LISTENER_SET,
-            Listener, ListenerSet, ListenerTls, ListenersSpec, Reference, RouteSpec, TlsRoute,
-            X_LISTENER_SET, XListenerSet,
+            AllowedNamespaces, GATEWAY, GROUP, GatewaySpec, LISTENER_SET, Listener, ListenerTls,
+            ListenersSpec, Reference, RouteSpec, X_LISTENER_SET,
         },
-        source::{Foreign, KindName},
+        source::{Foreign, KindName, Shape},
     },
     sources::{
         domains::Attachment,
@@ -44,15 +43,9 @@ impl Source for GatewaySpec {
     }
 }
 
-impl Source for ListenerSet {
+impl<S: Shape + AsRef<ListenersSpec>> Source for S {
     fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
-        listeners(&object.spec.0, object.namespace())
-    }
-}
-
-impl Source for XListenerSet {
-    fn entries(object: &Foreign<Self>) -> (Entries, Option<Parent>) {
-        listeners(&object.spec.0, object.namespace())
+        listeners(object.spec.as_ref(), object.namespace())
     }
 }
 
@@ -151,41 +144,15 @@ fn attachments(
     spec.parent_refs.iter().filter_map(attachment).collect()
 }
 
-impl Attached for HttpRoute {
+impl<R: Shape + AsRef<RouteSpec>> Attached for R {
     fn hostnames(object: &Foreign<Self>) -> &[String] {
-        &object.spec.0.hostnames
+        &object.spec.as_ref().hostnames
     }
 
     fn attachments(
         object: &Foreign<Self>,
         hostnames: &Arc<[String]>,
     ) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace(), hostnames)
-    }
-}
-
-impl Attached for GrpcRoute {
-    fn hostnames(object: &Foreign<Self>) -> &[String] {
-        &object.spec.0.hostnames
-    }
-
-    fn attachments(
-        object: &Foreign<Self>,
-        hostnames: &Arc<[String]>,
-    ) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace(), hostnames)
-    }
-}
-
-impl Attached for TlsRoute {
-    fn hostnames(object: &Foreign<Self>) -> &[String] {
-        &object.spec.0.hostnames
-    }
-
-    fn attachments(
-        object: &Foreign<Self>,
-        hostnames: &Arc<[String]>,
-    ) -> Vec<(SourceKey, Attachment)> {
-        attachments(&object.spec.0, object.namespace(), hostnames)
+        attachments(object.spec.as_ref(), object.namespace(), hostnames)
     }
 }
