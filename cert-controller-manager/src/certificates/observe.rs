@@ -26,7 +26,7 @@ struct SecretView {
     secret: ObjectKey,
     facts: Option<Facts>,
     options: SecretOptions,
-    stores: KeystoreState,
+    keystores: KeystoreState,
     ownership: SecretOwnership,
     state: SecretState,
 }
@@ -44,7 +44,7 @@ impl Controller {
         issuer: Selection,
         ticket: Option<&Ticket>,
     ) -> kube::Result<Observed> {
-        let SecretView { secret, facts, options, stores, ownership, state } =
+        let SecretView { secret, facts, options, keystores, ownership, state } =
             self.observe_secret(key, certificate, want, &issuer).await?;
         let now = self.clock.now();
         let reissued = want
@@ -68,7 +68,7 @@ impl Controller {
             admission: self.admission.check(&order, ticket, now),
         };
         let sharing = Sharing::default();
-        Ok(Observed { have, secret, facts, options, stores, ownership, issuer, order, sharing })
+        Ok(Observed { have, secret, facts, options, keystores, ownership, issuer, order, sharing })
     }
 
     async fn observe_secret(
@@ -89,20 +89,22 @@ impl Controller {
         let ownership =
             ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
         let options = SecretOptions::of(&certificate.spec);
-        let stores = match &facts {
-            Some(facts) => self.secrets.stores(&secret, facts, &options, self.clock.now()).await,
+        let keystores = match &facts {
+            Some(facts) => {
+                self.secrets.keystore_state(&secret, facts, &options, self.clock.now()).await
+            }
             None => KeystoreState::Current,
         };
         let expected = Expectation {
             options: &options,
-            stores: &stores,
+            keystores: &keystores,
             key_is_elsewhere,
             ownership: &ownership,
             only_certificate_secrets: !self.places.one_cluster
                 || secret.namespace != key.object.namespace,
         };
         let state = secret::state(&secret, facts.as_ref(), &expected);
-        Ok(SecretView { secret, facts, options, stores, ownership, state })
+        Ok(SecretView { secret, facts, options, keystores, ownership, state })
     }
 
     /// Asks admission again after the issuance record is known.

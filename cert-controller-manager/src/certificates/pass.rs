@@ -33,7 +33,7 @@ pub struct Observed {
     /// Requested layout of the Secret.
     pub options: SecretOptions,
     /// State of the keystores in the Secret.
-    pub stores: KeystoreState,
+    pub keystores: KeystoreState,
     /// How the Secret must belong to the Certificate.
     pub ownership: SecretOwnership,
     /// The selected issuer.
@@ -98,7 +98,7 @@ impl Pass<'_> {
                 String::new()
             }
         };
-        let trouble = keystore_problem(&self.observed.stores);
+        let trouble = keystore_problem(&self.observed.keystores);
         let message = with_keystore_problem(message, trouble);
         Outcome { warns: trouble.is_some(), ..self.outcome(State::Ready, message) }
     }

@@ -36,12 +36,12 @@ impl Controller {
             // With a tool that applies `renew: true` repeatedly, the request is never fulfilled.
             Reason::RenewalDemanded => is_soon,
             Reason::RenewalDue => {
-                stored.is_some_and(|stored| now < reissue_loop::is_settled(stored))
+                stored.is_some_and(|stored| now < reissue_loop::young_until(stored))
             }
             _ => false,
         };
         // A tool that restores an old Secret repeatedly makes a renewal due each time.
-        if !is_repeated && !have.is_put_back() {
+        if !is_repeated && !have.holds_older_certificate() {
             return have.reissued.clone();
         }
         let times = reissue_loop::kept(have.reissued.iter().copied().chain([now]), now);

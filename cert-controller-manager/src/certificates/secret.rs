@@ -51,7 +51,7 @@ pub struct Expectation<'a> {
     /// Requested layout.
     pub options: &'a SecretOptions,
     /// State of the keystores.
-    pub stores: &'a KeystoreState,
+    pub keystores: &'a KeystoreState,
     /// Whether the certificate is for a signing request, so that the manager has no private key.
     pub key_is_elsewhere: bool,
     /// How the Secret must belong to the Certificate.
@@ -93,7 +93,7 @@ pub fn state(key: &ObjectKey, facts: Option<&Facts>, expected: &Expectation<'_>)
             layout_is_current: !facts.has_void_mark
                 && has_labels(facts, &expected.options.labels)
                 && facts.layout.fits(expected.options, facts.has_key)
-                && *expected.stores != KeystoreState::Outdated
+                && *expected.keystores != KeystoreState::Outdated
                 && ownership::is_owned(
                     expected.ownership,
                     &facts.owners,

@@ -58,7 +58,7 @@ impl Have {
     /// Whether the Secret holds an older certificate than the last issued one: another client
     /// restored it.
     #[must_use]
-    pub fn is_put_back(&self) -> bool {
+    pub fn holds_older_certificate(&self) -> bool {
         let SecretState::Holds(stored) = &self.secret else { return false };
         self.last_issued.is_some_and(|last| last > stored.leaf.not_before)
     }

@@ -48,7 +48,7 @@ pub fn is_soon_after(requested_at: Timestamp, now: Timestamp) -> bool {
 /// is due by then is related to the previous one: the renewal information asks for it each time,
 /// and would do so forever.
 #[must_use]
-pub fn is_settled(stored: &Stored) -> Timestamp {
+pub fn young_until(stored: &Stored) -> Timestamp {
     let Stored { leaf, requested_at, .. } = stored;
     let begin = leaf.not_before.max(*requested_at);
     let tenth = leaf.not_after.duration_since(begin) / 10;

@@ -74,7 +74,7 @@ impl Secrets {
     }
 
     /// The state of the keystores in a Secret.
-    pub(in crate::certificates) async fn stores(
+    pub(in crate::certificates) async fn keystore_state(
         &self,
         key: &ObjectKey,
         facts: &Facts,

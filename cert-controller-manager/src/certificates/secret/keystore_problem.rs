@@ -4,8 +4,8 @@ use super::keystores::KeystoreState;
 
 /// Why the keystores of a ready Secret are missing or outdated.
 #[must_use]
-pub fn keystore_problem(stores: &KeystoreState) -> Option<&str> {
-    match stores {
+pub fn keystore_problem(keystores: &KeystoreState) -> Option<&str> {
+    match keystores {
         KeystoreState::Unable(why) => Some(why),
         KeystoreState::Current | KeystoreState::Outdated => None,
     }

@@ -65,7 +65,7 @@ struct CheckResult {
     /// Resource versions of the Secret and of the password Secrets.
     versions: Vec<String>,
     options: KeystoreOptions,
-    stores: KeystoreState,
+    state: KeystoreState,
 }
 
 /// Keystores for a Secret.
@@ -104,14 +104,14 @@ impl KeystoreChecks {
                 Err(error) => return self.unreadable(key, &password, &error),
             }
         }
-        if let Some(stores) = self.known(key, &versions, options) {
-            return stores;
+        if let Some(state) = self.known(key, &versions, options) {
+            return state;
         }
-        let stores = match inspect(api, key, facts, options).await {
-            Ok(stores) => stores,
+        let state = match inspect(api, key, facts, options).await {
+            Ok(state) => state,
             Err(error) => return self.unreadable(key, key, &error),
         };
-        self.remember(key, versions, options, stores)
+        self.remember(key, versions, options, state)
     }
 
     /// The resource version of a password Secret; `None` if it does not exist.
@@ -146,7 +146,7 @@ impl KeystoreChecks {
     ) -> Option<KeystoreState> {
         let known = self.lock();
         let result = known.results.get(key)?;
-        (result.versions == versions && result.options == *options).then(|| result.stores.clone())
+        (result.versions == versions && result.options == *options).then(|| result.state.clone())
     }
 
     fn remember(
@@ -154,11 +154,11 @@ impl KeystoreChecks {
         key: &ObjectKey,
         versions: Vec<String>,
         options: &KeystoreOptions,
-        stores: KeystoreState,
+        state: KeystoreState,
     ) -> KeystoreState {
-        let result = CheckResult { versions, options: options.clone(), stores: stores.clone() };
+        let result = CheckResult { versions, options: options.clone(), state: state.clone() };
         self.lock().results.insert(key.clone(), result);
-        stores
+        state
     }
 
     /// A refused read is reported. If the cluster is unavailable, the last result stays.
@@ -174,7 +174,7 @@ impl KeystoreChecks {
             }
             _ => {
                 let known = self.lock();
-                known.results.get(key).map(|it| it.stores.clone()).unwrap_or_default()
+                known.results.get(key).map(|it| it.state.clone()).unwrap_or_default()
             }
         }
     }

@@ -90,15 +90,17 @@ fn limited(
 /// impersonator, that returns a renewal window in the past each time.
 fn suspected(snapshot: &Snapshot<'_>, start: &Verdict) -> Option<Verdict> {
     let ReissueLoop { times, until } = reissue_loop::suspected(&snapshot.have.reissued)?;
-    let is_put_back = snapshot.have.is_put_back();
+    let holds_older_certificate = snapshot.have.holds_older_certificate();
     let until = match (start.reason, snapshot.stored()) {
         // A revoked certificate is useless, so this does not wait.
         (_, Some(stored)) if stored.revoked => return None,
         (Reason::RenewalDemanded, Some(stored)) if is_new_date(snapshot, stored, times) => {
             return None;
         }
-        (Reason::RenewalDue | Reason::RenewalDemanded, Some(stored)) if !is_put_back => {
-            until.min(reissue_loop::is_settled(stored))
+        (Reason::RenewalDue | Reason::RenewalDemanded, Some(stored))
+            if !holds_older_certificate =>
+        {
+            until.min(reissue_loop::young_until(stored))
         }
         _ => until,
     };
@@ -123,7 +125,7 @@ fn is_new_date(snapshot: &Snapshot<'_>, stored: &Stored, times: usize) -> bool {
     let want = snapshot.want;
     let is_condemned =
         want.new_key_after.is_some_and(|after| after <= snapshot.now) && want.gives_up_key(stored);
-    !snapshot.have.is_put_back()
+    !snapshot.have.holds_older_certificate()
         && (is_condemned || !want.renew && times < reissue_loop::MAX_NEW_DATES)
 }
 
