@@ -27,7 +27,7 @@ impl Controller {
         leaf: &Leaf,
         secret: &Secret,
     ) -> kube::Result<()> {
-        let tenants = self.places.tenants(of.cluster, &of.object.namespace);
+        let tenants = self.cluster_identities.tenants(of.cluster, &of.object.namespace);
         let tenant = tenants.first().map_or("", String::as_str);
         let limit = backup::max_backups(issuer);
         let is_full = self.secrets.backups_of(tenant) >= limit;

@@ -27,7 +27,7 @@ pub struct Controller {
     /// Clusters whose Certificates are all listed.
     pub lists: ListedClusters,
     /// Identities of the clusters, for ownership annotations.
-    pub places: ClusterIdentities,
+    pub cluster_identities: ClusterIdentities,
     /// Distinguishes our Secrets from those of other managers.
     pub realm: Realm,
     /// All Certificates.

@@ -86,8 +86,13 @@ impl Controller {
         };
         let key_is_elsewhere = !issuer.capabilities().self_signs
             && matches!(want.request.as_ref().map(|request| &request.subject), Ok(Subject::Csr(_)));
-        let ownership =
-            ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let ownership = ownership::of(
+            key,
+            certificate,
+            &secret,
+            &self.cluster_identities,
+            self.settings.cascade_delete,
+        );
         let options = SecretOptions::of(&certificate.spec);
         let keystores = match &facts {
             Some(facts) => {
@@ -100,7 +105,7 @@ impl Controller {
             keystores: &keystores,
             key_is_elsewhere,
             ownership: &ownership,
-            only_certificate_secrets: !self.places.one_cluster
+            only_certificate_secrets: !self.cluster_identities.one_cluster
                 || secret.namespace != key.object.namespace,
         };
         let state = secret::state(&secret, facts.as_ref(), &expected);

@@ -81,7 +81,7 @@ impl Controller {
         issuer: &IssuerKey,
         owner: RecordOwner,
     ) -> kube::Result<bool> {
-        let tenants = self.places.tenants(key.cluster, &key.object.namespace);
+        let tenants = self.cluster_identities.tenants(key.cluster, &key.object.namespace);
         let serial = backup::label(&leaf.serial);
         for key in self.secrets.backups_with(&serial, &tenants, MAX_BACKUPS).await? {
             let Some(secret) = self.secrets.api(&key).get_opt(&key.name).await? else { continue };

@@ -57,13 +57,18 @@ impl Controller {
             return Ok(None);
         }
         let secret = certificate.secret_key();
-        let ownership =
-            ownership::of(key, certificate, &secret, &self.places, self.settings.cascade_delete);
+        let ownership = ownership::of(
+            key,
+            certificate,
+            &secret,
+            &self.cluster_identities,
+            self.settings.cascade_delete,
+        );
         if matches!(ownership, SecretOwnership::Finalizer(_)) && !self.has_successor(key, &secret) {
             if let Some(soon) = self.successor_is_expected(key, certificate).await? {
                 return Ok(Some(soon));
             }
-            let owners = self.places.owners(key);
+            let owners = self.cluster_identities.owners(key);
             self.secrets.delete_if_owned(&secret, &owners, None).await?;
         }
         self.write_finalizers(key, certificate, false).await?;
@@ -82,7 +87,7 @@ impl Controller {
         if !self.settings.cascade_delete || self.has_successor(key, previous) {
             return Ok(());
         }
-        let owners = self.places.owners(key);
+        let owners = self.cluster_identities.owners(key);
         self.secrets.delete_if_owned(previous, &owners, certificate.uid().as_deref()).await
     }
 

@@ -112,7 +112,11 @@ impl World {
         Controller {
             clusters: CertificateClusters { source: self.cluster(), target: self.cluster() },
             lists: ListedClusters::default(),
-            places: ClusterIdentities { source: id.clone(), target: id, one_cluster: true },
+            cluster_identities: ClusterIdentities {
+                source: id.clone(),
+                target: id,
+                one_cluster: true,
+            },
             index: Index::default(),
             claims: OrderClaims::default(),
             secrets: Secrets::new(self.secrets.stores(), realm.clone()),

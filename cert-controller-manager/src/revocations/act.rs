@@ -63,7 +63,7 @@ impl Controller {
         let Some(subject) = &observed.subject else { return Ok(()) };
         let issuer = &subject.issuer.key;
         for backup in backups {
-            let tenants = self.places.tenants(key.cluster, namespace);
+            let tenants = self.cluster_identities.tenants(key.cluster, namespace);
             let tenant = tenants.first().map_or("", String::as_str);
             self.annotate_backup(backup, tenant, issuer).await?;
         }

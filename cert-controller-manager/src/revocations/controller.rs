@@ -21,7 +21,7 @@ pub struct Controller {
     /// Cluster with the Secrets.
     pub target: TargetCluster,
     /// Identities of the clusters.
-    pub places: ClusterIdentities,
+    pub cluster_identities: ClusterIdentities,
     /// All issuers.
     pub issuers: Arc<Registry>,
     /// Configuration.

@@ -71,7 +71,7 @@ impl Controller {
         }
         let noted = record.annotations().get(well_known::BACKUP_OF).filter(|_| !is_of_tenant);
         let noted = noted.into_iter().flat_map(|text| text.split(','));
-        let noted = noted.filter_map(|tenant| self.places.namespace_of(tenant.trim()));
+        let noted = noted.filter_map(|tenant| self.cluster_identities.namespace_of(tenant.trim()));
         let namespaces: BTreeSet<&str> = noted.chain([own.as_str()]).take(MAX_REVOKED).collect();
         namespaces.into_iter().map(|namespace| self.secrets(namespace)).collect()
     }

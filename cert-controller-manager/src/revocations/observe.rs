@@ -215,7 +215,7 @@ impl Controller {
         let held = holders.iter().filter_map(|holder| holder.held.as_ref());
         Owners {
             across_namespaces: self.settings.cross_namespace_secrets,
-            tenants: self.places.tenants(key.cluster, &name.namespace),
+            tenants: self.cluster_identities.tenants(key.cluster, &name.namespace),
             leafs: held.filter(|held| held.is_own).map(|held| held.leaf).collect(),
         }
     }

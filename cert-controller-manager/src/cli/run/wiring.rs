@@ -170,7 +170,7 @@ fn certificates(
     Certificates {
         clusters: certificate_clusters(context, tasks),
         lists: ListedClusters::default(),
-        places: ClusterIdentities {
+        cluster_identities: ClusterIdentities {
             source: identity.source.clone(),
             target: identity.target.clone(),
             one_cluster: clusters.target_is_source(),
@@ -205,7 +205,7 @@ fn revocations(context: &Context, certificates: &Certificates, tasks: &mut Tasks
     Revocations {
         clusters: certificate_clusters(context, tasks),
         target: context.clusters.target.clone(),
-        places: certificates.places.clone(),
+        cluster_identities: certificates.cluster_identities.clone(),
         issuers: certificates.issuers.clone(),
         settings: certificates.settings.clone(),
         clock: context.clock.clone(),
