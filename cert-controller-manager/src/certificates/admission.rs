@@ -77,6 +77,7 @@ pub enum Urgency {
     Unrecorded,
 }
 
+/// Number of these orders.
 const MAX_UNRECORDED: i64 = 2;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -176,7 +177,7 @@ impl Admission {
             None => None,
         };
         if order.quota.is_some() && request.is_none() && urgency == Urgency::Normal {
-            return Ok(Err(Some(Ticket { place: None, position })));
+            return Ok(Err(position.is_some().then_some(Ticket { place: None, position })));
         }
         // Last: where nothing is ordered, nothing of that budget is used.
         if urgency == Urgency::Unrecorded && !self.take_unrecorded(&order.tenant, now) {
