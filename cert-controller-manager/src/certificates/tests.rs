@@ -125,7 +125,7 @@ impl World {
             records,
             orders: ProgressStore::new(self.progress.stores().at(ISSUERS), realm.clone()),
             realm,
-            admission: Admission::new(4, clock.clone(), queue.clone()),
+            admission: Admission::new(ORDERS_AT_ONCE, clock.clone(), queue.clone()),
             issuers: Arc::new(self.issuers(&settings.default_issuer)),
             solvers: Arc::new(SolverRegistry::default()),
             policy: Policy {
@@ -215,6 +215,8 @@ impl World {
         assert!(self.progress.all().is_empty(), "{what}: its order is left");
     }
 }
+
+const ORDERS_AT_ONCE: usize = 4;
 
 /// The number of writes of an issuance: progress, status, Secret, deletion of the progress, labels and
 /// status.
@@ -363,4 +365,53 @@ async fn a_deleted_certificate_is_released_when_its_owner_does_not_create_it_aga
     }
     manager.reconcile(key()).await;
     assert_eq!(finalizers().unwrap_or_default(), Vec::<String>::new());
+}
+
+/// The annotation ends the back-off and is removed, and the order is placed at once.
+#[tokio::test]
+async fn a_requested_retry_ends_the_back_off() {
+    let world = World::new();
+    world.certificates.add(&json!({
+        "apiVersion": "cert.gardener.cloud/v1alpha1", "kind": "Certificate",
+        "metadata": {
+            "namespace": "web", "name": "site", "uid": "u1", "generation": 1,
+            "resourceVersion": "2", "creationTimestamp": "2026-11-30T11:59:00Z",
+            "annotations": { well_known::OPERATION: well_known::RECONCILE },
+        },
+        "spec": { "commonName": "site.example", "secretName": "site-tls" },
+        "status": {
+            "state": "Error", "observedGeneration": 1, "message": "refused",
+            "backoff": {
+                "observedGeneration": 1, "recheckAfter": "2026-11-30T18:00:00Z",
+                "recheckInterval": "6h0m0s",
+            },
+        },
+    }));
+    let began = world.clock.now();
+    world.settle(|_| false).await;
+    world.assert_issued("without failures");
+    assert!(world.clock.now().duration_since(began) < SignedDuration::from_mins(10));
+    let found = world.certificates.get(&certificate()).unwrap();
+    assert_eq!(found.metadata.annotations.unwrap_or_default().get(well_known::OPERATION), None);
+    assert!(found.status.is_some_and(|status| status.backoff.is_none()));
+}
+
+#[tokio::test]
+async fn a_certificate_waits_for_an_order_slot_and_then_places_its_order() {
+    let world = World::new();
+    let manager = world.start().await;
+    world.deliver(&manager);
+    let issuer = IssuerKey::Default(manager.settings.default_issuer.clone());
+    let others: Vec<_> = (0..ORDERS_AT_ONCE)
+        .map(|number| ObjectKey::new(format!("other-{number}"), "site"))
+        .map(|other| CertificateKey::new(CertificateCluster::Source, other))
+        .map(|other| manager.admission.resume(&issuer, &other))
+        .collect();
+    manager.reconcile(key()).await;
+    let status = || world.certificates.get(&certificate()).unwrap().status.unwrap_or_default();
+    assert_eq!((status().state.as_str(), world.ca.placed()), ("Waiting", 0));
+    drop(others);
+    assert_eq!(manager.queue.try_next(), Some(key()), "it has a slot");
+    manager.reconcile(key()).await;
+    assert_eq!(world.ca.placed(), 1);
 }
