@@ -18,9 +18,9 @@ pub use duration::{duration, go_duration};
 pub use outcome::{Command, Outcome};
 pub use reference::reference;
 pub use settings::{
-    AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions, ClusterSettings,
-    Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings,
-    Settings, SourceSettings, SourcesSettings,
+    AcmeLimits, AnswerArgs, CertificateSettings, ClusterOptions, ClusterSettings, Controllers,
+    CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings, Settings,
+    SourceSettings, SourcesSettings,
 };
 pub use values::Environment;
 

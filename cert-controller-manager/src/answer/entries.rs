@@ -27,8 +27,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    handler::Shared,
-    zone::{MAX_TTL, Source},
+    options::ZoneOptions,
+    records::{Origin, RecordKey, Source},
+    shared::Shared,
+    ttl::MAX_TTL,
 };
 use crate::{
     api::{
@@ -42,6 +44,8 @@ use crate::{
 pub(super) struct Served {
     class: String,
     zones: Vec<DnsName>,
+    /// Maximum TTL of values.
+    ttl: u32,
     table: Arc<Shared>,
     /// The latest version of each published entry, so that an outdated status is not written.
     versions: Mutex<HashMap<ObjectKey, String>>,
@@ -59,10 +63,12 @@ struct StatusUpdate {
 }
 
 impl Served {
-    pub(super) fn new(class: String, zones: Vec<DnsName>, table: Arc<Shared>) -> Self {
+    /// Publishes the entries of `class` in `zones`.
+    pub(super) fn new(class: String, zones: &ZoneOptions, table: Arc<Shared>) -> Self {
         let (updates, inbox) = mpsc::unbounded_channel();
         let inbox = tokio::sync::Mutex::new(inbox);
-        Self { class, zones, table, versions: Mutex::default(), updates, inbox }
+        let (zones, ttl) = (zones.zones.clone(), zones.ttl.min(MAX_TTL));
+        Self { class, zones, ttl, table, versions: Mutex::default(), updates, inbox }
     }
 
     /// Keeps the table and the status of entries up to date. Never returns.
@@ -129,17 +135,17 @@ impl Served {
 impl EventHandler<DNSEntry> for Served {
     fn applied(&self, entry: DNSEntry) {
         let key = ObjectKey::of(&entry);
-        let (zone, verdict) = match classify(&entry, &self.class, &self.zones) {
+        let (zone, verdict) = match self.classify(&entry) {
             EntryVerdict::NotOurs => return self.gone(&key),
             EntryVerdict::Ours { zone, verdict } => (zone, verdict),
         };
         let version = entry.resource_version().unwrap_or_default();
         let desired = status_of(&entry, &zone, &verdict);
         match verdict {
-            Verdict::Publish(source) => self.table.write().put(&key, source),
+            Verdict::Publish(source) => self.table.write().put(&record_key(&key), vec![source]),
             Verdict::Invalid(why) => {
                 debug!(entry = %key, "cannot publish DNSEntry {key}: {why}");
-                self.table.write().remove(&key);
+                self.table.write().remove(&record_key(&key));
             }
         }
         self.versions().insert(key.clone(), version.clone());
@@ -153,7 +159,7 @@ impl EventHandler<DNSEntry> for Served {
 
     fn gone(&self, key: &ObjectKey) {
         self.versions().remove(key);
-        self.table.write().remove(key);
+        self.table.write().remove(&record_key(key));
     }
 
     fn keys(&self) -> Vec<ObjectKey> {
@@ -161,7 +167,7 @@ impl EventHandler<DNSEntry> for Served {
     }
 
     fn complete(&self) {
-        self.table.write().complete();
+        self.table.write().complete(Origin::Entries);
     }
 }
 
@@ -176,27 +182,33 @@ enum Verdict {
     Invalid(&'static str),
 }
 
-fn classify(entry: &DNSEntry, class: &str, zones: &[DnsName]) -> EntryVerdict {
-    let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return EntryVerdict::NotOurs };
-    let within = zones.iter().filter(|zone| name.is_within(zone));
-    let zone = within.max_by_key(|zone| zone.as_str().len());
-    // An entry with a deletion timestamp is no longer published, even if a finalizer keeps it.
-    let ours = entry.class() == class && entry.metadata.deletion_timestamp.is_none();
-    let Some(zone) = zone.filter(|_| ours) else { return EntryVerdict::NotOurs };
-    let values = entry.values();
-    let verdict = if !entry.is_challenge() {
-        Verdict::Invalid("only challenge records are published here")
-    } else if name.is_wildcard() {
-        Verdict::Invalid("wildcards are not published here")
-    } else if values.is_empty() {
-        Verdict::Invalid("only entries with text are published here")
-    } else if values.iter().any(|value| value.len() > MAX_VALUE) {
-        Verdict::Invalid("a text value is too long to publish")
-    } else {
-        let ttl = entry.spec.ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(MAX_TTL);
-        Verdict::Publish(Source { name, values: values.to_vec(), ttl: ttl.min(MAX_TTL) })
-    };
-    EntryVerdict::Ours { zone: zone.clone(), verdict }
+fn record_key(entry: &ObjectKey) -> RecordKey {
+    RecordKey { origin: Origin::Entries, object: entry.clone() }
+}
+
+impl Served {
+    fn classify(&self, entry: &DNSEntry) -> EntryVerdict {
+        let Ok(name) = entry.spec.dns_name.parse::<DnsName>() else { return EntryVerdict::NotOurs };
+        let within = self.zones.iter().filter(|zone| name.is_within(zone));
+        let zone = within.max_by_key(|zone| zone.as_str().len());
+        // An entry with a deletion timestamp is no longer published, even if a finalizer keeps it.
+        let ours = entry.class() == self.class && entry.metadata.deletion_timestamp.is_none();
+        let Some(zone) = zone.filter(|_| ours) else { return EntryVerdict::NotOurs };
+        let values = entry.values();
+        let verdict = if !entry.is_challenge() {
+            Verdict::Invalid("only challenge records are published here")
+        } else if name.is_wildcard() {
+            Verdict::Invalid("wildcards are not published here")
+        } else if values.is_empty() {
+            Verdict::Invalid("only entries with text are published here")
+        } else if values.iter().any(|value| value.len() > MAX_VALUE) {
+            Verdict::Invalid("a text value is too long to publish")
+        } else {
+            let ttl = entry.spec.ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(self.ttl);
+            Verdict::Publish(Source { name, values: values.to_vec(), ttl: ttl.min(self.ttl) })
+        };
+        EntryVerdict::Ours { zone: zone.clone(), verdict }
+    }
 }
 
 fn status_of(entry: &DNSEntry, zone: &DnsName, verdict: &Verdict) -> DnsEntryStatus {
@@ -265,9 +277,9 @@ mod tests {
     }
 
     fn served() -> Served {
-        let zones: Vec<DnsName> = vec!["acme.test".parse().unwrap()];
-        let table = Table::new(&zones, &[], 1);
-        Served::new("c".into(), zones, Arc::new(Shared::new(table)))
+        let zones = ZoneOptions::of(vec!["acme.test".parse().unwrap()]);
+        let table = Table::new(&zones, &[Origin::Entries], 1);
+        Served::new("c".into(), &zones, Arc::new(Shared::new(table)))
     }
 
     fn values_at(served: &Served, name: &str) -> usize {

@@ -1,7 +1,8 @@
 //! The DNS server over UDP and TCP.
 //!
-//! hickory-server handles UDP and [`super::tcp`] handles TCP. [`Table::answer`](super::zone::Table::answer)
-//! determines the answers. Everything but a plain query is refused.
+//! [`super::udp`] and [`super::tcp`] handle the transports, [`super::handler`] a message, and
+//! [`Table::answer`](super::zone::Table::answer) determines the answers. Everything but a plain query is
+//! refused.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -13,37 +14,44 @@ use tracing::info;
 
 use super::{
     error::AnswerError,
-    handler::{Handler, Shared},
+    handler::Handler,
+    options::ServerOptions,
+    rate_limit::RateLimiter,
+    shared::Shared,
     tcp::{self, Limits},
+    udp,
 };
+use crate::runtime::metrics::Metrics;
 
-/// A DNS server with bound sockets.
+/// A DNS server with bound sockets, which serves them until it is dropped.
 pub struct Server {
-    udp: hickory_server::Server<Handler>,
-    /// Aborted when this is dropped.
-    tcp: JoinSet<Infallible>,
+    tasks: JoinSet<Infallible>,
     addresses: Vec<SocketAddr>,
 }
 
 impl Server {
-    /// Binds all addresses for UDP and TCP. Port 0 selects a free port for both.
+    /// Binds all addresses for UDP and TCP, and answers from `table`. Port 0 selects a free port for both.
     ///
     /// # Errors
     /// When an address cannot be bound.
-    pub async fn bind(listen: &[SocketAddr], table: Arc<Shared>) -> Result<Self, AnswerError> {
-        let handler = Handler::new(table);
-        let mut server = hickory_server::Server::new(handler.clone());
-        let limits = Limits::of_this_process(listen.len());
-        let (mut over_tcp, mut addresses) = (JoinSet::new(), Vec::new());
-        for &address in listen {
+    pub async fn bind(
+        options: &ServerOptions,
+        table: Arc<Shared>,
+        metrics: Metrics,
+    ) -> Result<Self, AnswerError> {
+        let handler = Handler::new(table, metrics);
+        let limiter = Arc::new(RateLimiter::new(options.rate_limit));
+        let limits = Limits::of_this_process(options.listen.len());
+        let (mut tasks, mut addresses) = (JoinSet::new(), Vec::new());
+        for &address in &options.listen {
             let bound = bind_both(address).await;
             let (udp, tcp) = bound.map_err(|source| AnswerError::Bind { address, source })?;
             addresses.push(udp.local_addr().unwrap_or(address));
-            server.register_socket(udp);
-            over_tcp.spawn(tcp::serve(tcp, handler.clone(), limits));
+            tasks.spawn(udp::serve(udp, handler.clone(), limiter.clone()));
+            tasks.spawn(tcp::serve(tcp, handler.clone(), limits));
         }
         info!(?addresses, "answering DNS queries on {addresses:?}");
-        Ok(Self { udp: server, tcp: over_tcp, addresses })
+        Ok(Self { tasks, addresses })
     }
 
     /// The bound addresses.
@@ -57,24 +65,16 @@ impl Server {
     /// # Errors
     /// When the server fails.
     pub async fn run(&mut self) -> Result<(), AnswerError> {
-        tokio::select! {
-            ended = self.udp.block_until_done() => {
-                ended.map_err(|error| AnswerError::Server(error.to_string()))
-            }
-            Some(ended) = self.tcp.join_next() => match ended {
-                Ok(never) => match never {},
-                Err(error) => Err(AnswerError::Server(error.to_string())),
-            },
+        match self.tasks.join_next().await {
+            Some(Ok(never)) => match never {},
+            Some(Err(error)) => Err(AnswerError::Server(error.to_string())),
+            None => Err(AnswerError::Server("it has no address to answer on".to_owned())),
         }
     }
 
-    /// Stops listening and waits for running queries over UDP.
-    ///
-    /// # Errors
-    /// When the server failed before.
-    pub async fn stop(&mut self) -> Result<(), AnswerError> {
-        self.tcp.shutdown().await;
-        self.udp.shutdown_gracefully().await.map_err(|e| AnswerError::Server(e.to_string()))
+    /// Stops listening.
+    pub async fn stop(&mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
@@ -104,19 +104,28 @@ mod tests {
 
     use super::*;
     use crate::{
-        answer::zone::{Source, Table},
+        answer::{
+            options::ZoneOptions,
+            records::{Origin, RecordKey, Source},
+            zone::Table,
+        },
         api::ObjectKey,
+        runtime::metrics::Limits as MetricLimits,
     };
 
     /// A running server with `values` at one name, and its address.
     async fn serve(values: &[String]) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
-        table.complete();
-        let key = ObjectKey { namespace: "ns".into(), name: "a".into() };
+        let zones = ZoneOptions::of(vec!["acme.test".parse().unwrap()]);
+        let mut table = Table::new(&zones, &[], 1);
+        let object = ObjectKey { namespace: "ns".into(), name: "a".into() };
         let name = "_c.acme.test".parse().unwrap();
-        table.put(&key, Source { name, values: values.to_vec(), ttl: 10 });
-        let listen = ["127.0.0.1:0".parse().unwrap()];
-        let mut server = Server::bind(&listen, Arc::new(Shared::new(table))).await.unwrap();
+        let source = Source { name, values: values.to_vec(), ttl: 10 };
+        table.put(&RecordKey { origin: Origin::Entries, object }, vec![source]);
+        let listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let options = ServerOptions { listen, zones, rate_limit: 1 };
+        let metrics = Metrics::new(MetricLimits::default()).unwrap();
+        let table = Arc::new(Shared::new(table));
+        let mut server = Server::bind(&options, table, metrics).await.unwrap();
         let address = server.addresses()[0];
         (address, tokio::spawn(async move { server.run().await.unwrap() }))
     }

@@ -1,62 +1,36 @@
 //! The content of our zones, and the answers to queries. Pure.
 //!
-//! Several entries may have values for one name; all values are served. A name exists if it or a name below
-//! it has values (RFC 8020). The negative TTL is short, because a CA may query a name shortly before its
-//! values are published.
+//! Several objects may publish values for one name; all values are served. A name exists if it or a name
+//! below it has records (RFC 8020). The negative TTL is short, because a CA may query a name shortly before
+//! its values are published.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt,
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
-use cert_lib::model::name::DnsName;
 use hickory_proto::{
     op::ResponseCode,
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, AAAA, NS, SOA, TXT},
+        rdata::{HINFO, TXT},
     },
 };
 
+use super::{
+    authority::Authority,
+    options::ZoneOptions,
+    records::{Origin, RecordKey, Records, Source},
+    ttl::Ttls,
+};
 use crate::api::ObjectKey;
 
 /// The zones and their values.
 pub struct Table {
-    zones: Vec<Zone>,
+    zones: Vec<Authority>,
     addresses: Vec<IpAddr>,
+    ttls: Ttls,
     serial: u32,
-    complete: bool,
-    /// The published sources, by entry.
-    sources: HashMap<ObjectKey, Source>,
-    /// The entries of each name, in lower case.
-    names: HashMap<String, BTreeSet<ObjectKey>>,
-    /// The number of names with values below each name.
-    above: HashMap<String, usize>,
-}
-
-struct Zone {
-    apex: Name,
-    server: Name,
-    mailbox: Name,
-}
-
-/// The values of one entry.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Source {
-    /// Name of the records.
-    pub name: DnsName,
-    /// TXT values, each a record.
-    pub values: Vec<String>,
-    /// TTL in seconds, at most [`MAX_TTL`].
-    pub ttl: u32,
-}
-
-/// Does not print the values, which are secret while the order runs.
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Source({}, {} values)", self.name, self.values.len())
-    }
+    /// The origins that are not listed yet.
+    missing: Vec<Origin>,
+    records: Records,
 }
 
 /// A DNS response.
@@ -75,92 +49,75 @@ pub struct Reply {
 }
 
 impl Table {
-    /// Empty zones. Before [`complete`](Self::complete), no name is reported as absent.
+    /// Empty zones whose values come from `origins`. Until all of them are [complete](Self::complete), no
+    /// name is reported as absent. A zone with an invalid default name is left out, which the flags exclude.
     #[must_use]
-    pub fn new(zones: &[DnsName], addresses: &[IpAddr], serial: u32) -> Self {
+    pub fn new(options: &ZoneOptions, origins: &[Origin], serial: u32) -> Self {
         Self {
-            zones: zones.iter().filter_map(Zone::new).collect(),
-            addresses: addresses.to_vec(),
+            zones: options.zones.iter().filter_map(|it| options.authority(it).ok()).collect(),
+            addresses: options.addresses.clone(),
+            ttls: options.ttls(),
             serial,
-            complete: false,
-            sources: HashMap::new(),
-            names: HashMap::new(),
-            above: HashMap::new(),
+            missing: origins.to_vec(),
+            records: Records::default(),
         }
     }
 
-    /// Marks the entries as complete, so that other names are absent.
-    pub fn complete(&mut self) {
-        self.complete = true;
+    /// Marks an origin as listed.
+    pub fn complete(&mut self, origin: Origin) {
+        self.missing.retain(|other| *other != origin);
     }
 
-    /// Adds or replaces the values of an entry.
-    pub fn put(&mut self, key: &ObjectKey, source: Source) {
-        if self.sources.get(key) == Some(&source) {
-            return;
-        }
-        self.remove(key);
-        self.serial = self.serial.wrapping_add(1);
-        let name = source.name.as_str().to_owned();
-        let keys = self.names.entry(name).or_default();
-        if keys.is_empty() {
-            for parent in parents(&source.name) {
-                *self.above.entry(parent).or_default() += 1;
-            }
-        }
-        keys.insert(key.clone());
-        self.sources.insert(key.clone(), source);
-    }
-
-    /// Removes the values of an entry.
-    pub fn remove(&mut self, key: &ObjectKey) {
-        let Some(source) = self.sources.remove(key) else { return };
-        self.serial = self.serial.wrapping_add(1);
-        let Some(keys) = self.names.get_mut(source.name.as_str()) else { return };
-        keys.remove(key);
-        if !keys.is_empty() {
-            return;
-        }
-        self.names.remove(source.name.as_str());
-        for parent in parents(&source.name) {
-            if let Some(count) = self.above.get_mut(&parent) {
-                *count -= 1;
-                if *count == 0 {
-                    self.above.remove(&parent);
-                }
-            }
-        }
-    }
-
-    /// The published entries.
+    /// Whether all origins are listed.
     #[must_use]
-    pub fn keys(&self) -> Vec<ObjectKey> {
-        self.sources.keys().cloned().collect()
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// Adds or replaces all values of an object.
+    pub fn put(&mut self, key: &RecordKey, sources: Vec<Source>) {
+        if self.records.put(key, sources) {
+            self.serial = self.serial.wrapping_add(1);
+        }
+    }
+
+    /// Removes all values of an object.
+    pub fn remove(&mut self, key: &RecordKey) {
+        if self.records.remove(key) {
+            self.serial = self.serial.wrapping_add(1);
+        }
+    }
+
+    /// The objects of an origin that publish values.
+    #[must_use]
+    pub fn keys(&self, origin: Origin) -> Vec<ObjectKey> {
+        self.records.keys(origin)
     }
 
     /// The answer to a query of class IN. The records have the name in the case of the query, because
     /// resolvers verify it.
     #[must_use]
     pub fn answer(&self, name: &Name, kind: RecordType) -> Reply {
-        // The longest match, because zones may be nested.
-        let within = self.zones.iter().filter(|zone| zone.apex.zone_of(name));
-        let Some(zone) = within.max_by_key(|zone| zone.apex.num_labels()) else {
+        let Some(zone) = self.zone_of(name) else {
             return Reply::bare(ResponseCode::Refused, false);
         };
-        let mut answers = self.texts(name, kind);
+        let key = key_of(name);
+        let mut answers = match kind {
+            RecordType::TXT => self.texts(name, &key),
+            RecordType::ANY if self.exists(name, &key) => vec![self.any(name)],
+            _ => vec![],
+        };
         if *name == zone.apex {
             answers.extend(zone.of_apex(name, kind, self.serial));
         }
         if *name == zone.server {
-            answers.extend(self.of_server(name, kind));
+            answers.extend(zone.of_server(name, &self.addresses, |it| it == kind));
         }
         if !answers.is_empty() {
-            let names_server = answers.iter().any(|record| record.record_type() == RecordType::NS);
-            let additional =
-                if names_server { self.of_server(&zone.server, RecordType::ANY) } else { vec![] };
+            let additional = self.additional(zone, kind);
             return Reply { answers, additional, ..Reply::bare(ResponseCode::NoError, true) };
         }
-        let code = match (self.exists(zone, name), self.complete) {
+        let code = match (self.exists(name, &key), self.is_complete()) {
             (true, _) => ResponseCode::NoError,
             (false, true) => ResponseCode::NXDomain,
             // The values may not have been read yet, and resolvers would cache a wrong NXDOMAIN.
@@ -170,76 +127,41 @@ impl Table {
         Reply { authority, ..Reply::bare(code, true) }
     }
 
-    fn texts(&self, name: &Name, kind: RecordType) -> Vec<Record> {
-        if !matches!(kind, RecordType::TXT | RecordType::ANY) {
-            return vec![];
-        }
-        let keys = self.names.get(&key_of(name)).into_iter().flatten();
-        let sources: Vec<&Source> = keys.filter_map(|key| self.sources.get(key)).collect();
-        // All records of a name have one TTL (RFC 2181 section 5.2). Duplicate values are removed.
-        let ttl = sources.iter().map(|source| source.ttl).min().unwrap_or(MAX_TTL).min(MAX_TTL);
-        let values: BTreeSet<&String> = sources.iter().flat_map(|s| &s.values).collect();
-        let record = |value: &String| Record::from_rdata(name.clone(), ttl, text(value));
+    /// The longest match, because zones may be nested.
+    fn zone_of(&self, name: &Name) -> Option<&Authority> {
+        let within = self.zones.iter().filter(|zone| zone.apex.zone_of(name));
+        within.max_by_key(|zone| zone.apex.num_labels())
+    }
+
+    fn texts(&self, name: &Name, key: &str) -> Vec<Record> {
+        let Some((values, ttl)) = self.records.at(key) else { return vec![] };
+        let ttl = ttl.min(self.ttls.value);
+        let record = |value: &str| Record::from_rdata(name.clone(), ttl, text(value));
         values.into_iter().map(record).collect()
     }
 
-    fn of_server(&self, name: &Name, kind: RecordType) -> Vec<Record> {
-        let data = |address: &IpAddr| match address {
-            IpAddr::V4(v4) => RData::A(A(*v4)),
-            IpAddr::V6(v6) => RData::AAAA(AAAA(*v6)),
-        };
-        self.addresses
-            .iter()
-            .map(|address| Record::from_rdata(name.clone(), ZONE_TTL, data(address)))
-            .filter(|record| matches!(kind, RecordType::ANY) || record.record_type() == kind)
-            .collect()
+    /// The minimal answer of RFC 8482 section 4.2, which is useless for amplification attacks.
+    fn any(&self, name: &Name) -> Record {
+        let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
+        Record::from_rdata(name.clone(), self.ttls.constant, data)
     }
 
-    fn exists(&self, zone: &Zone, name: &Name) -> bool {
-        let key = key_of(name);
-        *name == zone.apex
-            || *name == zone.server
-            || self.names.contains_key(&key)
-            || self.above.contains_key(&key)
-    }
-}
-
-impl Zone {
-    /// A zone with the name server `ns.<apex>`; `None` if that name is too long.
-    fn new(apex: &DnsName) -> Option<Self> {
-        let below = |label: &str| Name::from_ascii(format!("{label}{apex}.")).ok();
-        Some(Self { apex: below("")?, server: below("ns.")?, mailbox: below("hostmaster.")? })
-    }
-
-    fn of_apex(&self, name: &Name, kind: RecordType, serial: u32) -> Option<Record> {
-        match kind {
-            RecordType::SOA | RecordType::ANY => Some(self.soa(name, serial)),
-            RecordType::NS => {
-                let server = RData::NS(NS(self.server.clone()));
-                Some(Record::from_rdata(name.clone(), ZONE_TTL, server))
-            }
-            _ => None,
+    /// The addresses of the name server after its name, if it is ours.
+    fn additional(&self, zone: &Authority, kind: RecordType) -> Vec<Record> {
+        if kind == RecordType::NS && self.zone_of(&zone.server).is_some() {
+            return zone.of_server(&zone.server, &self.addresses, |_| true);
         }
+        vec![]
     }
 
-    /// The TTL and the last field determine how long absence is cached (RFC 2308 section 5).
-    fn soa(&self, owner: &Name, serial: u32) -> Record {
-        let (refresh, retry, expire) = (3600, 600, 86400);
-        let soa = SOA::new(
-            self.server.clone(),
-            self.mailbox.clone(),
-            serial,
-            refresh,
-            retry,
-            expire,
-            NEGATIVE_TTL,
-        );
-        Record::from_rdata(owner.clone(), NEGATIVE_TTL, RData::SOA(soa))
+    fn exists(&self, name: &Name, key: &str) -> bool {
+        let below = |zone: &Authority| name.zone_of(&zone.apex) || name.zone_of(&zone.server);
+        self.records.exists(key) || self.zones.iter().any(below)
     }
 }
 
 impl Reply {
-    fn bare(code: ResponseCode, authoritative: bool) -> Self {
+    pub(super) fn bare(code: ResponseCode, authoritative: bool) -> Self {
         let (answers, authority, additional) = (vec![], vec![], vec![]);
         Self { code, authoritative, answers, authority, additional }
     }
@@ -260,16 +182,6 @@ fn key_of(name: &Name) -> String {
     text
 }
 
-fn parents(name: &DnsName) -> impl Iterator<Item = String> {
-    std::iter::successors(name.parent(), DnsName::parent).map(String::from)
-}
-
-/// Maximum TTL of values, because the next order has other values.
-pub const MAX_TTL: u32 = 10;
-/// TTL of negative answers.
-const NEGATIVE_TTL: u32 = 5;
-/// TTL of constant records.
-const ZONE_TTL: u32 = 300;
 /// RFC 1035 section 3.3
 const MAX_STRING: usize = 255;
 

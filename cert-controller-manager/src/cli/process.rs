@@ -8,9 +8,9 @@ use crate::config::LogSettings;
 /// Initializes logging to standard error.
 pub(super) fn log(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = &settings.filter;
-    // A plain level applies to this program only: the DNS server logs every query at `info`.
+    // A plain level applies to this program only.
     let plain = !filter.contains(['=', ',']);
-    let quiet = if plain { ",hickory_server=warn,hyper=warn,h2=warn,tower=warn" } else { "" };
+    let quiet = if plain { ",hyper=warn,h2=warn,tower=warn" } else { "" };
     // kube_client logs the whole body of a response that it cannot decode, which may contain a key.
     let quiet = format!("{quiet},kube_client::client=off");
     let filter = EnvFilter::try_new(format!("{filter}{quiet}"))

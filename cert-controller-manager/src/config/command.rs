@@ -39,7 +39,7 @@ pub fn parse(
         Some(("answer", matches)) => {
             let mut values = Values::new(ANSWER, environment)?;
             set_flags(matches, ANSWER, &mut values)?;
-            Command::Answer(Box::new(read::answer_args(&values)?))
+            Command::Answer(Box::new(read::answer_args(&values, environment)?))
         }
         Some(("generate", matches)) => {
             let Some(what) = matches.get_one("what") else {

@@ -17,13 +17,16 @@ use super::{
     controllers::{self, SourceController},
     flags::log_filter,
     settings::{
-        AcmeLimits, AnswerArgs, AnswerSettings, CertificateSettings, ClusterOptions,
-        ClusterSettings, Controllers, CrdSettings, DnsSettings, IssuerSettings, Kubeconfig,
-        LeaseSettings, LogSettings, Settings, SourceSettings, SourcesSettings,
+        AcmeLimits, AnswerArgs, CertificateSettings, ClusterOptions, ClusterSettings, Controllers,
+        CrdSettings, DnsSettings, IssuerSettings, Kubeconfig, LeaseSettings, LogSettings, Settings,
+        SourceSettings, SourcesSettings,
     },
     values::{Environment, Values},
 };
-use crate::api::Classes;
+use crate::{
+    answer::{ServerOptions, ZoneOptions},
+    api::Classes,
+};
 
 /// The settings of the manager.
 ///
@@ -63,15 +66,15 @@ pub fn settings(values: &Values, environment: &Environment) -> anyhow::Result<Se
 ///
 /// # Errors
 /// For invalid values; the message names the flag and what is allowed.
-pub fn answer_args(values: &Values) -> anyhow::Result<AnswerArgs> {
-    let answer = AnswerSettings {
-        listen: values.parsed_list("dns")?,
-        zones: values.parsed_list("zone")?,
-        addresses: values.parsed_list("answer-address")?,
-    };
+pub fn answer_args(values: &Values, environment: &Environment) -> anyhow::Result<AnswerArgs> {
+    let answer = responder(values, "", ["dns", "zone"])?;
     ensure!(!answer.listen.is_empty(), "answer needs --dns, the address to answer on");
-    ensure!(!answer.zones.is_empty(), "answer needs --zone, the zone that is delegated to it");
+    ensure!(
+        !answer.zones.zones.is_empty(),
+        "answer needs --zone, the zone that is delegated to it"
+    );
     Ok(AnswerArgs {
+        server: server(values, environment)?,
         log: log(values)?,
         kubeconfig: kubeconfig(values, "kubeconfig"),
         answer,
@@ -316,20 +319,41 @@ fn source(values: &Values, controller: &str) -> SourceSettings {
     }
 }
 
-fn answer(values: &Values) -> anyhow::Result<Option<AnswerSettings>> {
-    let listen: Vec<SocketAddr> = values.parsed_list("answer-dns")?;
-    let zones = values.parsed_list("answer-zone")?;
-    match (listen.is_empty(), zones.is_empty()) {
-        (false, false) => {
-            let addresses = values.parsed_list("answer-address")?;
-            Ok(Some(AnswerSettings { listen, zones, addresses }))
-        }
+fn answer(values: &Values) -> anyhow::Result<Option<ServerOptions>> {
+    let answer = responder(values, "answer-", ["answer-dns", "answer-zone"])?;
+    match (answer.listen.is_empty(), answer.zones.zones.is_empty()) {
+        (false, false) => Ok(Some(answer)),
         (false, true) => {
             bail!("--answer-dns needs --answer-zone, the zone that is delegated to it")
         }
         (true, false) => bail!("--answer-zone needs --answer-dns, the address to answer on"),
         (true, true) => Ok(None),
     }
+}
+
+/// The settings of the DNS server, whose flags have a prefix in the manager.
+fn responder(
+    values: &Values,
+    prefix: &str,
+    [listen, zone]: [&str; 2],
+) -> anyhow::Result<ServerOptions> {
+    let of = |name: &str| format!("{prefix}{name}");
+    let zones = ZoneOptions {
+        zones: values.parsed_list(zone)?,
+        server: values.parsed_list(&of("ns"))?.pop(),
+        mailbox: values.parsed_list(&of("mailbox"))?.pop(),
+        addresses: values.parsed_list("answer-address")?,
+        ttl: values.number(&of("ttl"))?,
+    };
+    for name in &zones.zones {
+        let flags = format!("--{} and --{}", of("ns"), of("mailbox"));
+        zones.authority(name).map_err(|why| values.wrong(zone, format!("{why} with {flags}")))?;
+    }
+    Ok(ServerOptions {
+        listen: values.parsed_list(listen)?,
+        zones,
+        rate_limit: values.number(&of("rate-limit"))?,
+    })
 }
 
 fn classes(values: &Values, controller: &str) -> Classes {

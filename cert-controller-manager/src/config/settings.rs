@@ -1,19 +1,16 @@
 //! The settings of the program, as plain values.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use cert_lib::{
-    model::{key::KeyType, name::DnsName},
+    model::key::KeyType,
     net::{http::Roots, reach::AddressPolicy},
     solve::dns01::Nameserver,
 };
 use jiff::SignedDuration;
 
 use super::controllers::SourceController;
+pub use crate::answer::ServerOptions;
 use crate::api::Classes;
 pub use crate::runtime::{
     clusters::{ClusterOptions, ClusterSettings, Kubeconfig},
@@ -57,7 +54,7 @@ pub struct Settings {
     /// Source controllers.
     pub sources: SourcesSettings,
     /// Embedded responder, if it is enabled.
-    pub answer: Option<AnswerSettings>,
+    pub answer: Option<ServerOptions>,
     /// Maximum number of Certificates with their own series in the metrics.
     pub metrics_per_certificate: usize,
     /// Given flags that have no effect, with dashes.
@@ -230,17 +227,6 @@ pub struct SourceSettings {
     pub target_name_prefix: String,
 }
 
-/// Settings of the responder.
-#[derive(Clone, Debug)]
-pub struct AnswerSettings {
-    /// Addresses to bind.
-    pub listen: Vec<SocketAddr>,
-    /// Delegated zones.
-    pub zones: Vec<DnsName>,
-    /// Public addresses of the responder.
-    pub addresses: Vec<IpAddr>,
-}
-
 /// Settings of the command `answer`.
 #[derive(Clone, Debug)]
 pub struct AnswerArgs {
@@ -249,7 +235,9 @@ pub struct AnswerArgs {
     /// Kubeconfig of the cluster with the DNSEntries; `None` for that of the environment.
     pub kubeconfig: Option<Kubeconfig>,
     /// Responder.
-    pub answer: AnswerSettings,
+    pub answer: ServerOptions,
+    /// Address of the administration port.
+    pub server: Option<SocketAddr>,
     /// Class of the published DNSEntries; empty for those without class.
     pub dns_class: String,
     /// Namespace of the DNSEntries; `None` for all.

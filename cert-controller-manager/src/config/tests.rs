@@ -234,6 +234,16 @@ fn errors_of_the_command_line_have_one_line() {
         (vec!["--config=/nowhere.yaml"], "cannot read /nowhere.yaml"),
         (vec!["generate", "foo"], "[possible values: crds"),
         (vec!["answer"], "answer needs --dns"),
+        (vec!["--answer-ns=*.a.example"], "--answer-ns: \"*.a.example\" is a wildcard"),
+        (vec!["--answer-ns=192.0.2.1"], "--answer-ns: \"192.0.2.1\": 192.0.2.1 is an IP address"),
+        (vec!["--answer-zone=*.a.example"], "--answer-zone: \"*.a.example\" is a wildcard"),
+        (
+            vec!["--answer-mailbox=root"],
+            "--answer-mailbox: \"root\" is no mailbox: it has no domain",
+        ),
+        (vec!["--answer-ttl=3601"], "--answer-ttl: \"3601\" is no number from 0 to 3600"),
+        (vec!["--answer-rate-limit=-1"], "--answer-rate-limit: \"-1\" is no number from 0 to"),
+        (vec!["answer", "--ns=a..b"], "--ns: \"a..b\": a..b has a label"),
     ] {
         let error = refused(&arguments);
         assert!(error.contains(expected), "{arguments:?}: {error}");
@@ -346,7 +356,7 @@ fn the_long_help_contains_every_flag_once() {
         assert_eq!(shown.count(), 1, "{spelling}");
     }
     assert!(text.contains("--issuer.renewal-window=240h"), "{text}");
-    assert!(text.lines().count() < 300, "{}", text.lines().count());
+    assert!(text.lines().count() < 320, "{}", text.lines().count());
 }
 
 #[test]
@@ -364,14 +374,58 @@ fn the_version_is_printed_by_both_flags_and_the_command() {
 
 #[test]
 fn the_command_answer_has_its_own_flags() {
-    let arguments =
-        ["x", "answer", "--dns=127.0.0.1:53", "--zone", "a.example", "--zone=b.example"];
-    let Outcome::Do(Command::Answer(args)) = parse(arguments, &Environment::default()).unwrap()
-    else {
-        panic!("not the responder")
+    let required = ["x", "answer", "--dns=127.0.0.1:53", "--zone", "a.example", "--zone=b.example"];
+    let all = [
+        "--ns=dns.example.net",
+        "--mailbox=jo@example.net",
+        "--ttl=60",
+        "--rate-limit=0",
+        "--server-port-http=8080",
+    ];
+    let args = |arguments: &[&str]| match parse(arguments, &Environment::default()).unwrap() {
+        Outcome::Do(Command::Answer(args)) => args,
+        _ => panic!("not the responder"),
     };
-    assert_eq!((args.answer.listen.len(), args.answer.zones.len()), (1, 2));
-    assert_eq!((args.kubeconfig, args.dns_namespace), (None, None));
+    let plain = args(&required);
+    let zones = plain.answer.zones;
+    assert_eq!((plain.answer.listen.len(), zones.zones.len()), (1, 2));
+    assert_eq!((plain.kubeconfig, plain.dns_namespace, plain.server), (None, None, None));
+    assert_eq!(
+        (zones.server, zones.mailbox, zones.ttl, plain.answer.rate_limit),
+        (None, None, 10, 200)
+    );
+    let full = args(&[required.as_slice(), all.as_slice()].concat());
+    let zones = full.answer.zones;
+    assert_eq!(zones.server.unwrap().as_str(), "dns.example.net");
+    assert_eq!(zones.mailbox, Some("jo.example.net".parse().unwrap()));
+    assert_eq!((zones.ttl, full.answer.rate_limit), (60, 0));
+    assert_eq!(full.server.unwrap().port(), 8080);
+}
+
+#[test]
+fn the_responder_has_the_flags_of_the_command_answer_with_a_prefix() {
+    let arguments = [
+        "--answer-dns=127.0.0.1:53",
+        "--answer-zone=a.example",
+        "--answer-ns=dns.example.net",
+        "--answer-mailbox=jo@example.net",
+        "--answer-ttl=0",
+        "--answer-rate-limit=5",
+    ];
+    let answer = run(&arguments).unwrap().answer.unwrap();
+    assert_eq!(answer.zones.server.unwrap().as_str(), "dns.example.net");
+    assert_eq!(answer.zones.mailbox, Some("jo@example.net".parse().unwrap()));
+    assert_eq!((answer.zones.ttl, answer.rate_limit), (0, 5));
+}
+
+#[test]
+fn a_zone_without_room_for_default_names_needs_a_name_server_and_a_mailbox() {
+    let label = "a".repeat(61);
+    let zone = format!("--answer-zone={}", [label.as_str(); 4].join("."));
+    let error = refused(&["--answer-dns=127.0.0.1:53", &zone]);
+    assert!(error.contains("is too long: set the name server and the mailbox with"), "{error}");
+    let names = ["--answer-ns=dns.example.net", "--answer-mailbox=jo.example.net"];
+    run(&["--answer-dns=127.0.0.1:53", &zone, names[0], names[1]]).unwrap();
 }
 
 #[test]

@@ -91,7 +91,8 @@ pub async fn deploy(
     }
     let entries = async {
         if scope.responder && settings.of(Role::Dns).deploy_crds {
-            dns_entry::create_if_missing(clusters.client(Role::Dns), rules).await;
+            let flag = "--dns.disable-deploy-crds";
+            dns_entry::create_if_missing(clusters.client(Role::Dns), rules, flag).await;
         }
         Ok(())
     };
@@ -101,7 +102,8 @@ pub async fn deploy(
 
 /// Creates the definition of DNSEntry for the command `answer`, if it is missing.
 pub async fn deploy_dns_entry(client: Client) {
-    dns_entry::create_if_missing(client, &CrdSettings::default()).await;
+    let flag = "answer --disable-deploy-crds";
+    dns_entry::create_if_missing(client, &CrdSettings::default(), flag).await;
 }
 
 struct Deployment<'a> {

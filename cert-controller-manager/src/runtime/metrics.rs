@@ -8,6 +8,7 @@
 //! [`Metrics::set_issuer`]), and from the [`Limits::certificates`] Certificates that expire first.
 //! Tenants cannot create more.
 
+mod answers;
 pub mod calls;
 pub mod families;
 pub mod inventory;
@@ -29,15 +30,17 @@ use prometheus::{
 };
 use tokio::sync::watch;
 
+use self::{
+    answers::AnswerCounters,
+    issuers::{Issuers, OTHER},
+    labels::{CLASSES, METHODS, bool_word, class, method_word},
+};
 pub use self::{
+    answers::{DnsTransport, LimitedAnswer, TcpConnection},
     families::reference,
     inventory::{CertificateEntry, Inventory, SecretCounts},
     issuers::{Account, IssuerFacts},
     labels::{IssuanceResult, QueryResult, Verb},
-};
-use self::{
-    issuers::{Issuers, OTHER},
-    labels::{CLASSES, METHODS, bool_word, class, method_word},
 };
 use crate::{
     api::{IssuerKey, issuer::IssuerKind},
@@ -80,6 +83,7 @@ struct Inner {
     dns_calls: IntCounterVec,
     dns_time: HistogramVec,
     kube_calls: IntCounterVec,
+    answers: AnswerCounters,
     leader: IntGaugeVec,
 }
 
@@ -139,6 +143,7 @@ impl Metrics {
             dns_calls: families::DNS_CALLS.counters(&registry)?,
             dns_time: families::DNS_TIME.histograms(&registry)?,
             kube_calls: families::KUBE_CALLS.counters(&registry)?,
+            answers: AnswerCounters::new(&registry)?,
             leader,
             registry,
         })))
@@ -242,6 +247,21 @@ impl Metrics {
     pub fn dns_call(&self, result: QueryResult, took: Duration) {
         self.0.dns_calls.with_label_values(&[result.word()]).inc();
         self.0.dns_time.with_label_values(NONE).observe(took.as_secs_f64());
+    }
+
+    /// Counts a query to the DNS responder by the code of its answer; `None` without an answer.
+    pub fn answered(&self, transport: DnsTransport, code: Option<u16>) {
+        self.0.answers.answered(transport, code);
+    }
+
+    /// Counts an answer of the DNS responder above the rate limit.
+    pub fn answer_limited(&self, answer: LimitedAnswer) {
+        self.0.answers.limited(answer);
+    }
+
+    /// Counts a TCP connection of the DNS responder.
+    pub fn answer_connection(&self, connection: TcpConnection) {
+        self.0.answers.connection(connection);
     }
 
     /// Counts a request to an API server; `status` is `None` without a response.

@@ -1,7 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use hickory_proto::{
-    op::{Message, Query},
+    op::{Message, MessageType, Query},
     rr::{Name, RecordType},
 };
 use tokio::net::TcpSocket;
@@ -9,10 +12,13 @@ use tokio::net::TcpSocket;
 use super::*;
 use crate::{
     answer::{
-        handler::Shared,
-        zone::{Source as Entry, Table},
+        options::ZoneOptions,
+        records::{Origin, RecordKey, Source as Entry},
+        shared::Shared,
+        zone::Table,
     },
     api::ObjectKey,
+    runtime::metrics::{Limits as MetricLimits, Metrics},
 };
 
 const LIMITS: Limits = Limits {
@@ -23,14 +29,19 @@ const LIMITS: Limits = Limits {
 };
 
 async fn start(limits: Limits) -> SocketAddr {
-    let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
-    table.complete();
-    let key = ObjectKey { namespace: "ns".into(), name: "a".into() };
+    start_with(limits, Metrics::new(MetricLimits::default()).unwrap()).await
+}
+
+async fn start_with(limits: Limits, metrics: Metrics) -> SocketAddr {
+    let zones = ZoneOptions::of(vec!["acme.test".parse().unwrap()]);
+    let mut table = Table::new(&zones, &[], 1);
+    let object = ObjectKey { namespace: "ns".into(), name: "a".into() };
     let name = "_c.acme.test".parse().unwrap();
-    table.put(&key, Entry { name, values: vec!["v".to_owned()], ttl: 10 });
+    let entry = Entry { name, values: vec!["v".to_owned()], ttl: 10 };
+    table.put(&RecordKey { origin: Origin::Entries, object }, vec![entry]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, Handler::new(Arc::new(Shared::new(table))), limits));
+    tokio::spawn(serve(listener, Handler::new(Arc::new(Shared::new(table)), metrics), limits));
     address
 }
 
@@ -100,7 +111,9 @@ async fn connections_are_limited_for_each_source() {
 
 #[tokio::test]
 async fn a_new_connection_closes_the_oldest_at_the_limit() {
-    let server = start(Limits { timeout: Duration::from_secs(20), ..LIMITS }).await;
+    let metrics = Metrics::new(MetricLimits::default()).unwrap();
+    let limits = Limits { timeout: Duration::from_secs(20), ..LIMITS };
+    let server = start_with(limits, metrics.clone()).await;
     let mut held = Vec::new();
     for last in 1..=8 {
         held.push(connect(server, last).await);
@@ -109,6 +122,14 @@ async fn a_new_connection_closes_the_oldest_at_the_limit() {
     assert_eq!(ask(&mut connect(server, 9).await).await.unwrap(), 1);
     assert!(is_closed(&mut held[0]).await);
     assert_eq!(ask(&mut held[7]).await.unwrap(), 1);
+    let page = metrics.page().unwrap();
+    for line in [
+        r#"answer_tcp_connections_total{result="accepted"} 9"#,
+        r#"answer_tcp_connections_total{result="replaced"} 1"#,
+        r#"answer_queries_total{code="NOERROR",transport="tcp"} 10"#,
+    ] {
+        assert!(page.contains(line), "no {line} in {page}");
+    }
 }
 
 #[tokio::test]

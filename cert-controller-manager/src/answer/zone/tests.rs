@@ -1,20 +1,29 @@
 use super::*;
 
-fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "ns".into(), name: name.into() }
+fn key(name: &str) -> RecordKey {
+    key_from(Origin::Entries, name)
 }
 
-fn source(name: &str, ttl: u32, values: &[&str]) -> Source {
+fn key_from(origin: Origin, name: &str) -> RecordKey {
+    RecordKey { origin, object: ObjectKey { namespace: "ns".into(), name: name.into() } }
+}
+
+fn source(name: &str, ttl: u32, values: &[&str]) -> Vec<Source> {
     let values = values.iter().map(|value| (*value).to_owned()).collect();
-    Source { name: name.parse().unwrap(), values, ttl }
+    vec![Source { name: name.parse().unwrap(), values, ttl }]
+}
+
+fn options() -> ZoneOptions {
+    let zones = ["acme.test", "sub.acme.test", "far.below.acme.test"];
+    let addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap());
+    ZoneOptions {
+        addresses: addresses.to_vec(),
+        ..ZoneOptions::of(zones.map(|zone| zone.parse().unwrap()).to_vec())
+    }
 }
 
 fn empty() -> Table {
-    let zones = ["acme.test", "sub.acme.test"].map(|zone| zone.parse().unwrap());
-    let addresses = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse().unwrap());
-    let mut table = Table::new(&zones, &addresses, 100);
-    table.complete();
-    table
+    Table::new(&options(), &[], 100)
 }
 
 fn table() -> Table {
@@ -66,10 +75,15 @@ fn queries_are_answered() {
         ("acme.test.", T::NS, "NoError aa acme.test. 300 ns.acme.test.".into()),
         ("ACME.test.", T::NS, "NoError aa ACME.test. 300 ns.acme.test.".into()),
         ("acme.test.", T::TXT, nodata.clone()),
-        ("acme.test.", T::ANY, format!("NoError aa {}", soa("acme.test"))),
+        ("acme.test.", T::ANY, "NoError aa acme.test. 300 RFC8482 ".into()),
+        ("_c.a.b.acme.test.", T::ANY, "NoError aa _c.a.b.acme.test. 300 RFC8482 ".into()),
+        ("b.acme.test.", T::ANY, "NoError aa b.acme.test. 300 RFC8482 ".into()),
+        ("x.acme.test.", T::ANY, nxdomain.clone()),
         ("ns.acme.test.", T::A, "NoError aa ns.acme.test. 300 192.0.2.1".into()),
         ("ns.acme.test.", T::AAAA, "NoError aa ns.acme.test. 300 2001:db8::1".into()),
-        ("ns.acme.test.", T::TXT, nodata),
+        ("ns.acme.test.", T::TXT, nodata.clone()),
+        // Zones below a name let it exist.
+        ("below.acme.test.", T::TXT, nodata),
         // The nested zone is authoritative.
         ("x.sub.acme.test.", T::TXT, "NoError aa x.sub.acme.test. 5 v4".into()),
         ("y.sub.acme.test.", T::TXT, format!("NXDomain aa / {}", soa("sub.acme.test"))),
@@ -107,7 +121,7 @@ fn removed_entries_remove_empty_parent_names() {
     table.remove(&key("b"));
     table.remove(&key("b"));
     table.remove(&key("c"));
-    assert!(table.names.is_empty() && table.above.is_empty() && table.sources.is_empty());
+    assert!(table.records.is_empty());
 }
 
 #[test]
@@ -126,13 +140,93 @@ fn only_changes_increase_the_serial() {
 }
 
 #[test]
-fn no_name_is_absent_before_the_entries_are_complete() {
-    let mut table = Table::new(&["acme.test".parse().unwrap()], &[], 1);
+fn no_name_is_absent_before_all_origins_are_complete() {
+    let mut table = Table::new(&options(), &[Origin::Entries, Origin::Orders], 1);
     assert_eq!(ask(&table, "a.acme.test.", RecordType::TXT), "ServFail");
     table.put(&key("a"), source("a.acme.test", 1, &["v"]));
     assert_eq!(ask(&table, "a.acme.test.", RecordType::TXT), "NoError aa a.acme.test. 1 v");
-    table.complete();
+    table.complete(Origin::Entries);
+    assert_eq!(ask(&table, "b.acme.test.", RecordType::TXT), "ServFail");
+    table.complete(Origin::Orders);
+    assert!(table.is_complete());
     assert!(ask(&table, "b.acme.test.", RecordType::TXT).starts_with("NXDomain"));
+}
+
+#[test]
+fn objects_of_all_origins_publish_values_at_several_names() {
+    let mut table = empty();
+    let order = key_from(Origin::Orders, "a");
+    let sources = ["x", "y", "x"].map(|name| source(&format!("{name}.acme.test"), 9, &[name]));
+    table.put(&order, sources.concat());
+    table.put(&key("a"), source("x.acme.test", 5, &["entry"]));
+    let both = "NoError aa x.acme.test. 5 entry x.acme.test. 5 x";
+    assert_eq!(ask(&table, "x.acme.test.", RecordType::TXT), both);
+    assert_eq!(ask(&table, "y.acme.test.", RecordType::TXT), "NoError aa y.acme.test. 9 y");
+    assert_eq!(table.keys(Origin::Orders), std::slice::from_ref(&order.object));
+    table.put(&order, source("y.acme.test", 9, &["y2"]));
+    assert_eq!(ask(&table, "y.acme.test.", RecordType::TXT), "NoError aa y.acme.test. 9 y2");
+    let entry = "NoError aa x.acme.test. 5 entry";
+    assert_eq!(ask(&table, "x.acme.test.", RecordType::TXT), entry);
+    table.put(&order, vec![]);
+    table.remove(&key("a"));
+    assert!(table.records.is_empty());
+}
+
+#[test]
+fn a_name_server_outside_the_zones_has_no_addresses_here() {
+    let options = ZoneOptions {
+        server: Some("dns.elsewhere.test".parse().unwrap()),
+        mailbox: Some("jo.doe@elsewhere.test".parse().unwrap()),
+        ..options()
+    };
+    let table = Table::new(&options, &[], 1);
+    let soa = r"acme.test. 5 dns.elsewhere.test. jo\.doe.elsewhere.test. 1 3600 600 86400 5";
+    for (name, kind, want) in [
+        ("acme.test.", RecordType::NS, "NoError aa acme.test. 300 dns.elsewhere.test.".to_owned()),
+        ("acme.test.", RecordType::SOA, format!("NoError aa {soa}")),
+        ("ns.acme.test.", RecordType::A, format!("NXDomain aa / {soa}")),
+        ("dns.elsewhere.test.", RecordType::A, "Refused".to_owned()),
+    ] {
+        assert_eq!(ask(&table, name, kind), want, "{name} {kind}");
+    }
+    let reply = table.answer(&Name::from_ascii("acme.test.").unwrap(), RecordType::NS);
+    assert!(reply.additional.is_empty());
+}
+
+#[test]
+fn one_name_server_may_serve_all_zones() {
+    let server = Some("a.b.sub.acme.test".parse().unwrap());
+    let table = Table::new(&ZoneOptions { server, ..options() }, &[], 1);
+    let name = |text: &str| Name::from_ascii(text).unwrap();
+    for zone in ["acme.test.", "sub.acme.test."] {
+        let reply = table.answer(&name(zone), RecordType::NS);
+        assert_eq!(reply.additional.len(), 2, "{zone}");
+        assert_eq!(reply.additional[0].name, name("a.b.sub.acme.test."));
+    }
+    let address = "NoError aa a.b.sub.acme.test. 300 192.0.2.1";
+    assert_eq!(ask(&table, "a.b.sub.acme.test.", RecordType::A), address);
+    assert!(ask(&table, "b.sub.acme.test.", RecordType::A).starts_with("NoError aa /"));
+    assert!(ask(&table, "ns.acme.test.", RecordType::A).starts_with("NXDomain aa /"));
+}
+
+#[test]
+fn the_ttl_of_values_is_limited_and_that_of_absence_is_half_of_it() {
+    for (configured, of_entry, value, negative) in [
+        (10, 120, 10, 5),
+        (10, 3, 3, 5),
+        (0, 120, 0, 0),
+        (1, 120, 1, 1),
+        (9_999, 9_999, 3600, 1800),
+    ] {
+        let mut table = Table::new(&ZoneOptions { ttl: configured, ..options() }, &[], 1);
+        table.put(&key("a"), source("a.acme.test", of_entry, &["v"]));
+        let want = format!("NoError aa a.acme.test. {value} v");
+        assert_eq!(ask(&table, "a.acme.test.", RecordType::TXT), want);
+        let absent = ask(&table, "b.acme.test.", RecordType::TXT);
+        let want = format!("NXDomain aa / acme.test. {negative} ns.acme.test. ");
+        assert!(absent.starts_with(&want), "{absent}");
+        assert!(absent.ends_with(&format!(" {negative}")), "{absent}");
+    }
 }
 
 #[test]

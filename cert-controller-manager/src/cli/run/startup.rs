@@ -122,17 +122,17 @@ fn check(identity: &Identity, clusters: &Clusters) -> anyhow::Result<()> {
 
 /// Starts the embedded responder. If it fails, the process ends.
 fn answer(context: &Context, tasks: &mut Tasks) {
-    let Some(answer) = context.settings.answer.clone() else { return };
+    let Some(server) = context.settings.answer.clone() else { return };
+    let table = answer::table(&server.zones, &[answer::Origin::Entries]);
     let options = answer::Options {
-        listen: answer.listen,
-        zones: answer.zones,
+        server,
         class: context.settings.dns.class.clone().unwrap_or_default(),
         namespace: context.settings.dns.namespace.clone(),
-        addresses: answer.addresses,
     };
     let client = context.clusters.dns.0.clone();
+    let metrics = context.metrics.clone();
     tasks.try_run("DNS responder", async move {
-        Ok(answer::run(options, client, CancellationToken::new()).await?)
+        Ok(answer::run(options, table, client, metrics, CancellationToken::new()).await?)
     });
 }
 

@@ -9,7 +9,7 @@ use std::{
 use cert_lib::{model::name::DnsName, net::cidr::Cidr, solve::dns01::Nameserver};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::duration;
+use crate::{answer::Mailbox, config::duration};
 
 /// The type of a value. Some have a name for the value in the help.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +49,10 @@ pub enum Kind {
     Zones,
     /// An IP address; the flag may be repeated.
     Addresses,
+    /// The name of a host.
+    Host,
+    /// An email address, or the DNS name for one.
+    Mailbox,
 }
 
 /// Any non-negative number.
@@ -71,6 +75,8 @@ impl Kind {
             Self::Sockets => "ADDRESS:PORT",
             Self::Zones => "ZONE",
             Self::Addresses => "IP",
+            Self::Host => "HOST",
+            Self::Mailbox => "EMAIL",
         }
     }
 
@@ -93,7 +99,9 @@ impl Kind {
             | Self::LogLevel
             | Self::Sockets
             | Self::Zones
-            | Self::Addresses => "string",
+            | Self::Addresses
+            | Self::Host
+            | Self::Mailbox => "string",
         }
     }
 
@@ -136,8 +144,13 @@ impl Kind {
             Self::LogLevel => log_filter(text).map(drop),
             Self::Sockets => is::<SocketAddr>(text)
                 .map_err(|_| format!("{text:?} is no ADDRESS:PORT, such as 0.0.0.0:53")),
-            Self::Zones => is::<DnsName>(text).map_err(|why| format!("{text:?}: {why}")),
+            Self::Zones | Self::Host => match text.parse::<DnsName>() {
+                Ok(name) if name.is_wildcard() => Err(format!("{text:?} is a wildcard")),
+                Ok(_) => Ok(()),
+                Err(why) => Err(format!("{text:?}: {why}")),
+            },
             Self::Addresses => is::<IpAddr>(text).map_err(|_| format!("{text:?} is no IP address")),
+            Self::Mailbox => is::<Mailbox>(text),
         }
     }
 }

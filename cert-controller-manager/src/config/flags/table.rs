@@ -11,13 +11,16 @@ use super::{
     },
     kind::{
         Kind::{
-            Addresses, Bool, Duration, Kubeconfig, List, LogLevel, Nameservers, Number, Path,
-            Paths, Ranges, Sockets, Text, Word, Zones,
+            Addresses, Bool, Duration, Host, Kubeconfig, List, LogLevel, Mailbox, Nameservers,
+            Number, Path, Paths, Ranges, Sockets, Text, Word, Zones,
         },
         NUMBER,
     },
 };
-use crate::config::controllers::{self, SourceController};
+use crate::{
+    answer::ttl::MAX_TTL,
+    config::controllers::{self, SourceController},
+};
 
 /// Flags of the manager.
 pub const MANAGER: &[Flag] = &[
@@ -156,11 +159,13 @@ pub const MANAGER: &[Flag] = &[
     .ours()
     .common(),
     flag("answer-address", Addresses, Responder, ANSWER_ADDRESS).ours(),
+    flag("answer-ns", Host, Responder, ANSWER_NS).unset("ns.<zone>").ours(),
+    flag("answer-mailbox", Mailbox, Responder, ANSWER_MAILBOX).unset("hostmaster.<zone>").ours(),
+    flag("answer-ttl", TTL, Responder, ANSWER_TTL).default("10").ours(),
+    flag("answer-rate-limit", RATE, Responder, ANSWER_RATE_LIMIT).default("200").ours(),
     //
-    flag("server-port-http", Number { least: 0, most: 65_535 }, Server, PORT)
-        .unset("no server")
-        .common(),
-    flag("bind-address-http", Text("IP"), Server, "Address of the HTTP server").unset("all"),
+    flag("server-port-http", TCP_PORT, Server, PORT).unset("no server").common(),
+    flag("bind-address-http", Text("IP"), Server, BIND_ADDRESS).unset("all"),
     flag("metrics-authorization", Bool, Server, METRICS_AUTHORIZATION).default("false").ours(),
     flag("metrics-per-certificate", NUMBER, Server, PER_CERTIFICATE).default("10000").ours(),
     flag("cpuprofile", Path, Server, "Write a CPU profile to this file"),
@@ -228,11 +233,17 @@ pub const ANSWER: &[Flag] = &[
         .ours()
         .common(),
     flag("answer-address", Addresses, General, ANSWER_ADDRESS).ours().common(),
+    flag("ns", Host, General, ANSWER_NS).unset("ns.<zone>").ours().common(),
+    flag("mailbox", Mailbox, General, ANSWER_MAILBOX).unset("hostmaster.<zone>").ours().common(),
+    flag("ttl", TTL, General, ANSWER_TTL).default("10").ours().common(),
+    flag("rate-limit", RATE, General, ANSWER_RATE_LIMIT).default("200").ours().common(),
     flag("dns-class", Text("CLASS"), General, ANSWER_CLASS).unset("those without").common(),
     flag("dns-namespace", Text("NAMESPACE"), General, "Namespace of the DNSEntries")
         .unset("all")
         .common(),
     flag("disable-deploy-crds", Bool, General, NO_ENTRY_CRD).default("false").ours().common(),
+    flag("server-port-http", TCP_PORT, General, PORT).unset("no server").common(),
+    flag("bind-address-http", Text("IP"), General, BIND_ADDRESS).unset("all").common(),
     LOG_LEVEL,
     LOG_FORMAT,
 ];
@@ -253,6 +264,9 @@ const CONTROLLERS_ALL: &[&str] = &controllers::NAMES;
 const CLUSTERS: &[&str] = &["kubeconfig", "source", "dns", "target"];
 const PERCENTAGE: super::Kind = Number { least: 1, most: 99 };
 const POSITIVE: super::Kind = Number { least: 1, most: u32::MAX };
+const TCP_PORT: super::Kind = Number { least: 0, most: 65_535 };
+const TTL: super::Kind = Number { least: 0, most: MAX_TTL };
+const RATE: super::Kind = Number { least: 0, most: 1_000_000 };
 
 const LEVELS: &str = "error, warn, info, debug or trace, or a filter such as \
      info,kube_client=debug";
@@ -318,6 +332,14 @@ const ANSWER_DNS: &str = "Answer DNS queries for challenge records on this addre
      TCP; may be repeated";
 const ANSWER_ADDRESS: &str = "Public address of the responder, which its zones have as address of \
      the name server; may be repeated";
+const ANSWER_NS: &str =
+    "Host name of the name server, in NS and SOA records; it may be outside the zones";
+const ANSWER_MAILBOX: &str = "Mailbox in SOA records, such as hostmaster@example.org";
+const ANSWER_TTL: &str =
+    "Maximum TTL of challenge records in seconds; negative answers have half of it";
+const ANSWER_RATE_LIMIT: &str = "Maximum number of answers over UDP per second to a network of clients \
+     (IPv4 /24, IPv6 /56), after five times as many at once; 0 is no limit";
+const BIND_ADDRESS: &str = "Address of the HTTP server";
 const ANSWER_CLASS: &str = "Class annotation of the published DNSEntries";
 const PORT: &str = "Port of /healthz, /readyz and /metrics; 0 disables the server";
 const PER_CERTIFICATE: &str = "Maximum number of Certificates with their own series in the metrics";

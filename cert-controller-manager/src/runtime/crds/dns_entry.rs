@@ -18,8 +18,8 @@ use crate::{
 pub(super) const NAME: &str = "dnsentries.dns.gardener.cloud";
 
 /// Creates the definition if it is missing. Only challenges depend on it, so a failure is logged and
-/// does not stop the process.
-pub(super) async fn create_if_missing(client: Client, rules: &CrdSettings) {
+/// does not stop the process. The message has the `flag` that disables this.
+pub(super) async fn create_if_missing(client: Client, rules: &CrdSettings, flag: &str) {
     let definition = match definition(rules) {
         Ok(definition) => definition,
         Err(error) => return tracing::error!("cannot build the CRD {NAME}: {error}"),
@@ -46,8 +46,7 @@ pub(super) async fn create_if_missing(client: Client, rules: &CrdSettings) {
             Err(kube::Error::Api(status)) if is_final(status.code) => {
                 return tracing::warn!(
                     "cannot get or create the CRD {NAME} in the dns cluster: {}; grant the \
-                     role dns-definitions, or install external-dns-management and set \
-                     --dns.disable-deploy-crds",
+                     role dns-definitions, or apply the CRD yourself and start with {flag}",
                     status.message
                 );
             }

@@ -217,6 +217,26 @@ pub(super) const KUBE_CALLS: Family = counter(
      status: 2xx, 3xx, 4xx, 5xx, or error without a response.",
 );
 
+// The DNS responder.
+pub(super) const ANSWERED: Family = counter(
+    "cert_management_answer_queries_total",
+    &["transport", "code"],
+    "Queries to the DNS responder by transport (udp, tcp) and response code: NOERROR, NXDOMAIN, REFUSED, \
+     FORMERR, NOTIMP, BADVERS, SERVFAIL, or none for messages that are no queries.",
+);
+pub(super) const ANSWERS_LIMITED: Family = counter(
+    "cert_management_answer_limited_total",
+    &["action"],
+    "Answers of the DNS responder above --answer-rate-limit: dropped, or truncated, which lets the \
+     client repeat its query over TCP.",
+);
+pub(super) const ANSWER_CONNECTIONS: Family = counter(
+    "cert_management_answer_tcp_connections_total",
+    &["result"],
+    "TCP connections of the DNS responder: accepted, replaced (closed for a new one at the limit), \
+     failed (could not be accepted).",
+);
+
 // The manager.
 pub(super) const REACHABLE: Family = gauge(
     "cert_management_cluster_reachable",
@@ -271,6 +291,9 @@ pub const ALL: &[&Family] = &[
     &DNS_CALLS,
     &DNS_TIME,
     &KUBE_CALLS,
+    &ANSWERED,
+    &ANSWERS_LIMITED,
+    &ANSWER_CONNECTIONS,
     &REACHABLE,
     &LEADER,
     &QUEUE_DEPTH,

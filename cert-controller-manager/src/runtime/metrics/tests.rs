@@ -77,6 +77,11 @@ fn filled() -> Metrics {
     metrics.acme_call("elsewhere", &Method::TRACE, None, soon);
     metrics.dns_call(QueryResult::Found, soon);
     metrics.kube_call(Role::Target, Verb::Patch, Some(StatusCode::OK));
+    for code in [None, Some(0), Some(3), Some(16), Some(4095)] {
+        metrics.answered(DnsTransport::Udp, code);
+    }
+    metrics.answer_limited(LimitedAnswer::Truncated);
+    metrics.answer_connection(TcpConnection::Failed);
     for (role, reachability) in [
         (Role::Default, Reachability::Reachable),
         (Role::Source, Reachability::Unknown),
@@ -109,6 +114,13 @@ cert_management_acme_request_seconds_count{{server="ca.example:14000"}} 1
 cert_management_acme_request_seconds_count{{server="other"}} 1
 cert_management_acme_requests_total{{code="2xx",method="POST",server="ca.example:14000"}} 1
 cert_management_acme_requests_total{{code="error",method="other",server="other"}} 1
+cert_management_answer_limited_total{{action="truncated"}} 1
+cert_management_answer_queries_total{{code="BADVERS",transport="udp"}} 1
+cert_management_answer_queries_total{{code="NOERROR",transport="udp"}} 1
+cert_management_answer_queries_total{{code="NXDOMAIN",transport="udp"}} 1
+cert_management_answer_queries_total{{code="none",transport="udp"}} 1
+cert_management_answer_queries_total{{code="other",transport="udp"}} 1
+cert_management_answer_tcp_connections_total{{result="failed"}} 1
 cert_management_build_info{{version="{version}"}} 1
 cert_management_cert_entries{{issuer="",issuertype=""}} 1
 cert_management_cert_entries{{issuer="ca",issuertype="acme"}} 2
