@@ -89,7 +89,7 @@ impl Controller {
         let lookup = self.issuers.lookup(&pass.observed.issuer.key);
         match (lookup, self.orders.get(pass.key)) {
             (Lookup::Ready { issuer, .. }, Some(order)) => {
-                self.advance_order(pass, issuer, request, Source::Stored(order)).await
+                self.advance_order(pass, issuer, request, Source::Stored(Box::new(order))).await
             }
             _ => Ok(Step::Again),
         }

@@ -41,7 +41,7 @@ pub(super) enum Source {
     /// A new one, with its permit.
     New(Permit),
     /// The stored one.
-    Stored(Order),
+    Stored(Box<Order>),
 }
 
 #[async_trait]
@@ -142,7 +142,7 @@ impl Controller {
     ) -> kube::Result<Step> {
         let (order, permit) = match source {
             Source::New(permit) => (None, Some(permit)),
-            Source::Stored(order) => (Some(order), None),
+            Source::Stored(order) => (Some(*order), None),
         };
         let issuer = PassIssuer { controller: self, pass, issuer };
         let mut orders = PassOrder { controller: self, pass, order, permit };

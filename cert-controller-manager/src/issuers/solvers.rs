@@ -70,19 +70,18 @@ impl Controller {
         }
         if solvers.len() > MAX_SOLVERS {
             let count = solvers.len();
-            return Err(invalid(format!("there are {count}: use at most {MAX_SOLVERS}")));
+            return Err(invalid(&format!("there are {count}: use at most {MAX_SOLVERS}")));
         }
         let mut routes = Vec::new();
         let mut digest = serde_json::to_string(solvers).unwrap_or_default();
         for (at, solver) in solvers.iter().enumerate() {
-            let dns01 = solver
-                .dns01
-                .as_ref()
-                .ok_or_else(|| invalid(format!("entry {at} has no dns01: set one solver in it")))?;
+            let dns01 = solver.dns01.as_ref().ok_or_else(|| {
+                invalid(&format!("entry {at} has no dns01: set one solver in it"))
+            })?;
             let credential = self.credential(key, issuer, dns01).await?;
             digest.push_str(&credential_text(credential.as_ref()));
             let route = self.route(key, solver, dns01, credential, common.as_ref());
-            routes.push(route.map_err(|why| invalid(format!("entry {at}: {why}")))?);
+            routes.push(route.map_err(|why| invalid(&format!("entry {at}: {why}")))?);
         }
         let digest = cert_lib::model::request::digest(digest.as_bytes());
         Ok(BuiltSolvers { routes: SolverRoutes(routes), digest })
@@ -160,7 +159,7 @@ impl Controller {
     ) -> Result<Option<Result<Credential, String>>, IssuerError> {
         let Some(reference) = dns01.credential() else { return Ok(None) };
         if reference.name.is_empty() || reference.key.is_empty() {
-            return Err(invalid("a reference to a Secret needs name and key".to_owned()));
+            return Err(invalid("a reference to a Secret needs name and key"));
         }
         let namespace = issuer.namespace().unwrap_or_default();
         let api: Api<Secret> = Api::namespaced(self.client(key).clone(), &namespace);
@@ -239,7 +238,7 @@ fn time(what: &str, text: Option<&str>) -> Result<Option<SignedDuration>, String
     Ok(Some(time))
 }
 
-fn invalid(why: String) -> IssuerError {
+fn invalid(why: &str) -> IssuerError {
     IssuerError::InvalidConfig(format!("spec.acme.solvers: {why}"))
 }
 

@@ -1,7 +1,7 @@
 //! Records that could not be removed: their server did not answer, or refused. They are removed
 //! later, also after the order, the Certificate and the issuer are gone.
 //!
-//! In memory: a restart forgets them. The values of a finished order are useless to anybody.
+//! In memory: a restart forgets them. The values of a finished order prove nothing.
 
 use std::{sync::Arc, time::Duration};
 

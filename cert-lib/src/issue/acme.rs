@@ -1,6 +1,6 @@
 //! Certificates from an ACME CA (RFC 8555).
 //!
-//! The order at the CA is the truth, [`Durable`](crate::issue::progress::Durable) is what it takes to find it again and to use its
+//! The order at the CA is the truth, [`Durable`] is what it takes to find it again and to use its
 //! certificate, and everything else in a [`Progress`] is a cache. What to do next is decided in
 //! [`crate::acme::order`]; this takes the steps until there is something to wait for. Not here: when
 //! to try again ([`driver`](crate::issue::driver)), how many orders run at once, and who publishes
@@ -30,6 +30,7 @@ use crate::{
     issue::{
         Advance, Capabilities, CleanupError, Disposition, IssueError, Issuer, Phase, Progress,
         RenewalInfo, RenewalInfoError, RetrySchedule, RevocationReason, RevokeError,
+        progress::Durable,
     },
     model::{bundle::Bundle, cert_id::CertId, request::Request},
     solve::{Owner, Proof},
@@ -41,7 +42,7 @@ use self::steps::{Running, cleanup_by_name};
 impl AcmeIssuer {
     /// Continues an order until there is something to wait for.
     async fn resume(&self, request: &Request, progress: Progress) -> Result<Advance, IssueError> {
-        let Progress { mut durable, view } = progress;
+        let Progress { durable, view } = progress;
         if durable.fingerprint != request.fingerprint {
             return Err(failure::gone("the running order is for another request"));
         }
@@ -61,10 +62,9 @@ impl AcmeIssuer {
         match running.run_steps(&mut view).await {
             Ok(Pause::Issued(bundle)) => Ok(Advance::Issued(*bundle)),
             Ok(Pause::Store(proofs)) => {
-                durable.proofs = proofs;
-                let (doing, until) = (Phase::Ordered, self.clock.now());
-                let progress = Progress { durable, view: Some(view) };
-                Ok(Advance::Waiting { progress, doing, until })
+                let progress =
+                    Progress { durable: Durable { proofs, ..durable }, view: Some(view) };
+                Ok(Advance::Waiting { progress, doing: Phase::Ordered, until: self.clock.now() })
             }
             Ok(Pause::Waiting(doing, until)) => Ok(Advance::Waiting {
                 progress: Progress { durable, view: Some(view) },

@@ -122,7 +122,7 @@ fn every_changed_byte_of_an_answer_is_noticed() {
 }
 
 #[test]
-fn wrong_signatures_keys_and_times_are_told_apart() {
+fn wrong_signatures_keys_and_times_are_distinguished() {
     let (algorithm, of_question, of_answer) = ALGORITHM_AND_MACS[2];
     let key = key(algorithm);
     let good = answer(algorithm, of_answer, |_| {});
