@@ -223,6 +223,17 @@ impl ProgressStore {
         }
     }
 
+    /// Lets the orders of an issuer go on at once: an operator may have corrected what they wait for.
+    /// Orders of a tenant's issuer keep their waits.
+    pub fn end_waits(&self, issuer: &IssuerKey) {
+        if matches!(issuer, IssuerKey::Target(_)) {
+            return;
+        }
+        for order in self.lock().values_mut().filter(|order| order.issuer == *issuer) {
+            order.transient_error = None;
+        }
+    }
+
     /// Keeps a wait that the CA asks for. A long one is stored, too, for the next process.
     pub async fn record_wait(&self, key: &CertificateKey, wait: Backoff) {
         self.record_error(key, wait);

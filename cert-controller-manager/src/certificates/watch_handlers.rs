@@ -21,6 +21,7 @@ impl Controller {
     /// An issuer has changed. Queues Certificates that are not ready and use it or have no issuer
     /// reference.
     pub fn issuer_changed(&self, key: &IssuerKey) {
+        self.orders.end_waits(key);
         self.wake_unready(|_, certificate| {
             let reference = certificate.spec.issuer_ref.as_ref().filter(|it| !it.name.is_empty());
             reference.is_none() || self.select_issuer(certificate).key == *key

@@ -212,9 +212,9 @@ impl SolverEntry for DnsServerSolver {
     fn solver(&self, propagation: Option<&Arc<Propagation>>) -> Arc<dyn Solver> {
         match (&self.solver, propagation) {
             (Ok(solver), Some(propagation)) => {
-                Arc::new(solver.with_propagation(propagation.clone()))
+                Arc::new(Patient(solver.with_propagation(propagation.clone())))
             }
-            (Ok(solver), None) => Arc::new(solver.clone()),
+            (Ok(solver), None) => Arc::new(Patient(solver.clone())),
             (Err(why), _) => Arc::new(NoCredential(format!("solver {}: {why}", self.name))),
         }
     }
@@ -225,6 +225,43 @@ impl SolverEntry for DnsServerSolver {
             solver.forget(owner);
         }
         Ok(())
+    }
+}
+
+/// Lets orders wait for an operator who corrects a credential or a server: a failed order would
+/// count at the CA, and the next one could be placed only after its back-off.
+struct Patient(DnsRecordsSolver);
+
+impl Patient {
+    fn wait<T>(outcome: Result<T, SolveError>) -> Result<T, SolveError> {
+        outcome.map_err(|error| SolveError::Unavailable(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Solver for Patient {
+    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        self.0.follow(challenge).await
+    }
+
+    async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        Self::wait(self.0.present(owner, proofs).await)
+    }
+
+    async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
+        Self::wait(self.0.ready(owner, proofs).await)
+    }
+
+    async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
+        self.0.cleanup(owner, proofs).await
+    }
+
+    fn propagation_timeout(&self, proofs: &[Proof], default: SignedDuration) -> SignedDuration {
+        self.0.propagation_timeout(proofs, default)
+    }
+
+    fn stores_proofs(&self) -> bool {
+        true
     }
 }
 
