@@ -25,7 +25,7 @@ test: controlplane tools ## All tests: units, protocol, end to end
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: bench
-bench: controlplane ## Issues N certificates (200), compares with a bare loop; SCALE=10000: memory of each
+bench: controlplane ## Issues N certificates (200), compares with a bare loop; SCALE=10000: memory of each; RESPONDER=1: DNS
 	$(CARGO) build --release --package cert-controller-manager --package tests --bin cert-controller-manager --bin bench
 	@target/release/bench
 

@@ -30,6 +30,7 @@ pub mod pebble;
 pub mod powerdns;
 pub mod processes;
 pub mod proxy;
+pub mod responder_bench;
 pub mod scrape;
 pub mod stall_detector;
 pub mod steady;

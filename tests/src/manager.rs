@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{locate, processes::Process};
+use crate::{
+    locate,
+    processes::{Process, output},
+};
 
 /// Options of the manager.
 #[derive(Clone, Debug)]
@@ -71,6 +74,20 @@ impl Manager {
     /// # Errors
     /// It has not been built.
     pub fn answer(kubeconfig: &Path, port: u16, zone: &str, logs: &Path) -> Result<Self> {
+        Self::answer_with(kubeconfig, port, zone, &[], logs)
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// It has not been built.
+    pub fn answer_with(
+        kubeconfig: &Path,
+        port: u16,
+        zone: &str,
+        arguments: &[String],
+        logs: &Path,
+    ) -> Result<Self> {
         let mut command = Command::new(locate::manager()?);
         command.arg("answer").arg("--kubeconfig").arg(kubeconfig).args([
             "--dns",
@@ -78,6 +95,7 @@ impl Manager {
             "--zone",
             zone,
         ]);
+        command.args(arguments);
         Ok(Self { process: Process::spawn("answer", &mut command, logs)? })
     }
 
@@ -127,6 +145,17 @@ impl Manager {
     /// The status cannot be read.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.process.ended()
+    }
+
+    /// Runs all its threads on one processor.
+    ///
+    /// # Errors
+    /// The tool `taskset` is missing, or there is no such processor.
+    pub fn pin(&self, processor: usize) -> Result<()> {
+        let (processor, pid) = (processor.to_string(), self.process.pid().to_string());
+        let output = output(Command::new("taskset").args(["-a", "-c", "-p", &processor, &pid]))?;
+        ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Its log of this and earlier processes of the same test environment.

@@ -79,3 +79,50 @@ fn respond(
 const BATCH: usize = 32;
 /// Delay after a failed read.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::{
+        op::{Message, Query},
+        rr::{Name, RecordType},
+    };
+
+    use super::*;
+    use crate::{
+        answer::{options::ZoneOptions, shared::Shared, zone::Table},
+        runtime::metrics::{Limits, Metrics},
+    };
+
+    #[test]
+    fn answers_above_the_limit_of_a_network_are_truncated_or_dropped_and_counted() {
+        let zones = ZoneOptions::of(vec!["acme.test".parse().unwrap()]);
+        let table = Arc::new(Shared::new(Table::new(&zones, &[], 1)));
+        let metrics = Metrics::new(Limits::default()).unwrap();
+        let handler = Handler::new(table, metrics.clone());
+        let limiter = RateLimiter::new(1);
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii("acme.test.").unwrap(), RecordType::SOA));
+        let query = query.to_vec().unwrap();
+        let mut answer = Vec::new();
+        let mut ask = |client: &str| {
+            let client = client.parse().unwrap();
+            respond(&handler, &limiter, &query, client, &mut answer)
+                .then(|| Message::from_vec(&answer).unwrap().answers.len())
+        };
+        let asked: Vec<_> =
+            (1..=9).map(|host| ask(&format!("192.0.2.{host}:{}", 50 + host))).collect();
+        let one = Some(1);
+        assert_eq!(asked, [one, one, one, one, one, None, Some(0), None, Some(0)]);
+        assert_eq!(ask("198.51.100.1:53"), one, "another network");
+        assert_eq!(ask("[::1]:53"), one, "loopback");
+        assert_eq!(ask("198.51.100.1:0"), None);
+        let page = metrics.page().unwrap();
+        for line in [
+            r#"answer_limited_total{action="dropped"} 2"#,
+            r#"answer_limited_total{action="truncated"} 2"#,
+            r#"answer_queries_total{code="NOERROR",transport="udp"} 9"#,
+        ] {
+            assert!(page.contains(line), "no {line} in {page}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! `N` certificates (200 by default) are created, and the clock runs until the last Secret is
 //! written. Then a plain loop sends the same ACME requests and API writes: the baseline.
 //!
+//! `make bench RESPONDER=1` measures the DNS responder instead.
 //! `make bench SCALE=10000` measures the memory of that many steady certificates instead.
 
 use std::{
@@ -25,6 +26,7 @@ use tests::{
     metrics::Writes,
     namespace::Namespace,
     pebble::{Pebble, PebbleOptions},
+    responder_bench::Responder,
     run, steady,
     test_env::{TestEnv, TestEnvOptions},
 };
@@ -32,14 +34,19 @@ use tests::{
 /// Memory of one steady certificate with its Secret, of 10,000.
 const MAX_BYTES: f64 = 5.0 * 1024.0;
 const DEADLINE: Duration = Duration::from_secs(300);
+/// Published names, queries, and mutated datagrams of the benchmark of the responder.
+const RESPONDER_ENTRIES: usize = 100;
+const DNSPERF_SECONDS: u32 = 10;
+const MUTATED: usize = 1_000_000;
 /// Requests in flight of a `kubectl create` with many files, and parallel certificates of the
 /// baseline.
 const CONCURRENCY: usize = 20;
 
 fn main() -> ExitCode {
-    let ended = match env::var("SCALE") {
-        Ok(count) => run(scale(count)).map_err(anyhow::Error::from),
-        Err(_) => run(bench()).map_err(anyhow::Error::from),
+    let ended = match (env::var("SCALE"), env::var("RESPONDER")) {
+        (Ok(count), _) => run(scale(count)).map_err(anyhow::Error::from),
+        (_, Ok(_)) => run(responder()).map_err(anyhow::Error::from),
+        (Err(_), Err(_)) => run(bench()).map_err(anyhow::Error::from),
     };
     let cleaned = janitor::finish();
     match ended.and_then(|value| cleaned.map(|()| value)) {
@@ -50,6 +57,27 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+async fn responder() -> Result<bool> {
+    line("==> starting the responder on one processor")?;
+    let responder = Responder::start(RESPONDER_ENTRIES).await?;
+    responder.pin(0)?;
+    line("==> querying it with dnsperf")?;
+    let rate = responder.queries_per_second(DNSPERF_SECONDS)?;
+    line(&format!("==> sending {MUTATED} mutated datagrams"))?;
+    let began = Instant::now();
+    let flood = responder.flood(MUTATED).await?;
+    line(&format!("\n{} of {MUTATED} answered in {:.1?}\n", flood.answered, began.elapsed()))?;
+    let kib = flood.growth as f64 / 1024.0;
+    let passed = [
+        limit("queries per second on a core", rate, Limit::AtLeast(20_000.0))?,
+        limit("amplification, one value", responder.amplification().await?, Limit::AtMost(5.0))?,
+        limit("amplification, mutated queries", flood.amplification, Limit::AtMost(10.0))?,
+        limit("growth of memory, KiB", kib, Limit::AtMost(1024.0))?,
+    ];
+    Ok(passed.iter().all(|passed| *passed))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
