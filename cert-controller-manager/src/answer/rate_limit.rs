@@ -68,7 +68,7 @@ impl RateLimiter {
         // The closure never returns `None`, so this cannot fail.
         let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
             let (paid, truncate) = ((state >> 1).max(now), state & 1);
-            let (next, truncate_next) = if paid - now < BURST_SECONDS * SECOND {
+            let (next, truncate_next) = if paid - now + self.interval <= BURST_SECONDS * SECOND {
                 allowance = Allowance::Answer;
                 (paid + self.interval, truncate)
             } else if truncate == 1 {
