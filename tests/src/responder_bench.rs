@@ -30,6 +30,8 @@ pub const DEFINITION: &str = "dnsentries.dns.gardener.cloud";
 const SOON: Duration = Duration::from_secs(60);
 /// Datagrams between two answered queries: fewer than the kernel buffers for a socket.
 const WINDOW: usize = 64;
+/// One of so many queries may be lost.
+const MAX_LOSS: u64 = 10_000;
 
 /// A stand-alone responder with published entries. It ends when dropped.
 pub struct Responder {
@@ -124,10 +126,10 @@ impl Responder {
     }
 
     /// Sends queries with dnsperf on the second processor for some seconds: existing names, absent names,
-    /// and the apex. All must be answered.
+    /// and the apex. UDP may lose a few of a million at full load.
     ///
     /// # Errors
-    /// dnsperf is missing, or queries are lost.
+    /// dnsperf is missing, or more than one of 10,000 queries is lost.
     pub fn queries_per_second(&self, seconds: u32) -> Result<f64> {
         let dnsperf = locate::tool("dnsperf")?;
         let mut lines = String::new();
@@ -148,8 +150,11 @@ impl Responder {
             let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
             line.and_then(|line| line.split_whitespace().next()).map(str::to_owned)
         };
-        let lost = field("Queries lost:").context("dnsperf reports no losses")?;
-        ensure!(lost == "0", "{lost} queries were lost: {text}");
+        let count = |name: &str| -> Result<u64> {
+            Ok(field(name).with_context(|| format!("dnsperf reports no {name}"))?.parse()?)
+        };
+        let (sent, lost) = (count("Queries sent:")?, count("Queries lost:")?);
+        ensure!(lost <= sent / MAX_LOSS, "{lost} queries were lost: {text}");
         Ok(field("Queries per second:").context("dnsperf reports no rate")?.parse()?)
     }
 
