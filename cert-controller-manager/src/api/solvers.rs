@@ -184,3 +184,45 @@ impl Dns01Spec {
         power_dns.or(rfc2136)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn blocks(text: &str) -> Vec<Value> {
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+        blocks.map(|block| serde_yaml::from_str(block).unwrap()).collect()
+    }
+
+    /// Whether all fields of `given` are fields of a solver: unknown ones are lost.
+    fn check(given: &Value) {
+        let solver: SolverSpec = serde_json::from_value(given.clone()).unwrap();
+        assert_eq!(&serde_json::to_value(&solver).unwrap(), given);
+        if let Some(dns01) = solver.dns01.filter(|it| it.propagation.is_none()) {
+            let kinds =
+                [dns01.power_dns.is_some(), dns01.rfc2136.is_some(), dns01.dns_entry.is_some()];
+            assert_eq!(kinds.into_iter().filter(|set| *set).count(), 1, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_solvers_of_guides_and_examples_have_known_fields_only() {
+        let guide = include_str!("../../../docs/guides/dns-solvers.md");
+        let wildcards = include_str!("../../../docs/guides/internal-wildcards.md");
+        let mut checked = 0;
+        for block in blocks(guide).into_iter().chain(blocks(wildcards)) {
+            let solvers = block.pointer("/spec/acme/solvers").and_then(Value::as_array).cloned();
+            let snippet = block.get("dns01").map(|_| vec![block.clone()]);
+            for solver in solvers.or(snippet).into_iter().flatten() {
+                check(&solver);
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 5);
+        let issuer = include_str!("../../../examples/powerdns/50-issuer.yaml");
+        let issuer: Value = serde_yaml::from_str(issuer).unwrap();
+        check(issuer.pointer("/spec/acme/solvers/0").unwrap());
+    }
+}
