@@ -18,12 +18,13 @@ use crate::model::name::DnsName;
 /// waits: [`ready`](Solver::ready) checks once.
 #[async_trait]
 pub trait Solver: Send + Sync {
-    /// The name at which the proof of `challenge`, a challenge name, is published if the request
-    /// follows CNAMEs. The default is the name itself.
+    /// The name at which the proof of `challenge`, a challenge name of `owner`, is published if the
+    /// request follows CNAMEs. The default is the name itself.
     ///
     /// # Errors
     /// When the CNAME cannot be resolved or must not be followed.
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+    async fn follow(&self, owner: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        let _ = owner;
         Ok(challenge.clone())
     }
 
@@ -56,8 +57,8 @@ pub trait Solver: Send + Sync {
 
     /// Whether CNAMEs of `challenge` are [followed](Self::follow) even if the request does not ask for
     /// it.
-    fn follows_cnames(&self, challenge: &DnsName) -> bool {
-        let _ = challenge;
+    fn follows_cnames(&self, owner: &Owner, challenge: &DnsName) -> bool {
+        let _ = (owner, challenge);
         false
     }
 
@@ -68,9 +69,15 @@ pub trait Solver: Send + Sync {
         false
     }
 
-    /// How long `proofs` may stay invisible before the order fails; `default` is the time of the
-    /// issuer.
-    fn propagation_timeout(&self, _proofs: &[Proof], default: SignedDuration) -> SignedDuration {
+    /// How long `proofs` of `owner` may stay invisible before the order fails; `default` is the time
+    /// of the issuer.
+    fn propagation_timeout(
+        &self,
+        owner: &Owner,
+        proofs: &[Proof],
+        default: SignedDuration,
+    ) -> SignedDuration {
+        let _ = (owner, proofs);
         default
     }
 }
@@ -187,6 +194,10 @@ pub enum SolveError {
     /// A user must change something first.
     #[error("{0}")]
     Misconfigured(String),
+    /// A server does not accept the credential of the solver. That is no fault of the order, so it
+    /// waits until an operator has corrected the credential or the server.
+    #[error("{0}")]
+    CredentialRefused(String),
 }
 
 #[cfg(test)]

@@ -164,8 +164,9 @@ impl Controller {
             }
             (None, Lookup::Ready { issuer, .. }) if issuer.capabilities().proves_control => {
                 let names = want.request.as_ref().map(Request::names).unwrap_or_default();
-                self.solvers.set_labels(name, &key.owner(), certificate.labels());
-                match self.solvers.unavailable(name, &key.owner(), &names) {
+                let (owner, runs) = (key.owner(), self.orders.get(key).is_some());
+                self.solvers.set_labels(name, &owner, certificate.labels(), runs);
+                match self.solvers.unavailable(name, &owner, &names) {
                     Some(why) => IssuerState::NoSolver(why),
                     None => IssuerState::Ready,
                 }

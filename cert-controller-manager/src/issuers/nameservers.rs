@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cert_lib::{
     clock::Clock,
     net::reach::AddressPolicy,
-    solve::dns01::{Nameserver, Propagation},
+    solve::dns01::{Nameserver, NameserverError, Propagation},
 };
 
 use super::error::IssuerError;
@@ -48,21 +48,28 @@ pub(super) fn of(
              {MAX_SERVERS}"
         )));
     }
+    parse(key, named, allowed)
+        .map_err(|why| IssuerError::InvalidConfig(format!("precheckNameservers: {why}")))
+}
+
+/// The name servers in `texts`, which are `allowed` for this issuer.
+pub(super) fn parse(
+    key: &IssuerKey,
+    texts: &[String],
+    allowed: &[Nameserver],
+) -> Result<Vec<Nameserver>, String> {
     let parse = |text: &String| {
-        let server: Nameserver = text
-            .parse()
-            .map_err(|error| IssuerError::InvalidConfig(format!("precheckNameservers: {error}")))?;
+        let server: Nameserver =
+            text.parse().map_err(|error: NameserverError| error.to_string())?;
         match key {
-            IssuerKey::Target(_) if !allowed.contains(&server) => {
-                Err(IssuerError::InvalidConfig(format!(
-                    "precheckNameservers: {text} is not one of the manager's --precheck-nameservers, and \
-                     issuers of the target cluster must use these: remove it"
-                )))
-            }
+            IssuerKey::Target(_) if !allowed.contains(&server) => Err(format!(
+                "{text} is not one of the manager's --precheck-nameservers, and issuers of the \
+                 target cluster must use these: remove it"
+            )),
             IssuerKey::Target(_) | IssuerKey::Default(_) => Ok(server),
         }
     };
-    named.iter().map(parse).collect()
+    texts.iter().map(parse).collect()
 }
 
 /// Bounds the cost of each check.

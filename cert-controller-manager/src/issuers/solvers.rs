@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use cert_lib::{
     model::name::DnsName,
-    solve::dns01::{Check, Nameserver, Propagation, PropagationOptions},
+    solve::dns01::{Check, Propagation, PropagationOptions},
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
+use zeroize::Zeroizing;
 
 use super::{
     controller::Controller,
@@ -73,13 +74,17 @@ impl Controller {
             return Err(invalid(&format!("there are {count}: use at most {MAX_SOLVERS}")));
         }
         let mut routes = Vec::new();
-        let mut digest = serde_json::to_string(solvers).unwrap_or_default();
+        let mut digest = Zeroizing::new(serde_json::to_string(solvers).unwrap_or_default());
         for (at, solver) in solvers.iter().enumerate() {
             let dns01 = solver.dns01.as_ref().ok_or_else(|| {
                 invalid(&format!("entry {at} has no dns01: set one solver in it"))
             })?;
             let credential = self.credential(key, issuer, dns01).await?;
-            digest.push_str(&credential_text(credential.as_ref()));
+            match &credential {
+                Some(Ok(credential)) => digest.extend(["\n+", &credential.value]),
+                Some(Err(why)) => digest.extend(["\n-", why]),
+                None => {}
+            }
             let route = self.route(key, solver, dns01, credential, common.as_ref());
             routes.push(route.map_err(|why| invalid(&format!("entry {at}: {why}")))?);
         }
@@ -121,19 +126,8 @@ impl Controller {
         key: &IssuerKey,
         spec: &PropagationSpec,
     ) -> Result<Arc<Propagation>, String> {
-        let allowed = &self.precheck.nameservers;
-        let parse = |text: &String| {
-            let server: Nameserver =
-                text.parse().map_err(|error| format!("nameservers: {error}"))?;
-            match key {
-                IssuerKey::Target(_) if !allowed.contains(&server) => Err(format!(
-                    "nameservers: {text} is not one of the manager's --precheck-nameservers, and \
-                     issuers of the target cluster must use these: remove it"
-                )),
-                IssuerKey::Target(_) | IssuerKey::Default(_) => Ok(server),
-            }
-        };
         let named = spec.nameservers.as_deref().unwrap_or_default();
+        let nameservers = nameservers::parse(key, named, &self.precheck.nameservers);
         let options = PropagationOptions {
             check: match spec.check {
                 None | Some(PropagationCheck::Authoritative) => Check::Authoritative,
@@ -141,7 +135,7 @@ impl Controller {
                 Some(PropagationCheck::Wait) => Check::Wait,
                 Some(PropagationCheck::None) => Check::None,
             },
-            nameservers: named.iter().map(parse).collect::<Result<_, _>>()?,
+            nameservers: nameservers.map_err(|why| format!("nameservers: {why}"))?,
             wait: time("wait", spec.wait.as_deref())?,
             timeout: time("timeout", spec.timeout.as_deref())?,
         };
@@ -192,15 +186,7 @@ fn read(
         return Err(format!("Secret {namespace}/{name} has no usable text under key {key}"));
     }
     let origin = format!("Secret {namespace}/{name} key {key}");
-    Ok(Credential { value: text.to_owned(), origin })
-}
-
-fn credential_text(credential: Option<&Result<Credential, String>>) -> String {
-    match credential {
-        None => String::new(),
-        Some(Ok(credential)) => format!("\n+{}", credential.value),
-        Some(Err(why)) => format!("\n-{why}"),
-    }
+    Ok(Credential { value: Zeroizing::new(text.to_owned()), origin })
 }
 
 fn selector(spec: Option<&SolverSelector>) -> Result<Selector, String> {
@@ -265,7 +251,7 @@ mod tests {
             ..Secret::default()
         };
         let of = |secret: Option<Secret>| match read("dns", &reference, secret.as_ref()) {
-            Ok(credential) => format!("{} from {}", credential.value, credential.origin),
+            Ok(credential) => format!("{} from {}", *credential.value, credential.origin),
             Err(why) => why,
         };
         let missing = "Secret dns/pdns does not exist: create it with key apikey";

@@ -22,6 +22,7 @@ use cert_lib::{
     },
 };
 use jiff::SignedDuration;
+use zeroize::Zeroizing;
 
 use super::entry::SolverEntry;
 use crate::{
@@ -31,10 +32,12 @@ use crate::{
 
 /// What solvers of DNS servers share.
 pub struct DnsServers {
-    /// Proxies for HTTP.
+    /// Sends requests to APIs without a caBundle. All Issuers share it: its trusted roots are large.
+    pub http: Arc<dyn Http>,
+    /// The same for tenants' Issuers, for permitted addresses only.
+    pub tenants_http: Arc<dyn Http>,
+    /// Proxies for APIs with a caBundle.
     pub proxies: Arc<ProxySettings>,
-    /// Trusted roots for HTTPS.
-    pub roots: Roots,
     /// Permitted addresses of servers of tenants' Issuers.
     pub policy: Arc<AddressPolicy>,
     /// Asks name servers in propagation checks.
@@ -54,7 +57,7 @@ pub struct DnsServers {
 /// The credential of a solver.
 pub struct Credential {
     /// The content of the Secret.
-    pub value: String,
+    pub value: Zeroizing<String>,
     /// Where it is from, such as `Secret default/powerdns key apikey`.
     pub origin: String,
 }
@@ -74,13 +77,13 @@ impl DnsServers {
         let policy = of_tenant.then(|| self.policy.clone());
         let credential = credential.transpose();
         let name = match (&spec.power_dns, &spec.rfc2136) {
-            (Some(spec), _) => format!("powerDNS {}", spec.url),
-            (None, Some(spec)) => format!("rfc2136 {}", spec.nameserver),
+            (Some(spec), _) => format!("powerDNS {}", host(&spec.url)?),
+            (None, Some(spec)) => format!("rfc2136 {}", nameserver(&spec.nameserver)?),
             (None, None) => return Ok(None),
         };
         let credential = match credential {
             Ok(credential) => credential,
-            Err(why) => return Ok(Some(DnsServerSolver { name, solver: Err(why) })),
+            Err(why) => return Ok(Some(DnsServerSolver { name, of_tenant, solver: Err(why) })),
         };
         let records = match (&spec.power_dns, &spec.rfc2136) {
             (Some(spec), _) => self.power_dns(spec, credential, policy)?,
@@ -91,7 +94,7 @@ impl DnsServers {
         let solver =
             DnsRecordsSolver::new(records, propagation, self.resolver.clone(), self.clock.clone());
         let solver = solver.with_additional_wait(self.additional_wait);
-        Ok(Some(DnsServerSolver { name, solver: Ok(solver) }))
+        Ok(Some(DnsServerSolver { name, of_tenant, solver: Ok(solver) }))
     }
 
     fn power_dns(
@@ -124,13 +127,11 @@ impl DnsServers {
         ca_bundle: Option<&str>,
         policy: Option<Arc<AddressPolicy>>,
     ) -> Result<Arc<dyn Http>, String> {
-        let roots = match ca_bundle.filter(|text| !text.trim().is_empty()) {
-            None => self.roots.clone(),
-            Some(text) => {
-                let pem = bundle(text)?;
-                Roots::only_pem(&pem).map_err(|error| format!("caBundle: {error}"))?
-            }
+        let Some(text) = ca_bundle.filter(|text| !text.trim().is_empty()) else {
+            return Ok(if policy.is_some() { &self.tenants_http } else { &self.http }.clone());
         };
+        let pem = bundle(text)?;
+        let roots = Roots::only_pem(&pem).map_err(|error| format!("caBundle: {error}"))?;
         let route = NetworkRoute { proxies: self.proxies.clone(), policy };
         let http = HttpsClient::with_route(&route, &roots).map_err(|error| error.to_string())?;
         Ok(Arc::new(FencedHttp::new(Arc::new(http.permit_plain_http()), self.fence.clone())))
@@ -142,11 +143,7 @@ impl DnsServers {
         credential: Option<&Credential>,
         policy: Option<Arc<AddressPolicy>>,
     ) -> Result<Arc<dyn DnsRecords>, String> {
-        let nameserver: Nameserver =
-            spec.nameserver.parse().map_err(|error| format!("nameserver: {error}"))?;
-        if matches!(nameserver, Nameserver::Https(_)) {
-            return Err("nameserver takes no URL: write host, host:port or an address".to_owned());
-        }
+        let nameserver = nameserver(&spec.nameserver)?;
         let config = Rfc2136Config {
             key: key(spec, credential)?,
             protocol: match spec.protocol {
@@ -178,6 +175,25 @@ fn key(spec: &Rfc2136Spec, credential: Option<&Credential>) -> Result<Option<Tsi
     key.map(Some).map_err(|error| format!("TSIG key {name} of {}: {error}", secret.origin))
 }
 
+/// The host and port in a URL. The rest is not for messages: it may contain credentials.
+fn host(url: &str) -> Result<String, String> {
+    let uri: Option<http::Uri> = url.trim().parse().ok();
+    let uri = uri.filter(|_| url.len() <= MAX_URL);
+    let uri = uri.ok_or("url is no URL: use one such as http://powerdns.dns.svc:8081")?;
+    let host = uri.host().ok_or("url has no host: use one such as http://powerdns.dns.svc:8081")?;
+    Ok(uri.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+fn nameserver(text: &str) -> Result<Nameserver, String> {
+    match text.parse() {
+        Ok(Nameserver::Https(_)) => {
+            Err("nameserver takes no URL: write host, host:port or an address".to_owned())
+        }
+        Ok(nameserver) => Ok(nameserver),
+        Err(error) => Err(format!("nameserver: {error}")),
+    }
+}
+
 fn zone(text: Option<&str>) -> Result<Option<DnsName>, String> {
     let text = text.map(str::trim).filter(|text| !text.is_empty());
     let text = text.map(|text| text.strip_suffix('.').unwrap_or(text));
@@ -199,8 +215,10 @@ fn bundle(text: &str) -> Result<Vec<u8>, String> {
 pub struct DnsServerSolver {
     /// For users: the kind and the server.
     pub name: String,
+    /// Whether the issuer, and so the server, belongs to a tenant.
+    pub of_tenant: bool,
     /// The solver, or why there is none yet.
-    solver: Result<DnsRecordsSolver, String>,
+    pub(super) solver: Result<DnsRecordsSolver, String>,
 }
 
 #[async_trait]
@@ -212,10 +230,10 @@ impl SolverEntry for DnsServerSolver {
     fn solver(&self, propagation: Option<&Arc<Propagation>>) -> Arc<dyn Solver> {
         match (&self.solver, propagation) {
             (Ok(solver), Some(propagation)) => {
-                Arc::new(Patient(solver.with_propagation(propagation.clone())))
+                Arc::new(solver.with_propagation(propagation.clone()))
             }
-            (Ok(solver), None) => Arc::new(Patient(solver.clone())),
-            (Err(why), _) => Arc::new(NoCredential(format!("solver {}: {why}", self.name))),
+            (Ok(solver), None) => Arc::new(solver.clone()),
+            (Err(why), _) => Arc::new(UnavailableSolver(format!("solver {}: {why}", self.name))),
         }
     }
 
@@ -228,54 +246,17 @@ impl SolverEntry for DnsServerSolver {
     }
 }
 
-/// Lets orders wait for an operator who corrects a credential or a server: a failed order would
-/// count at the CA, and the next one could be placed only after its back-off.
-struct Patient(DnsRecordsSolver);
-
-impl Patient {
-    fn wait<T>(outcome: Result<T, SolveError>) -> Result<T, SolveError> {
-        outcome.map_err(|error| SolveError::Unavailable(error.to_string()))
-    }
-}
-
-#[async_trait]
-impl Solver for Patient {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
-        self.0.follow(challenge).await
-    }
-
-    async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        Self::wait(self.0.present(owner, proofs).await)
-    }
-
-    async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
-        Self::wait(self.0.ready(owner, proofs).await)
-    }
-
-    async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        self.0.cleanup(owner, proofs).await
-    }
-
-    fn propagation_timeout(&self, proofs: &[Proof], default: SignedDuration) -> SignedDuration {
-        self.0.propagation_timeout(proofs, default)
-    }
-
-    fn stores_proofs(&self) -> bool {
-        true
-    }
-}
-
 /// Stands for a solver whose credential is missing: an order waits for it.
-struct NoCredential(String);
+struct UnavailableSolver(String);
 
-impl NoCredential {
+impl UnavailableSolver {
     fn error<T>(&self) -> Result<T, SolveError> {
         Err(SolveError::Unavailable(self.0.clone()))
     }
 }
 
 #[async_trait]
-impl Solver for NoCredential {
+impl Solver for UnavailableSolver {
     async fn present(&self, _: &Owner, _: &[Proof]) -> Result<(), SolveError> {
         self.error()
     }
@@ -290,5 +271,52 @@ impl Solver for NoCredential {
 
     fn stores_proofs(&self) -> bool {
         true
+    }
+}
+
+/// Longest URL of an API.
+const MAX_URL: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_server_without_credentials() {
+        assert_eq!(host("http://user:secret@pdns:8081/api?key=secret"), Ok("pdns:8081".to_owned()));
+        assert_eq!(host(" https://pdns.test "), Ok("pdns.test".to_owned()));
+        for url in ["", "a b", "/api", &format!("http://{}", "a".repeat(3_000))] {
+            assert!(host(url).is_err_and(|why| why.starts_with("url ")), "{url}");
+        }
+        assert!(nameserver("https://dns.test/q").is_err_and(|why| why.contains("takes no URL")));
+        assert!(nameserver("10.0.0.1:0").is_err_and(|why| why.starts_with("nameserver: ")));
+    }
+
+    #[test]
+    fn a_key_needs_its_name_and_its_secret() {
+        let credential = |text: &str| Credential {
+            value: Zeroizing::new(text.to_owned()),
+            origin: "Secret ns/tsig key secret".to_owned(),
+        };
+        let of = |name: Option<&str>, algorithm: Option<&str>, secret: Option<&str>| {
+            let spec = Rfc2136Spec {
+                tsig_key_name: name.map(str::to_owned),
+                tsig_algorithm: algorithm.map(str::to_owned),
+                ..Rfc2136Spec::default()
+            };
+            match key(&spec, secret.map(credential).as_ref()) {
+                Ok(Some(key)) => format!("{} {}", key.name(), key.algorithm()),
+                Ok(None) => "none".to_owned(),
+                Err(why) => why,
+            }
+        };
+        assert_eq!(of(None, None, None), "none");
+        assert_eq!(of(Some("acme"), None, Some("c2VjcmV0")), "acme HMACSHA256");
+        assert_eq!(of(Some("acme"), None, None), "tsigKeyName needs tsigSecretSecretRef");
+        assert_eq!(of(None, None, Some("c2VjcmV0")), "tsigSecretSecretRef needs tsigKeyName");
+        assert!(of(Some("acme"), Some("HMACMD5"), Some("c2VjcmV0")).starts_with("tsigAlgorithm: "));
+        let invalid = of(Some("acme"), None, Some("no base64!"));
+        assert!(invalid.starts_with("TSIG key acme of Secret ns/tsig key secret: "), "{invalid}");
+        assert!(!invalid.contains("no base64!"), "{invalid}");
     }
 }

@@ -247,7 +247,7 @@ impl SolverEntry for DnsEntrySolver {
 
 #[async_trait]
 impl Solver for DnsEntrySolver {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+    async fn follow(&self, _: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
         let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
         followed.map_err(DelegationError::into_solve_error)
     }
@@ -269,7 +269,12 @@ impl Solver for DnsEntrySolver {
         Ok(self.waits.check(owner, proofs, propagation, resolver, wait).await.into())
     }
 
-    fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
+    fn propagation_timeout(
+        &self,
+        _: &Owner,
+        _: &[Proof],
+        default: SignedDuration,
+    ) -> SignedDuration {
         self.propagation.timeout(default)
     }
 

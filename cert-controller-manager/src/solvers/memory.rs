@@ -89,7 +89,7 @@ impl SolverEntry for MemorySolver {
 
 #[async_trait]
 impl Solver for MemorySolver {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+    async fn follow(&self, _: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
         Ok(self.target.lock().unwrap().clone().unwrap_or_else(|| challenge.clone()))
     }
 

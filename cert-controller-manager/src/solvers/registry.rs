@@ -68,24 +68,32 @@ impl SolverRegistry {
         find(&self.issuers).or_else(|| find(&self.former))
     }
 
-    /// Remembers the labels of the Certificate of `owner`, if the issuer selects solvers by labels.
-    pub fn set_labels(&self, issuer: &IssuerKey, owner: &Owner, labels: &Labels) {
+    /// Remembers those labels of the Certificate of `owner` that select solvers of the issuer. While
+    /// its order `is_running`, the labels stay as they were: the same solver removes the records.
+    pub fn set_labels(&self, issuer: &IssuerKey, owner: &Owner, labels: &Labels, is_running: bool) {
         let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
-        let selects = issuers.get(issuer).is_some_and(SolverRoutes::select_labels);
+        let selecting = issuers.get(issuer).map(|routes| routes.selecting(labels));
         drop(issuers);
-        let mut known = self.labels.write().unwrap_or_else(PoisonError::into_inner);
-        if selects {
-            known.insert(owner.clone(), labels.clone());
-        } else {
-            known.remove(owner);
+        let selecting = selecting.filter(|labels| !labels.is_empty());
+        let known = self.known_labels(owner);
+        if known == selecting || (is_running && known.is_some()) {
+            return;
         }
+        let mut known = self.labels.write().unwrap_or_else(PoisonError::into_inner);
+        match selecting {
+            Some(labels) => known.insert(owner.clone(), labels),
+            None => known.remove(owner),
+        };
     }
 
-    /// The labels of the Certificate of `owner`.
+    fn known_labels(&self, owner: &Owner) -> Option<Labels> {
+        self.labels.read().unwrap_or_else(PoisonError::into_inner).get(owner).cloned()
+    }
+
+    /// The labels of the Certificate of `owner` that select solvers.
     #[must_use]
     pub fn labels(&self, owner: &Owner) -> Labels {
-        let known = self.labels.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(owner).cloned().unwrap_or_default()
+        self.known_labels(owner).unwrap_or_default()
     }
 
     /// Why `issuer` cannot prove control of all `names` of the Certificate of `owner` now; `None` if
@@ -234,8 +242,16 @@ mod tests {
         assert!(
             why.starts_with("no solver of the issuer covers a.test; its solvers are: skip for")
         );
-        registry.set_labels(&issuer(), &owner, &[("team".to_owned(), "red".to_owned())].into());
+        let labels = |team: &str| {
+            [("team".to_owned(), team.to_owned()), ("other".to_owned(), "x".to_owned())].into()
+        };
+        registry.set_labels(&issuer(), &owner, &labels("red"), false);
         assert_eq!(unavailable(), None);
+        assert_eq!(registry.labels(&owner).len(), 1, "other labels are not kept");
+        registry.set_labels(&issuer(), &owner, &labels("blue"), true);
+        assert_eq!(unavailable(), None, "while the order runs");
+        registry.set_labels(&issuer(), &owner, &labels("blue"), false);
+        assert!(unavailable().is_some());
     }
 
     #[tokio::test]

@@ -47,22 +47,19 @@ impl RoutedSolver {
     }
 
     /// The proofs of each solver.
-    fn groups(&self, proofs: &[Proof], labels: &Labels) -> Vec<(&Route, Vec<Proof>)> {
+    fn groups(&self, owner: &Owner, proofs: &[Proof]) -> Vec<(&Route, Vec<Proof>)> {
+        let labels = self.registry.labels(owner);
         let mut groups: BTreeMap<usize, Vec<Proof>> = BTreeMap::new();
         for proof in proofs {
-            groups.entry(self.of_proof(proof, labels)).or_default().push(proof.clone());
+            groups.entry(self.of_proof(proof, &labels)).or_default().push(proof.clone());
         }
         let routes = groups.into_iter();
         routes.filter_map(|(at, proofs)| Some((self.routes.0.get(at)?, proofs))).collect()
     }
 
-    fn of_owner(&self, owner: &Owner, proofs: &[Proof]) -> Vec<(&Route, Vec<Proof>)> {
-        self.groups(proofs, &self.registry.labels(owner))
-    }
-
-    /// The solver of a challenge name. Labels select no CNAMEs, because the owner is unknown here.
-    fn of_challenge(&self, challenge: &DnsName) -> Option<&Route> {
-        self.routes.0.get(self.routes.of_challenge(challenge, &Labels::new()).unwrap_or_default())
+    fn of_challenge(&self, owner: &Owner, challenge: &DnsName) -> Option<&Route> {
+        let found = self.routes.of_challenge(challenge, &self.registry.labels(owner));
+        self.routes.0.get(found.unwrap_or_default())
     }
 
     /// Names the solver, where an issuer has several.
@@ -86,25 +83,29 @@ pub async fn remove(
 ) -> Result<(), SolveError> {
     match registry.former(issuer) {
         Some(routes) => RoutedSolver::new(registry.clone(), routes).cleanup(owner, proofs).await,
-        None => Ok(()),
+        None if proofs.is_empty() => Ok(()),
+        None => Err(SolveError::Unavailable(format!(
+            "issuer {issuer} was deleted before this process started, so its solvers are unknown; \
+             remove these TXT records from their zones: {proofs:?}"
+        ))),
     }
 }
 
 #[async_trait]
 impl Solver for RoutedSolver {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
-        match self.of_challenge(challenge) {
-            Some(route) => self.solver(route)?.follow(challenge).await,
+    async fn follow(&self, owner: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        match self.of_challenge(owner, challenge) {
+            Some(route) => self.solver(route)?.follow(owner, challenge).await,
             None => Ok(challenge.clone()),
         }
     }
 
-    fn follows_cnames(&self, challenge: &DnsName) -> bool {
-        self.of_challenge(challenge).is_some_and(|route| route.follows_cnames)
+    fn follows_cnames(&self, owner: &Owner, challenge: &DnsName) -> bool {
+        self.of_challenge(owner, challenge).is_some_and(|route| route.follows_cnames)
     }
 
     async fn present(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
-        for (route, proofs) in self.of_owner(owner, proofs) {
+        for (route, proofs) in self.groups(owner, proofs) {
             self.solver(route)?.present(owner, &proofs).await?;
         }
         Ok(())
@@ -112,7 +113,7 @@ impl Solver for RoutedSolver {
 
     async fn ready(&self, owner: &Owner, proofs: &[Proof]) -> Result<Readiness, SolveError> {
         let mut all = Readiness::Ready;
-        for (route, proofs) in self.of_owner(owner, proofs) {
+        for (route, proofs) in self.groups(owner, proofs) {
             let one = match self.solver(route)?.ready(owner, &proofs).await? {
                 Readiness::Ready => Readiness::Ready,
                 Readiness::NotYet { why, look_again } => {
@@ -130,13 +131,13 @@ impl Solver for RoutedSolver {
     /// are removed later.
     async fn cleanup(&self, owner: &Owner, proofs: &[Proof]) -> Result<(), SolveError> {
         let mut cleaned = Ok(());
-        for (route, proofs) in self.of_owner(owner, proofs) {
+        for (route, proofs) in self.groups(owner, proofs) {
             let one = match self.solver(route) {
                 Ok(solver) => solver.cleanup(owner, &proofs).await,
                 Err(error) => Err(error),
             };
             if let (Err(_), RouteSolver::Own(solver)) = (&one, &route.solver) {
-                self.registry.leftovers.add(solver.clone(), owner.clone(), proofs);
+                self.registry.leftovers.add(solver, owner, &proofs);
             }
             cleaned = cleaned.and(one);
         }
@@ -144,11 +145,16 @@ impl Solver for RoutedSolver {
     }
 
     /// The longest time of all solvers of the order.
-    fn propagation_timeout(&self, proofs: &[Proof], default: SignedDuration) -> SignedDuration {
-        let groups = self.groups(proofs, &Labels::new()).into_iter();
+    fn propagation_timeout(
+        &self,
+        owner: &Owner,
+        proofs: &[Proof],
+        default: SignedDuration,
+    ) -> SignedDuration {
+        let groups = self.groups(owner, proofs).into_iter();
         let timeouts = groups.filter_map(|(route, proofs)| {
             let solver = self.solver(route).ok()?;
-            Some(solver.propagation_timeout(&proofs, default))
+            Some(solver.propagation_timeout(owner, &proofs, default))
         });
         timeouts.max().unwrap_or(default)
     }

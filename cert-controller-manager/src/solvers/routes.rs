@@ -136,10 +136,15 @@ impl SolverRoutes {
         best.map(|(_, at)| at)
     }
 
-    /// Whether a selector has labels.
+    /// Those `labels` that a selector has. A tenant chooses the others, in any size.
     #[must_use]
-    pub fn select_labels(&self) -> bool {
-        self.0.iter().any(|route| !route.selector.labels.is_empty())
+    pub fn selecting(&self, labels: &Labels) -> Labels {
+        let selectors = || self.0.iter().map(|route| &route.selector);
+        let selects = |key: &str, value: &String| {
+            selectors().any(|selector| selector.labels.get(key) == Some(value))
+        };
+        let selecting = labels.iter().filter(|(key, value)| selects(key, value));
+        selecting.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Why `name` has no solver.
@@ -240,7 +245,7 @@ mod tests {
         assert_eq!(routes.of(&name("a.b.test"), &labels(&[("team", "blue")])), None);
         assert_eq!(routes.of(&name("a.c.test"), &red), None);
         assert_eq!(routes.of(&name("b.b.test"), &red), None);
-        assert!(routes.select_labels());
+        assert_eq!(routes.selecting(&red), labels(&[("team", "red")]));
         assert_eq!(
             routes.uncovered(&name("b.b.test")),
             "no solver of the issuer covers b.b.test; its solvers are: DNSEntry for dnsNames \

@@ -242,7 +242,9 @@ impl CleanupError {
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self.0 {
-            SolveError::Unavailable(_) => Disposition::Retry(RetrySchedule::Transport),
+            SolveError::Unavailable(_) | SolveError::CredentialRefused(_) => {
+                Disposition::Retry(RetrySchedule::Transport)
+            }
             SolveError::Misconfigured(_) => Disposition::Retry(RetrySchedule::Validation),
         }
     }

@@ -120,6 +120,7 @@ impl PowerDns {
             match error {
                 SolveError::Unavailable(why) => SolveError::Unavailable(message(why)),
                 SolveError::Misconfigured(why) => SolveError::Misconfigured(message(why)),
+                SolveError::CredentialRefused(why) => SolveError::CredentialRefused(message(why)),
             }
         })
     }

@@ -128,6 +128,16 @@ pub(super) fn issuers(
     })
 }
 
+/// Creates the HTTP client for APIs of DNS servers, which are often inside the cluster, without TLS.
+fn plain_http(
+    context: &Context,
+    policy: Option<Arc<AddressPolicy>>,
+) -> anyhow::Result<Arc<dyn Http>> {
+    let route = Route { proxies: context.proxies.clone(), policy };
+    let http = HttpsClient::with_route(&route, &context.settings.roots)?.permit_plain_http();
+    Ok(Arc::new(FencedHttp::new(Arc::new(http), context.fence.clone())))
+}
+
 /// Creates the HTTP client for ACME servers. `policy` restricts addresses of servers that tenants choose.
 fn http(context: &Context, policy: Option<Arc<AddressPolicy>>) -> anyhow::Result<Arc<dyn Http>> {
     let route = Route { proxies: context.proxies.clone(), policy };
@@ -241,8 +251,9 @@ fn dns_servers(context: &Context, policy: Arc<AddressPolicy>) -> anyhow::Result<
     let settings = &context.settings;
     let propagation = Propagation::new(settings.dns.nameservers.clone(), context.clock.clone());
     Ok(DnsServers {
+        http: plain_http(context, None)?,
+        tenants_http: plain_http(context, Some(policy.clone()))?,
         proxies: context.proxies.clone(),
-        roots: settings.roots.clone(),
         policy: policy.clone(),
         resolver: resolver(context)?,
         propagation: Arc::new(propagation.within(policy)),

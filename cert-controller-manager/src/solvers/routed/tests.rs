@@ -86,7 +86,7 @@ async fn a_failed_cleanup_does_not_prevent_that_of_the_other_solver() {
 async fn a_proof_at_a_cname_target_stays_with_the_solver_of_its_name() {
     let env = TestEnv::new();
     env.b.lead_to(name("all.acme.test"));
-    let target = env.solver.follow(&name("_acme-challenge.x.b.test")).await.unwrap();
+    let target = env.solver.follow(&env.owner, &name("_acme-challenge.x.b.test")).await.unwrap();
     assert_eq!(target, name("all.acme.test"));
     let proof = Proof::Txt {
         challenge: name("_acme-challenge.x.b.test"),
@@ -136,7 +136,7 @@ impl Solver for Patient {
         Ok(())
     }
 
-    fn propagation_timeout(&self, _: &[Proof], _: SignedDuration) -> SignedDuration {
+    fn propagation_timeout(&self, _: &Owner, _: &[Proof], _: SignedDuration) -> SignedDuration {
         SignedDuration::from_secs(self.0)
     }
 }
@@ -146,9 +146,34 @@ fn an_order_has_the_longest_timeout_of_its_solvers() {
     let env = TestEnv::new();
     env.solver.registry.add(SolverKind::Skip, Arc::new(Patient(600)));
     let default = SignedDuration::from_secs(120);
-    let timeout = |proofs: &[Proof]| env.solver.propagation_timeout(proofs, default).as_secs();
+    let timeout =
+        |proofs: &[Proof]| env.solver.propagation_timeout(&env.owner, proofs, default).as_secs();
     assert_eq!(timeout(&both()), 600);
     assert_eq!(timeout(&[txt("_acme-challenge.a.test")]), 120);
     env.solver.registry.add(SolverKind::Skip, Arc::new(Patient(30)));
     assert_eq!(timeout(&[txt("_acme-challenge.x.b.test")]), 30);
+}
+
+#[tokio::test]
+async fn labels_select_the_solver_that_follows_cnames() {
+    let registry = Arc::new(SolverRegistry::default());
+    let (plain, red) = (MemorySolver::default(), MemorySolver::default());
+    red.lead_to(name("all.acme.test"));
+    registry.add(SolverKind::DnsEntry, Arc::new(plain));
+    registry.add(SolverKind::Skip, Arc::new(red));
+    let mut routes = SolverRoutes::all(SolverKind::DnsEntry, None);
+    routes.0.extend(SolverRoutes::all(SolverKind::Skip, None).0);
+    let labels: Labels = [("team".to_owned(), "red".to_owned())].into();
+    let route = routes.0.last_mut().unwrap();
+    (route.selector.labels, route.follows_cnames) = (labels.clone(), true);
+    let issuer = IssuerKey::Default("ca".to_owned());
+    registry.set_routes(&issuer, routes.clone());
+    let solver = RoutedSolver::new(registry.clone(), routes);
+    let (with, without) = (Owner("ns/a".to_owned()), Owner("ns/b".to_owned()));
+    registry.set_labels(&issuer, &with, &labels, false);
+    let challenge = name("_acme-challenge.a.test");
+    for (owner, target) in [(&with, "all.acme.test"), (&without, "_acme-challenge.a.test")] {
+        assert_eq!(solver.follows_cnames(owner, &challenge), *owner == with);
+        assert_eq!(solver.follow(owner, &challenge).await.unwrap(), name(target));
+    }
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     model::name::DnsName,
-    solve::{Proof, SolveError, Solver},
+    solve::{Owner, Proof, SolveError, Solver},
 };
 
 /// Moves each DNS-01 proof to the target of its CNAMEs. Those with the same target become one, because
@@ -15,6 +15,7 @@ use crate::{
 /// All of them if the request `asks` for it, otherwise those whose solver does.
 pub(super) async fn follow(
     solver: &dyn Solver,
+    owner: &Owner,
     proofs: Vec<Proof>,
     asks: bool,
 ) -> Result<Vec<Proof>, SolveError> {
@@ -24,8 +25,8 @@ pub(super) async fn follow(
         .iter()
         .filter_map(Proof::txt)
         .map(|(challenge, values)| async move {
-            match asks || solver.follows_cnames(challenge) {
-                true => Ok((solver.follow(challenge).await?, challenge, values)),
+            match asks || solver.follows_cnames(owner, challenge) {
+                true => Ok((solver.follow(owner, challenge).await?, challenge, values)),
                 false => Ok((challenge.clone(), challenge, values)),
             }
         })
@@ -69,14 +70,14 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::solve::{Owner, Readiness};
+    use crate::solve::Readiness;
 
     /// `*.a.test` is delegated name by name, `*.b.test` to one name, and `loop.test` to nowhere.
     struct World;
 
     #[async_trait]
     impl Solver for World {
-        async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+        async fn follow(&self, _: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
             match challenge.as_str() {
                 it if it.ends_with("b.test") => Ok(name("all.acme.test")),
                 it if it.ends_with("loop.test") => Err(SolveError::Misconfigured(it.to_owned())),
@@ -113,7 +114,7 @@ mod tests {
             proof("_acme-challenge.x.b.test", &["3", "5"]),
             proof("_acme-challenge.y.b.test", &["2"]),
         ];
-        let followed = follow(&World, proofs, true).await.unwrap();
+        let followed = follow(&World, &Owner("ns/a".into()), proofs, true).await.unwrap();
         let all = Proof::Txt {
             challenge: name("_acme-challenge.x.b.test"),
             fqdn: name("all.acme.test"),
@@ -131,6 +132,9 @@ mod tests {
     #[tokio::test]
     async fn one_name_that_leads_nowhere_stops_all() {
         let proofs = vec![proof("_acme-challenge.a.test", &["1"]), proof("x.loop.test", &["2"])];
-        assert!(matches!(follow(&World, proofs, true).await, Err(SolveError::Misconfigured(_))));
+        assert!(matches!(
+            follow(&World, &Owner("ns/a".into()), proofs, true).await,
+            Err(SolveError::Misconfigured(_))
+        ));
     }
 }

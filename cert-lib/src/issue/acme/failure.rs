@@ -157,7 +157,9 @@ pub(super) fn gone(message: &str) -> IssueError {
 pub(super) fn unsolved(doing: &str, error: &SolveError) -> IssueError {
     let message = format!("{doing} failed: {error}");
     match error {
-        SolveError::Unavailable(_) => IssueError::transient(message),
+        SolveError::Unavailable(_) | SolveError::CredentialRefused(_) => {
+            IssueError::transient(message)
+        }
         // Not an invalid issuer: it may be one namespace that cannot be written, and the others
         // must not suffer.
         SolveError::Misconfigured(_) => IssueError::OrderFailed(message),

@@ -80,8 +80,8 @@ impl Running<'_> {
         if !proofs.is_empty() && values(&proofs) == values(&self.durable.proofs) {
             return Ok(self.durable.proofs.clone());
         }
-        let asks = self.request.acme.follow_cname;
-        let followed = delegation::follow(self.issuer.solver.as_ref(), proofs, asks).await;
+        let (owner, asks) = (&self.request.owner, self.request.acme.follow_cname);
+        let followed = delegation::follow(self.issuer.solver.as_ref(), owner, proofs, asks).await;
         followed.map_err(|error| self.delegation_failed(&error))
     }
 
@@ -110,13 +110,16 @@ impl Running<'_> {
             }
             Ok(Readiness::NotYet { why, look_again }) => (why, look_again),
             // A failed check counts as not visible: the same deadline applies.
-            Err(SolveError::Unavailable(why)) => (why, self.issuer.options.timing.longest_poll),
+            Err(SolveError::Unavailable(why) | SolveError::CredentialRefused(why)) => {
+                (why, self.issuer.options.timing.longest_poll)
+            }
             Err(error) => return Err(failure::unsolved("looking at the proofs", &error)),
         };
         let now = self.issuer.clock.now();
         let after = |start: Timestamp, wait| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let default = self.issuer.options.timing.propagation_timeout;
-        let deadline = after(since, self.issuer.solver.propagation_timeout(&view.proofs, default));
+        let (solver, owner) = (&self.issuer.solver, &self.request.owner);
+        let deadline = after(since, solver.propagation_timeout(owner, &view.proofs, default));
         if now >= deadline {
             return Err(failure::invisible(&view.proofs, &why));
         }

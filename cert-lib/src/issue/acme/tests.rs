@@ -68,7 +68,7 @@ impl RecordStore {
 
 #[async_trait]
 impl Solver for RecordStore {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+    async fn follow(&self, _: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
         self.leads.follow(challenge)
     }
 
@@ -97,7 +97,12 @@ impl Solver for RecordStore {
         self.stores_proofs
     }
 
-    fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
+    fn propagation_timeout(
+        &self,
+        _: &Owner,
+        _: &[Proof],
+        default: SignedDuration,
+    ) -> SignedDuration {
         self.timeout.unwrap_or(default)
     }
 }

@@ -100,9 +100,11 @@ impl DnsRecordsSolver {
         let calls: Vec<F> = published.map(|(fqdn, values)| call(fqdn, values)).collect();
         let calls = stream::iter(calls).buffer_unordered(PARALLEL);
         let worse = async |all, one| match (&all, &one) {
-            (Ok(()), _) | (Err(SolveError::Unavailable(_)), Err(SolveError::Misconfigured(_))) => {
-                one
-            }
+            (Ok(()), _)
+            | (
+                Err(SolveError::Unavailable(_)),
+                Err(SolveError::Misconfigured(_) | SolveError::CredentialRefused(_)),
+            ) => one,
             _ => all,
         };
         calls.fold(Ok(()), worse).await
@@ -130,7 +132,7 @@ impl DnsRecordsSolver {
 
 #[async_trait]
 impl Solver for DnsRecordsSolver {
-    async fn follow(&self, challenge: &DnsName) -> Result<DnsName, SolveError> {
+    async fn follow(&self, _: &Owner, challenge: &DnsName) -> Result<DnsName, SolveError> {
         let followed = self.propagation.follow(self.resolver.as_ref(), challenge).await;
         followed.map_err(DelegationError::into_solve_error)
     }
@@ -153,7 +155,7 @@ impl Solver for DnsRecordsSolver {
         {
             match self.add(proofs).await {
                 Ok(()) => {}
-                Err(SolveError::Unavailable(error)) => {
+                Err(SolveError::Unavailable(error) | SolveError::CredentialRefused(error)) => {
                     *why = format!("{why}; adding the values again failed: {error}");
                 }
                 Err(error) => return Err(error),
@@ -171,7 +173,12 @@ impl Solver for DnsRecordsSolver {
         true
     }
 
-    fn propagation_timeout(&self, _: &[Proof], default: SignedDuration) -> SignedDuration {
+    fn propagation_timeout(
+        &self,
+        _: &Owner,
+        _: &[Proof],
+        default: SignedDuration,
+    ) -> SignedDuration {
         self.propagation.timeout(default)
     }
 }

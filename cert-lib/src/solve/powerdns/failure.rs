@@ -66,11 +66,11 @@ fn transport(error: &HttpError, url: &str) -> SolveError {
 }
 
 fn refused(status: StatusCode, body: &Bytes, server: &Server, target: Target<'_>) -> SolveError {
-    use SolveError::{Misconfigured, Unavailable};
+    use SolveError::{CredentialRefused, Misconfigured, Unavailable};
     let Server { url, id, credential, .. } = server;
     let said = quoted(body, server);
     match (status.as_u16(), target) {
-        (401 | 403, _) => Misconfigured(format!(
+        (401 | 403, _) => CredentialRefused(format!(
             "PowerDNS {url} refuses the API key ({status}): compare {credential} with api-key of the \
              server"
         )),

@@ -281,7 +281,9 @@ async fn an_error_status_is_reported_with_the_remedy() {
         let error = error_of(&http).await;
         assert!(error.to_string().contains(want), "{error}");
         assert!(error.to_string().contains("PowerDNS http://pdns.test:8081 "), "{error}");
-        assert_eq!(matches!(error, SolveError::Misconfigured(_)), is_permanent, "{error:?}");
+        assert_eq!(!matches!(error, SolveError::Unavailable(_)), is_permanent, "{error:?}");
+        let is_refused = matches!(error, SolveError::CredentialRefused(_));
+        assert_eq!(is_refused, matches!(status, 401 | 403), "{error:?}");
     }
 }
 

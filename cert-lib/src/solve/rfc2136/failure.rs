@@ -113,7 +113,7 @@ impl Attempt<'_> {
                  tsigKeyName, tsigAlgorithm and tsigSecretSecretRef with its configuration"
             ),
         };
-        SolveError::Misconfigured(text)
+        SolveError::CredentialRefused(text)
     }
 
     fn flawed(&self, flaw: Flaw) -> SolveError {
@@ -154,6 +154,10 @@ impl Attempt<'_> {
                     "name server {server} failed to update zone {zone} (SERVFAIL): its log has the \
                      reason, for example a zone that is not loaded or a file that it cannot write"
                 ));
+            }
+            // The answer of a server that does not accept the key, or is no primary.
+            ResponseCode::NotAuth if self.key.is_some() && trust == Trust::Unsigned => {
+                return SolveError::CredentialRefused(self.rejected(code, zone, trust));
             }
             ResponseCode::Refused | ResponseCode::NotAuth => self.rejected(code, zone, trust),
             ResponseCode::FormErr => format!(
@@ -222,6 +226,7 @@ impl Attempt<'_> {
         };
         match code {
             ResponseCode::ServFail => SolveError::Unavailable(text),
+            ResponseCode::NotAuth if self.key.is_some() => SolveError::CredentialRefused(text),
             _ => SolveError::Misconfigured(text),
         }
     }

@@ -156,7 +156,7 @@ async fn values_are_published_seen_and_removed_and_those_of_others_survive() {
     }
     assert!(env.solver.stores_proofs());
     let default = SignedDuration::from_secs(120);
-    assert_eq!(env.solver.propagation_timeout(&proofs, default).as_secs(), 900);
+    assert_eq!(env.solver.propagation_timeout(&env.owner, &proofs, default).as_secs(), 900);
 }
 
 /// After a crash, the stored order has the values, or nothing is known.

@@ -16,12 +16,14 @@ fn error(code: u16, trust: Trust, with_key: bool, update: bool) -> Result<(), So
     Attempt { server: SERVER, key, fqdn: &fqdn, zone }.check(&message, trust)
 }
 
-/// The text of an error, after `U: ` if a retry may help and after `M: ` if not.
+/// The text of an error, after `U: ` if a retry may help and after `M: ` if not, and
+/// after `C: ` if the key is refused.
 fn text(result: Result<(), SolveError>) -> String {
     match result {
         Ok(()) => "OK".to_owned(),
         Err(SolveError::Unavailable(text)) => format!("U: {text}"),
         Err(SolveError::Misconfigured(text)) => format!("M: {text}"),
+        Err(SolveError::CredentialRefused(text)) => format!("C: {text}"),
     }
 }
 
@@ -96,7 +98,7 @@ fn every_code_of_an_update_says_what_to_do() {
         (
             9,
             (Trust::Unsigned, true),
-            "M: name server 10.0.0.1:53 is not authoritative for zone a.test, or does not accept \
+            "C: name server 10.0.0.1:53 is not authoritative for zone a.test, or does not accept \
              the TSIG key \"acme\" (NOTAUTH): set nameserver to the primary of the zone, compare \
              tsigKeyName, tsigAlgorithm and the secret with its configuration, and the clocks",
         ),
@@ -122,13 +124,13 @@ fn every_refused_signature_says_what_to_compare() {
     for (refusal, wanted) in [
         (
             Refusal::BadKey,
-            "M: name server 10.0.0.1:53 does not know the TSIG key \"acme\" (BADKEY), or it may \
+            "C: name server 10.0.0.1:53 does not know the TSIG key \"acme\" (BADKEY), or it may \
              not update _acme-challenge.a.test: compare tsigKeyName and tsigAlgorithm with its \
              configuration",
         ),
         (
             Refusal::BadSignature,
-            "M: name server 10.0.0.1:53 has another secret for the TSIG key \"acme\" (BADSIG): \
+            "C: name server 10.0.0.1:53 has another secret for the TSIG key \"acme\" (BADSIG): \
              compare tsigSecretSecretRef and tsigAlgorithm with its configuration",
         ),
         (
@@ -148,12 +150,12 @@ fn every_refused_signature_says_what_to_compare() {
         ),
         (
             Refusal::BadTruncation,
-            "M: name server 10.0.0.1:53 requires longer signatures than those of the TSIG key \
+            "C: name server 10.0.0.1:53 requires longer signatures than those of the TSIG key \
              \"acme\" (BADTRUNC): use another tsigAlgorithm",
         ),
         (
             Refusal::Other(99),
-            "M: name server 10.0.0.1:53 does not accept the TSIG key \"acme\" (code 99): compare \
+            "C: name server 10.0.0.1:53 does not accept the TSIG key \"acme\" (code 99): compare \
              tsigKeyName, tsigAlgorithm and tsigSecretSecretRef with its configuration",
         ),
     ] {
@@ -206,7 +208,7 @@ fn codes_of_a_question_are_explained() {
         (
             9,
             Trust::Unsigned,
-            "M: name server 10.0.0.1:53 does not accept the TSIG key \"acme\" (NOTAUTH): compare \
+            "C: name server 10.0.0.1:53 does not accept the TSIG key \"acme\" (NOTAUTH): compare \
              tsigKeyName, tsigAlgorithm and tsigSecretSecretRef with its configuration, and the \
              clocks",
         ),
