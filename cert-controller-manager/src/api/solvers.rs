@@ -176,6 +176,13 @@ pub struct SecretKeyRef {
 }
 
 impl Dns01Spec {
+    /// Whether exactly one kind of solver is set, as the validation rule requires.
+    #[must_use]
+    pub fn is_one_kind(&self) -> bool {
+        let kinds = [self.power_dns.is_some(), self.rfc2136.is_some(), self.dns_entry.is_some()];
+        kinds.into_iter().filter(|set| *set).count() == 1
+    }
+
     /// The key with the credential of the solver, if it has one.
     #[must_use]
     pub fn credential(&self) -> Option<&SecretKeyRef> {
@@ -201,9 +208,7 @@ mod tests {
         let solver: SolverSpec = serde_json::from_value(given.clone()).unwrap();
         assert_eq!(&serde_json::to_value(&solver).unwrap(), given);
         if let Some(dns01) = solver.dns01.filter(|it| it.propagation.is_none()) {
-            let kinds =
-                [dns01.power_dns.is_some(), dns01.rfc2136.is_some(), dns01.dns_entry.is_some()];
-            assert_eq!(kinds.into_iter().filter(|set| *set).count(), 1, "{given}");
+            assert!(dns01.is_one_kind(), "{given}");
         }
     }
 

@@ -102,8 +102,7 @@ impl Controller {
     ) -> Result<Route, String> {
         let of_tenant = matches!(key, IssuerKey::Target(_));
         let own = self.dns_servers.solver(dns01, credential, of_tenant)?;
-        let kinds = [dns01.power_dns.is_some(), dns01.rfc2136.is_some(), dns01.dns_entry.is_some()];
-        if kinds.into_iter().filter(|set| *set).count() != 1 {
+        if !dns01.is_one_kind() {
             return Err("set exactly one of powerDNS, rfc2136 and dnsEntry".to_owned());
         }
         Ok(Route {
