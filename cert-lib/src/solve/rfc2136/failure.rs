@@ -95,8 +95,9 @@ impl Attempt<'_> {
         let key = self.key_name();
         let text = match refusal {
             Refusal::BadKey => format!(
-                "name server {server} does not know the TSIG key {key} (BADKEY), or it may not \
-                 update {}: compare tsigKeyName and tsigAlgorithm with its configuration",
+                "name server {server} does not know the TSIG key {key} (BADKEY), or does not permit \
+                 it to update {}: compare tsigKeyName and tsigAlgorithm with its configuration, \
+                 and in Knot the acl of the zone",
                 self.fqdn
             ),
             Refusal::BadSignature => format!(
@@ -203,7 +204,12 @@ impl Attempt<'_> {
                  TSIG key {key} (NOTAUTH): set nameserver to the primary of the zone, compare \
                  tsigKeyName, tsigAlgorithm and the secret with its configuration, and the clocks"
             ),
-            _ => format!(
+            (_, false) => format!(
+                "name server {server} is not the primary of zone {zone}, or does not permit \
+                 unsigned updates (NOTAUTH): correct zone, set nameserver to the primary, or set \
+                 tsigKeyName, tsigAlgorithm and tsigSecretSecretRef"
+            ),
+            (_, true) => format!(
                 "name server {server} is not the primary of zone {zone} (NOTAUTH): correct zone, \
                  or set nameserver to the primary"
             ),

@@ -92,8 +92,9 @@ fn every_code_of_an_update_says_what_to_do() {
         (
             9,
             unsigned,
-            "M: name server 10.0.0.1:53 is not the primary of zone a.test (NOTAUTH): correct \
-             zone, or set nameserver to the primary",
+            "M: name server 10.0.0.1:53 is not the primary of zone a.test, or does not permit \
+             unsigned updates (NOTAUTH): correct zone, set nameserver to the primary, or set \
+             tsigKeyName, tsigAlgorithm and tsigSecretSecretRef",
         ),
         (
             9,
@@ -124,9 +125,9 @@ fn every_refused_signature_says_what_to_compare() {
     for (refusal, wanted) in [
         (
             Refusal::BadKey,
-            "C: name server 10.0.0.1:53 does not know the TSIG key \"acme\" (BADKEY), or it may \
-             not update _acme-challenge.a.test: compare tsigKeyName and tsigAlgorithm with its \
-             configuration",
+            "C: name server 10.0.0.1:53 does not know the TSIG key \"acme\" (BADKEY), or does not \
+             permit it to update _acme-challenge.a.test: compare tsigKeyName and tsigAlgorithm with \
+             its configuration, and in Knot the acl of the zone",
         ),
         (
             Refusal::BadSignature,
