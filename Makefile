@@ -63,6 +63,7 @@ tools: ## Builds or installs what only some tests need, unless it is there
 	@tests/controlplane/tool keytool >/dev/null
 	@tests/controlplane/tool openssl >/dev/null
 	@tests/controlplane/tool named >/dev/null
+	@tests/controlplane/tool knotd >/dev/null
 	@tests/controlplane/tool powerdns >/dev/null
 	@tests/controlplane/tool sqlite3 >/dev/null
 

@@ -1,21 +1,24 @@
-//! BIND for tests: an authoritative DNS server with wildcard synthesis and forwarding.
+//! BIND for tests: an authoritative DNS server with wildcard synthesis, dynamic updates, copies of
+//! zones and forwarding.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    ops::{Deref, DerefMut},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
-use cert_lib::net::{RecordKind, Resolver as _, dns::Udp};
 
 use crate::{
-    Look, eventually, locate,
-    processes::{Process, free_port, scratch},
+    name_server::{Key, NameServer, Updates, zone_file},
+    processes::{free_port, scratch},
     tls::Serving,
 };
 
 /// A running server. It ends when dropped.
 pub struct Bind {
-    port: u16,
+    server: NameServer,
     https: Option<(u16, Serving)>,
-    _process: Process,
 }
 
 /// The type of a zone.
@@ -23,10 +26,10 @@ pub struct Bind {
 pub enum Zone<'a> {
     /// Authoritative; the records are lines of a zone file (RFC 1035 section 5).
     Primary(&'a str),
-    /// The same; takes unsigned updates (RFC 2136) of this machine.
-    Updatable(&'a str),
-    /// Transfers the zone from the server at this port of 127.0.0.1 at the start, and when it is
-    /// notified (RFC 1996).
+    /// The same, and it can be updated (RFC 2136).
+    Dynamic(&'a str, Updates<'a>),
+    /// A copy of the zone of the server at this port of 127.0.0.1. It lags behind for minutes until
+    /// [`NameServer::notify`].
     Secondary(u16),
     /// Forwards to the server at this port of 127.0.0.1, without a cache.
     Forward(u16),
@@ -38,7 +41,7 @@ impl Bind {
     /// # Errors
     /// It cannot be built or does not start.
     pub async fn start(zones: &[(&str, Zone<'_>)], logs: &Path) -> Result<Self> {
-        Self::launch(zones, logs, None).await
+        Self::launch(&[], zones, logs, None).await
     }
 
     /// The same with DNS over HTTPS at `/dns-query`, see [`https`](Self::https).
@@ -47,10 +50,23 @@ impl Bind {
     /// It cannot be built or does not start.
     pub async fn start_with_https(zones: &[(&str, Zone<'_>)], logs: &Path) -> Result<Self> {
         let serving = Serving::create("dns-over-https", &scratch()?)?;
-        Self::launch(zones, logs, Some((free_port()?, serving))).await
+        Self::launch(&[], zones, logs, Some((free_port()?, serving))).await
+    }
+
+    /// Starts it with `zones` and `keys`, which [`Updates::By`] names.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub async fn start_with_keys(
+        keys: &[Key<'_>],
+        zones: &[(&str, Zone<'_>)],
+        logs: &Path,
+    ) -> Result<Self> {
+        Self::launch(keys, zones, logs, None).await
     }
 
     async fn launch(
+        keys: &[Key<'_>],
         zones: &[(&str, Zone<'_>)],
         logs: &Path,
         https: Option<(u16, Serving)>,
@@ -60,36 +76,26 @@ impl Bind {
         let shown = data.display();
         let mut config = format!(
             "{definitions}options {{ directory \"{shown}\"; listen-on port {port} {{ 127.0.0.1; }}; \
-             {listener}listen-on-v6 {{ none; }}; pid-file none; recursion yes; \
-             dnssec-validation no; empty-zones-enable no; notify no; max-cache-ttl 0; \
-             max-ncache-ttl 0; }};\ncontrols {{ }};\n"
+             {listener}listen-on-v6 {{ none; }}; pid-file none; recursion yes; dnssec-validation no; \
+             empty-zones-enable no; notify no; max-cache-ttl 0; max-ncache-ttl 0; }};\n\
+             controls {{ }};\n"
         );
+        for key in keys {
+            let (name, algorithm, secret) = (key.name, key.algorithm_name(), key.secret);
+            config +=
+                &format!("key \"{name}\" {{ algorithm {algorithm}; secret \"{secret}\"; }};\n");
+        }
         for (name, zone) in zones {
-            config += &zone.clause(name, &data)?;
+            config += &zone.configure(name, &data)?;
         }
         let file = data.join("named.conf");
         fs::write(&file, config)?;
-        let program = tokio::task::spawn_blocking(|| locate::tool("named")).await??;
-        let mut command = Command::new(program);
-        command.args(["-g", "-n", "1", "-c"]).arg(&file);
-        let mut process = Process::spawn("named", &mut command, logs)?;
-        let first = zones.iter().find(|(_, zone)| !matches!(zone, Zone::Forward(_)));
-        let probe = first.map_or("test", |(name, _)| name).parse()?;
-        let resolver = Udp::with_servers(vec![]);
-        eventually(Duration::from_secs(20), "BIND answers", || {
-            let running = process.check();
-            let (resolver, probe) = (&resolver, &probe);
-            async move {
-                running?;
-                let server = ([127, 0, 0, 1], port).into();
-                Ok(match resolver.query(server, probe, RecordKind::Soa).await {
-                    Ok(_) => Look::Done(()),
-                    Err(error) => Look::NotYet(error.to_string()),
-                })
-            }
-        })
-        .await?;
-        Ok(Self { port, https, _process: process })
+        let arguments = ["-g", "-n", "1", "-c"].map(str::to_owned).into_iter();
+        let arguments = arguments.chain([file.display().to_string()]).collect();
+        let answered = |zone: &Zone<'_>| !matches!(zone, Zone::Forward(_));
+        let probe = zones.iter().find(|(_, zone)| answered(zone)).map_or("test", |(name, _)| name);
+        let server = NameServer::start("named", arguments, port, probe, logs).await?;
+        Ok(Self { server, https })
     }
 
     /// The URL of its DNS over HTTPS, and the certificate of the CA that it trusts, PEM.
@@ -101,39 +107,37 @@ impl Bind {
         let authority = fs::read_to_string(&serving.authority)?;
         Ok((format!("https://localhost:{port}/dns-query"), authority))
     }
-
-    /// Its port, UDP and TCP.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
 }
 
 impl Zone<'_> {
-    /// Its part of the configuration. Writes its file to `data`.
-    fn clause(&self, name: &str, data: &Path) -> Result<String> {
-        let write = |records: &str| {
-            let head = "$TTL 1\n@ SOA ns hostmaster 1 60 60 60 1\n@ NS ns\nns A 127.0.0.1\n";
-            fs::write(data.join(name), format!("{head}{records}\n"))
+    /// The part of the configuration for this zone, with its file written.
+    fn configure(&self, name: &str, data: &Path) -> Result<String> {
+        let primary = |records: &str, options: &str| {
+            fs::write(data.join(name), zone_file(records))?;
+            Ok(format!("zone \"{name}\" {{ type primary; file \"{name}\"; {options} }};\n"))
         };
-        let body = match self {
-            Self::Primary(records) => {
-                write(records)?;
-                format!("type primary; file \"{name}\";")
+        match self {
+            Self::Primary(records) => primary(records, ""),
+            Self::Dynamic(records, updates) => {
+                let allowed = match updates {
+                    Updates::None => "none;".to_owned(),
+                    Updates::By(keys) => {
+                        keys.iter().map(|key| format!("key \"{key}\"; ")).collect()
+                    }
+                    Updates::Unsigned => "127.0.0.1;".to_owned(),
+                };
+                primary(records, &format!("allow-update {{ {allowed} }};"))
             }
-            Self::Updatable(records) => {
-                write(records)?;
-                format!("type primary; file \"{name}\"; allow-update {{ 127.0.0.1; }};")
-            }
-            Self::Secondary(port) => format!(
-                "type secondary; file \"{name}\"; primaries port {port} {{ 127.0.0.1; }}; \
-                 min-refresh-time 3600; allow-notify {{ 127.0.0.1; }};"
-            ),
-            Self::Forward(port) => {
-                format!("type forward; forward only; forwarders {{ 127.0.0.1 port {port}; }};")
-            }
-        };
-        Ok(format!("zone \"{name}\" {{ {body} }};\n"))
+            Self::Secondary(port) => Ok(format!(
+                "zone \"{name}\" {{ type secondary; file \"{name}.copy\"; \
+                 primaries {{ 127.0.0.1 port {port}; }}; min-refresh-time 3600; \
+                 allow-notify {{ 127.0.0.1; }}; }};\n"
+            )),
+            Self::Forward(port) => Ok(format!(
+                "zone \"{name}\" {{ type forward; forward only; \
+                 forwarders {{ 127.0.0.1 port {port}; }}; }};\n"
+            )),
+        }
     }
 }
 
@@ -145,4 +149,18 @@ fn listen_https((port, serving): &(u16, Serving)) -> (String, String) {
          http doh {{ endpoints {{ \"/dns-query\"; }}; }};\n"
     );
     (definitions, format!("listen-on port {port} tls serving http doh {{ 127.0.0.1; }}; "))
+}
+
+impl Deref for Bind {
+    type Target = NameServer;
+
+    fn deref(&self) -> &NameServer {
+        &self.server
+    }
+}
+
+impl DerefMut for Bind {
+    fn deref_mut(&mut self) -> &mut NameServer {
+        &mut self.server
+    }
 }

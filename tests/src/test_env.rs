@@ -123,7 +123,7 @@ impl TestEnv {
             let all: Vec<_> = zones.chain(forwards).collect();
             Some(Bind::start(&all, control_plane.logs()).await?)
         };
-        let asked = bind.as_ref().map_or(dns, Bind::port);
+        let asked = bind.as_ref().map_or(dns, |bind| bind.port());
         let pebble = PebbleOptions { dns: Some(asked), ..options.pebble };
         let pebble = Pebble::start(&pebble, control_plane.data(), control_plane.logs()).await?;
         let proxy = if options.proxy { Some(Proxy::for_pebble(&pebble).await?) } else { None };

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use cert_lib::{
     clock::System,
@@ -15,17 +15,21 @@ use cert_lib::{
         http::{HttpsClient, Roots},
         reach::AddressPolicy,
     },
-    solve::dns01::{Check, Propagation, PropagationOptions, Visibility},
+    solve::{
+        dns_records::DnsRecords as _,
+        dns01::{Check, Propagation, PropagationOptions, Visibility},
+        rfc2136::{Rfc2136, Rfc2136Config},
+    },
 };
 use jiff::SignedDuration;
 use tests::{
     Look,
     bind::{Bind, Zone},
     eventually,
+    name_server::Updates,
     processes::logs,
     run,
 };
-use tokio::net::UdpSocket;
 
 const ZONE: &str = "intranet.test";
 const FQDN: &str = "_acme-challenge.app.intranet.test";
@@ -156,7 +160,8 @@ fn with_filtered_egress_the_resolvers_decide_after_a_wait() {
 fn fault_38_a_secondary_that_lags_behind_is_waited_for_and_named() {
     run(async {
         let logs = logs()?;
-        let primary = Bind::start(&[(ZONE, Zone::Updatable(SECOND))], &logs).await?;
+        let primary =
+            Bind::start(&[(ZONE, Zone::Dynamic(SECOND, Updates::Unsigned))], &logs).await?;
         let secondary = Bind::start(&[(ZONE, Zone::Secondary(primary.port()))], &logs).await?;
         let zones = [("resolver.test", Zone::Primary("")), (ZONE, Zone::Forward(primary.port()))];
         let resolver = Bind::start(&zones, &logs).await?;
@@ -165,12 +170,14 @@ fn fault_38_a_secondary_that_lags_behind_is_waited_for_and_named() {
         let absent = why(check(&propagation, &ports, 0).await?);
         ensure!(absent.contains("127.0.0.1:53 answers NXDOMAIN"), "{absent}");
 
-        send(primary.port(), &update()?).await?;
+        let config = Rfc2136Config::new(SocketAddr::from(([127, 0, 0, 1], primary.port())).into());
+        let updates = Rfc2136::new(config, Arc::new(System));
+        updates.add(&FQDN.parse()?, &[VALUE.to_owned()]).await?;
         for _ in 0..3 {
             let lags = why(check(&propagation, &ports, 0).await?);
             ensure!(lags == format!("{FQDN}: name server 127.0.0.2:53 answers NXDOMAIN"), "{lags}");
         }
-        send(secondary.port(), &notify()?).await?;
+        secondary.notify(ZONE).await?;
         eventually(Duration::from_secs(20), "the secondary shows the value", || async {
             Ok(match check(&propagation, &ports, 0).await? {
                 Visibility::Seen { authoritative: true } => Look::Done(()),
@@ -210,47 +217,4 @@ fn all_look_ups_may_go_over_https() {
         Ok(())
     })
     .unwrap();
-}
-
-/// Sends a message and waits for its answer without an error.
-async fn send(port: u16, message: &[u8]) -> Result<()> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await?;
-    socket.send_to(message, ("127.0.0.1", port)).await?;
-    let mut answer = [0; 512];
-    let received = socket.recv(&mut answer);
-    let length = tokio::time::timeout(Duration::from_secs(10), received).await??;
-    let code = answer.get(3).context("a short answer")? & 0xf;
-    ensure!(length >= 12 && code == 0, "the server answers with code {code}");
-    Ok(())
-}
-
-/// Adds the record (RFC 2136).
-fn update() -> Result<Vec<u8>> {
-    let mut message = vec![0, 1, 5 << 3, 0, 0, 1, 0, 0, 0, 1, 0, 0];
-    message.extend(name(ZONE)?);
-    message.extend([0, 6, 0, 1]);
-    message.extend(name(FQDN)?);
-    let length = u8::try_from(VALUE.len())?;
-    message.extend([0, 16, 0, 1, 0, 0, 0, 1, 0, length + 1, length]);
-    message.extend(VALUE.bytes());
-    Ok(message)
-}
-
-/// Tells a secondary that the zone has changed (RFC 1996).
-fn notify() -> Result<Vec<u8>> {
-    let mut message = vec![0, 2, (4 << 3) | 4, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    message.extend(name(ZONE)?);
-    message.extend([0, 6, 0, 1]);
-    Ok(message)
-}
-
-/// A name in a DNS message.
-fn name(text: &str) -> Result<Vec<u8>> {
-    let mut name = Vec::new();
-    for label in text.split('.') {
-        name.push(u8::try_from(label.len())?);
-        name.extend(label.bytes());
-    }
-    name.push(0);
-    Ok(name)
 }
